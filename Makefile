@@ -1,0 +1,92 @@
+# `make help` lists the targets. Everything that they need is installed by them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV := $(BIN)/python -m dev
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The environment is made anew only when the lock changes: a sync reinstalls vLLM each time.
+$(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@if ! cmp -s <(cat requirements/dev.txt pyproject.toml | sha256sum) $(STAMP); then \
+		set -x; test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+		$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt; \
+		$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode requirements/dev.txt; \
+		$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .; \
+	fi
+	@cat requirements/dev.txt pyproject.toml | sha256sum > $(STAMP)
+
+.PHONY: install
+install: $(STAMP) ## install the locked Python environment into .venv
+
+.PHONY: deps
+deps: $(STAMP) ## install missing system packages (as root), and say what else is missing
+	@$(DEV) doctor --fix
+
+.PHONY: demo
+demo: deps ## boot a cluster, install Slipstream, serve the sample, show it scale
+	@$(BIN)/python -m dev.demo
+
+.PHONY: test
+test: check unit cluster-test e2e ## every test, the real cluster and the real engine included
+
+.PHONY: check
+check: $(STAMP) ## format, lint, types, import contract, CRDs up to date
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
+	$(BIN)/python -m slipstream_operator.api.crd --check crds
+
+.PHONY: format
+format: $(STAMP) ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format --quiet .
+
+.PHONY: unit
+unit: $(STAMP) ## tests without a cluster
+	$(BIN)/pytest -q tests/unit tests/golden tests/repo tests/shell tests/adapters
+
+.PHONY: cluster-test
+cluster-test: deps ## tests against a real API server, with the operator as a pod
+	$(BIN)/pytest -q tests/cluster
+
+.PHONY: e2e
+e2e: deps ## tests on a real node, with the real vLLM and the real Prometheus
+	$(BIN)/pytest -q tests/e2e
+
+.PHONY: cluster-up
+cluster-up: deps ## boot the local cluster and install Slipstream
+	@$(DEV) up
+	@$(DEV) install
+
+.PHONY: cluster-down
+cluster-down: $(STAMP) ## remove the local cluster and all its traces
+	@$(DEV) down
+
+.PHONY: crds
+crds: $(STAMP) ## generate crds/ from the models
+	$(BIN)/python -m slipstream_operator.api.crd crds
+
+.PHONY: lock
+lock: $(STAMP) ## resolve the dependencies anew
+	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
+	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cpu --override requirements/overrides-cpu.txt -c requirements/dev.txt -o requirements/runtime-cpu.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.12 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt
+
+.PHONY: bench-operator
+bench-operator: deps ## convergence, latency and memory of the operator
+	@$(BIN)/python -m benchmarks.operator.run
+
+.PHONY: clean
+clean: ## remove what the tools left in the repository
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
