@@ -1,0 +1,1 @@
+"""Slipstream's data plane: what runs inside the pods that the operator makes."""

@@ -1,0 +1,79 @@
+"""What the operator and the pods that it makes agree on: ports, paths, environment and metric names.
+
+Standard library only: this is the one module of the data plane that the control plane may import.
+"""
+
+from typing import Final
+
+API_PORT: Final = 8000
+"""The OpenAI-compatible API: what clients reach."""
+MANAGEMENT_PORT: Final = 8001
+"""Probes, metrics and status: what the kubelet, Prometheus and the operator reach."""
+
+LIVE_PATH: Final = "/livez"
+READY_PATH: Final = "/readyz"
+STATUS_PATH: Final = "/status"
+METRICS_PATH: Final = "/metrics"
+
+CONFIG_FILE: Final = "engine.json"
+CONFIG_DIRECTORY: Final = "/etc/slipstream"
+CLAIMS_DIRECTORY: Final = "/mnt/models"
+"""`pvc://claim/path` is mounted read-only at `CLAIMS_DIRECTORY/claim` and read from `.../path` below it."""
+CACHE_DIRECTORY: Final = "/var/cache/slipstream"
+"""Downloaded models and compiled kernels: an emptyDir, the only big writable folder of an engine pod."""
+SCRATCH_DIRECTORY: Final = "/tmp"  # noqa: S108 (an emptyDir of the pod's own)
+TERMINATION_LOG: Final = "/dev/termination-log"
+"""Where an engine that cannot start leaves its reason, in one line, for the operator to show."""
+
+MODEL_TOKEN_ENV: Final = "HF_TOKEN"  # noqa: S105 (a name, not a token)
+
+DRAIN_LINGER_SECONDS: Final = 4
+"""Between leaving the endpoints and SIGTERM: the time that proxies get to notice."""
+DRAIN_SECONDS: Final = 60
+"""After SIGTERM: the time that running requests get to finish."""
+EXIT_SECONDS: Final = 10
+"""After the drain: the time that the engine gets to exit before SIGKILL."""
+
+ENGINE_MODULE: Final = "slipstream_runtime.engine"
+SIMULATOR_MODULE: Final = "slipstream_runtime.simulator"
+
+SERVICE_LABEL: Final = "service"
+REVISION_LABEL: Final = "revision"
+"""Target labels that scrape configurations set from the pod labels `slipstream.dev/service` and `.../revision`."""
+
+TTFT: Final = "vllm:time_to_first_token_seconds"
+TPOT: Final = "vllm:request_time_per_output_token_seconds"
+ITL: Final = "vllm:inter_token_latency_seconds"
+E2E: Final = "vllm:e2e_request_latency_seconds"
+RUNNING: Final = "vllm:num_requests_running"
+WAITING: Final = "vllm:num_requests_waiting"
+KV_USAGE: Final = "vllm:kv_cache_usage_perc"
+GENERATION_TOKENS: Final = "vllm:generation_tokens_total"
+PROMPT_TOKENS: Final = "vllm:prompt_tokens_total"
+REQUEST_SUCCESS: Final = "vllm:request_success_total"
+CACHE_INFO: Final = "vllm:cache_config_info"
+DRAFT_TOKENS: Final = "vllm:spec_decode_num_draft_tokens_total"
+ACCEPTED_TOKENS: Final = "vllm:spec_decode_num_accepted_tokens_total"
+"""Metric names of vLLM 0.32; the simulator exports the same, with vLLM's buckets."""
+
+LATENCY_BUCKETS: Final[dict[str, tuple[float, ...]]] = {
+    TTFT: (
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+        20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+    ),
+    TPOT: (
+        0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+        20.0, 40.0, 80.0,
+    ),
+    E2E: (
+        0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0,
+        240.0, 480.0, 960.0, 1920.0, 7680.0,
+    ),
+}  # fmt: skip
+"""Upper bounds in seconds, without +Inf, as vLLM 0.32 exports them."""
+
+PHASE_SECONDS: Final = "slipstream_engine_phase_seconds"
+IN_FLIGHT: Final = "slipstream_engine_in_flight_requests"
+DRAINING: Final = "slipstream_engine_draining"
+REFUSED: Final = "slipstream_engine_refused_requests_total"
+"""Our own metrics beside vLLM's."""
