@@ -1,0 +1,53 @@
+"""Conditions: their values, and the merge that keeps a transition time until the status flips."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from slipstream_operator.api.base import Model
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Condition(Model):
+    """One condition as the API server stores it."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+    observed_generation: int | None = None
+    last_transition_time: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a condition says now, before it is merged with what it said before."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str = ""
+
+
+def merge(
+    verdicts: Iterable[Verdict], *, before: Sequence[Condition], generation: int, now: str
+) -> list[Condition]:
+    """Conditions for the verdicts, in their order; a status that didn't flip keeps its transition time."""
+    known = {condition.type: condition for condition in before}
+
+    def since(verdict: Verdict) -> str:
+        old = known.get(verdict.type)
+        return old.last_transition_time if old and old.status == verdict.status else now
+
+    return [
+        Condition(
+            type=verdict.type,
+            status=verdict.status,
+            reason=verdict.reason,
+            message=verdict.message,
+            observed_generation=generation,
+            last_transition_time=since(verdict),
+        )
+        for verdict in verdicts
+    ]

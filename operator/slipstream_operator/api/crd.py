@@ -1,0 +1,265 @@
+"""CRDs from the models: `python -m slipstream_operator.api.crd DIRECTORY [--check]` writes or verifies them.
+
+Structural schemas have no references, no unions with null and no titles; pydantic's have all three.
+"""
+
+import argparse
+import copy
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pydantic
+import yaml
+
+from slipstream_operator import names
+from slipstream_operator.api import inferenceservice, servingprofile, status
+
+# What the API server applies. All other defaults are documented and resolved by the operator:
+# a stored default could not be told from a user's choice.
+_SERVER_DEFAULTS: Final = {
+    ("replicas",): 1,
+    ("scaling", "minReplicas"): 1,
+    ("scaling", "mode"): "Auto",
+}
+
+_PENDING: Final = {
+    "conditions": [
+        {
+            "type": names.Condition.READY,
+            "status": "Unknown",
+            "reason": names.Reason.PENDING,
+            "message": "The operator has not looked at this object yet.",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ]
+}
+
+_CATEGORIES: Final = {"categories": ["slipstream"]}
+
+
+def schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The model as a structural schema: references inlined, null unions collapsed, no titles, no defaults."""
+    raw = model.model_json_schema(by_alias=True, mode="validation")
+    return _structural(raw, definitions=raw.get("$defs", {}))
+
+
+def _structural(node: Mapping[str, Any], *, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    node = _collapsed(node, definitions=definitions)
+    result: dict[str, Any] = {}
+    for key, value in node.items():
+        match key:
+            case "title" | "$defs" | "default" | "const" | "propertyNames":
+                continue
+            case "properties":
+                result[key] = {
+                    name: _structural(child, definitions=definitions)
+                    for name, child in value.items()
+                }
+            case "items" | "additionalProperties" if isinstance(value, Mapping):
+                result[key] = _structural(value, definitions=definitions)
+            case "additionalProperties":
+                continue
+            case _:
+                result[key] = copy.deepcopy(value)
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    return result
+
+
+def _collapsed(node: Mapping[str, Any], *, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Follow $ref and `anyOf: [X, null]`; keys beside them, such as a description, win."""
+    beside = dict(node)
+    if "$ref" in beside:
+        target = definitions[beside.pop("$ref").rsplit("/", 1)[1]]
+    elif "anyOf" in beside:
+        target = next(option for option in beside.pop("anyOf") if option.get("type") != "null")
+    else:
+        return beside
+    return {**_collapsed(target, definitions=definitions), **beside}
+
+
+def _with_defaults(root: dict[str, Any]) -> dict[str, Any]:
+    for path, value in _SERVER_DEFAULTS.items():
+        node = root
+        for name in path:
+            node = node["properties"][name]
+        node["default"] = value
+        parent = root
+        for name in path[:-1]:
+            parent = parent["properties"][name]
+        if path[-1] in parent.get("required", []):
+            parent["required"].remove(path[-1])
+    return root
+
+
+def _column(
+    name: str, kind: str, path: str, description: str, *, wide: bool = False
+) -> dict[str, Any]:
+    column = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    return {**column, "priority": 1} if wide else column
+
+
+def _condition(name: str) -> str:
+    return f'.status.conditions[?(@.type=="{name}")].status'
+
+
+def _objective(metric: str) -> str:
+    return f'.status.slo[?(@.metric=="{metric}")].current'
+
+
+def inference_service() -> dict[str, Any]:
+    """The CRD of InferenceService."""
+    spec = _with_defaults(schema(inferenceservice.InferenceServiceSpec))
+    state = schema(status.InferenceServiceStatus)
+    state["default"] = _PENDING
+    return _definition(
+        kind=names.INFERENCE_SERVICE,
+        plural="inferenceservices",
+        short="infer",
+        scope="Namespaced",
+        root={
+            "description": "One served model and its objectives.",
+            "required": ["spec"],
+            "properties": {"spec": spec, "status": state},
+            **inferenceservice.NAME_RULES,
+        },
+        subresources={
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+        columns=[
+            _column("Ready", "string", _condition("Ready"), "Whether the service answers."),
+            _column("Replicas", "integer", ".status.readyReplicas", "Replicas that are ready."),
+            _column("Desired", "integer", ".status.scaling.desired", "Replicas that are wanted."),
+            _column("TTFT", "string", _objective("ttft"), "Time to first token now."),
+            _column("TPOT", "string", _objective("tpot"), "Time per output token now."),
+            _column("SLO", "string", _condition("SLOMet"), "Whether the objectives are met."),
+            _column("URL", "string", ".status.url", "Base URL of the OpenAI-compatible API."),
+            _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
+            _column(
+                "Reason",
+                "string",
+                '.status.conditions[?(@.type=="Ready")].reason',
+                "Why.",
+                wide=True,
+            ),
+        ],
+    )
+
+
+def serving_profile() -> dict[str, Any]:
+    """The CRD of ServingProfile."""
+    return _definition(
+        kind=names.SERVING_PROFILE,
+        plural="servingprofiles",
+        short="sprofile",
+        scope="Cluster",
+        root={
+            "description": "Defaults and limits of a platform.",
+            "required": ["spec"],
+            "properties": {"spec": schema(servingprofile.ServingProfileSpec)},
+        },
+        subresources={},
+        columns=[
+            _column(
+                "Default",
+                "string",
+                ".spec.defaultAccelerator",
+                "Accelerator of services that name none.",
+            ),
+            _column("Prometheus", "string", ".spec.prometheus.url", "Where load is measured."),
+            _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
+        ],
+    )
+
+
+def _definition(
+    *,
+    kind: str,
+    plural: str,
+    short: str,
+    scope: str,
+    root: dict[str, Any],
+    subresources: dict[str, Any],
+    columns: list[dict[str, Any]],
+) -> dict[str, Any]:
+    version: dict[str, Any] = {
+        "name": names.VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _object(root)},
+        "additionalPrinterColumns": columns,
+    }
+    if subresources:
+        version["subresources"] = subresources
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{names.GROUP}"},
+        "spec": {
+            "group": names.GROUP,
+            "scope": scope,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                **_CATEGORIES,
+            },
+            "versions": [version],
+        },
+    }
+
+
+def _object(root: dict[str, Any]) -> dict[str, Any]:
+    envelope = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+    }
+    return {**root, "type": "object", "properties": {**envelope, **root["properties"]}}
+
+
+def files() -> dict[str, str]:
+    """File name -> YAML text of all CRDs."""
+    return {
+        f"{definition['spec']['names']['plural']}.yaml": (
+            "# Generated by `make crds` from operator/slipstream_operator/api; do not edit.\n"
+            + yaml.safe_dump(definition, sort_keys=False, width=120)
+        )
+        for definition in (inference_service(), serving_profile())
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the CRDs, or with --check compare them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m slipstream_operator.api.crd", description=__doc__
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--check", action="store_true", help="verify instead of writing")
+    options = parser.parse_args(arguments)
+    stale = [
+        name
+        for name, text in files().items()
+        if not (path := options.directory / name).exists() or path.read_text() != text
+    ]
+    if options.check:
+        for name in stale:
+            sys.stderr.write(f"{options.directory / name} is out of date: run `make crds`\n")
+        return 1 if stale else 0
+    options.directory.mkdir(exist_ok=True)
+    for name, text in files().items():
+        (options.directory / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

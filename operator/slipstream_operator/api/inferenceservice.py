@@ -1,0 +1,361 @@
+"""InferenceService: one served model and its objectives, as an app team writes it."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from slipstream_operator import names
+from slipstream_operator.api import pod
+from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
+
+_SOURCE_PATTERN = (
+    "^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
+    "|pvc://[a-z0-9.-]+(/[A-Za-z0-9._/-]+)?|file:///[A-Za-z0-9._/-]+)$"
+)
+
+ModelUri = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('{_SOURCE_PATTERN}') && !self.contains('/../') && !self.endsWith('/..')",
+                message_expression=(
+                    "'\"' + self + '\" is not a model source: write hf://org/name[@revision], "
+                    "pvc://claim/path or file:///path'"
+                ),
+            )
+        ),
+    ),
+]
+
+
+class SecretKey(Model):
+    """A key of a Secret in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the Secret.")]
+    key: Annotated[str, Field(min_length=1, max_length=253, description="Key inside it.")]
+
+
+class ModelSpec(Model):
+    """The model to serve."""
+
+    uri: ModelUri = Field(
+        description="Where the weights are: hf://org/name[@revision], pvc://claim/path, or "
+        "file:///path (already in the container; only where the ServingProfile allows it)."
+    )
+    name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        default=None, description="Name that clients ask for. Default: metadata.name."
+    )
+    token_secret: SecretKey | None = Field(
+        default=None,
+        description="Token for gated sources; reaches the pod as an environment variable.",
+    )
+    max_length: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
+        default=None, description="Context length in tokens. Default: the model's own."
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Run code that the model brings. Refused unless the ServingProfile allows it.",
+    )
+
+
+class SimulatorSpec(Model):
+    """An engine without a model: a step takes alpha + beta*sequences + gamma*KV tokens + delta*prefill tokens."""
+
+    alpha: FineDuration = Field(
+        default="7ms", description="Fixed time of one engine step. Default: 7ms."
+    )
+    beta: FineDuration = Field(
+        default="20us", description="Time per running sequence. Default: 20us."
+    )
+    gamma: FineDuration = Field(
+        default="60ns", description="Time per resident KV token. Default: 60ns."
+    )
+    delta: FineDuration = Field(
+        default="32us", description="Time per prefill token. Default: 32us."
+    )
+    kv_tokens: Annotated[int, Field(ge=16, le=100_000_000)] = Field(
+        default=200_000, description="KV cache capacity in tokens. Default: 200000."
+    )
+    max_sequences: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=256, description="Sequences that run at once. Default: 256."
+    )
+    cold_start: Duration = Field(default="10s", description="From start to ready. Default: 10s.")
+
+
+class AcceleratorSpec(Model):
+    """What one replica runs on."""
+
+    type: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="An accelerator of the ServingProfile, such as nvidia-h100; cpu runs vLLM on CPU. "
+        "Default: the profile's.",
+    )
+    count: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="Accelerators of one replica (the tensor parallel size), or cores with type cpu. Default: 1.",
+    )
+
+
+class QuantizationSpec(Model):
+    """Fewer bits per weight."""
+
+    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq"] = Field(
+        default="auto",
+        description="auto reads the checkpoint (default); fp8 also quantises while loading; int8, int4, awq "
+        "and gptq need a checkpoint that already is so; none refuses a quantised one.",
+    )
+    kv_cache: Literal["auto", "fp8"] = Field(
+        default="auto", description="Precision of the KV cache. Default: auto, the model's own."
+    )
+
+
+class SpeculationSpec(Model):
+    """Guess several tokens cheaply, verify them in one step; answers stay the same."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.draft) != has(self.method)",
+                message="needs exactly one of draft (a draft model) and method (ngram): give one, leave out the other",
+            )
+        )
+    )
+    draft: ModelUri | None = Field(
+        default=None,
+        description="A small model with the target's vocabulary that does the guessing.",
+    )
+    method: Literal["ngram"] | None = Field(
+        default=None, description="Guess without a model: ngram copies from the prompt."
+    )
+    tokens: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=4, description="Tokens guessed per step. Default: 4."
+    )
+
+
+class CacheSpec(Model):
+    """What is kept to be used again."""
+
+    prefix: bool = Field(
+        default=True, description="Reuse the KV cache of a prompt's known beginning. Default: true."
+    )
+    compile: bool | None = Field(
+        default=None,
+        description="Compile the model with torch.compile. Default: true on GPUs, false on cpu.",
+    )
+
+
+class BatchingSpec(Model):
+    """How requests share engine steps."""
+
+    max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(
+        default=None, description="Sequences that run at once. Default: vLLM's."
+    )
+    max_batched_tokens: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
+        default=None, description="Tokens of one engine step. Default: vLLM's."
+    )
+    chunked_prefill: bool = Field(
+        default=True, description="Split long prompts over several steps. Default: true."
+    )
+    policy: Literal["fcfs", "priority"] = Field(
+        default="fcfs", description="Order of waiting requests. Default: fcfs."
+    )
+
+
+_PERCENTILES = ("p50", "p90", "p95", "p99")
+
+
+class Percentiles(Model):
+    """Upper bounds: `p95: 500ms` means that 95 % of the requests in the window are faster."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                " || ".join(f"has(self.{name})" for name in _PERCENTILES),
+                message="needs at least one of p50, p90, p95 and p99, such as {p95: 500ms}",
+            ),
+            *(
+                rule(
+                    f"!has(self.{low}) || !has(self.{high}) || duration(self.{low}) <= duration(self.{high})",
+                    message_expression=(
+                        f"'{low} (' + self.{low} + ') must not be more than {high} (' + self.{high} + "
+                        f"'): raise {high} or lower {low}'"
+                    ),
+                    field_path=f".{low}",
+                )
+                for index, low in enumerate(_PERCENTILES)
+                for high in _PERCENTILES[index + 1 :]
+            ),
+        )
+    )
+    p50: Duration | None = Field(default=None, description="Half of the requests are faster.")
+    p90: Duration | None = Field(default=None, description="90 % of the requests are faster.")
+    p95: Duration | None = Field(default=None, description="95 % of the requests are faster.")
+    p99: Duration | None = Field(default=None, description="99 % of the requests are faster.")
+
+
+class ThroughputSpec(Model):
+    """Capacity that the service keeps, whatever the traffic is now."""
+
+    output_tokens_per_second: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
+        description="Output tokens per second that all replicas together can make inside the latency objectives."
+    )
+
+
+class LatencyObjectives(Model):
+    """Latency objectives by metric; also a tier of a ServingProfile."""
+
+    ttft: Percentiles | None = Field(
+        default=None, description="Time to first token: how long a client waits for the first word."
+    )
+    tpot: Percentiles | None = Field(
+        default=None,
+        description="Time per output token after the first: how fast the answer flows.",
+    )
+    e2e: Percentiles | None = Field(default=None, description="From request to the last token.")
+
+
+class SloSpec(LatencyObjectives):
+    """Service level objectives: what scaling has to keep, and status reports on."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.tier) || has(self.ttft) || has(self.tpot) || has(self.e2e) || has(self.throughput)",
+                message="needs at least one of tier, ttft, tpot, e2e and throughput, such as {ttft: {p95: 500ms}}",
+            )
+        )
+    )
+    tier: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="Objectives of this name in the ServingProfile; those given here win over it, one by one.",
+    )
+    throughput: ThroughputSpec | None = Field(
+        default=None, description="Capacity in output tokens that the service as a whole keeps."
+    )
+
+
+class ScalingSpec(Model):
+    """Bounds of the replica count, which follows load and objectives inside them."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.maxReplicas >= self.minReplicas",
+                message_expression=(
+                    "'maxReplicas (%d) must not be less than minReplicas (%d)'"
+                    ".format([self.maxReplicas, self.minReplicas])"
+                ),
+                field_path=".maxReplicas",
+            )
+        )
+    )
+    min_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="Never fewer than these. Default: 1."
+    )
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(description="Never more than these.")
+    paused: bool = Field(default=False, description="Keep the present count. Default: false.")
+    mode: Literal["Auto", "Recommend"] = Field(
+        default="Auto",
+        description="Recommend shows in status what it would do, and does not do it.",
+    )
+
+
+class RolloutSpec(Model):
+    """How a changed engine replaces the one that serves."""
+
+    strategy: Literal["Canary", "Recreate"] = Field(
+        default="Canary",
+        description="Canary starts the new engines beside the old and moves traffic once they are ready (default); "
+        "Recreate stops the old first, where no accelerator is spare.",
+    )
+
+
+class InferenceServiceSpec(Model):
+    """What to serve, on what, and how fast. `model.uri` alone is a valid service."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.model) || (has(self.runtime) && self.runtime == 'simulator')",
+                message="model is needed: give model.uri, or runtime: simulator to try the platform without one",
+            ),
+            rule(
+                "!(has(self.model) && has(self.runtime) && self.runtime == 'simulator')",
+                message="model can't be used with runtime: simulator, which has no model: leave out one of them",
+            ),
+            rule(
+                "!has(self.simulator) || (has(self.runtime) && self.runtime == 'simulator')",
+                message="simulator needs runtime: simulator: set it, or leave simulator out",
+            ),
+            rule(
+                "!has(self.scaling) || self.replicas == 1",
+                message_expression=(
+                    "'replicas (%d) can\\'t be set together with scaling: set scaling.minReplicas and maxReplicas, "
+                    "or leave scaling out'.format([self.replicas])"
+                ),
+                field_path=".replicas",
+            ),
+        )
+    )
+    model: ModelSpec | None = Field(default=None, description="The model to serve.")
+    runtime: Literal["vllm", "simulator"] | None = Field(
+        default=None,
+        description="vllm (default), or simulator: no model, behaves by spec.simulator, for trying platforms out.",
+    )
+    simulator: SimulatorSpec | None = Field(
+        default=None, description="Behaviour of runtime simulator; all fields have defaults."
+    )
+    accelerator: AcceleratorSpec | None = Field(
+        default=None,
+        description="What one replica runs on. Default: one of the profile's default accelerator.",
+    )
+    resources: pod.Resources | None = Field(
+        default=None,
+        description="Requests and limits of the engine container. Default: the profile's for the accelerator.",
+    )
+    quantization: QuantizationSpec | None = Field(
+        default=None, description="Fewer bits per weight."
+    )
+    speculation: SpeculationSpec | None = Field(
+        default=None, description="Guess tokens cheaply, verify them in one step."
+    )
+    cache: CacheSpec | None = Field(default=None, description="What is kept to be used again.")
+    batching: BatchingSpec | None = Field(
+        default=None, description="How requests share engine steps."
+    )
+    slo: SloSpec | None = Field(default=None, description="Latency and throughput objectives.")
+    scaling: ScalingSpec | None = Field(
+        default=None, description="Bounds of the replica count. Without it the count is replicas."
+    )
+    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1,
+        description="Replica count when scaling is absent; kubectl scale writes it. 0 stops the service.",
+    )
+    rollout: RolloutSpec | None = Field(
+        default=None, description="How a changed engine replaces the old one."
+    )
+    template: pod.Template | None = Field(
+        default=None, description="Overrides of the engine pods, merged last."
+    )
+
+
+NAME_RULES = rules(
+    rule(
+        f"self.metadata.name.matches('{names.NAME_PATTERN}')",
+        message_expression=(
+            "'metadata.name \"' + self.metadata.name + '\" must be at most 40 of a-z, 0-9 and -, a letter first, "
+            "since children add suffixes: put a longer name, or one with dots, into spec.model.name'"
+        ),
+    ),
+    rule(
+        "!self.metadata.name.startsWith('slipstream-')",
+        message_expression=(
+            "'metadata.name \"' + self.metadata.name + '\" begins with slipstream-, which is kept for the operator: "
+            "choose another'"
+        ),
+    ),
+)

@@ -1,0 +1,89 @@
+"""The part of core/v1 that users may override, typed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipstream_operator.api.base import LabelKey, LabelValue, Model, Quantity, ShortText, list_map
+
+ResourceName = Annotated[str, Field(max_length=253)]
+Resource = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+
+
+class Resources(Model):
+    """Kubernetes resources of one container."""
+
+    requests: Resource | None = Field(default=None, description="What the scheduler sets aside.")
+    limits: Resource | None = Field(default=None, description="What the container may not exceed.")
+
+
+class Toleration(Model):
+    """A taint that engine pods may run beside."""
+
+    key: LabelKey | None = Field(default=None, description="Taint key; empty matches all.")
+    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Default: Equal.")
+    value: LabelValue | None = Field(default=None, description="Taint value, with Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Taint effect; empty matches all."
+    )
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How long a NoExecute taint is borne."
+    )
+
+
+class KeySelector(Model):
+    """A key of a Secret or ConfigMap in the same namespace."""
+
+    name: ShortText = Field(description="Name of the object.")
+    key: ShortText = Field(description="Key inside it.")
+    optional: bool | None = Field(default=None, description="Start without it if it is missing.")
+
+
+class EnvSource(Model):
+    """Where an environment variable's value comes from."""
+
+    secret_key_ref: KeySelector | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: KeySelector | None = Field(
+        default=None, description="A key of a ConfigMap."
+    )
+
+
+class EnvVar(Model):
+    """An environment variable of the engine container."""
+
+    name: ShortText = Field(description="Name of the variable.")
+    value: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None, description="Its value."
+    )
+    value_from: EnvSource | None = Field(default=None, description="Where the value comes from.")
+
+
+Tolerations = Annotated[list[Toleration], Field(max_length=32)]
+
+
+class Template(Model):
+    """Overrides of the engine pods."""
+
+    labels: Labels | None = Field(default=None, description="Labels added to the pods.")
+    annotations: (
+        Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
+        | None
+    ) = Field(default=None, description="Annotations added to the pods.")
+    node_selector: Labels | None = Field(default=None, description="Labels that nodes must have.")
+    tolerations: Tolerations | None = Field(default=None, description="Taints that the pods bear.")
+    env: (
+        Annotated[list[EnvVar], Field(max_length=64, json_schema_extra=list_map("name"))] | None
+    ) = Field(default=None, description="Environment variables of the engine container.")
+    service_account_name: ShortText | None = Field(
+        default=None, description="ServiceAccount of the pods; its token is not mounted."
+    )
+    priority_class_name: ShortText | None = Field(
+        default=None, description="PriorityClass of the pods."
+    )
+    runtime_class_name: ShortText | None = Field(
+        default=None, description="RuntimeClass of the pods."
+    )
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        default=None, description="Image of the engine container. Default: the profile's."
+    )

@@ -1,0 +1,131 @@
+"""ServingProfile: defaults and limits of a platform, as its team writes them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipstream_operator.api import pod
+from slipstream_operator.api.base import Duration, LabelKey, LabelValue, Model, ShortText, list_map
+from slipstream_operator.api.inferenceservice import LatencyObjectives
+
+
+class LabelRequirement(Model):
+    """One requirement on namespace labels."""
+
+    key: LabelKey = Field(description="Label key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="How values are compared."
+    )
+    values: Annotated[list[LabelValue], Field(max_length=32)] | None = Field(
+        default=None, description="Values for In and NotIn."
+    )
+
+
+class LabelSelector(Model):
+    """Which namespaces a profile is for; an empty one means all."""
+
+    match_labels: pod.Labels | None = Field(default=None, description="Labels that must be equal.")
+    match_expressions: Annotated[list[LabelRequirement], Field(max_length=16)] | None = Field(
+        default=None, description="Requirements that must all hold."
+    )
+
+
+class Accelerator(Model):
+    """A kind of accelerator that the platform has."""
+
+    name: ShortText = Field(
+        description="Name that spec.accelerator.type refers to; cpu means vLLM on CPU."
+    )
+    resource_name: ShortText | None = Field(
+        default=None, description="Extended resource, such as nvidia.com/gpu; leave out for cpu."
+    )
+    node_selector: pod.Labels | None = Field(
+        default=None, description="Labels of the nodes that have it."
+    )
+    tolerations: pod.Tolerations | None = Field(default=None, description="Taints of those nodes.")
+    runtime_class_name: ShortText | None = Field(
+        default=None, description="RuntimeClass that gives access."
+    )
+    resources: pod.Resources | None = Field(
+        default=None, description="Requests and limits of the engine container for one replica."
+    )
+
+
+class ProfileScaling(Model):
+    """How fast replica counts follow."""
+
+    scale_down_window: Duration | None = Field(
+        default=None, description="A lower need must have lasted this long. Default: 5m."
+    )
+
+
+class Images(Model):
+    """Images of the data plane."""
+
+    vllm: ShortText | None = Field(default=None, description="vLLM for GPUs.")
+    vllm_cpu: ShortText | None = Field(default=None, description="vLLM for CPUs.")
+    simulator: ShortText | None = Field(
+        default=None, description="The simulator; default: vllmCpu."
+    )
+
+
+class Sources(Model):
+    """What may be served."""
+
+    allow: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)
+    ] = Field(
+        default=["hf://*", "pvc://*"],
+        description="Patterns of model sources; * matches anything. Default: hf://* and pvc://*.",
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Whether services may run code that models bring. Default: false.",
+    )
+
+
+class ProfileLimits(Model):
+    """What one service may ask for."""
+
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="Most replicas of one service."
+    )
+
+
+class Prometheus(Model):
+    """Where latencies and load are measured."""
+
+    url: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        description="Base URL, such as http://prometheus.monitoring.svc:9090."
+    )
+    window: Duration | None = Field(
+        default=None,
+        description="Range of rates; at least four scrape intervals. Default: 1m.",
+    )
+
+
+class ServingProfileSpec(Model):
+    """Defaults and limits for the services of some namespaces."""
+
+    namespace_selector: LabelSelector | None = Field(
+        default=None,
+        description="Namespaces it is for; the most specific profile wins, then the oldest.",
+    )
+    tiers: Annotated[dict[ShortText, LatencyObjectives], Field(max_length=16)] | None = Field(
+        default=None, description="Objectives that services take by name, with spec.slo.tier."
+    )
+    accelerators: Annotated[
+        list[Accelerator], Field(min_length=1, max_length=32, json_schema_extra=list_map("name"))
+    ] = Field(description="Accelerators that services may ask for.")
+    default_accelerator: ShortText | None = Field(
+        default=None, description="Accelerator of services that name none. Default: the first."
+    )
+    scaling: ProfileScaling | None = Field(
+        default=None, description="How fast replica counts follow."
+    )
+    images: Images | None = Field(default=None, description="Images of the data plane.")
+    sources: Sources | None = Field(default=None, description="What may be served.")
+    limits: ProfileLimits | None = Field(default=None, description="What one service may ask for.")
+    prometheus: Prometheus | None = Field(
+        default=None, description="Where latencies and load are measured."
+    )

@@ -1,0 +1,53 @@
+"""Durations, quantities and percentages: from the strings that users write to numbers."""
+
+import datetime
+import re
+from decimal import Decimal
+from typing import Final
+
+DURATION_PATTERN: Final = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+FINE_DURATION_PATTERN: Final = "^[0-9]{1,6}([.][0-9]{1,6})?(s|ms|us|ns)$"
+
+_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_QUANTITY: Final = re.compile(r"^([+-]?[0-9]*\.?[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$")
+_FACTORS: Final = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
+    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
+    "P": Decimal(10**15), "E": Decimal(10**18),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50), "Ei": Decimal(2**60),
+}  # fmt: skip
+
+
+def seconds(duration: str) -> float:
+    """`1h30m` -> 5400.0; ValueError if it is no duration."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|h|m|s)", duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        raise ValueError(f'"{duration}" is not a duration: write for example 500ms, 2s or 1h30m')
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def quantity(text: str) -> Decimal:
+    """`2Gi` -> 2147483648, `500m` -> 0.5; ValueError if it is no Kubernetes quantity."""
+    match = _QUANTITY.match(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not a quantity: write for example 500m, 4 or 16Gi')
+    number, suffix = match.group(1), match.group(2) or ""
+    if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix[1:].lstrip("+-").isdigit():
+        return Decimal(number + suffix)
+    return Decimal(number) * _FACTORS[suffix]
+
+
+def format_seconds(value: float) -> str:
+    """A short duration for status and messages: `85ms`, `1.25s`, `12s`."""
+    if value < 0.001:
+        return f"{value * 1e3:.2f}ms"
+    if value < 1:
+        return f"{value * 1e3:.0f}ms"
+    return f"{value:.2f}s" if value < 10 else f"{value:.0f}s"
+
+
+def timestamp(seconds_since_epoch: float) -> str:
+    """RFC 3339 in UTC, to the second, as Kubernetes writes it."""
+    moment = datetime.datetime.fromtimestamp(seconds_since_epoch, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
