@@ -1,0 +1,77 @@
+"""Does an observed object hold everything that we want it to? What others added is theirs and doesn't count."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from slipstream_operator.api import units
+
+_ITEM_KEYS: Final = (
+    "name",
+    "mountPath",
+    "containerPort",
+    "port",
+    "type",
+    "uid",
+    "topologyKey",
+    "key",
+)
+"""Keys that tell the items of a list apart, as server-side apply merges them; the first that all items have."""
+
+
+def difference(desired: Any, observed: Any, path: str = "") -> str | None:
+    """Path of the first value that is wanted and missing or different; None if there is none."""
+    if isinstance(desired, Mapping):
+        return _mapping_difference(desired, observed, path)
+    if isinstance(desired, Sequence) and not isinstance(desired, str):
+        return _list_difference(desired, observed, path)
+    return None if _equal(desired, observed) else path
+
+
+def _mapping_difference(desired: Mapping[str, Any], observed: Any, path: str) -> str | None:
+    if not isinstance(observed, Mapping):
+        return None if not desired and observed is None else path
+    for key, value in desired.items():
+        below = f"{path}.{key}" if path else key
+        if key not in observed and value not in ({}, []):
+            return below
+        if found := difference(value, observed.get(key), below):
+            return found
+    return None
+
+
+def _list_difference(desired: Sequence[Any], observed: Any, path: str) -> str | None:
+    if not isinstance(observed, Sequence) or isinstance(observed, str):
+        return None if not desired and observed is None else path
+    key = _item_key(desired)
+    if key is None:
+        if len(desired) != len(observed):
+            return path
+        pairs = list(zip(desired, observed, strict=True))
+    else:
+        found = {item.get(key): item for item in observed if isinstance(item, Mapping)}
+        pairs = [(item, found.get(item[key])) for item in desired]
+    for index, (wanted, actual) in enumerate(pairs):
+        below = f"{path}[{wanted[key] if key else index}]"
+        if actual is None and wanted is not None:
+            return below
+        if mismatch := difference(wanted, actual, below):
+            return mismatch
+    return None
+
+
+def _item_key(items: Sequence[Any]) -> str | None:
+    if not items or not all(isinstance(item, Mapping) for item in items):
+        return None
+    return next((key for key in _ITEM_KEYS if all(key in item for item in items)), None)
+
+
+def _equal(desired: Any, observed: Any) -> bool:
+    """Equal, or the same quantity in another spelling (the API server writes 1000m as 1)."""
+    if desired == observed:
+        return True
+    if not isinstance(desired, str) or not isinstance(observed, str):
+        return False
+    try:
+        return units.quantity(desired) == units.quantity(observed)
+    except ValueError:
+        return False

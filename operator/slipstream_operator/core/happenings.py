@@ -1,0 +1,83 @@
+"""What is worth an Event: transitions only, never a state that lasts."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from slipstream_operator import names
+from slipstream_operator.core.plan import Plan
+from slipstream_operator.names import Condition, Reason
+
+_TOLD: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
+
+
+@dataclasses.dataclass(frozen=True)
+class Happening:
+    """One Event on the user's object."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def of_plan(plan: Plan) -> list[Happening]:
+    """Revisions that come and go, traffic that moves, drift that is repaired."""
+    found = []
+    for step in plan.applies:
+        revision = step.manifest["metadata"]["labels"].get(names.REVISION_LABEL)
+        if step.drifted:
+            found.append(
+                Happening("Warning", Reason.DRIFT_REPAIRED, f"{step.ref}: {step.reason}, restored")
+            )
+        elif step.ref.kind == "Deployment" and step.uid is None:
+            found.append(
+                Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
+            )
+        elif step.ref.kind == "Service" and revision is None and step.uid is not None:
+            active = step.manifest["spec"]["selector"][names.REVISION_LABEL]
+            found.append(
+                Happening(
+                    "Normal", Reason.REVISION_ACTIVATED, f"revision {active} takes the traffic"
+                )
+            )
+    found += [
+        Happening("Normal", Reason.REVISION_DELETED, f"{step.ref} is {step.reason}")
+        for step in plan.deletes
+        if step.ref.kind == "Deployment"
+    ]
+    return found
+
+
+def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]:
+    """Conditions that flipped, and a replica count that changed."""
+    before = {condition["type"]: condition for condition in old.get("conditions", [])}
+    found = []
+    for condition in new.get("conditions", []):
+        known = before.get(condition["type"])
+        flipped = known is None or known["status"] != condition["status"]
+        if condition["type"] not in _TOLD or not flipped or condition["status"] == "Unknown":
+            continue
+        if (
+            known is None
+            and condition["status"] == "False"
+            and condition["type"] != Condition.ACCEPTED
+        ):
+            continue
+        good = condition["status"] == "True"
+        found.append(
+            Happening(
+                "Normal" if good else "Warning",
+                condition["reason"],
+                f"{condition['type']}: {condition['message']}",
+            )
+        )
+    was, is_now = (status.get("scaling", {}).get("desired") for status in (old, new))
+    if was is not None and is_now is not None and was != is_now:
+        found.append(
+            Happening(
+                "Normal",
+                Reason.SCALED_UP if is_now > was else Reason.SCALED_DOWN,
+                f"from {was} to {is_now}: {new['scaling']['reason']}",
+            )
+        )
+    return found

@@ -1,0 +1,84 @@
+"""Desired against observed: what to apply and delete, and why. Only objects that we own are ever touched."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+from slipstream_operator import names
+from slipstream_operator.core import compare
+from slipstream_operator.core.observed import Child, Manifest, Ref
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """Apply the manifest; `uid` is None to create, else the object that it must still be."""
+
+    ref: Ref
+    manifest: Manifest
+    uid: str | None
+    reason: str
+    drifted: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Delete:
+    """Delete the object with this uid."""
+
+    ref: Ref
+    uid: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Steps towards what is desired. `conflicts` are names that objects of others hold."""
+
+    applies: tuple[Apply, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    conflicts: tuple[Ref, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.applies or self.deletes)
+
+
+def plan(
+    desired: Sequence[Manifest],
+    *,
+    children: Sequence[Child],
+    owner: str,
+    kept_revisions: Collection[str],
+) -> Plan:
+    """Steps from the children to what is desired; `owner` is the parent's uid."""
+    known = {child.ref: child for child in children}
+    applies, conflicts = [], []
+    for manifest in desired:
+        ref = reference(manifest)
+        child = known.pop(ref, None)
+        if child is None:
+            applies.append(Apply(ref, manifest, None, "missing", drifted=False))
+        elif child.controller != owner:
+            conflicts.append(ref)
+        elif not child.deleting and (step := _correction(ref, manifest, child)):
+            applies.append(step)
+    deletes = [
+        Delete(child.ref, child.uid, "no longer wanted")
+        for child in known.values()
+        if child.controller == owner and not child.deleting and child.revision not in kept_revisions
+    ]
+    return Plan(tuple(applies), tuple(deletes), tuple(conflicts))
+
+
+def reference(manifest: Manifest) -> Ref:
+    """Kind, namespace and name of a manifest."""
+    metadata = manifest["metadata"]
+    return Ref(manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def _correction(ref: Ref, manifest: Manifest, child: Child) -> Apply | None:
+    annotations = child.manifest["metadata"].get("annotations", {})
+    wanted = manifest["metadata"]["annotations"][names.APPLIED_ANNOTATION]
+    if annotations.get(names.APPLIED_ANNOTATION) != wanted:
+        return Apply(ref, manifest, child.uid, "changed", drifted=False)
+    path = compare.difference(manifest, child.manifest)
+    if path is None:
+        return None
+    return Apply(ref, manifest, child.uid, f"{path} was edited", drifted=True)

@@ -1,0 +1,52 @@
+"""Which ServingProfile is for a namespace: the most specific selector wins, then the oldest."""
+
+from collections.abc import Mapping, Sequence
+
+from slipstream_operator.api.servingprofile import LabelSelector, ServingProfileSpec
+from slipstream_operator.core import parsing
+from slipstream_operator.core.observed import Profile
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+
+def select(
+    profiles: Sequence[Profile], *, namespace: str, labels: Mapping[str, str]
+) -> tuple[str, ServingProfileSpec]:
+    """Name and spec of the namespace's profile; PermanentError if there is none."""
+    candidates = []
+    for profile in profiles:
+        spec = parsing.parse(
+            ServingProfileSpec, profile.spec, what=f"ServingProfile {profile.name}"
+        )
+        selector = spec.namespace_selector or LabelSelector()
+        if matches(selector, labels):
+            candidates.append((-specificity(selector), profile.created, profile.name, spec))
+    if not candidates:
+        raise PermanentError(
+            Reason.NO_PROFILE,
+            f"no ServingProfile is for namespace {namespace}: apply one whose namespaceSelector matches its labels",
+        )
+    _, _, name, chosen = min(candidates, key=lambda candidate: candidate[:3])
+    return name, chosen
+
+
+def specificity(selector: LabelSelector) -> int:
+    """How many requirements it makes."""
+    return len(selector.match_labels or {}) + len(selector.match_expressions or [])
+
+
+def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether the labels meet every requirement, by the rules of Kubernetes label selectors."""
+    if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
+        return False
+    for requirement in selector.match_expressions or []:
+        values, value = requirement.values or [], labels.get(requirement.key)
+        met = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }[requirement.operator]
+        if not met:
+            return False
+    return True

@@ -1,0 +1,43 @@
+"""Children as plain dicts: one module per kind of child, each a pure function of what was resolved."""
+
+import json
+from typing import Any
+
+from slipstream_operator.core import revisions
+from slipstream_operator.core.observed import Observed
+from slipstream_operator.core.render import common, config, monitor, protection, service, workload
+from slipstream_operator.core.resolve import Resolved
+
+
+def render(
+    observed: Observed, resolved: Resolved, rollout: revisions.Rollout, *, scaling: str
+) -> list[dict[str, Any]]:
+    """Every child that shall exist, in the order in which they are best created."""
+    key, uid = resolved.key, resolved.uid
+    prometheus = resolved.prometheus[0] if resolved.prometheus else None
+    children = [
+        config.state(key, uid, scaling=scaling),
+        protection.network_policy(key, uid, prometheus=prometheus),
+        protection.disruption_budget(key, uid),
+    ]
+    for revision in rollout.revisions:
+        data = revisions.stored(observed, revision.hash)
+        if data is None and revision.hash == rollout.wanted:
+            data = config.revision_data(
+                config=resolved.revisioned.config,
+                template=workload.pod_template(resolved, revision=revision.hash),
+            )
+        if data is None:
+            continue
+        template = json.loads(data[revisions.TEMPLATE_KEY])
+        children += [
+            config.revision(key, uid, revision=revision.hash, data=data),
+            service.headless(key, uid, revision=revision.hash),
+            workload.deployment(
+                key, uid, revision=revision.hash, template=template, replicas=revision.replicas
+            ),
+        ]
+    children.append(service.public(key, uid, active=rollout.active))
+    if observed.pod_monitors:
+        children.append(monitor.pod_monitor(key, uid))
+    return [common.fingerprinted(child) for child in children]

@@ -1,0 +1,47 @@
+"""ConfigMaps: a revision's immutable one, and the service's state."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core import revisions
+from slipstream_operator.core.observed import Key, Manifest
+from slipstream_operator.core.render import common
+
+STATE_KEY: Final = "scaling.json"
+
+
+def revision_data(*, config: Manifest, template: Manifest) -> dict[str, str]:
+    """The texts of a new revision."""
+    return {
+        revisions.ENGINE_KEY: json.dumps(config, indent=1, sort_keys=True),
+        revisions.TEMPLATE_KEY: json.dumps(template, indent=1, sort_keys=True),
+    }
+
+
+def revision(key: Key, uid: str, *, revision: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """Engine configuration and pod template of a revision, as made; immutable."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": common.metadata(
+            key,
+            uid,
+            name=names.revision_name(key.name, revision),
+            component="engine",
+            revision=revision,
+        ),
+        "immutable": True,
+        "data": dict(data),
+    }
+
+
+def state(key: Key, uid: str, *, scaling: str) -> dict[str, Any]:
+    """What the operator learned and decided, kept over restarts."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": common.metadata(key, uid, name=names.state_name(key.name), component="state"),
+        "data": {STATE_KEY: scaling},
+    }

@@ -1,0 +1,48 @@
+"""What guards the engine pods: a budget for disruptions, and a policy for who may reach which port."""
+
+import re
+from typing import Any
+
+from slipstream_operator.core.observed import Key
+from slipstream_operator.core.render import common
+from slipstream_runtime import contract
+
+
+def disruption_budget(key: Key, uid: str) -> dict[str, Any]:
+    """One budget over all revisions: a pod under two can't be evicted at all."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": common.metadata(key, uid, name=key.name, component="service"),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": common.selector(key.name)},
+        },
+    }
+
+
+def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, Any]:
+    """Clients reach the API, Prometheus the management port, and nobody anything else."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": common.metadata(key, uid, name=key.name, component="service"),
+        "spec": {
+            "podSelector": {"matchLabels": common.selector(key.name)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
+                {
+                    "from": [{"namespaceSelector": _prometheus_namespace(prometheus)}],
+                    "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
+                },
+            ],
+        },
+    }
+
+
+def _prometheus_namespace(url: str | None) -> dict[str, Any]:
+    """The namespace in `http://name.namespace.svc...`; all namespaces if the URL doesn't tell."""
+    match = re.match(r"https?://[^./]+\.([a-z0-9-]+)\.svc[.:/]?", url or "")
+    return {"matchLabels": {"kubernetes.io/metadata.name": match.group(1)}} if match else {}

@@ -1,0 +1,52 @@
+"""Services: the public one, and a headless one for each revision."""
+
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Key
+from slipstream_operator.core.render import common
+from slipstream_runtime import contract
+
+PORT: Final = 80
+
+
+def public(key: Key, uid: str, *, active: str) -> dict[str, Any]:
+    """`Service <name>`: the engines of the active revision."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": common.metadata(key, uid, name=key.name, component="service"),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": common.selector(key.name, active),
+            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def headless(key: Key, uid: str, *, revision: str) -> dict[str, Any]:
+    """The addresses of one revision's engines."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": common.metadata(
+            key,
+            uid,
+            name=names.revision_name(key.name, revision),
+            component="engine",
+            revision=revision,
+        ),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": common.selector(key.name, revision),
+            "ports": [
+                {"name": "http", "port": contract.API_PORT, "targetPort": "http", "protocol": "TCP"}
+            ],
+        },
+    }
+
+
+def url(key: Key) -> str:
+    """Base URL of the OpenAI-compatible API inside the cluster."""
+    return f"http://{key.name}.{key.namespace}.svc/v1"

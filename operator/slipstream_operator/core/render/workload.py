@@ -1,0 +1,198 @@
+"""The engine pods: a revision's pod template, and the Deployment that runs it."""
+
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Key, Manifest
+from slipstream_operator.core.render import common
+from slipstream_operator.core.resolve import Resolved
+from slipstream_runtime import contract
+
+USER: Final = 65532
+START_SECONDS: Final = 3600
+"""How long a start may take, from download to warm-up, before the kubelet starts it again."""
+
+
+def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
+    """The pod template of a new revision."""
+    overrides = resolved.revisioned.template
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": contract.DRAIN_LINGER_SECONDS
+        + contract.DRAIN_SECONDS
+        + contract.EXIT_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": common.selector(resolved.key.name, revision)},
+            }
+        ],
+        "containers": [_container(resolved)],
+        "volumes": _volumes(resolved, revision),
+    }
+    for field in (
+        "nodeSelector",
+        "tolerations",
+        "runtimeClassName",
+        "serviceAccountName",
+        "priorityClassName",
+    ):
+        if field in overrides:
+            pod[field] = overrides[field]
+    return {
+        "metadata": {
+            "labels": {
+                **overrides.get("labels", {}),
+                **names.child_labels(resolved.key.name, revision=revision, component="engine"),
+            },
+            "annotations": {
+                **overrides.get("annotations", {}),
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(contract.MANAGEMENT_PORT),
+                "prometheus.io/path": contract.METRICS_PATH,
+            },
+        },
+        "spec": pod,
+    }
+
+
+def deployment(
+    key: Key, uid: str, *, revision: str, template: Manifest, replicas: int
+) -> dict[str, Any]:
+    """The Deployment of one revision; its template never changes."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": common.metadata(
+            key,
+            uid,
+            name=names.revision_name(key.name, revision),
+            component="engine",
+            revision=revision,
+        ),
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": common.selector(key.name, revision)},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": template,
+        },
+    }
+
+
+def _container(resolved: Resolved) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": names.ENGINE_CONTAINER,
+        "image": resolved.revisioned.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [
+            "python",
+            "-m",
+            resolved.revisioned.module,
+            "--config",
+            f"{contract.CONFIG_DIRECTORY}/{contract.CONFIG_FILE}",
+        ],
+        "env": _environment(resolved),
+        "ports": [
+            {"name": "http", "containerPort": contract.API_PORT, "protocol": "TCP"},
+            {"name": "management", "containerPort": contract.MANAGEMENT_PORT, "protocol": "TCP"},
+        ],
+        "startupProbe": {
+            **_probe(contract.READY_PATH),
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": START_SECONDS,
+        },
+        "readinessProbe": {
+            **_probe(contract.READY_PATH),
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            **_probe(contract.LIVE_PATH),
+            "periodSeconds": 10,
+            "timeoutSeconds": 10,
+            "failureThreshold": 3,
+        },
+        "lifecycle": {"preStop": {"sleep": {"seconds": contract.DRAIN_LINGER_SECONDS}}},
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "config", "mountPath": contract.CONFIG_DIRECTORY, "readOnly": True},
+            {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
+            {"name": "cache", "mountPath": contract.CACHE_DIRECTORY},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 (a volume of the pod)
+            *(
+                {
+                    "name": f"claim-{index}",
+                    "mountPath": f"{contract.CLAIMS_DIRECTORY}/{claim}",
+                    "readOnly": True,
+                }
+                for index, claim in enumerate(resolved.revisioned.claims)
+            ),
+        ],
+    }
+    if resolved.revisioned.resources:
+        container["resources"] = resolved.revisioned.resources
+    return container
+
+
+def _environment(resolved: Resolved) -> list[dict[str, Any]]:
+    environment: dict[str, dict[str, Any]] = {
+        "HOME": {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
+        "TMPDIR": {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
+    }
+    if resolved.revisioned.token_secret is not None:
+        secret, key = resolved.revisioned.token_secret
+        environment[contract.MODEL_TOKEN_ENV] = {
+            "name": contract.MODEL_TOKEN_ENV,
+            "valueFrom": {"secretKeyRef": {"name": secret, "key": key}},
+        }
+    for variable in resolved.revisioned.template.get("env", []):
+        environment[variable["name"]] = variable
+    return list(environment.values())
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "management"}}
+
+
+def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": "config",
+            "configMap": {
+                "name": names.revision_name(resolved.key.name, revision),
+                "items": [{"key": contract.CONFIG_FILE, "path": contract.CONFIG_FILE}],
+            },
+        },
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "cache", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        *(
+            {
+                "name": f"claim-{index}",
+                "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+            }
+            for index, claim in enumerate(resolved.revisioned.claims)
+        ),
+    ]

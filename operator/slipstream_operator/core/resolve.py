@@ -1,0 +1,315 @@
+"""From the user's object and the profile to a Resolved service: every default decided, nothing optional by accident.
+
+What can't work raises PermanentError, which becomes `Accepted=False`.
+"""
+
+import dataclasses
+import fnmatch
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.api import pod, units
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
+from slipstream_operator.core import engines, objectives, parsing, profiles
+from slipstream_operator.core.observed import Key, Manifest, Observed
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+from slipstream_runtime import contract
+
+CPU_RESOURCES: Final = pod.Resources(requests={"memory": "4Gi"}, limits={"memory": "8Gi"})
+SIMULATOR_RESOURCES: Final = pod.Resources(
+    requests={"cpu": "20m", "memory": "64Mi"}, limits={"memory": "256Mi"}
+)
+SCALE_DOWN_WINDOW: Final = 300.0
+"""Seconds, as HPA's default."""
+RATE_WINDOW: Final = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Revisioned:
+    """What a pod must be restarted for."""
+
+    module: str
+    image: str
+    config: Manifest
+    """The engine's configuration file, as data."""
+    claims: tuple[str, ...]
+    token_secret: tuple[str, str] | None
+    resources: Manifest
+    template: Manifest
+    """Overrides from the accelerator and from spec.template, as core/v1 names them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """How many replicas may run; equal bounds mean a fixed count."""
+
+    minimum: int
+    maximum: int
+    follows_load: bool
+    paused: bool = False
+    recommend: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A service with every decision made."""
+
+    key: Key
+    uid: str
+    model_name: str
+    runtime: str
+    accelerator: str
+    quantization: str
+    speculation: str | None
+    max_length: int | None
+    revisioned: Revisioned
+    recreate: bool
+    bounds: Bounds
+    objectives: objectives.Objectives
+    scale_down_window: float
+    prometheus: tuple[str, float] | None
+    """Base URL and rate window in seconds."""
+
+
+def resolve(observed: Observed) -> Resolved:
+    """The service as it shall run; PermanentError if it can't."""
+    parent = observed.parent
+    if not names.is_valid_service_name(parent.key.name):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'metadata.name: "{parent.key.name}" can\'t carry the suffixes of child objects: '
+            "use at most 40 of a-z, 0-9 and -, a letter first, not slipstream-...",
+        )
+    spec = parsing.parse(InferenceServiceSpec, parent.spec, what="spec")
+    name, profile = profiles.select(
+        observed.profiles, namespace=parent.key.namespace, labels=observed.namespace_labels
+    )
+    accelerator = _accelerator(spec, profile, name)
+    simulated = spec.runtime == "simulator"
+    sources = profile.sources or Sources()
+    _check_sources(spec, sources, name)
+    model_name = (spec.model and spec.model.name) or parent.key.name
+    _check_name(observed, model_name)
+    resources = _resources(spec, accelerator, simulated=simulated)
+    return Resolved(
+        key=parent.key,
+        uid=parent.uid,
+        model_name=model_name,
+        runtime="simulator" if simulated else "vllm",
+        accelerator=f"{accelerator.name} x {_count(spec)}",
+        quantization=spec.quantization.method if spec.quantization else "auto",
+        speculation=_speculation_in_short(spec),
+        max_length=spec.model.max_length if spec.model else None,
+        revisioned=Revisioned(
+            module=contract.SIMULATOR_MODULE if simulated else contract.ENGINE_MODULE,
+            image=_image(spec, profile, name, accelerator, simulated=simulated),
+            config=engines.simulator(spec, model_name=model_name)
+            if simulated
+            else engines.vllm(
+                spec, model_name=model_name, accelerator=accelerator, resources=resources
+            ),
+            claims=() if simulated else _claims(spec),
+            token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
+            if spec.model and spec.model.token_secret
+            else None,
+            resources=resources,
+            template=_template(spec, accelerator),
+        ),
+        recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
+        bounds=_bounds(spec, profile, name),
+        objectives=_objectives(spec, profile, name),
+        scale_down_window=units.seconds(profile.scaling.scale_down_window)
+        if profile.scaling and profile.scaling.scale_down_window
+        else SCALE_DOWN_WINDOW,
+        prometheus=(
+            profile.prometheus.url.rstrip("/"),
+            units.seconds(profile.prometheus.window) if profile.prometheus.window else RATE_WINDOW,
+        )
+        if profile.prometheus
+        else None,
+    )
+
+
+def _count(spec: InferenceServiceSpec) -> int:
+    return spec.accelerator.count if spec.accelerator else 1
+
+
+def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Accelerator:
+    wanted = (spec.accelerator and spec.accelerator.type) or profile.default_accelerator
+    known = {accelerator.name: accelerator for accelerator in profile.accelerators}
+    if wanted is None:
+        return profile.accelerators[0]
+    if wanted not in known:
+        raise PermanentError(
+            Reason.UNKNOWN_ACCELERATOR,
+            f'spec.accelerator.type: "{wanted}" is no accelerator of ServingProfile {name}: '
+            f"use one of {', '.join(sorted(known))}",
+        )
+    return known[wanted]
+
+
+def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -> None:
+    if spec.model is None:
+        return
+    uris = {"spec.model.uri": spec.model.uri}
+    if spec.speculation and spec.speculation.draft:
+        uris["spec.speculation.draft"] = spec.speculation.draft
+    for field, uri in uris.items():
+        if not any(fnmatch.fnmatchcase(uri, pattern) for pattern in sources.allow):
+            raise PermanentError(
+                Reason.SOURCE_NOT_ALLOWED,
+                f'{field}: "{uri}" matches none of the sources that ServingProfile {profile} allows '
+                f"({', '.join(sources.allow)}): use one of these, or ask the platform team",
+            )
+    if spec.model.trust_remote_code and not sources.trust_remote_code:
+        raise PermanentError(
+            Reason.REMOTE_CODE_NOT_ALLOWED,
+            f"spec.model.trustRemoteCode: true is refused by ServingProfile {profile}: leave it out, "
+            "or ask the platform team",
+        )
+
+
+def _check_name(observed: Observed, model_name: str) -> None:
+    holder = observed.name_holders.get(model_name, observed.parent.key)
+    if holder != observed.parent.key:
+        raise PermanentError(
+            Reason.NAME_TAKEN,
+            f'spec.model.name: "{model_name}" is served by the older InferenceService {holder.name} of this '
+            "namespace: choose another name",
+        )
+
+
+def _image(
+    spec: InferenceServiceSpec,
+    profile: ServingProfileSpec,
+    name: str,
+    accelerator: Accelerator,
+    *,
+    simulated: bool,
+) -> str:
+    if spec.template and spec.template.image:
+        return spec.template.image
+    images = profile.images
+    cpu = images and images.vllm_cpu
+    if simulated:
+        field, image = "simulator", (images and images.simulator) or cpu
+    elif accelerator.name == engines.CPU:
+        field, image = "vllmCpu", cpu
+    else:
+        field, image = "vllm", images and images.vllm
+    if not image:
+        raise PermanentError(
+            Reason.IMAGE_MISSING,
+            f"spec.template.image: nothing names an image for accelerator {accelerator.name}: "
+            f"set images.{field} in ServingProfile {name}",
+        )
+    return image
+
+
+def _resources(
+    spec: InferenceServiceSpec, accelerator: Accelerator, *, simulated: bool
+) -> Manifest:
+    """The object's own, else the profile's, else built in; the accelerator itself is always asked for."""
+    cpu = accelerator.name == engines.CPU
+    if simulated:
+        base = SIMULATOR_RESOURCES
+    elif cpu:
+        base = accelerator.resources or CPU_RESOURCES
+    else:
+        base = accelerator.resources or pod.Resources()
+    chosen = spec.resources or base
+    requests, limits = dict(chosen.requests or {}), dict(chosen.limits or {})
+    if cpu and not simulated:
+        requests.setdefault("cpu", str(_count(spec)))
+    elif accelerator.resource_name and not simulated:
+        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(_count(spec))
+    return {
+        key: dict(sorted(value.items()))
+        for key, value in (("limits", limits), ("requests", requests))
+        if value
+    }
+
+
+def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
+    uris = [
+        spec.model.uri if spec.model else "",
+        (spec.speculation and spec.speculation.draft) or "",
+    ]
+    return tuple(
+        sorted(
+            {uri.removeprefix("pvc://").split("/")[0] for uri in uris if uri.startswith("pvc://")}
+        )
+    )
+
+
+def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
+    """What the accelerator needs, with the user's overrides merged last."""
+    base: dict[str, Any] = {
+        "nodeSelector": accelerator.node_selector or {},
+        "tolerations": [_dump(toleration) for toleration in accelerator.tolerations or []],
+        "runtimeClassName": accelerator.runtime_class_name,
+    }
+    own = spec.template
+    if own is not None:
+        base["nodeSelector"] = {**base["nodeSelector"], **(own.node_selector or {})}
+        base["tolerations"] += [_dump(toleration) for toleration in own.tolerations or []]
+        base |= {
+            "runtimeClassName": own.runtime_class_name or base["runtimeClassName"],
+            "serviceAccountName": own.service_account_name,
+            "priorityClassName": own.priority_class_name,
+            "labels": own.labels,
+            "annotations": own.annotations,
+            "env": [_dump(variable) for variable in own.env or []],
+        }
+    return {key: value for key, value in base.items() if value}
+
+
+def _dump(model: pod.Toleration | pod.EnvVar) -> dict[str, Any]:
+    return model.model_dump(by_alias=True, exclude_none=True)
+
+
+def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Bounds:
+    most = profile.limits.max_replicas if profile.limits else None
+    field, asked = (
+        ("spec.scaling.maxReplicas", spec.scaling.max_replicas)
+        if spec.scaling
+        else ("spec.replicas", spec.replicas)
+    )
+    if most is not None and asked > most:
+        raise PermanentError(
+            Reason.LIMIT_EXCEEDED,
+            f"{field}: {asked} is more than the {most} replicas that ServingProfile {name} allows: "
+            "ask for fewer, or ask the platform team",
+        )
+    if spec.scaling is None:
+        return Bounds(spec.replicas, spec.replicas, follows_load=False)
+    return Bounds(
+        spec.scaling.min_replicas,
+        spec.scaling.max_replicas,
+        follows_load=True,
+        paused=spec.scaling.paused,
+        recommend=spec.scaling.mode == "Recommend",
+    )
+
+
+def _objectives(
+    spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str
+) -> objectives.Objectives:
+    if spec.slo is None:
+        return objectives.Objectives()
+    tiers = profile.tiers or {}
+    if spec.slo.tier and spec.slo.tier not in tiers:
+        raise PermanentError(
+            Reason.UNKNOWN_TIER,
+            f'spec.slo.tier: "{spec.slo.tier}" is no tier of ServingProfile {name}: '
+            f"use one of {', '.join(sorted(tiers)) or 'its tiers (it has none)'}, or name the objectives",
+        )
+    return objectives.combine(spec.slo, tier=tiers.get(spec.slo.tier) if spec.slo.tier else None)
+
+
+def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:
+    if spec.speculation is None:
+        return None
+    return f"{spec.speculation.draft or spec.speculation.method}, {spec.speculation.tokens} tokens"

@@ -1,0 +1,36 @@
+"""The scaling state as text, for the service's state ConfigMap."""
+
+import dataclasses
+import json
+
+from slipstream_operator.core.scaling.policy import State
+
+
+def dump(state: State) -> str:
+    """Compact, sorted, rounded: a state that did not change gives the same text."""
+    data = dataclasses.asdict(state)
+    data["needs"] = _thinned(state.needs)
+    for name in ("capacity", "tokens_capacity"):
+        if data[name] is not None:
+            data[name] = float(f"{data[name]:.3g}")
+    data["since"] = round(state.since, 1)
+    return json.dumps(data, sort_keys=True)
+
+
+def load(text: str) -> State | None:
+    """None if the text is not a state, as after an edit by hand: then the operator starts from what it sees."""
+    try:
+        data = json.loads(text)
+        data["needs"] = tuple((float(time), int(need)) for time, need in data["needs"])
+        return State(**data)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _thinned(needs: tuple[tuple[float, int], ...]) -> list[tuple[float, int]]:
+    """The highest need of each ten seconds, which is all that a window of minutes asks for."""
+    highest: dict[float, int] = {}
+    for time, need in needs:
+        slot = time // 10 * 10
+        highest[slot] = max(need, highest.get(slot, 0))
+    return sorted(highest.items())

@@ -1,0 +1,363 @@
+"""What the operator reports: conditions and numbers from what was observed, resolved, decided and measured."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.api import conditions, units
+from slipstream_operator.api import status as api
+from slipstream_operator.api.conditions import Verdict
+from slipstream_operator.core import objectives, revisions
+from slipstream_operator.core.observed import Observed, Pod, Ref
+from slipstream_operator.core.render import common, service
+from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.scaling.policy import MIN_REQUESTS, Decision, State
+from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Condition, Reason
+
+QUIET_SECONDS: Final = 60.0
+"""Numbers alone are written no more often than this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the scaling loop measured for a service at its last tick."""
+
+    load: Load | Unknown
+    readings: tuple[Reading, ...] | Unknown
+    acceptance: float | None = None
+    kv_capacity: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How one reconcile went."""
+
+    rejected: PermanentError | None = None
+    resolved: Resolved | None = None
+    rollout: revisions.Rollout | None = None
+    conflicts: tuple[Ref, ...] = ()
+    failures: tuple[str, ...] = ()
+    decision: Decision | None = None
+    state: State | None = None
+    measured: Measured | None = None
+
+
+def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, Any]:
+    """The status to write."""
+    parent = observed.parent
+    active = outcome.rollout.active if outcome.rollout else None
+    serving = [pod for pod in observed.pods if not pod.deleting]
+    ready = [pod for pod in serving if pod.ready and active in (None, pod.revision)]
+    verdicts = _verdicts(observed, outcome, serving=serving, ready=ready)
+    merged = conditions.merge(
+        verdicts, before=parent.conditions, generation=parent.generation, now=now
+    )
+    status = api.InferenceServiceStatus(
+        observed_generation=parent.generation,
+        url=service.url(parent.key),
+        replicas=len(serving),
+        ready_replicas=len(ready),
+        selector=",".join(
+            f"{key}={value}" for key, value in common.selector(parent.key.name).items()
+        ),
+        conditions=[api.ConditionStatus(**condition.model_dump()) for condition in merged],
+        slo=_objectives(outcome) or None,
+        scaling=_scaling(outcome),
+        engine=_engine(outcome),
+        revisions=_revisions(parent.key.name, outcome, ready=ready, serving=serving),
+    ).model_dump(by_alias=True, exclude_none=True)
+    if outcome.rejected is not None:
+        kept = ("slo", "scaling", "engine", "revisions")
+        status |= {key: parent.status[key] for key in kept if key in parent.status}
+    return status
+
+
+def worth_writing(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, since_last_write: float
+) -> bool:
+    """Whether the API server should hear of it: at once if a condition or a decision changed, else once a minute."""
+    if old == new:
+        return False
+    return since_last_write >= QUIET_SECONDS or _essence(old) != _essence(new)
+
+
+def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The status without numbers that move all the time."""
+    essence = {
+        key: status.get(key)
+        for key in (
+            "observedGeneration",
+            "url",
+            "replicas",
+            "readyReplicas",
+            "selector",
+            "revisions",
+        )
+    }
+    essence["conditions"] = [
+        (condition["type"], condition["status"], condition["reason"])
+        for condition in status.get("conditions", [])
+    ]
+    essence["desired"] = status.get("scaling", {}).get("desired")
+    essence["slo"] = [
+        (entry["objective"], entry["target"], entry.get("current") is None)
+        for entry in status.get("slo", [])
+    ]
+    essence["engine"] = {
+        key: value for key, value in status.get("engine", {}).items() if key != "acceptance"
+    }
+    return essence
+
+
+def _verdicts(
+    observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
+) -> list[Verdict]:
+    accepted = _accepted(outcome)
+    available = _available(outcome, serving=serving, ready=ready)
+    loaded = _model_ready(available, ready)
+    verdicts = [
+        _ready(accepted, loaded, available),
+        accepted,
+        loaded,
+        available,
+        _slo_met(outcome),
+        _scaling_active(outcome),
+    ]
+    if outcome.rejected is not None:
+        verdicts.append(
+            Verdict(Condition.STALLED, "True", outcome.rejected.reason, outcome.rejected.message)
+        )
+    elif progress := _progress(observed, outcome, serving=serving, ready=ready):
+        verdicts.append(progress)
+    return verdicts
+
+
+def _accepted(outcome: Outcome) -> Verdict:
+    if outcome.rejected is not None:
+        return Verdict(
+            Condition.ACCEPTED, "False", outcome.rejected.reason, outcome.rejected.message
+        )
+    return Verdict(Condition.ACCEPTED, "True", Reason.ACCEPTED, "The object is valid.")
+
+
+def _available(outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]) -> Verdict:
+    def verdict(reason: str, message: str, status: conditions.ConditionStatus = "False") -> Verdict:
+        return Verdict(Condition.AVAILABLE, status, reason, message)
+
+    if outcome.conflicts:
+        held = ", ".join(str(ref) for ref in outcome.conflicts)
+        return verdict(
+            Reason.NAME_CONFLICT,
+            f"{held} exists and is not ours, so it is left alone: delete or rename it, or rename this object",
+        )
+    if outcome.failures:
+        return verdict(Reason.REJECTED, "; ".join(outcome.failures))
+    if ready:
+        return verdict(
+            Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"
+        )
+    if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
+        return verdict(Reason.STOPPED, "spec.replicas is 0.")
+    if trouble := _trouble(serving):
+        return verdict(*trouble)
+    if not serving:
+        return verdict(Reason.PENDING, "No engine exists yet.")
+    return verdict(Reason.STARTING, f"0 of {len(serving)} engines are ready.")
+
+
+def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
+    """What the kubelet or the scheduler says of the newest pod that is in trouble."""
+    troubled = sorted(
+        (pod for pod in pods if pod.trouble and not pod.ready),
+        key=lambda pod: (pod.created, pod.name),
+    )
+    return troubled[-1].trouble if troubled else None
+
+
+def _model_ready(available: Verdict, ready: Sequence[Pod]) -> Verdict:
+    if ready:
+        return Verdict(
+            Condition.MODEL_READY, "True", Reason.LOADED, "The model answered a completion."
+        )
+    return Verdict(Condition.MODEL_READY, "False", Reason.NOT_LOADED, available.message)
+
+
+def _ready(*needed: Verdict) -> Verdict:
+    for verdict in needed:
+        if verdict.status != "True":
+            return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
+    return Verdict(Condition.READY, "True", Reason.ENGINES_READY, needed[-1].message)
+
+
+def _slo_met(outcome: Outcome) -> Verdict:
+    def verdict(status: conditions.ConditionStatus, reason: str, message: str) -> Verdict:
+        return Verdict(Condition.SLO_MET, status, reason, message)
+
+    if outcome.resolved is not None and not outcome.resolved.objectives.latency:
+        return verdict("Unknown", Reason.NO_OBJECTIVES, "spec.slo names no latency objective.")
+    if outcome.measured is None:
+        return verdict("Unknown", Reason.NO_METRICS, "Nothing was measured yet.")
+    readings = outcome.measured.readings
+    if isinstance(readings, Unknown):
+        return verdict("Unknown", Reason.NO_METRICS, readings.reason)
+    measured = [reading for reading in readings if reading.requests >= MIN_REQUESTS]
+    if not measured:
+        return verdict("Unknown", Reason.NO_TRAFFIC, "Too few requests to judge by.")
+    if outcome.decision and outcome.decision.infeasible:
+        return verdict("False", Reason.INFEASIBLE, outcome.decision.infeasible)
+    missed = [reading for reading in measured if (reading.pressure or 0) > 1]
+    if missed:
+        return verdict("False", Reason.MISSED, "; ".join(map(_in_words, missed)))
+    return verdict("True", Reason.MET, "; ".join(map(_in_words, measured)))
+
+
+def _in_words(reading: Reading) -> str:
+    current = units.format_seconds(reading.current or 0)
+    return f"{reading.objective.name} is {current} of {reading.objective.text}"
+
+
+def _scaling_active(outcome: Outcome) -> Verdict:
+    def verdict(status: conditions.ConditionStatus, reason: str, message: str) -> Verdict:
+        return Verdict(Condition.SCALING_ACTIVE, status, reason, message)
+
+    if outcome.resolved is None or outcome.decision is None:
+        return verdict("Unknown", Reason.PENDING, "Nothing was decided yet.")
+    bounds, decision = outcome.resolved.bounds, outcome.decision
+    if not bounds.follows_load:
+        return verdict("False", Reason.FIXED, decision.reason)
+    if bounds.paused:
+        return verdict("False", Reason.PAUSED, decision.reason)
+    if not decision.known:
+        return verdict("False", Reason.HOLDING, decision.reason)
+    return verdict(
+        "True", Reason.RECOMMENDING if bounds.recommend else Reason.SCALING, decision.reason
+    )
+
+
+def _progress(
+    observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
+) -> Verdict | None:
+    """Reconciling, while the world is not yet what the object asks for."""
+    rollout = outcome.rollout
+    if rollout is None:
+        return None
+    if rollout.active != rollout.wanted:
+        coming = [pod for pod in serving if pod.revision == rollout.wanted]
+        message = f"revision {rollout.wanted} starts beside {rollout.active}, which serves"
+        if trouble := _trouble(coming):
+            message = f"{message}; {trouble[0]}: {trouble[1]}"
+        return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
+    wanted = next(entry.replicas for entry in rollout.revisions if entry.hash == rollout.active)
+    if len(ready) < wanted or len(serving) > wanted:
+        return Verdict(
+            Condition.RECONCILING,
+            "True",
+            Reason.STARTING,
+            f"{len(ready)} of {wanted} engines are ready.",
+        )
+    return None
+
+
+def _objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:
+    if outcome.resolved is None:
+        return []
+    measured = outcome.measured
+    readings = measured.readings if measured else Unknown("nothing was measured yet")
+    by_name = (
+        {}
+        if isinstance(readings, Unknown)
+        else {reading.objective.name: reading for reading in readings}
+    )
+    entries = [
+        _objective(objective, by_name.get(objective.name))
+        for objective in outcome.resolved.objectives.latency
+    ]
+    throughput = outcome.resolved.objectives.throughput
+    if throughput is not None:
+        load = measured.load if measured else None
+        entries.append(
+            api.ObjectiveStatus(
+                objective="throughput",
+                metric="throughput",
+                target=f"{throughput}/s",
+                current=f"{load.tokens_per_second:.0f}/s" if isinstance(load, Load) else None,
+            )
+        )
+    return entries
+
+
+def _objective(objective: objectives.Objective, reading: Reading | None) -> api.ObjectiveStatus:
+    attained = reading.attainment if reading else {}
+    over_a_day = attained.get("1d")
+    return api.ObjectiveStatus(
+        objective=objective.name,
+        metric=objective.metric,
+        percentile=objective.percentile,
+        target=objective.text,
+        current=units.format_seconds(reading.current)
+        if reading and reading.current is not None
+        else None,
+        attainment5m=_percent(attained.get("5m")),
+        attainment1h=_percent(attained.get("1h")),
+        budget_remaining=None
+        if over_a_day is None
+        else _percent(objectives.budget_remaining(objective.share, over_a_day)),
+    )
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share * 100:.1f}%"
+
+
+def _scaling(outcome: Outcome) -> api.ScalingStatus | None:
+    if outcome.decision is None or outcome.state is None:
+        return None
+    load = outcome.measured.load if outcome.measured else None
+    inputs = None
+    if isinstance(load, Load):
+        inputs = (
+            f"inFlight={load.in_flight:.0f} waiting={load.waiting:.0f} kv={load.kv_usage:.0%} "
+            f"tokensPerSecond={load.tokens_per_second:.0f}"
+        )
+    return api.ScalingStatus(
+        desired=outcome.decision.desired,
+        reason=outcome.decision.reason[:1024],
+        since=units.timestamp(outcome.state.since),
+        inputs=inputs,
+        capacity=None if outcome.state.capacity is None else f"{outcome.state.capacity:.1f}",
+    )
+
+
+def _engine(outcome: Outcome) -> api.EngineStatus | None:
+    resolved, measured = outcome.resolved, outcome.measured
+    if resolved is None:
+        return None
+    return api.EngineStatus(
+        runtime=resolved.runtime,
+        accelerator=resolved.accelerator,
+        quantization=resolved.quantization if resolved.runtime == "vllm" else None,
+        speculation=resolved.speculation,
+        acceptance=_percent(measured.acceptance) if measured else None,
+        max_length=resolved.max_length,
+        kv_capacity_tokens=measured.kv_capacity if measured else None,
+    )
+
+
+def _revisions(
+    name: str, outcome: Outcome, *, ready: Sequence[Pod], serving: Sequence[Pod]
+) -> list[api.RevisionStatus] | None:
+    rollout = outcome.rollout
+    if rollout is None or len(rollout.revisions) < 2:
+        return None
+    return [
+        api.RevisionStatus(
+            name=names.revision_name(name, revision.hash),
+            hash=revision.hash,
+            weight=100 if revision.hash == rollout.active else 0,
+            replicas=sum(pod.ready for pod in serving if pod.revision == revision.hash),
+        )
+        for revision in rollout.revisions
+    ]

@@ -1,0 +1,54 @@
+"""What the shell needs of the outside world. Adapters implement these; unit tests pass fakes."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.observed import Key, Manifest, Ref
+from slipstream_operator.core.scaling.signals import Samples
+
+
+class Cluster(Protocol):
+    """The Kubernetes API. Every call is bounded in time and raises errors of `errors` only."""
+
+    async def create(self, ref: Ref, manifest: Manifest) -> None:
+        """Apply, but only if nothing of that name exists; Conflict otherwise."""
+
+    async def apply(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
+        """Apply to the object with this uid; Conflict if it is another one by now."""
+
+    async def delete(self, ref: Ref, *, uid: str) -> None:
+        """Delete the object with this uid; one that is gone already is fine."""
+
+    async def controller_of(self, ref: Ref) -> str | None:
+        """Uid of the object's controlling owner, None if it has none; NotFound if there is no object."""
+
+    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
+        """Apply the status of an InferenceService."""
+
+    async def list_uids(self, resource: str) -> set[str]:
+        """Uids of all objects of a watched resource, such as `pods`, that our watches would show."""
+
+
+class Metrics(Protocol):
+    """Prometheus."""
+
+    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+        """Answer every query; one that fails is Unknown with the reason."""
+
+
+class Events(Protocol):
+    """Kubernetes Events on users' objects."""
+
+    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
+        """Post one; a failure is logged and forgotten."""
+
+
+class Clock(Protocol):
+    """Wall-clock time in seconds since the epoch, and durations on a clock that never jumps."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
