@@ -1,0 +1,189 @@
+"""The Kubernetes API over the async dynamic client: server-side apply, delete, status, and errors of our own."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio import client, config, dynamic
+from kubernetes.aio.client.rest import ApiException
+
+from slipstream_operator import errors, names
+from slipstream_operator.core.observed import Key, Manifest, Ref
+
+TIMEOUT: Final = 30.0
+"""Seconds for one call; the client's own default is 300."""
+_NO_CACHE_FILE: Final = "/nonexistent/slipstream-discovery"
+"""Discovery is cached in a file by default, which goes stale, and can't be written on a read-only root."""
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+API_VERSIONS: Final = {
+    "ConfigMap": "v1",
+    "Service": "v1",
+    "Pod": "v1",
+    "Namespace": "v1",
+    "Deployment": "apps/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "PodMonitor": "monitoring.coreos.com/v1",
+    "Lease": "coordination.k8s.io/v1",
+    "Event": "events.k8s.io/v1",
+    "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+    names.INFERENCE_SERVICE: names.API_VERSION,
+    names.SERVING_PROFILE: names.API_VERSION,
+}
+
+
+@contextlib.contextmanager
+def translated_errors() -> Iterator[None]:
+    """Errors of the client library as errors of ours."""
+    try:
+        yield
+    except ApiException as error:
+        raise _translated(error) from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise errors.Unavailable(f"the API server did not answer: {error!r}") from error
+
+
+def _translated(error: ApiException) -> errors.TransientError:
+    message = f"{error.status} {error.reason}: {_message(error)}"
+    match error.status:
+        case 404:
+            return errors.NotFound(message)
+        case 409:
+            return errors.Conflict(message)
+        case 400 | 403 | 422:
+            return errors.Rejected(message)
+        case _:
+            return errors.Unavailable(message)
+
+
+def _message(error: ApiException) -> str:
+    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
+    return str(body or "")[:2000]
+
+
+async def connect() -> client.ApiClient:
+    """A client by the pod's ServiceAccount, else by KUBECONFIG."""
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=settings)
+    return client.ApiClient(settings)
+
+
+class Cluster:
+    """`ports.Cluster` on a real API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._dynamic: Any = None
+        self._resources: dict[str, Any] = {}
+        self._discovery = asyncio.Lock()
+
+    async def request(self, verb: str, kind: str, /, **arguments: Any) -> dict[str, Any]:
+        """One call of the dynamic client on a kind, bounded in time; the answer as plain data."""
+        subresource = arguments.pop("subresource", None)
+        with translated_errors():
+            resource = await self._resource(kind)
+            target = resource.subresources[subresource] if subresource else resource
+            method = getattr(self._dynamic, verb)
+            response = await method(target, serialize=False, _request_timeout=TIMEOUT, **arguments)
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+    async def create(self, ref: Ref, manifest: Manifest) -> None:
+        """Apply, but only if nothing of that name exists.
+
+        NB: a resourceVersion that no object can have makes the API server answer 409 if the object
+        exists; a POST would record us as manager of an Update, and fields we drop later would stay.
+        """
+        metadata = {**manifest["metadata"], "resourceVersion": "1"}
+        await self._apply(ref, {**manifest, "metadata": metadata})
+
+    async def apply(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
+        """Apply to the object with this uid."""
+        try:
+            await self._apply(ref, {**manifest, "metadata": {**manifest["metadata"], "uid": uid}})
+        except errors.Rejected as error:
+            if "uid" in str(error) and "Precondition failed" in str(error):
+                raise errors.Conflict(str(error)) from error
+            raise
+
+    async def _apply(self, ref: Ref, manifest: Manifest) -> None:
+        await self.request(
+            "server_side_apply",
+            ref.kind,
+            body=dict(manifest),
+            name=ref.name,
+            namespace=ref.namespace,
+            field_manager=names.FIELD_MANAGER,
+            force_conflicts=True,
+        )
+
+    async def delete(self, ref: Ref, *, uid: str) -> None:
+        """Delete in the background, if the object is still the one with this uid."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            await self.request(
+                "delete", ref.kind, name=ref.name, namespace=ref.namespace, body=body
+            )
+
+    async def controller_of(self, ref: Ref) -> str | None:
+        """Uid of the object's controlling owner."""
+        found = await self.request("get", ref.kind, name=ref.name, namespace=ref.namespace)
+        owners = found["metadata"].get("ownerReferences", [])
+        return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
+        """Apply the status; the uid keeps it off an object that was made anew under the same name."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.INFERENCE_SERVICE,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
+            "status": dict(status),
+        }
+        await self.request(
+            "server_side_apply",
+            names.INFERENCE_SERVICE,
+            subresource="status",
+            body=body,
+            name=key.name,
+            namespace=key.namespace,
+            field_manager=names.FIELD_MANAGER,
+            force_conflicts=True,
+        )
+
+    async def list_uids(self, kind: str, *, label_selector: str | None = None) -> set[str]:
+        """Uids of all objects of a kind; only metadata is transferred. Empty if the kind does not exist."""
+        try:
+            answer = await self.request(
+                "get",
+                kind,
+                label_selector=label_selector,
+                header_params={"Accept": _METADATA_ONLY},
+            )
+        except errors.NotFound:
+            return set()
+        return {item["metadata"]["uid"] for item in answer["items"]}
+
+    async def _resource(self, kind: str) -> Any:
+        if kind in self._resources:
+            return self._resources[kind]
+        async with self._discovery:
+            if self._dynamic is None:
+                self._dynamic = await dynamic.DynamicClient(self._api, cache_file=_NO_CACHE_FILE)
+            try:
+                found = await self._dynamic.resources.get(api_version=API_VERSIONS[kind], kind=kind)
+            except dynamic.exceptions.ResourceNotFoundError as error:
+                self._dynamic = None
+                raise errors.NotFound(f"the cluster has no kind {kind}") from error
+            self._resources[kind] = found
+            return found

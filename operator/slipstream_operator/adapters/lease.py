@@ -1,0 +1,126 @@
+"""Leader election on a Lease: hold it, renew it, release it on a clean stop.
+
+kubernetes.aio 37's own LeaseLock can't create a Lease, and does not release it; so this is a loop of our own.
+Times are compared on this process's clock only, as client-go does: clocks of two machines may differ.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from slipstream_operator import errors
+from slipstream_operator.adapters.cluster import Cluster
+from slipstream_operator.core.observed import Ref
+
+DURATION: Final = 10.0
+"""Seconds without renewal after which another replica may take over."""
+RENEW_EVERY: Final = 2.0
+GIVE_UP_AFTER: Final = 7.0
+"""Seconds without a successful renewal after which a leader stops by itself, before others may start."""
+
+
+@dataclasses.dataclass
+class _Sight:
+    """A holder's record as last seen, and when it last changed by our clock."""
+
+    record: tuple[Any, ...]
+    at: float
+
+
+class Lease:
+    """One replica's view of the Lease."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._cluster = cluster
+        self._ref = Ref("Lease", namespace, name)
+        self._identity = identity
+        self._monotonic = monotonic
+        self._sight: _Sight | None = None
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the Lease, then run `work` while it is held.
+
+        Returns when `work` does; raises TransientError if the Lease was lost. Cancelling releases it.
+        """
+        while not await self._try():  # noqa: ASYNC110 (the event is in the API server)
+            await asyncio.sleep(RENEW_EVERY)
+        keeping = asyncio.ensure_future(self._keep())
+        working = asyncio.ensure_future(work())
+        try:
+            await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (working, keeping):
+                if task.done():
+                    await task
+        finally:
+            for task in (working, keeping):
+                task.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+            with contextlib.suppress(errors.TransientError):
+                await self._release()
+
+    async def _keep(self) -> None:
+        renewed = self._monotonic()
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            if await self._try():
+                renewed = self._monotonic()
+            elif self._monotonic() - renewed > GIVE_UP_AFTER:
+                raise errors.Unavailable("the leader's Lease could not be renewed in time")
+
+    async def _try(self) -> bool:
+        """Take or renew the Lease if that is possible now."""
+        with contextlib.suppress(errors.TransientError, TimeoutError):
+            async with asyncio.timeout(GIVE_UP_AFTER / 2):
+                return await self._take()
+        return False
+
+    async def _take(self) -> bool:
+        try:
+            lease = await self._cluster.request(
+                "get", "Lease", name=self._ref.name, namespace=self._ref.namespace
+            )
+        except errors.NotFound:
+            await self._write("create", {"metadata": {"name": self._ref.name}, "spec": {}})
+            return True
+        spec = lease.get("spec", {})
+        holder = spec.get("holderIdentity")
+        record = (holder, spec.get("renewTime"), lease["metadata"]["resourceVersion"])
+        if self._sight is None or self._sight.record != record:
+            self._sight = _Sight(record, self._monotonic())
+        if holder and holder != self._identity and self._monotonic() - self._sight.at < DURATION:
+            return False
+        await self._write("replace", lease)
+        return True
+
+    async def _write(self, verb: str, lease: dict[str, Any], *, release: bool = False) -> None:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = dict(lease.get("spec", {}))
+        if spec.get("holderIdentity") != self._identity:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + 1
+        spec |= {
+            "holderIdentity": "" if release else self._identity,
+            "leaseDurationSeconds": int(DURATION),
+            "renewTime": now,
+        }
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **lease, "spec": spec}
+        await self._cluster.request(verb, "Lease", body=body, namespace=self._ref.namespace)
+
+    async def _release(self) -> None:
+        """Let a successor start at once."""
+        lease = await self._cluster.request(
+            "get", "Lease", name=self._ref.name, namespace=self._ref.namespace
+        )
+        if lease.get("spec", {}).get("holderIdentity") == self._identity:
+            await self._write("replace", lease, release=True)

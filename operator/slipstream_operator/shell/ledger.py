@@ -1,0 +1,43 @@
+"""What the reconcile and the scaling loop tell each other about a service, between two looks at it."""
+
+import dataclasses
+
+from slipstream_operator.core import revisions
+from slipstream_operator.core.observed import Key
+from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.scaling.policy import Decision, State
+from slipstream_operator.core.status import Measured
+
+
+@dataclasses.dataclass
+class Account:
+    """One service's page."""
+
+    resolved: Resolved | None = None
+    rollout: revisions.Rollout | None = None
+    state: State | None = None
+    decision: Decision | None = None
+    measured: Measured | None = None
+    saved: str | None = None
+    """The scaling state as it was last written to the cluster."""
+    saved_at: float = 0.0
+    status_at: float = 0.0
+
+
+class Ledger:
+    """The pages of all services."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[Key, Account] = {}
+
+    def of(self, key: Key) -> Account:
+        """The service's page, begun if there is none."""
+        return self._accounts.setdefault(key, Account())
+
+    def forget(self, key: Key) -> None:
+        """The service is gone."""
+        self._accounts.pop(key, None)
+
+    def known(self) -> list[tuple[Key, Account]]:
+        """All pages."""
+        return list(self._accounts.items())

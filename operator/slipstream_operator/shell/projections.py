@@ -1,0 +1,135 @@
+"""From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pydantic
+
+from slipstream_operator import names
+from slipstream_operator.api.conditions import Condition
+from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref
+from slipstream_operator.names import Reason
+
+Body = Mapping[str, Any]
+
+_MESSAGE_LENGTH: Final = 1000
+_HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
+_IMAGE_REASONS: Final = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+)
+_CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+def parent(body: Body) -> Parent:
+    """An InferenceService."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    return Parent(
+        key=Key(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        created=metadata["creationTimestamp"],
+        deleting="deletionTimestamp" in metadata,
+        spec=dict(body.get("spec") or {}),
+        status=dict(status),
+        conditions=_conditions(status),
+    )
+
+
+def profile(body: Body) -> Profile:
+    """A ServingProfile."""
+    metadata = body["metadata"]
+    return Profile(metadata["name"], metadata["creationTimestamp"], dict(body.get("spec") or {}))
+
+
+def child(kind: str, body: Body) -> Child:
+    """A child, without what others keep in it: managedFields and status."""
+    metadata = {
+        key: value
+        for key, value in body["metadata"].items()
+        if key not in ("managedFields", "resourceVersion", "generation")
+    }
+    owners = metadata.get("ownerReferences", [])
+    return Child(
+        ref=Ref(kind, metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        service=metadata.get("labels", {}).get(names.SERVICE_LABEL, ""),
+        controller=next((owner["uid"] for owner in owners if owner.get("controller")), None),
+        deleting="deletionTimestamp" in metadata,
+        manifest={
+            "kind": kind,
+            **{
+                key: value
+                for key, value in body.items()
+                if key not in ("metadata", "status", "kind")
+            },
+            "metadata": metadata,
+        },
+    )
+
+
+def pod(body: Body) -> Pod:
+    """An engine pod."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    ready = next(
+        (entry for entry in status.get("conditions", []) if entry["type"] == "Ready"),
+        {"status": "False"},
+    )
+    is_ready = ready["status"] == "True"
+    return Pod(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        service=metadata.get("labels", {}).get(names.SERVICE_LABEL, ""),
+        revision=metadata.get("labels", {}).get(names.REVISION_LABEL, ""),
+        phase=status.get("phase", "Pending"),
+        ready=is_ready,
+        deleting="deletionTimestamp" in metadata,
+        created=metadata["creationTimestamp"],
+        ready_since=ready.get("lastTransitionTime") if is_ready else None,
+        trouble=_trouble(status),
+    )
+
+
+def _conditions(status: Body) -> tuple[Condition, ...]:
+    found = []
+    for entry in status.get("conditions", []):
+        try:
+            found.append(Condition.model_validate(entry))
+        except pydantic.ValidationError:
+            continue
+    return tuple(found)
+
+
+def _trouble(status: Body) -> tuple[str, str] | None:
+    """What the scheduler or the kubelet says, in our reasons and their words."""
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Reason.UNSCHEDULABLE, _short(condition.get("message", ""))
+    containers: Sequence[Body] = status.get("containerStatuses", [])
+    for container in containers:
+        waiting = container.get("state", {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if reason in _IMAGE_REASONS:
+            return Reason.IMAGE_PULL, _short(
+                f"{container['image']}: {waiting.get('message', reason)}"
+            )
+        if reason in _CONFIG_REASONS:
+            return Reason.CONFIG_ERROR, _short(waiting.get("message", reason))
+        ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
+            "terminated"
+        )
+        if ended and ended.get("exitCode"):
+            said = ended.get("message") or ended.get("reason", "")
+            return Reason.ENGINE_FAILED, _short(
+                f"the engine ended with exit code {ended['exitCode']} "
+                f"({container.get('restartCount', 0)} restarts): {said}"
+            )
+        if reason and reason not in _HARMLESS_WAITING:
+            return Reason.ENGINE_FAILED, _short(f"{reason}: {waiting.get('message', '')}")
+    return None
+
+
+def _short(text: str) -> str:
+    return text.strip()[-_MESSAGE_LENGTH:]

@@ -1,0 +1,208 @@
+"""One look at one service: snapshot, decide, apply, report. All decisions are made in `core`."""
+
+import asyncio
+import logging
+from typing import Final
+
+from slipstream_operator import errors, names, ports
+from slipstream_operator.api import units
+from slipstream_operator.core import happenings, plan, render, resolve, revisions, status
+from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.observed import Key, Observed, Ref
+from slipstream_operator.core.render import config
+from slipstream_operator.core.scaling import memory, policy
+from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_operator.shell.ledger import Account, Ledger
+from slipstream_operator.shell.store import Store
+from slipstream_operator.telemetry import Telemetry
+
+CONFLICT_RETRY: Final = 5.0
+"""Seconds until a name that someone else holds is tried again: strangers' objects are not watched."""
+STATE_EVERY: Final = 60.0
+"""Seconds between two writes of the scaling state in which nothing was decided."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Brings the cluster to what each InferenceService asks for."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        cluster: ports.Cluster,
+        events: ports.Events,
+        clock: ports.Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._cluster = cluster
+        self._events = events
+        self._clock = clock
+        self._telemetry = telemetry
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look at the service; seconds until it wants to be looked at again, if nothing happens before."""
+        observed = self._store.snapshot(key)
+        if observed is None:
+            self._ledger.forget(key)
+            return None
+        if observed.parent.deleting:
+            return None
+        account = self._ledger.of(key)
+        try:
+            account.resolved = resolve.resolve(observed)
+        except errors.PermanentError as rejection:
+            account.resolved = account.rollout = None
+            await self._report(observed, account, status.Outcome(rejected=rejection), [])
+            return None
+        outcome, told = await self._realise(observed, account, account.resolved)
+        await self._report(observed, account, outcome, told)
+        return CONFLICT_RETRY if outcome.conflicts or outcome.failures else None
+
+    async def _realise(
+        self, observed: Observed, account: Account, resolved: resolve.Resolved
+    ) -> tuple[status.Outcome, list[Happening]]:
+        self._decide(observed, account, resolved)
+        assert account.state is not None
+        replicas = _replicas(observed, account, resolved)
+        rollout = account.rollout = revisions.roll_out(observed, resolved, replicas=replicas)
+        desired = render.render(
+            observed, resolved, rollout, scaling=self._state_text(account, account.state)
+        )
+        steps = plan.plan(
+            desired,
+            children=observed.children,
+            owner=observed.parent.uid,
+            kept_revisions={revision.hash for revision in rollout.revisions},
+        )
+        conflicts, failures = await self._execute(steps, owner=observed.parent.uid)
+        outcome = status.Outcome(
+            resolved=resolved,
+            rollout=rollout,
+            conflicts=(*steps.conflicts, *conflicts),
+            failures=tuple(failures),
+            decision=account.decision,
+            state=account.state,
+            measured=account.measured,
+        )
+        return outcome, happenings.of_plan(steps)
+
+    def _decide(self, observed: Observed, account: Account, resolved: resolve.Resolved) -> None:
+        """Make sure that there is a decision inside the present bounds; the scaling loop makes the better ones."""
+        if account.state is None:
+            account.state = _remembered(observed) or policy.initial(
+                desired=_running(observed, resolved), now=self._clock.now()
+            )
+        settled = account.decision is not None and _inside(account.decision, resolved.bounds)
+        if settled and resolved.bounds.follows_load and not resolved.bounds.paused:
+            return
+        account.decision, account.state = policy.decide(
+            policy.Inputs(
+                now=self._clock.now(),
+                bounds=resolved.bounds,
+                ready=0,
+                starting=0,
+                rolling=False,
+                load=Unknown("nothing was measured yet"),
+                readings=Unknown("nothing was measured yet"),
+                throughput=None,
+                down_window=resolved.scale_down_window,
+            ),
+            account.state,
+        )
+
+    def _state_text(self, account: Account, state: policy.State) -> str:
+        """The state to keep in the cluster: at once after a decision, else the saved one for a minute."""
+        saved = memory.load(account.saved) if account.saved else None
+        decided = saved is None or (saved.desired, saved.reason) != (state.desired, state.reason)
+        now = self._clock.monotonic()
+        if account.saved is None or decided or now - account.saved_at >= STATE_EVERY:
+            account.saved, account.saved_at = memory.dump(state), now
+        return account.saved
+
+    async def _execute(self, steps: plan.Plan, *, owner: str) -> tuple[list[Ref], list[str]]:
+        """Apply in order, then delete; names that others hold, and what the API server refused."""
+        conflicts: list[Ref] = []
+        failures: list[str] = []
+        for step in steps.applies:
+            try:
+                await self._apply(step, owner=owner)
+            except _Held:
+                conflicts.append(step.ref)
+            except errors.Rejected as error:
+                failures.append(f"{step.ref} was refused: {error}")
+        if not conflicts and not failures:
+            for deletion in steps.deletes:
+                await self._cluster.delete(deletion.ref, uid=deletion.uid)
+                self._telemetry.deletes.labels(deletion.ref.kind).inc()
+        return conflicts, failures
+
+    async def _apply(self, step: plan.Apply, *, owner: str) -> None:
+        if step.uid is not None:
+            await self._cluster.apply(step.ref, step.manifest, uid=step.uid)
+        else:
+            try:
+                await self._cluster.create(step.ref, step.manifest)
+            except errors.Conflict as conflict:
+                if await self._cluster.controller_of(step.ref) != owner:
+                    raise _Held from conflict
+                return  # ours already: its watch event is on the way, and brings the next look
+        self._telemetry.applies.labels(step.ref.kind).inc()
+
+    async def _report(
+        self,
+        observed: Observed,
+        account: Account,
+        outcome: status.Outcome,
+        told: list[Happening],
+    ) -> None:
+        parent = observed.parent
+        new = status.summarise(observed, outcome, now=units.timestamp(self._clock.now()))
+        since = self._clock.monotonic() - account.status_at
+        if status.worth_writing(parent.status, new, since_last_write=since or status.QUIET_SECONDS):
+            told = [*told, *happenings.of_status(parent.status, new)]
+            await self._cluster.write_status(parent.key, parent.uid, new)
+            account.status_at = self._clock.monotonic()
+            self._telemetry.status_writes.inc()
+        if told:
+            await asyncio.gather(
+                *(self._events.tell(parent.key, parent.uid, happening) for happening in told)
+            )
+
+
+class _Held(Exception):  # noqa: N818 (caught two lines from where it is raised)
+    """The name belongs to someone else's object."""
+
+
+def _remembered(observed: Observed) -> policy.State | None:
+    child = observed.child("ConfigMap", names.state_name(observed.parent.key.name))
+    if child is None or child.controller != observed.parent.uid:
+        return None
+    text = child.manifest.get("data", {}).get(config.STATE_KEY)
+    return memory.load(text) if text else None
+
+
+def _running(observed: Observed, resolved: resolve.Resolved) -> int:
+    """What the Deployments ask for now, or else the minimum."""
+    counts = [
+        child.manifest["spec"].get("replicas", 0)
+        for child in observed.children
+        if child.ref.kind == "Deployment" and child.controller == observed.parent.uid
+    ]
+    return max(counts, default=resolved.bounds.minimum)
+
+
+def _replicas(observed: Observed, account: Account, resolved: resolve.Resolved) -> int:
+    """What shall run: the decision, unless it is only a recommendation."""
+    assert account.decision is not None
+    if not resolved.bounds.recommend:
+        return account.decision.desired
+    return min(max(_running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum)
+
+
+def _inside(decision: policy.Decision, bounds: resolve.Bounds) -> bool:
+    return bounds.minimum <= decision.desired <= bounds.maximum

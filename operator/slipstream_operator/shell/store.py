@@ -1,0 +1,178 @@
+"""What we watch, kept as frozen projections: snapshots for reconciles cost no API call.
+
+kopf's own indices are quadratic at start, hence this. Every change names the services that it concerns.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.shell import projections
+from slipstream_operator.shell.projections import Body
+
+POD_MONITOR_CRD: Final = "podmonitors.monitoring.coreos.com"
+CHILD_KINDS: Final = (
+    "Deployment",
+    "Service",
+    "ConfigMap",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "PodMonitor",
+)
+
+
+@dataclasses.dataclass
+class _Family:
+    """Everything that is known of one service."""
+
+    parent: Parent | None = None
+    children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
+    pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
+
+
+class Store:
+    """Fed by watch events; read by the loops."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, dict[str, _Family]] = {}
+        self._profiles: dict[str, Profile] = {}
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._pod_monitors = False
+        self._seen: dict[str, set[str]] = {}
+
+    def feed(self, kind: str, body: Body, *, gone: bool) -> Iterable[Key]:
+        """Take in one watch event; the keys of the services to look at again."""
+        self._seen.setdefault(kind, set()).add(body["metadata"]["uid"])
+        if kind == names.INFERENCE_SERVICE:
+            return self._feed_parent(projections.parent(body), gone=gone)
+        if kind == names.SERVING_PROFILE:
+            return self._feed_profile(projections.profile(body), gone=gone)
+        if kind == "Namespace":
+            return self._feed_namespace(body, gone=gone)
+        if kind == "CustomResourceDefinition":
+            return self._feed_definition(body, gone=gone)
+        if kind == "Pod":
+            return self._feed_pod(projections.pod(body), gone=gone)
+        return self._feed_child(projections.child(kind, body), gone=gone)
+
+    def has_seen(self, kind: str, uids: set[str]) -> bool:
+        """Whether all of these objects came by already."""
+        return uids <= self._seen.get(kind, set())
+
+    def keys(self) -> list[Key]:
+        """All services."""
+        return [
+            family.parent.key
+            for families in self._families.values()
+            for family in families.values()
+            if family.parent is not None
+        ]
+
+    def snapshot(self, key: Key) -> Observed | None:
+        """Everything that a reconcile of this service depends on; None if the service is gone."""
+        family = self._families.get(key.namespace, {}).get(key.name)
+        if family is None or family.parent is None:
+            return None
+        return Observed(
+            parent=family.parent,
+            namespace_labels=self._namespaces.get(key.namespace, {}),
+            profiles=tuple(self._profiles.values()),
+            children=tuple(family.children.values()),
+            pods=tuple(family.pods.values()),
+            name_holders=self._name_holders(key.namespace, model_name(family.parent)),
+            pod_monitors=self._pod_monitors,
+        )
+
+    def pods(self, key: Key) -> list[Pod]:
+        """The engine pods of a service."""
+        family = self._families.get(key.namespace, {}).get(key.name)
+        return list(family.pods.values()) if family else []
+
+    def _name_holders(self, namespace: str, name: str) -> dict[str, Key]:
+        claims = [
+            parent
+            for parent in self._parents(namespace)
+            if model_name(parent) == name and not parent.deleting
+        ]
+        if not claims:
+            return {}
+        oldest = min(claims, key=lambda parent: (parent.created, parent.key))
+        return {name: oldest.key}
+
+    def _parents(self, namespace: str) -> list[Parent]:
+        families = self._families.get(namespace, {}).values()
+        return [family.parent for family in families if family.parent is not None]
+
+    def _family(self, namespace: str, name: str) -> _Family:
+        return self._families.setdefault(namespace, {}).setdefault(name, _Family())
+
+    def _feed_parent(self, parent: Parent, *, gone: bool) -> Iterable[Key]:
+        family = self._family(parent.key.namespace, parent.key.name)
+        before = family.parent
+        if gone and before is not None and before.uid != parent.uid:
+            return ()
+        family.parent = None if gone else parent
+        claimed = {model_name(entry) for entry in (before, parent) if entry is not None}
+        if not gone and before is not None and claimed == {model_name(before)}:
+            return (parent.key,)
+        rivals = (
+            other.key
+            for other in self._parents(parent.key.namespace)
+            if model_name(other) in claimed
+        )
+        return {parent.key, *rivals}
+
+    def _feed_profile(self, profile: Profile, *, gone: bool) -> Iterable[Key]:
+        if self._profiles.get(profile.name) == profile and not gone:
+            return ()
+        self._profiles.pop(profile.name, None)
+        if not gone:
+            self._profiles[profile.name] = profile
+        return self.keys()
+
+    def _feed_namespace(self, body: Body, *, gone: bool) -> Iterable[Key]:
+        name, labels = body["metadata"]["name"], dict(body["metadata"].get("labels") or {})
+        if gone:
+            self._namespaces.pop(name, None)
+            return ()
+        if self._namespaces.get(name) == labels:
+            return ()
+        self._namespaces[name] = labels
+        return [parent.key for parent in self._parents(name)]
+
+    def _feed_definition(self, body: Body, *, gone: bool) -> Iterable[Key]:
+        if body["metadata"]["name"] != POD_MONITOR_CRD or self._pod_monitors == (not gone):
+            return ()
+        self._pod_monitors = not gone
+        return self.keys()
+
+    def _feed_pod(self, pod: Pod, *, gone: bool) -> Iterable[Key]:
+        if not pod.service:
+            return ()
+        pods = self._family(pod.namespace, pod.service).pods
+        if not gone and pods.get(pod.name) == pod:
+            return ()
+        pods.pop(pod.name, None)
+        if not gone:
+            pods[pod.name] = pod
+        return (Key(pod.namespace, pod.service),)
+
+    def _feed_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
+        if not child.service:
+            return ()
+        children = self._family(child.ref.namespace, child.service).children
+        known = children.get(child.ref)
+        if (not gone and known == child) or (gone and known is not None and known.uid != child.uid):
+            return ()
+        children.pop(child.ref, None)
+        if not gone:
+            children[child.ref] = child
+        return (Key(child.ref.namespace, child.service),)
+
+
+def model_name(parent: Parent) -> str:
+    """The name that clients use for this service."""
+    model = parent.spec.get("model")
+    return (model.get("name") if isinstance(model, Mapping) else None) or parent.key.name

@@ -1,0 +1,56 @@
+"""The workers of the leader: each takes a key, looks at it, and writes one line of log."""
+
+import asyncio
+import logging
+import time
+
+from slipstream_operator import errors
+from slipstream_operator.core.observed import Key
+from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.reconcile import Reconciler
+from slipstream_operator.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+
+async def work(*, queue: Queue, reconciler: Reconciler, telemetry: Telemetry, workers: int) -> None:
+    """Run the workers until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(_worker(queue, reconciler, telemetry))
+
+
+async def _worker(queue: Queue, reconciler: Reconciler, telemetry: Telemetry) -> None:
+    while True:
+        key = await queue.get()
+        telemetry.queue_depth.set(len(queue))
+        try:
+            await _look(key, queue, reconciler, telemetry)
+        finally:
+            queue.done(key)
+
+
+async def _look(key: Key, queue: Queue, reconciler: Reconciler, telemetry: Telemetry) -> None:
+    started = time.perf_counter()
+    outcome: str = "done"
+    details: dict[str, object] = {}
+    try:
+        again = await reconciler.reconcile(key)
+        queue.succeeded(key)
+        if again is not None:
+            queue.add_later(key, again)
+            details["again_in"] = again
+    except errors.TransientError as error:
+        outcome, details = "retry", {"error": str(error), "again_in": round(queue.retry(key), 2)}
+    except Exception:
+        outcome, details = "error", {"again_in": round(queue.retry(key), 2)}
+        logger.exception("reconcile failed", extra={"key": str(key)})
+    took = time.perf_counter() - started
+    telemetry.reconciles.labels(outcome).inc()
+    telemetry.reconcile_seconds.observe(took)
+    level = logging.INFO if outcome == "done" else logging.WARNING
+    logger.log(
+        level,
+        "reconciled",
+        extra={"key": str(key), "outcome": outcome, "ms": round(took * 1000, 1), **details},
+    )

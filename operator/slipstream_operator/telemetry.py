@@ -1,0 +1,54 @@
+"""The operator's own metrics, in a registry of their own."""
+
+import prometheus_client
+
+
+class Telemetry:
+    """What the shell counts and times."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
+        self.registry = registry
+        self.reconciles = prometheus_client.Counter(
+            "slipstream_reconciles", "Reconciles by outcome.", ["outcome"], registry=registry
+        )
+        self.reconcile_seconds = prometheus_client.Histogram(
+            "slipstream_reconcile_seconds",
+            "Duration of one reconcile.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+        self.applies = prometheus_client.Counter(
+            "slipstream_applies", "Objects applied, by kind.", ["kind"], registry=registry
+        )
+        self.deletes = prometheus_client.Counter(
+            "slipstream_deletes", "Objects deleted, by kind.", ["kind"], registry=registry
+        )
+        self.status_writes = prometheus_client.Counter(
+            "slipstream_status_writes", "Status updates of users' objects.", registry=registry
+        )
+        self.queue_depth = prometheus_client.Gauge(
+            "slipstream_queue_depth", "Keys that wait for a worker.", registry=registry
+        )
+        self.leader = prometheus_client.Gauge(
+            "slipstream_leader", "1 on the replica that holds the Lease.", registry=registry
+        )
+        self.services = prometheus_client.Gauge(
+            "slipstream_services", "InferenceServices that are watched.", registry=registry
+        )
+        self.desired_replicas = prometheus_client.Gauge(
+            "slipstream_desired_replicas",
+            "Replicas that were decided.",
+            ["namespace", "service"],
+            registry=registry,
+        )
+        self.tick_seconds = prometheus_client.Histogram(
+            "slipstream_scaling_tick_seconds",
+            "Duration of one tick of the scaling loop, queries included.",
+            registry=registry,
+        )
+        self.unknown_queries = prometheus_client.Counter(
+            "slipstream_unknown_queries",
+            "Queries that Prometheus did not answer.",
+            registry=registry,
+        )
+        prometheus_client.ProcessCollector(registry=registry)
