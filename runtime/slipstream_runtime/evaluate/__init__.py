@@ -1,0 +1,1 @@
+"""Measurements of a served model from the outside, as its clients see it."""

@@ -1,0 +1,97 @@
+"""What a load run sends and when: a plan, its arrival times and its request bodies. Pure."""
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+Body = Mapping[str, object]
+
+_WORDS: Final = (
+    "the", "sea", "was", "far", "too", "big", "for", "one", "man", "and", "his", "old",
+    "dog", "but", "she", "saw", "how", "red", "sun", "set", "low", "all", "day", "her",
+    "cat", "ran", "out", "not", "may", "two", "can", "get", "use", "air", "boy", "car",
+    "ask", "few", "job", "law", "new", "try",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run: either open (`rate`, Poisson) or closed (`concurrency` clients that never pause)."""
+
+    url: str
+    model: str
+    duration: float
+    rate: float | None = None
+    concurrency: int | None = None
+    requests: int | None = None
+    """Stop after so many, even before the end of `duration`."""
+    prompt_tokens: int = 256
+    max_tokens: int = 128
+    ignore_eos: bool = False
+    prompts: tuple[Body, ...] = ()
+    """Used in turn instead of made-up prompts: each has `prompt` or `messages`."""
+    connect_retries: int = 1
+    """New attempts after a connection error or a 503, before any token came."""
+    timeout: float = 60.0
+    """Seconds for one request, its retries included."""
+    seed: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.rate is None) == (self.concurrency is None):
+            raise ValueError("exactly one of rate and concurrency is needed")
+        if min(self.rate or 1, self.concurrency or 1, self.duration, self.timeout) <= 0:
+            raise ValueError("rate, concurrency, duration and timeout must be positive")
+        if self.connect_retries < 0:
+            raise ValueError("connect_retries must not be negative")
+
+    def arrivals(self) -> Iterator[float]:
+        """Seconds since the start at which an open run sends its requests."""
+        assert self.rate is not None
+        rng = random.Random(f"arrivals-{self.seed}")  # noqa: S311
+        at = rng.expovariate(self.rate)
+        sent = 0
+        while at < self.duration and (self.requests is None or sent < self.requests):
+            yield at
+            at += rng.expovariate(self.rate)
+            sent += 1
+
+    def bodies(self) -> Iterator[tuple[str, Body]]:
+        """Path and body of one request after the other, without end."""
+        rng = random.Random(f"prompts-{self.seed}")  # noqa: S311
+        for index in count():
+            if self.prompts:
+                given = self.prompts[index % len(self.prompts)]
+            else:
+                given = {"messages": [{"role": "user", "content": self._prompt(rng)}]}
+            path = "/v1/chat/completions" if "messages" in given else "/v1/completions"
+            body: dict[str, object] = {"model": self.model, "max_tokens": self.max_tokens, **given}
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            if self.ignore_eos:
+                body["ignore_eos"] = True
+            yield path, body
+
+    def _prompt(self, rng: random.Random) -> str:
+        """Short common words: one token each for most tokenizers, and never the same twice."""
+        return " ".join(rng.choices(_WORDS, k=self.prompt_tokens))
+
+
+def parse_prompts(lines: Iterable[str]) -> tuple[Body, ...]:
+    """Prompts of a JSON-lines file; ValueError names the line that is none."""
+    prompts: list[Body] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not isinstance(found, dict) or ("prompt" in found) == ("messages" in found):
+            raise ValueError(f"line {number}: needs exactly one of prompt and messages")
+        prompts.append(found)
+    if not prompts:
+        raise ValueError("there is no prompt")
+    return tuple(prompts)

@@ -1,0 +1,78 @@
+"""The few lines of ASGI that the simulator needs; a web framework would double its memory."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_BODY_LIMIT = 16 * 1024 * 1024
+
+
+class DisconnectedError(Exception):
+    """The client went away before its request was complete."""
+
+
+class TooLargeError(Exception):
+    """The body is larger than any prompt needs."""
+
+
+async def read(receive: Receive) -> bytes:
+    """The whole body of the request."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > _BODY_LIMIT:
+            raise TooLargeError
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client goes away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def start(
+    send: Send, *, status: int, kind: str, headers: Mapping[str, str] | None = None
+) -> None:
+    """Send the head of a response whose body follows."""
+    fields = [(b"content-type", kind.encode())]
+    fields += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+
+
+async def respond(
+    send: Send,
+    *,
+    body: bytes,
+    status: int = 200,
+    kind: str = "text/plain; charset=utf-8",
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Send a whole response."""
+    length = {"content-length": str(len(body))}
+    await start(send, status=status, kind=kind, headers={**length, **(headers or {})})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_json(
+    send: Send,
+    content: Mapping[str, object],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Send a whole JSON response."""
+    body = json.dumps(content).encode()
+    await respond(send, body=body, status=status, kind="application/json", headers=headers)

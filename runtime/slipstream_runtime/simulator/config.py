@@ -1,0 +1,63 @@
+"""Config: what one simulator pod is told to be, as the operator writes it into a file.
+
+Validated once, at the border; the model takes the frozen `Parameters` made from it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import pydantic
+from pydantic.alias_generators import to_camel
+
+from slipstream_runtime import contract
+from slipstream_runtime.simulator.model import Parameters
+
+_DEFAULTS = Parameters()
+
+Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
+
+
+class Part(pydantic.BaseModel):
+    """Base of all parts: frozen, camelCase in the file, unknown keys refused."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
+    )
+
+
+class Model(Part):
+    """The name that clients ask for."""
+
+    name: str = pydantic.Field(min_length=1)
+
+
+class Config(Part):
+    """The latency model (see `Parameters`) and the life of the pod; times in seconds."""
+
+    model: Model
+    alpha: float = pydantic.Field(default=_DEFAULTS.alpha, gt=0, allow_inf_nan=False)
+    beta: Seconds = _DEFAULTS.beta
+    gamma: Seconds = _DEFAULTS.gamma
+    delta: Seconds = _DEFAULTS.delta
+    kv_tokens: int = pydantic.Field(default=_DEFAULTS.kv_tokens, ge=16)
+    max_sequences: int = pydantic.Field(default=_DEFAULTS.max_sequences, ge=1)
+    cold_start: Seconds = 10.0
+    """From the start of the process to ready; 10 s is a small model that is already on the node."""
+    drain_seconds: int = pydantic.Field(default=contract.DRAIN_SECONDS, ge=0)
+
+    def parameters(self) -> Parameters:
+        """The engine model that it describes."""
+        return Parameters(
+            alpha=self.alpha,
+            beta=self.beta,
+            gamma=self.gamma,
+            delta=self.delta,
+            kv_tokens=self.kv_tokens,
+            max_sequences=self.max_sequences,
+            max_batched_tokens=max(_DEFAULTS.max_batched_tokens, self.max_sequences),
+        )
+
+
+def load(path: Path) -> Config:
+    """Read and validate the file; pydantic.ValidationError names the key that is wrong."""
+    return Config.model_validate_json(path.read_bytes())

@@ -1,0 +1,58 @@
+"""Where a simulator pod stands between its start and its exit, and which requests it still has."""
+
+import asyncio
+import enum
+
+
+class Phase(enum.Enum):
+    """Forward only: a draining pod never becomes ready again."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Lifecycle:
+    """Admits requests while ready and counts those in flight."""
+
+    def __init__(self, *, cold_start: float, started: float) -> None:
+        self.ready_at = started + cold_start
+        self.phase = Phase.LOADING
+        self.in_flight = 0
+        self.draining = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def warm_up(self) -> None:
+        """Become ready when the cold start is over, unless draining by then."""
+        await asyncio.sleep(self.ready_at - asyncio.get_running_loop().time())
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+
+    def drain(self) -> None:
+        """Refuse whatever comes from now on."""
+        self.phase = Phase.DRAINING
+        self.draining.set()
+
+    def enter(self) -> bool:
+        """Count a request in, if the pod takes any; whoever gets True calls `leave`."""
+        if self.phase is not Phase.READY:
+            return False
+        self.in_flight += 1
+        self._empty.clear()
+        return True
+
+    def leave(self) -> None:
+        """Count a request out."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._empty.set()
+
+    async def emptied(self, *, within: float) -> bool:
+        """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,57 @@
+"""Probes, status and metrics of a simulator pod: one ASGI application on a port of its own."""
+
+from slipstream_runtime import contract
+from slipstream_runtime.simulator import asgi, lifecycle, metrics, model, pace
+
+
+class Management:
+    """What the kubelet, Prometheus and the operator read; it never waits for anything."""
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        engine: model.Engine,
+        paced: pace.Pace,
+        life: lifecycle.Lifecycle,
+        observer: metrics.Metrics,
+    ) -> None:
+        self._model = model_name
+        self._engine = engine
+        self._pace = paced
+        self._life = life
+        self._metrics = observer
+        observer.watch(contract.RUNNING, lambda: paced.running)
+        observer.watch_waiting(lambda: paced.waiting)
+        observer.watch(contract.KV_USAGE, lambda: engine.kv_usage)
+        observer.watch(contract.IN_FLIGHT, lambda: life.in_flight)
+        observer.watch(contract.DRAINING, lambda: life.phase is lifecycle.Phase.DRAINING)
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """Answer one request."""
+        phase = self._life.phase
+        match scope["path"]:
+            case contract.LIVE_PATH:
+                await asgi.respond(send, body=b"ok\n")
+            case contract.READY_PATH:
+                status = 200 if phase is lifecycle.Phase.READY else 503
+                await asgi.respond(send, body=f"{phase.value}\n".encode(), status=status)
+            case contract.METRICS_PATH:
+                body = self._metrics.render()
+                await asgi.respond(send, body=body, kind=metrics.CONTENT_TYPE)
+            case contract.STATUS_PATH:
+                await asgi.respond_json(send, self._status())
+            case _:
+                await asgi.respond(send, body=b"not found\n", status=404)
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "phase": self._life.phase.value,
+            "model": self._model,
+            "inFlight": self._life.in_flight,
+            "running": self._pace.running,
+            "waiting": self._pace.waiting,
+            "kvUsage": self._engine.kv_usage,
+            "preemptions": self._engine.preemptions,
+            "lagSeconds": self._pace.lag,
+        }

@@ -1,0 +1,140 @@
+"""What the simulator exports: vLLM's metric names, labels and buckets, from the same events."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from slipstream_runtime import contract
+from slipstream_runtime.simulator import model
+
+BLOCK_SIZE: Final = 16
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
+
+_LABELS: Final = ("model_name", "engine")
+_ITERATION_BUCKETS: Final = tuple(float(2**power) for power in (0, *range(3, 15)))
+_LENGTH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class Metrics:
+    """One engine's metrics in a registry of their own."""
+
+    def __init__(self, *, model_name: str, kv_tokens: int) -> None:
+        self.registry = CollectorRegistry()
+        self._values = (model_name, "0")
+        self._info(kv_tokens)
+        self._generated = self._counter(contract.GENERATION_TOKENS)
+        self._prompted = self._counter(contract.PROMPT_TOKENS)
+        self._cached = self._counter("vllm:prompt_tokens_cached_total")
+        sources = ("local_compute", "local_cache_hit", "external_kv_transfer")
+        by_source = self._counters("vllm:prompt_tokens_by_source_total", "source", sources)
+        self._computed, self._hit = by_source["local_compute"], by_source["local_cache_hit"]
+        self._preemptions = self._counter("vllm:num_preemptions_total")
+        reasons = ("stop", "length", "abort", "error", "repetition")
+        self._success = self._counters(contract.REQUEST_SUCCESS, "finished_reason", reasons)
+        latency = contract.LATENCY_BUCKETS
+        self._ttft = self._histogram(contract.TTFT, latency[contract.TTFT])
+        self._tpot = self._histogram(contract.TPOT, latency[contract.TPOT])
+        self._itl = self._histogram(contract.ITL, latency[contract.TPOT])
+        self._e2e = self._histogram(contract.E2E, latency[contract.E2E])
+        self._queue, self._prefill, self._decode, self._inference = (
+            self._histogram(f"vllm:request_{phase}_time_seconds", latency[contract.E2E])
+            for phase in ("queue", "prefill", "decode", "inference")
+        )
+        self._prompt_length = self._histogram("vllm:request_prompt_tokens", _LENGTH_BUCKETS)
+        self._output_length = self._histogram("vllm:request_generation_tokens", _LENGTH_BUCKETS)
+        self._iteration = self._histogram("vllm:iteration_tokens_total", _ITERATION_BUCKETS)
+        self._refused = Counter(
+            contract.REFUSED, "Requests refused, by reason.", ("reason",), registry=self.registry
+        )
+
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Export a gauge whose value is read at each scrape."""
+        if name.startswith("vllm:"):
+            gauge = Gauge(name, name, _LABELS, registry=self.registry).labels(*self._values)
+        else:
+            gauge = Gauge(name, name, registry=self.registry)
+        gauge.set_function(read)
+
+    def watch_waiting(self, read: Callable[[], float]) -> None:
+        """Export the queue length, as a whole and by reason."""
+        self.watch(contract.WAITING, read)
+        name = f"{contract.WAITING}_by_reason"
+        by_reason = Gauge(name, name, (*_LABELS, "reason"), registry=self.registry)
+        by_reason.labels(*self._values, "capacity").set_function(read)
+        by_reason.labels(*self._values, "deferred").set(0)
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away."""
+        self._refused.labels(reason).inc()
+
+    def step(self, step: model.Step) -> None:
+        """An iteration is over."""
+        self._preemptions.inc(len(step.preempted))
+        if not step.tokens:
+            return  # NB: as vLLM: an iteration without output reports nothing
+        computed = sum(request.prompt - request.cached for request in step.first)
+        cached = sum(request.cached for request in step.first)
+        self._generated.inc(step.tokens)
+        self._iteration.observe(computed + step.tokens)
+        if computed:
+            self._prompted.inc(computed + cached)
+            self._computed.inc(computed)
+            self._hit.inc(cached)
+            self._cached.inc(cached)
+
+    def first_token(self, seconds: float) -> None:
+        """A request got its first token so long after its arrival."""
+        self._ttft.observe(seconds)
+
+    def later_token(self, seconds: float) -> None:
+        """A request got a token so long after the one before."""
+        self._itl.observe(seconds)
+
+    def finished(
+        self,
+        request: model.Request,
+        *,
+        reason: str,
+        arrived: float,
+        admitted: float,
+        first: float,
+        last: float,
+    ) -> None:
+        """A request is complete."""
+        self._success[reason].inc()
+        self._e2e.observe(last - arrived)
+        self._queue.observe(admitted - arrived)
+        self._prefill.observe(first - admitted)
+        self._decode.observe(last - first)
+        self._inference.observe(last - admitted)
+        self._tpot.observe((last - first) / max(1, request.output - 1))
+        self._prompt_length.observe(request.prompt)
+        self._output_length.observe(request.output)
+
+    def render(self) -> bytes:
+        """The Prometheus text of now."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _info(self, kv_tokens: int) -> None:
+        labels = {
+            "engine": "0",
+            "block_size": str(BLOCK_SIZE),
+            "num_gpu_blocks": str(kv_tokens // BLOCK_SIZE),
+            "kv_cache_size_tokens": str(kv_tokens),
+            "enable_prefix_caching": "False",
+        }
+        info = Gauge(contract.CACHE_INFO, "Cache sizes.", tuple(labels), registry=self.registry)
+        info.labels(**labels).set(1)
+
+    def _counter(self, name: str) -> Counter:
+        return Counter(name, name, _LABELS, registry=self.registry).labels(*self._values)
+
+    def _counters(self, name: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
+        counter = Counter(name, name, (*_LABELS, label), registry=self.registry)
+        return {value: counter.labels(*self._values, value) for value in values}
+
+    def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
+        histogram = Histogram(name, name, _LABELS, registry=self.registry, buckets=buckets)
+        return histogram.labels(*self._values)
