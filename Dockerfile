@@ -1,0 +1,55 @@
+# syntax=docker/dockerfile:1
+# Images: docker build --target operator . | --target runtime . (--target runtime-cpu for vLLM on CPU)
+
+FROM python:3.11-slim AS python-3.11
+FROM python:3.12-slim AS python-3.12
+
+FROM python-3.11 AS build-3.11
+COPY requirements/uv.txt /build/
+RUN pip install --no-cache-dir --require-hashes -r /build/uv.txt && uv venv /opt/slipstream/venv
+ENV VIRTUAL_ENV=/opt/slipstream/venv
+
+FROM python-3.12 AS build-3.12
+COPY requirements/uv.txt /build/
+RUN pip install --no-cache-dir --require-hashes -r /build/uv.txt && uv venv /opt/slipstream/venv
+ENV VIRTUAL_ENV=/opt/slipstream/venv
+
+FROM build-3.11 AS operator-packages
+COPY requirements/operator.txt /build/
+RUN uv pip sync --require-hashes --compile-bytecode /build/operator.txt
+
+FROM build-3.11 AS runtime-cpu-packages
+COPY requirements/runtime-cpu.txt /build/
+RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-cpu.txt
+
+FROM build-3.12 AS runtime-packages
+COPY requirements/runtime-cuda.txt /build/
+RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-cuda.txt
+
+FROM python-3.11 AS operator
+COPY --from=operator-packages /opt/slipstream/venv /opt/slipstream/venv
+COPY operator/slipstream_operator /app/operator/slipstream_operator
+COPY runtime/slipstream_runtime/__init__.py runtime/slipstream_runtime/contract.py /app/runtime/slipstream_runtime/
+ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/operator:/app/runtime PYTHONUNBUFFERED=1
+RUN python -m compileall -q /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "slipstream_operator"]
+
+FROM python-3.11 AS runtime-cpu
+# vLLM compiles CPU kernels at start when compilation is asked for.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*
+COPY --from=runtime-cpu-packages /opt/slipstream/venv /opt/slipstream/venv
+COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
+ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
+RUN python -m compileall -q /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "slipstream_runtime.engine"]
+
+FROM python-3.12 AS runtime
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY --from=runtime-packages /opt/slipstream/venv /opt/slipstream/venv
+COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
+ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
+RUN python -m compileall -q /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "slipstream_runtime.engine"]
