@@ -55,6 +55,7 @@ class Reason:
     REJECTED: Final = "Rejected"
     RECONCILE_ERROR: Final = "ReconcileError"
 
+    CREATE_FAILED: Final = "CreateFailed"
     ENGINES_READY: Final = "EnginesReady"
     STARTING: Final = "Starting"
     PENDING: Final = "Pending"

@@ -172,7 +172,7 @@ class Cluster:
             )
         except errors.NotFound:
             return set()
-        return {item["metadata"]["uid"] for item in answer["items"]}
+        return {item["metadata"]["uid"] for item in answer["items"] or ()}
 
     async def _resource(self, kind: str) -> Any:
         if kind in self._resources:

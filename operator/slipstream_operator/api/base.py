@@ -4,16 +4,21 @@ from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
-from pydantic.alias_generators import to_camel
 
 from slipstream_operator.api import units
+
+
+def camel(name: str) -> str:
+    """`max_length` -> `maxLength`. pydantic's own would make `e2e` to `e2E`."""
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
 
 
 class Model(pydantic.BaseModel):
     """Frozen, camelCase outside; unknown keys are ignored, since a newer CRD may carry them."""
 
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True
+        frozen=True, extra="ignore", alias_generator=camel, validate_by_name=True
     )
 
 

@@ -39,10 +39,14 @@ class ObjectiveStatus(Model):
         default=None, description="What is measured now; absent without data."
     )
     attainment5m: Text | None = Field(
-        default=None, description="Share of requests inside the target over 5 minutes."
+        alias="attainment5m",  # the generator would make it 5M
+        default=None,
+        description="Share of requests inside the target over 5 minutes.",
     )
     attainment1h: Text | None = Field(
-        default=None, description="Share of requests inside the target over an hour."
+        alias="attainment1h",
+        default=None,
+        description="Share of requests inside the target over an hour.",
     )
     budget_remaining: Text | None = Field(
         default=None, description="Share of the error budget that is left over the window."

@@ -15,7 +15,7 @@ _ITEM_KEYS: Final = (
     "topologyKey",
     "key",
 )
-"""Keys that tell the items of a list apart, as server-side apply merges them; the first that all items have."""
+"""Keys that tell the items of a list apart, as server-side apply merges them; the first that differs in all items."""
 
 
 def difference(desired: Any, observed: Any, path: str = "") -> str | None:
@@ -32,9 +32,11 @@ def _mapping_difference(desired: Mapping[str, Any], observed: Any, path: str) ->
         return None if not desired and observed is None else path
     for key, value in desired.items():
         below = f"{path}.{key}" if path else key
-        if key not in observed and value not in ({}, []):
+        if key not in observed:
+            if value in ({}, [], ""):
+                continue  # the API server leaves out what is empty
             return below
-        if found := difference(value, observed.get(key), below):
+        if found := difference(value, observed[key], below):
             return found
     return None
 
@@ -62,7 +64,11 @@ def _list_difference(desired: Sequence[Any], observed: Any, path: str) -> str | 
 def _item_key(items: Sequence[Any]) -> str | None:
     if not items or not all(isinstance(item, Mapping) for item in items):
         return None
-    return next((key for key in _ITEM_KEYS if all(key in item for item in items)), None)
+    return next((key for key in _ITEM_KEYS if _tells_apart(key, items)), None)
+
+
+def _tells_apart(key: str, items: Sequence[Mapping[str, Any]]) -> bool:
+    return len({item[key] for item in items if key in item}) == len(items)
 
 
 def _equal(desired: Any, observed: Any) -> bool:

@@ -68,6 +68,8 @@ class Child:
     deleting: bool
     manifest: Manifest
     """Without managedFields and status."""
+    trouble: str | None = None
+    """Why a Deployment can't make its pods, in the words of the API server."""
 
     @property
     def revision(self) -> str | None:

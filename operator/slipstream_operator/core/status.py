@@ -116,10 +116,11 @@ def _verdicts(
     observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
 ) -> list[Verdict]:
     accepted = _accepted(outcome)
-    available = _available(outcome, serving=serving, ready=ready)
+    refused = [child.trouble for child in observed.children if child.trouble]
+    available = _available(outcome, serving=serving, ready=ready, refused=refused)
     loaded = _model_ready(available, ready)
     verdicts = [
-        _ready(accepted, loaded, available),
+        _ready(accepted, available, loaded),
         accepted,
         loaded,
         available,
@@ -143,7 +144,9 @@ def _accepted(outcome: Outcome) -> Verdict:
     return Verdict(Condition.ACCEPTED, "True", Reason.ACCEPTED, "The object is valid.")
 
 
-def _available(outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]) -> Verdict:
+def _available(
+    outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod], refused: Sequence[str]
+) -> Verdict:
     def verdict(reason: str, message: str, status: conditions.ConditionStatus = "False") -> Verdict:
         return Verdict(Condition.AVAILABLE, status, reason, message)
 
@@ -163,6 +166,8 @@ def _available(outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
         return verdict(Reason.STOPPED, "spec.replicas is 0.")
     if trouble := _trouble(serving):
         return verdict(*trouble)
+    if refused:
+        return verdict(Reason.CREATE_FAILED, refused[0])
     if not serving:
         return verdict(Reason.PENDING, "No engine exists yet.")
     return verdict(Reason.STARTING, f"0 of {len(serving)} engines are ready.")
@@ -189,7 +194,7 @@ def _ready(*needed: Verdict) -> Verdict:
     for verdict in needed:
         if verdict.status != "True":
             return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
-    return Verdict(Condition.READY, "True", Reason.ENGINES_READY, needed[-1].message)
+    return Verdict(Condition.READY, "True", Reason.ENGINES_READY, "The service answers.")
 
 
 def _slo_met(outcome: Outcome) -> Verdict:

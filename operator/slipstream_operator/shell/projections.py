@@ -67,6 +67,7 @@ def child(kind: str, body: Body) -> Child:
             },
             "metadata": metadata,
         },
+        trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
     )
 
 
@@ -100,6 +101,14 @@ def _conditions(status: Body) -> tuple[Condition, ...]:
         except pydantic.ValidationError:
             continue
     return tuple(found)
+
+
+def _failure(status: Body) -> str | None:
+    """Why a Deployment's pods can't be made: a quota, pod security, a missing runtime class."""
+    for condition in status.get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return _short(condition.get("message", "unknown"))
+    return None
 
 
 def _trouble(status: Body) -> tuple[str, str] | None:

@@ -57,7 +57,7 @@ class Queue:
         """Have the key looked at after a delay that doubles with each failure in a row; the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(FIRST_DELAY * 2.0**failures, LONGEST_DELAY)
+        delay = min(FIRST_DELAY * 2.0 ** min(failures, 16), LONGEST_DELAY)  # 2.0**1024 overflows
         delay *= 1 + JITTER * (2 * self._jitter() - 1)
         self.add_later(key, delay)
         return delay

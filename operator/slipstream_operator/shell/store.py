@@ -113,10 +113,12 @@ class Store:
         before = family.parent
         if gone and before is not None and before.uid != parent.uid:
             return ()
+        if not gone and before == parent:
+            return ()
         family.parent = None if gone else parent
-        claimed = {model_name(entry) for entry in (before, parent) if entry is not None}
-        if not gone and before is not None and claimed == {model_name(before)}:
+        if not gone and before is not None and _claim(before) == _claim(parent):
             return (parent.key,)
+        claimed = {model_name(entry) for entry in (before, parent) if entry is not None}
         rivals = (
             other.key
             for other in self._parents(parent.key.namespace)
@@ -176,3 +178,8 @@ def model_name(parent: Parent) -> str:
     """The name that clients use for this service."""
     model = parent.spec.get("model")
     return (model.get("name") if isinstance(model, Mapping) else None) or parent.key.name
+
+
+def _claim(parent: Parent) -> tuple[str, str, bool]:
+    """What decides who holds a model name."""
+    return model_name(parent), parent.created, parent.deleting

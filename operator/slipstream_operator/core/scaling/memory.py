@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 from slipstream_operator.core.scaling.policy import State
 
@@ -20,11 +21,27 @@ def dump(state: State) -> str:
 def load(text: str) -> State | None:
     """None if the text is not a state, as after an edit by hand: then the operator starts from what it sees."""
     try:
-        data = json.loads(text)
-        data["needs"] = tuple((float(time), int(need)) for time, need in data["needs"])
-        return State(**data)
-    except (ValueError, TypeError, KeyError):
+        state = State(**json.loads(text))
+        return dataclasses.replace(
+            state,
+            desired=int(state.desired),
+            since=_finite(state.since),
+            reason=str(state.reason),
+            capacity=None if state.capacity is None else max(_finite(state.capacity), 1.0),
+            tokens_capacity=None
+            if state.tokens_capacity is None
+            else _finite(state.tokens_capacity),
+            needs=tuple((_finite(time), int(need)) for time, need in state.needs),
+        )
+    except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _finite(value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
 
 
 def _thinned(needs: tuple[tuple[float, int], ...]) -> list[tuple[float, int]]:
