@@ -70,13 +70,15 @@ class Lease:
                 await self._release()
 
     async def _keep(self) -> None:
-        renewed = self._monotonic()
-        while True:
-            await asyncio.sleep(RENEW_EVERY)
-            if await self._try():
-                renewed = self._monotonic()
-            elif self._monotonic() - renewed > GIVE_UP_AFTER:
-                raise errors.Unavailable("the leader's Lease could not be renewed in time")
+        """Renew until that has failed for too long, a call that hangs included."""
+        try:
+            while True:
+                async with asyncio.timeout(GIVE_UP_AFTER):
+                    await asyncio.sleep(RENEW_EVERY)
+                    while not await self._try():  # noqa: ASYNC110 (the event is in the API server)
+                        await asyncio.sleep(RENEW_EVERY)
+        except TimeoutError as error:
+            raise errors.Unavailable("the leader's Lease could not be renewed in time") from error
 
     async def _try(self) -> bool:
         """Take or renew the Lease if that is possible now."""

@@ -251,7 +251,11 @@ def _progress(
         return None
     if rollout.active != rollout.wanted:
         coming = [pod for pod in serving if pod.revision == rollout.wanted]
-        message = f"revision {rollout.wanted} starts beside {rollout.active}, which serves"
+        message = (
+            f"revision {rollout.active} stops before {rollout.wanted} starts"
+            if outcome.resolved is not None and outcome.resolved.recreate
+            else f"revision {rollout.wanted} starts beside {rollout.active}, which serves"
+        )
         if trouble := _trouble(coming):
             message = f"{message}; {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)

@@ -1,6 +1,7 @@
 """What the reconcile and the scaling loop tell each other about a service, between two looks at it."""
 
 import dataclasses
+import math
 
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key
@@ -21,7 +22,7 @@ class Account:
     saved: str | None = None
     """The scaling state as it was last written to the cluster."""
     saved_at: float = 0.0
-    status_at: float = 0.0
+    status_at: float = -math.inf
 
 
 class Ledger:

@@ -135,7 +135,7 @@ class Reconciler:
                 conflicts.append(step.ref)
             except errors.Rejected as error:
                 failures.append(f"{step.ref} was refused: {error}")
-        if not conflicts and not failures:
+        if not (steps.conflicts or conflicts or failures):
             for deletion in steps.deletes:
                 await self._cluster.delete(deletion.ref, uid=deletion.uid)
                 self._telemetry.deletes.labels(deletion.ref.kind).inc()
@@ -163,7 +163,7 @@ class Reconciler:
         parent = observed.parent
         new = status.summarise(observed, outcome, now=units.timestamp(self._clock.now()))
         since = self._clock.monotonic() - account.status_at
-        if status.worth_writing(parent.status, new, since_last_write=since or status.QUIET_SECONDS):
+        if status.worth_writing(parent.status, new, since_last_write=since):
             told = [*told, *happenings.of_status(parent.status, new)]
             await self._cluster.write_status(parent.key, parent.uid, new)
             account.status_at = self._clock.monotonic()

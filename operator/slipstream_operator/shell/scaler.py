@@ -90,14 +90,16 @@ class Scaler:
         active = account.rollout.active
         pods = [pod for pod in self._store.pods(key) if pod.revision == active and not pod.deleting]
         ready = {pod.name for pod in pods if pod.ready}
+        stuck = sum(pod.trouble is not None and not pod.ready for pod in pods)
         measured = _measured(samples, key, resolved, ready=ready, window=window)
         before = account.decision
+        ordered = 0 if resolved.bounds.recommend else account.state.desired
         account.decision, account.state = policy.decide(
             policy.Inputs(
                 now=self._clock.now(),
                 bounds=resolved.bounds,
                 ready=len(ready),
-                starting=max(len(pods), account.state.desired) - len(ready),
+                starting=max(len(pods), ordered) - len(ready) - stuck,
                 rolling=account.rollout.active != account.rollout.wanted,
                 load=measured.load,
                 readings=measured.readings,

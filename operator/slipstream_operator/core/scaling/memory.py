@@ -8,9 +8,10 @@ from slipstream_operator.core.scaling.policy import State
 
 
 def dump(state: State) -> str:
-    """Compact, sorted, rounded: a state that did not change gives the same text."""
+    """Sorted and rounded: a state that did not change gives the same text. Recent needs are not kept: a restart waits
+    for a whole window of new ones before it scales down."""
     data = dataclasses.asdict(state)
-    data["needs"] = _thinned(state.needs)
+    del data["needs"]
     for name in ("capacity", "tokens_capacity"):
         if data[name] is not None:
             data[name] = float(f"{data[name]:.3g}")
@@ -31,7 +32,7 @@ def load(text: str) -> State | None:
             tokens_capacity=None
             if state.tokens_capacity is None
             else _finite(state.tokens_capacity),
-            needs=tuple((_finite(time), int(need)) for time, need in state.needs),
+            needs=(),
         )
     except (ValueError, TypeError, OverflowError):
         return None
@@ -42,12 +43,3 @@ def _finite(value: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{number} is not finite")
     return number
-
-
-def _thinned(needs: tuple[tuple[float, int], ...]) -> list[tuple[float, int]]:
-    """The highest need of each ten seconds, which is all that a window of minutes asks for."""
-    highest: dict[float, int] = {}
-    for time, need in needs:
-        slot = time // 10 * 10
-        highest[slot] = max(need, highest.get(slot, 0))
-    return sorted(highest.items())

@@ -20,6 +20,8 @@ HEADROOM_DOWN: Final = 0.7
 """A replica is planned to this share of what it carries; the gap between the two keeps the count from flapping."""
 KV_TARGET: Final = 0.9
 """Above this share of a full KV cache vLLM begins to preempt."""
+BUSY_PRESSURE: Final = 0.5
+"""Below it a replica has much to spare, so the tokens that it makes say nothing about what it could make."""
 LEARNING_RATE: Final = 0.3
 MAX_GROWTH: Final = 2.0
 """One decision at most doubles the count, or adds 4."""
@@ -156,7 +158,7 @@ def _learned(
     if pressure <= 1:
         capacity = max(capacity, per_replica)
     tokens = state.tokens_capacity
-    if latency is not None and latency <= 1:
+    if latency is not None and BUSY_PRESSURE <= latency <= 1:
         tokens = max(tokens or 0.0, load.tokens_per_second / inputs.ready)
     return dataclasses.replace(state, capacity=capacity, tokens_capacity=tokens)
 

@@ -1,0 +1,169 @@
+"""The Prometheus adapter against a server that misbehaves: whatever comes back, it never raises."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from slipstream_operator.adapters import metrics
+from slipstream_operator.core.scaling.signals import Sample, Unknown
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def _prometheus(handler: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/api/v1/query", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _ask(url: str, *queries: str) -> dict[str, Any]:
+    adapter = metrics.Metrics()
+    try:
+        return dict(await adapter.query(url, {query: query for query in queries}))
+    finally:
+        for connection in adapter._connections.values():
+            connection.close()
+
+
+def _vector(*series: tuple[dict[str, str], str]) -> dict[str, Any]:
+    result = [{"metric": labels, "value": [1767000000.0, value]} for labels, value in series]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def _answers(body: object) -> Handler:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    return answer
+
+
+async def test_a_vector_becomes_samples() -> None:
+    body = _vector(({"pod": "a"}, "1.5"), ({"pod": "b"}, "0"))
+    async with _prometheus(_answers(body)) as url:
+        assert await _ask(url, "up") == {
+            "up": (Sample({"pod": "a"}, 1.5), Sample({"pod": "b"}, 0.0))
+        }
+
+
+async def test_an_empty_vector_has_no_samples() -> None:
+    async with _prometheus(_answers(_vector())) as url:
+        assert await _ask(url, "up") == {"up": ()}
+
+
+async def test_nan_is_kept_for_others_to_judge() -> None:
+    async with _prometheus(_answers(_vector(({}, "NaN")))) as url:
+        found = await _ask(url, "up")
+    (sample,) = found["up"]
+    assert math.isnan(sample.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"status": "success", "data": {}},
+        {"status": "success", "data": {"resultType": "vector", "result": None}},
+        {"status": "success", "data": {"resultType": "scalar", "result": [1.0, "2"]}},
+        {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}}]}},
+        _vector(({}, "many")),
+    ],
+    ids=["empty", "a list", "no result", "null", "a scalar", "no value", "no number"],
+)
+async def test_a_malformed_answer_is_unknown(body: object) -> None:
+    async with _prometheus(_answers(body)) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+    assert found.reason.startswith("Prometheus gave no valid answer: ")
+
+
+async def test_what_is_no_json_is_unknown() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="<html>", content_type="text/html")
+
+    async with _prometheus(answer) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+    assert "JSONDecodeError" in found.reason
+
+
+@pytest.mark.parametrize("status", [400, 422, 500, 503])
+async def test_an_error_is_unknown_and_asked_once(status: int) -> None:
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.query.get("query"))
+        return web.Response(status=status, text="no")
+
+    async with _prometheus(answer) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+    assert found.reason.startswith("Prometheus refused the query: ")
+    assert str(status) in found.reason
+    assert len(asked) == 1
+
+
+async def test_no_answer_in_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "TIMEOUT", 0.2)
+    gone = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        await gone.wait()
+        return web.Response()
+
+    async with _prometheus(answer) as url:
+        found = (await _ask(url, "up"))["up"]
+        gone.set()
+    assert isinstance(found, Unknown)
+    assert found.reason.startswith("Prometheus did not answer: ")
+
+
+async def test_no_server_is_unknown() -> None:
+    async with _prometheus(_answers({})) as url:
+        pass
+    found = (await _ask(url, "up"))["up"]
+    assert found == Unknown("Prometheus did not answer: ConnectionError")
+
+
+async def test_one_query_that_fails_leaves_the_others() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if "bad" in request.query_string or "bad" in await request.text():
+            return web.Response(status=400, text="parse error")
+        return web.json_response(_vector(({}, "1")))
+
+    async with _prometheus(answer) as url:
+        found = await _ask(url, "good", "bad", "fine")
+    assert {name: isinstance(result, Unknown) for name, result in found.items()} == {
+        "good": False,
+        "bad": True,
+        "fine": False,
+    }
+
+
+async def test_the_loop_is_not_blocked_meanwhile() -> None:
+    arrived, leave = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        arrived.set()
+        await leave.wait()
+        return web.json_response(_vector())
+
+    async with _prometheus(answer) as url:
+        asking = asyncio.create_task(_ask(url, "up"))
+        await arrived.wait()  # the server, on the same loop, was served
+        assert not asking.done()
+        leave.set()
+        assert await asking == {"up": ()}

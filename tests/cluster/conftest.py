@@ -1,0 +1,20 @@
+"""One real cluster for all tests of this folder: a node, kwok's fake nodes, Prometheus, and the operator as a pod."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dev.kube import Kube
+from tests import clusters
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[Kube]:
+    with clusters.running("cluster-test", fake_nodes=4) as kube:
+        yield kube
+
+
+@pytest.fixture
+def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    with clusters.namespace(kube, request.node.name) as name:
+        yield name

@@ -1,0 +1,98 @@
+"""Two operators, one leads; losing the leader loses nothing and changes nothing."""
+
+import time
+
+from dev.kube import Kube, condition, is_true
+from tests import services
+
+SYSTEM = "slipstream-system"
+LABELS = "app.kubernetes.io/name=slipstream-operator"
+FAIL_OVER = 20.0
+
+
+def leader(kube: Kube) -> str:
+    lease = kube.get("Lease", SYSTEM, "slipstream-operator")
+    assert lease is not None
+    holder: str = lease["spec"]["holderIdentity"]
+    return holder
+
+
+def two_operators_ready(kube: Kube) -> None:
+    kube.until(
+        "Pod",
+        SYSTEM,
+        lambda pods: (
+            sum(
+                condition(pod, "Ready").get("status") == "True"
+                and "deletionTimestamp" not in pod["metadata"]
+                for pod in pods
+            )
+            == 2
+        ),
+        labels=LABELS,
+        timeout=60,
+    )
+
+
+def test_a_killed_leader_is_followed_within_20_seconds_and_nothing_changes(
+    kube: Kube, namespace: str
+) -> None:
+    two_operators_ready(kube)
+    for index in range(5):
+        kube.apply(services.simulated(namespace, f"chat-{index}"))
+    settled = kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: len(items) == 5 and all(is_true(item, "Ready") for item in items) and items,
+        timeout=30,
+    )
+    assert len(settled) == 5
+    before = {
+        item["metadata"]["name"]: item["metadata"]["generation"]
+        for item in kube.find("Deployment", namespace)
+    }
+    old = leader(kube)
+    kube.delete("Pod", SYSTEM, old, gracePeriodSeconds=0)
+    kube.apply(services.simulated(namespace, "while-nobody-led"))
+    started = time.monotonic()
+    kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: is_true(items[0], "Ready"),
+        name="while-nobody-led",
+        timeout=FAIL_OVER,
+    )
+    assert time.monotonic() - started < FAIL_OVER
+    assert leader(kube) != old
+    after = {
+        item["metadata"]["name"]: item["metadata"]["generation"]
+        for item in kube.find("Deployment", namespace)
+    }
+    assert {name: after[name] for name in before} == before
+    two_operators_ready(kube)
+
+
+def test_an_object_is_deleted_with_the_operator_down(kube: Kube, namespace: str) -> None:
+    kube.apply(services.simulated(namespace, "chat"))
+    kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: is_true(items[0], "Ready"),
+        name="chat",
+        timeout=30,
+    )
+    kube.kubectl("scale", "deployment/slipstream-operator", "-n", SYSTEM, "--replicas=0")
+    try:
+        kube.until("Pod", SYSTEM, lambda pods: not pods, labels=LABELS, timeout=60)
+        kube.delete("InferenceService", namespace, "chat")
+        for kind in ("Deployment", "Service", "ConfigMap", "Pod"):
+            kube.until(
+                kind,
+                namespace,
+                lambda items: not items,
+                labels="slipstream.dev/service=chat",
+                timeout=30,
+            )
+    finally:
+        kube.kubectl("scale", "deployment/slipstream-operator", "-n", SYSTEM, "--replicas=2")
+        two_operators_ready(kube)

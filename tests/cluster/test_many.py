@@ -1,0 +1,26 @@
+"""Two hundred services at once."""
+
+import time
+
+from dev.kube import Kube, is_true
+from tests import services
+
+COUNT = 200
+BUDGET = 30.0
+
+
+def test_two_hundred_services_created_at_once_converge(kube: Kube, namespace: str) -> None:
+    started = time.monotonic()
+    for index in range(COUNT):
+        kube.apply(services.simulated(namespace, f"chat-{index}"))
+    kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: len(items) == COUNT and all(is_true(item, "Ready") for item in items),
+        timeout=BUDGET + 30,
+    )
+    took = time.monotonic() - started
+    deployments = kube.find("Deployment", namespace)
+    assert len(deployments) == COUNT
+    assert all(item["status"].get("readyReplicas") == 1 for item in deployments)
+    assert took < BUDGET

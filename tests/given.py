@@ -1,0 +1,238 @@
+"""Builders of the values that tests start from; everything has a sensible default."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slipstream_operator import names
+from slipstream_operator.api import conditions
+from slipstream_operator.core import objectives, render, resolve, revisions
+from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core.scaling import policy
+from slipstream_operator.core.scaling.signals import Load, Reading
+
+NAMESPACE = "team"
+NAME = "chat"
+UID = "uid-of-chat"
+KEY = Key(NAMESPACE, NAME)
+CREATED = "2026-01-01T00:00:00Z"
+NOW = "2026-01-02T03:04:05Z"
+MODEL = {"uri": "hf://org/model"}
+
+PROFILE: dict[str, Any] = {
+    "accelerators": [
+        {"name": "gpu", "resourceName": "nvidia.com/gpu"},
+        {"name": "cpu", "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "4Gi"}}},
+    ],
+    "images": {"vllm": "image/vllm:1", "vllmCpu": "image/cpu:1"},
+    "prometheus": {"url": "http://prometheus.monitoring.svc:9090"},
+}
+
+
+def parent(
+    spec: Mapping[str, Any] | None = None,
+    *,
+    key: Key = KEY,
+    uid: str = UID,
+    generation: int = 1,
+    created: str = CREATED,
+    deleting: bool = False,
+    status: Mapping[str, Any] | None = None,
+) -> Parent:
+    """An InferenceService that serves a model."""
+    status = status or {}
+    return Parent(
+        key=key,
+        uid=uid,
+        generation=generation,
+        created=created,
+        deleting=deleting,
+        spec={"model": MODEL} if spec is None else spec,
+        status=status,
+        conditions=tuple(
+            conditions.Condition.model_validate(entry) for entry in status.get("conditions", [])
+        ),
+    )
+
+
+def profile(
+    *, name: str = "default", created: str = CREATED, without: Sequence[str] = (), **spec: Any
+) -> Profile:
+    """A ServingProfile with a GPU, which is the default, and a CPU."""
+    merged = {**PROFILE, **spec}
+    return Profile(
+        name, created, {field: value for field, value in merged.items() if field not in without}
+    )
+
+
+def pod(
+    revision: str,
+    *,
+    name: str = "",
+    service: str = NAME,
+    ready: bool = True,
+    deleting: bool = False,
+    created: str = CREATED,
+    trouble: tuple[str, str] | None = None,
+) -> Pod:
+    """An engine pod, ready unless said otherwise."""
+    return Pod(
+        namespace=NAMESPACE,
+        name=name or f"{service}-{revision}-0",
+        service=service,
+        revision=revision,
+        phase="Running" if ready else "Pending",
+        ready=ready,
+        deleting=deleting,
+        created=created,
+        ready_since=created if ready else None,
+        trouble=trouble,
+    )
+
+
+def pods(revision: str, count: int, *, ready: bool = True) -> tuple[Pod, ...]:
+    """Several alike."""
+    return tuple(pod(revision, name=f"pod-{revision}-{n}", ready=ready) for n in range(count))
+
+
+def child(
+    manifest: Mapping[str, Any], *, controller: str | None = UID, deleting: bool = False
+) -> Child:
+    """What the store knows of this object once it is in the cluster."""
+    metadata = manifest["metadata"]
+    ref = Ref(manifest["kind"], metadata["namespace"], metadata["name"])
+    return Child(
+        ref=ref,
+        uid=f"uid-of-{ref.kind}-{ref.name}",
+        service=metadata["labels"].get(names.SERVICE_LABEL, ""),
+        controller=controller,
+        deleting=deleting,
+        manifest=manifest,
+    )
+
+
+def observed(
+    spec: Mapping[str, Any] | None = None,
+    *,
+    parent: Parent | None = None,
+    labels: Mapping[str, str] | None = None,
+    profiles: Sequence[Profile] | None = None,
+    children: Sequence[Child] = (),
+    pods: Sequence[Pod] = (),
+    name_holders: Mapping[str, Key] | None = None,
+    pod_monitors: bool = False,
+) -> Observed:
+    """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
+    return Observed(
+        parent=parent or _parent(spec),
+        namespace_labels=labels or {},
+        profiles=tuple(profiles) if profiles is not None else (profile(),),
+        children=tuple(children),
+        pods=tuple(pods),
+        name_holders=name_holders or {},
+        pod_monitors=pod_monitors,
+    )
+
+
+_parent = parent
+
+
+def resolved(spec: Mapping[str, Any] | None = None, **snapshot: Any) -> resolve.Resolved:
+    """The service with every decision made."""
+    return resolve.resolve(observed(spec, **snapshot))
+
+
+def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> list[dict[str, Any]]:
+    """All children that the snapshot asks for."""
+    decided = resolve.resolve(snapshot)
+    rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
+    return render.render(snapshot, decided, rollout, scaling=scaling)
+
+
+def realised(snapshot: Observed, *, replicas: int = 1) -> Observed:
+    """The snapshot after everything that it asks for was applied."""
+    children = tuple(child(manifest) for manifest in rendered(snapshot, replicas=replicas))
+    return dataclasses.replace(snapshot, children=children)
+
+
+def identity(spec: Mapping[str, Any] | None = None, **snapshot: Any) -> str:
+    """Hash of the revision that the spec asks for."""
+    return revisions.identity(resolved(spec, **snapshot).revisioned)
+
+
+def find(manifests: Sequence[Mapping[str, Any]], kind: str, *, name: str | None = None) -> Any:
+    """The one manifest of this kind (and name)."""
+    (found,) = (
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == kind and name in (None, manifest["metadata"]["name"])
+    )
+    return found
+
+
+def objective(
+    *, metric: str = "ttft", percentile: str = "p95", target: float = 0.5
+) -> objectives.Objective:
+    """`ttft-p95` within half a second."""
+    return objectives.Objective(metric, percentile, target, f"{target * 1000:.0f}ms")
+
+
+def reading(
+    *, current: float | None = 0.25, requests: float = 100.0, target: float = 0.5, **attained: float
+) -> Reading:
+    """A measured objective; `attained` by span, such as `_5m=0.99`."""
+    spans = {span.removeprefix("_"): share for span, share in attained.items()}
+    return Reading(objective(target=target), current, requests, spans)
+
+
+def load(
+    in_flight: float = 4.0,
+    *,
+    mean: float | None = None,
+    waiting: float = 0.0,
+    kv_usage: float = 0.1,
+    tokens_per_second: float = 100.0,
+    complete: bool = True,
+) -> Load:
+    """What the ready engines carry."""
+    return Load(
+        in_flight=in_flight,
+        in_flight_mean=in_flight if mean is None else mean,
+        waiting=waiting,
+        kv_usage=kv_usage,
+        tokens_per_second=tokens_per_second,
+        complete=complete,
+    )
+
+
+def bounds(
+    minimum: int = 1, maximum: int = 10, *, follows_load: bool = True, **options: bool
+) -> resolve.Bounds:
+    """1 to 10 replicas by load."""
+    return resolve.Bounds(minimum, maximum, follows_load, **options)
+
+
+def inputs(**fields: Any) -> policy.Inputs:
+    """One ready engine with light load, inside its objectives."""
+    base = policy.Inputs(
+        now=1000.0,
+        bounds=bounds(),
+        ready=1,
+        starting=0,
+        rolling=False,
+        load=load(),
+        readings=(reading(),),
+        throughput=None,
+        down_window=300.0,
+    )
+    return dataclasses.replace(base, **fields)
+
+
+def state(desired: int = 1, **fields: Any) -> policy.State:
+    """The count was decided long ago."""
+    return dataclasses.replace(policy.State(desired, 0.0, "as the service was found"), **fields)
+
+
+def revisioned(**fields: Any) -> resolve.Revisioned:
+    """What a pod must be restarted for, of the default service."""
+    return dataclasses.replace(resolved().revisioned, **fields)

@@ -1,0 +1,94 @@
+"""The operator's rights are those that it uses: no fewer, or it fails; no more, or it is a risk."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipstream_operator import names
+from slipstream_operator.shell import handlers
+from slipstream_operator.shell.store import CHILD_KINDS
+from tests import given
+
+ROOT = Path(__file__).parents[2]
+Right = tuple[str, str, str]
+READ = ("get", "list", "watch")
+
+
+def _rules(kind: str, *, name: str = names.OPERATOR) -> list[dict[str, Any]]:
+    for path in sorted((ROOT / "manifests/base").glob("*.yaml")):
+        for body in yaml.safe_load_all(path.read_text()):
+            if body["kind"] == kind and body["metadata"]["name"] == name:
+                rules: list[dict[str, Any]] = body["rules"]
+                return rules
+    raise AssertionError(f"no {kind} {name}")
+
+
+def _granted(kind: str) -> set[Right]:
+    return {
+        (group, resource, verb)
+        for rule in _rules(kind)
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _used() -> set[Right]:
+    watched = {
+        (group, plural, verb) for group, _, plural in handlers.WATCHED.values() for verb in READ
+    }
+    written = {
+        (*_resource(kind), verb) for kind in CHILD_KINDS for verb in ("create", "patch", "delete")
+    }
+    return {
+        *watched,
+        *written,
+        (names.GROUP, "inferenceservices/status", "patch"),
+        ("events.k8s.io", "events", "create"),
+    }
+
+
+def _resource(kind: str) -> tuple[str, str]:
+    group, _, plural = handlers.WATCHED[kind]
+    return group, plural
+
+
+def test_the_cluster_role_grants_what_is_used_and_nothing_more() -> None:
+    assert _granted("ClusterRole") == _used()
+
+
+def test_the_role_grants_the_lease_and_nothing_more() -> None:
+    lease = ("coordination.k8s.io", "leases")
+    assert _granted("Role") == {(*lease, verb) for verb in ("create", "get", "update")}
+    named = [rule for rule in _rules("Role") if rule["verbs"] != ["create"]]
+    assert all(rule["resourceNames"] == [names.LEASE] for rule in named)
+
+
+def test_no_role_names_secrets_or_everything() -> None:
+    rules = [*_rules("ClusterRole"), *_rules("Role")]
+    for rule in rules:
+        assert not {"*", "secrets"} & {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+
+
+def test_users_objects_are_only_read() -> None:
+    verbs = {
+        verb
+        for group, resource, verb in _granted("ClusterRole")
+        if group == names.GROUP and "/" not in resource
+    }
+    assert verbs == set(READ)
+
+
+def test_every_kind_that_is_rendered_is_watched_and_has_rights() -> None:
+    rendered = {child["kind"] for child in given.rendered(given.observed(pod_monitors=True))}
+    assert rendered == set(CHILD_KINDS)
+
+
+def test_every_watched_kind_is_one_of_ours_or_watched_by_label() -> None:
+    assert set(handlers.UNLABELLED) | {*CHILD_KINDS, "Pod"} == set(handlers.WATCHED)
+
+
+def test_app_teams_may_not_write_profiles() -> None:
+    (rule,) = _rules("ClusterRole", name="slipstream-edit")
+    assert "servingprofiles" not in rule["resources"]

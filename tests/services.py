@@ -1,0 +1,20 @@
+"""InferenceServices for tests."""
+
+from typing import Any
+
+FAKE_NODES = {
+    "nodeSelector": {"type": "kwok"},
+    "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
+}
+"""spec.template that puts pods on kwok's nodes, where they are Ready at once and use nothing."""
+
+
+def simulated(namespace: str, name: str, *, fake: bool = True, **spec: Any) -> dict[str, Any]:
+    """A service without a model; on fake nodes unless said otherwise."""
+    template = {"template": FAKE_NODES} if fake else {}
+    return {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"runtime": "simulator", **template, **spec},
+    }

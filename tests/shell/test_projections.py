@@ -1,0 +1,127 @@
+"""Projections: from bodies of the API server to values, with what troubles a pod in our words."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator.shell import projections
+from tests import fakes, given
+
+
+def _container(**fields: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "engine", "image": "image/vllm:1", **fields}]}
+
+
+def _waiting(reason: str, message: str | None = None) -> dict[str, Any]:
+    waiting = {"reason": reason} | ({} if message is None else {"message": message})
+    return {"state": {"waiting": waiting}}
+
+
+def _ended(code: int, **fields: str) -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, **fields}}
+
+
+TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
+    "nothing known": ({}, None),
+    "running": (_container(state={"running": {}}), None),
+    "being created": (_container(**_waiting("ContainerCreating")), None),
+    "unschedulable": (
+        {
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+            ]
+        },
+        ("Unschedulable", "0/3 nodes are available"),
+    ),
+    "scheduled": ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, None),
+    "no image": (
+        _container(**_waiting("ErrImagePull", "not found")),
+        ("ImagePullFailed", "image/vllm:1: not found"),
+    ),
+    "no image, without words": (
+        _container(**_waiting("ImagePullBackOff")),
+        ("ImagePullFailed", "image/vllm:1: ImagePullBackOff"),
+    ),
+    "a missing secret": (
+        _container(**_waiting("CreateContainerConfigError", 'secret "hf" not found')),
+        ("ContainerConfigError", 'secret "hf" not found'),
+    ),
+    "it ended with its own words": (
+        _container(state=_ended(1, message="no such model\n", reason="Error"), restartCount=2),
+        ("EngineFailed", "the engine ended with exit code 1 (2 restarts): no such model"),
+    ),
+    "it ended without words": (
+        _container(state=_ended(137, reason="OOMKilled")),
+        ("EngineFailed", "the engine ended with exit code 137 (0 restarts): OOMKilled"),
+    ),
+    "it waits to be started again": (
+        _container(
+            **_waiting("CrashLoopBackOff", "back-off 5m"),
+            lastState=_ended(1, message="no such model"),
+            restartCount=7,
+        ),
+        ("EngineFailed", "the engine ended with exit code 1 (7 restarts): no such model"),
+    ),
+    "it ended well and waits": (
+        _container(**_waiting("CrashLoopBackOff", "back-off"), lastState=_ended(0)),
+        ("EngineFailed", "CrashLoopBackOff: back-off"),
+    ),
+    "it was started again": (
+        _container(state={"running": {}}, lastState=_ended(1, message="once"), restartCount=1),
+        ("EngineFailed", "the engine ended with exit code 1 (1 restarts): once"),
+    ),
+    "it ended well": (_container(state=_ended(0)), None),
+}
+
+
+@pytest.mark.parametrize(("status", "expected"), TROUBLE.values(), ids=TROUBLE)
+def test_what_troubles_a_pod(status: dict[str, Any], expected: tuple[str, str] | None) -> None:
+    assert projections.pod(fakes.pod_body("a", status=status)).trouble == expected
+
+
+def test_of_long_words_the_end_is_kept() -> None:
+    status = _container(state=_ended(1, message="x" * 5000 + "the cause"))
+    trouble = projections.pod(fakes.pod_body("a", status=status)).trouble
+    assert trouble is not None
+    assert len(trouble[1]) == 1000
+    assert trouble[1].endswith("the cause")
+
+
+def test_a_ready_pod() -> None:
+    found = projections.pod(fakes.pod_body("a"))
+    assert (found.ready, found.ready_since, found.revision, found.service) == (
+        True,
+        given.NOW,
+        "a",
+        "chat",
+    )
+
+
+def test_a_pod_without_status_is_not_ready() -> None:
+    body = fakes.pod_body("a")
+    del body["status"]
+    found = projections.pod(body)
+    assert (found.ready, found.ready_since, found.phase) == (False, None, "Pending")
+
+
+def test_a_parent_keeps_conditions_that_can_be_read() -> None:
+    good = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "R",
+        "message": "",
+        "lastTransitionTime": given.NOW,
+    }
+    body = fakes.service_body(status={"conditions": [good, {"type": "Broken"}]})
+    assert [condition.type for condition in projections.parent(body).conditions] == ["Ready"]
+
+
+def test_only_a_controlling_owner_controls() -> None:
+    body = given.find(given.rendered(given.observed()), "Deployment")
+    body["metadata"] |= {
+        "uid": "uid-1",
+        "ownerReferences": [{"uid": "a"}, {"uid": "b", "controller": True}],
+    }
+    assert projections.child("Deployment", body).controller == "b"
+    body["metadata"]["ownerReferences"] = [{"uid": "a", "controller": False}]
+    assert projections.child("Deployment", body).controller is None

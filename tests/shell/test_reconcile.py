@@ -1,0 +1,274 @@
+"""One look at one service, with a cluster that remembers what it was asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from slipstream_operator import errors, names
+from slipstream_operator.core.observed import Ref
+from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.reconcile import CONFLICT_RETRY, Reconciler
+from slipstream_operator.shell.store import Store
+from tests import fakes, given
+
+HASH = given.identity()
+SERVICE = Ref("Service", given.NAMESPACE, given.NAME)
+DEPLOYMENT = Ref("Deployment", given.NAMESPACE, f"chat-{HASH}")
+ALL = [
+    ("create", "ConfigMap chat-state"),
+    ("create", "NetworkPolicy chat"),
+    ("create", "PodDisruptionBudget chat"),
+    ("create", f"ConfigMap chat-{HASH}"),
+    ("create", f"Service chat-{HASH}"),
+    ("create", f"Deployment chat-{HASH}"),
+    ("create", "Service chat"),
+]
+STATUS = ("status", "team/chat")
+
+
+class World:
+    """A reconciler, and a store that sees what happens in its cluster."""
+
+    def __init__(self, spec: Mapping[str, Any] | None = None) -> None:
+        self.store, self.ledger, self.clock = Store(), Ledger(), fakes.Clock()
+        self.cluster, self.events = fakes.Cluster(), fakes.Events()
+        self.cluster.on_change = lambda kind, body, gone: self.store.feed(kind, body, gone=gone)
+        self.reconciler = Reconciler(
+            store=self.store,
+            ledger=self.ledger,
+            cluster=self.cluster,
+            events=self.events,
+            clock=self.clock,
+            telemetry=fakes.telemetry(),
+        )
+        self.store.feed(names.SERVING_PROFILE, fakes.profile_body(), gone=False)
+        self.writes(spec)
+
+    def writes(self, spec: Mapping[str, Any] | None = None, **fields: Any) -> None:
+        """The user applies the object."""
+        body = fakes.service_body(spec, **fields)
+        self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
+
+    async def look(self) -> float | None:
+        """Reconcile; the status that it writes is seen at once."""
+        self.cluster.calls.clear()
+        written = len(self.cluster.statuses)
+        again = await self.reconciler.reconcile(given.KEY)
+        if len(self.cluster.statuses) > written:
+            observed = self.store.snapshot(given.KEY)
+            assert observed is not None
+            self.writes(observed.parent.spec, status=self.cluster.statuses[-1])
+        return again
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        conditions = self.cluster.statuses[-1]["conditions"]
+        (found,) = (entry for entry in conditions if entry["type"] == kind)
+        return found["status"], found["reason"]
+
+    def starts_pods(self, revision: str = HASH) -> None:
+        """The kubelet reports a ready engine."""
+        body = fakes.pod_body(revision, name=f"pod-{revision}")
+        self.store.feed("Pod", body, gone=False)
+
+
+async def test_a_new_service_gets_its_children_in_order_and_then_its_status() -> None:
+    world = World()
+    assert await world.look() is None
+    assert world.cluster.calls == [*ALL, STATUS]
+    assert world.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_when_nothing_changed_nothing_is_written() -> None:
+    world = World()
+    await world.look()
+    await world.look()
+    assert world.cluster.calls == []
+
+
+async def test_a_pod_that_becomes_ready_changes_the_status_alone() -> None:
+    world = World()
+    await world.look()
+    world.starts_pods()
+    await world.look()
+    assert world.cluster.calls == [STATUS]
+    assert world.condition("Ready") == ("True", "EnginesReady")
+
+
+async def test_a_count_that_the_user_changes_changes_the_deployment() -> None:
+    world = World()
+    await world.look()
+    world.writes({"model": given.MODEL, "replicas": 3})
+    await world.look()
+    assert ("apply", f"Deployment chat-{HASH}") in world.cluster.calls
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
+
+
+async def test_a_child_that_was_deleted_is_made_again() -> None:
+    world = World()
+    await world.look()
+    await world.cluster.delete(SERVICE, uid=world.cluster.objects[SERVICE]["metadata"]["uid"])
+    await world.look()
+    assert world.cluster.calls == [("create", "Service chat")]
+
+
+async def test_a_change_moves_the_traffic_and_then_deletes_the_old_revision() -> None:
+    new: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
+    world = World()
+    await world.look()
+    world.starts_pods()
+    world.writes(new)
+    await world.look()
+    assert ("create", f"Deployment chat-{given.identity(new)}") in world.cluster.calls
+    assert not {"delete"} & world.cluster.verbs()
+    world.starts_pods(given.identity(new))
+    await world.look()
+    verbs = [verb for verb, _ in world.cluster.calls]
+    assert ("apply", "Service chat") in world.cluster.calls
+    assert ("delete", f"Deployment chat-{HASH}") in world.cluster.calls
+    assert verbs.index("apply") < verbs.index("delete")
+    told = [happening.reason for happening in world.events.told]
+    assert told.index("RevisionActivated") < told.index("RevisionDeleted")
+
+
+async def test_a_name_that_a_stranger_holds_is_reported_left_alone_and_tried_again() -> None:
+    world = World()
+    world.cluster.strangers(SERVICE)
+    assert await world.look() == CONFLICT_RETRY
+    assert world.condition("Available") == ("False", "NameConflict")
+    assert world.cluster.objects[SERVICE] == {"metadata": {"uid": "uid-of-a-stranger"}}
+    assert ("create", f"Deployment chat-{HASH}") in world.cluster.calls
+    del world.cluster.objects[SERVICE]
+    assert await world.look() is None
+    assert world.cluster.objects[SERVICE]["metadata"]["uid"] != "uid-of-a-stranger"
+
+
+async def test_a_child_of_ours_that_the_watch_did_not_bring_yet_is_no_conflict() -> None:
+    world = World()
+    world.cluster.on_change = lambda *_: None
+    await world.look()
+    assert await world.look() is None
+    assert world.cluster.calls.count(("read", "Service chat")) == 1
+    assert world.condition("Available") == ("False", "Pending")
+
+
+async def test_what_the_api_server_refuses_is_reported_and_the_rest_goes_on() -> None:
+    world = World()
+    world.cluster.fails["create", f"Deployment chat-{HASH}"] = errors.Rejected("403: quota")
+    assert await world.look() == CONFLICT_RETRY
+    assert world.condition("Available") == ("False", "Rejected")
+    assert ("create", "Service chat") in world.cluster.calls
+    assert "403: quota" in str(world.cluster.statuses[-1]["conditions"])
+
+
+async def test_while_something_is_refused_nothing_is_deleted() -> None:
+    new: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
+    world = World()
+    await world.look()
+    world.writes(new)
+    world.cluster.fails["apply", "Service chat"] = errors.Rejected("422")
+    await world.look()
+    assert "delete" not in world.cluster.verbs()
+
+
+@pytest.mark.parametrize("error", [errors.Unavailable("down"), errors.Conflict("changed")])
+@pytest.mark.parametrize("call", [("apply", f"Deployment chat-{HASH}"), STATUS])
+async def test_what_may_pass_is_left_to_the_queue(error: Exception, call: tuple[str, str]) -> None:
+    world = World()
+    await world.look()
+    world.writes({"model": given.MODEL, "replicas": 3})
+    world.cluster.fails[call] = error
+    with pytest.raises(type(error)):
+        await world.look()
+
+
+async def test_an_object_that_cannot_work_is_told_so_and_its_children_stay() -> None:
+    world = World()
+    await world.look()
+    world.starts_pods()
+    await world.look()
+    world.writes(
+        {"model": given.MODEL, "accelerator": {"type": "tpu"}}, status=world.cluster.statuses[-1]
+    )
+    assert await world.look() is None
+    assert world.cluster.calls == [STATUS]
+    assert world.condition("Accepted") == ("False", "UnknownAccelerator")
+    assert world.condition("Available") == ("True", "EnginesReady")
+
+
+async def test_an_object_that_is_being_deleted_is_left_alone() -> None:
+    world = World()
+    world.writes(deleting=True)
+    assert await world.look() is None
+    assert world.cluster.calls == []
+
+
+async def test_an_object_that_is_gone_is_forgotten() -> None:
+    world = World()
+    await world.look()
+    world.store.feed(names.INFERENCE_SERVICE, fakes.service_body(), gone=True)
+    assert await world.look() is None
+    assert world.cluster.calls == []
+    assert world.ledger.known() == []
+
+
+async def test_events_are_told_once() -> None:
+    world = World()
+    await world.look()
+    first = [happening.reason for happening in world.events.told]
+    await world.look()
+    assert first == ["RevisionCreated", "Accepted"]
+    assert len(world.events.told) == len(first)
+
+
+SCALED: dict[str, Any] = {"model": given.MODEL, "scaling": {"minReplicas": 2, "maxReplicas": 5}}
+
+
+async def test_before_anything_is_measured_the_minimum_runs() -> None:
+    world = World(SCALED)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 2
+
+
+async def test_after_a_restart_the_last_decision_holds() -> None:
+    world = World(SCALED)
+    await world.look()
+    account = world.ledger.of(given.KEY)
+    account.state = given.state(4, reason="load grew")
+    account.decision = None
+    await world.look()
+    world.ledger.forget(given.KEY)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 4
+
+
+async def test_after_the_state_was_lost_what_runs_holds() -> None:
+    world = World({**SCALED, "scaling": {"maxReplicas": 5}})
+    await world.look()
+    deployment = world.cluster.objects[DEPLOYMENT]
+    deployment["spec"]["replicas"] = 3
+    world.store.feed("Deployment", deployment, gone=False)
+    world.cluster.objects[state := Ref("ConfigMap", "team", "chat-state")]["data"] = {}
+    world.store.feed("ConfigMap", world.cluster.objects[state], gone=False)
+    world.ledger.forget(given.KEY)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
+
+
+async def test_a_recommendation_changes_nothing_but_the_status() -> None:
+    world = World({**SCALED, "scaling": {"maxReplicas": 5, "mode": "Recommend"}})
+    await world.look()
+    account = world.ledger.of(given.KEY)
+    account.state = given.state(4)
+    account.decision = None
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+    assert world.cluster.statuses[-1]["scaling"]["desired"] == 4
+
+
+async def test_bounds_that_change_are_followed_without_waiting_for_data() -> None:
+    world = World(SCALED)
+    await world.look()
+    world.writes({**SCALED, "scaling": {"minReplicas": 3, "maxReplicas": 5}})
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3

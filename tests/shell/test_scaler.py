@@ -1,0 +1,220 @@
+"""The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from slipstream_operator import names
+from slipstream_operator.core import resolve, revisions
+from slipstream_operator.core.observed import Key
+from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.shell.ledger import Account, Ledger
+from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.scaler import Scaler
+from slipstream_operator.shell.store import Store
+from tests import fakes, given
+
+SPEC: dict[str, Any] = {
+    "model": given.MODEL,
+    "slo": {"ttft": {"p95": "500ms"}},
+    "scaling": {"maxReplicas": 9},
+}
+FIXED: dict[str, Any] = {"model": given.MODEL, "replicas": 2}
+
+
+class Loop:
+    """A scaler with services that were reconciled before."""
+
+    def __init__(self, metrics: fakes.Metrics) -> None:
+        self.metrics, self.clock = metrics, fakes.Clock()
+        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
+        self.scaler = Scaler(
+            store=self.store,
+            ledger=self.ledger,
+            queue=self.queue,
+            metrics=metrics,
+            clock=self.clock,
+            telemetry=fakes.telemetry(),
+        )
+
+    def serve(
+        self,
+        name: str = given.NAME,
+        *,
+        spec: dict[str, Any] = SPEC,
+        ready: int = 1,
+        desired: int = 1,
+        profile: Any = None,
+    ) -> Account:
+        key = Key(given.NAMESPACE, name)
+        parent = given.parent(spec, key=key)
+        observed = given.observed(parent=parent, profiles=[profile or given.profile()])
+        account = self.ledger.of(key)
+        account.resolved = resolve.resolve(observed)
+        account.rollout = revisions.roll_out(observed, account.resolved, replicas=desired)
+        account.state = given.state(desired)
+        body = fakes.service_body(spec, key=key)
+        self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
+        for number in range(ready):
+            pod = fakes.pod_body(
+                account.rollout.active, name=f"{name}-{number}", service=name, uid=f"{name}{number}"
+            )
+            self.store.feed("Pod", pod, gone=False)
+        return account
+
+
+def _series(value: float, *, ready: int = 1, name: str = given.NAME) -> list[Sample]:
+    return [
+        Sample({"namespace": given.NAMESPACE, "service": name, "pod": f"{name}-{number}"}, value)
+        for number in range(ready)
+    ]
+
+
+def _busy(ready: int = 1) -> fakes.Metrics:
+    """Every engine has requests that wait, and the first token takes a second."""
+    values = {"running": 4.0, "waiting": 2.0, "kv": 0.5, "age": 1.0, "in_flight_mean": 6.0}
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
+    buckets = [
+        Sample({**labels, "le": le}, n) for le, n in (("0.5", 0.0), ("1.0", 90.0), ("+Inf", 90.0))
+    ]
+    return fakes.Metrics(
+        {
+            **{name: _series(value, ready=ready) for name, value in values.items()},
+            "tokens": _series(100.0, ready=ready),
+            "ttft:now": buckets,
+        }
+    )
+
+
+async def test_a_decision_is_handed_to_the_reconcile() -> None:
+    loop = Loop(_busy())
+    account = loop.serve()
+    await loop.scaler.tick()
+    assert account.decision is not None
+    assert account.decision.desired == 3
+    assert account.state is not None
+    assert account.state.desired == 3
+    assert await loop.queue.get() == given.KEY
+
+
+async def test_the_number_of_queries_does_not_depend_on_the_number_of_services() -> None:
+    asked = []
+    for services in (1, 50):
+        loop = Loop(fakes.Metrics())
+        for number in range(services):
+            loop.serve(f"service-{number}")
+        await loop.scaler.tick()
+        asked.append(len(loop.metrics.asked))
+    assert asked[0] == asked[1] > 0
+
+
+async def test_each_prometheus_is_asked_once() -> None:
+    loop = Loop(fakes.Metrics())
+    for number, url in enumerate(["http://a", "http://b", "http://a"]):
+        loop.serve(f"service-{number}", profile=given.profile(prometheus={"url": url}))
+    await loop.scaler.tick()
+    urls = [url for url, _ in loop.metrics.asked]
+    assert urls.count("http://a") == urls.count("http://b") == len(urls) / 2
+
+
+async def test_queries_over_long_ranges_are_asked_once_a_minute() -> None:
+    loop = Loop(fakes.Metrics())
+    loop.serve()
+    counts = []
+    for _ in range(3):
+        loop.metrics.asked.clear()
+        await loop.scaler.tick()
+        counts.append(len([query for _, query in loop.metrics.asked if "[1d]" in query]))
+        loop.clock.seconds += 30.0
+    assert counts == [3, 0, 3]
+
+
+@pytest.mark.parametrize(
+    "metrics", [fakes.Metrics(), fakes.SilentMetrics()], ids=["empty", "silent"]
+)
+async def test_without_data_the_count_is_held(metrics: fakes.Metrics) -> None:
+    loop = Loop(metrics)
+    account = loop.serve(desired=5, ready=5)
+    await loop.scaler.tick()
+    assert account.decision is not None
+    assert (account.decision.desired, account.decision.known) == (5, False)
+
+
+async def test_without_a_prometheus_nothing_is_asked_and_the_count_is_held() -> None:
+    loop = Loop(fakes.Metrics())
+    account = loop.serve(desired=3, profile=given.profile(without=["prometheus"]))
+    await loop.scaler.tick()
+    assert loop.metrics.asked == []
+    assert account.decision is not None
+    assert account.decision.reason == "holding 3: the ServingProfile names no prometheus.url"
+
+
+async def test_a_fixed_count_is_measured_but_not_changed() -> None:
+    loop = Loop(_busy())
+    account = loop.serve(spec=FIXED, desired=2)
+    await loop.scaler.tick()
+    assert account.measured is not None
+    assert not isinstance(account.measured.load, Unknown)
+    assert account.decision is not None
+    assert account.decision.desired == 2
+
+
+async def test_pods_that_were_ordered_count_as_starting() -> None:
+    loop = Loop(_busy())
+    account = loop.serve(desired=5, ready=1)
+    await loop.scaler.tick()
+    assert account.decision is not None
+    assert account.decision.desired == 5
+
+
+async def test_a_recommendation_is_not_waited_for() -> None:
+    loop = Loop(_busy())
+    recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}
+    account = loop.serve(spec=recommend, desired=3, ready=1)
+    await loop.scaler.tick()
+    assert account.state is not None
+    assert account.state.capacity is not None  # it learns from the engine that runs
+
+
+async def test_a_service_that_is_not_accepted_is_left_out() -> None:
+    loop = Loop(_busy())
+    account = loop.serve()
+    account.resolved = account.rollout = None
+    await loop.scaler.tick()
+    assert account.decision is None
+    assert len(loop.queue) == 0
+
+
+async def test_when_nothing_changed_the_reconcile_is_asked_within_a_minute_only() -> None:
+    loop = Loop(fakes.Metrics())
+    loop.serve()
+    await loop.scaler.tick()
+    loop.queue.done(await loop.queue.get())
+    await loop.scaler.tick()
+    assert len(loop.queue) == 0
+    began = asyncio.get_running_loop().time()
+    await loop.queue.get()
+    assert asyncio.get_running_loop().time() - began == pytest.approx(60.0, abs=0.1)
+
+
+class Failing(fakes.Metrics):
+    """Fails the first time."""
+
+    async def query(self, url: str, queries: Any) -> Any:
+        self.asked.append((url, ""))
+        if len(self.asked) == 1:
+            raise RuntimeError("a bug")
+        return {}
+
+
+async def test_the_loop_survives_a_tick_that_fails() -> None:
+    loop = Loop(Failing())
+    loop.serve()
+    task = asyncio.create_task(loop.scaler.run(every=5.0))
+    await asyncio.sleep(12.0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert len(loop.metrics.asked) >= 3

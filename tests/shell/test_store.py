@@ -1,0 +1,230 @@
+"""The store: what watch events leave in it, and which services they concern."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Key
+from slipstream_operator.shell.store import POD_MONITOR_CRD, Store
+from tests import fakes, given
+
+OTHER = Key(given.NAMESPACE, "other")
+ELSEWHERE = Key("elsewhere", "chat")
+HASH = given.identity()
+
+
+def _feed(store: Store, kind: str, body: dict[str, Any], *, gone: bool = False) -> set[Key]:
+    return set(store.feed(kind, body, gone=gone))
+
+
+def _feed_service(store: Store, *, gone: bool = False, **fields: Any) -> set[Key]:
+    return _feed(store, names.INFERENCE_SERVICE, fakes.service_body(**fields), gone=gone)
+
+
+def _store() -> Store:
+    """Two services in one namespace and one in another."""
+    store = Store()
+    for key in (given.KEY, OTHER, ELSEWHERE):
+        _feed_service(store, key=key, uid=f"uid-of-{key}")
+    return store
+
+
+def _child(**changed: Any) -> dict[str, Any]:
+    body = given.find(given.rendered(given.observed()), "Deployment")
+    metadata = {**body["metadata"], "uid": "uid-1", "creationTimestamp": given.CREATED, **changed}
+    return {**body, "metadata": metadata}
+
+
+def test_what_was_never_seen_has_no_snapshot() -> None:
+    assert Store().snapshot(given.KEY) is None
+
+
+def test_a_snapshot_holds_everything_that_is_known() -> None:
+    store = Store()
+    _feed(store, names.SERVING_PROFILE, fakes.profile_body())
+    _feed(store, "Namespace", fakes.named(given.NAMESPACE, labels={"env": "prod"}))
+    _feed_service(store)
+    _feed(store, "Pod", fakes.pod_body(HASH))
+    _feed(store, "Deployment", _child())
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    assert found.parent == given.parent()
+    assert found.profiles == (given.profile(),)
+    assert found.namespace_labels == {"env": "prod"}
+    assert [pod.name for pod in found.pods] == ["pod-0"]
+    assert [child.uid for child in found.children] == ["uid-1"]
+    assert found.name_holders == {"chat": given.KEY}
+    assert not found.pod_monitors
+
+
+CONCERNED: dict[str, tuple[str, dict[str, Any], set[Key]]] = {
+    "an object": (names.INFERENCE_SERVICE, fakes.service_body(uid="new"), {given.KEY}),
+    "a pod": ("Pod", fakes.pod_body(HASH), {given.KEY}),
+    "a child": ("Deployment", _child(), {given.KEY}),
+    "a pod of nobody": ("Pod", fakes.pod_body(HASH, service=""), set()),
+    "a child of nobody": ("ConfigMap", _child(labels={}), set()),
+    "a profile": (
+        names.SERVING_PROFILE,
+        fakes.profile_body(),
+        {given.KEY, OTHER, ELSEWHERE},
+    ),
+    "labels of a namespace": (
+        "Namespace",
+        fakes.named(given.NAMESPACE, labels={"env": "prod"}),
+        {given.KEY, OTHER},
+    ),
+    "the kind PodMonitor": (
+        "CustomResourceDefinition",
+        fakes.named(POD_MONITOR_CRD),
+        {given.KEY, OTHER, ELSEWHERE},
+    ),
+    "another kind": ("CustomResourceDefinition", fakes.named("widgets.example.com"), set()),
+}
+
+
+@pytest.mark.parametrize(("kind", "body", "expected"), CONCERNED.values(), ids=CONCERNED)
+def test_a_change_names_the_services_that_it_concerns(
+    kind: str, body: dict[str, Any], expected: set[Key]
+) -> None:
+    assert _feed(_store(), kind, body) == expected
+
+
+@pytest.mark.parametrize(("kind", "body", "_expected"), CONCERNED.values(), ids=CONCERNED)
+def test_the_same_again_concerns_nobody(kind: str, body: dict[str, Any], _expected: object) -> None:
+    store = _store()
+    _feed(store, kind, body)
+    assert not _feed(store, kind, body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body["metadata"].update(resourceVersion="9", generation=4),
+        lambda body: body["metadata"].update(managedFields=[{"manager": "kubelet"}]),
+        lambda body: body.update(status={"readyReplicas": 1}),
+    ],
+    ids=["resourceVersion", "managedFields", "status"],
+)
+def test_what_others_keep_in_a_child_concerns_nobody(change: Callable[[Any], object]) -> None:
+    store = _store()
+    _feed(store, "Deployment", _child())
+    body = _child()
+    change(body)
+    assert not _feed(store, "Deployment", body)
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    store = _store()
+    _feed(store, "Deployment", _child())
+    _feed(store, "Pod", fakes.pod_body(HASH))
+    assert _feed(store, "Deployment", _child(), gone=True) == {given.KEY}
+    assert _feed(store, "Pod", fakes.pod_body(HASH), gone=True) == {given.KEY}
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    assert not found.children
+    assert not found.pods
+
+
+def test_a_service_that_is_gone_has_no_snapshot_but_is_looked_at() -> None:
+    store = _store()
+    assert _feed_service(store, uid=f"uid-of-{given.KEY}", gone=True) == {given.KEY}
+    assert store.snapshot(given.KEY) is None
+    assert set(store.keys()) == {OTHER, ELSEWHERE}
+
+
+def test_the_end_of_an_object_that_was_made_anew_is_ignored() -> None:
+    store = Store()
+    _feed_service(store, uid="new")
+    assert not _feed_service(store, uid="old", gone=True)
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    assert found.parent.uid == "new"
+
+
+def test_the_end_of_a_child_that_was_made_anew_is_ignored() -> None:
+    store = _store()
+    _feed(store, "Deployment", _child(uid="new"))
+    assert not _feed(store, "Deployment", _child(uid="old"), gone=True)
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    assert [child.uid for child in found.children] == ["new"]
+
+
+def test_the_end_of_the_kind_pod_monitor_wakes_all() -> None:
+    store = _store()
+    _feed(store, "CustomResourceDefinition", fakes.named(POD_MONITOR_CRD))
+    gone = _feed(store, "CustomResourceDefinition", fakes.named(POD_MONITOR_CRD), gone=True)
+    assert gone == set(store.keys())
+
+
+QWEN = {"model": {**given.MODEL, "name": "qwen"}}
+
+
+def _claims(store: Store, key: Key, *, created: str, **fields: Any) -> set[Key]:
+    return _feed_service(store, key=key, uid=f"uid-of-{key}", spec=QWEN, created=created, **fields)
+
+
+def _holder(store: Store, key: Key) -> Key | None:
+    found = store.snapshot(key)
+    assert found is not None
+    return found.name_holders.get("qwen")
+
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+
+
+def test_the_oldest_service_of_a_namespace_holds_a_name() -> None:
+    store = Store()
+    _claims(store, OTHER, created=NEW)
+    _claims(store, given.KEY, created=OLD)
+    _claims(store, ELSEWHERE, created="2025-01-01T00:00:00Z")
+    assert _holder(store, OTHER) == _holder(store, given.KEY) == given.KEY
+    assert _holder(store, ELSEWHERE) == ELSEWHERE
+
+
+def test_of_two_that_were_made_at_once_the_first_by_name_holds_it() -> None:
+    store = Store()
+    _claims(store, OTHER, created=OLD)
+    _claims(store, given.KEY, created=OLD)
+    assert _holder(store, OTHER) == given.KEY
+
+
+def test_whoever_is_being_deleted_holds_no_name() -> None:
+    store = Store()
+    _claims(store, given.KEY, created=OLD, deleting=True)
+    _claims(store, OTHER, created=NEW)
+    assert _holder(store, OTHER) == OTHER
+
+
+FREED: dict[str, dict[str, Any]] = {
+    "deleted": {"spec": QWEN, "created": OLD, "gone": True},
+    "being deleted": {"spec": QWEN, "created": OLD, "deleting": True},
+    "renamed": {"created": OLD},
+    "made anew": {"spec": QWEN, "created": "2026-03-01T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize("change", FREED.values(), ids=FREED)
+def test_a_name_that_becomes_free_wakes_those_that_want_it(change: dict[str, Any]) -> None:
+    store = Store()
+    _claims(store, given.KEY, created=OLD)
+    _claims(store, OTHER, created=NEW)
+    assert OTHER in _feed_service(store, uid=f"uid-of-{given.KEY}", **change)
+    assert _holder(store, OTHER) == OTHER
+
+
+def test_a_name_that_is_claimed_wakes_those_that_have_it() -> None:
+    store = Store()
+    _claims(store, given.KEY, created=OLD)
+    assert _claims(store, OTHER, created=NEW) == {given.KEY, OTHER}
+
+
+def test_it_is_known_whether_everything_came_by() -> None:
+    store = Store()
+    assert store.has_seen("Pod", set())
+    assert not store.has_seen("Pod", {"uid-of-pod"})
+    _feed(store, "Pod", fakes.pod_body(HASH))
+    assert store.has_seen("Pod", {"uid-of-pod"})
+    assert not store.has_seen("Deployment", {"uid-of-pod"})

@@ -1,0 +1,230 @@
+"""Revisions: what starts a new one, which of them run, and when the traffic moves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from slipstream_operator.core import revisions
+from slipstream_operator.core.observed import Child, Observed, Pod
+from slipstream_operator.core.revisions import Revision, Rollout
+from tests import given
+
+MODEL = given.MODEL
+OLD: dict[str, Any] = {"model": {"uri": "hf://org/old"}}
+NEW: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
+RECREATE: dict[str, Any] = {**NEW, "rollout": {"strategy": "Recreate"}}
+A, B = given.identity(OLD), given.identity(NEW)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": MODEL, "replicas": 3},
+        {"model": MODEL, "scaling": {"maxReplicas": 4}},
+        {"model": MODEL, "slo": {"ttft": {"p95": "1s"}}},
+        {"model": MODEL, "rollout": {"strategy": "Recreate"}},
+        {"model": {**MODEL, "name": "chat"}},
+        {"model": MODEL, "accelerator": {"type": "gpu", "count": 1}},
+        {"model": MODEL, "template": {"nodeSelector": {}}},
+    ],
+)
+def test_what_needs_no_restart_makes_no_revision(spec: dict[str, Any]) -> None:
+    assert given.identity(spec) == given.identity({"model": MODEL})
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [{"scaling": {"scaleDownWindow": "1m"}}, {"limits": {"maxReplicas": 9}}, {"tiers": {}}],
+)
+def test_the_profiles_other_settings_make_no_revision(profile: dict[str, Any]) -> None:
+    assert given.identity(profiles=[given.profile(**profile)]) == given.identity()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "hf://org/other"}},
+        {"model": {**MODEL, "name": "other"}},
+        {"model": {**MODEL, "maxLength": 128}},
+        {"model": {**MODEL, "tokenSecret": {"name": "hf", "key": "token"}}},
+        {"model": MODEL, "accelerator": {"count": 2}},
+        {"model": MODEL, "accelerator": {"type": "cpu"}},
+        {"model": MODEL, "resources": {"limits": {"memory": "8Gi"}}},
+        {"model": MODEL, "quantization": {"method": "fp8"}},
+        {"model": MODEL, "speculation": {"method": "ngram"}},
+        {"model": MODEL, "cache": {"prefix": False}},
+        {"model": MODEL, "batching": {"maxSequences": 8}},
+        {"model": MODEL, "template": {"image": "other"}},
+        {"model": MODEL, "template": {"env": [{"name": "A", "value": "1"}]}},
+        {"model": MODEL, "template": {"labels": {"a": "1"}}},
+        {"runtime": "simulator"},
+    ],
+)
+def test_what_a_pod_must_be_restarted_for_makes_a_revision(spec: dict[str, Any]) -> None:
+    assert given.identity(spec) != given.identity({"model": MODEL})
+
+
+def test_a_new_image_in_the_profile_makes_a_revision() -> None:
+    profile = given.profile(images={"vllm": "image/vllm:2"})
+    assert given.identity(profiles=[profile]) != given.identity()
+
+
+def test_the_order_in_which_things_are_written_does_not_matter() -> None:
+    one = {"model": MODEL, "template": {"nodeSelector": {"a": "1", "b": "2"}}}
+    other = {"template": {"nodeSelector": {"b": "2", "a": "1"}}, "model": MODEL}
+    assert given.identity(one) == given.identity(other)
+
+
+def test_an_identity_fits_into_names_and_labels() -> None:
+    assert len(given.identity()) == 8
+    assert int(given.identity(), 16) >= 0
+
+
+def _cluster(
+    spec: dict[str, Any],
+    *,
+    serving: dict[str, Any] | None = OLD,
+    starting: dict[str, Any] | None = None,
+    pods: tuple[Pod, ...] = (),
+    without: Callable[[Child], bool] = lambda _: False,
+) -> Observed:
+    """A cluster in which the revision of `serving` takes the traffic and that of `starting` exists, too."""
+    children: dict[Any, Child] = {}
+    for found in (starting, serving):  # the Service is that of the last one
+        if found is not None:
+            made = given.realised(given.observed(found)).children
+            children |= {child.ref: child for child in made}
+    kept = [child for child in children.values() if not without(child)]
+    return given.observed(spec, children=kept, pods=pods)
+
+
+def _roll_out(observed: Observed, *, replicas: int = 1) -> Rollout:
+    resolved = given.resolved(observed.parent.spec)
+    return revisions.roll_out(observed, resolved, replicas=replicas)
+
+
+def _both(replicas: int = 1) -> Rollout:
+    return Rollout(A, B, (Revision(A, replicas), Revision(B, replicas)))
+
+
+def _only(revision: str, replicas: int = 1) -> Rollout:
+    return Rollout(revision, revision, (Revision(revision, replicas),))
+
+
+def _is_public_service(child: Child) -> bool:
+    return child.ref.kind == "Service" and child.ref.name == given.NAME
+
+
+CASES: list[tuple[str, Observed, int, Rollout]] = [
+    ("the first revision starts alone", given.observed(NEW), 2, _only(B, 2)),
+    ("nothing changes", _cluster(OLD, pods=given.pods(A, 1)), 3, _only(A, 3)),
+    (
+        "a change starts the new one beside the old",
+        _cluster(NEW, pods=given.pods(A, 2)),
+        2,
+        _both(2),
+    ),
+    (
+        "the old one serves while the new one starts",
+        _cluster(NEW, starting=NEW, pods=given.pods(A, 1) + given.pods(B, 1, ready=False)),
+        1,
+        _both(),
+    ),
+    (
+        "the old one serves until the new one has all its replicas",
+        _cluster(NEW, starting=NEW, pods=given.pods(A, 2) + given.pods(B, 1)),
+        2,
+        _both(2),
+    ),
+    (
+        "then the traffic moves and the old one is dropped",
+        _cluster(NEW, starting=NEW, pods=given.pods(A, 2) + given.pods(B, 2)),
+        2,
+        _only(B, 2),
+    ),
+    (
+        "changing back keeps the old one and drops the new one",
+        _cluster(OLD, starting=NEW, pods=given.pods(A, 1) + given.pods(B, 1)),
+        1,
+        _only(A),
+    ),
+    (
+        "a service that does not answer has nothing to lose",
+        _cluster(NEW, starting=NEW, pods=given.pods(A, 1, ready=False)),
+        1,
+        _only(B),
+    ),
+    (
+        "pods that are being deleted do not serve",
+        _cluster(NEW, pods=(given.pod(A, deleting=True),)),
+        1,
+        _only(B),
+    ),
+    ("a stopped service changes at once", _cluster(NEW, pods=given.pods(A, 1)), 0, _only(B, 0)),
+    (
+        "without its Service, what answers is kept",
+        _cluster(
+            NEW,
+            starting=NEW,
+            pods=given.pods(A, 2) + given.pods(B, 1),
+            without=_is_public_service,
+        ),
+        2,
+        _both(2),
+    ),
+    (
+        "a Service that selects what is gone is not followed",
+        _cluster(
+            NEW,
+            pods=given.pods(A, 1),
+            without=lambda child: child.ref.kind == "Deployment",
+        ),
+        1,
+        _both(),
+    ),
+    (
+        "recreate stops the old one first",
+        _cluster(RECREATE, pods=given.pods(A, 2)),
+        2,
+        Rollout(A, B, (Revision(A, 0), Revision(B, 0))),
+    ),
+    (
+        "recreate waits for pods that are still ending",
+        _cluster(RECREATE, pods=(given.pod(A, deleting=True),)),
+        2,
+        Rollout(A, B, (Revision(A, 0), Revision(B, 0))),
+    ),
+    ("then recreate starts the new one", _cluster(RECREATE), 2, _only(B, 2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("observed", "replicas", "expected"),
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_a_rollout(observed: Observed, replicas: int, expected: Rollout) -> None:
+    assert _roll_out(observed, replicas=replicas) == expected
+
+
+def test_a_strangers_service_does_not_say_what_serves() -> None:
+    pods = given.pods(A, 2) + given.pods(B, 1)
+    cluster = _cluster(NEW, starting=NEW, pods=pods, without=_is_public_service)
+    service = given.find(given.rendered(given.observed(NEW)), "Service", name=given.NAME)
+    children = (*cluster.children, given.child(service, controller="somebody"))
+    observed = given.observed(NEW, children=children, pods=pods)
+    assert _roll_out(observed, replicas=2) == _both(2)
+
+
+def test_an_existing_revision_keeps_what_it_was_made_with() -> None:
+    cluster = _cluster(NEW, pods=given.pods(A, 1))
+    before = given.find(given.rendered(given.observed(OLD)), "Deployment")
+    after = given.find(given.rendered(cluster), "Deployment", name=f"chat-{A}")
+    assert after == before
+
+
+def test_what_a_stranger_stored_is_not_a_revision() -> None:
+    config = given.find(given.rendered(given.observed(OLD)), "ConfigMap", name=f"chat-{A}")
+    observed = given.observed(OLD, children=[given.child(config, controller="somebody")])
+    assert revisions.stored(observed, A) is None

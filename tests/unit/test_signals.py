@@ -1,0 +1,195 @@
+"""Signals: what is absent, stale or NaN is Unknown, and never zero."""
+
+import math
+from typing import Any
+
+import pytest
+
+from slipstream_operator.core import objectives
+from slipstream_operator.core.scaling import queries, signals
+from slipstream_operator.core.scaling.signals import Load, Sample, Unknown
+from tests import given
+
+PODS = ("a", "b", "c", "d", "e")
+SERIES = {
+    queries.RUNNING: 2.0,
+    queries.WAITING: 1.0,
+    queries.KV_USAGE: 0.5,
+    queries.AGE: 3.0,
+    queries.IN_FLIGHT_MEAN: 4.0,
+    queries.TOKENS: 100.0,
+}
+
+
+def _sample(value: float, *, namespace: str = given.NAMESPACE, **labels: str) -> Sample:
+    return Sample({"namespace": namespace, "service": given.NAME, **labels}, value)
+
+
+def _samples(pods: tuple[str, ...] = PODS, **changed: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: [_sample(value, pod=pod) for pod in pods] for name, value in SERIES.items()
+    }
+    return {**found, **changed}
+
+
+def _load(samples: dict[str, Any], *, pods: tuple[str, ...] = PODS) -> Load | Unknown:
+    return signals.load(samples, given.KEY, pods=pods, max_age=60.0)
+
+
+def test_load_is_the_sum_over_the_ready_pods() -> None:
+    assert _load(_samples()) == Load(
+        in_flight=15.0,
+        in_flight_mean=20.0,
+        waiting=5.0,
+        kv_usage=0.5,
+        tokens_per_second=500.0,
+        complete=True,
+    )
+
+
+def test_a_silent_pod_is_filled_in_by_the_median() -> None:
+    running = [_sample(value, pod=pod) for value, pod in zip((1, 2, 4, 9), "abcd", strict=True)]
+    found = _load(_samples(running=running))
+    assert isinstance(found, Load)
+    assert found.in_flight == (1 + 2 + 4 + 9) + 3 + 5 * 1
+    assert not found.complete
+
+
+def test_the_fullest_kv_cache_counts() -> None:
+    usage = [_sample(value, pod=pod) for value, pod in zip((0.1, 0.95, 0.2), "abc", strict=True)]
+    found = _load(_samples(kv=usage))
+    assert isinstance(found, Load)
+    assert found.kv_usage == 0.95
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(_sample(99.0, pod="gone"), id="a pod that is not ready"),
+        pytest.param(_sample(99.0, namespace="other", pod="a"), id="another namespace"),
+        pytest.param(Sample({"namespace": "team", "service": "x", "pod": "a"}, 9.0), id="another"),
+        pytest.param(Sample({"namespace": "team"}, 9.0), id="without labels"),
+    ],
+)
+def test_series_of_others_do_not_count(extra: Sample) -> None:
+    samples = _samples()
+    assert _load({**samples, queries.RUNNING: [*samples[queries.RUNNING], extra]}) == _load(samples)
+
+
+UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
+    "no pod is ready": (_samples(), (), "no engine is ready"),
+    "an empty answer": (_samples(running=[]), PODS, "0 of 5 ready engines report"),
+    "too few report": (_samples(pods=("a", "b", "c")), PODS, "3 of 5 ready engines report"),
+    "stale": (
+        _samples(age=[_sample(61.0, pod=pod) for pod in PODS]),
+        PODS,
+        "0 of 5 ready engines report",
+    ),
+    "no age": (_samples(age=[]), PODS, "0 of 5 ready engines report"),
+    "NaN": (
+        _samples(running=[_sample(math.nan, pod=pod) for pod in PODS]),
+        PODS,
+        "0 of 5 ready engines report",
+    ),
+    "infinite": (
+        _samples(waiting=[_sample(math.inf, pod=pod) for pod in PODS]),
+        PODS,
+        "0 of 5 ready engines report",
+    ),
+    "a failed query": (_samples(tokens=Unknown("refused")), PODS, "refused"),
+    "nothing was asked": ({}, PODS, "query running was not answered"),
+}
+
+
+@pytest.mark.parametrize(("samples", "pods", "reason"), UNKNOWN.values(), ids=UNKNOWN)
+def test_without_trustworthy_data_load_is_unknown(
+    samples: dict[str, Any], pods: tuple[str, ...], reason: str
+) -> None:
+    assert _load(samples, pods=pods) == Unknown(reason)
+
+
+def _buckets(**bounds: float) -> list[Sample]:
+    names = {"fast": "0.1", "ok": "0.5", "all": "+Inf"}
+    return [_sample(count, le=names[name]) for name, count in bounds.items()]
+
+
+TTFT = objectives.Objectives(latency=(given.objective(),))
+LATENCY: dict[str, Any] = {
+    "ttft:now": _buckets(fast=50, ok=100, all=100),
+    "ttft:5m": _buckets(fast=0, ok=90, all=100),
+    "ttft:1h": [],
+    "ttft:1d": Unknown("refused"),
+}
+
+
+def test_a_reading_says_what_is_measured_and_attained() -> None:
+    (found,) = signals.readings(LATENCY, given.KEY, TTFT)  # type: ignore[misc]
+    assert found.current == pytest.approx(0.1 + 0.4 * 45 / 50)
+    assert found.pressure == pytest.approx(found.current / 0.5)
+    assert found.requests == 100.0
+    assert found.attainment == {"5m": pytest.approx(0.9), "1h": None, "1d": None}
+
+
+def test_without_traffic_there_is_a_reading_without_a_value() -> None:
+    (found,) = signals.readings({**LATENCY, "ttft:now": []}, given.KEY, TTFT)  # type: ignore[misc]
+    assert (found.current, found.pressure, found.requests) == (None, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [({**LATENCY, "ttft:now": Unknown("refused")}, "refused"), ({}, "not asked")],
+)
+def test_readings_are_unknown_if_prometheus_does_not_answer(
+    samples: dict[str, Any], reason: str
+) -> None:
+    assert signals.readings(samples, given.KEY, TTFT) == Unknown(reason)
+
+
+def test_without_objectives_there_is_nothing_to_read() -> None:
+    assert signals.readings({}, given.KEY, objectives.Objectives()) == ()
+
+
+def _cache(blocks: str, size: str) -> Sample:
+    return _sample(1.0, num_gpu_blocks=blocks, block_size=size)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ([_cache("1000", "16")], 16000),
+        ([_cache("1000", "16"), _cache("500", "16")], 8000),
+        ([_cache("None", "16")], None),
+        ([], None),
+        (Unknown("refused"), None),
+        (None, None),
+    ],
+)
+def test_the_kv_capacity_is_that_of_the_smallest_engine(
+    result: list[Sample] | Unknown | None, expected: int | None
+) -> None:
+    samples = {} if result is None else {queries.KV_TOKENS: result}
+    assert signals.kv_capacity(samples, given.KEY) == expected
+
+
+@pytest.mark.parametrize(
+    ("drafted", "accepted", "expected"),
+    [
+        ([_sample(200.0)], [_sample(150.0)], 0.75),
+        ([_sample(200.0)], [_sample(0.0)], 0.0),
+        ([_sample(0.0)], [_sample(0.0)], None),
+        ([_sample(math.nan)], [_sample(1.0)], None),
+        ([_sample(200.0)], [], None),
+        ([], [], None),
+        (Unknown("refused"), [_sample(1.0)], None),
+    ],
+)
+def test_acceptance_is_known_only_if_something_was_guessed(
+    drafted: Any, accepted: Any, expected: float | None
+) -> None:
+    samples = {queries.DRAFTED: drafted, queries.ACCEPTED: accepted}
+    assert signals.acceptance(samples, given.KEY) == expected
+
+
+def test_every_query_groups_by_service_so_that_their_number_is_constant() -> None:
+    asked = {**queries.every_tick(window=60.0), **queries.every_minute()}
+    assert all("by (namespace, service" in query for query in asked.values())

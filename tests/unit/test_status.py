@@ -1,0 +1,420 @@
+"""Status: every condition with its reasons, and when it is worth a write."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+
+from slipstream_operator.core import revisions, status
+from slipstream_operator.core.observed import Observed, Pod, Ref
+from slipstream_operator.core.scaling.policy import Decision
+from slipstream_operator.core.scaling.signals import Reading, Unknown
+from slipstream_operator.core.status import Measured, Outcome
+from slipstream_operator.errors import PermanentError
+from tests import given
+
+SPEC: dict[str, Any] = {
+    "model": given.MODEL,
+    "slo": {"ttft": {"p95": "500ms"}, "throughput": {"outputTokensPerSecond": 900}},
+    "scaling": {"maxReplicas": 4},
+}
+A = given.identity(SPEC)
+RESOLVED = given.resolved(SPEC)
+REJECTED = PermanentError("InvalidSpec", "spec.x: is wrong")
+
+
+def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
+    if unknown:
+        return Measured(load=Unknown(unknown), readings=Unknown(unknown))
+    return Measured(
+        load=given.load(8.0, waiting=1.0), readings=readings, acceptance=0.75, kv_capacity=16000
+    )
+
+
+def _outcome(**fields: Any) -> Outcome:
+    base = Outcome(
+        resolved=RESOLVED,
+        rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),)),
+        decision=Decision(1, "1 carry 8 requests in flight", known=True),
+        state=given.state(1, since=0.0, capacity=12.34),
+        measured=_measured(given.reading(_5m=0.99, _1h=0.98, _1d=0.975)),
+    )
+    return dataclasses.replace(base, **fields)
+
+
+def _bounded(minimum: int, maximum: int, **options: bool) -> dict[str, Any]:
+    bounds = given.bounds(minimum, maximum, **options)
+    return {"resolved": dataclasses.replace(RESOLVED, bounds=bounds)}
+
+
+def _summary(*, pods: tuple[Pod, ...] | None = None, old: Any = None, **fields: Any) -> Any:
+    observed = _observed(pods=given.pods(A, 1) if pods is None else pods, old=old)
+    return status.summarise(observed, _outcome(**fields), now=given.NOW)
+
+
+def _observed(*, pods: tuple[Pod, ...], old: Any = None) -> Observed:
+    return given.observed(parent=given.parent(SPEC, generation=7, status=old), pods=pods)
+
+
+def _condition(found: Any, kind: str) -> tuple[str, str, str] | None:
+    for condition in found["conditions"]:
+        if condition["type"] == kind:
+            return condition["status"], condition["reason"], condition["message"]
+    return None
+
+
+def test_a_healthy_service() -> None:
+    found = _summary()
+    conditions = found.pop("conditions")
+    assert found == {
+        "observedGeneration": 7,
+        "url": "http://chat.team.svc/v1",
+        "replicas": 1,
+        "readyReplicas": 1,
+        "selector": "slipstream.dev/service=chat",
+        "slo": [
+            {
+                "objective": "ttft-p95",
+                "metric": "ttft",
+                "percentile": "p95",
+                "target": "500ms",
+                "current": "250ms",
+                "attainment5m": "99.0%",
+                "attainment1h": "98.0%",
+                "budgetRemaining": "50.0%",
+            },
+            {
+                "objective": "throughput",
+                "metric": "throughput",
+                "target": "900/s",
+                "current": "100/s",
+            },
+        ],
+        "scaling": {
+            "desired": 1,
+            "reason": "1 carry 8 requests in flight",
+            "since": "1970-01-01T00:00:00Z",
+            "inputs": "inFlight=8 waiting=1 kv=10% tokensPerSecond=100",
+            "capacity": "12.3",
+        },
+        "engine": {
+            "runtime": "vllm",
+            "accelerator": "gpu x 1",
+            "quantization": "auto",
+            "acceptance": "75.0%",
+            "kvCapacityTokens": 16000,
+        },
+    }
+    assert [(entry["type"], entry["status"], entry["reason"]) for entry in conditions] == [
+        ("Ready", "True", "EnginesReady"),
+        ("Accepted", "True", "Accepted"),
+        ("ModelReady", "True", "Loaded"),
+        ("Available", "True", "EnginesReady"),
+        ("SLOMet", "True", "Met"),
+        ("ScalingActive", "True", "FollowingLoad"),
+    ]
+    assert {entry["observedGeneration"] for entry in conditions} == {7}
+
+
+UNSCHEDULABLE = ("Unschedulable", "0/3 nodes have a GPU")
+AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]]] = {
+    "ready": (given.pods(A, 1), {}, ("True", "EnginesReady", "1 of 1 engines are ready.")),
+    "some ready": (
+        (*given.pods(A, 1), given.pod(A, name="late", ready=False)),
+        {},
+        ("True", "EnginesReady", "1 of 2 engines are ready."),
+    ),
+    "a name that others hold": (
+        given.pods(A, 1),
+        {"conflicts": (Ref("Service", "team", "chat"), Ref("ConfigMap", "team", "chat-state"))},
+        (
+            "False",
+            "NameConflict",
+            (
+                "Service chat, ConfigMap chat-state exists and is not ours, so it is left alone: "
+                "delete or rename it, or rename this object"
+            ),
+        ),
+    ),
+    "refused": (
+        given.pods(A, 1),
+        {"failures": ("Deployment x was refused: 403", "Service y was refused: 422")},
+        (
+            "False",
+            "Rejected",
+            "Deployment x was refused: 403; Service y was refused: 422",
+        ),
+    ),
+    "stopped": (
+        (),
+        _bounded(0, 0, follows_load=False),
+        ("False", "Stopped", "spec.replicas is 0."),
+    ),
+    "nothing there": ((), {}, ("False", "Pending", "No engine exists yet.")),
+    "starting": (
+        given.pods(A, 2, ready=False),
+        {},
+        ("False", "Starting", "0 of 2 engines are ready."),
+    ),
+    "in trouble": (
+        (given.pod(A, ready=False, trouble=UNSCHEDULABLE),),
+        {},
+        ("False", *UNSCHEDULABLE),
+    ),
+    "the newest pod in trouble speaks": (
+        (
+            given.pod(A, name="new", ready=False, created=given.NOW, trouble=UNSCHEDULABLE),
+            given.pod(A, name="old", ready=False, trouble=("EngineFailed", "old news")),
+        ),
+        {},
+        ("False", *UNSCHEDULABLE),
+    ),
+    "a ready pod's old trouble is over": (
+        (
+            given.pod(A, name="a", trouble=("EngineFailed", "once")),
+            given.pod(A, name="b", ready=False),
+        ),
+        {},
+        ("True", "EnginesReady", "1 of 2 engines are ready."),
+    ),
+    "only pods that are being deleted": (
+        (given.pod(A, deleting=True),),
+        {},
+        ("False", "Pending", "No engine exists yet."),
+    ),
+    "ready pods of a revision that has no traffic": (
+        given.pods("other", 1),
+        {},
+        ("False", "Starting", "0 of 1 engines are ready."),
+    ),
+}
+
+
+@pytest.mark.parametrize(("pods", "fields", "expected"), AVAILABLE.values(), ids=AVAILABLE)
+def test_available(
+    pods: tuple[Pod, ...], fields: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    assert _condition(_summary(pods=pods, **fields), "Available") == expected
+
+
+def test_model_ready_and_ready_say_why_not() -> None:
+    found = _summary(pods=(given.pod(A, ready=False, trouble=UNSCHEDULABLE),))
+    assert _condition(found, "ModelReady") == ("False", "NotLoaded", UNSCHEDULABLE[1])
+    assert _condition(found, "Ready") == ("False", *UNSCHEDULABLE)
+
+
+def test_engines_behind_a_name_that_others_hold_are_not_ready() -> None:
+    found = _summary(conflicts=(Ref("Service", "team", "chat"),))
+    ready = _condition(found, "Ready")
+    assert ready is not None
+    assert ready[:2] == ("False", "NameConflict")
+
+
+SLO: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
+    "met": (
+        {"measured": _measured(given.reading(current=0.25))},
+        ("True", "Met", "ttft-p95 is 250ms of 500ms"),
+    ),
+    "missed": (
+        {"measured": _measured(given.reading(current=0.75))},
+        ("False", "Missed", "ttft-p95 is 750ms of 500ms"),
+    ),
+    "infeasible": (
+        {
+            "measured": _measured(given.reading(current=0.75)),
+            "decision": Decision(1, "why", known=True, infeasible="no count helps"),
+        },
+        ("False", "Infeasible", "no count helps"),
+    ),
+    "no traffic": (
+        {"measured": _measured(given.reading(current=None, requests=0.0))},
+        ("Unknown", "NoTraffic", "Too few requests to judge by."),
+    ),
+    "little traffic": (
+        {"measured": _measured(given.reading(current=9.0, requests=4.0))},
+        ("Unknown", "NoTraffic", "Too few requests to judge by."),
+    ),
+    "no metrics": (
+        {"measured": _measured(unknown="Prometheus did not answer")},
+        ("Unknown", "NoMetrics", "Prometheus did not answer"),
+    ),
+    "not yet measured": (
+        {"measured": None},
+        ("Unknown", "NoMetrics", "Nothing was measured yet."),
+    ),
+    "no objectives": (
+        {"resolved": given.resolved()},
+        ("Unknown", "NoObjectives", "spec.slo names no latency objective."),
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), SLO.values(), ids=SLO)
+def test_slo_met(fields: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    found = _summary(**fields)
+    assert _condition(found, "SLOMet") == expected
+    ready = _condition(found, "Ready")
+    assert ready is not None
+    assert ready[0] == "True"  # a missed objective must not fail a sync wave
+
+
+SCALING: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+    "following": ({}, ("True", "FollowingLoad")),
+    "recommending": (_bounded(1, 4, recommend=True), ("True", "Recommending")),
+    "paused": (_bounded(1, 4, paused=True), ("False", "Paused")),
+    "fixed": (_bounded(2, 2, follows_load=False), ("False", "FixedReplicas")),
+    "holding": ({"decision": Decision(1, "holding 1", known=False)}, ("False", "Holding")),
+    "undecided": ({"decision": None}, ("Unknown", "Pending")),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), SCALING.values(), ids=SCALING)
+def test_scaling_active(fields: dict[str, Any], expected: tuple[str, str]) -> None:
+    found = _condition(_summary(**fields), "ScalingActive")
+    assert found is not None
+    assert found[:2] == expected
+
+
+ROLLING = revisions.Rollout(A, "b", (revisions.Revision(A, 1), revisions.Revision("b", 1)))
+PROGRESS: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str] | None]] = {
+    "as desired": (given.pods(A, 1), {}, None),
+    "starting": (
+        given.pods(A, 1, ready=False),
+        {},
+        ("True", "Starting", "0 of 1 engines are ready."),
+    ),
+    "too many": (given.pods(A, 2), {}, ("True", "Starting", "2 of 1 engines are ready.")),
+    "rolling out": (
+        given.pods(A, 1) + given.pods("b", 1, ready=False),
+        {"rollout": ROLLING},
+        ("True", "RollingOut", f"revision b starts beside {A}, which serves"),
+    ),
+    "a rollout whose trouble is over": (
+        (*given.pods(A, 1), given.pod("b", trouble=UNSCHEDULABLE)),
+        {"rollout": ROLLING},
+        ("True", "RollingOut", f"revision b starts beside {A}, which serves"),
+    ),
+    "a rollout in trouble": (
+        (*given.pods(A, 1), given.pod("b", ready=False, trouble=UNSCHEDULABLE)),
+        {"rollout": ROLLING},
+        (
+            "True",
+            "RollingOut",
+            f"revision b starts beside {A}, which serves; Unschedulable: 0/3 nodes have a GPU",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("pods", "fields", "expected"), PROGRESS.values(), ids=PROGRESS)
+def test_reconciling_is_present_only_while_true(
+    pods: tuple[Pod, ...], fields: dict[str, Any], expected: tuple[str, str, str] | None
+) -> None:
+    found = _summary(pods=pods, **fields)
+    assert _condition(found, "Reconciling") == expected
+    assert _condition(found, "Stalled") is None
+
+
+def test_revisions_are_shown_while_there_is_more_than_one() -> None:
+    pods = given.pods(A, 1) + given.pods("b", 1, ready=False)
+    assert _summary(pods=pods, rollout=ROLLING)["revisions"] == [
+        {"name": f"chat-{A}", "hash": A, "weight": 100, "replicas": 1},
+        {"name": "chat-b", "hash": "b", "weight": 0, "replicas": 0},
+    ]
+    assert "revisions" not in _summary()
+
+
+def _rejected(old: Any = None) -> Any:
+    outcome = Outcome(rejected=REJECTED)
+    observed = _observed(pods=given.pods(A, 1), old=old)
+    return status.summarise(observed, outcome, now=given.NOW)
+
+
+def test_what_is_not_accepted_is_stalled_and_not_ready() -> None:
+    found = _rejected()
+    expected = ("InvalidSpec", "spec.x: is wrong")
+    assert _condition(found, "Accepted") == ("False", *expected)
+    assert _condition(found, "Ready") == ("False", *expected)
+    assert _condition(found, "Stalled") == ("True", *expected)
+    assert _condition(found, "Reconciling") is None
+
+
+def test_what_is_not_accepted_goes_on_serving() -> None:
+    available = _condition(_rejected(), "Available")
+    assert available is not None
+    assert available[0] == "True"
+
+
+def test_what_is_not_accepted_keeps_its_numbers() -> None:
+    old = _summary()
+    found = _rejected(old)
+    assert {key: found[key] for key in ("slo", "scaling", "engine")} == {
+        key: old[key] for key in ("slo", "scaling", "engine")
+    }
+
+
+def test_a_condition_that_did_not_flip_keeps_its_time() -> None:
+    old = _summary(pods=given.pods(A, 1, ready=False))
+    for condition in old["conditions"]:
+        condition["lastTransitionTime"] = given.CREATED
+    found = {
+        entry["type"]: entry["lastTransitionTime"] for entry in _summary(old=old)["conditions"]
+    }
+    assert found == {
+        "Ready": given.NOW,
+        "Accepted": given.CREATED,
+        "ModelReady": given.NOW,
+        "Available": given.NOW,
+        "SLOMet": given.CREATED,
+        "ScalingActive": given.CREATED,
+    }
+
+
+STATUS = _summary()
+
+
+def _changed(path: tuple[str | int, ...], value: Any) -> Any:
+    changed = copy.deepcopy(STATUS)
+    node = changed
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        pytest.param(_changed(("conditions", 4, "status"), "False"), id="a condition"),
+        pytest.param(_changed(("conditions", 4, "reason"), "Other"), id="a reason"),
+        pytest.param(_changed(("scaling", "desired"), 2), id="a decision"),
+        pytest.param(_changed(("readyReplicas",), 0), id="a replica"),
+        pytest.param(_changed(("observedGeneration",), 8), id="a generation"),
+        pytest.param(_changed(("slo", 0, "target"), "1s"), id="a target"),
+        pytest.param(_changed(("slo", 0, "current"), None), id="a value that is gone"),
+        pytest.param(_changed(("engine", "kvCapacityTokens"), 1), id="the engine"),
+        pytest.param({}, id="everything"),
+    ],
+)
+def test_what_matters_is_written_at_once(new: Any) -> None:
+    assert status.worth_writing(STATUS, new, since_last_write=0.0)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        pytest.param(_changed(("slo", 0, "current"), "251ms"), id="a latency"),
+        pytest.param(_changed(("slo", 0, "attainment5m"), "98.0%"), id="an attainment"),
+        pytest.param(_changed(("scaling", "inputs"), "x"), id="inputs"),
+        pytest.param(_changed(("conditions", 4, "message"), "x"), id="a message"),
+        pytest.param(_changed(("engine", "acceptance"), "70.0%"), id="acceptance"),
+    ],
+)
+def test_numbers_alone_are_written_once_a_minute(new: Any) -> None:
+    assert not status.worth_writing(STATUS, new, since_last_write=59.0)
+    assert status.worth_writing(STATUS, new, since_last_write=60.0)
+
+
+def test_what_did_not_change_is_never_written() -> None:
+    assert not status.worth_writing(STATUS, copy.deepcopy(STATUS), since_last_write=1e9)
