@@ -6,9 +6,8 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from dev.cluster import Cluster
-
 from dev import install
+from dev.cluster import Cluster
 from dev.kube import Kube
 
 

@@ -69,7 +69,7 @@ def test_a_cluster_leaves_nothing_behind(cluster: Cluster) -> None:
 @pytest.mark.timeout(180)
 def test_made_up_nodes_offer_gpus(cluster: Cluster) -> None:
     cluster.up(control_plane_only=True, nodes=3)
-    kubectl = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig]
+    kubectl = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig)]
     output = subprocess.check_output([*kubectl, "get", "nodes", "--output", "json"])
     gpus = [node["status"]["allocatable"]["nvidia.com/gpu"] for node in json.loads(output)["items"]]
     assert gpus == ["8", "8", "8"]

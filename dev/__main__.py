@@ -1,0 +1,5 @@
+"""Entry point of `python -m dev`."""
+
+from dev.cli import main
+
+main()

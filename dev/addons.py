@@ -1,0 +1,34 @@
+"""What runs inside the cluster from its first second: names for Services, and Prometheus."""
+
+from collections.abc import Sequence
+from functools import partial
+from string import Template
+
+from dev import api, paths, waiting
+from dev.api import Api
+from dev.images import Image
+from dev.layout import Layout
+
+DEPLOYMENTS = {"coredns": "kube-system", "prometheus": "monitoring"}
+
+
+def apply(client: Api, *, layout: Layout, images: Sequence[Image]) -> None:
+    names = {image.archive.name.partition("-")[0]: image.name for image in images}
+    text = "\n---\n".join(
+        (paths.MANIFESTS / f"{file}.yaml").read_text() for file in ("cluster", *DEPLOYMENTS)
+    )
+    # NB: Prometheus' own ${1} must survive, which `safe_substitute` grants.
+    filled = Template(text).safe_substitute(names, dns=layout.network.dns)
+    client.apply(api.documents(filled))
+
+
+def wait(client: Api, *, layout: Layout, seconds: float = 90) -> None:
+    for name, namespace in DEPLOYMENTS.items():
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        waiting.until(
+            partial(client.condition, path, "Available"),
+            seconds=seconds,
+            what=f"Deployment {name} becoming Available",
+            log=layout.log("kubelet"),
+            remedy=f"kubectl -n {namespace} describe pods",
+        )

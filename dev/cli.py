@@ -1,0 +1,137 @@
+"""The command line, `python -m dev`: thin; what it does lies in the other modules."""
+
+import dataclasses
+import json
+import sys
+
+import click
+import httpx
+
+from dev import binaries, components, display, doctor, install
+from dev.cluster import Cluster
+from dev.errors import DevError
+
+_NAMES = (*components.CONTROL_PLANE, *components.NODE_COMPONENTS, *components.FAKES)
+_name = click.option("--name", default="slipstream", show_default=True, help="The cluster's name.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A real Kubernetes on this machine, without Docker and without a registry."""
+
+
+@cli.command()
+@_name
+@click.option("--control-plane-only", is_flag=True, help="An API server without any node.")
+@click.option("--nodes", default=0, type=click.IntRange(0, 5000), help="kwok nodes, 8 GPUs each.")
+def up(name: str, *, control_plane_only: bool, nodes: int) -> None:
+    """Bring a cluster up, building its programs first if need be.
+
+    A healthy cluster is left alone. An unhealthy one is taken down and booted anew: what was in it
+    is lost.
+    """
+    cluster = Cluster(name=name)
+    with display.Builds() as builds:
+        fresh = cluster.up(
+            control_plane_only=control_plane_only,
+            nodes=nodes,
+            report=display.phase,
+            build_report=builds.report,
+        )
+    found = cluster.status()
+    if fresh:
+        display.console.print(f"cluster {name} is up: boot_s={found.boot_seconds:.1f}")
+    else:
+        display.console.print(f"cluster {name} was up already")
+    option = "" if name == "slipstream" else f" --name {name}"
+    display.console.print(f'next: eval "$(python -m dev env{option})"', highlight=False)
+
+
+@cli.command()
+@_name
+def down(name: str) -> None:
+    """Remove a cluster and everything it has on this machine, whatever is left of it."""
+    removed = Cluster(name=name).down()
+    display.console.print(f"cluster {name} {'is down' if removed else 'was not up'}")
+
+
+@cli.command()
+@_name
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def status(name: str, output: str) -> None:
+    """Show the components of a cluster; exit status 1 unless it is healthy."""
+    found = Cluster(name=name).status()
+    if output == "json":
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    else:
+        display.status(found)
+    sys.exit(0 if found.state == "healthy" else 1)
+
+
+@cli.command()
+@_name
+def env(name: str) -> None:
+    """Print shell commands that point kubectl at a cluster."""
+    cluster = Cluster(name=name)
+    layout = cluster.layout
+    click.echo(f"export KUBECONFIG='{layout.kubeconfig}'")
+    click.echo(f"export PATH='{layout.binaries / 'cli'}':\"$PATH\"")
+
+
+@cli.command()
+@_name
+@click.argument("component", type=click.Choice(_NAMES))
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+def logs(name: str, component: str, lines: int) -> None:
+    """Print the end of a component's log."""
+    log = Cluster(name=name).layout.log(component)
+    if not log.exists():
+        raise DevError(f"{component} of cluster {name} has not been started")
+    click.echo("\n".join(log.read_text(errors="replace").splitlines()[-lines:]))
+
+
+@cli.command("doctor")
+@click.option("--fix", is_flag=True, help="Install missing Debian packages with apt-get.")
+def doctor_(*, fix: bool) -> None:
+    """Check what the machine must have, and say what mends it."""
+    found = doctor.checks()
+    if fix:
+        doctor.fix([check for check in found if not check.fulfilled])
+        found = doctor.checks()
+    display.checks(found)
+    sys.exit(0 if all(check.fulfilled for check in found) else 1)
+
+
+@cli.command()
+def build() -> None:
+    """Build every program that a cluster can need, into the user's cache."""
+    with display.Builds() as builds:
+        there = binaries.build(binaries.ALL, report=builds.report)
+    display.console.print(f"programs: {there}", highlight=False)
+
+
+@cli.command()
+@_name
+def load(name: str) -> None:
+    """Build the images of the working tree and import them."""
+    for image in install.load(Cluster(name=name)).values():
+        click.echo(image.name)
+
+
+@cli.command("install")
+@_name
+def install_(name: str) -> None:
+    """Install the operator from the working tree and wait until it is available."""
+    for deployment in install.install(Cluster(name=name)):
+        display.console.print(f"available: {deployment}")
+    display.console.print("next: kubectl apply -f a sample, then kubectl get pods --watch")
+
+
+def main() -> None:
+    """Run the command line; turn what users can act on into a message."""
+    try:
+        cli()
+    except (DevError, httpx.HTTPError) as error:
+        display.errors.print("[bold red]error:[/]", end=" ")
+        display.errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,56 @@
+"""Nodes that exist only in the API, made up by kwok: fleets of GPUs on a laptop."""
+
+from dev import api, paths, waiting
+from dev.api import Api, Manifest
+from dev.layout import Layout
+
+GPUS = 8
+
+
+def configure(layout: Layout) -> None:
+    """Write kwok's stages: how a made-up node or pod goes from created to running to gone."""
+    layout.config("kwok.yaml").write_text((paths.MANIFESTS / "kwok-stages.yaml").read_text())
+
+
+def allow(client: Api) -> None:
+    client.apply(api.documents((paths.MANIFESTS / "kwok-access.yaml").read_text()))
+
+
+def ensure(client: Api, *, count: int, layout: Layout) -> None:
+    """Create the nodes and wait until all of them are Ready."""
+    client.apply(node(index) for index in range(count))
+
+    def ready() -> bool:
+        listing = client.get("/api/v1/nodes?labelSelector=type%3Dkwok")
+        conditions: list[dict[str, str]] = [
+            c for item in listing["items"] for c in item["status"].get("conditions", [])
+        ]
+        return sum(c["type"] == "Ready" and c["status"] == "True" for c in conditions) >= count
+
+    what = f"{count} kwok nodes becoming Ready"
+    waiting.until(ready, seconds=60 + count * 0.2, what=what, log=layout.log("kwok"))
+
+
+def node(index: int) -> Manifest:
+    """One made-up machine with eight GPUs; only pods that tolerate its taint land on it."""
+    name = f"kwok-{index}"
+    resources = {"cpu": "192", "memory": "2Ti", "pods": "250", "nvidia.com/gpu": str(GPUS)}
+    labels = {
+        "type": "kwok",
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+        },
+        "spec": {
+            "taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]
+        },
+        "status": {"allocatable": resources, "capacity": resources},
+    }

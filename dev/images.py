@@ -1,0 +1,185 @@
+"""The images of the local cluster, made from the working tree and from the programs built here.
+
+An image's tag is a hash of its content: changed code is a new tag, and a Deployment that names it
+rolls out by itself. Archives are cached under the same hash.
+"""
+
+import hashlib
+import importlib.util
+import py_compile
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev import locks, oci, paths, processes
+from dev.errors import DevError
+from dev.layout import Layout
+
+USER = 65532
+_PREFIX = "localhost/slipstream"
+_PASSWD = f"root:x:0:0::/root:/sbin/nologin\nslipstream:x:{USER}:{USER}::/tmp:/sbin/nologin\n"
+_GROUP = f"root:x:0:\nslipstream:x:{USER}:\n"
+_ENVIRONMENT = {
+    "PATH": "/opt/slipstream/venv/bin:/usr/bin:/bin",
+    "PYTHONPATH": "/app/operator:/app/runtime",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "HOME": "/tmp",
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its name with the tag, and the archive that holds it."""
+
+    name: str
+    archive: Path
+
+
+def addons(binaries: Path) -> list[Image]:
+    """What the cluster itself runs; the programs' folder is named by a hash of their pins."""
+
+    def program(name: str) -> oci.Layer:
+        layer = oci.Layer()
+        layer.add(f"/bin/{name}", (binaries / name).read_bytes(), mode=0o755)
+        return layer
+
+    found = []
+    for name in ("pause", "coredns", "prometheus"):
+        config = {"User": str(USER), "WorkingDir": "/", "Entrypoint": [f"/bin/{name}"]}
+
+        def layers(name: str = name) -> list[oci.Layer]:
+            return [_skeleton(), program(name)]
+
+        found.append(_image(name, content=binaries.name, config=config, layers=layers))
+    return found
+
+
+def application() -> dict[str, Image]:
+    """The operator's and the runtime's image of the present working tree, by short name.
+
+    The runtime's holds no operator code, so a change of the operator restarts no model.
+    """
+    plans = {
+        "operator": (["operator", "runtime"], "slipstream_operator"),
+        "runtime": (["runtime"], "slipstream_runtime.engine"),
+    }
+    found = {}
+    for name, (roots, module) in plans.items():
+        config = {
+            "User": str(USER),
+            "WorkingDir": "/app",
+            "Env": [f"{key}={value}" for key, value in _ENVIRONMENT.items()],
+            "Entrypoint": ["python", "-m", module],
+        }
+        sources = {f"/app/{file.relative_to(paths.REPOSITORY)}": file for file in _tree(roots)}
+        content = _digest(sources)
+
+        def layers(sources: Mapping[str, Path] = sources) -> list[oci.Layer]:
+            return [_skeleton(), _userland(), _compiled(sources)]
+
+        found[name] = _image(name, content=content, config=config, layers=layers)
+    return found
+
+
+def load(images: Sequence[Image], *, layout: Layout) -> None:
+    """Import the archives side by side, pinned so that the kubelet never collects them."""
+
+    def present() -> set[str]:
+        return set(processes.run([*ctr, "images", "list", "--quiet"]).split())
+
+    def one(image: Image) -> None:
+        pin = ["--label", "io.cri-containerd.pinned=pinned"]
+        processes.run([*ctr, "images", "import", *pin, str(image.archive)])
+
+    socket = str(layout.containerd_socket)
+    ctr = [str(layout.binaries / "ctr"), "--address", socket, "--namespace", "k8s.io"]
+    there = present()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, [image for image in images if image.name not in there]))
+
+
+def _image(
+    short: str,
+    *,
+    content: str,
+    config: Mapping[str, object],
+    layers: Callable[[], Sequence[oci.Layer]],
+) -> Image:
+    """Write the archive unless the cache has it already."""
+    recipe = repr((content, config, _skeleton(), _userland(), sys.version))
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    name = f"{_PREFIX}/{short}:{digest}"
+    folder = paths.cache() / "images"
+    image = Image(name=name, archive=folder / f"{short}-{digest}.tar")
+    if not image.archive.exists():
+        with locks.held(folder):
+            oci.write(image.archive, name=name, layers=layers(), config=config)
+    return image
+
+
+def _skeleton() -> oci.Layer:
+    """What any program expects of a root file system."""
+    layer = oci.Layer(folders={"/tmp": 0o1777, "/run": 0o755, "/home": 0o755})
+    layer.add("/etc/passwd", _PASSWD.encode())
+    layer.add("/etc/group", _GROUP.encode())
+    layer.add("/etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
+    layer.add("/etc/resolv.conf", b"")
+    authorities = Path("/etc/ssl/certs/ca-certificates.crt")
+    if authorities.exists():
+        layer.add(str(authorities), authorities.read_bytes())
+    return layer
+
+
+def _userland() -> oci.Layer:
+    """What makes the machine's /usr, mounted by the runtime handler, usable in a container."""
+    merged = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+    links = {f"/{name}": f"usr/{name}" for name in merged if Path("/usr", name).exists()}
+    layer = oci.Layer(links=links, folders={"/usr": 0o755})
+    layer.add("/etc/ld.so.cache", Path("/etc/ld.so.cache").read_bytes())
+    return layer
+
+
+def _tree(roots: Sequence[str]) -> list[Path]:
+    """The files under the roots, without what Python and the tools leave there."""
+    found = []
+    for root in roots:
+        for file in sorted((paths.REPOSITORY / root).rglob("*")):
+            parts = file.relative_to(paths.REPOSITORY).parts
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+            if file.is_file() and not hidden and not any(p.endswith(".egg-info") for p in parts):
+                found.append(file)
+    return found
+
+
+def _digest(sources: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for target, file in sources.items():
+        digest.update(f"{target}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _compiled(sources: Mapping[str, Path]) -> oci.Layer:
+    """The sources and their bytecode: a read-only root could not cache it on first import."""
+    layer = oci.Layer()
+    with tempfile.TemporaryDirectory() as scratch:
+        bytecode = Path(scratch) / "bytecode"
+        for target, file in sources.items():
+            layer.add(target, file.read_bytes())
+            if file.suffix != ".py":
+                continue
+            try:
+                py_compile.compile(
+                    str(file),
+                    cfile=str(bytecode),
+                    dfile=target,
+                    doraise=True,
+                    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+                )
+            except py_compile.PyCompileError as error:
+                raise DevError(f"{file} does not compile: {error.msg}") from error
+            layer.add(importlib.util.cache_from_source(target), bytecode.read_bytes())
+    return layer

@@ -1,0 +1,54 @@
+"""Files and addresses of one cluster: what its parts have to agree on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from dev.network import Network
+from dev.record import Record
+
+NODE = "local"
+PORT = 6443
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All paths lie in the cluster's folder, which goes when the cluster goes."""
+
+    folder: Path
+    binaries: Path
+    network: Network
+    cgroup: str
+
+    @classmethod
+    def of(cls, folder: Path, *, name: str, record: Record) -> Self:
+        """The layout of a cluster follows from its name and its record alone."""
+        network = Network(name=name, index=record.index)
+        binaries = Path(record.binaries)
+        return cls(folder=folder, binaries=binaries, network=network, cgroup=f"slipstream-{name}")
+
+    @property
+    def server(self) -> str:
+        return f"https://{self.network.node}:{PORT}"
+
+    @property
+    def pki(self) -> Path:
+        return self.folder / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    @property
+    def containerd_socket(self) -> Path:
+        return self.folder / "containerd.sock"
+
+    def log(self, component: str) -> Path:
+        return self.folder / "log" / f"{component}.log"
+
+    def identity(self, user: str) -> Path:
+        """The kubeconfig file of one component."""
+        return self.folder / "etc" / f"{user}.kubeconfig"
+
+    def config(self, file: str) -> Path:
+        return self.folder / "etc" / file

@@ -1,0 +1,22 @@
+"""Where things lie: the working tree, the user's cache and the state of each cluster."""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCES = REPOSITORY / "dev" / "go"
+MANIFESTS = REPOSITORY / "dev" / "manifests"
+MODELS = REPOSITORY / "dev" / "models"
+OVERLAY = REPOSITORY / "manifests" / "overlays" / "local"
+
+
+def cache() -> Path:
+    """Binaries and images, shared by all clusters; safe to delete while none is up."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "slipstream"
+
+
+def state() -> Path:
+    """One folder per cluster that is up."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base).absolute() / "slipstream"

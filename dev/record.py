@@ -1,0 +1,36 @@
+"""What is known about one cluster between invocations: a small JSON file in its folder."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dev.processes import Process
+
+
+@dataclass
+class Record:
+    """The shape a cluster was asked for, what it runs and how its boot went."""
+
+    index: int
+    binaries: str
+    control_plane_only: bool = False
+    nodes: int = 0
+    booted: bool = False
+    phases: dict[str, float] = field(default_factory=dict)
+    components: dict[str, Process] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        partial = folder / ".cluster.json.partial"
+        partial.write_text(json.dumps(asdict(self), indent=1))
+        partial.rename(folder / "cluster.json")
+
+
+def load(folder: Path) -> Record | None:
+    """The record in the folder; none if the cluster was never begun or the file is damaged."""
+    try:
+        fields = json.loads((folder / "cluster.json").read_text())
+        components = fields.pop("components")
+        started = {name: Process(**process) for name, process in components.items()}
+        return Record(**fields, components=started)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
