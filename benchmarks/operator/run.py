@@ -1,24 +1,26 @@
 """`make bench-operator`: how fast the operator converges, what it costs, and where the time to Ready goes."""
 
 import asyncio
+import json
 import re
 import time
 from pathlib import Path
 
 import httpx
 import yaml
+from dev.cluster import Cluster
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import report
 from dev import install
-from dev.cluster import Cluster
+from dev.kube import Kube, Object, is_true
 from slipstream_runtime import contract
-from slipstream_runtime.evaluate import load
+from slipstream_runtime.evaluate import load, traffic
 from tests import services
-from tests.kube import Kube, Object, is_true
 
 FOLDER = Path(__file__).parent
 SAMPLE = Path("manifests/samples/chat.yaml")
+HELD_OUT = Path("dev/models/heldout.jsonl")
 SYSTEM = "slipstream-system"
 COUNT = 200
 
@@ -98,8 +100,13 @@ def _acceptance(kube: Kube) -> float | None:
     service = kube.get("Service", "real", "chat")
     assert service is not None
     url = f"http://{service['spec']['clusterIP']}"
-    asyncio.run(load.run(load.Plan(url=url, model="chat", concurrency=4, duration=20)))
-    (pod,) = kube.list("Pod", "real")
+    prompts = tuple(
+        {"messages": [{"role": "user", "content": json.loads(line)["prompt"]}]}
+        for line in HELD_OUT.read_text().splitlines()
+    )
+    plan = traffic.Plan(url=url, model="chat", concurrency=4, duration=20, prompts=prompts)
+    asyncio.run(load.run(plan))
+    (pod,) = kube.find("Pod", "real")
     metrics = _scrape(pod["status"]["podIP"], contract.MANAGEMENT_PORT)
     drafted = metrics.get(contract.DRAFT_TOKENS, 0.0)
     return round(metrics.get(contract.ACCEPTED_TOKENS, 0.0) / drafted, 3) if drafted else None

@@ -130,7 +130,10 @@ class App:
         logger.info("synced", extra={"services": len(self._store.keys())})
 
     async def _is_complete(self, api: cluster.Cluster, kind: str, selector: str | None) -> bool:
-        return self._store.has_seen(kind, await api.list_uids(kind, label_selector=selector))
+        """Whether all that exists came by; an API server that is busy or still starting is asked again."""
+        with contextlib.suppress(errors.Unavailable):
+            return self._store.has_seen(kind, await api.list_uids(kind, label_selector=selector))
+        return False
 
     async def _work(self, api: cluster.Cluster) -> None:
         """What only the leader does."""

@@ -15,10 +15,10 @@ from slipstream_operator import errors
 from slipstream_operator.adapters.cluster import Cluster
 from slipstream_operator.core.observed import Ref
 
-DURATION: Final = 10.0
+DURATION: Final = 13.0
 """Seconds without renewal after which another replica may take over."""
 RENEW_EVERY: Final = 2.0
-GIVE_UP_AFTER: Final = 7.0
+GIVE_UP_AFTER: Final = 10.0
 """Seconds without a successful renewal after which a leader stops by itself, before others may start."""
 
 

@@ -1,6 +1,5 @@
 """Does an observed object hold everything that we want it to? What others added is theirs and doesn't count."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator.api import units
@@ -20,15 +19,15 @@ _ITEM_KEYS: Final = (
 
 def difference(desired: Any, observed: Any, path: str = "") -> str | None:
     """Path of the first value that is wanted and missing or different; None if there is none."""
-    if isinstance(desired, Mapping):
+    if isinstance(desired, dict):
         return _mapping_difference(desired, observed, path)
-    if isinstance(desired, Sequence) and not isinstance(desired, str):
+    if isinstance(desired, list):
         return _list_difference(desired, observed, path)
     return None if _equal(desired, observed) else path
 
 
-def _mapping_difference(desired: Mapping[str, Any], observed: Any, path: str) -> str | None:
-    if not isinstance(observed, Mapping):
+def _mapping_difference(desired: dict[str, Any], observed: Any, path: str) -> str | None:
+    if not isinstance(observed, dict):
         return None if not desired and observed is None else path
     for key, value in desired.items():
         below = f"{path}.{key}" if path else key
@@ -41,8 +40,8 @@ def _mapping_difference(desired: Mapping[str, Any], observed: Any, path: str) ->
     return None
 
 
-def _list_difference(desired: Sequence[Any], observed: Any, path: str) -> str | None:
-    if not isinstance(observed, Sequence) or isinstance(observed, str):
+def _list_difference(desired: list[Any], observed: Any, path: str) -> str | None:
+    if not isinstance(observed, list):
         return None if not desired and observed is None else path
     key = _item_key(desired)
     if key is None:
@@ -50,7 +49,7 @@ def _list_difference(desired: Sequence[Any], observed: Any, path: str) -> str | 
             return path
         pairs = list(zip(desired, observed, strict=True))
     else:
-        found = {item.get(key): item for item in observed if isinstance(item, Mapping)}
+        found = {item.get(key): item for item in observed if isinstance(item, dict)}
         pairs = [(item, found.get(item[key])) for item in desired]
     for index, (wanted, actual) in enumerate(pairs):
         below = f"{path}[{wanted[key] if key else index}]"
@@ -61,13 +60,13 @@ def _list_difference(desired: Sequence[Any], observed: Any, path: str) -> str | 
     return None
 
 
-def _item_key(items: Sequence[Any]) -> str | None:
-    if not items or not all(isinstance(item, Mapping) for item in items):
+def _item_key(items: list[Any]) -> str | None:
+    if not items or not all(isinstance(item, dict) for item in items):
         return None
     return next((key for key in _ITEM_KEYS if _tells_apart(key, items)), None)
 
 
-def _tells_apart(key: str, items: Sequence[Mapping[str, Any]]) -> bool:
+def _tells_apart(key: str, items: list[dict[str, Any]]) -> bool:
     return len({item[key] for item in items if key in item}) == len(items)
 
 

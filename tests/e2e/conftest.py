@@ -1,0 +1,20 @@
+"""One real node with the real vLLM, the real Prometheus, and the operator as a pod."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dev.kube import Kube
+from tests import clusters
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[Kube]:
+    with clusters.running("e2e") as kube:
+        yield kube
+
+
+@pytest.fixture
+def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    with clusters.namespace(kube, request.node.name) as name:
+        yield name
