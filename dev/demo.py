@@ -1,6 +1,7 @@
 """`make demo`: one object becomes a served model, and its replicas follow the load. Everything is real and local."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from slipstream_runtime.evaluate import load, traffic
 
 NAMESPACE: Final = "demo"
 SAMPLE: Final = Path("manifests/samples/chat.yaml")
+HELD_OUT: Final = Path("dev/models/heldout.jsonl")
 START_SECONDS: Final = 300.0
 LOAD_SECONDS: Final = 120.0
 REST_SECONDS: Final = 150.0
@@ -43,7 +45,8 @@ def main() -> None:
     console.print(f"Ready {took:.0f} s after apply.")
     _say("A chat")
     url = _url(kube)
-    _chat(url, "What is the capital of France?")
+    for question in _questions():
+        _chat(url, question)
     _say(f"Load: {CLIENTS} clients that never pause, for at most {LOAD_SECONDS:.0f} s")
     asyncio.run(_drive(kube, url))
     _say("Rest: the second replica goes after the load has")
@@ -100,6 +103,12 @@ def _url(kube: Kube) -> str:
     service = kube.get("Service", NAMESPACE, "chat")
     assert service is not None
     return f"http://{service['spec']['clusterIP']}"
+
+
+def _questions() -> list[str]:
+    """One held-out question of each task that the tiny model was trained for."""
+    items = [json.loads(line) for line in HELD_OUT.read_text().splitlines()]
+    return list({item["task"]: item["prompt"] for item in reversed(items)}.values())
 
 
 def _chat(url: str, question: str) -> None:

@@ -70,6 +70,12 @@ class Kube:
             base_url=cluster["server"], verify=context, timeout=30, trust_env=False
         )
 
+    def __enter__(self) -> "Kube":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What kubectl prints; Refused if it fails."""
         done = subprocess.run(

@@ -18,7 +18,8 @@ def running(name: str, *, fake_nodes: int = 0) -> Iterator[Kube]:
     cluster.up(nodes=fake_nodes)
     try:
         install.install(cluster)
-        yield Kube(cluster.kubeconfig, cluster.kubectl)
+        with Kube(cluster.kubeconfig, cluster.kubectl) as kube:
+            yield kube
     finally:
         if not os.environ.get("SLIPSTREAM_KEEP"):
             cluster.down()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import yaml
-from dev.cluster import Cluster
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import report
 from dev import install
+from dev.cluster import Cluster
 from dev.kube import Kube, Object, is_true
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, traffic
@@ -44,7 +44,8 @@ def main() -> None:
     boot = time.monotonic() - started
     try:
         install.install(cluster)
-        figures = _measure(Kube(cluster.kubeconfig, cluster.kubectl))
+        with Kube(cluster.kubeconfig, cluster.kubectl) as kube:
+            figures = _measure(kube)
     finally:
         cluster.down()
     figures["boot_s"] = round(boot, 1)

@@ -1,0 +1,113 @@
+"""From EngineConfig to vLLM's arguments: the only place that knows how the two relate.
+
+Pure: paths and hardware come in as values, so every combination has a golden test.
+"""
+
+import dataclasses
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Final
+
+from slipstream_runtime.engine import hardware
+from slipstream_runtime.engine.checkpoint import Checkpoint
+from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.errors import UnsuitableError
+
+_SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}
+"""Device -> what vLLM gives its engine core, idle by then, before it kills it. On CPU all resources are back within
+a second; what follows is two seconds of Python's own clean-up, not worth a wait."""
+_ONLINE_FP8: Final = {"cuda": "fp8", "cpu": "fp8_per_channel"}
+"""Device -> vLLM's name of quantising bf16 weights to fp8 at load; CPUs have no per-tensor kernel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A model on this machine and what it is quantised to."""
+
+    folder: Path
+    checkpoint: Checkpoint
+
+
+def build(
+    config: EngineConfig, *, target: Weights, draft: Weights | None, cpu_flags: Set[str]
+) -> list[str]:
+    """Command line arguments of vLLM's API server."""
+    single = config.tensor_parallel == 1
+    batching, cache = config.batching, config.cache
+    table: tuple[tuple[str, object], ...] = (
+        ("--model", target.folder),
+        ("--served-model-name", config.model.name),
+        ("--max-model-len", config.model.max_length),
+        ("--trust-remote-code", True if config.model.trust_remote_code else None),
+        ("--dtype", _dtype(config, target, cpu_flags=cpu_flags)),
+        ("--quantization", _quantization(config, target)),
+        ("--kv-cache-dtype", _kv_dtype(config, cpu_flags=cpu_flags)),
+        ("--kv-cache-memory-bytes", cache.kv_bytes),
+        ("--enable-prefix-caching", cache.prefix),
+        ("--enforce-eager", None if cache.compile else True),
+        ("--tensor-parallel-size", None if single else config.tensor_parallel),
+        ("--distributed-executor-backend", "uni" if single else "mp"),
+        ("--max-num-seqs", batching.max_sequences),
+        ("--max-num-batched-tokens", batching.max_batched_tokens),
+        ("--enable-chunked-prefill", batching.chunked_prefill),
+        ("--scheduling-policy", batching.policy),
+        ("--speculative-config", _speculation(config, draft)),
+        ("--shutdown-timeout", _SHUTDOWN_SECONDS[config.device]),
+        ("--disable-fastapi-docs", True),
+        ("--use-tqdm-on-load", False),
+    )
+    return [word for flag, value in table for word in _words(flag, value)]
+
+
+def _words(flag: str, value: object) -> list[str]:
+    match value:
+        case None:
+            return []
+        case True:
+            return [flag]
+        case False:
+            return [flag.replace("--", "--no-", 1)]
+        case _:
+            return [flag, str(value)]
+
+
+def _dtype(config: EngineConfig, weights: Weights, *, cpu_flags: Set[str]) -> str:
+    if config.dtype != "auto" or config.device == "cuda":
+        return config.dtype
+    if weights.checkpoint.quantized or _quantization(config, weights) is not None:
+        # NB: fp8, AWQ and GPTQ refuse float32 activations; `auto` would keep those of a float32 checkpoint.
+        return "bfloat16"
+    return "auto" if hardware.computes_bfloat16(cpu_flags) else "float32"
+
+
+def _quantization(config: EngineConfig, weights: Weights) -> str | None:
+    """Only quantising at load is said; what a checkpoint already is, vLLM reads itself."""
+    if config.quantization.method == "fp8" and not weights.checkpoint.quantized:
+        return _ONLINE_FP8[config.device]
+    return None
+
+
+def _kv_dtype(config: EngineConfig, *, cpu_flags: Set[str]) -> str | None:
+    if config.quantization.kv_cache == "auto":
+        return None
+    if config.device == "cpu" and not hardware.holds_fp8_kv(cpu_flags):
+        raise UnsuitableError(
+            'spec.quantization.kvCache: "fp8" needs AVX-512 or AMX, which this CPU lacks. '
+            "Leave it out, or use other nodes."
+        )
+    return config.quantization.kv_cache
+
+
+def _speculation(config: EngineConfig, draft: Weights | None) -> str | None:
+    speculation = config.speculation
+    if speculation is None:
+        return None
+    wanted: dict[str, object] = {"num_speculative_tokens": speculation.tokens}
+    if draft is not None:
+        wanted |= {"method": "draft_model", "model": str(draft.folder)}
+        if config.tensor_parallel > 1:
+            wanted["draft_tensor_parallel_size"] = config.tensor_parallel
+    else:
+        wanted |= {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+    return json.dumps(wanted, sort_keys=True)

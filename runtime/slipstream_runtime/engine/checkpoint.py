@@ -1,0 +1,123 @@
+"""What a checkpoint is quantised to, and whether that is what the service asks for.
+
+Pure over the content of config.json: no file, no vLLM.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from slipstream_runtime.engine.errors import EngineError, UnsuitableError
+
+_DTYPES: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_OWN_METHODS: Final = {
+    "awq": "awq",
+    "awq_marlin": "awq",
+    "gptq": "gptq",
+    "gptq_marlin": "gptq",
+    "fp8": "fp8",
+    "fbgemm_fp8": "fp8",
+    "mxfp4": "fp4",
+}
+"""quant_method of config.json -> kind, where the method alone says it."""
+_CHOICES: Final = frozenset({"fp8", "int8", "int4", "awq", "gptq"})
+"""Kinds that spec.quantization.method can name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """`kind` is `none`, a kind that the service can ask for, or vLLM's name of something else."""
+
+    kind: str
+    detail: str
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the weights are already quantised."""
+        return self.kind != "none"
+
+
+def load(folder: Path, *, uri: str) -> Checkpoint:
+    """Read the folder's config.json."""
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{uri}: config.json cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise EngineError(f"{uri}: config.json is no JSON object")
+    return read(found)
+
+
+def read(config: Mapping[str, Any]) -> Checkpoint:
+    """What the config.json of a checkpoint says about its weights."""
+    text = config.get("text_config") or {}
+    quantization = (
+        config.get("quantization_config")
+        or text.get("quantization_config")
+        or config.get("compression_config")
+    )
+    if not quantization:
+        dtype = _first(config, text, keys=("dtype", "torch_dtype"))
+        return Checkpoint("none", _DTYPES.get(str(dtype), "not quantised"))
+    method = str(quantization.get("quant_method", "")).lower()
+    if method == "compressed-tensors" or (not method and "config_groups" in quantization):
+        return _compressed(quantization)
+    if method.startswith("modelopt"):
+        algorithm = str(quantization.get("quant_algo", "")).upper()
+        return Checkpoint("fp8" if algorithm.startswith("FP8") else "fp4", f"ModelOpt {algorithm}")
+    bits = quantization.get("bits") or quantization.get("w_bit")
+    detail = f"{method} with {bits} bits" if bits else method or "of an unnamed method"
+    return Checkpoint(_OWN_METHODS.get(method, method or "unknown"), detail)
+
+
+def check(method: str, found: Checkpoint, *, uri: str, field: str = "spec.quantization") -> None:
+    """Raise UnsuitableError if the checkpoint is not what the service asks for."""
+    if method == "auto" or method == found.kind:
+        return
+    if method == "fp8" and not found.quantized:
+        return
+    instead = found.kind if found.kind in _CHOICES else "auto" if found.quantized else "fp8"
+    if method == "none":
+        needs, wanted = "an unquantised checkpoint", "an unquantised checkpoint"
+    elif method == "fp8":
+        needs, wanted = "an unquantised or fp8 checkpoint", "an unquantised checkpoint"
+    else:
+        needs, wanted = (
+            f"a checkpoint that is already {method}",
+            f"a checkpoint quantised to {method}",
+        )
+    is_what = found.kind if found.quantized else found.detail
+    if found.quantized and found.detail.lower() != found.kind:
+        is_what = f"{found.kind} ({found.detail})"
+    raise UnsuitableError(
+        f'{field}.method: "{method}" needs {needs}; {uri} is {is_what}. Use {instead}, or {wanted}.'
+    )
+
+
+def _compressed(quantization: Mapping[str, Any]) -> Checkpoint:
+    """compressed-tensors: the widths and types of weights and activations say what it is."""
+    groups: Iterable[Any] = (quantization.get("config_groups") or {}).values()
+    kinds = {_group(group) for group in groups if isinstance(group, Mapping)}
+    if len(kinds) == 1:
+        kind, scheme = kinds.pop()
+        return Checkpoint(kind, f"compressed-tensors {scheme}")
+    return Checkpoint("mixed", "compressed-tensors of several schemes") if kinds else _unnamed()
+
+
+def _group(group: Mapping[str, Any]) -> tuple[str, str]:
+    weights = group.get("weights") or {}
+    activations = group.get("input_activations") or {}
+    bits, kind = weights.get("num_bits"), str(weights.get("type", "int"))
+    scheme = f"W{bits}A{activations.get('num_bits', 16)}"
+    prefix = "fp" if kind == "float" else "int"
+    return f"{prefix}{bits}", scheme
+
+
+def _unnamed() -> Checkpoint:
+    return Checkpoint("unknown", "compressed-tensors without a scheme")
+
+
+def _first(*places: Mapping[str, Any], keys: tuple[str, ...]) -> object:
+    return next((place[key] for place in places for key in keys if place.get(key)), None)

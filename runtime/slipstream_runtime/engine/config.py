@@ -1,0 +1,102 @@
+"""EngineConfig: what one engine pod is told to run, as the operator writes it into the revision's ConfigMap.
+
+Validated once, at the border; inside the engine everything is a frozen value.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic.alias_generators import to_camel
+
+from slipstream_runtime.engine.errors import UnsuitableError, one_line
+
+Positive = Annotated[int, pydantic.Field(ge=1)]
+
+
+class Part(pydantic.BaseModel):
+    """Base of all parts: frozen, camelCase in the file, unknown keys refused."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
+    )
+
+
+class Model(Part):
+    """Which weights, and the name that clients ask for."""
+
+    uri: str
+    name: str
+    max_length: Positive | None = None
+    trust_remote_code: bool = False
+
+
+class Quantization(Part):
+    """`auto` reads the checkpoint; any other method must be the checkpoint's own or one that quantises at load."""
+
+    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq"] = "auto"
+    kv_cache: Literal["auto", "fp8"] = "auto"
+
+
+class Speculation(Part):
+    """Exactly one of a draft model and a draftless method."""
+
+    draft: str | None = None
+    method: Literal["ngram"] | None = None
+    tokens: Positive
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> "Speculation":
+        if (self.draft is None) == (self.method is None):
+            raise ValueError("exactly one of draft and method is needed")
+        return self
+
+
+class Cache(Part):
+    """`kv_bytes` is the KV cache's size in bytes; None on GPUs, where vLLM takes what is left of the device."""
+
+    prefix: bool = True
+    compile: bool = True
+    kv_bytes: Positive | None = None
+
+
+class Batching(Part):
+    """Limits of one engine step; None leaves vLLM's own default."""
+
+    max_sequences: Positive | None = None
+    max_batched_tokens: Positive | None = None
+    chunked_prefill: bool = True
+    policy: Literal["fcfs", "priority"] = "fcfs"
+
+
+class EngineConfig(Part):
+    """Everything that decides how a vLLM engine of one revision runs."""
+
+    model: Model
+    device: Literal["cuda", "cpu"] = "cuda"
+    cores: Positive | None = None
+    """CPU cores of one engine; only with device `cpu`."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    tensor_parallel: Positive = 1
+    quantization: Quantization = Quantization()
+    speculation: Speculation | None = None
+    cache: Cache = Cache()
+    batching: Batching = Batching()
+    drain_seconds: Annotated[int, pydantic.Field(ge=0)]
+
+
+def load(path: Path) -> EngineConfig:
+    """Read and validate the file; UnsuitableError names the file and every key that is wrong."""
+    try:
+        return EngineConfig.model_validate(json.loads(path.read_text()))
+    except OSError as error:
+        raise UnsuitableError(f"{path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UnsuitableError(f"{path}: not JSON: {error}") from error
+    except pydantic.ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        )
+        raise UnsuitableError(one_line(f"{path}: {wrong}")) from error

@@ -1,0 +1,67 @@
+"""Probes, status and metrics: one ASGI application on a port and an event loop of its own.
+
+It never waits for vLLM, so it answers while vLLM is imported, loads, or hangs.
+"""
+
+from typing import Final
+
+from slipstream_runtime import contract
+from slipstream_runtime.engine import asgi, facts, metrics
+from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+
+HANGING_SECONDS: Final = 60.0
+"""vLLM's event loop beats twice a second; after this much silence it will not come back."""
+
+
+class Management:
+    """What the kubelet, Prometheus and the operator read."""
+
+    def __init__(
+        self,
+        *,
+        life: Lifecycle,
+        observed: metrics.Metrics,
+        known: facts.Facts,
+    ) -> None:
+        self._life = life
+        self._metrics = observed
+        self._known = known
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """Answer one request."""
+        life = self._life
+        match scope["path"]:
+            case contract.LIVE_PATH:
+                fault = self.fault()
+                await asgi.respond(
+                    send, f"{fault or 'ok'}\n".encode(), status=503 if fault else 200
+                )
+            case contract.READY_PATH:
+                await asgi.respond(
+                    send, f"{life.phase.value}\n".encode(), status=200 if life.ready else 503
+                )
+            case contract.METRICS_PATH:
+                await asgi.respond(send, self._metrics.render(), kind=metrics.CONTENT_TYPE)
+            case contract.STATUS_PATH:
+                await asgi.respond_json(send, self._status())
+            case _:
+                await asgi.respond(send, b"not found\n", status=404)
+
+    def fault(self) -> str | None:
+        """Why the process should be restarted; None while it makes sense."""
+        if self._life.phase is Phase.FAILED:
+            return self._life.reason or "failed"
+        silent = self._life.silent_seconds()
+        if silent > HANGING_SECONDS:
+            return f"the event loop has not turned for {silent:.0f} s"
+        return None
+
+    def _status(self) -> dict[str, object]:
+        seconds = self._life.seconds()
+        return {
+            "phase": self._life.phase.value,
+            "reason": self._life.reason,
+            "phaseSeconds": {phase.value: round(value, 3) for phase, value in seconds.items()},
+            "inFlight": self._metrics.in_flight,
+            **self._known.as_dict(),
+        }

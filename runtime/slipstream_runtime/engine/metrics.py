@@ -1,0 +1,65 @@
+"""The engine's own metrics beside vLLM's, read from the living objects at each scrape."""
+
+from collections.abc import Iterable
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from slipstream_runtime import contract
+from slipstream_runtime.engine.front import Front
+from slipstream_runtime.engine.lifecycle import Lifecycle
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+
+class Metrics(Collector):
+    """Our series; vLLM's registry joins once the engine is ready.
+
+    NB: vLLM's series stay hidden until the first completion, the warm-up, is behind: a series that begins after it
+    has no increase to show for it, so no rate() ever sees that latency.
+    """
+
+    def __init__(self, life: Lifecycle) -> None:
+        self._life = life
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._front: Front | None = None
+        self._engine: CollectorRegistry | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests whose response is not complete."""
+        return self._front.in_flight if self._front else 0
+
+    def watch(self, front: Front, *, engine: CollectorRegistry) -> None:
+        """Report on this front, and on vLLM from this registry."""
+        self._front, self._engine = front, engine
+
+    def collect(self) -> Iterable[Metric]:
+        """Our metrics at this moment."""
+        seconds = GaugeMetricFamily(
+            contract.PHASE_SECONDS, "Seconds that the engine spent in a phase.", labels=["phase"]
+        )
+        for phase, value in self._life.seconds().items():
+            seconds.add_metric([phase.value], value)
+        refused = CounterMetricFamily(
+            contract.REFUSED, "Requests answered 503 without vLLM.", labels=["reason"]
+        )
+        for reason, count in (self._front.refused if self._front else {}).items():
+            refused.add_metric([reason], count)
+        in_flight = GaugeMetricFamily(
+            contract.IN_FLIGHT, "Requests whose response is not complete.", value=self.in_flight
+        )
+        draining = GaugeMetricFamily(
+            contract.DRAINING, "1 once the engine is shutting down.", value=self._life.draining
+        )
+        return (seconds, in_flight, draining, refused)
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        text = prometheus_client.generate_latest(self._registry)
+        if self._engine is not None and self._life.has_served:
+            text += prometheus_client.generate_latest(self._engine)
+        return text

@@ -1,0 +1,75 @@
+"""uvicorn as this process needs it: no signal handlers, no polling, sockets made by the caller."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+
+from slipstream_runtime.engine import asgi
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than pooled clients and proxies keep idle connections (60 s is common): the one that closes an idle
+connection should be the client, or its next request meets a closing socket."""
+_BACKLOG: Final = 2048
+_GRACE_SECONDS: Final = 2
+
+
+class Server(uvicorn.Server):
+    """Serves until `stop` is called; `listening` is set once connections are accepted."""
+
+    def __init__(self, app: asgi.Application, *, lifespan: bool) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="on" if lifespan else "off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+        self.listening = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Close the sockets and end `serve`."""
+        self._stop.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def main_loop(self) -> None:
+        """Wait for `stop`, instead of looking ten times a second."""
+        await self._stop.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the supervisor."""
+        yield
+
+
+def bind(port: int) -> socket.socket:
+    """A bound socket on all addresses, IPv6 too where there is any; it listens only once it is served."""
+    dual = socket.has_dualstack_ipv6()
+    bound = socket.socket(socket.AF_INET6 if dual else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if dual:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(("", port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

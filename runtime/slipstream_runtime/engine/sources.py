@@ -1,0 +1,65 @@
+"""From a model's URI to a folder with its files.
+
+Nothing here may log or repeat the hub's token.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+from slipstream_runtime import contract
+from slipstream_runtime.engine.errors import EngineError, UnsuitableError
+
+_HUB: Final = re.compile(r"(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A parsed URI: a folder of this machine, or a repository of the hub."""
+
+    kind: Literal["file", "pvc", "hf"]
+    uri: str
+    path: Path | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether no network is needed."""
+        return self.kind != "hf"
+
+
+def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source:
+    """Parse `file:///path`, `pvc://claim/path` or `hf://org/name[@revision]`."""
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme == "file" and rest.startswith("/"):
+        return Source("file", uri, path=Path(rest))
+    if separator and scheme == "pvc" and rest.strip("/"):
+        if ".." in Path(rest).parts:
+            raise UnsuitableError(f'spec.model.uri: "{uri}" leaves its claim')
+        return Source("pvc", uri, path=claims / rest.lstrip("/"))
+    if separator and scheme == "hf" and (match := _HUB.fullmatch(rest)):
+        return Source("hf", uri, repository=match["repository"], revision=match["revision"])
+    raise UnsuitableError(
+        f'spec.model.uri: "{uri}" is none of file:///path, pvc://claim/path and hf://org/name[@revision]'
+    )
+
+
+def resolve(source: Source, *, cache: Path, token: str | None) -> Path:
+    """The folder that holds the model, after a download if the source is the hub."""
+    folder = source.path
+    if folder is None:
+        # NB: importing the hub's library takes as long as all the rest of this package.
+        from slipstream_runtime.engine import hub  # noqa: PLC0415
+
+        assert source.repository is not None
+        folder = hub.download(
+            source.uri, source.repository, revision=source.revision, cache=cache, token=token
+        )
+    if not folder.is_dir():
+        place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
+        raise EngineError(f"{source.uri}: there is no folder {folder} in {place}")
+    if not (folder / "config.json").is_file():
+        raise EngineError(f"{source.uri}: {folder} holds no config.json, so it is not a model")
+    return folder

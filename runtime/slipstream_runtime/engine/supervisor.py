@@ -1,0 +1,173 @@
+"""The main thread: signals, probes, and the last word about when and how the process ends.
+
+vLLM runs on another thread, where its imports and its load may block for minutes without holding up a probe or a
+SIGTERM. The process always leaves through `os._exit`, so that no thread of vLLM can keep it.
+"""
+
+import asyncio
+import dataclasses
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+from slipstream_runtime import contract
+from slipstream_runtime.engine import (
+    causes,
+    environment,
+    facts,
+    hardware,
+    launch,
+    logs,
+    management,
+    metrics,
+    server,
+    sources,
+)
+from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.errors import EngineError, describe
+from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+
+_EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
+"""After the drain's limit: the time for aborted requests and vLLM to leave, just less than the kubelet gives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How the engine's thread ended."""
+
+    exit_code: int
+    reason: str | None = None
+
+
+class Supervisor:
+    """Runs one engine; `run` does not return."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        api: socket.socket,
+        manage: socket.socket,
+        termination_log: Path,
+    ) -> None:
+        self._config = config
+        self._manage = manage
+        self._termination_log = termination_log
+        self._life = Lifecycle(clock=time.monotonic)
+        self._life.subscribe(self._log)
+        self._observed = metrics.Metrics(self._life)
+        folder = Path(tempfile.mkdtemp(prefix="slipstream-"))
+        cache = Path(contract.CACHE_DIRECTORY)
+        self._prepare(folder, cache=cache)
+        self._launch = launch.Launch(
+            config=config,
+            life=self._life,
+            observed=self._observed,
+            known=facts.Facts(config.model.name),
+            api=api,
+            errors=folder / "errors.log",
+            cache=cache,
+        )
+
+    def run(self) -> NoReturn:
+        """Serve until the engine ends or the pod is stopped."""
+        self._exit(asyncio.run(self._supervise()))
+
+    def _prepare(self, folder: Path, *, cache: Path) -> None:
+        speculation = self._config.speculation
+        uris = [self._config.model.uri]
+        if speculation is not None and speculation.draft is not None:
+            uris.append(speculation.draft)
+        logging_config = folder / "logging.json"
+        logging_config.write_text(causes.logging_config(folder / "errors.log"))
+        os.environ.update(
+            environment.build(
+                self._config,
+                present=os.environ,
+                cores=self._config.cores or hardware.usable_cores(),
+                local=all(sources.parse(uri).local for uri in uris),
+                cache=cache if cache.is_dir() else None,
+                scratch=Path(contract.SCRATCH_DIRECTORY),
+                logging_config=logging_config,
+            )
+        )
+
+    async def _supervise(self) -> Outcome:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number, ended)
+        manager = management.Management(
+            life=self._life, observed=self._observed, known=self._launch.known
+        )
+        probes = server.Server(manager, lifespan=False)
+        managing = asyncio.create_task(probes.serve([self._manage]))
+        await probes.listening.wait()
+        logs.event(
+            "listening",
+            management=self._manage.getsockname()[1],
+            api=self._launch.api.getsockname()[1],
+        )
+        thread = threading.Thread(
+            target=self._run_engine, args=(loop, ended), name="engine", daemon=True
+        )
+        thread.start()
+        outcome = await ended
+        if outcome.exit_code == 0:
+            self._life.enter(Phase.STOPPED)
+        else:
+            self._life.fail(outcome.reason or "unknown")
+        probes.stop()
+        await managing
+        return outcome
+
+    def _run_engine(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Outcome]) -> None:
+        try:
+            self._launch.run()
+            outcome = Outcome(0)
+        except EngineError as error:
+            logs.failure("engine failed", error=error.__cause__, reason=error.reason)
+            outcome = Outcome(error.exit_code, error.reason)
+        except BaseException as error:
+            reason = describe(error)
+            logs.failure("engine failed", error=error, reason=reason)
+            outcome = Outcome(1, reason)
+        loop.call_soon_threadsafe(_settle, ended, outcome)
+
+    def _stop(self, number: int, ended: asyncio.Future[Outcome]) -> None:
+        """SIGTERM or SIGINT: drain if there is something to drain, else leave; a second one changes nothing."""
+        if self._life.drain():
+            logs.event(
+                "draining", signal=signal.Signals(number).name, inFlight=self._observed.in_flight
+            )
+            limit = self._config.drain_seconds + _EXIT_SECONDS
+            forced = Outcome(1, f"the engine did not end within {limit} s of SIGTERM")
+            asyncio.get_running_loop().call_later(limit, _settle, ended, forced)
+        elif not self._life.draining:
+            logs.event("stopped before ready", signal=signal.Signals(number).name)
+            _settle(ended, Outcome(0))
+
+    def _exit(self, outcome: Outcome) -> NoReturn:
+        if outcome.reason is not None:
+            logs.leave_reason(self._termination_log, outcome.reason)
+        for child in multiprocessing.active_children():
+            child.kill()
+        logs.event("exit", code=outcome.exit_code, reason=outcome.reason)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(outcome.exit_code)
+
+    def _log(self, before: Phase, phase: Phase, took: float) -> None:
+        logs.event("phase", phase=phase.value, after=before.value, seconds=round(took, 3))
+
+
+def _settle(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not ended.done():
+        ended.set_result(outcome)

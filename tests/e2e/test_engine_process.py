@@ -1,0 +1,317 @@
+"""The engine as a process: a real vLLM with a tiny random model, from the start to SIGTERM.
+
+One process serves all tests; the last one ends it. The model is its own draft, so all drafted tokens are accepted.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from slipstream_runtime import contract
+
+pytestmark = pytest.mark.timeout(420)
+START_SECONDS = 360.0
+NAME = "tiny"
+
+
+def write_model(folder: Path) -> None:
+    """A random Llama over single bytes: 2 layers, 0.4 M parameters."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "chat_template": "{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    hidden, heads, kv_heads, head, inner, layers = 128, 4, 2, 32, 256, 2
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": len(vocabulary),
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": False,
+        "dtype": "float32",
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(0)
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return (random.standard_normal((rows, columns)) * 0.05).astype(np.float32)
+
+    ones = np.ones(hidden, np.float32)
+    weights = {
+        "model.embed_tokens.weight": matrix(len(vocabulary), hidden) * 10,
+        "model.norm.weight": ones,
+        "lm_head.weight": matrix(len(vocabulary), hidden),
+    }
+    for layer in range(layers):
+        shapes = {
+            "self_attn.q_proj": (heads * head, hidden),
+            "self_attn.k_proj": (kv_heads * head, hidden),
+            "self_attn.v_proj": (kv_heads * head, hidden),
+            "self_attn.o_proj": (hidden, heads * head),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+        }
+        prefix = f"model.layers.{layer}"
+        weights |= {f"{prefix}.{name}.weight": matrix(*shape) for name, shape in shapes.items()}
+        weights[f"{prefix}.input_layernorm.weight"] = ones
+        weights[f"{prefix}.post_attention_layernorm.weight"] = ones
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+class Engine:
+    """One engine process and what it wrote."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.log = folder / "log"
+        self.termination_log = folder / "termination-log"
+        file = folder / "engine.json"
+        file.write_text(json.dumps(config))
+        command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(file)]
+        command += ["--api-port", "0", "--management-port", "0"]
+        command += ["--termination-log", str(self.termination_log)]
+        runtime = str(Path(__file__).parents[2] / "runtime")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": runtime}
+            )
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [entry for entry in map(json.loads, lines) if entry["event"] == name]
+
+    def port(self, name: str) -> int:
+        port: int = self.events("listening")[0][name]
+        return port
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.port('api')}"
+
+    @property
+    def management(self) -> str:
+        return f"http://127.0.0.1:{self.port('management')}"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.management + path, timeout=10)
+
+    def exit_code(self, *, within: float) -> int:
+        return self.process.wait(timeout=within)
+
+    def metrics(self) -> dict[str, float]:
+        """Sums over the labels."""
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(self.get(contract.METRICS_PATH).text):
+            for sample in family.samples:
+                found[sample.name] = found.get(sample.name, 0) + sample.value
+        return found
+
+
+def config(model: str, **more: object) -> dict[str, Any]:
+    return {
+        "model": {"uri": model, "name": NAME},
+        "device": "cpu",
+        "cores": 1,
+        "cache": {"compile": False, "kvBytes": 32 * 1024 * 1024},
+        "drainSeconds": 60,
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, list[str]]]:
+    """A ready engine, and the answers of its readiness probe until then."""
+    folder = tmp_path_factory.mktemp("engine")
+    model = tmp_path_factory.mktemp("model")
+    write_model(model)
+    uri = f"file://{model}"
+    engine = Engine(folder, config(uri, speculation={"draft": uri, "tokens": 3}))
+    answers: list[str] = []
+    deadline = time.monotonic() + START_SECONDS
+    try:
+        while not answers or not answers[-1].startswith("200"):
+            assert engine.process.poll() is None, engine.log.read_text()
+            assert time.monotonic() < deadline, engine.log.read_text()
+            time.sleep(0.1)
+            if engine.events("listening"):
+                answer = engine.get(contract.READY_PATH)
+                answers.append(f"{answer.status_code} {answer.text.strip()}")
+        yield engine, answers
+    finally:
+        engine.process.kill()
+        engine.process.wait()
+
+
+@pytest.fixture
+def engine(started: tuple[Engine, list[str]]) -> Engine:
+    return started[0]
+
+
+def body(**more: object) -> dict[str, Any]:
+    message = {"role": "user", "content": "hello"}
+    return {"model": NAME, "messages": [message], "temperature": 0, "ignore_eos": True, **more}
+
+
+def test_it_is_ready_after_the_first_completion_and_not_before(
+    started: tuple[Engine, list[str]],
+) -> None:
+    engine, answers = started
+    phases = list(dict.fromkeys(answers))
+    assert phases[-1] == "200 ready"
+    assert all(phase.startswith("503 ") for phase in phases[:-1])
+    assert {"503 importing", "503 loading"} <= set(phases)
+    entered = [entry["phase"] for entry in engine.events("phase")]
+    assert entered == ["resolving", "importing", "loading", "probing", "ready"]
+    assert engine.metrics()["vllm:request_success_total"] == 1
+    assert engine.get(contract.LIVE_PATH).status_code == 200
+
+
+def test_it_answers_chats(engine: Engine) -> None:
+    answer = httpx.post(f"{engine.api}/v1/chat/completions", json=body(max_tokens=8), timeout=60)
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["completion_tokens"] == 8
+    assert "connection" not in answer.headers
+
+
+def test_it_streams_chats(engine: Engine) -> None:
+    sent = body(max_tokens=8, stream=True, stream_options={"include_usage": True})
+    answer = httpx.post(f"{engine.api}/v1/chat/completions", json=sent, timeout=60)
+    events = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[-2])["usage"]["completion_tokens"] == 8
+
+
+def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
+    sent = body(max_tokens=40)
+    httpx.post(f"{engine.api}/v1/chat/completions", json=sent, timeout=60).raise_for_status()
+    found = engine.metrics()
+    assert found[contract.ACCEPTED_TOKENS] > 0
+    assert found[contract.ACCEPTED_TOKENS] / found[contract.DRAFT_TOKENS] > 0.9
+    assert found[contract.GENERATION_TOKENS] >= 40
+    for name in (contract.TTFT, contract.TPOT, contract.E2E, contract.ITL):
+        assert found[f"{name}_count"] > 0
+    for name in (contract.KV_USAGE, contract.RUNNING, contract.WAITING, contract.CACHE_INFO):
+        assert name in found
+    assert found[contract.PHASE_SECONDS] > 0
+    assert found[contract.IN_FLIGHT] == found[contract.DRAINING] == found[contract.REFUSED] == 0
+
+
+def test_its_status_tells_versions_capacity_and_arguments(engine: Engine) -> None:
+    status = engine.get(contract.STATUS_PATH).json()
+    assert status["phase"] == "ready"
+    assert status["versions"]["vllm"].startswith("0.")
+    assert status["kvCapacityTokens"] > 1024
+    assert status["maxModelLength"] == 1024
+    assert status["arguments"][:4:2] == ["--model", "--served-model-name"]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/tokenize", "/invocations", "/docs", "/readyz"])
+def test_other_routes_of_vllm_are_closed(engine: Engine, path: str) -> None:
+    assert httpx.post(engine.api + path, json=body()).status_code == 404
+
+
+async def follow(client: httpx.AsyncClient, url: str, begun: asyncio.Event) -> list[str]:
+    sent = body(max_tokens=900, stream=True)
+    events: list[str] = []
+    async with client.stream("POST", f"{url}/v1/chat/completions", json=sent) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                events.append(line.removeprefix("data: "))
+                begun.set()
+    return events
+
+
+async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: Engine) -> None:
+    api, management = engine.api, engine.management
+    async with httpx.AsyncClient(timeout=90) as client:
+        begun = [asyncio.Event() for _ in range(4)]
+        streams = [asyncio.create_task(follow(client, api, event)) for event in begun]
+        for event in begun:
+            await event.wait()
+        engine.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while (await client.get(management + contract.READY_PATH)).status_code == 200:
+                pass
+        refused = await client.post(f"{api}/v1/chat/completions", json=body(max_tokens=1))
+        assert (await client.get(management + contract.LIVE_PATH)).status_code == 200
+        engine.process.send_signal(signal.SIGTERM)
+        finished = await asyncio.gather(*streams)
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["connection"] == "close"
+    assert refused.json()["error"]["type"] == "ServiceUnavailableError"
+    for events in finished:
+        assert events[-1] == "[DONE]"
+        assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
+    assert engine.exit_code(within=20) == 0
+    assert not engine.termination_log.exists()
+    assert [entry["phase"] for entry in engine.events("phase")][-2:] == ["draining", "stopped"]
+
+
+def test_a_missing_model_is_told_in_the_termination_log(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, config("file:///there/is/none"))
+    assert engine.exit_code(within=60) == 1
+    reason = "file:///there/is/none: there is no folder /there/is/none in the container\n"
+    assert engine.termination_log.read_text() == reason
+
+
+def test_a_checkpoint_of_another_kind_is_told_before_vllm_is_imported(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"dtype": "bfloat16"}))
+    engine = Engine(tmp_path, config(f"file://{model}", quantization={"method": "int4"}))
+    assert engine.exit_code(within=60) == 2
+    assert 'spec.quantization.method: "int4" needs' in engine.termination_log.read_text()
+    assert [entry["phase"] for entry in engine.events("phase")] == ["resolving", "failed"]
+
+
+def test_a_bad_file_is_told_on_stderr_and_in_the_termination_log(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, {"model": {"uri": "file:///m"}})
+    assert engine.exit_code(within=60) == 2
+    for text in (engine.log.read_text(), engine.termination_log.read_text()):
+        assert "model.name: Field required" in text
+        assert len(text.splitlines()) == 1
+
+
+def test_sigterm_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    write_model(model)
+    engine = Engine(tmp_path, config(f"file://{model}"))
+    deadline = time.monotonic() + 60
+    while not any(entry["phase"] == "importing" for entry in engine.events("phase")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    engine.process.send_signal(signal.SIGTERM)
+    assert engine.exit_code(within=10) == 0

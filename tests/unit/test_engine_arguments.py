@@ -1,0 +1,212 @@
+"""vLLM's arguments and environment for each kind of engine."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipstream_runtime.engine import arguments, environment, hardware
+from slipstream_runtime.engine.checkpoint import Checkpoint
+from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.errors import UnsuitableError
+
+AVX2 = frozenset({"avx2"})
+AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})
+BF16 = Checkpoint("none", "bf16")
+TARGET = arguments.Weights(Path("/m"), BF16)
+DRAFT = arguments.Weights(Path("/d"), BF16)
+
+
+def config(**parts: Any) -> EngineConfig:
+    base: dict[str, Any] = {"model": {"uri": "file:///m", "name": "n"}, "drainSeconds": 60}
+    return EngineConfig.model_validate({**base, **parts})
+
+
+def line(
+    wanted: EngineConfig,
+    *,
+    kind: str = "none",
+    draft: arguments.Weights | None = None,
+    flags: frozenset[str] = AVX2,
+) -> str:
+    target = arguments.Weights(Path("/m"), Checkpoint(kind, kind))
+    return " ".join(arguments.build(wanted, target=target, draft=draft, cpu_flags=flags))
+
+
+CPU = (
+    "--model /m --served-model-name n --dtype float32 {0}--enable-prefix-caching {1}"
+    "--distributed-executor-backend uni --enable-chunked-prefill --scheduling-policy fcfs {2}"
+    "--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
+)
+CUDA = CPU.replace("float32", "auto").replace("timeout 1", "timeout 3")
+EAGER = "--enforce-eager "
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "expected"),
+    [
+        ({"device": "cpu"}, "none", CPU.format("", "", "")),
+        ({"device": "cpu", "cache": {"compile": False}}, "none", CPU.format("", EAGER, "")),
+        ({"device": "cuda"}, "none", CUDA.format("", "", "")),
+        (
+            {"device": "cpu", "quantization": {"method": "fp8"}},
+            "none",
+            CPU.format("--quantization fp8_per_channel ", "", "").replace("float32", "bfloat16"),
+        ),
+        (
+            {"device": "cuda", "quantization": {"method": "fp8"}},
+            "none",
+            CUDA.format("--quantization fp8 ", "", ""),
+        ),
+        ({"device": "cuda", "quantization": {"method": "fp8"}}, "fp8", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "int8"}}, "int8", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "int4"}}, "int4", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "awq"}}, "awq", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "gptq"}}, "gptq", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "none"}}, "none", CUDA.format("", "", "")),
+        (
+            {"device": "cuda", "quantization": {"kvCache": "fp8"}},
+            "none",
+            CUDA.format("--kv-cache-dtype fp8 ", "", ""),
+        ),
+        (
+            {"device": "cpu", "cache": {"kvBytes": 1024}},
+            "none",
+            CPU.format("--kv-cache-memory-bytes 1024 ", "", ""),
+        ),
+        (
+            {"device": "cpu", "speculation": {"method": "ngram", "tokens": 3}},
+            "none",
+            CPU.format(
+                "",
+                "",
+                '--speculative-config {"method": "ngram", "num_speculative_tokens": 3, '
+                '"prompt_lookup_max": 4, "prompt_lookup_min": 2} ',
+            ),
+        ),
+    ],
+)
+def test_the_arguments_of_each_method(parts: dict[str, Any], kind: str, expected: str) -> None:
+    assert line(config(**parts), kind=kind) == expected
+
+
+def test_everything_at_once() -> None:
+    wanted = config(
+        model={"uri": "file:///m", "name": "n", "maxLength": 512, "trustRemoteCode": True},
+        device="cuda",
+        dtype="bfloat16",
+        tensorParallel=2,
+        cache={"prefix": False, "compile": False, "kvBytes": 7},
+        batching={
+            "maxSequences": 8,
+            "maxBatchedTokens": 256,
+            "chunkedPrefill": False,
+            "policy": "priority",
+        },
+        speculation={"draft": "file:///d", "tokens": 4},
+    )
+    assert line(wanted, draft=DRAFT) == (
+        "--model /m --served-model-name n --max-model-len 512 --trust-remote-code --dtype bfloat16 "
+        "--kv-cache-memory-bytes 7 --no-enable-prefix-caching --enforce-eager --tensor-parallel-size 2 "
+        "--distributed-executor-backend mp --max-num-seqs 8 --max-num-batched-tokens 256 "
+        "--no-enable-chunked-prefill --scheduling-policy priority "
+        '--speculative-config {"draft_tensor_parallel_size": 2, "method": "draft_model", "model": "/d", '
+        '"num_speculative_tokens": 4} '
+        "--shutdown-timeout 3 --disable-fastapi-docs --no-use-tqdm-on-load"
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "flags", "expected"),
+    [
+        ("cpu", "auto", AVX2, "float32"),
+        ("cpu", "auto", AVX512, "auto"),
+        ("cpu", "bfloat16", AVX2, "bfloat16"),
+        ("cuda", "auto", AVX2, "auto"),
+    ],
+)
+def test_bf16_is_left_to_cpus_that_compute_it(
+    device: str, dtype: str, flags: frozenset[str], expected: str
+) -> None:
+    assert f"--dtype {expected} " in line(config(device=device, dtype=dtype), flags=flags)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "fp8", "awq", "gptq"])
+def test_quantised_weights_on_a_cpu_have_bf16_activations(kind: str) -> None:
+    for flags in (AVX2, AVX512):
+        assert "--dtype bfloat16 " in line(config(device="cpu"), kind=kind, flags=flags)
+
+
+def test_an_fp8_kv_cache_needs_a_cpu_that_can_read_it() -> None:
+    wanted = config(device="cpu", quantization={"kvCache": "fp8"})
+    assert "--kv-cache-dtype fp8" in line(wanted, flags=AVX512)
+    with pytest.raises(
+        UnsuitableError, match=r"spec\.quantization\.kvCache: \"fp8\" needs AVX-512"
+    ):
+        line(wanted, flags=AVX2)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2\nflags\t\t: other\n", {"fpu", "avx2"}),
+        ("processor\t: 0\nFeatures\t: fp bf16\n", {"fp", "bf16"}),
+        ("", set()),
+    ],
+)
+def test_cpu_flags_are_read(text: str, flags: set[str]) -> None:
+    assert hardware.parse_cpu_flags(text) == flags
+
+
+def variables(wanted: EngineConfig, **more: Any) -> dict[str, str]:
+    defaults: dict[str, Any] = {
+        "present": {},
+        "cores": 3,
+        "local": True,
+        "cache": Path("/cache"),
+        "scratch": Path("/scratch"),
+        "logging_config": Path("/l.json"),
+    }
+    return environment.build(wanted, **{**defaults, **more})
+
+
+def test_the_environment_of_a_cpu_engine() -> None:
+    assert variables(config(device="cpu")) == {
+        "DO_NOT_TRACK": "1",
+        "HF_HOME": "/cache/huggingface",
+        "HF_HUB_OFFLINE": "1",
+        "HOME": "/scratch",
+        "OMP_NUM_THREADS": "3",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
+        "TMPDIR": "/scratch",
+        "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TRITON_CACHE_DIR": "/cache/triton",
+        "VLLM_CACHE_ROOT": "/cache/vllm",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_ENGINE_READY_TIMEOUT_S": "86400",
+        "VLLM_LOGGING_CONFIG_PATH": "/l.json",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "0",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+
+
+def test_a_gpu_engine_keeps_vllms_threads_and_processes() -> None:
+    found = variables(config(device="cuda"), cache=None)
+    assert not {"OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING", "HF_HOME"} & set(found)
+
+
+def test_the_hub_stays_reachable_for_models_from_the_hub() -> None:
+    assert "HF_HUB_OFFLINE" not in variables(config(), local=False)
+
+
+def test_the_pods_own_variables_win_except_where_they_would_break_the_engine() -> None:
+    present = {"OMP_NUM_THREADS": "1", "VLLM_SERVER_DEV_MODE": "1", "HOME": "/home/me"}
+    found = variables(config(device="cpu"), present=present)
+    assert "OMP_NUM_THREADS" not in found
+    assert "HOME" not in found
+    assert found["VLLM_SERVER_DEV_MODE"] == "0"

@@ -1,0 +1,123 @@
+"""Why vLLM failed, and whether its first answer was a real one."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+
+from slipstream_runtime.engine import causes, logs, probe
+from slipstream_runtime.engine.config import Speculation
+from slipstream_runtime.engine.errors import describe, one_line
+
+START = """EngineCore failed to start.
+Traceback (most recent call last):
+  File "core.py", line 1, in run
+ValueError: To serve at least one request 1.0 GiB is needed
+"""
+DEATH = """EngineCore encountered a fatal error.
+Traceback (most recent call last):
+AttributeError: '_OpNamespace' '_C' object has no attribute 'cpu_gemm_wna16'
+AsyncLLM output_handler failed.
+Traceback (most recent call last):
+vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above).
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (START, "ValueError: To serve at least one request 1.0 GiB is needed"),
+        (
+            DEATH,
+            "AttributeError: '_OpNamespace' '_C' object has no attribute 'cpu_gemm_wna16'",
+        ),
+        (START + "RuntimeError: Engine core initialization failed. See root cause above.\n", None),
+        ("AssertionError\n", "AssertionError"),
+        ("torch.OutOfMemoryError: CUDA out of memory\n", "OutOfMemoryError: CUDA out of memory"),
+        ("a line that says Error: nothing\n", None),
+        ("", None),
+    ],
+)
+def test_the_cause_is_the_last_exception_that_is_no_consequence(
+    text: str, cause: str | None
+) -> None:
+    if text.startswith(START) and cause is None:
+        cause = "ValueError: To serve at least one request 1.0 GiB is needed"
+    assert causes.find(text) == cause
+
+
+def test_no_file_no_cause(tmp_path: Path) -> None:
+    assert causes.read(tmp_path / "none") is None
+
+
+def test_vllms_logging_configuration_keeps_errors_in_the_file(tmp_path: Path) -> None:
+    made = json.loads(causes.logging_config(tmp_path / "errors.log"))
+    assert made["handlers"]["errors"]["filename"] == str(tmp_path / "errors.log")
+    assert made["loggers"]["vllm"]["handlers"] == ["stderr", "errors"]
+    assert not made["disable_existing_loggers"]
+
+
+def test_exceptions_of_libraries_are_one_line() -> None:
+    assert describe(ValueError("a\nb")) == "ValueError: a b"
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Speculation.model_validate({"tokens": 1})
+    told = "Value error, exactly one of draft and method is needed"
+    assert describe(caught.value) == told
+
+
+def test_one_line_is_one_line_and_short() -> None:
+    assert one_line("a\n  b\tc") == "a b c"
+    assert one_line("x" * 2000) == "x" * 999 + "…"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "draft_tokens", "path", "tokens"),
+    [(("generate",), 0, "/v1/completions", 2), (("generate",), 3, "/v1/completions", 5)],
+)
+def test_the_probe_is_long_enough_for_the_draft(
+    tasks: tuple[str, ...], draft_tokens: int, path: str, tokens: int
+) -> None:
+    found, body = probe.request(tasks, model="m", draft_tokens=draft_tokens)
+    assert (found, body["max_tokens"]) == (path, tokens)
+
+
+def test_a_pooling_model_is_probed_with_an_embedding() -> None:
+    path, body = probe.request(("embed",), model="m", draft_tokens=0)
+    assert path == "/v1/embeddings"
+    assert body["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fault"),
+    [
+        (200, {"usage": {"completion_tokens": 2}}, None),
+        (200, {"data": [{"embedding": [0.1]}]}, None),
+        (200, {"usage": {"completion_tokens": 0}}, "the answer has no tokens"),
+        (200, {}, "the answer has no tokens"),
+        (500, {"error": 1}, 'status 500: {"error": 1}'),
+    ],
+)
+def test_only_a_real_answer_counts(status: int, body: dict[str, Any], fault: str | None) -> None:
+    assert probe.fault(status, json.dumps(body).encode()) == fault
+
+
+def test_an_answer_that_is_no_json_does_not_count() -> None:
+    assert probe.fault(200, b"<html>") == "the answer is not JSON"
+
+
+def test_events_are_one_json_object_per_line() -> None:
+    record = logging.LogRecord("n", logging.INFO, "f", 1, "phase", None, None)
+    record.fields = {"phase": "ready", "seconds": 1.5}
+    line = logs.JsonFormatter().format(record)
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert (entry["event"], entry["phase"], entry["seconds"]) == ("phase", "ready", 1.5)
+
+
+def test_the_reason_is_left_for_the_kubelet_if_it_can_be(tmp_path: Path) -> None:
+    logs.leave_reason(tmp_path / "log", "why")
+    assert (tmp_path / "log").read_text() == "why\n"
+    logs.leave_reason(tmp_path / "none" / "log", "why")

@@ -1,0 +1,134 @@
+"""What a checkpoint is quantised to, and which wishes it fits."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_runtime.engine import checkpoint
+from slipstream_runtime.engine.errors import UnsuitableError
+
+
+def compressed(*, bits: int, kind: str = "int", activations: int | None = None) -> dict[str, Any]:
+    inputs = None if activations is None else {"num_bits": activations, "type": kind}
+    group = {"weights": {"num_bits": bits, "type": kind}, "input_activations": inputs}
+    return {
+        "dtype": "bfloat16",
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"group_0": group},
+        },
+    }
+
+
+def own(method: str, **more: object) -> dict[str, Any]:
+    return {"quantization_config": {"quant_method": method, **more}}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "detail"),
+    [
+        ({"dtype": "bfloat16"}, "none", "bf16"),
+        ({"torch_dtype": "float16"}, "none", "fp16"),
+        ({"text_config": {"dtype": "float32"}}, "none", "fp32"),
+        ({}, "none", "not quantised"),
+        (compressed(bits=8, activations=8), "int8", "compressed-tensors W8A8"),
+        (compressed(bits=4), "int4", "compressed-tensors W4A16"),
+        (compressed(bits=4, activations=8), "int4", "compressed-tensors W4A8"),
+        (compressed(bits=8, kind="float", activations=8), "fp8", "compressed-tensors W8A8"),
+        (compressed(bits=4, kind="float"), "fp4", "compressed-tensors W4A16"),
+        (
+            {"compression_config": {"config_groups": {}}},
+            "unknown",
+            "compressed-tensors without a scheme",
+        ),
+        (own("awq", bits=4), "awq", "awq with 4 bits"),
+        (own("gptq", bits=8), "gptq", "gptq with 8 bits"),
+        (own("fp8"), "fp8", "fp8"),
+        (own("modelopt", quant_algo="FP8"), "fp8", "ModelOpt FP8"),
+        (own("modelopt", quant_algo="NVFP4"), "fp4", "ModelOpt NVFP4"),
+        (own("bitsandbytes"), "bitsandbytes", "bitsandbytes"),
+        ({"text_config": own("awq", bits=4)}, "awq", "awq with 4 bits"),
+    ],
+)
+def test_config_json_says_what_a_checkpoint_is(
+    config: dict[str, Any], kind: str, detail: str
+) -> None:
+    assert checkpoint.read(config) == checkpoint.Checkpoint(kind, detail)
+
+
+BF16 = checkpoint.Checkpoint("none", "bf16")
+INT4 = checkpoint.Checkpoint("int4", "compressed-tensors W4A16")
+INT8 = checkpoint.Checkpoint("int8", "compressed-tensors W8A8")
+FP8 = checkpoint.Checkpoint("fp8", "fp8")
+AWQ = checkpoint.Checkpoint("awq", "awq with 4 bits")
+GPTQ = checkpoint.Checkpoint("gptq", "gptq with 4 bits")
+OTHER = checkpoint.Checkpoint("bitsandbytes", "bitsandbytes")
+
+
+@pytest.mark.parametrize(
+    ("method", "fitting"),
+    [
+        ("auto", {"BF16", "INT4", "INT8", "FP8", "AWQ", "GPTQ", "OTHER"}),
+        ("none", {"BF16"}),
+        ("fp8", {"BF16", "FP8"}),
+        ("int8", {"INT8"}),
+        ("int4", {"INT4"}),
+        ("awq", {"AWQ"}),
+        ("gptq", {"GPTQ"}),
+    ],
+)
+def test_each_method_fits_its_own_checkpoints_only(method: str, fitting: set[str]) -> None:
+    names = ("BF16", "INT4", "INT8", "FP8", "AWQ", "GPTQ", "OTHER")
+    fits = set()
+    for name in names:
+        try:
+            checkpoint.check(method, globals()[name], uri="file:///m")
+        except UnsuitableError:
+            continue
+        fits.add(name)
+    assert fits == fitting
+
+
+@pytest.mark.parametrize(
+    ("method", "found", "message"),
+    [
+        (
+            "int4",
+            BF16,
+            (
+                'spec.quantization.method: "int4" needs a checkpoint that is already int4; file:///m is bf16. '
+                "Use fp8, or a checkpoint quantised to int4."
+            ),
+        ),
+        (
+            "int8",
+            AWQ,
+            (
+                'spec.quantization.method: "int8" needs a checkpoint that is already int8; file:///m is awq '
+                "(awq with 4 bits). Use awq, or a checkpoint quantised to int8."
+            ),
+        ),
+        (
+            "none",
+            INT8,
+            (
+                'spec.quantization.method: "none" needs an unquantised checkpoint; file:///m is int8 '
+                "(compressed-tensors W8A8). Use int8, or an unquantised checkpoint."
+            ),
+        ),
+        (
+            "fp8",
+            OTHER,
+            (
+                'spec.quantization.method: "fp8" needs an unquantised or fp8 checkpoint; file:///m is '
+                "bitsandbytes. Use auto, or an unquantised checkpoint."
+            ),
+        ),
+    ],
+)
+def test_the_message_names_field_value_reason_and_remedy(
+    method: str, found: checkpoint.Checkpoint, message: str
+) -> None:
+    with pytest.raises(UnsuitableError) as caught:
+        checkpoint.check(method, found, uri="file:///m")
+    assert caught.value.reason == message
