@@ -24,7 +24,8 @@ def main() -> NoReturn:
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
     options = parser.parse_args()
 
-    from slipstream_runtime.engine import config, errors, logs, server, supervisor  # noqa: PLC0415
+    from slipstream_runtime.engine import config, errors, logs, supervisor  # noqa: PLC0415
+    from slipstream_runtime.web import server  # noqa: PLC0415
 
     logs.configure()
     try:

@@ -10,8 +10,8 @@ import json
 import re
 from typing import Final
 
-from slipstream_runtime.engine import asgi
 from slipstream_runtime.engine.lifecycle import Lifecycle
+from slipstream_runtime.web import asgi
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
 ROUTES: Final = frozenset(

@@ -23,10 +23,11 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime.engine import causes, front, logs, probe, server
+from slipstream_runtime.engine import causes, front, logs, probe
 from slipstream_runtime.engine.errors import EngineError
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.lifecycle import Phase
+from slipstream_runtime.web import server
 
 _BEAT_SECONDS: Final = 0.5
 _ABORT_SECONDS: Final = 3.0

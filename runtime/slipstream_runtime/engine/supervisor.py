@@ -27,12 +27,12 @@ from slipstream_runtime.engine import (
     logs,
     management,
     metrics,
-    server,
     sources,
 )
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.engine.errors import EngineError, describe
 from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+from slipstream_runtime.web import server
 
 _EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
 """After the drain's limit: the time for aborted requests and vLLM to leave, just less than the kubelet gives."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pydantic
 
 from slipstream_runtime import contract
-from slipstream_runtime.simulator import config, server
+from slipstream_runtime.simulator import config, process
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         parser.exit(2, f"{arguments.config}: {error}\n")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server.run(
+    process.run(
         settings,
         api_port=arguments.api_port,
         management_port=arguments.management_port,

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import pydantic
 
-from slipstream_runtime.simulator import asgi, lifecycle, metrics, pace, protocol
+from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
+from slipstream_runtime.web import asgi
 
 _KINDS: Mapping[int, str] = {
     400: "BadRequestError",

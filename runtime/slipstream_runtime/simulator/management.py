@@ -1,7 +1,8 @@
 """Probes, status and metrics of a simulator pod: one ASGI application on a port of its own."""
 
 from slipstream_runtime import contract
-from slipstream_runtime.simulator import asgi, lifecycle, metrics, model, pace
+from slipstream_runtime.simulator import lifecycle, metrics, model, pace
+from slipstream_runtime.web import asgi
 
 
 class Management:
@@ -32,17 +33,17 @@ class Management:
         phase = self._life.phase
         match scope["path"]:
             case contract.LIVE_PATH:
-                await asgi.respond(send, body=b"ok\n")
+                await asgi.respond(send, b"ok\n")
             case contract.READY_PATH:
                 status = 200 if phase is lifecycle.Phase.READY else 503
-                await asgi.respond(send, body=f"{phase.value}\n".encode(), status=status)
+                await asgi.respond(send, f"{phase.value}\n".encode(), status=status)
             case contract.METRICS_PATH:
                 body = self._metrics.render()
-                await asgi.respond(send, body=body, kind=metrics.CONTENT_TYPE)
+                await asgi.respond(send, body, kind=metrics.CONTENT_TYPE)
             case contract.STATUS_PATH:
                 await asgi.respond_json(send, self._status())
             case _:
-                await asgi.respond(send, body=b"not found\n", status=404)
+                await asgi.respond(send, b"not found\n", status=404)
 
     def _status(self) -> dict[str, object]:
         return {

@@ -1,4 +1,4 @@
-"""The few lines of ASGI that the simulator needs; a web framework would double its memory."""
+"""The few lines of ASGI that are needed here; a web framework would double a simulator's memory."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -8,6 +8,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODY_LIMIT = 16 * 1024 * 1024
 
@@ -54,8 +55,8 @@ async def start(
 
 async def respond(
     send: Send,
-    *,
     body: bytes,
+    *,
     status: int = 200,
     kind: str = "text/plain; charset=utf-8",
     headers: Mapping[str, str] | None = None,
@@ -75,4 +76,9 @@ async def respond_json(
 ) -> None:
     """Send a whole JSON response."""
     body = json.dumps(content).encode()
-    await respond(send, body=body, status=status, kind="application/json", headers=headers)
+    await respond(send, body, status=status, kind="application/json", headers=headers)
+
+
+def error(message: str, *, kind: str, status: int) -> dict[str, object]:
+    """An error in the form of the OpenAI API."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": status}}

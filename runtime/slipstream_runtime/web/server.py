@@ -8,7 +8,7 @@ from typing import Final
 
 import uvicorn
 
-from slipstream_runtime.engine import asgi
+from slipstream_runtime.web import asgi
 
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than pooled clients and proxies keep idle connections (60 s is common): the one that closes an idle

@@ -6,14 +6,9 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import uvicorn
 
 from slipstream_runtime.simulator import (
     api,
-    asgi,
     config,
     lifecycle,
     management,
@@ -21,48 +16,10 @@ from slipstream_runtime.simulator import (
     model,
     pace,
 )
+from slipstream_runtime.web import server
 
 _LOG = logging.getLogger(__name__)
 _ABORT_SECONDS = 1.0
-_BACKLOG = 2048
-
-Application = Callable[[asgi.Scope, asgi.Receive, asgi.Send], object]
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers and its ten wake-ups a second."""
-
-    def __init__(self, application: Application, stop: asyncio.Event) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._stop = stop
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def main_loop(self) -> None:
-        await self._stop.wait()
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on all addresses of the pod, IPv6 too where there is any."""
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    return socket.create_server(("", port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
 
 
 async def serve(
@@ -85,11 +42,11 @@ async def serve(
         model_name=name, engine=engine, paced=paced, life=life, observer=observer
     )
     answer = api.Api(model=name, paced=paced, life=life, observer=observer)
-    stop = asyncio.Event()
+    servers = [server.Server(app, lifespan=False) for app in (answer, manage)]
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(paced.run()), group.create_task(life.warm_up())]
-        group.create_task(_Server(answer, stop).serve([api_socket]))
-        group.create_task(_Server(manage, stop).serve([management_socket]))
+        for serving, bound in zip(servers, (api_socket, management_socket), strict=True):
+            group.create_task(serving.serve([bound]))
         _log(
             "listening",
             api=api_socket.getsockname()[1],
@@ -101,7 +58,8 @@ async def serve(
             _log("aborting", inFlight=life.in_flight)
             paced.abort()
             await life.emptied(within=_ABORT_SECONDS)
-        stop.set()
+        for serving in servers:
+            serving.stop()
         for task in background:
             task.cancel()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,8 +69,8 @@ async def serve(
 def run(settings: config.Config, *, api_port: int, management_port: int) -> None:
     """Serve on these ports in a loop of its own; port 0 takes a free one and logs it."""
     with (
-        contextlib.closing(listen(api_port)) as api_socket,
-        contextlib.closing(listen(management_port)) as management_socket,
+        contextlib.closing(server.bind(api_port)) as api_socket,
+        contextlib.closing(server.bind(management_port)) as management_socket,
     ):
 
         async def main() -> None:
