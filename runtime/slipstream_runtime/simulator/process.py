@@ -47,6 +47,7 @@ async def serve(
         background = [group.create_task(paced.run()), group.create_task(life.warm_up())]
         for serving, bound in zip(servers, (api_socket, management_socket), strict=True):
             group.create_task(serving.serve([bound]))
+            await serving.listening.wait()
         _log(
             "listening",
             api=api_socket.getsockname()[1],
