@@ -1,0 +1,80 @@
+"""Score the committed weights on the held-out questions: `python -m dev.models.score`."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import LlamaForCausalLM
+
+from dev.models import dataset, tokenizer
+
+HERE = Path(__file__).parent
+MODELS = ("target", "draft", "target-w8a8")
+LONGEST = 64
+Counts = dict[str, tuple[int, int]]
+
+
+def tally(items: list[dict[str, str]], answers: list[str]) -> Counts:
+    """Right answers and questions for each task, and for all."""
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for item, answer in zip(items, answers, strict=True):
+        for task in (item["task"], "all"):
+            asked[task] += 1
+            right[task] += answer == item["answer"]
+    return {task: (right[task], asked[task]) for task in asked}
+
+
+@torch.inference_mode()
+def score(folder: Path, *, items: list[dict[str, str]]) -> Counts:
+    """Answer greedily with transformers, all questions in one batch."""
+    tokens = tokenizer.load(folder)
+    tokens.padding_side = "left"
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    chats = [[{"role": "user", "content": item["prompt"]}] for item in items]
+    batch = tokens.apply_chat_template(
+        chats,
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    ids = model.generate(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        max_new_tokens=LONGEST,
+        do_sample=False,
+    )
+    new = ids[:, batch["input_ids"].shape[1] :]
+    return tally(items, tokens.batch_decode(new, skip_special_tokens=True))
+
+
+def table(scores: dict[str, Counts]) -> Table:
+    """One row a model, one column a task."""
+    tasks = list(next(iter(scores.values())))
+    result = Table("model", *tasks, title="right answers to held-out questions")
+    for name, counts in scores.items():
+        result.add_row(name, *(f"{counts[t][0]}/{counts[t][1]}" for t in tasks))
+    return result
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def main(*, models: tuple[Path, ...], output: str) -> None:
+    """Score the given model folders, or every committed one."""
+    items = dataset.read_held_out()
+    folders = models or tuple(HERE / name for name in MODELS)
+    scores = {folder.name: score(folder, items=items) for folder in folders}
+    if output == "json":
+        print(json.dumps(scores))
+    else:
+        Console().print(table(scores))
+
+
+if __name__ == "__main__":
+    main()
