@@ -191,6 +191,11 @@ class Kube:
 
     def _send(self, method: str, path: str, **arguments: Any) -> Object:
         response = self.http.request(method, path, **arguments)
+        while (
+            response.status_code == 429
+        ):  # a kind that is just being made; the server says how long
+            time.sleep(float(response.headers.get("Retry-After", "1")))
+            response = self.http.request(method, path, **arguments)
         if response.status_code == 404:
             raise Gone(404, path)
         if response.status_code >= 400:

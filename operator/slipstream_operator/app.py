@@ -9,11 +9,12 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import kopf
 import prometheus_client
+import uvloop
 
 from slipstream_operator import errors, names
 from slipstream_operator.adapters import cluster, events, http, lease, metrics
@@ -200,10 +201,11 @@ async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
 
 def run(config: Config) -> int:
     """Run one replica; the exit code."""
-    return asyncio.run(_guarded(App(config).run()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_guarded(App(config).run()))
 
 
-async def _guarded(running: Awaitable[None]) -> int:
+async def _guarded(running: Coroutine[Any, Any, None]) -> int:
     try:
         await running
     except (errors.TransientError, TimeoutError) as error:

@@ -12,6 +12,8 @@ CHILD_KINDS = ("Deployment", "Service", "ConfigMap", "NetworkPolicy", "PodDisrup
 OWN = "slipstream.dev/service={}"
 SOON = 20.0
 REPAIR = 5.0
+GONE = 60.0
+"""The garbage collector pauses while kinds come and go."""
 
 
 def ready(kube: Kube, namespace: str, name: str, timeout: float = SOON) -> Object:
@@ -40,7 +42,7 @@ def revision_of(kube: Kube, namespace: str, name: str) -> str:
 
 
 def test_one_object_becomes_a_revision_and_what_surrounds_it(kube: Kube, namespace: str) -> None:
-    kube.apply(services.simulated(namespace, "chat"))
+    kube.apply(services.simulated(namespace, "chat", scaling={"maxReplicas": 2}))
     ready(kube, namespace, "chat")
     revision = revision_of(kube, namespace, "chat")
     assert set(children(kube, namespace, "chat")) == {
@@ -212,7 +214,7 @@ def test_a_strangers_service_is_never_adopted_and_the_object_heals_when_it_goes(
     assert now["metadata"]["managedFields"] == theirs["metadata"]["managedFields"]
     kube.delete("InferenceService", namespace, "chat")
     kube.until(
-        "Deployment", namespace, lambda items: not items, timeout=SOON, labels=OWN.format("chat")
+        "Deployment", namespace, lambda items: not items, timeout=GONE, labels=OWN.format("chat")
     )
     assert kube.get("Service", namespace, "chat") is not None
     kube.apply(services.simulated(namespace, "chat"))
@@ -226,7 +228,7 @@ def test_deleting_the_object_removes_everything(kube: Kube, namespace: str) -> N
     kube.delete("InferenceService", namespace, "chat")
     for kind in (*CHILD_KINDS, "Pod"):
         kube.until(
-            kind, namespace, lambda items: not items, timeout=SOON, labels=OWN.format("chat")
+            kind, namespace, lambda items: not items, timeout=GONE, labels=OWN.format("chat")
         )
 
 

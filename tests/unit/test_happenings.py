@@ -96,7 +96,7 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Happening]]] = {
         [_told("Warning", "SLOMet")],
     ),
     "traffic ends": (_status(SLOMet="True"), _status(SLOMet="Unknown"), []),
-    "a new object is accepted": ({}, _status(Accepted="True"), [_told("Normal", "Accepted")]),
+    "a new object is accepted": ({}, _status(Accepted="True"), []),
     "a new object is refused": ({}, _status(Accepted="False"), [_told("Warning", "Accepted")]),
     "a new object is not available yet": ({}, _status(Available="False"), []),
     "other conditions": (_status(Ready="False"), _status(Ready="True"), []),

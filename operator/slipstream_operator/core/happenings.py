@@ -57,13 +57,10 @@ def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]
         flipped = known is None or known["status"] != condition["status"]
         if condition["type"] not in _TOLD or not flipped or condition["status"] == "Unknown":
             continue
-        if (
-            known is None
-            and condition["status"] == "False"
-            and condition["type"] != Condition.ACCEPTED
-        ):
-            continue
         good = condition["status"] == "True"
+        beginning = good if condition["type"] == Condition.ACCEPTED else not good
+        if known is None and beginning:
+            continue
         found.append(
             Happening(
                 "Normal" if good else "Warning",

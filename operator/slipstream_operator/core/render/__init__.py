@@ -15,11 +15,11 @@ def render(
     """Every child that shall exist, in the order in which they are best created."""
     key, uid = resolved.key, resolved.uid
     prometheus = resolved.prometheus[0] if resolved.prometheus else None
-    children = [
-        config.state(key, uid, scaling=scaling),
-        protection.network_policy(key, uid, prometheus=prometheus),
-        protection.disruption_budget(key, uid),
-    ]
+    children = [protection.network_policy(key, uid, prometheus=prometheus)]
+    if resolved.bounds.follows_load:
+        children.append(config.state(key, uid, scaling=scaling))
+    if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
+        children.append(protection.disruption_budget(key, uid))
     for revision in rollout.revisions:
         data = revisions.stored(observed, revision.hash)
         if data is None and revision.hash == rollout.wanted:
