@@ -38,7 +38,10 @@ BODIES = _bodies()
 def _definition(kind: str) -> Any:
     for path in (ROOT / "crds").glob("*.yaml"):
         definition = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
-        if definition["spec"]["names"]["kind"] == kind:
+        if (
+            definition["kind"] == "CustomResourceDefinition"
+            and definition["spec"]["names"]["kind"] == kind
+        ):
             return definition
     raise AssertionError(f"no CRD of {kind}")
 

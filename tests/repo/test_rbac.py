@@ -81,7 +81,9 @@ def test_users_objects_are_only_read() -> None:
 
 
 def test_every_kind_that_is_rendered_is_watched_and_has_rights() -> None:
-    rendered = {child["kind"] for child in given.rendered(given.observed(pod_monitors=True))}
+    spec = {"model": given.MODEL, "scaling": {"minReplicas": 1, "maxReplicas": 2}}
+    snapshot = given.observed(spec, pod_monitors=True)
+    rendered = {child["kind"] for child in given.rendered(snapshot)}
     assert rendered == set(CHILD_KINDS)
 
 

@@ -16,9 +16,7 @@ HASH = given.identity()
 SERVICE = Ref("Service", given.NAMESPACE, given.NAME)
 DEPLOYMENT = Ref("Deployment", given.NAMESPACE, f"chat-{HASH}")
 ALL = [
-    ("create", "ConfigMap chat-state"),
     ("create", "NetworkPolicy chat"),
-    ("create", "PodDisruptionBudget chat"),
     ("create", f"ConfigMap chat-{HASH}"),
     ("create", f"Service chat-{HASH}"),
     ("create", f"Deployment chat-{HASH}"),
@@ -77,6 +75,15 @@ async def test_a_new_service_gets_its_children_in_order_and_then_its_status() ->
     assert await world.look() is None
     assert world.cluster.calls == [*ALL, STATUS]
     assert world.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_only_a_service_that_scales_has_a_state_and_a_disruption_budget() -> None:
+    world = World(SCALED)
+    await world.look()
+    assert {call for call in world.cluster.calls if call not in ALL} >= {
+        ("create", "ConfigMap chat-state"),
+        ("create", "PodDisruptionBudget chat"),
+    }
 
 
 async def test_when_nothing_changed_nothing_is_written() -> None:
