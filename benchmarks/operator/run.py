@@ -107,10 +107,16 @@ def _acceptance(kube: Kube) -> float | None:
     )
     plan = traffic.Plan(url=url, model="chat", concurrency=4, duration=20, prompts=prompts)
     asyncio.run(load.run(plan))
-    (pod,) = kube.find("Pod", "real")
-    metrics = _scrape(pod["status"]["podIP"], contract.MANAGEMENT_PORT)
-    drafted = metrics.get(contract.DRAFT_TOKENS, 0.0)
-    return round(metrics.get(contract.ACCEPTED_TOKENS, 0.0) / drafted, 3) if drafted else None
+    scraped = [
+        _scrape(pod["status"]["podIP"], contract.MANAGEMENT_PORT)
+        for pod in kube.find("Pod", "real")
+        if is_true(pod, "Ready")
+    ]
+    drafted, accepted = (
+        sum(metrics.get(name, 0.0) for metrics in scraped)
+        for name in (contract.DRAFT_TOKENS, contract.ACCEPTED_TOKENS)
+    )
+    return round(accepted / drafted, 3) if drafted else None
 
 
 def _leader(kube: Kube) -> Object:
