@@ -27,8 +27,9 @@ $(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
 install: $(STAMP) ## install the locked Python environment into .venv
 
 .PHONY: deps
-deps: $(STAMP) ## install missing system packages (as root), and say what else is missing
+deps: $(STAMP) ## install missing system packages (as root), build the local cluster's programs
 	@$(DEV) doctor --fix
+	@$(DEV) build
 
 .PHONY: demo
 demo: deps ## boot a cluster, install Slipstream, serve the sample, show it scale
