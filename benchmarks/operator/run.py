@@ -102,7 +102,7 @@ def _acceptance(kube: Kube) -> float | None:
     assert service is not None
     url = f"http://{service['spec']['clusterIP']}"
     prompts = tuple(
-        {"messages": [{"role": "user", "content": json.loads(line)["prompt"]}]}
+        {"messages": [{"role": "user", "content": json.loads(line)["prompt"]}], "temperature": 0}
         for line in HELD_OUT.read_text().splitlines()
     )
     plan = traffic.Plan(url=url, model="chat", concurrency=4, duration=20, prompts=prompts)
