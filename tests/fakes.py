@@ -78,9 +78,6 @@ class Cluster:
         self._called("status", key)
         self.statuses.append(dict(status))
 
-    async def list_uids(self, resource: str) -> set[str]:
-        return set()
-
     def _store(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
         body = copy.deepcopy(dict(manifest))
         body["metadata"] |= {"uid": uid, "creationTimestamp": given.CREATED}

@@ -53,7 +53,6 @@ class Reason:
     NAME_TAKEN: Final = "NameTaken"
     NAME_CONFLICT: Final = "NameConflict"
     REJECTED: Final = "Rejected"
-    RECONCILE_ERROR: Final = "ReconcileError"
 
     CREATE_FAILED: Final = "CreateFailed"
     ENGINES_READY: Final = "EnginesReady"

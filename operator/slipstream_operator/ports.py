@@ -26,9 +26,6 @@ class Cluster(Protocol):
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         """Apply the status of an InferenceService."""
 
-    async def list_uids(self, resource: str) -> set[str]:
-        """Uids of all objects of a watched resource, such as `pods`, that our watches would show."""
-
 
 class Metrics(Protocol):
     """Prometheus."""
