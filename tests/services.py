@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from dev.kube import Kube, Object, is_true
+
 FAKE_NODES = {
     "nodeSelector": {"type": "kwok"},
     "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
@@ -18,3 +20,16 @@ def simulated(namespace: str, name: str, *, fake: bool = True, **spec: Any) -> d
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"runtime": "simulator", **template, **spec},
     }
+
+
+def ready(kube: Kube, namespace: str, name: str, *, timeout: float = 20.0) -> Object:
+    """Wait until the service is Ready; the object as it is then."""
+    found: Object = kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: next((item for item in items if is_true(item, "Ready")), None),
+        name=name,
+        timeout=timeout,
+        what=name,
+    )
+    return found

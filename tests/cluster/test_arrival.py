@@ -2,7 +2,7 @@
 
 import copy
 
-from dev.kube import Kube, condition, is_true
+from dev.kube import Kube, condition
 from tests import services
 
 SOON = 20.0
@@ -29,24 +29,12 @@ def test_a_missing_profile_heals_when_it_comes(kube: Kube, namespace: str) -> No
         again = copy.deepcopy(profile)
         again["metadata"] = {"name": "local"}
         kube.apply(again)
-    kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: is_true(items[0], "Ready"),
-        name="chat",
-        timeout=SOON,
-    )
+    services.ready(kube, namespace, "chat", timeout=SOON)
 
 
 def test_pod_monitors_are_made_once_their_kind_exists(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: is_true(items[0], "Ready"),
-        name="chat",
-        timeout=SOON,
-    )
+    services.ready(kube, namespace, "chat", timeout=SOON)
     kube.apply(POD_MONITOR_CRD)
     try:
         kube.until(

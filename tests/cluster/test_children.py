@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dev.kube import Kube, Object, condition, is_true
+from dev.kube import Kube, Object, condition
 from tests import services
 
 CHILD_KINDS = ("Deployment", "Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget")
@@ -14,16 +14,6 @@ SOON = 20.0
 REPAIR = 5.0
 GONE = 60.0
 """The garbage collector pauses while kinds come and go."""
-
-
-def ready(kube: Kube, namespace: str, name: str, timeout: float = SOON) -> Object:
-    return kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: next((item for item in items if is_true(item, "Ready")), None),
-        name=name,
-        timeout=timeout,
-    )
 
 
 def children(kube: Kube, namespace: str, name: str) -> dict[tuple[str, str], Object]:
@@ -43,7 +33,7 @@ def revision_of(kube: Kube, namespace: str, name: str) -> str:
 
 def test_one_object_becomes_a_revision_and_what_surrounds_it(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat", scaling={"maxReplicas": 2}))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     revision = revision_of(kube, namespace, "chat")
     assert set(children(kube, namespace, "chat")) == {
         ("Deployment", f"chat-{revision}"),
@@ -59,7 +49,7 @@ def test_one_object_becomes_a_revision_and_what_surrounds_it(kube: Kube, namespa
 
 def test_the_users_object_changes_in_status_only(kube: Kube, namespace: str) -> None:
     before = kube.apply(services.simulated(namespace, "chat"))
-    after = ready(kube, namespace, "chat")
+    after = services.ready(kube, namespace, "chat")
     assert after["spec"] == before["spec"]
     volatile = ("resourceVersion", "managedFields")
     kept = [
@@ -71,7 +61,7 @@ def test_the_users_object_changes_in_status_only(kube: Kube, namespace: str) -> 
 
 def test_printed_columns_are_those_of_the_contract(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat", slo={"ttft": {"p95": "500ms"}}))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     header, row = kube.kubectl("get", "infer", "-n", namespace).splitlines()
     assert header.split() == [
         "NAME",
@@ -92,7 +82,7 @@ def test_kubectl_scale_sets_the_count_of_a_service_without_scaling(
     kube: Kube, namespace: str
 ) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     kube.kubectl("scale", "infer/chat", "-n", namespace, "--replicas=3")
     kube.until(
         "InferenceService",
@@ -117,7 +107,7 @@ def test_a_stopped_service_keeps_its_object_and_says_so(kube: Kube, namespace: s
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "NetworkPolicy", "ConfigMap"])
 def test_a_deleted_child_comes_back(kube: Kube, namespace: str, kind: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     (name, old), *_ = [
         (name, item["metadata"]["uid"])
         for (found, name), item in children(kube, namespace, "chat").items()
@@ -137,7 +127,7 @@ def test_an_edited_child_is_repaired_and_what_others_added_is_left(
     kube: Kube, namespace: str
 ) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     name = f"chat-{revision_of(kube, namespace, 'chat')}"
     kube.patch(
         "Deployment",
@@ -157,7 +147,7 @@ def test_an_edited_child_is_repaired_and_what_others_added_is_left(
 
 def test_an_injected_sidecar_is_left_alone(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     name = f"chat-{revision_of(kube, namespace, 'chat')}"
     deployment = kube.get("Deployment", namespace, name)
     assert deployment is not None
@@ -219,12 +209,12 @@ def test_a_strangers_service_is_never_adopted_and_the_object_heals_when_it_goes(
     assert kube.get("Service", namespace, "chat") is not None
     kube.apply(services.simulated(namespace, "chat"))
     kube.delete("Service", namespace, "chat")
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
 
 
 def test_deleting_the_object_removes_everything(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     kube.delete("InferenceService", namespace, "chat")
     for kind in (*CHILD_KINDS, "Pod"):
         kube.until(
@@ -241,7 +231,7 @@ def test_what_argo_cd_writes_on_the_object_reaches_no_child(kube: Kube, namespac
         },
     }
     kube.apply(manifest)
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     everything = [*children(kube, namespace, "chat").values(), *kube.find("Pod", namespace)]
     text = json.dumps([item["metadata"] for item in everything])
     assert "an-app" not in text
@@ -252,7 +242,7 @@ def test_a_changed_engine_makes_a_second_revision_and_the_first_serves_until_it_
     kube: Kube, namespace: str
 ) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     first = revision_of(kube, namespace, "chat")
     kube.apply(services.simulated(namespace, "chat", simulator={"alpha": "9ms"}))
     kube.until(
@@ -276,7 +266,7 @@ def test_a_changed_engine_makes_a_second_revision_and_the_first_serves_until_it_
 
 def test_a_change_that_cannot_work_leaves_what_serves_alone(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     before = {
         ref: item["metadata"]["uid"] for ref, item in children(kube, namespace, "chat").items()
     }
@@ -303,7 +293,7 @@ def test_a_change_that_cannot_work_leaves_what_serves_alone(kube: Kube, namespac
 
 def test_two_services_cannot_claim_one_model_name(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     rival = {
         "apiVersion": "slipstream.dev/v1alpha1",
         "kind": "InferenceService",
@@ -330,7 +320,7 @@ def test_two_services_cannot_claim_one_model_name(kube: Kube, namespace: str) ->
 
 def test_events_tell_transitions(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    ready(kube, namespace, "chat")
+    services.ready(kube, namespace, "chat")
     told = kube.until(
         "Event",
         namespace,

@@ -55,13 +55,7 @@ def test_a_killed_leader_is_followed_within_20_seconds_and_nothing_changes(
     kube.delete("Pod", SYSTEM, old, gracePeriodSeconds=0)
     kube.apply(services.simulated(namespace, "while-nobody-led"))
     started = time.monotonic()
-    kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: is_true(items[0], "Ready"),
-        name="while-nobody-led",
-        timeout=FAIL_OVER,
-    )
+    services.ready(kube, namespace, "while-nobody-led", timeout=FAIL_OVER)
     assert time.monotonic() - started < FAIL_OVER
     assert leader(kube) != old
     after = {
@@ -74,13 +68,7 @@ def test_a_killed_leader_is_followed_within_20_seconds_and_nothing_changes(
 
 def test_an_object_is_deleted_with_the_operator_down(kube: Kube, namespace: str) -> None:
     kube.apply(services.simulated(namespace, "chat"))
-    kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: is_true(items[0], "Ready"),
-        name="chat",
-        timeout=30,
-    )
+    services.ready(kube, namespace, "chat", timeout=30)
     kube.kubectl("scale", "deployment/slipstream-operator", "-n", SYSTEM, "--replicas=0")
     try:
         kube.until("Pod", SYSTEM, lambda pods: not pods, labels=LABELS, timeout=60)
