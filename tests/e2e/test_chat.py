@@ -78,10 +78,13 @@ def test_the_sample_answers_through_its_service(chat: Chat) -> None:
     assert response.json()["choices"][0]["message"]["content"].strip()
 
 
-def test_it_answers_most_of_what_it_was_taught(chat: Chat) -> None:
+@pytest.mark.parametrize("temperature", [0, 1], ids=["greedy", "sampled"])
+def test_it_answers_most_of_what_it_was_taught(chat: Chat, temperature: int) -> None:
     items = [json.loads(line) for line in Path("dev/models/heldout.jsonl").read_text().splitlines()]
     right = sum(
-        ask(chat, item["prompt"]).json()["choices"][0]["message"]["content"].strip()
+        ask(chat, item["prompt"], temperature=temperature)
+        .json()["choices"][0]["message"]["content"]
+        .strip()
         == item["answer"]
         for item in items[:40]
     )

@@ -36,9 +36,11 @@ def line(
 CPU = (
     "--model /m --served-model-name n --dtype float32 {0}--enable-prefix-caching {1}"
     "--distributed-executor-backend uni --enable-chunked-prefill --scheduling-policy fcfs {2}"
-    "--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
+    "{worker}--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
 )
-CUDA = CPU.replace("float32", "auto").replace("timeout 1", "timeout 3")
+WORKER = "--worker-cls slipstream_runtime.engine.worker.CPUWorker "
+CUDA = CPU.replace("float32", "auto").replace("timeout 1", "timeout 3").replace("{worker}", "")
+CPU = CPU.replace("{worker}", WORKER)
 EAGER = "--enforce-eager "
 
 

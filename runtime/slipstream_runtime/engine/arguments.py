@@ -20,6 +20,8 @@ a second; what follows is two seconds of Python's own clean-up, not worth a wait
 _ONLINE_FP8: Final = {"cuda": "fp8", "cpu": "fp8_per_channel"}
 """Device -> vLLM's name of quantising bf16 weights to fp8 at load; CPUs have no per-tensor kernel."""
 
+_WORKER: Final = "slipstream_runtime.engine.worker.CPUWorker"
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -53,6 +55,7 @@ def build(
         ("--enable-chunked-prefill", batching.chunked_prefill),
         ("--scheduling-policy", batching.policy),
         ("--speculative-config", _speculation(config, draft)),
+        ("--worker-cls", _WORKER if config.device == "cpu" else None),
         ("--shutdown-timeout", _SHUTDOWN_SECONDS[config.device]),
         ("--disable-fastapi-docs", True),
         ("--use-tqdm-on-load", False),

@@ -1,0 +1,32 @@
+"""vLLM's CPU worker with the faults of the pinned version mended; each names its issue, and goes when that is fixed."""
+
+from typing import Any
+
+import torch
+from vllm.v1.sample import rejection_sampler
+from vllm.v1.worker import cpu_worker
+
+
+class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
+    """Named by `--worker-cls`, so that it is what the engine core makes, in whichever process that is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
+        super().__init__(*args, **kwargs)
+
+
+def expand_batch_to_tokens(
+    x: torch.Tensor,
+    cu_num_tokens: torch.Tensor,
+    num_tokens: int,
+    replace_from: float = 0,
+    replace_to: float = 0,
+) -> torch.Tensor:
+    """Each request's value, once for each of its draft tokens: [requests] -> [num_tokens], in x's dtype.
+
+    vLLM's own writes into a copy on CPU, so sampled requests with a draft got uninitialised memory for temperature,
+    top_k and top_p (https://github.com/vllm-project/vllm/issues/55005).
+    """
+    counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))
+    values = x.masked_fill(x == replace_from, replace_to)
+    return values.repeat_interleave(counts, output_size=num_tokens)
