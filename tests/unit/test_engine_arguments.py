@@ -8,7 +8,7 @@ import pytest
 from slipstream_runtime.engine import arguments, environment, hardware
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.engine.errors import UnsuitableError
+from slipstream_runtime.host.errors import UnsuitableError
 
 AVX2 = frozenset({"avx2"})
 AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})

@@ -3,14 +3,14 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pydantic
 import pytest
 
-from slipstream_runtime.engine import causes, logs, probe
+from slipstream_runtime.engine import causes
 from slipstream_runtime.engine.config import Speculation
-from slipstream_runtime.engine.errors import describe, one_line
+from slipstream_runtime.host import logs
+from slipstream_runtime.host.errors import describe, one_line
 
 START = """EngineCore failed to start.
 Traceback (most recent call last):
@@ -71,41 +71,6 @@ def test_exceptions_of_libraries_are_one_line() -> None:
 def test_one_line_is_one_line_and_short() -> None:
     assert one_line("a\n  b\tc") == "a b c"
     assert one_line("x" * 2000) == "x" * 999 + "…"
-
-
-@pytest.mark.parametrize(
-    ("tasks", "draft_tokens", "path", "tokens"),
-    [(("generate",), 0, "/v1/completions", 2), (("generate",), 3, "/v1/completions", 5)],
-)
-def test_the_probe_is_long_enough_for_the_draft(
-    tasks: tuple[str, ...], draft_tokens: int, path: str, tokens: int
-) -> None:
-    found, body = probe.request(tasks, model="m", draft_tokens=draft_tokens)
-    assert (found, body["max_tokens"]) == (path, tokens)
-
-
-def test_a_pooling_model_is_probed_with_an_embedding() -> None:
-    path, body = probe.request(("embed",), model="m", draft_tokens=0)
-    assert path == "/v1/embeddings"
-    assert body["model"] == "m"
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "fault"),
-    [
-        (200, {"usage": {"completion_tokens": 2}}, None),
-        (200, {"data": [{"embedding": [0.1]}]}, None),
-        (200, {"usage": {"completion_tokens": 0}}, "the answer has no tokens"),
-        (200, {}, "the answer has no tokens"),
-        (500, {"error": 1}, 'status 500: {"error": 1}'),
-    ],
-)
-def test_only_a_real_answer_counts(status: int, body: dict[str, Any], fault: str | None) -> None:
-    assert probe.fault(status, json.dumps(body).encode()) == fault
-
-
-def test_an_answer_that_is_no_json_does_not_count() -> None:
-    assert probe.fault(200, b"<html>") == "the answer is not JSON"
 
 
 def test_events_are_one_json_object_per_line() -> None:

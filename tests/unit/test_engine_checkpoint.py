@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream_runtime.engine import checkpoint
-from slipstream_runtime.engine.errors import UnsuitableError
+from slipstream_runtime.host.errors import UnsuitableError
 
 
 def compressed(*, bits: int, kind: str = "int", activations: int | None = None) -> dict[str, Any]:

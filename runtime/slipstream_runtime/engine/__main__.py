@@ -24,20 +24,21 @@ def main() -> NoReturn:
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
     options = parser.parse_args()
 
-    from slipstream_runtime.engine import config, errors, logs, supervisor  # noqa: PLC0415
+    from slipstream_runtime.engine import config, launch  # noqa: PLC0415
+    from slipstream_runtime.host import errors, logs, supervisor  # noqa: PLC0415
     from slipstream_runtime.web import server  # noqa: PLC0415
 
     logs.configure()
     try:
         with contextlib.ExitStack() as sockets:
             settings = config.load(options.config)
-            supervised = supervisor.Supervisor(
-                settings,
-                api=sockets.enter_context(server.bind(options.api_port)),
-                manage=sockets.enter_context(server.bind(options.management_port)),
+            api = sockets.enter_context(server.bind(options.api_port))
+            manage = sockets.enter_context(server.bind(options.management_port))
+            supervisor.Supervisor(
+                launch.prepare(settings, api=api),
+                manage=manage,
                 termination_log=options.termination_log,
-            )
-            supervised.run()
+            ).run()
     except errors.EngineError as error:
         logs.leave_reason(options.termination_log, error.reason)
         parser.exit(error.exit_code, f"{error.reason}\n")

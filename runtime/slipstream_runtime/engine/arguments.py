@@ -12,7 +12,7 @@ from typing import Final
 from slipstream_runtime.engine import hardware
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.engine.errors import UnsuitableError
+from slipstream_runtime.host.errors import UnsuitableError
 
 _SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}
 """Device -> what vLLM gives its engine core, idle by then, before it kills it. On CPU all resources are back within

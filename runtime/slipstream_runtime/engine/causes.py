@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from slipstream_runtime.engine.errors import one_line
+from slipstream_runtime.host.errors import one_line
 
 _EXCEPTION: Final = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit))(?:: (.+))?$"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic.alias_generators import to_camel
 
-from slipstream_runtime.engine.errors import UnsuitableError, one_line
+from slipstream_runtime.host.errors import UnsuitableError, one_line
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
 
@@ -84,6 +84,12 @@ class EngineConfig(Part):
     cache: Cache = Cache()
     batching: Batching = Batching()
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
+
+    @property
+    def uris(self) -> list[str]:
+        """All weights that the engine needs."""
+        draft = self.speculation.draft if self.speculation else None
+        return [self.model.uri] if draft is None else [self.model.uri, draft]
 
 
 def load(path: Path) -> EngineConfig:

@@ -7,22 +7,17 @@ import dataclasses
 import importlib
 import os
 import socket
+import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import (
-    arguments,
-    causes,
-    checkpoint,
-    facts,
-    hardware,
-    metrics,
-    sources,
-)
+from slipstream_runtime.engine import arguments, causes, checkpoint, environment, hardware
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.engine.errors import EngineError, describe
-from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host import facts, metrics, sources
+from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 _SERVING: Final = "slipstream_runtime.engine.serving"
 
@@ -38,6 +33,11 @@ class Launch:
     api: socket.socket
     errors: Path
     cache: Path
+
+    @property
+    def drain_seconds(self) -> float:
+        """After SIGTERM: seconds for running requests to finish."""
+        return self.config.drain_seconds
 
     def run(self) -> None:
         """Serve until drained; EngineError says why it ended otherwise."""
@@ -67,3 +67,32 @@ class Launch:
         token = os.environ.get(contract.MODEL_TOKEN_ENV) or None
         folder = sources.resolve(sources.parse(uri), cache=self.cache, token=token)
         return arguments.Weights(folder, checkpoint.load(folder, uri=uri))
+
+
+def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
+    """A launch in this process, with the environment variables set that vLLM reads at import."""
+    folder = Path(tempfile.mkdtemp(prefix="slipstream-"))
+    errors, logging_config = folder / "errors.log", folder / "logging.json"
+    logging_config.write_text(causes.logging_config(errors))
+    cache = Path(contract.CACHE_DIRECTORY)
+    os.environ.update(
+        environment.build(
+            config,
+            present=os.environ,
+            cores=config.cores or hardware.usable_cores(),
+            local=all(sources.parse(uri).local for uri in config.uris),
+            cache=cache if cache.is_dir() else None,
+            scratch=Path(contract.SCRATCH_DIRECTORY),
+            logging_config=logging_config,
+        )
+    )
+    life = Lifecycle(clock=time.monotonic)
+    return Launch(
+        config=config,
+        life=life,
+        observed=metrics.Metrics(life),
+        known=facts.Facts(config.model.name),
+        api=api,
+        errors=errors,
+        cache=cache,
+    )

@@ -5,11 +5,7 @@ end: nothing may be in flight when the engine client closes, or vLLM waits for c
 """
 
 import asyncio
-import contextlib
-import secrets
-import socket
 from argparse import Namespace
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import torch
@@ -23,15 +19,13 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime.engine import causes, front, logs, probe
-from slipstream_runtime.engine.errors import EngineError
+from slipstream_runtime.engine import causes, probes
 from slipstream_runtime.engine.launch import Launch
-from slipstream_runtime.engine.lifecycle import Phase
-from slipstream_runtime.web import server
+from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.service import Service
 
 _BEAT_SECONDS: Final = 0.5
-_ABORT_SECONDS: Final = 3.0
-"""For aborted requests to leave; vLLM needs a step of the engine for it."""
 _LAST_ANSWERS_SECONDS: Final = 0.5
 """For vLLM to tell its clients that the engine died."""
 
@@ -59,12 +53,11 @@ def parse(words: list[str]) -> Namespace:
 
 
 class _Serving:
-    """One engine client and the server in front of it."""
+    """One engine client and the service in front of it."""
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._life = launch.life
-        self._probe_key = secrets.token_urlsafe()
 
     async def run(self, parsed: Namespace) -> None:
         """Serve until drained or dead."""
@@ -74,20 +67,22 @@ class _Serving:
             tasks = await client.get_supported_tasks()
             app = build_app(parsed, tasks, client.model_config)
             await app_state.init_app_state(client, app.state, parsed, tasks)
-            guard = front.Front(app, life=self._life, probe_key=self._probe_key)
-            launch.observed.watch(guard, engine=get_prometheus_registry())
-            serving = server.Server(guard, lifespan=True)
-            app.state.server = serving
-            async with _listening(serving, launch.api):
-                await self._until_the_end(client, guard, tasks=tasks)
+            service = Service(app, life=launch.life, api=launch.api, lifespan=True)
+            launch.observed.watch(service.front, engine=get_prometheus_registry())
+            app.state.server = service.server
+            async with service.listening():
+                await self._until_the_end(client, service, tasks=tasks)
 
     async def _until_the_end(
-        self, client: Any, guard: front.Front, *, tasks: tuple[str, ...]
+        self, client: Any, service: Service, *, tasks: tuple[str, ...]
     ) -> None:
+        config = self._launch.config
         death = asyncio.create_task(self._death(client))
-        service = asyncio.create_task(self._serve(guard, tasks=tasks))
-        await asyncio.wait({death, service}, return_when=asyncio.FIRST_COMPLETED)
-        if service.done() and service.exception() is None:
+        life = asyncio.create_task(
+            service.run(probes.build(config, tasks=tasks), drain_seconds=config.drain_seconds)
+        )
+        await asyncio.wait({death, life}, return_when=asyncio.FIRST_COMPLETED)
+        if life.done() and life.exception() is None:
             death.cancel()
             return
         if not death.done():
@@ -95,13 +90,13 @@ class _Serving:
             await asyncio.wait({death}, timeout=4 * _BEAT_SECONDS)
         if not death.done():
             death.cancel()
-            await service
-        service.cancel()
+            await life
+        life.cancel()
         cause = causes.read(self._launch.errors) or "its process ended without a word"
         reason = f"the engine died: {cause}"
         # NB: from here on the front refuses. A dead engine has nothing to drain.
         self._life.fail(reason)
-        await guard.emptied(within=_LAST_ANSWERS_SECONDS)
+        await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
         raise EngineError(reason)
 
     async def _death(self, client: Any) -> None:
@@ -110,52 +105,7 @@ class _Serving:
             self._life.beat()
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _serve(self, guard: front.Front, *, tasks: tuple[str, ...]) -> None:
-        """From the first request to the end of the drain."""
-        config, life = self._launch.config, self._life
-        draining = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def notice(_before: Phase, phase: Phase, _took: float) -> None:
-            if phase is Phase.DRAINING:
-                loop.call_soon_threadsafe(draining.set)
-
-        life.subscribe(notice)
-        life.enter(Phase.PROBING)
-        path, body = probe.request(
-            tasks,
-            model=config.model.name,
-            draft_tokens=config.speculation.tokens if config.speculation else 0,
-        )
-        port = self._launch.api.getsockname()[1]
-        await asyncio.to_thread(probe.run, path, body, port=port, key=self._probe_key)
-        life.enter(Phase.READY)
-        await draining.wait()
-        if await guard.emptied(within=config.drain_seconds):
-            return
-        logs.event("aborting", inFlight=guard.in_flight)
-        guard.abort()
-        if not await guard.emptied(within=_ABORT_SECONDS):
-            raise EngineError(f"{guard.in_flight} requests did not end when they were aborted")
-
     def _learn(self, vllm_config: Any) -> None:
         known = self._launch.known
         known.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
         known.max_model_length = vllm_config.model_config.max_model_len
-
-
-@contextlib.asynccontextmanager
-async def _listening(serving: server.Server, bound: socket.socket) -> AsyncIterator[None]:
-    """Accept connections inside, and close them all at the end."""
-    task = asyncio.create_task(serving.serve([bound]))
-    listening = asyncio.create_task(serving.listening.wait())
-    await asyncio.wait({task, listening}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        listening.cancel()
-        await task
-        raise EngineError("the API server ended before it listened")
-    try:
-        yield
-    finally:
-        serving.stop()
-        await task

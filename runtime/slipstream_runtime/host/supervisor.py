@@ -1,7 +1,7 @@
 """The main thread: signals, probes, and the last word about when and how the process ends.
 
-vLLM runs on another thread, where its imports and its load may block for minutes without holding up a probe or a
-SIGTERM. The process always leaves through `os._exit`, so that no thread of vLLM can keep it.
+The engine runs on another thread, where its imports and its load may block for minutes without holding up a probe
+or a SIGTERM. The process always leaves through `os._exit`, so that no thread of the engine can keep it.
 """
 
 import asyncio
@@ -11,31 +11,18 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
-import time
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import (
-    causes,
-    environment,
-    facts,
-    hardware,
-    launch,
-    logs,
-    management,
-    metrics,
-    sources,
-)
-from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.engine.errors import EngineError, describe
-from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host import facts, logs, management, metrics
+from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import server
 
 _EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
-"""After the drain's limit: the time for aborted requests and vLLM to leave, just less than the kubelet gives."""
+"""After the drain's limit: the time for aborted requests and the engine to leave, just less than the kubelet gives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,58 +33,35 @@ class Outcome:
     reason: str | None = None
 
 
+class Engine(Protocol):
+    """What the supervisor runs: `run` belongs on a thread of its own, and returns once drained."""
+
+    @property
+    def life(self) -> Lifecycle: ...  # noqa: D102
+    @property
+    def observed(self) -> metrics.Metrics: ...  # noqa: D102
+    @property
+    def known(self) -> facts.Facts: ...  # noqa: D102
+    @property
+    def api(self) -> socket.socket: ...  # noqa: D102
+    @property
+    def drain_seconds(self) -> float: ...  # noqa: D102
+    def run(self) -> None: ...  # noqa: D102
+
+
 class Supervisor:
     """Runs one engine; `run` does not return."""
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        *,
-        api: socket.socket,
-        manage: socket.socket,
-        termination_log: Path,
-    ) -> None:
-        self._config = config
+    def __init__(self, engine: Engine, *, manage: socket.socket, termination_log: Path) -> None:
+        self._engine = engine
+        self._life = engine.life
         self._manage = manage
         self._termination_log = termination_log
-        self._life = Lifecycle(clock=time.monotonic)
         self._life.subscribe(self._log)
-        self._observed = metrics.Metrics(self._life)
-        folder = Path(tempfile.mkdtemp(prefix="slipstream-"))
-        cache = Path(contract.CACHE_DIRECTORY)
-        self._prepare(folder, cache=cache)
-        self._launch = launch.Launch(
-            config=config,
-            life=self._life,
-            observed=self._observed,
-            known=facts.Facts(config.model.name),
-            api=api,
-            errors=folder / "errors.log",
-            cache=cache,
-        )
 
     def run(self) -> NoReturn:
         """Serve until the engine ends or the pod is stopped."""
         self._exit(asyncio.run(self._supervise()))
-
-    def _prepare(self, folder: Path, *, cache: Path) -> None:
-        speculation = self._config.speculation
-        uris = [self._config.model.uri]
-        if speculation is not None and speculation.draft is not None:
-            uris.append(speculation.draft)
-        logging_config = folder / "logging.json"
-        logging_config.write_text(causes.logging_config(folder / "errors.log"))
-        os.environ.update(
-            environment.build(
-                self._config,
-                present=os.environ,
-                cores=self._config.cores or hardware.usable_cores(),
-                local=all(sources.parse(uri).local for uri in uris),
-                cache=cache if cache.is_dir() else None,
-                scratch=Path(contract.SCRATCH_DIRECTORY),
-                logging_config=logging_config,
-            )
-        )
 
     async def _supervise(self) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -105,7 +69,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number, ended)
         manager = management.Management(
-            life=self._life, observed=self._observed, known=self._launch.known
+            life=self._life, observed=self._engine.observed, known=self._engine.known
         )
         probes = server.Server(manager, lifespan=False)
         managing = asyncio.create_task(probes.serve([self._manage]))
@@ -113,7 +77,7 @@ class Supervisor:
         logs.event(
             "listening",
             management=self._manage.getsockname()[1],
-            api=self._launch.api.getsockname()[1],
+            api=self._engine.api.getsockname()[1],
         )
         thread = threading.Thread(
             target=self._run_engine, args=(loop, ended), name="engine", daemon=True
@@ -130,7 +94,7 @@ class Supervisor:
 
     def _run_engine(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Outcome]) -> None:
         try:
-            self._launch.run()
+            self._engine.run()
             outcome = Outcome(0)
         except EngineError as error:
             logs.failure("engine failed", error=error.__cause__, reason=error.reason)
@@ -145,9 +109,11 @@ class Supervisor:
         """SIGTERM or SIGINT: drain if there is something to drain, else leave; a second one changes nothing."""
         if self._life.drain():
             logs.event(
-                "draining", signal=signal.Signals(number).name, inFlight=self._observed.in_flight
+                "draining",
+                signal=signal.Signals(number).name,
+                inFlight=self._engine.observed.in_flight,
             )
-            limit = self._config.drain_seconds + _EXIT_SECONDS
+            limit = self._engine.drain_seconds + _EXIT_SECONDS
             forced = Outcome(1, f"the engine did not end within {limit} s of SIGTERM")
             asyncio.get_running_loop().call_later(limit, _settle, ended, forced)
         elif not self._life.draining:

@@ -6,8 +6,8 @@ It never waits for vLLM, so it answers while vLLM is imported, loads, or hangs.
 from typing import Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import facts, metrics
-from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host import facts, metrics
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi
 
 HANGING_SECONDS: Final = 60.0

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Final
 
-from slipstream_runtime.engine.lifecycle import Lifecycle
+from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.web import asgi
 
 PROBE_HEADER: Final = b"x-slipstream-probe"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
 
 _HUB: Final = re.compile(r"(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
 
@@ -51,7 +51,7 @@ def resolve(source: Source, *, cache: Path, token: str | None) -> Path:
     folder = source.path
     if folder is None:
         # NB: importing the hub's library takes as long as all the rest of this package.
-        from slipstream_runtime.engine import hub  # noqa: PLC0415
+        from slipstream_runtime.host import hub  # noqa: PLC0415
 
         assert source.repository is not None
         folder = hub.download(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.engine import front
-from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host import front
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi
 
 KEY = "key"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from huggingface_hub import errors as hub_errors
 
-from slipstream_runtime.engine import hub, sources
-from slipstream_runtime.engine.errors import EngineError, UnsuitableError
+from slipstream_runtime.host import hub, sources
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
 
 CLAIMS = Path("/mnt/models")
 

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import facts, front, management, metrics
-from slipstream_runtime.engine.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host import facts, front, management, metrics
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi
 
 

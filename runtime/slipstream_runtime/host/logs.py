@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 NAME: Final = "slipstream_runtime"
-_LOG: Final = logging.getLogger("slipstream_runtime.engine")
+_LOG: Final = logging.getLogger("slipstream_runtime.host")
 
 
 class JsonFormatter(logging.Formatter):

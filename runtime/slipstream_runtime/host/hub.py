@@ -9,7 +9,7 @@ from typing import Final
 import huggingface_hub
 from huggingface_hub import errors
 
-from slipstream_runtime.engine.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
 
 _NOT_NEEDED: Final = (
     "original/*",

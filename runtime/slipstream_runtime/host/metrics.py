@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine.front import Front
-from slipstream_runtime.engine.lifecycle import Lifecycle
+from slipstream_runtime.host.front import Front
+from slipstream_runtime.host.lifecycle import Lifecycle
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 

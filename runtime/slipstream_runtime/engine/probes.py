@@ -1,0 +1,36 @@
+"""What an engine must have done once before it is Ready: each thing that its clients may ask for."""
+
+from collections.abc import Collection
+from typing import Final
+
+from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.host.probe import Answer, Probe
+
+_TEXT: Final = "one two three one two three one two"
+"""Repeats itself, so that an n-gram lookup has something to propose."""
+
+
+def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
+    """The probes, in order; the first is long enough for a draft to be made and verified."""
+    name = config.model.name
+    if "generate" not in tasks:
+        return [Probe("an embedding", "/v1/embeddings", {"model": name, "input": _TEXT}, _data)]
+    tokens = config.speculation.tokens if config.speculation else 0
+    completion = {
+        "model": name,
+        "prompt": _TEXT,
+        "max_tokens": 2 + tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+    return [Probe("a completion", "/v1/completions", completion, _tokens)]
+
+
+def _tokens(answer: Answer) -> str | None:
+    if not answer.get("usage", {}).get("completion_tokens"):
+        return "the answer has no tokens"
+    return None
+
+
+def _data(answer: Answer) -> str | None:
+    return None if answer.get("data") else "the answer has no data"

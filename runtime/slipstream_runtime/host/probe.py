@@ -1,0 +1,56 @@
+"""The first real requests, over the real socket: the only proof that an engine can serve.
+
+Some checkpoints load on a CPU without the kernels for them; /health is 200 and the first request kills the engine.
+"""
+
+import dataclasses
+import http.client
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from slipstream_runtime.host.errors import EngineError, one_line
+from slipstream_runtime.host.front import PROBE_HEADER
+
+_TIMEOUT_SECONDS: Final = 3600
+"""Compiling may be part of the first request; the pod's startup probe sets the real limit."""
+
+Answer = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """One request that a client could send, and what is wrong with its answer (None: nothing)."""
+
+    what: str
+    """What it proves, for the error: "a completion"."""
+    path: str
+    body: Mapping[str, Any]
+    fault: Callable[[Answer], str | None]
+
+
+def fault(probe: Probe, status: int, body: bytes) -> str | None:
+    """What is wrong with the answer; None if it is a real one."""
+    if status != 200:
+        return one_line(f"status {status}: {body.decode(errors='replace')}", limit=500)
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return "the answer is not JSON"
+    return probe.fault(answer)
+
+
+def run(probe: Probe, *, port: int, key: str) -> None:
+    """Send the request and wait for its answer; blocks, raises EngineError if there is no real answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+    headers = {"Content-Type": "application/json", PROBE_HEADER.decode(): key}
+    try:
+        connection.request("POST", probe.path, body=json.dumps(probe.body), headers=headers)
+        response = connection.getresponse()
+        wrong = fault(probe, response.status, response.read())
+    except (OSError, http.client.HTTPException) as error:
+        wrong = f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+    if wrong is not None:
+        raise EngineError(f"the first request ({probe.what}) failed: {wrong}")

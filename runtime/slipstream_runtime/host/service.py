@@ -1,0 +1,72 @@
+"""An engine's application behind the front: listen, prove, be ready, drain. Whoever builds the application runs it."""
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from slipstream_runtime.host import front, logs, probe
+from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.web import asgi, server
+
+_ABORT_SECONDS: Final = 3.0
+"""For aborted requests to leave; vLLM needs a step of the engine for it."""
+
+
+class Service:
+    """One application on one socket; all of its methods belong to the event loop that serves."""
+
+    def __init__(
+        self, app: asgi.Application, *, life: Lifecycle, api: socket.socket, lifespan: bool
+    ) -> None:
+        self._life = life
+        self._api = api
+        self._key = secrets.token_urlsafe()
+        self.front = front.Front(app, life=life, probe_key=self._key)
+        self.server = server.Server(self.front, lifespan=lifespan)
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Accept connections inside, and close them all at the end."""
+        task = asyncio.create_task(self.server.serve([self._api]))
+        listening = asyncio.create_task(self.server.listening.wait())
+        await asyncio.wait({task, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            listening.cancel()
+            await task
+            raise EngineError("the API server ended before it listened")
+        try:
+            yield
+        finally:
+            self.server.stop()
+            await task
+
+    async def run(self, probes: Sequence[probe.Probe], *, drain_seconds: float) -> None:
+        """From the first request to the end of the drain; EngineError if a probe fails."""
+        draining = self._draining()
+        self._life.enter(Phase.PROBING)
+        port = self._api.getsockname()[1]
+        for request in probes:
+            await asyncio.to_thread(probe.run, request, port=port, key=self._key)
+        self._life.enter(Phase.READY)
+        await draining.wait()
+        if await self.front.emptied(within=drain_seconds):
+            return
+        logs.event("aborting", inFlight=self.front.in_flight)
+        self.front.abort()
+        if not await self.front.emptied(within=_ABORT_SECONDS):
+            raise EngineError(f"{self.front.in_flight} requests did not end when they were aborted")
+
+    def _draining(self) -> asyncio.Event:
+        draining = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def notice(_before: Phase, phase: Phase, _took: float) -> None:
+            if phase is Phase.DRAINING:
+                loop.call_soon_threadsafe(draining.set)
+
+        self._life.subscribe(notice)
+        return draining

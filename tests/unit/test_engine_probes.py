@@ -1,0 +1,50 @@
+"""What an engine is asked before it is Ready, and which answers count."""
+
+import json
+from typing import Any
+
+import pytest
+
+from slipstream_runtime.engine import probes
+from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.host import probe
+
+BASE: dict[str, Any] = {"model": {"uri": "file:///m", "name": "m"}, "drainSeconds": 60}
+
+
+def asked(*tasks: str, **parts: Any) -> list[probe.Probe]:
+    return probes.build(EngineConfig.model_validate({**BASE, **parts}), tasks=tasks)
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"), [({}, 2), ({"speculation": {"draft": "file:///d", "tokens": 3}}, 5)]
+)
+def test_the_completion_is_long_enough_for_the_draft(parts: dict[str, Any], tokens: int) -> None:
+    (completion, *_) = asked("generate", **parts)
+    assert (completion.path, completion.body["max_tokens"]) == ("/v1/completions", tokens)
+
+
+def test_a_pooling_model_is_probed_with_an_embedding() -> None:
+    (embedding,) = asked("embed")
+    assert (embedding.path, embedding.body["model"]) == ("/v1/embeddings", "m")
+
+
+@pytest.mark.parametrize(
+    ("task", "status", "body", "fault"),
+    [
+        ("generate", 200, {"usage": {"completion_tokens": 2}}, None),
+        ("embed", 200, {"data": [{"embedding": [0.1]}]}, None),
+        ("embed", 200, {"data": []}, "the answer has no data"),
+        ("generate", 200, {"usage": {"completion_tokens": 0}}, "the answer has no tokens"),
+        ("generate", 200, {}, "the answer has no tokens"),
+        ("generate", 500, {"error": 1}, 'status 500: {"error": 1}'),
+    ],
+)
+def test_only_a_real_answer_counts(
+    task: str, status: int, body: dict[str, Any], fault: str | None
+) -> None:
+    assert probe.fault(asked(task)[0], status, json.dumps(body).encode()) == fault
+
+
+def test_an_answer_that_is_no_json_does_not_count() -> None:
+    assert probe.fault(asked("generate")[0], 200, b"<html>") == "the answer is not JSON"
