@@ -9,6 +9,9 @@ from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
 USER: Final = 65532
+NO_DEADLINE: Final = 2**31 - 1
+"""Kubernetes' word for none: a large model may load for longer than the ten minutes after which a Deployment would be
+called stuck. The startup probe is the limit."""
 START_SECONDS: Final = 3600
 """How long a start may take, from download to warm-up, before the kubelet starts it again."""
 
@@ -83,6 +86,7 @@ def deployment(
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 0,
+            "progressDeadlineSeconds": NO_DEADLINE,
             "selector": {"matchLabels": common.selector(key.name, revision)},
             "strategy": {
                 "type": "RollingUpdate",
