@@ -32,6 +32,8 @@ class Checkpoint:
 
     kind: str
     detail: str
+    architectures: tuple[str, ...] = ()
+    """As vLLM's model registry names them."""
 
     @property
     def quantized(self) -> bool:
@@ -47,7 +49,7 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
         raise EngineError(f"{uri}: config.json cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise EngineError(f"{uri}: config.json is no JSON object")
-    return read(found)
+    return dataclasses.replace(read(found), architectures=tuple(found.get("architectures") or ()))
 
 
 def read(config: Mapping[str, Any]) -> Checkpoint:

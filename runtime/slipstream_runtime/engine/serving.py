@@ -1,11 +1,12 @@
 """vLLM inside this process: build the engine, put its application behind the front, serve, drain.
 
-The one module that imports vLLM, and itself imported by `launch` only when vLLM is wanted. One rule matters at the
-end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait for it.
+`launch` imports this module only when vLLM is wanted: with `core` and `worker` it is all that imports vLLM. One rule
+matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait for it.
 """
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Set
 from typing import Any, Final
 
 import torch
@@ -13,13 +14,13 @@ import transformers
 import uvloop
 import vllm
 from vllm.entrypoints.launchers import cli_args
-from vllm.entrypoints.launchers.api_server import app_state, entry
+from vllm.entrypoints.launchers.api_server import app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime.engine import causes, probes
+from slipstream_runtime.engine import causes, core, probes
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.lifecycle import Phase
@@ -30,18 +31,25 @@ _LAST_ANSWERS_SECONDS: Final = 0.5
 """For vLLM to tell its clients that the engine died."""
 
 
-def run(launch: Launch) -> None:
-    """Load and serve until drained, in an event loop of its own."""
+def run(launch: Launch, architectures: Set[str]) -> None:
+    """Load and serve until drained, in an event loop of its own; `architectures` are the models' classes."""
     launch.known.versions |= {
         "vllm": vllm.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
     set_ulimit()
-    parsed = parse(launch.known.arguments)
+    words = launch.known.arguments
+    parsed = parse(words)
     launch.life.enter(Phase.LOADING)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Serving(launch).run(parsed))
+    if launch.forks:
+        core.prepare_fork(architectures, api=launch.api)
+    client, config = core.start(words, fork=launch.forks)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Serving(launch).run(client, config, parsed))
+    finally:
+        client.shutdown(timeout=config.shutdown_timeout)
 
 
 def parse(words: list[str]) -> Namespace:
@@ -59,19 +67,19 @@ class _Serving:
         self._launch = launch
         self._life = launch.life
 
-    async def run(self, parsed: Namespace) -> None:
+    async def run(self, client: Any, config: Any, parsed: Namespace) -> None:
         """Serve until drained or dead."""
         launch = self._launch
-        async with entry.build_async_engine_client(parsed) as client:
-            self._learn(client.vllm_config)
-            tasks = await client.get_supported_tasks()
-            app = build_app(parsed, tasks, client.model_config)
-            await app_state.init_app_state(client, app.state, parsed, tasks)
-            service = Service(app, life=launch.life, api=launch.api, lifespan=True)
-            launch.observed.watch(service.front, engine=get_prometheus_registry())
-            app.state.server = service.server
-            async with service.listening():
-                await self._until_the_end(client, service, tasks=tasks)
+        self._learn(config)
+        await client.reset_mm_cache()  # profiling left its dummy data there
+        tasks = await client.get_supported_tasks()
+        app = build_app(parsed, tasks, client.model_config)
+        await app_state.init_app_state(client, app.state, parsed, tasks)
+        service = Service(app, life=launch.life, api=launch.api, lifespan=True)
+        launch.observed.watch(service.front, engine=get_prometheus_registry())
+        app.state.server = service.server
+        async with service.listening():
+            await self._until_the_end(client, service, tasks=tasks)
 
     async def _until_the_end(
         self, client: Any, service: Service, *, tasks: tuple[str, ...]
