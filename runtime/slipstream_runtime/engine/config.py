@@ -84,6 +84,8 @@ class EngineConfig(Part):
     cache: Cache = Cache()
     batching: Batching = Batching()
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
+    stall_seconds: Positive = 300
+    """An engine that holds requests and shows no sign of work for so long is restarted."""
 
     @property
     def uris(self) -> list[str]:

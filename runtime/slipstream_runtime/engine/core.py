@@ -4,17 +4,21 @@ On CPU the core is forked from this process, which has imported everything by th
 interpreter and import it all once more, half of a start. On GPUs vLLM's own choice stands.
 """
 
+import ctypes
 import os
 import signal
 import socket
 from collections.abc import Set
-from typing import Any
+from typing import Any, Final
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
+
+_DIE_WITH_PARENT: Final = 1
+"""PR_SET_PDEATHSIG of prctl(2): vLLM's core does not notice that its parent was killed."""
 
 
 def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
@@ -27,14 +31,15 @@ def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
     for name in architectures & ModelRegistry.models.keys():
         # NB: vLLM looks at a class it has not met in yet another interpreter, lest its import touch a GPU.
         ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
-    descriptor = api.fileno()
+    descriptor, libc = api.fileno(), ctypes.CDLL(None)
 
-    def forget() -> None:
+    def settle() -> None:
         # NB: the supervisor's loop hears of signals by this descriptor, which the core would share.
         signal.set_wakeup_fd(-1)
         os.close(descriptor)
+        libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(after_in_child=settle)
 
 
 def start(words: list[str], *, fork: bool) -> tuple[AsyncLLM, Any]:

@@ -5,6 +5,7 @@ matters at the end: nothing may be in flight when the engine client closes, or v
 """
 
 import asyncio
+import time
 from argparse import Namespace
 from collections.abc import Set
 from typing import Any, Final
@@ -20,15 +21,27 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from slipstream_runtime import contract
 from slipstream_runtime.engine import causes, core, probes
 from slipstream_runtime.engine.launch import Launch
+from slipstream_runtime.engine.progress import Progress
 from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
 
-_BEAT_SECONDS: Final = 0.5
+_BEAT_SECONDS: Final = 1.0
+_DEATH_SHOWS_SECONDS: Final = 3.0
 _LAST_ANSWERS_SECONDS: Final = 0.5
-"""For vLLM to tell its clients that the engine died."""
+"""For vLLM to tell its clients that the engine died, and then for us to tell those that it did not."""
+_WITHOUT_A_WORD: Final = "its process ended without a word"
+_SIGNS_OF_WORK: Final = (
+    contract.GENERATION_TOKENS,
+    contract.PROMPT_TOKENS,
+    contract.KV_USAGE,
+    contract.RUNNING,
+    contract.WAITING,
+)
+"""At each step at least one of them changes: a prompt that is read piece by piece fills the KV cache."""
 
 
 def run(launch: Launch, architectures: Set[str]) -> None:
@@ -85,33 +98,44 @@ class _Serving:
         self, client: Any, service: Service, *, tasks: tuple[str, ...]
     ) -> None:
         config = self._launch.config
-        death = asyncio.create_task(self._death(client))
+        fault = asyncio.create_task(self._fault(client))
         life = asyncio.create_task(
             service.run(probes.build(config, tasks=tasks), drain_seconds=config.drain_seconds)
         )
-        await asyncio.wait({death, life}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({fault, life}, return_when=asyncio.FIRST_COMPLETED)
         if life.done() and life.exception() is None:
-            death.cancel()
+            fault.cancel()
             return
-        if not death.done():
+        if not fault.done():
             # NB: the request that kills the engine fails before the death shows.
-            await asyncio.wait({death}, timeout=4 * _BEAT_SECONDS)
-        if not death.done():
-            death.cancel()
+            await asyncio.wait({fault}, timeout=_DEATH_SHOWS_SECONDS)
+        if not fault.done():
+            fault.cancel()
             await life
         life.cancel()
-        cause = causes.read(self._launch.errors) or "its process ended without a word"
-        reason = f"the engine died: {cause}"
+        reason = await fault
         # NB: from here on the front refuses. A dead engine has nothing to drain.
         self._life.fail(reason)
         await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
+        service.front.abort()
+        await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
         raise EngineError(reason)
 
-    async def _death(self, client: Any) -> None:
-        """Return once the engine core is dead; vLLM has no callback for it."""
+    async def _fault(self, client: Any) -> str:
+        """Why the engine core is of no use any more; vLLM has no callback for it, and does not notice a hang."""
+        work, limit = Progress(), self._launch.config.stall_seconds
+        counted = get_prometheus_registry().restricted_registry(_SIGNS_OF_WORK)
         while not client.errored:
             self._life.beat()
+            held = client.output_processor.get_num_unfinished_requests()
+            reading = tuple(
+                sample.value for metric in counted.collect() for sample in metric.samples
+            )
+            stalled = work.stalled(reading, held=held, now=time.monotonic())
+            if stalled > limit:
+                return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
             await asyncio.sleep(_BEAT_SECONDS)
+        return f"the engine died: {causes.read(self._launch.errors) or _WITHOUT_A_WORD}"
 
     def _learn(self, vllm_config: Any) -> None:
         known = self._launch.known
