@@ -88,6 +88,10 @@ lock: $(STAMP) ## resolve the dependencies anew
 bench-operator: deps ## convergence, latency and memory of the operator
 	@$(BIN)/python -m benchmarks.operator.run
 
+.PHONY: soak
+soak: $(STAMP) ## the long proofs: what must hold every time
+	@$(BIN)/python -m benchmarks.soak.run
+
 .PHONY: clean
 clean: ## remove what the tools left in the repository
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
