@@ -88,6 +88,10 @@ lock: $(STAMP) ## resolve the dependencies anew
 bench-operator: deps ## convergence, latency and memory of the operator
 	@$(BIN)/python -m benchmarks.operator.run
 
+.PHONY: bench-start
+bench-start: $(STAMP) ## from the start of the process to the first answer, stock vLLM and ours
+	@$(BIN)/python -m benchmarks.start.run
+
 .PHONY: soak
 soak: $(STAMP) ## the long proofs: what must hold every time
 	@$(BIN)/python -m benchmarks.soak.run
