@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, SimulatorSpec
+from slipstream_operator.api.limits import LimitsSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.errors import PermanentError
@@ -50,10 +51,14 @@ def vllm(
         config["cores"] = count
     else:
         config["tensorParallel"] = count
-    for key in ("quantization", "speculation", "batching"):
+    for key in ("quantization", "speculation", "batching", "output"):
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
+    if spec.limits is not None:
+        config["limits"] = _limits(spec.limits)
+    if spec.routing and spec.routing.api_keys:
+        config["apiKeys"] = contract.API_KEYS_DIRECTORY
     return config
 
 
@@ -71,6 +76,14 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
         "coldStart": units.seconds(behaviour.cold_start),
         "drainSeconds": contract.DRAIN_SECONDS,
     }
+
+
+def _limits(limits: LimitsSpec) -> dict[str, Any]:
+    """Durations as seconds."""
+    dumped = _dump(limits, exclude={"timeout"})
+    if limits.timeout is not None:
+        dumped["timeoutSeconds"] = units.seconds(limits.timeout)
+    return dumped
 
 
 def _kv_bytes(resources: Manifest) -> int:

@@ -5,6 +5,7 @@ end: nothing may be in flight when the engine client closes, or vLLM waits for c
 """
 
 import asyncio
+import time
 from argparse import Namespace
 from typing import Any, Final
 
@@ -19,9 +20,12 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime.engine import causes, probes
+from slipstream_runtime.engine import causes, forms, probes, prompts
 from slipstream_runtime.engine.launch import Launch
+from slipstream_runtime.engine.requests import Requests
+from slipstream_runtime.host import front
 from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
 
@@ -37,6 +41,8 @@ def run(launch: Launch) -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+    if launch.config.output is not None:
+        forms.check(launch.config.output)
     set_ulimit()
     parsed = parse(launch.known.arguments)
     launch.life.enter(Phase.LOADING)
@@ -67,7 +73,15 @@ class _Serving:
             tasks = await client.get_supported_tasks()
             app = build_app(parsed, tasks, client.model_config)
             await app_state.init_app_state(client, app.state, parsed, tasks)
-            service = Service(app, life=launch.life, api=launch.api, lifespan=True)
+            service = Service(
+                app,
+                life=launch.life,
+                api=launch.api,
+                lifespan=True,
+                guard=self._guard(client.vllm_config),
+            )
+            if (most := launch.config.limits.max_prompt_tokens) is not None:
+                prompts.limit(app.state, client, most=most, refused=service.front.count)
             launch.observed.watch(service.front, engine=get_prometheus_registry())
             app.state.server = service.server
             async with service.listening():
@@ -104,6 +118,19 @@ class _Serving:
         while not client.errored:
             self._life.beat()
             await asyncio.sleep(_BEAT_SECONDS)
+
+    def _guard(self, vllm_config: Any) -> front.Guard:
+        config = self._launch.config
+        return front.Guard(
+            limits=config.limits,
+            places=vllm_config.scheduler_config.max_num_seqs,
+            keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+            rule=Requests(
+                most=config.limits.max_output_tokens,
+                context=vllm_config.model_config.max_model_len,
+                output=config.output,
+            ),
+        )
 
     def _learn(self, vllm_config: Any) -> None:
         known = self._launch.known
