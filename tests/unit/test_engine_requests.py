@@ -61,7 +61,7 @@ def test_what_it_gets_fits_the_context() -> None:
     ("path", "body", "param", "message"),
     [
         (CHAT, {"max_tokens": 101}, "max_tokens", "asks for 101 output tokens, more than the 100"),
-        (CHAT, {"max_completion_tokens": 10**30}, "max_completion_tokens", "more than the 100"),
+        (CHAT, {"max_completion_tokens": 10**15}, "max_completion_tokens", "more than the 100"),
         (CHAT, {"max_tokens": 34, "n": 3}, "max_tokens", "asks for 3 times 34 output tokens"),
         (CHAT, {"n": 101}, "n", "asks for 101 answers"),
         (COMPLETIONS, {"max_tokens": 51, "prompt": ["a", "b"]}, "max_tokens", "2 times 51"),
@@ -106,7 +106,6 @@ OWN = [
     (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
     (CHAT, {"response_format": response_format(OTHER)}, "response_format"),
     (COMPLETIONS, {"structured_outputs": {"regex": "a"}}, "structured_outputs"),
-    (COMPLETIONS, {"structured_outputs": "a"}, "structured_outputs"),
     (CHAT, {"tools": [{"type": "function"}]}, "tools"),
     (CHAT, {"tools": [{}], "tool_choice": "auto"}, "tools"),
     (COMPLETIONS, {"use_beam_search": True}, "use_beam_search"),
@@ -142,6 +141,18 @@ def test_a_form_of_its_own_wins_unless_the_services_is_enforced(
 )
 def test_the_same_form_is_not_another(path: str, body: dict[str, Any]) -> None:
     assert formed(path, body, enforce=True) == {}
+
+
+@pytest.mark.parametrize("value", ["a", 1, [1], True, 0, [], "", False])
+def test_a_form_that_is_no_object_is_malformed(value: object) -> None:
+    with pytest.raises(Refusal, match="structured_outputs must be an object"):
+        Requests(most=None, context=1000, output=None)(CHAT, {"structured_outputs": value})
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**300])
+def test_a_number_past_64_bits_is_malformed(value: int) -> None:
+    with pytest.raises(Refusal, match="top_k is no number of 64 bits"):
+        Requests(most=None, context=1000, output=None)(CHAT, {"top_k": value})
 
 
 @pytest.mark.parametrize("body", [{"ignore_eos": True}, {"min_tokens": 5}])

@@ -27,6 +27,8 @@ JSON_VALUES = st.recursive(
         (b"\xef\xbb\xbf{}", "not JSON"),
         (b'{"a": "\xff"}', "not UTF-8: invalid start byte at byte 7"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        (rb'{"a": "\ud800"}', "half of a surrogate pair"),
+        (rb'{"\uDFFF\uD800": 1}', "half of a surrogate pair"),
         (b"[]", "not a JSON object"),
         (b'"text"', "not a JSON object"),
         (b"null", "not a JSON object"),
@@ -47,10 +49,11 @@ def test_what_no_engine_could_understand_is_400(raw: bytes, message: str) -> Non
     [
         b'{"a":' + b"[" * 63 + b"]" * 63 + b"}",
         b'{"a":"' + b"[" * 1000 + b'"}',
+        rb'{"a":"\ud83d\ude00"}',
         b'{"a":[' + b"{}," * 1000 + b"[]]}",
     ],
 )
-def test_depth_is_not_width_and_not_text(raw: bytes) -> None:
+def test_width_text_and_escaped_characters_are_well_formed(raw: bytes) -> None:
     assert body.parse(raw) == json.loads(raw)
 
 

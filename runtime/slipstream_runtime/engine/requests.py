@@ -37,6 +37,7 @@ class Requests:
         """The fields to set in the body; raises Refusal."""
         if path not in _TOKENS:
             return {}
+        _check_vllms_blind_spots(body)
         fields: dict[str, object] = {}
         if self._most is not None:
             fields |= self._tokens(path, body, most=self._most)
@@ -94,6 +95,16 @@ class Requests:
         return {}
 
 
+def _check_vllms_blind_spots(body: Mapping[str, Any]) -> None:
+    """What vLLM answers with 500, though the client is to blame."""
+    if not isinstance(body.get("structured_outputs"), Mapping | None):
+        raise malformed("structured_outputs must be an object", param="structured_outputs")
+    for name, value in body.items():
+        # NB: numbers travel to the engine's core in 64 bits.
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise malformed(f"{name} is no number of 64 bits", param=name)
+
+
 def _fixed(name: str, what: str) -> Refusal:
     return Refusal(
         400,
@@ -143,7 +154,7 @@ def _own_forms(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any
     """The fields by which the request gives its answers a form of its own, and that form where it is comparable."""
     found: dict[str, Mapping[str, Any] | None] = {}
     if (own := body.get("structured_outputs")) is not None:
-        found["structured_outputs"] = own if isinstance(own, Mapping) else None
+        found["structured_outputs"] = own
     if (wanted := body.get("response_format")) is not None:
         found["response_format"] = _comparable(wanted)
     if path == _RESPONSES and (text := body.get("text")) is not None:

@@ -13,9 +13,11 @@ import torch
 import transformers
 import uvloop
 import vllm
+from starlette.exceptions import HTTPException
 from vllm.entrypoints.launchers import cli_args
 from vllm.entrypoints.launchers.api_server import app_state, entry
 from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.serve.exception_handling.handlers.http import http_exception_handler
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
@@ -72,6 +74,9 @@ class _Serving:
             self._learn(client.vllm_config)
             tasks = await client.get_supported_tasks()
             app = build_app(parsed, tasks, client.model_config)
+            # NB: vLLM gives errors their form, but not those about routes that it lacks. The stack is built already.
+            app.add_exception_handler(HTTPException, http_exception_handler)
+            app.middleware_stack = app.build_middleware_stack()
             await app_state.init_app_state(client, app.state, parsed, tasks)
             service = Service(
                 app,

@@ -50,6 +50,8 @@ def parse(raw: bytes) -> dict[str, Any]:
     # NB: counting brackets costs microseconds, walking a long list of tokens does not.
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _deeper(content, than=DEPTH):
         raise _too_deep()
+    if (b"\\ud" in raw or b"\\uD" in raw) and not _is_text(content):
+        raise malformed("The body holds half of a surrogate pair, which is no character")
     return content
 
 
@@ -79,6 +81,14 @@ def _deeper(content: object, *, than: int) -> bool:
         ]
         if not level:
             return False
+    return True
+
+
+def _is_text(content: object) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
     return True
 
 
