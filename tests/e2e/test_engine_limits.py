@@ -251,3 +251,16 @@ async def test_ten_thousand_malformed_requests_leave_the_engine_as_it_was(engine
     assert engine.process.poll() is None
     assert (engine.process.pid, engine.events("phase")) == before
     assert idle(engine)
+
+
+def test_a_form_that_cannot_be_made_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    write_model(model)
+    output = {"grammar": "root ::= nowhere"}
+    engine = Engine(tmp_path, config(f"file://{model}", output=output))
+    assert engine.exit_code(within=120) == 2
+    reason = engine.termination_log.read_text()
+    assert reason.startswith("spec.output.grammar: xgrammar can't make answers of this form: EBNF")
+    assert "nowhere" in reason
+    assert "loading" not in [entry["phase"] for entry in engine.events("phase")]

@@ -79,6 +79,15 @@ async def test_no_other_route_reaches_vllm(path: str) -> None:
         assert json.loads(client.body)["error"]["code"] == 404
 
 
+async def test_an_engine_may_have_routes_of_its_own() -> None:
+    routes = {"/v1/rerank": front.COMPUTES, "/health": front.OPEN}
+    guard = front.Front(answer, life=life_in(Phase.READY), probe_key=KEY, routes=routes)
+    assert (await ask(guard, request("/v1/rerank"))).status == 200
+    assert (await ask(guard, request("/health", method="GET"))).status == 200
+    for path in (CHAT, "/v1/responses/resp_1"):
+        assert (await ask(guard, request(path, method="GET"))).status == 404
+
+
 @pytest.mark.parametrize(
     ("phase", "retry", "reason"),
     [(Phase.PROBING, b"5", "loading"), (Phase.DRAINING, b"1", "draining")],

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, SimulatorSpec
-from slipstream_operator.api.limits import LimitsSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.errors import PermanentError
@@ -55,11 +54,7 @@ def vllm(
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
-    if spec.limits is not None:
-        config["limits"] = _limits(spec.limits)
-    if spec.routing and spec.routing.api_keys:
-        config["apiKeys"] = contract.API_KEYS_DIRECTORY
-    return config
+    return config | _front(spec)
 
 
 def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
@@ -78,12 +73,16 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
     }
 
 
-def _limits(limits: LimitsSpec) -> dict[str, Any]:
-    """Durations as seconds."""
-    dumped = _dump(limits, exclude={"timeout"})
-    if limits.timeout is not None:
-        dumped["timeoutSeconds"] = units.seconds(limits.timeout)
-    return dumped
+def _front(spec: InferenceServiceSpec) -> dict[str, Any]:
+    """What is checked in front of an engine, whichever it is."""
+    config: dict[str, Any] = {}
+    if spec.limits is not None:
+        config["limits"] = _dump(spec.limits, exclude={"timeout"})
+        if spec.limits.timeout is not None:
+            config["limits"]["timeoutSeconds"] = units.seconds(spec.limits.timeout)
+    if spec.routing and spec.routing.api_keys:
+        config["apiKeys"] = contract.API_KEYS_DIRECTORY
+    return config
 
 
 def _kv_bytes(resources: Manifest) -> int:

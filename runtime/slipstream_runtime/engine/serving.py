@@ -128,7 +128,8 @@ class _Serving:
         config = self._launch.config
         return front.Guard(
             limits=config.limits,
-            places=vllm_config.scheduler_config.max_num_seqs,
+            places=vllm_config.scheduler_config.max_num_seqs
+            * vllm_config.parallel_config.data_parallel_size,
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
             rule=Requests(
                 most=config.limits.max_output_tokens,

@@ -31,17 +31,21 @@ class Route:
     computes: bool = False
 
 
-_COMPUTES: Final = Route("POST", computes=True)
+OPEN: Final = Route("GET", open=True)
+READS: Final = Route("GET")
+COMPUTES: Final = Route("POST", computes=True)
+_CANCELS: Final = Route("POST")
+_RESPONSES: Final = "/v1/responses"
 ROUTES: Final[Mapping[str, Route]] = {
-    "/health": Route("GET", open=True),
-    "/v1/chat/completions": _COMPUTES,
-    "/v1/completions": _COMPUTES,
-    "/v1/embeddings": _COMPUTES,
-    "/v1/models": Route("GET"),
-    "/v1/responses": _COMPUTES,
-    "/version": Route("GET", open=True),
+    "/health": OPEN,
+    "/v1/chat/completions": COMPUTES,
+    "/v1/completions": COMPUTES,
+    "/v1/embeddings": COMPUTES,
+    "/v1/models": READS,
+    _RESPONSES: COMPUTES,
+    "/version": OPEN,
 }
-"""What clients reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
+"""What clients of vLLM reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
 loading, and whatever else vLLM has or will have."""
 _ONE_RESPONSE: Final = re.compile(r"/v1/responses/resp_[\w-]+(?P<cancel>/cancel)?")
 _PREFLIGHT: Final = "OPTIONS"
@@ -67,20 +71,27 @@ class Guard:
     rule: Rule | None = None
 
 
-def route(path: str) -> Route | None:
+def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
     """How clients may use this path; None if they may not."""
-    if match := _ONE_RESPONSE.fullmatch(path):
-        return Route("POST" if match["cancel"] else "GET")
-    return ROUTES.get(path)
+    if _RESPONSES in routes and (match := _ONE_RESPONSE.fullmatch(path)):
+        return _CANCELS if match["cancel"] else READS
+    return routes.get(path)
 
 
 class Front:
     """ASGI middleware; all of its methods belong to the event loop that serves."""
 
     def __init__(
-        self, app: asgi.Application, *, life: Lifecycle, probe_key: str, guard: Guard | None = None
+        self,
+        app: asgi.Application,
+        *,
+        life: Lifecycle,
+        probe_key: str,
+        routes: Mapping[str, Route] = ROUTES,
+        guard: Guard | None = None,
     ) -> None:
         self._app = app
+        self._routes = routes
         self._life = life
         self._probe_key = probe_key.encode()
         self._guard = guard or Guard()
@@ -158,7 +169,7 @@ class Front:
     def _check(self, scope: asgi.Scope, *, probe: bool) -> bool:
         """What the head tells: whether the request computes, or a Refusal."""
         path, method = scope["path"], scope["method"]
-        found = route(path)
+        found = route(path, routes=self._routes)
         if found is None:
             raise Refusal(404, f"There is no route {path}")
         if method not in (found.method, _PREFLIGHT):
