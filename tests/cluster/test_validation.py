@@ -60,6 +60,26 @@ REFUSED = [
     ("spec.model", None, "model is needed: give model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
+    ("spec.limits.maxOutputTokens", 0, "should be greater than or equal to 1"),
+    ("spec.limits.maxPromptTokens", 0, "should be greater than or equal to 1"),
+    ("spec.limits.timeout", "soon", '"soon" is not a duration: write for example 500ms, 2s'),
+    ("spec.limits.concurrency", 0, "should be greater than or equal to 1"),
+    ("spec.limits.queue", -1, "should be greater than or equal to 0"),
+    (
+        "spec.output",
+        {"schema": "{}", "regex": "a"},
+        "takes at most one of schema, regex and grammar: choose one",
+    ),
+    (
+        "spec.output",
+        {"regex": "a", "grammar": 'root ::= "a"'},
+        "takes at most one of schema, regex and grammar: choose one",
+    ),
+    ("spec.output", {"enforce": True}, "needs at least one of schema, regex, grammar and stop"),
+    ("spec.output.stop", [], "should have at least 1 items"),
+    ("spec.output.stop", ["a"] * 17, "must have at most 16 items"),
+    ("spec.routing.mode", "Anywhere", 'supported values: "Direct"'),
+    ("spec.routing.apiKeys", {}, "Required value"),
 ]
 
 
@@ -73,6 +93,42 @@ def test_what_cannot_work_is_refused(
         kube.apply(_with(field, value, namespace))
     assert message in refusal.value.message
     assert field.rsplit(".", 1)[0].removesuffix(".maxReplicas") in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"limits": {"queue": 1}},
+        {"output": {"stop": ["a"]}},
+        {"routing": {"apiKeys": {"name": "a"}}},
+    ],
+    ids=lambda part: next(iter(part)),
+)
+def test_a_simulator_keeps_no_limits_so_it_takes_none(
+    kube: Kube, namespace: str, part: dict[str, Any]
+) -> None:
+    manifest = _with("spec.model", None, namespace)
+    manifest["spec"] |= {"runtime": "simulator", **part}
+    with pytest.raises(Refused, match="limits, output and routing can't be used with runtime"):
+        kube.apply(manifest)
+
+
+def test_limits_output_and_keys_are_stored_as_written(kube: Kube, namespace: str) -> None:
+    manifest = _with("metadata.name", "limited", namespace)
+    parts = {
+        "limits": {
+            "maxOutputTokens": 512,
+            "maxPromptTokens": 4096,
+            "timeout": "90s",
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "output": {"schema": '{"type": "object"}', "stop": ["END"], "enforce": True},
+        "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
+    }
+    manifest["spec"] |= parts
+    stored = kube.apply(manifest)["spec"]
+    assert {name: stored[name] for name in parts} == parts
 
 
 def test_a_valid_object_is_stored_with_the_few_defaults_that_no_profile_decides(

@@ -86,6 +86,16 @@ EAGER = "--enforce-eager "
                 '"prompt_lookup_max": 4, "prompt_lookup_min": 2} ',
             ),
         ),
+        (
+            {"device": "cpu", "output": {"regex": "a+"}},
+            "none",
+            CPU.format(
+                "",
+                "",
+                '--structured-outputs-config {"backend": "xgrammar", "disable_any_whitespace": true} ',
+            ),
+        ),
+        ({"device": "cpu", "output": {"stop": ["a"]}}, "none", CPU.format("", "", "")),
     ],
 )
 def test_the_arguments_of_each_method(parts: dict[str, Any], kind: str, expected: str) -> None:

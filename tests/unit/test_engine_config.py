@@ -43,6 +43,12 @@ def test_the_least_configuration_has_vllms_defaults(tmp_path: Path) -> None:
             {**GOOD, "speculation": {"tokens": 2, "method": "ngram", "draft": "file:///d"}},
             "exactly one of draft and method",
         ),
+        ({**GOOD, "limits": {"concurrency": 0}}, "limits.concurrency: Input should be greater"),
+        ({**GOOD, "limits": {"timeoutSeconds": 0}}, "limits.timeoutSeconds: Input should be"),
+        (
+            {**GOOD, "output": {"regex": "a", "grammar": "b"}},
+            "output: Value error, at most one of schema, regex and grammar",
+        ),
     ],
 )
 def test_a_bad_file_is_told_in_one_line_with_its_keys(

@@ -1,10 +1,12 @@
 """What the operator writes for the engine is what the engine reads: the one border between the two programs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slipstream_operator.core.resolve import Revisioned
+from slipstream_runtime import contract
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.simulator import config as simulator
 from tests import given
@@ -31,10 +33,21 @@ SPECS: dict[str, dict[str, Any]] = {
             "chunkedPrefill": False,
             "policy": "priority",
         },
+        "limits": {
+            "maxOutputTokens": 512,
+            "maxPromptTokens": 2048,
+            "timeout": "1m30s",
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "output": {"schema": '{"type": "object"}', "stop": ["END"], "enforce": True},
+        "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
     },
     "a cpu": {"model": MODEL, "accelerator": {"type": "cpu", "count": 3}},
     "a method without a draft": {"model": MODEL, "speculation": {"method": "ngram"}},
-    "empty parts": {"model": MODEL, "quantization": {}, "cache": {}, "batching": {}},
+    "empty parts": {"model": MODEL, "quantization": {}, "cache": {}, "batching": {}, "limits": {}},
+    "a regex": {"model": MODEL, "output": {"regex": "[ab]+"}},
+    "a grammar": {"model": MODEL, "output": {"grammar": 'root ::= "a"'}},
 }
 
 
@@ -71,6 +84,22 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "policy": "priority",
         },
         "drain_seconds": 60,
+        "stall_seconds": 300,
+        "limits": {
+            "max_output_tokens": 512,
+            "max_prompt_tokens": 2048,
+            "timeout_seconds": 90.0,
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "output": {
+            "schema_text": '{"type": "object"}',
+            "regex": None,
+            "grammar": None,
+            "stop": ("END",),
+            "enforce": True,
+        },
+        "api_keys": Path(contract.API_KEYS_DIRECTORY),
     }
 
 
@@ -88,6 +117,7 @@ def test_the_token_is_no_part_of_the_configuration() -> None:
     revisioned = _revisioned(SPECS["everything"])
     assert revisioned.token_secret == ("hf", "token")
     assert "tokenSecret" not in revisioned.config["model"]
+    assert revisioned.api_keys == "keys"
 
 
 @pytest.mark.parametrize("behaviour", [None, {}, {"alpha": "5ms", "kvTokens": 1000}])

@@ -29,6 +29,14 @@ def test_a_pooling_model_is_probed_with_an_embedding() -> None:
     assert (embedding.path, embedding.body["model"]) == ("/v1/embeddings", "m")
 
 
+def test_a_form_of_the_answers_is_proved_beside_a_free_answer() -> None:
+    free, formed = asked("generate", output={"schema": '{"type": "object"}'})
+    assert "structured_outputs" not in free.body
+    assert formed.body["structured_outputs"] == {"json": {"type": "object"}}
+    assert "ignore_eos" not in formed.body
+    assert len(asked("generate", output={"stop": ["x"]})) == 1
+
+
 @pytest.mark.parametrize(
     ("task", "status", "body", "fault"),
     [

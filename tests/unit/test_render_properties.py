@@ -29,6 +29,9 @@ SPECS = st.fixed_dictionaries(
         ),
         "quantization": st.just({"method": "fp8"}),
         "speculation": st.just({"draft": "pvc://drafts/a", "tokens": 2}),
+        "limits": st.just({"concurrency": 2, "timeout": "30s"}),
+        "output": st.just({"regex": "a+"}),
+        "routing": st.just({"apiKeys": {"name": "keys"}}),
         "replicas": st.integers(0, 9),
         "template": st.just({"env": [{"name": "A", "value": "1"}], "nodeSelector": {"a": "b"}}),
     },
@@ -131,7 +134,7 @@ def test_pods_meet_the_restricted_pod_security_standard(observed: Observed) -> N
             "capabilities": {"drop": ["ALL"]},
         }
     kinds = {next(key for key in volume if key != "name") for volume in pod["volumes"]}
-    assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim"}
+    assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert all("hostPort" not in port for port in pod["containers"][0]["ports"])
 
@@ -255,3 +258,19 @@ def test_a_child_of_a_parent_that_was_made_anew_is_another_one() -> None:
     again = dataclasses.replace(observed, parent=given.parent(uid="uid-of-another"))
     pairs = zip(given.rendered(observed), given.rendered(again), strict=True)
     assert all(one["metadata"] != other["metadata"] for one, other in pairs)
+
+
+def test_api_keys_are_a_mounted_secret_whose_absence_stops_no_pod() -> None:
+    spec = {"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}}
+    rendered = given.rendered(given.observed(spec))
+    pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "api-keys")
+    assert volume["secret"] == {"secretName": "keys", "optional": True}
+    (container,) = pod["containers"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "api-keys")
+    assert mount == {"name": "api-keys", "mountPath": "/etc/slipstream-keys", "readOnly": True}
+    assert "keys" not in json.dumps(container["env"] + container["command"])
+
+
+def test_without_api_keys_nothing_is_mounted_for_them() -> None:
+    assert "api-keys" not in json.dumps(given.rendered(given.observed()))

@@ -27,6 +27,7 @@ A, B = given.identity(OLD), given.identity(NEW)
         {"model": {**MODEL, "name": "chat"}},
         {"model": MODEL, "accelerator": {"type": "gpu", "count": 1}},
         {"model": MODEL, "template": {"nodeSelector": {}}},
+        {"model": MODEL, "routing": {"mode": "Direct"}},
     ],
 )
 def test_what_needs_no_restart_makes_no_revision(spec: dict[str, Any]) -> None:
@@ -55,6 +56,9 @@ def test_the_profiles_other_settings_make_no_revision(profile: dict[str, Any]) -
         {"model": MODEL, "speculation": {"method": "ngram"}},
         {"model": MODEL, "cache": {"prefix": False}},
         {"model": MODEL, "batching": {"maxSequences": 8}},
+        {"model": MODEL, "limits": {"concurrency": 8}},
+        {"model": MODEL, "output": {"stop": ["END"]}},
+        {"model": MODEL, "routing": {"apiKeys": {"name": "keys"}}},
         {"model": MODEL, "template": {"image": "other"}},
         {"model": MODEL, "template": {"env": [{"name": "A", "value": "1"}]}},
         {"model": MODEL, "template": {"labels": {"a": "1"}}},
@@ -74,6 +78,17 @@ def test_the_order_in_which_things_are_written_does_not_matter() -> None:
     one = {"model": MODEL, "template": {"nodeSelector": {"a": "1", "b": "2"}}}
     other = {"template": {"nodeSelector": {"b": "2", "a": "1"}}, "model": MODEL}
     assert given.identity(one) == given.identity(other)
+
+
+def test_another_secret_of_keys_makes_a_revision() -> None:
+    one, other = (
+        {"model": MODEL, "routing": {"apiKeys": {"name": name}}} for name in ("one", "other")
+    )
+    assert given.identity(one) != given.identity(other)
+
+
+def test_a_part_that_is_not_used_does_not_count() -> None:
+    assert given.identity() == revisions.identity(given.revisioned(api_keys=None))
 
 
 def test_an_identity_fits_into_names_and_labels() -> None:

@@ -8,6 +8,8 @@ from pydantic import Field
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
+from slipstream_operator.api.limits import LimitsSpec, OutputSpec
+from slipstream_operator.api.routing import RoutingSpec
 
 _SOURCE_PATTERN = (
     "^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
@@ -292,6 +294,12 @@ class InferenceServiceSpec(Model):
                 message="simulator needs runtime: simulator: set it, or leave simulator out",
             ),
             rule(
+                "!(has(self.runtime) && self.runtime == 'simulator') "
+                "|| !(has(self.limits) || has(self.output) || has(self.routing))",
+                message="limits, output and routing can't be used with runtime: simulator, which keeps none of them: "
+                "leave them out",
+            ),
+            rule(
                 "!has(self.scaling) || self.replicas == 1",
                 message_expression=(
                     "'replicas (%d) can\\'t be set together with scaling: set scaling.minReplicas and maxReplicas, "
@@ -327,6 +335,12 @@ class InferenceServiceSpec(Model):
     batching: BatchingSpec | None = Field(
         default=None, description="How requests share engine steps."
     )
+    limits: LimitsSpec | None = Field(
+        default=None, description="What a request may ask for, and how many may ask at once."
+    )
+    output: OutputSpec | None = Field(
+        default=None, description="The form of the answers: a schema, regex or grammar, and stops."
+    )
     slo: SloSpec | None = Field(default=None, description="Latency and throughput objectives.")
     scaling: ScalingSpec | None = Field(
         default=None, description="Bounds of the replica count. Without it the count is replicas."
@@ -337,6 +351,9 @@ class InferenceServiceSpec(Model):
     )
     rollout: RolloutSpec | None = Field(
         default=None, description="How a changed engine replaces the old one."
+    )
+    routing: RoutingSpec | None = Field(
+        default=None, description="How requests reach the service, and who may send them."
     )
     template: pod.Template | None = Field(
         default=None, description="Overrides of the engine pods, merged last."

@@ -50,11 +50,11 @@ def vllm(
         config["cores"] = count
     else:
         config["tensorParallel"] = count
-    for key in ("quantization", "speculation", "batching"):
+    for key in ("quantization", "speculation", "batching", "output"):
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
-    return config
+    return config | _front(spec)
 
 
 def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
@@ -71,6 +71,18 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
         "coldStart": units.seconds(behaviour.cold_start),
         "drainSeconds": contract.DRAIN_SECONDS,
     }
+
+
+def _front(spec: InferenceServiceSpec) -> dict[str, Any]:
+    """What is checked in front of an engine, whichever it is."""
+    config: dict[str, Any] = {}
+    if spec.limits is not None:
+        config["limits"] = _dump(spec.limits, exclude={"timeout"})
+        if spec.limits.timeout is not None:
+            config["limits"]["timeoutSeconds"] = units.seconds(spec.limits.timeout)
+    if spec.routing and spec.routing.api_keys:
+        config["apiKeys"] = contract.API_KEYS_DIRECTORY
+    return config
 
 
 def _kv_bytes(resources: Manifest) -> int:

@@ -11,7 +11,7 @@ from slipstream_operator import names
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
-from slipstream_operator.core import engines, objectives, parsing, profiles
+from slipstream_operator.core import engines, objectives, outputs, parsing, profiles
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -39,6 +39,8 @@ class Revisioned:
     resources: Manifest
     template: Manifest
     """Overrides from the accelerator and from spec.template, as core/v1 names them."""
+    api_keys: str | None = None
+    """Secret whose keys clients need; its content is no part of this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,8 @@ def resolve(observed: Observed) -> Resolved:
     simulated = spec.runtime == "simulator"
     sources = profile.sources or Sources()
     _check_sources(spec, sources, name)
+    if spec.output is not None:
+        outputs.check(spec.output)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     resources = _resources(spec, accelerator, simulated=simulated)
@@ -116,6 +120,7 @@ def resolve(observed: Observed) -> Resolved:
             else None,
             resources=resources,
             template=_template(spec, accelerator),
+            api_keys=spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None,
         ),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=_bounds(spec, profile, name),

@@ -55,6 +55,7 @@ def build(
         ("--enable-chunked-prefill", batching.chunked_prefill),
         ("--scheduling-policy", batching.policy),
         ("--speculative-config", _speculation(config, draft)),
+        ("--structured-outputs-config", _structured_outputs(config)),
         ("--worker-cls", _WORKER if config.device == "cpu" else None),
         ("--shutdown-timeout", _SHUTDOWN_SECONDS[config.device]),
         ("--disable-fastapi-docs", True),
@@ -114,3 +115,10 @@ def _speculation(config: EngineConfig, draft: Weights | None) -> str | None:
     else:
         wanted |= {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
     return json.dumps(wanted, sort_keys=True)
+
+
+def _structured_outputs(config: EngineConfig) -> str | None:
+    if config.output is None or config.output.form is None:
+        return None
+    # NB: where white space is free, a model may write nothing else until its tokens are used up.
+    return json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}, sort_keys=True)

@@ -8,19 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic.alias_generators import to_camel
 
+from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.errors import UnsuitableError, one_line
-
-Positive = Annotated[int, pydantic.Field(ge=1)]
-
-
-class Part(pydantic.BaseModel):
-    """Base of all parts: frozen, camelCase in the file, unknown keys refused."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
-    )
+from slipstream_runtime.host.limits import Limits
+from slipstream_runtime.host.part import Part, Positive
 
 
 class Model(Part):
@@ -86,6 +78,10 @@ class EngineConfig(Part):
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
     stall_seconds: Positive = 300
     """An engine that holds requests and shows no sign of work for so long is restarted."""
+    limits: Limits = Limits()
+    output: Output | None = None
+    api_keys: Path | None = None
+    """Folder of the keys that clients need; None asks for none."""
 
     @property
     def uris(self) -> list[str]:

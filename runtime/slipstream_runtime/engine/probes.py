@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.probe import Answer, Probe
 
 _TEXT: Final = "one two three one two three one two"
@@ -23,7 +24,19 @@ def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
         "temperature": 0,
         "ignore_eos": True,
     }
-    return [Probe("a completion", "/v1/completions", completion, _tokens)]
+    probes = [Probe("a completion", "/v1/completions", completion, _tokens)]
+    if config.output is not None and config.output.form is not None:
+        probes.append(_formed(name, config.output))
+    return probes
+
+
+def _formed(name: str, output: Output) -> Probe:
+    """A completion that begins as spec.output wants it; how it ends, a few tokens don't tell."""
+    body = {"model": name, "prompt": _TEXT, "max_tokens": 8, "temperature": 0}
+    fields = {"structured_outputs": output.form}
+    return Probe(
+        "a completion in the form of spec.output", "/v1/completions", body | fields, _tokens
+    )
 
 
 def _tokens(answer: Answer) -> str | None:

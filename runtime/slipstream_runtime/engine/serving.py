@@ -14,18 +14,23 @@ import torch
 import transformers
 import uvloop
 import vllm
+from starlette.exceptions import HTTPException
 from vllm.entrypoints.launchers import cli_args
 from vllm.entrypoints.launchers.api_server import app_state
 from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.serve.exception_handling.handlers.http import http_exception_handler
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import causes, core, probes
+from slipstream_runtime.engine import causes, core, forms, probes, prompts
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.progress import Progress
+from slipstream_runtime.engine.requests import Requests
+from slipstream_runtime.host import front
 from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
 
@@ -51,6 +56,8 @@ def run(launch: Launch, architectures: Set[str]) -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+    if launch.config.output is not None:
+        forms.check(launch.config.output)
     set_ulimit()
     words = launch.known.arguments
     parsed = parse(words)
@@ -87,8 +94,15 @@ class _Serving:
         await client.reset_mm_cache()  # profiling left its dummy data there
         tasks = await client.get_supported_tasks()
         app = build_app(parsed, tasks, client.model_config)
+        # NB: vLLM gives errors their form, but not those about routes that it lacks. The stack is built already.
+        app.add_exception_handler(HTTPException, http_exception_handler)
+        app.middleware_stack = app.build_middleware_stack()
         await app_state.init_app_state(client, app.state, parsed, tasks)
-        service = Service(app, life=launch.life, api=launch.api, lifespan=True)
+        service = Service(
+            app, life=launch.life, api=launch.api, lifespan=True, guard=self._guard(config)
+        )
+        if (most := launch.config.limits.max_prompt_tokens) is not None:
+            prompts.limit(app.state, client, most=most, refused=service.front.count)
         launch.observed.watch(service.front, engine=get_prometheus_registry())
         app.state.server = service.server
         async with service.listening():
@@ -136,6 +150,20 @@ class _Serving:
                 return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
             await asyncio.sleep(_BEAT_SECONDS)
         return f"the engine died: {causes.read(self._launch.errors) or _WITHOUT_A_WORD}"
+
+    def _guard(self, vllm_config: Any) -> front.Guard:
+        config = self._launch.config
+        return front.Guard(
+            limits=config.limits,
+            places=vllm_config.scheduler_config.max_num_seqs
+            * vllm_config.parallel_config.data_parallel_size,
+            keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+            rule=Requests(
+                most=config.limits.max_output_tokens,
+                context=vllm_config.model_config.max_model_len,
+                output=config.output,
+            ),
+        )
 
     def _learn(self, vllm_config: Any) -> None:
         known = self._launch.known

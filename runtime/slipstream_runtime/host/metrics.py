@@ -45,17 +45,22 @@ class Metrics(Collector):
         for phase, value in self._life.seconds().items():
             seconds.add_metric([phase.value], value)
         refused = CounterMetricFamily(
-            contract.REFUSED, "Requests answered 503 without vLLM.", labels=["reason"]
+            contract.REFUSED, "Requests refused before an answer was made.", labels=["reason"]
         )
         for reason, count in (self._front.refused if self._front else {}).items():
             refused.add_metric([reason], count)
         in_flight = GaugeMetricFamily(
             contract.IN_FLIGHT, "Requests whose response is not complete.", value=self.in_flight
         )
+        queued = GaugeMetricFamily(
+            contract.QUEUED,
+            "Requests that wait in front of the engine, which does not know of them.",
+            value=self._front.queued if self._front else 0,
+        )
         draining = GaugeMetricFamily(
             contract.DRAINING, "1 once the engine is shutting down.", value=self._life.draining
         )
-        return (seconds, in_flight, draining, refused)
+        return (seconds, in_flight, queued, draining, refused)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -153,6 +153,17 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 }
                 for index, claim in enumerate(resolved.revisioned.claims)
             ),
+            *(
+                [
+                    {
+                        "name": "api-keys",
+                        "mountPath": contract.API_KEYS_DIRECTORY,
+                        "readOnly": True,
+                    }
+                ]
+                if resolved.revisioned.api_keys
+                else []
+            ),
         ],
     }
     if resolved.revisioned.resources:
@@ -199,4 +210,12 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             }
             for index, claim in enumerate(resolved.revisioned.claims)
         ),
+        *_api_keys(resolved.revisioned.api_keys),
     ]
+
+
+def _api_keys(secret: str | None) -> list[dict[str, Any]]:
+    """Optional, so that a missing Secret stops no pod: the engine then lets nobody in."""
+    if secret is None:
+        return []
+    return [{"name": "api-keys", "secret": {"secretName": secret, "optional": True}}]
