@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Refused
+from tests.given import TEMPLATE
 
 VALID: dict[str, Any] = {
     "apiVersion": "slipstream.dev/v1alpha1",
@@ -17,6 +18,15 @@ VALID: dict[str, Any] = {
         "scaling": {"minReplicas": 1, "maxReplicas": 4},
     },
 }
+
+
+def mounted(path: str, **more: str) -> dict[str, Any]:
+    """A template with a volume at the path."""
+    return {
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "volumeMounts": [{"name": "data", "mountPath": path, **more}],
+    }
+
 
 REFUSED = [
     ("metadata.name", "Upper", "Upper"),
@@ -60,6 +70,39 @@ REFUSED = [
     ("spec.model", None, "model is needed: give model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
+    (
+        "spec.template.volumes",
+        [{"name": "cache", "emptyDir": {}}],
+        '"cache" is a volume that the operator makes: choose another name',
+    ),
+    (
+        "spec.template.volumes",
+        [{"name": "claim-0", "emptyDir": {}}],
+        '"claim-0" is a volume that the operator makes: choose another name',
+    ),
+    ("spec.template.volumes", [{"name": "data"}], 'volume "data" needs exactly one of configMap'),
+    (
+        "spec.template.volumes",
+        [{"name": "data", "emptyDir": {}, "secret": {"secretName": "s"}}],
+        'volume "data" needs exactly one of configMap',
+    ),
+    (
+        "spec.template.volumes",
+        [{"name": "data", "projected": {"sources": [{}]}}],
+        "needs exactly one of configMap, secret, serviceAccountToken",
+    ),
+    ("spec.template.volumes", [{"name": "h", "hostPath": {"path": "/"}}], "hostPath"),
+    (
+        "spec.template.volumeMounts",
+        [{"name": "data", "mountPath": "/mnt/data"}],
+        "add a volume of that name, or correct it",
+    ),
+    ("spec.template", mounted("/etc/slipstream"), "overlaps a path that the engine uses"),
+    ("spec.template", mounted("/tmp/x"), '"/tmp/x" overlaps a path that the engine uses'),
+    ("spec.template", mounted("/var"), '"/var" overlaps a path that the engine uses'),
+    ("spec.template", mounted("/mnt/../etc"), "is not an absolute path"),
+    ("spec.template", mounted("mnt/data"), "is not an absolute path"),
+    ("spec.template", mounted("/mnt/d", subPath="../x"), "must be a path below the volume"),
 ]
 
 
@@ -83,6 +126,13 @@ def test_a_valid_object_is_stored_with_the_few_defaults_that_no_profile_decides(
     assert "runtime" not in stored["spec"]
     assert stored["status"]["conditions"][0]["type"] == "Ready"
     assert stored["status"]["conditions"][0]["status"] == "Unknown"
+
+
+def test_where_pods_run_and_what_they_mount_is_stored_as_core_v1_has_it(
+    kube: Kube, namespace: str
+) -> None:
+    stored = kube.apply(_with("spec.template", TEMPLATE, namespace))
+    assert stored["spec"]["template"] == TEMPLATE
 
 
 def test_unknown_fields_are_refused_by_strict_validation(kube: Kube, namespace: str) -> None:

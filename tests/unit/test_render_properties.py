@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from slipstream_operator import names
+from slipstream_operator.api import volumes
 from slipstream_operator.core.observed import Key, Observed
 from slipstream_operator.names import REVISION_LABEL, SERVICE_LABEL
 from tests import given
@@ -68,7 +69,7 @@ def test_nothing_is_null(observed: Observed) -> None:
 
 
 @hypothesis.given(_observed())
-def test_names_and_labels_are_valid(observed: Observed) -> None:
+def test_takenand_labels_are_valid(observed: Observed) -> None:
     for manifest in given.rendered(observed):
         name = manifest["metadata"]["name"]
         assert len(name) <= 63
@@ -160,6 +161,24 @@ def test_every_mount_has_its_volume() -> None:
         "/mnt/models/a",
         "/mnt/models/b",
     ]
+
+
+def test_what_the_template_adds_reaches_the_pod_after_what_we_mount() -> None:
+    pod = _pod({"model": given.MODEL, "template": given.TEMPLATE})
+    assert pod["affinity"] == given.TEMPLATE["affinity"]
+    for found, key in ((pod, "volumes"), (pod["containers"][0], "volumeMounts")):
+        added = given.TEMPLATE[key]
+        assert found[key][-len(added) :] == added
+        assert len(found[key]) > len(added)
+
+
+def test_every_volume_and_path_of_ours_is_reserved() -> None:
+    pod = _pod({"model": {"uri": "pvc://a/x"}})
+    taken = {volume["name"] for volume in pod["volumes"]} - {"claim-0"}
+    assert taken <= set(volumes.RESERVED_NAMES)
+    for mount in pod["containers"][0]["volumeMounts"]:
+        path = mount["mountPath"]
+        assert any(path == ours or path.startswith(ours + "/") for ours in volumes.RESERVED_PATHS)
 
 
 def test_the_token_of_the_model_comes_only_from_its_secret() -> None:

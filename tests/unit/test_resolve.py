@@ -202,6 +202,7 @@ def test_the_users_overrides_are_merged_over_the_accelerators() -> None:
         "annotations": {"a": "1"},
         "serviceAccountName": "sa",
         "priorityClassName": "high",
+        **given.TEMPLATE,
     }
     found = given.resolved(
         {"model": MODEL, "template": own}, profiles=[given.profile(accelerators=[accelerator])]
@@ -215,6 +216,7 @@ def test_the_users_overrides_are_merged_over_the_accelerators() -> None:
         "annotations": {"a": "1"},
         "serviceAccountName": "sa",
         "priorityClassName": "high",
+        **given.TEMPLATE,
     }
 
 

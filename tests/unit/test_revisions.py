@@ -58,6 +58,7 @@ def test_the_profiles_other_settings_make_no_revision(profile: dict[str, Any]) -
         {"model": MODEL, "template": {"image": "other"}},
         {"model": MODEL, "template": {"env": [{"name": "A", "value": "1"}]}},
         {"model": MODEL, "template": {"labels": {"a": "1"}}},
+        *({"model": MODEL, "template": {key: value}} for key, value in given.TEMPLATE.items()),
         {"runtime": "simulator"},
     ],
 )

@@ -8,6 +8,7 @@ from pydantic import Field
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
+from slipstream_operator.api.template import Template
 
 _SOURCE_PATTERN = (
     "^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
@@ -338,7 +339,7 @@ class InferenceServiceSpec(Model):
     rollout: RolloutSpec | None = Field(
         default=None, description="How a changed engine replaces the old one."
     )
-    template: pod.Template | None = Field(
+    template: Template | None = Field(
         default=None, description="Overrides of the engine pods, merged last."
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import pod, units
+from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
 from slipstream_operator.core import engines, objectives, parsing, profiles
@@ -262,11 +263,14 @@ def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
             "labels": own.labels,
             "annotations": own.annotations,
             "env": [_dump(variable) for variable in own.env or []],
+            "affinity": _dump(own.affinity) if own.affinity else None,
+            "volumes": [_dump(volume) for volume in own.volumes or []],
+            "volumeMounts": [_dump(mount) for mount in own.volume_mounts or []],
         }
     return {key: value for key, value in base.items() if value}
 
 
-def _dump(model: pod.Toleration | pod.EnvVar) -> dict[str, Any]:
+def _dump(model: Model) -> dict[str, Any]:
     return model.model_dump(by_alias=True, exclude_none=True)
 
 

@@ -43,6 +43,7 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
     for field in (
         "nodeSelector",
         "tolerations",
+        "affinity",
         "runtimeClassName",
         "serviceAccountName",
         "priorityClassName",
@@ -149,6 +150,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 }
                 for index, claim in enumerate(resolved.revisioned.claims)
             ),
+            *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
     if resolved.revisioned.resources:
@@ -195,4 +197,5 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             }
             for index, claim in enumerate(resolved.revisioned.claims)
         ),
+        *resolved.revisioned.template.get("volumes", ()),
     ]
