@@ -69,6 +69,7 @@ REFUSED = [
     ("spec.runtime", "simulator", "model can't be used with runtime: simulator"),
     ("spec.model", None, "model is needed: give model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
+    ("spec.engineArgs", {f"a{n}": n for n in range(65)}, "must have at most 64 items"),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
     (
         "spec.template.volumes",
@@ -133,6 +134,27 @@ def test_where_pods_run_and_what_they_mount_is_stored_as_core_v1_has_it(
 ) -> None:
     stored = kube.apply(_with("spec.template", TEMPLATE, namespace))
     assert stored["spec"]["template"] == TEMPLATE
+
+
+def test_values_of_engine_arguments_are_stored_as_they_were_written(
+    kube: Kube, namespace: str
+) -> None:
+    arguments = {
+        "max-num-seqs": 64,
+        "gpu-memory-utilization": 0.85,
+        "async-scheduling": True,
+        "scheduling-policy": "priority",
+        "cudagraph-capture-sizes": [1, 2, 4],
+    }
+    stored = kube.apply(_with("spec.engineArgs", arguments, namespace))
+    assert stored["spec"]["engineArgs"] == arguments
+
+
+def test_kubectl_stores_them_so_too(kube: Kube, namespace: str) -> None:
+    manifest = _with("spec.engineArgs", {"max-num-seqs": 64, "async-scheduling": False}, namespace)
+    stored = kube.kubectl("apply", "-o", "yaml", "-f", "-", stdin=_yaml(manifest))
+    assert "async-scheduling: false" in stored
+    assert "max-num-seqs: 64" in stored
 
 
 def test_unknown_fields_are_refused_by_strict_validation(kube: Kube, namespace: str) -> None:

@@ -118,6 +118,27 @@ def test_everything_at_once() -> None:
     )
 
 
+def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
+    wanted = config(
+        batching={"policy": "priority"},
+        engineArgs={
+            "max-num-seqs": 4,
+            "async-scheduling": True,
+            "enable-chunked-prefill": False,
+            "gpu-memory-utilization": 0.8,
+            "lora-target-modules": ["q_proj", "v_proj"],
+            "reasoning-parser": "-x y",
+        },
+    )
+    assert line(wanted) == (
+        "--model /m --served-model-name n --dtype auto --enable-prefix-caching "
+        "--distributed-executor-backend uni --scheduling-policy priority --shutdown-timeout 3 "
+        "--disable-fastapi-docs --no-use-tqdm-on-load --async-scheduling --no-enable-chunked-prefill "
+        "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "
+        "--reasoning-parser=-x y"
+    )
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "flags", "expected"),
     [

@@ -31,6 +31,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "chunkedPrefill": False,
             "policy": "priority",
         },
+        "engineArgs": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
     },
     "a cpu": {"model": MODEL, "accelerator": {"type": "cpu", "count": 3}},
     "a method without a draft": {"model": MODEL, "speculation": {"method": "ngram"}},
@@ -70,6 +71,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "chunked_prefill": False,
             "policy": "priority",
         },
+        "engine_args": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
         "drain_seconds": 60,
     }
 

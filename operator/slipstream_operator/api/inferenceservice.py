@@ -1,6 +1,6 @@
 """InferenceService: one served model and its objectives, as an app team writes it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -166,6 +166,15 @@ class BatchingSpec(Model):
     )
 
 
+EngineArgs = Annotated[
+    dict[
+        Annotated[str, Field(max_length=63)],
+        # A structural schema has no union of text, number and boolean; what fits is checked by the operator.
+        Annotated[Any, pydantic.WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})],
+    ],
+    Field(max_length=64),
+]
+
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
@@ -327,6 +336,11 @@ class InferenceServiceSpec(Model):
     cache: CacheSpec | None = Field(default=None, description="What is kept to be used again.")
     batching: BatchingSpec | None = Field(
         default=None, description="How requests share engine steps."
+    )
+    engine_args: EngineArgs | None = Field(
+        default=None,
+        description="Arguments of vLLM by their long names without dashes, such as max-num-seqs: 64. They are checked "
+        "against the pinned vLLM's own list; JSON values are written as text.",
     )
     slo: SloSpec | None = Field(default=None, description="Latency and throughput objectives.")
     scaling: ScalingSpec | None = Field(

@@ -9,6 +9,7 @@ from typing import Any, Final
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core import engine_arguments
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -54,6 +55,8 @@ def vllm(
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
+    if arguments := engine_arguments.check(spec):
+        config["engineArgs"] = arguments
     return config
 
 

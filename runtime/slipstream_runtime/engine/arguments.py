@@ -60,7 +60,19 @@ def build(
         ("--disable-fastapi-docs", True),
         ("--use-tqdm-on-load", False),
     )
-    return [word for flag, value in table for word in _words(flag, value)]
+    return [
+        *(
+            word
+            for flag, value in table
+            if flag.removeprefix("--") not in config.engine_args
+            for word in _words(flag, value)
+        ),
+        *(
+            word
+            for name, value in sorted(config.engine_args.items())
+            for word in _own_words(f"--{name}", value)
+        ),
+    ]
 
 
 def _words(flag: str, value: object) -> list[str]:
@@ -73,6 +85,17 @@ def _words(flag: str, value: object) -> list[str]:
             return [flag.replace("--", "--no-", 1)]
         case _:
             return [flag, str(value)]
+
+
+def _own_words(flag: str, value: object) -> list[str]:
+    """As one word, so that no value is taken for an argument; lists need several."""
+    match value:
+        case bool():
+            return _words(flag, value)
+        case list():
+            return [flag, *map(str, value)]
+        case _:
+            return [f"{flag}={value}"]
 
 
 def _dtype(config: EngineConfig, weights: Weights, *, cpu_flags: Set[str]) -> str:

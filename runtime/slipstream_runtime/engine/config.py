@@ -4,6 +4,7 @@ Validated once, at the border; inside the engine everything is a frozen value.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from slipstream_runtime.host.errors import UnsuitableError, one_line
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
+Argument = bool | int | float | str
 
 
 class Part(pydantic.BaseModel):
@@ -83,6 +85,8 @@ class EngineConfig(Part):
     speculation: Speculation | None = None
     cache: Cache = Cache()
     batching: Batching = Batching()
+    engine_args: Mapping[str, Argument | list[Argument]] = {}
+    """More arguments of vLLM by their long names; they win over the defaults of what they set."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
 
     @property
