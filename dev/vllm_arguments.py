@@ -33,6 +33,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
     """Argument -> kind and choices, from vLLM's parser."""
     from vllm.entrypoints.launchers import cli_args  # noqa: PLC0415 (takes a quarter of a minute)
     from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: PLC0415
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum  # noqa: PLC0415
 
     parser = cli_args.make_arg_parser(FlexibleArgumentParser())
     found = {}
@@ -40,6 +41,8 @@ def kinds() -> dict[str, tuple[str, ...]]:
         long = [name for name in action.option_strings if name.startswith("--")]
         if long and not isinstance(action, argparse._HelpAction):
             found[long[0].removeprefix("--")] = _kind(action)
+    # The parser takes any text here, and the engine fails later.
+    found["attention-backend"] = ("choice", *sorted(AttentionBackendEnum.__members__))
     return dict(sorted(found.items()))
 
 

@@ -86,10 +86,75 @@ EAGER = "--enforce-eager "
                 '"prompt_lookup_max": 4, "prompt_lookup_min": 2} ',
             ),
         ),
+        (
+            {"device": "cuda", "speculation": {"method": "mtp", "tokens": 2}},
+            "none",
+            CUDA.format(
+                "", "", '--speculative-config {"method": "mtp", "num_speculative_tokens": 2} '
+            ),
+        ),
+        (
+            {"device": "cuda", "speculation": {"method": "suffix", "tokens": 8}},
+            "none",
+            CUDA.format(
+                "", "", '--speculative-config {"method": "suffix", "num_speculative_tokens": 8} '
+            ),
+        ),
+        (
+            {"device": "cuda", "attention": {"backend": "FLASHINFER"}},
+            "none",
+            CUDA.format("", "", "--attention-backend FLASHINFER "),
+        ),
+        (
+            {"device": "cuda", "tensorParallel": 2, "pipelineParallel": 3, "dataParallel": 4},
+            "none",
+            CUDA.format(
+                "",
+                "--tensor-parallel-size 2 --pipeline-parallel-size 3 --data-parallel-size 4 ",
+                "",
+            ).replace("backend uni", "backend mp"),
+        ),
+        (
+            {"device": "cuda", "dataParallel": 4},
+            "none",
+            CUDA.format("", "--data-parallel-size 4 ", ""),
+        ),
     ],
 )
 def test_the_arguments_of_each_method(parts: dict[str, Any], kind: str, expected: str) -> None:
     assert line(config(**parts), kind=kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("speculation", "expected"),
+    [
+        ({"draft": "file:///d"}, '"method": "draft_model", "model": "/d"'),
+        ({"draft": "file:///d", "method": "eagle3"}, '"method": "eagle3", "model": "/d"'),
+    ],
+)
+def test_a_draft_and_a_head_are_models_of_their_own(
+    speculation: dict[str, Any], expected: str
+) -> None:
+    wanted = config(speculation={**speculation, "tokens": 3}, tensorParallel=2)
+    assert (
+        '--speculative-config {"draft_tensor_parallel_size": 2, '
+        f'{expected}, "num_speculative_tokens": 3}}'
+    ) in line(wanted, draft=DRAFT)
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ("config", '--hf-overrides {"sliding_window": 64}'),
+        ("text_config", '--hf-overrides {"text_config": {"sliding_window": 64}}'),
+    ],
+)
+def test_a_window_is_set_where_the_checkpoint_has_it(window: Any, expected: str) -> None:
+    target = arguments.Weights(Path("/m"), Checkpoint("none", "bf16", window))
+    words = arguments.build(
+        config(attention={"slidingWindow": 64}), target=target, draft=None, cpu_flags=AVX2
+    )
+    assert expected in " ".join(words)
 
 
 def test_everything_at_once() -> None:

@@ -51,6 +51,8 @@ def test_a_model_alone_is_a_whole_service() -> None:
         ({"model": {**MODEL, "name": "Qwen3-8B"}}, "model_name", "Qwen3-8B"),
         ({"model": {**MODEL, "maxLength": 4096}}, "max_length", 4096),
         ({"model": MODEL, "accelerator": {"count": 2}}, "accelerator", "gpu x 2"),
+        ({"model": MODEL, "parallelism": {"tensor": 4}}, "accelerator", "gpu x 4"),
+        ({"model": MODEL, "parallelism": {"tensor": 2, "data": 3}}, "accelerator", "gpu x 6"),
         ({"model": MODEL, "accelerator": CPU}, "accelerator", "cpu x 1"),
         ({"model": MODEL, "quantization": {"method": "fp8"}}, "quantization", "fp8"),
         ({"model": MODEL, "speculation": {"method": "ngram"}}, "speculation", "ngram, 4 tokens"),
@@ -58,6 +60,14 @@ def test_a_model_alone_is_a_whole_service() -> None:
             {"model": MODEL, "speculation": {"draft": "hf://org/small", "tokens": 2}},
             "speculation",
             "hf://org/small, 2 tokens",
+        ),
+        (
+            {
+                "model": MODEL,
+                "speculation": {"method": "eagle3", "draft": "hf://org/head", "tokens": 2},
+            },
+            "speculation",
+            "eagle3 hf://org/head, 2 tokens",
         ),
         ({"model": MODEL, "rollout": {"strategy": "Recreate"}}, "recreate", True),
         ({"model": MODEL, "rollout": {}}, "recreate", False),
@@ -396,6 +406,49 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         ),
     ),
     (
+        "suffix without an image for it",
+        {"spec": {"model": MODEL, "speculation": {"method": "suffix"}}},
+        {},
+        Reason.UNSUPPORTED,
+        (
+            'spec.speculation.method: "suffix" needs arctic-inference, which the images lack, since it is only '
+            "published as source for another torch: use ngram, or name an image that holds it in spec.template.image"
+        ),
+    ),
+    (
+        "a count that parallelism does not make",
+        {
+            "spec": {
+                "model": MODEL,
+                "accelerator": {"count": 4},
+                "parallelism": {"tensor": 2, "pipeline": 3},
+            }
+        },
+        {},
+        Reason.INVALID_SPEC,
+        (
+            "spec.accelerator.count: 4 is not tensor x pipeline x data of spec.parallelism (2 x 3 x 1 = 6): "
+            "make them equal, or leave out count"
+        ),
+    ),
+    (
+        "a count that parallelism does not divide",
+        {"spec": {"model": MODEL, "accelerator": {"count": 3}, "parallelism": {"data": 2}}},
+        {},
+        Reason.INVALID_SPEC,
+        (
+            "spec.accelerator.count: 3 is not tensor x pipeline x data of spec.parallelism (1 x 1 x 2 = 2): "
+            "make them equal, or leave out count"
+        ),
+    ),
+    (
+        "a backend that is misspelt",
+        {"spec": {"model": MODEL, "attention": {"backend": "flash-attn"}}},
+        {},
+        Reason.INVALID_SPEC,
+        'spec.attention.backend: vLLM 0.32.0 has no "flash-attn": did you mean FLASH_ATTN?',
+    ),
+    (
         "no memory on a cpu",
         {"spec": {"model": MODEL, "accelerator": CPU, "resources": {"requests": {"cpu": "2"}}}},
         {},
@@ -469,4 +522,4 @@ def test_a_profile_may_allow_a_models_own_code_and_local_files() -> None:
 
 
 def test_unknown_keys_are_ignored_since_a_newer_crd_may_carry_them() -> None:
-    assert given.resolved({"model": MODEL, "attention": {"backend": "x"}}) == given.resolved()
+    assert given.resolved({"model": MODEL, "colour": {"hue": "x"}}) == given.resolved()

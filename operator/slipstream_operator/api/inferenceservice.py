@@ -1,6 +1,6 @@
 """InferenceService: one served model and its objectives, as an app team writes it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -8,29 +8,14 @@ from pydantic import Field
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
-from slipstream_operator.api.template import Template
-
-_SOURCE_PATTERN = (
-    "^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
-    "|pvc://[a-z0-9.-]+(/[A-Za-z0-9._/-]+)?|file:///[A-Za-z0-9._/-]+)$"
+from slipstream_operator.api.engine import (
+    AttentionSpec,
+    EngineArgs,
+    ParallelismSpec,
+    SpeculationSpec,
 )
-
-ModelUri = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=512,
-        json_schema_extra=rules(
-            rule(
-                f"self.matches('{_SOURCE_PATTERN}') && !self.contains('/../') && !self.endsWith('/..')",
-                message_expression=(
-                    "'\"' + self + '\" is not a model source: write hf://org/name[@revision], "
-                    "pvc://claim/path or file:///path'"
-                ),
-            )
-        ),
-    ),
-]
+from slipstream_operator.api.sources import ModelUri
+from slipstream_operator.api.template import Template
 
 
 class SecretKey(Model):
@@ -97,7 +82,8 @@ class AcceleratorSpec(Model):
     )
     count: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1,
-        description="Accelerators of one replica (the tensor parallel size), or cores with type cpu. Default: 1.",
+        description="Accelerators of one replica (the tensor parallel size, unless parallelism says otherwise), or "
+        "cores with type cpu. Default: 1, or what parallelism needs.",
     )
 
 
@@ -111,29 +97,6 @@ class QuantizationSpec(Model):
     )
     kv_cache: Literal["auto", "fp8"] = Field(
         default="auto", description="Precision of the KV cache. Default: auto, the model's own."
-    )
-
-
-class SpeculationSpec(Model):
-    """Guess several tokens cheaply, verify them in one step; answers stay the same."""
-
-    model_config = pydantic.ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.draft) != has(self.method)",
-                message="needs exactly one of draft (a draft model) and method (ngram): give one, leave out the other",
-            )
-        )
-    )
-    draft: ModelUri | None = Field(
-        default=None,
-        description="A small model with the target's vocabulary that does the guessing.",
-    )
-    method: Literal["ngram"] | None = Field(
-        default=None, description="Guess without a model: ngram copies from the prompt."
-    )
-    tokens: Annotated[int, Field(ge=1, le=32)] = Field(
-        default=4, description="Tokens guessed per step. Default: 4."
     )
 
 
@@ -165,15 +128,6 @@ class BatchingSpec(Model):
         default="fcfs", description="Order of waiting requests. Default: fcfs."
     )
 
-
-EngineArgs = Annotated[
-    dict[
-        Annotated[str, Field(max_length=63)],
-        # A structural schema has no union of text, number and boolean; what fits is checked by the operator.
-        Annotated[Any, pydantic.WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})],
-    ],
-    Field(max_length=64),
-]
 
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
@@ -327,6 +281,9 @@ class InferenceServiceSpec(Model):
         default=None,
         description="Requests and limits of the engine container. Default: the profile's for the accelerator.",
     )
+    parallelism: ParallelismSpec | None = Field(
+        default=None, description="How one replica is spread over its accelerators."
+    )
     quantization: QuantizationSpec | None = Field(
         default=None, description="Fewer bits per weight."
     )
@@ -337,6 +294,7 @@ class InferenceServiceSpec(Model):
     batching: BatchingSpec | None = Field(
         default=None, description="How requests share engine steps."
     )
+    attention: AttentionSpec | None = Field(default=None, description="How attention is computed.")
     engine_args: EngineArgs | None = Field(
         default=None,
         description="Arguments of vLLM by their long names without dashes, such as max-num-seqs: 64. They are checked "

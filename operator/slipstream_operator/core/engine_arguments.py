@@ -1,4 +1,4 @@
-"""spec.engineArgs, checked against the pinned vLLM's own list of arguments before any engine starts."""
+"""spec.engineArgs, and what else is named in vLLM's words, checked against the pinned vLLM's own list of arguments."""
 
 import difflib
 import json
@@ -85,14 +85,22 @@ SHARED: Final[Mapping[str, tuple[str, str]]] = {
     "max-num-batched-tokens": ("batching", "max_batched_tokens"),
     "enable-chunked-prefill": ("batching", "chunked_prefill"),
     "scheduling-policy": ("batching", "policy"),
+    "attention-backend": ("attention", "backend"),
 }
 """Arguments that a typed field sets, too: given here they win over its default, given in both they are refused."""
 
 
 def check(spec: InferenceServiceSpec) -> dict[str, Value]:
-    """The arguments with values of the types that vLLM reads; PermanentError names all that are wrong."""
+    """spec.engineArgs with values of the types that vLLM reads; PermanentError names all that are wrong."""
     found: dict[str, Value] = {}
     problems = []
+    backend = spec.attention.backend if spec.attention else None
+    if backend is not None and backend not in (known := ARGUMENTS["attention-backend"][1:]):
+        near = difflib.get_close_matches(backend.upper(), known, n=1)
+        problems.append(
+            f"spec.attention.backend: vLLM {VERSION} has no {_shown(backend)}: "
+            + (f"did you mean {near[0]}?" if near else "use for example FLASH_ATTN or FLASHINFER")
+        )
     for name, given in sorted((spec.engine_args or {}).items()):
         try:
             value = _value(name, given)

@@ -9,8 +9,9 @@ from typing import Any, Final
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import engine_arguments
+from slipstream_operator.core import combinations, engine_arguments
 from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -22,12 +23,16 @@ KV_SHARE_OF_MEMORY: Final = Decimal("0.125")
 
 
 def vllm(
-    spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator, resources: Manifest
+    spec: InferenceServiceSpec,
+    *,
+    model_name: str,
+    accelerator: Accelerator,
+    split: Split,
+    resources: Manifest,
 ) -> Manifest:
-    """Configuration of a vLLM engine."""
+    """Configuration of a vLLM engine; PermanentError if vLLM would refuse it."""
     assert spec.model is not None
     on_cpu = accelerator.name == CPU
-    count = spec.accelerator.count if spec.accelerator else 1
     cache: dict[str, Any] = {"prefix": True, "compile": not on_cpu}
     if spec.cache:
         cache["prefix"] = spec.cache.prefix
@@ -35,12 +40,10 @@ def vllm(
             cache["compile"] = spec.cache.compile
     if on_cpu:
         cache["kvBytes"] = _kv_bytes(resources)
-    if on_cpu and spec.quantization and spec.quantization.kv_cache == "fp8":
-        raise PermanentError(
-            Reason.UNSUPPORTED,
-            'spec.quantization.kvCache: "fp8" needs AVX-512 or AMX on type cpu, which nodes may lack: '
-            "leave it out, or use a GPU",
-        )
+    arguments = engine_arguments.check(spec)
+    combinations.check(
+        combinations.asked(spec, on_cpu=on_cpu, split=split, adapter_slots=0, arguments=arguments)
+    )
     config: dict[str, Any] = {
         "model": {**_dump(spec.model, exclude={"token_secret"}), "name": model_name},
         "device": "cpu" if on_cpu else "cuda",
@@ -48,14 +51,18 @@ def vllm(
         "drainSeconds": contract.DRAIN_SECONDS,
     }
     if on_cpu:
-        config["cores"] = count
+        config["cores"] = spec.accelerator.count if spec.accelerator else 1
     else:
-        config["tensorParallel"] = count
-    for key in ("quantization", "speculation", "batching"):
+        config["tensorParallel"] = split.tensor
+    if split.pipeline > 1:
+        config["pipelineParallel"] = split.pipeline
+    if split.data > 1:
+        config["dataParallel"] = split.data
+    for key in ("quantization", "speculation", "batching", "attention"):
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
-    if arguments := engine_arguments.check(spec):
+    if arguments:
         config["engineArgs"] = arguments
     return config
 

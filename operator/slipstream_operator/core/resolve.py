@@ -12,8 +12,9 @@ from slipstream_operator.api import pod, units
 from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
-from slipstream_operator.core import engines, objectives, parsing, profiles
+from slipstream_operator.core import engines, objectives, parallelism, parsing, profiles
 from slipstream_operator.core.observed import Key, Manifest, Observed
+from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -93,13 +94,15 @@ def resolve(observed: Observed) -> Resolved:
     _check_sources(spec, sources, name)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
-    resources = _resources(spec, accelerator, simulated=simulated)
+    split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
+    count = _count(spec, accelerator, split, simulated=simulated)
+    resources = _resources(spec, accelerator, count, simulated=simulated)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
         model_name=model_name,
         runtime="simulator" if simulated else "vllm",
-        accelerator=f"{accelerator.name} x {_count(spec)}",
+        accelerator=f"{accelerator.name} x {count}",
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
         max_length=spec.model.max_length if spec.model else None,
@@ -109,7 +112,11 @@ def resolve(observed: Observed) -> Resolved:
             config=engines.simulator(spec, model_name=model_name)
             if simulated
             else engines.vllm(
-                spec, model_name=model_name, accelerator=accelerator, resources=resources
+                spec,
+                model_name=model_name,
+                accelerator=accelerator,
+                split=split,
+                resources=resources,
             ),
             claims=() if simulated else _claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
@@ -133,8 +140,13 @@ def resolve(observed: Observed) -> Resolved:
     )
 
 
-def _count(spec: InferenceServiceSpec) -> int:
-    return spec.accelerator.count if spec.accelerator else 1
+def _count(
+    spec: InferenceServiceSpec, accelerator: Accelerator, split: Split, *, simulated: bool
+) -> int:
+    """Accelerators of one replica, or cores."""
+    if simulated or accelerator.name == engines.CPU:
+        return spec.accelerator.count if spec.accelerator else 1
+    return split.total
 
 
 def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Accelerator:
@@ -210,7 +222,7 @@ def _image(
 
 
 def _resources(
-    spec: InferenceServiceSpec, accelerator: Accelerator, *, simulated: bool
+    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, simulated: bool
 ) -> Manifest:
     """The object's own, else the profile's, else built in; the accelerator itself is always asked for."""
     cpu = accelerator.name == engines.CPU
@@ -223,9 +235,9 @@ def _resources(
     chosen = spec.resources or base
     requests, limits = dict(chosen.requests or {}), dict(chosen.limits or {})
     if cpu and not simulated:
-        requests.setdefault("cpu", str(_count(spec)))
+        requests.setdefault("cpu", str(count))
     elif accelerator.resource_name and not simulated:
-        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(_count(spec))
+        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(count)
     return {
         key: dict(sorted(value.items()))
         for key, value in (("limits", limits), ("requests", requests))
@@ -316,4 +328,6 @@ def _objectives(
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:
     if spec.speculation is None:
         return None
-    return f"{spec.speculation.draft or spec.speculation.method}, {spec.speculation.tokens} tokens"
+    asked = spec.speculation
+    how = " ".join(part for part in (asked.method, asked.draft) if part)
+    return f"{how}, {asked.tokens} tokens"

@@ -5,6 +5,7 @@ What can go wrong without vLLM goes wrong before vLLM is imported, within a seco
 
 import dataclasses
 import importlib
+import importlib.util
 import os
 import socket
 import tempfile
@@ -16,7 +17,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.engine import arguments, causes, checkpoint, environment, hardware
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.host import facts, metrics, sources
-from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 _SERVING: Final = "slipstream_runtime.engine.serving"
@@ -57,8 +58,11 @@ class Launch:
 
     def _weights(self) -> tuple[arguments.Weights, arguments.Weights | None]:
         uri, speculation = self.config.model.uri, self.config.speculation
+        if speculation is not None and speculation.method == "suffix":
+            _check_suffix()
         target = self._resolve(uri)
         checkpoint.check(self.config.quantization.method, target.checkpoint, uri=uri)
+        checkpoint.check_window(self.config.attention.sliding_window, target.checkpoint, uri=uri)
         if speculation is None or speculation.draft is None:
             return target, None
         return target, self._resolve(speculation.draft)
@@ -67,6 +71,14 @@ class Launch:
         token = os.environ.get(contract.MODEL_TOKEN_ENV) or None
         folder = sources.resolve(sources.parse(uri), cache=self.cache, token=token)
         return arguments.Weights(folder, checkpoint.load(folder, uri=uri))
+
+
+def _check_suffix() -> None:
+    if importlib.util.find_spec("arctic_inference") is None:
+        raise UnsuitableError(
+            'spec.speculation.method: "suffix" needs arctic-inference, which this image lacks. '
+            "Use ngram, or an image that holds it."
+        )
 
 
 def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
