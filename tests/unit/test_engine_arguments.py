@@ -142,6 +142,14 @@ def test_a_draft_and_a_head_are_models_of_their_own(
     ) in line(wanted, draft=DRAFT)
 
 
+def test_an_engine_with_room_for_adapters_names_none_of_them() -> None:
+    words = arguments.build(
+        config(adapters={"slots": 4}), target=TARGET, draft=None, cpu_flags=AVX2, adapter_rank=32
+    )
+    assert "--enable-lora --max-loras 4 --max-lora-rank 32" in " ".join(words)
+    assert "lora" not in line(config())
+
+
 @pytest.mark.parametrize(
     ("window", "expected"),
     [

@@ -1,5 +1,6 @@
 """What the operator writes for the engine is what the engine reads: the one border between the two programs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ SPECS: dict[str, dict[str, Any]] = {
             "maxLength": 4096,
             "trustRemoteCode": True,
             "tokenSecret": {"name": "hf", "key": "token"},
+            "adapters": [{"name": "sql", "uri": "hf://org/sql"}],
+            "maxAdapterRank": 64,
         },
         "parallelism": {"tensor": 2, "pipeline": 3, "data": 4},
         "attention": {"slidingWindow": 64, "backend": "FLASH_ATTN"},
@@ -82,6 +85,11 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "policy": "priority",
         },
         "attention": {"sliding_window": 64, "backend": "FLASH_ATTN"},
+        "adapters": {
+            "slots": 4,
+            "rank": 64,
+            "file": Path("/etc/slipstream-adapters/adapters.json"),
+        },
         "engine_args": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
         "drain_seconds": 60,
     }

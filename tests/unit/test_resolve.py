@@ -27,6 +27,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         quantization="auto",
         speculation=None,
         max_length=None,
+        adapters=None,
         revisioned=found.revisioned,
         recreate=False,
         bounds=Bounds(1, 1, follows_load=False),
@@ -197,6 +198,24 @@ def test_each_claim_is_mounted_once(uri: str, draft: str | None, expected: tuple
     assert given.resolved(spec).revisioned.claims == expected
 
 
+def test_claims_of_adapters_are_mounted_too() -> None:
+    listed = [{"name": "a", "uri": "pvc://tuned/a"}, {"name": "b", "uri": "pvc://weights/b"}]
+    found = given.resolved({"model": {"uri": "pvc://weights/m", "adapters": listed}})
+    assert found.revisioned.claims == ("tuned", "weights")
+    assert found.adapters == {"a": "pvc://tuned/a", "b": "pvc://weights/b"}
+
+
+@pytest.mark.parametrize(("count", "slots"), [(0, 4), (1, 4), (4, 4), (5, 8), (9, 16), (32, 32)])
+def test_there_are_slots_for_more_adapters_than_are_listed(count: int, slots: int) -> None:
+    listed = [{"name": f"a{n}", "uri": "hf://org/a"} for n in range(count)]
+    found = given.resolved({"model": {**MODEL, "adapters": listed}})
+    assert found.revisioned.config["adapters"] == {"slots": slots}
+
+
+def test_a_simulator_has_no_adapters() -> None:
+    assert given.resolved(SIMULATED).adapters is None
+
+
 def test_the_users_overrides_are_merged_over_the_accelerators() -> None:
     accelerator = {
         "name": "gpu",
@@ -343,6 +362,26 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         (
             'spec.speculation.draft: "hf://other/model" matches none of the sources that ServingProfile default '
             "allows (hf://org/*): use one of these, or ask the platform team"
+        ),
+    ),
+    (
+        "an adapter that is not allowed",
+        {"spec": {"model": {**MODEL, "adapters": [{"name": "sql", "uri": "file:///x"}]}}},
+        {},
+        Reason.SOURCE_NOT_ALLOWED,
+        (
+            'spec.model.adapters[sql].uri: "file:///x" matches none of the sources that ServingProfile default '
+            "allows (hf://*, pvc://*): use one of these, or ask the platform team"
+        ),
+    ),
+    (
+        "an adapter with the model's name",
+        {"spec": {"model": {**MODEL, "adapters": [{"name": "chat", "uri": "hf://org/x"}]}}},
+        {},
+        Reason.INVALID_SPEC,
+        (
+            'spec.model.adapters: "chat" is the name of the model itself: '
+            "choose another name for the adapter, or for the model by spec.model.name"
         ),
     ),
     (

@@ -5,10 +5,35 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, rule, rules
+from slipstream_operator.api.base import Model, list_map, rule, rules
 from slipstream_operator.api.sources import ModelUri
 
 Ways = Annotated[int, Field(ge=1, le=64)]
+
+
+class AdapterSpec(Model):
+    """A LoRA adapter of the model."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            json_schema_extra=rules(
+                rule(
+                    "self.matches('^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$')",
+                    message_expression=(
+                        "'\"' + self + '\" is not a name of letters, digits, ., _, / and -, with a letter or digit at "
+                        "both ends'"
+                    ),
+                )
+            ),
+        ),
+    ] = Field(description="Name that clients ask for, as if it were a model.")
+    uri: ModelUri = Field(description="Where it is, as for model.uri; a folder in PEFT's format.")
+
+
+Adapters = Annotated[list[AdapterSpec], Field(max_length=32, json_schema_extra=list_map("name"))]
 
 
 class ParallelismSpec(Model):

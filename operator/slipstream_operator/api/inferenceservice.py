@@ -9,6 +9,7 @@ from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
 from slipstream_operator.api.engine import (
+    Adapters,
     AttentionSpec,
     EngineArgs,
     ParallelismSpec,
@@ -28,6 +29,15 @@ class SecretKey(Model):
 class ModelSpec(Model):
     """The model to serve."""
 
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.maxAdapterRank) || has(self.adapters)",
+                message="maxAdapterRank needs adapters: list them, or write adapters: [] for none yet",
+                field_path=".maxAdapterRank",
+            )
+        )
+    )
     uri: ModelUri = Field(
         description="Where the weights are: hf://org/name[@revision], pvc://claim/path, or "
         "file:///path (already in the container; only where the ServingProfile allows it)."
@@ -41,6 +51,16 @@ class ModelSpec(Model):
     )
     max_length: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
         default=None, description="Context length in tokens. Default: the model's own."
+    )
+    adapters: Adapters | None = Field(
+        default=None,
+        description="LoRA adapters. A change reaches running engines within about two minutes, without a restart; "
+        "the first one, or an empty list, makes them ready for adapters, with a restart.",
+    )
+    max_adapter_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
+        default=None,
+        description="Highest rank of an adapter that can be added without a restart. Default: of those that are there "
+        "when an engine starts, at least 16.",
     )
     trust_remote_code: bool = Field(
         default=False,

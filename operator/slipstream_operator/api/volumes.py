@@ -8,10 +8,11 @@ from pydantic import Field
 from slipstream_operator.api.base import Model, Quantity, ShortText, rule, rules
 from slipstream_runtime import contract
 
-RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters")
+RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters", "api-keys")
 """Volumes that the operator makes itself; it also makes claim-0, claim-1, ..."""
 RESERVED_PATHS: Final = (
     contract.CONFIG_DIRECTORY,
+    contract.ADAPTERS_DIRECTORY,
     contract.CLAIMS_DIRECTORY,
     contract.CACHE_DIRECTORY,
     contract.SCRATCH_DIRECTORY,

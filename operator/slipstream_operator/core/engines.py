@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from slipstream_operator.api import units
-from slipstream_operator.api.inferenceservice import InferenceServiceSpec, SimulatorSpec
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec, ModelSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core import combinations, engine_arguments
 from slipstream_operator.core.observed import Manifest
@@ -20,6 +20,10 @@ CPU: Final = "cpu"
 """The accelerator type whose count is cores and whose KV cache lies in the container's memory."""
 KV_SHARE_OF_MEMORY: Final = Decimal("0.125")
 """On CPU, weights, Python and the KV cache share the container's limit: an eighth of it is for the cache."""
+
+LEAST_SLOTS: Final = 4
+_NOT_OF_THE_ENGINE: Final = {"token_secret", "adapters", "max_adapter_rank"}
+"""Of spec.model: the token comes as a variable, adapters as a list that may change."""
 
 
 def vllm(
@@ -41,11 +45,14 @@ def vllm(
     if on_cpu:
         cache["kvBytes"] = _kv_bytes(resources)
     arguments = engine_arguments.check(spec)
+    slots = _slots(spec.model)
     combinations.check(
-        combinations.asked(spec, on_cpu=on_cpu, split=split, adapter_slots=0, arguments=arguments)
+        combinations.asked(
+            spec, on_cpu=on_cpu, split=split, adapter_slots=slots, arguments=arguments
+        )
     )
     config: dict[str, Any] = {
-        "model": {**_dump(spec.model, exclude={"token_secret"}), "name": model_name},
+        "model": {**_dump(spec.model, exclude=_NOT_OF_THE_ENGINE), "name": model_name},
         "device": "cpu" if on_cpu else "cuda",
         "cache": cache,
         "drainSeconds": contract.DRAIN_SECONDS,
@@ -62,9 +69,20 @@ def vllm(
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
+    if slots:
+        config["adapters"] = {"slots": slots}
+        if spec.model.max_adapter_rank is not None:
+            config["adapters"]["rank"] = spec.model.max_adapter_rank
     if arguments:
         config["engineArgs"] = arguments
     return config
+
+
+def _slots(model: ModelSpec) -> int:
+    """How many adapters may run in one step: with room, so that some can be added without a restart."""
+    if model.adapters is None:
+        return 0
+    return max(LEAST_SLOTS, 1 << (len(model.adapters) - 1).bit_length())
 
 
 def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:

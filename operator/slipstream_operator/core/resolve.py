@@ -5,6 +5,7 @@ What can't work raises PermanentError, which becomes `Accepted=False`.
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -66,6 +67,8 @@ class Resolved:
     quantization: str
     speculation: str | None
     max_length: int | None
+    adapters: Mapping[str, str] | None
+    """Name -> uri, if the engines are ready for adapters; no part of the revision."""
     revisioned: Revisioned
     recreate: bool
     bounds: Bounds
@@ -94,6 +97,7 @@ def resolve(observed: Observed) -> Resolved:
     _check_sources(spec, sources, name)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
+    _check_adapters(spec, model_name)
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     count = _count(spec, accelerator, split, simulated=simulated)
     resources = _resources(spec, accelerator, count, simulated=simulated)
@@ -106,6 +110,9 @@ def resolve(observed: Observed) -> Resolved:
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
         max_length=spec.model.max_length if spec.model else None,
+        adapters=_adapters(spec)
+        if spec.model is not None and spec.model.adapters is not None and not simulated
+        else None,
         revisioned=Revisioned(
             module=contract.SIMULATOR_MODULE if simulated else contract.ENGINE_MODULE,
             image=_image(spec, profile, name, accelerator, simulated=simulated),
@@ -167,6 +174,8 @@ def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -
     if spec.model is None:
         return
     uris = {"spec.model.uri": spec.model.uri}
+    for adapter in spec.model.adapters or []:
+        uris[f"spec.model.adapters[{adapter.name}].uri"] = adapter.uri
     if spec.speculation and spec.speculation.draft:
         uris["spec.speculation.draft"] = spec.speculation.draft
     for field, uri in uris.items():
@@ -192,6 +201,19 @@ def _check_name(observed: Observed, model_name: str) -> None:
             f'spec.model.name: "{model_name}" is served by the older InferenceService {holder.name} of this '
             "namespace: choose another name",
         )
+
+
+def _check_adapters(spec: InferenceServiceSpec, model_name: str) -> None:
+    if model_name in _adapters(spec):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'spec.model.adapters: "{model_name}" is the name of the model itself: '
+            "choose another name for the adapter, or for the model by spec.model.name",
+        )
+
+
+def _adapters(spec: InferenceServiceSpec) -> dict[str, str]:
+    return {adapter.name: adapter.uri for adapter in (spec.model and spec.model.adapters) or []}
 
 
 def _image(
@@ -249,6 +271,7 @@ def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
     uris = [
         spec.model.uri if spec.model else "",
         (spec.speculation and spec.speculation.draft) or "",
+        *_adapters(spec).values(),
     ]
     return tuple(
         sorted(

@@ -32,7 +32,12 @@ class Weights:
 
 
 def build(
-    config: EngineConfig, *, target: Weights, draft: Weights | None, cpu_flags: Set[str]
+    config: EngineConfig,
+    *,
+    target: Weights,
+    draft: Weights | None,
+    cpu_flags: Set[str],
+    adapter_rank: int | None = None,
 ) -> list[str]:
     """Command line arguments of vLLM's API server."""
     single = config.tensor_parallel * config.pipeline_parallel == 1
@@ -59,6 +64,9 @@ def build(
         ("--attention-backend", config.attention.backend),
         ("--hf-overrides", _overrides(config, target)),
         ("--speculative-config", _speculation(config, draft)),
+        ("--enable-lora", True if config.adapters else None),
+        ("--max-loras", config.adapters.slots if config.adapters else None),
+        ("--max-lora-rank", adapter_rank if config.adapters else None),
         ("--worker-cls", _WORKER if config.device == "cpu" else None),
         ("--shutdown-timeout", _SHUTDOWN_SECONDS[config.device]),
         ("--disable-fastapi-docs", True),

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic.alias_generators import to_camel
 
+from slipstream_runtime import contract
 from slipstream_runtime.host.errors import UnsuitableError, one_line
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
@@ -63,6 +64,17 @@ class Cache(Part):
     kv_bytes: Positive | None = None
 
 
+class Adapters(Part):
+    """Room for LoRA adapters; which ones is in a file that changes while the engine runs.
+
+    `rank` is the highest that fits; None is the highest of those that are there at the start.
+    """
+
+    slots: Positive
+    rank: Positive | None = None
+    file: Path = Path(contract.ADAPTERS_DIRECTORY, contract.ADAPTERS_FILE)
+
+
 class Attention(Part):
     """None is the model's own window, and vLLM's choice of backend."""
 
@@ -95,6 +107,7 @@ class EngineConfig(Part):
     cache: Cache = Cache()
     batching: Batching = Batching()
     attention: Attention = Attention()
+    adapters: Adapters | None = None
     engine_args: Mapping[str, Argument | list[Argument]] = {}
     """More arguments of vLLM by their long names; they win over the defaults of what they set."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]

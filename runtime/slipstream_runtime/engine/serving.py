@@ -1,7 +1,7 @@
 """vLLM inside this process: build the engine, put its application behind the front, serve, drain.
 
-The one module that imports vLLM, and itself imported by `launch` only when vLLM is wanted. One rule matters at the
-end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait for it.
+With `lora` the one module that imports vLLM, and itself imported by `launch` only when vLLM is wanted. One rule
+matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait for it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime.engine import causes, probes
+from slipstream_runtime.engine import causes, lora, probes
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.lifecycle import Phase
@@ -70,16 +70,51 @@ class _Serving:
             service = Service(app, life=launch.life, api=launch.api, lifespan=True)
             launch.observed.watch(service.front, engine=get_prometheus_registry())
             app.state.server = service.server
+            keeper = self._keeper(app.state.openai_serving_models, service, tasks=tasks)
             async with service.listening():
-                await self._until_the_end(client, service, tasks=tasks)
+                try:
+                    await self._until_the_end(client, service, keeper, tasks=tasks)
+                finally:
+                    if keeper is not None:
+                        keeper.end()
+
+    def _keeper(
+        self, models: Any, service: Service, *, tasks: tuple[str, ...]
+    ) -> lora.Keeper | None:
+        launch = self._launch
+        if launch.config.adapters is None:
+            return None
+
+        async def prove(name: str) -> None:
+            await service.prove(probes.of(name, launch.config, tasks=tasks))
+
+        return lora.Keeper(
+            launch.config.adapters,
+            models=models,
+            held=launch.known.adapters,
+            room=launch.adapter_rank,
+            model=launch.weights[0].folder,
+            cache=launch.cache,
+            token=launch.token,
+            prove=prove,
+        )
 
     async def _until_the_end(
-        self, client: Any, service: Service, *, tasks: tuple[str, ...]
+        self,
+        client: Any,
+        service: Service,
+        keeper: lora.Keeper | None,
+        *,
+        tasks: tuple[str, ...],
     ) -> None:
         config = self._launch.config
         death = asyncio.create_task(self._death(client))
         life = asyncio.create_task(
-            service.run(probes.build(config, tasks=tasks), drain_seconds=config.drain_seconds)
+            service.run(
+                probes.build(config, tasks=tasks),
+                drain_seconds=config.drain_seconds,
+                before_ready=keeper.begin if keeper else None,
+            )
         )
         await asyncio.wait({death, life}, return_when=asyncio.FIRST_COMPLETED)
         if life.done() and life.exception() is None:

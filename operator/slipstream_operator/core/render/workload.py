@@ -150,6 +150,17 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 }
                 for index, claim in enumerate(resolved.revisioned.claims)
             ),
+            *(
+                [
+                    {
+                        "name": "adapters",
+                        "mountPath": contract.ADAPTERS_DIRECTORY,
+                        "readOnly": True,
+                    }
+                ]
+                if resolved.adapters is not None
+                else []
+            ),
             *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
@@ -197,5 +208,14 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             }
             for index, claim in enumerate(resolved.revisioned.claims)
         ),
+        *_adapters(resolved),
         *resolved.revisioned.template.get("volumes", ()),
     ]
+
+
+def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
+    """Optional: an old revision must start again, too, when the new one has no adapters any more."""
+    if resolved.adapters is None:
+        return []
+    source = {"name": names.adapters_name(resolved.key.name), "optional": True}
+    return [{"name": "adapters", "configMap": source}]
