@@ -39,12 +39,13 @@ demo: deps ## boot a cluster, install Slipstream, serve the sample, show it scal
 test: check unit cluster-test e2e ## every test, the real cluster and the real engine included
 
 .PHONY: check
-check: $(STAMP) ## format, lint, types, import contract, CRDs up to date
+check: $(STAMP) ## format, lint, types, import contract, CRDs and vLLM's arguments up to date
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	$(BIN)/python -m slipstream_operator.api.crd --check crds
+	$(BIN)/python -m dev.vllm_arguments --check version
 
 .PHONY: format
 format: $(STAMP) ## format the code and mend what the linter can
@@ -75,6 +76,10 @@ cluster-down: $(STAMP) ## remove the local cluster and all its traces
 .PHONY: crds
 crds: $(STAMP) ## generate crds/ from the models
 	$(BIN)/python -m slipstream_operator.api.crd crds
+
+.PHONY: vllm-arguments
+vllm-arguments: $(STAMP) ## generate the list of vLLM's arguments from the locked vLLM
+	$(BIN)/python -m dev.vllm_arguments
 
 .PHONY: lock
 lock: $(STAMP) ## resolve the dependencies anew

@@ -28,6 +28,61 @@ PROFILE: dict[str, Any] = {
     "prometheus": {"url": "http://prometheus.monitoring.svc:9090"},
 }
 
+TEMPLATE: dict[str, Any] = {
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}
+                ]
+            }
+        },
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 50,
+                    "podAffinityTerm": {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {"matchLabels": {"app": "noisy"}},
+                    },
+                }
+            ]
+        },
+    },
+    "volumes": [
+        {"name": "rules", "configMap": {"name": "rules", "items": [{"key": "a", "path": "a.txt"}]}},
+        {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o440}},
+        {"name": "spare", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
+        {
+            "name": "identity",
+            "projected": {
+                "sources": [
+                    {"serviceAccountToken": {"path": "token", "audience": "cloud"}},
+                    {"configMap": {"name": "roots"}},
+                ]
+            },
+        },
+        {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
+        {
+            "name": "fast",
+            "ephemeral": {
+                "volumeClaimTemplate": {
+                    "spec": {
+                        "accessModes": ["ReadWriteOnce"],
+                        "resources": {"requests": {"storage": "100Gi"}},
+                    }
+                }
+            },
+        },
+    ],
+    "volumeMounts": [
+        {"name": "rules", "mountPath": "/etc/rules", "readOnly": True},
+        {"name": "data", "mountPath": "/mnt/data", "subPath": "models"},
+    ],
+}
+"""spec.template with a volume of every kind."""
+
 
 def parent(
     spec: Mapping[str, Any] | None = None,

@@ -102,6 +102,11 @@ def state_name(service: str) -> str:
     return f"{service}-state"
 
 
+def adapters_name(service: str) -> str:
+    """Name of the ConfigMap that lists a service's LoRA adapters for its running engines."""
+    return f"{service}-adapters"
+
+
 def is_valid_service_name(name: str) -> bool:
     """Whether children's names built from it stay valid DNS labels."""
     return re.fullmatch(NAME_PATTERN, name) is not None and not name.startswith("slipstream-")

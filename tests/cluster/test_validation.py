@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Refused
+from tests.given import TEMPLATE
 
 VALID: dict[str, Any] = {
     "apiVersion": "slipstream.dev/v1alpha1",
@@ -17,6 +18,15 @@ VALID: dict[str, Any] = {
         "scaling": {"minReplicas": 1, "maxReplicas": 4},
     },
 }
+
+
+def mounted(path: str, **more: str) -> dict[str, Any]:
+    """A template with a volume at the path."""
+    return {
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "volumeMounts": [{"name": "data", "mountPath": path, **more}],
+    }
+
 
 REFUSED = [
     ("metadata.name", "Upper", "Upper"),
@@ -48,17 +58,30 @@ REFUSED = [
     ),
     ("spec.scaling.minReplicas", 0, "should be greater than or equal to 1"),
     ("spec.replicas", 2, "replicas (2) can't be set together with scaling"),
-    ("spec.speculation", {"tokens": 4}, "exactly one of draft (a draft model) and method (ngram)"),
+    ("spec.speculation", {"tokens": 4}, "needs draft (a draft model), or method"),
     (
         "spec.speculation",
         {"draft": "file:///models/draft", "method": "ngram"},
-        "exactly one of draft (a draft model) and method (ngram)",
+        "method ngram guesses without a draft: leave out draft, or method",
     ),
+    ("spec.speculation", {"method": "eagle3"}, "method eagle3 needs draft: where the head is"),
+    ("spec.speculation.method", "eagle", 'supported values: "ngram", "suffix", "eagle3", "mtp"'),
+    (
+        "spec.model.adapters",
+        [{"name": "a", "uri": "hf://o/a"}, {"name": "a", "uri": "hf://o/b"}],
+        'duplicate entries for key [name="a"]',
+    ),
+    ("spec.model.adapters", [{"name": "a b", "uri": "hf://o/a"}], '"a b" is not a name of letters'),
+    ("spec.model.adapters", [{"name": "a", "uri": "a"}], '"a" is not a model source'),
+    ("spec.model.maxAdapterRank", 64, "maxAdapterRank needs adapters: list them"),
+    ("spec.parallelism.tensor", 0, "should be greater than or equal to 1"),
+    ("spec.attention.slidingWindow", 1, "should be greater than or equal to 16"),
     ("spec.quantization.method", "int3", 'supported values: "none", "auto", "fp8"'),
     ("spec.simulator", {"alpha": "7ms"}, "simulator needs runtime: simulator"),
     ("spec.runtime", "simulator", "model can't be used with runtime: simulator"),
     ("spec.model", None, "model is needed: give model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
+    ("spec.engineArgs", {f"a{n}": n for n in range(65)}, "must have at most 64 items"),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
     ("spec.limits.maxOutputTokens", 0, "should be greater than or equal to 1"),
     ("spec.limits.maxPromptTokens", 0, "should be greater than or equal to 1"),
@@ -80,6 +103,39 @@ REFUSED = [
     ("spec.output.stop", ["a"] * 17, "must have at most 16 items"),
     ("spec.routing.mode", "Anywhere", 'supported values: "Direct"'),
     ("spec.routing.apiKeys", {}, "Required value"),
+    (
+        "spec.template.volumes",
+        [{"name": "cache", "emptyDir": {}}],
+        '"cache" is a volume that the operator makes: choose another name',
+    ),
+    (
+        "spec.template.volumes",
+        [{"name": "claim-0", "emptyDir": {}}],
+        '"claim-0" is a volume that the operator makes: choose another name',
+    ),
+    ("spec.template.volumes", [{"name": "data"}], 'volume "data" needs exactly one of configMap'),
+    (
+        "spec.template.volumes",
+        [{"name": "data", "emptyDir": {}, "secret": {"secretName": "s"}}],
+        'volume "data" needs exactly one of configMap',
+    ),
+    (
+        "spec.template.volumes",
+        [{"name": "data", "projected": {"sources": [{}]}}],
+        "needs exactly one of configMap, secret, serviceAccountToken",
+    ),
+    ("spec.template.volumes", [{"name": "h", "hostPath": {"path": "/"}}], "hostPath"),
+    (
+        "spec.template.volumeMounts",
+        [{"name": "data", "mountPath": "/mnt/data"}],
+        "add a volume of that name, or correct it",
+    ),
+    ("spec.template", mounted("/etc/slipstream"), "overlaps a path that the engine uses"),
+    ("spec.template", mounted("/tmp/x"), '"/tmp/x" overlaps a path that the engine uses'),
+    ("spec.template", mounted("/var"), '"/var" overlaps a path that the engine uses'),
+    ("spec.template", mounted("/mnt/../etc"), "is not an absolute path"),
+    ("spec.template", mounted("mnt/data"), "is not an absolute path"),
+    ("spec.template", mounted("/mnt/d", subPath="../x"), "must be a path below the volume"),
 ]
 
 
@@ -139,6 +195,34 @@ def test_a_valid_object_is_stored_with_the_few_defaults_that_no_profile_decides(
     assert "runtime" not in stored["spec"]
     assert stored["status"]["conditions"][0]["type"] == "Ready"
     assert stored["status"]["conditions"][0]["status"] == "Unknown"
+
+
+def test_where_pods_run_and_what_they_mount_is_stored_as_core_v1_has_it(
+    kube: Kube, namespace: str
+) -> None:
+    stored = kube.apply(_with("spec.template", TEMPLATE, namespace))
+    assert stored["spec"]["template"] == TEMPLATE
+
+
+def test_values_of_engine_arguments_are_stored_as_they_were_written(
+    kube: Kube, namespace: str
+) -> None:
+    arguments = {
+        "max-num-seqs": 64,
+        "gpu-memory-utilization": 0.85,
+        "async-scheduling": True,
+        "scheduling-policy": "priority",
+        "cudagraph-capture-sizes": [1, 2, 4],
+    }
+    stored = kube.apply(_with("spec.engineArgs", arguments, namespace))
+    assert stored["spec"]["engineArgs"] == arguments
+
+
+def test_kubectl_stores_them_so_too(kube: Kube, namespace: str) -> None:
+    manifest = _with("spec.engineArgs", {"max-num-seqs": 64, "async-scheduling": False}, namespace)
+    stored = kube.kubectl("apply", "-o", "yaml", "-f", "-", stdin=_yaml(manifest))
+    assert "async-scheduling: false" in stored
+    assert "max-num-seqs: 64" in stored
 
 
 def test_unknown_fields_are_refused_by_strict_validation(kube: Kube, namespace: str) -> None:

@@ -193,3 +193,14 @@ def test_acceptance_is_known_only_if_something_was_guessed(
 def test_every_query_groups_by_service_so_that_their_number_is_constant() -> None:
     asked = {**queries.every_tick(window=60.0), **queries.every_minute()}
     assert all("by (namespace, service" in query for query in asked.values())
+
+
+def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
+    def sample(name: str, value: float) -> Sample:
+        labels = {"namespace": given.NAMESPACE, "service": given.NAME, "adapter": name}
+        return Sample(labels, value)
+
+    samples = {queries.ADAPTERS: [sample("sql", 1.0), sample("chat", 0.0)]}
+    assert signals.adapters(samples, given.KEY) == {"sql": True, "chat": False}
+    assert signals.adapters({queries.ADAPTERS: Unknown("no answer")}, given.KEY) == {}
+    assert signals.adapters({}, given.KEY) == {}

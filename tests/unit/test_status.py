@@ -64,6 +64,23 @@ def _condition(found: Any, kind: str) -> tuple[str, str, str] | None:
     return None
 
 
+@pytest.mark.parametrize(
+    ("loaded", "told"),
+    [
+        ({}, "not known yet: sql, chat, en"),
+        ({"sql": True, "chat": True, "en": True}, "sql, chat, en"),
+        ({"sql": True, "chat": False}, "sql; not loaded: chat; not known yet: en"),
+    ],
+)
+def test_status_tells_which_adapters_can_be_asked_for(loaded: dict[str, bool], told: str) -> None:
+    listed = dict.fromkeys(("sql", "chat", "en"), "hf://org/a")
+    found = _summary(
+        resolved=dataclasses.replace(RESOLVED, adapters=listed),
+        measured=dataclasses.replace(_measured(), adapters=loaded),
+    )
+    assert found["engine"]["adapters"] == told
+
+
 def test_a_healthy_service() -> None:
     found = _summary()
     conditions = found.pop("conditions")

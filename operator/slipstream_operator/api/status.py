@@ -80,6 +80,9 @@ class EngineStatus(Model):
     kv_capacity_tokens: int | None = Field(
         default=None, description="KV capacity of one replica in tokens."
     )
+    adapters: Text | None = Field(
+        default=None, description="LoRA adapters that clients can ask for, and those that failed."
+    )
 
 
 class RevisionStatus(Model):

@@ -5,14 +5,24 @@ What can't work raises PermanentError, which becomes `Accepted=False`.
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import pod, units
+from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
-from slipstream_operator.core import engines, objectives, outputs, parsing, profiles
+from slipstream_operator.core import (
+    engines,
+    objectives,
+    outputs,
+    parallelism,
+    parsing,
+    profiles,
+)
 from slipstream_operator.core.observed import Key, Manifest, Observed
+from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -66,6 +76,8 @@ class Resolved:
     quantization: str
     speculation: str | None
     max_length: int | None
+    adapters: Mapping[str, str] | None
+    """Name -> uri, if the engines are ready for adapters; no part of the revision."""
     revisioned: Revisioned
     recreate: bool
     bounds: Bounds
@@ -96,23 +108,33 @@ def resolve(observed: Observed) -> Resolved:
         outputs.check(spec.output)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
-    resources = _resources(spec, accelerator, simulated=simulated)
+    _check_adapters(spec, model_name)
+    split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
+    count = _count(spec, accelerator, split, simulated=simulated)
+    resources = _resources(spec, accelerator, count, simulated=simulated)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
         model_name=model_name,
         runtime="simulator" if simulated else "vllm",
-        accelerator=f"{accelerator.name} x {_count(spec)}",
+        accelerator=f"{accelerator.name} x {count}",
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
         max_length=spec.model.max_length if spec.model else None,
+        adapters=_adapters(spec)
+        if spec.model is not None and spec.model.adapters is not None and not simulated
+        else None,
         revisioned=Revisioned(
             module=contract.SIMULATOR_MODULE if simulated else contract.ENGINE_MODULE,
             image=_image(spec, profile, name, accelerator, simulated=simulated),
             config=engines.simulator(spec, model_name=model_name)
             if simulated
             else engines.vllm(
-                spec, model_name=model_name, accelerator=accelerator, resources=resources
+                spec,
+                model_name=model_name,
+                accelerator=accelerator,
+                split=split,
+                resources=resources,
             ),
             claims=() if simulated else _claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
@@ -137,8 +159,13 @@ def resolve(observed: Observed) -> Resolved:
     )
 
 
-def _count(spec: InferenceServiceSpec) -> int:
-    return spec.accelerator.count if spec.accelerator else 1
+def _count(
+    spec: InferenceServiceSpec, accelerator: Accelerator, split: Split, *, simulated: bool
+) -> int:
+    """Accelerators of one replica, or cores."""
+    if simulated or accelerator.name == engines.CPU:
+        return spec.accelerator.count if spec.accelerator else 1
+    return split.total
 
 
 def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Accelerator:
@@ -159,6 +186,8 @@ def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -
     if spec.model is None:
         return
     uris = {"spec.model.uri": spec.model.uri}
+    for adapter in spec.model.adapters or []:
+        uris[f"spec.model.adapters[{adapter.name}].uri"] = adapter.uri
     if spec.speculation and spec.speculation.draft:
         uris["spec.speculation.draft"] = spec.speculation.draft
     for field, uri in uris.items():
@@ -184,6 +213,19 @@ def _check_name(observed: Observed, model_name: str) -> None:
             f'spec.model.name: "{model_name}" is served by the older InferenceService {holder.name} of this '
             "namespace: choose another name",
         )
+
+
+def _check_adapters(spec: InferenceServiceSpec, model_name: str) -> None:
+    if model_name in _adapters(spec):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'spec.model.adapters: "{model_name}" is the name of the model itself: '
+            "choose another name for the adapter, or for the model by spec.model.name",
+        )
+
+
+def _adapters(spec: InferenceServiceSpec) -> dict[str, str]:
+    return {adapter.name: adapter.uri for adapter in (spec.model and spec.model.adapters) or []}
 
 
 def _image(
@@ -214,7 +256,7 @@ def _image(
 
 
 def _resources(
-    spec: InferenceServiceSpec, accelerator: Accelerator, *, simulated: bool
+    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, simulated: bool
 ) -> Manifest:
     """The object's own, else the profile's, else built in; the accelerator itself is always asked for."""
     cpu = accelerator.name == engines.CPU
@@ -227,9 +269,9 @@ def _resources(
     chosen = spec.resources or base
     requests, limits = dict(chosen.requests or {}), dict(chosen.limits or {})
     if cpu and not simulated:
-        requests.setdefault("cpu", str(_count(spec)))
+        requests.setdefault("cpu", str(count))
     elif accelerator.resource_name and not simulated:
-        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(_count(spec))
+        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(count)
     return {
         key: dict(sorted(value.items()))
         for key, value in (("limits", limits), ("requests", requests))
@@ -241,6 +283,7 @@ def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
     uris = [
         spec.model.uri if spec.model else "",
         (spec.speculation and spec.speculation.draft) or "",
+        *_adapters(spec).values(),
     ]
     return tuple(
         sorted(
@@ -267,11 +310,14 @@ def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
             "labels": own.labels,
             "annotations": own.annotations,
             "env": [_dump(variable) for variable in own.env or []],
+            "affinity": _dump(own.affinity) if own.affinity else None,
+            "volumes": [_dump(volume) for volume in own.volumes or []],
+            "volumeMounts": [_dump(mount) for mount in own.volume_mounts or []],
         }
     return {key: value for key, value in base.items() if value}
 
 
-def _dump(model: pod.Toleration | pod.EnvVar) -> dict[str, Any]:
+def _dump(model: Model) -> dict[str, Any]:
     return model.model_dump(by_alias=True, exclude_none=True)
 
 
@@ -317,4 +363,6 @@ def _objectives(
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:
     if spec.speculation is None:
         return None
-    return f"{spec.speculation.draft or spec.speculation.method}, {spec.speculation.tokens} tokens"
+    asked = spec.speculation
+    how = " ".join(part for part in (asked.method, asked.draft) if part)
+    return f"{how}, {asked.tokens} tokens"

@@ -29,6 +29,8 @@ class Measured:
     readings: tuple[Reading, ...] | Unknown
     acceptance: float | None = None
     kv_capacity: int | None = None
+    adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    """LoRA adapter -> whether every engine has it loaded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,7 +354,19 @@ def _engine(outcome: Outcome) -> api.EngineStatus | None:
         acceptance=_percent(measured.acceptance) if measured else None,
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,
+        adapters=_adapters(resolved.adapters, measured.adapters if measured else {}),
     )
+
+
+def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:
+    """Those that clients can ask for, then those that they can't."""
+    if not listed:
+        return None
+    ready = [name for name in listed if loaded.get(name)]
+    failed = [name for name in listed if loaded.get(name) is False]
+    coming = [name for name in listed if name not in loaded]
+    groups = (("", ready), ("not loaded: ", failed), ("not known yet: ", coming))
+    return "; ".join(f"{what}{', '.join(members)}" for what, members in groups if members)[:1024]
 
 
 def _revisions(

@@ -130,6 +130,7 @@ def _measured(
         readings=signals.readings(samples, key, resolved.objectives),
         acceptance=signals.acceptance(samples, key),
         kv_capacity=signals.kv_capacity(samples, key),
+        adapters=signals.adapters(samples, key),
     )
 
 
@@ -147,6 +148,6 @@ def _essence(measured: Measured | None, decision: policy.Decision | None) -> tup
         )
     return (
         verdicts,
-        measured is not None and measured.kv_capacity,
+        measured is not None and (measured.kv_capacity, measured.adapters),
         decision and (decision.desired, decision.known, decision.infeasible is None),
     )

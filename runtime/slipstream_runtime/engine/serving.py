@@ -1,7 +1,7 @@
 """vLLM inside this process: build the engine, put its application behind the front, serve, drain.
 
-`launch` imports this module only when vLLM is wanted: with `core` and `worker` it is all that imports vLLM. One rule
-matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait for it.
+`launch` imports this module only when vLLM is wanted: with `core`, `lora` and `worker` it is all that imports vLLM. One
+rule matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import causes, core, forms, probes, prompts
+from slipstream_runtime.engine import causes, core, forms, lora, probes, prompts
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.progress import Progress
 from slipstream_runtime.engine.requests import Requests
@@ -105,16 +105,51 @@ class _Serving:
             prompts.limit(app.state, client, most=most, refused=service.front.count)
         launch.observed.watch(service.front, engine=get_prometheus_registry())
         app.state.server = service.server
+        keeper = self._keeper(app.state.openai_serving_models, service, tasks=tasks)
         async with service.listening():
-            await self._until_the_end(client, service, tasks=tasks)
+            try:
+                await self._until_the_end(client, service, keeper, tasks=tasks)
+            finally:
+                if keeper is not None:
+                    keeper.end()
+
+    def _keeper(
+        self, models: Any, service: Service, *, tasks: tuple[str, ...]
+    ) -> lora.Keeper | None:
+        launch = self._launch
+        if launch.config.adapters is None:
+            return None
+
+        async def prove(name: str) -> None:
+            await service.prove(probes.of(name, launch.config, tasks=tasks))
+
+        return lora.Keeper(
+            launch.config.adapters,
+            models=models,
+            held=launch.known.adapters,
+            room=launch.adapter_rank,
+            model=launch.weights[0].folder,
+            cache=launch.cache,
+            token=launch.token,
+            prove=prove,
+        )
 
     async def _until_the_end(
-        self, client: Any, service: Service, *, tasks: tuple[str, ...]
+        self,
+        client: Any,
+        service: Service,
+        keeper: lora.Keeper | None,
+        *,
+        tasks: tuple[str, ...],
     ) -> None:
         config = self._launch.config
         fault = asyncio.create_task(self._fault(client))
         life = asyncio.create_task(
-            service.run(probes.build(config, tasks=tasks), drain_seconds=config.drain_seconds)
+            service.run(
+                probes.build(config, tasks=tasks),
+                drain_seconds=config.drain_seconds,
+                before_ready=keeper.begin if keeper else None,
+            )
         )
         await asyncio.wait({fault, life}, return_when=asyncio.FIRST_COMPLETED)
         if life.done() and life.exception() is None:

@@ -46,8 +46,8 @@ def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source
     )
 
 
-def resolve(source: Source, *, cache: Path, token: str | None) -> Path:
-    """The folder that holds the model, after a download if the source is the hub."""
+def resolve(source: Source, *, cache: Path, token: str | None, holds: str = "config.json") -> Path:
+    """The folder that holds the model, or whatever this file tells, after a download if the source is the hub."""
     folder = source.path
     if folder is None:
         # NB: importing the hub's library takes as long as all the rest of this package.
@@ -60,6 +60,7 @@ def resolve(source: Source, *, cache: Path, token: str | None) -> Path:
     if not folder.is_dir():
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
         raise EngineError(f"{source.uri}: there is no folder {folder} in {place}")
-    if not (folder / "config.json").is_file():
-        raise EngineError(f"{source.uri}: {folder} holds no config.json, so it is not a model")
+    if not (folder / holds).is_file():
+        what = "a model" if holds == "config.json" else "an adapter"
+        raise EngineError(f"{source.uri}: {folder} holds no {holds}, so it is not {what}")
     return folder

@@ -20,6 +20,8 @@ def render(
         children.append(config.state(key, uid, scaling=scaling))
     if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
         children.append(protection.disruption_budget(key, uid))
+    if resolved.adapters is not None:
+        children.append(config.adapters(key, uid, listed=resolved.adapters))
     for revision in rollout.revisions:
         data = revisions.stored(observed, revision.hash)
         if data is None and revision.hash == rollout.wanted:

@@ -8,6 +8,7 @@ from slipstream_operator import names
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
+from slipstream_runtime import contract
 
 STATE_KEY: Final = "scaling.json"
 
@@ -44,4 +45,16 @@ def state(key: Key, uid: str, *, scaling: str) -> dict[str, Any]:
         "kind": "ConfigMap",
         "metadata": common.metadata(key, uid, name=names.state_name(key.name), component="state"),
         "data": {STATE_KEY: scaling},
+    }
+
+
+def adapters(key: Key, uid: str, *, listed: Mapping[str, str]) -> dict[str, Any]:
+    """The LoRA adapters that running engines shall have: mounted beside the revision's own, and not immutable."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": common.metadata(
+            key, uid, name=names.adapters_name(key.name), component="adapters"
+        ),
+        "data": {contract.ADAPTERS_FILE: json.dumps(listed, indent=1, sort_keys=True)},
     }

@@ -46,6 +46,7 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
     for field in (
         "nodeSelector",
         "tolerations",
+        "affinity",
         "runtimeClassName",
         "serviceAccountName",
         "priorityClassName",
@@ -164,6 +165,18 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 if resolved.revisioned.api_keys
                 else []
             ),
+            *(
+                [
+                    {
+                        "name": "adapters",
+                        "mountPath": contract.ADAPTERS_DIRECTORY,
+                        "readOnly": True,
+                    }
+                ]
+                if resolved.adapters is not None
+                else []
+            ),
+            *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
     if resolved.revisioned.resources:
@@ -211,7 +224,17 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             for index, claim in enumerate(resolved.revisioned.claims)
         ),
         *_api_keys(resolved.revisioned.api_keys),
+        *_adapters(resolved),
+        *resolved.revisioned.template.get("volumes", ()),
     ]
+
+
+def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
+    """Optional: an old revision must start again, too, when the new one has no adapters any more."""
+    if resolved.adapters is None:
+        return []
+    source = {"name": names.adapters_name(resolved.key.name), "optional": True}
+    return [{"name": "adapters", "configMap": source}]
 
 
 def _api_keys(secret: str | None) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ LATENCY: Final = dict(
 RUNNING, WAITING, KV_USAGE, AGE = "running", "waiting", "kv", "age"
 IN_FLIGHT_MEAN, TOKENS, DRAFTED, ACCEPTED = "in_flight_mean", "tokens", "drafted", "accepted"
 KV_TOKENS: Final = "kv_tokens"
+ADAPTERS: Final = "adapters"
 
 
 def every_tick(*, window: float) -> Mapping[str, str]:
@@ -36,6 +37,7 @@ def every_tick(*, window: float) -> Mapping[str, str]:
         DRAFTED: f"sum by (namespace, service) (increase({contract.DRAFT_TOKENS}{_OURS}[10m]))",
         ACCEPTED: f"sum by (namespace, service) (increase({contract.ACCEPTED_TOKENS}{_OURS}[10m]))",
         KV_TOKENS: f"max by (namespace, service, block_size, num_gpu_blocks) ({contract.CACHE_INFO}{_OURS})",
+        ADAPTERS: f"min by (namespace, service, {contract.ADAPTER_LABEL}) ({contract.ADAPTER_LOADED}{_OURS})",
         **{latency(metric, "now"): _buckets(metric, f"{window:.0f}s") for metric in LATENCY},
         **{latency(metric, "5m"): _buckets(metric, "5m") for metric in LATENCY},
     }

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import queries
+from slipstream_runtime import contract
 
 COMPLETE: Final = 0.8
 """Share of the ready pods that must report before their load says anything about the service."""
@@ -164,6 +165,17 @@ def kv_capacity(samples: Samples, key: Key) -> int | None:
         if blocks.isdigit() and size.isdigit():
             sizes.append(int(blocks) * int(size))
     return min(sizes, default=None)
+
+
+def adapters(samples: Samples, key: Key) -> Mapping[str, bool]:
+    """LoRA adapter -> whether every engine has it loaded."""
+    result = samples.get(queries.ADAPTERS)
+    if result is None or isinstance(result, Unknown):
+        return {}
+    return {
+        sample.labels.get(contract.ADAPTER_LABEL, ""): sample.value == 1
+        for sample in _of(result, key)
+    }
 
 
 def _sum(samples: Samples, name: str, key: Key) -> float | None:
