@@ -20,7 +20,6 @@ TAKEN: dict[str, tuple[str, ...]] = {
     "nothing": (),
     "as many tokens as sequences": ("--max-num-batched-tokens=128", "--max-num-seqs=128"),
     "adapters and speculation in big steps": (*LORA, NGRAM, "--max-num-seqs=8"),
-    "speculation in stages": (NGRAM, "--pipeline-parallel-size=2"),
     "several engines": ("--data-parallel-size=2",),
 }
 REFUSED: dict[str, tuple[str, ...]] = {

@@ -25,6 +25,10 @@ CASES: list[tuple[Asked, str]] = [
     ),
     (Asked(on_cpu=True, kv_cache="fp8"), 'spec.quantization.kvCache: "fp8" needs AVX-512'),
     (Asked(method="suffix"), 'spec.speculation.method: "suffix" needs arctic-inference'),
+    (
+        Asked(method="suffix", own_image=True, ways=2, stages=2),
+        "spec.speculation.method: suffix does not work with spec.parallelism.pipeline",
+    ),
     (Asked(on_cpu=True, ways=2), "spec.parallelism: a replica on type cpu is one engine"),
     (
         Asked(on_cpu=True, backend="FLASHINFER"),
@@ -104,7 +108,8 @@ def test_every_row_has_its_case() -> None:
         Asked(max_batched_tokens=128, max_sequences=128),
         Asked(max_batched_tokens=512, max_length=4096),
         Asked(max_length=4096, chunked_prefill=False),
-        Asked(method="suffix", own_image=True),
+        Asked(method="suffix", own_image=True, ways=2),
+        Asked(method="ngram", ways=2, stages=2),
         Asked(on_cpu=True, backend="CPU_ATTN"),
         Asked(on_cpu=True, method="eagle3", tokens=3),
         Asked(method="draft_model", ways=8, arguments={"async-scheduling": True}),

@@ -30,6 +30,8 @@ class Asked:
     own_image: bool = False
     ways: int = 1
     """Accelerators of one replica."""
+    stages: int = 1
+    """Of the pipeline."""
     max_length: int | None = None
     max_sequences: int | None = None
     max_batched_tokens: int | None = None
@@ -97,6 +99,10 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda asked: asked.method == "suffix" and not asked.own_image,
         'spec.speculation.method: "suffix" needs arctic-inference, which the images lack, since it is only '
         "published as source for another torch: use ngram, or name an image that holds it in spec.template.image",
+    ),
+    Row(
+        lambda asked: asked.method == "suffix" and asked.stages > 1,
+        "spec.speculation.method: suffix does not work with spec.parallelism.pipeline: use ngram, or tensor",
     ),
     Row(
         lambda asked: asked.on_cpu and asked.ways > 1,
@@ -194,6 +200,7 @@ def asked(
         on_cpu=on_cpu,
         own_image=bool(spec.template and spec.template.image),
         ways=split.total,
+        stages=split.pipeline,
         max_length=spec.model.max_length if spec.model else None,
         max_sequences=batching.max_sequences or plain.number("max-num-seqs"),
         max_batched_tokens=batching.max_batched_tokens or plain.number("max-num-batched-tokens"),

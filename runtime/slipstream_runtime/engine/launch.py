@@ -87,8 +87,10 @@ class Launch:
     def adapter_rank(self) -> int:
         """The highest rank of an adapter that fits; those that are listed at the start do, if they can be found."""
         assert self.config.adapters is not None
-        ranks = []
-        for uri in adapters.wanted(self.config.adapters.file).values():
+        ranks, listed = [], {}
+        with contextlib.suppress(EngineError):  # told when the list is followed
+            listed = adapters.wanted(self.config.adapters.file)
+        for uri in listed.values():
             with contextlib.suppress(EngineError):  # told when it is loaded
                 ranks.append(adapters.find(uri, cache=self.cache, token=self.token).rank)
         return adapters.room(self.config.adapters, ranks)

@@ -91,10 +91,12 @@ class Keeper:
             if isinstance(answer, ErrorResponse):
                 raise EngineError(f"{uri}: {answer.error.message}")
             await self._prove(name)
-        except EngineError as error:
+        except Exception as error:
+            # NB: whatever vLLM makes of a stranger's file, the model itself goes on.
+            reason = error.reason if isinstance(error, EngineError) else describe(error)
             await self._forget(name)
-            self._held[name] = facts.Adapter(uri, one_line(error.reason, limit=300))
-            logs.event("adapter failed", adapter=name, uri=uri, reason=error.reason)
+            self._held[name] = facts.Adapter(uri, one_line(reason, limit=300))
+            logs.event("adapter failed", adapter=name, uri=uri, reason=reason)
         else:
             self._held[name] = facts.Adapter(uri)
             logs.event("adapter loaded", adapter=name, uri=uri)
