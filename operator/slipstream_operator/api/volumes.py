@@ -13,6 +13,7 @@ RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters", "api-k
 RESERVED_PATHS: Final = (
     contract.CONFIG_DIRECTORY,
     contract.ADAPTERS_DIRECTORY,
+    contract.API_KEYS_DIRECTORY,
     contract.CLAIMS_DIRECTORY,
     contract.CACHE_DIRECTORY,
     contract.SCRATCH_DIRECTORY,
