@@ -8,6 +8,7 @@ from slipstream_operator import names
 from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
 from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core.render import config
 from slipstream_operator.core.scaling import policy
 from slipstream_operator.core.scaling.signals import Load, Reading
 
@@ -201,7 +202,8 @@ def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> l
     """All children that the snapshot asks for."""
     decided = resolve.resolve(snapshot)
     rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
-    return render.render(snapshot, decided, rollout, scaling=scaling)
+    state = {config.SCALING_KEY: scaling} if decided.bounds.follows_load else {}
+    return render.render(snapshot, decided, rollout, state=state)
 
 
 def realised(snapshot: Observed, *, replicas: int = 1) -> Observed:

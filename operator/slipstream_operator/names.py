@@ -86,6 +86,7 @@ class Reason:
     REVISION_CREATED: Final = "RevisionCreated"
     REVISION_ACTIVATED: Final = "RevisionActivated"
     REVISION_DELETED: Final = "RevisionDeleted"
+    SPECULATION_DISABLED: Final = "SpeculationDisabled"
     DRIFT_REPAIRED: Final = "DriftRepaired"
 
 

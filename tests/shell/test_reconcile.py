@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator import errors, names
+from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.reconcile import CONFLICT_RETRY, Reconciler
@@ -281,3 +282,27 @@ async def test_bounds_that_change_are_followed_without_waiting_for_data() -> Non
     world.writes({**SCALED, "scaling": {"minReplicas": 3, "maxReplicas": 5}})
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
+
+
+SPECULATING: dict[str, Any] = {
+    "model": given.MODEL,
+    "speculation": {"method": "ngram", "disableBelowAcceptance": "30%"},
+}
+
+
+async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered() -> None:
+    world = World(SPECULATING)
+    await world.look()
+    config = given.resolved(SPECULATING).revisioned.config
+    found = speculation.identity(config)
+    assert found is not None
+    world.ledger.of(given.KEY).off = speculation.SwitchedOff(found, 0.1)
+    await world.look()
+    told = [happening.reason for happening in world.events.told]
+    assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
+    engine = world.cluster.statuses[-1]["engine"]
+    assert "speculation" not in engine
+    assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the guessed tokens")
+    world.ledger.forget(given.KEY)
+    await world.look()
+    assert world.ledger.of(given.KEY).off == speculation.SwitchedOff(found, 0.1)

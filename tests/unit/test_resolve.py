@@ -26,6 +26,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         accelerator="gpu x 1",
         quantization="auto",
         speculation=None,
+        disable_below=None,
         max_length=None,
         adapters=None,
         revisioned=found.revisioned,

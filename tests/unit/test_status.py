@@ -10,6 +10,7 @@ from slipstream_operator.core import revisions, status
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.scaling.policy import Decision
 from slipstream_operator.core.scaling.signals import Reading, Unknown
+from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.core.status import Measured, Outcome
 from slipstream_operator.errors import PermanentError
 from tests import given
@@ -28,7 +29,10 @@ def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
     if unknown:
         return Measured(load=Unknown(unknown), readings=Unknown(unknown))
     return Measured(
-        load=given.load(8.0, waiting=1.0), readings=readings, acceptance=0.75, kv_capacity=16000
+        load=given.load(8.0, waiting=1.0),
+        readings=readings,
+        guesses=Guesses(200.0, 150.0),
+        kv_capacity=16000,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, list_map, rule, rules
+from slipstream_operator.api.base import Model, Percentage, list_map, rule, rules
 from slipstream_operator.api.sources import ModelUri
 
 Ways = Annotated[int, Field(ge=1, le=64)]
@@ -86,6 +86,11 @@ class SpeculationSpec(Model):
     )
     tokens: Annotated[int, Field(ge=1, le=32)] = Field(
         default=4, description="Tokens guessed per step. Default: 4."
+    )
+    disable_below_acceptance: Percentage | None = Field(
+        default=None,
+        description="Stop guessing once a smaller share of the guesses than this, such as 30%, was accepted for two "
+        "minutes. Default: never.",
     )
 
 

@@ -73,6 +73,9 @@ class EngineStatus(Model):
     accelerator: Text = Field(description="Type and count of one replica.")
     quantization: Text | None = Field(default=None, description="Method in use.")
     speculation: Text | None = Field(default=None, description="Draft or method, and tokens.")
+    speculation_disabled: Text | None = Field(
+        default=None, description="Why the speculation that spec asks for does not run."
+    )
     acceptance: Text | None = Field(
         default=None, description="Share of guessed tokens that were accepted."
     )

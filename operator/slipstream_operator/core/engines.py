@@ -65,10 +65,12 @@ def vllm(
         config["pipelineParallel"] = split.pipeline
     if split.data > 1:
         config["dataParallel"] = split.data
-    for key in ("quantization", "speculation", "batching", "output", "attention"):
+    for key in ("quantization", "batching", "output", "attention"):
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
+    if spec.speculation is not None:
+        config["speculation"] = _dump(spec.speculation, exclude={"disable_below_acceptance"})
     if slots:
         config["adapters"] = {"slots": slots}
         if spec.model.max_adapter_rank is not None:

@@ -56,7 +56,7 @@ def _is_entry(step: Apply) -> bool:
 
 
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]:
-    """Conditions that flipped, and a replica count that changed."""
+    """Conditions that flipped, speculation that was switched off, and a replica count that changed."""
     before = {condition["type"]: condition for condition in old.get("conditions", [])}
     found = []
     for condition in new.get("conditions", []):
@@ -75,6 +75,11 @@ def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]
                 f"{condition['type']}: {condition['message']}",
             )
         )
+    disabled, before_it = (
+        status.get("engine", {}).get("speculationDisabled") for status in (new, old)
+    )
+    if disabled and not before_it:
+        found.append(Happening("Warning", Reason.SPECULATION_DISABLED, disabled))
     was, is_now = (status.get("scaling", {}).get("desired") for status in (old, new))
     if was is not None and is_now is not None and was != is_now:
         found.append(

@@ -75,6 +75,8 @@ class Resolved:
     accelerator: str
     quantization: str
     speculation: str | None
+    disable_below: float | None
+    """Share of accepted tokens below which speculation is switched off."""
     max_length: int | None
     adapters: Mapping[str, str] | None
     """Name -> uri, if the engines are ready for adapters; no part of the revision."""
@@ -85,6 +87,8 @@ class Resolved:
     scale_down_window: float
     prometheus: tuple[str, float] | None
     """Base URL and rate window in seconds."""
+    speculation_disabled: str | None = None
+    """Why the speculation that the object asks for does not run."""
 
 
 def resolve(observed: Observed) -> Resolved:
@@ -120,6 +124,9 @@ def resolve(observed: Observed) -> Resolved:
         accelerator=f"{accelerator.name} x {count}",
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
+        disable_below=units.share(spec.speculation.disable_below_acceptance)
+        if spec.speculation and spec.speculation.disable_below_acceptance
+        else None,
         max_length=spec.model.max_length if spec.model else None,
         adapters=_adapters(spec)
         if spec.model is not None and spec.model.adapters is not None and not simulated

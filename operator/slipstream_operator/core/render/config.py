@@ -10,7 +10,8 @@ from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
 
-STATE_KEY: Final = "scaling.json"
+SCALING_KEY: Final = "scaling.json"
+SPECULATION_KEY: Final = "speculation.json"
 
 
 def revision_data(*, config: Manifest, template: Manifest) -> dict[str, str]:
@@ -38,13 +39,13 @@ def revision(key: Key, uid: str, *, revision: str, data: Mapping[str, str]) -> d
     }
 
 
-def state(key: Key, uid: str, *, scaling: str) -> dict[str, Any]:
+def state(key: Key, uid: str, *, texts: Mapping[str, str]) -> dict[str, Any]:
     """What the operator learned and decided, kept over restarts."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": common.metadata(key, uid, name=names.state_name(key.name), component="state"),
-        "data": {STATE_KEY: scaling},
+        "data": dict(texts),
     }
 
 
