@@ -23,7 +23,7 @@ ADAPTERS_DIRECTORY: Final = "/etc/slipstream-adapters"
 CLAIMS_DIRECTORY: Final = "/mnt/models"
 """`pvc://claim/path` is mounted read-only at `CLAIMS_DIRECTORY/claim` and read from `.../path` below it."""
 CACHE_DIRECTORY: Final = "/var/cache/slipstream"
-"""Downloaded models and compiled kernels: an emptyDir, the only big writable folder of an engine pod."""
+"""Downloaded models and compiled kernels: the only big writable folder of an engine pod, its own or kept."""
 SCRATCH_DIRECTORY: Final = "/tmp"  # noqa: S108 (an emptyDir of the pod's own)
 API_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
 """The Secret of spec.routing.apiKeys, one file an entry; read again when it changes."""

@@ -40,6 +40,18 @@ REFUSED = [
     ),
     ("spec.model.uri", "file:///models/../etc", "is not a model source"),
     ("spec.model.maxLength", 8, "should be greater than or equal to 16"),
+    ("spec.cache", {"model": {}}, "needs exactly one of claim and hostPath"),
+    (
+        "spec.cache",
+        {"model": {"claim": {"name": "c"}, "hostPath": {"path": "/a"}}},
+        "needs exactly one of claim and hostPath",
+    ),
+    ("spec.cache", {"model": {"hostPath": {"path": "a/b"}}}, '"a/b" is not an absolute path'),
+    (
+        "spec.speculation.disableBelowAcceptance",
+        "0.3",
+        '"0.3" is not a percentage: write for example 30% or 99.9%',
+    ),
     ("spec.slo.ttft.p95", "fast", '"fast" is not a duration: write for example 500ms, 2s or 1h30m'),
     ("spec.slo.ttft.p95", "0ms", '"0ms" must be more than zero'),
     (

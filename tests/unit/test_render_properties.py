@@ -339,3 +339,26 @@ def test_api_keys_are_a_mounted_secret_whose_absence_stops_no_pod() -> None:
 
 def test_without_api_keys_nothing_is_mounted_for_them() -> None:
     assert "api-keys" not in json.dumps(given.rendered(given.observed()))
+
+
+@pytest.mark.parametrize(
+    ("kept", "source"),
+    [
+        ({"claim": {"name": "models"}}, {"persistentVolumeClaim": {"claimName": "models"}}),
+        (
+            {"hostPath": {"path": "/var/models"}},
+            {"hostPath": {"path": "/var/models", "type": "DirectoryOrCreate"}},
+        ),
+        (None, {"emptyDir": {}}),
+    ],
+)
+def test_downloads_outlive_a_pod_where_the_service_says_so(
+    kept: dict[str, Any] | None, source: dict[str, Any]
+) -> None:
+    cache = {"cache": {"model": kept}} if kept else {}
+    spec = {"model": given.MODEL, **cache}
+    (deployment,) = (
+        child for child in given.rendered(given.observed(spec)) if child["kind"] == "Deployment"
+    )
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "cache", **source} in volumes

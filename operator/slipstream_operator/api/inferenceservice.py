@@ -122,6 +122,46 @@ class QuantizationSpec(Model):
     )
 
 
+class CacheClaim(Model):
+    """A PersistentVolumeClaim of the namespace; ReadWriteMany where replicas run on several nodes."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the claim.")]
+
+
+class CacheHostPath(Model):
+    """A folder of the node, made if it is not there; only where the namespace's pod security admits hostPath."""
+
+    path: Annotated[
+        str,
+        Field(
+            min_length=2,
+            max_length=512,
+            description="Absolute path, which user 65532 can write to.",
+            json_schema_extra=rules(
+                rule(
+                    "self.startsWith('/') && !self.contains('/../') && !self.endsWith('/..')",
+                    message_expression="'\"' + self + '\" is not an absolute path without ..'",
+                )
+            ),
+        ),
+    ]
+
+
+class ModelCacheSpec(Model):
+    """Where downloaded models and compiled kernels outlive a pod."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.claim) != has(self.hostPath)",
+                message="needs exactly one of claim and hostPath: give one, leave out the other",
+            )
+        )
+    )
+    claim: CacheClaim | None = Field(default=None, description="In a PersistentVolumeClaim.")
+    host_path: CacheHostPath | None = Field(default=None, description="In a folder of the node.")
+
+
 class CacheSpec(Model):
     """What is kept to be used again."""
 
@@ -131,6 +171,10 @@ class CacheSpec(Model):
     compile: bool | None = Field(
         default=None,
         description="Compile the model with torch.compile. Default: true on GPUs, false on cpu.",
+    )
+    model: ModelCacheSpec | None = Field(
+        default=None,
+        description="Where downloads and compiled kernels outlive a pod. Default: nowhere, each pod has its own.",
     )
 
 

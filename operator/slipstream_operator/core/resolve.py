@@ -51,6 +51,8 @@ class Revisioned:
     """Overrides from the accelerator and from spec.template, as core/v1 names them."""
     api_keys: str | None = None
     """Secret whose keys clients need; its content is no part of this."""
+    cache: Manifest | None = None
+    """Source of the cache volume, as core/v1 names it; None is an emptyDir."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +151,7 @@ def resolve(observed: Observed) -> Resolved:
             else None,
             resources=resources,
             template=_template(spec, accelerator),
+            cache=_cache(spec),
             api_keys=spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None,
         ),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
@@ -297,6 +300,16 @@ def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
             {uri.removeprefix("pvc://").split("/")[0] for uri in uris if uri.startswith("pvc://")}
         )
     )
+
+
+def _cache(spec: InferenceServiceSpec) -> Manifest | None:
+    kept = spec.cache.model if spec.cache else None
+    if kept is None:
+        return None
+    if kept.claim is not None:
+        return {"persistentVolumeClaim": {"claimName": kept.claim.name}}
+    assert kept.host_path is not None
+    return {"hostPath": {"path": kept.host_path.path, "type": "DirectoryOrCreate"}}
 
 
 def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:

@@ -214,7 +214,7 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             },
         },
         {"name": "scratch", "emptyDir": {}},
-        {"name": "cache", "emptyDir": {}},
+        {"name": "cache", **(resolved.revisioned.cache or {"emptyDir": {}})},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
         *(
             {
