@@ -97,6 +97,10 @@ bench-operator: deps ## convergence, latency and memory of the operator
 bench-start: $(STAMP) ## from the start of the process to the first answer, stock vLLM and ours
 	@$(BIN)/python -m benchmarks.start.run
 
+.PHONY: bench-engine
+bench-engine: $(STAMP) ## what the front before vLLM costs, and what its features bring
+	@$(BIN)/python -m benchmarks.engine.run
+
 .PHONY: soak
 soak: $(STAMP) ## the long proofs: what must hold every time
 	@$(BIN)/python -m benchmarks.soak.run

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from slipstream_runtime import contract
 
@@ -34,16 +35,24 @@ class Server:
     start_seconds: float
     """From the start of its process to that answer."""
 
+    def cpu_seconds(self) -> float:
+        """Processor time that the server and its children have used so far."""
+        root = psutil.Process(self.process.pid)
+        times = [each.cpu_times() for each in (root, *root.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
+
 
 @contextlib.contextmanager
-def stock(home: Path, *, words: Sequence[str] = ()) -> Iterator[Server]:
-    """`vllm serve`, as shipped but for the words; its caches lie in `home`."""
+def stock(
+    home: Path, *, words: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """`vllm serve`, as shipped but for words and environment; its caches lie in `home`."""
     port = _free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(MODEL), "--served-model-name", NAME, "--port", str(port)]
     # NB: by itself vLLM takes its KV cache from the whole machine's memory.
     command += ["--kv-cache-memory-bytes", str(KV_BYTES), *words]
-    with _running(command, home=home, port=port) as server:
+    with _running(command, home=home, port=port, environment=environment or {}) as server:
         yield server
 
 
@@ -56,7 +65,7 @@ def ours(home: Path, *, config: Mapping[str, Any] | None = None) -> Iterator[Ser
     command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(file)]
     command += ["--api-port", str(port), "--management-port", "0"]
     command += ["--termination-log", str(home / "termination-log")]
-    with _running(command, home=home, port=port) as server:
+    with _running(command, home=home, port=port, environment={}) as server:
         yield server
 
 
@@ -72,8 +81,10 @@ def defaults() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], *, home: Path, port: int) -> Iterator[Server]:
-    environment = {
+def _running(
+    command: Sequence[str], *, home: Path, port: int, environment: Mapping[str, str]
+) -> Iterator[Server]:
+    everything = {
         **os.environ,
         "HOME": str(home),
         "TMPDIR": str(home),
@@ -81,11 +92,12 @@ def _running(command: Sequence[str], *, home: Path, port: int) -> Iterator[Serve
         "PYTHONPATH": "runtime",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **environment,
     }
     url = f"http://127.0.0.1:{port}"
     started = time.monotonic()
     with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=everything)
     try:
         _until_it_answers(url, process, log=home / "log")
         yield Server(url, process, time.monotonic() - started)
