@@ -8,42 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from slipstream_runtime import contract
 from tests import engines
+from tests.adapters import write_adapter
 from tests.engines import NAME, Engine
 
 pytestmark = pytest.mark.timeout(420)
-HIDDEN, HEADS, KV_HEADS, HEAD, LAYERS = 128, 4, 2, 32, 2
-"""Of the model that tests.engines writes."""
-
-
-def write_adapter(folder: Path, *, seed: int, rank: int = 4, hidden: int = HIDDEN) -> str:
-    """A random adapter of the attention, in PEFT's format; its uri."""
-    folder.mkdir()
-    config = {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": 16,
-        "target_modules": ["q_proj", "v_proj"],
-        "bias": "none",
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    random = np.random.default_rng(seed)
-    weights = {}
-    for layer in range(LAYERS):
-        for name, rows in (("q_proj", HEADS * HEAD), ("v_proj", KV_HEADS * HEAD)):
-            prefix = f"base_model.model.model.layers.{layer}.self_attn.{name}"
-            shapes = {"lora_A": (rank, hidden), "lora_B": (rows, rank)}
-            for part, shape in shapes.items():
-                weights[f"{prefix}.{part}.weight"] = random.standard_normal(shape).astype(
-                    np.float32
-                )
-    save_file(weights, folder / "adapter_model.safetensors")
-    return f"file://{folder}"
 
 
 class Adapted:
@@ -94,10 +66,10 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapted]:
     engines.write_model(model)
     listed = folder / "adapters.json"
     uris = {
-        "first": write_adapter(folder / "first", seed=1),
-        "second": write_adapter(folder / "second", seed=2, rank=8),
-        "other-base": write_adapter(folder / "other-base", seed=3, hidden=64),
-        "wide": write_adapter(folder / "wide", seed=4, rank=1024),
+        "first": write_adapter(folder / "first", model=model, seed=1),
+        "second": write_adapter(folder / "second", model=model, seed=2, rank=8),
+        "other-base": write_adapter(folder / "other-base", model=model, seed=3, hidden=64),
+        "wide": write_adapter(folder / "wide", model=model, seed=4, rank=1024),
         "missing": f"file://{folder / 'missing'}",
     }
     config = engines.config(

@@ -89,8 +89,8 @@ class SpeculationSpec(Model):
     )
     disable_below_acceptance: Percentage | None = Field(
         default=None,
-        description="Stop guessing once a smaller share of the guesses than this, such as 30%, was accepted for two "
-        "minutes. Default: never.",
+        description="Stop guessing once a smaller share of the guesses than this, such as 30%, was accepted for a "
+        "minute. Default: never.",
     )
 
 

@@ -13,7 +13,7 @@ from slipstream_operator.core.resolve import Resolved
 
 EVIDENCE: Final = 1000.0
 """Guessed tokens in the last ten minutes that an acceptance must rest on."""
-PATIENCE: Final = 120.0
+PATIENCE: Final = 60.0
 """Seconds for which acceptance must stay below the limit."""
 
 
