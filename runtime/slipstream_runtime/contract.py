@@ -35,6 +35,7 @@ EXIT_SECONDS: Final = 10
 """After the drain: the time that the engine gets to exit before SIGKILL."""
 
 ENGINE_MODULE: Final = "slipstream_runtime.engine"
+ONNX_MODULE: Final = "slipstream_runtime.onnx"
 SIMULATOR_MODULE: Final = "slipstream_runtime.simulator"
 
 SERVICE_LABEL: Final = "service"
@@ -76,4 +77,6 @@ PHASE_SECONDS: Final = "slipstream_engine_phase_seconds"
 IN_FLIGHT: Final = "slipstream_engine_in_flight_requests"
 DRAINING: Final = "slipstream_engine_draining"
 REFUSED: Final = "slipstream_engine_refused_requests_total"
+PROVIDER: Final = "slipstream_engine_provider"
+PROVIDER_FALLBACK: Final = "slipstream_engine_provider_fallback"
 """Our own metrics beside vLLM's."""

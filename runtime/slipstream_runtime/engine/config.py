@@ -3,24 +3,13 @@
 Validated once, at the border; inside the engine everything is a frozen value.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic.alias_generators import to_camel
 
-from slipstream_runtime.host.errors import UnsuitableError, one_line
-
-Positive = Annotated[int, pydantic.Field(ge=1)]
-
-
-class Part(pydantic.BaseModel):
-    """Base of all parts: frozen, camelCase in the file, unknown keys refused."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
-    )
+from slipstream_runtime.host import config_file
+from slipstream_runtime.host.part import Part, Positive
 
 
 class Model(Part):
@@ -94,15 +83,4 @@ class EngineConfig(Part):
 
 def load(path: Path) -> EngineConfig:
     """Read and validate the file; UnsuitableError names the file and every key that is wrong."""
-    try:
-        return EngineConfig.model_validate(json.loads(path.read_text()))
-    except OSError as error:
-        raise UnsuitableError(f"{path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnsuitableError(f"{path}: not JSON: {error}") from error
-    except pydantic.ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False)
-        )
-        raise UnsuitableError(one_line(f"{path}: {wrong}")) from error
+    return config_file.load(path, EngineConfig)

@@ -12,6 +12,8 @@ class Facts:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     kv_capacity_tokens: int | None = None
     max_model_length: int | None = None
+    details: dict[str, object] = dataclasses.field(default_factory=dict)
+    """What only one kind of engine has to tell."""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -21,4 +23,5 @@ class Facts:
             "kvCapacityTokens": self.kv_capacity_tokens,
             "maxModelLength": self.max_model_length,
             "arguments": list(self.arguments),
+            **self.details,
         }

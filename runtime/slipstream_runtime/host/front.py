@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import json
 import re
+from collections.abc import Collection
 from typing import Final
 
 from slipstream_runtime.host.lifecycle import Lifecycle
@@ -25,7 +26,7 @@ ROUTES: Final = frozenset(
         "/version",
     }
 )
-"""What clients reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
+"""What clients of vLLM reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
 loading, and whatever else vLLM has or will have."""
 _ONE_RESPONSE: Final = re.compile(r"/v1/responses/resp_[\w-]+(?:/cancel)?")
 _RETRY_LOADING: Final = 5
@@ -36,16 +37,26 @@ _FINISH_SECONDS: Final = 1.0
 UNAVAILABLE: Final = "ServiceUnavailableError"
 
 
-def allowed(path: str) -> bool:
+def allowed(path: str, *, routes: Collection[str]) -> bool:
     """Whether clients may reach this path."""
-    return path in ROUTES or _ONE_RESPONSE.fullmatch(path) is not None
+    return path in routes or (
+        "/v1/responses" in routes and _ONE_RESPONSE.fullmatch(path) is not None
+    )
 
 
 class Front:
     """ASGI middleware; all of its methods belong to the event loop that serves."""
 
-    def __init__(self, app: asgi.Application, *, life: Lifecycle, probe_key: str) -> None:
+    def __init__(
+        self,
+        app: asgi.Application,
+        *,
+        life: Lifecycle,
+        probe_key: str,
+        routes: Collection[str] = ROUTES,
+    ) -> None:
         self._app = app
+        self._routes = routes
         self._life = life
         self._probe_key = probe_key.encode()
         self._exchanges: set[_Exchange] = set()
@@ -81,7 +92,7 @@ class Front:
 
     async def _http(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         path: str = scope["path"]
-        if not allowed(path):
+        if not allowed(path, routes=self._routes):
             content = asgi.error(f"There is no route {path}", kind="NotFoundError", status=404)
             await asgi.respond_json(send, content, status=404)
             return

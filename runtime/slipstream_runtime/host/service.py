@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Final
 
 from slipstream_runtime.host import front, logs, probe
@@ -20,12 +20,18 @@ class Service:
     """One application on one socket; all of its methods belong to the event loop that serves."""
 
     def __init__(
-        self, app: asgi.Application, *, life: Lifecycle, api: socket.socket, lifespan: bool
+        self,
+        app: asgi.Application,
+        *,
+        life: Lifecycle,
+        api: socket.socket,
+        lifespan: bool,
+        routes: Collection[str] = front.ROUTES,
     ) -> None:
         self._life = life
         self._api = api
         self._key = secrets.token_urlsafe()
-        self.front = front.Front(app, life=life, probe_key=self._key)
+        self.front = front.Front(app, life=life, probe_key=self._key, routes=routes)
         self.server = server.Server(self.front, lifespan=lifespan)
 
     @contextlib.asynccontextmanager

@@ -4,29 +4,12 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Mapping
 
 import pydantic
 
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
 from slipstream_runtime.web import asgi
-
-_KINDS: Mapping[int, str] = {
-    400: "BadRequestError",
-    404: "NotFoundError",
-    405: "BadRequestError",
-    413: "BadRequestError",
-    503: "ServiceUnavailableError",
-}
-
-
-class RefusedError(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
+from slipstream_runtime.web.refusal import RefusedError, explain
 
 
 class Api:
@@ -51,11 +34,7 @@ class Api:
         try:
             await self._route(scope["method"], scope["path"], receive, send)
         except RefusedError as refusal:
-            kind = _KINDS[refusal.status]
-            body = protocol.error(str(refusal), kind=kind, status=refusal.status)
-            wait = refusal.retry_after
-            headers = {"retry-after": str(wait)} if wait is not None else {}
-            await asgi.respond_json(send, body, status=refusal.status, headers=headers)
+            await refusal.answer(send)
         except asgi.DisconnectedError:
             return
 
@@ -104,7 +83,7 @@ class Api:
         except asgi.TooLargeError:
             raise RefusedError(413, "the body is too large") from None
         except pydantic.ValidationError as error:
-            raise RefusedError(400, _explain(error)) from None
+            raise RefusedError(400, explain(error)) from None
         if asked.model != self._model:
             raise RefusedError(404, f"The model `{asked.model}` does not exist.")
         prompt, limit = asked.prompt_tokens(), asked.limit()
@@ -123,7 +102,7 @@ class Api:
             raise RefusedError(400, str(error)) from None
         work = self._stream(stream, answer, asked, send) if asked.stream else stream.end()
         try:
-            here = await _unless_disconnected(work, receive)
+            here = await asgi.unless_disconnected(work, receive)
         finally:
             self._pace.cancel(stream)
         if here and not asked.stream:
@@ -156,24 +135,3 @@ class Api:
         else:
             raise RefusedError(503, "the engine is stopping", retry_after=1)
         await send({"type": "http.response.body", "body": last})
-
-
-async def _unless_disconnected(work: "asyncio._CoroutineLike[None]", receive: asgi.Receive) -> bool:
-    """Do the work unless the client goes away first; False if it did."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(asgi.disconnected(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-            return True
-        return False
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
