@@ -5,6 +5,7 @@ Nothing here may log or repeat the hub's token.
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -46,8 +47,10 @@ def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source
     )
 
 
-def resolve(source: Source, *, cache: Path, token: str | None) -> Path:
-    """The folder that holds the model, after a download if the source is the hub."""
+def resolve(
+    source: Source, *, cache: Path, token: str | None, files: Sequence[str] | None = None
+) -> Path:
+    """The folder that holds the model, after a download if the source is the hub; `files` as for the hub."""
     folder = source.path
     if folder is None:
         # NB: importing the hub's library takes as long as all the rest of this package.
@@ -55,7 +58,12 @@ def resolve(source: Source, *, cache: Path, token: str | None) -> Path:
 
         assert source.repository is not None
         folder = hub.download(
-            source.uri, source.repository, revision=source.revision, cache=cache, token=token
+            source.uri,
+            source.repository,
+            revision=source.revision,
+            cache=cache,
+            token=token,
+            files=files,
         )
     if not folder.is_dir():
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"

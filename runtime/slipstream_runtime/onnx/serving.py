@@ -1,0 +1,108 @@
+"""The model inside this process: load it, put the API behind the front, serve, drain.
+
+Imported by `launch` only when the model is there, since it imports ONNX Runtime.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import tokenizers
+
+from slipstream_runtime.host import logs
+from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.service import Service
+from slipstream_runtime.onnx import api, metrics, probes, providers, session
+from slipstream_runtime.onnx.batcher import Batcher
+from slipstream_runtime.onnx.exported import Exported
+from slipstream_runtime.onnx.launch import Launch
+from slipstream_runtime.onnx.tokens import Texts
+
+_BEAT_SECONDS: Final = 0.5
+_LAST_ANSWERS_SECONDS: Final = 0.5
+"""For the clients of a broken session to hear of it."""
+
+
+def run(launch: Launch, model: Exported) -> None:
+    """Load and serve until drained, in an event loop of its own."""
+    config, uri = launch.config, launch.config.model.uri
+    launch.life.enter(Phase.LOADING)
+    texts = Texts(model, uri=uri)
+    loaded = session.Session(
+        model,
+        uri=uri,
+        wanted=providers.wanted(config.device, tensorrt=config.tensorrt),
+        threads=launch.threads,
+        limits=config.limits,
+        cache=launch.cache if launch.cache.is_dir() else None,
+    )
+    _tell(launch, model, loaded.providers)
+    asyncio.run(_serve(launch, model, texts, loaded))
+
+
+def _tell(launch: Launch, model: Exported, outcome: providers.Outcome) -> None:
+    told: dict[str, object] = {
+        "wanted": list(outcome.wanted),
+        "used": list(outcome.used),
+        "missing": list(outcome.missing),
+    }
+    launch.known.versions |= {
+        "onnxruntime": session.VERSION,
+        "tokenizers": tokenizers.__version__,
+    }
+    launch.known.details |= {"task": model.reading.task, "providers": told}
+    logs.event("provider fallback" if outcome.fell_back else "providers", **told)
+
+
+async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.Session) -> None:
+    name = launch.config.model.name
+    observer = metrics.Metrics(name, clock=time.monotonic)
+    (proof,) = texts.singles(["one"], cut=None)
+    batcher = Batcher(loaded.run, limits=launch.config.limits, proof=proof, observer=observer)
+    observer.watch(batcher, providers=loaded.providers)
+    application = api.Api(name=name, model=model, texts=texts, batcher=batcher, observer=observer)
+    service = Service(
+        application, life=launch.life, api=launch.api, lifespan=False, routes=api.ROUTES
+    )
+    launch.observed.watch(service.front, engine=observer.registry)
+    async with _beating(launch), service.listening():
+        work = asyncio.create_task(batcher.serve())
+        life = asyncio.create_task(
+            service.run(
+                probes.build(name, task=model.reading.task), drain_seconds=launch.drain_seconds
+            )
+        )
+        await asyncio.wait({work, life}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            life.cancel()
+            await _fail(launch, service, work)
+        work.cancel()
+        await life
+
+
+async def _fail(launch: Launch, service: Service, work: "asyncio.Task[None]") -> None:
+    error = work.exception()
+    reason = f"the engine died: {error}"
+    # NB: from here on the front refuses. A broken session has nothing to drain.
+    launch.life.fail(reason)
+    await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
+    raise EngineError(reason) from error
+
+
+@contextlib.asynccontextmanager
+async def _beating(launch: Launch) -> AsyncIterator[None]:
+    """Show that this event loop turns."""
+
+    async def beat() -> None:
+        while True:
+            launch.life.beat()
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
