@@ -75,6 +75,58 @@ def test_what_cannot_work_is_refused(
     assert field.rsplit(".", 1)[0].removesuffix(".maxReplicas") in refusal.value.message
 
 
+ONNX: dict[str, Any] = {
+    "model": {"uri": "file:///models/minilm"},
+    "runtime": "onnx",
+    "cache": {"compile": True},
+    "batching": {"maxSequences": 8},
+    "slo": {"e2e": {"p95": "200ms"}},
+}
+
+REFUSED_WITH_ONNX = [
+    ("speculation", {"method": "ngram"}, "speculation can't be used with runtime: onnx"),
+    ("quantization", {"method": "fp8"}, "quantization can't be used with runtime: onnx"),
+    ("quantization", {"kvCache": "fp8"}, "quantization can't be used with runtime: onnx"),
+    ("slo", {"ttft": {"p95": "1s"}}, "use slo.e2e, such as {p95: 200ms}"),
+    ("slo", {"throughput": {"outputTokensPerSecond": 9}}, "use slo.e2e, such as {p95: 200ms}"),
+    ("cache", {"prefix": True}, "cache.prefix can't be used with runtime: onnx"),
+    (
+        "batching",
+        {"policy": "priority"},
+        "batching.chunkedPrefill and batching.policy can't be used",
+    ),
+    (
+        "model",
+        {**ONNX["model"], "trustRemoteCode": True},
+        "model.trustRemoteCode can't be used with runtime: onnx",
+    ),
+]
+
+
+def _onnx(namespace: str, **spec: Any) -> dict[str, Any]:
+    manifest = _with("metadata.name", "onnx", namespace)
+    manifest["spec"] = {**ONNX, **spec}
+    return manifest
+
+
+def test_a_service_with_runtime_onnx_is_valid(kube: Kube, namespace: str) -> None:
+    kube.apply(_onnx(namespace, quantization={"method": "auto"}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    REFUSED_WITH_ONNX,
+    ids=[f"{field}={value}" for field, value, _ in REFUSED_WITH_ONNX],
+)
+def test_what_onnx_runtime_cannot_do_is_refused(
+    kube: Kube, namespace: str, field: str, value: Any, message: str
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        kube.apply(_onnx(namespace, **{field: value}))
+    assert message in refusal.value.message
+    assert f"spec.{field}" in refusal.value.message
+
+
 def test_a_valid_object_is_stored_with_the_few_defaults_that_no_profile_decides(
     kube: Kube, namespace: str
 ) -> None:

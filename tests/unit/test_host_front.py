@@ -126,6 +126,15 @@ def guarded(app: asgi.Application, phase: Phase = Phase.READY) -> tuple[front.Fr
     return front.Front(app, life=life, probe_key=KEY), life
 
 
+async def test_an_engine_opens_its_own_routes_and_no_others() -> None:
+    guard = front.Front(
+        answer, life=life_in(Phase.READY), probe_key=KEY, routes={"/classify", "/health"}
+    )
+    assert (await ask(guard, request("/classify"))).status == 200
+    for path in (CHAT, "/v1/responses/resp_1", "/classify/"):
+        assert (await ask(guard, request(path))).status == 404
+
+
 @pytest.mark.parametrize(
     ("path", "reached"),
     [
