@@ -1,14 +1,16 @@
 """`python -m slipstream_runtime.onnx.export --model FOLDER --output FOLDER`: an encoder as a folder for runtime onnx.
 
-Needs PyTorch and transformers, which the engine itself does without.
+Needs PyTorch, transformers and onnx, which the engine itself does without.
 """
 
 import argparse
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Final
 
+import onnx
 import torch
 import transformers
 
@@ -34,13 +36,14 @@ def export(model: Path, output: Path) -> None:
     inputs = {"input_ids": ids, "attention_mask": ids.tril(4)}
     if getattr(network.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = torch.zeros_like(ids)
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(dir=output) as scratch, warnings.catch_warnings():
         # NB: the exporter that traces is deprecated, and the other one takes ten times as long and more packages.
         warnings.simplefilter("ignore")
+        graph = Path(scratch) / "model.onnx"
         torch.onnx.export(
             _Named(network, tuple(inputs), name).eval(),
             tuple(inputs.values()),
-            str(output / "model.onnx"),
+            str(graph),
             input_names=list(inputs),
             output_names=[name],
             dynamic_axes={
@@ -50,7 +53,22 @@ def export(model: Path, output: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
+        _settle(graph, output)
     exported.load(output, uri=f"file://{output.resolve()}", max_length=None)
+
+
+def _settle(graph: Path, output: Path) -> None:
+    """Put the graph in its place; of one over 2 GB the exporter makes a file for each tensor, and here two in all."""
+    if len(list(graph.parent.iterdir())) == 1:
+        graph.rename(output / graph.name)
+        return
+    onnx.save_model(
+        onnx.load(graph),
+        output / graph.name,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=f"{graph.name}_data",
+    )
 
 
 def load(model: Path) -> tuple[Any, str]:
