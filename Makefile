@@ -39,12 +39,13 @@ demo: deps ## boot a cluster, install Slipstream, serve the sample, show it scal
 test: check unit cluster-test e2e ## every test, the real cluster and the real engine included
 
 .PHONY: check
-check: $(STAMP) ## format, lint, types, import contract, CRDs up to date
+check: $(STAMP) ## format, lint, types, import contract, CRDs and vLLM's arguments up to date
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	$(BIN)/python -m slipstream_operator.api.crd --check crds
+	$(BIN)/python -m dev.vllm_arguments --check version
 
 .PHONY: format
 format: $(STAMP) ## format the code and mend what the linter can
@@ -76,6 +77,10 @@ cluster-down: $(STAMP) ## remove the local cluster and all its traces
 crds: $(STAMP) ## generate crds/ from the models
 	$(BIN)/python -m slipstream_operator.api.crd crds
 
+.PHONY: vllm-arguments
+vllm-arguments: $(STAMP) ## generate the list of vLLM's arguments from the locked vLLM
+	$(BIN)/python -m dev.vllm_arguments
+
 .PHONY: lock
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
@@ -93,6 +98,14 @@ bench-operator: deps ## convergence, latency and memory of the operator
 .PHONY: bench-onnx
 bench-onnx: $(STAMP) ## speed and accuracy of the ONNX Runtime engine beside PyTorch
 	@$(BIN)/python -m benchmarks.onnx.run
+
+.PHONY: bench-start
+bench-start: $(STAMP) ## from the start of the process to the first answer, stock vLLM and ours
+	@$(BIN)/python -m benchmarks.start.run
+
+.PHONY: soak
+soak: $(STAMP) ## the long proofs: what must hold every time
+	@$(BIN)/python -m benchmarks.soak.run
 
 .PHONY: clean
 clean: ## remove what the tools left in the repository

@@ -8,6 +8,7 @@ from slipstream_operator import names
 from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
 from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core.render import config
 from slipstream_operator.core.scaling import policy
 from slipstream_operator.core.scaling.signals import Load, Reading
 
@@ -27,6 +28,61 @@ PROFILE: dict[str, Any] = {
     "images": {"vllm": "image/vllm:1", "vllmCpu": "image/cpu:1", "onnx": "image/onnx:1"},
     "prometheus": {"url": "http://prometheus.monitoring.svc:9090"},
 }
+
+TEMPLATE: dict[str, Any] = {
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}
+                ]
+            }
+        },
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 50,
+                    "podAffinityTerm": {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {"matchLabels": {"app": "noisy"}},
+                    },
+                }
+            ]
+        },
+    },
+    "volumes": [
+        {"name": "rules", "configMap": {"name": "rules", "items": [{"key": "a", "path": "a.txt"}]}},
+        {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o440}},
+        {"name": "spare", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
+        {
+            "name": "identity",
+            "projected": {
+                "sources": [
+                    {"serviceAccountToken": {"path": "token", "audience": "cloud"}},
+                    {"configMap": {"name": "roots"}},
+                ]
+            },
+        },
+        {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
+        {
+            "name": "fast",
+            "ephemeral": {
+                "volumeClaimTemplate": {
+                    "spec": {
+                        "accessModes": ["ReadWriteOnce"],
+                        "resources": {"requests": {"storage": "100Gi"}},
+                    }
+                }
+            },
+        },
+    ],
+    "volumeMounts": [
+        {"name": "rules", "mountPath": "/etc/rules", "readOnly": True},
+        {"name": "data", "mountPath": "/mnt/data", "subPath": "models"},
+    ],
+}
+"""spec.template with a volume of every kind."""
 
 
 def parent(
@@ -146,7 +202,8 @@ def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> l
     """All children that the snapshot asks for."""
     decided = resolve.resolve(snapshot)
     rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
-    return render.render(snapshot, decided, rollout, scaling=scaling)
+    state = {config.SCALING_KEY: scaling} if decided.bounds.follows_load else {}
+    return render.render(snapshot, decided, rollout, state=state)
 
 
 def realised(snapshot: Observed, *, replicas: int = 1) -> Observed:

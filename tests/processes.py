@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,6 +16,8 @@ from slipstream_runtime import contract
 
 class Process:
     """One engine process and what it wrote."""
+
+    start_seconds: ClassVar[float] = 60.0
 
     def __init__(self, module: str, folder: Path, config: dict[str, Any]) -> None:
         self.log = folder / "log"
@@ -47,10 +49,10 @@ class Process:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.management + path, timeout=10)
 
-    def until_ready(self, *, seconds: float) -> list[str]:
+    def until_ready(self) -> list[str]:
         """The answers of the readiness probe until it says yes."""
         answers: list[str] = []
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + self.start_seconds
         while not answers or not answers[-1].startswith("200"):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

@@ -86,6 +86,7 @@ class Reason:
     REVISION_CREATED: Final = "RevisionCreated"
     REVISION_ACTIVATED: Final = "RevisionActivated"
     REVISION_DELETED: Final = "RevisionDeleted"
+    SPECULATION_DISABLED: Final = "SpeculationDisabled"
     DRIFT_REPAIRED: Final = "DriftRepaired"
 
 
@@ -100,6 +101,11 @@ def revision_name(service: str, revision: str) -> str:
 def state_name(service: str) -> str:
     """Name of the ConfigMap that holds what the operator learned about a service."""
     return f"{service}-state"
+
+
+def adapters_name(service: str) -> str:
+    """Name of the ConfigMap that lists a service's LoRA adapters for its running engines."""
+    return f"{service}-adapters"
 
 
 def is_valid_service_name(name: str) -> bool:

@@ -86,6 +86,9 @@ class Recorded(Cluster):
             raise self.answer
         return self.answer or {}
 
+    async def send(self, verb: str, kind: str, /, **arguments: Any) -> None:
+        await self.request(verb, kind, **arguments)
+
 
 async def test_an_object_is_made_only_if_there_is_none() -> None:
     api = Recorded()

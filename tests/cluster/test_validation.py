@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Refused
+from tests.given import TEMPLATE
 
 VALID: dict[str, Any] = {
     "apiVersion": "slipstream.dev/v1alpha1",
@@ -17,6 +18,15 @@ VALID: dict[str, Any] = {
         "scaling": {"minReplicas": 1, "maxReplicas": 4},
     },
 }
+
+
+def mounted(path: str, **more: str) -> dict[str, Any]:
+    """A template with a volume at the path."""
+    return {
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "volumeMounts": [{"name": "data", "mountPath": path, **more}],
+    }
+
 
 REFUSED = [
     ("metadata.name", "Upper", "Upper"),
@@ -48,18 +58,84 @@ REFUSED = [
     ),
     ("spec.scaling.minReplicas", 0, "should be greater than or equal to 1"),
     ("spec.replicas", 2, "replicas (2) can't be set together with scaling"),
-    ("spec.speculation", {"tokens": 4}, "exactly one of draft (a draft model) and method (ngram)"),
+    ("spec.speculation", {"tokens": 4}, "needs draft (a draft model), or method"),
     (
         "spec.speculation",
         {"draft": "file:///models/draft", "method": "ngram"},
-        "exactly one of draft (a draft model) and method (ngram)",
+        "method ngram guesses without a draft: leave out draft, or method",
     ),
+    ("spec.speculation", {"method": "eagle3"}, "method eagle3 needs draft: where the head is"),
+    ("spec.speculation.method", "eagle", 'supported values: "ngram", "suffix", "eagle3", "mtp"'),
+    (
+        "spec.model.adapters",
+        [{"name": "a", "uri": "hf://o/a"}, {"name": "a", "uri": "hf://o/b"}],
+        'duplicate entries for key [name="a"]',
+    ),
+    ("spec.model.adapters", [{"name": "a b", "uri": "hf://o/a"}], '"a b" is not a name of letters'),
+    ("spec.model.adapters", [{"name": "a", "uri": "a"}], '"a" is not a model source'),
+    ("spec.model.maxAdapterRank", 64, "maxAdapterRank needs adapters: list them"),
+    ("spec.parallelism.tensor", 0, "should be greater than or equal to 1"),
+    ("spec.attention.slidingWindow", 1, "should be greater than or equal to 16"),
     ("spec.quantization.method", "int3", 'supported values: "none", "auto", "fp8"'),
     ("spec.simulator", {"alpha": "7ms"}, "simulator needs runtime: simulator"),
     ("spec.runtime", "simulator", "model can't be used with runtime: simulator"),
     ("spec.model", None, "model is needed: give model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
+    ("spec.engineArgs", {f"a{n}": n for n in range(65)}, "must have at most 64 items"),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
+    ("spec.limits.maxOutputTokens", 0, "should be greater than or equal to 1"),
+    ("spec.limits.maxPromptTokens", 0, "should be greater than or equal to 1"),
+    ("spec.limits.timeout", "soon", '"soon" is not a duration: write for example 500ms, 2s'),
+    ("spec.limits.concurrency", 0, "should be greater than or equal to 1"),
+    ("spec.limits.queue", -1, "should be greater than or equal to 0"),
+    (
+        "spec.output",
+        {"schema": "{}", "regex": "a"},
+        "takes at most one of schema, regex and grammar: choose one",
+    ),
+    (
+        "spec.output",
+        {"regex": "a", "grammar": 'root ::= "a"'},
+        "takes at most one of schema, regex and grammar: choose one",
+    ),
+    ("spec.output", {"enforce": True}, "needs at least one of schema, regex, grammar and stop"),
+    ("spec.output.stop", [], "should have at least 1 items"),
+    ("spec.output.stop", ["a"] * 17, "must have at most 16 items"),
+    ("spec.routing.mode", "Anywhere", 'supported values: "Direct"'),
+    ("spec.routing.apiKeys", {}, "Required value"),
+    (
+        "spec.template.volumes",
+        [{"name": "cache", "emptyDir": {}}],
+        '"cache" is a volume that the operator makes: choose another name',
+    ),
+    (
+        "spec.template.volumes",
+        [{"name": "claim-0", "emptyDir": {}}],
+        '"claim-0" is a volume that the operator makes: choose another name',
+    ),
+    ("spec.template.volumes", [{"name": "data"}], 'volume "data" needs exactly one of configMap'),
+    (
+        "spec.template.volumes",
+        [{"name": "data", "emptyDir": {}, "secret": {"secretName": "s"}}],
+        'volume "data" needs exactly one of configMap',
+    ),
+    (
+        "spec.template.volumes",
+        [{"name": "data", "projected": {"sources": [{}]}}],
+        "needs exactly one of configMap, secret, serviceAccountToken",
+    ),
+    ("spec.template.volumes", [{"name": "h", "hostPath": {"path": "/"}}], "hostPath"),
+    (
+        "spec.template.volumeMounts",
+        [{"name": "data", "mountPath": "/mnt/data"}],
+        "add a volume of that name, or correct it",
+    ),
+    ("spec.template", mounted("/etc/slipstream"), "overlaps a path that the engine uses"),
+    ("spec.template", mounted("/tmp/x"), '"/tmp/x" overlaps a path that the engine uses'),
+    ("spec.template", mounted("/var"), '"/var" overlaps a path that the engine uses'),
+    ("spec.template", mounted("/mnt/../etc"), "is not an absolute path"),
+    ("spec.template", mounted("mnt/data"), "is not an absolute path"),
+    ("spec.template", mounted("/mnt/d", subPath="../x"), "must be a path below the volume"),
 ]
 
 
@@ -73,6 +149,42 @@ def test_what_cannot_work_is_refused(
         kube.apply(_with(field, value, namespace))
     assert message in refusal.value.message
     assert field.rsplit(".", 1)[0].removesuffix(".maxReplicas") in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"limits": {"queue": 1}},
+        {"output": {"stop": ["a"]}},
+        {"routing": {"apiKeys": {"name": "a"}}},
+    ],
+    ids=lambda part: next(iter(part)),
+)
+def test_a_simulator_keeps_no_limits_so_it_takes_none(
+    kube: Kube, namespace: str, part: dict[str, Any]
+) -> None:
+    manifest = _with("spec.model", None, namespace)
+    manifest["spec"] |= {"runtime": "simulator", **part}
+    with pytest.raises(Refused, match="limits, output and routing can't be used with runtime"):
+        kube.apply(manifest)
+
+
+def test_limits_output_and_keys_are_stored_as_written(kube: Kube, namespace: str) -> None:
+    manifest = _with("metadata.name", "limited", namespace)
+    parts = {
+        "limits": {
+            "maxOutputTokens": 512,
+            "maxPromptTokens": 4096,
+            "timeout": "90s",
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "output": {"schema": '{"type": "object"}', "stop": ["END"], "enforce": True},
+        "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
+    }
+    manifest["spec"] |= parts
+    stored = kube.apply(manifest)["spec"]
+    assert {name: stored[name] for name in parts} == parts
 
 
 ONNX: dict[str, Any] = {
@@ -135,6 +247,34 @@ def test_a_valid_object_is_stored_with_the_few_defaults_that_no_profile_decides(
     assert "runtime" not in stored["spec"]
     assert stored["status"]["conditions"][0]["type"] == "Ready"
     assert stored["status"]["conditions"][0]["status"] == "Unknown"
+
+
+def test_where_pods_run_and_what_they_mount_is_stored_as_core_v1_has_it(
+    kube: Kube, namespace: str
+) -> None:
+    stored = kube.apply(_with("spec.template", TEMPLATE, namespace))
+    assert stored["spec"]["template"] == TEMPLATE
+
+
+def test_values_of_engine_arguments_are_stored_as_they_were_written(
+    kube: Kube, namespace: str
+) -> None:
+    arguments = {
+        "max-num-seqs": 64,
+        "gpu-memory-utilization": 0.85,
+        "async-scheduling": True,
+        "scheduling-policy": "priority",
+        "cudagraph-capture-sizes": [1, 2, 4],
+    }
+    stored = kube.apply(_with("spec.engineArgs", arguments, namespace))
+    assert stored["spec"]["engineArgs"] == arguments
+
+
+def test_kubectl_stores_them_so_too(kube: Kube, namespace: str) -> None:
+    manifest = _with("spec.engineArgs", {"max-num-seqs": 64, "async-scheduling": False}, namespace)
+    stored = kube.kubectl("apply", "-o", "yaml", "-f", "-", stdin=_yaml(manifest))
+    assert "async-scheduling: false" in stored
+    assert "max-num-seqs: 64" in stored
 
 
 def test_unknown_fields_are_refused_by_strict_validation(kube: Kube, namespace: str) -> None:

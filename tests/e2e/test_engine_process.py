@@ -12,97 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from slipstream_runtime import contract
-from tests import processes
+from tests.engines import NAME, Engine, config, write_model
 
 pytestmark = pytest.mark.timeout(420)
-START_SECONDS = 360.0
-NAME = "tiny"
-
-
-def write_model(folder: Path) -> None:
-    """A random Llama over single bytes: 2 layers, 0.4 M parameters."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "chat_template": "{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    hidden, heads, kv_heads, head, inner, layers = 128, 4, 2, 32, 256, 2
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": len(vocabulary),
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head,
-        "max_position_embeddings": 1024,
-        "tie_word_embeddings": False,
-        "dtype": "float32",
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    random = np.random.default_rng(0)
-
-    def matrix(rows: int, columns: int) -> np.ndarray:
-        return (random.standard_normal((rows, columns)) * 0.05).astype(np.float32)
-
-    ones = np.ones(hidden, np.float32)
-    weights = {
-        "model.embed_tokens.weight": matrix(len(vocabulary), hidden) * 10,
-        "model.norm.weight": ones,
-        "lm_head.weight": matrix(len(vocabulary), hidden),
-    }
-    for layer in range(layers):
-        shapes = {
-            "self_attn.q_proj": (heads * head, hidden),
-            "self_attn.k_proj": (kv_heads * head, hidden),
-            "self_attn.v_proj": (kv_heads * head, hidden),
-            "self_attn.o_proj": (hidden, heads * head),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-        }
-        prefix = f"model.layers.{layer}"
-        weights |= {f"{prefix}.{name}.weight": matrix(*shape) for name, shape in shapes.items()}
-        weights[f"{prefix}.input_layernorm.weight"] = ones
-        weights[f"{prefix}.post_attention_layernorm.weight"] = ones
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-class Engine(processes.Process):
-    """One vLLM engine."""
-
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        super().__init__(contract.ENGINE_MODULE, folder, config)
-
-
-def config(model: str, **more: object) -> dict[str, Any]:
-    return {
-        "model": {"uri": model, "name": NAME},
-        "device": "cpu",
-        "cores": 1,
-        "cache": {"compile": False, "kvBytes": 32 * 1024 * 1024},
-        "drainSeconds": 60,
-        **more,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +29,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, 
     uri = f"file://{model}"
     engine = Engine(folder, config(uri, speculation={"draft": uri, "tokens": 3}))
     try:
-        yield engine, engine.until_ready(seconds=START_SECONDS)
+        yield engine, engine.until_ready()
     finally:
         engine.kill()
 

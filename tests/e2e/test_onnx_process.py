@@ -25,7 +25,6 @@ pytestmark = [
     # NB: told by torch, of its own code, whenever it traces.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
-START_SECONDS = 60.0
 NAME = "minilm"
 CLOSE = 1e-3
 TEXTS = [
@@ -78,7 +77,7 @@ def started(
     """A ready engine, and the answers of its readiness probe until then."""
     engine = Engine(tmp_path_factory.mktemp("engine"), minilm)
     try:
-        yield engine, engine.until_ready(seconds=START_SECONDS)
+        yield engine, engine.until_ready()
     finally:
         engine.kill()
 
@@ -213,7 +212,8 @@ def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
     assert after[contract.RUNNING] == after[contract.WAITING] == 0
     assert after[contract.PROVIDER] == 1
     assert after[contract.PROVIDER_FALLBACK] == 0
-    assert after[contract.IN_FLIGHT] == after[contract.DRAINING] == after[contract.REFUSED] == 0
+    assert after[contract.IN_FLIGHT] == after[contract.DRAINING] == after[contract.QUEUED] == 0
+    assert after[contract.REFUSED] == before[contract.REFUSED]
 
 
 async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: Engine) -> None:
@@ -249,7 +249,7 @@ def classifier(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple
     export.export(source, model)
     engine = Engine(tmp_path, model)
     try:
-        engine.until_ready(seconds=START_SECONDS)
+        engine.until_ready()
         yield engine, source
     finally:
         engine.kill()

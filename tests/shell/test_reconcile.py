@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator import errors, names
+from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.reconcile import CONFLICT_RETRY, Reconciler
@@ -222,10 +223,12 @@ async def test_an_object_that_is_gone_is_forgotten() -> None:
 async def test_events_are_told_once() -> None:
     world = World()
     await world.look()
-    first = [happening.reason for happening in world.events.told]
-    await world.look()
-    assert first == ["RevisionCreated"]
-    assert len(world.events.told) == len(first)
+    world.writes({"model": {"uri": "hf://org/other"}})
+    for _ in range(3):
+        await world.look()
+    told = [happening.reason for happening in world.events.told]
+    assert told[0] == "RevisionCreated"
+    assert len(told) == len(set(told))
 
 
 SCALED: dict[str, Any] = {"model": given.MODEL, "scaling": {"minReplicas": 2, "maxReplicas": 5}}
@@ -279,3 +282,27 @@ async def test_bounds_that_change_are_followed_without_waiting_for_data() -> Non
     world.writes({**SCALED, "scaling": {"minReplicas": 3, "maxReplicas": 5}})
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
+
+
+SPECULATING: dict[str, Any] = {
+    "model": given.MODEL,
+    "speculation": {"method": "ngram", "disableBelowAcceptance": "30%"},
+}
+
+
+async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered() -> None:
+    world = World(SPECULATING)
+    await world.look()
+    config = given.resolved(SPECULATING).revisioned.config
+    found = speculation.identity(config)
+    assert found is not None
+    world.ledger.of(given.KEY).off = speculation.SwitchedOff(found, 0.1)
+    await world.look()
+    told = [happening.reason for happening in world.events.told]
+    assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
+    engine = world.cluster.statuses[-1]["engine"]
+    assert "speculation" not in engine
+    assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the guessed tokens")
+    world.ledger.forget(given.KEY)
+    await world.look()
+    assert world.ledger.of(given.KEY).off == speculation.SwitchedOff(found, 0.1)

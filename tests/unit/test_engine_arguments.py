@@ -86,10 +86,93 @@ EAGER = "--enforce-eager "
                 '"prompt_lookup_max": 4, "prompt_lookup_min": 2} ',
             ),
         ),
+        (
+            {"device": "cpu", "output": {"regex": "a+"}},
+            "none",
+            CPU.format(
+                "",
+                "",
+                '--structured-outputs-config {"backend": "xgrammar", "disable_any_whitespace": true} ',
+            ),
+        ),
+        ({"device": "cpu", "output": {"stop": ["a"]}}, "none", CPU.format("", "", "")),
+        (
+            {"device": "cuda", "speculation": {"method": "mtp", "tokens": 2}},
+            "none",
+            CUDA.format(
+                "", "", '--speculative-config {"method": "mtp", "num_speculative_tokens": 2} '
+            ),
+        ),
+        (
+            {"device": "cuda", "speculation": {"method": "suffix", "tokens": 8}},
+            "none",
+            CUDA.format(
+                "", "", '--speculative-config {"method": "suffix", "num_speculative_tokens": 8} '
+            ),
+        ),
+        (
+            {"device": "cuda", "attention": {"backend": "FLASHINFER"}},
+            "none",
+            CUDA.format("", "", "--attention-backend FLASHINFER "),
+        ),
+        (
+            {"device": "cuda", "tensorParallel": 2, "pipelineParallel": 3, "dataParallel": 4},
+            "none",
+            CUDA.format(
+                "",
+                "--tensor-parallel-size 2 --pipeline-parallel-size 3 --data-parallel-size 4 ",
+                "",
+            ).replace("backend uni", "backend mp"),
+        ),
+        (
+            {"device": "cuda", "dataParallel": 4},
+            "none",
+            CUDA.format("", "--data-parallel-size 4 ", ""),
+        ),
     ],
 )
 def test_the_arguments_of_each_method(parts: dict[str, Any], kind: str, expected: str) -> None:
     assert line(config(**parts), kind=kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("speculation", "expected"),
+    [
+        ({"draft": "file:///d"}, '"method": "draft_model", "model": "/d"'),
+        ({"draft": "file:///d", "method": "eagle3"}, '"method": "eagle3", "model": "/d"'),
+    ],
+)
+def test_a_draft_and_a_head_are_models_of_their_own(
+    speculation: dict[str, Any], expected: str
+) -> None:
+    wanted = config(speculation={**speculation, "tokens": 3}, tensorParallel=2)
+    assert (
+        '--speculative-config {"draft_tensor_parallel_size": 2, '
+        f'{expected}, "num_speculative_tokens": 3}}'
+    ) in line(wanted, draft=DRAFT)
+
+
+def test_an_engine_with_room_for_adapters_names_none_of_them() -> None:
+    words = arguments.build(
+        config(adapters={"slots": 4}), target=TARGET, draft=None, cpu_flags=AVX2, adapter_rank=32
+    )
+    assert "--enable-lora --max-loras 4 --max-lora-rank 32" in " ".join(words)
+    assert "lora" not in line(config())
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ("config", '--hf-overrides {"sliding_window": 64}'),
+        ("text_config", '--hf-overrides {"text_config": {"sliding_window": 64}}'),
+    ],
+)
+def test_a_window_is_set_where_the_checkpoint_has_it(window: Any, expected: str) -> None:
+    target = arguments.Weights(Path("/m"), Checkpoint("none", "bf16", window))
+    words = arguments.build(
+        config(attention={"slidingWindow": 64}), target=target, draft=None, cpu_flags=AVX2
+    )
+    assert expected in " ".join(words)
 
 
 def test_everything_at_once() -> None:
@@ -115,6 +198,27 @@ def test_everything_at_once() -> None:
         '--speculative-config {"draft_tensor_parallel_size": 2, "method": "draft_model", "model": "/d", '
         '"num_speculative_tokens": 4} '
         "--shutdown-timeout 3 --disable-fastapi-docs --no-use-tqdm-on-load"
+    )
+
+
+def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
+    wanted = config(
+        batching={"policy": "priority"},
+        engineArgs={
+            "max-num-seqs": 4,
+            "async-scheduling": True,
+            "enable-chunked-prefill": False,
+            "gpu-memory-utilization": 0.8,
+            "lora-target-modules": ["q_proj", "v_proj"],
+            "reasoning-parser": "-x y",
+        },
+    )
+    assert line(wanted) == (
+        "--model /m --served-model-name n --dtype auto --enable-prefix-caching "
+        "--distributed-executor-backend uni --scheduling-policy priority --shutdown-timeout 3 "
+        "--disable-fastapi-docs --no-use-tqdm-on-load --async-scheduling --no-enable-chunked-prefill "
+        "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "
+        "--reasoning-parser=-x y"
     )
 
 

@@ -64,7 +64,7 @@ def test_exceptions_of_libraries_are_one_line() -> None:
     assert describe(ValueError("a\nb")) == "ValueError: a b"
     with pytest.raises(pydantic.ValidationError) as caught:
         Speculation.model_validate({"tokens": 1})
-    told = "Value error, exactly one of draft and method is needed"
+    told = "Value error, a draft belongs to method eagle3, and to no method"
     assert describe(caught.value) == told
 
 

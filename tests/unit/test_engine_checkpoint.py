@@ -132,3 +132,37 @@ def test_the_message_names_field_value_reason_and_remedy(
     with pytest.raises(UnsuitableError) as caught:
         checkpoint.check(method, found, uri="file:///m")
     assert caught.value.reason == message
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, None),
+        ({"sliding_window": None}, None),
+        ({"sliding_window": 0}, None),
+        ({"sliding_window": 4096}, "config"),
+        ({"sliding_window": 4096, "use_sliding_window": False}, None),
+        ({"sliding_window": 4096, "layer_types": ["full_attention"]}, None),
+        (
+            {"sliding_window": 4096, "layer_types": ["full_attention", "sliding_attention"]},
+            "config",
+        ),
+        ({"text_config": {"sliding_window": 512}}, "text_config"),
+        ({"text_config": {"sliding_window": None}}, None),
+    ],
+)
+def test_config_json_says_whether_layers_have_a_window(
+    config: dict[str, Any], expected: str | None
+) -> None:
+    assert checkpoint.read(config).window == expected
+
+
+def test_a_window_is_only_for_models_that_were_made_with_one() -> None:
+    checkpoint.check_window(None, BF16, uri="hf://a/b")
+    checkpoint.check_window(64, checkpoint.read({"sliding_window": 128}), uri="hf://a/b")
+    with pytest.raises(UnsuitableError) as caught:
+        checkpoint.check_window(64, BF16, uri="hf://a/b")
+    assert str(caught.value) == (
+        "spec.attention.slidingWindow: 64 needs a model whose layers have a sliding window; hf://a/b has none. "
+        "Leave it out, or bound the context by spec.model.maxLength."
+    )

@@ -37,11 +37,21 @@ def test_the_least_configuration_has_vllms_defaults(tmp_path: Path) -> None:
         ({**GOOD, "speculation": {"tokens": 0, "method": "ngram"}}, "speculation.tokens"),
         (
             {**GOOD, "speculation": {"tokens": 2}},
-            "speculation: Value error, exactly one of draft and method is needed",
+            "speculation: Value error, a draft belongs to method eagle3, and to no method",
         ),
         (
             {**GOOD, "speculation": {"tokens": 2, "method": "ngram", "draft": "file:///d"}},
-            "exactly one of draft and method",
+            "a draft belongs to method eagle3",
+        ),
+        (
+            {**GOOD, "speculation": {"tokens": 2, "method": "eagle3"}},
+            "a draft belongs to method eagle3",
+        ),
+        ({**GOOD, "limits": {"concurrency": 0}}, "limits.concurrency: Input should be greater"),
+        ({**GOOD, "limits": {"timeoutSeconds": 0}}, "limits.timeoutSeconds: Input should be"),
+        (
+            {**GOOD, "output": {"regex": "a", "grammar": "b"}},
+            "output: Value error, at most one of schema, regex and grammar",
         ),
     ],
 )

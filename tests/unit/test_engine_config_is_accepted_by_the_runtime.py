@@ -1,10 +1,12 @@
 """What the operator writes for the engine is what the engine reads: the one border between the two programs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slipstream_operator.core.resolve import Revisioned
+from slipstream_runtime import contract
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.simulator import config as simulator
 from tests import given
@@ -20,21 +22,43 @@ SPECS: dict[str, dict[str, Any]] = {
             "maxLength": 4096,
             "trustRemoteCode": True,
             "tokenSecret": {"name": "hf", "key": "token"},
+            "adapters": [{"name": "sql", "uri": "hf://org/sql"}],
+            "maxAdapterRank": 64,
         },
-        "accelerator": {"count": 2},
+        "parallelism": {"tensor": 2, "pipeline": 3, "data": 4},
+        "attention": {"slidingWindow": 64, "backend": "FLASH_ATTN"},
         "quantization": {"method": "fp8", "kvCache": "fp8"},
         "speculation": {"draft": "hf://org/small", "tokens": 3},
         "cache": {"prefix": False, "compile": False},
         "batching": {
             "maxSequences": 8,
-            "maxBatchedTokens": 512,
+            "maxBatchedTokens": 8192,
             "chunkedPrefill": False,
             "policy": "priority",
         },
+        "limits": {
+            "maxOutputTokens": 512,
+            "maxPromptTokens": 2048,
+            "timeout": "1m30s",
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "output": {"schema": '{"type": "object"}', "stop": ["END"], "enforce": True},
+        "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
+        "engineArgs": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
     },
     "a cpu": {"model": MODEL, "accelerator": {"type": "cpu", "count": 3}},
     "a method without a draft": {"model": MODEL, "speculation": {"method": "ngram"}},
-    "empty parts": {"model": MODEL, "quantization": {}, "cache": {}, "batching": {}},
+    "mtp": {"model": MODEL, "speculation": {"method": "mtp"}},
+    "a head": {"model": MODEL, "speculation": {"method": "eagle3", "draft": "hf://org/head"}},
+    "suffix in an image that can": {
+        "model": MODEL,
+        "speculation": {"method": "suffix"},
+        "template": {"image": "own"},
+    },
+    "empty parts": {"model": MODEL, "quantization": {}, "cache": {}, "batching": {}, "limits": {}},
+    "a regex": {"model": MODEL, "output": {"regex": "[ab]+"}},
+    "a grammar": {"model": MODEL, "output": {"grammar": 'root ::= "a"'}},
 }
 
 
@@ -61,16 +85,41 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "cores": None,
         "dtype": "auto",
         "tensor_parallel": 2,
+        "pipeline_parallel": 3,
+        "data_parallel": 4,
         "quantization": {"method": "fp8", "kv_cache": "fp8"},
         "speculation": {"draft": "hf://org/small", "method": None, "tokens": 3},
         "cache": {"prefix": False, "compile": False, "kv_bytes": None},
         "batching": {
             "max_sequences": 8,
-            "max_batched_tokens": 512,
+            "max_batched_tokens": 8192,
             "chunked_prefill": False,
             "policy": "priority",
         },
+        "attention": {"sliding_window": 64, "backend": "FLASH_ATTN"},
+        "adapters": {
+            "slots": 4,
+            "rank": 64,
+            "file": Path("/etc/slipstream-adapters/adapters.json"),
+        },
+        "engine_args": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
         "drain_seconds": 60,
+        "stall_seconds": 300,
+        "limits": {
+            "max_output_tokens": 512,
+            "max_prompt_tokens": 2048,
+            "timeout_seconds": 90.0,
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "output": {
+            "schema_text": '{"type": "object"}',
+            "regex": None,
+            "grammar": None,
+            "stop": ("END",),
+            "enforce": True,
+        },
+        "api_keys": Path(contract.API_KEYS_DIRECTORY),
     }
 
 
@@ -88,6 +137,7 @@ def test_the_token_is_no_part_of_the_configuration() -> None:
     revisioned = _revisioned(SPECS["everything"])
     assert revisioned.token_secret == ("hf", "token")
     assert "tokenSecret" not in revisioned.config["model"]
+    assert revisioned.api_keys == "keys"
 
 
 @pytest.mark.parametrize("behaviour", [None, {}, {"alpha": "5ms", "kvTokens": 1000}])

@@ -24,9 +24,23 @@ def test_the_completion_is_long_enough_for_the_draft(parts: dict[str, Any], toke
     assert (completion.path, completion.body["max_tokens"]) == ("/v1/completions", tokens)
 
 
+def test_an_adapter_is_probed_by_its_own_name() -> None:
+    config = EngineConfig.model_validate(BASE)
+    probe = probes.of("sql", config, tasks=("generate",))
+    assert (probe.what, probe.body["model"]) == ("a completion of adapter sql", "sql")
+
+
 def test_a_pooling_model_is_probed_with_an_embedding() -> None:
     (embedding,) = asked("embed")
     assert (embedding.path, embedding.body["model"]) == ("/v1/embeddings", "m")
+
+
+def test_a_form_of_the_answers_is_proved_beside_a_free_answer() -> None:
+    free, formed = asked("generate", output={"schema": '{"type": "object"}'})
+    assert "structured_outputs" not in free.body
+    assert formed.body["structured_outputs"] == {"json": {"type": "object"}}
+    assert "ignore_eos" not in formed.body
+    assert len(asked("generate", output={"stop": ["x"]})) == 1
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,17 @@ def _delete(manifest: Any) -> plan.Delete:
 
 PLANS: dict[str, tuple[plan.Plan, list[Happening]]] = {
     "nothing": (plan.Plan(), []),
-    "the first deployment": (
+    "the first revision": (
+        plan.Plan(
+            tuple(_apply(each, uid=None, reason="missing") for each in (DEPLOYMENT, SERVICE))
+        ),
+        [],
+    ),
+    "another revision": (
         plan.Plan((_apply(DEPLOYMENT, uid=None, reason="missing"),)),
         [Happening("Normal", "RevisionCreated", f"revision {HASH} starts")],
     ),
     "a deployment that is scaled": (plan.Plan((_apply(DEPLOYMENT),)), []),
-    "the first service": (plan.Plan((_apply(SERVICE, uid=None, reason="missing"),)), []),
     "a service that moves": (
         plan.Plan((_apply(SERVICE),)),
         [Happening("Normal", "RevisionActivated", f"revision {HASH} takes the traffic")],

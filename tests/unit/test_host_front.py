@@ -3,116 +3,16 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.refusal import malformed
 from slipstream_runtime.web import asgi
-
-KEY = "key"
-CHAT = "/v1/chat/completions"
-SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]
-
-
-class Client:
-    """One request as a server would pass it to the application."""
-
-    def __init__(self) -> None:
-        self.sent: list[asgi.Message] = []
-        self.gone = asyncio.Event()
-        self._asked = False
-
-    async def receive(self) -> asgi.Message:
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request", "body": b"{}", "more_body": False}
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: asgi.Message) -> None:
-        self.sent.append(message)
-
-    @property
-    def status(self) -> int:
-        status: int = self.sent[0]["status"]
-        return status
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        return dict(self.sent[0]["headers"])
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.sent[1:])
-
-    @property
-    def complete(self) -> bool:
-        return self.sent[-1]["type"] == "http.response.body" and not self.sent[-1].get("more_body")
-
-
-def request(path: str = CHAT, *, headers: list[tuple[bytes, bytes]] | None = None) -> asgi.Scope:
-    return {"type": "http", "method": "POST", "path": path, "headers": headers or []}
-
-
-def life_in(phase: Phase) -> Lifecycle:
-    life = Lifecycle(clock=lambda: 0.0)
-    for step in Phase:
-        if step is Phase.STARTING:
-            continue
-        life.enter(step)
-        if step is phase:
-            break
-    return life
-
-
-async def answer(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-    await receive()
-    await asgi.respond_json(send, {"ok": True})
-
-
-class Held:
-    """An application that answers when told, and notices that its client left, as vLLM's does."""
-
-    def __init__(self, *, begin: bool, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        self.release = asyncio.Event()
-        self.left = 0
-        self._begin = begin
-        self._headers = headers or SSE
-
-    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        await receive()
-        if self._begin:
-            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
-        departure = asyncio.ensure_future(receive())
-        release = asyncio.ensure_future(self.release.wait())
-        await asyncio.wait({departure, release}, return_when=asyncio.FIRST_COMPLETED)
-        if departure.done() and departure.result()["type"] == "http.disconnect":
-            self.left += 1
-            release.cancel()
-            await self._say(send)
-            return
-        departure.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await departure
-        await self._say(send)
-
-    async def _say(self, send: asgi.Send) -> None:
-        if not self._begin:
-            await asgi.respond_json(send, {"ok": True})
-        else:
-            body = b"data: [DONE]\n\n"
-            await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def turns(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until the condition holds."""
-    async with asyncio.timeout(1):
-        while not condition():  # noqa: ASYNC110 (turns of the loop, not time)
-            await asyncio.sleep(0)
+from tests.clients import CHAT, KEY, Client, Held, answer, life_in, request, turns
 
 
 async def ask(guard: front.Front, scope: asgi.Scope | None = None) -> Client:
@@ -126,51 +26,67 @@ def guarded(app: asgi.Application, phase: Phase = Phase.READY) -> tuple[front.Fr
     return front.Front(app, life=life, probe_key=KEY), life
 
 
-async def test_an_engine_opens_its_own_routes_and_no_others() -> None:
-    guard = front.Front(
-        answer, life=life_in(Phase.READY), probe_key=KEY, routes={"/classify", "/health"}
-    )
-    assert (await ask(guard, request("/classify"))).status == 200
-    for path in (CHAT, "/v1/responses/resp_1", "/classify/"):
-        assert (await ask(guard, request(path))).status == 404
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/v1/chat/completions", "POST"),
+        ("/v1/completions", "POST"),
+        ("/v1/embeddings", "POST"),
+        ("/v1/models", "GET"),
+        ("/v1/responses", "POST"),
+        ("/v1/responses/resp_0a-b", "GET"),
+        ("/v1/responses/resp_0a/cancel", "POST"),
+        ("/health", "GET"),
+        ("/version", "GET"),
+    ],
+)
+async def test_the_routes_of_the_api_reach_vllm_by_their_method(path: str, method: str) -> None:
+    guard, _ = guarded(answer)
+    assert (await ask(guard, request(path, method=method))).status == 200
+    assert (await ask(guard, request(path, method="OPTIONS"))).status == 200
+    for other in {"GET", "POST", "PUT", "HEAD", "DELETE"} - {method}:
+        client = await ask(guard, request(path, method=other))
+        assert client.status == 405
+        assert client.headers[b"allow"] == method.encode()
+        assert json.loads(client.body)["error"]["type"] == "MethodNotAllowedError"
 
 
 @pytest.mark.parametrize(
-    ("path", "reached"),
+    "path",
     [
-        ("/v1/chat/completions", True),
-        ("/v1/completions", True),
-        ("/v1/embeddings", True),
-        ("/v1/models", True),
-        ("/v1/responses", True),
-        ("/v1/responses/resp_0a-b", True),
-        ("/v1/responses/resp_0a/cancel", True),
-        ("/health", True),
-        ("/version", True),
-        ("/", False),
-        ("/invocations", False),
-        ("/tokenize", False),
-        ("/detokenize", False),
-        ("/metrics", False),
-        ("/load", False),
-        ("/ping", False),
-        ("/docs", False),
-        ("/openapi.json", False),
-        ("/v1/models/", False),
-        ("/v1/responses/render", False),
-        ("/v1/responses/resp_0a/../../../tokenize", False),
-        ("/v1/chat/completions/render", False),
-        ("/v1/load_lora_adapter", False),
-        ("/scale_elastic_ep", False),
-        ("/readyz", False),
+        "/",
+        "/invocations",
+        "/tokenize",
+        "/detokenize",
+        "/metrics",
+        "/load",
+        "/ping",
+        "/docs",
+        "/openapi.json",
+        "/v1/models/",
+        "/v1/responses/render",
+        "/v1/responses/resp_0a/../../../tokenize",
+        "/v1/chat/completions/render",
+        "/v1/load_lora_adapter",
+        "/scale_elastic_ep",
+        "/readyz",
     ],
 )
-async def test_only_the_routes_of_the_api_reach_vllm(path: str, reached: bool) -> None:
+async def test_no_other_route_reaches_vllm(path: str) -> None:
     guard, _ = guarded(answer)
-    client = await ask(guard, request(path))
-    assert client.status == (200 if reached else 404)
-    if not reached:
+    for method in ("GET", "POST", "OPTIONS"):
+        client = await ask(guard, request(path, method=method))
+        assert client.status == 404
         assert json.loads(client.body)["error"]["code"] == 404
+
+
+async def test_an_engine_may_have_routes_of_its_own() -> None:
+    routes = {"/v1/rerank": front.COMPUTES, "/health": front.OPEN}
+    guard = front.Front(answer, life=life_in(Phase.READY), probe_key=KEY, routes=routes)
+    assert (await ask(guard, request("/v1/rerank"))).status == 200
+    assert (await ask(guard, request("/health", method="GET"))).status == 200
+    for path in (CHAT, "/v1/responses/resp_1"):
+        assert (await ask(guard, request(path, method="GET"))).status == 404
 
 
 @pytest.mark.parametrize(
@@ -217,6 +133,24 @@ async def test_a_failing_application_is_out_of_flight_and_its_error_goes_on() ->
     guard, _ = guarded(fail)
     with pytest.raises(ValueError, match="mine"):
         await ask(guard)
+    assert guard.in_flight == 0
+
+
+@pytest.mark.parametrize(("path", "method"), [(CHAT, "POST"), ("/v1/models", "GET")])
+async def test_what_the_application_refuses_is_answered_and_counted(path: str, method: str) -> None:
+    async def refuse(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        raise malformed("that is nothing", param="input")
+
+    guard, _ = guarded(refuse)
+    client = await ask(guard, request(path, method=method))
+    assert client.status == 400
+    assert json.loads(client.body)["error"] == {
+        "message": "that is nothing",
+        "type": "BadRequestError",
+        "param": "input",
+        "code": 400,
+    }
+    assert guard.refused["malformed"] == 1
     assert guard.in_flight == 0
 
 

@@ -131,6 +131,7 @@ async def test_the_status_tells_what_is_known() -> None:
         "versions": {},
         "kvCapacityTokens": 256,
         "maxModelLength": None,
+        "adapters": {},
         "arguments": ["--model", "/m"],
     }
 
@@ -182,3 +183,20 @@ def test_listeners_run_on_every_change() -> None:
     for phase in Phase:
         life.enter(phase)
     assert phases == list(Phase)[1:]
+
+
+async def test_adapters_are_in_status_and_metrics_with_what_is_wrong() -> None:
+    life, _ = started()
+    manager, observed = managed(life)
+    adapters = manager._known.adapters
+    observed.watch_adapters(adapters)
+    adapters["sql"] = facts.Adapter("file:///sql")
+    adapters["chat"] = facts.Adapter("file:///chat", "there is no folder")
+    _, text = await get(manager, contract.METRICS_PATH)
+    assert 'slipstream_engine_adapter_loaded{adapter="sql"} 1.0' in text
+    assert 'slipstream_engine_adapter_loaded{adapter="chat"} 0.0' in text
+    _, status = await get(manager, contract.STATUS_PATH)
+    assert json.loads(status)["adapters"] == {
+        "sql": {"uri": "file:///sql", "loaded": True, "reason": None},
+        "chat": {"uri": "file:///chat", "loaded": False, "reason": "there is no folder"},
+    }

@@ -8,9 +8,9 @@ import numpy as np
 import pydantic
 import pytest
 
+from slipstream_runtime.host.refusal import invalid
 from slipstream_runtime.onnx import protocol
 from slipstream_runtime.onnx.protocol import Classification, Embeddings, Rerank
-from slipstream_runtime.web.refusal import explain
 
 
 def asked(**body: Any) -> Embeddings:
@@ -47,8 +47,9 @@ def test_an_input_is_a_list_of_texts_or_of_token_ids(given: object, sequences: o
 def test_another_input_is_refused(given: object, reason: str) -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
         asked(input=given)
-    assert explain(caught.value).startswith("input: ")
-    assert reason in explain(caught.value)
+    refusal = invalid(caught.value)
+    assert refusal.message.startswith("input: ")
+    assert reason in refusal.message
 
 
 @pytest.mark.parametrize("cut", [0, -2])

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.onnx.exported import Exported, Reading
 from slipstream_runtime.onnx.tokens import Texts, Tokens
-from slipstream_runtime.web.refusal import RefusedError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three"]
 READING = Reading(
@@ -70,7 +70,7 @@ def test_a_cut_text_keeps_its_last_special_token(model: Exported, cut: int, ids:
 
 
 def test_a_text_that_is_too_long_is_refused_with_the_remedy(model: Exported) -> None:
-    with pytest.raises(RefusedError, match=r"has 7 tokens.*truncate_prompt_tokens: -1") as caught:
+    with pytest.raises(Refusal, match=r"has 7 tokens.*truncate_prompt_tokens: -1") as caught:
         texts(model).singles(["one", "one two three one two"], cut=None)
     assert caught.value.status == 400
 
@@ -82,7 +82,7 @@ def test_given_tokens_are_taken_as_they_are(model: Exported) -> None:
 
 @pytest.mark.parametrize("token", [-1, 7])
 def test_a_token_that_there_is_not_is_refused(model: Exported, token: int) -> None:
-    with pytest.raises(RefusedError, match=f"{token} is no token of a model with 7"):
+    with pytest.raises(Refusal, match=f"{token} is no token of a model with 7"):
         texts(model).given([[4, token]], cut=None)
 
 

@@ -85,7 +85,7 @@ def test_a_label_that_someone_removed_is_restored() -> None:
 def test_what_others_added_is_left_to_them() -> None:
     def edit(manifest: dict[str, Any]) -> None:
         manifest["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
-        manifest["spec"]["progressDeadlineSeconds"] = 600
+        manifest["spec"]["minReadySeconds"] = 0
 
     assert not _plan(_with(lambda child: _edited(child, edit)))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.api.servingprofile import LabelSelector
+from slipstream_operator.api.pod import LabelSelector
 from slipstream_operator.core import profiles
 from slipstream_operator.errors import PermanentError
 from tests import given

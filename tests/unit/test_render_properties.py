@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from slipstream_operator import names
+from slipstream_operator.api import volumes
 from slipstream_operator.core.observed import Key, Observed
 from slipstream_operator.names import REVISION_LABEL, SERVICE_LABEL
 from tests import given
@@ -20,7 +21,11 @@ SPECS = st.fixed_dictionaries(
     {
         "model": st.fixed_dictionaries(
             {"uri": st.sampled_from(["hf://org/model", "pvc://weights/a"])},
-            optional={"tokenSecret": st.just(TOKEN), "maxLength": st.integers(16, 9999)},
+            optional={
+                "tokenSecret": st.just(TOKEN),
+                "maxLength": st.integers(16, 9999),
+                "adapters": st.just([{"name": "sql", "uri": "pvc://a/sql"}]),
+            },
         )
     },
     optional={
@@ -29,6 +34,9 @@ SPECS = st.fixed_dictionaries(
         ),
         "quantization": st.just({"method": "fp8"}),
         "speculation": st.just({"draft": "pvc://drafts/a", "tokens": 2}),
+        "limits": st.just({"concurrency": 2, "timeout": "30s"}),
+        "output": st.just({"regex": "a+"}),
+        "routing": st.just({"apiKeys": {"name": "keys"}}),
         "replicas": st.integers(0, 9),
         "template": st.just({"env": [{"name": "A", "value": "1"}], "nodeSelector": {"a": "b"}}),
     },
@@ -68,7 +76,7 @@ def test_nothing_is_null(observed: Observed) -> None:
 
 
 @hypothesis.given(_observed())
-def test_names_and_labels_are_valid(observed: Observed) -> None:
+def test_takenand_labels_are_valid(observed: Observed) -> None:
     for manifest in given.rendered(observed):
         name = manifest["metadata"]["name"]
         assert len(name) <= 63
@@ -131,7 +139,7 @@ def test_pods_meet_the_restricted_pod_security_standard(observed: Observed) -> N
             "capabilities": {"drop": ["ALL"]},
         }
     kinds = {next(key for key in volume if key != "name") for volume in pod["volumes"]}
-    assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim"}
+    assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert all("hostPort" not in port for port in pod["containers"][0]["ports"])
 
@@ -160,6 +168,66 @@ def test_every_mount_has_its_volume() -> None:
         "/mnt/models/a",
         "/mnt/models/b",
     ]
+
+
+def test_what_the_template_adds_reaches_the_pod_after_what_we_mount() -> None:
+    pod = _pod({"model": given.MODEL, "template": given.TEMPLATE})
+    assert pod["affinity"] == given.TEMPLATE["affinity"]
+    for found, key in ((pod, "volumes"), (pod["containers"][0], "volumeMounts")):
+        added = given.TEMPLATE[key]
+        assert found[key][-len(added) :] == added
+        assert len(found[key]) > len(added)
+
+
+ADAPTERS = [{"name": "sql", "uri": "pvc://a/sql"}]
+
+
+def test_adapters_are_listed_beside_the_revision_in_a_volume_that_may_be_missing() -> None:
+    rendered = given.rendered(given.observed({"model": {**given.MODEL, "adapters": ADAPTERS}}))
+    listed = given.find(rendered, "ConfigMap", name="chat-adapters")
+    assert json.loads(listed["data"]["adapters.json"]) == {"sql": "pvc://a/sql"}
+    assert "immutable" not in listed
+    assert REVISION_LABEL not in listed["metadata"]["labels"]
+    pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "adapters")
+    assert volume["configMap"] == {"name": "chat-adapters", "optional": True}
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["adapters"] == "/etc/slipstream-adapters"
+
+
+def test_without_adapters_there_is_no_list_of_them() -> None:
+    assert all(
+        manifest["metadata"]["name"] != "chat-adapters"
+        for manifest in given.rendered(given.observed())
+    )
+    assert "adapters" not in json.dumps(_pod())
+
+
+def test_a_changed_list_changes_nothing_else() -> None:
+    def fingerprints(adapters: list[dict[str, str]]) -> dict[str, str]:
+        observed = given.observed({"model": {**given.MODEL, "adapters": adapters}})
+        return {
+            f"{manifest['kind']} {manifest['metadata']['name']}": manifest["metadata"][
+                "annotations"
+            ][names.APPLIED_ANNOTATION]
+            for manifest in given.rendered(observed)
+        }
+
+    one, two = (
+        fingerprints([{"name": name, "uri": "hf://org/a"} for name in added])
+        for added in ("ab", "abc")
+    )
+    assert {name for name in one if one[name] != two.get(name)} == {"ConfigMap chat-adapters"}
+    assert one.keys() == two.keys()
+
+
+def test_every_volume_and_path_of_ours_is_reserved() -> None:
+    pod = _pod({"model": {"uri": "pvc://a/x", "adapters": ADAPTERS}})
+    taken = {volume["name"] for volume in pod["volumes"]} - {"claim-0"}
+    assert taken <= set(volumes.RESERVED_NAMES)
+    for mount in pod["containers"][0]["volumeMounts"]:
+        path = mount["mountPath"]
+        assert any(path == ours or path.startswith(ours + "/") for ours in volumes.RESERVED_PATHS)
 
 
 def test_the_token_of_the_model_comes_only_from_its_secret() -> None:
@@ -255,3 +323,19 @@ def test_a_child_of_a_parent_that_was_made_anew_is_another_one() -> None:
     again = dataclasses.replace(observed, parent=given.parent(uid="uid-of-another"))
     pairs = zip(given.rendered(observed), given.rendered(again), strict=True)
     assert all(one["metadata"] != other["metadata"] for one, other in pairs)
+
+
+def test_api_keys_are_a_mounted_secret_whose_absence_stops_no_pod() -> None:
+    spec = {"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}}
+    rendered = given.rendered(given.observed(spec))
+    pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "api-keys")
+    assert volume["secret"] == {"secretName": "keys", "optional": True}
+    (container,) = pod["containers"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "api-keys")
+    assert mount == {"name": "api-keys", "mountPath": "/etc/slipstream-keys", "readOnly": True}
+    assert "keys" not in json.dumps(container["env"] + container["command"])
+
+
+def test_without_api_keys_nothing_is_mounted_for_them() -> None:
+    assert "api-keys" not in json.dumps(given.rendered(given.observed()))

@@ -26,7 +26,9 @@ def test_a_model_alone_is_a_whole_service() -> None:
         accelerator="gpu x 1",
         quantization="auto",
         speculation=None,
+        disable_below=None,
         max_length=None,
+        adapters=None,
         revisioned=found.revisioned,
         recreate=False,
         bounds=Bounds(1, 1, follows_load=False),
@@ -51,6 +53,8 @@ def test_a_model_alone_is_a_whole_service() -> None:
         ({"model": {**MODEL, "name": "Qwen3-8B"}}, "model_name", "Qwen3-8B"),
         ({"model": {**MODEL, "maxLength": 4096}}, "max_length", 4096),
         ({"model": MODEL, "accelerator": {"count": 2}}, "accelerator", "gpu x 2"),
+        ({"model": MODEL, "parallelism": {"tensor": 4}}, "accelerator", "gpu x 4"),
+        ({"model": MODEL, "parallelism": {"tensor": 2, "data": 3}}, "accelerator", "gpu x 6"),
         ({"model": MODEL, "accelerator": CPU}, "accelerator", "cpu x 1"),
         ({"model": MODEL, "quantization": {"method": "fp8"}}, "quantization", "fp8"),
         ({"model": MODEL, "speculation": {"method": "ngram"}}, "speculation", "ngram, 4 tokens"),
@@ -58,6 +62,14 @@ def test_a_model_alone_is_a_whole_service() -> None:
             {"model": MODEL, "speculation": {"draft": "hf://org/small", "tokens": 2}},
             "speculation",
             "hf://org/small, 2 tokens",
+        ),
+        (
+            {
+                "model": MODEL,
+                "speculation": {"method": "eagle3", "draft": "hf://org/head", "tokens": 2},
+            },
+            "speculation",
+            "eagle3 hf://org/head, 2 tokens",
         ),
         ({"model": MODEL, "rollout": {"strategy": "Recreate"}}, "recreate", True),
         ({"model": MODEL, "rollout": {}}, "recreate", False),
@@ -187,6 +199,24 @@ def test_each_claim_is_mounted_once(uri: str, draft: str | None, expected: tuple
     assert given.resolved(spec).revisioned.claims == expected
 
 
+def test_claims_of_adapters_are_mounted_too() -> None:
+    listed = [{"name": "a", "uri": "pvc://tuned/a"}, {"name": "b", "uri": "pvc://weights/b"}]
+    found = given.resolved({"model": {"uri": "pvc://weights/m", "adapters": listed}})
+    assert found.revisioned.claims == ("tuned", "weights")
+    assert found.adapters == {"a": "pvc://tuned/a", "b": "pvc://weights/b"}
+
+
+@pytest.mark.parametrize(("count", "slots"), [(0, 4), (1, 4), (4, 4), (5, 8), (9, 16), (32, 32)])
+def test_there_are_slots_for_more_adapters_than_are_listed(count: int, slots: int) -> None:
+    listed = [{"name": f"a{n}", "uri": "hf://org/a"} for n in range(count)]
+    found = given.resolved({"model": {**MODEL, "adapters": listed}})
+    assert found.revisioned.config["adapters"] == {"slots": slots}
+
+
+def test_a_simulator_has_no_adapters() -> None:
+    assert given.resolved(SIMULATED).adapters is None
+
+
 def test_the_users_overrides_are_merged_over_the_accelerators() -> None:
     accelerator = {
         "name": "gpu",
@@ -202,6 +232,7 @@ def test_the_users_overrides_are_merged_over_the_accelerators() -> None:
         "annotations": {"a": "1"},
         "serviceAccountName": "sa",
         "priorityClassName": "high",
+        **given.TEMPLATE,
     }
     found = given.resolved(
         {"model": MODEL, "template": own}, profiles=[given.profile(accelerators=[accelerator])]
@@ -215,6 +246,7 @@ def test_the_users_overrides_are_merged_over_the_accelerators() -> None:
         "annotations": {"a": "1"},
         "serviceAccountName": "sa",
         "priorityClassName": "high",
+        **given.TEMPLATE,
     }
 
 
@@ -334,6 +366,26 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         ),
     ),
     (
+        "an adapter that is not allowed",
+        {"spec": {"model": {**MODEL, "adapters": [{"name": "sql", "uri": "file:///x"}]}}},
+        {},
+        Reason.SOURCE_NOT_ALLOWED,
+        (
+            'spec.model.adapters[sql].uri: "file:///x" matches none of the sources that ServingProfile default '
+            "allows (hf://*, pvc://*): use one of these, or ask the platform team"
+        ),
+    ),
+    (
+        "an adapter with the model's name",
+        {"spec": {"model": {**MODEL, "adapters": [{"name": "chat", "uri": "hf://org/x"}]}}},
+        {},
+        Reason.INVALID_SPEC,
+        (
+            'spec.model.adapters: "chat" is the name of the model itself: '
+            "choose another name for the adapter, or for the model by spec.model.name"
+        ),
+    ),
+    (
         "a model's own code",
         {"spec": {"model": {**MODEL, "trustRemoteCode": True}}},
         {},
@@ -392,6 +444,49 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
             'spec.quantization.kvCache: "fp8" needs AVX-512 or AMX on type cpu, which nodes may lack: '
             "leave it out, or use a GPU"
         ),
+    ),
+    (
+        "suffix without an image for it",
+        {"spec": {"model": MODEL, "speculation": {"method": "suffix"}}},
+        {},
+        Reason.UNSUPPORTED,
+        (
+            'spec.speculation.method: "suffix" needs arctic-inference, which the images lack, since it is only '
+            "published as source for another torch: use ngram, or name an image that holds it in spec.template.image"
+        ),
+    ),
+    (
+        "a count that parallelism does not make",
+        {
+            "spec": {
+                "model": MODEL,
+                "accelerator": {"count": 4},
+                "parallelism": {"tensor": 2, "pipeline": 3},
+            }
+        },
+        {},
+        Reason.INVALID_SPEC,
+        (
+            "spec.accelerator.count: 4 is not tensor x pipeline x data of spec.parallelism (2 x 3 x 1 = 6): "
+            "make them equal, or leave out count"
+        ),
+    ),
+    (
+        "a count that parallelism does not divide",
+        {"spec": {"model": MODEL, "accelerator": {"count": 3}, "parallelism": {"data": 2}}},
+        {},
+        Reason.INVALID_SPEC,
+        (
+            "spec.accelerator.count: 3 is not tensor x pipeline x data of spec.parallelism (1 x 1 x 2 = 2): "
+            "make them equal, or leave out count"
+        ),
+    ),
+    (
+        "a backend that is misspelt",
+        {"spec": {"model": MODEL, "attention": {"backend": "flash-attn"}}},
+        {},
+        Reason.INVALID_SPEC,
+        'spec.attention.backend: vLLM 0.32.0 has no "flash-attn": did you mean FLASH_ATTN?',
     ),
     (
         "no memory on a cpu",
@@ -467,4 +562,4 @@ def test_a_profile_may_allow_a_models_own_code_and_local_files() -> None:
 
 
 def test_unknown_keys_are_ignored_since_a_newer_crd_may_carry_them() -> None:
-    assert given.resolved({"model": MODEL, "attention": {"backend": "x"}}) == given.resolved()
+    assert given.resolved({"model": MODEL, "colour": {"hue": "x"}}) == given.resolved()

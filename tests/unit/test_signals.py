@@ -171,25 +171,43 @@ def test_the_kv_capacity_is_that_of_the_smallest_engine(
     assert signals.kv_capacity(samples, given.KEY) == expected
 
 
+def _guess(value: float, revision: str = "new") -> Sample:
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME, "revision": revision}
+    return Sample(labels, value)
+
+
 @pytest.mark.parametrize(
     ("drafted", "accepted", "expected"),
     [
-        ([_sample(200.0)], [_sample(150.0)], 0.75),
-        ([_sample(200.0)], [_sample(0.0)], 0.0),
-        ([_sample(0.0)], [_sample(0.0)], None),
-        ([_sample(math.nan)], [_sample(1.0)], None),
-        ([_sample(200.0)], [], None),
+        ([_guess(200.0)], [_guess(150.0)], 0.75),
+        ([_guess(200.0)], [_guess(0.0)], 0.0),
+        ([_guess(200.0), _guess(900.0, "old")], [_guess(150.0), _guess(1.0, "old")], 0.75),
+        ([_guess(0.0)], [_guess(0.0)], None),
+        ([_guess(math.nan)], [_guess(1.0)], None),
+        ([_guess(200.0)], [], None),
         ([], [], None),
-        (Unknown("refused"), [_sample(1.0)], None),
+        (Unknown("refused"), [_guess(1.0)], None),
     ],
 )
-def test_acceptance_is_known_only_if_something_was_guessed(
+def test_guesses_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
     samples = {queries.DRAFTED: drafted, queries.ACCEPTED: accepted}
-    assert signals.acceptance(samples, given.KEY) == expected
+    found = signals.guesses(samples, given.KEY, revision="new")
+    assert (found and found.acceptance) == expected
 
 
 def test_every_query_groups_by_service_so_that_their_number_is_constant() -> None:
     asked = {**queries.every_tick(window=60.0), **queries.every_minute()}
     assert all("by (namespace, service" in query for query in asked.values())
+
+
+def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
+    def sample(name: str, value: float) -> Sample:
+        labels = {"namespace": given.NAMESPACE, "service": given.NAME, "adapter": name}
+        return Sample(labels, value)
+
+    samples = {queries.ADAPTERS: [sample("sql", 1.0), sample("chat", 0.0)]}
+    assert signals.adapters(samples, given.KEY) == {"sql": True, "chat": False}
+    assert signals.adapters({queries.ADAPTERS: Unknown("no answer")}, given.KEY) == {}
+    assert signals.adapters({}, given.KEY) == {}

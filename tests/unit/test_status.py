@@ -10,6 +10,7 @@ from slipstream_operator.core import revisions, status
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.scaling.policy import Decision
 from slipstream_operator.core.scaling.signals import Reading, Unknown
+from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.core.status import Measured, Outcome
 from slipstream_operator.errors import PermanentError
 from tests import given
@@ -28,7 +29,10 @@ def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
     if unknown:
         return Measured(load=Unknown(unknown), readings=Unknown(unknown))
     return Measured(
-        load=given.load(8.0, waiting=1.0), readings=readings, acceptance=0.75, kv_capacity=16000
+        load=given.load(8.0, waiting=1.0),
+        readings=readings,
+        guesses=Guesses(200.0, 150.0),
+        kv_capacity=16000,
     )
 
 
@@ -62,6 +66,23 @@ def _condition(found: Any, kind: str) -> tuple[str, str, str] | None:
         if condition["type"] == kind:
             return condition["status"], condition["reason"], condition["message"]
     return None
+
+
+@pytest.mark.parametrize(
+    ("loaded", "told"),
+    [
+        ({}, "not known yet: sql, chat, en"),
+        ({"sql": True, "chat": True, "en": True}, "sql, chat, en"),
+        ({"sql": True, "chat": False}, "sql; not loaded: chat; not known yet: en"),
+    ],
+)
+def test_status_tells_which_adapters_can_be_asked_for(loaded: dict[str, bool], told: str) -> None:
+    listed = dict.fromkeys(("sql", "chat", "en"), "hf://org/a")
+    found = _summary(
+        resolved=dataclasses.replace(RESOLVED, adapters=listed),
+        measured=dataclasses.replace(_measured(), adapters=loaded),
+    )
+    assert found["engine"]["adapters"] == told
 
 
 def test_a_healthy_service() -> None:

@@ -16,7 +16,13 @@ TIMEOUT: Final = 30.0
 """Seconds for one call; the client's own default is 300."""
 _NO_CACHE_FILE: Final = "/nonexistent/slipstream-discovery"
 """Discovery is cached in a file by default, which goes stale, and can't be written on a read-only root."""
-_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = {
+    "Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+}
+_METADATA: Final = {
+    "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
+}
+"""The API server answers every write with the object; the shortest answer costs both sides least."""
 
 API_VERSIONS: Final = {
     "ConfigMap": "v1",
@@ -85,14 +91,27 @@ class Cluster:
 
     async def request(self, verb: str, kind: str, /, **arguments: Any) -> dict[str, Any]:
         """One call of the dynamic client on a kind, bounded in time; the answer as plain data."""
+        response = await self._call(verb, kind, **arguments)
+        with translated_errors():
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+    async def send(self, verb: str, kind: str, /, **arguments: Any) -> None:
+        """One call whose answer nobody reads."""
+        response = await self._call(verb, kind, header_params=dict(_METADATA), **arguments)
+        with translated_errors():
+            await response.read()
+
+    async def _call(self, verb: str, kind: str, /, **arguments: Any) -> aiohttp.ClientResponse:
         subresource = arguments.pop("subresource", None)
         with translated_errors():
             resource = await self._resource(kind)
             target = resource.subresources[subresource] if subresource else resource
             method = getattr(self._dynamic, verb)
-            response = await method(target, serialize=False, _request_timeout=TIMEOUT, **arguments)
-            answer: dict[str, Any] = await response.json()
-            return answer
+            response: aiohttp.ClientResponse = await method(
+                target, serialize=False, _request_timeout=TIMEOUT, **arguments
+            )
+            return response
 
     async def create(self, ref: Ref, manifest: Manifest) -> None:
         """Apply, but only if nothing of that name exists.
@@ -113,7 +132,7 @@ class Cluster:
             raise
 
     async def _apply(self, ref: Ref, manifest: Manifest) -> None:
-        await self.request(
+        await self.send(
             "server_side_apply",
             ref.kind,
             body=dict(manifest),
@@ -132,9 +151,7 @@ class Cluster:
             "preconditions": {"uid": uid},
         }
         with contextlib.suppress(errors.NotFound, errors.Conflict):
-            await self.request(
-                "delete", ref.kind, name=ref.name, namespace=ref.namespace, body=body
-            )
+            await self.send("delete", ref.kind, name=ref.name, namespace=ref.namespace, body=body)
 
     async def controller_of(self, ref: Ref) -> str | None:
         """Uid of the object's controlling owner."""
@@ -150,7 +167,7 @@ class Cluster:
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": dict(status),
         }
-        await self.request(
+        await self.send(
             "server_side_apply",
             names.INFERENCE_SERVICE,
             subresource="status",
@@ -168,7 +185,7 @@ class Cluster:
                 "get",
                 kind,
                 label_selector=label_selector,
-                header_params={"Accept": _METADATA_ONLY},
+                header_params=dict(_METADATA_LIST),
             )
         except errors.NotFound:
             return set()

@@ -29,7 +29,7 @@ class Events:
     async def tell(self, key: Key, uid: str, happening: Happening) -> None:
         """Post one Event; a failure is logged and forgotten, since Events are best effort."""
         now = self._monotonic()
-        self._told = {told: at for told, at in self._told.items() if now - at < QUIET_SECONDS}
+        self._forget(before=now - QUIET_SECONDS)
         if (uid, happening) in self._told:
             return
         self._told[uid, happening] = now
@@ -55,6 +55,11 @@ class Events:
             },
         }
         try:
-            await self._cluster.request("create", "Event", body=body, namespace=key.namespace)
+            await self._cluster.send("create", "Event", body=body, namespace=key.namespace)
         except errors.TransientError as error:
             logger.warning("event not posted", extra={"key": str(key), "error": str(error)})
+
+    def _forget(self, *, before: float) -> None:
+        """Drop what was told earlier; the dict is in order of time."""
+        while self._told and next(iter(self._told.values())) <= before:
+            del self._told[next(iter(self._told))]

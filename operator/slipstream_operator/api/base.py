@@ -69,6 +69,20 @@ Duration = Annotated[
     ),
 ]
 
+Percentage = Annotated[
+    str,
+    Field(
+        max_length=8,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('{units.PERCENTAGE_PATTERN}')",
+                message_expression=(
+                    "'\"' + self + '\" is not a percentage: write for example 30% or 99.9%'"
+                ),
+            )
+        ),
+    ),
+]
 FineDuration = Annotated[
     str,
     Field(

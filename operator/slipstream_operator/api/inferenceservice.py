@@ -8,28 +8,17 @@ from pydantic import Field
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
-
-_SOURCE_PATTERN = (
-    "^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
-    "|pvc://[a-z0-9.-]+(/[A-Za-z0-9._/-]+)?|file:///[A-Za-z0-9._/-]+)$"
+from slipstream_operator.api.engine import (
+    Adapters,
+    AttentionSpec,
+    EngineArgs,
+    ParallelismSpec,
+    SpeculationSpec,
 )
-
-ModelUri = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=512,
-        json_schema_extra=rules(
-            rule(
-                f"self.matches('{_SOURCE_PATTERN}') && !self.contains('/../') && !self.endsWith('/..')",
-                message_expression=(
-                    "'\"' + self + '\" is not a model source: write hf://org/name[@revision], "
-                    "pvc://claim/path or file:///path'"
-                ),
-            )
-        ),
-    ),
-]
+from slipstream_operator.api.limits import LimitsSpec, OutputSpec
+from slipstream_operator.api.routing import RoutingSpec
+from slipstream_operator.api.sources import ModelUri
+from slipstream_operator.api.template import Template
 
 
 class SecretKey(Model):
@@ -42,6 +31,15 @@ class SecretKey(Model):
 class ModelSpec(Model):
     """The model to serve."""
 
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.maxAdapterRank) || has(self.adapters)",
+                message="maxAdapterRank needs adapters: list them, or write adapters: [] for none yet",
+                field_path=".maxAdapterRank",
+            )
+        )
+    )
     uri: ModelUri = Field(
         description="Where the weights are: hf://org/name[@revision], pvc://claim/path, or "
         "file:///path (already in the container; only where the ServingProfile allows it)."
@@ -55,6 +53,16 @@ class ModelSpec(Model):
     )
     max_length: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
         default=None, description="Context length in tokens. Default: the model's own."
+    )
+    adapters: Adapters | None = Field(
+        default=None,
+        description="LoRA adapters. A change reaches running engines within about two minutes, without a restart; "
+        "the first one, or an empty list, makes them ready for adapters, with a restart.",
+    )
+    max_adapter_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
+        default=None,
+        description="Highest rank of an adapter that can be added without a restart. Default: of those that are there "
+        "when an engine starts, at least 16.",
     )
     trust_remote_code: bool = Field(
         default=False,
@@ -96,8 +104,8 @@ class AcceleratorSpec(Model):
     )
     count: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1,
-        description="Accelerators of one replica (the tensor parallel size), or cores with type cpu; with runtime onnx "
-        "one GPU. Default: 1.",
+        description="Accelerators of one replica (the tensor parallel size, unless parallelism says otherwise), or "
+        "cores with type cpu; with runtime onnx one GPU. Default: 1, or what parallelism needs.",
     )
 
 
@@ -111,29 +119,6 @@ class QuantizationSpec(Model):
     )
     kv_cache: Literal["auto", "fp8"] = Field(
         default="auto", description="Precision of the KV cache. Default: auto, the model's own."
-    )
-
-
-class SpeculationSpec(Model):
-    """Guess several tokens cheaply, verify them in one step; answers stay the same."""
-
-    model_config = pydantic.ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "has(self.draft) != has(self.method)",
-                message="needs exactly one of draft (a draft model) and method (ngram): give one, leave out the other",
-            )
-        )
-    )
-    draft: ModelUri | None = Field(
-        default=None,
-        description="A small model with the target's vocabulary that does the guessing.",
-    )
-    method: Literal["ngram"] | None = Field(
-        default=None, description="Guess without a model: ngram copies from the prompt."
-    )
-    tokens: Annotated[int, Field(ge=1, le=32)] = Field(
-        default=4, description="Tokens guessed per step. Default: 4."
     )
 
 
@@ -342,6 +327,12 @@ class InferenceServiceSpec(Model):
                 message="simulator needs runtime: simulator: set it, or leave simulator out",
             ),
             rule(
+                "!(has(self.runtime) && self.runtime == 'simulator') "
+                "|| !(has(self.limits) || has(self.output) || has(self.routing))",
+                message="limits, output and routing can't be used with runtime: simulator, which keeps none of them: "
+                "leave them out",
+            ),
+            rule(
                 "!has(self.scaling) || self.replicas == 1",
                 message_expression=(
                     "'replicas (%d) can\\'t be set together with scaling: set scaling.minReplicas and maxReplicas, "
@@ -369,6 +360,9 @@ class InferenceServiceSpec(Model):
         default=None,
         description="Requests and limits of the engine container. Default: the profile's for the accelerator.",
     )
+    parallelism: ParallelismSpec | None = Field(
+        default=None, description="How one replica is spread over its accelerators."
+    )
     quantization: QuantizationSpec | None = Field(
         default=None, description="Fewer bits per weight."
     )
@@ -378,6 +372,18 @@ class InferenceServiceSpec(Model):
     cache: CacheSpec | None = Field(default=None, description="What is kept to be used again.")
     batching: BatchingSpec | None = Field(
         default=None, description="How requests share engine steps."
+    )
+    limits: LimitsSpec | None = Field(
+        default=None, description="What a request may ask for, and how many may ask at once."
+    )
+    output: OutputSpec | None = Field(
+        default=None, description="The form of the answers: a schema, regex or grammar, and stops."
+    )
+    attention: AttentionSpec | None = Field(default=None, description="How attention is computed.")
+    engine_args: EngineArgs | None = Field(
+        default=None,
+        description="Arguments of vLLM by their long names without dashes, such as max-num-seqs: 64. They are checked "
+        "against the pinned vLLM's own list; JSON values are written as text.",
     )
     slo: SloSpec | None = Field(default=None, description="Latency and throughput objectives.")
     scaling: ScalingSpec | None = Field(
@@ -390,7 +396,10 @@ class InferenceServiceSpec(Model):
     rollout: RolloutSpec | None = Field(
         default=None, description="How a changed engine replaces the old one."
     )
-    template: pod.Template | None = Field(
+    routing: RoutingSpec | None = Field(
+        default=None, description="How requests reach the service, and who may send them."
+    )
+    template: Template | None = Field(
         default=None, description="Overrides of the engine pods, merged last."
     )
 

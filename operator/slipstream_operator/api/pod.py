@@ -1,10 +1,10 @@
-"""The part of core/v1 that users may override, typed."""
+"""Parts of core/v1 that several kinds share, typed."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipstream_operator.api.base import LabelKey, LabelValue, Model, Quantity, ShortText, list_map
+from slipstream_operator.api.base import LabelKey, LabelValue, Model, Quantity, ShortText
 
 ResourceName = Annotated[str, Field(max_length=253)]
 Resource = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
@@ -16,6 +16,27 @@ class Resources(Model):
 
     requests: Resource | None = Field(default=None, description="What the scheduler sets aside.")
     limits: Resource | None = Field(default=None, description="What the container may not exceed.")
+
+
+class LabelRequirement(Model):
+    """One requirement on labels."""
+
+    key: LabelKey = Field(description="Label key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="How values are compared."
+    )
+    values: Annotated[list[LabelValue], Field(max_length=32)] | None = Field(
+        default=None, description="Values for In and NotIn."
+    )
+
+
+class LabelSelector(Model):
+    """Labels that are wanted; an empty one means all."""
+
+    match_labels: Labels | None = Field(default=None, description="Labels that must be equal.")
+    match_expressions: Annotated[list[LabelRequirement], Field(max_length=16)] | None = Field(
+        default=None, description="Requirements that must all hold."
+    )
 
 
 class Toleration(Model):
@@ -60,30 +81,3 @@ class EnvVar(Model):
 
 
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]
-
-
-class Template(Model):
-    """Overrides of the engine pods."""
-
-    labels: Labels | None = Field(default=None, description="Labels added to the pods.")
-    annotations: (
-        Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
-        | None
-    ) = Field(default=None, description="Annotations added to the pods.")
-    node_selector: Labels | None = Field(default=None, description="Labels that nodes must have.")
-    tolerations: Tolerations | None = Field(default=None, description="Taints that the pods bear.")
-    env: (
-        Annotated[list[EnvVar], Field(max_length=64, json_schema_extra=list_map("name"))] | None
-    ) = Field(default=None, description="Environment variables of the engine container.")
-    service_account_name: ShortText | None = Field(
-        default=None, description="ServiceAccount of the pods; its token is not mounted."
-    )
-    priority_class_name: ShortText | None = Field(
-        default=None, description="PriorityClass of the pods."
-    )
-    runtime_class_name: ShortText | None = Field(
-        default=None, description="RuntimeClass of the pods."
-    )
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        default=None, description="Image of the engine container. Default: the profile's."
-    )

@@ -1,33 +1,12 @@
 """ServingProfile: defaults and limits of a platform, as its team writes them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from slipstream_operator.api import pod
-from slipstream_operator.api.base import Duration, LabelKey, LabelValue, Model, ShortText, list_map
+from slipstream_operator.api.base import Duration, Model, ShortText, list_map
 from slipstream_operator.api.inferenceservice import LatencyObjectives
-
-
-class LabelRequirement(Model):
-    """One requirement on namespace labels."""
-
-    key: LabelKey = Field(description="Label key.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
-        description="How values are compared."
-    )
-    values: Annotated[list[LabelValue], Field(max_length=32)] | None = Field(
-        default=None, description="Values for In and NotIn."
-    )
-
-
-class LabelSelector(Model):
-    """Which namespaces a profile is for; an empty one means all."""
-
-    match_labels: pod.Labels | None = Field(default=None, description="Labels that must be equal.")
-    match_expressions: Annotated[list[LabelRequirement], Field(max_length=16)] | None = Field(
-        default=None, description="Requirements that must all hold."
-    )
 
 
 class Accelerator(Model):
@@ -111,7 +90,7 @@ class Prometheus(Model):
 class ServingProfileSpec(Model):
     """Defaults and limits for the services of some namespaces."""
 
-    namespace_selector: LabelSelector | None = Field(
+    namespace_selector: pod.LabelSelector | None = Field(
         default=None,
         description="Namespaces it is for; the most specific profile wins, then the oldest.",
     )

@@ -73,12 +73,18 @@ class EngineStatus(Model):
     accelerator: Text = Field(description="Type and count of one replica.")
     quantization: Text | None = Field(default=None, description="Method in use.")
     speculation: Text | None = Field(default=None, description="Draft or method, and tokens.")
+    speculation_disabled: Text | None = Field(
+        default=None, description="Why the speculation that spec asks for does not run."
+    )
     acceptance: Text | None = Field(
         default=None, description="Share of guessed tokens that were accepted."
     )
     max_length: int | None = Field(default=None, description="Context length, if it was set.")
     kv_capacity_tokens: int | None = Field(
         default=None, description="KV capacity of one replica in tokens."
+    )
+    adapters: Text | None = Field(
+        default=None, description="LoRA adapters that clients can ask for, and those that failed."
     )
 
 

@@ -8,6 +8,8 @@ from typing import Final
 DURATION_PATTERN: Final = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 FINE_DURATION_PATTERN: Final = "^[0-9]{1,6}([.][0-9]{1,6})?(s|ms|us|ns)$"
 
+PERCENTAGE_PATTERN: Final = "^(100|[0-9]{1,2}([.][0-9]{1,2})?)%$"
+
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _QUANTITY: Final = re.compile(r"^([+-]?[0-9]*\.?[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$")
 _FACTORS: Final = {
@@ -25,6 +27,13 @@ def seconds(duration: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != duration:
         raise ValueError(f'"{duration}" is not a duration: write for example 500ms, 2s or 1h30m')
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def share(percentage: str) -> float:
+    """`30%` -> 0.3; ValueError if it is no percentage."""
+    if re.match(PERCENTAGE_PATTERN, percentage) is None:
+        raise ValueError(f'"{percentage}" is not a percentage: write for example 30% or 99.9%')
+    return float(percentage.removesuffix("%")) / 100
 
 
 def quantity(text: str) -> Decimal:

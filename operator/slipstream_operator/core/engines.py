@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from slipstream_operator.api import units
-from slipstream_operator.api.inferenceservice import InferenceServiceSpec, SimulatorSpec
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec, ModelSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core import combinations, engine_arguments
 from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -20,14 +22,22 @@ CPU: Final = "cpu"
 KV_SHARE_OF_MEMORY: Final = Decimal("0.125")
 """On CPU, weights, Python and the KV cache share the container's limit: an eighth of it is for the cache."""
 
+LEAST_SLOTS: Final = 4
+_NOT_OF_THE_ENGINE: Final = {"token_secret", "adapters", "max_adapter_rank"}
+"""Of spec.model: the token comes as a variable, adapters as a list that may change."""
+
 
 def vllm(
-    spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator, resources: Manifest
+    spec: InferenceServiceSpec,
+    *,
+    model_name: str,
+    accelerator: Accelerator,
+    split: Split,
+    resources: Manifest,
 ) -> Manifest:
-    """Configuration of a vLLM engine."""
+    """Configuration of a vLLM engine; PermanentError if vLLM would refuse it."""
     assert spec.model is not None
     on_cpu = accelerator.name == CPU
-    count = spec.accelerator.count if spec.accelerator else 1
     cache: dict[str, Any] = {"prefix": True, "compile": not on_cpu}
     if spec.cache:
         cache["prefix"] = spec.cache.prefix
@@ -35,27 +45,47 @@ def vllm(
             cache["compile"] = spec.cache.compile
     if on_cpu:
         cache["kvBytes"] = _kv_bytes(resources)
-    if on_cpu and spec.quantization and spec.quantization.kv_cache == "fp8":
-        raise PermanentError(
-            Reason.UNSUPPORTED,
-            'spec.quantization.kvCache: "fp8" needs AVX-512 or AMX on type cpu, which nodes may lack: '
-            "leave it out, or use a GPU",
+    arguments = engine_arguments.check(spec)
+    slots = _slots(spec.model)
+    combinations.check(
+        combinations.asked(
+            spec, on_cpu=on_cpu, split=split, adapter_slots=slots, arguments=arguments
         )
+    )
     config: dict[str, Any] = {
-        "model": {**_dump(spec.model, exclude={"token_secret"}), "name": model_name},
+        "model": {**_dump(spec.model, exclude=_NOT_OF_THE_ENGINE), "name": model_name},
         "device": "cpu" if on_cpu else "cuda",
         "cache": cache,
         "drainSeconds": contract.DRAIN_SECONDS,
     }
     if on_cpu:
-        config["cores"] = count
+        config["cores"] = spec.accelerator.count if spec.accelerator else 1
     else:
-        config["tensorParallel"] = count
-    for key in ("quantization", "speculation", "batching"):
+        config["tensorParallel"] = split.tensor
+    if split.pipeline > 1:
+        config["pipelineParallel"] = split.pipeline
+    if split.data > 1:
+        config["dataParallel"] = split.data
+    for key in ("quantization", "batching", "output", "attention"):
         part = getattr(spec, key)
         if part is not None:
             config[key] = _dump(part)
-    return config
+    if spec.speculation is not None:
+        config["speculation"] = _dump(spec.speculation, exclude={"disable_below_acceptance"})
+    if slots:
+        config["adapters"] = {"slots": slots}
+        if spec.model.max_adapter_rank is not None:
+            config["adapters"]["rank"] = spec.model.max_adapter_rank
+    if arguments:
+        config["engineArgs"] = arguments
+    return config | _front(spec)
+
+
+def _slots(model: ModelSpec) -> int:
+    """How many adapters may run in one step: with room, so that some can be added without a restart."""
+    if model.adapters is None:
+        return 0
+    return max(LEAST_SLOTS, 1 << (len(model.adapters) - 1).bit_length())
 
 
 def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator) -> Manifest:
@@ -105,6 +135,18 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
         "coldStart": units.seconds(behaviour.cold_start),
         "drainSeconds": contract.DRAIN_SECONDS,
     }
+
+
+def _front(spec: InferenceServiceSpec) -> dict[str, Any]:
+    """What is checked in front of an engine, whichever it is."""
+    config: dict[str, Any] = {}
+    if spec.limits is not None:
+        config["limits"] = _dump(spec.limits, exclude={"timeout"})
+        if spec.limits.timeout is not None:
+            config["limits"]["timeoutSeconds"] = units.seconds(spec.limits.timeout)
+    if spec.routing and spec.routing.api_keys:
+        config["apiKeys"] = contract.API_KEYS_DIRECTORY
+    return config
 
 
 def _kv_bytes(resources: Manifest) -> int:

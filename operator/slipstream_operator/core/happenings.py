@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from slipstream_operator import names
-from slipstream_operator.core.plan import Plan
+from slipstream_operator.core.plan import Apply, Plan
 from slipstream_operator.names import Condition, Reason
 
 _TOLD: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
@@ -23,17 +23,18 @@ class Happening:
 def of_plan(plan: Plan) -> list[Happening]:
     """Revisions that come and go, traffic that moves, drift that is repaired."""
     found = []
+    first = any(_is_entry(step) and step.uid is None for step in plan.applies)
     for step in plan.applies:
         revision = step.manifest["metadata"]["labels"].get(names.REVISION_LABEL)
         if step.drifted:
             found.append(
                 Happening("Warning", Reason.DRIFT_REPAIRED, f"{step.ref}: {step.reason}, restored")
             )
-        elif step.ref.kind == "Deployment" and step.uid is None:
+        elif step.ref.kind == "Deployment" and step.uid is None and not first:
             found.append(
                 Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
             )
-        elif step.ref.kind == "Service" and revision is None and step.uid is not None:
+        elif _is_entry(step) and step.uid is not None:
             active = step.manifest["spec"]["selector"][names.REVISION_LABEL]
             found.append(
                 Happening(
@@ -48,8 +49,14 @@ def of_plan(plan: Plan) -> list[Happening]:
     return found
 
 
+def _is_entry(step: Apply) -> bool:
+    """Whether this is the Service that clients reach; it is made together with the first revision."""
+    labels = step.manifest["metadata"]["labels"]
+    return step.ref.kind == "Service" and names.REVISION_LABEL not in labels
+
+
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]:
-    """Conditions that flipped, and a replica count that changed."""
+    """Conditions that flipped, speculation that was switched off, and a replica count that changed."""
     before = {condition["type"]: condition for condition in old.get("conditions", [])}
     found = []
     for condition in new.get("conditions", []):
@@ -68,6 +75,11 @@ def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]
                 f"{condition['type']}: {condition['message']}",
             )
         )
+    disabled, before_it = (
+        status.get("engine", {}).get("speculationDisabled") for status in (new, old)
+    )
+    if disabled and not before_it:
+        found.append(Happening("Warning", Reason.SPECULATION_DISABLED, disabled))
     was, is_now = (status.get("scaling", {}).get("desired") for status in (old, new))
     if was is not None and is_now is not None and was != is_now:
         found.append(

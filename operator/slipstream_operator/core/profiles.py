@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from slipstream_operator.api.servingprofile import LabelSelector, ServingProfileSpec
+from slipstream_operator.api.pod import LabelSelector
+from slipstream_operator.api.servingprofile import ServingProfileSpec
 from slipstream_operator.core import parsing
 from slipstream_operator.core.observed import Profile
 from slipstream_operator.errors import PermanentError

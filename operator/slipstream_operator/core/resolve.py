@@ -5,14 +5,24 @@ What can't work raises PermanentError, which becomes `Accepted=False`.
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import pod, units
+from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
-from slipstream_operator.core import engines, objectives, parsing, profiles
+from slipstream_operator.core import (
+    engines,
+    objectives,
+    outputs,
+    parallelism,
+    parsing,
+    profiles,
+)
 from slipstream_operator.core.observed import Key, Manifest, Observed
+from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -44,6 +54,8 @@ class Revisioned:
     resources: Manifest
     template: Manifest
     """Overrides from the accelerator and from spec.template, as core/v1 names them."""
+    api_keys: str | None = None
+    """Secret whose keys clients need; its content is no part of this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +80,11 @@ class Resolved:
     accelerator: str
     quantization: str
     speculation: str | None
+    disable_below: float | None
+    """Share of accepted tokens below which speculation is switched off."""
     max_length: int | None
+    adapters: Mapping[str, str] | None
+    """Name -> uri, if the engines are ready for adapters; no part of the revision."""
     revisioned: Revisioned
     recreate: bool
     bounds: Bounds
@@ -76,6 +92,8 @@ class Resolved:
     scale_down_window: float
     prometheus: tuple[str, float] | None
     """Base URL and rate window in seconds."""
+    speculation_disabled: str | None = None
+    """Why the speculation that the object asks for does not run."""
 
 
 def resolve(observed: Observed) -> Resolved:
@@ -95,30 +113,47 @@ def resolve(observed: Observed) -> Resolved:
     runtime = spec.runtime or "vllm"
     sources = profile.sources or Sources()
     _check_sources(spec, sources, name)
+    if spec.output is not None:
+        outputs.check(spec.output)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
-    resources = _resources(spec, accelerator, simulated=runtime == "simulator")
+    _check_adapters(spec, model_name)
+    simulated = runtime == "simulator"
+    split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
+    count = _count(spec, accelerator, split, simulated=simulated)
+    resources = _resources(spec, accelerator, count, simulated=simulated)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
         model_name=model_name,
         runtime=runtime,
-        accelerator=f"{accelerator.name} x {_count(spec)}",
+        accelerator=f"{accelerator.name} x {count}",
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
+        disable_below=units.share(spec.speculation.disable_below_acceptance)
+        if spec.speculation and spec.speculation.disable_below_acceptance
+        else None,
         max_length=spec.model.max_length if spec.model else None,
+        adapters=_adapters(spec)
+        if spec.model is not None and spec.model.adapters is not None and not simulated
+        else None,
         revisioned=Revisioned(
             module=_MODULES[runtime],
             image=_image(spec, profile, name, accelerator),
             config=_config(
-                spec, model_name=model_name, accelerator=accelerator, resources=resources
+                spec,
+                model_name=model_name,
+                accelerator=accelerator,
+                split=split,
+                resources=resources,
             ),
-            claims=() if runtime == "simulator" else _claims(spec),
+            claims=() if simulated else _claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
             if spec.model and spec.model.token_secret
             else None,
             resources=resources,
             template=_template(spec, accelerator),
+            api_keys=spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None,
         ),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=_bounds(spec, profile, name),
@@ -135,12 +170,22 @@ def resolve(observed: Observed) -> Resolved:
     )
 
 
-def _count(spec: InferenceServiceSpec) -> int:
-    return spec.accelerator.count if spec.accelerator else 1
+def _count(
+    spec: InferenceServiceSpec, accelerator: Accelerator, split: Split, *, simulated: bool
+) -> int:
+    """Accelerators of one replica, or cores."""
+    if simulated or accelerator.name == engines.CPU:
+        return spec.accelerator.count if spec.accelerator else 1
+    return split.total
 
 
 def _config(
-    spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator, resources: Manifest
+    spec: InferenceServiceSpec,
+    *,
+    model_name: str,
+    accelerator: Accelerator,
+    split: Split,
+    resources: Manifest,
 ) -> Manifest:
     match spec.runtime:
         case "simulator":
@@ -149,7 +194,11 @@ def _config(
             return engines.onnx(spec, model_name=model_name, accelerator=accelerator)
         case _:
             return engines.vllm(
-                spec, model_name=model_name, accelerator=accelerator, resources=resources
+                spec,
+                model_name=model_name,
+                accelerator=accelerator,
+                split=split,
+                resources=resources,
             )
 
 
@@ -171,6 +220,8 @@ def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -
     if spec.model is None:
         return
     uris = {"spec.model.uri": spec.model.uri}
+    for adapter in spec.model.adapters or []:
+        uris[f"spec.model.adapters[{adapter.name}].uri"] = adapter.uri
     if spec.speculation and spec.speculation.draft:
         uris["spec.speculation.draft"] = spec.speculation.draft
     for field, uri in uris.items():
@@ -196,6 +247,19 @@ def _check_name(observed: Observed, model_name: str) -> None:
             f'spec.model.name: "{model_name}" is served by the older InferenceService {holder.name} of this '
             "namespace: choose another name",
         )
+
+
+def _check_adapters(spec: InferenceServiceSpec, model_name: str) -> None:
+    if model_name in _adapters(spec):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'spec.model.adapters: "{model_name}" is the name of the model itself: '
+            "choose another name for the adapter, or for the model by spec.model.name",
+        )
+
+
+def _adapters(spec: InferenceServiceSpec) -> dict[str, str]:
+    return {adapter.name: adapter.uri for adapter in (spec.model and spec.model.adapters) or []}
 
 
 def _image(
@@ -226,7 +290,7 @@ def _image(
 
 
 def _resources(
-    spec: InferenceServiceSpec, accelerator: Accelerator, *, simulated: bool
+    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, simulated: bool
 ) -> Manifest:
     """The object's own, else the profile's, else built in; the accelerator itself is always asked for."""
     cpu = accelerator.name == engines.CPU
@@ -239,9 +303,9 @@ def _resources(
     chosen = spec.resources or base
     requests, limits = dict(chosen.requests or {}), dict(chosen.limits or {})
     if cpu and not simulated:
-        requests.setdefault("cpu", str(_count(spec)))
+        requests.setdefault("cpu", str(count))
     elif accelerator.resource_name and not simulated:
-        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(_count(spec))
+        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(count)
     return {
         key: dict(sorted(value.items()))
         for key, value in (("limits", limits), ("requests", requests))
@@ -253,6 +317,7 @@ def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
     uris = [
         spec.model.uri if spec.model else "",
         (spec.speculation and spec.speculation.draft) or "",
+        *_adapters(spec).values(),
     ]
     return tuple(
         sorted(
@@ -279,11 +344,14 @@ def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
             "labels": own.labels,
             "annotations": own.annotations,
             "env": [_dump(variable) for variable in own.env or []],
+            "affinity": _dump(own.affinity) if own.affinity else None,
+            "volumes": [_dump(volume) for volume in own.volumes or []],
+            "volumeMounts": [_dump(mount) for mount in own.volume_mounts or []],
         }
     return {key: value for key, value in base.items() if value}
 
 
-def _dump(model: pod.Toleration | pod.EnvVar) -> dict[str, Any]:
+def _dump(model: Model) -> dict[str, Any]:
     return model.model_dump(by_alias=True, exclude_none=True)
 
 
@@ -338,4 +406,6 @@ def _objectives(
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:
     if spec.speculation is None:
         return None
-    return f"{spec.speculation.draft or spec.speculation.method}, {spec.speculation.tokens} tokens"
+    asked = spec.speculation
+    how = " ".join(part for part in (asked.method, asked.draft) if part)
+    return f"{how}, {asked.tokens} tokens"

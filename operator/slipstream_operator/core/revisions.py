@@ -37,9 +37,13 @@ class Rollout:
 def identity(revisioned: Revisioned) -> str:
     """Eight hexadecimal digits over everything that a pod must be restarted for.
 
-    Inputs are hashed, not the rendered template: a newer operator that renders differently restarts nothing.
+    Inputs are hashed, not the rendered template: a newer operator that renders differently restarts nothing. What is
+    None is left out, so that a field which a newer operator adds does not either.
     """
-    text = json.dumps(dataclasses.asdict(revisioned), sort_keys=True, separators=(",", ":"))
+    given = {
+        name: part for name, part in dataclasses.asdict(revisioned).items() if part is not None
+    }
+    text = json.dumps(given, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -14,6 +14,7 @@ from slipstream_operator.core.render import common, service
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling.policy import MIN_REQUESTS, Decision, State
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
 
@@ -27,8 +28,10 @@ class Measured:
 
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
-    acceptance: float | None = None
+    guesses: Guesses | None = None
     kv_capacity: int | None = None
+    adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    """LoRA adapter -> whether every engine has it loaded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,10 +352,23 @@ def _engine(outcome: Outcome) -> api.EngineStatus | None:
         accelerator=resolved.accelerator,
         quantization=resolved.quantization if resolved.runtime == "vllm" else None,
         speculation=resolved.speculation,
-        acceptance=_percent(measured.acceptance) if measured else None,
+        speculation_disabled=resolved.speculation_disabled,
+        acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,
+        adapters=_adapters(resolved.adapters, measured.adapters if measured else {}),
     )
+
+
+def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:
+    """Those that clients can ask for, then those that they can't."""
+    if not listed:
+        return None
+    ready = [name for name in listed if loaded.get(name)]
+    failed = [name for name in listed if loaded.get(name) is False]
+    coming = [name for name in listed if name not in loaded]
+    groups = (("", ready), ("not loaded: ", failed), ("not known yet: ", coming))
+    return "; ".join(f"{what}{', '.join(members)}" for what, members in groups if members)[:1024]
 
 
 def _revisions(

@@ -7,6 +7,7 @@ from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling.policy import Decision, State
+from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
 
 
@@ -19,6 +20,12 @@ class Account:
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
+    off: SwitchedOff | None = None
+    """The speculation that was found not to pay."""
+    below_since: float | None = None
+    """Since when too few guesses were accepted, on the monotonic clock."""
+    remembered: bool = False
+    """Whether what an earlier leader kept was taken up."""
     saved: str | None = None
     """The scaling state as it was last written to the cluster."""
     saved_at: float = 0.0

@@ -2,11 +2,20 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
-from slipstream_operator.core import happenings, plan, render, resolve, revisions, status
+from slipstream_operator.core import (
+    happenings,
+    plan,
+    render,
+    resolve,
+    revisions,
+    speculation,
+    status,
+)
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Observed, Ref
 from slipstream_operator.core.render import config
@@ -54,7 +63,8 @@ class Reconciler:
             return None
         account = self._ledger.of(key)
         try:
-            account.resolved = resolve.resolve(observed)
+            self._remember(observed, account)
+            account.resolved = speculation.applied(resolve.resolve(observed), account.off)
         except errors.PermanentError as rejection:
             account.resolved = account.rollout = None
             await self._report(observed, account, status.Outcome(rejected=rejection), [])
@@ -70,9 +80,7 @@ class Reconciler:
         assert account.state is not None
         replicas = _replicas(observed, account, resolved)
         rollout = account.rollout = revisions.roll_out(observed, resolved, replicas=replicas)
-        desired = render.render(
-            observed, resolved, rollout, scaling=self._state_text(account, account.state)
-        )
+        desired = render.render(observed, resolved, rollout, state=self._state(account, resolved))
         steps = plan.plan(
             desired,
             children=observed.children,
@@ -91,10 +99,21 @@ class Reconciler:
         )
         return outcome, happenings.of_plan(steps)
 
+    def _remember(self, observed: Observed, account: Account) -> None:
+        """Take up what an earlier leader kept."""
+        if account.remembered:
+            return
+        account.remembered = True
+        kept = _kept(observed)
+        if scaling := kept.get(config.SCALING_KEY):
+            account.state = memory.load(scaling)
+        if off := kept.get(config.SPECULATION_KEY):
+            account.off = speculation.load(off)
+
     def _decide(self, observed: Observed, account: Account, resolved: resolve.Resolved) -> None:
         """Make sure that there is a decision inside the present bounds; the scaling loop makes the better ones."""
         if account.state is None:
-            account.state = _remembered(observed) or policy.initial(
+            account.state = policy.initial(
                 desired=_running(observed, resolved), now=self._clock.now()
             )
         settled = account.decision is not None and _inside(account.decision, resolved.bounds)
@@ -115,7 +134,17 @@ class Reconciler:
             account.state,
         )
 
-    def _state_text(self, account: Account, state: policy.State) -> str:
+    def _state(self, account: Account, resolved: resolve.Resolved) -> dict[str, str]:
+        """What must outlive this process: of a service that scales, and of speculation that was switched off."""
+        texts = {}
+        if resolved.bounds.follows_load:
+            assert account.state is not None
+            texts[config.SCALING_KEY] = self._scaling_text(account, account.state)
+        if account.off is not None:
+            texts[config.SPECULATION_KEY] = account.off.text
+        return texts
+
+    def _scaling_text(self, account: Account, state: policy.State) -> str:
         """The state to keep in the cluster: at once after a decision, else the saved one for a minute."""
         saved = memory.load(account.saved) if account.saved else None
         decided = saved is None or (saved.desired, saved.reason) != (state.desired, state.reason)
@@ -178,12 +207,12 @@ class _Held(Exception):  # noqa: N818 (caught two lines from where it is raised)
     """The name belongs to someone else's object."""
 
 
-def _remembered(observed: Observed) -> policy.State | None:
+def _kept(observed: Observed) -> Mapping[str, str]:
     child = observed.child("ConfigMap", names.state_name(observed.parent.key.name))
     if child is None or child.controller != observed.parent.uid:
-        return None
-    text = child.manifest.get("data", {}).get(config.STATE_KEY)
-    return memory.load(text) if text else None
+        return {}
+    data: Mapping[str, str] = child.manifest.get("data", {})
+    return data
 
 
 def _running(observed: Observed, resolved: resolve.Resolved) -> int:

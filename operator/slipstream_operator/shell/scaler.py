@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Final
 
 from slipstream_operator import ports
+from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling import policy, queries, signals
@@ -91,7 +92,7 @@ class Scaler:
         pods = [pod for pod in self._store.pods(key) if pod.revision == active and not pod.deleting]
         ready = {pod.name for pod in pods if pod.ready}
         stuck = sum(pod.trouble is not None and not pod.ready for pod in pods)
-        measured = _measured(samples, key, resolved, ready=ready, window=window)
+        measured = _measured(samples, key, resolved, active, ready=ready, window=window)
         before = account.decision
         ordered = 0 if resolved.bounds.recommend else account.state.desired
         account.decision, account.state = policy.decide(
@@ -108,7 +109,16 @@ class Scaler:
             ),
             account.state,
         )
-        news = _essence(account.measured, before) != _essence(measured, account.decision)
+        off, account.below_since = speculation.judge(
+            resolved,
+            measured.guesses,
+            below_since=account.below_since,
+            now=self._clock.monotonic(),
+        )
+        account.off = off or account.off
+        news = off is not None or _essence(account.measured, before) != _essence(
+            measured, account.decision
+        )
         account.measured = measured
         self._telemetry.desired_replicas.labels(key.namespace, key.name).set(
             account.decision.desired
@@ -120,7 +130,13 @@ class Scaler:
 
 
 def _measured(
-    samples: Samples, key: Key, resolved: Resolved, *, ready: set[str], window: float
+    samples: Samples,
+    key: Key,
+    resolved: Resolved,
+    active: str,
+    *,
+    ready: set[str],
+    window: float,
 ) -> Measured:
     if resolved.prometheus is None:
         nowhere = Unknown("the ServingProfile names no prometheus.url")
@@ -128,8 +144,9 @@ def _measured(
     return Measured(
         load=signals.load(samples, key, pods=ready, max_age=window),
         readings=signals.readings(samples, key, resolved.objectives),
-        acceptance=signals.acceptance(samples, key),
+        guesses=signals.guesses(samples, key, revision=active),
         kv_capacity=signals.kv_capacity(samples, key),
+        adapters=signals.adapters(samples, key),
     )
 
 
@@ -147,6 +164,6 @@ def _essence(measured: Measured | None, decision: policy.Decision | None) -> tup
         )
     return (
         verdicts,
-        measured is not None and measured.kv_capacity,
+        measured is not None and (measured.kv_capacity, measured.adapters),
         decision and (decision.desired, decision.known, decision.infeasible is None),
     )

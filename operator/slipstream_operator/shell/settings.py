@@ -5,6 +5,7 @@ from typing import Final
 import kopf
 
 from slipstream_operator import names
+from slipstream_operator.shell import storages
 
 REQUEST_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10.0
@@ -21,8 +22,8 @@ def configured(children: list[tuple[str, str, str]]) -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 0.1  # a task per object lives this long: memory at start
     settings.persistence.finalizer = f"{names.GROUP}/finalizer"
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = storages.NoDiffBase()
+    settings.persistence.progress_storage = storages.NoProgress()
     for resource in children:
         settings.watching.label_selectors[resource] = names.MANAGED_BY_SELECTOR
     return settings

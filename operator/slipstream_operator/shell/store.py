@@ -41,10 +41,12 @@ class Store:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._pod_monitors = False
         self._seen: dict[str, set[str]] = {}
+        self._claims: dict[tuple[str, str], dict[Key, Parent]] = {}
+        """(namespace, model name) -> the services that ask for the name."""
 
     def feed(self, kind: str, body: Body, *, gone: bool) -> Iterable[Key]:
         """Take in one watch event; the keys of the services to look at again."""
-        self._seen.setdefault(kind, set()).add(body["metadata"]["uid"])
+        self._note_seen(kind, body["metadata"]["uid"], gone=gone)
         if kind == names.INFERENCE_SERVICE:
             return self._feed_parent(projections.parent(body), gone=gone)
         if kind == names.SERVING_PROFILE:
@@ -93,20 +95,51 @@ class Store:
     def _name_holders(self, namespace: str, name: str) -> dict[str, Key]:
         claims = [
             parent
-            for parent in self._parents(namespace)
-            if model_name(parent) == name and not parent.deleting
+            for parent in self._claims.get((namespace, name), {}).values()
+            if not parent.deleting
         ]
         if not claims:
             return {}
         oldest = min(claims, key=lambda parent: (parent.created, parent.key))
         return {name: oldest.key}
 
+    def _note_claim(self, parent: Parent | None, before: Parent | None) -> set[Key]:
+        """Note which name the service asks for now; all services that ask for this name or the former one."""
+        claimed = [
+            (entry.key.namespace, model_name(entry))
+            for entry in (before, parent)
+            if entry is not None
+        ]
+        rivals = {key for claim in claimed for key in self._claims.get(claim, {})}
+        if before is not None:
+            claims = self._claims[claimed[0]]
+            del claims[before.key]
+            if not claims:
+                del self._claims[claimed[0]]
+        if parent is not None:
+            self._claims.setdefault(claimed[-1], {})[parent.key] = parent
+        return rivals
+
     def _parents(self, namespace: str) -> list[Parent]:
         families = self._families.get(namespace, {}).values()
         return [family.parent for family in families if family.parent is not None]
 
+    def _note_seen(self, kind: str, uid: str, *, gone: bool) -> None:
+        seen = self._seen.setdefault(kind, set())
+        if gone:
+            seen.discard(uid)
+        else:
+            seen.add(uid)
+
     def _family(self, namespace: str, name: str) -> _Family:
         return self._families.setdefault(namespace, {}).setdefault(name, _Family())
+
+    def _forget_if_empty(self, namespace: str, name: str) -> None:
+        family = self._family(namespace, name)
+        if family == _Family():
+            del self._families[namespace][name]
+            if not self._families[namespace]:
+                del self._families[namespace]
 
     def _feed_parent(self, parent: Parent, *, gone: bool) -> Iterable[Key]:
         family = self._family(parent.key.namespace, parent.key.name)
@@ -116,14 +149,10 @@ class Store:
         if not gone and before == parent:
             return ()
         family.parent = None if gone else parent
+        rivals = self._note_claim(family.parent, before)
+        self._forget_if_empty(parent.key.namespace, parent.key.name)
         if not gone and before is not None and _claim(before) == _claim(parent):
             return (parent.key,)
-        claimed = {model_name(entry) for entry in (before, parent) if entry is not None}
-        rivals = (
-            other.key
-            for other in self._parents(parent.key.namespace)
-            if model_name(other) in claimed
-        )
         return {parent.key, *rivals}
 
     def _feed_profile(self, profile: Profile, *, gone: bool) -> Iterable[Key]:
@@ -159,6 +188,7 @@ class Store:
         pods.pop(pod.name, None)
         if not gone:
             pods[pod.name] = pod
+        self._forget_if_empty(pod.namespace, pod.service)
         return (Key(pod.namespace, pod.service),)
 
     def _feed_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
@@ -171,6 +201,7 @@ class Store:
         children.pop(child.ref, None)
         if not gone:
             children[child.ref] = child
+        self._forget_if_empty(child.ref.namespace, child.service)
         return (Key(child.ref.namespace, child.service),)
 
 

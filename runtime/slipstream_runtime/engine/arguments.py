@@ -32,10 +32,15 @@ class Weights:
 
 
 def build(
-    config: EngineConfig, *, target: Weights, draft: Weights | None, cpu_flags: Set[str]
+    config: EngineConfig,
+    *,
+    target: Weights,
+    draft: Weights | None,
+    cpu_flags: Set[str],
+    adapter_rank: int | None = None,
 ) -> list[str]:
     """Command line arguments of vLLM's API server."""
-    single = config.tensor_parallel == 1
+    single = config.tensor_parallel * config.pipeline_parallel == 1
     batching, cache = config.batching, config.cache
     table: tuple[tuple[str, object], ...] = (
         ("--model", target.folder),
@@ -48,19 +53,39 @@ def build(
         ("--kv-cache-memory-bytes", cache.kv_bytes),
         ("--enable-prefix-caching", cache.prefix),
         ("--enforce-eager", None if cache.compile else True),
-        ("--tensor-parallel-size", None if single else config.tensor_parallel),
+        ("--tensor-parallel-size", _several(config.tensor_parallel)),
+        ("--pipeline-parallel-size", _several(config.pipeline_parallel)),
+        ("--data-parallel-size", _several(config.data_parallel)),
         ("--distributed-executor-backend", "uni" if single else "mp"),
         ("--max-num-seqs", batching.max_sequences),
         ("--max-num-batched-tokens", batching.max_batched_tokens),
         ("--enable-chunked-prefill", batching.chunked_prefill),
         ("--scheduling-policy", batching.policy),
+        ("--attention-backend", config.attention.backend),
+        ("--hf-overrides", _overrides(config, target)),
         ("--speculative-config", _speculation(config, draft)),
+        ("--structured-outputs-config", _structured_outputs(config)),
+        ("--enable-lora", True if config.adapters else None),
+        ("--max-loras", config.adapters.slots if config.adapters else None),
+        ("--max-lora-rank", adapter_rank if config.adapters else None),
         ("--worker-cls", _WORKER if config.device == "cpu" else None),
         ("--shutdown-timeout", _SHUTDOWN_SECONDS[config.device]),
         ("--disable-fastapi-docs", True),
         ("--use-tqdm-on-load", False),
     )
-    return [word for flag, value in table for word in _words(flag, value)]
+    return [
+        *(
+            word
+            for flag, value in table
+            if flag.removeprefix("--") not in config.engine_args
+            for word in _words(flag, value)
+        ),
+        *(
+            word
+            for name, value in sorted(config.engine_args.items())
+            for word in _own_words(f"--{name}", value)
+        ),
+    ]
 
 
 def _words(flag: str, value: object) -> list[str]:
@@ -73,6 +98,31 @@ def _words(flag: str, value: object) -> list[str]:
             return [flag.replace("--", "--no-", 1)]
         case _:
             return [flag, str(value)]
+
+
+def _own_words(flag: str, value: object) -> list[str]:
+    """As one word, so that no value is taken for an argument; lists need several."""
+    match value:
+        case bool():
+            return _words(flag, value)
+        case list():
+            return [flag, *map(str, value)]
+        case _:
+            return [f"{flag}={value}"]
+
+
+def _several(size: int) -> int | None:
+    return size if size > 1 else None
+
+
+def _overrides(config: EngineConfig, target: Weights) -> str | None:
+    """What replaces values of the checkpoint's config.json, where that has them."""
+    window = config.attention.sliding_window
+    if window is None:
+        return None
+    replaced: dict[str, object] = {"sliding_window": window}
+    nested = target.checkpoint.window == "text_config"
+    return json.dumps({"text_config": replaced} if nested else replaced)
 
 
 def _dtype(config: EngineConfig, weights: Weights, *, cpu_flags: Set[str]) -> str:
@@ -106,11 +156,21 @@ def _speculation(config: EngineConfig, draft: Weights | None) -> str | None:
     speculation = config.speculation
     if speculation is None:
         return None
-    wanted: dict[str, object] = {"num_speculative_tokens": speculation.tokens}
+    wanted: dict[str, object] = {
+        "num_speculative_tokens": speculation.tokens,
+        "method": speculation.method or "draft_model",
+    }
     if draft is not None:
-        wanted |= {"method": "draft_model", "model": str(draft.folder)}
+        wanted["model"] = str(draft.folder)
         if config.tensor_parallel > 1:
             wanted["draft_tensor_parallel_size"] = config.tensor_parallel
-    else:
-        wanted |= {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+    if speculation.method == "ngram":
+        wanted |= {"prompt_lookup_max": 4, "prompt_lookup_min": 2}
     return json.dumps(wanted, sort_keys=True)
+
+
+def _structured_outputs(config: EngineConfig) -> str | None:
+    if config.output is None or config.output.form is None:
+        return None
+    # NB: where white space is free, a model may write nothing else until its tokens are used up.
+    return json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}, sort_keys=True)

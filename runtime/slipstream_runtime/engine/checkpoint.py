@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from slipstream_runtime.host.errors import EngineError, UnsuitableError
 
@@ -32,6 +32,10 @@ class Checkpoint:
 
     kind: str
     detail: str
+    window: Literal["config", "text_config"] | None = None
+    """Which part of config.json has the size of a sliding window that its layers use."""
+    architectures: tuple[str, ...] = ()
+    """As vLLM's model registry names them."""
 
     @property
     def quantized(self) -> bool:
@@ -47,11 +51,15 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
         raise EngineError(f"{uri}: config.json cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise EngineError(f"{uri}: config.json is no JSON object")
-    return read(found)
+    return dataclasses.replace(read(found), architectures=tuple(found.get("architectures") or ()))
 
 
 def read(config: Mapping[str, Any]) -> Checkpoint:
-    """What the config.json of a checkpoint says about its weights."""
+    """What the config.json of a checkpoint says about its weights and its window."""
+    return dataclasses.replace(_weights(config), window=_window(config))
+
+
+def _weights(config: Mapping[str, Any]) -> Checkpoint:
     text = config.get("text_config") or {}
     quantization = (
         config.get("quantization_config")
@@ -94,6 +102,29 @@ def check(method: str, found: Checkpoint, *, uri: str, field: str = "spec.quanti
     raise UnsuitableError(
         f'{field}.method: "{method}" needs {needs}; {uri} is {is_what}. Use {instead}, or {wanted}.'
     )
+
+
+def check_window(size: int | None, found: Checkpoint, *, uri: str) -> None:
+    """Raise UnsuitableError if the service sets the size of a window that the model has not."""
+    if size is not None and found.window is None:
+        raise UnsuitableError(
+            f"spec.attention.slidingWindow: {size} needs a model whose layers have a sliding window; {uri} has none. "
+            "Leave it out, or bound the context by spec.model.maxLength."
+        )
+
+
+def _window(config: Mapping[str, Any]) -> Literal["config", "text_config"] | None:
+    parts: tuple[Literal["config", "text_config"], ...] = ("config", "text_config")
+    for name in parts:
+        part = config if name == "config" else config.get(name) or {}
+        layers = part.get("layer_types")
+        if (
+            part.get("sliding_window")
+            and part.get("use_sliding_window", True)
+            and (layers is None or "sliding_attention" in layers)
+        ):
+            return name
+    return None
 
 
 def _compressed(quantization: Mapping[str, Any]) -> Checkpoint:

@@ -3,13 +3,19 @@
 Validated once, at the border; inside the engine everything is a frozen value.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
+from slipstream_runtime import contract
+from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host import config_file
+from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.host.part import Part, Positive
+
+Argument = bool | int | float | str
 
 
 class Model(Part):
@@ -29,16 +35,16 @@ class Quantization(Part):
 
 
 class Speculation(Part):
-    """Exactly one of a draft model and a draftless method."""
+    """A draft model, a method that needs none, or eagle3 with its head as draft."""
 
     draft: str | None = None
-    method: Literal["ngram"] | None = None
+    method: Literal["ngram", "suffix", "eagle3", "mtp"] | None = None
     tokens: Positive
 
     @pydantic.model_validator(mode="after")
-    def _exactly_one(self) -> "Speculation":
-        if (self.draft is None) == (self.method is None):
-            raise ValueError("exactly one of draft and method is needed")
+    def _draft_where_one_is_needed(self) -> "Speculation":
+        if (self.draft is not None) != (self.method in (None, "eagle3")):
+            raise ValueError("a draft belongs to method eagle3, and to no method")
         return self
 
 
@@ -48,6 +54,24 @@ class Cache(Part):
     prefix: bool = True
     compile: bool = True
     kv_bytes: Positive | None = None
+
+
+class Adapters(Part):
+    """Room for LoRA adapters; which ones is in a file that changes while the engine runs.
+
+    `rank` is the highest that fits; None is the highest of those that are there at the start.
+    """
+
+    slots: Positive
+    rank: Positive | None = None
+    file: Path = Path(contract.ADAPTERS_DIRECTORY, contract.ADAPTERS_FILE)
+
+
+class Attention(Part):
+    """None is the model's own window, and vLLM's choice of backend."""
+
+    sliding_window: Positive | None = None
+    backend: str | None = None
 
 
 class Batching(Part):
@@ -68,11 +92,23 @@ class EngineConfig(Part):
     """CPU cores of one engine; only with device `cpu`."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     tensor_parallel: Positive = 1
+    pipeline_parallel: Positive = 1
+    data_parallel: Positive = 1
     quantization: Quantization = Quantization()
     speculation: Speculation | None = None
     cache: Cache = Cache()
     batching: Batching = Batching()
+    attention: Attention = Attention()
+    adapters: Adapters | None = None
+    engine_args: Mapping[str, Argument | list[Argument]] = {}
+    """More arguments of vLLM by their long names; they win over the defaults of what they set."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
+    stall_seconds: Positive = 300
+    """An engine that holds requests and shows no sign of work for so long is restarted."""
+    limits: Limits = Limits()
+    output: Output | None = None
+    api_keys: Path | None = None
+    """Folder of the keys that clients need; None asks for none."""
 
     @property
     def uris(self) -> list[str]:

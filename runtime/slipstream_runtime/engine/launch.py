@@ -3,8 +3,12 @@
 What can go wrong without vLLM goes wrong before vLLM is imported, within a second.
 """
 
+import contextlib
 import dataclasses
+import functools
+import gc
 import importlib
+import importlib.util
 import os
 import socket
 import tempfile
@@ -13,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import arguments, causes, checkpoint, environment, hardware
+from slipstream_runtime.engine import adapters, arguments, causes, checkpoint, environment, hardware
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.host import facts, metrics, sources
-from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 _SERVING: Final = "slipstream_runtime.engine.serving"
@@ -39,34 +43,85 @@ class Launch:
         """After SIGTERM: seconds for running requests to finish."""
         return self.config.drain_seconds
 
+    @property
+    def forks(self) -> bool:
+        """Whether the engine core is forked from this process."""
+        return self.config.device == "cpu" and self.config.tensor_parallel == 1
+
     def run(self) -> None:
         """Serve until drained; EngineError says why it ended otherwise."""
         try:
             self.life.enter(Phase.RESOLVING)
-            target, draft = self._weights()
+            target, draft = self.weights
             self.known.arguments = arguments.build(
-                self.config, target=target, draft=draft, cpu_flags=hardware.cpu_flags()
+                self.config,
+                target=target,
+                draft=draft,
+                cpu_flags=hardware.cpu_flags(),
+                adapter_rank=self.adapter_rank if self.config.adapters else None,
             )
             self.life.enter(Phase.IMPORTING)
-            serving: Any = importlib.import_module(_SERVING)
-            serving.run(self)
+            models = [each for each in (target, draft) if each is not None]
+            _import(_SERVING).run(
+                self, {name for each in models for name in each.checkpoint.architectures}
+            )
         except EngineError:
             raise
         except Exception as error:
             raise EngineError(causes.read(self.errors) or describe(error)) from error
 
-    def _weights(self) -> tuple[arguments.Weights, arguments.Weights | None]:
+    @functools.cached_property
+    def weights(self) -> tuple[arguments.Weights, arguments.Weights | None]:
+        """The model's, and those of a draft or a head."""
         uri, speculation = self.config.model.uri, self.config.speculation
+        if speculation is not None and speculation.method == "suffix":
+            _check_suffix()
         target = self._resolve(uri)
         checkpoint.check(self.config.quantization.method, target.checkpoint, uri=uri)
+        checkpoint.check_window(self.config.attention.sliding_window, target.checkpoint, uri=uri)
         if speculation is None or speculation.draft is None:
             return target, None
         return target, self._resolve(speculation.draft)
 
+    @functools.cached_property
+    def adapter_rank(self) -> int:
+        """The highest rank of an adapter that fits; those that are listed at the start do, if they can be found."""
+        assert self.config.adapters is not None
+        ranks, listed = [], {}
+        with contextlib.suppress(EngineError):  # told when the list is followed
+            listed = adapters.wanted(self.config.adapters.file)
+        for uri in listed.values():
+            with contextlib.suppress(EngineError):  # told when it is loaded
+                ranks.append(adapters.find(uri, cache=self.cache, token=self.token).rank)
+        return adapters.room(self.config.adapters, ranks)
+
+    @property
+    def token(self) -> str | None:
+        """For gated sources of the hub."""
+        return os.environ.get(contract.MODEL_TOKEN_ENV) or None
+
     def _resolve(self, uri: str) -> arguments.Weights:
-        token = os.environ.get(contract.MODEL_TOKEN_ENV) or None
-        folder = sources.resolve(sources.parse(uri), cache=self.cache, token=token)
+        folder = sources.resolve(sources.parse(uri), cache=self.cache, token=self.token)
         return arguments.Weights(folder, checkpoint.load(folder, uri=uri))
+
+
+def _import(name: str) -> Any:
+    """Import without collecting garbage: vLLM's six thousand modules leave none, and looking for it takes a quarter of
+    the time. What is there then is left out of later collections, and stays shared with a forked core."""
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _check_suffix() -> None:
+    if importlib.util.find_spec("arctic_inference") is None:
+        raise UnsuitableError(
+            'spec.speculation.method: "suffix" needs arctic-inference, which this image lacks. '
+            "Use ngram, or an image that holds it."
+        )
 
 
 def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
@@ -80,18 +135,21 @@ def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
             config,
             present=os.environ,
             cores=config.cores or hardware.usable_cores(),
-            local=all(sources.parse(uri).local for uri in config.uris),
+            # NB: adapters that come later may be on the hub, and libraries read these variables at import.
+            local=config.adapters is None and all(sources.parse(uri).local for uri in config.uris),
             cache=cache if cache.is_dir() else None,
             scratch=Path(contract.SCRATCH_DIRECTORY),
             logging_config=logging_config,
         )
     )
     life = Lifecycle(clock=time.monotonic)
+    known, observed = facts.Facts(config.model.name), metrics.Metrics(life)
+    observed.watch_adapters(known.adapters)
     return Launch(
         config=config,
         life=life,
-        observed=metrics.Metrics(life),
-        known=facts.Facts(config.model.name),
+        observed=observed,
+        known=known,
         api=api,
         errors=errors,
         cache=cache,

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.probe import Answer, Probe
 
 _TEXT: Final = "one two three one two three one two"
@@ -12,9 +13,19 @@ _TEXT: Final = "one two three one two three one two"
 
 def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
     """The probes, in order; the first is long enough for a draft to be made and verified."""
-    name = config.model.name
+    name, output = config.model.name, config.output
+    probes = [of(name, config, tasks=tasks)]
+    if output is not None and output.form is not None:
+        probes.append(_formed(name, output))
+    return probes
+
+
+def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
+    """The probe of the model, or of an adapter, of this name."""
+    which = "" if name == config.model.name else f" of adapter {name}"
     if "generate" not in tasks:
-        return [Probe("an embedding", "/v1/embeddings", {"model": name, "input": _TEXT}, _data)]
+        embedding = {"model": name, "input": _TEXT}
+        return Probe(f"an embedding{which}", "/v1/embeddings", embedding, _data)
     tokens = config.speculation.tokens if config.speculation else 0
     completion = {
         "model": name,
@@ -23,7 +34,16 @@ def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
         "temperature": 0,
         "ignore_eos": True,
     }
-    return [Probe("a completion", "/v1/completions", completion, _tokens)]
+    return Probe(f"a completion{which}", "/v1/completions", completion, _tokens)
+
+
+def _formed(name: str, output: Output) -> Probe:
+    """A completion that begins as spec.output wants it; how it ends, a few tokens don't tell."""
+    body = {"model": name, "prompt": _TEXT, "max_tokens": 8, "temperature": 0}
+    fields = {"structured_outputs": output.form}
+    return Probe(
+        "a completion in the form of spec.output", "/v1/completions", body | fields, _tokens
+    )
 
 
 def _tokens(answer: Answer) -> str | None:

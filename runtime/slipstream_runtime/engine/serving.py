@@ -1,47 +1,75 @@
 """vLLM inside this process: build the engine, put its application behind the front, serve, drain.
 
-The one module that imports vLLM, and itself imported by `launch` only when vLLM is wanted. One rule matters at the
-end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait for it.
+`launch` imports this module only when vLLM is wanted: with `core`, `lora` and `worker` it is all that imports vLLM. One
+rule matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait.
 """
 
 import asyncio
+import time
 from argparse import Namespace
+from collections.abc import Set
 from typing import Any, Final
 
 import torch
 import transformers
 import uvloop
 import vllm
+from starlette.exceptions import HTTPException
 from vllm.entrypoints.launchers import cli_args
-from vllm.entrypoints.launchers.api_server import app_state, entry
+from vllm.entrypoints.launchers.api_server import app_state
 from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.serve.exception_handling.handlers.http import http_exception_handler
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime.engine import causes, probes
+from slipstream_runtime import contract
+from slipstream_runtime.engine import causes, core, forms, lora, probes, prompts
 from slipstream_runtime.engine.launch import Launch
+from slipstream_runtime.engine.progress import Progress
+from slipstream_runtime.engine.requests import Requests
+from slipstream_runtime.host import front
 from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
 
-_BEAT_SECONDS: Final = 0.5
+_BEAT_SECONDS: Final = 1.0
+_DEATH_SHOWS_SECONDS: Final = 3.0
 _LAST_ANSWERS_SECONDS: Final = 0.5
-"""For vLLM to tell its clients that the engine died."""
+"""For vLLM to tell its clients that the engine died, and then for us to tell those that it did not."""
+_WITHOUT_A_WORD: Final = "its process ended without a word"
+_SIGNS_OF_WORK: Final = (
+    contract.GENERATION_TOKENS,
+    contract.PROMPT_TOKENS,
+    contract.KV_USAGE,
+    contract.RUNNING,
+    contract.WAITING,
+)
+"""At each step at least one of them changes: a prompt that is read piece by piece fills the KV cache."""
 
 
-def run(launch: Launch) -> None:
-    """Load and serve until drained, in an event loop of its own."""
+def run(launch: Launch, architectures: Set[str]) -> None:
+    """Load and serve until drained, in an event loop of its own; `architectures` are the models' classes."""
     launch.known.versions |= {
         "vllm": vllm.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+    if launch.config.output is not None:
+        forms.check(launch.config.output)
     set_ulimit()
-    parsed = parse(launch.known.arguments)
+    words = launch.known.arguments
+    parsed = parse(words)
     launch.life.enter(Phase.LOADING)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Serving(launch).run(parsed))
+    if launch.forks:
+        core.prepare_fork(architectures, api=launch.api)
+    client, config = core.start(words, fork=launch.forks)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Serving(launch).run(client, config, parsed))
+    finally:
+        client.shutdown(timeout=config.shutdown_timeout)
 
 
 def parse(words: list[str]) -> Namespace:
@@ -59,51 +87,118 @@ class _Serving:
         self._launch = launch
         self._life = launch.life
 
-    async def run(self, parsed: Namespace) -> None:
+    async def run(self, client: Any, config: Any, parsed: Namespace) -> None:
         """Serve until drained or dead."""
         launch = self._launch
-        async with entry.build_async_engine_client(parsed) as client:
-            self._learn(client.vllm_config)
-            tasks = await client.get_supported_tasks()
-            app = build_app(parsed, tasks, client.model_config)
-            await app_state.init_app_state(client, app.state, parsed, tasks)
-            service = Service(app, life=launch.life, api=launch.api, lifespan=True)
-            launch.observed.watch(service.front, engine=get_prometheus_registry())
-            app.state.server = service.server
-            async with service.listening():
-                await self._until_the_end(client, service, tasks=tasks)
+        self._learn(config)
+        await client.reset_mm_cache()  # profiling left its dummy data there
+        tasks = await client.get_supported_tasks()
+        app = build_app(parsed, tasks, client.model_config)
+        # NB: vLLM gives errors their form, but not those about routes that it lacks. The stack is built already.
+        app.add_exception_handler(HTTPException, http_exception_handler)
+        app.middleware_stack = app.build_middleware_stack()
+        await app_state.init_app_state(client, app.state, parsed, tasks)
+        service = Service(
+            app, life=launch.life, api=launch.api, lifespan=True, guard=self._guard(config)
+        )
+        if (most := launch.config.limits.max_prompt_tokens) is not None:
+            prompts.limit(app.state, client, most=most, refused=service.front.count)
+        launch.observed.watch(service.front, engine=get_prometheus_registry())
+        app.state.server = service.server
+        keeper = self._keeper(app.state.openai_serving_models, service, tasks=tasks)
+        async with service.listening():
+            try:
+                await self._until_the_end(client, service, keeper, tasks=tasks)
+            finally:
+                if keeper is not None:
+                    keeper.end()
+
+    def _keeper(
+        self, models: Any, service: Service, *, tasks: tuple[str, ...]
+    ) -> lora.Keeper | None:
+        launch = self._launch
+        if launch.config.adapters is None:
+            return None
+
+        async def prove(name: str) -> None:
+            await service.prove(probes.of(name, launch.config, tasks=tasks))
+
+        return lora.Keeper(
+            launch.config.adapters,
+            models=models,
+            held=launch.known.adapters,
+            room=launch.adapter_rank,
+            model=launch.weights[0].folder,
+            cache=launch.cache,
+            token=launch.token,
+            prove=prove,
+        )
 
     async def _until_the_end(
-        self, client: Any, service: Service, *, tasks: tuple[str, ...]
+        self,
+        client: Any,
+        service: Service,
+        keeper: lora.Keeper | None,
+        *,
+        tasks: tuple[str, ...],
     ) -> None:
         config = self._launch.config
-        death = asyncio.create_task(self._death(client))
+        fault = asyncio.create_task(self._fault(client))
         life = asyncio.create_task(
-            service.run(probes.build(config, tasks=tasks), drain_seconds=config.drain_seconds)
+            service.run(
+                probes.build(config, tasks=tasks),
+                drain_seconds=config.drain_seconds,
+                before_ready=keeper.begin if keeper else None,
+            )
         )
-        await asyncio.wait({death, life}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({fault, life}, return_when=asyncio.FIRST_COMPLETED)
         if life.done() and life.exception() is None:
-            death.cancel()
+            fault.cancel()
             return
-        if not death.done():
+        if not fault.done():
             # NB: the request that kills the engine fails before the death shows.
-            await asyncio.wait({death}, timeout=4 * _BEAT_SECONDS)
-        if not death.done():
-            death.cancel()
+            await asyncio.wait({fault}, timeout=_DEATH_SHOWS_SECONDS)
+        if not fault.done():
+            fault.cancel()
             await life
         life.cancel()
-        cause = causes.read(self._launch.errors) or "its process ended without a word"
-        reason = f"the engine died: {cause}"
+        reason = await fault
         # NB: from here on the front refuses. A dead engine has nothing to drain.
         self._life.fail(reason)
         await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
+        service.front.abort()
+        await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
         raise EngineError(reason)
 
-    async def _death(self, client: Any) -> None:
-        """Return once the engine core is dead; vLLM has no callback for it."""
+    async def _fault(self, client: Any) -> str:
+        """Why the engine core is of no use any more; vLLM has no callback for it, and does not notice a hang."""
+        work, limit = Progress(), self._launch.config.stall_seconds
+        counted = get_prometheus_registry().restricted_registry(_SIGNS_OF_WORK)
         while not client.errored:
             self._life.beat()
+            held = client.output_processor.get_num_unfinished_requests()
+            reading = tuple(
+                sample.value for metric in counted.collect() for sample in metric.samples
+            )
+            stalled = work.stalled(reading, held=held, now=time.monotonic())
+            if stalled > limit:
+                return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
             await asyncio.sleep(_BEAT_SECONDS)
+        return f"the engine died: {causes.read(self._launch.errors) or _WITHOUT_A_WORD}"
+
+    def _guard(self, vllm_config: Any) -> front.Guard:
+        config = self._launch.config
+        return front.Guard(
+            limits=config.limits,
+            places=vllm_config.scheduler_config.max_num_seqs
+            * vllm_config.parallel_config.data_parallel_size,
+            keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+            rule=Requests(
+                most=config.limits.max_output_tokens,
+                context=vllm_config.model_config.max_model_len,
+                output=config.output,
+            ),
+        )
 
     def _learn(self, vllm_config: Any) -> None:
         known = self._launch.known

@@ -3,6 +3,19 @@
 import dataclasses
 
 
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter that the service wants; `reason` says why it is not loaded."""
+
+    uri: str
+    reason: str | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether clients can ask for it."""
+        return self.reason is None
+
+
 @dataclasses.dataclass
 class Facts:
     """Facts about the running engine, for people and for the operator."""
@@ -12,6 +25,7 @@ class Facts:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     kv_capacity_tokens: int | None = None
     max_model_length: int | None = None
+    adapters: dict[str, Adapter] = dataclasses.field(default_factory=dict)
     details: dict[str, object] = dataclasses.field(default_factory=dict)
     """What only one kind of engine has to tell."""
 
@@ -22,6 +36,10 @@ class Facts:
             "versions": dict(self.versions),
             "kvCapacityTokens": self.kv_capacity_tokens,
             "maxModelLength": self.max_model_length,
+            "adapters": {
+                name: {"uri": adapter.uri, "loaded": adapter.loaded, "reason": adapter.reason}
+                for name, adapter in self.adapters.copy().items()
+            },
             "arguments": list(self.arguments),
             **self.details,
         }

@@ -1,47 +1,86 @@
-"""What stands between clients and vLLM's application, in the same process: no extra hop.
+"""What stands between clients and the engine's application, in the same process: no extra hop.
 
-It lets only the API's routes through, refuses while the engine is not ready or drains, counts what is in flight,
-and can end what is in flight in an orderly way. It reads no body and holds no response back.
+It lets only the API's routes through, and of these only requests that are whole, known, inside the limits and have
+a place; counts what is in flight, and can end it in an orderly way. It holds no response back.
 """
 
 import asyncio
+import dataclasses
 import hmac
-import json
 import re
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from slipstream_runtime.host import admission, body
+from slipstream_runtime.host.exchange import Exchange
+from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Lifecycle
+from slipstream_runtime.host.limits import Limits
+from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal
 from slipstream_runtime.web import asgi
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
-ROUTES: Final = frozenset(
-    {
-        "/health",
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/models",
-        "/v1/responses",
-        "/version",
-    }
-)
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """How a route may be used: `open` without a key; one that computes has a JSON body, and needs a place."""
+
+    method: str
+    open: bool = False
+    computes: bool = False
+
+
+OPEN: Final = Route("GET", open=True)
+READS: Final = Route("GET")
+COMPUTES: Final = Route("POST", computes=True)
+_CANCELS: Final = Route("POST")
+_RESPONSES: Final = "/v1/responses"
+ROUTES: Final[Mapping[str, Route]] = {
+    "/health": OPEN,
+    "/v1/chat/completions": COMPUTES,
+    "/v1/completions": COMPUTES,
+    "/v1/embeddings": COMPUTES,
+    "/v1/models": READS,
+    _RESPONSES: COMPUTES,
+    "/version": OPEN,
+}
 """What clients of vLLM reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
 loading, and whatever else vLLM has or will have."""
-_ONE_RESPONSE: Final = re.compile(r"/v1/responses/resp_[\w-]+(?:/cancel)?")
+_ONE_RESPONSE: Final = re.compile(r"/v1/responses/resp_[\w-]+(?P<cancel>/cancel)?")
+_PREFLIGHT: Final = "OPTIONS"
+
 _RETRY_LOADING: Final = 5
 _RETRY_DRAINING: Final = 1
-_FINISH_SECONDS: Final = 1.0
-"""How long the last words to an aborted client may take; a client that does not read gets none."""
+_RETRY_FULL: Final = 1
+_BODY_SECONDS: Final = 60.0
+"""For the client to send its body."""
 
-UNAVAILABLE: Final = "ServiceUnavailableError"
+Rule = Callable[[str, Mapping[str, Any]], Mapping[str, object]]
+"""Path and body -> fields to set in the body; raises Refusal if the body breaks the engine's rules."""
 
 
-def allowed(path: str, *, routes: Collection[str]) -> bool:
-    """Whether clients may reach this path."""
-    return path in routes or (
-        "/v1/responses" in routes and _ONE_RESPONSE.fullmatch(path) is not None
-    )
+@dataclasses.dataclass(frozen=True)
+class Guard:
+    """What a front checks beside the form of requests."""
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    places: int | None = None
+    """Requests that the engine by itself runs at once, if it says so."""
+    keys: Keys | None = None
+    rule: Rule | None = None
+
+
+def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:
+    """405 for a route that is for another method."""
+    return Refusal(405, f"{path} is for {allowed}, not {method}", headers={"allow": allowed})
+
+
+def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
+    """How clients may use this path; None if they may not."""
+    if _RESPONSES in routes and (match := _ONE_RESPONSE.fullmatch(path)):
+        return _CANCELS if match["cancel"] else READS
+    return routes.get(path)
 
 
 class Front:
@@ -53,21 +92,29 @@ class Front:
         *,
         life: Lifecycle,
         probe_key: str,
-        routes: Collection[str] = ROUTES,
+        routes: Mapping[str, Route] = ROUTES,
+        guard: Guard | None = None,
     ) -> None:
         self._app = app
         self._routes = routes
         self._life = life
         self._probe_key = probe_key.encode()
-        self._exchanges: set[_Exchange] = set()
+        self._guard = guard or Guard()
+        self._gate = self._guard.limits.gate(places=self._guard.places)
+        self._exchanges: set[Exchange] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self.refused = {"draining": 0, "loading": 0}
+        self.refused: dict[str, int] = {reason.value: 0 for reason in Reason}
 
     @property
     def in_flight(self) -> int:
         """Requests whose response is not complete."""
         return len(self._exchanges)
+
+    @property
+    def queued(self) -> int:
+        """Requests in flight that wait for a place."""
+        return self._gate.waiting
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Serve one request, or the lifespan of the application."""
@@ -88,26 +135,157 @@ class Front:
     def abort(self) -> None:
         """End all that is in flight: the engine hears that the client left, the client hears why."""
         for exchange in self._exchanges:
-            exchange.cut.set()
+            exchange.end(
+                Refusal(
+                    503,
+                    "This replica shut down before the answer was complete",
+                    headers={"retry-after": str(_RETRY_DRAINING), **CLOSE},
+                )
+            )
+
+    def count(self, reason: Reason) -> None:
+        """Count a refusal, also one that the application answers."""
+        self.refused[reason] += 1
 
     async def _http(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        path: str = scope["path"]
-        if not allowed(path, routes=self._routes):
-            content = asgi.error(f"There is no route {path}", kind="NotFoundError", status=404)
-            await asgi.respond_json(send, content, status=404)
+        probe = self._is_probe(scope)
+        try:
+            computes = self._check(scope, probe=probe)
+        except Refusal as refusal:
+            self._note(refusal)
+            await refusal.answer(send)
             return
-        if not self._life.ready and not self._is_probe(scope):
-            await self._refuse(send)
-            return
-        exchange = _Exchange(receive, send, life=self._life)
+        exchange = Exchange(receive, send, life=self._life)
         self._exchanges.add(exchange)
         self._empty.clear()
         try:
-            await exchange.run(self._app, scope)
+            try:
+                if computes:
+                    await self._compute(exchange, scope, probe=probe)
+                else:
+                    await exchange.run(self._app, scope)
+            except Refusal as refusal:
+                self._end(exchange, refusal)
+            await exchange.close()
         finally:
             self._exchanges.discard(exchange)
             if not self._exchanges:
                 self._empty.set()
+
+    def _check(self, scope: asgi.Scope, *, probe: bool) -> bool:
+        """What the head tells: whether the request computes, or a Refusal."""
+        path, method = scope["path"], scope["method"]
+        found = route(path, routes=self._routes)
+        if found is None:
+            raise Refusal(404, f"There is no route {path}")
+        if method not in (found.method, _PREFLIGHT):
+            raise wrong_method(path, method, allowed=found.method)
+        if probe:
+            return found.computes
+        self._check_life()
+        computes = found.computes and method != _PREFLIGHT
+        keys = self._guard.keys
+        if keys and not found.open and method != _PREFLIGHT and not keys.tenant(scope["headers"]):
+            raise Refusal(
+                401,
+                "The request carries no valid API key: send it as `Authorization: Bearer KEY`",
+                reason=Reason.UNAUTHORIZED,
+                headers={"www-authenticate": "Bearer"},
+            )
+        return computes
+
+    def _check_life(self) -> None:
+        if self._life.ready:
+            return
+        draining = self._life.draining
+        message = "This replica is shutting down" if draining else "The model is not ready yet"
+        retry = _RETRY_DRAINING if draining else _RETRY_LOADING
+        raise Refusal(
+            503,
+            f"{message}; try again",
+            reason=Reason.DRAINING if draining else Reason.LOADING,
+            headers={"retry-after": str(retry), **CLOSE},
+        )
+
+    async def _compute(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> None:
+        """Read, check and admit the request, and let the application answer; a probe is always admitted."""
+        seconds = self._guard.limits.timeout_seconds
+        timer = None
+        if seconds is not None and not probe:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(seconds, self._end, exchange, _late(seconds))
+        try:
+            scope = await self._read(exchange, scope, probe=probe)
+            if probe:
+                await exchange.run(self._app, scope)
+                return
+            await self._enter(exchange)
+            try:
+                await exchange.run(self._app, scope)
+            finally:
+                self._gate.leave()
+        except asgi.DisconnectedError:
+            pass
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _read(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> asgi.Scope:
+        """Read the body once, for the checks and for the application; the scope that belongs to it."""
+        headers = scope["headers"]
+        body.check_head(headers)
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                raw = await asgi.read(exchange.receive)
+        except asgi.TooLargeError:
+            raise body.too_large() from None
+        except TimeoutError:
+            message = f"The body did not arrive within {_BODY_SECONDS:.0f} s"
+            raise Refusal(408, message, reason=Reason.TIMEOUT, headers=CLOSE) from None
+        content = body.parse(raw)
+        if self._guard.rule is not None and not probe:
+            fields = self._guard.rule(scope["path"], content)
+            if fields:
+                raw = body.extended(raw, fields)
+                scope = {**scope, "headers": body.with_length(headers, len(raw))}
+        exchange.replay(raw)
+        return scope
+
+    async def _enter(self, exchange: Exchange) -> None:
+        """Take a place, or wait for one as long as the client waits."""
+        if exchange.over:
+            raise asgi.DisconnectedError
+        if self._gate.enter():
+            return
+        try:
+            turn = self._gate.wait()
+        except admission.FullError:
+            raise Refusal(
+                429,
+                "This replica has as many requests as it may run and hold; try again",
+                reason=Reason.QUEUE_FULL,
+                headers={"retry-after": str(_RETRY_FULL)},
+            ) from None
+        left = asyncio.ensure_future(exchange.left())
+        admitted = False
+        try:
+            await asyncio.wait({turn, left}, return_when=asyncio.FIRST_COMPLETED)
+            admitted = turn.done() and not left.done()
+        finally:
+            left.cancel()
+            if not admitted:
+                self._gate.give_up(turn)
+        if not admitted:
+            raise asgi.DisconnectedError
+
+    def _end(self, exchange: Exchange, refusal: Refusal) -> None:
+        if not exchange.over:
+            self._note(refusal)
+            exchange.end(refusal)
+
+    def _note(self, refusal: Refusal) -> None:
+        if refusal.reason is not None:
+            self.count(refusal.reason)
 
     def _is_probe(self, scope: asgi.Scope) -> bool:
         return any(
@@ -115,91 +293,6 @@ class Front:
             for name, value in scope["headers"]
         )
 
-    async def _refuse(self, send: asgi.Send) -> None:
-        draining = self._life.draining
-        self.refused["draining" if draining else "loading"] += 1
-        message = "This replica is shutting down" if draining else "The model is not ready yet"
-        await asgi.respond_json(
-            send,
-            asgi.error(f"{message}; try again", kind=UNAVAILABLE, status=503),
-            status=503,
-            headers={
-                "retry-after": str(_RETRY_DRAINING if draining else _RETRY_LOADING),
-                "connection": "close",
-            },
-        )
 
-
-class _Exchange:
-    """One request and its response, which can be cut short."""
-
-    def __init__(self, receive: asgi.Receive, send: asgi.Send, *, life: Lifecycle) -> None:
-        self._receive = receive
-        self._send = send
-        self._life = life
-        self._status: int | None = None
-        self._streams_events = False
-        self._complete = False
-        self.cut = asyncio.Event()
-
-    async def run(self, app: asgi.Application, scope: asgi.Scope) -> None:
-        """Let the application answer; if it is cut, answer in its place."""
-        try:
-            await app(scope, self.receive, self.send)
-        except Exception:
-            # NB: an application whose client left may fail as it likes; nobody is there to hear of it.
-            if not self.cut.is_set():
-                raise
-        if self.cut.is_set() and not self._complete:
-            async with asyncio.timeout(_FINISH_SECONDS):
-                await self._last_words()
-
-    async def receive(self) -> asgi.Message:
-        """The client's next message, or its departure once the exchange is cut."""
-        coming = asyncio.ensure_future(self._receive())
-        cut = asyncio.ensure_future(self.cut.wait())
-        try:
-            await asyncio.wait({coming, cut}, return_when=asyncio.FIRST_COMPLETED)
-            if self.cut.is_set():
-                return {"type": "http.disconnect"}
-            return await coming
-        finally:
-            coming.cancel()
-            cut.cancel()
-
-    async def send(self, message: asgi.Message) -> None:
-        """Pass the application's message on; after the cut, nothing."""
-        if self.cut.is_set():
-            return
-        if message["type"] == "http.response.start":
-            self._begin(message)
-        await self._send(message)
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._complete = True
-
-    def _begin(self, message: asgi.Message) -> None:
-        headers = list(message.get("headers", ()))
-        self._status = message["status"]
-        self._streams_events = any(
-            name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-            for name, value in headers
-        )
-        if self._life.draining:
-            headers.append((b"connection", b"close"))
-            message["headers"] = headers
-
-    async def _last_words(self) -> None:
-        content = asgi.error(
-            "This replica shut down before the answer was complete",
-            kind=UNAVAILABLE,
-            status=503,
-        )
-        if self._status is None:
-            headers = {"retry-after": str(_RETRY_DRAINING), "connection": "close"}
-            await asgi.respond_json(self._send, content, status=503, headers=headers)
-        elif self._streams_events:
-            # NB: no [DONE] after it, which would call the truncated answer whole.
-            event = b"data: " + json.dumps(content).encode() + b"\n\n"
-            await self._send({"type": "http.response.body", "body": event, "more_body": False})
-        else:
-            raise ConnectionAbortedError("cut in the middle of a response that cannot say so")
+def _late(seconds: float) -> Refusal:
+    return Refusal(504, f"The answer was not complete within {seconds:g} s", reason=Reason.TIMEOUT)

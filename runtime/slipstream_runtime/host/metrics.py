@@ -1,6 +1,6 @@
 """The engine's own metrics beside vLLM's, read from the living objects at each scrape."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from slipstream_runtime import contract
+from slipstream_runtime.host import facts
 from slipstream_runtime.host.front import Front
 from slipstream_runtime.host.lifecycle import Lifecycle
 
@@ -27,6 +28,7 @@ class Metrics(Collector):
         self._registry.register(self)
         self._front: Front | None = None
         self._engine: CollectorRegistry | None = None
+        self._adapters: Mapping[str, facts.Adapter] = {}
 
     @property
     def in_flight(self) -> int:
@@ -37,6 +39,10 @@ class Metrics(Collector):
         """Report on this front, and on vLLM from this registry."""
         self._front, self._engine = front, engine
 
+    def watch_adapters(self, adapters: Mapping[str, facts.Adapter]) -> None:
+        """Report on these adapters, which may change."""
+        self._adapters = adapters
+
     def collect(self) -> Iterable[Metric]:
         """Our metrics at this moment."""
         seconds = GaugeMetricFamily(
@@ -45,17 +51,29 @@ class Metrics(Collector):
         for phase, value in self._life.seconds().items():
             seconds.add_metric([phase.value], value)
         refused = CounterMetricFamily(
-            contract.REFUSED, "Requests answered 503 without vLLM.", labels=["reason"]
+            contract.REFUSED, "Requests refused before an answer was made.", labels=["reason"]
         )
         for reason, count in (self._front.refused if self._front else {}).items():
             refused.add_metric([reason], count)
         in_flight = GaugeMetricFamily(
             contract.IN_FLIGHT, "Requests whose response is not complete.", value=self.in_flight
         )
+        queued = GaugeMetricFamily(
+            contract.QUEUED,
+            "Requests that wait in front of the engine, which does not know of them.",
+            value=self._front.queued if self._front else 0,
+        )
         draining = GaugeMetricFamily(
             contract.DRAINING, "1 once the engine is shutting down.", value=self._life.draining
         )
-        return (seconds, in_flight, draining, refused)
+        loaded = GaugeMetricFamily(
+            contract.ADAPTER_LOADED,
+            "1 if clients can ask for the LoRA adapter, 0 if it could not be loaded.",
+            labels=[contract.ADAPTER_LABEL],
+        )
+        for name, adapter in dict(self._adapters).items():
+            loaded.add_metric([name], adapter.loaded)
+        return (seconds, in_flight, queued, draining, refused, loaded)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from slipstream_runtime.host import front, logs, probe
@@ -26,12 +26,13 @@ class Service:
         life: Lifecycle,
         api: socket.socket,
         lifespan: bool,
-        routes: Collection[str] = front.ROUTES,
+        routes: Mapping[str, front.Route] = front.ROUTES,
+        guard: front.Guard | None = None,
     ) -> None:
         self._life = life
         self._api = api
         self._key = secrets.token_urlsafe()
-        self.front = front.Front(app, life=life, probe_key=self._key, routes=routes)
+        self.front = front.Front(app, life=life, probe_key=self._key, routes=routes, guard=guard)
         self.server = server.Server(self.front, lifespan=lifespan)
 
     @contextlib.asynccontextmanager
@@ -50,13 +51,25 @@ class Service:
             self.server.stop()
             await task
 
-    async def run(self, probes: Sequence[probe.Probe], *, drain_seconds: float) -> None:
+    async def prove(self, request: probe.Probe) -> None:
+        """Send the request as a client would, ready or not; EngineError if there is no real answer."""
+        port = self._api.getsockname()[1]
+        await asyncio.to_thread(probe.run, request, port=port, key=self._key)
+
+    async def run(
+        self,
+        probes: Sequence[probe.Probe],
+        *,
+        drain_seconds: float,
+        before_ready: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """From the first request to the end of the drain; EngineError if a probe fails."""
         draining = self._draining()
         self._life.enter(Phase.PROBING)
-        port = self._api.getsockname()[1]
         for request in probes:
-            await asyncio.to_thread(probe.run, request, port=port, key=self._key)
+            await self.prove(request)
+        if before_ready is not None:
+            await before_ready()
         self._life.enter(Phase.READY)
         await draining.wait()
         if await self.front.emptied(within=drain_seconds):

@@ -48,9 +48,17 @@ def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source
 
 
 def resolve(
-    source: Source, *, cache: Path, token: str | None, files: Sequence[str] | None = None
+    source: Source,
+    *,
+    cache: Path,
+    token: str | None,
+    holds: str = "config.json",
+    files: Sequence[str] | None = None,
 ) -> Path:
-    """The folder that holds the model, after a download if the source is the hub; `files` as for the hub."""
+    """The folder that holds the model, or whatever the file `holds` tells, after a download if the source is the hub.
+
+    `files` are patterns of what is needed, as for the hub.
+    """
     folder = source.path
     if folder is None:
         # NB: importing the hub's library takes as long as all the rest of this package.
@@ -68,6 +76,7 @@ def resolve(
     if not folder.is_dir():
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
         raise EngineError(f"{source.uri}: there is no folder {folder} in {place}")
-    if not (folder / "config.json").is_file():
-        raise EngineError(f"{source.uri}: {folder} holds no config.json, so it is not a model")
+    if not (folder / holds).is_file():
+        what = "a model" if holds == "config.json" else "an adapter"
+        raise EngineError(f"{source.uri}: {folder} holds no {holds}, so it is not {what}")
     return folder

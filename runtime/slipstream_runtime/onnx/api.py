@@ -1,4 +1,4 @@
-"""The API in front of the batcher: one ASGI application."""
+"""The API in front of the batcher: one ASGI application, which leaves it to the front to answer what it refuses."""
 
 import asyncio
 import time
@@ -9,7 +9,8 @@ import numpy as np
 import pydantic
 import pydantic_core
 
-from slipstream_runtime.host import logs
+from slipstream_runtime.host import front, logs
+from slipstream_runtime.host.refusal import Refusal, invalid
 from slipstream_runtime.onnx import pooling, protocol
 from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported, Task
@@ -17,11 +18,16 @@ from slipstream_runtime.onnx.metrics import Metrics
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Texts, Tokens
 from slipstream_runtime.web import asgi
-from slipstream_runtime.web.refusal import RefusedError, explain
 
 HEALTH, MODELS = "/health", "/v1/models"
 EMBEDDINGS, RERANK, CLASSIFY = "/v1/embeddings", "/v1/rerank", "/classify"
-ROUTES: Final = frozenset({HEALTH, MODELS, EMBEDDINGS, RERANK, CLASSIFY})
+ROUTES: Final[Mapping[str, front.Route]] = {
+    HEALTH: front.OPEN,
+    MODELS: front.READS,
+    EMBEDDINGS: front.COMPUTES,
+    RERANK: front.COMPUTES,
+    CLASSIFY: front.COMPUTES,
+}
 """What clients reach."""
 
 _SERVED: Final[Mapping[Task, tuple[str, Sequence[str]]]] = {
@@ -48,24 +54,24 @@ class Api:
         self._created = int(time.time())
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        """Answer one request."""
+        """Answer one request to a route of ours, or raise Refusal."""
         try:
             await self._route(scope["method"], scope["path"], receive, send)
-        except RefusedError as refusal:
-            await refusal.answer(send)
+        except Refusal:
+            raise
         except asgi.DisconnectedError:
             return
         except Exception as error:
             logs.failure("request failed", error=error, path=scope["path"])
-            await RefusedError(500, "The model could not answer; try again").answer(send)
+            raise Refusal(500, "The model could not answer; try again") from error
 
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
-        computes = path in (EMBEDDINGS, RERANK, CLASSIFY)
-        if method not in (("POST",) if computes else ("GET", "HEAD")):
-            raise RefusedError(405, f"{path} is not for {method}")
+        route = ROUTES[path]
+        if method != route.method:
+            raise front.wrong_method(path, method, allowed=route.method)
         what, served = _SERVED[self._model.reading.task]
-        if computes and path not in served:
-            raise RefusedError(
+        if route.computes and path not in served:
+            raise Refusal(
                 400, f"{path} is not for {self._name}, which is {what}: use {' or '.join(served)}"
             )
         match path:
@@ -82,8 +88,6 @@ class Api:
                 await self._compute(protocol.Rerank, self._rank, receive, send)
             case "/classify":
                 await self._compute(protocol.Classification, self._classify, receive, send)
-            case _:
-                raise RefusedError(404, f"There is no route {path}")
 
     async def _compute(
         self,
@@ -92,9 +96,9 @@ class Api:
         receive: asgi.Receive,
         send: asgi.Send,
     ) -> None:
-        asked = _parsed(form, await _body(receive))
+        asked = _parsed(form, await asgi.read(receive))
         if asked.model not in (None, self._name):
-            raise RefusedError(404, f"The model `{asked.model}` does not exist.")
+            raise Refusal(404, f"The model `{asked.model}` does not exist.")
 
         async def work() -> None:
             body = pydantic_core.to_json(await answer(asked))
@@ -109,7 +113,7 @@ class Api:
         vectors = await self._rows(sequences)
         size = len(vectors[0])
         if asked.dimensions not in (None, size):
-            raise RefusedError(
+            raise Refusal(
                 400, f"dimensions: the model's vectors have {size}, and can't be cut: leave it out"
             )
         return protocol.embeddings(vectors, asked, model=self._name, tokens=_count(sequences))
@@ -151,14 +155,7 @@ def _parsed(form: type[Form], body: bytes) -> Form:
     try:
         return form.model_validate_json(body)
     except pydantic.ValidationError as error:
-        raise RefusedError(400, explain(error)) from None
-
-
-async def _body(receive: asgi.Receive) -> bytes:
-    try:
-        return await asgi.read(receive)
-    except asgi.TooLargeError:
-        raise RefusedError(413, "The body is too large") from None
+        raise invalid(error) from None
 
 
 def _count(sequences: Sequence[Tokens]) -> int:

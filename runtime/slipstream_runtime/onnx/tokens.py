@@ -8,8 +8,8 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.onnx.exported import Exported
-from slipstream_runtime.web.refusal import RefusedError
 
 OWN_LENGTH: Final = -1
 """What a client says to have its texts cut at the length that the model takes."""
@@ -60,9 +60,7 @@ class Texts:
         for ids in sequences:
             wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
             if wrong is not None:
-                raise RefusedError(
-                    400, f"input: {wrong} is no token of a model with {self._vocabulary}"
-                )
+                raise Refusal(400, f"input: {wrong} is no token of a model with {self._vocabulary}")
         return self._checked([Tokens(ids[:limit], [0] * len(ids[:limit])) for ids in sequences])
 
     def _encode(
@@ -84,7 +82,7 @@ class Texts:
     def _checked(self, sequences: list[Tokens]) -> list[Tokens]:
         for tokens in sequences:
             if not 0 < len(tokens) <= self._longest:
-                raise RefusedError(
+                raise Refusal(
                     400,
                     f"The input has {len(tokens)} tokens, and the model takes 1 to {self._longest}: shorten it, or "
                     f"cut it with truncate_prompt_tokens: {OWN_LENGTH}",

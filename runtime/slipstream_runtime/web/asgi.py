@@ -11,7 +11,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_BODY_LIMIT = 16 * 1024 * 1024
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes: more than a million tokens of text."""
 
 
 class DisconnectedError(Exception):
@@ -22,7 +23,7 @@ class TooLargeError(Exception):
     """The body is larger than any prompt needs."""
 
 
-async def read(receive: Receive) -> bytes:
+async def read(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
     """The whole body of the request."""
     parts: list[bytes] = []
     size = 0
@@ -32,7 +33,7 @@ async def read(receive: Receive) -> bytes:
             raise DisconnectedError
         part: bytes = message.get("body", b"")
         size += len(part)
-        if size > _BODY_LIMIT:
+        if size > limit:
             raise TooLargeError
         parts.append(part)
         if not message.get("more_body", False):
@@ -95,6 +96,6 @@ async def respond_json(
     await respond(send, body, status=status, kind="application/json", headers=headers)
 
 
-def error(message: str, *, kind: str, status: int) -> dict[str, object]:
+def error(message: str, *, kind: str, status: int, param: str | None = None) -> dict[str, object]:
     """An error in the form of the OpenAI API."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": status}}

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from slipstream_runtime.web import asgi
 
@@ -17,6 +19,20 @@ _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 2
 
 
+class _Protocol(HttpToolsProtocol):
+    """HTTP whose own refusals have the form of the OpenAI API's errors, too."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and close."""
+        body = json.dumps(asgi.error(msg, kind="BadRequestError", status=400)).encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
 class Server(uvicorn.Server):
     """Serves until `stop` is called; `listening` is set once connections are accepted."""
 
@@ -24,7 +40,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=_Protocol,
                 ws="none",
                 lifespan="on" if lifespan else "off",
                 interface="asgi3",

@@ -1,6 +1,7 @@
 """Children as plain dicts: one module per kind of child, each a pure function of what was resolved."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from slipstream_operator.core import revisions
@@ -10,16 +11,22 @@ from slipstream_operator.core.resolve import Resolved
 
 
 def render(
-    observed: Observed, resolved: Resolved, rollout: revisions.Rollout, *, scaling: str
+    observed: Observed,
+    resolved: Resolved,
+    rollout: revisions.Rollout,
+    *,
+    state: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Every child that shall exist, in the order in which they are best created."""
+    """Every child that shall exist, in the order in which they are best created; `state` is what shall be kept."""
     key, uid = resolved.key, resolved.uid
     prometheus = resolved.prometheus[0] if resolved.prometheus else None
     children = [protection.network_policy(key, uid, prometheus=prometheus)]
-    if resolved.bounds.follows_load:
-        children.append(config.state(key, uid, scaling=scaling))
+    if state:
+        children.append(config.state(key, uid, texts=state))
     if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
         children.append(protection.disruption_budget(key, uid))
+    if resolved.adapters is not None:
+        children.append(config.adapters(key, uid, listed=resolved.adapters))
     for revision in rollout.revisions:
         data = revisions.stored(observed, revision.hash)
         if data is None and revision.hash == rollout.wanted:

@@ -8,8 +8,10 @@ from slipstream_operator import names
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
+from slipstream_runtime import contract
 
-STATE_KEY: Final = "scaling.json"
+SCALING_KEY: Final = "scaling.json"
+SPECULATION_KEY: Final = "speculation.json"
 
 
 def revision_data(*, config: Manifest, template: Manifest) -> dict[str, str]:
@@ -37,11 +39,23 @@ def revision(key: Key, uid: str, *, revision: str, data: Mapping[str, str]) -> d
     }
 
 
-def state(key: Key, uid: str, *, scaling: str) -> dict[str, Any]:
+def state(key: Key, uid: str, *, texts: Mapping[str, str]) -> dict[str, Any]:
     """What the operator learned and decided, kept over restarts."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": common.metadata(key, uid, name=names.state_name(key.name), component="state"),
-        "data": {STATE_KEY: scaling},
+        "data": dict(texts),
+    }
+
+
+def adapters(key: Key, uid: str, *, listed: Mapping[str, str]) -> dict[str, Any]:
+    """The LoRA adapters that running engines shall have: mounted beside the revision's own, and not immutable."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": common.metadata(
+            key, uid, name=names.adapters_name(key.name), component="adapters"
+        ),
+        "data": {contract.ADAPTERS_FILE: json.dumps(listed, indent=1, sort_keys=True)},
     }

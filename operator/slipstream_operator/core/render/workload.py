@@ -9,6 +9,9 @@ from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
 USER: Final = 65532
+NO_DEADLINE: Final = 2**31 - 1
+"""Kubernetes' word for none: a large model may load for longer than the ten minutes after which a Deployment would be
+called stuck. The startup probe is the limit."""
 START_SECONDS: Final = 3600
 """How long a start may take, from download to warm-up, before the kubelet starts it again."""
 
@@ -43,6 +46,7 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
     for field in (
         "nodeSelector",
         "tolerations",
+        "affinity",
         "runtimeClassName",
         "serviceAccountName",
         "priorityClassName",
@@ -83,6 +87,7 @@ def deployment(
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 0,
+            "progressDeadlineSeconds": NO_DEADLINE,
             "selector": {"matchLabels": common.selector(key.name, revision)},
             "strategy": {
                 "type": "RollingUpdate",
@@ -149,6 +154,29 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 }
                 for index, claim in enumerate(resolved.revisioned.claims)
             ),
+            *(
+                [
+                    {
+                        "name": "api-keys",
+                        "mountPath": contract.API_KEYS_DIRECTORY,
+                        "readOnly": True,
+                    }
+                ]
+                if resolved.revisioned.api_keys
+                else []
+            ),
+            *(
+                [
+                    {
+                        "name": "adapters",
+                        "mountPath": contract.ADAPTERS_DIRECTORY,
+                        "readOnly": True,
+                    }
+                ]
+                if resolved.adapters is not None
+                else []
+            ),
+            *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
     if resolved.revisioned.resources:
@@ -195,4 +223,22 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             }
             for index, claim in enumerate(resolved.revisioned.claims)
         ),
+        *_api_keys(resolved.revisioned.api_keys),
+        *_adapters(resolved),
+        *resolved.revisioned.template.get("volumes", ()),
     ]
+
+
+def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
+    """Optional: an old revision must start again, too, when the new one has no adapters any more."""
+    if resolved.adapters is None:
+        return []
+    source = {"name": names.adapters_name(resolved.key.name), "optional": True}
+    return [{"name": "adapters", "configMap": source}]
+
+
+def _api_keys(secret: str | None) -> list[dict[str, Any]]:
+    """Optional, so that a missing Secret stops no pod: the engine then lets nobody in."""
+    if secret is None:
+        return []
+    return [{"name": "api-keys", "secret": {"secretName": secret, "optional": True}}]

@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.speculation import Guesses
+from slipstream_runtime import contract
 
 COMPLETE: Final = 0.8
 """Share of the ready pods that must report before their load says anything about the service."""
@@ -147,10 +149,21 @@ def histogram(samples: Samples, key: Key, metric: str, span: str) -> objectives.
     )
 
 
-def acceptance(samples: Samples, key: Key) -> float | None:
-    """Share of the guessed tokens that were accepted in the last ten minutes; None if nothing was guessed."""
-    drafted, accepted = (_sum(samples, name, key) for name in (queries.DRAFTED, queries.ACCEPTED))
-    return accepted / drafted if drafted and accepted is not None else None
+def guesses(samples: Samples, key: Key, *, revision: str) -> Guesses | None:
+    """What this revision's engines guessed in the last ten minutes; None if nothing, or if it is not known."""
+    counts = []
+    for name in (queries.DRAFTED, queries.ACCEPTED):
+        result = samples.get(name)
+        if result is None or isinstance(result, Unknown):
+            return None
+        values = [
+            sample.value for sample in _of(result, key) if sample.labels.get("revision") == revision
+        ]
+        if not values:
+            return None
+        counts.append(sum(values))
+    drafted, accepted = counts
+    return Guesses(drafted, accepted) if drafted else None
 
 
 def kv_capacity(samples: Samples, key: Key) -> int | None:
@@ -166,12 +179,15 @@ def kv_capacity(samples: Samples, key: Key) -> int | None:
     return min(sizes, default=None)
 
 
-def _sum(samples: Samples, name: str, key: Key) -> float | None:
-    result = samples.get(name)
+def adapters(samples: Samples, key: Key) -> Mapping[str, bool]:
+    """LoRA adapter -> whether every engine has it loaded."""
+    result = samples.get(queries.ADAPTERS)
     if result is None or isinstance(result, Unknown):
-        return None
-    values = [sample.value for sample in _of(result, key)]
-    return sum(values) if values else None
+        return {}
+    return {
+        sample.labels.get(contract.ADAPTER_LABEL, ""): sample.value == 1
+        for sample in _of(result, key)
+    }
 
 
 def _of(result: Sequence[Sample], key: Key) -> Iterable[Sample]:

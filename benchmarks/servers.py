@@ -1,0 +1,120 @@
+"""vLLM servers as processes, stock and ours, from the same interpreter with the same model: what benchmarks compare."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from slipstream_runtime import contract
+
+NAME = "chat"
+MODEL = Path("dev/models/target").resolve()
+KV_BYTES = 64 * 2**20
+_START_SECONDS = 300.0
+_STOP_SECONDS = 20.0
+_PROBE = {"model": NAME, "prompt": "Name the capital of Dibramia.", "max_tokens": 4}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that has answered its first completion."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    start_seconds: float
+    """From the start of its process to that answer."""
+
+
+@contextlib.contextmanager
+def stock(home: Path, *, words: Sequence[str] = ()) -> Iterator[Server]:
+    """`vllm serve`, as shipped but for the words; its caches lie in `home`."""
+    port = _free_port()
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(MODEL), "--served-model-name", NAME, "--port", str(port)]
+    # NB: by itself vLLM takes its KV cache from the whole machine's memory.
+    command += ["--kv-cache-memory-bytes", str(KV_BYTES), *words]
+    with _running(command, home=home, port=port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def ours(home: Path, *, config: Mapping[str, Any] | None = None) -> Iterator[Server]:
+    """`slipstream_runtime.engine` with the defaults that the operator gives a CPU engine, but for the config."""
+    port = _free_port()
+    file = home / "engine.json"
+    file.write_text(json.dumps({**defaults(), **(config or {})}))
+    command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(file)]
+    command += ["--api-port", str(port), "--management-port", "0"]
+    command += ["--termination-log", str(home / "termination-log")]
+    with _running(command, home=home, port=port) as server:
+        yield server
+
+
+def defaults() -> dict[str, Any]:
+    """Configuration of an engine on CPU."""
+    return {
+        "model": {"uri": f"file://{MODEL}", "name": NAME},
+        "device": "cpu",
+        "cores": os.cpu_count(),
+        "cache": {"compile": False, "kvBytes": KV_BYTES},
+        "drainSeconds": 5,
+    }
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], *, home: Path, port: int) -> Iterator[Server]:
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "PYTHONPATH": "runtime",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    url = f"http://127.0.0.1:{port}"
+    started = time.monotonic()
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        _until_it_answers(url, process, log=home / "log")
+        yield Server(url, process, time.monotonic() - started)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until_it_answers(url: str, process: subprocess.Popen[bytes], *, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{url} never answered; the end of its log:\n{_tail(log)}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.post(f"{url}/v1/completions", json=_PROBE, timeout=60).status_code == 200:
+                return
+        time.sleep(0.05)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port

@@ -1,0 +1,118 @@
+"""Parts of InferenceService that say how the engine computes, and the escape hatch to vLLM's other arguments."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from slipstream_operator.api.base import Model, Percentage, list_map, rule, rules
+from slipstream_operator.api.sources import ModelUri
+
+Ways = Annotated[int, Field(ge=1, le=64)]
+
+
+class AdapterSpec(Model):
+    """A LoRA adapter of the model."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            json_schema_extra=rules(
+                rule(
+                    "self.matches('^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$')",
+                    message_expression=(
+                        "'\"' + self + '\" is not a name of letters, digits, ., _, / and -, with a letter or digit at "
+                        "both ends'"
+                    ),
+                )
+            ),
+        ),
+    ] = Field(description="Name that clients ask for, as if it were a model.")
+    uri: ModelUri = Field(description="Where it is, as for model.uri; a folder in PEFT's format.")
+
+
+Adapters = Annotated[list[AdapterSpec], Field(max_length=32, json_schema_extra=list_map("name"))]
+
+
+class ParallelismSpec(Model):
+    """How one replica is spread over its accelerators; their count is tensor x pipeline x data."""
+
+    tensor: Ways | None = Field(
+        default=None,
+        description="Each layer is split over this many. Default: what accelerator.count leaves.",
+    )
+    pipeline: Ways | None = Field(
+        default=None, description="The layers are split into this many stages. Default: 1."
+    )
+    data: Ways | None = Field(
+        default=None, description="This many engines share the requests of a replica. Default: 1."
+    )
+
+
+class SpeculationSpec(Model):
+    """Guess several tokens cheaply, verify them in one step; answers stay the same."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.draft) || has(self.method)",
+                message="needs draft (a draft model), or method (ngram, suffix or mtp), or with eagle3 both "
+                "(draft is its head)",
+            ),
+            rule(
+                "!has(self.method) || self.method == 'eagle3' || !has(self.draft)",
+                message_expression=(
+                    "'method ' + self.method + ' guesses without a draft: leave out draft, or method'"
+                ),
+                field_path=".draft",
+            ),
+            rule(
+                "!has(self.method) || self.method != 'eagle3' || has(self.draft)",
+                message="method eagle3 needs draft: where the head is that was trained for this model",
+            ),
+        )
+    )
+    draft: ModelUri | None = Field(
+        default=None,
+        description="A small model with the target's vocabulary that does the guessing; with eagle3 its head.",
+    )
+    method: Literal["ngram", "suffix", "eagle3", "mtp"] | None = Field(
+        default=None,
+        description="ngram copies from the prompt; suffix also from earlier answers, and needs an image with "
+        "arctic-inference; eagle3 is a head trained for the model; mtp the model's own multi-token prediction. "
+        "Default: a draft model.",
+    )
+    tokens: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=4, description="Tokens guessed per step. Default: 4."
+    )
+    disable_below_acceptance: Percentage | None = Field(
+        default=None,
+        description="Stop guessing once a smaller share of the guesses than this, such as 30%, was accepted for two "
+        "minutes. Default: never.",
+    )
+
+
+class AttentionSpec(Model):
+    """How attention is computed."""
+
+    sliding_window: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
+        default=None,
+        description="Tokens that a layer with a sliding window looks back; only models that were made with one. "
+        "Default: the model's own.",
+    )
+    backend: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="vLLM's attention backend, such as FLASH_ATTN or FLASHINFER. Default: vLLM's choice.",
+    )
+
+
+EngineArgs = Annotated[
+    dict[
+        Annotated[str, Field(max_length=63)],
+        # A structural schema has no union of text, number and boolean; what fits is checked by the operator.
+        Annotated[Any, pydantic.WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})],
+    ],
+    Field(max_length=64),
+]

@@ -1,0 +1,234 @@
+"""spec.engineArgs, and what else is named in vLLM's words, checked against the pinned vLLM's own list of arguments."""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.core.vllm_arguments import ARGUMENTS, VERSION
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+Scalar: TypeAlias = bool | int | float | str
+Value: TypeAlias = Scalar | list[Scalar]
+
+_FIELD: Final = "spec.engineArgs"
+
+_ADAPTERS: Final = "use spec.model.adapters"
+_SPECULATION: Final = "use spec.speculation"
+_PARALLELISM: Final = "use spec.parallelism"
+_TOPOLOGY: Final = "Slipstream decides which processes run where: leave it out"
+_HTTP: Final = "Slipstream serves HTTP itself, so it has no effect: leave it out"
+_KEYS: Final = "Slipstream guards the API itself: leave it out"
+_LOGS: Final = "Slipstream reads the logs for the cause of a failure: leave it out"
+_SOURCE: Final = (
+    "it comes with the model, from sources that the ServingProfile allows: use spec.model.uri"
+)
+
+OWNED: Final[Mapping[str, str]] = {
+    "model": "use spec.model.uri",
+    "served-model-name": "use spec.model.name",
+    "max-model-len": "use spec.model.maxLength",
+    "trust-remote-code": "use spec.model.trustRemoteCode",
+    "hf-token": "use spec.model.tokenSecret",
+    "revision": "use spec.model.uri: hf://org/name@revision",
+    **dict.fromkeys(
+        ("code-revision", "tokenizer-revision", "tokenizer", "hf-config-path", "download-dir"),
+        _SOURCE,
+    ),
+    "quantization": "use spec.quantization.method",
+    **dict.fromkeys(
+        ("speculative-config", "spec-method", "spec-model", "spec-tokens"), _SPECULATION
+    ),
+    **dict.fromkeys(
+        ("enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras"),
+        _ADAPTERS,
+    ),
+    **dict.fromkeys(
+        ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"), _PARALLELISM
+    ),
+    **dict.fromkeys(
+        (
+            "api-server-count", "config", "data-parallel-address", "data-parallel-backend",
+            "data-parallel-external-lb", "data-parallel-hybrid-lb", "data-parallel-multi-port-external-lb",
+            "data-parallel-rank", "data-parallel-rpc-port", "data-parallel-size-local",
+            "data-parallel-start-rank", "data-parallel-supervisor-port", "device-ids",
+            "distributed-executor-backend", "dp-supervisor-probe-failure-threshold",
+            "dp-supervisor-probe-interval-s", "dp-supervisor-probe-timeout-s", "headless",
+            "master-addr", "master-port", "nnodes", "node-rank", "worker-cls",
+        ),
+        _TOPOLOGY,
+    ),
+    **dict.fromkeys(
+        (
+            "disable-access-log-for-endpoints", "disable-fastapi-docs", "disable-uvicorn-access-log",
+            "enable-offline-docs", "enable-ssl-refresh", "grpc", "grpc-port", "h11-max-header-count",
+            "h11-max-incomplete-event-size", "host", "middleware", "port", "root-path", "ssl-ca-certs",
+            "ssl-cert-reqs", "ssl-certfile", "ssl-ciphers", "ssl-keyfile", "uds", "uvicorn-log-level",
+        ),
+        _HTTP,
+    ),
+    "api-key": _KEYS,
+    **dict.fromkeys(("log-config-file", "log-level", "logging-config"), _LOGS),
+    "disable-log-stats": "scaling and status need vLLM's metrics: leave it out",
+    "shutdown-timeout": "Slipstream drains the engine itself: leave it out",
+}  # fmt: skip
+"""Arguments that Slipstream sets, or that would undo what it guarantees -> what to do instead."""
+
+SHARED: Final[Mapping[str, tuple[str, str]]] = {
+    "kv-cache-dtype": ("quantization", "kv_cache"),
+    "enable-prefix-caching": ("cache", "prefix"),
+    "enforce-eager": ("cache", "compile"),
+    "max-num-seqs": ("batching", "max_sequences"),
+    "max-num-batched-tokens": ("batching", "max_batched_tokens"),
+    "enable-chunked-prefill": ("batching", "chunked_prefill"),
+    "scheduling-policy": ("batching", "policy"),
+    "attention-backend": ("attention", "backend"),
+}
+"""Arguments that a typed field sets, too: given here they win over its default, given in both they are refused."""
+
+
+def check(spec: InferenceServiceSpec) -> dict[str, Value]:
+    """spec.engineArgs with values of the types that vLLM reads; PermanentError names all that are wrong."""
+    found: dict[str, Value] = {}
+    problems = []
+    backend = spec.attention.backend if spec.attention else None
+    if backend is not None and backend not in (known := ARGUMENTS["attention-backend"][1:]):
+        near = difflib.get_close_matches(backend.upper(), known, n=1)
+        problems.append(
+            f"spec.attention.backend: vLLM {VERSION} has no {_shown(backend)}: "
+            + (f"did you mean {near[0]}?" if near else "use for example FLASH_ATTN or FLASHINFER")
+        )
+    for name, given in sorted((spec.engine_args or {}).items()):
+        try:
+            value = _value(name, given)
+            if problem := _doubled(spec, name):
+                raise ValueError(problem)
+        except ValueError as error:
+            problems.append(f"{_FIELD}.{name}: {error}")
+        else:
+            if value is not None:
+                found[name] = value
+    if problems:
+        raise PermanentError(Reason.INVALID_SPEC, "; ".join(problems))
+    return found
+
+
+def _value(name: str, given: object) -> Value | None:
+    """The value for the engine, None if the argument is better left out; ValueError says what is wrong."""
+    if name in OWNED:
+        raise ValueError(f"is not taken here: {OWNED[name]}")
+    if name not in ARGUMENTS:
+        near = difflib.get_close_matches(_normal(name), ARGUMENTS, n=1)
+        raise ValueError(
+            f"vLLM {VERSION} has no such argument: "
+            + (f"did you mean {near[0]}?" if near else "correct it, or leave it out")
+        )
+    kind, *choices = ARGUMENTS[name]
+    if kind.startswith("list of "):
+        items = given if isinstance(given, list) else [given]
+        return [_item(kind.removeprefix("list of "), choices, item) for item in items]
+    value = _scalar(kind, choices, given)
+    if kind == "flag":
+        return value or None
+    return value
+
+
+def _normal(name: str) -> str:
+    return name.lstrip("-").replace("_", "-").lower()
+
+
+def _item(kind: str, choices: list[str], given: object) -> Scalar:
+    value = _scalar(kind, choices, given)
+    if isinstance(value, str) and (value.startswith("-") or not value):
+        raise ValueError(
+            f"{_shown(given)} can't be in a list: an item is not empty and begins without -"
+        )
+    return value
+
+
+def _scalar(kind: str, choices: list[str], given: object) -> Scalar:
+    if not isinstance(given, bool | int | float | str):
+        remedy = "write JSON as text" if kind == "json" else "give one value"
+        raise ValueError(f"{_shown(given)} is neither text, number nor boolean: {remedy}")
+    if kind == "choice":
+        if str(given) not in choices:
+            raise ValueError(f"{_shown(given)} is none of {', '.join(choices)}")
+        return str(given)
+    read, what = _READERS[kind]
+    value = read(given)
+    if value is None:
+        raise ValueError(f"{_shown(given)} is not {what}")
+    return value
+
+
+def _shown(given: object) -> str:
+    return json.dumps(given, ensure_ascii=False, default=str)
+
+
+def _bool(given: Scalar) -> bool | None:
+    words = {"true": True, "false": False}
+    return given if isinstance(given, bool) else words.get(str(given).lower())
+
+
+def _int(given: Scalar) -> int | None:
+    if isinstance(given, bool):
+        return None
+    if isinstance(given, float):
+        return int(given) if given.is_integer() else None
+    return int(given) if re.fullmatch(r"-?[0-9]{1,18}", str(given)) else None
+
+
+def _size(given: Scalar) -> int | None:
+    """As vLLM reads them: 8k is 8000, 8K is 8192."""
+    match = re.fullmatch(r"([0-9]{1,9})([kmgtKMGT])", str(given))
+    if match is None:
+        return _int(given)
+    exponent = "kmgt".index(match[2].lower()) + 1
+    unit: int = (1024 if match[2].isupper() else 1000) ** exponent
+    return int(match[1]) * unit
+
+
+def _float(given: Scalar) -> float | None:
+    if isinstance(given, bool):
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        return None
+
+
+def _str(given: Scalar) -> str | None:
+    return None if isinstance(given, bool) else str(given)
+
+
+def _json(given: Scalar) -> str | None:
+    try:
+        return str(given) if isinstance(json.loads(str(given)), dict | list) else None
+    except ValueError:
+        return None
+
+
+_READERS: Final[Mapping[str, tuple[Callable[[Scalar], Scalar | None], str]]] = {
+    "bool": (_bool, "true or false"),
+    "flag": (_bool, "true or false"),
+    "int": (_int, "an integer, such as 64"),
+    "size": (_size, "an integer, such as 8192 or 8k"),
+    "float": (_float, "a number, such as 0.9"),
+    "str": (_str, "text: put it in quotes"),
+    "json": (_json, "JSON as text, such as '{\"mode\": 3}'"),
+}
+
+
+def _doubled(spec: InferenceServiceSpec, name: str) -> str | None:
+    """The complaint if a typed field sets the same."""
+    if name not in SHARED:
+        return None
+    part, attribute = SHARED[name]
+    owner: Any = getattr(spec, part)
+    if owner is None or attribute not in owner.model_fields_set:
+        return None
+    alias = type(owner).model_fields[attribute].alias
+    return f"spec.{part}.{alias} sets the same: leave out one of them"

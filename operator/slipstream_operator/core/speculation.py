@@ -1,0 +1,101 @@
+"""Speculation that does not pay: when it is switched off, how that is kept, and what runs then.
+
+A draft whose guesses are mostly rejected costs more steps than it saves.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Final
+
+from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.resolve import Resolved
+
+EVIDENCE: Final = 1000.0
+"""Guessed tokens in the last ten minutes that an acceptance must rest on."""
+PATIENCE: Final = 120.0
+"""Seconds for which acceptance must stay below the limit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Guesses:
+    """What the engines of one revision guessed in the last ten minutes."""
+
+    drafted: float
+    accepted: float
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the guessed tokens that were accepted."""
+        return self.accepted / self.drafted
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchedOff:
+    """That this speculation with this model was found not to pay."""
+
+    speculation: str
+    acceptance: float
+
+    @property
+    def text(self) -> str:
+        """For the service's state."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def load(text: str) -> SwitchedOff | None:
+    """None if the text is none of ours, as after an edit by hand: then speculation is given another try."""
+    try:
+        found = json.loads(text)
+        return SwitchedOff(str(found["speculation"]), float(found["acceptance"]))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def judge(
+    resolved: Resolved, guesses: Guesses | None, *, below_since: float | None, now: float
+) -> tuple[SwitchedOff | None, float | None]:
+    """The verdict if there is one, and since when acceptance has been below the limit.
+
+    Too few guesses decide nothing, and end no suspicion either.
+    """
+    limit, speculation = resolved.disable_below, identity(resolved.revisioned.config)
+    if limit is None or speculation is None:
+        return None, None
+    if guesses is None or guesses.drafted < EVIDENCE:
+        return None, below_since
+    if guesses.acceptance >= limit:
+        return None, None
+    since = now if below_since is None else below_since
+    if now - since < PATIENCE:
+        return None, since
+    return SwitchedOff(speculation, round(guesses.acceptance, 3)), since
+
+
+def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:
+    """The service as it shall run: without its speculation if that was switched off.
+
+    Another draft, method, number of tokens or model is given a try of its own, and so is a limit that the measured
+    acceptance meets.
+    """
+    config, limit = resolved.revisioned.config, resolved.disable_below
+    if off is None or limit is None or off.speculation != identity(config):
+        return resolved
+    if off.acceptance >= limit:
+        return resolved
+    plain = {key: part for key, part in config.items() if key != "speculation"}
+    return dataclasses.replace(
+        resolved,
+        speculation=None,
+        speculation_disabled=f"{resolved.speculation}: {off.acceptance:.1%} of the guessed tokens were accepted, "
+        f"fewer than the {limit:.0%} of spec.speculation.disableBelowAcceptance",
+        revisioned=dataclasses.replace(resolved.revisioned, config=plain),
+    )
+
+
+def identity(config: Manifest) -> str | None:
+    """Eight hexadecimal digits over the model and how it speculates; None if it does not."""
+    if "speculation" not in config:
+        return None
+    text = json.dumps([config["model"]["uri"], config["speculation"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

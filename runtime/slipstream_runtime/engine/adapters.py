@@ -1,0 +1,131 @@
+"""LoRA adapters: which ones the service wants, where they are, and what to do to get there. Without vLLM."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+
+from slipstream_runtime.engine.config import Adapters
+from slipstream_runtime.host import facts, sources
+from slipstream_runtime.host.errors import EngineError
+
+CONFIG: Final = "adapter_config.json"
+RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's --max-lora-rank takes."""
+_LEAST_RANK: Final = 16
+_PART: Final = re.compile(
+    r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """An adapter on this machine."""
+
+    folder: Path
+    rank: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What to unload, and then what to load: name -> uri."""
+
+    unload: tuple[str, ...]
+    load: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.unload or self.load)
+
+
+def wanted(file: Path) -> dict[str, str]:
+    """Name -> uri, as the operator lists them; none if there is no list. EngineError if it can't be read."""
+    try:
+        listed = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(listed, dict) or not all(isinstance(uri, str) for uri in listed.values()):
+        raise EngineError(f"{file}: is not a JSON object of names and uris")
+    return listed
+
+
+def steps(held: Mapping[str, facts.Adapter], listed: Mapping[str, str], *, again: bool) -> Steps:
+    """From what is held to what is listed; what failed is tried `again`, or when its uri changes."""
+    kept = {
+        name
+        for name, adapter in held.items()
+        if listed.get(name) == adapter.uri and (adapter.loaded or not again)
+    }
+    return Steps(
+        unload=tuple(name for name in held if name not in kept),
+        load={name: uri for name, uri in listed.items() if name not in kept},
+    )
+
+
+def find(uri: str, *, cache: Path, token: str | None) -> Found:
+    """The adapter's folder, after a download if need be, and its rank; EngineError if it is none."""
+    folder = sources.resolve(sources.parse(uri), cache=cache, token=token, holds=CONFIG)
+    try:
+        rank = rank_of(json.loads((folder / CONFIG).read_text()))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{uri}: {CONFIG} cannot be read: {error}") from error
+    return Found(folder, rank)
+
+
+def rank_of(config: Any) -> int:
+    """The highest rank in an adapter_config.json; ValueError if it has none."""
+    rank: object = config.get("r") if isinstance(config, dict) else None
+    if not isinstance(rank, int):
+        raise ValueError("it has no rank r")
+    pattern: Mapping[str, object] = config.get("rank_pattern") or {}
+    return max([rank, *(other for other in pattern.values() if isinstance(other, int))])
+
+
+def room(config: Adapters, ranks: Iterable[int]) -> int:
+    """The rank to start vLLM with: what was asked for, else what is there fits."""
+    needed = config.rank or max([_LEAST_RANK, *(rank for rank in ranks if rank <= RANKS[-1])])
+    return next(rank for rank in RANKS if rank >= needed)
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape, of all safetensors files in the folder; only their heads are read."""
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safetensors.safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it has no __iter__)
+                found[name] = tuple(tensors.get_slice(name).get_shape())
+    return found
+
+
+def check_base(
+    adapter: Mapping[str, tuple[int, ...]], model: Mapping[str, tuple[int, ...]], *, uri: str
+) -> None:
+    """EngineError if a part of the adapter has another size than what it adapts.
+
+    vLLM loads such an adapter if it is smaller, and answers nonsense. What the model has no tensor for, such as the
+    layers of a quantised one, is left to vLLM.
+    """
+    for name, shape in adapter.items():
+        match = _PART.fullmatch(name)
+        adapted = model.get(f"{match['module']}.weight") if match else None
+        if match is None or adapted is None or len(shape) != 2 or len(adapted) != 2:
+            continue
+        ours, theirs = (shape[1], adapted[1]) if match["part"] == "A" else (shape[0], adapted[0])
+        if ours != theirs:
+            raise EngineError(
+                f"{uri}: is of another base: its {match['module']} has size {ours}, the model's has {theirs}"
+            )
+
+
+def check_rank(found: Found, *, uri: str, room: int) -> None:
+    """EngineError if the adapter does not fit into the running engine."""
+    if found.rank > room:
+        raise EngineError(
+            f"{uri}: has rank {found.rank}, and this engine was started for {room}: "
+            f"set spec.model.maxAdapterRank to {next((rank for rank in RANKS if rank >= found.rank), RANKS[-1])}"
+        )

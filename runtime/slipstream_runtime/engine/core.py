@@ -1,0 +1,64 @@
+"""vLLM's engine core: scheduler, model and KV cache, in a process of their own beside the API server's.
+
+On CPU the core is forked from this process, which has imported everything by then; vLLM itself would start another
+interpreter and import it all once more, half of a start. On GPUs vLLM's own choice stands.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Set
+from typing import Any, Final
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.model_executor.models import ModelRegistry
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.engine.async_llm import AsyncLLM
+
+_DIE_WITH_PARENT: Final = 1
+"""PR_SET_PDEATHSIG of prctl(2): vLLM's core does not notice that its parent was killed."""
+
+
+def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
+    """Have everything imported that the core needs, and the forked core keep nothing that is this process's own."""
+    import vllm.v1.engine.core  # noqa: PLC0415
+    import vllm.v1.executor.uniproc_executor  # noqa: F401, PLC0415
+
+    import slipstream_runtime.engine.worker  # noqa: F401, PLC0415
+
+    for name in architectures & ModelRegistry.models.keys():
+        # NB: vLLM looks at a class it has not met in yet another interpreter, lest its import touch a GPU.
+        ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
+    descriptor, libc = api.fileno(), ctypes.CDLL(None)
+
+    def settle() -> None:
+        # NB: the supervisor's loop hears of signals by this descriptor, which the core would share.
+        signal.set_wakeup_fd(-1)
+        os.close(descriptor)
+        libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+    os.register_at_fork(after_in_child=settle)
+
+
+def start(words: list[str], *, fork: bool) -> tuple[AsyncLLM, Any]:
+    """The client of a loaded engine, and vLLM's configuration; blocks until the model is in memory.
+
+    NB: call it outside of any event loop: a forked core would take the loop for its own.
+    """
+    parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser(exit_on_error=False))
+    known, _ = parser.parse_known_args(words)
+    arguments = AsyncEngineArgs.from_cli_args(known)
+    config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    if fork:
+        # NB: only now, for making the configuration sets it to spawn.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    client = AsyncLLM.from_vllm_config(
+        vllm_config=config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        enable_log_requests=arguments.enable_log_requests,
+        aggregate_engine_logging=arguments.aggregate_engine_logging,
+        disable_log_stats=arguments.disable_log_stats,
+    )
+    return client, config

@@ -1,0 +1,125 @@
+"""Keeps the LoRA adapters that vLLM serves as the operator lists them, while the engine runs.
+
+vLLM's own handlers load and unload; its routes for that stay closed. An adapter that can't be loaded is reported, and
+takes nothing else down. All of it runs on the event loop that serves; only looking for files does not.
+"""
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest, UnloadLoRAAdapterRequest
+
+from slipstream_runtime.engine import adapters
+from slipstream_runtime.engine.config import Adapters
+from slipstream_runtime.host import facts, logs
+from slipstream_runtime.host.errors import EngineError, describe, one_line
+
+_LOOK_SECONDS: Final = 5.0
+"""Between two looks at the list; the kubelet needs up to a minute or two to bring a new one."""
+_RETRY_SECONDS: Final = 60.0
+"""Until what failed is tried again: a volume that was empty, a hub that was away."""
+
+
+class Keeper:
+    """Brings vLLM's adapters to what the list says."""
+
+    def __init__(
+        self,
+        config: Adapters,
+        *,
+        models: Any,
+        held: dict[str, facts.Adapter],
+        room: int,
+        model: Path,
+        cache: Path,
+        token: str | None,
+        prove: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._models = models
+        self._held = held
+        self._room = room
+        self._model = model
+        self._cache = cache
+        self._token = token
+        self._prove = prove
+        self._retry_at = 0.0
+        self._following: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Load what is listed, and follow the list from then on."""
+        await self.settle()
+        self._following = asyncio.create_task(self._follow())
+
+    def end(self) -> None:
+        """Follow no more."""
+        if self._following is not None:
+            self._following.cancel()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """One look at the list, and what follows from it."""
+        try:
+            listed = await asyncio.to_thread(adapters.wanted, self._config.file)
+        except EngineError as error:
+            logs.event("adapters unknown", reason=error.reason)
+            return
+        again = time.monotonic() >= self._retry_at
+        steps = adapters.steps(self._held, listed, again=again)
+        for name in steps.unload:
+            await self._unload(name)
+        for name, uri in steps.load.items():
+            await self._load(name, uri)
+        if again:
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+
+    async def _load(self, name: str, uri: str) -> None:
+        try:
+            found = await asyncio.to_thread(self._find, uri)
+            request = LoadLoRAAdapterRequest(lora_name=name, lora_path=str(found.folder))
+            answer = await self._models.load_lora_adapter(request)
+            if isinstance(answer, ErrorResponse):
+                raise EngineError(f"{uri}: {answer.error.message}")
+            await self._prove(name)
+        except Exception as error:
+            # NB: whatever vLLM makes of a stranger's file, the model itself goes on.
+            reason = error.reason if isinstance(error, EngineError) else describe(error)
+            await self._forget(name)
+            self._held[name] = facts.Adapter(uri, one_line(reason, limit=300))
+            logs.event("adapter failed", adapter=name, uri=uri, reason=reason)
+        else:
+            self._held[name] = facts.Adapter(uri)
+            logs.event("adapter loaded", adapter=name, uri=uri)
+
+    def _find(self, uri: str) -> adapters.Found:
+        found = adapters.find(uri, cache=self._cache, token=self._token)
+        adapters.check_rank(found, uri=uri, room=self._room)
+        try:
+            adapters.check_base(adapters.shapes(found.folder), self._shapes, uri=uri)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise EngineError(f"{uri}: {describe(error)}") from error
+        return found
+
+    @functools.cached_property
+    def _shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return adapters.shapes(self._model)
+
+    async def _unload(self, name: str) -> None:
+        await self._forget(name)
+        if self._held.pop(name).loaded:
+            logs.event("adapter unloaded", adapter=name)
+
+    async def _forget(self, name: str) -> None:
+        """Requests that run keep the adapter until they end; vLLM answers new ones with 404."""
+        if name in self._models.lora_requests:
+            await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))

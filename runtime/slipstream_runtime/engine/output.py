@@ -1,0 +1,36 @@
+"""The form that a service gives its answers: spec.output as the engine's configuration carries it."""
+
+import json
+from typing import Any
+
+import pydantic
+
+from slipstream_runtime.host.part import Part
+
+
+class Output(Part):
+    """At most one of schema, regex and grammar."""
+
+    schema_text: str | None = pydantic.Field(default=None, alias="schema")
+    """A JSON Schema, as text."""
+    regex: str | None = None
+    grammar: str | None = None
+    stop: tuple[str, ...] = ()
+    enforce: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _at_most_one(self) -> "Output":
+        if sum(part is not None for part in (self.schema_text, self.regex, self.grammar)) > 1:
+            raise ValueError("at most one of schema, regex and grammar is possible")
+        return self
+
+    @property
+    def form(self) -> dict[str, Any] | None:
+        """What vLLM calls structured_outputs."""
+        if self.schema_text is not None:
+            return {"json": json.loads(self.schema_text)}
+        if self.regex is not None:
+            return {"regex": self.regex}
+        if self.grammar is not None:
+            return {"grammar": self.grammar}
+        return None

@@ -1,0 +1,178 @@
+"""What vLLM's requests ask for, held against the service's limits and the form of its answers.
+
+Pure: a body in, the fields to set in it out.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from slipstream_runtime.engine.output import Output
+from slipstream_runtime.host.refusal import Reason, Refusal, malformed
+
+_CHAT: Final = "/v1/chat/completions"
+_COMPLETIONS: Final = "/v1/completions"
+_RESPONSES: Final = "/v1/responses"
+_TOKENS: Final = {
+    _CHAT: ("max_completion_tokens", "max_tokens"),
+    _COMPLETIONS: ("max_tokens",),
+    _RESPONSES: ("max_output_tokens",),
+}
+"""Routes that generate, and the fields that bound an answer there; the first one counts."""
+_ENDLESS: Final = ("ignore_eos", "min_tokens")
+"""Fields that make an answer go on behind the end of its form."""
+_DEFAULT_COMPLETION: Final = 16
+"""Tokens of /v1/completions where the request names none, as OpenAI defines."""
+
+
+class Requests:
+    """The rule of the front for requests to vLLM."""
+
+    def __init__(self, *, most: int | None, context: int, output: Output | None) -> None:
+        self._most = most
+        self._context = context
+        self._output = output or Output()
+        self._form = self._output.form
+
+    def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
+        """The fields to set in the body; raises Refusal."""
+        if path not in _TOKENS:
+            return {}
+        _check_vllms_blind_spots(body)
+        fields: dict[str, object] = {}
+        if self._most is not None:
+            fields |= self._tokens(path, body, most=self._most)
+        if self._form is not None:
+            fields |= self._formed(path, body, form=self._form)
+        if self._output.stop:
+            fields |= self._stopped(body)
+        return fields
+
+    def _tokens(self, path: str, body: Mapping[str, Any], *, most: int) -> Mapping[str, object]:
+        name, asked = _first(body, _TOKENS[path])
+        answers = _answers(path, body)
+        if asked is None:
+            share = min(most // answers, self._context)
+            if share == 0:
+                raise Refusal(
+                    400,
+                    f"The request asks for {answers} answers, and all of them together may have {most} tokens "
+                    "(spec.limits.maxOutputTokens): ask for fewer",
+                    reason=Reason.OUTPUT_TOO_LONG,
+                    param="n",
+                )
+            if path == _COMPLETIONS and share >= _DEFAULT_COMPLETION:
+                return {}
+            return {name: share}
+        if asked * answers > most:
+            each = f"{answers} times {asked}" if answers > 1 else f"{asked}"
+            raise Refusal(
+                400,
+                f"{name} asks for {each} output tokens, more than the {most} that this service allows "
+                "(spec.limits.maxOutputTokens): ask for fewer",
+                reason=Reason.OUTPUT_TOO_LONG,
+                param=name,
+            )
+        return {}
+
+    def _formed(
+        self, path: str, body: Mapping[str, Any], *, form: Mapping[str, Any]
+    ) -> Mapping[str, object]:
+        own = _own_forms(path, body)
+        if self._output.enforce:
+            others = [name for name, wanted in own.items() if wanted != form]
+            others += [name for name in _ENDLESS if body.get(name)]
+            if others:
+                raise _fixed(others[0], "the form of the answers")
+        return {} if own else {"structured_outputs": form}
+
+    def _stopped(self, body: Mapping[str, Any]) -> Mapping[str, object]:
+        stop = list(self._output.stop)
+        own = body.get("stop")
+        if not own:
+            return {"stop": stop}
+        if self._output.enforce and ([own] if isinstance(own, str) else own) != stop:
+            raise _fixed("stop", "the stop sequences")
+        return {}
+
+
+def _check_vllms_blind_spots(body: Mapping[str, Any]) -> None:
+    """What vLLM answers with 500, though the client is to blame."""
+    if not isinstance(body.get("structured_outputs"), Mapping | None):
+        raise malformed("structured_outputs must be an object", param="structured_outputs")
+    for name, value in body.items():
+        # NB: numbers travel to the engine's core in 64 bits.
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise malformed(f"{name} is no number of 64 bits", param=name)
+
+
+def _fixed(name: str, what: str) -> Refusal:
+    return Refusal(
+        400,
+        f"{name}: this service has fixed {what} (spec.output.enforce): leave it out",
+        reason=Reason.OUTPUT_FIXED,
+        param=name,
+    )
+
+
+def _first(body: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, int | None]:
+    """The first of these fields that is set, and its value."""
+    for name in names:
+        if body.get(name) is not None:
+            return name, _whole(body, name)
+    return names[0], None
+
+
+def _whole(body: Mapping[str, Any], name: str) -> int:
+    value = body[name]
+    # NB: vLLM would read "100" and 100.0 as 100, and True as 1: a limit must not be blind to what vLLM sees.
+    if type(value) is not int:
+        raise malformed(f"{name} must be a whole number", param=name)
+    return value
+
+
+def _answers(path: str, body: Mapping[str, Any]) -> int:
+    """Sequences that the request makes: its choices for each of its prompts."""
+    choices = 1 if body.get("n") is None else _whole(body, "n")
+    if choices < 1:
+        raise malformed("n must be at least 1", param="n")
+    if path != _COMPLETIONS:
+        return choices
+    prompts = _count(body.get("prompt")) + _count(body.get("prompt_embeds"))
+    return choices * max(prompts, 1)
+
+
+def _count(prompt: object) -> int:
+    """Prompts in this field: a list of numbers is one prompt, a list of anything else one each."""
+    if prompt is None:
+        return 0
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return len(prompt)
+    return 1
+
+
+def _own_forms(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+    """The fields by which the request gives its answers a form of its own, and that form where it is comparable."""
+    found: dict[str, Mapping[str, Any] | None] = {}
+    if (own := body.get("structured_outputs")) is not None:
+        found["structured_outputs"] = own
+    if (wanted := body.get("response_format")) is not None:
+        found["response_format"] = _comparable(wanted)
+    if path == _RESPONSES and (text := body.get("text")) is not None:
+        wanted = text.get("format") if isinstance(text, Mapping) else text
+        if wanted is not None:
+            found["text"] = _comparable(wanted)
+    if body.get("tools") and body.get("tool_choice") != "none":
+        found["tools"] = None
+    if body.get("use_beam_search"):
+        # NB: vLLM's beam search knows no form.
+        found["use_beam_search"] = None
+    return found
+
+
+def _comparable(wanted: object) -> Mapping[str, Any] | None:
+    """OpenAI's json_schema as vLLM's structured_outputs."""
+    if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema":
+        return None
+    inner = wanted.get("json_schema", wanted)
+    schema = inner.get("schema") if isinstance(inner, Mapping) else None
+    return {"json": schema} if isinstance(schema, Mapping) else None

@@ -1,0 +1,100 @@
+"""The body of a request: bounded, JSON, an object, and not nested without end, before anyone works on it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NoReturn
+
+from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal, malformed
+from slipstream_runtime.web import asgi
+
+DEPTH: Final = 64
+"""Objects and lists inside each other; vLLM allows a JSON schema as much, and a schema is deepest."""
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def check_head(headers: Headers, *, limit: int = asgi.BODY_LIMIT) -> None:
+    """Refuse by the headers what need not be read."""
+    found = dict(headers)
+    kind = found.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise Refusal(
+            415,
+            f'The content type is "{kind.decode("latin-1")}": send application/json',
+            reason=Reason.MALFORMED,
+            headers=CLOSE,
+        )
+    length = found.get(b"content-length", b"")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(limit=limit)
+
+
+def too_large(*, limit: int = asgi.BODY_LIMIT) -> Refusal:
+    """413, after which the connection can't be used again, for the rest of the body is on it."""
+    message = f"The body is larger than {limit} bytes"
+    return Refusal(413, message, reason=Reason.TOO_LARGE, headers=CLOSE)
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The JSON object in the body."""
+    try:
+        content = json.loads(raw.decode(), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise malformed(f"The body is not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise malformed(f"The body is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise malformed("The body is not a JSON object")
+    # NB: counting brackets costs microseconds, walking a long list of tokens does not.
+    if raw.count(b"[") + raw.count(b"{") > DEPTH and _deeper(content, than=DEPTH):
+        raise _too_deep()
+    if (b"\\ud" in raw or b"\\uD" in raw) and not _is_text(content):
+        raise malformed("The body holds half of a surrogate pair, which is no character")
+    return content
+
+
+def extended(raw: bytes, fields: Mapping[str, object]) -> bytes:
+    """The JSON object with these fields set; of two fields with one name, parsers take the last."""
+    if not fields:
+        return raw
+    head = raw.rstrip()[:-1].rstrip()
+    comma = b"" if head.strip() == b"{" else b","
+    return head + comma + json.dumps(fields).encode()[1:]
+
+
+def with_length(headers: Headers, length: int) -> list[tuple[bytes, bytes]]:
+    """The headers with this content length."""
+    others = [field for field in headers if field[0] not in (b"content-length", b"expect")]
+    return [*others, (b"content-length", str(length).encode())]
+
+
+def _deeper(content: object, *, than: int) -> bool:
+    level = [content]
+    for _ in range(than):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)  # type: ignore[attr-defined]
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _is_text(content: object) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _too_deep() -> Refusal:
+    return malformed(f"The body nests objects and lists more than {DEPTH} deep")
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,167 @@
+"""LoRA adapters in a real vLLM: loaded at the start, added and removed while it runs; a bad one harms nobody."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from slipstream_runtime import contract
+from tests import engines
+from tests.engines import NAME, Engine
+
+pytestmark = pytest.mark.timeout(420)
+HIDDEN, HEADS, KV_HEADS, HEAD, LAYERS = 128, 4, 2, 32, 2
+"""Of the model that tests.engines writes."""
+
+
+def write_adapter(folder: Path, *, seed: int, rank: int = 4, hidden: int = HIDDEN) -> str:
+    """A random adapter of the attention, in PEFT's format; its uri."""
+    folder.mkdir()
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 16,
+        "target_modules": ["q_proj", "v_proj"],
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+    weights = {}
+    for layer in range(LAYERS):
+        for name, rows in (("q_proj", HEADS * HEAD), ("v_proj", KV_HEADS * HEAD)):
+            prefix = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            shapes = {"lora_A": (rank, hidden), "lora_B": (rows, rank)}
+            for part, shape in shapes.items():
+                weights[f"{prefix}.{part}.weight"] = random.standard_normal(shape).astype(
+                    np.float32
+                )
+    save_file(weights, folder / "adapter_model.safetensors")
+    return f"file://{folder}"
+
+
+class Adapted:
+    """An engine and the list of adapters that it follows."""
+
+    def __init__(self, engine: Engine, listed: Path, uris: dict[str, str]) -> None:
+        self.engine = engine
+        self.uris = uris
+        self._listed = listed
+
+    def write(self, *names: str) -> None:
+        """As the kubelet does it: at once."""
+        fresh = self._listed.with_suffix(".new")
+        fresh.write_text(json.dumps({name: self.uris[name] for name in names}))
+        fresh.replace(self._listed)
+
+    def models(self) -> list[str]:
+        answer = httpx.get(f"{self.engine.api}/v1/models", timeout=10).raise_for_status()
+        return [entry["id"] for entry in answer.json()["data"]]
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.engine.get(contract.STATUS_PATH).json()["adapters"]
+        return found
+
+    def ask(self, model: str) -> httpx.Response:
+        sent = {"model": model, "prompt": "one two three", "max_tokens": 16, "temperature": 0}
+        return httpx.post(
+            f"{self.engine.api}/v1/completions", json={**sent, "ignore_eos": True}, timeout=60
+        )
+
+    def text(self, model: str) -> str:
+        text: str = self.ask(model).raise_for_status().json()["choices"][0]["text"]
+        return text
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapted]:
+    """A ready engine with one good adapter and three that can't be loaded."""
+    folder = tmp_path_factory.mktemp("engine")
+    model = tmp_path_factory.mktemp("model")
+    engines.write_model(model)
+    listed = folder / "adapters.json"
+    uris = {
+        "first": write_adapter(folder / "first", seed=1),
+        "second": write_adapter(folder / "second", seed=2, rank=8),
+        "other-base": write_adapter(folder / "other-base", seed=3, hidden=64),
+        "wide": write_adapter(folder / "wide", seed=4, rank=1024),
+        "missing": f"file://{folder / 'missing'}",
+    }
+    config = engines.config(
+        f"file://{model}", adapters={"slots": 4, "file": str(listed)}, engineArgs={"seed": 7}
+    )
+    listed.write_text(
+        json.dumps({name: uris[name] for name in ("first", "other-base", "wide", "missing")})
+    )
+    engine = Engine(folder, config)
+    try:
+        engine.until_ready()
+        yield Adapted(engine, listed, uris)
+    finally:
+        engine.kill()
+
+
+def test_it_is_ready_with_the_adapters_that_can_be_loaded(adapted: Adapted) -> None:
+    assert adapted.models() == [NAME, "first"]
+    status = adapted.status()
+    assert [name for name, adapter in status.items() if adapter["loaded"]] == ["first"]
+    folder = adapted.uris["missing"].removeprefix("file://")
+    assert status["missing"]["reason"] == (
+        f"file://{folder}: there is no folder {folder} in the container"
+    )
+    assert "has rank 1024, and this engine was started for 16" in status["wide"]["reason"]
+    assert "is of another base: its model.layers.0" in status["other-base"]["reason"]
+    assert adapted.engine.metrics()[contract.ADAPTER_LOADED] == 1
+
+
+def test_an_adapter_answers_in_its_own_way(adapted: Adapted) -> None:
+    base, first = adapted.text(NAME), adapted.text("first")
+    assert base != first
+    assert (adapted.text(NAME), adapted.text("first")) == (base, first)
+    for name in ("missing", "wide", "other-base"):
+        assert adapted.ask(name).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter"])
+def test_clients_cannot_change_adapters(adapted: Adapted, path: str) -> None:
+    sent = {"lora_name": "second", "lora_path": adapted.uris["second"]}
+    assert httpx.post(adapted.engine.api + path, json=sent).status_code == 404
+
+
+def test_adapters_come_and_go_while_it_runs(adapted: Adapted) -> None:
+    base, first = adapted.text(NAME), adapted.text("first")
+    adapted.write("first", "second")
+    until(lambda: adapted.models() == [NAME, "first", "second"])
+    assert adapted.text("second") not in (base, first)
+    assert set(adapted.status()) == {"first", "second"}
+    assert adapted.engine.metrics()[contract.ADAPTER_LOADED] == 2
+    adapted.write("second")
+    until(lambda: adapted.models() == [NAME, "second"])
+    assert adapted.ask("first").status_code == 404
+    assert adapted.text(NAME) == base
+    assert adapted.engine.get(contract.READY_PATH).status_code == 200
+
+
+def test_another_uri_is_another_adapter(adapted: Adapted) -> None:
+    adapted.write("second")
+    until(lambda: adapted.models() == [NAME, "second"])
+    before, uri = adapted.text("second"), adapted.uris["second"]
+    copy = Path(uri.removeprefix("file://")).with_name("third")
+    shutil.copytree(adapted.uris["first"].removeprefix("file://"), copy)
+    adapted.uris["second"] = f"file://{copy}"
+    adapted.write("second")
+    until(lambda: adapted.status().get("second", {}).get("uri") == f"file://{copy}")
+    assert adapted.text("second") != before

@@ -1,0 +1,90 @@
+"""What an engine that cannot work does: it ends, says why, and never looks healthy meanwhile."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from slipstream_runtime import contract
+from slipstream_runtime.engine import hardware
+from tests.engines import NAME, Engine, config, write_model
+
+pytestmark = pytest.mark.timeout(300)
+STALL_SECONDS = 4
+ENDLESS: dict[str, Any] = {
+    "model": NAME,
+    "prompt": "hello",
+    "max_tokens": 900,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A ready engine that is given little patience."""
+    folder, model = tmp_path_factory.mktemp("engine"), tmp_path_factory.mktemp("model")
+    write_model(model)
+    engine = Engine(folder, config(f"file://{model}", stallSeconds=STALL_SECONDS))
+    try:
+        engine.until_ready()
+        yield engine
+    finally:
+        engine.kill()
+
+
+async def _stream(client: httpx.AsyncClient, begun: asyncio.Event) -> list[str]:
+    async with client.stream("POST", "/v1/completions", json=ENDLESS) as response:
+        lines = []
+        async for line in response.aiter_lines():
+            begun.set()
+            lines.append(line)
+        return lines
+
+
+def test_a_busy_engine_is_not_taken_for_a_hanging_one(engine: Engine) -> None:
+    async def main() -> list[list[str]]:
+        async with httpx.AsyncClient(base_url=engine.api, timeout=120) as client:
+            return await asyncio.gather(*(_stream(client, asyncio.Event()) for _ in range(16)))
+
+    assert all("data: [DONE]" in lines for lines in asyncio.run(main()))
+    assert engine.get(contract.LIVE_PATH).status_code == 200
+
+
+def test_an_engine_that_hangs_ends_by_itself_and_says_so(engine: Engine) -> None:
+    (core,) = psutil.Process(engine.process.pid).children()
+
+    async def main() -> list[str]:
+        begun = asyncio.Event()
+        async with httpx.AsyncClient(base_url=engine.api, timeout=60) as client:
+            stream = asyncio.create_task(_stream(client, begun))
+            await begun.wait()
+            os.kill(core.pid, signal.SIGSTOP)
+            return await stream
+
+    lines = [line for line in asyncio.run(main()) if line]
+    assert "data: [DONE]" not in lines
+    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == 503
+    assert engine.exit_code(within=30) == 1
+    assert "the engine hangs: 1 requests saw no work" in engine.termination_log.read_text()
+    assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_model_without_a_kernel_here_is_never_ready_and_tells_vllms_own_reason(
+    tmp_path: Path,
+) -> None:
+    if hardware.cpu_flags() & {"avx512f"}:
+        pytest.skip("this CPU has the kernel for W4A16")
+    quantize = pytest.importorskip("dev.models.quantize")
+    quantize.write(Path("dev/models/target").resolve(), tmp_path / "w4a16", scheme="W4A16")
+    engine = Engine(tmp_path, config(f"file://{tmp_path / 'w4a16'}"))
+    assert engine.exit_code(within=120) == 1
+    assert "cpu_gemm_wna16" in engine.termination_log.read_text()
+    assert "ready" not in [entry["phase"] for entry in engine.events("phase")]

@@ -1,0 +1,59 @@
+"""Settings that only a real vLLM can prove: a sliding window, speculation without a draft, its other arguments."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from slipstream_runtime import contract
+from tests import engines
+from tests.engines import NAME, Engine
+
+pytestmark = pytest.mark.timeout(420)
+WINDOW = 16
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A model that was made with a window of 512 tokens, served with one of 16."""
+    model = tmp_path_factory.mktemp("model")
+    engines.write_model(model)
+    file = model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "sliding_window": 512}))
+    config = engines.config(
+        f"file://{model}",
+        attention={"slidingWindow": WINDOW, "backend": "CPU_ATTN"},
+        speculation={"method": "ngram", "tokens": 3},
+        engineArgs={"max-num-seqs": 3, "async-scheduling": False, "max-logprobs": 5},
+    )
+    started = Engine(tmp_path_factory.mktemp("engine"), config)
+    try:
+        started.until_ready()
+        yield started
+    finally:
+        started.kill()
+
+
+def following(engine: Engine, prompt: str) -> list[float]:
+    """Log-probabilities of the likeliest next tokens."""
+    sent = {"model": NAME, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5}
+    answer = httpx.post(f"{engine.api}/v1/completions", json=sent, timeout=60).raise_for_status()
+    (top,) = answer.json()["choices"][0]["logprobs"]["top_logprobs"]
+    return sorted(top.values())
+
+
+def test_nothing_outside_the_windows_is_seen(engine: Engine) -> None:
+    seen = "x" * (2 * WINDOW)  # two layers look back two windows
+    one, other = (following(engine, first * 64 + seen) for first in "ab")
+    assert one == pytest.approx(other, abs=1e-5)
+    near, far = (following(engine, first * 64 + "x" * (WINDOW // 2)) for first in "ab")
+    assert near != pytest.approx(far, abs=1e-3)
+
+
+def test_the_engine_was_started_with_all_of_it(engine: Engine) -> None:
+    words = " ".join(engine.get(contract.STATUS_PATH).json()["arguments"])
+    assert words.endswith("--no-async-scheduling --max-logprobs=5 --max-num-seqs=3")
+    sent = {"model": NAME, "prompt": "one two " * 8, "max_tokens": 32, "temperature": 0}
+    httpx.post(f"{engine.api}/v1/completions", json=sent, timeout=60).raise_for_status()
+    assert engine.metrics()[contract.DRAFT_TOKENS] > 0

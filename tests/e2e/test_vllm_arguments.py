@@ -1,0 +1,29 @@
+"""What the operator believes of vLLM's arguments is what the pinned vLLM says."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests import vllm_checks
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_committed_list_is_that_of_vllms_parser() -> None:
+    found = run("dev.vllm_arguments", "--check", "all")
+    assert found.returncode == 0, found.stderr
+
+
+def test_vllm_refuses_the_combinations_that_the_operator_refuses_and_no_others() -> None:
+    found = run("tests.vllm_checks")
+    assert found.returncode == 0, found.stderr
+    told = json.loads(found.stdout.splitlines()[-1])
+    assert {name for name, error in told.items() if error} == set(vllm_checks.REFUSED)

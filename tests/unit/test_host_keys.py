@@ -1,0 +1,102 @@
+"""API keys: who is known, how keys change without a restart, and what fails closed."""
+
+from pathlib import Path
+
+import pytest
+
+from slipstream_runtime.host.keys import Keys
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def bearer(key: str, *, scheme: str = "Bearer") -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"h"), (b"authorization", f"{scheme} {key}".encode())]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "blue").write_text("b1\nb2, b3\n\n")
+    (tmp_path / "red").write_text("r1")
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "old").write_text("o1")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("headers", "tenant"),
+    [
+        (bearer("r1"), "red"),
+        (bearer("b1"), "blue"),
+        (bearer("b2"), "blue"),
+        (bearer("b3", scheme="bearer"), "blue"),
+        (bearer(" b1 "), "blue"),
+        (bearer("r2"), None),
+        (bearer("R1"), None),
+        (bearer("r"), None),
+        (bearer(""), None),
+        (bearer(","), None),
+        (bearer("b1\nb2"), None),
+        (bearer("o1"), None),
+        (bearer("r1", scheme="Basic"), None),
+        ([(b"authorization", b"r1")], None),
+        ([(b"authorization", b"Bearer")], None),
+        ([(b"authorization", b"\xff\xfe")], None),
+        ([*bearer("r1"), *bearer("r2")], None),
+        ([], None),
+    ],
+)
+def test_only_a_bearer_of_a_whole_key_is_known(
+    folder: Path, headers: list[tuple[bytes, bytes]], tenant: str | None
+) -> None:
+    assert Keys(folder, clock=Clock()).tenant(headers) == tenant
+
+
+def test_keys_change_without_a_restart_and_files_are_looked_at_once_a_second(folder: Path) -> None:
+    clock = Clock()
+    keys = Keys(folder, clock=clock)
+    assert keys.tenant(bearer("r1")) == "red"
+    (folder / "new").write_text("r2")
+    (folder / "red").unlink()
+    clock.now = 0.9
+    assert keys.tenant(bearer("r1")) == "red"
+    clock.now = 1.0
+    assert keys.tenant(bearer("r1")) is None
+    assert keys.tenant(bearer("r2")) == "new"
+
+
+def test_a_mounted_secret_that_is_swapped_is_read_anew(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        (tmp_path / f"..{version}").mkdir()
+        (tmp_path / f"..{version}" / "team").write_text(f"key-{version}")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "team").symlink_to("..data/team")
+    clock = Clock()
+    keys = Keys(tmp_path, clock=clock)
+    assert keys.tenant(bearer("key-1")) == "team"
+    (tmp_path / "..tmp").symlink_to("..2")
+    (tmp_path / "..tmp").rename(tmp_path / "..data")
+    clock.now = 2.0
+    assert keys.tenant(bearer("key-1")) is None
+    assert keys.tenant(bearer("key-2")) == "team"
+
+
+def test_without_keys_nobody_is_known_until_there_are_some(tmp_path: Path) -> None:
+    clock = Clock()
+    keys = Keys(tmp_path / "none", clock=clock)
+    assert keys.tenant(bearer("")) is None
+    assert keys.tenant(bearer("k")) is None
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "team").write_text("k")
+    clock.now = 1.0
+    assert keys.tenant(bearer("k")) == "team"
+
+
+def test_a_link_to_nowhere_holds_no_keys(folder: Path) -> None:
+    (folder / "lost").symlink_to("..data/none")
+    assert Keys(folder, clock=Clock()).tenant(bearer("r1")) == "red"
