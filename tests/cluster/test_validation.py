@@ -197,6 +197,15 @@ ONNX: dict[str, Any] = {
 
 REFUSED_WITH_ONNX = [
     ("speculation", {"method": "ngram"}, "speculation can't be used with runtime: onnx"),
+    ("output", {"stop": ["a"]}, "output can't be used with runtime: onnx"),
+    ("attention", {"slidingWindow": 64}, "attention can't be used with runtime: onnx"),
+    ("parallelism", {"tensor": 2}, "parallelism can't be used with runtime: onnx"),
+    ("limits", {"maxOutputTokens": 8}, "limits.maxOutputTokens can't be used with runtime: onnx"),
+    (
+        "model",
+        {**ONNX["model"], "adapters": []},
+        "model.adapters and model.maxAdapterRank can't be used with runtime: onnx",
+    ),
     ("quantization", {"method": "fp8"}, "quantization can't be used with runtime: onnx"),
     ("quantization", {"kvCache": "fp8"}, "quantization can't be used with runtime: onnx"),
     ("slo", {"ttft": {"p95": "1s"}}, "use slo.e2e, such as {p95: 200ms}"),
@@ -222,7 +231,9 @@ def _onnx(namespace: str, **spec: Any) -> dict[str, Any]:
 
 
 def test_a_service_with_runtime_onnx_is_valid(kube: Kube, namespace: str) -> None:
-    kube.apply(_onnx(namespace, quantization={"method": "auto"}))
+    limits = {"maxPromptTokens": 128, "timeout": "5s", "concurrency": 4, "queue": 0}
+    keys = {"apiKeys": {"name": "keys"}}
+    kube.apply(_onnx(namespace, quantization={"method": "auto"}, limits=limits, routing=keys))
 
 
 @pytest.mark.parametrize(

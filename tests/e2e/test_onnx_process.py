@@ -307,3 +307,44 @@ def test_an_export_keeps_what_tells_how_to_use_the_model(minilm: Path) -> None:
     found = exported.load(minilm, uri="file:///m", max_length=None)
     assert (found.reading.pooling, found.reading.normalize, found.max_length) == ("mean", True, 256)
     assert json.loads((minilm / "config.json").read_text())["architectures"] == ["BertModel"]
+
+
+KEY = "a-key-of-the-team"
+
+
+@pytest.fixture
+def limited(minilm: Path, tmp_path: Path) -> Iterator[Engine]:
+    """A ready engine with a key, and room for one request that runs and none that waits."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "team").write_text(KEY)
+    limits = {"maxPromptTokens": 100, "concurrency": 1, "queue": 0}
+    engine = Engine(tmp_path, minilm, limits=limits, apiKeys=str(keys))
+    try:
+        engine.until_ready()
+        yield engine
+    finally:
+        engine.kill()
+
+
+async def test_it_keeps_the_services_limits_and_asks_for_a_key(limited: Engine) -> None:
+    much = {"input": ["one two three " * 30] * 64}
+    async with httpx.AsyncClient(base_url=limited.api, timeout=60) as client:
+        stranger = await client.post("/v1/embeddings", json={"input": "x"})
+        assert (await client.get("/v1/models")).status_code == 401
+        assert (await client.get("/health")).status_code == 200
+        client.headers["authorization"] = f"Bearer {KEY}"
+        assert (await client.get("/v1/models")).status_code == 200
+        long = await client.post("/v1/embeddings", json={"input": ["x", "x " * 99]})
+        cut = {"input": "x " * 99, "truncate_prompt_tokens": 100}
+        assert (await client.post("/v1/embeddings", json=cut)).status_code == 200
+        burst = await asyncio.gather(*(client.post("/v1/embeddings", json=much) for _ in range(4)))
+    assert stranger.status_code == 401
+    assert stranger.headers["www-authenticate"] == "Bearer"
+    assert long.status_code == 413
+    assert "has 101 tokens, more than the 100" in long.json()["error"]["message"]
+    assert sorted(answer.status_code for answer in burst) == [200, 429, 429, 429]
+    full = next(answer for answer in burst if answer.status_code == 429)
+    assert full.headers["retry-after"] == "1"
+    assert full.json()["error"]["type"] == "RateLimitError"
+    assert limited.metrics()[contract.REFUSED] == 2 + 1 + 3

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from slipstream_runtime.host.errors import EngineError
-from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.host.refusal import Reason, Refusal
 from slipstream_runtime.onnx.exported import Exported, Reading
 from slipstream_runtime.onnx.tokens import Texts, Tokens
 
@@ -73,6 +73,15 @@ def test_a_text_that_is_too_long_is_refused_with_the_remedy(model: Exported) -> 
     with pytest.raises(Refusal, match=r"has 7 tokens.*truncate_prompt_tokens: -1") as caught:
         texts(model).singles(["one", "one two three one two"], cut=None)
     assert caught.value.status == 400
+
+
+def test_of_a_sequence_the_services_limit_counts_before_the_models(model: Exported) -> None:
+    limited = Texts(model, uri="file:///m", most=3)
+    assert len(limited.singles(["one two"], cut=3)[0]) == 3
+    for tokens in (4, 9):
+        with pytest.raises(Refusal, match=f"has {tokens} tokens, more than the 3 that") as caught:
+            limited.given([[4], [4] * tokens], cut=None)
+        assert (caught.value.status, caught.value.reason) == (413, Reason.PROMPT_TOO_LONG)
 
 
 def test_given_tokens_are_taken_as_they_are(model: Exported) -> None:

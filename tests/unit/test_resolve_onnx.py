@@ -1,11 +1,14 @@
 """Services with runtime onnx: what the operator decides for them, and what they can't ask for."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 from slipstream_runtime.onnx.batching import Limits
 from slipstream_runtime.onnx.config import OnnxConfig
 from tests import given
@@ -39,6 +42,8 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         model={**given.MODEL, "name": "MiniLM", "maxLength": 128},
         accelerator=CPU,
         batching={"maxSequences": 8, "maxBatchedTokens": 512},
+        limits={"maxPromptTokens": 100, "timeout": "1m30s", "concurrency": 8, "queue": 0},
+        routing={"apiKeys": {"name": "keys"}},
     )
     assert found.model_dump(by_alias=True) == {
         "model": {"uri": "hf://org/model", "name": "MiniLM", "maxLength": 128},
@@ -47,21 +52,36 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "tensorrt": False,
         "batching": {"maxSequences": 8, "maxBatchedTokens": 512},
         "drainSeconds": 60,
+        "limits": {
+            "maxOutputTokens": None,
+            "maxPromptTokens": 100,
+            "timeoutSeconds": 90.0,
+            "concurrency": 8,
+            "queue": 0,
+        },
+        "apiKeys": Path(contract.API_KEYS_DIRECTORY),
     }
-    assert found.limits == Limits(sequences=8, tokens=512)
+    assert found.batch == Limits(sequences=8, tokens=512)
 
 
 def test_the_least_service_has_the_devices_limits() -> None:
     assert config().device == "cuda"
-    assert config().limits == Limits(sequences=256, tokens=32768)
-    assert config(accelerator=CPU).limits == Limits(sequences=32, tokens=2048)
-    assert config(accelerator=CPU, batching={}).limits == Limits(sequences=32, tokens=2048)
+    assert config().batch == Limits(sequences=256, tokens=32768)
+    assert config(accelerator=CPU).batch == Limits(sequences=32, tokens=2048)
+    assert config(accelerator=CPU, batching={}).batch == Limits(sequences=32, tokens=2048)
 
 
 def test_compiling_means_tensorrt_and_is_not_done_unasked() -> None:
     assert not config().tensorrt
     assert not config(cache={}).tensorrt
     assert config(cache={"compile": True}).tensorrt
+
+
+def test_output_tokens_are_no_limit_of_an_engine_that_makes_none() -> None:
+    with pytest.raises(
+        ValidationError, match=r"limits\.maxOutputTokens: these models make no tokens"
+    ):
+        config(limits={"maxOutputTokens": 8})
 
 
 def refused(**spec: Any) -> PermanentError:
@@ -85,6 +105,11 @@ def refused(**spec: Any) -> PermanentError:
             {"accelerator": CPU, "cache": {"compile": True}},
             Reason.UNSUPPORTED,
             "spec.cache.compile: true means TensorRT with runtime: onnx",
+        ),
+        (
+            {"engineArgs": {"seed": 7}},
+            Reason.UNSUPPORTED,
+            "spec.engineArgs: can't be used with runtime: onnx",
         ),
         (
             {"slo": {"tier": "fast"}},

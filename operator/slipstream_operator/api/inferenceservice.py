@@ -270,11 +270,33 @@ def _unless_onnx(expression: str, message: str, *, field_path: str | None = None
     )
 
 
+_NOT_WITH_ONNX = {
+    "speculation": "generates no tokens",
+    "output": "generates no tokens",
+    "attention": "computes attention as the model was exported",
+    "parallelism": "runs a replica on one accelerator",
+}
+"""Field -> why runtime onnx can do nothing with it. CEL cannot see engineArgs, whose values have no one type."""
 _ONNX_RULES = (
+    *(
+        _unless_onnx(
+            f"!has(self.{field})",
+            f"{field} can't be used with runtime: onnx, which {why}: leave out one of them",
+            field_path=f".{field}",
+        )
+        for field, why in _NOT_WITH_ONNX.items()
+    ),
     _unless_onnx(
-        "!has(self.speculation)",
-        "speculation can't be used with runtime: onnx, which generates no tokens: leave out one of them",
-        field_path=".speculation",
+        "!has(self.model) || (!has(self.model.adapters) && !has(self.model.maxAdapterRank))",
+        "model.adapters and model.maxAdapterRank can't be used with runtime: onnx, which loads no LoRA: leave them "
+        "out, and merge an adapter into the model before its export",
+        field_path=".model",
+    ),
+    _unless_onnx(
+        "!has(self.limits) || !has(self.limits.maxOutputTokens)",
+        "limits.maxOutputTokens can't be used with runtime: onnx, which generates no tokens: leave it out, and keep "
+        "maxPromptTokens, timeout, concurrency and queue",
+        field_path=".limits",
     ),
     _unless_onnx(
         "!has(self.quantization) || ("

@@ -89,13 +89,18 @@ def _slots(model: ModelSpec) -> int:
 
 
 def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator) -> Manifest:
-    """Configuration of an ONNX Runtime engine."""
+    """Configuration of an ONNX Runtime engine; PermanentError if it can't be run so."""
     assert spec.model is not None
+    if spec.engine_args:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            "spec.engineArgs: can't be used with runtime: onnx, which is not vLLM: leave out one of them",
+        )
     on_cpu = accelerator.name == CPU
     count = spec.accelerator.count if spec.accelerator else 1
     config: dict[str, Any] = {
         "model": {
-            **_dump(spec.model, exclude={"token_secret", "trust_remote_code"}),
+            **_dump(spec.model, exclude=_NOT_OF_THE_ENGINE | {"trust_remote_code"}),
             "name": model_name,
         },
         "device": "cpu" if on_cpu else "cuda",
@@ -118,7 +123,7 @@ def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerato
         config["tensorrt"] = True
     if spec.batching is not None:
         config["batching"] = _dump(spec.batching, exclude={"chunked_prefill", "policy"})
-    return config
+    return config | _front(spec)
 
 
 def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:

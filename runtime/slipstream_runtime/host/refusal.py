@@ -77,6 +77,16 @@ def malformed(message: str, *, param: str | None = None) -> Refusal:
     return Refusal(400, message, reason=Reason.MALFORMED, param=param)
 
 
+def prompt_too_long(tokens: int | str, *, most: int) -> Refusal:
+    """413 for a prompt of more tokens than spec.limits allows."""
+    return Refusal(
+        413,
+        f"The prompt has {tokens} tokens, more than the {most} that this service allows "
+        "(spec.limits.maxPromptTokens): shorten it",
+        reason=Reason.PROMPT_TOO_LONG,
+    )
+
+
 def invalid(error: pydantic.ValidationError) -> Refusal:
     """400 that tells the first thing that is wrong with a body, and its place."""
     first = error.errors(include_url=False, include_input=False)[0]

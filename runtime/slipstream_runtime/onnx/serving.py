@@ -11,12 +11,14 @@ from typing import Final
 
 import tokenizers
 
-from slipstream_runtime.host import logs
+from slipstream_runtime.host import front, logs
 from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.onnx import api, metrics, probes, providers, session
 from slipstream_runtime.onnx.batcher import Batcher
+from slipstream_runtime.onnx.config import OnnxConfig
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
@@ -30,13 +32,13 @@ def run(launch: Launch, model: Exported) -> None:
     """Load and serve until drained, in an event loop of its own."""
     config, uri = launch.config, launch.config.model.uri
     launch.life.enter(Phase.LOADING)
-    texts = Texts(model, uri=uri)
+    texts = Texts(model, uri=uri, most=config.limits.max_prompt_tokens)
     loaded = session.Session(
         model,
         uri=uri,
         wanted=providers.wanted(config.device, tensorrt=config.tensorrt),
         threads=launch.threads,
-        limits=config.limits,
+        limits=config.batch,
         cache=launch.cache if launch.cache.is_dir() else None,
     )
     _tell(launch, model, loaded.providers)
@@ -61,11 +63,16 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
     name = launch.config.model.name
     observer = metrics.Metrics(name, clock=time.monotonic)
     (proof,) = texts.singles(["one"], cut=None)
-    batcher = Batcher(loaded.run, limits=launch.config.limits, proof=proof, observer=observer)
+    batcher = Batcher(loaded.run, limits=launch.config.batch, proof=proof, observer=observer)
     observer.watch(batcher, providers=loaded.providers)
     application = api.Api(name=name, model=model, texts=texts, batcher=batcher, observer=observer)
     service = Service(
-        application, life=launch.life, api=launch.api, lifespan=False, routes=api.ROUTES
+        application,
+        life=launch.life,
+        api=launch.api,
+        lifespan=False,
+        routes=api.ROUTES,
+        guard=_guard(launch.config),
     )
     launch.observed.watch(service.front, engine=observer.registry)
     async with _beating(launch), service.listening():
@@ -81,6 +88,14 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
             await _fail(launch, service, work)
         work.cancel()
         await life
+
+
+def _guard(config: OnnxConfig) -> front.Guard:
+    return front.Guard(
+        limits=config.limits,
+        places=config.batch.sequences,
+        keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+    )
 
 
 async def _fail(launch: Launch, service: Service, work: "asyncio.Task[None]") -> None:

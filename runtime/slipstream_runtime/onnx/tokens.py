@@ -8,7 +8,7 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from slipstream_runtime.host.errors import EngineError, describe
-from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.host.refusal import Refusal, prompt_too_long
 from slipstream_runtime.onnx.exported import Exported
 
 OWN_LENGTH: Final = -1
@@ -28,9 +28,9 @@ class Tokens:
 
 
 class Texts:
-    """Tokenises for one model; its methods may run on any thread."""
+    """Tokenises for one model; its methods may run on any thread. No sequence has more than `most` tokens."""
 
-    def __init__(self, model: Exported, *, uri: str) -> None:
+    def __init__(self, model: Exported, *, uri: str, most: int | None = None) -> None:
         try:
             self._written = model.tokenizer.read_text()
             self._whole = _tokenizer(self._written, longest=None)
@@ -38,6 +38,7 @@ class Texts:
             # NB: the library raises bare exceptions.
             raise EngineError(f"{uri}: tokenizer.json cannot be read: {describe(error)}") from error
         self._longest = model.max_length
+        self._most = most
         self._lower_case = model.reading.lower_case
         self._vocabulary = model.reading.vocabulary or self._whole.get_vocab_size()
         # NB: a tokenizer keeps its truncation, so there is one for each length; these are quick to lose and to make.
@@ -81,6 +82,8 @@ class Texts:
 
     def _checked(self, sequences: list[Tokens]) -> list[Tokens]:
         for tokens in sequences:
+            if self._most is not None and len(tokens) > self._most:
+                raise prompt_too_long(len(tokens), most=self._most)
             if not 0 < len(tokens) <= self._longest:
                 raise Refusal(
                     400,
