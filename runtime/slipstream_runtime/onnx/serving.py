@@ -12,7 +12,6 @@ from typing import Final
 import tokenizers
 
 from slipstream_runtime.host import front, logs
-from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
@@ -24,8 +23,6 @@ from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
 
 _BEAT_SECONDS: Final = 0.5
-_LAST_ANSWERS_SECONDS: Final = 0.5
-"""For the clients of a broken session to hear of it."""
 
 
 def run(launch: Launch, model: Exported) -> None:
@@ -85,7 +82,8 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         await asyncio.wait({work, life}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             life.cancel()
-            await _fail(launch, service, work)
+            error = work.exception()
+            await service.fail(f"the engine died: {error}", cause=error)
         work.cancel()
         await life
 
@@ -96,15 +94,6 @@ def _guard(config: OnnxConfig) -> front.Guard:
         places=config.batch.sequences,
         keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
     )
-
-
-async def _fail(launch: Launch, service: Service, work: "asyncio.Task[None]") -> None:
-    error = work.exception()
-    reason = f"the engine died: {error}"
-    # NB: from here on the front refuses. A broken session has nothing to drain.
-    launch.life.fail(reason)
-    await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
-    raise EngineError(reason) from error
 
 
 @contextlib.asynccontextmanager
