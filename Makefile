@@ -87,11 +87,17 @@ lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cpu --override requirements/overrides-cpu.txt -c requirements/dev.txt -o requirements/runtime-cpu.txt
+	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx -c requirements/dev.txt -o requirements/runtime-onnx.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.12 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.12 pyproject.toml --extra runtime-onnx-cuda -o requirements/runtime-onnx-cuda.txt
 
 .PHONY: bench-operator
 bench-operator: deps ## convergence, latency and memory of the operator
 	@$(BIN)/python -m benchmarks.operator.run
+
+.PHONY: bench-onnx
+bench-onnx: $(STAMP) ## speed and accuracy of the ONNX Runtime engine beside PyTorch
+	@$(BIN)/python -m benchmarks.onnx.run
 
 .PHONY: bench-start
 bench-start: $(STAMP) ## from the start of the process to the first answer, stock vLLM and ours

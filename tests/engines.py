@@ -1,22 +1,16 @@
 """A real engine process with a tiny random model, for tests that talk to it."""
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from slipstream_runtime import contract
+from tests.processes import Process
 
-START_SECONDS = 360.0
 NAME = "tiny"
 
 
@@ -82,52 +76,13 @@ def write_model(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-class Engine:
-    """One engine process and what it wrote."""
+class Engine(Process):
+    """One vLLM engine."""
+
+    start_seconds = 360.0
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        self.log = folder / "log"
-        self.termination_log = folder / "termination-log"
-        file = folder / "engine.json"
-        file.write_text(json.dumps(config))
-        command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(file)]
-        command += ["--api-port", "0", "--management-port", "0"]
-        command += ["--termination-log", str(self.termination_log)]
-        runtime = str(Path(__file__).parents[1] / "runtime")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": runtime}
-            )
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [entry for entry in map(json.loads, lines) if entry["event"] == name]
-
-    def port(self, name: str) -> int:
-        port: int = self.events("listening")[0][name]
-        return port
-
-    @property
-    def api(self) -> str:
-        return f"http://127.0.0.1:{self.port('api')}"
-
-    @property
-    def management(self) -> str:
-        return f"http://127.0.0.1:{self.port('management')}"
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.management + path, timeout=10)
-
-    def exit_code(self, *, within: float) -> int:
-        return self.process.wait(timeout=within)
-
-    def metrics(self) -> dict[str, float]:
-        """Sums over the labels."""
-        found: dict[str, float] = {}
-        for family in text_string_to_metric_families(self.get(contract.METRICS_PATH).text):
-            for sample in family.samples:
-                found[sample.name] = found.get(sample.name, 0) + sample.value
-        return found
+        super().__init__(contract.ENGINE_MODULE, folder, config)
 
 
 def config(model: str, **more: object) -> dict[str, Any]:
@@ -139,17 +94,3 @@ def config(model: str, **more: object) -> dict[str, Any]:
         "drainSeconds": 60,
         **more,
     }
-
-
-def wait_until_ready(engine: Engine) -> list[str]:
-    """The answers of its readiness probe until it is ready."""
-    answers: list[str] = []
-    deadline = time.monotonic() + START_SECONDS
-    while not answers or not answers[-1].startswith("200"):
-        assert engine.process.poll() is None, engine.log.read_text()
-        assert time.monotonic() < deadline, engine.log.read_text()
-        time.sleep(0.1)
-        if engine.events("listening"):
-            answer = engine.get(contract.READY_PATH)
-            answers.append(f"{answer.status_code} {answer.text.strip()}")
-    return answers

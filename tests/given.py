@@ -25,7 +25,7 @@ PROFILE: dict[str, Any] = {
         {"name": "gpu", "resourceName": "nvidia.com/gpu"},
         {"name": "cpu", "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "4Gi"}}},
     ],
-    "images": {"vllm": "image/vllm:1", "vllmCpu": "image/cpu:1"},
+    "images": {"vllm": "image/vllm:1", "vllmCpu": "image/cpu:1", "onnx": "image/onnx:1"},
     "prometheus": {"url": "http://prometheus.monitoring.svc:9090"},
 }
 

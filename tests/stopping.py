@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.engines import NAME, Engine, config, wait_until_ready
+from tests.engines import NAME, Engine, config
 
 STREAMS = 4
 EXIT_SECONDS = 8
@@ -57,11 +57,10 @@ def _engine(model: Path, drain_seconds: int) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(Path(folder), config(f"file://{model}", drainSeconds=drain_seconds))
         try:
-            wait_until_ready(engine)
+            engine.until_ready()
             yield engine
         finally:
-            engine.process.kill()
-            engine.process.wait()
+            engine.kill()
 
 
 async def _stop(engine: Engine, drain_seconds: int, *, dice: random.Random) -> Trial:

@@ -40,6 +40,7 @@ EXIT_SECONDS: Final = 10
 """After the drain: the time that the engine gets to exit before SIGKILL."""
 
 ENGINE_MODULE: Final = "slipstream_runtime.engine"
+ONNX_MODULE: Final = "slipstream_runtime.onnx"
 SIMULATOR_MODULE: Final = "slipstream_runtime.simulator"
 
 SERVICE_LABEL: Final = "service"
@@ -84,4 +85,6 @@ REFUSED: Final = "slipstream_engine_refused_requests_total"
 QUEUED: Final = "slipstream_engine_queued_requests"
 ADAPTER_LOADED: Final = "slipstream_engine_adapter_loaded"
 ADAPTER_LABEL: Final = "adapter"
+PROVIDER: Final = "slipstream_engine_provider"
+PROVIDER_FALLBACK: Final = "slipstream_engine_provider_fallback"
 """Our own metrics beside vLLM's."""

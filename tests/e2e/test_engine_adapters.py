@@ -80,11 +80,10 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapted]:
     )
     engine = Engine(folder, config)
     try:
-        engines.wait_until_ready(engine)
+        engine.until_ready()
         yield Adapted(engine, listed, uris)
     finally:
-        engine.process.kill()
-        engine.process.wait()
+        engine.kill()
 
 
 def test_it_is_ready_with_the_adapters_that_can_be_loaded(adapted: Adapted) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.engine import hardware
-from tests.engines import NAME, Engine, config, wait_until_ready, write_model
+from tests.engines import NAME, Engine, config, write_model
 
 pytestmark = pytest.mark.timeout(300)
 STALL_SECONDS = 4
@@ -34,11 +34,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     write_model(model)
     engine = Engine(folder, config(f"file://{model}", stallSeconds=STALL_SECONDS))
     try:
-        wait_until_ready(engine)
+        engine.until_ready()
         yield engine
     finally:
-        engine.process.kill()
-        engine.process.wait()
+        engine.kill()
 
 
 async def _stream(client: httpx.AsyncClient, begun: asyncio.Event) -> list[str]:

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from slipstream_runtime import contract
-from tests.engines import NAME, Engine, config, wait_until_ready, write_model
+from tests.engines import NAME, Engine, config, write_model
 from tests.malformed import Malformed
 
 pytestmark = pytest.mark.timeout(420)
@@ -54,11 +54,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Eng
     parts = {"limits": LIMITS, "output": {"schema": json.dumps(SCHEMA)}, "apiKeys": str(keys)}
     engine = Engine(tmp_path_factory.mktemp("engine"), config(f"file://{model}", **parts))
     try:
-        wait_until_ready(engine)
+        engine.until_ready()
         yield engine
     finally:
-        engine.process.kill()
-        engine.process.wait()
+        engine.kill()
 
 
 def post(engine: Engine, path: str, **body: Any) -> httpx.Response:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from slipstream_runtime import contract
-from tests.engines import NAME, Engine, config, wait_until_ready, write_model
+from tests.engines import NAME, Engine, config, write_model
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -29,10 +29,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, 
     uri = f"file://{model}"
     engine = Engine(folder, config(uri, speculation={"draft": uri, "tokens": 3}))
     try:
-        yield engine, wait_until_ready(engine)
+        yield engine, engine.until_ready()
     finally:
-        engine.process.kill()
-        engine.process.wait()
+        engine.kill()
 
 
 @pytest.fixture

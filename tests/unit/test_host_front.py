@@ -10,6 +10,7 @@ import pytest
 
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.refusal import malformed
 from slipstream_runtime.web import asgi
 from tests.clients import CHAT, KEY, Client, Held, answer, life_in, request, turns
 
@@ -132,6 +133,24 @@ async def test_a_failing_application_is_out_of_flight_and_its_error_goes_on() ->
     guard, _ = guarded(fail)
     with pytest.raises(ValueError, match="mine"):
         await ask(guard)
+    assert guard.in_flight == 0
+
+
+@pytest.mark.parametrize(("path", "method"), [(CHAT, "POST"), ("/v1/models", "GET")])
+async def test_what_the_application_refuses_is_answered_and_counted(path: str, method: str) -> None:
+    async def refuse(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        raise malformed("that is nothing", param="input")
+
+    guard, _ = guarded(refuse)
+    client = await ask(guard, request(path, method=method))
+    assert client.status == 400
+    assert json.loads(client.body)["error"] == {
+        "message": "that is nothing",
+        "type": "BadRequestError",
+        "param": "input",
+        "code": 400,
+    }
+    assert guard.refused["malformed"] == 1
     assert guard.in_flight == 0
 
 

@@ -137,3 +137,20 @@ def test_pickled_copies_of_the_weights_are_not_downloaded(
     assert sources.resolve(source, cache=tmp_path, token="t") == tmp_path
     assert ("*.bin" not in seen["ignore_patterns"]) is pickled_too
     assert (seen["revision"], seen["cache_dir"]) == ("v1", tmp_path / "hub")
+
+
+def test_an_engine_that_names_its_files_gets_these_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def download(*args: object, **kwargs: object) -> str:
+        seen.update(kwargs)
+        (tmp_path / "config.json").write_text("{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    source = sources.parse("hf://org/name")
+    sources.resolve(source, cache=tmp_path, token=None, files=["*.json", "onnx/model.onnx"])
+    assert seen["allow_patterns"] == ["*.json", "onnx/model.onnx"]
+    assert seen["ignore_patterns"] == []

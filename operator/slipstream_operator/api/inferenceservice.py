@@ -105,7 +105,7 @@ class AcceleratorSpec(Model):
     count: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1,
         description="Accelerators of one replica (the tensor parallel size, unless parallelism says otherwise), or "
-        "cores with type cpu. Default: 1, or what parallelism needs.",
+        "cores with type cpu; with runtime onnx one GPU. Default: 1, or what parallelism needs.",
     )
 
 
@@ -170,7 +170,8 @@ class CacheSpec(Model):
     )
     compile: bool | None = Field(
         default=None,
-        description="Compile the model with torch.compile. Default: true on GPUs, false on cpu.",
+        description="Compile the model with torch.compile. Default: true on GPUs, false on cpu. With runtime onnx: "
+        "with TensorRT, on GPUs only. Default: false.",
     )
     model: ModelCacheSpec | None = Field(
         default=None,
@@ -304,6 +305,76 @@ class RolloutSpec(Model):
     )
 
 
+def _unless_onnx(expression: str, message: str, *, field_path: str | None = None) -> dict[str, str]:
+    """A rule that only services with runtime onnx must keep."""
+    return rule(
+        f"!has(self.runtime) || self.runtime != 'onnx' || ({expression})",
+        message=message,
+        field_path=field_path,
+    )
+
+
+_NOT_WITH_ONNX = {
+    "speculation": "generates no tokens",
+    "output": "generates no tokens",
+    "attention": "computes attention as the model was exported",
+    "parallelism": "runs a replica on one accelerator",
+}
+"""Field -> why runtime onnx can do nothing with it. CEL cannot see engineArgs, whose values have no one type."""
+_ONNX_RULES = (
+    *(
+        _unless_onnx(
+            f"!has(self.{field})",
+            f"{field} can't be used with runtime: onnx, which {why}: leave out one of them",
+            field_path=f".{field}",
+        )
+        for field, why in _NOT_WITH_ONNX.items()
+    ),
+    _unless_onnx(
+        "!has(self.model) || (!has(self.model.adapters) && !has(self.model.maxAdapterRank))",
+        "model.adapters and model.maxAdapterRank can't be used with runtime: onnx, which loads no LoRA: leave them "
+        "out, and merge an adapter into the model before its export",
+        field_path=".model",
+    ),
+    _unless_onnx(
+        "!has(self.limits) || !has(self.limits.maxOutputTokens)",
+        "limits.maxOutputTokens can't be used with runtime: onnx, which generates no tokens: leave it out, and keep "
+        "maxPromptTokens, timeout, concurrency and queue",
+        field_path=".limits",
+    ),
+    _unless_onnx(
+        "!has(self.quantization) || ("
+        "(!has(self.quantization.method) || self.quantization.method in ['none', 'auto']) && "
+        "(!has(self.quantization.kvCache) || self.quantization.kvCache == 'auto'))",
+        "quantization can't be used with runtime: onnx, which runs the model as it was exported: "
+        "leave it out, and point model.uri at a model that was quantised before its export",
+        field_path=".quantization",
+    ),
+    _unless_onnx(
+        "!has(self.slo) || (!has(self.slo.ttft) && !has(self.slo.tpot) && !has(self.slo.throughput))",
+        "slo.ttft, slo.tpot and slo.throughput can't be used with runtime: onnx, which generates no tokens: "
+        "use slo.e2e, such as {p95: 200ms}",
+        field_path=".slo",
+    ),
+    _unless_onnx(
+        "!has(self.cache) || !has(self.cache.prefix)",
+        "cache.prefix can't be used with runtime: onnx, which has no KV cache: leave it out",
+        field_path=".cache",
+    ),
+    _unless_onnx(
+        "!has(self.batching) || (!has(self.batching.chunkedPrefill) && !has(self.batching.policy))",
+        "batching.chunkedPrefill and batching.policy can't be used with runtime: onnx: leave them out, and keep "
+        "maxSequences and maxBatchedTokens",
+        field_path=".batching",
+    ),
+    _unless_onnx(
+        "!has(self.model) || !has(self.model.trustRemoteCode) || !self.model.trustRemoteCode",
+        "model.trustRemoteCode can't be used with runtime: onnx, which runs no code of a model: leave it out",
+        field_path=".model",
+    ),
+)
+
+
 class InferenceServiceSpec(Model):
     """What to serve, on what, and how fast. `model.uri` alone is a valid service."""
 
@@ -335,12 +406,14 @@ class InferenceServiceSpec(Model):
                 ),
                 field_path=".replicas",
             ),
+            *_ONNX_RULES,
         )
     )
     model: ModelSpec | None = Field(default=None, description="The model to serve.")
-    runtime: Literal["vllm", "simulator"] | None = Field(
+    runtime: Literal["vllm", "onnx", "simulator"] | None = Field(
         default=None,
-        description="vllm (default), or simulator: no model, behaves by spec.simulator, for trying platforms out.",
+        description="vllm (default); onnx: encoders, classifiers and rerankers on ONNX Runtime; or simulator: no "
+        "model, behaves by spec.simulator, for trying platforms out.",
     )
     simulator: SimulatorSpec | None = Field(
         default=None, description="Behaviour of runtime simulator; all fields have defaults."

@@ -43,6 +43,10 @@ class Images(Model):
 
     vllm: ShortText | None = Field(default=None, description="vLLM for GPUs.")
     vllm_cpu: ShortText | None = Field(default=None, description="vLLM for CPUs.")
+    onnx: ShortText | None = Field(
+        default=None,
+        description="ONNX Runtime; its CUDA build, which serves CPUs as well, where services run on GPUs.",
+    )
     simulator: ShortText | None = Field(
         default=None, description="The simulator; default: vllmCpu."
     )

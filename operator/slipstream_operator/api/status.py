@@ -69,7 +69,7 @@ class ScalingStatus(Model):
 class EngineStatus(Model):
     """The resolved engine in short."""
 
-    runtime: Text = Field(description="vllm or simulator.")
+    runtime: Text = Field(description="vllm, onnx or simulator.")
     accelerator: Text = Field(description="Type and count of one replica.")
     quantization: Text | None = Field(default=None, description="Method in use.")
     speculation: Text | None = Field(default=None, description="Draft or method, and tokens.")

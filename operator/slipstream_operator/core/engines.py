@@ -1,6 +1,7 @@
 """Engine configuration files: from a service's spec to what slipstream_runtime reads.
 
-The keys are those of `slipstream_runtime.engine.config` and `.simulator.config`; a test feeds these there.
+The keys are those of `config` in the packages `engine`, `onnx` and `simulator` of `slipstream_runtime`; a test feeds
+these there.
 """
 
 from decimal import Decimal
@@ -85,6 +86,44 @@ def _slots(model: ModelSpec) -> int:
     if model.adapters is None:
         return 0
     return max(LEAST_SLOTS, 1 << (len(model.adapters) - 1).bit_length())
+
+
+def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator) -> Manifest:
+    """Configuration of an ONNX Runtime engine; PermanentError if it can't be run so."""
+    assert spec.model is not None
+    if spec.engine_args:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            "spec.engineArgs: can't be used with runtime: onnx, which is not vLLM: leave out one of them",
+        )
+    on_cpu = accelerator.name == CPU
+    count = spec.accelerator.count if spec.accelerator else 1
+    config: dict[str, Any] = {
+        "model": {
+            **_dump(spec.model, exclude=_NOT_OF_THE_ENGINE | {"trust_remote_code"}),
+            "name": model_name,
+        },
+        "device": "cpu" if on_cpu else "cuda",
+        "drainSeconds": contract.DRAIN_SECONDS,
+    }
+    if on_cpu:
+        config["cores"] = count
+    elif count > 1:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            f"spec.accelerator.count: {count} is more than the one GPU that a replica uses with runtime: onnx: "
+            "leave it out, and raise replicas",
+        )
+    if spec.cache and spec.cache.compile:
+        if on_cpu:
+            raise PermanentError(
+                Reason.UNSUPPORTED,
+                "spec.cache.compile: true means TensorRT with runtime: onnx, which type cpu can't run: leave it out",
+            )
+        config["tensorrt"] = True
+    if spec.batching is not None:
+        config["batching"] = _dump(spec.batching, exclude={"chunked_prefill", "policy"})
+    return config | _front(spec)
 
 
 def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:

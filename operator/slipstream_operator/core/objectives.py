@@ -43,6 +43,10 @@ class Objectives:
     def __bool__(self) -> bool:
         return bool(self.latency) or self.throughput is not None
 
+    def without_tokens(self) -> "Objectives":
+        """What of them a runtime can keep that generates no tokens."""
+        return Objectives(tuple(one for one in self.latency if one.metric == "e2e"))
+
 
 def combine(slo: SloSpec, *, tier: LatencyObjectives | None) -> Objectives:
     """The service's objectives; those that it names itself win over the tier's, one by one."""

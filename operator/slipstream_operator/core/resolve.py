@@ -34,6 +34,11 @@ SIMULATOR_RESOURCES: Final = pod.Resources(
 SCALE_DOWN_WINDOW: Final = 300.0
 """Seconds, as HPA's default."""
 RATE_WINDOW: Final = 60.0
+_MODULES: Final = {
+    "vllm": contract.ENGINE_MODULE,
+    "onnx": contract.ONNX_MODULE,
+    "simulator": contract.SIMULATOR_MODULE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,7 @@ def resolve(observed: Observed) -> Resolved:
         observed.profiles, namespace=parent.key.namespace, labels=observed.namespace_labels
     )
     accelerator = _accelerator(spec, profile, name)
-    simulated = spec.runtime == "simulator"
+    runtime = spec.runtime or "vllm"
     sources = profile.sources or Sources()
     _check_sources(spec, sources, name)
     if spec.output is not None:
@@ -115,6 +120,7 @@ def resolve(observed: Observed) -> Resolved:
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
+    simulated = runtime == "simulator"
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     count = _count(spec, accelerator, split, simulated=simulated)
     resources = _resources(spec, accelerator, count, simulated=simulated)
@@ -122,7 +128,7 @@ def resolve(observed: Observed) -> Resolved:
         key=parent.key,
         uid=parent.uid,
         model_name=model_name,
-        runtime="simulator" if simulated else "vllm",
+        runtime=runtime,
         accelerator=f"{accelerator.name} x {count}",
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
@@ -134,11 +140,9 @@ def resolve(observed: Observed) -> Resolved:
         if spec.model is not None and spec.model.adapters is not None and not simulated
         else None,
         revisioned=Revisioned(
-            module=contract.SIMULATOR_MODULE if simulated else contract.ENGINE_MODULE,
-            image=_image(spec, profile, name, accelerator, simulated=simulated),
-            config=engines.simulator(spec, model_name=model_name)
-            if simulated
-            else engines.vllm(
+            module=_MODULES[runtime],
+            image=_image(spec, profile, name, accelerator),
+            config=_config(
                 spec,
                 model_name=model_name,
                 accelerator=accelerator,
@@ -176,6 +180,29 @@ def _count(
     if simulated or accelerator.name == engines.CPU:
         return spec.accelerator.count if spec.accelerator else 1
     return split.total
+
+
+def _config(
+    spec: InferenceServiceSpec,
+    *,
+    model_name: str,
+    accelerator: Accelerator,
+    split: Split,
+    resources: Manifest,
+) -> Manifest:
+    match spec.runtime:
+        case "simulator":
+            return engines.simulator(spec, model_name=model_name)
+        case "onnx":
+            return engines.onnx(spec, model_name=model_name, accelerator=accelerator)
+        case _:
+            return engines.vllm(
+                spec,
+                model_name=model_name,
+                accelerator=accelerator,
+                split=split,
+                resources=resources,
+            )
 
 
 def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Accelerator:
@@ -243,15 +270,15 @@ def _image(
     profile: ServingProfileSpec,
     name: str,
     accelerator: Accelerator,
-    *,
-    simulated: bool,
 ) -> str:
     if spec.template and spec.template.image:
         return spec.template.image
     images = profile.images
     cpu = images and images.vllm_cpu
-    if simulated:
+    if spec.runtime == "simulator":
         field, image = "simulator", (images and images.simulator) or cpu
+    elif spec.runtime == "onnx":
+        field, image = "onnx", images and images.onnx
     elif accelerator.name == engines.CPU:
         field, image = "vllmCpu", cpu
     else:
@@ -377,7 +404,16 @@ def _objectives(
             f'spec.slo.tier: "{spec.slo.tier}" is no tier of ServingProfile {name}: '
             f"use one of {', '.join(sorted(tiers)) or 'its tiers (it has none)'}, or name the objectives",
         )
-    return objectives.combine(spec.slo, tier=tiers.get(spec.slo.tier) if spec.slo.tier else None)
+    found = objectives.combine(spec.slo, tier=tiers.get(spec.slo.tier) if spec.slo.tier else None)
+    if spec.runtime != "onnx":
+        return found
+    if not found.without_tokens():
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            f'spec.slo.tier: "{spec.slo.tier}" has no e2e objective, the only kind that runtime: onnx can keep: '
+            "set slo.e2e, or use a tier that has one",
+        )
+    return found.without_tokens()
 
 
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:

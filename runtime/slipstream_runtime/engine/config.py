@@ -3,7 +3,6 @@
 Validated once, at the border; inside the engine everything is a frozen value.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ import pydantic
 
 from slipstream_runtime import contract
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.host.errors import UnsuitableError, one_line
+from slipstream_runtime.host import config_file
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.host.part import Part, Positive
 
@@ -120,15 +119,4 @@ class EngineConfig(Part):
 
 def load(path: Path) -> EngineConfig:
     """Read and validate the file; UnsuitableError names the file and every key that is wrong."""
-    try:
-        return EngineConfig.model_validate(json.loads(path.read_text()))
-    except OSError as error:
-        raise UnsuitableError(f"{path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnsuitableError(f"{path}: not JSON: {error}") from error
-    except pydantic.ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False)
-        )
-        raise UnsuitableError(one_line(f"{path}: {wrong}")) from error
+    return config_file.load(path, EngineConfig)

@@ -4,14 +4,13 @@ vLLM renders a request before it begins its response, so a prompt that is too lo
 """
 
 import functools
-import http
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 from vllm.renderers.online_renderer import ResponsesRenderResult
 
-from slipstream_runtime.host.refusal import Reason
+from slipstream_runtime.host.refusal import Reason, prompt_too_long
 
 _RENDERERS: Final = ("render_chat", "render_completion", "render_responses")
 _LONGER_THAN_CONTEXT: Final = ("input_text", "input_tokens")
@@ -21,18 +20,15 @@ _LONGER_THAN_CONTEXT: Final = ("input_text", "input_tokens")
 def limit(state: Any, client: Any, *, most: int, refused: Callable[[Reason], None]) -> None:
     """Refuse prompts of more than `most` tokens, whatever route they came by."""
 
-    def too_long(tokens: str) -> GracefulHTTPError:
+    def too_long(tokens: int | str) -> GracefulHTTPError:
         refused(Reason.PROMPT_TOO_LONG)
-        return GracefulHTTPError(
-            f"The prompt has {tokens} tokens, more than the {most} that this service allows "
-            "(spec.limits.maxPromptTokens): shorten it",
-            http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        )
+        refusal = prompt_too_long(tokens, most=most)
+        return GracefulHTTPError(refusal.message, refusal.status)
 
     def check(prompt: Mapping[str, Any]) -> None:
         tokens = length(prompt)
         if tokens > most:
-            raise too_long(str(tokens))
+            raise too_long(tokens)
 
     def checked(render: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(render)

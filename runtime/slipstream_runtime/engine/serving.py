@@ -29,15 +29,12 @@ from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.progress import Progress
 from slipstream_runtime.engine.requests import Requests
 from slipstream_runtime.host import front
-from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.service import Service
 
 _BEAT_SECONDS: Final = 1.0
 _DEATH_SHOWS_SECONDS: Final = 3.0
-_LAST_ANSWERS_SECONDS: Final = 0.5
-"""For vLLM to tell its clients that the engine died, and then for us to tell those that it did not."""
 _WITHOUT_A_WORD: Final = "its process ended without a word"
 _SIGNS_OF_WORK: Final = (
     contract.GENERATION_TOKENS,
@@ -162,13 +159,7 @@ class _Serving:
             fault.cancel()
             await life
         life.cancel()
-        reason = await fault
-        # NB: from here on the front refuses. A dead engine has nothing to drain.
-        self._life.fail(reason)
-        await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
-        service.front.abort()
-        await service.front.emptied(within=_LAST_ANSWERS_SECONDS)
-        raise EngineError(reason)
+        await service.fail(await fault)
 
     async def _fault(self, client: Any) -> str:
         """Why the engine core is of no use any more; vLLM has no callback for it, and does not notice a hang."""

@@ -103,7 +103,7 @@ class Exchange:
 
     async def _last_words(self, why: Refusal) -> None:
         if self._status is None:
-            await asgi.respond_json(self._send, why.content, status=why.status, headers=why.headers)
+            await why.answer(self._send)
         elif self._streams_events:
             # NB: no [DONE] after it, which would call the truncated answer whole.
             event = b"data: " + json.dumps(why.content).encode() + b"\n\n"

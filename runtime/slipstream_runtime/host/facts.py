@@ -26,6 +26,8 @@ class Facts:
     kv_capacity_tokens: int | None = None
     max_model_length: int | None = None
     adapters: dict[str, Adapter] = dataclasses.field(default_factory=dict)
+    details: dict[str, object] = dataclasses.field(default_factory=dict)
+    """What only one kind of engine has to tell."""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -39,4 +41,5 @@ class Facts:
                 for name, adapter in self.adapters.copy().items()
             },
             "arguments": list(self.arguments),
+            **self.details,
         }

@@ -71,6 +71,11 @@ class Guard:
     rule: Rule | None = None
 
 
+def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:
+    """405 for a route that is for another method."""
+    return Refusal(405, f"{path} is for {allowed}, not {method}", headers={"allow": allowed})
+
+
 def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
     """How clients may use this path; None if they may not."""
     if _RESPONSES in routes and (match := _ONE_RESPONSE.fullmatch(path)):
@@ -148,18 +153,19 @@ class Front:
             computes = self._check(scope, probe=probe)
         except Refusal as refusal:
             self._note(refusal)
-            await asgi.respond_json(
-                send, refusal.content, status=refusal.status, headers=refusal.headers
-            )
+            await refusal.answer(send)
             return
         exchange = Exchange(receive, send, life=self._life)
         self._exchanges.add(exchange)
         self._empty.clear()
         try:
-            if computes:
-                await self._compute(exchange, scope, probe=probe)
-            else:
-                await exchange.run(self._app, scope)
+            try:
+                if computes:
+                    await self._compute(exchange, scope, probe=probe)
+                else:
+                    await exchange.run(self._app, scope)
+            except Refusal as refusal:
+                self._end(exchange, refusal)
             await exchange.close()
         finally:
             self._exchanges.discard(exchange)
@@ -173,9 +179,7 @@ class Front:
         if found is None:
             raise Refusal(404, f"There is no route {path}")
         if method not in (found.method, _PREFLIGHT):
-            raise Refusal(
-                405, f"{path} is for {found.method}, not {method}", headers={"allow": found.method}
-            )
+            raise wrong_method(path, method, allowed=found.method)
         if probe:
             return found.computes
         self._check_life()
@@ -220,8 +224,6 @@ class Front:
                 await exchange.run(self._app, scope)
             finally:
                 self._gate.leave()
-        except Refusal as refusal:
-            self._end(exchange, refusal)
         except asgi.DisconnectedError:
             pass
         finally:

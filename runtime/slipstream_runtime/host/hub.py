@@ -3,6 +3,7 @@
 Nothing here may log or repeat the token.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +26,20 @@ _NOT_NEEDED: Final = (
 
 
 def download(
-    uri: str, repository: str, *, revision: str | None, cache: Path, token: str | None
+    uri: str,
+    repository: str,
+    *,
+    revision: str | None,
+    cache: Path,
+    token: str | None,
+    files: Sequence[str] | None = None,
 ) -> Path:
-    """The folder of a snapshot; what the cache holds already is not loaded again."""
-    ignored = list(_NOT_NEEDED)
-    if _has_safetensors(repository, revision=revision, token=token):
+    """The folder of a snapshot; what the cache holds already is not loaded again.
+
+    `files` are patterns of what is needed; without them, it is what vLLM needs.
+    """
+    ignored = [] if files is not None else list(_NOT_NEEDED)
+    if files is None and _has_safetensors(repository, revision=revision, token=token):
         ignored.append("*.bin")
     try:
         return Path(
@@ -38,6 +48,7 @@ def download(
                 revision=revision,
                 cache_dir=cache / "hub",
                 token=token or False,
+                allow_patterns=None if files is None else list(files),
                 ignore_patterns=ignored,
             )
         )

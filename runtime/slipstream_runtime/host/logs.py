@@ -46,7 +46,7 @@ def event(name: str, **fields: object) -> None:
 
 
 def failure(name: str, *, error: BaseException | None = None, **fields: object) -> None:
-    """Log something that ends the engine, with the traceback if there is one."""
+    """Log something that went wrong, with the traceback if there is one."""
     info = (type(error), error, error.__traceback__) if error is not None else None
     _LOG.error(name, exc_info=info, extra={"fields": fields})
 

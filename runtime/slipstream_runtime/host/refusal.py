@@ -1,9 +1,11 @@
-"""A request that is not served, as the client hears it and as the metric counts it."""
+"""A request that is not served, as the client hears it and as the metric counts it: the words of all engines."""
 
 import enum
 import http
 from collections.abc import Mapping
 from typing import Final
+
+import pydantic
 
 from slipstream_runtime.web import asgi
 
@@ -32,6 +34,7 @@ _KINDS: Final = {
     413: http.HTTPStatus(413).phrase,  # as vLLM calls it
     415: "UnsupportedMediaTypeError",
     429: "RateLimitError",
+    500: "InternalServerError",
     503: "ServiceUnavailableError",
     504: "TimeoutError",
 }
@@ -39,7 +42,7 @@ CLOSE: Final = {"connection": "close"}
 
 
 class Refusal(Exception):  # noqa: N818 (no error of ours)
-    """Raised where a rule is broken, answered by the front."""
+    """Raised where a rule is broken, answered by the front, or by whoever has none."""
 
     def __init__(
         self,
@@ -64,7 +67,28 @@ class Refusal(Exception):  # noqa: N818 (no error of ours)
             self.message, kind=_KINDS[self.status], status=self.status.value, param=self.param
         )
 
+    async def answer(self, send: asgi.Send) -> None:
+        """Send it as a whole response."""
+        await asgi.respond_json(send, self.content, status=self.status, headers=self.headers)
+
 
 def malformed(message: str, *, param: str | None = None) -> Refusal:
     """400 for a body that no engine could understand."""
     return Refusal(400, message, reason=Reason.MALFORMED, param=param)
+
+
+def prompt_too_long(tokens: int | str, *, most: int) -> Refusal:
+    """413 for a prompt of more tokens than spec.limits allows."""
+    return Refusal(
+        413,
+        f"The prompt has {tokens} tokens, more than the {most} that this service allows "
+        "(spec.limits.maxPromptTokens): shorten it",
+        reason=Reason.PROMPT_TOO_LONG,
+    )
+
+
+def invalid(error: pydantic.ValidationError) -> Refusal:
+    """400 that tells the first thing that is wrong with a body, and its place."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return malformed(f"{place}: {first['msg']}" if place else first["msg"], param=place or None)

@@ -5,13 +5,15 @@ import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from slipstream_runtime.host import front, logs, probe
 from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi, server
 
+_LAST_ANSWERS_SECONDS: Final = 0.5
+"""For a dead engine's application to tell its clients, and then for the front to tell those that it did not."""
 _ABORT_SECONDS: Final = 3.0
 """For aborted requests to leave; vLLM needs a step of the engine for it."""
 
@@ -78,6 +80,14 @@ class Service:
         self.front.abort()
         if not await self.front.emptied(within=_ABORT_SECONDS):
             raise EngineError(f"{self.front.in_flight} requests did not end when they were aborted")
+
+    async def fail(self, reason: str, *, cause: BaseException | None = None) -> NoReturn:
+        """Refuse from here on and end what is in flight: a dead engine has nothing to drain."""
+        self._life.fail(reason)
+        await self.front.emptied(within=_LAST_ANSWERS_SECONDS)
+        self.front.abort()
+        await self.front.emptied(within=_LAST_ANSWERS_SECONDS)
+        raise EngineError(reason) from cause
 
     def _draining(self) -> asyncio.Event:
         draining = asyncio.Event()

@@ -5,6 +5,7 @@ Nothing here may log or repeat the hub's token.
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -46,8 +47,18 @@ def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source
     )
 
 
-def resolve(source: Source, *, cache: Path, token: str | None, holds: str = "config.json") -> Path:
-    """The folder that holds the model, or whatever this file tells, after a download if the source is the hub."""
+def resolve(
+    source: Source,
+    *,
+    cache: Path,
+    token: str | None,
+    holds: str = "config.json",
+    files: Sequence[str] | None = None,
+) -> Path:
+    """The folder that holds the model, or whatever the file `holds` tells, after a download if the source is the hub.
+
+    `files` are patterns of what is needed, as for the hub.
+    """
     folder = source.path
     if folder is None:
         # NB: importing the hub's library takes as long as all the rest of this package.
@@ -55,7 +66,12 @@ def resolve(source: Source, *, cache: Path, token: str | None, holds: str = "con
 
         assert source.repository is not None
         folder = hub.download(
-            source.uri, source.repository, revision=source.revision, cache=cache, token=token
+            source.uri,
+            source.repository,
+            revision=source.revision,
+            cache=cache,
+            token=token,
+            files=files,
         )
     if not folder.is_dir():
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"

@@ -4,29 +4,12 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Mapping
 
 import pydantic
 
+from slipstream_runtime.host.refusal import Refusal, invalid
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
 from slipstream_runtime.web import asgi
-
-_KINDS: Mapping[int, str] = {
-    400: "BadRequestError",
-    404: "NotFoundError",
-    405: "BadRequestError",
-    413: "BadRequestError",
-    503: "ServiceUnavailableError",
-}
-
-
-class RefusedError(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class Api:
@@ -50,12 +33,8 @@ class Api:
         """Answer one request."""
         try:
             await self._route(scope["method"], scope["path"], receive, send)
-        except RefusedError as refusal:
-            kind = _KINDS[refusal.status]
-            body = protocol.error(str(refusal), kind=kind, status=refusal.status)
-            wait = refusal.retry_after
-            headers = {"retry-after": str(wait)} if wait is not None else {}
-            await asgi.respond_json(send, body, status=refusal.status, headers=headers)
+        except Refusal as refusal:
+            await refusal.answer(send)
         except asgi.DisconnectedError:
             return
 
@@ -64,7 +43,7 @@ class Api:
         match path.rstrip("/"):
             case "/v1/models":
                 if method not in ("GET", "HEAD"):
-                    raise RefusedError(405, f"{method} is not allowed here")
+                    raise Refusal(405, f"{method} is not allowed here")
                 await asgi.respond_json(send, self._models())
                 return
             case "/v1/chat/completions":
@@ -72,9 +51,9 @@ class Api:
             case "/v1/completions":
                 form = protocol.Completion
             case _:
-                raise RefusedError(404, f"there is no {path}")
+                raise Refusal(404, f"there is no {path}")
         if method != "POST":
-            raise RefusedError(405, f"{method} is not allowed here")
+            raise Refusal(405, f"{method} is not allowed here")
         if not self._life.enter():
             raise self._unavailable()
         try:
@@ -86,15 +65,14 @@ class Api:
         model = {"id": self._model, "object": "model", "created": self._created}
         return {"object": "list", "data": [{**model, "owned_by": "slipstream"}]}
 
-    def _unavailable(self) -> RefusedError:
+    def _unavailable(self) -> Refusal:
         phase = self._life.phase
         self._metrics.refused(phase.value)
         wait = 1.0
         if phase is lifecycle.Phase.LOADING:
             wait = self._life.ready_at - asyncio.get_running_loop().time()
-        return RefusedError(
-            503, f"the engine is {phase.value}", retry_after=max(1, math.ceil(wait))
-        )
+        retry = {"retry-after": str(max(1, math.ceil(wait)))}
+        return Refusal(503, f"the engine is {phase.value}", headers=retry)
 
     async def _complete(
         self, form: type[protocol.Asked], receive: asgi.Receive, send: asgi.Send
@@ -102,11 +80,11 @@ class Api:
         try:
             asked = form.model_validate_json(await asgi.read(receive))
         except asgi.TooLargeError:
-            raise RefusedError(413, "the body is too large") from None
+            raise Refusal(413, "the body is too large") from None
         except pydantic.ValidationError as error:
-            raise RefusedError(400, _explain(error)) from None
+            raise invalid(error) from None
         if asked.model != self._model:
-            raise RefusedError(404, f"The model `{asked.model}` does not exist.")
+            raise Refusal(404, f"The model `{asked.model}` does not exist.")
         prompt, limit = asked.prompt_tokens(), asked.limit()
         answer = protocol.Answer(
             identity=("chatcmpl-" if form is protocol.Chat else "cmpl-") + uuid.uuid4().hex,
@@ -120,15 +98,15 @@ class Api:
         try:
             stream = self._pace.add(prompt=prompt, output=output, reason=answer.reason)
         except ValueError as error:
-            raise RefusedError(400, str(error)) from None
+            raise Refusal(400, str(error)) from None
         work = self._stream(stream, answer, asked, send) if asked.stream else stream.end()
         try:
-            here = await _unless_disconnected(work, receive)
+            here = await asgi.unless_disconnected(work, receive)
         finally:
             self._pace.cancel(stream)
         if here and not asked.stream:
             if stream.aborted:
-                raise RefusedError(503, "the engine is stopping", retry_after=1)
+                raise Refusal(503, "the engine is stopping", headers={"retry-after": "1"})
             await asgi.respond_json(send, answer.whole(stream.tokens))
 
     async def _stream(
@@ -154,26 +132,5 @@ class Api:
         elif sent:
             last = protocol.broken("the engine is stopping")
         else:
-            raise RefusedError(503, "the engine is stopping", retry_after=1)
+            raise Refusal(503, "the engine is stopping", headers={"retry-after": "1"})
         await send({"type": "http.response.body", "body": last})
-
-
-async def _unless_disconnected(work: "asyncio._CoroutineLike[None]", receive: asgi.Receive) -> bool:
-    """Do the work unless the client goes away first; False if it did."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(asgi.disconnected(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-            return True
-        return False
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -7,22 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import pydantic
-from pydantic.alias_generators import to_camel
 
 from slipstream_runtime import contract
+from slipstream_runtime.host.part import Part
 from slipstream_runtime.simulator.model import Parameters
 
 _DEFAULTS = Parameters()
 
 Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
-
-
-class Part(pydantic.BaseModel):
-    """Base of all parts: frozen, camelCase in the file, unknown keys refused."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True
-    )
 
 
 class Model(Part):

@@ -1,19 +1,18 @@
 """What the simulator exports: vLLM's metric names, labels and buckets, from the same events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from slipstream_runtime import contract
+from slipstream_runtime.series import ITERATION_BUCKETS, ITERATION_TOKENS, Series
 from slipstream_runtime.simulator import model
 
 BLOCK_SIZE: Final = 16
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
-_LABELS: Final = ("model_name", "engine")
-_ITERATION_BUCKETS: Final = tuple(float(2**power) for power in (0, *range(3, 15)))
 _LENGTH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -21,30 +20,30 @@ class Metrics:
     """One engine's metrics in a registry of their own."""
 
     def __init__(self, *, model_name: str, kv_tokens: int) -> None:
-        self.registry = CollectorRegistry()
-        self._values = (model_name, "0")
+        self._series = series = Series(model_name)
+        self.registry = series.registry
         self._info(kv_tokens)
-        self._generated = self._counter(contract.GENERATION_TOKENS)
-        self._prompted = self._counter(contract.PROMPT_TOKENS)
-        self._cached = self._counter("vllm:prompt_tokens_cached_total")
+        self._generated = series.counter(contract.GENERATION_TOKENS)
+        self._prompted = series.counter(contract.PROMPT_TOKENS)
+        self._cached = series.counter("vllm:prompt_tokens_cached_total")
         sources = ("local_compute", "local_cache_hit", "external_kv_transfer")
-        by_source = self._counters("vllm:prompt_tokens_by_source_total", "source", sources)
+        by_source = series.counters("vllm:prompt_tokens_by_source_total", "source", sources)
         self._computed, self._hit = by_source["local_compute"], by_source["local_cache_hit"]
-        self._preemptions = self._counter("vllm:num_preemptions_total")
+        self._preemptions = series.counter("vllm:num_preemptions_total")
         reasons = ("stop", "length", "abort", "error", "repetition")
-        self._success = self._counters(contract.REQUEST_SUCCESS, "finished_reason", reasons)
+        self._success = series.counters(contract.REQUEST_SUCCESS, "finished_reason", reasons)
         latency = contract.LATENCY_BUCKETS
-        self._ttft = self._histogram(contract.TTFT, latency[contract.TTFT])
-        self._tpot = self._histogram(contract.TPOT, latency[contract.TPOT])
-        self._itl = self._histogram(contract.ITL, latency[contract.TPOT])
-        self._e2e = self._histogram(contract.E2E, latency[contract.E2E])
+        self._ttft = series.histogram(contract.TTFT, latency[contract.TTFT])
+        self._tpot = series.histogram(contract.TPOT, latency[contract.TPOT])
+        self._itl = series.histogram(contract.ITL, latency[contract.TPOT])
+        self._e2e = series.histogram(contract.E2E, latency[contract.E2E])
         self._queue, self._prefill, self._decode, self._inference = (
-            self._histogram(f"vllm:request_{phase}_time_seconds", latency[contract.E2E])
+            series.histogram(f"vllm:request_{phase}_time_seconds", latency[contract.E2E])
             for phase in ("queue", "prefill", "decode", "inference")
         )
-        self._prompt_length = self._histogram("vllm:request_prompt_tokens", _LENGTH_BUCKETS)
-        self._output_length = self._histogram("vllm:request_generation_tokens", _LENGTH_BUCKETS)
-        self._iteration = self._histogram("vllm:iteration_tokens_total", _ITERATION_BUCKETS)
+        self._prompt_length = series.histogram("vllm:request_prompt_tokens", _LENGTH_BUCKETS)
+        self._output_length = series.histogram("vllm:request_generation_tokens", _LENGTH_BUCKETS)
+        self._iteration = series.histogram(ITERATION_TOKENS, ITERATION_BUCKETS)
         self._refused = Counter(
             contract.REFUSED, "Requests refused, by reason.", ("reason",), registry=self.registry
         )
@@ -52,18 +51,16 @@ class Metrics:
     def watch(self, name: str, read: Callable[[], float]) -> None:
         """Export a gauge whose value is read at each scrape."""
         if name.startswith("vllm:"):
-            gauge = Gauge(name, name, _LABELS, registry=self.registry).labels(*self._values)
+            self._series.gauge(name, read)
         else:
-            gauge = Gauge(name, name, registry=self.registry)
-        gauge.set_function(read)
+            Gauge(name, name, registry=self.registry).set_function(read)
 
     def watch_waiting(self, read: Callable[[], float]) -> None:
         """Export the queue length, as a whole and by reason."""
         self.watch(contract.WAITING, read)
         name = f"{contract.WAITING}_by_reason"
-        by_reason = Gauge(name, name, (*_LABELS, "reason"), registry=self.registry)
-        by_reason.labels(*self._values, "capacity").set_function(read)
-        by_reason.labels(*self._values, "deferred").set(0)
+        self._series.gauge(name, read, reason="capacity")
+        self._series.gauge(name, lambda: 0, reason="deferred")
 
     def refused(self, reason: str) -> None:
         """A request was turned away."""
@@ -127,14 +124,3 @@ class Metrics:
         }
         info = Gauge(contract.CACHE_INFO, "Cache sizes.", tuple(labels), registry=self.registry)
         info.labels(**labels).set(1)
-
-    def _counter(self, name: str) -> Counter:
-        return Counter(name, name, _LABELS, registry=self.registry).labels(*self._values)
-
-    def _counters(self, name: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
-        counter = Counter(name, name, (*_LABELS, label), registry=self.registry)
-        return {value: counter.labels(*self._values, value) for value in values}
-
-    def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
-        histogram = Histogram(name, name, _LABELS, registry=self.registry, buckets=buckets)
-        return histogram.labels(*self._values)

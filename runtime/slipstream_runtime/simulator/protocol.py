@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal
 
 import pydantic
 
+from slipstream_runtime.web import asgi
+
 DEFAULT_OUTPUT: Final = 128
 CHARACTERS_PER_TOKEN: Final = 4
 MESSAGE_TOKENS: Final = 4
@@ -128,11 +130,6 @@ def filler(start: int, end: int) -> str:
     return "".join(_WORDS[index % len(_WORDS)] for index in range(start, end))
 
 
-def error(message: str, *, kind: str, status: int) -> dict[str, object]:
-    """An error in OpenAI's form."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How the answer to one request is written; it holds what all its chunks share."""
@@ -198,7 +195,7 @@ class Answer:
 
 def broken(message: str) -> bytes:
     """The event of a stream that ends before its time."""
-    return _data(error(message, kind="ServiceUnavailableError", status=503))
+    return _data(asgi.error(message, kind="ServiceUnavailableError", status=503))
 
 
 def _data(content: Mapping[str, object]) -> bytes:

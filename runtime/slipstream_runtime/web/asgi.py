@@ -1,7 +1,8 @@
 """The few lines of ASGI that are needed here; a web framework would double a simulator's memory."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -43,6 +44,21 @@ async def disconnected(receive: Receive) -> None:
     """Return when the client goes away."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def unless_disconnected(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
+    """Do the work unless the client goes away first; False if it did."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(disconnected(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 async def start(

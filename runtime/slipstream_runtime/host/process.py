@@ -1,0 +1,49 @@
+"""The command line of an engine pod, and its way from there to a supervised engine.
+
+NB: vLLM's processes import the engine's main module again, so this one imports nothing heavy.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from slipstream_runtime import contract
+
+if TYPE_CHECKING:
+    from slipstream_runtime.host.supervisor import Engine
+
+
+def main(
+    *, module: str, description: str | None, prepare: Callable[[Path, socket.socket], "Engine"]
+) -> NoReturn:
+    """Prepare an engine from the file and the API's socket, and run it until the pod is stopped."""
+    # NB: the first process of a container has no default for SIGTERM: unhandled, it is lost.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    parser = argparse.ArgumentParser(prog=module, description=description)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--api-port", type=int, default=contract.API_PORT)
+    parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)
+    parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
+    options = parser.parse_args()
+
+    from slipstream_runtime.host import errors, logs, supervisor  # noqa: PLC0415
+    from slipstream_runtime.web import server  # noqa: PLC0415
+
+    logs.configure()
+    try:
+        with contextlib.ExitStack() as sockets:
+            api = sockets.enter_context(server.bind(options.api_port))
+            manage = sockets.enter_context(server.bind(options.management_port))
+            supervisor.Supervisor(
+                prepare(options.config, api),
+                manage=manage,
+                termination_log=options.termination_log,
+            ).run()
+    except errors.EngineError as error:
+        logs.leave_reason(options.termination_log, error.reason)
+        parser.exit(error.exit_code, f"{error.reason}\n")

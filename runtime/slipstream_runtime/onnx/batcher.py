@@ -1,0 +1,114 @@
+"""Continuous batching: one thread runs batches, each made of what waits when the thread becomes free.
+
+Nothing polls, and nothing waits for a batch to fill up. All methods belong to one event loop.
+"""
+
+import asyncio
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Protocol
+
+from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.onnx import batching
+from slipstream_runtime.onnx.pooling import Floats
+from slipstream_runtime.onnx.tokens import Tokens
+
+Run = Callable[[Sequence[Tokens]], Floats]
+"""A batch to one row a sequence; blocks."""
+
+
+class Observer(Protocol):
+    """Hears of each batch when it starts."""
+
+    def batch(self, *, tokens: int) -> None:
+        """So many tokens, padding not counted."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Entry:
+    tokens: Tokens
+    row: "asyncio.Future[Floats]"
+
+
+class Batcher:
+    """Takes sequences, gives rows. `proof` is a sequence that a sound session can always run."""
+
+    def __init__(
+        self, run: Run, *, limits: batching.Limits, proof: Tokens, observer: Observer
+    ) -> None:
+        self._run = run
+        self._limits = limits
+        self._proof = proof
+        self._observer = observer
+        self._waiting: dict[_Entry, None] = {}
+        self._running = 0
+        self._wake = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that no batch has taken yet."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Sequences of the present batch."""
+        return self._running
+
+    async def rows(self, sequences: Sequence[Tokens]) -> list[Floats]:
+        """The rows of these sequences; a caller that is cancelled takes back those that no batch has taken."""
+        loop = asyncio.get_running_loop()
+        entries = [_Entry(tokens, loop.create_future()) for tokens in sequences]
+        self._waiting |= dict.fromkeys(entries)
+        self._wake.set()
+        try:
+            return await asyncio.gather(*(entry.row for entry in entries))
+        finally:
+            for entry in entries:
+                self._waiting.pop(entry, None)
+
+    async def serve(self) -> None:
+        """Run batches until cancelled, then wait for the one that runs; EngineError once the session is broken."""
+        with ThreadPoolExecutor(1, thread_name_prefix="session") as thread:
+            while True:
+                await self._wake.wait()
+                batch = self._next()
+                if batch:
+                    await self._serve(batch, thread)
+                else:
+                    self._wake.clear()
+
+    def _next(self) -> list[_Entry]:
+        oldest = list(itertools.islice(self._waiting, batching.window(self._limits)))
+        lengths = [len(entry.tokens) for entry in oldest]
+        batch = [oldest[index] for index in batching.choose(lengths, limits=self._limits)]
+        for entry in batch:
+            del self._waiting[entry]
+        return batch
+
+    async def _serve(self, batch: list[_Entry], thread: Executor) -> None:
+        loop = asyncio.get_running_loop()
+        sequences = [entry.tokens for entry in batch]
+        self._running = len(batch)
+        self._observer.batch(tokens=sum(map(len, sequences)))
+        try:
+            rows = await loop.run_in_executor(thread, self._run, sequences)
+        except Exception as error:
+            for entry in batch:
+                if not entry.row.done():
+                    entry.row.set_exception(error)
+            await self._prove(error, thread)
+        else:
+            for entry, row in zip(batch, rows, strict=True):
+                if not entry.row.done():
+                    entry.row.set_result(row)
+        finally:
+            self._running = 0
+
+    async def _prove(self, error: Exception, thread: Executor) -> None:
+        """A batch may fail for want of memory, and the next succeed; after a fault of the device none does."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, self._run, [self._proof])
+        except Exception:
+            raise EngineError(f"the session is broken: {describe(error)}") from error

@@ -1,0 +1,114 @@
+"""`python -m slipstream_runtime.onnx.export --model FOLDER --output FOLDER`: an encoder as a folder for runtime onnx.
+
+Needs PyTorch, transformers and onnx, which the engine itself does without.
+"""
+
+import argparse
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import torch
+import transformers
+
+from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.onnx import exported
+
+OPSET: Final = 17
+_KEPT: Final = ("*.json", "*.txt", "*_Pooling/config.json")
+_HEAD: Final = "ForSequenceClassification"
+
+
+def export(model: Path, output: Path) -> None:
+    """Write the graph, and beside it all files that say how to use it."""
+    network, name = load(model)
+    output.mkdir(parents=True, exist_ok=True)
+    for pattern in _KEPT:
+        for file in model.glob(pattern):
+            target = output / file.relative_to(model)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
+    ids = torch.ones((2, 8), dtype=torch.int64)
+    # NB: with padding, since a mask of ones could be traced away.
+    inputs = {"input_ids": ids, "attention_mask": ids.tril(4)}
+    if getattr(network.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = torch.zeros_like(ids)
+    with tempfile.TemporaryDirectory(dir=output) as scratch, warnings.catch_warnings():
+        # NB: the exporter that traces is deprecated, and the other one takes ten times as long and more packages.
+        warnings.simplefilter("ignore")
+        graph = Path(scratch) / "model.onnx"
+        torch.onnx.export(
+            _Named(network, tuple(inputs), name).eval(),
+            tuple(inputs.values()),
+            str(graph),
+            input_names=list(inputs),
+            output_names=[name],
+            dynamic_axes={
+                **{node: {0: "sequences", 1: "tokens"} for node in inputs},
+                name: {0: "sequences"} if name == "logits" else {0: "sequences", 1: "tokens"},
+            },
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        _settle(graph, output)
+    exported.load(output, uri=f"file://{output.resolve()}", max_length=None)
+
+
+def _settle(graph: Path, output: Path) -> None:
+    """Put the graph in its place; of one over 2 GB the exporter makes a file for each tensor, and here two in all."""
+    if len(list(graph.parent.iterdir())) == 1:
+        graph.rename(output / graph.name)
+        return
+    onnx.save_model(
+        onnx.load(graph),
+        output / graph.name,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=f"{graph.name}_data",
+    )
+
+
+def load(model: Path) -> tuple[Any, str]:
+    """The network as transformers has it, and the name of its output."""
+    config = transformers.AutoConfig.from_pretrained(model)
+    architecture = next(iter(config.architectures or ()), "")
+    head = architecture.endswith(_HEAD)
+    kind = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
+    # NB: traced, other attentions leave checks in the graph that no encoder needs.
+    network = kind.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    return network.eval(), "logits" if head else "last_hidden_state"
+
+
+class _Named(torch.nn.Module):  # type: ignore[misc] # torch is not read by mypy
+    """Takes tensors by position and gives one, as the exporter wants it."""
+
+    def __init__(self, network: Any, inputs: tuple[str, ...], output: str) -> None:
+        super().__init__()
+        self._network = network
+        self._inputs = inputs
+        self._output = output
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """One pass."""
+        outputs = self._network(**dict(zip(self._inputs, tensors, strict=True)))
+        tensor: torch.Tensor = getattr(outputs, self._output)
+        return tensor
+
+
+def main() -> None:
+    """Export by the command line."""
+    parser = argparse.ArgumentParser(prog="slipstream_runtime.onnx.export", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    options = parser.parse_args()
+    try:
+        export(options.model, options.output)
+    except EngineError as error:
+        parser.exit(error.exit_code, f"{error.reason}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""What a folder with an exported model says: where the graph is, what the model is for, how its output is read.
+
+Pure over the content of its JSON files, but for `load`. The rules are those of Sentence Transformers and vLLM.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
+
+FILES: Final = (
+    "*.json",
+    "*.txt",
+    "model.onnx",
+    "model.onnx_data",
+    "model.onnx.data",
+    "onnx/model.onnx",
+    "onnx/model.onnx_data",
+    "onnx/model.onnx.data",
+)
+"""What is needed of a repository; others are the same model in other forms."""
+
+Task = Literal["embed", "rerank", "classify"]
+Pooling = Literal["mean", "cls", "max", "lasttoken", "none"]
+Activation = Literal["identity", "sigmoid", "softmax"]
+
+_GRAPHS: Final = ("model.onnx", "onnx/model.onnx")
+_POOLINGS: Final[Mapping[str, Pooling]] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "lasttoken",
+    "mean": "mean",
+    "cls": "cls",
+    "max": "max",
+    "lasttoken": "lasttoken",
+}
+_MODULES: Final = ("Transformer", "Pooling", "Normalize")
+_OFFSET_POSITIONS: Final = frozenset(
+    {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "xlm-roberta-xl"}
+)
+"""Model types that count positions from the padding's id on, so that they have fewer than they say."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a model is for, and how its inputs and outputs are to be taken."""
+
+    task: Task
+    pooling: Pooling
+    normalize: bool
+    activation: Activation
+    labels: tuple[str, ...]
+    length: int
+    """Tokens that the model was made for."""
+    positions: int
+    """Tokens that it can take at most."""
+    vocabulary: int | None
+    padding: int
+    lower_case: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A reading, and the files that it belongs to."""
+
+    graph: Path
+    tokenizer: Path
+    max_length: int
+    reading: Reading
+
+
+def load(folder: Path, *, uri: str, max_length: int | None) -> Exported:
+    """Read a model's folder; `max_length` is what the service asks for."""
+    graph = next((folder / name for name in _GRAPHS if (folder / name).is_file()), None)
+    if graph is None:
+        raise EngineError(
+            f"{uri}: holds neither model.onnx nor onnx/model.onnx, which runtime onnx needs: export the model "
+            "(python -m slipstream_runtime.onnx.export), or use runtime: vllm"
+        )
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise EngineError(
+            f"{uri}: holds no tokenizer.json: export the model anew, with its tokenizer"
+        )
+    modules = _json(folder / "modules.json", uri=uri)
+    pooling = next((entry for entry in modules or () if _kind(entry) == "Pooling"), None)
+    reading = read(
+        config=_json(folder / "config.json", uri=uri) or {},
+        tokenizer=_json(folder / "tokenizer_config.json", uri=uri) or {},
+        sentence=_json(folder / "sentence_bert_config.json", uri=uri) or {},
+        modules=modules,
+        pooling=_json(folder / pooling.get("path", "") / "config.json", uri=uri)
+        if pooling
+        else None,
+        uri=uri,
+    )
+    if max_length is not None and max_length > reading.positions:
+        raise UnsuitableError(
+            f"spec.model.maxLength: {max_length} is more than the {reading.positions} positions of {uri}: "
+            "ask for fewer, or leave it out"
+        )
+    return Exported(graph, tokenizer, max_length or reading.length, reading)
+
+
+def read(
+    *,
+    config: Mapping[str, Any],
+    tokenizer: Mapping[str, Any],
+    sentence: Mapping[str, Any],
+    modules: Sequence[Mapping[str, Any]] | None,
+    pooling: Mapping[str, Any] | None,
+    uri: str,
+) -> Reading:
+    """The reading of a model from the content of its JSON files."""
+    unknown = [_kind(entry) for entry in modules or () if _kind(entry) not in _MODULES]
+    if unknown:
+        raise UnsuitableError(
+            f"{uri}: modules.json names {', '.join(unknown)}, and runtime onnx runs {', '.join(_MODULES)}: "
+            "use runtime: vllm"
+        )
+    labels = _labels(config)
+    task = _task(config, modules=modules, labels=len(labels), uri=uri)
+    positions = _positions(config)
+    wished = [sentence.get("max_seq_length"), tokenizer.get("model_max_length")]
+    return Reading(
+        task=task,
+        pooling=_pooling(pooling, uri=uri) if task == "embed" else "none",
+        # NB: as vLLM: vectors of unit length, unless the model's own list of modules has no Normalize.
+        normalize=task == "embed" and (modules is None or "Normalize" in map(_kind, modules)),
+        activation=_activation(config, labels=len(labels), uri=uri),
+        labels=labels if task == "classify" else (),
+        length=min([positions, *(int(length) for length in wished if length)]),
+        positions=positions,
+        vocabulary=config.get("vocab_size"),
+        padding=config.get("pad_token_id") or 0,
+        lower_case=bool(sentence.get("do_lower_case")),
+    )
+
+
+def _task(
+    config: Mapping[str, Any],
+    *,
+    modules: Sequence[Mapping[str, Any]] | None,
+    labels: int,
+    uri: str,
+) -> Task:
+    architecture = next(iter(config.get("architectures") or ()), "")
+    if architecture.endswith("ForSequenceClassification"):
+        return "rerank" if labels == 1 else "classify"
+    if architecture.endswith("Model") or modules is not None:
+        return "embed"
+    raise UnsuitableError(
+        f'{uri}: is a "{architecture}", and runtime onnx serves encoders (...Model, or with a modules.json) and '
+        "...ForSequenceClassification: use runtime: vllm"
+    )
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = config.get("id2label")
+    if isinstance(names, Mapping):
+        return tuple(str(names[key]) for key in sorted(names, key=int))
+    return tuple(f"LABEL_{index}" for index in range(config.get("num_labels", 2)))
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    positions = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        return positions - int(config.get("pad_token_id") or 0) - 1
+    return positions
+
+
+def _pooling(pooling: Mapping[str, Any] | None, *, uri: str) -> Pooling:
+    if pooling is None:
+        return "mean"
+    named = pooling.get("pooling_mode")
+    chosen = [named] if isinstance(named, str) else []
+    chosen += [
+        key for key, value in pooling.items() if key.startswith("pooling_") and value is True
+    ]
+    if len(chosen) != 1 or chosen[0] not in _POOLINGS:
+        raise UnsuitableError(
+            f"{uri}: pools by {', '.join(chosen) or 'nothing'}, and runtime onnx by one of mean, cls, max and "
+            "lasttoken: use runtime: vllm"
+        )
+    return _POOLINGS[chosen[0]]
+
+
+def _activation(config: Mapping[str, Any], *, labels: int, uri: str) -> Activation:
+    usual: Activation = "sigmoid" if labels == 1 else "softmax"
+    by_problem: dict[str, Activation] = {
+        "regression": "identity",
+        "single_label_classification": usual,
+        "multi_label_classification": "sigmoid",
+    }
+    problem = config.get("problem_type")
+    if problem in by_problem:
+        return by_problem[problem]
+    named = (config.get("sentence_transformers") or {}).get("activation_fn") or config.get(
+        "sbert_ce_default_activation_function"
+    )
+    match (named or "usual").rpartition(".")[2]:
+        case "Identity":
+            return "identity"
+        case "usual" | "Sigmoid" | "Softmax":
+            return usual
+        case other:
+            raise UnsuitableError(
+                f"{uri}: wants the activation {other}, and runtime onnx has Identity, Sigmoid and Softmax: "
+                "use runtime: vllm"
+            )
+
+
+def _kind(module: Mapping[str, Any]) -> str:
+    return str(module.get("type", "")).rpartition(".")[2]
+
+
+def _json(path: Path, *, uri: str) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{uri}: {path.name} cannot be read: {error}") from error

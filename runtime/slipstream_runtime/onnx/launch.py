@@ -1,0 +1,85 @@
+"""From the configuration to a serving session: find the model, read what it is, import, load, serve.
+
+What can go wrong without ONNX Runtime goes wrong before it is imported.
+"""
+
+import dataclasses
+import importlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from slipstream_runtime import contract
+from slipstream_runtime.host import facts, metrics, sources
+from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.onnx import exported
+from slipstream_runtime.onnx.config import OnnxConfig
+
+_SERVING: Final = "slipstream_runtime.onnx.serving"
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """One run of a model; `run` belongs on a thread of its own."""
+
+    config: OnnxConfig
+    life: Lifecycle
+    observed: metrics.Metrics
+    known: facts.Facts
+    api: socket.socket
+    cache: Path
+
+    @property
+    def drain_seconds(self) -> float:
+        """After SIGTERM: seconds for running requests to finish."""
+        return self.config.drain_seconds
+
+    @property
+    def threads(self) -> int:
+        """Threads of ONNX Runtime and of the tokenizer."""
+        return self.config.cores or len(os.sched_getaffinity(0))
+
+    def run(self) -> None:
+        """Serve until drained; EngineError says why it ended otherwise."""
+        try:
+            self.life.enter(Phase.RESOLVING)
+            model = self._model()
+            self.known.max_model_length = model.max_length
+            self.life.enter(Phase.IMPORTING)
+            serving: Any = importlib.import_module(_SERVING)
+            serving.run(self, model)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(describe(error)) from error
+
+    def _model(self) -> exported.Exported:
+        uri = self.config.model.uri
+        folder = sources.resolve(
+            sources.parse(uri),
+            cache=self.cache,
+            token=os.environ.get(contract.MODEL_TOKEN_ENV) or None,
+            files=exported.FILES,
+        )
+        return exported.load(folder, uri=uri, max_length=self.config.model.max_length)
+
+
+def prepare(config: OnnxConfig, *, api: socket.socket) -> Launch:
+    """A launch in this process, with the environment variables set that libraries read at import."""
+    life = Lifecycle(clock=time.monotonic)
+    launch = Launch(
+        config=config,
+        life=life,
+        observed=metrics.Metrics(life),
+        known=facts.Facts(config.model.name),
+        api=api,
+        cache=Path(contract.CACHE_DIRECTORY),
+    )
+    os.environ.setdefault("RAYON_NUM_THREADS", str(launch.threads))
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if sources.parse(config.model.uri).local:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    return launch

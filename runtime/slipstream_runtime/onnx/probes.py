@@ -1,0 +1,28 @@
+"""What an engine must have done once before it is Ready, by what its model is for."""
+
+from slipstream_runtime.host.probe import Answer, Probe
+from slipstream_runtime.onnx import api
+from slipstream_runtime.onnx.exported import Task
+
+_TEXT = "one two three"
+
+
+def build(name: str, *, task: Task) -> list[Probe]:
+    """The probes, in order."""
+    one = {"model": name, "input": _TEXT}
+    match task:
+        case "embed":
+            return [Probe("an embedding", api.EMBEDDINGS, one, _data)]
+        case "classify":
+            return [Probe("a classification", api.CLASSIFY, one, _data)]
+        case "rerank":
+            pair = {"model": name, "query": _TEXT, "documents": [_TEXT]}
+            return [Probe("a ranking", api.RERANK, pair, _results)]
+
+
+def _data(answer: Answer) -> str | None:
+    return None if answer.get("data") else "the answer has no data"
+
+
+def _results(answer: Answer) -> str | None:
+    return None if answer.get("results") else "the answer has no results"

@@ -1,0 +1,112 @@
+"""The model inside this process: load it, put the API behind the front, serve, drain.
+
+Imported by `launch` only when the model is there, since it imports ONNX Runtime.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import tokenizers
+
+from slipstream_runtime.host import front, logs
+from slipstream_runtime.host.keys import Keys
+from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.service import Service
+from slipstream_runtime.onnx import api, metrics, probes, providers, session
+from slipstream_runtime.onnx.batcher import Batcher
+from slipstream_runtime.onnx.config import OnnxConfig
+from slipstream_runtime.onnx.exported import Exported
+from slipstream_runtime.onnx.launch import Launch
+from slipstream_runtime.onnx.tokens import Texts
+
+_BEAT_SECONDS: Final = 0.5
+
+
+def run(launch: Launch, model: Exported) -> None:
+    """Load and serve until drained, in an event loop of its own."""
+    config, uri = launch.config, launch.config.model.uri
+    launch.life.enter(Phase.LOADING)
+    texts = Texts(model, uri=uri, most=config.limits.max_prompt_tokens)
+    loaded = session.Session(
+        model,
+        uri=uri,
+        wanted=providers.wanted(config.device, tensorrt=config.tensorrt),
+        threads=launch.threads,
+        limits=config.batch,
+        cache=launch.cache if launch.cache.is_dir() else None,
+    )
+    _tell(launch, model, loaded.providers)
+    asyncio.run(_serve(launch, model, texts, loaded))
+
+
+def _tell(launch: Launch, model: Exported, outcome: providers.Outcome) -> None:
+    told: dict[str, object] = {
+        "wanted": list(outcome.wanted),
+        "used": list(outcome.used),
+        "missing": list(outcome.missing),
+    }
+    launch.known.versions |= {
+        "onnxruntime": session.VERSION,
+        "tokenizers": tokenizers.__version__,
+    }
+    launch.known.details |= {"task": model.reading.task, "providers": told}
+    logs.event("provider fallback" if outcome.fell_back else "providers", **told)
+
+
+async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.Session) -> None:
+    name = launch.config.model.name
+    observer = metrics.Metrics(name, clock=time.monotonic)
+    (proof,) = texts.singles(["one"], cut=None)
+    batcher = Batcher(loaded.run, limits=launch.config.batch, proof=proof, observer=observer)
+    observer.watch(batcher, providers=loaded.providers)
+    application = api.Api(name=name, model=model, texts=texts, batcher=batcher, observer=observer)
+    service = Service(
+        application,
+        life=launch.life,
+        api=launch.api,
+        lifespan=False,
+        routes=api.ROUTES,
+        guard=_guard(launch.config),
+    )
+    launch.observed.watch(service.front, engine=observer.registry)
+    async with _beating(launch), service.listening():
+        work = asyncio.create_task(batcher.serve())
+        life = asyncio.create_task(
+            service.run(
+                probes.build(name, task=model.reading.task), drain_seconds=launch.drain_seconds
+            )
+        )
+        await asyncio.wait({work, life}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            life.cancel()
+            error = work.exception()
+            await service.fail(f"the engine died: {error}", cause=error)
+        work.cancel()
+        await life
+
+
+def _guard(config: OnnxConfig) -> front.Guard:
+    return front.Guard(
+        limits=config.limits,
+        places=config.batch.sequences,
+        keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _beating(launch: Launch) -> AsyncIterator[None]:
+    """Show that this event loop turns."""
+
+    async def beat() -> None:
+        while True:
+            launch.life.beat()
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()

@@ -1,0 +1,104 @@
+"""From text to sequences of tokens, as the model's own tokenizer makes them, and the bounds that they must keep."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.host.refusal import Refusal, prompt_too_long
+from slipstream_runtime.onnx.exported import Exported
+
+OWN_LENGTH: Final = -1
+"""What a client says to have its texts cut at the length that the model takes."""
+_KEPT: Final = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """One sequence; `types` tell the second text of a pair from the first."""
+
+    ids: Sequence[int]
+    types: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Texts:
+    """Tokenises for one model; its methods may run on any thread. No sequence has more than `most` tokens."""
+
+    def __init__(self, model: Exported, *, uri: str, most: int | None = None) -> None:
+        try:
+            self._written = model.tokenizer.read_text()
+            self._whole = _tokenizer(self._written, longest=None)
+        except Exception as error:
+            # NB: the library raises bare exceptions.
+            raise EngineError(f"{uri}: tokenizer.json cannot be read: {describe(error)}") from error
+        self._longest = model.max_length
+        self._most = most
+        self._lower_case = model.reading.lower_case
+        self._vocabulary = model.reading.vocabulary or self._whole.get_vocab_size()
+        # NB: a tokenizer keeps its truncation, so there is one for each length; these are quick to lose and to make.
+        self._cutting = functools.lru_cache(maxsize=_KEPT)(
+            functools.partial(_tokenizer, self._written)
+        )
+
+    def singles(self, texts: Sequence[str], *, cut: int | None) -> list[Tokens]:
+        """Each text as a sequence, cut at this many tokens if it is given."""
+        return self._encode([self._cased(text) for text in texts], cut=cut)
+
+    def pairs(self, first: str, others: Sequence[str], *, cut: int | None) -> list[Tokens]:
+        """The first text with each other as one sequence."""
+        head = self._cased(first)
+        return self._encode([(head, self._cased(text)) for text in others], cut=cut)
+
+    def given(self, sequences: Sequence[Sequence[int]], *, cut: int | None) -> list[Tokens]:
+        """Sequences that the client tokenised itself."""
+        limit = self._limit(cut)
+        for ids in sequences:
+            wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
+            if wrong is not None:
+                raise Refusal(400, f"input: {wrong} is no token of a model with {self._vocabulary}")
+        return self._checked([Tokens(ids[:limit], [0] * len(ids[:limit])) for ids in sequences])
+
+    def _encode(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], *, cut: int | None
+    ) -> list[Tokens]:
+        limit = self._limit(cut)
+        tokenizer = self._whole if limit is None else self._cutting(longest=limit)
+        encoded = tokenizer.encode_batch_fast(list(texts))
+        return self._checked([Tokens(one.ids, one.type_ids) for one in encoded])
+
+    def _cased(self, text: str) -> str:
+        return text.lower() if self._lower_case else text
+
+    def _limit(self, cut: int | None) -> int | None:
+        if cut is None:
+            return None
+        return self._longest if cut == OWN_LENGTH else min(cut, self._longest)
+
+    def _checked(self, sequences: list[Tokens]) -> list[Tokens]:
+        for tokens in sequences:
+            if self._most is not None and len(tokens) > self._most:
+                raise prompt_too_long(len(tokens), most=self._most)
+            if not 0 < len(tokens) <= self._longest:
+                raise Refusal(
+                    400,
+                    f"The input has {len(tokens)} tokens, and the model takes 1 to {self._longest}: shorten it, or "
+                    f"cut it with truncate_prompt_tokens: {OWN_LENGTH}",
+                )
+        return sequences
+
+
+def _tokenizer(written: str, *, longest: int | None) -> Tokenizer:
+    """The tokenizer without the padding and truncation that it was saved with."""
+    tokenizer: Tokenizer = Tokenizer.from_str(written)
+    tokenizer.no_padding()
+    if longest is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(max_length=longest)
+    return tokenizer

@@ -1,0 +1,84 @@
+"""Engine processes for tests: their log, probes and metrics. One is started with the module and its configuration."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from slipstream_runtime import contract
+
+
+class Process:
+    """One engine process and what it wrote."""
+
+    start_seconds: ClassVar[float] = 60.0
+
+    def __init__(self, module: str, folder: Path, config: dict[str, Any]) -> None:
+        self.log = folder / "log"
+        self.termination_log = folder / "termination-log"
+        file = folder / "engine.json"
+        file.write_text(json.dumps(config))
+        command = [sys.executable, "-m", module, "--config", str(file)]
+        command += ["--api-port", "0", "--management-port", "0"]
+        command += ["--termination-log", str(self.termination_log)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log, stdout=log, env=_environment())
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [entry for entry in map(json.loads, lines) if entry["event"] == name]
+
+    def port(self, name: str) -> int:
+        port: int = self.events("listening")[0][name]
+        return port
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.port('api')}"
+
+    @property
+    def management(self) -> str:
+        return f"http://127.0.0.1:{self.port('management')}"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.management + path, timeout=10)
+
+    def until_ready(self) -> list[str]:
+        """The answers of the readiness probe until it says yes."""
+        answers: list[str] = []
+        deadline = time.monotonic() + self.start_seconds
+        while not answers or not answers[-1].startswith("200"):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+            if self.events("listening"):
+                answer = self.get(contract.READY_PATH)
+                answers.append(f"{answer.status_code} {answer.text.strip()}")
+        return answers
+
+    def exit_code(self, *, within: float) -> int:
+        return self.process.wait(timeout=within)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def metrics(self) -> dict[str, float]:
+        """Sums over the labels."""
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(self.get(contract.METRICS_PATH).text):
+            for sample in family.samples:
+                found[sample.name] = found.get(sample.name, 0) + sample.value
+        return found
+
+
+def _environment() -> dict[str, str]:
+    runtime = str(Path(__file__).parents[1] / "runtime")
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([runtime, *filter(None, others)])}
