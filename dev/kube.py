@@ -210,7 +210,9 @@ class Gone(Refused):
 
 def condition(item: Object, kind: str) -> Object:
     """A condition of an object, empty if it has none of this type."""
-    found = item.get("status", {}).get("conditions", [])
+    found = (
+        item.get("status", {}).get("conditions") or []
+    )  # null, in a new CustomResourceDefinition
     return next((entry for entry in found if entry["type"] == kind), {})
 
 

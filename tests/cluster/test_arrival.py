@@ -2,7 +2,7 @@
 
 import copy
 
-from dev.kube import Kube, condition
+from dev.kube import Kube, condition, is_true
 from tests import services
 
 SOON = 20.0
@@ -40,10 +40,7 @@ def test_pod_monitors_are_made_once_their_kind_exists(kube: Kube, namespace: str
         kube.until(
             "CustomResourceDefinition",
             None,
-            lambda items: any(
-                entry["type"] == "Established" and entry["status"] == "True"
-                for entry in items[0].get("status", {}).get("conditions", [])
-            ),
+            lambda items: is_true(items[0], "Established"),
             name=POD_MONITOR_CRD["metadata"]["name"],
             timeout=SOON,
         )
