@@ -41,6 +41,12 @@ class Server:
         times = [each.cpu_times() for each in (root, *root.children(recursive=True))]
         return sum(each.user + each.system for each in times)
 
+    def memory_mb(self) -> float:
+        """Memory of the server and its children, shared pages counted once, in MiB."""
+        root = psutil.Process(self.process.pid)
+        found = (each.memory_full_info().pss for each in (root, *root.children(recursive=True)))
+        return sum(found) / 2**20
+
 
 @contextlib.contextmanager
 def stock(

@@ -48,6 +48,8 @@ MEANINGS = {
     "ttft_p99_added_ms": "the same for the 99th percentile over all requests of a side",
     "cpu_ms_per_token_ours": "processor time of the server per output token, 8 clients",
     "cpu_ms_per_token_stock": "the same for stock vLLM",
+    "memory_mb_ours": "memory of the server after the load, shared pages counted once",
+    "memory_mb_stock": "the same for stock vLLM",
     "tokens_per_second_c8_stock": "output tokens/s of stock vLLM, 8 clients: median",
     "prefix_cache_gain": "output tokens/s with the prefix cache over without, long repeated prompts, 8 clients",
     "draft_gain": "output tokens/s with the draft model over without, 1 client",
@@ -118,6 +120,8 @@ def _against_stock(pairs: int, advance: Any) -> dict[str, float | None]:
                 figures["tokens_per_second_c8_stock"] = round(
                     statistics.median(theirs.tokens_per_second for _, theirs in both)
                 )
+        for name, server in (("ours", ours), ("stock", stock)):
+            figures[f"memory_mb_{name}"] = round(server.memory_mb())
     return figures
 
 

@@ -54,7 +54,9 @@ def test_it_is_ready_after_the_first_completion_and_not_before(
     assert {"503 importing", "503 loading"} <= set(phases)
     entered = [entry["phase"] for entry in engine.events("phase")]
     assert entered == ["resolving", "importing", "loading", "probing", "ready"]
-    assert engine.metrics()["vllm:request_success_total"] == 1
+    assert (
+        engine.metrics()["vllm:request_success_total"] == 2
+    )  # a completion, and one with a JSON schema
     assert engine.get(contract.LIVE_PATH).status_code == 200
 
 

@@ -34,7 +34,7 @@ def line(
 
 
 CPU = (
-    "--model /m --served-model-name n --dtype float32 {0}--enable-prefix-caching {1}"
+    "--model /m --served-model-name n --dtype float32 {0}--enable-prefix-caching --kv-cache-metrics {1}"
     "--distributed-executor-backend uni --enable-chunked-prefill --scheduling-policy fcfs {2}"
     "{worker}--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
 )
@@ -192,7 +192,8 @@ def test_everything_at_once() -> None:
     )
     assert line(wanted, draft=DRAFT) == (
         "--model /m --served-model-name n --max-model-len 512 --trust-remote-code --dtype bfloat16 "
-        "--kv-cache-memory-bytes 7 --no-enable-prefix-caching --enforce-eager --tensor-parallel-size 2 "
+        "--kv-cache-memory-bytes 7 --no-enable-prefix-caching --kv-cache-metrics --enforce-eager "
+        "--tensor-parallel-size 2 "
         "--distributed-executor-backend mp --max-num-seqs 8 --max-num-batched-tokens 256 "
         "--no-enable-chunked-prefill --scheduling-policy priority "
         '--speculative-config {"draft_tensor_parallel_size": 2, "method": "draft_model", "model": "/d", '
@@ -214,7 +215,7 @@ def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
         },
     )
     assert line(wanted) == (
-        "--model /m --served-model-name n --dtype auto --enable-prefix-caching "
+        "--model /m --served-model-name n --dtype auto --enable-prefix-caching --kv-cache-metrics "
         "--distributed-executor-backend uni --scheduling-policy priority --shutdown-timeout 3 "
         "--disable-fastapi-docs --no-use-tqdm-on-load --async-scheduling --no-enable-chunked-prefill "
         "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "

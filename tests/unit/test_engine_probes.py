@@ -40,7 +40,12 @@ def test_a_form_of_the_answers_is_proved_beside_a_free_answer() -> None:
     assert "structured_outputs" not in free.body
     assert formed.body["structured_outputs"] == {"json": {"type": "object"}}
     assert "ignore_eos" not in formed.body
-    assert len(asked("generate", output={"stop": ["x"]})) == 1
+
+
+@pytest.mark.parametrize("parts", [{}, {"output": {"stop": ["x"]}}])
+def test_a_json_schema_is_proved_where_the_service_has_no_form(parts: dict[str, Any]) -> None:
+    _, formed = asked("generate", **parts)
+    assert formed.body["structured_outputs"]["json"]["type"] == "object"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def build(
         ("--kv-cache-dtype", _kv_dtype(config, cpu_flags=cpu_flags)),
         ("--kv-cache-memory-bytes", cache.kv_bytes),
         ("--enable-prefix-caching", cache.prefix),
+        # How long blocks lay idle before they were evicted: whether the KV cache is too small for what is asked again.
+        ("--kv-cache-metrics", True),
         ("--enforce-eager", None if cache.compile else True),
         ("--tensor-parallel-size", _several(config.tensor_parallel)),
         ("--pipeline-parallel-size", _several(config.pipeline_parallel)),

@@ -129,12 +129,7 @@ def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
     folder = Path(tempfile.mkdtemp(prefix="slipstream-"))
     errors, logging_config = folder / "errors.log", folder / "logging.json"
     logging_config.write_text(causes.logging_config(errors))
-    cache = Path(contract.CACHE_DIRECTORY)
-    if cache.is_dir() and not os.access(cache, os.W_OK | os.X_OK):
-        raise UnsuitableError(
-            f"spec.cache.model: user {os.getuid()} can't write to the folder: let it belong to that user, or to group "
-            f"{os.getgid()} with write permission"
-        )
+    cache = sources.cache_folder()
     os.environ.update(
         environment.build(
             config,

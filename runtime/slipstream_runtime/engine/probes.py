@@ -4,20 +4,23 @@ from collections.abc import Collection
 from typing import Final
 
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.probe import Answer, Probe
 
 _TEXT: Final = "one two three one two three one two"
 """Repeats itself, so that an n-gram lookup has something to propose."""
 
+_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"count": {"type": "integer"}},
+    "required": ["count"],
+    "additionalProperties": False,
+}
+
 
 def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
     """The probes, in order; the first is long enough for a draft to be made and verified."""
-    name, output = config.model.name, config.output
-    probes = [of(name, config, tasks=tasks)]
-    if output is not None and output.form is not None:
-        probes.append(_formed(name, output))
-    return probes
+    probes = [of(config.model.name, config, tasks=tasks)]
+    return [*probes, _formed(config)] if "generate" in tasks else probes
 
 
 def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
@@ -37,13 +40,18 @@ def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
     return Probe(f"a completion{which}", "/v1/completions", completion, _tokens)
 
 
-def _formed(name: str, output: Output) -> Probe:
-    """A completion that begins as spec.output wants it; how it ends, a few tokens don't tell."""
-    body = {"model": name, "prompt": _TEXT, "max_tokens": 8, "temperature": 0}
-    fields = {"structured_outputs": output.form}
-    return Probe(
-        "a completion in the form of spec.output", "/v1/completions", body | fields, _tokens
-    )
+def _formed(config: EngineConfig) -> Probe:
+    """A completion that begins as spec.output, or some JSON schema, wants it; how it ends, a few tokens don't tell."""
+    form = config.output.form if config.output else None
+    what = "in the form of spec.output" if form else "with a JSON schema"
+    body = {
+        "model": config.model.name,
+        "prompt": _TEXT,
+        "max_tokens": 8,
+        "temperature": 0,
+        "structured_outputs": form or {"json": _SCHEMA},
+    }
+    return Probe(f"a completion {what}", "/v1/completions", body, _tokens)
 
 
 def _tokens(answer: Answer) -> str | None:

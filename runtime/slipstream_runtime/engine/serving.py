@@ -194,4 +194,5 @@ class _Serving:
     def _learn(self, vllm_config: Any) -> None:
         known = self._launch.known
         known.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
+        self._launch.observed.tell_kv_capacity(known.kv_capacity_tokens)
         known.max_model_length = vllm_config.model_config.max_model_len

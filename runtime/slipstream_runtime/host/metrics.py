@@ -29,6 +29,7 @@ class Metrics(Collector):
         self._front: Front | None = None
         self._engine: CollectorRegistry | None = None
         self._adapters: Mapping[str, facts.Adapter] = {}
+        self._kv_tokens: int | None = None
 
     @property
     def in_flight(self) -> int:
@@ -38,6 +39,10 @@ class Metrics(Collector):
     def watch(self, front: Front, *, engine: CollectorRegistry) -> None:
         """Report on this front, and on vLLM from this registry."""
         self._front, self._engine = front, engine
+
+    def tell_kv_capacity(self, tokens: int | None) -> None:
+        """Report this capacity of the KV cache from now on."""
+        self._kv_tokens = tokens
 
     def watch_adapters(self, adapters: Mapping[str, facts.Adapter]) -> None:
         """Report on these adapters, which may change."""
@@ -73,7 +78,12 @@ class Metrics(Collector):
         )
         for name, adapter in dict(self._adapters).items():
             loaded.add_metric([name], adapter.loaded)
-        return (seconds, in_flight, queued, draining, refused, loaded)
+        capacity = GaugeMetricFamily(
+            contract.KV_CAPACITY, "Tokens that the KV cache holds, of all requests together."
+        )
+        if self._kv_tokens is not None:
+            capacity.add_metric([], self._kv_tokens)
+        return (seconds, in_flight, queued, draining, refused, loaded, capacity)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -4,6 +4,7 @@ Nothing here may log or repeat the hub's token.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,16 @@ class Source:
     def local(self) -> bool:
         """Whether no network is needed."""
         return self.kind != "hf"
+
+
+def cache_folder(folder: Path = Path(contract.CACHE_DIRECTORY)) -> Path:
+    """Where downloads are kept, if it exists, as in every pod; UnsuitableError if nothing can be written there."""
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise UnsuitableError(
+            f"spec.cache.model: user {os.getuid()} can't write to the folder: let it belong to that user, or to group "
+            f"{os.getgid()} with write permission"
+        )
+    return folder
 
 
 def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source:

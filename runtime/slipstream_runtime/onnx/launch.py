@@ -76,7 +76,7 @@ def prepare(config: OnnxConfig, *, api: socket.socket) -> Launch:
         observed=metrics.Metrics(life),
         known=facts.Facts(config.model.name),
         api=api,
-        cache=Path(contract.CACHE_DIRECTORY),
+        cache=sources.cache_folder(),
     )
     os.environ.setdefault("RAYON_NUM_THREADS", str(launch.threads))
     os.environ.setdefault("DO_NOT_TRACK", "1")
