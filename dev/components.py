@@ -115,6 +115,9 @@ def _controllers(layout: Layout) -> list[str]:
         "--leader-elect=false",
         # NB: EndpointSlices replaced Endpoints, and nothing here reads those.
         "--controllers=*,-endpoints-controller,-endpointslice-mirroring-controller",
+        # NB: on few cores more workers only write the stages that one would have skipped.
+        "--concurrent-deployment-syncs=1",
+        "--concurrent-replicaset-syncs=1",
         *_THROUGHPUT,
         "-v=1",
     ]

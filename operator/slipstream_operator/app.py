@@ -6,6 +6,7 @@ successor starts with everything it needs to know.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
@@ -27,6 +28,8 @@ from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
+_ALLOCATIONS: Final = 50_000
+"""Net allocations between two collections of garbage; Python's default is 700."""
 SYNC_EVERY: Final = 0.2
 SYNC_TIMEOUT: Final = 60.0
 STUCK_SECONDS: Final = 60.0
@@ -201,6 +204,9 @@ async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
 
 def run(config: Config) -> int:
     """Run one replica; the exit code."""
+    # NB: parsed JSON is many objects and no cycles; collecting as often as by default takes a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_guarded(App(config).run()))
 

@@ -6,9 +6,9 @@ from dev.kube import Kube, is_true
 from tests import services
 
 COUNT = 200
-BUDGET = 60.0
-"""Twice the 30 s that are aimed at: two cores that also run the cluster vary by a third from run to run.
-`make bench-operator` prints the figure."""
+BUDGET = 45.0
+"""Half as much again as the 30 s that are aimed at: two cores that also run the whole cluster took 25 to 31 s, and a
+machine that is shared is slower at times. `make bench-operator` prints the figure."""
 
 
 def test_two_hundred_services_created_at_once_converge(kube: Kube, namespace: str) -> None:
