@@ -20,11 +20,12 @@ from rich.progress import Progress
 
 from benchmarks import report, servers
 from benchmarks.servers import Server
-from slipstream_runtime.engine import arguments, hardware
+from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.arguments import Weights
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.evaluate import load, traffic
+from slipstream_runtime.host import hardware
 
 FOLDER = Path(__file__).parent
 MODELS = servers.MODEL.parent
@@ -34,6 +35,13 @@ CONCURRENCY = (1, 8, 32)
 SECONDS = 2.0
 TOKENS = 32
 BOOTSTRAPS = 2000
+_COMPUTING = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "VLLM_ENABLE_V1_MULTIPROCESSING",
+    "VLLM_LOGGING_LEVEL",
+)
 
 MEANINGS = {
     **{
@@ -240,13 +248,17 @@ def _words(config: EngineConfig) -> list[str]:
 
 
 def _environment(config: EngineConfig) -> dict[str, str]:
-    return {
-        "OMP_NUM_THREADS": str(config.cores),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-    }
+    """The variables of our engine that decide how vLLM computes."""
+    chosen = environment.build(
+        config,
+        present={},
+        cores=config.cores or hardware.usable_cores(),
+        local=True,
+        cache=None,
+        scratch=Path(tempfile.gettempdir()),
+        logging_config=Path("logging.json"),
+    )
+    return {name: chosen[name] for name in _COMPUTING}
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

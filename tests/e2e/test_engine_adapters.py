@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev import waiting
 from slipstream_runtime import contract
 from tests import engines
 from tests.adapters import write_adapter
@@ -52,10 +52,7 @@ class Adapted:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    waiting.until(true, seconds=30, what="the adapters", interval=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import httpx
 import jsonschema
 import pytest
 
+from dev import waiting
 from slipstream_runtime import contract
 from tests.engines import NAME, Engine, config, write_model
 from tests.malformed import Malformed
@@ -164,10 +165,7 @@ def test_a_request_that_takes_too_long_is_ended_here_and_in_the_engine(engine: E
     *tokens, last = [line for line in streamed.text.split("\n\n") if line]
     assert tokens
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == 504
-    deadline = time.monotonic() + 10
-    while not idle(engine):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    waiting.until(lambda: idle(engine), seconds=10, what="the engine being idle")
 
 
 def test_what_vllm_itself_refuses_has_the_same_form(engine: Engine) -> None:
@@ -189,10 +187,8 @@ def test_keys_are_needed_and_change_without_a_restart(engine: Engine, keys: Path
         return httpx.get(engine.api + path, headers=headers).status_code
 
     def becomes(status: int, key: str) -> None:
-        deadline = time.monotonic() + 10
-        while asked(key) != status:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        what = f"status {status} for this key"
+        waiting.until(lambda: asked(key) == status, seconds=10, what=what, interval=0.1)
 
     assert asked(None) == asked("wrong") == 401
     assert asked(KEY) == asked("another-key") == 200

@@ -6,7 +6,6 @@ One process serves all tests; the last one ends it. The model is its own draft, 
 import asyncio
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev import waiting
 from slipstream_runtime import contract
 from tests.engines import NAME, Engine, config, write_model
 
@@ -172,9 +172,10 @@ def test_sigterm_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
     model.mkdir()
     write_model(model)
     engine = Engine(tmp_path, config(f"file://{model}"))
-    deadline = time.monotonic() + 60
-    while not any(entry["phase"] == "importing" for entry in engine.events("phase")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    waiting.until(
+        lambda: any(entry["phase"] == "importing" for entry in engine.events("phase")),
+        seconds=60,
+        what="the import",
+    )
     engine.process.send_signal(signal.SIGTERM)
     assert engine.exit_code(within=10) == 0

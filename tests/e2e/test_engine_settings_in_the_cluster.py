@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from dev.kube import Kube, Object, condition, is_true
-from slipstream_runtime.engine import hardware
 from slipstream_runtime.evaluate import load, traffic
+from slipstream_runtime.host import hardware
 from tests import clusters, services
 from tests.adapters import write_adapter
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.engine import arguments, environment, hardware
+from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.host import hardware
 from slipstream_runtime.host.errors import UnsuitableError
 
 AVX2 = frozenset({"avx2"})

@@ -9,9 +9,9 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
-from slipstream_runtime.engine import hardware
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.host import hardware
 from slipstream_runtime.host.errors import UnsuitableError
 
 _SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}

@@ -8,13 +8,13 @@ import ctypes
 import os
 import signal
 import socket
+from argparse import Namespace
 from collections.abc import Set
 from typing import Any, Final
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
-from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 
 _DIE_WITH_PARENT: Final = 1
@@ -42,14 +42,12 @@ def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
     os.register_at_fork(after_in_child=settle)
 
 
-def start(words: list[str], *, fork: bool) -> tuple[AsyncLLM, Any]:
+def start(parsed: Namespace, *, fork: bool) -> tuple[AsyncLLM, Any]:
     """The client of a loaded engine, and vLLM's configuration; blocks until the model is in memory.
 
     NB: call it outside of any event loop: a forked core would take the loop for its own.
     """
-    parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser(exit_on_error=False))
-    known, _ = parser.parse_known_args(words)
-    arguments = AsyncEngineArgs.from_cli_args(known)
+    arguments = AsyncEngineArgs.from_cli_args(parsed)
     config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if fork:
         # NB: only now, for making the configuration sets it to spawn.

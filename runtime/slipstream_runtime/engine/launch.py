@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import adapters, arguments, causes, checkpoint, environment, hardware
+from slipstream_runtime.engine import adapters, arguments, causes, checkpoint, environment
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.host import facts, metrics, sources
+from slipstream_runtime.host import facts, hardware, metrics, sources
 from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
@@ -92,16 +92,11 @@ class Launch:
             listed = adapters.wanted(self.config.adapters.file)
         for uri in listed.values():
             with contextlib.suppress(EngineError):  # told when it is loaded
-                ranks.append(adapters.find(uri, cache=self.cache, token=self.token).rank)
+                ranks.append(adapters.find(uri, cache=self.cache, token=sources.token()).rank)
         return adapters.room(self.config.adapters, ranks)
 
-    @property
-    def token(self) -> str | None:
-        """For gated sources of the hub."""
-        return os.environ.get(contract.MODEL_TOKEN_ENV) or None
-
     def _resolve(self, uri: str) -> arguments.Weights:
-        folder = sources.resolve(sources.parse(uri), cache=self.cache, token=self.token)
+        folder = sources.resolve(sources.parse(uri), cache=self.cache, token=sources.token())
         return arguments.Weights(folder, checkpoint.load(folder, uri=uri))
 
 

@@ -28,12 +28,11 @@ from slipstream_runtime.engine import causes, core, forms, lora, probes, prompts
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.progress import Progress
 from slipstream_runtime.engine.requests import Requests
-from slipstream_runtime.host import front
+from slipstream_runtime.host import front, sources
 from slipstream_runtime.host.keys import Keys
-from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.service import Service
 
-_BEAT_SECONDS: Final = 1.0
 _DEATH_SHOWS_SECONDS: Final = 3.0
 _WITHOUT_A_WORD: Final = "its process ended without a word"
 _SIGNS_OF_WORK: Final = (
@@ -56,12 +55,11 @@ def run(launch: Launch, architectures: Set[str]) -> None:
     if launch.config.output is not None:
         forms.check(launch.config.output)
     set_ulimit()
-    words = launch.known.arguments
-    parsed = parse(words)
+    parsed = parse(launch.known.arguments)
     launch.life.enter(Phase.LOADING)
     if launch.forks:
         core.prepare_fork(architectures, api=launch.api)
-    client, config = core.start(words, fork=launch.forks)
+    client, config = core.start(parsed, fork=launch.forks)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Serving(launch).run(client, config, parsed))
@@ -127,7 +125,7 @@ class _Serving:
             room=launch.adapter_rank,
             model=launch.weights[0].folder,
             cache=launch.cache,
-            token=launch.token,
+            token=sources.token(),
             prove=prove,
         )
 
@@ -174,7 +172,7 @@ class _Serving:
             stalled = work.stalled(reading, held=held, now=time.monotonic())
             if stalled > limit:
                 return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
         return f"the engine died: {causes.read(self._launch.errors) or _WITHOUT_A_WORD}"
 
     def _guard(self, vllm_config: Any) -> front.Guard:

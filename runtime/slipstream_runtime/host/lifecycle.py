@@ -7,6 +7,10 @@ nothing about requests: the front counts those.
 import enum
 import threading
 from collections.abc import Callable, Mapping
+from typing import Final
+
+BEAT_SECONDS: Final = 1.0
+"""Between two heartbeats of the event loop that serves."""
 
 
 class Phase(enum.StrEnum):

@@ -11,7 +11,7 @@ from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi
 
 HANGING_SECONDS: Final = 60.0
-"""vLLM's event loop beats twice a second; after this much silence it will not come back."""
+"""The event loop that serves beats once a second; after this much silence it will not come back."""
 
 
 class Management:

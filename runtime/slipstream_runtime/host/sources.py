@@ -42,6 +42,11 @@ def cache_folder(folder: Path = Path(contract.CACHE_DIRECTORY)) -> Path:
     return folder
 
 
+def token() -> str | None:
+    """For gated sources of the hub."""
+    return os.environ.get(contract.MODEL_TOKEN_ENV) or None
+
+
 def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source:
     """Parse `file:///path`, `pvc://claim/path` or `hf://org/name[@revision]`."""
     scheme, separator, rest = uri.partition("://")

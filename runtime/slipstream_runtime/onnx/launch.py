@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from slipstream_runtime import contract
-from slipstream_runtime.host import facts, metrics, sources
+from slipstream_runtime.host import facts, hardware, metrics, sources
 from slipstream_runtime.host.errors import EngineError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.onnx import exported
@@ -40,7 +39,7 @@ class Launch:
     @property
     def threads(self) -> int:
         """Threads of ONNX Runtime and of the tokenizer."""
-        return self.config.cores or len(os.sched_getaffinity(0))
+        return self.config.cores or hardware.usable_cores()
 
     def run(self) -> None:
         """Serve until drained; EngineError says why it ended otherwise."""
@@ -61,7 +60,7 @@ class Launch:
         folder = sources.resolve(
             sources.parse(uri),
             cache=self.cache,
-            token=os.environ.get(contract.MODEL_TOKEN_ENV) or None,
+            token=sources.token(),
             files=exported.FILES,
         )
         return exported.load(folder, uri=uri, max_length=self.config.model.max_length)

@@ -7,13 +7,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Final
 
 import tokenizers
 
 from slipstream_runtime.host import front, logs
 from slipstream_runtime.host.keys import Keys
-from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.onnx import api, metrics, probes, providers, session
 from slipstream_runtime.onnx.batcher import Batcher
@@ -21,8 +20,6 @@ from slipstream_runtime.onnx.config import OnnxConfig
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
-
-_BEAT_SECONDS: Final = 0.5
 
 
 def run(launch: Launch, model: Exported) -> None:
@@ -103,7 +100,7 @@ async def _beating(launch: Launch) -> AsyncIterator[None]:
     async def beat() -> None:
         while True:
             launch.life.beat()
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
 
     task = asyncio.create_task(beat())
     try:
