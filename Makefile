@@ -84,8 +84,10 @@ vllm-arguments: $(STAMP) ## generate the list of vLLM's arguments from the locke
 .PHONY: lock
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
-	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra simulate --extra router --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
+	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra router -c requirements/dev.txt -o requirements/router.txt
+	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra simulate -c requirements/dev.txt -o requirements/simulate.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cpu --override requirements/overrides-cpu.txt -c requirements/dev.txt -o requirements/runtime-cpu.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx -c requirements/dev.txt -o requirements/runtime-onnx.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.12 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt

@@ -1,0 +1,1 @@
+"""Scaling policies, ours and those of others, behind one interface."""

@@ -1,0 +1,56 @@
+"""What every scaling policy is to the simulator: queries that it asks, and a count that it decides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from slipstream_operator.core.objectives import Objectives
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Sample, Unknown
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What the API server says of a pod of the service; times in seconds of the simulation."""
+
+    name: str
+    created: float
+    ready: bool
+    ready_at: float | None
+    terminating: bool
+    scheduled: bool
+    """False while no node or quota has room for it."""
+    failed_starts: int = 0
+    """Times that its engine ended before it was ready."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that a policy may look at when it decides."""
+
+    now: float
+    replicas: int
+    """What was asked for last: spec.replicas."""
+    pods: tuple[Pod, ...]
+    samples: Mapping[str, Sequence[Sample] | Unknown]
+    """Name of a query -> its result; Unknown while Prometheus does not answer."""
+    minimum: int
+    maximum: int
+    objectives: Objectives
+
+
+class Policy(Protocol):
+    """One autoscaler of one service; its state is its own."""
+
+    name: str
+    every: float
+    """Seconds between decisions."""
+
+    def queries(self) -> Mapping[str, Expression]:
+        """Name -> what to ask before each decision."""
+
+    def decide(self, seen: Seen) -> int:
+        """The replicas to ask for."""
+
+    def restarted(self) -> None:
+        """The process that decides was started anew: all that it had not written down is gone."""

@@ -1,0 +1,112 @@
+"""What the operator tells a namespace's router: the content of its ConfigMap, validated at the border.
+
+A document that is wrong as a whole is refused, and the router goes on with the one before.
+"""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from slipstream_runtime.host.part import Part
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Revision(Part):
+    """One revision of a service: its headless Service, whose EndpointSlices name its engines."""
+
+    name: Name
+    weight: int = Field(ge=0, le=100)
+    """Percent of the service's requests."""
+
+
+class Limits(Part):
+    """What the router bounds for a service; what one replica bounds is the engine's own affair."""
+
+    concurrency: int = Field(default=256, ge=1)
+    """Requests in flight in one engine; more wait here."""
+    queue: int = Field(default=1024, ge=0)
+    """Requests that may wait here for a free or a starting replica."""
+    timeout: Seconds = 3600.0
+    """From the request's arrival to the last byte of its answer."""
+    hold: Seconds = 300.0
+    """For a replica to start."""
+    max_output_tokens: int | None = Field(default=None, ge=1)
+
+
+class Responses(Part):
+    """The exact response cache of a service."""
+
+    ttl: Seconds
+    size: int = Field(ge=1)
+    """Bytes."""
+
+
+class Service(Part):
+    """One InferenceService."""
+
+    name: Name
+    model: Name
+    """What clients call it; `adapters` are further names."""
+    adapters: tuple[Name, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    strategy: Literal["Prefix", "LeastLoad"] = "Prefix"
+    limits: Limits = Limits()
+    keys: bool = False
+    """Whether clients need an API key; the folder of keys is named for the service."""
+    responses: Responses | None = None
+    demand: Name | None = None
+    """The Lease to renew while requests are held at zero replicas."""
+    block_tokens: int = Field(default=16, ge=1)
+    kv_tokens: int | None = Field(default=None, ge=1)
+    """Capacity of one engine's prefix cache, as measured; None if not known."""
+
+
+class Share(Part):
+    """One backend of a weighted route."""
+
+    service: Name
+    weight: int = Field(ge=0, le=1_000_000)
+
+
+class Accept(Part):
+    """When a stage of a cascade keeps its answer, or takes a request at all."""
+
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """The geometric mean of the answer's token probabilities."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Longer prompts skip the stage."""
+
+
+class Stage(Part):
+    """One stage of a cascade, cheapest first; the last accepts all."""
+
+    service: Name
+    accept: Accept = Accept()
+
+
+class Route(Part):
+    """One InferenceRoute: a public model name over several services."""
+
+    name: Name
+    model: Name
+    backends: tuple[Share, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    max_escalation: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that may be answered twice; beyond it the first answer stands."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind(self) -> "Route":
+        if bool(self.backends) == bool(self.stages):
+            raise ValueError("a route has either backends or stages")
+        return self
+
+
+class Config(Part):
+    """All services and routes of a namespace."""
+
+    namespace: Name
+    services: tuple[Service, ...] = ()
+    routes: tuple[Route, ...] = ()
