@@ -28,9 +28,9 @@ from slipstream_runtime.evaluate import load, records, traffic
 from slipstream_runtime.simulator import calibration, model, replay
 
 FOLDER = Path(__file__).parent
-ROUNDS = 8
+ROUNDS = 7
 SECONDS = 5.0
-SEQUENCES = 16
+SEQUENCES = 32
 BATCHED_TOKENS = 256
 VOCABULARY = range(100, 800)
 """Token ids that are text for the model of the benchmark."""
@@ -116,8 +116,8 @@ class Load:
         return dice.gammavariate(shape, 1 / (shape * self.rate))
 
 
-FITTED = Load(rate=24, cv=1, prompt=Lengths(120, 0.9, 700), output=Lengths(40, 0.6, 150))
-PREDICTED = Load(rate=14, cv=2, prompt=Lengths(250, 0.6, 1000), output=Lengths(60, 0.5, 200))
+FITTED = Load(rate=16, cv=1, prompt=Lengths(120, 0.9, 700), output=Lengths(40, 0.6, 150))
+PREDICTED = Load(rate=20, cv=2, prompt=Lengths(250, 0.6, 1000), output=Lengths(60, 0.5, 200))
 
 
 @dataclass(frozen=True)
