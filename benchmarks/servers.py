@@ -31,6 +31,8 @@ class Server:
     """A server that has answered its first completion."""
 
     url: str
+    metrics: str
+    """Where its metrics are."""
     process: subprocess.Popen[bytes]
     start_seconds: float
     """From the start of its process to that answer."""
@@ -58,20 +60,24 @@ def stock(
     command += ["--model", str(MODEL), "--served-model-name", NAME, "--port", str(port)]
     # NB: by itself vLLM takes its KV cache from the whole machine's memory.
     command += ["--kv-cache-memory-bytes", str(KV_BYTES), *words]
-    with _running(command, home=home, port=port, environment=environment or {}) as server:
+    url = _local(port)
+    with _running(
+        command, home=home, url=url, metrics=f"{url}/metrics", environment=environment or {}
+    ) as server:
         yield server
 
 
 @contextlib.contextmanager
 def ours(home: Path, *, config: Mapping[str, Any] | None = None) -> Iterator[Server]:
     """`slipstream_runtime.engine` with the defaults that the operator gives a CPU engine, but for the config."""
-    port = _free_port()
+    port, management = _free_port(), _free_port()
     file = home / "engine.json"
     file.write_text(json.dumps({**defaults(), **(config or {})}))
     command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(file)]
-    command += ["--api-port", str(port), "--management-port", "0"]
+    command += ["--api-port", str(port), "--management-port", str(management)]
     command += ["--termination-log", str(home / "termination-log")]
-    with _running(command, home=home, port=port, environment={}) as server:
+    metrics = f"{_local(management)}{contract.METRICS_PATH}"
+    with _running(command, home=home, url=_local(port), metrics=metrics, environment={}) as server:
         yield server
 
 
@@ -88,7 +94,12 @@ def defaults() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _running(
-    command: Sequence[str], *, home: Path, port: int, environment: Mapping[str, str]
+    command: Sequence[str],
+    *,
+    home: Path,
+    url: str,
+    metrics: str,
+    environment: Mapping[str, str],
 ) -> Iterator[Server]:
     everything = {
         **os.environ,
@@ -100,13 +111,12 @@ def _running(
         "HF_HUB_OFFLINE": "1",
         **environment,
     }
-    url = f"http://127.0.0.1:{port}"
     started = time.monotonic()
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=everything)
     try:
         _until_it_answers(url, process, log=home / "log")
-        yield Server(url, process, time.monotonic() - started)
+        yield Server(url, metrics, process, time.monotonic() - started)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -129,6 +139,10 @@ def _until_it_answers(url: str, process: subprocess.Popen[bytes], *, log: Path) 
 
 def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _local(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def _free_port() -> int:

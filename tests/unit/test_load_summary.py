@@ -66,6 +66,12 @@ def test_arrivals_are_poisson_seeded_and_bounded() -> None:
     assert len(list(plan(requests=7).arrivals())) == 7
 
 
+def test_given_arrival_times_are_kept_up_to_the_end_of_the_run() -> None:
+    given = plan(rate=None, times=(0.5, 0.5, 4.0, 5.0))
+    assert list(given.arrivals()) == [0.5, 0.5, 4.0]
+    assert list(replace(given, requests=1).arrivals()) == [0.5]
+
+
 def test_bodies_carry_the_plan_and_prompts_come_in_turn() -> None:
     path, body = next(plan(prompt_tokens=6, max_tokens=9, ignore_eos=True).bodies())
     assert path == "/v1/chat/completions"
@@ -85,7 +91,9 @@ def test_a_wrong_prompt_file_is_refused(line: str) -> None:
         traffic.parse_prompts([line])
 
 
-@pytest.mark.parametrize("fields", [{"rate": None}, {"concurrency": 2}, {"duration": 0.0}])
+@pytest.mark.parametrize(
+    "fields", [{"rate": None}, {"concurrency": 2}, {"times": (1.0,)}, {"duration": 0.0}]
+)
 def test_an_impossible_plan_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"exactly one|positive"):
         plan(**fields)

@@ -46,6 +46,9 @@ def test_every_request_gets_exactly_its_tokens_within_the_limits(
         assert now >= before + step.iterations * parameters.alpha * (1 - 1e-9)
         assert 0 <= player.engine.kv_used <= parameters.kv_tokens
         assert 1 <= step.running <= parameters.max_sequences
+        shortest = parameters.alpha + parameters.beta * step.running
+        shortest += parameters.gamma * step.kv_used + parameters.delta * step.prefilled
+        assert step.shortest == pytest.approx(shortest)
         assert step.decoded + step.prefilled <= parameters.max_batched_tokens
         assert not (step.admitted and step.preempted)
         seen.update(tokens=step.tokens, prefilled=step.prefilled, preempted=len(step.preempted))
@@ -84,6 +87,7 @@ def test_merged_iterations_are_the_same_as_single_ones(
         parts = [single.step(0.0) for _ in range(step.iterations)]
         assert step.duration == pytest.approx(sum(part.duration for part in parts))
         assert step.shortest == pytest.approx(parts[0].duration)
+        assert step.kv_used == parts[0].kv_used
         assert step.tokens == sum(part.tokens for part in parts)
         last = parts[-1]
         assert (step.first, step.finished) == (last.first, last.finished)

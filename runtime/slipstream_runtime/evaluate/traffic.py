@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice, takewhile
 from typing import Final
 
 Body = Mapping[str, object]
@@ -19,13 +19,15 @@ _WORDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run: either open (`rate`, Poisson) or closed (`concurrency` clients that never pause)."""
+    """One run: open (`rate`, Poisson, or `times`) or closed (`concurrency` clients that never pause)."""
 
     url: str
     model: str
     duration: float
     rate: float | None = None
     concurrency: int | None = None
+    times: tuple[float, ...] | None = None
+    """Seconds since the start, in order; those after `duration` are left out."""
     requests: int | None = None
     """Stop after so many, even before the end of `duration`."""
     prompt_tokens: int = 256
@@ -41,8 +43,8 @@ class Plan:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.rate is None) == (self.concurrency is None):
-            raise ValueError("exactly one of rate and concurrency is needed")
+        if [self.rate, self.concurrency, self.times].count(None) != 2:
+            raise ValueError("exactly one of rate, concurrency and times is needed")
         if min(self.rate or 1, self.concurrency or 1, self.duration, self.timeout) <= 0:
             raise ValueError("rate, concurrency, duration and timeout must be positive")
         if self.connect_retries < 0:
@@ -50,14 +52,16 @@ class Plan:
 
     def arrivals(self) -> Iterator[float]:
         """Seconds since the start at which an open run sends its requests."""
+        times = self._poisson() if self.times is None else self.times
+        yield from islice(takewhile(lambda at: at < self.duration, times), self.requests)
+
+    def _poisson(self) -> Iterator[float]:
         assert self.rate is not None
         rng = random.Random(f"arrivals-{self.seed}")  # noqa: S311
-        at = rng.expovariate(self.rate)
-        sent = 0
-        while at < self.duration and (self.requests is None or sent < self.requests):
-            yield at
+        at = 0.0
+        while True:
             at += rng.expovariate(self.rate)
-            sent += 1
+            yield at
 
     def bodies(self) -> Iterator[tuple[str, Body]]:
         """Path and body of one request after the other, without end."""

@@ -74,6 +74,8 @@ class Step:
     decoded: int
     prefilled: int
     """Prompt tokens computed, recomputed ones included."""
+    kv_used: int = 0
+    """KV tokens at the end of its first iteration, before what finishes frees its own."""
     admitted: tuple[Request, ...] = ()
     first: tuple[Request, ...] = ()
     resumed: tuple[Request, ...] = ()
@@ -194,12 +196,9 @@ class Engine:
             self._waiting.appendleft(sequence)
 
         model = self.parameters
-        running = len(self._running)
+        running, kv_used = len(self._running), self.kv_used
         shortest = (
-            model.alpha
-            + model.beta * running
-            + model.gamma * self.kv_used
-            + model.delta * prefilled
+            model.alpha + model.beta * running + model.gamma * kv_used + model.delta * prefilled
         )
         growth, iterations = 0.0, 1
         if until is not None and not prefilled and not preempted:
@@ -216,6 +215,7 @@ class Engine:
             running=running,
             decoded=decoded,
             prefilled=prefilled,
+            kv_used=kv_used,
             admitted=tuple(s.request for s in admitted),
             first=first,
             resumed=resumed,
