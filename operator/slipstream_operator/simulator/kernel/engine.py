@@ -159,15 +159,13 @@ def _preempt(state: State, slot: int, request: int, now: float) -> None:
 def begin(state: State, slot: int, now: float) -> None:
     """Start the next step, or rest."""
     pod, model = state.pods[slot], state.engine[0]
-    if pod.running + pod.waiting == 0:
-        pod.doing = IDLE
-        set_alarm(state.alarm, slot, math.inf)
-        return
     if pod.prefill != NONE and state.requests[pod.prefill].gone:
         request = pod.prefill
         leave(state, slot, request)
         fail(state, request, now, TIMED_OUT)
-        begin(state, slot, now)
+    if pod.running + pod.waiting == 0:
+        pod.doing = IDLE
+        set_alarm(state.alarm, slot, math.inf)
         return
     preemptions = pod.preemptions
     while pod.kv_used + pod.decoding > model.kv_tokens:
