@@ -83,7 +83,11 @@ def engine(parameters: model.Parameters) -> tuple[Field, ...]:
         Field("vllm:prefix_cache_queries_total", _PROMPTS, "counter", common),
         Field("vllm:num_preemptions_total", _PREEMPTIONS, "counter", common),
     ]
-    sources = {"local_compute": _COMPUTED, "local_cache_hit": _CACHED, "external_kv_transfer": _ZERO}
+    sources = {
+        "local_compute": _COMPUTED,
+        "local_cache_hit": _CACHED,
+        "external_kv_transfer": _ZERO,
+    }
     fields += [
         Field("vllm:prompt_tokens_by_source_total", column, "counter", {**common, "source": source})
         for source, column in sources.items()
@@ -94,7 +98,12 @@ def engine(parameters: model.Parameters) -> tuple[Field, ...]:
         for reason, column in reasons.items()
     ]
     fields += [
-        Field("vllm:admission_rejections_total", _ZERO, "counter", {"model_name": "model", "reason": reason})
+        Field(
+            "vllm:admission_rejections_total",
+            _ZERO,
+            "counter",
+            {"model_name": "model", "reason": reason},
+        )
         for reason in ("max_num_queued_reqs", "max_num_queued_tokens")
     ]
     for histogram, name in _HISTOGRAMS.items():

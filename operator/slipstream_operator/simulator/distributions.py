@@ -137,9 +137,9 @@ class PhasedTime(Part):
     """The sum of named phases, one after the other: pull, load, compile, warm."""
 
     distribution: Literal["phases"]
-    phases: dict[str, Annotated[LognormalTime | FixedTime | MixtureTime, Field(discriminator="distribution")]] = (
-        Field(min_length=1)
-    )
+    phases: dict[
+        str, Annotated[LognormalTime | FixedTime | MixtureTime, Field(discriminator="distribution")]
+    ] = Field(min_length=1)
 
     def draw(self, generator: np.random.Generator) -> float:
         """One time."""

@@ -25,8 +25,6 @@ class Slow(Part):
 _FOREVER: Final = math.inf
 
 
-
-
 class Event(Part):
     """One fault; exactly one of the kinds."""
 
@@ -35,7 +33,9 @@ class Event(Part):
     metrics_outage: Seconds | None = Field(
         default=None, description="Prometheus is down: no answers, and no samples of that time."
     )
-    lose_pods: Share | None = Field(default=None, description="Share of the pods that vanish at once.")
+    lose_pods: Share | None = Field(
+        default=None, description="Share of the pods that vanish at once."
+    )
     restore: Seconds | None = Field(
         default=None, description="After losePods: when their GPUs are there again."
     )

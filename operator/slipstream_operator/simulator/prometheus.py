@@ -33,9 +33,7 @@ class Target:
 class Prometheus:
     """Holds what one policy may ask for."""
 
-    def __init__(
-        self, scenario: Scenario, queries: Mapping[str, Expression], *, seed: int
-    ) -> None:
+    def __init__(self, scenario: Scenario, queries: Mapping[str, Expression], *, seed: int) -> None:
         self._scenario, self._seed = scenario, seed
         scrape = scenario.metrics.scrape
         rows = math.ceil(scenario.duration / scrape) + 2
@@ -68,9 +66,14 @@ class Prometheus:
         row = self._engines.rows
         values = catalogue.extended(read, kv_tokens=scenario.engine.kv_tokens)[:, self._columns]
         values = self._with_faults(now, targets, values, row)
-        dropped = max((e.drop_series.pods for e in scenario.during("drop_series", now) if e.drop_series), default=0)
+        dropped = max(
+            (e.drop_series.pods for e in scenario.during("drop_series", now) if e.drop_series),
+            default=0,
+        )
         luck = traffic.generator(self._seed, _LOSS, row).random(_DRAWS)
-        loss = max((e.lose_scrapes or 0.0 for e in scenario.during("lose_scrapes", now)), default=0.0)
+        loss = max(
+            (e.lose_scrapes or 0.0 for e in scenario.during("lose_scrapes", now)), default=0.0
+        )
         kept = [
             position
             for position, target in enumerate(targets)
@@ -120,8 +123,12 @@ class Prometheus:
             "empty_queries", now
         ):
             return 0.0
-        poisoned = sum(e.nan_series.pods for e in self._scenario.during("nan_series", now) if e.nan_series)
-        silent = sum(pod in self._absent or position < poisoned for position, pod in enumerate(pods))
+        poisoned = sum(
+            e.nan_series.pods for e in self._scenario.during("nan_series", now) if e.nan_series
+        )
+        silent = sum(
+            pod in self._absent or position < poisoned for position, pod in enumerate(pods)
+        )
         return 1.0 - silent / len(pods) if pods else 1.0
 
     def _visible(self, now: float) -> int:
@@ -141,9 +148,23 @@ class Prometheus:
         """What the scrapes see in place of the truth."""
         scenario = self._scenario
         noise = max((event.noise or 0.0 for event in scenario.during("noise", now)), default=0.0)
-        resets = [e for e in scenario.events if e.reset_counters and now - scenario.metrics.scrape < e.at <= now]
-        frozen = max((e.freeze_series.pods for e in scenario.during("freeze_series", now) if e.freeze_series), default=0)
-        poisoned = max((e.nan_series.pods for e in scenario.during("nan_series", now) if e.nan_series), default=0)
+        resets = [
+            e
+            for e in scenario.events
+            if e.reset_counters and now - scenario.metrics.scrape < e.at <= now
+        ]
+        frozen = max(
+            (
+                e.freeze_series.pods
+                for e in scenario.during("freeze_series", now)
+                if e.freeze_series
+            ),
+            default=0,
+        )
+        poisoned = max(
+            (e.nan_series.pods for e in scenario.during("nan_series", now) if e.nan_series),
+            default=0,
+        )
         reset = max((e.reset_counters.pods for e in resets if e.reset_counters), default=0)
         draws = (
             traffic.generator(self._seed, _NOISE, row).standard_normal(_DRAWS) if noise else None

@@ -21,9 +21,7 @@ Points: TypeAlias = Annotated[
     tuple[tuple[Seconds, Annotated[float, Field(ge=0)]], ...], AfterValidator(ordered)
 ]
 """Values at times, linear in between, constant before the first and after the last."""
-Lengths: TypeAlias = (
-    Length | Annotated[tuple[tuple[Seconds, Length], ...], AfterValidator(ordered)]
-)
+Lengths: TypeAlias = Length | Annotated[tuple[tuple[Seconds, Length], ...], AfterValidator(ordered)]
 """One distribution, or several at times: in between, ever more requests draw from the later one."""
 
 
@@ -59,7 +57,8 @@ class ScalingSpec(Part):
     max_replicas: int = Field(default=32, ge=1, le=512)
     initial_replicas: int | None = Field(default=None, ge=0, description="minReplicas if absent.")
     idle_after: Seconds = Field(
-        default=600.0, description="With minReplicas 0: time without requests before there are none."
+        default=600.0,
+        description="With minReplicas 0: time without requests before there are none.",
     )
     grace: Seconds = Field(default=64.0, description="Time that a removed pod gets to finish.")
     capacity: int | None = Field(
@@ -140,7 +139,9 @@ class Prefix(Part):
 
     share: Share
     hit_rate: Share
-    warmup: Seconds = Field(default=60.0, description="Time in which a new pod's cache fills to 63 %.")
+    warmup: Seconds = Field(
+        default=60.0, description="Time in which a new pod's cache fills to 63 %."
+    )
 
 
 class Traffic(Part):
@@ -151,9 +152,12 @@ class Traffic(Part):
     prompt: Lengths | None = None
     output: Lengths | None = None
     prefix: Prefix | None = None
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first in each engine.")
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="Higher goes first in each engine."
+    )
     deadline: Seconds | None = Field(
-        default=None, description="Its objective instead of `slo`: the whole answer within this time."
+        default=None,
+        description="Its objective instead of `slo`: the whole answer within this time.",
     )
     affinity: Share = Field(default=0.0, description="Share of its requests that go to one pod.")
 
@@ -185,7 +189,8 @@ class Scenario(Part):
     metrics: MetricsSpec = MetricsSpec()
     client: ClientSpec = ClientSpec()
     router: bool = Field(
-        default=True, description="False: a plain Service, which fails without pods and picks by chance."
+        default=True,
+        description="False: a plain Service, which fails without pods and picks by chance.",
     )
     traffic: tuple[Traffic, ...] = Field(min_length=1)
     events: tuple[Event, ...] = ()
@@ -220,7 +225,9 @@ def load(path: Path) -> Scenario:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror}: give the path of a scenario file") from error
+        raise ScenarioError(
+            f"{path}: {error.strerror}: give the path of a scenario file"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: not YAML: {error}") from error
     scenario = parse(data, what=str(path))
@@ -271,5 +278,3 @@ def _with_files_beside(scenario: Scenario, folder: Path) -> Scenario:
         for piece in scenario.traffic
     ]
     return scenario.model_copy(update={"traffic": tuple(pieces)})
-
-

@@ -84,9 +84,7 @@ class Verdicts:
 def verdicts(run: Run) -> Verdicts:
     """Judge every request that arrived after the warm-up, from its first attempt."""
     scenario, records = run.scenario, run.requests
-    records = records[
-        (records["arrival"] >= scenario.warmup) & (records["fate"] != layout.AHEAD)
-    ]
+    records = records[(records["arrival"] >= scenario.warmup) & (records["fate"] != layout.AHEAD)]
     arrival = records["arrival"]
     finished = records["fate"] == layout.FINISHED
     failed = records["fate"] > layout.FINISHED
@@ -196,11 +194,14 @@ def minutes(run: Run, seen: Verdicts) -> tuple[Floats, Floats]:
 def gpu_hours(run: Run) -> float:
     """Replica-hours from the scheduling of each pod to its end."""
     start, end = run.scenario.warmup, run.scenario.duration
-    return sum(
-        max(0.0, min(end, end if pod.ended is None else pod.ended) - max(start, pod.scheduled))
-        for pod in run.pods
-        if pod.scheduled is not None
-    ) / 3600
+    return (
+        sum(
+            max(0.0, min(end, end if pod.ended is None else pod.ended) - max(start, pod.scheduled))
+            for pod in run.pods
+            if pod.scheduled is not None
+        )
+        / 3600
+    )
 
 
 def steps(changes: Sequence[tuple[float, int]], times: Floats) -> NDArray[np.int64]:

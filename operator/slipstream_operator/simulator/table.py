@@ -28,7 +28,9 @@ class Table:
         self.present: NDArray[np.bool_] = np.zeros((rows, 0), dtype=np.bool_)
         self._counters = np.array([field.kind == "counter" for field in fields], dtype=np.bool_)
 
-    def append(self, now: float, names: Sequence[str], targets: Sequence[Labels], values: Floats) -> None:
+    def append(
+        self, now: float, names: Sequence[str], targets: Sequence[Labels], values: Floats
+    ) -> None:
         """Add a scrape; targets that are not in it are absent."""
         row = self.rows
         self.times[row] = now

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from slipstream_operator.simulator.kernel import fleet
 from slipstream_operator.simulator.kernel.layout import Floats, Records
 from slipstream_operator.simulator.scenario import (
+    API_VERSION,
     Arrivals,
     Lengths,
     Scenario,
     ScenarioError,
     Traffic,
+    parse,
 )
 
 _GRID_SECONDS: Final = 1.0
@@ -178,3 +180,25 @@ def read_trace(path: Path) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]
     times = np.array([row[0] for row in rows])
     lengths = np.array([row[1:] for row in rows])
     return times - times[0], lengths[:, 0], lengths[:, 1]
+
+
+def traced(scenario: Scenario | None, path: Path) -> Scenario:
+    """The scenario with the requests of a file in place of its own; without one, with defaults for all else."""
+    times, _, _ = read_trace(path)
+    piece = {"arrivals": {"process": "trace", "file": str(path)}}
+    if scenario is not None:
+        traffic = (Traffic.model_validate(piece),)
+        return scenario.model_copy(update={"traffic": traffic})
+    return parse(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "Scenario",
+            "name": "trace",
+            "duration": f"{max(60, math.ceil(times[-1]) + 60)}s",
+            "seeds": 1,
+            "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "40ms"}},
+            "client": {"timeout": "60s", "retries": 1},
+            "traffic": [piece],
+        },
+        what=str(path),
+    )

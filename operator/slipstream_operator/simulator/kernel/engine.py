@@ -186,10 +186,7 @@ def begin(state: State, slot: int, now: float) -> None:
     if pod.preemptions == preemptions:
         prefilled = _admit(state, slot, prefilled, decoded, now)
     shortest = (
-        model.alpha
-        + model.beta * pod.running
-        + model.gamma * pod.kv_used
-        + model.delta * prefilled
+        model.alpha + model.beta * pod.running + model.gamma * pod.kv_used + model.delta * prefilled
     ) / pod.speed
     pod.began, pod.shortest, pod.decoded, pod.growth = now, shortest, decoded, 0.0
     if prefilled or pod.preemptions != preemptions:
@@ -326,4 +323,3 @@ def _finish(state: State, slot: int, request: int, now: float) -> None:
     observe(state, slot, QUEUE, one.admitted - one.enqueued, 1)
     observe(state, slot, PROMPT, float(one.prompt), 1)
     observe(state, slot, OUTPUT, float(one.output), 1)
-

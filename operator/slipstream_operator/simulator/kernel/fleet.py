@@ -42,7 +42,12 @@ def requests(
         records[name] = math.nan
     for name in ("ends", "next", "previous", "pod"):
         records[name] = layout.NONE
-    for name, values in (("arrival", arrival), ("prompt", prompt), ("output", output), *more.items()):
+    for name, values in (
+        ("arrival", arrival),
+        ("prompt", prompt),
+        ("output", output),
+        *more.items(),
+    ):
         records[name] = values
     return records
 

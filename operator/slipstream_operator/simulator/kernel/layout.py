@@ -29,7 +29,10 @@ REQUEST: Final = np.dtype(
         ("first", "f8"),
         ("finished", "f8"),
         ("latest", "f8"),  # its newest token before a preemption
-        ("luck", "f8"),  # uniform: whether the prefix cache has its prefix, and the pod of random routing
+        (
+            "luck",
+            "f8",
+        ),  # uniform: whether the prefix cache has its prefix, and the pod of random routing
         ("started", "i8"),
         ("ends", "i8"),
         ("prompt", "i4"),
@@ -112,7 +115,10 @@ FLEET: Final = np.dtype(
         ("events", "i8"),
         ("routable", "i4"),
         ("favourite", "i4"),  # the pod of pinned requests
-        ("router", "i1"),  # 1: holds requests and knows loads; 0: a Service, which fails and guesses
+        (
+            "router",
+            "i1",
+        ),  # 1: holds requests and knows loads; 0: a Service, which fails and guesses
     ],
     align=True,
 )
