@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipstream_operator.simulator.kernel import fleet, layout
+from slipstream_operator.simulator.kernel import fleet
 from slipstream_runtime.simulator import model, replay
 
 
@@ -21,6 +21,10 @@ def kernel(parameters: model.Parameters, requests: list[model.Request], **more) 
         hit=np.ones(len(requests)),
     )
     return fleet.Kernel(parameters, records, **more)
+
+
+# NB: the kernel is compiled once for each version of its sources.
+pytestmark = pytest.mark.timeout(300)
 
 
 @st.composite

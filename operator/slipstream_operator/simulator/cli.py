@@ -91,7 +91,7 @@ def simulate(
     try:
         wanted = [scenarios.load(path) for path in files]
         if trace is not None:
-            wanted = [traffic.traced(one, trace) for one in wanted or [None]]
+            wanted = [traffic.traced(one, trace) for one in wanted] or [traffic.defaults(trace)]
     except scenarios.ScenarioError as error:
         click.echo(f"Error: {error}", err=True)
         raise click.exceptions.Exit(2) from error

@@ -1,12 +1,11 @@
 """Random numbers as scenarios describe them: lengths of prompts and outputs, and times of cold starts."""
 
 import math
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from slipstream_operator.simulator.quantities import Part, Seconds, Share
 

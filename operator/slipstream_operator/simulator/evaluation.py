@@ -293,14 +293,14 @@ def _aggregate(
     size = len(count)
     match aggregation:
         case "sum":
-            return np.bincount(members, weights=values, minlength=size)
+            return np.bincount(members, weights=values, minlength=size).astype(np.float64)
         case "avg":
             return np.bincount(members, weights=values, minlength=size) / np.maximum(1, count)
         case "count":
             return count.astype(np.float64)
     # NaN only where all are NaN, as in Prometheus.
     pick = np.fmax if aggregation == "max" else np.fmin
-    result = np.full(size, np.nan)
+    result: Floats = np.full(size, np.nan)
     pick.at(result, members, values)
     return result
 

@@ -1,10 +1,9 @@
 """Faults that a scenario plans, each at a time, some for a while."""
 
 import math
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from slipstream_operator.simulator.quantities import Part, Seconds, Share
 

@@ -1,5 +1,6 @@
 """Load, replicas, latency and attainment of a scenario over time, one line a policy."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,6 @@ def _p95_by_minute(run: Run) -> Floats:
     return np.array(
         [
             float(np.quantile(waited[low:high], 0.95)) if high > low else math.nan
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in itertools.pairwise(edges)
         ]
     )

@@ -1,5 +1,6 @@
 """The base of the scenario's models: durations and shares as users write them, unknown fields refused."""
 
+import itertools
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ def ordered(points: tuple[tuple[float, Any], ...]) -> tuple[tuple[float, Any], .
     """The points if their times rise; ValueError otherwise."""
     if not points:
         raise ValueError("at least one point is needed, for example [[0s, 10]]")
-    for (earlier, _), (later, _) in zip(points, points[1:], strict=False):
+    for (earlier, _), (later, _) in itertools.pairwise(points):
         if later <= earlier:
             raise ValueError(
                 f"the points must be in order of time: {later:g}s does not come after {earlier:g}s; "

@@ -1,12 +1,11 @@
 """A scenario: one model's traffic, engine, limits and faults, as `slipstream simulate` reads it from a file."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import pydantic
 import yaml
 from pydantic import AfterValidator, Field, model_validator
-from typing_extensions import Self
 
 from slipstream_operator.api.inferenceservice import SloSpec
 from slipstream_operator.core import objectives

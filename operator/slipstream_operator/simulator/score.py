@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,7 +188,7 @@ def minutes(run: Run, seen: Verdicts) -> tuple[Floats, Floats]:
     index = ((seen.arrival - scenario.warmup) / _MINUTE).astype(np.int64)
     good = np.bincount(index, weights=seen.attained & seen.judged, minlength=count)
     total = np.bincount(index, weights=seen.judged, minlength=count)
-    return good, total
+    return good.astype(np.float64), total.astype(np.float64)
 
 
 def gpu_hours(run: Run) -> float:
@@ -204,11 +204,16 @@ def gpu_hours(run: Run) -> float:
     )
 
 
-def steps(changes: Sequence[tuple[float, int]], times: Floats) -> NDArray[np.int64]:
+def steps(
+    changes: Sequence[tuple[float, int]], times: NDArray[np.floating[Any]]
+) -> NDArray[np.int64]:
     """The value that was last set at each time."""
     moments = np.array([at for at, _ in changes])
-    values = np.array([value for _, value in changes])
-    return values[np.maximum(0, np.searchsorted(moments, times, side="right") - 1)]
+    values = np.array([value for _, value in changes], dtype=np.int64)
+    found: NDArray[np.int64] = values[
+        np.maximum(0, np.searchsorted(moments, times, side="right") - 1)
+    ]
+    return found
 
 
 def _areas(run: Run, oracle: Run) -> tuple[float, float]:

@@ -114,7 +114,8 @@ def _interpolate(points: float | Sequence[tuple[float, float]], times: Floats) -
     if isinstance(points, int | float):
         return np.full(len(times), float(points))
     moments, values = zip(*points, strict=True)
-    return np.interp(times, moments, values)
+    interpolated: Floats = np.interp(times, moments, values)
+    return interpolated
 
 
 def _times(arrivals: Arrivals, duration: float, *, seed: int, index: int) -> Floats:
@@ -134,7 +135,8 @@ def _times(arrivals: Arrivals, duration: float, *, seed: int, index: int) -> Flo
         shape = 1 / np.interp(np.interp(np.arange(count), passed, grid), grid, cv) ** 2
         moments = np.cumsum(draws.gamma(shape, 1 / shape))
     moments = moments[moments < expected]
-    return np.interp(moments, passed, grid)
+    times: Floats = np.interp(moments, passed, grid)
+    return times
 
 
 def _lengths(lengths: Lengths, times: Floats, draws: np.random.Generator) -> NDArray[np.int64]:
@@ -146,8 +148,8 @@ def _lengths(lengths: Lengths, times: Floats, draws: np.random.Generator) -> NDA
     position = np.interp(times, [moment for moment, _ in points], np.arange(len(points)))
     chosen = np.floor(position + draws.random(len(times))).astype(np.int64)
     chosen = np.minimum(chosen, len(points) - 1)
-    picked = np.array(columns)[chosen, np.arange(len(times))]
-    return picked.astype(np.int64)
+    picked: NDArray[np.int64] = np.array(columns, dtype=np.int64)[chosen, np.arange(len(times))]
+    return picked
 
 
 def read_trace(path: Path) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
@@ -182,13 +184,16 @@ def read_trace(path: Path) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]
     return times - times[0], lengths[:, 0], lengths[:, 1]
 
 
-def traced(scenario: Scenario | None, path: Path) -> Scenario:
-    """The scenario with the requests of a file in place of its own; without one, with defaults for all else."""
+def traced(scenario: Scenario, path: Path) -> Scenario:
+    """The scenario with the requests of a file in place of its own."""
+    read_trace(path)
+    arrivals = Arrivals(process="trace", file=path)
+    return scenario.model_copy(update={"traffic": (Traffic(arrivals=arrivals),)})
+
+
+def defaults(path: Path) -> Scenario:
+    """A scenario of the requests of a file, with defaults for all else."""
     times, _, _ = read_trace(path)
-    piece = {"arrivals": {"process": "trace", "file": str(path)}}
-    if scenario is not None:
-        traffic = (Traffic.model_validate(piece),)
-        return scenario.model_copy(update={"traffic": traffic})
     return parse(
         {
             "apiVersion": API_VERSION,
@@ -198,7 +203,7 @@ def traced(scenario: Scenario | None, path: Path) -> Scenario:
             "seeds": 1,
             "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "40ms"}},
             "client": {"timeout": "60s", "retries": 1},
-            "traffic": [piece],
+            "traffic": [{"arrivals": {"process": "trace", "file": str(path)}}],
         },
         what=str(path),
     )

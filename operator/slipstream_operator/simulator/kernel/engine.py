@@ -98,7 +98,7 @@ def catch_up(state: State, slot: int, now: float) -> None:
     # The least n with n*shortest + growth*n*(n-1)/2 >= horizon.
     slope = pod.shortest - pod.growth / 2
     root = math.sqrt(slope * slope + 2 * pod.growth * horizon)
-    count = min(pod.left, int(math.ceil(2 * horizon / (slope + root))))
+    count = min(pod.left, math.ceil(2 * horizon / (slope + root)))
     _commit(state, slot, count - 1)
 
 

@@ -37,7 +37,7 @@ def earliest(tree: Floats) -> int:
         node *= 2
         if tree[node] != tree[node >> 1]:
             node += 1
-    return node - half
+    return int(node - half)
 
 
 @compiled
@@ -49,13 +49,14 @@ def least(tree: Integers) -> int:
         node *= 2
         if tree[node] != tree[node >> 1]:
             node += 1
-    return node - half
+    return int(node - half)
 
 
 @compiled
 def valid(state: State, slot: int, ends: int, request: int) -> bool:
     """Whether an entry of the heap of last tokens still holds."""
-    return state.requests[request].pod == slot and state.requests[request].ends == ends
+    one = state.requests[request]
+    return bool(one.pod == slot and one.ends == ends)
 
 
 @compiled
@@ -195,7 +196,7 @@ def observe_series(
             continue
         upto = terms
         if not math.isinf(bound):
-            upto = min(terms, int(math.floor((bound - start) / growth)) + 1)
+            upto = min(terms, math.floor((bound - start) / growth) + 1)
         if upto > done:
             state.counts[slot, histogram, bucket] += (upto - done) * times
             done = upto
