@@ -4,7 +4,7 @@ Simplified: all pods are scraped at the same instants, and a range holds the scr
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -128,15 +128,17 @@ class _Selection:
     fields: NDArray[np.int64]
     _version: int = -1
     _labels: tuple[Labels, ...] = ()
+    _columns: list[tuple[Labels, tuple[Labels, ...]]] = field(default_factory=list)
+    """Each target and the labels of its series, which stay the same objects while it is there."""
 
     @classmethod
     def of(cls, series: Series, tables: Sequence[Table]) -> "_Selection":
         for table in tables:
             chosen = [
                 index
-                for index, field in enumerate(table.fields)
-                if field.metric == series.metric
-                and all(field.labels.get(name) == value for name, value in series.labels.items())
+                for index, one in enumerate(table.fields)
+                if one.metric == series.metric
+                and all(one.labels.get(name) == value for name, value in series.labels.items())
             ]
             if chosen:
                 return cls(table, np.array(chosen))
@@ -147,12 +149,17 @@ class _Selection:
         assert self.table is not None
         if self._version != self.table.version:
             self._version = self.table.version
-            self._labels = tuple(
-                {**target, **self.table.fields[field].labels}
-                for target in self.table.targets
-                for field in self.fields
-            )
+            for column, target in enumerate(self.table.targets):
+                if column == len(self._columns):
+                    self._columns.append((target, self._of(target)))
+                elif self._columns[column][0] is not target:
+                    self._columns[column] = (target, self._of(target))
+            self._labels = tuple(one for _, labels in self._columns for one in labels)
         return self._labels
+
+    def _of(self, target: Labels) -> tuple[Labels, ...]:
+        assert self.table is not None
+        return tuple({**target, **self.table.fields[index].labels} for index in self.fields)
 
     def flat(self, values: Floats, present: NDArray[np.bool_]) -> Vector:
         """From targets x fields, and the targets that are there."""
@@ -259,24 +266,28 @@ def _over_time(selection: _Selection, seconds: float, *, mean: bool) -> Plan:
 def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
     seen: tuple[Labels, ...] | None = None
     groups: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    found: dict[tuple[str, ...], int] = {}
     labels: tuple[Labels, ...] = ()
+    # NB: by identity, which is quick: with its labels, so that none of them can go and leave its identity to another.
+    known: dict[int, tuple[Labels, int]] = {}
+
+    def group(one: Labels) -> int:
+        entry = known.get(id(one))
+        if entry is None:
+            key = tuple(one.get(name, "") for name in names)
+            entry = known[id(one)] = (one, found.setdefault(key, len(found)))
+        return entry[1]
 
     def evaluate(moment: Moment) -> Vector:
         nonlocal seen, groups, labels
         vector = of(moment)
         if vector.labels is not seen:
-            found: dict[tuple[str, ...], int] = {}
-            groups = np.array(
-                [
-                    found.setdefault(tuple(one.get(name, "") for name in names), len(found))
-                    for one in vector.labels
-                ],
-                dtype=np.int64,
-            )
-            labels = tuple(
-                {name: value for name, value in zip(names, key, strict=True) if value}
-                for key in found
-            )
+            groups = np.fromiter(map(group, vector.labels), dtype=np.int64)
+            if len(found) != len(labels):
+                labels = tuple(
+                    {name: value for name, value in zip(names, key, strict=True) if value}
+                    for key in found
+                )
             seen = vector.labels
         size = len(labels)
         there = vector.present
@@ -295,7 +306,9 @@ def _aggregate(
         case "sum":
             return np.bincount(members, weights=values, minlength=size).astype(np.float64)
         case "avg":
-            return np.bincount(members, weights=values, minlength=size) / np.maximum(1, count)
+            total = np.bincount(members, weights=values, minlength=size)
+            mean: Floats = total / np.maximum(1, count)
+            return mean
         case "count":
             return count.astype(np.float64)
     # NaN only where all are NaN, as in Prometheus.
