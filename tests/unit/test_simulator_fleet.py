@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from slipstream_runtime import contract
 
 # NB: the kernel is compiled once for each version of its sources.
 pytestmark = pytest.mark.timeout(300)
+
+PUBLISHED = Path(__file__).parents[2] / "benchmarks/autoscaling/scenarios"
 
 BASE = {
     "apiVersion": "simulation.slipstream.dev/v1alpha1",
@@ -110,6 +113,39 @@ def test_a_wrong_scenario_is_refused_with_a_remedy(change: dict, wanted: str) ->
     with pytest.raises(scenario.ScenarioError) as refused:
         given(**change)
     assert wanted in str(refused.value)
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_published_scenario_is_valid(path: Path) -> None:
+    assert path.stem.endswith(scenario.load(path).name)
+
+
+def test_noise_changes_what_is_seen_but_no_counter_falls() -> None:
+    asked = {"running": Series(contract.RUNNING), "tokens": Series(contract.GENERATION_TOKENS)}
+    clean, noisy = Scripted(hold, asked), Scripted(hold, asked)
+    simulation.run(given(), clean, seed=0)
+    simulation.run(given(events=[{"at": "0s", "noise": "50%"}]), noisy, seed=0)
+
+    def values(policy: Scripted, name: str) -> list[float]:
+        return [seen.samples[name][0].value for seen in policy.seen]
+
+    assert values(clean, "running") != values(noisy, "running")
+    tokens = values(noisy, "tokens")
+    assert tokens == sorted(tokens)
+    assert tokens != values(clean, "tokens")
+
+
+def test_a_policy_that_asks_nothing_runs_under_any_fault() -> None:
+    faults = [
+        {"at": "1m", "noise": "20%"},
+        {"at": "2m", "freezeSeries": {"pods": 1}, "for": "1m"},
+        {"at": "3m", "nanSeries": {"pods": 1}, "for": "1m"},
+        {"at": "4m", "dropSeries": {"pods": 1}, "for": "1m"},
+        {"at": "5m", "slowPod": {"count": 1, "speed": 0.5}, "for": "1m"},
+        {"at": "6m", "resetCounters": {"pods": 2}},
+    ]
+    run = simulation.run(given(events=faults), Scripted(hold), seed=0)
+    assert score.score(run).attainment == 1.0
 
 
 def test_a_new_pod_serves_after_its_cold_start_and_costs_from_its_schedule() -> None:

@@ -52,8 +52,8 @@ class Prometheus:
         self._cache: dict[str, list[Sample]] = {}
         self._cached = evaluation.Moment(-math.inf, -1)
         self._columns = [field.column for field in self._fields]
-        self._counter = np.array([field.kind == "counter" for field in self._fields])
-        self._gauge = np.array([field.kind == "gauge" for field in self._fields])
+        self._counter = np.array([one.kind == "counter" for one in self._fields], dtype=np.bool_)
+        self._gauge = np.array([one.kind == "gauge" for one in self._fields], dtype=np.bool_)
         self._shown: dict[str, Floats] = {}
         self._true: dict[str, Floats] = {}
         self._absent: set[str] = set()
