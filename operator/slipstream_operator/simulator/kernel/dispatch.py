@@ -136,10 +136,12 @@ def _give_up(state: State, request: int, now: float) -> None:
         fail(state, request, now, TIMED_OUT)
     elif one.place == WAITING:
         slot = one.pod
+        first = first_in(state, slot) == request
         remove(state, slot, request)
         state.pods[slot].waiting -= 1
         fail(state, request, now, TIMED_OUT)
-        interrupt(state, slot, now)
+        if first:
+            interrupt(state, slot, now)  # the next in line may fit
         refresh_load(state, slot)
     elif one.place == RUNNING:
         one.gone = 1
