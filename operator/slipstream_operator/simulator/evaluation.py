@@ -3,6 +3,8 @@
 Simplified: all pods are scraped at the same instants, and a range holds the scrapes of one table.
 """
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -28,18 +30,30 @@ STALE_SECONDS: Final = 300.0
 """A sample older than that is none."""
 
 
+class Names:
+    """The labels of a vector's series in blocks, one a target; compared by identity, so that matching is done once."""
+
+    def __init__(self, blocks: tuple[tuple[Labels, ...], ...]) -> None:
+        self.blocks = blocks
+
+    @functools.cached_property
+    def flat(self) -> tuple[Labels, ...]:
+        """All of them, in the order of the values."""
+        return tuple(itertools.chain.from_iterable(self.blocks))
+
+
 @dataclass(frozen=True)
 class Vector:
     """Series with their values; those that are not `present` are not there."""
 
-    labels: tuple[Labels, ...]
+    labels: Names
     values: Floats
     present: NDArray[np.bool_]
 
     def samples(self) -> list[Sample]:
         """As a query returns it."""
         return [
-            Sample(self.labels[index], float(self.values[index]))
+            Sample(self.labels.flat[index], float(self.values[index]))
             for index in np.flatnonzero(self.present)
         ]
 
@@ -54,7 +68,7 @@ class Moment:
 
 Plan: TypeAlias = Callable[[Moment], Vector]
 
-_NOTHING: Final = Vector((), np.zeros(0), np.zeros(0, dtype=np.bool_))
+_NOTHING: Final = Vector(Names(()), np.zeros(0), np.zeros(0, dtype=np.bool_))
 
 
 def timely(expression: Expression) -> bool:
@@ -127,7 +141,7 @@ class _Selection:
     table: Table | None
     fields: NDArray[np.int64]
     _version: int = -1
-    _labels: tuple[Labels, ...] = ()
+    _labels: Names = field(default_factory=lambda: Names(()))
     _columns: list[tuple[Labels, tuple[Labels, ...]]] = field(default_factory=list)
     """Each target and the labels of its series, which stay the same objects while it is there."""
 
@@ -144,7 +158,7 @@ class _Selection:
                 return cls(table, np.array(chosen))
         return cls(None, np.zeros(0, dtype=np.int64))
 
-    def labels(self) -> tuple[Labels, ...]:
+    def labels(self) -> Names:
         """Of every target and field; the same object while the targets are the same."""
         assert self.table is not None
         if self._version != self.table.version:
@@ -154,7 +168,7 @@ class _Selection:
                     self._columns.append((target, self._of(target)))
                 elif self._columns[column][0] is not target:
                     self._columns[column] = (target, self._of(target))
-            self._labels = tuple(one for _, labels in self._columns for one in labels)
+            self._labels = Names(tuple(labels for _, labels in self._columns))
         return self._labels
 
     def _of(self, target: Labels) -> tuple[Labels, ...]:
@@ -264,32 +278,34 @@ def _over_time(selection: _Selection, seconds: float, *, mean: bool) -> Plan:
 
 
 def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
-    seen: tuple[Labels, ...] | None = None
+    seen: Names | None = None
     groups: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     found: dict[tuple[str, ...], int] = {}
-    labels: tuple[Labels, ...] = ()
-    # NB: by identity, which is quick: with its labels, so that none of them can go and leave its identity to another.
-    known: dict[int, tuple[Labels, int]] = {}
+    labels = Names(((),))
+    # NB: by identity, which is quick; with the block itself, so that it can't go and leave its identity to another.
+    known: dict[int, tuple[tuple[Labels, ...], NDArray[np.int64]]] = {}
 
-    def group(one: Labels) -> int:
-        entry = known.get(id(one))
+    def group(block: tuple[Labels, ...]) -> NDArray[np.int64]:
+        entry = known.get(id(block))
         if entry is None:
-            key = tuple(one.get(name, "") for name in names)
-            entry = known[id(one)] = (one, found.setdefault(key, len(found)))
+            keys = [tuple(one.get(name, "") for name in names) for one in block]
+            members = np.array([found.setdefault(key, len(found)) for key in keys], dtype=np.int64)
+            entry = known[id(block)] = (block, members)
         return entry[1]
 
     def evaluate(moment: Moment) -> Vector:
         nonlocal seen, groups, labels
         vector = of(moment)
         if vector.labels is not seen:
-            groups = np.fromiter(map(group, vector.labels), dtype=np.int64)
-            if len(found) != len(labels):
-                labels = tuple(
+            groups = np.concatenate([groups[:0], *map(group, vector.labels.blocks)])
+            if len(found) != len(labels.flat):
+                shown = (
                     {name: value for name, value in zip(names, key, strict=True) if value}
                     for key in found
                 )
+                labels = Names((tuple(shown),))
             seen = vector.labels
-        size = len(labels)
+        size = len(labels.flat)
         there = vector.present
         members, values = groups[there], vector.values[there]
         count = np.bincount(members, minlength=size)
@@ -348,27 +364,27 @@ class _Match:
     """Positions of equal labels in two vectors, kept while both have the same labels."""
 
     def __init__(self) -> None:
-        self._left: tuple[Labels, ...] | None = None
-        self._right: tuple[Labels, ...] | None = None
+        self._left: Names | None = None
+        self._right: Names | None = None
         self.left: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.right: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self.labels: tuple[Labels, ...] = ()
-        self.both: tuple[Labels, ...] = ()
+        self.labels = Names(())
+        self.both = Names(())
 
     def update(self, left: Vector, right: Vector) -> None:
         """Match anew if either has other labels than before."""
         if left.labels is self._left and right.labels is self._right:
             return
-        positions = {frozenset(one.items()): index for index, one in enumerate(right.labels)}
+        positions = {frozenset(one.items()): index for index, one in enumerate(right.labels.flat)}
         pairs = [
             (index, positions[key])
-            for index, one in enumerate(left.labels)
+            for index, one in enumerate(left.labels.flat)
             if (key := frozenset(one.items())) in positions
         ]
         self.left = np.array([pair[0] for pair in pairs], dtype=np.int64)
         self.right = np.array([pair[1] for pair in pairs], dtype=np.int64)
-        self.labels = tuple(left.labels[index] for index in self.left)
-        self.both = (*left.labels, *right.labels)
+        self.labels = Names((tuple(left.labels.flat[index] for index in self.left),))
+        self.both = Names((*left.labels.blocks, *right.labels.blocks))
         self._left, self._right = left.labels, right.labels
 
 
