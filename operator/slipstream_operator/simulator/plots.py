@@ -56,10 +56,11 @@ def _minute(times: Floats) -> np.ndarray:
 
 
 def _p95_by_minute(run: Run) -> Floats:
-    """Of requests by minute of arrival; those without a first token have waited until the end."""
+    """Of requests by minute of arrival; those without a first token waited until they gave up, or the end."""
     arrival = run.requests["arrival"]
     first = run.requests["first"]
-    waited = np.where(np.isnan(first), run.scenario.duration, first) - arrival
+    given_up = np.fmin(run.requests["finished"], run.scenario.duration)
+    waited = np.where(np.isnan(first), given_up, first) - arrival
     minute = _minute(arrival)
     edges = np.searchsorted(minute, np.arange(_minutes(run.scenario.duration) + 1))
     return np.array(
