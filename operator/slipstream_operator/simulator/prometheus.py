@@ -1,0 +1,193 @@
+"""The Prometheus of a scenario: scrapes with their faults, and answers to the queries of a policy."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.simulator import catalogue, evaluation, traffic
+from slipstream_operator.simulator.catalogue import Field
+from slipstream_operator.simulator.kernel.layout import Floats
+from slipstream_operator.simulator.scenario import Scenario
+from slipstream_operator.simulator.table import Table
+
+NAMESPACE: Final = "default"
+_NOISE, _LOSS = 101, 102
+_DRAWS: Final = 1024
+_REFRESH_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A pod that is scraped."""
+
+    name: str
+    index: int
+    """Its place in the order of creation, which decides its luck."""
+
+
+class Prometheus:
+    """Holds what one policy may ask for."""
+
+    def __init__(self, scenario: Scenario, queries: Mapping[str, Expression], *, seed: int) -> None:
+        self._scenario, self._seed = scenario, seed
+        scrape = scenario.metrics.scrape
+        rows = math.ceil(scenario.duration / scrape) + 2
+        window = max(map(evaluation.longest, queries.values()), default=0.0)
+        keep = math.ceil(max(window, evaluation.STALE_SECONDS) / scrape) + 1
+        wanted = set().union(*map(evaluation.metrics, queries.values()))
+        self._fields = _wanted(catalogue.engine(scenario.engine.parameters()), wanted)
+        router = _wanted(catalogue.ROUTER, wanted) if scenario.router else ()
+        self._engines = Table(self._fields, rows=rows, keep=keep)
+        self._router = Table(router, rows=rows, keep=keep)
+        self._router_columns = [field.column for field in router]
+        tables = (self._engines, self._router)
+        self._plans = {name: evaluation.plan(one, tables) for name, one in queries.items()}
+        self._queries = dict(queries)
+        self._timely = {name for name, one in queries.items() if evaluation.timely(one)}
+        self._cache: dict[str, list[Sample]] = {}
+        self._cached = evaluation.Moment(-math.inf, -1)
+        self._columns = [field.column for field in self._fields]
+        self._counter = np.array([one.kind == "counter" for one in self._fields], dtype=np.bool_)
+        self._gauge = np.array([one.kind == "gauge" for one in self._fields], dtype=np.bool_)
+        self._shown: dict[str, Floats] = {}
+        self._true: dict[str, Floats] = {}
+        self._absent: set[str] = set()
+
+    def scrape(self, now: float, targets: Sequence[Target], read: Floats, router: Floats) -> None:
+        """Store what the pods show now, the oldest first; an outage leaves a gap."""
+        scenario = self._scenario
+        if scenario.during("metrics_outage", now):
+            return
+        row = self._engines.rows
+        values = catalogue.extended(read, kv_tokens=scenario.engine.kv_tokens)[:, self._columns]
+        values = self._with_faults(now, targets, values, row)
+        dropped = max(
+            (e.drop_series.pods for e in scenario.during("drop_series", now) if e.drop_series),
+            default=0,
+        )
+        luck = traffic.generator(self._seed, _LOSS, row).random(_DRAWS)
+        loss = max(
+            (e.lose_scrapes or 0.0 for e in scenario.during("lose_scrapes", now)), default=0.0
+        )
+        kept = [
+            position
+            for position, target in enumerate(targets)
+            if position >= dropped and luck[target.index % _DRAWS] >= loss
+        ]
+        self._absent = {target.name for target in targets} - {targets[p].name for p in kept}
+        self._engines.append(
+            now,
+            [targets[position].name for position in kept],
+            [self._labels(targets[position].name) for position in kept],
+            values[kept],
+        )
+        if self._scenario.router:
+            name = "slipstream-router-0"
+            self._router.append(
+                now, [name], [self._labels(name)], router[self._router_columns][None, :]
+            )
+
+    def answer(
+        self, now: float, queries: Mapping[str, Expression]
+    ) -> Mapping[str, Sequence[Sample] | Unknown]:
+        """The results of the queries, as of the newest scrape that is visible."""
+        if self._scenario.during("metrics_outage", now):
+            return {name: Unknown("Prometheus does not answer") for name in queries}
+        if self._scenario.during("empty_queries", now):
+            return {name: [] for name in queries}
+        row = self._visible(now)
+        moment = evaluation.Moment(now, row)
+        if row != self._cached.row or now - self._cached.now > _REFRESH_SECONDS:
+            self._cache.clear()
+            self._cached = moment
+        results: dict[str, Sequence[Sample] | Unknown] = {}
+        for name, expression in queries.items():
+            if self._queries.get(name) != expression:
+                raise ValueError(f"query {name} is not among those that the policy named at first")
+            if name in self._timely:
+                results[name] = self._plans[name](moment).samples()
+                continue
+            if name not in self._cache:
+                self._cache[name] = self._plans[name](moment).samples()
+            results[name] = self._cache[name]
+        return results
+
+    def reporting(self, now: float, pods: Sequence[str]) -> float:
+        """Share of these pods whose newest visible scrape is there and no NaN; 0 without answers."""
+        if self._scenario.during("metrics_outage", now) or self._scenario.during(
+            "empty_queries", now
+        ):
+            return 0.0
+        poisoned = sum(
+            e.nan_series.pods for e in self._scenario.during("nan_series", now) if e.nan_series
+        )
+        silent = sum(
+            pod in self._absent or position < poisoned for position, pod in enumerate(pods)
+        )
+        return 1.0 - silent / len(pods) if pods else 1.0
+
+    def _visible(self, now: float) -> int:
+        lag = self._scenario.metrics.lag + sum(
+            event.metrics_lag or 0.0 for event in self._scenario.during("metrics_lag", now)
+        )
+        times = self._engines.times[: self._engines.rows]
+        return int(np.searchsorted(times, now - lag, side="right")) - 1
+
+    def _labels(self, pod: str) -> Mapping[str, str]:
+        labels = {"namespace": NAMESPACE, "service": self._scenario.name, "pod": pod}
+        return labels if pod.startswith("slipstream-router") else {**labels, "revision": "1"}
+
+    def _with_faults(
+        self, now: float, targets: Sequence[Target], values: Floats, row: int
+    ) -> Floats:
+        """What the scrapes see in place of the truth."""
+        scenario = self._scenario
+        noise = max((event.noise or 0.0 for event in scenario.during("noise", now)), default=0.0)
+        resets = [
+            e
+            for e in scenario.events
+            if e.reset_counters and now - scenario.metrics.scrape < e.at <= now
+        ]
+        frozen = max(
+            (
+                e.freeze_series.pods
+                for e in scenario.during("freeze_series", now)
+                if e.freeze_series
+            ),
+            default=0,
+        )
+        poisoned = max(
+            (e.nan_series.pods for e in scenario.during("nan_series", now) if e.nan_series),
+            default=0,
+        )
+        reset = max((e.reset_counters.pods for e in resets if e.reset_counters), default=0)
+        draws = (
+            traffic.generator(self._seed, _NOISE, row).standard_normal(_DRAWS) if noise else None
+        )
+        seen = values.copy()
+        for position, target in enumerate(targets):
+            shown, true = self._shown.get(target.name), self._true.get(target.name)
+            factor = 1.0
+            if draws is not None:
+                factor = max(0.0, 1.0 + noise * float(draws[target.index % _DRAWS]))
+                seen[position, self._gauge] *= factor
+            if shown is not None and true is not None:
+                grown = (values[position] - true) * factor
+                base = 0.0 if position < reset else shown
+                seen[position] = np.where(self._counter, base + grown, seen[position])
+                if position < frozen:
+                    seen[position] = shown
+            self._true[target.name] = values[position]
+            self._shown[target.name] = seen[position].copy()
+            if position < poisoned:
+                seen[position] = math.nan
+        return seen
+
+
+def _wanted(fields: Sequence[Field], names: set[str]) -> tuple[Field, ...]:
+    return tuple(field for field in fields if field.metric in names)

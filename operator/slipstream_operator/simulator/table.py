@@ -1,0 +1,84 @@
+"""Samples of targets that are scraped together: what a time-series database holds, as one array."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream_operator.simulator.catalogue import Field, Labels
+from slipstream_operator.simulator.kernel.layout import Floats
+
+
+class Table:
+    """Rows are scrapes, columns targets, the third axis their series; a vanished target's column is used again."""
+
+    def __init__(self, fields: Sequence[Field], *, rows: int, keep: int) -> None:
+        self.fields = tuple(fields)
+        self.targets: list[Labels] = []
+        self.version = 0
+        """Changes with the targets."""
+        self.times: Floats = np.zeros(rows)
+        self.rows = 0
+        self._keep = keep
+        self._column: dict[str, int] = {}
+        self._last: list[int] = []
+        self.values: Floats = np.full((rows, 0, len(fields)), np.nan)
+        self.totals: Floats = self.values
+        """Counters without their resets, so that an increase is a difference."""
+        self.present: NDArray[np.bool_] = np.zeros((rows, 0), dtype=np.bool_)
+        self._counters = np.array([field.kind == "counter" for field in fields], dtype=np.bool_)
+
+    def append(
+        self, now: float, names: Sequence[str], targets: Sequence[Labels], values: Floats
+    ) -> None:
+        """Add a scrape; targets that are not in it are absent."""
+        row = self.rows
+        self.times[row] = now
+        self.rows += 1
+        if not names:
+            return
+        columns = np.array(
+            [self._place(name, labels) for name, labels in zip(names, targets, strict=True)]
+        )
+        last = np.array([self._last[column] for column in columns])
+        self.values[row, columns] = values
+        before, totals = self.values[last, columns], self.totals[last, columns]
+        fresh = np.where(values >= before, values - before, values)
+        known = (last >= 0)[:, None] & np.isfinite(before)
+        self.totals[row, columns] = np.where(known, totals + fresh, values)
+        self.present[row, columns] = True
+        for column in columns:
+            self._last[column] = row
+
+    def _place(self, name: str, labels: Labels) -> int:
+        column = self._column.get(name)
+        if column is None:
+            column = self._vacate()
+            self._column[name] = column
+            self.targets[column] = labels
+            self.version += 1
+        return column
+
+    def _vacate(self) -> int:
+        """A column whose target is out of every window, or a new one."""
+        for name, column in self._column.items():
+            if self._last[column] < self.rows - 1 - self._keep:
+                del self._column[name]
+                self.present[:, column] = False
+                self._last[column] = -1
+                return column
+        if len(self.targets) == self.present.shape[1]:
+            self._widen()
+        self.targets.append({})
+        self._last.append(-1)
+        return len(self.targets) - 1
+
+    def _widen(self) -> None:
+        width = max(4, self.present.shape[1])
+        rows = len(self.times)
+        more = np.full((rows, width, len(self.fields)), np.nan)
+        self.values = np.concatenate([self.values, more], axis=1)
+        self.totals = np.concatenate([self.totals, more], axis=1)
+        self.present = np.concatenate(
+            [self.present, np.zeros((rows, width), dtype=np.bool_)], axis=1
+        )
