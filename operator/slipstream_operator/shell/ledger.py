@@ -6,7 +6,7 @@ import math
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.policy import Decision, State
+from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
 

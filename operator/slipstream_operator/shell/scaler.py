@@ -6,12 +6,16 @@ from collections import defaultdict
 from typing import Final
 
 from slipstream_operator import ports
-from slipstream_operator.core import speculation
-from slipstream_operator.core.observed import Key
+from slipstream_operator.api import units
+from slipstream_operator.core import resolve, speculation
+from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling import policy, queries, signals
+from slipstream_operator.core.scaling import gather, policy, queries, signals
 from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling.state import Decision, Inputs
+from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status import Measured
+from slipstream_operator.names import Reason
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.store import Store
@@ -19,6 +23,8 @@ from slipstream_operator.telemetry import Telemetry
 
 SLOW_EVERY: Final = 60.0
 """Seconds between two rounds of the queries over long ranges."""
+
+_NOWHERE: Final = Unknown("the ServingProfile names no prometheus.url")
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +69,18 @@ class Scaler:
                 source = account.resolved.prometheus or ("", 0.0)
                 groups[source].append((key, account, account.resolved))
         for (url, window), members in groups.items():
-            samples = await self._samples(url, window)
+            samples = signals.Grouped(await self._samples(url, window))
             for key, account, resolved in members:
-                self._judge(key, account, resolved, samples, window=window)
+                own = samples.of(key) if url else _NOWHERE
+                self._judge(key, account, resolved, own, window=window or resolve.RATE_WINDOW)
 
     async def _samples(self, url: str, window: float) -> Samples:
         if not url:
             return {}
-        fast = await self._metrics.query(url, queries.every_tick(window=window))
+        fast = await self._metrics.query(url, _texts(queries.every_tick(window=window)))
         at, slow = self._slow.get(url, (float("-inf"), {}))
         if self._clock.monotonic() - at >= SLOW_EVERY:
-            slow = await self._metrics.query(url, queries.every_minute())
+            slow = await self._metrics.query(url, _texts(queries.every_minute()))
             self._slow[url] = (self._clock.monotonic(), slow)
         samples = {**fast, **slow}
         unknown = sum(isinstance(result, Unknown) for result in samples.values())
@@ -83,32 +90,33 @@ class Scaler:
         return samples
 
     def _judge(
-        self, key: Key, account: Account, resolved: Resolved, samples: Samples, *, window: float
+        self,
+        key: Key,
+        account: Account,
+        resolved: Resolved,
+        samples: Samples | Unknown,
+        *,
+        window: float,
     ) -> None:
         assert account.state is not None
         if account.rollout is None:
             return
         active = account.rollout.active
-        pods = [pod for pod in self._store.pods(key) if pod.revision == active and not pod.deleting]
-        ready = {pod.name for pod in pods if pod.ready}
-        stuck = sum(pod.trouble is not None and not pod.ready for pod in pods)
-        measured = _measured(samples, key, resolved, active, ready=ready, window=window)
-        before = account.decision
-        ordered = 0 if resolved.bounds.recommend else account.state.desired
-        account.decision, account.state = policy.decide(
-            policy.Inputs(
-                now=self._clock.now(),
-                bounds=resolved.bounds,
-                ready=len(ready),
-                starting=max(len(pods), ordered) - len(ready) - stuck,
-                rolling=account.rollout.active != account.rollout.wanted,
-                load=measured.load,
-                readings=measured.readings,
-                throughput=resolved.objectives.throughput,
-                down_window=resolved.scale_down_window,
-            ),
-            account.state,
+        inputs = gather.inputs(
+            samples,
+            now=self._clock.now(),
+            window=window,
+            pods=tuple(_supplied(pod) for pod in self._store.pods(key) if pod.revision == active),
+            bounds=resolved.bounds,
+            objectives=resolved.objectives,
+            down_window=resolved.scale_down_window,
+            rolling=account.rollout.active != account.rollout.wanted,
+            revision=active,
+            max_sequences=resolved.max_sequences,
         )
+        measured = _measured(samples, inputs, active)
+        before = account.decision
+        account.decision, account.state = policy.decide(inputs, account.state)
         off, account.below_since = speculation.judge(
             resolved,
             measured.guesses,
@@ -129,28 +137,37 @@ class Scaler:
             self._queue.add_later(key, SLOW_EVERY)
 
 
-def _measured(
-    samples: Samples,
-    key: Key,
-    resolved: Resolved,
-    active: str,
-    *,
-    ready: set[str],
-    window: float,
-) -> Measured:
-    if resolved.prometheus is None:
-        nowhere = Unknown("the ServingProfile names no prometheus.url")
-        return Measured(load=nowhere, readings=nowhere)
-    return Measured(
-        load=signals.load(samples, key, pods=ready, max_age=window),
-        readings=signals.readings(samples, key, resolved.objectives),
-        guesses=signals.guesses(samples, key, revision=active),
-        kv_capacity=signals.kv_capacity(samples, key),
-        adapters=signals.adapters(samples, key),
+def _texts(asked: queries.Queries) -> dict[str, str]:
+    """As Prometheus reads them."""
+    return {name: str(expression) for name, expression in asked.items()}
+
+
+def _supplied(pod: Pod) -> Supplied:
+    """What the policy wants to know of a pod."""
+    reason = pod.trouble[0] if pod.trouble else None
+    return Supplied(
+        name=pod.name,
+        created=units.moment(pod.created),
+        ready_at=units.moment(pod.ready_since) if pod.ready and pod.ready_since else None,
+        terminating=pod.deleting,
+        scheduled=reason != Reason.UNSCHEDULABLE,
+        failed_starts=int(reason is not None and reason != Reason.UNSCHEDULABLE),
     )
 
 
-def _essence(measured: Measured | None, decision: policy.Decision | None) -> tuple[object, ...]:
+def _measured(samples: Samples | Unknown, inputs: Inputs, active: str) -> Measured:
+    if isinstance(samples, Unknown):
+        return Measured(load=samples, readings=samples)
+    return Measured(
+        load=inputs.load,
+        readings=inputs.readings,
+        guesses=signals.guesses(samples, revision=active),
+        kv_capacity=signals.kv_capacity(samples),
+        adapters=signals.adapters(samples),
+    )
+
+
+def _essence(measured: Measured | None, decision: Decision | None) -> tuple[object, ...]:
     """What must reach the status soon if it changes."""
     readings = measured.readings if measured else None
     verdicts: object = None
