@@ -1,6 +1,7 @@
 """What clients ask for, uncensored: completions alone would equal capacity as soon as it is reached."""
 
 import dataclasses
+import math
 from typing import Final
 
 from slipstream_operator.core.scaling.signals import Load, PodLoad
@@ -8,7 +9,9 @@ from slipstream_operator.core.scaling.sizing import Demand
 from slipstream_operator.core.scaling.steptime import Observation
 
 _SIGNIFICANT: Final = 1.15
-"""Arrivals count only as far as they are more than so many times the work that is done: both are noisy."""
+"""Tokens expected from arrivals count only as far as they are more than so many times those made: both are noisy."""
+_STATIONARY: Final = 0.5
+"""A window in which the requests inside changed by more than this share of their mean teaches no step time."""
 _TOKENS: Final = 20.0
 """Tokens in a window below which a step's time says nothing."""
 _CACHE_GUESS: Final = 0.5
@@ -28,9 +31,10 @@ def estimate(load: Load, *, window: float, conserve: bool = True) -> Demand:
     if not conserve:
         return Demand(started, prompt, output, context(load))
     arriving = max(sum([_arrivals(pod, window) for pod in load.pods]), load.arrivals or 0.0)
-    requests = max(started, arriving / _SIGNIFICANT)
+    requests = max(started, arriving - _noise(load, window))
     if started > 0:
         prompt *= requests / started
+        output *= requests / started
     if load.output_length is not None:
         output = max(output, requests * load.output_length / _SIGNIFICANT)
     return Demand(requests, prompt, output, context(load))
@@ -49,6 +53,9 @@ def observations(load: Load, *, window: float) -> tuple[Observation, ...]:
     found = []
     for pod in load.pods:
         if not pod.settled or pod.steps <= 0 or pod.itl_count * window < _TOKENS:
+            continue
+        inside, mean = pod.running + pod.waiting, pod.running_mean + pod.waiting_mean
+        if abs(inside - mean) > _STATIONARY * mean + 2 * math.sqrt(mean):
             continue
         batch = pod.output / pod.steps
         resident = 0.0
@@ -75,6 +82,12 @@ def without_outlier(load: Load) -> Load | None:
         or busiest.prompt > _OUTLIER * usual.prompt
     )
     return dataclasses.replace(load, pods=(*others, usual)) if busy else None
+
+
+def _noise(load: Load, window: float) -> float:
+    """One standard deviation of the growth of what is inside, in requests per second."""
+    inside = sum([pod.running_mean + pod.waiting_mean for pod in load.pods])
+    return 2 * math.sqrt(inside) / window
 
 
 def _arrivals(pod: PodLoad, window: float) -> float:

@@ -15,7 +15,11 @@ _SHAPE: Final = (0.007, 20e-6, 60e-9, 32e-6)
 set the scale."""
 NOISE: Final = 0.1
 """Relative standard deviation of one observation of a step's time."""
+_PRIOR: Final = 4.0
+"""Precision of the prior proportions: each may be off by half."""
 _FORGETTING: Final = 0.05
+_MOST_WEIGHT: Final = 8.0
+"""Observations that a class counts for at most: their common errors don't average out."""
 _OUTLIER: Final = 6.63
 """The 99 % quantile of chi-squared with one degree of freedom: above it an observation is not believed."""
 _HUBER: Final = 1.345
@@ -23,6 +27,8 @@ _DISBELIEF: Final = 8
 """So many unbelievable observations in a row mean that the engine changed, and what was learned is dropped."""
 _CLASSES: Final = 8
 _MAX_UNCERTAINTY: Final = 0.5
+_BEYOND: Final = 1.5
+"""Uncertainty is that at so many times the heaviest load that was seen."""
 
 Vector: TypeAlias = tuple[float, float, float, float]
 
@@ -65,7 +71,7 @@ class Model:
     rows: tuple[Row, ...] = ()
     coefficients: Coefficients | None = None
     uncertainty: float = _MAX_UNCERTAINTY
-    """One relative standard deviation of a step's time, at twice the heaviest load that was seen."""
+    """One relative standard deviation of a step's time, a little beyond the heaviest load that was seen."""
     disbelieved: int = 0
 
     @property
@@ -107,10 +113,10 @@ def fit(rows: tuple[Row, ...]) -> Model:
         return Model()
     scale = _scale(rows)
     prior = tuple(scale * part for part in _SHAPE)
-    gram = [[1.0 if i == j else 0.0 for j in range(4)] for i in range(4)]
-    right = [1.0, 1.0, 1.0, 1.0]
+    gram = [[_PRIOR if i == j else 0.0 for j in range(4)] for i in range(4)]
+    right = [_PRIOR] * 4
     for row in rows:
-        weight = row.count / (NOISE * row.seconds) ** 2
+        weight = min(row.count, _MOST_WEIGHT) / (NOISE * row.seconds) ** 2
         features = _scaled(row, prior)
         for i in range(4):
             weighted = weight * features[i]
@@ -127,7 +133,10 @@ def fit(rows: tuple[Row, ...]) -> Model:
     values = [solution[i] * prior[i] for i in range(4)]
     heaviest = rows[-1]
     point = _scaled(
-        dataclasses.replace(heaviest, batch=2 * heaviest.batch, context=2 * heaviest.context), prior
+        dataclasses.replace(
+            heaviest, batch=_BEYOND * heaviest.batch, context=_BEYOND * heaviest.context
+        ),
+        prior,
     )
     variance = sum(point[i] * inverse[i][j] * point[j] for i in active for j in active)
     predicted = sum(point[i] * solution[i] for i in range(4))
