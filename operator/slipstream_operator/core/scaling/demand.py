@@ -49,10 +49,11 @@ def context(load: Load) -> float:
 
 
 def observations(load: Load, *, window: float) -> tuple[Observation, ...]:
-    """What the engines tell about the time of their steps; those that are new or silent tell nothing."""
+    """What the engines tell about the time of their steps; those that are new, silent or out of
+    memory tell nothing."""
     found = []
     for pod in load.pods:
-        if not pod.settled or pod.steps <= 0 or pod.itl_count * window < _TOKENS:
+        if not pod.settled or pod.preempted or pod.steps <= 0 or pod.itl_count * window < _TOKENS:
             continue
         inside, mean = pod.running + pod.waiting, pod.running_mean + pod.waiting_mean
         if abs(inside - mean) > _STATIONARY * mean + 2 * math.sqrt(mean):

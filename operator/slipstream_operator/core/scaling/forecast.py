@@ -10,7 +10,8 @@ from typing import Final
 
 STEP: Final = 15.0
 """Seconds between two updates."""
-_BUCKETS: Final = 96
+BUCKETS: Final = 96
+"""Quarters of an hour of a day."""
 _DAY: Final = 86400.0
 _DAMPING: Final = 0.97
 _LEVEL: Final = 0.3
@@ -22,6 +23,7 @@ QUANTILE: Final = 0.8
 """The share of the residuals that the forecast covers: what a missing replica costs to what a spare one does."""
 _GROWTH: Final = 4.0
 """No forecast is higher than this times the present load."""
+_MOST_SPREAD: Final = 0.2
 _SEASON_SHARE: Final = 0.5
 
 
@@ -45,7 +47,6 @@ class Outlook:
     """Per STEP."""
     pending: tuple[Pending, ...] = ()
     losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    judged: int = 0
     spread: float = 0.0
     """The `QUANTILE` of the residuals of the combined forecast, as a share of the load."""
     season: tuple[float, ...] = ()
@@ -126,8 +127,7 @@ def _judged(outlook: Outlook, load: float, now: float) -> Outlook:
         outlook,
         pending=tuple(other for other in outlook.pending if other.due > now),
         losses=(losses[0], losses[1], losses[2]),
-        judged=outlook.judged + 1,
-        spread=min(max(spread, 0.0), 0.5),
+        spread=min(max(spread, 0.0), _MOST_SPREAD),
     )
 
 
@@ -139,10 +139,10 @@ def _season(outlook: Outlook, at: float) -> float | None:
     """The load of that time of day, between the middles of its two quarters of an hour."""
     if not outlook.season:
         return None
-    place = at % _DAY / _DAY * _BUCKETS - 0.5
+    place = at % _DAY / _DAY * BUCKETS - 0.5
     low = math.floor(place)
     share = place - low
-    left, right = outlook.season[low % _BUCKETS], outlook.season[(low + 1) % _BUCKETS]
+    left, right = outlook.season[low % BUCKETS], outlook.season[(low + 1) % BUCKETS]
     if left < 0 or right < 0:
         return None
     return left + share * (right - left)
@@ -150,11 +150,11 @@ def _season(outlook: Outlook, at: float) -> float | None:
 
 def _seen(outlook: Outlook, load: float, now: float) -> tuple[float, ...]:
     """The season, with the quarter of an hour that just began taking what the level was in the one that ended."""
-    bucket = int(now % _DAY / _DAY * _BUCKETS)
-    before = int(outlook.at % _DAY / _DAY * _BUCKETS)
+    bucket = int(now % _DAY / _DAY * BUCKETS)
+    before = int(outlook.at % _DAY / _DAY * BUCKETS)
     if outlook.at == 0 or bucket == before:
         return outlook.season
-    season = list(outlook.season or (-1.0,) * _BUCKETS)
+    season = list(outlook.season or (-1.0,) * BUCKETS)
     known = season[before]
     season[before] = outlook.level if known < 0 else known + _SEASON_SHARE * (outlook.level - known)
     return tuple(season)

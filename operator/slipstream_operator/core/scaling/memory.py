@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import math
 from typing import Any, Final
 
 import pydantic
 
-from slipstream_operator.core.scaling import steptime
+from slipstream_operator.core.scaling import forecast, steptime
 from slipstream_operator.core.scaling.state import State
 
 _DIGITS: Final = 4
@@ -17,7 +18,7 @@ _KEPT: Final = (
 """Not what is recent: a restart waits for a whole window of new needs before it scales down."""
 _KEPT_OF: Final = {
     "model": ("rows",),
-    "outlook": ("losses", "judged", "spread", "season"),
+    "outlook": ("losses", "spread", "season"),
     "spikes": ("long", "short"),
 }
 _EXACT: Final = ("since", "lowered_at")
@@ -43,6 +44,8 @@ def load(text: str) -> State | None:
         state = _ADAPTER.validate_python(json.loads(text, parse_constant=_refuse))
         rows = state.model.rows
         if any(min(row.count, row.batch, row.seconds) <= 0 for row in rows):
+            return None
+        if len(state.outlook.season) not in (0, forecast.BUCKETS) or math.isinf(state.since):
             return None
         return dataclasses.replace(state, model=steptime.fit(rows))
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):

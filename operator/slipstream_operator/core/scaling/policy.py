@@ -122,7 +122,7 @@ def _follow(
         needs=needs.noted(state.needs, lower, now=inputs.now, window=descent.window(inputs, state)),
         spikes=spikes.follow(
             state.spikes,
-            need=need,
+            work=replicas,
             supply=pods.ready + pods.starting,
             now=inputs.now,
             horizon=horizon,
@@ -136,9 +136,6 @@ def _follow(
         ready=pods.ready,
         starting=pods.starting,
         horizon=horizon,
-        alpha=0.0 if state.model.coefficients is None else state.model.coefficients.alpha,
-        uncertainty=state.model.uncertainty,
-        kappa=state.feedback.kappa,
     )
     target, why, state = _step(
         inputs, state, pods, load, readings, current, need, reason, utilisation

@@ -13,6 +13,8 @@ from slipstream_runtime import contract
 
 ENOUGH: Final = 0.5
 """Share of the ready pods that must report before their load says anything about the service."""
+COMPLETE: Final = 0.8
+"""Share of the ready pods that must report before a step down."""
 _SETTLED: Final = 60.0
 """Seconds after its readiness within which a pod need not report yet."""
 
@@ -89,7 +91,7 @@ class Load:
 
     pods: tuple[PodLoad, ...]
     complete: bool
-    """Whether every ready pod reported everything."""
+    """Whether enough of the ready pods reported, and all of these everything."""
     arrivals: float | None = None
     """Requests per second as the router counts them; None without one."""
     output_length: float | None = None
@@ -192,14 +194,17 @@ def load(
             return result
         series.append({sample.labels.get("pod", ""): sample.value for sample in result})
     running, waiting, ages = series[0], series[1], series[2]
+    finished = series[
+        _PER_POD.index(queries.FINISHED)
+    ]  # NB: every engine has it, so no rate means no data
     rows: list[tuple[float, ...]] = []
-    missing = absent = 0
+    missing = 0
     settled_rows: list[bool] = []
     for pod in sorted(pods):
         settled = now - pods[pod] >= _SETTLED
-        if ages.get(pod, max_age + 1) > max_age or pod not in running or pod not in waiting:
+        silent = pod not in running or pod not in waiting or (settled and pod not in finished)
+        if silent or ages.get(pod, _HUGE) > max_age:
             missing += settled
-            absent += 1
             continue
         row = tuple([by_pod.get(pod, -1.0) for by_pod in series])
         rows.append(row)
@@ -211,7 +216,7 @@ def load(
     found += [_median(found)] * missing
     return Load(
         pods=tuple(found),
-        complete=complete and missing == 0,
+        complete=complete and reporting >= COMPLETE * (reporting + missing),
         arrivals=_total(samples, queries.ARRIVALS),
         output_length=_ratio(samples, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
         prompt_length=_ratio(samples, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),

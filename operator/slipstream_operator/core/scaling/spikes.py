@@ -6,6 +6,8 @@ from typing import Final
 _WORTH: Final = 0.3
 """Pods are ordered at once if at least this share of the past spikes outlasted a cold start."""
 _FADING: Final = 0.8
+_OVER: Final = 0.8
+"""A spike is over when what was there before it is this busy again, or less."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,20 +21,20 @@ class Spikes:
     """Replicas that were enough before it."""
 
 
-def follow(spikes: Spikes, *, need: int, supply: int, now: float, horizon: float) -> Spikes:
-    """Note the begin of a spike when the need exceeds the supply, and what it was when it is over."""
+def follow(spikes: Spikes, *, work: float, supply: int, now: float, horizon: float) -> Spikes:
+    """Note the begin of a spike when there is more work than the supply can do, and at its end how long it was."""
     if spikes.began is None:
-        if need > supply:
+        if work > supply:
             return dataclasses.replace(spikes, began=now, before=supply)
         return spikes
     lasted = now - spikes.began
-    if need > spikes.before and lasted < 2 * horizon:
+    if work > _OVER * spikes.before and lasted < horizon:
         return spikes
     long = float(lasted >= horizon)
     return Spikes(
         long=spikes.long * _FADING + long,
         short=spikes.short * _FADING + 1 - long,
-        began=now if need > supply else None,
+        began=now if work > supply else None,
         before=supply,
     )
 

@@ -51,9 +51,7 @@ class Numbers:
     ready: int
     starting: int
     horizon: float
-    alpha: float
-    uncertainty: float
-    kappa: float
+    """Seconds until a pod that is ordered now would be ready and measured."""
 
 
 @dataclasses.dataclass(frozen=True)
