@@ -1,6 +1,7 @@
 """Builders of the values that tests start from; everything has a sensible default."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -238,9 +239,14 @@ def objective(
 def reading(
     *, current: float | None = 0.25, requests: float = 100.0, target: float = 0.5, **attained: float
 ) -> Reading:
-    """A measured objective; `attained` by span, such as `_5m=0.99`."""
+    """A measured objective, all requests near `current`; `attained` by span, such as `_5m=0.99`."""
     spans = {span.removeprefix("_"): share for span, share in attained.items()}
-    return Reading(objective(target=target), current, requests, spans)
+    now = objectives.EMPTY
+    if current is not None:
+        now = objectives.Histogram(
+            ((0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests))
+        )
+    return Reading(objective(target=target), current, requests, spans, now)
 
 
 def pod_load(

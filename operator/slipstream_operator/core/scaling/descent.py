@@ -22,6 +22,27 @@ def window(inputs: Inputs, state: State) -> float:
     return inputs.down_window * state.caution
 
 
+def regretted(
+    inputs: Inputs,
+    state: State,
+    readings: tuple[Reading, ...],
+    current: int,
+    utilisation: float,
+) -> Reading | None:
+    """The objective that the last step down hurts, while it is on probation."""
+    probation = 2 * max(inputs.window, PAUSE_SECONDS)
+    if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
+        return None
+    if utilisation < learning.MIN_UTILISATION:
+        return None
+    return next(iter(_burning(readings)), None)
+
+
+def cautious(state: State) -> State:
+    """The state after a step down that was wrong: the next lower need must last longer."""
+    return dataclasses.replace(state, lowered_from=0, caution=min(2 * state.caution, _MAX_CAUTION))
+
+
 def step(
     inputs: Inputs,
     state: State,
@@ -32,31 +53,25 @@ def step(
     utilisation: float,
 ) -> tuple[int, str, State]:
     """One careful step down, or the present count with what speaks against one."""
-    burning = [
-        reading
-        for reading in readings
-        if reading.requests >= _ENOUGH and learning.burn(reading) > _BURNING
-    ]
-    probation = 2 * max(inputs.window, PAUSE_SECONDS)
-    tried = state.lowered_from > current and inputs.now - state.lowered_at < probation
-    if tried and burning and utilisation >= learning.MIN_UTILISATION:
-        state = dataclasses.replace(
-            state, lowered_from=0, caution=min(2 * state.caution, _MAX_CAUTION)
-        )
-        target = min(current + 1, inputs.bounds.maximum)
-        name = burning[0].objective.name
-        return target, f"{name} got worse with {current}, so the last step is taken back", state
     enough = needs.highest(state.needs)
     if enough == 0 and _may_sleep(inputs, state, load):
         return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state
     enough = max(enough, 1, inputs.bounds.minimum)
     if enough >= current:
         return current, _holding(pods, current, utilisation), state
-    if against := _against(inputs, state, pods, load, burning=bool(burning)):
+    if against := _against(inputs, state, pods, load, burning=bool(_burning(readings))):
         return current, f"{current} stay: {enough} would do, but {against}", state
     target = max(enough, current - max(1, math.floor(current * SHARE)))
     state = dataclasses.replace(state, lowered_at=inputs.now, lowered_from=current)
     return target, f"{enough} were enough for {window(inputs, state):.0f} s", state
+
+
+def _burning(readings: tuple[Reading, ...]) -> list[Reading]:
+    return [
+        reading
+        for reading in readings
+        if reading.requests >= _ENOUGH and learning.burn(reading) > _BURNING
+    ]
 
 
 def _against(

@@ -101,17 +101,17 @@ def _follow(
     model = state.model.cautious
     replicas = 0.0 if model is None else sizing.work(model, asked)
     horizon = state.cold.p90 + inputs.window / 2
-    outlook = state.outlook
+    calmer = demand.without_outlier(load)
+    usual = asked if calmer is None else demand.estimate(calmer, window=inputs.window)
     if model is not None:
-        outlook = forecast.update(outlook, replicas, now=inputs.now, horizon=horizon)
+        expected = sizing.work(model, usual)
+        outlook = forecast.update(state.outlook, expected, now=inputs.now, horizon=horizon)
         state = dataclasses.replace(state, outlook=outlook)
     utilisation = replicas / max(pods.ready, 1)
     hopeless = _hopeless(inputs, state, load, readings, asked, utilisation, pods)
     goals = _goals(readings, inputs, hopeless)
     need, reason = _need(inputs, state, pods, load, readings, asked, goals, current, horizon)
-    calmer = demand.without_outlier(load)
     if calmer is not None and need > current:
-        usual = demand.estimate(calmer, window=inputs.window)
         without, _ = _need(inputs, state, pods, calmer, readings, usual, goals, current, horizon)
         need = min(need, without + 1)
     lower = need
@@ -362,6 +362,10 @@ def _step(
 ) -> tuple[int, str, State]:
     """From the present count towards the need, no faster than the limits allow."""
     maximum = inputs.bounds.maximum
+    if hurt := descent.regretted(inputs, state, readings, current, utilisation):
+        state = descent.cautious(state)
+        need = max(need, current + 1)
+        reason = f"{hurt.objective.name} got worse with {current}, so the last step is taken back"
     if need <= current:
         return descent.step(inputs, state, pods, load, readings, current, utilisation)
     if pods.broken:
