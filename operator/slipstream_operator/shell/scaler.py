@@ -1,6 +1,7 @@
 """The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
 
 import asyncio
+import dataclasses
 import logging
 from collections import defaultdict
 from typing import Final
@@ -11,7 +12,7 @@ from slipstream_operator.core import resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling import gather, policy, queries, signals
-from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling.signals import Reading, Samples, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status import Measured
@@ -27,6 +28,26 @@ SLOW_EVERY: Final = 60.0
 _NOWHERE: Final = Unknown("the ServingProfile names no prometheus.url")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slow:
+    """Answers over long ranges, and when they came, on the monotonic clock."""
+
+    at: float
+    samples: signals.Grouped
+
+
+@dataclasses.dataclass(frozen=True)
+class _Round:
+    """All answers of one Prometheus in one tick."""
+
+    fast: signals.Grouped
+    slow: _Slow
+
+    def of(self, key: Key) -> Samples:
+        """Those about one service."""
+        return {**self.slow.samples.of(key), **self.fast.of(key)}
 
 
 class Scaler:
@@ -48,7 +69,7 @@ class Scaler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._slow: dict[str, tuple[float, Samples]] = {}
+        self._slow: dict[str, _Slow] = {}
 
     async def run(self, *, every: float) -> None:
         """Tick until cancelled; a tick that takes long delays the next one, and is never doubled."""
@@ -69,20 +90,22 @@ class Scaler:
                 source = account.resolved.prometheus or ("", 0.0)
                 groups[source].append((key, account, account.resolved))
         for (url, window), members in groups.items():
-            samples = signals.Grouped(await self._samples(url, window))
+            answers = await self._ask(url, window) if url else None
             for key, account, resolved in members:
-                own = samples.of(key) if url else _NOWHERE
-                self._judge(key, account, resolved, own, window=window or resolve.RATE_WINDOW)
+                self._judge(key, account, resolved, answers, window=window or resolve.RATE_WINDOW)
 
-    async def _samples(self, url: str, window: float) -> Samples:
-        if not url:
-            return {}
-        fast = await self._metrics.query(url, _texts(queries.every_tick(window=window)))
-        at, slow = self._slow.get(url, (float("-inf"), {}))
-        if self._clock.monotonic() - at >= SLOW_EVERY:
-            slow = await self._metrics.query(url, _texts(queries.every_minute()))
-            self._slow[url] = (self._clock.monotonic(), slow)
-        samples = {**fast, **slow}
+    async def _ask(self, url: str, window: float) -> _Round:
+        """Fresh answers, with those over long ranges from the last minute."""
+        asked = _texts(queries.every_tick(window=window))
+        fast = signals.Grouped(self._checked(url, await self._metrics.query(url, asked)))
+        before = self._slow.get(url)
+        if before is None or self._clock.monotonic() - before.at >= SLOW_EVERY:
+            answers = await self._metrics.query(url, _texts(queries.every_minute()))
+            slow = signals.Grouped(self._checked(url, answers))
+            before = self._slow[url] = _Slow(self._clock.monotonic(), slow)
+        return _Round(fast, before)
+
+    def _checked(self, url: str, samples: Samples) -> Samples:
         unknown = sum(isinstance(result, Unknown) for result in samples.values())
         if unknown:
             self._telemetry.unknown_queries.inc(unknown)
@@ -94,13 +117,19 @@ class Scaler:
         key: Key,
         account: Account,
         resolved: Resolved,
-        samples: Samples | Unknown,
+        asked: _Round | None,
         *,
         window: float,
     ) -> None:
         assert account.state is not None
         if account.rollout is None:
             return
+        samples = _NOWHERE if asked is None else asked.of(key)
+        earlier: tuple[Reading, ...] = ()
+        if asked is not None and account.long_ranges_at == asked.slow.at and account.measured:
+            known = account.measured.readings
+            earlier = known if isinstance(known, tuple) else ()
+        account.long_ranges_at = asked.slow.at if asked else None
         active = account.rollout.active
         inputs = gather.inputs(
             samples,
@@ -113,6 +142,7 @@ class Scaler:
             rolling=account.rollout.active != account.rollout.wanted,
             revision=active,
             max_sequences=resolved.max_sequences,
+            earlier=earlier,
         )
         measured = _measured(samples, inputs, active)
         before = account.decision

@@ -20,9 +20,13 @@ def inputs(
     rolling: bool = False,
     revision: str = "",
     max_sequences: int | None = None,
+    earlier: tuple[signals.Reading, ...] = (),
     without: frozenset[str] = frozenset(),
 ) -> Inputs:
-    """All that `policy.decide` wants of one service, from its own samples and pods."""
+    """All that `policy.decide` wants of one service, from its own samples and pods.
+
+    `earlier` readings say what is not in the samples since it is asked less often.
+    """
     load: signals.Load | Unknown
     readings: tuple[signals.Reading, ...] | Unknown
     if isinstance(samples, Unknown):
@@ -35,7 +39,7 @@ def inputs(
             if pod.ready_at is not None and not pod.terminating
         }
         load = signals.load(samples, pods=ready, now=now, max_age=window)
-        readings = signals.readings(samples, objectives)
+        readings = signals.readings(samples, objectives, earlier=earlier)
         held = signals.held(samples)
     return Inputs(
         now=now,

@@ -247,7 +247,7 @@ def _filled(
                 complete = complete and not (present and settled[index])
     del columns[2]  # ages
     return [
-        PodLoad(*values, old)
+        PodLoad(*[*values, old])
         for values, old in zip(zip(*columns, strict=True), settled, strict=True)
     ], complete
 
@@ -270,31 +270,47 @@ def _ratio(samples: Samples, top: str, bottom: str) -> float | None:
     return total / count if total is not None and count else None
 
 
-def readings(samples: Samples, wanted: objectives.Objectives) -> tuple[Reading, ...] | Unknown:
-    """One reading per latency objective; Unknown if Prometheus did not answer."""
+def readings(
+    samples: Samples, wanted: objectives.Objectives, *, earlier: tuple[Reading, ...] = ()
+) -> tuple[Reading, ...] | Unknown:
+    """One reading per latency objective; Unknown if Prometheus did not answer.
+
+    From `earlier` ones comes what is over long ranges: for when that was not asked anew.
+    """
+    kept = {reading.objective: reading for reading in earlier}
     found = []
     for objective in wanted.latency:
         now = histogram(samples, objective.metric, "now")
         if isinstance(now, Unknown):
             return now
-        spans = {span: histogram(samples, objective.metric, span) for span in ("5m", "1h", "1d")}
-        recent = spans["5m"]
+        recent, attained = _over_long_ranges(samples, objective, kept.get(objective))
         found.append(
             Reading(
                 objective=objective,
                 current=objectives.quantile(now, objective.share),
                 requests=now.count,
-                attainment={
-                    span: None
-                    if isinstance(measured, Unknown)
-                    else objectives.attainment(measured, objective.target)
-                    for span, measured in spans.items()
-                },
+                attainment=attained,
                 now=now,
-                recent=objectives.EMPTY if isinstance(recent, Unknown) else recent,
+                recent=recent,
             )
         )
     return tuple(found)
+
+
+def _over_long_ranges(
+    samples: Samples, objective: objectives.Objective, earlier: Reading | None
+) -> tuple[objectives.Histogram, Mapping[str, float | None]]:
+    if earlier is not None:
+        return earlier.recent, earlier.attainment
+    spans = {span: histogram(samples, objective.metric, span) for span in ("5m", "1h", "1d")}
+    recent = spans["5m"]
+    attained = {
+        span: None
+        if isinstance(measured, Unknown)
+        else objectives.attainment(measured, objective.target)
+        for span, measured in spans.items()
+    }
+    return objectives.EMPTY if isinstance(recent, Unknown) else recent, attained
 
 
 def histogram(samples: Samples, metric: str, span: str) -> objectives.Histogram | Unknown:

@@ -109,8 +109,18 @@ def latency(
 ) -> float:
     """The latency in seconds that `share` of the requests stay under; infinite in overload."""
     run = operate(model, demand, count)
-    if run is None:
-        return math.inf
+    return math.inf if run is None else _latency(metric, share, run, model, demand, limits, count)
+
+
+def _latency(
+    metric: str,
+    share: float,
+    run: Operation,
+    model: Coefficients,
+    demand: Demand,
+    limits: Limits,
+    count: int,
+) -> float:
     if metric == "tpot":
         return _tpot(run, model, demand, count, share)
     ttft = _ttft(run, model, demand, limits, count, share)
@@ -171,12 +181,11 @@ def _fits(
     taken = count * run.batch
     if taken + 2 * math.sqrt(taken * PEAKEDNESS) > slots:
         return False
-    return all(
-        latency(goal.metric, goal.share, model, demand, limits, count)
-        * corrections.get(goal.metric, 1.0)
-        <= goal.target
-        for goal in goals
-    )
+    for goal in goals:
+        predicted = _latency(goal.metric, goal.share, run, model, demand, limits, count)
+        if predicted * corrections.get(goal.metric, 1.0) > goal.target:
+            return False
+    return True
 
 
 def _token(model: Coefficients, demand: Demand) -> float:
