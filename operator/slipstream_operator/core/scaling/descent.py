@@ -18,8 +18,9 @@ _ENOUGH: Final = 20.0
 
 
 def window(inputs: Inputs, state: State) -> float:
-    """Seconds that a lower need must last."""
-    return inputs.down_window * state.caution
+    """Seconds that a lower need must last: what was given up would take a cold start to come back."""
+    start = state.cold.p90 if state.cold.known else 0.0
+    return max(inputs.down_window, start) * state.caution
 
 
 def regretted(

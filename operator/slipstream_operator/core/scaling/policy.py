@@ -37,6 +37,8 @@ _DRAIN_SECONDS: Final = 120.0
 _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
 _BURN_ALARM: Final = 14.0
+_UNSURE_GROWTH: Final = 2
+"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for."""
 _SLACK_TARGET: Final = 0.9
 """A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
 _HEADROOM_DOWN: Final = 0.7
@@ -90,11 +92,9 @@ def _follow(
     inputs: Inputs, state: State, pods: Supply, load: Load, current: int
 ) -> tuple[Decision, State]:
     readings = inputs.readings if isinstance(inputs.readings, tuple) else ()
-    state = dataclasses.replace(
-        state,
-        blind_since=None,
-        watched_since=inputs.now if state.watched_since is None else state.watched_since,
-    )
+    if state.blind_since is not None or state.watched_since is None:
+        since = inputs.now if state.watched_since is None else state.watched_since
+        state = dataclasses.replace(state, blind_since=None, watched_since=since)
     asked = demand.estimate(
         load, window=inputs.window, conserve="conservation" not in inputs.without
     )
@@ -106,7 +106,8 @@ def _follow(
     if model is not None:
         expected = sizing.work(model, usual)
         outlook = forecast.update(state.outlook, expected, now=inputs.now, horizon=horizon)
-        state = dataclasses.replace(state, outlook=outlook)
+        if outlook is not state.outlook:
+            state = dataclasses.replace(state, outlook=outlook)
     utilisation = replicas / max(pods.ready, 1)
     hopeless = _hopeless(inputs, state, load, readings, asked, utilisation, pods)
     goals = _goals(readings, inputs, hopeless)
@@ -123,7 +124,7 @@ def _follow(
         spikes=spikes.follow(
             state.spikes,
             work=replicas,
-            supply=pods.ready + pods.starting,
+            supply=pods.ready,
             now=inputs.now,
             horizon=horizon,
         ),
@@ -185,6 +186,7 @@ def _need(
     model = state.model.cautious
     if model is None:
         in_flight = concurrency.replicas(state.concurrency, in_flight=load.in_flight)
+        in_flight = min(in_flight, _UNSURE_GROWTH * pods.ready)
         options.append(
             (
                 in_flight,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -150,33 +151,24 @@ class Grouped:
     """The samples of a tick, sorted by service once, so that a service's share costs no search."""
 
     def __init__(self, samples: Samples) -> None:
-        self._failed = {
-            name: result for name, result in samples.items() if isinstance(result, Unknown)
-        }
-        self._names = [name for name in samples if name not in self._failed]
-        self._found: dict[tuple[str, str], dict[str, list[Sample]]] = {}
-        found = self._found
-        for name in self._names:
-            result = samples[name]
-            assert not isinstance(result, Unknown)
+        self._failed: dict[str, Unknown] = {}
+        self._found: dict[str, Mapping[tuple[str, str], Sequence[Sample]]] = {}
+        for name, result in samples.items():
+            if isinstance(result, Unknown):
+                self._failed[name] = result
+                continue
+            by_service = defaultdict(list)
             for sample in result:
-                if not -_HUGE < sample.value < _HUGE:
-                    continue  # NB: NaN and infinite values are missing
-                labels = sample.labels
-                key = (labels.get("namespace", ""), labels.get("service", ""))
-                own = found.get(key)
-                if own is None:
-                    own = found[key] = {}
-                series = own.get(name)
-                if series is None:
-                    own[name] = [sample]
-                else:
-                    series.append(sample)
+                value, labels = sample.value, sample.labels
+                if value - value == 0 and "service" in labels:  # NB: NaN and infinite are missing
+                    by_service[labels["namespace"], labels["service"]].append(sample)
+            self._found[name] = by_service
 
     def of(self, key: Key) -> Samples:
         """The service's own samples."""
-        own = self._found.get((key.namespace, key.name), {})
-        return {**dict.fromkeys(self._names, ()), **self._failed, **own}
+        service = (key.namespace, key.name)
+        own = {name: found.get(service, ()) for name, found in self._found.items()}
+        return {**own, **self._failed}
 
 
 def load(
@@ -234,6 +226,10 @@ def _filled(
 ) -> tuple[list[PodLoad], bool]:
     """A value that a pod lacks is the median of the others' if it should be there, and 0 if no engine has it or the
     pod is new. Negative values are missing."""
+    if min([min(row) for row in rows]) >= 0:
+        return [
+            PodLoad(*[*row[:2], *row[3:], old]) for row, old in zip(rows, settled, strict=True)
+        ], True
     complete = True
     columns = [list(column) for column in zip(*rows, strict=True)]
     for column in columns:

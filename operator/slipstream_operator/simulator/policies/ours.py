@@ -22,6 +22,7 @@ class Ours:
         *,
         without: frozenset[str] = frozenset(),
         max_sequences: int | None = None,
+        idle_after: float | None = None,
         window: float = WINDOW,
         down_window: float = DOWN_WINDOW,
     ) -> None:
@@ -29,6 +30,7 @@ class Ours:
         self.every = TICK
         self._without = without
         self._max_sequences = max_sequences
+        self._idle_after = idle_after
         self._window = window
         self._down_window = down_window
         self._state: State | None = None
@@ -58,7 +60,9 @@ class Ours:
                 )
                 for pod in seen.pods
             ),
-            bounds=Bounds(seen.minimum, seen.maximum, follows_load=True),
+            bounds=Bounds(
+                seen.minimum, seen.maximum, follows_load=True, idle_after=self._idle_after
+            ),
             objectives=seen.objectives,
             down_window=self._down_window,
             max_sequences=self._max_sequences,
