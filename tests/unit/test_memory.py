@@ -8,6 +8,7 @@ from slipstream_operator.core.scaling import memory, steptime
 from slipstream_operator.core.scaling.coldstart import ColdStart
 from slipstream_operator.core.scaling.feedback import Feedback
 from slipstream_operator.core.scaling.forecast import Outlook
+from slipstream_operator.core.scaling.sizing import Demand
 from slipstream_operator.core.scaling.spikes import Spikes
 from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.scaling.steptime import Row
@@ -24,6 +25,7 @@ STATE = State(
     cold=ColdStart(4.0, 4.5, 0.1),
     outlook=Outlook(season=(1.5, -1.0) * 48, spread=0.05),
     spikes=Spikes(2.0, 0.5),
+    mix=Demand(0.005, 5.5, 1.0, 1260.0),
 )
 
 

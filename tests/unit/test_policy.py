@@ -9,6 +9,7 @@ from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import policy, steptime
 from slipstream_operator.core.scaling.coldstart import ColdStart
 from slipstream_operator.core.scaling.signals import Load, Unknown
+from slipstream_operator.core.scaling.sizing import Demand
 from slipstream_operator.core.scaling.spikes import Spikes
 from slipstream_operator.core.scaling.state import Decision, Inputs, State
 from slipstream_operator.core.scaling.steptime import Row
@@ -139,6 +140,13 @@ def test_a_throughput_is_kept_ready_inside_the_objectives() -> None:
     found = _decide(_known(1), load=_traffic(5.0), readings=FAST, objectives=wanted)
     assert found.desired >= 4
     assert found.reason.startswith("12000 tokens/s are asked for")
+
+
+def test_a_throughput_is_kept_ready_without_traffic() -> None:
+    wanted = objectives.Objectives((given.objective(),), throughput=12_000)
+    mix = Demand(1 / 211, 1155 / 211, 1.0, 1260.0)
+    found = _decide(_known(1, mix=mix), load=_traffic(0.0), readings=(), objectives=wanted)
+    assert found.desired >= 4
 
 
 def test_engines_that_start_are_supply() -> None:

@@ -16,7 +16,7 @@ from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Supply
 
-EVERY: Final = 15.0
+EVERY: Final = 30.0
 """Seconds between two observations: the windows of rates overlap."""
 MIN_UTILISATION: Final = feedback.MIN_UTILISATION
 KV_TARGET: Final = 0.9
@@ -69,7 +69,7 @@ def after(
 ) -> State:
     """The state with what this tick taught."""
     state = _idleness(inputs, state, load)
-    seconds = min(inputs.now - state.learned_at, 4 * EVERY)
+    seconds = min(inputs.now - state.learned_at, 2 * EVERY)
     if seconds < EVERY:
         return state
     caution = 1 + (state.caution - 1) * math.exp(-seconds / _CAUTION_SECONDS)
@@ -80,6 +80,8 @@ def after(
         )
     if not load.complete:
         return state
+    if asked.output > 0:
+        state = dataclasses.replace(state, mix=asked.scaled(1 / asked.output))
     seen = demand.observations(load, window=inputs.window)
     if seen:
         state = dataclasses.replace(state, model=steptime.learn(state.model, seen))

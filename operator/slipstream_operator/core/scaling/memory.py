@@ -13,7 +13,7 @@ from slipstream_operator.core.scaling.state import State
 _DIGITS: Final = 4
 _KEPT: Final = (
     "desired", "since", "reason", "revision", "model", "feedback", "concurrency", "cold",
-    "outlook", "spikes", "caution", "lowered_at", "lowered_from",
+    "outlook", "spikes", "caution", "lowered_at", "lowered_from", "mix",
 )  # fmt: skip
 """Not what is recent: a restart waits for a whole window of new needs before it scales down."""
 _KEPT_OF: Final = {
@@ -44,6 +44,8 @@ def load(text: str) -> State | None:
         state = _ADAPTER.validate_python(json.loads(text, parse_constant=_refuse))
         rows = state.model.rows
         if any(min(row.count, row.batch, row.seconds) <= 0 for row in rows):
+            return None
+        if state.mix is not None and state.mix.output <= 0:
             return None
         if len(state.outlook.season) not in (0, forecast.BUCKETS) or math.isinf(state.since):
             return None

@@ -111,13 +111,13 @@ def _follow(
     utilisation = replicas / max(pods.ready, 1)
     hopeless = _hopeless(inputs, state, load, readings, asked, utilisation, pods)
     goals = _goals(readings, inputs, hopeless)
-    need, reason = _need(inputs, state, pods, load, readings, asked, goals, current, horizon)
+    need, reason = _need(inputs, state, pods, load, readings, asked, goals, horizon)
     if calmer is not None and need > current:
-        without, _ = _need(inputs, state, pods, calmer, readings, usual, goals, current, horizon)
+        without, _ = _need(inputs, state, pods, calmer, readings, usual, goals, horizon)
         need = min(need, without + 1)
     lower = need
     if need < current:
-        lower = max(need, _lower(inputs, state, load, asked, goals, current))
+        lower = max(need, _lower(inputs, state, load, asked, goals, need))
     state = dataclasses.replace(
         state,
         needs=needs.noted(state.needs, lower, now=inputs.now, window=descent.window(inputs, state)),
@@ -178,7 +178,6 @@ def _need(
     readings: tuple[Reading, ...],
     asked: sizing.Demand,
     goals: tuple[sizing.Goal, ...],
-    current: int,
     horizon: float,
 ) -> tuple[int, str]:
     """The count that is needed when a pod ordered now is ready, and why."""
@@ -200,15 +199,16 @@ def _need(
             later = forecast.ahead(state.outlook, now, now=inputs.now, horizon=horizon)
         later += _drain(load, asked, pods, now, horizon)
         factor = later / now * state.feedback.kappa if now > 0 else 1.0
-        count = _sized(inputs, state, load, asked.scaled(factor), goals, current)
+        count = _sized(inputs, state, load, asked.scaled(factor), goals)
         ahead = "" if later < now * 1.02 else f", {later:.1f} in {horizon:.0f} s"
         options.append((count, f"the load keeps {now:.1f} replicas busy{ahead}"))
         wanted = inputs.objectives.throughput
-        if wanted is not None and asked.output > 0:
-            mix = asked.scaled(wanted / asked.output)
+        served = asked if asked.output > 0 else state.mix
+        if wanted is not None and served is not None:
+            mix = served.scaled(wanted / served.output)
             options.append(
                 (
-                    _sized(inputs, state, load, mix, goals, current),
+                    _sized(inputs, state, load, mix, goals),
                     f"{wanted} tokens/s are asked for",
                 )
             )
@@ -223,7 +223,8 @@ def _sized(
     load: Load,
     asked: sizing.Demand,
     goals: tuple[sizing.Goal, ...],
-    current: int,
+    *,
+    least: int = 1,
 ) -> int:
     model = state.model.cautious
     assert model is not None
@@ -233,8 +234,9 @@ def _sized(
         sizing.Limits(load.kv_tokens, inputs.max_sequences),
         goals,
         corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
-        start=current,
+        start=state.needs[-1][1] if state.needs else least,
         most=4 * inputs.bounds.maximum,
+        least=least,
     )
 
 
@@ -286,9 +288,9 @@ def _lower(
     load: Load,
     asked: sizing.Demand,
     goals: tuple[sizing.Goal, ...],
-    current: int,
+    need: int,
 ) -> int:
-    """The need with tighter targets, that a step down must not go below."""
+    """The need with tighter targets, which a step down must not go below."""
     if state.model.cautious is None:
         return concurrency.replicas(
             state.concurrency, in_flight=load.in_flight, headroom=_HEADROOM_DOWN
@@ -296,7 +298,9 @@ def _lower(
     tighter = tuple(
         [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in goals]
     )
-    return _sized(inputs, state, load, asked.scaled(state.feedback.kappa), tighter, current)
+    return _sized(
+        inputs, state, load, asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
+    )
 
 
 def _hopeless(

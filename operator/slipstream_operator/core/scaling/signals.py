@@ -82,7 +82,7 @@ class PodLoad:
     finished: float = 0.0
     rejected: float = 0.0
     preempted: float = 0.0
-    settled: bool = True
+    settled: bool = dataclasses.field(default=True, kw_only=True)
     """Ready for longer than the rate window, and really measured."""
 
 
@@ -228,7 +228,7 @@ def _filled(
     pod is new. Negative values are missing."""
     if min([min(row) for row in rows]) >= 0:
         return [
-            PodLoad(*[*row[:2], *row[3:], old]) for row, old in zip(rows, settled, strict=True)
+            PodLoad(*row[:2], *row[3:], settled=old) for row, old in zip(rows, settled, strict=True)
         ], True
     complete = True
     columns = [list(column) for column in zip(*rows, strict=True)]
@@ -243,7 +243,7 @@ def _filled(
                 complete = complete and not (present and settled[index])
     del columns[2]  # ages
     return [
-        PodLoad(*[*values, old])
+        PodLoad(*values, settled=old)
         for values, old in zip(zip(*columns, strict=True), settled, strict=True)
     ], complete
 

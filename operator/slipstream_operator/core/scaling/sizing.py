@@ -140,15 +140,16 @@ def replicas(
     corrections: Mapping[str, float],
     start: int,
     most: int,
+    least: int = 1,
 ) -> int:
-    """The smallest count up to `most` that meets every goal; `start` is where the search begins."""
+    """The smallest count from `least` to `most` that meets every goal; `start` is where the search begins."""
     if demand.prompt + demand.output <= 0:
         return 0
 
     def enough(count: int) -> bool:
         return _fits(model, demand, limits, goals, corrections, count)
 
-    low = max(1, math.ceil(work(model, demand) / _MOST))
+    low = max(least, math.ceil(work(model, demand) / _MOST))
     if low >= most:
         return most
     count = min(max(start, low), most)

@@ -9,6 +9,7 @@ from slipstream_operator.core.scaling.feedback import Feedback
 from slipstream_operator.core.scaling.forecast import Outlook
 from slipstream_operator.core.scaling.needs import Needs
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.sizing import Demand
 from slipstream_operator.core.scaling.spikes import Spikes
 from slipstream_operator.core.scaling.steptime import Model
 from slipstream_operator.core.scaling.supply import Pod
@@ -100,4 +101,6 @@ class State:
     caution: float = 1.0
     """How many times longer a lower need must last, after a step down that was wrong."""
     idle_since: float | None = None
-    arrived: float | None = None
+    """Since when there was proof that nothing came and nothing was inside."""
+    mix: Demand | None = None
+    """What comes with one output token per second, as last seen: a throughput is kept ready without traffic, too."""
