@@ -294,6 +294,15 @@ def test_a_step_down_that_was_wrong_is_taken_back() -> None:
     assert after.caution > state.caution
 
 
+@pytest.mark.parametrize(("ago", "expected"), [(200.0, 2.0), (400.0, 1.0)])
+def test_a_step_down_that_had_to_be_undone_soon_makes_the_next_one_wait_longer(
+    ago: float, expected: float
+) -> None:
+    state = _known(1, lowered_at=1000.0 - ago, lowered_from=2, learned_at=1000.0)
+    found, after = policy.decide(given.inputs(load=_traffic(15.0), readings=FAST), state)
+    assert (found.desired, after.caution) == (2, expected)
+
+
 IDLE = dataclasses.replace(_traffic(0.0, pods=1), arrivals=0.0)
 ZERO = given.bounds(0, idle_after=600.0)
 

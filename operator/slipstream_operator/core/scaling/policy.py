@@ -37,7 +37,7 @@ _DRAIN_SECONDS: Final = 120.0
 _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
 _BURN_ALARM: Final = 14.0
-_UNSURE_GROWTH: Final = 2
+_UNSURE_GROWTH: Final = 4
 """Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for."""
 _SLACK_TARGET: Final = 0.9
 """A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
@@ -396,6 +396,10 @@ def _step(
     if target == current:
         held = "maxReplicas is reached" if current == maximum else "one step was just made"
         return current, f"{reason}; {held}", state
+    if state.lowered_from > current and inputs.now - state.lowered_at < descent.window(
+        inputs, state
+    ):
+        state = descent.cautious(state)
     return target, f"{reason}: {need} are needed", state
 
 
