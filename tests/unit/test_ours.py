@@ -13,7 +13,7 @@ SLOW = (("0.5", 0.0), ("1.0", 90.0), ("+Inf", 90.0))
 
 def _seen(policy: Ours, *, now: float, replicas: int, answered: bool = True) -> Seen:
     pods = tuple(Pod(f"p{n}", 0.0, True, 30.0, False, True) for n in range(replicas))
-    gauges = {name: 1.0 for name in ("running", "waiting", "age", "running_mean", "waiting_mean")}
+    gauges = dict.fromkeys(("running", "waiting", "age", "running_mean", "waiting_mean"), 1.0)
     values = {**gauges, "kv": 0.1, "kv_mean": 0.1, "finished": 0.5}
     samples = {
         name: [Sample({"pod": pod.name}, values[name]) for pod in pods] if name in values else []
