@@ -22,7 +22,7 @@ class Clock:
         self.seconds = 1000.0
 
     def now(self) -> float:
-        return 1_767_000_000.0 + self.seconds
+        return 1_767_400_000.0 + self.seconds
 
     def monotonic(self) -> float:
         return self.seconds

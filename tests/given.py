@@ -1,6 +1,7 @@
 """Builders of the values that tests start from; everything has a sensible default."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
 from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
 from slipstream_operator.core.render import config
-from slipstream_operator.core.scaling import policy
-from slipstream_operator.core.scaling.signals import Load, Reading
+from slipstream_operator.core.scaling.signals import Load, PodLoad, Reading
+from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.supply import Pod as Supplied
 
 NAMESPACE = "team"
 NAME = "chat"
@@ -237,57 +239,81 @@ def objective(
 def reading(
     *, current: float | None = 0.25, requests: float = 100.0, target: float = 0.5, **attained: float
 ) -> Reading:
-    """A measured objective; `attained` by span, such as `_5m=0.99`."""
+    """A measured objective, all requests near `current`; `attained` by span, such as `_5m=0.99`."""
     spans = {span.removeprefix("_"): share for span, share in attained.items()}
-    return Reading(objective(target=target), current, requests, spans)
+    now = objectives.EMPTY
+    if current is not None:
+        now = objectives.Histogram(
+            ((0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests))
+        )
+    return Reading(objective(target=target), current, requests, spans, now)
+
+
+def pod_load(
+    running: float = 4.0, *, waiting: float = 0.0, kv: float = 0.1, **rates: Any
+) -> PodLoad:
+    """What one engine carries, in steady state: gauges are as their means."""
+    return PodLoad(
+        running=running,
+        waiting=waiting,
+        kv=kv,
+        running_mean=rates.pop("running_mean", running),
+        waiting_mean=rates.pop("waiting_mean", waiting),
+        kv_mean=rates.pop("kv_mean", kv),
+        **rates,
+    )
 
 
 def load(
     in_flight: float = 4.0,
     *,
-    mean: float | None = None,
     waiting: float = 0.0,
     kv_usage: float = 0.1,
     tokens_per_second: float = 100.0,
     complete: bool = True,
+    **of_service: Any,
 ) -> Load:
-    """What the ready engines carry."""
-    return Load(
-        in_flight=in_flight,
-        in_flight_mean=in_flight if mean is None else mean,
-        waiting=waiting,
-        kv_usage=kv_usage,
-        tokens_per_second=tokens_per_second,
-        complete=complete,
-    )
+    """What one ready engine carries."""
+    pod = pod_load(in_flight - waiting, waiting=waiting, kv=kv_usage, output=tokens_per_second)
+    return Load(pods=(pod,), complete=complete, **of_service)
 
 
 def bounds(
-    minimum: int = 1, maximum: int = 10, *, follows_load: bool = True, **options: bool
+    minimum: int = 1, maximum: int = 10, *, follows_load: bool = True, **options: Any
 ) -> resolve.Bounds:
     """1 to 10 replicas by load."""
     return resolve.Bounds(minimum, maximum, follows_load, **options)
 
 
-def inputs(**fields: Any) -> policy.Inputs:
-    """One ready engine with light load, inside its objectives."""
-    base = policy.Inputs(
-        now=1000.0,
+def supplied(ready: int = 1, *, starting: int = 0, now: float = 1000.0) -> tuple[Supplied, ...]:
+    """Pods as the policy sees them: ready for long, or just created."""
+    long_ago = now - 10_000.0
+    return (
+        *(Supplied(f"pod-{n}", long_ago, long_ago + 60.0) for n in range(ready)),
+        *(Supplied(f"new-{n}", now - 10.0, None) for n in range(starting)),
+    )
+
+
+def inputs(**fields: Any) -> Inputs:
+    """One ready engine with light load, inside its objectives; `ready` and `starting` make pods."""
+    now = fields.setdefault("now", 1000.0)
+    pods = supplied(fields.pop("ready", 1), starting=fields.pop("starting", 0), now=now)
+    base = Inputs(
+        now=now,
         bounds=bounds(),
-        ready=1,
-        starting=0,
+        pods=pods,
         rolling=False,
         load=load(),
         readings=(reading(),),
-        throughput=None,
+        objectives=objectives.Objectives((objective(),)),
         down_window=300.0,
     )
     return dataclasses.replace(base, **fields)
 
 
-def state(desired: int = 1, **fields: Any) -> policy.State:
+def state(desired: int = 1, **fields: Any) -> State:
     """The count was decided long ago."""
-    return dataclasses.replace(policy.State(desired, 0.0, "as the service was found"), **fields)
+    return dataclasses.replace(State(desired, 0.0, "as the service was found"), **fields)
 
 
 def revisioned(**fields: Any) -> resolve.Revisioned:

@@ -5,7 +5,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-ITERATION_TOKENS: Final = "vllm:iteration_tokens_total"
 ITERATION_BUCKETS: Final = tuple(float(2**power) for power in (0, *range(3, 15)))
 
 _LABELS: Final = ("model_name", "engine")

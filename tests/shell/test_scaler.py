@@ -72,17 +72,31 @@ def _series(value: float, *, ready: int = 1, name: str = given.NAME) -> list[Sam
     ]
 
 
+GAUGES = {
+    "running": 4.0,
+    "waiting": 2.0,
+    "kv": 0.5,
+    "age": 1.0,
+    "running_mean": 4.0,
+    "waiting_mean": 2.0,
+    "kv_mean": 0.5,
+    "finished": 0.5,
+}
+RATES = (
+    "output", "prompt", "steps", "itl_sum", "itl_count", "started", "rejected", "preempted",
+)  # fmt: skip
+
+
 def _busy(ready: int = 1) -> fakes.Metrics:
     """Every engine has requests that wait, and the first token takes a second."""
-    values = {"running": 4.0, "waiting": 2.0, "kv": 0.5, "age": 1.0, "in_flight_mean": 6.0}
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
     buckets = [
         Sample({**labels, "le": le}, n) for le, n in (("0.5", 0.0), ("1.0", 90.0), ("+Inf", 90.0))
     ]
     return fakes.Metrics(
         {
-            **{name: _series(value, ready=ready) for name, value in values.items()},
-            "tokens": _series(100.0, ready=ready),
+            **{name: _series(value, ready=ready) for name, value in GAUGES.items()},
+            **{name: [] for name in RATES},
             "ttft:now": buckets,
         }
     )
@@ -93,9 +107,9 @@ async def test_a_decision_is_handed_to_the_reconcile() -> None:
     account = loop.serve()
     await loop.scaler.tick()
     assert account.decision is not None
-    assert account.decision.desired == 3
+    assert account.decision.desired == 2
     assert account.state is not None
-    assert account.state.desired == 3
+    assert account.state.desired == 2
     assert await loop.queue.get() == given.KEY
 
 
@@ -126,7 +140,7 @@ async def test_queries_over_long_ranges_are_asked_once_a_minute() -> None:
     for _ in range(3):
         loop.metrics.asked.clear()
         await loop.scaler.tick()
-        counts.append(len([query for _, query in loop.metrics.asked if "[1d]" in query]))
+        counts.append(len([query for _, query in loop.metrics.asked if "[86400s]" in query]))
         loop.clock.seconds += 30.0
     assert counts == [3, 0, 3]
 
@@ -175,7 +189,7 @@ async def test_a_recommendation_is_not_waited_for() -> None:
     account = loop.serve(spec=recommend, desired=3, ready=1)
     await loop.scaler.tick()
     assert account.state is not None
-    assert account.state.capacity is not None  # it learns from the engine that runs
+    assert account.state.concurrency is not None  # it learns from the engine that runs
 
 
 async def test_a_service_that_is_not_accepted_is_left_out() -> None:

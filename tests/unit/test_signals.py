@@ -7,7 +7,7 @@ import pytest
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import queries, signals
-from slipstream_operator.core.scaling.signals import Load, Sample, Unknown
+from slipstream_operator.core.scaling.signals import Load, PodLoad, Sample, Unknown
 from tests import given
 
 PODS = ("a", "b", "c", "d", "e")
@@ -16,9 +16,20 @@ SERIES = {
     queries.WAITING: 1.0,
     queries.KV_USAGE: 0.5,
     queries.AGE: 3.0,
-    queries.IN_FLIGHT_MEAN: 4.0,
-    queries.TOKENS: 100.0,
+    queries.RUNNING_MEAN: 2.5,
+    queries.WAITING_MEAN: 1.5,
+    queries.KV_MEAN: 0.4,
+    queries.OUTPUT: 100.0,
+    queries.PROMPT: 300.0,
+    queries.STEPS: 50.0,
+    queries.ITL_SUM: 2.0,
+    queries.ITL_COUNT: 99.0,
+    queries.STARTED: 0.8,
+    queries.FINISHED: 0.7,
+    queries.REJECTED: 0.1,
+    queries.PREEMPTED: 0.2,
 }
+NOW, LONG_AGO = 1000.0, 0.0
 
 
 def _sample(value: float, *, namespace: str = given.NAMESPACE, **labels: str) -> Sample:
@@ -32,34 +43,101 @@ def _samples(pods: tuple[str, ...] = PODS, **changed: Any) -> dict[str, Any]:
     return {**found, **changed}
 
 
-def _load(samples: dict[str, Any], *, pods: tuple[str, ...] = PODS) -> Load | Unknown:
-    return signals.load(samples, given.KEY, pods=pods, max_age=60.0)
+def _load(
+    samples: dict[str, Any], *, pods: tuple[str, ...] = PODS, since: float = LONG_AGO
+) -> Load | Unknown:
+    own = signals.Grouped(samples).of(given.KEY)
+    return signals.load(own, pods=dict.fromkeys(pods, since), now=NOW, max_age=60.0)
 
 
-def test_load_is_the_sum_over_the_ready_pods() -> None:
-    assert _load(_samples()) == Load(
-        in_flight=15.0,
-        in_flight_mean=20.0,
-        waiting=5.0,
-        kv_usage=0.5,
-        tokens_per_second=500.0,
-        complete=True,
-    )
+def _found(samples: dict[str, Any], **fields: Any) -> Load:
+    found = _load(samples, **fields)
+    assert isinstance(found, Load)
+    return found
+
+
+def test_load_is_what_each_ready_pod_reports() -> None:
+    found = _found(_samples())
+    assert found.pods == (
+        PodLoad(
+            running=2.0,
+            waiting=1.0,
+            kv=0.5,
+            running_mean=2.5,
+            waiting_mean=1.5,
+            kv_mean=0.4,
+            output=100.0,
+            prompt=300.0,
+            steps=50.0,
+            itl_sum=2.0,
+            itl_count=99.0,
+            started=0.8,
+            finished=0.7,
+            rejected=0.1,
+            preempted=0.2,
+        ),
+    ) * len(PODS)
+    assert found.complete
+    assert (found.in_flight, found.waiting, found.kv_usage) == (15.0, 5.0, 0.5)
+    assert found.tokens_per_second == 500.0
+
+
+def test_what_only_a_router_counts_is_absent_without_one() -> None:
+    assert _found(_samples()).arrivals is None
+    assert _found(_samples(arrivals=[_sample(2.5)])).arrivals == 2.5
+
+
+def test_lengths_are_means_over_the_requests_that_ended() -> None:
+    ended = {"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]}
+    assert _found(_samples(**ended)).output_length == 100.0
+    assert _found(_samples(**{**ended, "output_count": [_sample(0.0)]})).output_length is None
+
+
+def test_a_pod_that_is_new_need_not_report_yet() -> None:
+    samples = _samples(pods=("a", "b"))
+    found = _found(samples, since=NOW - 10.0)
+    assert len(found.pods) == 2
+    assert found.complete
+
+
+def test_a_pod_without_one_series_gets_the_median_and_the_load_is_incomplete() -> None:
+    output = [_sample(value, pod=pod) for value, pod in zip((10, 20, 60), "abc", strict=True)]
+    found = _found(_samples(output=output))
+    assert [pod.output for pod in found.pods] == [10, 20, 60, 20, 20]
+    assert not found.complete
+
+
+def test_a_series_that_no_engine_has_is_none_of_them() -> None:
+    found = _found(_samples(steps=[]))
+    assert [pod.steps for pod in found.pods] == [0.0] * 5
+    assert found.complete
+
+
+def test_a_negative_rate_is_missing() -> None:
+    output = [
+        _sample(value, pod=pod) for value, pod in zip((10, -5, 10, 10, 10), PODS, strict=True)
+    ]
+    found = _found(_samples(output=output))
+    assert [pod.output for pod in found.pods] == [10.0] * 5
+    assert not found.complete
 
 
 def test_a_silent_pod_is_filled_in_by_the_median() -> None:
     running = [_sample(value, pod=pod) for value, pod in zip((1, 2, 4, 9), "abcd", strict=True)]
-    found = _load(_samples(running=running))
-    assert isinstance(found, Load)
+    found = _found(_samples(running=running))
     assert found.in_flight == (1 + 2 + 4 + 9) + 3 + 5 * 1
+    assert found.complete  # 4 of 5 are enough
+
+
+def test_with_less_than_four_fifths_of_the_pods_the_load_is_incomplete() -> None:
+    found = _found(_samples(pods=("a", "b", "c")))
+    assert found.in_flight == 15.0
     assert not found.complete
 
 
 def test_the_fullest_kv_cache_counts() -> None:
     usage = [_sample(value, pod=pod) for value, pod in zip((0.1, 0.95, 0.2), "abc", strict=True)]
-    found = _load(_samples(kv=usage))
-    assert isinstance(found, Load)
-    assert found.kv_usage == 0.95
+    assert _found(_samples(kv=usage)).kv_usage == 0.95
 
 
 @pytest.mark.parametrize(
@@ -79,7 +157,7 @@ def test_series_of_others_do_not_count(extra: Sample) -> None:
 UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "no pod is ready": (_samples(), (), "no engine is ready"),
     "an empty answer": (_samples(running=[]), PODS, "0 of 5 ready engines report"),
-    "too few report": (_samples(pods=("a", "b", "c")), PODS, "3 of 5 ready engines report"),
+    "too few report": (_samples(pods=("a", "b")), PODS, "2 of 5 ready engines report"),
     "stale": (
         _samples(age=[_sample(61.0, pod=pod) for pod in PODS]),
         PODS,
@@ -96,7 +174,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         PODS,
         "0 of 5 ready engines report",
     ),
-    "a failed query": (_samples(tokens=Unknown("refused")), PODS, "refused"),
+    "a failed query": (_samples(output=Unknown("refused")), PODS, "refused"),
     "nothing was asked": ({}, PODS, "query running was not answered"),
 }
 
@@ -123,7 +201,7 @@ LATENCY: dict[str, Any] = {
 
 
 def test_a_reading_says_what_is_measured_and_attained() -> None:
-    (found,) = signals.readings(LATENCY, given.KEY, TTFT)  # type: ignore[misc]
+    (found,) = signals.readings(LATENCY, TTFT)  # type: ignore[misc]
     assert found.current == pytest.approx(0.1 + 0.4 * 45 / 50)
     assert found.pressure == pytest.approx(found.current / 0.5)
     assert found.requests == 100.0
@@ -131,7 +209,7 @@ def test_a_reading_says_what_is_measured_and_attained() -> None:
 
 
 def test_without_traffic_there_is_a_reading_without_a_value() -> None:
-    (found,) = signals.readings({**LATENCY, "ttft:now": []}, given.KEY, TTFT)  # type: ignore[misc]
+    (found,) = signals.readings({**LATENCY, "ttft:now": []}, TTFT)  # type: ignore[misc]
     assert (found.current, found.pressure, found.requests) == (None, None, 0.0)
 
 
@@ -142,11 +220,11 @@ def test_without_traffic_there_is_a_reading_without_a_value() -> None:
 def test_readings_are_unknown_if_prometheus_does_not_answer(
     samples: dict[str, Any], reason: str
 ) -> None:
-    assert signals.readings(samples, given.KEY, TTFT) == Unknown(reason)
+    assert signals.readings(samples, TTFT) == Unknown(reason)
 
 
 def test_without_objectives_there_is_nothing_to_read() -> None:
-    assert signals.readings({}, given.KEY, objectives.Objectives()) == ()
+    assert signals.readings({}, objectives.Objectives()) == ()
 
 
 def _cache(blocks: str, size: str) -> Sample:
@@ -168,7 +246,7 @@ def test_the_kv_capacity_is_that_of_the_smallest_engine(
     result: list[Sample] | Unknown | None, expected: int | None
 ) -> None:
     samples = {} if result is None else {queries.KV_TOKENS: result}
-    assert signals.kv_capacity(samples, given.KEY) == expected
+    assert signals.kv_capacity(samples) == expected
 
 
 def _guess(value: float, revision: str = "new") -> Sample:
@@ -192,14 +270,14 @@ def _guess(value: float, revision: str = "new") -> Sample:
 def test_guesses_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
-    samples = {queries.DRAFTED: drafted, queries.ACCEPTED: accepted}
-    found = signals.guesses(samples, given.KEY, revision="new")
+    samples = signals.Grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
+    found = signals.guesses(samples.of(given.KEY), revision="new")
     assert (found and found.acceptance) == expected
 
 
 def test_every_query_groups_by_service_so_that_their_number_is_constant() -> None:
     asked = {**queries.every_tick(window=60.0), **queries.every_minute()}
-    assert all("by (namespace, service" in query for query in asked.values())
+    assert all("by (namespace, service" in str(query) for query in asked.values())
 
 
 def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
@@ -208,6 +286,6 @@ def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
         return Sample(labels, value)
 
     samples = {queries.ADAPTERS: [sample("sql", 1.0), sample("chat", 0.0)]}
-    assert signals.adapters(samples, given.KEY) == {"sql": True, "chat": False}
-    assert signals.adapters({queries.ADAPTERS: Unknown("no answer")}, given.KEY) == {}
-    assert signals.adapters({}, given.KEY) == {}
+    assert signals.adapters(samples) == {"sql": True, "chat": False}
+    assert signals.adapters({queries.ADAPTERS: Unknown("no answer")}) == {}
+    assert signals.adapters({}) == {}

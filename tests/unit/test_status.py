@@ -2,14 +2,17 @@
 
 import copy
 import dataclasses
+import math
 from typing import Any
 
 import pytest
 
 from slipstream_operator.core import revisions, status
 from slipstream_operator.core.observed import Observed, Pod, Ref
-from slipstream_operator.core.scaling.policy import Decision
+from slipstream_operator.core.scaling.coldstart import ColdStart
 from slipstream_operator.core.scaling.signals import Reading, Unknown
+from slipstream_operator.core.scaling.state import Decision, Numbers
+from slipstream_operator.core.scaling.steptime import Coefficients, Model
 from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.core.status import Measured, Outcome
 from slipstream_operator.errors import PermanentError
@@ -23,6 +26,18 @@ SPEC: dict[str, Any] = {
 A = given.identity(SPEC)
 RESOLVED = given.resolved(SPEC)
 REJECTED = PermanentError("InvalidSpec", "spec.x: is wrong")
+
+
+NUMBERS = Numbers(
+    work=0.62,
+    requests=9.5,
+    utilisation=0.62,
+    need=1,
+    ready=1,
+    starting=0,
+    horizon=120.0,
+)
+MODEL = Model((), Coefficients(0.007, 20e-6, 60e-9, 32e-6), uncertainty=0.12)
 
 
 def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
@@ -40,8 +55,8 @@ def _outcome(**fields: Any) -> Outcome:
     base = Outcome(
         resolved=RESOLVED,
         rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),)),
-        decision=Decision(1, "1 carry 8 requests in flight", known=True),
-        state=given.state(1, since=0.0, capacity=12.34),
+        decision=Decision(1, "1 are right", known=True, numbers=NUMBERS),
+        state=given.state(1, since=0.0, model=MODEL, cold=ColdStart(3.0, math.log(90.0))),
         measured=_measured(given.reading(_5m=0.99, _1h=0.98, _1d=0.975)),
     )
     return dataclasses.replace(base, **fields)
@@ -114,10 +129,16 @@ def test_a_healthy_service() -> None:
         ],
         "scaling": {
             "desired": 1,
-            "reason": "1 carry 8 requests in flight",
+            "reason": "1 are right",
             "since": "1970-01-01T00:00:00Z",
-            "inputs": "inFlight=8 waiting=1 kv=10% tokensPerSecond=100",
-            "capacity": "12.3",
+            "inputs": (
+                "inFlight=8 waiting=1 kv=10% tokensPerSecond=100 requestsPerSecond=9.5 work=0.62 "
+                "utilisation=62% need=1 ready=1 starting=0 horizon=120s"
+            ),
+            "model": (
+                "step=7.00ms +20.0us/request +60.0ns/kvToken +32.0us/promptToken (1 sd 12%) kappa=1.00"
+            ),
+            "coldStart": "90s",
         },
         "engine": {
             "runtime": "vllm",

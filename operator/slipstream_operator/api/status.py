@@ -60,9 +60,15 @@ class ScalingStatus(Model):
     reason: Text = Field(description="Why, in one sentence.")
     since: Text = Field(description="When this count was decided.")
     inputs: Text | None = Field(default=None, description="What the decision was made from.")
-    capacity: Text | None = Field(
+    model: Text | None = Field(
+        default=None, description="What was learned about the engine's speed, and how surely."
+    )
+    cold_start: Text | None = Field(
         default=None,
-        description="Requests in flight that one replica carries inside its objectives, as learned.",
+        description="Seconds from a pod's creation to its readiness: 9 of 10 are faster.",
+    )
+    limited: Text | None = Field(
+        default=None, description="Why more replicas can't be had now, if that is so."
     )
 
 

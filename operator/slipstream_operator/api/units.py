@@ -1,6 +1,7 @@
 """Durations, quantities and percentages: from the strings that users write to numbers."""
 
 import datetime
+import functools
 import re
 from decimal import Decimal
 from typing import Final
@@ -60,3 +61,9 @@ def timestamp(seconds_since_epoch: float) -> str:
     """RFC 3339 in UTC, to the second, as Kubernetes writes it."""
     moment = datetime.datetime.fromtimestamp(seconds_since_epoch, datetime.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@functools.lru_cache(maxsize=65536)
+def moment(timestamp: str) -> float:
+    """RFC 3339, as Kubernetes writes it -> seconds since the epoch; ValueError if it is no time."""
+    return datetime.datetime.fromisoformat(timestamp).timestamp()

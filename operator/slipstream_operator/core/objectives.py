@@ -78,6 +78,9 @@ class Histogram:
         return self.buckets[-1][1] if self.buckets else 0.0
 
 
+EMPTY: Final = Histogram(())
+
+
 def quantile(histogram: Histogram, share: float) -> float | None:
     """The latency that `share` of the requests stay under, interpolated in its bucket as PromQL does; None if empty."""
     total = histogram.count

@@ -69,6 +69,8 @@ class Bounds:
     follows_load: bool
     paused: bool = False
     recommend: bool = False
+    idle_after: float | None = None
+    """Seconds without any request after which no replica need run; only with a minimum of 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Resolved:
     scale_down_window: float
     prometheus: tuple[str, float] | None
     """Base URL and rate window in seconds."""
+    max_sequences: int | None = None
+    """The largest batch of one engine, if the object says so."""
     speculation_disabled: str | None = None
     """Why the speculation that the object asks for does not run."""
 
@@ -170,7 +174,14 @@ def resolve(observed: Observed) -> Resolved:
         )
         if profile.prometheus
         else None,
+        max_sequences=_max_sequences(spec),
     )
+
+
+def _max_sequences(spec: InferenceServiceSpec) -> int | None:
+    if spec.runtime == "simulator":
+        return spec.simulator.max_sequences if spec.simulator else None
+    return spec.batching.max_sequences if spec.batching else None
 
 
 def _count(

@@ -12,8 +12,9 @@ from slipstream_operator.core import objectives, revisions
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.policy import MIN_REQUESTS, Decision, State
+from slipstream_operator.core.scaling.policy import MIN_REQUESTS
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
@@ -325,21 +326,50 @@ def _percent(share: float | None) -> str | None:
 
 
 def _scaling(outcome: Outcome) -> api.ScalingStatus | None:
-    if outcome.decision is None or outcome.state is None:
+    decision, state = outcome.decision, outcome.state
+    if decision is None or state is None:
         return None
-    load = outcome.measured.load if outcome.measured else None
-    inputs = None
-    if isinstance(load, Load):
-        inputs = (
-            f"inFlight={load.in_flight:.0f} waiting={load.waiting:.0f} kv={load.kv_usage:.0%} "
-            f"tokensPerSecond={load.tokens_per_second:.0f}"
-        )
     return api.ScalingStatus(
-        desired=outcome.decision.desired,
-        reason=outcome.decision.reason[:1024],
-        since=units.timestamp(outcome.state.since),
-        inputs=inputs,
-        capacity=None if outcome.state.capacity is None else f"{outcome.state.capacity:.1f}",
+        desired=decision.desired,
+        reason=decision.reason[:1024],
+        since=units.timestamp(state.since),
+        inputs=_inputs(outcome, decision),
+        model=_model(state),
+        cold_start=f"{state.cold.p90:.0f}s" if state.cold.known else None,
+        limited=decision.limited,
+    )
+
+
+def _inputs(outcome: Outcome, decision: Decision) -> str | None:
+    """The numbers that the decision was made from, as `name=value`."""
+    load = outcome.measured.load if outcome.measured else None
+    if not isinstance(load, Load):
+        return None
+    parts = [
+        f"inFlight={load.in_flight:.0f} waiting={load.waiting:.0f} kv={load.kv_usage:.0%}",
+        f"tokensPerSecond={load.tokens_per_second:.0f}",
+    ]
+    if (numbers := decision.numbers) is not None:
+        parts += [
+            f"requestsPerSecond={numbers.requests:.1f} work={numbers.work:.2f}",
+            f"utilisation={numbers.utilisation:.0%} need={numbers.need} ready={numbers.ready}",
+            f"starting={numbers.starting} horizon={numbers.horizon:.0f}s",
+        ]
+    return " ".join(parts)
+
+
+def _model(state: State) -> str | None:
+    """The step time in short, or what one replica carries where no step time is known."""
+    fitted = state.model.coefficients
+    if fitted is None:
+        return None if state.concurrency is None else f"concurrency={state.concurrency:.1f}"
+    corrections = "".join(
+        f" {metric}x{factor:.2f}" for metric, factor in sorted(state.feedback.corrections.items())
+    )
+    return (
+        f"step={fitted.alpha * 1e3:.2f}ms +{fitted.beta * 1e6:.1f}us/request "
+        f"+{fitted.gamma * 1e9:.1f}ns/kvToken +{fitted.delta * 1e6:.1f}us/promptToken "
+        f"(1 sd {state.model.uncertainty:.0%}) kappa={state.feedback.kappa:.2f}{corrections}"
     )
 
 

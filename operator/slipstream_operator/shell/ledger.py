@@ -6,7 +6,7 @@ import math
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.policy import Decision, State
+from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
 
@@ -20,6 +20,8 @@ class Account:
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
+    long_ranges_at: float | None = None
+    """When what is measured over long ranges was asked, on the monotonic clock."""
     off: SwitchedOff | None = None
     """The speculation that was found not to pay."""
     below_since: float | None = None

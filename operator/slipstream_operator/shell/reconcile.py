@@ -19,8 +19,9 @@ from slipstream_operator.core import (
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Observed, Ref
 from slipstream_operator.core.render import config
-from slipstream_operator.core.scaling import memory, policy
+from slipstream_operator.core.scaling import gather, memory, policy
 from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
@@ -120,15 +121,13 @@ class Reconciler:
         if settled and resolved.bounds.follows_load and not resolved.bounds.paused:
             return
         account.decision, account.state = policy.decide(
-            policy.Inputs(
+            gather.inputs(
+                Unknown("nothing was measured yet"),
                 now=self._clock.now(),
+                window=resolve.RATE_WINDOW,
+                pods=(),
                 bounds=resolved.bounds,
-                ready=0,
-                starting=0,
-                rolling=False,
-                load=Unknown("nothing was measured yet"),
-                readings=Unknown("nothing was measured yet"),
-                throughput=None,
+                objectives=resolved.objectives,
                 down_window=resolved.scale_down_window,
             ),
             account.state,
@@ -144,7 +143,7 @@ class Reconciler:
             texts[config.SPECULATION_KEY] = account.off.text
         return texts
 
-    def _scaling_text(self, account: Account, state: policy.State) -> str:
+    def _scaling_text(self, account: Account, state: State) -> str:
         """The state to keep in the cluster: at once after a decision, else the saved one for a minute."""
         saved = memory.load(account.saved) if account.saved else None
         decided = saved is None or (saved.desired, saved.reason) != (state.desired, state.reason)
@@ -233,5 +232,5 @@ def _replicas(observed: Observed, account: Account, resolved: resolve.Resolved) 
     return min(max(_running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum)
 
 
-def _inside(decision: policy.Decision, bounds: resolve.Bounds) -> bool:
+def _inside(decision: Decision, bounds: resolve.Bounds) -> bool:
     return bounds.minimum <= decision.desired <= bounds.maximum

@@ -1,17 +1,22 @@
 """The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
 
 import asyncio
+import dataclasses
 import logging
 from collections import defaultdict
 from typing import Final
 
 from slipstream_operator import ports
-from slipstream_operator.core import speculation
-from slipstream_operator.core.observed import Key
+from slipstream_operator.api import units
+from slipstream_operator.core import resolve, speculation
+from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling import policy, queries, signals
-from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling import gather, policy, queries, signals
+from slipstream_operator.core.scaling.signals import Reading, Samples, Unknown
+from slipstream_operator.core.scaling.state import Decision, Inputs
+from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status import Measured
+from slipstream_operator.names import Reason
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.store import Store
@@ -20,7 +25,29 @@ from slipstream_operator.telemetry import Telemetry
 SLOW_EVERY: Final = 60.0
 """Seconds between two rounds of the queries over long ranges."""
 
+_NOWHERE: Final = Unknown("the ServingProfile names no prometheus.url")
+
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slow:
+    """Answers over long ranges, and when they came, on the monotonic clock."""
+
+    at: float
+    samples: signals.Grouped
+
+
+@dataclasses.dataclass(frozen=True)
+class _Round:
+    """All answers of one Prometheus in one tick."""
+
+    fast: signals.Grouped
+    slow: _Slow
+
+    def of(self, key: Key) -> Samples:
+        """Those about one service."""
+        return {**self.slow.samples.of(key), **self.fast.of(key)}
 
 
 class Scaler:
@@ -42,7 +69,7 @@ class Scaler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._slow: dict[str, tuple[float, Samples]] = {}
+        self._slow: dict[str, _Slow] = {}
 
     async def run(self, *, every: float) -> None:
         """Tick until cancelled; a tick that takes long delays the next one, and is never doubled."""
@@ -63,19 +90,22 @@ class Scaler:
                 source = account.resolved.prometheus or ("", 0.0)
                 groups[source].append((key, account, account.resolved))
         for (url, window), members in groups.items():
-            samples = await self._samples(url, window)
+            answers = await self._ask(url, window) if url else None
             for key, account, resolved in members:
-                self._judge(key, account, resolved, samples, window=window)
+                self._judge(key, account, resolved, answers, window=window or resolve.RATE_WINDOW)
 
-    async def _samples(self, url: str, window: float) -> Samples:
-        if not url:
-            return {}
-        fast = await self._metrics.query(url, queries.every_tick(window=window))
-        at, slow = self._slow.get(url, (float("-inf"), {}))
-        if self._clock.monotonic() - at >= SLOW_EVERY:
-            slow = await self._metrics.query(url, queries.every_minute())
-            self._slow[url] = (self._clock.monotonic(), slow)
-        samples = {**fast, **slow}
+    async def _ask(self, url: str, window: float) -> _Round:
+        """Fresh answers, with those over long ranges from the last minute."""
+        asked = _texts(queries.every_tick(window=window))
+        fast = signals.Grouped(self._checked(url, await self._metrics.query(url, asked)))
+        before = self._slow.get(url)
+        if before is None or self._clock.monotonic() - before.at >= SLOW_EVERY:
+            answers = await self._metrics.query(url, _texts(queries.every_minute()))
+            slow = signals.Grouped(self._checked(url, answers))
+            before = self._slow[url] = _Slow(self._clock.monotonic(), slow)
+        return _Round(fast, before)
+
+    def _checked(self, url: str, samples: Samples) -> Samples:
         unknown = sum(isinstance(result, Unknown) for result in samples.values())
         if unknown:
             self._telemetry.unknown_queries.inc(unknown)
@@ -83,32 +113,40 @@ class Scaler:
         return samples
 
     def _judge(
-        self, key: Key, account: Account, resolved: Resolved, samples: Samples, *, window: float
+        self,
+        key: Key,
+        account: Account,
+        resolved: Resolved,
+        asked: _Round | None,
+        *,
+        window: float,
     ) -> None:
         assert account.state is not None
         if account.rollout is None:
             return
+        samples = _NOWHERE if asked is None else asked.of(key)
+        earlier: tuple[Reading, ...] = ()
+        if asked is not None and account.long_ranges_at == asked.slow.at and account.measured:
+            known = account.measured.readings
+            earlier = known if isinstance(known, tuple) else ()
+        account.long_ranges_at = asked.slow.at if asked else None
         active = account.rollout.active
-        pods = [pod for pod in self._store.pods(key) if pod.revision == active and not pod.deleting]
-        ready = {pod.name for pod in pods if pod.ready}
-        stuck = sum(pod.trouble is not None and not pod.ready for pod in pods)
-        measured = _measured(samples, key, resolved, active, ready=ready, window=window)
-        before = account.decision
-        ordered = 0 if resolved.bounds.recommend else account.state.desired
-        account.decision, account.state = policy.decide(
-            policy.Inputs(
-                now=self._clock.now(),
-                bounds=resolved.bounds,
-                ready=len(ready),
-                starting=max(len(pods), ordered) - len(ready) - stuck,
-                rolling=account.rollout.active != account.rollout.wanted,
-                load=measured.load,
-                readings=measured.readings,
-                throughput=resolved.objectives.throughput,
-                down_window=resolved.scale_down_window,
-            ),
-            account.state,
+        inputs = gather.inputs(
+            samples,
+            now=self._clock.now(),
+            window=window,
+            pods=tuple(_supplied(pod) for pod in self._store.pods(key) if pod.revision == active),
+            bounds=resolved.bounds,
+            objectives=resolved.objectives,
+            down_window=resolved.scale_down_window,
+            rolling=account.rollout.active != account.rollout.wanted,
+            revision=active,
+            max_sequences=resolved.max_sequences,
+            earlier=earlier,
         )
+        measured = _measured(samples, inputs, active)
+        before = account.decision
+        account.decision, account.state = policy.decide(inputs, account.state)
         off, account.below_since = speculation.judge(
             resolved,
             measured.guesses,
@@ -129,28 +167,37 @@ class Scaler:
             self._queue.add_later(key, SLOW_EVERY)
 
 
-def _measured(
-    samples: Samples,
-    key: Key,
-    resolved: Resolved,
-    active: str,
-    *,
-    ready: set[str],
-    window: float,
-) -> Measured:
-    if resolved.prometheus is None:
-        nowhere = Unknown("the ServingProfile names no prometheus.url")
-        return Measured(load=nowhere, readings=nowhere)
-    return Measured(
-        load=signals.load(samples, key, pods=ready, max_age=window),
-        readings=signals.readings(samples, key, resolved.objectives),
-        guesses=signals.guesses(samples, key, revision=active),
-        kv_capacity=signals.kv_capacity(samples, key),
-        adapters=signals.adapters(samples, key),
+def _texts(asked: queries.Queries) -> dict[str, str]:
+    """As Prometheus reads them."""
+    return {name: str(expression) for name, expression in asked.items()}
+
+
+def _supplied(pod: Pod) -> Supplied:
+    """What the policy wants to know of a pod."""
+    reason = pod.trouble[0] if pod.trouble else None
+    return Supplied(
+        name=pod.name,
+        created=units.moment(pod.created),
+        ready_at=units.moment(pod.ready_since) if pod.ready and pod.ready_since else None,
+        terminating=pod.deleting,
+        scheduled=reason != Reason.UNSCHEDULABLE,
+        failed_starts=int(reason is not None and reason != Reason.UNSCHEDULABLE),
     )
 
 
-def _essence(measured: Measured | None, decision: policy.Decision | None) -> tuple[object, ...]:
+def _measured(samples: Samples | Unknown, inputs: Inputs, active: str) -> Measured:
+    if isinstance(samples, Unknown):
+        return Measured(load=samples, readings=samples)
+    return Measured(
+        load=inputs.load,
+        readings=inputs.readings,
+        guesses=signals.guesses(samples, revision=active),
+        kv_capacity=signals.kv_capacity(samples),
+        adapters=signals.adapters(samples),
+    )
+
+
+def _essence(measured: Measured | None, decision: Decision | None) -> tuple[object, ...]:
     """What must reach the status soon if it changes."""
     readings = measured.readings if measured else None
     verdicts: object = None

@@ -14,7 +14,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.providers import Outcome
-from slipstream_runtime.series import ITERATION_BUCKETS, ITERATION_TOKENS, Series
+from slipstream_runtime.series import ITERATION_BUCKETS, Series
 
 E2E_BUCKETS: Final = (
     0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, *contract.LATENCY_BUCKETS[contract.E2E],
@@ -45,7 +45,7 @@ class Metrics:
             contract.REQUEST_SUCCESS, "finished_reason", ("stop", "abort", "error")
         )
         self._e2e = series.histogram(contract.E2E, E2E_BUCKETS)
-        self._batches = series.histogram(ITERATION_TOKENS, ITERATION_BUCKETS)
+        self._batches = series.histogram(contract.ITERATION_TOKENS, ITERATION_BUCKETS)
 
     def watch(self, batcher: Batcher, *, providers: Outcome) -> None:
         """Report on this batcher and on where its session runs."""

@@ -7,7 +7,7 @@ import prometheus_client
 from prometheus_client import Counter, Gauge
 
 from slipstream_runtime import contract
-from slipstream_runtime.series import ITERATION_BUCKETS, ITERATION_TOKENS, Series
+from slipstream_runtime.series import ITERATION_BUCKETS, Series
 from slipstream_runtime.simulator import model
 
 BLOCK_SIZE: Final = 16
@@ -43,7 +43,7 @@ class Metrics:
         )
         self._prompt_length = series.histogram("vllm:request_prompt_tokens", _LENGTH_BUCKETS)
         self._output_length = series.histogram("vllm:request_generation_tokens", _LENGTH_BUCKETS)
-        self._iteration = series.histogram(ITERATION_TOKENS, ITERATION_BUCKETS)
+        self._iteration = series.histogram(contract.ITERATION_TOKENS, ITERATION_BUCKETS)
         self._refused = Counter(
             contract.REFUSED, "Requests refused, by reason.", ("reason",), registry=self.registry
         )

@@ -3,43 +3,70 @@
 import dataclasses
 import json
 import math
+from typing import Any, Final
 
-from slipstream_operator.core.scaling.policy import State
+import pydantic
+
+from slipstream_operator.core.scaling import forecast, steptime
+from slipstream_operator.core.scaling.state import State
+
+_DIGITS: Final = 4
+_KEPT: Final = (
+    "desired", "since", "reason", "revision", "model", "feedback", "concurrency", "cold",
+    "outlook", "spikes", "caution", "lowered_at", "lowered_from", "mix",
+)  # fmt: skip
+"""Not what is recent: a restart waits for a whole window of new needs before it scales down."""
+_KEPT_OF: Final = {
+    "model": ("rows",),
+    "outlook": ("losses", "spread", "season"),
+    "spikes": ("long", "short"),
+}
+_EXACT: Final = ("since", "lowered_at")
+_ADAPTER: Final = pydantic.TypeAdapter(State)
 
 
 def dump(state: State) -> str:
-    """Sorted and rounded: a state that did not change gives the same text. Recent needs are not kept: a restart waits
-    for a whole window of new ones before it scales down."""
-    data = dataclasses.asdict(state)
-    del data["needs"]
-    for name in ("capacity", "tokens_capacity"):
-        if data[name] is not None:
-            data[name] = float(f"{data[name]:.3g}")
-    data["since"] = round(state.since, 1)
-    return json.dumps(data, sort_keys=True)
+    """Sorted and rounded: a state at rest gives the same text."""
+    data = {}
+    for name in _KEPT:
+        value: Any = getattr(state, name)
+        if dataclasses.is_dataclass(value):
+            wanted = _KEPT_OF.get(name)
+            fields = wanted or [field.name for field in dataclasses.fields(value)]
+            value = {field: _plain(getattr(value, field)) for field in fields}
+        data[name] = round(value, 1) if name in _EXACT else _plain(value)
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 def load(text: str) -> State | None:
     """None if the text is not a state, as after an edit by hand: then the operator starts from what it sees."""
     try:
-        state = State(**json.loads(text))
-        return dataclasses.replace(
-            state,
-            desired=int(state.desired),
-            since=_finite(state.since),
-            reason=str(state.reason),
-            capacity=None if state.capacity is None else max(_finite(state.capacity), 1.0),
-            tokens_capacity=None
-            if state.tokens_capacity is None
-            else _finite(state.tokens_capacity),
-            needs=(),
-        )
-    except (ValueError, TypeError, OverflowError):
+        state = _ADAPTER.validate_python(json.loads(text, parse_constant=_refuse))
+        rows = state.model.rows
+        if any(min(row.count, row.batch, row.seconds) <= 0 for row in rows):
+            return None
+        if state.mix is not None and state.mix.output <= 0:
+            return None
+        if len(state.outlook.season) not in (0, forecast.BUCKETS) or math.isinf(state.since):
+            return None
+        return dataclasses.replace(state, model=steptime.fit(rows))
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError):
         return None
 
 
-def _finite(value: float) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
-    return number
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a finite number")

@@ -1,8 +1,7 @@
 """How many replicas: `decide` maps inputs and state to a decision and the next state, and nothing else.
 
-Load is requests in flight. What one replica carries inside its objectives is learned from how far the measured
-latencies are from their targets. Starting pods count as supply, missing data only ever hold, and a lower need
-must have lasted a whole window before it is followed.
+Work that arrives, at the time when a pod ordered now would be ready, is divided by what a replica does inside the
+objectives. What is measured corrects what is predicted. Missing data only ever forbid a step down.
 """
 
 import dataclasses
@@ -10,68 +9,39 @@ import math
 from typing import Final
 
 from slipstream_operator.api import units
-from slipstream_operator.core.resolve import Bounds
+from slipstream_operator.core.scaling import (
+    concurrency,
+    demand,
+    descent,
+    forecast,
+    learning,
+    needs,
+    sizing,
+    spikes,
+    supply,
+)
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
+from slipstream_operator.core.scaling.supply import Supply
 
-MIN_REQUESTS: Final = 5
+BUDGET_SHARE: Final = 0.2
+"""Steady state may spend this share of the error budget; the rest is for what no policy can foresee."""
+UP_SECONDS: Final = 30.0
+UP_REPLICAS: Final = 4
+"""In UP_SECONDS the count at most doubles, or grows by this, unless it is an emergency."""
+GAP_SECONDS: Final = 60.0
+"""Data may be missing for so long before a whole new window must be watched."""
+MIN_REQUESTS: Final = 5.0
 """Requests in the rate window below which a percentile says nothing."""
-HEADROOM_UP: Final = 0.9
-HEADROOM_DOWN: Final = 0.7
-"""A replica is planned to this share of what it carries; the gap between the two keeps the count from flapping."""
-KV_TARGET: Final = 0.9
-"""Above this share of a full KV cache vLLM begins to preempt."""
-BUSY_PRESSURE: Final = 0.5
-"""Below it a replica has much to spare, so the tokens that it makes say nothing about what it could make."""
-LEARNING_RATE: Final = 0.3
-MAX_GROWTH: Final = 2.0
-"""One decision at most doubles the count, or adds 4."""
-DOWN_STEP_SECONDS: Final = 60.0
-DOWN_SHARE: Final = 0.2
-DOWN_PRESSURE: Final = 0.9
-"""With one replica less, the predicted pressure must stay below this."""
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What decisions remember; kept in the service's state ConfigMap."""
-
-    desired: int
-    since: float
-    """When `desired` was decided, in seconds since the epoch."""
-    reason: str
-    capacity: float | None = None
-    """Requests in flight that one replica carries inside its objectives, as learned."""
-    tokens_capacity: float | None = None
-    """Output tokens per second that one replica was seen to make inside its objectives."""
-    needs: tuple[tuple[float, int], ...] = ()
-    """Recent needs with their times: a scale-down follows the highest of them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """All that one decision depends on, besides the state."""
-
-    now: float
-    bounds: Bounds
-    ready: int
-    starting: int
-    rolling: bool
-    load: Load | Unknown
-    readings: tuple[Reading, ...] | Unknown
-    throughput: int | None
-    down_window: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """What shall run, and why in one sentence."""
-
-    desired: int
-    reason: str
-    known: bool
-    """False if data were missing, so that the count could only be held."""
-    infeasible: str | None = None
-    """Why no number of replicas would meet the objectives, if that is so."""
+_DRAIN_SECONDS: Final = 120.0
+_FULL: Final = 0.95
+_KV_ALARM: Final = 0.92
+_BURN_ALARM: Final = 14.0
+_UNSURE_GROWTH: Final = 4
+"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for."""
+_SLACK_TARGET: Final = 0.9
+"""A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
+_HEADROOM_DOWN: Final = 0.7
 
 
 def initial(*, desired: int, now: float) -> State:
@@ -83,183 +53,354 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
     """The next count. Deterministic: the same inputs and state give the same decision."""
     bounds = inputs.bounds
     current = min(max(state.desired, bounds.minimum), bounds.maximum)
+    pods = supply.survey(
+        inputs.pods,
+        ordered=0 if bounds.recommend else state.desired,
+        ordered_at=state.since,
+        now=inputs.now,
+        cold=state.cold,
+        coming=state.coming,
+    )
+    state = learning.starts(state, pods)
     if not bounds.follows_load:
         return _settle(state, inputs, bounds.minimum, "spec.replicas says so")
     if bounds.paused:
         return _settle(state, inputs, current, "spec.scaling.paused holds the count")
-    if isinstance(inputs.load, Unknown) or isinstance(inputs.readings, Unknown):
-        why = inputs.load if isinstance(inputs.load, Unknown) else inputs.readings
-        assert isinstance(why, Unknown)
-        return _settle(state, inputs, current, f"holding {current}: {why.reason}", known=False)
-    return _follow(inputs, state, inputs.load, inputs.readings, current)
+    if current == 0:
+        return _asleep(inputs, state)
+    if isinstance(inputs.load, Unknown):
+        return _blind(inputs, state, current, inputs.load)
+    return _follow(inputs, state, pods, inputs.load, current)
+
+
+def _asleep(inputs: Inputs, state: State) -> tuple[Decision, State]:
+    if inputs.held:
+        return _settle(state, inputs, 1, f"{inputs.held:.0f} requests wait for a replica")
+    return _settle(state, inputs, 0, "no request came since the last replica stopped")
+
+
+def _blind(inputs: Inputs, state: State, current: int, why: Unknown) -> tuple[Decision, State]:
+    """Hold; after a long gap the past says nothing about a step down."""
+    since = inputs.now if state.blind_since is None else state.blind_since
+    state = dataclasses.replace(state, blind_since=since, idle_since=None)
+    if inputs.now - since >= GAP_SECONDS:
+        state = dataclasses.replace(state, needs=(), watched_since=None)
+    return _settle(state, inputs, current, f"holding {current}: {why.reason}", known=False)
 
 
 def _follow(
-    inputs: Inputs, state: State, load: Load, readings: tuple[Reading, ...], current: int
+    inputs: Inputs, state: State, pods: Supply, load: Load, current: int
 ) -> tuple[Decision, State]:
-    per_replica = load.in_flight_mean / inputs.ready
-    slowest = _slowest(readings)
-    latency = slowest.pressure if slowest else None
-    pressure = max(latency or 0.0, load.kv_usage / KV_TARGET)
-    infeasible = None
-    if slowest and latency and latency > 1 and per_replica < 1:
-        infeasible = (
-            f"{slowest.objective.name} is {units.format_seconds(slowest.current or 0)} with {per_replica:.1f} "
-            f"requests in flight per replica: more replicas can't make one request faster than "
-            f"{slowest.objective.text}"
-        )
-    state = _learned(
-        state, load, inputs, per_replica=per_replica, pressure=pressure, latency=latency
+    readings = inputs.readings if isinstance(inputs.readings, tuple) else ()
+    if state.blind_since is not None or state.watched_since is None:
+        since = inputs.now if state.watched_since is None else state.watched_since
+        state = dataclasses.replace(state, blind_since=None, watched_since=since)
+    asked = demand.estimate(
+        load, window=inputs.window, conserve="conservation" not in inputs.without
     )
-    need, reason = _need(
-        inputs, state, load, pressure=pressure, slowest=slowest, feasible=not infeasible
+    model = state.model.cautious
+    replicas = 0.0 if model is None else sizing.work(model, asked)
+    horizon = state.cold.p90 + inputs.window / 2
+    calmer = demand.without_outlier(load)
+    usual = asked if calmer is None else demand.estimate(calmer, window=inputs.window)
+    if model is not None:
+        expected = sizing.work(model, usual)
+        outlook = forecast.update(state.outlook, expected, now=inputs.now, horizon=horizon)
+        if outlook is not state.outlook:
+            state = dataclasses.replace(state, outlook=outlook)
+    utilisation = replicas / max(pods.ready, 1)
+    hopeless = _hopeless(inputs, state, load, readings, asked, utilisation, pods)
+    goals = _goals(readings, inputs, hopeless)
+    need, reason = _need(inputs, state, pods, load, readings, asked, goals, horizon)
+    if calmer is not None and need > current:
+        without, _ = _need(inputs, state, pods, calmer, readings, usual, goals, horizon)
+        need = min(need, without + 1)
+    lower = need
+    if need < current:
+        lower = max(need, _lower(inputs, state, load, asked, goals, need))
+    state = dataclasses.replace(
+        state,
+        needs=needs.noted(state.needs, lower, now=inputs.now, window=descent.window(inputs, state)),
+        spikes=spikes.follow(
+            state.spikes,
+            work=replicas,
+            supply=pods.ready,
+            now=inputs.now,
+            horizon=horizon,
+        ),
     )
-    lower = max(
-        _size(load.in_flight, state.capacity, HEADROOM_DOWN), _throughput_need(inputs, state)
+    numbers = Numbers(
+        work=replicas,
+        requests=asked.requests,
+        utilisation=utilisation,
+        need=need,
+        ready=pods.ready,
+        starting=pods.starting,
+        horizon=horizon,
     )
-    needs = (*_recent(state.needs, inputs), (inputs.now, max(need, lower)))
-    state = dataclasses.replace(state, needs=needs)
-    if need > current:
-        growth = max(current + 4, math.ceil(current * MAX_GROWTH))
-        target = min(need, growth, inputs.bounds.maximum)
-        if target > current:
-            return _settle(state, inputs, target, reason, infeasible=infeasible)
-        return _settle(
-            state, inputs, current, f"{reason}; maxReplicas is reached", infeasible=infeasible
-        )
-    down, why = _down(inputs, state, load, current, pressure=pressure)
-    return _settle(state, inputs, down, why, infeasible=infeasible)
+    target, why, state = _step(
+        inputs, state, pods, load, readings, current, need, reason, utilisation
+    )
+    decision, state = _settle(
+        state,
+        inputs,
+        target,
+        why,
+        known=isinstance(inputs.readings, tuple),
+        infeasible=next(iter(hopeless.values()), None),
+        limited=pods.limited,
+        numbers=numbers,
+    )
+    state = learning.after(
+        inputs, state, load, readings, asked, pods, utilisation=utilisation, goals=goals
+    )
+    return decision, state
 
 
-def _slowest(readings: tuple[Reading, ...]) -> Reading | None:
-    measured = [
-        reading
-        for reading in readings
-        if reading.pressure is not None and reading.requests >= MIN_REQUESTS
-    ]
-    return max(measured, key=lambda reading: reading.pressure or 0.0, default=None)
-
-
-def _learned(
-    state: State,
-    load: Load,
-    inputs: Inputs,
-    *,
-    per_replica: float,
-    pressure: float,
-    latency: float | None,
-) -> State:
-    """Latency grows about as requests in flight do, so `per_replica / pressure` would just meet the targets."""
-    if not load.complete or inputs.starting or per_replica < 1 or pressure <= 0:
-        return state
-    estimate = max(per_replica / pressure, 1.0)
-    known = estimate if state.capacity is None else state.capacity
-    capacity = known + LEARNING_RATE * (estimate - known)
-    if pressure <= 1:
-        capacity = max(capacity, per_replica)
-    tokens = state.tokens_capacity
-    if latency is not None and BUSY_PRESSURE <= latency <= 1:
-        tokens = max(tokens or 0.0, load.tokens_per_second / inputs.ready)
-    return dataclasses.replace(state, capacity=capacity, tokens_capacity=tokens)
+def _goals(
+    readings: tuple[Reading, ...], inputs: Inputs, hopeless: dict[str, str]
+) -> tuple[sizing.Goal, ...]:
+    """What steady state aims at: less than the whole error budget, and nothing that can't be had."""
+    return tuple(
+        [
+            sizing.Goal(one.metric, 1 - (1 - one.share) * BUDGET_SHARE, one.target)
+            for one in inputs.objectives.latency
+            if one.name not in hopeless
+        ]
+    )
 
 
 def _need(
     inputs: Inputs,
     state: State,
+    pods: Supply,
     load: Load,
-    *,
-    pressure: float,
-    slowest: Reading | None,
-    feasible: bool,
+    readings: tuple[Reading, ...],
+    asked: sizing.Demand,
+    goals: tuple[sizing.Goal, ...],
+    horizon: float,
 ) -> tuple[int, str]:
-    """The count that the present load needs, and why."""
+    """The count that is needed when a pod ordered now is ready, and why."""
     options = [(inputs.bounds.minimum, "minReplicas is enough")]
-    if state.capacity is not None and feasible:
+    model = state.model.cautious
+    if model is None:
+        in_flight = concurrency.replicas(state.concurrency, in_flight=load.in_flight)
+        in_flight = min(in_flight, _UNSURE_GROWTH * pods.ready)
         options.append(
             (
-                _size(load.in_flight, state.capacity, HEADROOM_UP),
-                f"{load.in_flight:.0f} requests in flight, and one replica carries {state.capacity:.1f}",
+                in_flight,
+                f"{load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
             )
         )
-    if (needed := _throughput_need(inputs, state)) > 0:
-        options.append(
-            (
-                needed,
-                f"{inputs.throughput} tokens/s are asked for, and one replica makes {state.tokens_capacity:.0f}",
+    else:
+        now = sizing.work(model, asked)
+        later = now
+        if "forecast" not in inputs.without and pods.limited is None:
+            later = forecast.ahead(state.outlook, now, now=inputs.now, horizon=horizon)
+        later += _drain(load, asked, pods, now, horizon)
+        factor = later / now * state.feedback.kappa if now > 0 else 1.0
+        count = _sized(inputs, state, load, asked.scaled(factor), goals)
+        ahead = "" if later < now * 1.02 else f", {later:.1f} in {horizon:.0f} s"
+        options.append((count, f"the load keeps {now:.1f} replicas busy{ahead}"))
+        wanted = inputs.objectives.throughput
+        served = asked if asked.output > 0 else state.mix
+        if wanted is not None and served is not None:
+            mix = served.scaled(wanted / served.output)
+            options.append(
+                (
+                    _sized(inputs, state, load, mix, goals),
+                    f"{wanted} tokens/s are asked for",
+                )
             )
-        )
-    if not inputs.starting and feasible:
-        if pressure > 1:
-            what = _pressed_by(slowest, load)
-            options.append((math.ceil(inputs.ready * min(pressure, MAX_GROWTH)), what))
-        if load.waiting >= inputs.ready:
-            options.append((inputs.ready + 1, f"{load.waiting:.0f} requests wait in the engines"))
+    if not pods.starting and inputs.now - pods.newest >= inputs.window:
+        options.append(_pressed(inputs, state, pods, load, readings, asked, goals))
     return max(options, key=lambda option: option[0])
 
 
-def _pressed_by(slowest: Reading | None, load: Load) -> str:
-    if slowest and (slowest.pressure or 0) >= load.kv_usage / KV_TARGET:
-        return (
-            f"{slowest.objective.name} is {units.format_seconds(slowest.current or 0)}, "
-            f"over its target of {slowest.objective.text}"
-        )
-    return f"the KV cache is {load.kv_usage:.0%} full"
-
-
-def _down(
-    inputs: Inputs, state: State, load: Load, current: int, *, pressure: float
-) -> tuple[int, str]:
-    """One careful step down, or the present count with what speaks against a step."""
-    highest = max(need for _, need in state.needs)
-    if highest >= current:
-        return current, _holding(inputs, load, current)
-    seen = inputs.now - state.needs[0][0]
-    pause = min(DOWN_STEP_SECONDS, inputs.down_window)
-    against = None
-    if seen < inputs.down_window * 0.95:
-        against = f"a lower need must last {inputs.down_window:.0f} s"
-    elif not load.complete:
-        against = "not every engine reports"
-    elif inputs.starting or inputs.rolling:
-        against = "engines are starting"
-    elif load.waiting > 0:
-        against = "requests wait"
-    elif pressure * current / (current - 1) >= DOWN_PRESSURE:
-        against = "latency would come near its target"
-    elif inputs.now - state.since < pause:
-        against = f"steps down are {pause:.0f} s apart"
-    if against:
-        return current, f"{current} stay: {highest} would do, but {against}"
-    step = max(1, math.floor(current * DOWN_SHARE))
-    target = max(highest, current - step, inputs.bounds.minimum)
-    return (
-        target,
-        f"{highest} were enough for {inputs.down_window:.0f} s ({load.in_flight:.0f} requests in flight)",
+def _sized(
+    inputs: Inputs,
+    state: State,
+    load: Load,
+    asked: sizing.Demand,
+    goals: tuple[sizing.Goal, ...],
+    *,
+    least: int = 1,
+) -> int:
+    model = state.model.cautious
+    assert model is not None
+    return sizing.replicas(
+        model,
+        asked,
+        sizing.Limits(load.kv_tokens, inputs.max_sequences),
+        goals,
+        corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
+        start=state.needs[-1][1] if state.needs else least,
+        most=4 * inputs.bounds.maximum,
+        least=least,
     )
 
 
-def _holding(inputs: Inputs, load: Load, current: int) -> str:
-    waiting = f", {inputs.starting} starting" if inputs.starting else ""
-    return f"{current} carry {load.in_flight:.0f} requests in flight{waiting}"
+def _drain(load: Load, asked: sizing.Demand, pods: Supply, work: float, horizon: float) -> float:
+    """Replicas more, to work off in good time what will still wait when new pods are ready."""
+    if load.waiting <= pods.ready or asked.requests <= 0:
+        return 0.0
+    queued = load.waiting * work / asked.requests
+    left = queued + (work - _FULL * (pods.ready + pods.starting)) * horizon
+    return max(0.0, left) / max(_DRAIN_SECONDS, horizon)
 
 
-def _size(in_flight: float, capacity: float | None, headroom: float) -> int:
-    return 0 if capacity is None else math.ceil(in_flight / (capacity * headroom))
+def _pressed(
+    inputs: Inputs,
+    state: State,
+    pods: Supply,
+    load: Load,
+    readings: tuple[Reading, ...],
+    asked: sizing.Demand,
+    goals: tuple[sizing.Goal, ...],
+) -> tuple[int, str]:
+    """What the measured latency and the queue ask for, whatever the model says."""
+    waiting = sum([pod.waiting_mean for pod in load.pods])
+    queue = min(load.waiting, waiting)
+    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
+    reason = f"{load.waiting:.0f} requests wait in the engines"
+    wanted = {goal.metric for goal in goals}
+    missed = [
+        reading
+        for reading in readings
+        if reading.objective.metric in wanted and learning.missed(reading, at_least=MIN_REQUESTS)
+    ]
+    busy = growth > 1 or learning.busy(inputs, state, load, pods, asked)
+    if missed and busy:
+        worst = max(missed, key=lambda reading: reading.pressure or 0.0)
+        latency = units.format_seconds(worst.current or 0.0)
+        reason = f"{worst.objective.name} is {latency}, over its target of {worst.objective.text}"
+        growth = max(growth, 1.1 if state.model.coefficients else min(worst.pressure or 1.0, 2.0))
+    elif wanted and state.model.coefficients and load.kv_usage < _KV_ALARM:
+        growth = 1.0
+    if load.kv_usage > _KV_ALARM and growth == 1.0:
+        growth, reason = 1.1, f"the KV cache is {load.kv_usage:.0%} full"
+    return (math.ceil(pods.ready * growth - 1e-9) if growth > 1 else 0, reason)
 
 
-def _throughput_need(inputs: Inputs, state: State) -> int:
-    if inputs.throughput is None or not state.tokens_capacity:
-        return 0
-    return math.ceil(inputs.throughput / state.tokens_capacity)
+def _lower(
+    inputs: Inputs,
+    state: State,
+    load: Load,
+    asked: sizing.Demand,
+    goals: tuple[sizing.Goal, ...],
+    need: int,
+) -> int:
+    """The need with tighter targets, which a step down must not go below."""
+    if state.model.cautious is None:
+        return concurrency.replicas(
+            state.concurrency, in_flight=load.in_flight, headroom=_HEADROOM_DOWN
+        )
+    tighter = tuple(
+        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in goals]
+    )
+    return _sized(
+        inputs, state, load, asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
+    )
 
 
-def _recent(needs: tuple[tuple[float, int], ...], inputs: Inputs) -> tuple[tuple[float, int], ...]:
-    """The needs inside the window, and the last one before it, which shows that the window is covered."""
-    start = inputs.now - inputs.down_window
-    inside = tuple(entry for entry in needs if entry[0] >= start)
-    before = tuple(entry for entry in needs if entry[0] < start)
-    covering = ((start, 0),) if before else ()
-    return covering + inside
+def _hopeless(
+    inputs: Inputs,
+    state: State,
+    load: Load,
+    readings: tuple[Reading, ...],
+    asked: sizing.Demand,
+    utilisation: float,
+    pods: Supply,
+) -> dict[str, str]:
+    """Objectives that no number of replicas would meet -> what would be feasible."""
+    found = {}
+    for reading in readings:
+        if not learning.missed(reading, at_least=MIN_REQUESTS):
+            continue
+        name, current = reading.objective.name, units.format_seconds(reading.current or 0.0)
+        model = state.model.coefficients
+        if model is not None and asked.requests > 0:
+            floor = sizing.latency(
+                reading.objective.metric,
+                reading.objective.share,
+                model,
+                asked.scaled(1e-3),
+                sizing.Limits(),
+                1,
+            )
+            if floor > reading.objective.target:
+                found[name] = (
+                    f"{name} is {current}, and an engine without load needs {units.format_seconds(floor)}: "
+                    f"ask for {units.format_seconds(1.2 * floor)} or more, or for a faster engine or shorter requests"
+                )
+        elif model is None and load.in_flight < pods.ready and load.waiting < 1:
+            found[name] = (
+                f"{name} is {current} with {load.in_flight / max(pods.ready, 1):.1f} requests in flight per "
+                f"replica: more replicas can't make one request faster than {reading.objective.text}"
+            )
+    return found
+
+
+def _emergency(state: State, pods: Supply, load: Load, readings: tuple[Reading, ...]) -> bool:
+    """Any two signs that the service is failing right now."""
+    waiting = sum([pod.waiting_mean for pod in load.pods])
+    signs = (
+        load.kv_usage > _KV_ALARM,
+        any(pod.preempted > 0 for pod in load.pods),
+        load.waiting > pods.ready and load.waiting > waiting,
+        any(pod.rejected > 0 for pod in load.pods),
+        any(learning.burn(reading) >= _BURN_ALARM for reading in readings),
+        load.waiting > load.running,
+    )
+    return sum(signs) >= 2
+
+
+def _step(
+    inputs: Inputs,
+    state: State,
+    pods: Supply,
+    load: Load,
+    readings: tuple[Reading, ...],
+    current: int,
+    need: int,
+    reason: str,
+    utilisation: float,
+) -> tuple[int, str, State]:
+    """From the present count towards the need, no faster than the limits allow."""
+    maximum = inputs.bounds.maximum
+    if hurt := descent.regretted(inputs, state, readings, current, utilisation):
+        state = descent.cautious(state)
+        need = max(need, current + 1)
+        reason = f"{hurt.objective.name} got worse with {current}, so the last step is taken back"
+    if need <= current:
+        return descent.step(inputs, state, pods, load, readings, current, utilisation)
+    if pods.broken:
+        return current, f"{current} stay, {need} would be needed: {pods.limited}", state
+    horizon = state.cold.p90
+    emergency = _emergency(state, pods, load, readings)
+    if (
+        "futility" not in inputs.without
+        and need > pods.ready + pods.starting
+        and spikes.futile(state.spikes, now=inputs.now, horizon=horizon)
+    ):
+        return (
+            current,
+            f"{current} stay: {reason}, but such spikes end within {horizon:.0f} s",
+            state,
+        )
+    if inputs.now - state.raised_at >= UP_SECONDS:
+        state = dataclasses.replace(state, raised_at=inputs.now, raised_from=current)
+    base = min(state.raised_from or current, current)
+    limit = maximum if emergency else max(base + UP_REPLICAS, 2 * base)
+    target = max(current, min(need, limit, maximum))
+    if target == current:
+        held = "maxReplicas is reached" if current == maximum else "one step was just made"
+        return current, f"{reason}; {held}", state
+    if state.lowered_from > current and inputs.now - state.lowered_at < descent.window(
+        inputs, state
+    ):
+        state = descent.cautious(state)
+    return target, f"{reason}: {need} are needed", state
 
 
 def _settle(
@@ -270,9 +411,9 @@ def _settle(
     *,
     known: bool = True,
     infeasible: str | None = None,
+    limited: str | None = None,
+    numbers: Numbers | None = None,
 ) -> tuple[Decision, State]:
     if desired != state.desired:
         state = dataclasses.replace(state, desired=desired, since=inputs.now, reason=reason)
-    if not known:
-        state = dataclasses.replace(state, needs=())
-    return Decision(desired, reason, known, infeasible), state
+    return Decision(desired, reason, known, infeasible, limited, numbers), state

@@ -1,53 +1,56 @@
-"""The PromQL of the scaling loop: a constant number of queries, whatever the number of services.
+"""The queries of the scaling loop: a constant number of them, whatever the number of services.
 
 Every engine series carries the target labels `namespace`, `service`, `revision` and `pod`.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from slipstream_operator.core import objectives
+from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Over, Series
 from slipstream_runtime import contract
 
-_POD: Final = "namespace, service, revision, pod"
-_OURS: Final = '{service!=""}'
+Queries: TypeAlias = Mapping[str, Expression]
+"""Name -> what is asked."""
+
+_POD: Final = ("namespace", "service", "revision", "pod")
+_SERVICE: Final = ("namespace", "service")
+_REVISION: Final = ("namespace", "service", "revision")
 LATENCY: Final = dict(
     zip(objectives.METRICS, (contract.TTFT, contract.TPOT, contract.E2E), strict=True)
 )
 
 RUNNING, WAITING, KV_USAGE, AGE = "running", "waiting", "kv", "age"
-IN_FLIGHT_MEAN, TOKENS, DRAFTED, ACCEPTED = "in_flight_mean", "tokens", "drafted", "accepted"
-KV_TOKENS: Final = "kv_tokens"
-ADAPTERS: Final = "adapters"
+RUNNING_MEAN, WAITING_MEAN, KV_MEAN = "running_mean", "waiting_mean", "kv_mean"
+OUTPUT, PROMPT, STEPS = "output", "prompt", "steps"
+ITL_SUM, ITL_COUNT = "itl_sum", "itl_count"
+STARTED, FINISHED, REJECTED, PREEMPTED = "started", "finished", "rejected", "preempted"
+OUTPUT_LENGTHS, OUTPUT_COUNT = "output_lengths", "output_count"
+PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
+ARRIVALS, HELD = "arrivals", "held"
+DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
 
 
-def every_tick(*, window: float) -> Mapping[str, str]:
-    """Name -> query of what each decision needs; rates over `window` seconds."""
-    over = f"[{window:.0f}s]"
-    mean = f"avg_over_time({contract.RUNNING}{_OURS}{over}) + avg_over_time({contract.WAITING}{_OURS}{over})"
-    # NB: engines don't know of requests that wait in front of them; `or` adds these series, which have other labels.
-    queued = f"{contract.QUEUED}{_OURS}"
-    return {
-        RUNNING: f"sum by ({_POD}) ({contract.RUNNING}{_OURS})",
-        WAITING: f"sum by ({_POD}) ({contract.WAITING}{_OURS} or {queued})",
-        KV_USAGE: f"max by ({_POD}) ({contract.KV_USAGE}{_OURS})",
-        AGE: f"max by ({_POD}) (time() - timestamp({contract.RUNNING}{_OURS}))",
-        IN_FLIGHT_MEAN: f"sum by ({_POD}) ({mean} or avg_over_time({queued}{over}))",
-        TOKENS: f"sum by ({_POD}) (rate({contract.GENERATION_TOKENS}{_OURS}{over}))",
-        DRAFTED: f"sum by (namespace, service, revision) (increase({contract.DRAFT_TOKENS}{_OURS}[10m]))",
-        ACCEPTED: f"sum by (namespace, service, revision) (increase({contract.ACCEPTED_TOKENS}{_OURS}[10m]))",
-        KV_TOKENS: f"max by (namespace, service, block_size, num_gpu_blocks) ({contract.CACHE_INFO}{_OURS})",
-        ADAPTERS: f"min by (namespace, service, {contract.ADAPTER_LABEL}) ({contract.ADAPTER_LOADED}{_OURS})",
-        **{latency(metric, "now"): _buckets(metric, f"{window:.0f}s") for metric in LATENCY},
-        **{latency(metric, "5m"): _buckets(metric, "5m") for metric in LATENCY},
+def every_tick(*, window: float) -> Queries:
+    """What each decision needs; rates over `window` seconds."""
+    return {**_gauges(window), **_rates(window), **_of_service(window), **_latencies("now", window)}
+
+
+def every_minute() -> Queries:
+    """What slow feedback and status need, over long ranges."""
+    spans = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
+    latencies = {
+        name: query
+        for span, over in spans.items()
+        for name, query in _latencies(span, over).items()
     }
-
-
-def every_minute() -> Mapping[str, str]:
-    """Name -> query of what only status shows, over long ranges."""
-    return {
-        latency(metric, span): _buckets(metric, span) for metric in LATENCY for span in ("1h", "1d")
+    lengths = {
+        OUTPUT_LENGTHS: _increase(f"{contract.OUTPUT_LENGTH}_sum", 300.0, _SERVICE),
+        OUTPUT_COUNT: _increase(f"{contract.OUTPUT_LENGTH}_count", 300.0, _SERVICE),
+        PROMPT_LENGTHS: _increase(f"{contract.PROMPT_LENGTH}_sum", 300.0, _SERVICE),
+        PROMPT_COUNT: _increase(f"{contract.PROMPT_LENGTH}_count", 300.0, _SERVICE),
     }
+    return {**latencies, **lengths}
 
 
 def latency(metric: str, span: str) -> str:
@@ -55,5 +58,67 @@ def latency(metric: str, span: str) -> str:
     return f"{metric}:{span}"
 
 
-def _buckets(metric: str, span: str) -> str:
-    return f"sum by (namespace, service, le) (increase({LATENCY[metric]}_bucket{_OURS}[{span}]))"
+def _gauges(window: float) -> Queries:
+    running, kv = Series(contract.RUNNING), Series(contract.KV_USAGE)
+    # NB: engines don't know of requests that wait in front of them; `or` adds these series, which have other labels.
+    waiting, queued = Series(contract.WAITING), Series(contract.QUEUED)
+
+    def mean(of: Series) -> Over:
+        return Over("avg_over_time", of, window)
+
+    return {
+        RUNNING: By("sum", _POD, running),
+        WAITING: By("sum", _POD, Binary(waiting, "or", queued)),
+        KV_USAGE: By("max", _POD, kv),
+        AGE: By("max", _POD, Age(running)),
+        RUNNING_MEAN: By("sum", _POD, mean(running)),
+        WAITING_MEAN: By("sum", _POD, Binary(mean(waiting), "or", mean(queued))),
+        KV_MEAN: By("max", _POD, mean(kv)),
+    }
+
+
+def _rates(window: float) -> Queries:
+    computed = Series(contract.COMPUTED_PROMPT_TOKENS, {"source": "local_compute"})
+    return {
+        OUTPUT: _rate(contract.GENERATION_TOKENS, window),
+        PROMPT: Binary(
+            By("sum", _POD, Over("rate", computed, window)),
+            "or",
+            _rate(contract.PROMPT_TOKENS, window),
+        ),
+        STEPS: _rate(f"{contract.ITERATION_TOKENS}_count", window),
+        ITL_SUM: _rate(f"{contract.ITL}_sum", window),
+        ITL_COUNT: _rate(f"{contract.ITL}_count", window),
+        STARTED: _rate(f"{contract.TTFT}_count", window),
+        FINISHED: _rate(contract.REQUEST_SUCCESS, window),
+        REJECTED: _rate(contract.REJECTIONS, window),
+        PREEMPTED: _rate(contract.PREEMPTIONS, window),
+    }
+
+
+def _of_service(window: float) -> Queries:
+    info = ("namespace", "service", "block_size", "num_gpu_blocks")
+    return {
+        ARRIVALS: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window)),
+        HELD: By("sum", _SERVICE, Series(contract.ROUTER_HELD)),
+        DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
+        ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
+        KV_TOKENS: By("max", info, Series(contract.CACHE_INFO)),
+        ADAPTERS: By("min", (*_SERVICE, contract.ADAPTER_LABEL), Series(contract.ADAPTER_LOADED)),
+    }
+
+
+def _latencies(span: str, over: float) -> Queries:
+    labels = (*_SERVICE, "le")
+    return {
+        latency(metric, span): _increase(f"{name}_bucket", over, labels)
+        for metric, name in LATENCY.items()
+    }
+
+
+def _rate(metric: str, window: float) -> By:
+    return By("sum", _POD, Over("rate", Series(metric), window))
+
+
+def _increase(metric: str, seconds: float, labels: tuple[str, ...]) -> By:
+    return By("sum", labels, Over("increase", Series(metric), seconds))

@@ -1,0 +1,47 @@
+"""How long it takes from a pod's creation to its readiness, learned as a lognormal distribution."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Final
+
+UNKNOWN_SECONDS: Final = 180.0
+"""Assumed until enough starts were seen."""
+_ENOUGH: Final = 3
+_MEMORY: Final = 20.0
+"""Starts that the estimate stands for at most: older ones fade."""
+_P90: Final = 1.2816
+_MAX_SPREAD: Final = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ColdStart:
+    """Count, mean and variance of the logarithm of the seconds that starts took."""
+
+    count: float = 0.0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether enough starts were seen."""
+        return self.count >= _ENOUGH
+
+    @property
+    def p90(self) -> float:
+        """Seconds that 9 of 10 starts stay under."""
+        if not self.known:
+            return UNKNOWN_SECONDS
+        return math.exp(self.mean + _P90 * min(math.sqrt(self.variance), _MAX_SPREAD))
+
+
+def learn(estimate: ColdStart, seconds: Sequence[float]) -> ColdStart:
+    """The estimate after these starts."""
+    count, mean, variance = estimate.count, estimate.mean, estimate.variance
+    for duration in seconds:
+        value = math.log(max(duration, 1.0))
+        count = min(count + 1, _MEMORY)
+        delta = value - mean
+        mean += delta / count
+        variance += (delta * (value - mean) - variance) / count
+    return ColdStart(count, mean, variance)

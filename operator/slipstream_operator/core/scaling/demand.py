@@ -1,0 +1,98 @@
+"""What clients ask for, uncensored: completions alone would equal capacity as soon as it is reached."""
+
+import dataclasses
+import math
+from typing import Final
+
+from slipstream_operator.core.scaling.signals import Load, PodLoad
+from slipstream_operator.core.scaling.sizing import Demand
+from slipstream_operator.core.scaling.steptime import Observation
+
+_SIGNIFICANT: Final = 1.15
+"""Tokens expected from arrivals count only as far as they are more than so many times those made: both are noisy."""
+_STATIONARY: Final = 0.5
+"""A window in which the requests inside changed by more than this share of their mean teaches no step time."""
+_TOKENS: Final = 20.0
+"""Tokens in a window below which a step's time says nothing."""
+_CACHE_GUESS: Final = 0.5
+_OUTLIER: Final = 2.0
+
+
+def estimate(load: Load, *, window: float, conserve: bool = True) -> Demand:
+    """Work that is done, raised to the work that arrives where that is clearly more.
+
+    By conservation, arrivals are completions plus the growth of what is inside, and first tokens plus the growth
+    of the queue; growth is twice what a gauge is above its mean over the window. Both are lower bounds, so the
+    larger counts, or the router's count if there is one.
+    """
+    started = sum([pod.started for pod in load.pods])
+    prompt = sum([pod.prompt for pod in load.pods])
+    output = sum([pod.output for pod in load.pods])
+    if not conserve:
+        return Demand(started, prompt, output, context(load))
+    arriving = max(sum([_arrivals(pod, window) for pod in load.pods]), load.arrivals or 0.0)
+    requests = max(started, arriving - _noise(load, window))
+    if started > 0:
+        prompt *= requests / started
+        output *= requests / started
+    if load.output_length is not None:
+        output = max(output, requests * load.output_length / _SIGNIFICANT)
+    return Demand(requests, prompt, output, context(load))
+
+
+def context(load: Load) -> float:
+    """KV tokens of one running request."""
+    running = sum([pod.running_mean for pod in load.pods])
+    if load.kv_tokens is not None and running > _CACHE_GUESS:
+        return sum([pod.kv_mean for pod in load.pods]) * load.kv_tokens / running
+    return (load.prompt_length or 0.0) + (load.output_length or 0.0) / 2
+
+
+def observations(load: Load, *, window: float) -> tuple[Observation, ...]:
+    """What the engines tell about the time of their steps; those that are new, silent or out of
+    memory tell nothing."""
+    found = []
+    for pod in load.pods:
+        if not pod.settled or pod.preempted or pod.steps <= 0 or pod.itl_count * window < _TOKENS:
+            continue
+        inside, mean = pod.running + pod.waiting, pod.running_mean + pod.waiting_mean
+        if abs(inside - mean) > _STATIONARY * mean + 2 * math.sqrt(mean):
+            continue
+        batch = pod.output / pod.steps
+        resident = 0.0
+        if load.kv_tokens is not None and pod.running_mean > 0:
+            resident = pod.kv_mean * load.kv_tokens * batch / max(pod.running_mean, batch)
+        seconds = pod.itl_sum / pod.itl_count
+        if batch > 0 and seconds > 0:
+            found.append(Observation(batch, resident, pod.prompt / pod.steps, seconds))
+    return tuple(found)
+
+
+def without_outlier(load: Load) -> Load | None:
+    """The load if its busiest pod were like the others; None if that pod is not far from them."""
+    if len(load.pods) == 1:
+        return None
+    ordered = sorted(
+        load.pods, key=lambda pod: (pod.running + pod.waiting, pod.output, pod.prompt, pod.started)
+    )
+    busiest, others = ordered[-1], ordered[:-1]
+    usual = others[len(others) // 2]
+    busy = (
+        busiest.running + busiest.waiting > _OUTLIER * (usual.running + usual.waiting)
+        or busiest.output > _OUTLIER * usual.output
+        or busiest.prompt > _OUTLIER * usual.prompt
+    )
+    return dataclasses.replace(load, pods=(*others, usual)) if busy else None
+
+
+def _noise(load: Load, window: float) -> float:
+    """One standard deviation of the growth of what is inside, in requests per second."""
+    inside = sum([pod.running_mean + pod.waiting_mean for pod in load.pods])
+    return 2 * math.sqrt(inside) / window
+
+
+def _arrivals(pod: PodLoad, window: float) -> float:
+    inside = pod.running + pod.waiting - pod.running_mean - pod.waiting_mean
+    by_finished = pod.finished + 2 * inside / window
+    by_started = pod.started + 2 * (pod.waiting - pod.waiting_mean) / window
+    return max(by_finished, by_started, 0.0) + pod.rejected

@@ -1,0 +1,112 @@
+"""Steps down: late, small, and taken back if they were wrong."""
+
+import dataclasses
+import math
+from typing import Final
+
+from slipstream_operator.core.scaling import learning, needs
+from slipstream_operator.core.scaling.signals import Load, Reading
+from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.supply import Supply
+
+PAUSE_SECONDS: Final = 60.0
+SHARE: Final = 0.2
+"""One step takes a fifth at most, or one replica."""
+_MAX_CAUTION: Final = 4.0
+_BURNING: Final = 2.0
+_ENOUGH: Final = 20.0
+
+
+def window(inputs: Inputs, state: State) -> float:
+    """Seconds that a lower need must last: what was given up would take a cold start to come back."""
+    start = state.cold.p90 if state.cold.known else 0.0
+    return max(inputs.down_window, start) * state.caution
+
+
+def regretted(
+    inputs: Inputs,
+    state: State,
+    readings: tuple[Reading, ...],
+    current: int,
+    utilisation: float,
+) -> Reading | None:
+    """The objective that the last step down hurts, while it is on probation."""
+    probation = 2 * max(inputs.window, PAUSE_SECONDS)
+    if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
+        return None
+    if utilisation < learning.MIN_UTILISATION:
+        return None
+    return next(iter(_burning(readings)), None)
+
+
+def cautious(state: State) -> State:
+    """The state after a step down that was wrong: the next lower need must last longer."""
+    return dataclasses.replace(state, lowered_from=0, caution=min(2 * state.caution, _MAX_CAUTION))
+
+
+def step(
+    inputs: Inputs,
+    state: State,
+    pods: Supply,
+    load: Load,
+    readings: tuple[Reading, ...],
+    current: int,
+    utilisation: float,
+) -> tuple[int, str, State]:
+    """One careful step down, or the present count with what speaks against one."""
+    enough = needs.highest(state.needs)
+    if enough == 0 and _may_sleep(inputs, state, load):
+        return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state
+    enough = max(enough, 1, inputs.bounds.minimum)
+    if enough >= current:
+        return current, _holding(pods, current, utilisation), state
+    if against := _against(inputs, state, pods, load, burning=bool(_burning(readings))):
+        return current, f"{current} stay: {enough} would do, but {against}", state
+    target = max(enough, current - max(1, math.floor(current * SHARE)))
+    state = dataclasses.replace(state, lowered_at=inputs.now, lowered_from=current)
+    return target, f"{enough} were enough for {window(inputs, state):.0f} s", state
+
+
+def _burning(readings: tuple[Reading, ...]) -> list[Reading]:
+    return [
+        reading
+        for reading in readings
+        if reading.requests >= _ENOUGH and learning.burn(reading) > _BURNING
+    ]
+
+
+def _against(
+    inputs: Inputs, state: State, pods: Supply, load: Load, *, burning: bool
+) -> str | None:
+    watched = inputs.now - (inputs.now if state.watched_since is None else state.watched_since)
+    pause = min(PAUSE_SECONDS, inputs.down_window)
+    if watched < window(inputs, state):
+        return f"a lower need must last {window(inputs, state):.0f} s"
+    if not load.complete or not isinstance(inputs.readings, tuple):
+        return "not every engine reports"
+    if pods.starting > 0 or inputs.rolling:
+        return "engines are starting"
+    if load.waiting >= max(1.0, 0.5 * pods.ready):
+        return "requests wait"
+    if burning:
+        return "the error budget is being spent"
+    if inputs.now - state.since < pause:
+        return f"steps down are {pause:.0f} s apart"
+    return None
+
+
+def _may_sleep(inputs: Inputs, state: State, load: Load) -> bool:
+    """Zero needs proof: the router counts arrivals, none came for long enough, and nothing is inside."""
+    after = inputs.bounds.idle_after
+    return (
+        inputs.bounds.minimum == 0
+        and after is not None
+        and state.idle_since is not None
+        and inputs.now - state.idle_since >= after
+        and load.complete
+    )
+
+
+def _holding(pods: Supply, current: int, utilisation: float) -> str:
+    coming = f", {pods.starting} starting" if pods.starting > 0 else ""
+    return f"{current} are right: the ready ones are {utilisation:.0%} busy{coming}"

@@ -1,0 +1,176 @@
+"""What a decision leaves for the next ones: starts, step times, corrections, idleness."""
+
+import dataclasses
+import math
+from typing import Final
+
+from slipstream_operator.core.scaling import (
+    coldstart,
+    concurrency,
+    demand,
+    feedback,
+    sizing,
+    steptime,
+)
+from slipstream_operator.core.scaling.signals import Load, Reading
+from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.supply import Supply
+
+EVERY: Final = 30.0
+"""Seconds between two observations: the windows of rates overlap."""
+MIN_UTILISATION: Final = feedback.MIN_UTILISATION
+KV_TARGET: Final = 0.9
+_CAUTION_SECONDS: Final = 3600.0
+_SETTLED_FACTOR: Final = 5.0
+
+
+def starts(state: State, pods: Supply) -> State:
+    """With the cold starts that ended just now."""
+    if pods.coming == state.coming and not pods.started:
+        return state
+    cold = coldstart.learn(state.cold, pods.started) if pods.started else state.cold
+    return dataclasses.replace(state, cold=cold, coming=pods.coming)
+
+
+def missed(reading: Reading, *, at_least: float) -> bool:
+    """Whether clearly more requests are too slow than may be, by more than chance."""
+    attained = feedback.attainment(reading.now, reading.objective.target)
+    if attained is None or reading.requests < at_least:
+        return False
+    share = reading.objective.share
+    chance = 2 * math.sqrt(share * (1 - share) / reading.requests)
+    return attained < share - chance
+
+
+def burn(reading: Reading) -> float:
+    """How many times faster than it may the error budget is spent now."""
+    attained = feedback.attainment(reading.now, reading.objective.target)
+    return 0.0 if attained is None else (1 - attained) / (1 - reading.objective.share)
+
+
+def busy(inputs: Inputs, state: State, load: Load, pods: Supply, asked: sizing.Demand) -> bool:
+    """Whether bad latency can be for want of replicas."""
+    model = state.model.coefficients
+    if model is None:
+        return load.in_flight >= pods.ready
+    return sizing.work(model, asked) >= MIN_UTILISATION * pods.ready
+
+
+def after(
+    inputs: Inputs,
+    state: State,
+    load: Load,
+    readings: tuple[Reading, ...],
+    asked: sizing.Demand,
+    pods: Supply,
+    *,
+    utilisation: float,
+    goals: tuple[sizing.Goal, ...],
+) -> State:
+    """The state with what this tick taught."""
+    state = _idleness(inputs, state, load)
+    seconds = min(inputs.now - state.learned_at, 2 * EVERY)
+    if seconds < EVERY:
+        return state
+    caution = 1 + (state.caution - 1) * math.exp(-seconds / _CAUTION_SECONDS)
+    state = dataclasses.replace(state, learned_at=inputs.now, caution=caution)
+    if inputs.revision != state.revision:
+        state = dataclasses.replace(
+            state, revision=inputs.revision, model=steptime.Model(), concurrency=None
+        )
+    if not load.complete:
+        return state
+    if asked.output > 0:
+        state = dataclasses.replace(state, mix=asked.scaled(1 / asked.output))
+    seen = demand.observations(load, window=inputs.window)
+    if seen:
+        state = dataclasses.replace(state, model=steptime.learn(state.model, seen))
+    settled = not pods.starting and inputs.now - pods.newest >= inputs.window
+    if not settled or pods.ready == 0:
+        return state
+    if state.model.coefficients is None:
+        return _concurrency(state, load, readings, pods)
+    if "feedback" in inputs.without:
+        return state
+    return _feedback(
+        inputs, state, load, readings, asked, pods, utilisation, goals, seconds=seconds
+    )
+
+
+def _idleness(inputs: Inputs, state: State, load: Load) -> State:
+    """Since when nothing came, by the router's count, and nothing is inside; without a router nobody knows."""
+    quiet = (
+        load.arrivals == 0
+        and inputs.held == 0
+        and load.complete
+        and load.in_flight == 0
+        and all(pod.started == 0 and pod.running_mean == 0 for pod in load.pods)
+    )
+    since = None if not quiet else inputs.now if state.idle_since is None else state.idle_since
+    return state if since == state.idle_since else dataclasses.replace(state, idle_since=since)
+
+
+def _concurrency(state: State, load: Load, readings: tuple[Reading, ...], pods: Supply) -> State:
+    inside = sum([pod.running_mean + pod.waiting_mean for pod in load.pods])
+    slow = max(
+        [reading.pressure or 0.0 for reading in readings if reading.requests > 0], default=0.0
+    )
+    learned = concurrency.learn(
+        state.concurrency,
+        per_replica=inside / pods.ready,
+        pressure=max(slow, load.kv_usage / KV_TARGET),
+    )
+    return dataclasses.replace(state, concurrency=learned)
+
+
+def _feedback(
+    inputs: Inputs,
+    state: State,
+    load: Load,
+    readings: tuple[Reading, ...],
+    asked: sizing.Demand,
+    pods: Supply,
+    utilisation: float,
+    goals: tuple[sizing.Goal, ...],
+    *,
+    seconds: float,
+) -> State:
+    if not MIN_UTILISATION * 0.75 <= utilisation < 1:
+        return state
+    model = state.model.cautious
+    assert model is not None
+    corrections = state.feedback
+    by_metric = {goal.metric: goal for goal in goals}
+    limits = sizing.Limits(load.kv_tokens, inputs.max_sequences)
+    for reading in readings:
+        goal = by_metric.get(reading.objective.metric)
+        if goal is None or reading.now.count < feedback.MIN_REQUESTS:
+            continue
+        measured = feedback.quantile(reading.now, goal.share)
+        predicted = sizing.latency(goal.metric, goal.share, model, asked, limits, pods.ready)
+        if measured is not None:
+            corrections = feedback.corrected(
+                corrections, goal.metric, measured=measured, predicted=predicted, seconds=seconds
+            )
+    corrections = feedback.judged(
+        corrections,
+        spent=_spent(inputs, state, readings, pods, utilisation),
+        seconds=seconds,
+    )
+    return dataclasses.replace(state, feedback=corrections)
+
+
+def _spent(
+    inputs: Inputs, state: State, readings: tuple[Reading, ...], pods: Supply, utilisation: float
+) -> float | None:
+    """How fast the error budget goes, if more or fewer replicas could change it."""
+    calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.window
+    if not calm or utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
+        return None
+    spent = [
+        (1 - attained) / (1 - reading.objective.share)
+        for reading in readings
+        if reading.recent.count >= feedback.MIN_REQUESTS
+        and (attained := feedback.attainment(reading.recent, reading.objective.target)) is not None
+    ]
+    return max(spent, default=None)

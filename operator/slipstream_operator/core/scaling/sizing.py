@@ -1,0 +1,239 @@
+"""How many replicas a demand needs, by queueing formulas over the learned step time.
+
+First-order formulas: a batch in processor sharing, Kingman's tail for queues. What they miss is corrected by
+measured latency (`feedback`).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Final
+
+from slipstream_operator.core.scaling.steptime import Coefficients
+
+PEAKEDNESS: Final = 1.5
+"""Variance over mean of the number of requests in service: 1 for Poisson arrivals of equal lengths."""
+_SPREAD: Final = 1.3
+"""Squared coefficient of variation of prompt lengths."""
+KV_FULL: Final = 0.9
+"""Above this share of a full KV cache vLLM begins to preempt."""
+_MOST: Final = 0.98
+_NORMAL: Final = NormalDist()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Demand:
+    """What clients ask for, all replicas together, per second."""
+
+    requests: float
+    prompt: float
+    """Prompt tokens to compute, without those that a cache holds."""
+    output: float
+    context: float
+    """KV tokens of one running request."""
+
+    def scaled(self, factor: float) -> "Demand":
+        """The same mix of requests, more or less of it."""
+        return Demand(
+            self.requests * factor, self.prompt * factor, self.output * factor, self.context
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the batch of one replica; None where it is not known."""
+
+    kv_tokens: int | None = None
+    sequences: int | None = None
+
+    def batch(self, context: float) -> float:
+        """The largest batch of requests of this size."""
+        by_kv = math.inf
+        if self.kv_tokens is not None and context > 0:
+            by_kv = KV_FULL * self.kv_tokens / context
+        return max(1.0, min(by_kv, self.sequences or math.inf))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Goal:
+    """`share` of the requests must see `metric` within `target` seconds."""
+
+    metric: str
+    share: float
+    target: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operation:
+    """One replica in steady state, in seconds."""
+
+    utilisation: float
+    step: float
+    """Mean time of a step, which is the mean time per output token."""
+    batch: float
+    prefill: float
+    """Share of the time that goes into prompts."""
+    marginal: float
+    """Seconds of a step for each sequence of the batch."""
+
+
+def work(model: Coefficients, demand: Demand) -> float:
+    """Marginal engine seconds per second that the demand asks for: the load in replicas."""
+    return model.delta * demand.prompt + _token(model, demand) * demand.output
+
+
+def operate(model: Coefficients, demand: Demand, count: int) -> Operation | None:
+    """How each of `count` replicas runs under this demand; None if it can't."""
+    rho = work(model, demand) / count
+    if rho >= _MOST:
+        return None
+    step = model.alpha / (1 - rho)
+    return Operation(
+        utilisation=rho,
+        step=step,
+        batch=demand.output / count * step,
+        prefill=model.delta * demand.prompt / count,
+        marginal=_token(model, demand),
+    )
+
+
+def latency(
+    metric: str,
+    share: float,
+    model: Coefficients,
+    demand: Demand,
+    limits: Limits,
+    count: int,
+) -> float:
+    """The latency in seconds that `share` of the requests stay under; infinite in overload."""
+    run = operate(model, demand, count)
+    return math.inf if run is None else _latency(metric, share, run, model, demand, limits, count)
+
+
+def _latency(
+    metric: str,
+    share: float,
+    run: Operation,
+    model: Coefficients,
+    demand: Demand,
+    limits: Limits,
+    count: int,
+) -> float:
+    if metric == "tpot":
+        return _tpot(run, model, demand, count, share)
+    ttft = _ttft(run, model, demand, limits, count, share)
+    if metric == "ttft":
+        return ttft
+    length = demand.output / demand.requests if demand.requests > 0 else 0.0
+    longest = length * (1 + _z(share))
+    return ttft + longest * _tpot(run, model, demand, count, share)
+
+
+def replicas(
+    model: Coefficients,
+    demand: Demand,
+    limits: Limits,
+    goals: Sequence[Goal],
+    *,
+    corrections: Mapping[str, float],
+    start: int,
+    most: int,
+    least: int = 1,
+) -> int:
+    """The smallest count from `least` to `most` that meets every goal; `start` is where the search begins."""
+    if demand.prompt + demand.output <= 0:
+        return 0
+
+    def enough(count: int) -> bool:
+        return _fits(model, demand, limits, goals, corrections, count)
+
+    low = max(least, math.ceil(work(model, demand) / _MOST))
+    if low >= most:
+        return most
+    count = min(max(start, low), most)
+    if enough(count):
+        while count > low and enough(count - 1):
+            count -= 1
+        return count
+    below, step = count, 1
+    while count < most and not enough(count):
+        below, count = count, min(count + step, most)
+        step *= 2
+    while count - below > 1:
+        middle = (below + count) // 2
+        below, count = (below, middle) if enough(middle) else (middle, count)
+    return count
+
+
+def _fits(
+    model: Coefficients,
+    demand: Demand,
+    limits: Limits,
+    goals: Sequence[Goal],
+    corrections: Mapping[str, float],
+    count: int,
+) -> bool:
+    run = operate(model, demand, count)
+    if run is None:
+        return False
+    slots = count * limits.batch(demand.context)
+    taken = count * run.batch
+    if taken + 2 * math.sqrt(taken * PEAKEDNESS) > slots:
+        return False
+    for goal in goals:
+        predicted = _latency(goal.metric, goal.share, run, model, demand, limits, count)
+        if predicted * corrections.get(goal.metric, 1.0) > goal.target:
+            return False
+    return True
+
+
+def _token(model: Coefficients, demand: Demand) -> float:
+    return model.beta + model.gamma * demand.context
+
+
+def _tpot(run: Operation, model: Coefficients, demand: Demand, count: int, share: float) -> float:
+    """The batch and the prompts that share it fluctuate; a request sees their mean over its own time."""
+    z = _z(share)
+    batch = run.batch + z * math.sqrt(run.batch * PEAKEDNESS)
+    prefill = run.prefill
+    if demand.requests > 0 and demand.output > 0 and prefill > 0:
+        seconds = demand.output / demand.requests * run.step
+        prompts = demand.requests / count * seconds
+        prefill += z * prefill * math.sqrt((1 + _SPREAD) / max(prompts, 1.0)) * (1 - prefill)
+    return (model.alpha + run.marginal * batch) / (1 - min(prefill, _MOST))
+
+
+def _ttft(
+    run: Operation,
+    model: Coefficients,
+    demand: Demand,
+    limits: Limits,
+    count: int,
+    share: float,
+) -> float:
+    """Wait for a slot (all replicas pooled), wait for earlier prompts, then the own prompt and one step."""
+    slots = count * limits.batch(demand.context)
+    taken = count * run.batch
+    slot_wait = 0.0
+    if taken > 0 and math.isfinite(slots):
+        if slots <= taken:
+            return math.inf
+        busy = _NORMAL.cdf((taken - slots) / math.sqrt(taken * PEAKEDNESS))
+        if busy > 1 - share and demand.requests > 0:
+            service = taken / demand.requests
+            slot_wait = service * PEAKEDNESS * math.log(busy / (1 - share)) / (slots - taken)
+    if demand.requests <= 0:
+        return slot_wait + 2 * run.step
+    own = model.delta * demand.prompt / demand.requests
+    mean_wait = demand.requests / count * own**2 * (1 + _SPREAD) / (2 * (1 - run.prefill))
+    queue = 0.0
+    if run.prefill > 1 - share:
+        queue = mean_wait * math.log(run.prefill / (1 - share)) / run.prefill
+    return slot_wait + queue + own * (1 + 0.8 * _z(share)) + 2 * run.step
+
+
+@functools.cache
+def _z(share: float) -> float:
+    return _NORMAL.inv_cdf(share)

@@ -1,0 +1,100 @@
+"""What runs and what comes: a starting pod is supply at its time of arrival, one that is stuck is none."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from slipstream_operator.core.scaling.coldstart import ColdStart
+
+UNSCHEDULABLE_AFTER: Final = 60.0
+"""Seconds without a place on a node, or without existing at all, after which a pod no longer counts as coming."""
+_OVERDUE: Final = 3.0
+"""Times the usual start after which a pod no longer counts as coming."""
+_FAILED_STARTS: Final = 2
+"""So many pods whose engine ended before it was ready: more of them would end, too."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pod:
+    """What the API server says of a pod; times in seconds since the epoch."""
+
+    name: str
+    created: float
+    ready_at: float | None
+    """Since when it is ready; None if it is not."""
+    terminating: bool = False
+    scheduled: bool = True
+    failed_starts: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Supply:
+    """The pods of a service by what can be expected of them."""
+
+    ready: int
+    starting: int
+    stuck: int
+    """Pods that will not be ready soon: without a node, failing, or overdue."""
+    unschedulable: int
+    failing: int
+    started: tuple[float, ...]
+    """Seconds from creation to readiness of those that were seen to become ready just now."""
+    coming: tuple[str, ...]
+    """Names of those that are not ready yet."""
+    newest: float
+    """When the youngest of the ready ones became ready; 0 if none is."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether starts fail again and again."""
+        return self.failing >= _FAILED_STARTS
+
+    @property
+    def limited(self) -> str | None:
+        """Why more pods would not help now, if that is so."""
+        if self.broken:
+            return f"{self.failing} engines fail to start"
+        if self.unschedulable:
+            return f"{self.unschedulable} pods find no place"
+        return None
+
+
+def survey(
+    pods: Sequence[Pod],
+    *,
+    ordered: int,
+    ordered_at: float,
+    now: float,
+    cold: ColdStart,
+    coming: Collection[str],
+) -> Supply:
+    """Sort the pods; `coming` are the names that were not ready when it was last looked, `ordered` the pods that
+    were asked for, of which some may not exist yet: a quota can forbid them."""
+    live = [pod for pod in pods if not pod.terminating]
+    ready = [pod.ready_at for pod in live if pod.ready_at is not None]
+    waiting = [pod for pod in live if pod.ready_at is None]
+    unschedulable = sum(
+        not pod.scheduled and now - pod.created > UNSCHEDULABLE_AFTER for pod in waiting
+    )
+    failing = sum(pod.failed_starts > 0 for pod in waiting)
+    overdue = sum(
+        pod.scheduled and not pod.failed_starts and now - pod.created > _OVERDUE * cold.p90
+        for pod in waiting
+    )
+    absent = max(0, ordered - len(live))
+    late = absent if now - ordered_at > UNSCHEDULABLE_AFTER else 0
+    stuck = unschedulable + failing + overdue + late
+    return Supply(
+        ready=len(ready),
+        starting=len(waiting) + absent - stuck,
+        stuck=stuck,
+        unschedulable=unschedulable + late,
+        failing=failing,
+        started=tuple(
+            pod.ready_at - pod.created
+            for pod in live
+            if pod.ready_at is not None and pod.name in coming
+        ),
+        coming=tuple(sorted(pod.name for pod in waiting)),
+        newest=max(ready, default=0.0),
+    )

@@ -1,0 +1,77 @@
+"""Slipstream's own policy, run as the operator runs it; parts of it can be left out to see what they are worth."""
+
+from collections.abc import Mapping
+
+from slipstream_operator.core.resolve import Bounds
+from slipstream_operator.core.scaling import gather, memory, policy, queries, supply
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.simulator.policies.policy import Seen
+
+TICK: float = 5.0
+WINDOW: float = 60.0
+DOWN_WINDOW: float = 300.0
+"""The operator's defaults."""
+
+
+class Ours:
+    """`policy.decide` with the state that the operator keeps."""
+
+    def __init__(
+        self,
+        *,
+        without: frozenset[str] = frozenset(),
+        max_sequences: int | None = None,
+        idle_after: float | None = None,
+        window: float = WINDOW,
+        down_window: float = DOWN_WINDOW,
+    ) -> None:
+        self.name = "-".join(["ours", *(f"no-{part}" for part in sorted(without))])
+        self.every = TICK
+        self._without = without
+        self._max_sequences = max_sequences
+        self._idle_after = idle_after
+        self._window = window
+        self._down_window = down_window
+        self._state: State | None = None
+        self.decision: Decision | None = None
+        """The last one, for plots and explanations."""
+
+    def queries(self) -> Mapping[str, Expression]:
+        """All that the operator asks."""
+        return {**queries.every_tick(window=self._window), **queries.every_minute()}
+
+    def decide(self, seen: Seen) -> int:
+        """One tick of the scaling loop."""
+        if self._state is None:
+            self._state = policy.initial(desired=seen.replicas, now=seen.now)
+        inputs = gather.inputs(
+            seen.samples,
+            now=seen.now,
+            window=self._window,
+            pods=tuple(
+                supply.Pod(
+                    name=pod.name,
+                    created=pod.created,
+                    ready_at=pod.ready_at if pod.ready else None,
+                    terminating=pod.terminating,
+                    scheduled=pod.scheduled,
+                    failed_starts=pod.failed_starts,
+                )
+                for pod in seen.pods
+            ),
+            bounds=Bounds(
+                seen.minimum, seen.maximum, follows_load=True, idle_after=self._idle_after
+            ),
+            objectives=seen.objectives,
+            down_window=self._down_window,
+            max_sequences=self._max_sequences,
+            without=self._without,
+        )
+        self.decision, self._state = policy.decide(inputs, self._state)
+        return self.decision.desired
+
+    def restarted(self) -> None:
+        """What was written down is read again."""
+        if self._state is not None:
+            self._state = memory.load(memory.dump(self._state))

@@ -1,0 +1,223 @@
+"""Cold starts, forecasts, feedback, spikes and needs, each by itself."""
+
+import math
+
+import pytest
+
+from slipstream_operator.core.objectives import Histogram
+from slipstream_operator.core.scaling import (
+    coldstart,
+    concurrency,
+    feedback,
+    forecast,
+    needs,
+    spikes,
+    supply,
+)
+from slipstream_operator.core.scaling.coldstart import ColdStart
+from slipstream_operator.core.scaling.feedback import Feedback
+from slipstream_operator.core.scaling.forecast import Outlook
+from slipstream_operator.core.scaling.spikes import Spikes
+from slipstream_operator.core.scaling.supply import Pod
+
+
+def test_a_cold_start_takes_three_minutes_until_three_were_seen() -> None:
+    two = coldstart.learn(ColdStart(), [60.0, 60.0])
+    assert two.p90 == 180.0
+    assert coldstart.learn(two, [60.0]).p90 == pytest.approx(60.0)
+
+
+def test_nine_of_ten_cold_starts_are_faster() -> None:
+    found = coldstart.learn(ColdStart(), [60.0, 80.0, 120.0, 160.0, 200.0] * 8)
+    assert 160.0 < found.p90 < 250.0
+
+
+def test_old_cold_starts_fade() -> None:
+    slow = coldstart.learn(ColdStart(), [600.0] * 20)
+    assert coldstart.learn(slow, [30.0] * 80).p90 < 60.0
+
+
+def _forecast(
+    loads: list[float], *, horizon: float = 180.0, start: float = 1e6
+) -> tuple[float, Outlook]:
+    outlook, now = Outlook(), start
+    for load in loads:
+        outlook = forecast.update(outlook, load, now=now, horizon=horizon)
+        now += forecast.STEP
+    return forecast.ahead(outlook, loads[-1], now=now - forecast.STEP, horizon=horizon), outlook
+
+
+def test_a_steady_load_stays() -> None:
+    assert _forecast([10.0] * 100)[0] == pytest.approx(10.0, rel=0.02)
+
+
+def test_a_ramp_is_followed_ahead() -> None:
+    ramp = [1.0 + 0.05 * step for step in range(200)]
+    ahead = ramp[-1] + 0.05 * 180.0 / forecast.STEP
+    assert _forecast(ramp)[0] == pytest.approx(ahead, rel=0.05)
+
+
+def test_a_forecast_never_lowers_the_present_load() -> None:
+    assert _forecast([20.0 - 0.1 * step for step in range(150)])[0] >= 5.1
+
+
+def test_a_jump_is_not_carried_on_for_ever() -> None:
+    assert _forecast([2.0] * 100 + [8.0] * 3)[0] <= 4 * 8.0
+
+
+def test_the_same_time_of_the_day_before_is_remembered() -> None:
+    day = int(86400 / forecast.STEP)
+
+    def load(step: int) -> float:
+        return 10.0 if step % day > day // 2 else 2.0
+
+    outlook = _forecast([load(step) for step in range(2 * day)], start=0.0)[1]
+    seen = [value for value in outlook.season if value >= 0]
+    assert len(outlook.season) == forecast.BUCKETS
+    assert min(seen) == pytest.approx(2.0, rel=0.1)
+    assert max(seen) == pytest.approx(10.0, rel=0.1)
+
+
+COARSE = Histogram(((0.01, 0.0), (0.025, 800.0), (0.05, 1000.0), (math.inf, 1000.0)))
+"""80 % below 25 ms and all below 50 ms, as of latencies that scatter around 20 ms."""
+
+
+def test_between_two_bounds_latency_is_taken_as_lognormal() -> None:
+    found = feedback.attainment(COARSE, 0.04)
+    assert found is not None
+    assert 0.98 < found < 1.0  # a straight line would say 0.92
+
+
+def test_on_a_bound_attainment_is_exact() -> None:
+    assert feedback.attainment(COARSE, 0.025) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_the_quantile_is_the_inverse_of_attainment(share: float) -> None:
+    found = feedback.quantile(COARSE, share)
+    assert found is not None
+    assert feedback.attainment(COARSE, found) == pytest.approx(share, abs=0.01)
+
+
+def test_without_requests_there_is_no_attainment() -> None:
+    assert feedback.attainment(Histogram(()), 0.1) is None
+    assert feedback.quantile(Histogram(()), 0.9) is None
+
+
+def test_a_correction_moves_slowly_to_measured_over_predicted() -> None:
+    found = Feedback()
+    for _ in range(4):
+        found = feedback.corrected(found, "ttft", measured=0.4, predicted=0.2, seconds=15.0)
+    assert 1.0 < found.corrections["ttft"] < 1.3
+    for _ in range(200):
+        found = feedback.corrected(found, "ttft", measured=0.4, predicted=0.2, seconds=15.0)
+    assert found.corrections["ttft"] == pytest.approx(2.0, rel=0.001)
+
+
+def test_a_correction_is_bounded() -> None:
+    found = Feedback()
+    for _ in range(500):
+        found = feedback.corrected(found, "ttft", measured=9.0, predicted=0.01, seconds=60.0)
+    assert found.corrections["ttft"] == 3.0
+
+
+def test_kappa_grows_while_the_budget_is_overspent_and_falls_back_slower() -> None:
+    up = feedback.judged(Feedback(), spent=2.0, seconds=300.0)
+    down = feedback.judged(up, spent=0.5, seconds=300.0)
+    assert 1.0 < down.kappa < up.kappa
+    assert up.kappa - down.kappa < up.kappa - 1.0
+
+
+def test_kappa_stays_while_it_can_not_be_judged() -> None:
+    assert feedback.judged(Feedback(kappa=1.3), spent=None, seconds=300.0).kappa == 1.3
+
+
+def _after(lasts: float, times: int) -> Spikes:
+    found, now = Spikes(), 0.0
+    for _ in range(times):
+        found = spikes.follow(found, work=5.0, supply=2, now=now, horizon=200.0)
+        for _ in range(int(lasts / 10)):
+            now += 10.0
+            found = spikes.follow(found, work=5.0, supply=5, now=now, horizon=200.0)
+        now += 10.0
+        found = spikes.follow(found, work=1.0, supply=5, now=now, horizon=200.0)
+        now += 600.0
+    return spikes.follow(found, work=5.0, supply=2, now=now, horizon=200.0)
+
+
+def test_the_first_spikes_are_worth_pods() -> None:
+    found = _after(60.0, 0)
+    assert not spikes.futile(found, now=found.began or 0.0, horizon=200.0)
+
+
+def test_spikes_that_were_short_again_and_again_are_not() -> None:
+    found = _after(60.0, 4)
+    assert found.began is not None
+    assert spikes.futile(found, now=found.began, horizon=200.0)
+    assert not spikes.futile(found, now=found.began + 200.0, horizon=200.0)  # this one is long
+
+
+def test_spikes_that_last_are_worth_pods() -> None:
+    found = _after(400.0, 4)
+    assert not spikes.futile(found, now=found.began or 0.0, horizon=200.0)
+
+
+def test_needs_are_the_highest_of_the_window() -> None:
+    found: needs.Needs = ()
+    for now, need in ((0.0, 9), (100.0, 2), (200.0, 3), (305.0, 1)):
+        found = needs.noted(found, need, now=now, window=300.0)
+    assert needs.highest(found) == 3
+
+
+def test_needs_take_little_room() -> None:
+    found: needs.Needs = ()
+    for second in range(0, 5000, 5):
+        found = needs.noted(found, second % 7, now=float(second), window=300.0)
+    assert len(found) <= 11
+
+
+def test_what_is_carried_inside_the_targets_is_capacity() -> None:
+    assert concurrency.learn(2.0, per_replica=10.0, pressure=1.0) == 10.0
+    assert concurrency.learn(None, per_replica=10.0, pressure=2.0) == 5.0
+    assert concurrency.learn(7.0, per_replica=0.5, pressure=2.0) == 7.0
+    assert concurrency.replicas(None, in_flight=100.0) == 0
+    assert concurrency.replicas(10.0, in_flight=100.0) == 12
+
+
+def _survey(
+    *pods: Pod, ordered: int = 0, ordered_at: float = 0.0, coming: tuple[str, ...] = ()
+) -> supply.Supply:
+    return supply.survey(
+        pods, ordered=ordered, ordered_at=ordered_at, now=1000.0, cold=ColdStart(), coming=coming
+    )
+
+
+def test_pods_are_supply_until_they_are_stuck() -> None:
+    found = _survey(
+        Pod("ready", 0.0, 100.0),
+        Pod("coming", 900.0, None),
+        Pod("no-node", 900.0, None, scheduled=False),
+        Pod("no-node-yet", 990.0, None, scheduled=False),
+        Pod("fails", 900.0, None, failed_starts=1),
+        Pod("overdue", 100.0, None),
+        Pod("leaving", 0.0, 100.0, terminating=True),
+    )
+    assert (found.ready, found.starting, found.stuck) == (1, 2, 3)
+    assert found.limited == "1 pods find no place"
+
+
+def test_what_was_ordered_is_coming_unless_it_never_comes() -> None:
+    assert _survey(Pod("a", 0.0, 60.0), ordered=3, ordered_at=990.0).starting == 2
+    refused = _survey(Pod("a", 0.0, 60.0), ordered=3, ordered_at=900.0)
+    assert (refused.starting, refused.unschedulable) == (0, 2)
+
+
+def test_engines_that_fail_again_and_again_are_broken() -> None:
+    failing = [Pod(name, 900.0, None, failed_starts=2) for name in "ab"]
+    assert _survey(*failing).broken
+    assert not _survey(failing[0]).broken
+
+
+def test_a_start_is_timed_when_the_pod_was_seen_to_start() -> None:
+    pods = (Pod("new", 900.0, 990.0), Pod("old", 0.0, 5.0))
+    assert _survey(*pods, coming=("new",)).started == (90.0,)
