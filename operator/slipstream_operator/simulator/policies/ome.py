@@ -1,5 +1,7 @@
 """OME 0.1.5: the example of its docs, the median time per output token as a trigger of KEDA."""
 
+import math
+
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling.promql import By, Over, Series
 from slipstream_operator.core.scaling.signals import Unknown
@@ -26,7 +28,11 @@ def _trigger(target: float, kind: keda.Kind) -> keda.Trigger:
         result = seen.samples["buckets"]
         if isinstance(result, Unknown):
             return result
-        pairs = [(float(sample.labels["le"]), sample.value) for sample in result]
+        pairs = [
+            (float(sample.labels["le"]), sample.value)
+            for sample in result
+            if math.isfinite(sample.value)
+        ]
         return objectives.quantile(objectives.histogram(pairs), 0.5) or 0.0
 
     return keda.Trigger({"buckets": buckets}, read, target, kind)
