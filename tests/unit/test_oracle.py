@@ -91,6 +91,31 @@ def test_more_judgements_give_no_dearer_schedule() -> None:
     assert costs[0] > costs[-1]
 
 
+def test_nothing_is_saved_in_the_warm_up() -> None:
+    judged: list[Schedule] = []
+
+    def judge(found: Schedule) -> float:
+        judged.append(found)
+        return 1.0 if min(found.replicas) >= 4 else 0.0
+
+    found = oracle.plan([4.0] * 20, judge, FLEET, warmup=300.0)
+    assert found.replicas == (4,) * 20
+    tried = {one.replicas for one in judged if len(set(one.replicas)) > 1}
+    assert (4,) * 10 + (3,) * 10 in tried
+    assert all(replicas[:10] == (4,) * 10 for replicas in tried)
+
+
+def test_no_schedule_is_judged_twice() -> None:
+    judged: list[Schedule] = []
+
+    def judge(found: Schedule) -> float:
+        judged.append(found)
+        return 1.0 if min(found.replicas) >= 4 else 0.0
+
+    oracle.plan([4.0] * 20, judge, FLEET)
+    assert len(judged) == len(set(judged))
+
+
 def test_where_nothing_keeps_the_goal_the_whole_fleet_runs() -> None:
     found = oracle.plan([1.0] * 10, lambda _: 0.5, FLEET)
     assert found.replicas == (20,) * 10

@@ -1,11 +1,13 @@
 """AIBrix's three modes, with the defects that they ship and without."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from slipstream_operator.core.scaling.signals import Sample
 from slipstream_operator.simulator.policies import aibrix, aibrix_optimizer, capacity
+from slipstream_operator.simulator.policies.policy import Policy
+from slipstream_runtime.simulator import model
 from tests import seen
 from tests.seen import ENGINE, OBJECTIVES
 
@@ -87,7 +89,15 @@ def test_the_optimizer_takes_the_current_rate_if_it_is_higher() -> None:
 def test_an_empty_trace_goes_to_the_minimum() -> None:
     policy = aibrix_optimizer.shipped(ENGINE, 1.0)
     empty: Mapping[str, seen.Result] = {name: [] for name in policy.queries()}
+    assert seen.driven(policy, lambda *_: empty, replicas=8, until=20) == [8, 8]
+    policy.decide(seen.seen(8, _trace(9600.0, 0.0)))
     assert seen.driven(policy, lambda *_: empty, replicas=8, until=40) == [4, 2, 1, 1]
+
+
+@pytest.mark.parametrize("make", [aibrix.apa, aibrix.kpa])
+def test_without_pods_it_goes_to_one(make: Callable[[model.Parameters, float], Policy]) -> None:
+    assert make(ENGINE, 0.5).decide(seen.seen(0, _kv(), minimum=0)) == 1
+    assert make(ENGINE, 0.5).decide(seen.seen(1, _kv(0.0), minimum=0)) == 1
 
 
 def test_capacity_is_what_the_engine_keeps_and_no_more() -> None:

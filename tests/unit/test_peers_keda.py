@@ -6,6 +6,7 @@ import pytest
 
 from slipstream_operator.core.scaling.signals import Sample
 from slipstream_operator.simulator.policies import kaito, ome, production_stack
+from slipstream_operator.simulator.policies.peers import PEERS
 from tests import seen
 from tests.seen import ENGINE
 
@@ -34,6 +35,24 @@ def _light(now: float, replicas: int) -> Mapping[str, seen.Result]:
 def test_the_operators_keepalive_forbids_the_way_down() -> None:
     policy = production_stack.operator(ENGINE, 1.0)
     assert set(seen.driven(policy, _light, replicas=8, until=1200)) == {8}
+
+
+def test_the_repaired_keepalive_still_wakes_from_zero() -> None:
+    policy = production_stack.operator_repaired(ENGINE, 1.0)
+    asleep = {**_light(0, 0), "running": [], "generated": [], "read": []}
+    assert policy.decide(seen.seen(0, {**asleep, "keepalive": seen.number(0)}, minimum=0)) == 0
+    assert policy.decide(seen.seen(0, asleep, now=30, minimum=0)) == 1
+
+
+@pytest.mark.parametrize("name", ["production-stack-chart", "kaito", "ome-tpot"])
+def test_what_no_trigger_could_wake_stays_at_one(name: str) -> None:
+    quiet: Mapping[str, seen.Result] = {
+        query: [] for query in PEERS[name].as_shipped(ENGINE).queries()
+    }
+    for replicas in (0, 1):
+        policy = PEERS[name].as_shipped(ENGINE)
+        counts = seen.driven(policy, lambda *_: quiet, replicas=replicas, until=3600, minimum=0)
+        assert set(counts) == {1}
 
 
 def test_without_the_keepalive_it_goes_down_one_pod_a_minute() -> None:

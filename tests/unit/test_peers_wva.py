@@ -150,7 +150,10 @@ def test_the_old_one_divides_completions_by_what_its_model_allows() -> None:
 def test_the_old_one_takes_a_minute_without_completions_for_no_load(
     flow: Mapping[str, seen.Result],
 ) -> None:
-    assert wva_old.Inferno(ENGINE, 1.0).desired(seen.seen(9, flow), 9) == 1
+    controller = wva_old.Inferno(ENGINE, 1.0)
+    assert controller.desired(seen.seen(9, flow), 9) == 9  # nothing was ever completed
+    controller.desired(seen.seen(9, _flow(70.0)), 9)
+    assert controller.desired(seen.seen(9, flow), 9) == 1
 
 
 def test_an_outage_leaves_the_old_ones_count_alone() -> None:

@@ -29,16 +29,17 @@ class Stabilization:
     """The down cool-down of 300 s; as shipped the lowest advice of the window decides, repaired the highest."""
 
     repaired: bool
+    floor: int = 0
     _advised: Window = field(default_factory=lambda: Window(_COOLDOWN_SECONDS))
 
     def settle(self, seen: Seen, wanted: int) -> int:
         """The count, within the limits."""
         self._advised.add(seen.now, wanted)
         if wanted >= seen.replicas:
-            return readings.bounded(seen, wanted)
+            return readings.bounded(seen, wanted, floor=self.floor)
         advised = self._advised.values(seen.now)
         settled = min(seen.replicas, max(advised)) if self.repaired else min(advised)
-        return readings.bounded(seen, int(settled))
+        return readings.bounded(seen, int(settled), floor=self.floor)
 
     def clear(self) -> None:
         """Forget all advice."""
@@ -70,19 +71,19 @@ class Aibrix:
     _stabilization: Stabilization = field(init=False)
 
     def __post_init__(self) -> None:
-        self._stabilization = Stabilization(self.repaired)
+        self._stabilization = Stabilization(self.repaired, floor=1)
 
     def queries(self) -> Mapping[str, Expression]:
         """KV usage by pod."""
         return {"kv": Series(contract.KV_USAGE)}
 
     def decide(self, seen: Seen) -> int:
-        """The count; at zero scaling is off, unless there is a minimum to go to."""
+        """The count, at least one: without pods there is nothing that could wake it."""
         values = readings.by_pod(seen, "kv")
         if isinstance(values, Unknown):
             return seen.replicas
         if not seen.replicas:
-            return seen.minimum
+            return max(1, seen.minimum)
         pods = [pod.name for pod in readings.alive(seen)]
         usage = [values.get(pod, 0.0) for pod in pods if pod in values or not self.repaired]
         if not usage:

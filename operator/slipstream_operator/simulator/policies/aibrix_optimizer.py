@@ -31,6 +31,8 @@ class Optimizer:
     repaired: bool = False
     every: float = aibrix.RESYNC_SECONDS
     _stabilization: aibrix.Stabilization = field(init=False)
+    _begun: bool = False
+    """False until a first request: the trace of a fleet that was just made is empty, and means nothing."""
 
     def __post_init__(self) -> None:
         self._stabilization = aibrix.Stabilization(self.repaired)
@@ -45,12 +47,15 @@ class Optimizer:
         }
 
     def decide(self, seen: Seen) -> int:
-        """The count; without a request in the window the minimum, as shipped."""
+        """The count; once there were requests, a window without any goes to the minimum, as shipped."""
         window = readings.value_or_zero(seen, "window")
         current = readings.value_or_zero(seen, "current")
         if isinstance(window, Unknown) or isinstance(current, Unknown):
             return seen.replicas
         rate = max(window / _WINDOW_SECONDS, current / _CURRENT_SECONDS)
+        self._begun = self._begun or rate > 0
+        if not self._begun:
+            return readings.bounded(seen, seen.replicas)
         if not seen.replicas:
             return max(seen.minimum, 1 if rate > 0 and not seen.minimum else 0)
         seconds = self._seconds(seen)

@@ -22,12 +22,12 @@ _BEHAVIOR: Final = hpa.Behavior(
 
 def shipped(_: model.Parameters, target: float) -> Policy:
     """The scaler divides by the pods, and the HPA does so again: the average over the target, whatever the count."""
-    return keda.Keda("kaito", (_trigger(target, statistics.fmean),), behavior=_BEHAVIOR)
+    return keda.Keda("kaito", (_trigger(target, statistics.fmean),), behavior=_BEHAVIOR, floor=1)
 
 
 def repaired(_: model.Parameters, target: float) -> Policy:
     """The scaler returns the sum."""
-    return keda.Keda("kaito-repaired", (_trigger(target, sum),), behavior=_BEHAVIOR)
+    return keda.Keda("kaito-repaired", (_trigger(target, sum),), behavior=_BEHAVIOR, floor=1)
 
 
 def _trigger(target: float, together: Callable[[list[float]], float]) -> keda.Trigger:

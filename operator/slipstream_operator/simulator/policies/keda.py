@@ -28,6 +28,8 @@ class Trigger:
     read: Callable[[Seen], float | Unknown]
     threshold: float
     kind: Kind = "AverageValue"
+    scales: bool = True
+    """False: it only tells whether there is anything to serve."""
 
     def proposal(self, seen: Seen, measured: float | Unknown) -> int | Unknown:
         """What the HPA proposes for it."""
@@ -77,6 +79,8 @@ class Keda:
     triggers: tuple[Trigger, ...]
     behavior: hpa.Behavior = hpa.DEFAULT
     cooldown: float = _COOLDOWN_SECONDS
+    floor: int = 0
+    """1 where no trigger could wake it from zero."""
     fallback: Fallback | None = None
     every: float = hpa.SYNC_SECONDS
     _hpa: hpa.Hpa = field(init=False)
@@ -99,8 +103,8 @@ class Keda:
             self._polled = seen.now
             idle = self._idle(seen, measured)
             if not seen.replicas:
-                return max(seen.minimum, 0 if idle else 1)
-            if idle and not seen.minimum:
+                return max(seen.minimum, self.floor, 0 if idle else 1)
+            if idle and not max(seen.minimum, self.floor):
                 return 0
         if not seen.replicas:
             return 0
@@ -128,6 +132,6 @@ class Keda:
             fallback = self.fallback
             if fallback and self._failures[index] > fallback.failures:
                 proposals.append(fallback.replicas)
-            else:
+            elif trigger.scales:
                 proposals.append(trigger.proposal(seen, one))
         return proposals

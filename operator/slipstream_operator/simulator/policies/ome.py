@@ -13,12 +13,12 @@ from slipstream_runtime.simulator import model
 
 def shipped(_: model.Parameters, target: float) -> Policy:
     """A latency as AverageValue: its ratio to the target is the count, whatever the count is now."""
-    return keda.Keda("ome-tpot", (_trigger(target, "AverageValue"),))
+    return keda.Keda("ome-tpot", (_trigger(target, "AverageValue"),), floor=1)
 
 
 def repaired(_: model.Parameters, target: float) -> Policy:
     """The same as Value: the ready pods times the ratio."""
-    return keda.Keda("ome-tpot-repaired", (_trigger(target, "Value"),))
+    return keda.Keda("ome-tpot-repaired", (_trigger(target, "Value"),), floor=1)
 
 
 def _trigger(target: float, kind: keda.Kind) -> keda.Trigger:

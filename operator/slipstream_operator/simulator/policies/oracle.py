@@ -106,14 +106,18 @@ def plan(
     *,
     window: float = WINDOW_SECONDS,
     goal: float = GOAL,
-    judgements: int = 60,
+    judgements: int = 40,
+    warmup: float = 0.0,
 ) -> Schedule:
-    """The cheapest schedule that it finds to keep the goal; the largest fleet all the time if none does."""
+    """The cheapest schedule that it finds to keep the goal; the largest fleet all the time if none does.
+
+    Nothing is saved in the seconds of the warm-up, which are not scored.
+    """
     search = _Search(judge, fleet, goal, judgements)
     need = search.margin(work, window)
     if need is None:
         return Schedule(window, (fleet.maximum,) * len(work))
-    return search.executed(search.lowered(need))
+    return search.executed(search.lowered(need, first=int(warmup // window)))
 
 
 @dataclass
@@ -122,15 +126,19 @@ class _Search:
     fleet: Fleet
     goal: float
     left: int
+    _verdicts: dict[Schedule, bool] = field(default_factory=dict)
 
     def executed(self, need: Schedule) -> Schedule:
         """What the fleet does for a need."""
         return schedule.cheapest(need, initial=self.fleet.initial, start=self.fleet.start)
 
     def keeps(self, need: Schedule) -> bool:
-        """Whether the goal is kept; one judgement less is left."""
-        self.left -= 1
-        return self.judge(self.executed(need)) >= self.goal
+        """Whether the goal is kept; one judgement less is left, unless the same was judged before."""
+        executed = self.executed(need)
+        if executed not in self._verdicts:
+            self.left -= 1
+            self._verdicts[executed] = self.judge(executed) >= self.goal
+        return self._verdicts[executed]
 
     def margin(self, work: Sequence[float], window: float) -> Schedule | None:
         """The need by the least factor on the load that keeps the goal; None if the highest does not."""
@@ -152,21 +160,21 @@ class _Search:
                 low = middle
         return need(high)
 
-    def lowered(self, need: Schedule) -> Schedule:
+    def lowered(self, need: Schedule, *, first: int) -> Schedule:
         """One replica less in ever smaller spans of time, wherever the goal allows it; the longest spans first."""
-        spans = [(-len(need.replicas), 0)]
+        spans = [(first - len(need.replicas), first)]
         while spans and self.left > 0:
-            length, first = heapq.heappop(spans)
-            end = first - length
-            fewer = self._fewer(need, first, end)
+            length, begin = heapq.heappop(spans)
+            end = begin - length
+            fewer = self._fewer(need, begin, end)
             if fewer == need:
                 continue
-            if self.executed(fewer) == self.executed(need) or self.keeps(fewer):
+            if self.keeps(fewer):
                 need = fewer
-                heapq.heappush(spans, (length, first))
-            elif end - first > 1:
-                middle = (first + end) // 2
-                heapq.heappush(spans, (first - middle, first))
+                heapq.heappush(spans, (length, begin))
+            elif end - begin > 1:
+                middle = (begin + end) // 2
+                heapq.heappush(spans, (begin - middle, begin))
                 heapq.heappush(spans, (middle - end, middle))
         return need
 

@@ -56,7 +56,7 @@ _OME: Final = "OME 0.1.5 (17b77eda)"
 _KAITO: Final = "KAITO 0.12.0 (056b8280), docs and proposal"
 
 _WAITING: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-_KV: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_KV: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _MULTIPLES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _TPOT: Final = (0.010, 0.015, 0.020, 0.025, 0.030, 0.035, 0.070)
 
@@ -88,8 +88,8 @@ PEERS: Final[Mapping[str, Peer]] = {
     ),
     "wva-v1": Peer(wva_v1.shipped, "kvCacheThreshold", 0.80, _KV, _WVA),
     "wva-v1-no-window": Peer(wva_v1.without_window, "kvCacheThreshold", 0.80, _KV, _WVA),
-    "wva-v2": Peer(wva_v2.shipped, "scale-up threshold", 0.85, (*_KV, 0.85), _WVA),
-    "wva-v2-no-window": Peer(wva_v2.without_window, "scale-up threshold", 0.85, (*_KV, 0.85), _WVA),
+    "wva-v2": Peer(wva_v2.shipped, "scale-up threshold", 0.85, _KV, _WVA),
+    "wva-v2-no-window": Peer(wva_v2.without_window, "scale-up threshold", 0.85, _KV, _WVA),
     "wva-old": Peer(wva_old.shipped, "share of the objectives", 1.0, readings.SHARES, _INFERNO),
     "wva-old-no-window": Peer(
         wva_old.without_window, "share of the objectives", 1.0, readings.SHARES, _INFERNO

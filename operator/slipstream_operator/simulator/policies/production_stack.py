@@ -1,5 +1,7 @@
 """vLLM production-stack 0.1.12: the ScaledObjects of its chart and of its operator."""
 
+import dataclasses
+
 from slipstream_operator.core.scaling.promql import Binary, Constant, Over, Series
 from slipstream_operator.simulator.policies import hpa, keda, readings
 from slipstream_operator.simulator.policies.policy import Policy
@@ -15,30 +17,35 @@ _SLOW = hpa.Behavior(
 def chart(_: model.Parameters, target: float) -> Policy:
     """As shipped: the query of the gauge is not summed, so that two replicas are an error of the scaler."""
     trigger = keda.prometheus("waiting", Series(contract.WAITING), threshold=target)
-    return keda.Keda("production-stack-chart", (trigger,), cooldown=360.0)
+    return keda.Keda("production-stack-chart", (trigger,), cooldown=360.0, floor=1)
 
 
 def chart_repaired(_: model.Parameters, target: float) -> Policy:
     """With `sum(...)`."""
     query = readings.summed(Series(contract.WAITING))
     trigger = keda.prometheus("waiting", query, threshold=target)
-    return keda.Keda("production-stack-chart-repaired", (trigger,), cooldown=360.0)
+    return keda.Keda("production-stack-chart-repaired", (trigger,), cooldown=360.0, floor=1)
 
 
 def operator(_: model.Parameters, multiple: float) -> Policy:
     """As shipped: four triggers, of which the keepalive proposes the present count while there is traffic."""
-    coming = readings.summed(Over("rate", Series(contract.ROUTER_REQUESTS), 120.0))
-    keepalive = keda.prometheus(
-        "keepalive", Binary(coming, "> bool", Constant(0.0)), threshold=1.0, kind="Value"
-    )
-    triggers = (keepalive, *_load(multiple))
+    triggers = (_keepalive(), *_load(multiple))
     return keda.Keda("production-stack-operator", triggers, behavior=_SLOW, cooldown=1800.0)
 
 
 def operator_repaired(_: model.Parameters, multiple: float) -> Policy:
-    """Without the keepalive."""
+    """The keepalive wakes from zero, and proposes nothing."""
+    triggers = (dataclasses.replace(_keepalive(), scales=False), *_load(multiple))
     return keda.Keda(
-        "production-stack-operator-repaired", _load(multiple), behavior=_SLOW, cooldown=1800.0
+        "production-stack-operator-repaired", triggers, behavior=_SLOW, cooldown=1800.0
+    )
+
+
+def _keepalive() -> keda.Trigger:
+    """Whether anything came to the router in two minutes."""
+    coming = readings.summed(Over("rate", Series(contract.ROUTER_REQUESTS), 120.0))
+    return keda.prometheus(
+        "keepalive", Binary(coming, "> bool", Constant(0.0)), threshold=1.0, kind="Value"
     )
 
 

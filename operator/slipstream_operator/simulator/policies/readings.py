@@ -12,9 +12,9 @@ from slipstream_runtime import contract
 
 PROMPTS: Final = "vllm:request_prompt_tokens"
 OUTPUTS: Final = "vllm:request_generation_tokens"
-TARGETS: Final = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0)
+TARGETS: Final = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 """Requests in flight that one replica may have: the values that such a knob is swept over."""
-SHARES: Final = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SHARES: Final = (0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Shares of an objective or of a capacity that a knob is swept over."""
 
 

@@ -28,6 +28,8 @@ class Inferno:
     share: float
     """Of the objectives, as the knob."""
     every: float = 60.0
+    _begun: bool = False
+    """False until a first completion: a fleet that was just made has none, which means nothing."""
 
     def queries(self) -> Mapping[str, Expression]:
         """Completions and lengths of one minute, of all pods."""
@@ -39,12 +41,13 @@ class Inferno:
         }
 
     def desired(self, seen: Seen, last: int) -> int:
-        """A minute without a completion is one without load, as shipped."""
+        """Once there were completions, a minute without any is one without load, as shipped."""
         rate, prompt, output = (readings.value_or_zero(seen, name) for name in self.queries())
         if isinstance(rate, Unknown) or isinstance(prompt, Unknown) or isinstance(output, Unknown):
             return last
         if not rate or not output:
-            return 1
+            return 1 if self._begun else last
+        self._begun = True
         ttft, tpot = (readings.target(seen.objectives, metric) for metric in ("ttft", "tpot"))
         one = _largest_rate(
             self.engine, _rounded(prompt), _rounded(output), ttft * self.share, tpot * self.share
