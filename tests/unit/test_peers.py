@@ -34,7 +34,7 @@ def _result(query: Expression, values: Values) -> seen.Result:
 
 
 def _samples(name: str, values: Values) -> Mapping[str, seen.Result]:
-    queries = PEERS[name].as_shipped(seen.ENGINE).queries()
+    queries = PEERS[name].make(seen.ENGINE).queries()
     return {query: _result(expression, values) for query, expression in queries.items()}
 
 
@@ -50,7 +50,7 @@ def test_a_peer_stays_within_its_limits_and_repeats_itself(
 ) -> None:
     runs = []
     for _ in range(2):
-        policy = PEERS[name].as_shipped(seen.ENGINE)
+        policy = PEERS[name].make(seen.ENGINE)
         instants = iter(history)
         runs.append(
             seen.driven(
@@ -68,17 +68,29 @@ def test_a_peer_stays_within_its_limits_and_repeats_itself(
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_is_called_by_its_name(name: str) -> None:
-    assert {policy.name for policy in PEERS[name].tuned(seen.ENGINE).values()} == {name}
+    peer = PEERS[name]
+    assert {peer.make(seen.ENGINE, knob=knob).name for knob in peer.knobs} == {name}
+    assert peer.make(seen.ENGINE, settle=60.0).name == name
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_the_sweep_of_a_knob_has_the_shipped_value(name: str) -> None:
-    peer = PEERS[name]
-    assert peer.shipped in peer.tuned(seen.ENGINE)
+    assert PEERS[name].shipped in PEERS[name].knobs
+
+
+def test_a_settling_peer_watches_before_it_acts() -> None:
+    policy = PEERS["kubeai"].make(seen.ENGINE, knob=10.0, settle=300.0)
+
+    def filling(now: float, _: int) -> Mapping[str, seen.Result]:
+        return {"in_flight": seen.number(40.0 if now else 0.0)}
+
+    counts = seen.driven(policy, filling, replicas=5, until=900)
+    assert set(counts[:30]) == {5}
+    assert counts[-1] == 4
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_holds_while_prometheus_is_away(name: str) -> None:
-    policy = PEERS[name].as_shipped(seen.ENGINE)
+    policy = PEERS[name].make(seen.ENGINE)
     away = dict.fromkeys(policy.queries(), seen.AWAY)
     assert set(seen.driven(policy, lambda *_: away, replicas=5, until=1500)) == {5}

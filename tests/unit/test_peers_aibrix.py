@@ -1,5 +1,6 @@
 """AIBrix's three modes, with the defects that they ship and without."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -43,6 +44,12 @@ def test_silent_pods_read_as_idle() -> None:
     assert aibrix.apa_repaired(ENGINE, 0.5).decide(look) == 4
 
 
+def test_repaired_pods_that_start_are_neither_load_nor_reason_for_more() -> None:
+    look = seen.seen(6, _kv(0.8, 0.8, 0.8), of=seen.pods(3, starting=3))
+    assert aibrix.apa_repaired(ENGINE, 0.5).decide(look) == 6
+    assert aibrix.kpa_repaired(ENGINE, 0.5).decide(look) == 6
+
+
 def test_the_cool_down_lets_one_low_outlier_decide() -> None:
     stabilization = aibrix.Stabilization(repaired=False)
     assert stabilization.settle(seen.seen(8, {}, now=0), 8) == 8
@@ -63,9 +70,9 @@ def test_an_outage_of_prometheus_does_not_reach_a_controller_that_asks_the_pods(
 
 
 def _trace(window: float, current: float) -> Mapping[str, seen.Result]:
-    """Requests of 800 to 1,250 prompt and of 100 to 160 output tokens: 1024 and 128 as powers of two."""
-    prompts = {"800": 0.0, "1250": window, "+Inf": window}
-    outputs = {"100": 0.0, "160": window, "+Inf": window}
+    """Requests of 512 to 2,048 prompt and of 64 to 256 output tokens: 1024 and 128 in the middle."""
+    prompts = {"512": 0.0, "2048": window, "+Inf": window}
+    outputs = {"64": 0.0, "256": window, "+Inf": window}
     return {
         "window": seen.number(window),
         "current": seen.number(current),
@@ -84,6 +91,17 @@ def test_the_optimizer_takes_the_current_rate_if_it_is_higher() -> None:
     one = capacity.rate(ENGINE, OBJECTIVES, prompt=1024, output=128)
     policy = aibrix_optimizer.shipped(ENGINE, 1.0)
     assert policy.decide(seen.seen(4, _trace(240 * one, 30 * 6.5 * one))) == 7
+
+
+def test_a_size_between_two_powers_counts_for_both() -> None:
+    rates = [capacity.rate(ENGINE, OBJECTIVES, prompt=size, output=128) for size in (1024, 2048)]
+    prompts = {"1024": 0.0, "2048": 9600.0, "+Inf": 9600.0}
+    samples = {
+        **_trace(9600.0, 0.0),
+        "prompt": [Sample({"le": bound}, count) for bound, count in prompts.items()],
+    }
+    wanted = math.ceil(9600 / 240 * (0.5 / rates[0] + 0.5 / rates[1]))
+    assert aibrix_optimizer.shipped(ENGINE, 1.0).decide(seen.seen(4, samples)) == wanted
 
 
 def test_an_empty_trace_goes_to_the_minimum() -> None:

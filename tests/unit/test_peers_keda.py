@@ -46,11 +46,9 @@ def test_the_repaired_keepalive_still_wakes_from_zero() -> None:
 
 @pytest.mark.parametrize("name", ["production-stack-chart", "kaito", "ome-tpot"])
 def test_what_no_trigger_could_wake_stays_at_one(name: str) -> None:
-    quiet: Mapping[str, seen.Result] = {
-        query: [] for query in PEERS[name].as_shipped(ENGINE).queries()
-    }
+    quiet: Mapping[str, seen.Result] = {query: [] for query in PEERS[name].make(ENGINE).queries()}
     for replicas in (0, 1):
-        policy = PEERS[name].as_shipped(ENGINE)
+        policy = PEERS[name].make(ENGINE)
         counts = seen.driven(policy, lambda *_: quiet, replicas=replicas, until=3600, minimum=0)
         assert set(counts) == {1}
 

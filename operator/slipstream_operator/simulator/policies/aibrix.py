@@ -90,7 +90,10 @@ class Aibrix:
             return seen.replicas
         self._usage.add(seen.now, sum(usage) / len(usage))
         stable, panic = self._usage.mean(seen.now), self._usage.mean(seen.now, _PANIC_SECONDS)
-        wanted = self.law(stable, panic, replicas=seen.replicas, target=self.target)
+        base = len(usage) if self.repaired else seen.replicas
+        wanted = self.law(stable, panic, replicas=base, target=self.target)
+        if base <= wanted < seen.replicas:
+            wanted = seen.replicas  # what starts is on its way to help
         settled = self._stabilization.settle(seen, wanted)
         if settled != seen.replicas and self.repaired:
             self._usage.clear()
@@ -133,7 +136,7 @@ def apa(_: model.Parameters, target: float) -> Policy:
 
 
 def apa_repaired(_: model.Parameters, target: float) -> Policy:
-    """Silent pods left out, the window begun anew after a change, scale-down by the highest advice."""
+    """Silent pods left out of mean and count, the window begun anew after a change, down by the highest advice."""
     return Aibrix("aibrix-apa-repaired", proportional, target, repaired=True)
 
 

@@ -97,7 +97,7 @@ def _buckets(histogram: str) -> Expression:
 
 
 def _shares(seen: Seen, query: str) -> Mapping[int, float]:
-    """Size as a power of two -> share of the requests."""
+    """Size as a power of two -> share of the requests; a bucket between two powers counts for both."""
     result = seen.samples[query]
     if isinstance(result, Unknown):
         return {}
@@ -105,8 +105,10 @@ def _shares(seen: Seen, query: str) -> Mapping[int, float]:
     below, low = 0.0, 1.0
     for bound, count in sorted((float(one.labels["le"]), one.value) for one in result):
         middle = math.sqrt(low * bound) if math.isfinite(bound) else low
-        size = 2 ** round(math.log2(max(1.0, middle)))
-        found[size] = found.get(size, 0.0) + max(0.0, count - below)
+        power = math.log2(max(1.0, middle))
+        lower = math.floor(power)
+        for size, part in ((2**lower, lower + 1 - power), (2 ** (lower + 1), power - lower)):
+            found[size] = found.get(size, 0.0) + part * max(0.0, count - below)
         below, low = max(below, count), max(bound, 1.0)
     total = sum(found.values())
     kept = {size: count for size, count in found.items() if count > _RARE * total}

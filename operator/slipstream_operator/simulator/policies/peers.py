@@ -16,6 +16,7 @@ from slipstream_operator.simulator.policies import (
     production_stack,
     ray_serve,
     readings,
+    settled,
     wva_old,
     wva_v1,
     wva_v2,
@@ -38,13 +39,17 @@ class Peer:
     sweep: tuple[float, ...]
     source: str
 
-    def as_shipped(self, engine: model.Parameters) -> Policy:
-        """With the defaults of the peer."""
-        return self.factory(engine, self.shipped)
+    def make(
+        self, engine: model.Parameters, *, knob: float | None = None, settle: float = 0.0
+    ) -> Policy:
+        """A policy as shipped or with a value of the knob, that watches for `settle` seconds before it acts."""
+        policy = self.factory(engine, self.shipped if knob is None else knob)
+        return settled.Settled(policy, settle) if settle else policy
 
-    def tuned(self, engine: model.Parameters) -> Mapping[float, Policy]:
-        """One policy for each value of the knob, the shipped one included."""
-        return {one: self.factory(engine, one) for one in sorted({*self.sweep, self.shipped})}
+    @property
+    def knobs(self) -> tuple[float, ...]:
+        """The values of the sweep, the shipped one included."""
+        return tuple(sorted({*self.sweep, self.shipped}))
 
 
 _HPA: Final = "Kubernetes 1.33, autoscaling/v2"
