@@ -1,0 +1,32 @@
+"""Values of the last seconds."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Window:
+    """Values with their times; `add` forgets those that are `seconds` old or older."""
+
+    seconds: float
+    entries: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def add(self, now: float, value: float) -> None:
+        """Keep a value."""
+        self.entries.append((now, value))
+        while self.entries[0][0] <= now - self.seconds:
+            self.entries.popleft()
+
+    def values(self, now: float, seconds: float | None = None) -> list[float]:
+        """Those of the last `seconds` (of all, if None), the oldest first."""
+        start = now - (self.seconds if seconds is None else seconds)
+        return [value for time, value in self.entries if time > start]
+
+    def mean(self, now: float, seconds: float | None = None) -> float:
+        """Their mean; 0 if there are none."""
+        values = self.values(now, seconds)
+        return sum(values) / len(values) if values else 0.0
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.entries.clear()
