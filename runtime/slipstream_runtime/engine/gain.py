@@ -1,0 +1,134 @@
+"""What speculation gains: the output tokens of a second of decoding with it, over those of a second without it.
+
+The scheduler counts in the engine core's process, and the metrics are read in another: they share a file of numbers.
+Only steps that do nothing but decode count, and only batches of about the same size are compared.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from slipstream_runtime import contract
+
+EVIDENCE: Final = 100
+"""Steps, with speculation as well as without it, that a batch size must have to count."""
+COVERED: Final = 0.5
+"""Share of the time of decoding whose batch sizes must count, or the gain is not known."""
+REMEMBERED: Final = 20
+"""Windows after which a sample weighs 1/e: the gain is that of the recent traffic."""
+
+_SIZES: Final = 16
+_MODES: Final = {"on": 0, "off": 1}
+_STEPS, _TOKENS, _SECONDS = range(3)
+_EVER, _RECENT = range(2)
+_SHAPE: Final = (2, len(_MODES), _SIZES, 3)
+
+Numbers = npt.NDArray[np.float64]
+"""Mode x batch size x (steps, tokens, seconds)."""
+
+
+class Tally:
+    """Steps, tokens and seconds of decoding; one process adds, others read."""
+
+    def __init__(self, table: Numbers) -> None:
+        self._table = table
+        self.ever: Numbers = table[_EVER]
+        """All that was counted."""
+        self.recent: Numbers = table[_RECENT]
+        """The same, with what is older weighing less."""
+
+    @classmethod
+    def create(cls, file: Path) -> Self:
+        """An empty one, for all who open the file."""
+        return cls(np.memmap(file, dtype=np.float64, mode="w+", shape=_SHAPE))
+
+    @classmethod
+    def open(cls, file: Path) -> Self:
+        """One that exists."""
+        return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=_SHAPE))
+
+    def add(self, *, speculating: bool, batch: int, tokens: int, seconds: float) -> None:
+        """Count a step that decoded for `batch` requests."""
+        size = min((batch - 1).bit_length(), _SIZES - 1)
+        self._table[:, 0 if speculating else 1, size] += (1, tokens, seconds)
+
+    def age(self) -> None:
+        """Let what was counted so far weigh less; at the end of each window."""
+        self.recent *= 1 - 1 / REMEMBERED
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """Bounds of tokens per second with speculation over tokens per second without it; equal where it is exact."""
+
+    lower: float | None
+    upper: float
+
+
+def estimate(numbers: Numbers, *, passes: int | None) -> Gain | None:
+    """The gain: how long the tokens that were decoded with speculation would have taken without it, over the time
+    that they took. None without evidence.
+
+    `passes` are the draft model's in a step; None where no model guesses, and the gain is exact. A draft model reads
+    each token in the windows, too, with one pass a step, lest its KV cache has gaps afterwards. An engine without a
+    draft saves that pass, so the time of the windows' steps gives the upper bound. A step with speculation takes at
+    least `passes` - 1 more of these passes, so what it takes longer, shared among them, is the most that one can
+    take: without that the windows' steps give the lower bound. With one pass there is none.
+    """
+    counts = (numbers[..., _STEPS] >= EVIDENCE).all(axis=0)
+    on, off = numbers[0], numbers[1]
+    spent = on[counts, _SECONDS].sum()
+    if not counts.any() or spent < COVERED * on[:, _SECONDS].sum():
+        return None
+    on, off = on[counts], off[counts]
+    needed = on[:, _TOKENS] * off[:, _SECONDS] / off[:, _TOKENS]
+    upper = float(needed.sum() / spent)
+    if passes is None:
+        return Gain(upper, upper)
+    if passes == 1:
+        return Gain(None, upper)
+    with_it, without = on[:, _SECONDS] / on[:, _STEPS], off[:, _SECONDS] / off[:, _STEPS]
+    one_pass = np.clip((with_it - without) / (passes - 1), 0, without)
+    return Gain(float((needed * (1 - one_pass / without)).sum() / spent), upper)
+
+
+class GainMetrics(Collector):
+    """The gain and what it was made from, at each scrape."""
+
+    def __init__(self, tally: Tally, *, passes: int | None) -> None:
+        self._tally = tally
+        self._passes = passes
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics at this moment; no gain without evidence."""
+        gain = GaugeMetricFamily(
+            contract.SPECULATION_GAIN,
+            "Output tokens per second of decoding with speculation, over those without it, of late: between these "
+            "bounds.",
+            labels=[contract.BOUND_LABEL],
+        )
+        if (found := estimate(self._tally.recent.copy(), passes=self._passes)) is not None:
+            gain.add_metric(["upper"], found.upper)
+            if found.lower is not None:
+                gain.add_metric(["lower"], found.lower)
+        yield gain
+        table = self._tally.ever.copy()
+        for column, (name, text) in enumerate(_COUNTERS.items()):
+            family = CounterMetricFamily(name, text, labels=["speculation", "batch"])
+            for mode, row in _MODES.items():
+                for size in np.flatnonzero(table[row, :, _STEPS]):
+                    family.add_metric([mode, str(2**size)], float(table[row, size, column]))
+            yield family
+
+
+_COUNTERS: Final = {
+    contract.DECODE_STEPS: "Steps that did nothing but decode, for up to `batch` requests, more than half of that.",
+    contract.DECODE_TOKENS: "Output tokens of these steps.",
+    contract.DECODE_SECONDS: "Seconds that these steps took.",
+}
