@@ -1,6 +1,7 @@
 """The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
 
 import asyncio
+import dataclasses
 import logging
 from collections import defaultdict
 from typing import Final
@@ -109,11 +110,14 @@ class Scaler:
             ),
             account.state,
         )
+        now = self._clock.monotonic()
         off, account.below_since = speculation.judge(
-            resolved,
-            measured.guesses,
-            below_since=account.below_since,
-            now=self._clock.monotonic(),
+            resolved, measured.guesses, below_since=account.below_since, now=now
+        )
+        since = speculation.loss_since(measured.gain, since=account.loss_since, now=now)
+        account.loss_since = since
+        measured = dataclasses.replace(
+            measured, loss=speculation.loss(measured.gain, since=since, now=now)
         )
         account.off = off or account.off
         news = off is not None or _essence(account.measured, before) != _essence(
@@ -145,6 +149,7 @@ def _measured(
         load=signals.load(samples, key, pods=ready, max_age=window),
         readings=signals.readings(samples, key, resolved.objectives),
         guesses=signals.guesses(samples, key, revision=active),
+        gain=signals.gain(samples, key, revision=active),
         kv_capacity=signals.kv_capacity(samples, key),
         adapters=signals.adapters(samples, key),
     )
@@ -164,6 +169,6 @@ def _essence(measured: Measured | None, decision: policy.Decision | None) -> tup
         )
     return (
         verdicts,
-        measured is not None and (measured.kv_capacity, measured.adapters),
+        measured is not None and (measured.kv_capacity, measured.adapters, measured.loss is None),
         decision and (decision.desired, decision.known, decision.infeasible is None),
     )

@@ -19,6 +19,7 @@ RUNNING, WAITING, KV_USAGE, AGE = "running", "waiting", "kv", "age"
 IN_FLIGHT_MEAN, TOKENS, DRAFTED, ACCEPTED = "in_flight_mean", "tokens", "drafted", "accepted"
 KV_TOKENS: Final = "kv_tokens"
 ADAPTERS: Final = "adapters"
+GAIN: Final = "gain"
 
 
 def every_tick(*, window: float) -> Mapping[str, str]:
@@ -38,6 +39,7 @@ def every_tick(*, window: float) -> Mapping[str, str]:
         ACCEPTED: f"sum by (namespace, service, revision) (increase({contract.ACCEPTED_TOKENS}{_OURS}[10m]))",
         KV_TOKENS: f"max by (namespace, service, block_size, num_gpu_blocks) ({contract.CACHE_INFO}{_OURS})",
         ADAPTERS: f"min by (namespace, service, {contract.ADAPTER_LABEL}) ({contract.ADAPTER_LOADED}{_OURS})",
+        GAIN: f"avg by (namespace, service, revision, {contract.BOUND_LABEL}) ({contract.SPECULATION_GAIN}{_OURS})",
         **{latency(metric, "now"): _buckets(metric, f"{window:.0f}s") for metric in LATENCY},
         **{latency(metric, "5m"): _buckets(metric, "5m") for metric in LATENCY},
     }
