@@ -21,7 +21,7 @@ EVIDENCE: Final = 100
 COVERED: Final = 0.5
 """Share of the time of decoding whose batch sizes must count, or the gain is not known."""
 REMEMBERED: Final = 20
-"""Windows after which a sample weighs 1/e: the gain is that of the recent traffic."""
+"""Windows after which a sample weighs about 1/e: the gain is that of the recent traffic."""
 
 _SIZES: Final = 16
 _MODES: Final = {"on": 0, "off": 1}
