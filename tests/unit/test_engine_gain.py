@@ -126,6 +126,27 @@ def test_old_samples_give_way_to_what_is_true_now(tally: Tally) -> None:
     assert found.upper == pytest.approx(1.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("at", [0, 1, ENOUGH // 2, ENOUGH - 1], ids=str)
+def test_a_step_that_stalls_is_left_out(tally: Tally, at: int) -> None:
+    decode(tally, speculating=True, each=2.0, seconds=TARGET)
+    for step in range(ENOUGH + 1):
+        stalls = step == at
+        tally.add(speculating=False, batch=1, tokens=1, seconds=2.0 if stalls else TARGET)
+    found = estimate(tally, passes=None)
+    assert found is not None
+    assert found.upper == pytest.approx(2.0)
+
+
+def test_steps_that_stay_slow_are_no_stalls(tally: Tally) -> None:
+    decode(tally, speculating=True, each=2.0, seconds=10 * TARGET)
+    decode(tally, speculating=False, seconds=TARGET)
+    for _ in range(100):
+        decode(tally, speculating=False, seconds=10 * TARGET)
+    found = estimate(tally, passes=None)
+    assert found is not None
+    assert found.upper == pytest.approx(2.0, rel=0.02)
+
+
 def test_what_one_process_counts_another_reads(tmp_path: Path) -> None:
     read = Tally.create(tmp_path / "tally")
     Tally.open(tmp_path / "tally").add(speculating=False, batch=5, tokens=5, seconds=0.5)

@@ -23,6 +23,9 @@ COVERED: Final = 0.5
 REMEMBERED: Final = 20
 """Windows after which a sample weighs about 1/e: the gain is that of the recent traffic."""
 
+STALL: Final = 5
+"""A step that takes so many times the usual time waited for something else, such as a kernel that was compiled."""
+
 _SIZES: Final = 16
 _MODES: Final = {"on": 0, "off": 1}
 _STEPS, _TOKENS, _SECONDS = range(3)
@@ -42,6 +45,7 @@ class Tally:
         """All that was counted."""
         self.recent: Numbers = table[_RECENT]
         """The same, with what is older weighing less."""
+        self._stalled: set[tuple[int, int]] = set()
 
     @classmethod
     def create(cls, file: Path) -> Self:
@@ -54,9 +58,17 @@ class Tally:
         return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=_SHAPE))
 
     def add(self, *, speculating: bool, batch: int, tokens: int, seconds: float) -> None:
-        """Count a step that decoded for `batch` requests."""
-        size = min((batch - 1).bit_length(), _SIZES - 1)
-        self._table[:, 0 if speculating else 1, size] += (1, tokens, seconds)
+        """Count a step that decoded for `batch` requests, unless it alone took far longer than those before it."""
+        kind = (_MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
+        steps, _, spent = self.recent[kind]
+        usual = spent / steps if steps else seconds
+        if seconds > STALL * usual and kind not in self._stalled:
+            self._stalled.add(kind)
+            return
+        self._stalled.discard(kind)
+        if usual > STALL * seconds:
+            self.recent[kind] = 0  # these were the stalls
+        self._table[:, *kind] += (1, tokens, seconds)
 
     def age(self) -> None:
         """Let what was counted so far weigh less; at the end of each window."""
