@@ -4,6 +4,7 @@ The scheduler and its KV cache manager are the real ones. What stands in is the 
 the tokens that come out tell how many guesses went in.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +102,9 @@ def core(tmp_path: Path, tally: Tally) -> Core:
     config.cache_config.num_gpu_blocks = 1000
     attention = FullAttentionSpec(block_size=16, num_kv_heads=2, head_size=32, dtype=torch.float32)
     cache = KVCacheConfig(1000, [], [KVCacheGroupSpec(["layer"], attention)])
-    return Core(AsyncScheduler(config, cache, StructuredOutputManager(config), 16))
+    scheduler = AsyncScheduler(config, cache, StructuredOutputManager(config), 16)
+    scheduler.clock = itertools.count().__next__  # each step takes as long as the others
+    return Core(scheduler)
 
 
 def test_guesses_stop_for_the_steps_of_a_window_and_are_counted_apart(

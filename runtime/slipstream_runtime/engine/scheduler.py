@@ -7,6 +7,7 @@ gaps. Answers are what they are, for guesses never change them.
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ _Base: Any = scheduler.Scheduler if TYPE_CHECKING else object
 class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.clock: Callable[[], float] = time.monotonic
         self._tally = Tally.open(Path(os.environ[TALLY_ENV]))
         self._windows = Windows()
         self._suspended = False
@@ -36,7 +38,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = self.clock()
         self._suspended = self._windows.suspended
         self.dynamic_sd_lookup = self._none_for_any_size if self._suspended else None
         step = super().schedule(*args, **kwargs)
@@ -52,7 +54,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        now = time.monotonic()
+        now = self.clock()
         if scheduler_output.num_scheduled_tokens:
             self._count(scheduler_output, outputs, now=now)
             self._ordered = scheduler_output.num_spec_tokens_to_schedule
