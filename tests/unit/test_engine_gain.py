@@ -163,9 +163,9 @@ def test_the_metrics_have_counters_by_batch_size_and_no_gain_without_evidence(ta
     ]
     labels = {"speculation": "on", "batch": "8"}
     assert samples == [
-        (contract.DECODE_STEPS, labels, 1.0),
-        (contract.DECODE_TOKENS, labels, 9.0),
-        (contract.DECODE_SECONDS, labels, 0.5),
+        (contract.SAMPLED_STEPS, labels, 1.0),
+        (contract.SAMPLED_TOKENS, labels, 9.0),
+        (contract.SAMPLED_SECONDS, labels, 0.5),
     ]
 
 

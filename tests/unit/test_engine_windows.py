@@ -31,3 +31,15 @@ def test_only_the_last_step_of_a_window_says_so() -> None:
     under_way = Windows()
     ends = [under_way.step() for _ in range(windows.EARLY_GAP + windows.LENGTH)]
     assert ends == [*[False] * (len(ends) - 1), True]
+
+
+def test_what_is_near_a_window_are_as_many_steps_on_either_side() -> None:
+    under_way, near = Windows(), []
+    for _ in range(2 * (windows.EARLY_GAP + windows.LENGTH)):
+        near.append(under_way.near)
+        under_way.step()
+    length = windows.LENGTH
+    far, before = windows.EARLY_GAP - length, [True] * length
+    first = [False] * far + before + [True] * length
+    second = [True] * length + [False] * (far - length) + before + [True] * length
+    assert near == first + second

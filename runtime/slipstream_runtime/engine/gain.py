@@ -1,7 +1,8 @@
 """What speculation gains: the output tokens of a second of decoding with it, over those of a second without it.
 
 The scheduler counts in the engine core's process, and the metrics are read in another: they share a file of numbers.
-Only steps that do nothing but decode count, and only batches of about the same size are compared.
+Windows without speculation are compared with the steps right before and after them, of which only those count that do
+nothing but decode, and only with batches of about the same size.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ EVIDENCE: Final = 100
 """Steps, with speculation as well as without it, that a batch size must have to count."""
 COVERED: Final = 0.5
 """Share of the time of decoding whose batch sizes must count, or the gain is not known."""
-REMEMBERED: Final = 20
+REMEMBERED: Final = 40
 """Windows after which a sample weighs about 1/e: the gain is that of the recent traffic."""
 
 STALL: Final = 5
@@ -140,7 +141,8 @@ class GainMetrics(Collector):
 
 
 _COUNTERS: Final = {
-    contract.DECODE_STEPS: "Steps that did nothing but decode, for up to `batch` requests, more than half of that.",
-    contract.DECODE_TOKENS: "Output tokens of these steps.",
-    contract.DECODE_SECONDS: "Seconds that these steps took.",
+    contract.SAMPLED_STEPS: "Steps in windows without speculation (off) and beside them (on) that only decoded, for up "
+    "to `batch` requests, more than half of that.",
+    contract.SAMPLED_TOKENS: "Output tokens of these steps.",
+    contract.SAMPLED_SECONDS: "Seconds that these steps took.",
 }

@@ -62,9 +62,11 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         return outputs
 
     def _count(self, step: Any, outputs: Any, *, now: float) -> None:
-        """Count the step if it only decoded and did not just change between with and without."""
+        """Count the step if it is in or beside a window, only decoded, and did not change between with and without."""
         verifies, orders = self._ordered, step.num_spec_tokens_to_schedule
         if self._since is None or verifies is None or bool(verifies) != bool(orders):
+            return
+        if not self._windows.near:
             return
         guessed = step.scheduled_spec_decode_tokens
         for request, tokens in step.num_scheduled_tokens.items():
