@@ -18,6 +18,8 @@ from tests import engines
 
 pytest.importorskip("vllm")
 GUESSES, PROMPT, OUTPUT = 4, 20, 900
+WINDOWS = 2
+"""As many come while 1,800 tokens are made, five at a step."""
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -117,8 +119,9 @@ def test_guesses_stop_for_the_steps_of_a_window_and_are_counted_apart(
     # The steps of a window order no guesses for those that follow them.
     without = [place for place, number in enumerate(core.guessed) if number == 0]
     on, off = (mode.sum(axis=0) for mode in tally.ever)
-    assert windows.LENGTH <= len(without) <= windows.LENGTH + 2 * 2
-    assert off[0] == off[1] == windows.LENGTH - 1
+    prompts = 2 * 2
+    assert WINDOWS * windows.LENGTH <= len(without) <= WINDOWS * windows.LENGTH + prompts
+    assert off[0] == off[1] == WINDOWS * (windows.LENGTH - 1)
     assert on[1] > on[0] * GUESSES
 
 
@@ -129,6 +132,7 @@ def test_requests_that_run_together_go_without_together(core: Core, tally: Tally
         core.run()
     assert set(core.emitted.values()) == {OUTPUT}
     counted = tally.ever[1, :, :2]
-    for_up_to_four = [windows.LENGTH - 1, 4 * (windows.LENGTH - 1)]
+    steps = WINDOWS * (windows.LENGTH - 1)
+    for_up_to_four = [steps, 4 * steps]
     assert counted[2].tolist() == for_up_to_four
     assert counted.sum(axis=0).tolist() == for_up_to_four
