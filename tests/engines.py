@@ -1,10 +1,12 @@
 """A real engine process with a tiny random model, for tests that talk to it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -74,6 +76,18 @@ def write_model(folder: Path) -> None:
         weights[f"{prefix}.input_layernorm.weight"] = ones
         weights[f"{prefix}.post_attention_layernorm.weight"] = ones
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_noise(folder: Path, *, like: Path) -> None:
+    """A draft of this one's form and tokenizer that knows nothing."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(like, folder)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.from_pretrained(like)
+    )
+    model.save_pretrained(folder)
 
 
 class Engine(Process):

@@ -87,6 +87,7 @@ class Reason:
     REVISION_ACTIVATED: Final = "RevisionActivated"
     REVISION_DELETED: Final = "RevisionDeleted"
     SPECULATION_DISABLED: Final = "SpeculationDisabled"
+    SPECULATION_LOSES: Final = "SpeculationLoses"
     DRIFT_REPAIRED: Final = "DriftRepaired"
 
 

@@ -17,7 +17,7 @@ import pytest
 from dev.kube import Kube, Object, condition, is_true
 from slipstream_runtime.evaluate import load, traffic
 from slipstream_runtime.host import hardware
-from tests import clusters, services
+from tests import clusters, engines, services
 from tests.adapters import write_adapter
 
 pytestmark = pytest.mark.timeout(420)
@@ -51,13 +51,8 @@ def namespace(kube: Kube, scratch: Path) -> Iterator[str]:
 
 def _write_models(scratch: Path) -> None:
     """A draft that knows nothing, two adapters, and a checkpoint that this CPU may have no kernel for."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
     quantize = pytest.importorskip("dev.models.quantize")
-    shutil.copytree(MODELS / "draft", scratch / "noise")
-    config = transformers.AutoConfig.from_pretrained(MODELS / "draft")
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(scratch / "noise")
+    engines.write_noise(scratch / "noise", like=MODELS / "draft")
     for seed, name in enumerate(("formal", "brief")):
         write_adapter(scratch / name, model=MODELS / "target", seed=seed)
     quantize.write(MODELS / "target", scratch / "w4a16", scheme="W4A16")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core import resolve, revisions
+from slipstream_operator.core import resolve, revisions, speculation
 from slipstream_operator.core.observed import Key
+from slipstream_operator.core.scaling import queries
 from slipstream_operator.core.scaling.signals import Sample, Unknown
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
@@ -232,3 +233,22 @@ async def test_the_loop_survives_a_tick_that_fails() -> None:
     with suppress(asyncio.CancelledError):
         await task
     assert len(loop.metrics.asked) >= 3
+
+
+async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_lasted() -> None:
+    metrics = fakes.Metrics()
+    loop = Loop(metrics)
+    account = loop.serve(spec=FIXED)
+    assert account.rollout is not None
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME, "bound": "upper"}
+    sample = Sample({**labels, "revision": account.rollout.active}, 0.6)
+    metrics.answers = {queries.GAIN: [sample]}
+    await loop.scaler.tick()
+    loop.queue.done(await loop.queue.get())
+    await loop.scaler.tick()
+    assert len(loop.queue) == 0
+    loop.clock.seconds += speculation.PATIENCE
+    await loop.scaler.tick()
+    assert len(loop.queue) == 1
+    assert account.measured is not None
+    assert account.measured.loss is not None

@@ -115,6 +115,21 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Happening]]] = {
         _status(desired=1),
         [Happening("Normal", "ScaledDown", "from 3 to 1: load grew")],
     ),
+    "speculation is switched off": (
+        {},
+        {"engine": {"speculationDisabled": "it guesses badly"}},
+        [Happening("Warning", "SpeculationDisabled", "it guesses badly")],
+    ),
+    "speculation makes decoding slower": (
+        {"engine": {"speculationGain": "0.54 to 0.66"}},
+        {"engine": {"speculationGain": "0.54 to 0.66", "speculationLoss": "it is slower"}},
+        [Happening("Warning", "SpeculationLoses", "it is slower")],
+    ),
+    "speculation is still slower": (
+        {"engine": {"speculationLoss": "it is slower"}},
+        {"engine": {"speculationLoss": "it is slower"}},
+        [],
+    ),
     "the first count": ({}, _status(desired=1), []),
     "the same count": (_status(desired=1), _status(desired=1), []),
 }

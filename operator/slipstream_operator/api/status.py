@@ -85,6 +85,13 @@ class EngineStatus(Model):
     acceptance: Text | None = Field(
         default=None, description="Share of guessed tokens that were accepted."
     )
+    speculation_gain: Text | None = Field(
+        default=None,
+        description="Tokens per second of decoding with speculation, over those without it, as sampled.",
+    )
+    speculation_loss: Text | None = Field(
+        default=None, description="That speculation makes decoding slower, and what to do."
+    )
     max_length: int | None = Field(default=None, description="Context length, if it was set.")
     kv_capacity_tokens: int | None = Field(
         default=None, description="KV capacity of one replica in tokens."

@@ -10,6 +10,12 @@ from slipstream_operator.names import Condition, Reason
 
 _TOLD: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
 
+_SPECULATION: Final = {
+    "speculationDisabled": Reason.SPECULATION_DISABLED,
+    "speculationLoss": Reason.SPECULATION_LOSES,
+}
+"""Field of status.engine -> the reason under which its appearance is told."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Happening:
@@ -56,7 +62,7 @@ def _is_entry(step: Apply) -> bool:
 
 
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]:
-    """Conditions that flipped, speculation that was switched off, and a replica count that changed."""
+    """Conditions that flipped, speculation that was switched off or does not pay, and a replica count that changed."""
     before = {condition["type"]: condition for condition in old.get("conditions", [])}
     found = []
     for condition in new.get("conditions", []):
@@ -75,11 +81,10 @@ def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]
                 f"{condition['type']}: {condition['message']}",
             )
         )
-    disabled, before_it = (
-        status.get("engine", {}).get("speculationDisabled") for status in (new, old)
-    )
-    if disabled and not before_it:
-        found.append(Happening("Warning", Reason.SPECULATION_DISABLED, disabled))
+    for field, reason in _SPECULATION.items():
+        told, before_it = (status.get("engine", {}).get(field) for status in (new, old))
+        if told and not before_it:
+            found.append(Happening("Warning", reason, told))
     was, is_now = (status.get("scaling", {}).get("desired") for status in (old, new))
     if was is not None and is_now is not None and was != is_now:
         found.append(

@@ -14,7 +14,9 @@ from slipstream_operator.core.resolve import Resolved
 EVIDENCE: Final = 1000.0
 """Guessed tokens in the last ten minutes that an acceptance must rest on."""
 PATIENCE: Final = 60.0
-"""Seconds for which acceptance must stay below the limit."""
+"""Seconds for which acceptance must stay below the limit, or the gain below `LOSS`."""
+LOSS: Final = 0.95
+"""A gain below it is a loss, and not the scatter of its measurement."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,22 @@ class Guesses:
     def acceptance(self) -> float:
         """Share of the guessed tokens that were accepted."""
         return self.accepted / self.drafted
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """Tokens per second of decoding with speculation, over those without it: between these bounds."""
+
+    lower: float | None
+    upper: float
+
+    @property
+    def text(self) -> str:
+        """For people, such as `1.16 to 1.50`."""
+        if self.lower is None:
+            return f"at most {self.upper:.2f}"
+        low, high = f"{self.lower:.2f}", f"{self.upper:.2f}"
+        return high if low == high else f"{low} to {high}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +88,25 @@ def judge(
     if now - since < PATIENCE:
         return None, since
     return SwitchedOff(speculation, round(guesses.acceptance, 3)), since
+
+
+def loss_since(gain: Gain | None, *, since: float | None, now: float) -> float | None:
+    """Since when speculation has made decoding slower, beyond doubt; a gain that is not known ends no suspicion."""
+    if gain is None:
+        return since
+    if gain.upper >= LOSS:
+        return None
+    return now if since is None else since
+
+
+def loss(gain: Gain | None, *, since: float | None, now: float) -> str | None:
+    """What to tell once speculation has made decoding slower for long enough; without figures, which move."""
+    if gain is None or since is None or now - since < PATIENCE:
+        return None
+    return (
+        "decoding is slower with speculation than without it (status.engine.speculationGain): leave spec.speculation "
+        "out, or try fewer tokens or another draft"
+    )
 
 
 def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:

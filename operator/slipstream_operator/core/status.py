@@ -15,7 +15,7 @@ from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling.policy import MIN_REQUESTS
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
-from slipstream_operator.core.speculation import Guesses
+from slipstream_operator.core.speculation import Gain, Guesses
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
 
@@ -30,6 +30,9 @@ class Measured:
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
     guesses: Guesses | None = None
+    gain: Gain | None = None
+    loss: str | None = None
+    """That speculation has made decoding slower for long enough to say so."""
     kv_capacity: int | None = None
     adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     """LoRA adapter -> whether every engine has it loaded."""
@@ -111,7 +114,9 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
         for entry in status.get("slo", [])
     ]
     essence["engine"] = {
-        key: value for key, value in status.get("engine", {}).items() if key != "acceptance"
+        key: value
+        for key, value in status.get("engine", {}).items()
+        if key not in ("acceptance", "speculationGain")
     }
     return essence
 
@@ -384,6 +389,8 @@ def _engine(outcome: Outcome) -> api.EngineStatus | None:
         speculation=resolved.speculation,
         speculation_disabled=resolved.speculation_disabled,
         acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,
+        speculation_gain=measured.gain.text if measured and measured.gain else None,
+        speculation_loss=measured.loss if measured else None,
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,
         adapters=_adapters(resolved.adapters, measured.adapters if measured else {}),

@@ -26,6 +26,8 @@ class Account:
     """The speculation that was found not to pay."""
     below_since: float | None = None
     """Since when too few guesses were accepted, on the monotonic clock."""
+    loss_since: float | None = None
+    """Since when speculation has made decoding slower, on the monotonic clock."""
     remembered: bool = False
     """Whether what an earlier leader kept was taken up."""
     saved: str | None = None

@@ -144,14 +144,17 @@ class Scaler:
             max_sequences=resolved.max_sequences,
             earlier=earlier,
         )
+        now = self._clock.monotonic()
         measured = _measured(samples, inputs, active)
         before = account.decision
         account.decision, account.state = policy.decide(inputs, account.state)
         off, account.below_since = speculation.judge(
-            resolved,
-            measured.guesses,
-            below_since=account.below_since,
-            now=self._clock.monotonic(),
+            resolved, measured.guesses, below_since=account.below_since, now=now
+        )
+        since = speculation.loss_since(measured.gain, since=account.loss_since, now=now)
+        account.loss_since = since
+        measured = dataclasses.replace(
+            measured, loss=speculation.loss(measured.gain, since=since, now=now)
         )
         account.off = off or account.off
         news = off is not None or _essence(account.measured, before) != _essence(
@@ -192,6 +195,7 @@ def _measured(samples: Samples | Unknown, inputs: Inputs, active: str) -> Measur
         load=inputs.load,
         readings=inputs.readings,
         guesses=signals.guesses(samples, revision=active),
+        gain=signals.gain(samples, revision=active),
         kv_capacity=signals.kv_capacity(samples),
         adapters=signals.adapters(samples),
     )
@@ -211,6 +215,6 @@ def _essence(measured: Measured | None, decision: Decision | None) -> tuple[obje
         )
     return (
         verdicts,
-        measured is not None and (measured.kv_capacity, measured.adapters),
+        measured is not None and (measured.kv_capacity, measured.adapters, measured.loss is None),
         decision and (decision.desired, decision.known, decision.infeasible is None),
     )

@@ -10,12 +10,16 @@ import signal
 import socket
 from argparse import Namespace
 from collections.abc import Set
+from pathlib import Path
 from typing import Any, Final
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
+
+from slipstream_runtime.engine import scheduler
+from slipstream_runtime.engine.gain import GainMetrics, Tally
 
 _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2): vLLM's core does not notice that its parent was killed."""
@@ -42,8 +46,11 @@ def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
     os.register_at_fork(after_in_child=settle)
 
 
-def start(parsed: Namespace, *, fork: bool) -> tuple[AsyncLLM, Any]:
-    """The client of a loaded engine, and vLLM's configuration; blocks until the model is in memory.
+def start(
+    parsed: Namespace, *, fork: bool, tally: Path
+) -> tuple[AsyncLLM, Any, GainMetrics | None]:
+    """The client of a loaded engine, vLLM's configuration, and what speculation gains, which is measured in the file
+    `tally` where that is possible; blocks until the model is in memory.
 
     NB: call it outside of any event loop: a forked core would take the loop for its own.
     """
@@ -52,6 +59,7 @@ def start(parsed: Namespace, *, fork: bool) -> tuple[AsyncLLM, Any]:
     if fork:
         # NB: only now, for making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    gain = _sample(config, tally) if _can_do_without_guesses(config) else None
     client = AsyncLLM.from_vllm_config(
         vllm_config=config,
         usage_context=UsageContext.OPENAI_API_SERVER,
@@ -59,4 +67,35 @@ def start(parsed: Namespace, *, fork: bool) -> tuple[AsyncLLM, Any]:
         aggregate_engine_logging=arguments.aggregate_engine_logging,
         disable_log_stats=arguments.disable_log_stats,
     )
-    return client, config
+    return client, config, gain
+
+
+def _can_do_without_guesses(config: Any) -> bool:
+    """Whether the number of guesses may change from step to step.
+
+    Under the same conditions vLLM takes `num_speculative_tokens_per_batch_size` without changing other settings: ranks
+    of data parallelism would part, and full CUDA graphs of its first model runner know one number only.
+    """
+    speculation, parallel = config.speculative_config, config.parallel_config
+    return (
+        speculation is not None
+        and not speculation.uses_dynamic_speculative_decoding()
+        and config.scheduler_config.scheduler_cls is None
+        and parallel.data_parallel_size * parallel.pipeline_parallel_size == 1
+        and (
+            config.use_v2_model_runner
+            or not config.compilation_config.cudagraph_mode.has_full_cudagraphs()
+        )
+    )
+
+
+def _sample(config: Any, tally: Path) -> GainMetrics:
+    """Have the core go without speculation now and then."""
+    speculation, usual = config.speculative_config, config.scheduler_config
+    kind = scheduler.AsyncScheduler if usual.async_scheduling else scheduler.Scheduler
+    usual.scheduler_cls = f"{kind.__module__}.{kind.__qualname__}"
+    os.environ[scheduler.TALLY_ENV] = str(tally)
+    by_model = speculation.use_eagle() or speculation.uses_draft_model()
+    return GainMetrics(
+        Tally.create(tally), passes=speculation.num_speculative_tokens if by_model else None
+    )

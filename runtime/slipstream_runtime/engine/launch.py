@@ -36,6 +36,7 @@ class Launch:
     known: facts.Facts
     api: socket.socket
     errors: Path
+    tally: Path
     cache: Path
 
     @property
@@ -147,5 +148,6 @@ def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
         known=known,
         api=api,
         errors=errors,
+        tally=folder / "speculation",
         cache=cache,
     )

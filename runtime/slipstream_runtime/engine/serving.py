@@ -1,7 +1,8 @@
 """vLLM inside this process: build the engine, put its application behind the front, serve, drain.
 
-`launch` imports this module only when vLLM is wanted: with `core`, `lora` and `worker` it is all that imports vLLM. One
-rule matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for clients that wait.
+`launch` imports this module only when vLLM is wanted: with `core`, `lora`, `scheduler` and `worker` it is all that
+imports vLLM. One rule matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for
+clients that wait.
 """
 
 import asyncio
@@ -59,7 +60,9 @@ def run(launch: Launch, architectures: Set[str]) -> None:
     launch.life.enter(Phase.LOADING)
     if launch.forks:
         core.prepare_fork(architectures, api=launch.api)
-    client, config = core.start(parsed, fork=launch.forks)
+    client, config, gain = core.start(parsed, fork=launch.forks, tally=launch.tally)
+    if gain is not None:
+        launch.observed.add(gain)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Serving(launch).run(client, config, parsed))

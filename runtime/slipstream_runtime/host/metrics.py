@@ -40,6 +40,10 @@ class Metrics(Collector):
         """Report on this front, and on vLLM from this registry."""
         self._front, self._engine = front, engine
 
+    def add(self, collector: Collector) -> None:
+        """Report what this one collects, too."""
+        self._registry.register(collector)
+
     def tell_kv_capacity(self, tokens: int | None) -> None:
         """Report this capacity of the KV cache from now on."""
         self._kv_tokens = tokens

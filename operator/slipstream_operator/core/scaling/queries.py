@@ -29,6 +29,7 @@ OUTPUT_LENGTHS, OUTPUT_COUNT = "output_lengths", "output_count"
 PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
 ARRIVALS, HELD = "arrivals", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
+GAIN: Final = "gain"
 
 
 def every_tick(*, window: float) -> Queries:
@@ -103,6 +104,7 @@ def _of_service(window: float) -> Queries:
         HELD: By("sum", _SERVICE, Series(contract.ROUTER_HELD)),
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
+        GAIN: By("avg", (*_REVISION, contract.BOUND_LABEL), Series(contract.SPECULATION_GAIN)),
         KV_TOKENS: By("max", info, Series(contract.CACHE_INFO)),
         ADAPTERS: By("min", (*_SERVICE, contract.ADAPTER_LABEL), Series(contract.ADAPTER_LOADED)),
     }

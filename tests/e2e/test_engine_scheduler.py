@@ -1,0 +1,138 @@
+"""The windows with vLLM's scheduler for GPUs, which orders a step while the one before it runs.
+
+The scheduler and its KV cache manager are the real ones. What stands in is the model: it accepts every guess, so that
+the tokens that come out tell how many guesses went in.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipstream_runtime.engine import windows
+from slipstream_runtime.engine.gain import Tally
+from tests import engines
+
+pytest.importorskip("vllm")
+GUESSES, PROMPT, OUTPUT = 4, 20, 900
+WINDOWS = 2
+"""As many come while 1,800 tokens are made, five at a step."""
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("default"),  # vLLM and torch warn at import
+]
+
+
+class Core:
+    """The loop of vLLM's engine core with two steps in flight."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.under_way: deque[Any] = deque()
+        self.emitted: dict[str, int] = {}
+        self.guessed: list[int] = []
+
+    def submit(self, name: str) -> None:
+        from vllm import SamplingParams
+        from vllm.v1.request import Request
+
+        parameters = SamplingParams(max_tokens=OUTPUT, ignore_eos=True, temperature=0)
+        parameters.update_from_generation_config({}, None)
+        self.scheduler.add_request(Request(name, list(range(5, 5 + PROMPT)), parameters, None))
+
+    def run(self) -> None:
+        while self.scheduler.has_requests() or self.under_way:
+            if self.scheduler.has_requests():
+                self.under_way.append(self.scheduler.schedule())
+            if len(self.under_way) == 2 or not self.scheduler.has_requests():
+                self._finish(self.under_way.popleft())
+
+    def _finish(self, step: Any) -> None:
+        from vllm.v1.outputs import ModelRunnerOutput
+
+        names = list(step.num_scheduled_tokens)
+        guesses = [len(step.scheduled_spec_decode_tokens.get(name, ())) for name in names]
+        self.guessed += guesses
+        output = ModelRunnerOutput(
+            req_ids=names,
+            req_id_to_index={name: place for place, name in enumerate(names)},
+            sampled_token_ids=[[7] * (1 + number) for number in guesses],
+        )
+        for each in self.scheduler.update_from_output(step, output).values():
+            for one in each.outputs:
+                before = self.emitted.get(one.request_id, 0)
+                self.emitted[one.request_id] = before + len(one.new_token_ids)
+
+
+@pytest.fixture
+def tally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
+    from slipstream_runtime.engine import scheduler
+
+    file = tmp_path / "tally"
+    monkeypatch.setenv(scheduler.TALLY_ENV, str(file))
+    yield Tally.create(file)
+
+
+@pytest.fixture
+def core(tmp_path: Path, tally: Tally) -> Core:
+    import torch
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+    from vllm.v1.structured_output import StructuredOutputManager
+
+    from slipstream_runtime.engine.scheduler import AsyncScheduler
+
+    model = tmp_path / "model"
+    model.mkdir()
+    engines.write_model(model)
+    config = EngineArgs(
+        model=str(model),
+        max_num_seqs=8,
+        max_model_len=1024,
+        enable_prefix_caching=False,
+        speculative_config={
+            "method": "draft_model",
+            "model": str(model),
+            "num_speculative_tokens": GUESSES,
+        },
+    ).create_engine_config()
+    config.scheduler_config.async_scheduling = True  # vLLM has it switched off on CPU
+    config.cache_config.num_gpu_blocks = 1000
+    attention = FullAttentionSpec(block_size=16, num_kv_heads=2, head_size=32, dtype=torch.float32)
+    cache = KVCacheConfig(1000, [], [KVCacheGroupSpec(["layer"], attention)])
+    scheduler = AsyncScheduler(config, cache, StructuredOutputManager(config), 16)
+    scheduler.clock = itertools.count().__next__  # each step takes as long as the others
+    return Core(scheduler)
+
+
+def test_guesses_stop_for_the_steps_of_a_window_and_are_counted_apart(
+    core: Core, tally: Tally
+) -> None:
+    for number in range(2):
+        core.submit(f"early-{number}")
+        core.run()
+    assert core.emitted == {"early-0": OUTPUT, "early-1": OUTPUT}
+    # The steps of a window order no guesses for those that follow them.
+    without = [place for place, number in enumerate(core.guessed) if number == 0]
+    on, off = (mode.sum(axis=0) for mode in tally.ever)
+    prompts = 2 * 2
+    assert WINDOWS * windows.LENGTH <= len(without) <= WINDOWS * windows.LENGTH + prompts
+    assert off[0] == off[1] == WINDOWS * (windows.LENGTH - 1)
+    assert on[1] > on[0] * GUESSES
+
+
+def test_requests_that_run_together_go_without_together(core: Core, tally: Tally) -> None:
+    for wave in range(2):
+        for number in range(4):
+            core.submit(f"{wave}-{number}")
+        core.run()
+    assert set(core.emitted.values()) == {OUTPUT}
+    counted = tally.ever[1, :, :2]
+    steps = WINDOWS * (windows.LENGTH - 1)
+    for_up_to_four = [steps, 4 * steps]
+    assert counted[2].tolist() == for_up_to_four
+    assert counted.sum(axis=0).tolist() == for_up_to_four
