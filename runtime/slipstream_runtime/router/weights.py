@@ -1,0 +1,13 @@
+"""A weighted choice, between the revisions of a service or the services of a route. Pure."""
+
+from collections.abc import Mapping
+
+
+def draw(weights: Mapping[str, int], at: float) -> str | None:
+    """The name at the point `at`, from 0 up to 1, of the names laid end to end; None if all weigh 0."""
+    point = at * sum(weights.values())
+    for name, weight in weights.items():
+        if point < weight:
+            return name
+        point -= weight
+    return next((name for name in reversed(weights) if weights[name]), None)
