@@ -33,8 +33,8 @@ class Reason(enum.StrEnum):
 
 
 _REFUSAL: Final = re.compile(
-    r"\s*(i['\u2019]?m sorry|i am sorry|sorry|i apologi[sz]e)?[,.]?\s*(but )?"
-    r"(i|as an ai\b.{0,40}?, i) (can['\u2019]?t|cannot|can not|am unable to|['\u2019]?m unable to|won['\u2019]?t)\b",
+    r"\s*((i['\u2019]?m sorry|i am sorry|sorry|i apologi[sz]e)[,.]? )?(but )?(as an ai\b.{0,40}?, )?"
+    r"i( can['\u2019]?t| cannot| can not| won['\u2019]?t|( am|['\u2019]m) unable to)\b",
     re.IGNORECASE,
 )
 """How refusals open, in English."""

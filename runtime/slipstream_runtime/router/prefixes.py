@@ -133,8 +133,9 @@ class Index:
     def forget(self, endpoint: str) -> None:
         """Drop all that is known of an endpoint: it is gone, or its process is a new one."""
         holder = self._holders.pop(endpoint, None)
-        for block in holder.sizes if holder else ():
-            self._release(block, holder)
+        if holder is not None:
+            for block in holder.sizes:
+                self._release(block, holder)
 
     def resize(self, endpoint: str, blocks: int) -> None:
         """Bound an endpoint to so many `SMALL` blocks: what its KV cache holds."""

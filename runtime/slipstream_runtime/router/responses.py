@@ -57,6 +57,20 @@ class Answer:
         """Bytes that keeping it takes."""
         return len(self.body) + OVERHEAD
 
+    @property
+    def final(self) -> bool:
+        """Whether the engine would say the same again."""
+        return self.status < 500 and self.status not in (408, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer from the cache."""
+
+    answer: Answer
+    age: float
+    """Seconds since it was computed."""
+
 
 class Turn(enum.Enum):
     """What a request that is not answered from the cache does."""
@@ -89,7 +103,7 @@ class Cache(Generic[Waiter]):
     _answers: OrderedDict[bytes, tuple[float, Answer]] = field(default_factory=OrderedDict)
     _flights: dict[bytes, _Flight[Waiter]] = field(default_factory=dict)
 
-    def ask(self, key: bytes, waiter: Waiter) -> Answer | Turn:
+    def ask(self, key: bytes, waiter: Waiter) -> Hit | Turn:
         """The answer, or what the request does to get it."""
         known = self._get(key)
         if known is not None:
@@ -101,13 +115,13 @@ class Cache(Generic[Waiter]):
         flight.followers.append(waiter)
         return Turn.FOLLOW
 
-    def answered(self, key: bytes, answer: Answer, *, complete: bool) -> list[Waiter]:
-        """The leader's answer: kept if it is a complete 2xx; returns the followers that it is for.
+    def answered(self, key: bytes, answer: Answer) -> list[Waiter]:
+        """The leader's complete answer, kept if it is a 2xx; returns the followers that it is for.
 
-        Followers share a refusal of the engine, too: asking again would only repeat it.
+        An answer that broke off or is not `final` is for nobody else: the leader has `left`.
         """
         flight = self._flights.pop(key)
-        if complete and 200 <= answer.status < 300:
+        if 200 <= answer.status < 300:
             self._put(key, answer)
         return flight.followers
 
@@ -129,23 +143,24 @@ class Cache(Generic[Waiter]):
     def __len__(self) -> int:
         return len(self._answers)
 
-    def _get(self, key: bytes) -> Answer | None:
+    def _get(self, key: bytes) -> Hit | None:
         found = self._answers.get(key)
         if found is None:
             return None
-        expires, answer = found
-        if self.clock() >= expires:
+        stored, answer = found
+        age = self.clock() - stored
+        if age >= self.ttl:
             self._drop(key)
             return None
         self._answers.move_to_end(key)
-        return answer
+        return Hit(answer, age)
 
     def _put(self, key: bytes, answer: Answer) -> None:
         if key in self._answers:
             self._drop(key)
         if answer.size > self.size:
             return
-        self._answers[key] = (self.clock() + self.ttl, answer)
+        self._answers[key] = (self.clock(), answer)
         self.used += answer.size
         while self.used > self.size:
             self._drop(next(iter(self._answers)))

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 def draw(weights: Mapping[str, int], at: float) -> str | None:
     """The name at the point `at`, from 0 up to 1, of the names laid end to end; None if all weigh 0."""
     point = at * sum(weights.values())
+    drawn = None
     for name, weight in weights.items():
-        if point < weight:
-            return name
-        point -= weight
-    return next((name for name in reversed(weights) if weights[name]), None)
+        if weight:
+            drawn = name
+            if point < weight:
+                break
+            point -= weight
+    return drawn
