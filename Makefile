@@ -109,6 +109,10 @@ bench-start: $(STAMP) ## from the start of the process to the first answer, stoc
 bench-engine: $(STAMP) ## what the front before vLLM costs, and what its features bring
 	@$(BIN)/python -m benchmarks.engine.run
 
+.PHONY: bench-routing
+bench-routing: $(STAMP) ## prefix hits and time to first token of the router's choice and of others'
+	@$(BIN)/python -m benchmarks.routing.run
+
 .PHONY: soak
 soak: $(STAMP) ## the long proofs: what must hold every time
 	@$(BIN)/python -m benchmarks.soak.run
