@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 Strategy = Literal["Prefix", "LeastLoad"]
 
-REQUEST_COST: Final = 8.0
+REQUEST_COST: Final = 4.0
 """What one more request in flight costs, in blocks of prompt: it makes all others' tokens slower."""
-PENDING_COST: Final = 0.25
-"""What a block costs that is to be computed first: the engine overlaps it with the rest."""
+PENDING_COST: Final = 0.1
+"""What a block costs that is to be computed first: that one waits, while a miss is work and evicts, too."""
 TYPICAL_PROMPT: Final = 128.0
 """Blocks of a prompt whose size the caller doesn't know: 2 000 tokens."""
 LOAD_FACTOR: Final = 1.25
