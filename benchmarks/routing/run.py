@@ -22,8 +22,8 @@ FOLDER: Final = Path(__file__).parent
 SEEDS: Final = 5
 STUDENT: Final = 2.776
 """The 97.5 % point of Student's t for so many seeds."""
-DURATION: Final = 60.0
-WARM_UP: Final = 20.0
+DURATION: Final = 45.0
+WARM_UP: Final = 15.0
 """Seconds whose requests only fill the caches."""
 ENGINE: Final = model.Parameters(kv_tokens=150_000)
 COMPARED: Final = ("round_robin", "least_loaded", "epp", "session_hash", "prefixaware")
