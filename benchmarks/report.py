@@ -18,8 +18,9 @@ def publish(
     command: str,
     figures: Mapping[str, float | None],
     meanings: Mapping[str, str],
+    details: str = "",
 ) -> None:
-    """Print the figures and write RESULTS.md."""
+    """Print the figures and write RESULTS.md, with `details` (Markdown) at its end."""
     table = Table(title=title)
     for column in ("figure", "value", "what it is"):
         table.add_column(column, justify="right" if column == "value" else "left")
@@ -33,6 +34,7 @@ def publish(
     (folder / "RESULTS.md").write_text(
         f"# {title}\n\n`{command}` on {machine.describe()}.\n\n"
         f"| figure | value | what it is |\n|---|---:|---|\n{rows}\n\n```json\n{line}\n```\n"
+        + (f"\n{details}" if details else "")
     )
     sys.stdout.write(f"{line}\n")
 

@@ -9,7 +9,7 @@ from typing import Final
 
 Body = Mapping[str, object]
 
-_WORDS: Final = (
+WORDS: Final = (
     "the", "sea", "was", "far", "too", "big", "for", "one", "man", "and", "his", "old",
     "dog", "but", "she", "saw", "how", "red", "sun", "set", "low", "all", "day", "her",
     "cat", "ran", "out", "not", "may", "two", "can", "get", "use", "air", "boy", "car",
@@ -80,7 +80,7 @@ class Plan:
 
     def _prompt(self, rng: random.Random) -> str:
         """Short common words: one token each for most tokenizers, and never the same twice."""
-        return " ".join(rng.choices(_WORDS, k=self.prompt_tokens))
+        return " ".join(rng.choices(WORDS, k=self.prompt_tokens))
 
 
 def parse_prompts(lines: Iterable[str]) -> tuple[Body, ...]:

@@ -78,6 +78,10 @@ class Accept(Part):
     """The geometric mean of the answer's token probabilities."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """Longer prompts skip the stage."""
+    tools: bool = True
+    """Whether it takes requests with tools."""
+    structured: bool = True
+    """Whether it takes requests that demand a JSON schema or another grammar."""
 
 
 class Stage(Part):

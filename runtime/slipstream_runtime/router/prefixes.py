@@ -1,0 +1,183 @@
+"""Which engine has probably computed the start of a prompt: hashed blocks of its text, and who was sent them.
+
+An estimate that costs no tokenizer and no message from the engines: a wrong one costs time, never
+a wrong answer.
+"""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+import xxhash
+
+SMALL: Final = 64
+"""Bytes of a block at the start of a prompt: about the 16 tokens of a vLLM block."""
+LARGE: Final = 512
+"""Bytes of a block past `FINE`, where prompts rarely part and hashing must stay cheap."""
+FINE: Final = 4096
+MOST: Final = 256
+"""Blocks that are looked at, so some 100 KB."""
+DEFAULT_CAPACITY: Final = 31_250
+"""`SMALL` blocks of an engine whose KV capacity is not known: 500 000 tokens."""
+
+_FIRST_LARGE: Final = FINE // SMALL
+_PROMPT: Final = ("tools", "documents", "instructions", "messages", "prompt", "input")
+"""In the order in which chat templates use them."""
+
+
+def blocks(body: Mapping[str, object], *, model: str, tenant: str) -> tuple[int, ...]:
+    """Chained hashes of the complete blocks of the prompt in a request body that orjson parsed.
+
+    Equal hashes mean an equal prompt up to there, of the same model or adapter, tenant and
+    `cache_salt`.
+    """
+    text = _text(body)
+    owner = orjson.dumps((model, tenant, body.get("cache_salt")))
+    digest = xxhash.xxh3_64_intdigest
+    last = digest(owner)
+    chain: list[int] = []
+    for start in range(0, min(FINE, len(text) - SMALL + 1), SMALL):
+        last = digest(text[start : start + SMALL], last)
+        chain.append(last)
+    end = min(len(text), FINE + LARGE * (MOST - _FIRST_LARGE))
+    for start in range(FINE, end - LARGE + 1, LARGE):
+        last = digest(text[start : start + LARGE], last)
+        chain.append(last)
+    return tuple(chain)
+
+
+def _text(body: Mapping[str, object]) -> bytes:
+    """The prompt as bytes of which a longer conversation's are a continuation."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, str):
+        return prompt.encode()
+    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
+        return _tokens(prompt)
+    parts = [(name, body[name]) for name in _PROMPT if body.get(name)]
+    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+
+
+def _tokens(prompt: list[int]) -> bytes:
+    """Four bytes a token, as many as its text has on average; ids that no vocabulary has wrap."""
+    return array("I", (token & 0xFFFFFFFF for token in prompt)).tobytes()
+
+
+def length(blocks: Sequence[int]) -> int:
+    """What a prompt measures in `SMALL` blocks."""
+    large = max(0, len(blocks) - _FIRST_LARGE)
+    return len(blocks) - large + large * (LARGE // SMALL)
+
+
+@dataclass(slots=True)
+class _Holder:
+    """One endpoint's blocks, the least recently used first, each with its size in `SMALL` blocks."""
+
+    bit: int
+    capacity: int
+    size: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Index:
+    """The blocks that each endpoint was sent, bounded per endpoint as its own cache is.
+
+    NB: A block knows its holders as the bits of a number, so that a lookup costs
+    O(blocks + endpoints) and not their product.
+    """
+
+    capacity: int = DEFAULT_CAPACITY
+    """`SMALL` blocks of an endpoint that was never resized."""
+    _holders: dict[str, _Holder] = field(default_factory=dict)
+    _held: dict[int, int] = field(default_factory=dict)
+    """The holders of a block; one bit each."""
+
+    def hits(self, blocks: Sequence[int]) -> Mapping[str, float]:
+        """The share of the prompt, from its start, that each endpoint holds; none: left out."""
+        if not blocks:
+            return {}
+        matched: dict[int, int] = {}
+        alive, size = self._taken(), 0
+        for position, block in enumerate(blocks):
+            found = alive & self._held.get(block, 0)
+            if found != alive:
+                matched.update((bit, size) for bit in _bits(alive ^ found))
+                alive = found
+                if not alive:
+                    break
+            size += _size(position)
+        matched.update((bit, size) for bit in _bits(alive))
+        total = length(blocks)
+        return {
+            name: matched[holder.bit] / total
+            for name, holder in self._holders.items()
+            if matched[holder.bit]
+        }
+
+    def insert(self, endpoint: str, blocks: Sequence[int]) -> None:
+        """Note that the endpoint has computed the prompt."""
+        holder = self._holder(endpoint)
+        # Backwards, so that a prompt loses its end before its start, as in vLLM.
+        for position in range(len(blocks) - 1, -1, -1):
+            block = blocks[position]
+            size = holder.sizes.pop(block, 0)
+            if not size:
+                size = _size(position)
+                holder.size += size
+                self._held[block] = self._held.get(block, 0) | holder.bit
+            holder.sizes[block] = size
+        self._evict(holder)
+
+    def forget(self, endpoint: str) -> None:
+        """Drop all that is known of an endpoint: it is gone, or its process is a new one."""
+        holder = self._holders.pop(endpoint, None)
+        if holder is not None:
+            for block in holder.sizes:
+                self._release(block, holder)
+
+    def resize(self, endpoint: str, blocks: int) -> None:
+        """Bound an endpoint to so many `SMALL` blocks: what its KV cache holds."""
+        holder = self._holder(endpoint)
+        holder.capacity = blocks
+        self._evict(holder)
+
+    def size(self, endpoint: str) -> int:
+        """What an endpoint holds, in `SMALL` blocks."""
+        holder = self._holders.get(endpoint)
+        return holder.size if holder else 0
+
+    def _evict(self, holder: _Holder) -> None:
+        while holder.size > holder.capacity:
+            block = next(iter(holder.sizes))
+            holder.size -= holder.sizes.pop(block)
+            self._release(block, holder)
+
+    def _release(self, block: int, holder: _Holder) -> None:
+        left = self._held[block] & ~holder.bit
+        if left:
+            self._held[block] = left
+        else:
+            del self._held[block]
+
+    def _holder(self, endpoint: str) -> _Holder:
+        if endpoint not in self._holders:
+            taken = self._taken()
+            self._holders[endpoint] = _Holder(~taken & (taken + 1), self.capacity)
+        return self._holders[endpoint]
+
+    def _taken(self) -> int:
+        """The bits of all endpoints."""
+        return sum(holder.bit for holder in self._holders.values())
+
+
+def _size(position: int) -> int:
+    return 1 if position < _FIRST_LARGE else LARGE // SMALL
+
+
+def _bits(number: int) -> Iterator[int]:
+    while number:
+        lowest = number & -number
+        yield lowest
+        number ^= lowest

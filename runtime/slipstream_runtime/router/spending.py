@@ -1,0 +1,77 @@
+"""What the stages of a cascade answered, and what was spent on answers that were discarded. Values."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Of prompts and of answers, by the engines' own counts."""
+
+    prompt: int = 0
+    output: int = 0
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(self.prompt + other.prompt, self.output + other.output)
+
+
+@dataclass(frozen=True, slots=True)
+class StageAccount:
+    """One stage; answers that failed count in neither."""
+
+    kept: int = 0
+    """Answers that clients got."""
+    discarded: int = 0
+    kept_tokens: Tokens = Tokens()
+    discarded_tokens: Tokens = Tokens()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One route since the router's start; every method returns a new one."""
+
+    stages: tuple[StageAccount, ...]
+    requests: int = 0
+    escalated: int = 0
+    """Requests of which an answer was discarded."""
+
+    @staticmethod
+    def empty(stages: int) -> "Account":
+        """Before the first request."""
+        return Account((StageAccount(),) * stages)
+
+    def asked(self) -> "Account":
+        """A request came."""
+        return replace(self, requests=self.requests + 1)
+
+    def kept(self, stage: int, tokens: Tokens) -> "Account":
+        """A stage's answer went to the client."""
+        old = self.stages[stage]
+        new = replace(old, kept=old.kept + 1, kept_tokens=old.kept_tokens + tokens)
+        return self._with(stage, new)
+
+    def discarded(self, stage: int, tokens: Tokens, *, again: bool) -> "Account":
+        """A stage's answer did not stand; `again`: not the first one of this request."""
+        old = self.stages[stage]
+        new = replace(
+            old, discarded=old.discarded + 1, discarded_tokens=old.discarded_tokens + tokens
+        )
+        return replace(self._with(stage, new), escalated=self.escalated + (not again))
+
+    @property
+    def saved(self) -> Tokens:
+        """What the last stage did not have to compute, for an earlier one's answer stood."""
+        return sum((stage.kept_tokens for stage in self.stages[:-1]), Tokens())
+
+    @property
+    def spent(self) -> Tokens:
+        """What was computed for answers that nobody got."""
+        return sum((stage.discarded_tokens for stage in self.stages), Tokens())
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """The share of the clients' answers that each stage gave; None before the first."""
+        total = sum(stage.kept for stage in self.stages)
+        return tuple(stage.kept / total for stage in self.stages) if total else None
+
+    def _with(self, stage: int, account: StageAccount) -> "Account":
+        return replace(self, stages=(*self.stages[:stage], account, *self.stages[stage + 1 :]))

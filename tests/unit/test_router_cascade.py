@@ -1,0 +1,231 @@
+"""Routes: who gets a request, when an answer stands, and what the others cost."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream_runtime.router import cascade, config, spending
+from slipstream_runtime.router.cascade import Reason
+from slipstream_runtime.router.spending import Account, Tokens
+
+CHAT: dict[str, object] = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
+SURE = config.Accept(min_confidence=0.8)
+
+
+def route(*accepts: config.Accept, max_escalation: float = 1.0) -> config.Route:
+    stages = tuple(
+        config.Stage(service=f"stage-{number}", accept=accept)
+        for number, accept in enumerate(accepts)
+    )
+    return config.Route(name="r", model="any", stages=stages, max_escalation=max_escalation)
+
+
+def said(
+    text: str | None = "So.",
+    *,
+    reason: str = "stop",
+    logprobs: list[float] | None = None,
+    **fields: object,
+) -> dict[str, object]:
+    probabilities = (
+        {"content": [{"token": "x", "logprob": p} for p in logprobs]}
+        if logprobs is not None
+        else None
+    )
+    message = {"role": "assistant", "content": text, **fields}
+    return {
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": reason, "logprobs": probabilities}
+        ]
+    }
+
+
+def objection(
+    answer: dict[str, object] | None,
+    *,
+    status: int = 200,
+    accept: config.Accept = SURE,
+    **body: object,
+) -> Reason | None:
+    return cascade.objection(accept, {**CHAT, **body}, status=status, answer=answer)
+
+
+def test_a_split_follows_its_weights() -> None:
+    shares = tuple(
+        config.Share(service=name, weight=weight) for name, weight in (("a", 3), ("b", 1))
+    )
+    weighted = config.Route(name="r", model="any", backends=shares)
+    drawn = [cascade.split(weighted, step / 100) for step in range(100)]
+    assert (drawn.count("a"), drawn.count("b")) == (75, 25)
+
+
+@pytest.mark.parametrize(
+    ("accept", "body", "reason"),
+    [
+        ({"max_prompt_tokens": 100}, {}, None),
+        ({"max_prompt_tokens": 99}, {}, Reason.PROMPT_TOO_LONG),
+        ({"tools": False}, {"tools": [{"type": "function"}]}, Reason.TOOLS),
+        ({"tools": False}, {"tools": []}, None),
+        ({}, {"tools": [{"type": "function"}]}, None),
+        ({"structured": False}, {"response_format": {"type": "json_schema"}}, Reason.STRUCTURED),
+        ({"structured": False}, {"structured_outputs": {"regex": "a+"}}, Reason.STRUCTURED),
+        ({"structured": False}, {"response_format": {"type": "text"}}, None),
+    ],
+)
+def test_a_stage_takes_what_its_rules_allow(
+    accept: dict[str, object], body: dict[str, object], reason: Reason | None
+) -> None:
+    rules = config.Accept.model_validate(accept)
+    assert cascade.skipped(rules, {**CHAT, **body}, prompt_tokens=100) is reason
+
+
+def test_the_first_stage_that_takes_a_request_gets_it_and_the_last_takes_all() -> None:
+    three = route(
+        config.Accept(max_prompt_tokens=10),
+        config.Accept(max_prompt_tokens=50),
+        config.Accept(max_prompt_tokens=1),
+    )
+    assert [cascade.stage(three, CHAT, prompt_tokens=n) for n in (10, 11, 51)] == [0, 1, 2]
+    assert cascade.stage(three, CHAT, prompt_tokens=10, after=0) == 1
+    assert cascade.stage(three, CHAT, prompt_tokens=10, after=1) == 2
+
+
+def test_only_stages_that_judge_hold_their_answer_back() -> None:
+    three = route(config.Accept(max_prompt_tokens=10), SURE, SURE)
+    assert [cascade.judges(three, position) for position in range(3)] == [False, True, False]
+
+
+def test_a_probe_asks_for_a_whole_answer_with_probabilities() -> None:
+    probe = cascade.probe({**CHAT, "stream": True, "stream_options": {"include_usage": True}})
+    assert probe == {**CHAT, "logprobs": True}
+    assert cascade.probe({"prompt": "Why?", "stream": True}) == {"prompt": "Why?", "logprobs": 1}
+    assert cascade.probe({"prompt": "Why?", "logprobs": 3})["logprobs"] == 3
+
+
+def test_clients_get_the_probabilities_only_if_they_asked() -> None:
+    answer = said(logprobs=[-0.1])
+    assert cascade.delivered(answer, CHAT) == said()
+    assert cascade.delivered(answer, {**CHAT, "logprobs": True}) == answer
+
+
+@given(st.lists(st.floats(-50, 0), min_size=1, max_size=50))
+def test_confidence_is_the_geometric_mean_of_the_probabilities(logprobs: list[float]) -> None:
+    sure = cascade.confidence(said(logprobs=logprobs))
+    assert sure == pytest.approx(math.prod(math.exp(p / len(logprobs)) for p in logprobs))
+    assert sure is not None and 0 <= sure <= 1
+
+
+def test_the_least_sure_choice_counts() -> None:
+    two = {
+        "choices": [*said(logprobs=[0.0])["choices"], *said(logprobs=[math.log(0.3)])["choices"]]
+    }  # type: ignore[misc]
+    assert cascade.confidence(two) == pytest.approx(0.3)
+
+
+def test_a_completions_probabilities_count_alike() -> None:
+    choice = {"text": "So.", "logprobs": {"token_logprobs": [None, math.log(0.5)]}}
+    assert cascade.confidence({"choices": [choice]}) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("logprobs", [None, [], [math.nan]])
+def test_no_probabilities_is_no_confidence_and_not_zero(logprobs: list[float] | None) -> None:
+    assert cascade.confidence(said(logprobs=logprobs)) is None
+    assert objection(said(logprobs=logprobs)) is Reason.CONFIDENCE_UNKNOWN
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0.81, None), (0.79, Reason.UNSURE)])
+def test_an_answer_stands_from_the_least_confidence_on(
+    probability: float, expected: Reason | None
+) -> None:
+    assert objection(said(logprobs=[math.log(probability)])) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (said(reason="length", logprobs=[0.0]), Reason.CUT_OFF),
+        (said(reason="content_filter", logprobs=[0.0]), Reason.REFUSAL),
+        (said(None, refusal="No.", logprobs=[0.0]), Reason.REFUSAL),
+        (said("I'm sorry, but I can't help with that.", logprobs=[0.0]), Reason.REFUSAL),
+        (said("I cannot do that.", logprobs=[0.0]), Reason.REFUSAL),
+        (said("Sorry. I\u2019m unable to say.", logprobs=[0.0]), Reason.REFUSAL),
+        (said("As an AI model, I can't.", logprobs=[0.0]), Reason.REFUSAL),
+        (said("It is said that I cannot fail.", logprobs=[0.0]), None),
+        (said("I can.", logprobs=[0.0]), None),
+        ({"choices": []}, Reason.ERROR),
+        (None, Reason.ERROR),
+    ],
+)
+def test_what_is_wrong_with_an_answer_whatever_its_confidence(
+    answer: dict[str, object] | None, expected: Reason | None
+) -> None:
+    assert objection(answer) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "expected"),
+    [
+        ('{"a": 1}', {}, None),
+        ('{"a": ', {}, Reason.INVALID_JSON),
+        ("", {"tool_calls": [{"id": "1"}]}, None),
+    ],
+)
+def test_json_that_was_demanded_must_be_json(
+    text: str, fields: dict[str, object], expected: Reason | None
+) -> None:
+    answer = said(text, logprobs=[0.0], **fields)
+    assert objection(answer, response_format={"type": "json_object"}) is expected
+    assert objection(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(400, None), (404, None), (408, Reason.ERROR), (429, Reason.ERROR), (503, Reason.ERROR)],
+)
+def test_the_clients_mistakes_stand_and_the_engines_do_not(
+    status: int, expected: Reason | None
+) -> None:
+    assert objection(None, status=status) is expected
+
+
+@given(st.lists(st.booleans(), max_size=80), st.floats(0, 1))
+def test_no_more_than_the_allowed_share_is_answered_twice(unsure: list[bool], share: float) -> None:
+    two = route(SURE, config.Accept(), max_escalation=share)
+    account = Account.empty(2)
+    for objected in unsure:
+        account = account.asked()
+        reason = Reason.UNSURE if objected else None
+        if cascade.escalates(two, 0, reason, account):
+            account = account.discarded(0, Tokens(1, 1), again=False)
+        assert account.escalated <= share * account.requests
+
+
+def test_a_small_model_that_is_down_is_replaced_whatever_the_share() -> None:
+    two = route(SURE, config.Accept(), max_escalation=0)
+    account = Account.empty(2).asked()
+    assert cascade.escalates(two, 0, Reason.ERROR, account)
+    assert not cascade.escalates(two, 0, Reason.UNSURE, account)
+
+
+def test_nothing_comes_after_the_last_stage() -> None:
+    two = route(SURE, config.Accept())
+    assert not cascade.escalates(two, 1, Reason.ERROR, Account.empty(2).asked())
+
+
+def test_the_account_says_what_was_saved_and_what_was_spent() -> None:
+    account = Account.empty(3)
+    account = account.asked().kept(0, Tokens(10, 5))
+    account = account.asked().discarded(0, Tokens(20, 8), again=False).kept(1, Tokens(20, 9))
+    account = account.asked().discarded(0, Tokens(1, 1), again=False)
+    account = account.discarded(1, Tokens(1, 2), again=True).kept(2, Tokens(1, 3))
+    assert account.saved == Tokens(30, 14)
+    assert account.spent == Tokens(22, 11)
+    assert (account.requests, account.escalated) == (3, 2)
+    assert account.shares == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+
+
+def test_there_are_no_shares_before_the_first_answer() -> None:
+    assert Account.empty(2).asked().shares is None
+    assert spending.StageAccount() == Account.empty(1).stages[0]
