@@ -34,6 +34,7 @@ class Router:
         api: socket.socket,
         management: socket.socket,
         renew: Renew,
+        clock: Callable[[], float],
         now: Callable[[], float],
         chance: Callable[[], float],
         keys: Path = Path(contract.ROUTER_KEYS_DIRECTORY),
@@ -42,7 +43,7 @@ class Router:
     ) -> None:
         self._sockets = (api, management)
         self._keys = keys
-        self._clock = clock = asyncio.get_running_loop().time
+        self._clock = clock
         self._now = now
         self._chance = chance
         self.metrics = Metrics()

@@ -105,7 +105,7 @@ class Front:
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         """Everything that can be told before the service is known."""
         arrived = self._clock()
-        target, method = request.message.path, request.method
+        target, method = request.raw_path, request.method
         path, _, _ = target.partition("?")
         if not path.startswith("/"):
             raise Refusal(400, "The target of the request must be a path", headers=CLOSE)

@@ -38,6 +38,7 @@ async def serve(
             api=api,
             management=management,
             renew=renew,
+            clock=time.monotonic,
             now=time.time,
             chance=chance,
             keys=options.keys,
