@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,20 @@ class Running:
         found = {"namespace": "team", "services": services, "routes": routes}
         self.router.configure(config.Config.model_validate(found))
 
-    def engines(self, *backends: Backend, revision: str = "chat-1") -> None:
-        self.router.update({revision: [address(backend) for backend in backends]})
+    def engines(self, *backends: Backend) -> None:
+        self.place({"chat-1": backends})
+
+    def place(self, found: Mapping[str, Sequence[Backend]]) -> None:
+        """The engines of each revision."""
+        self.router.update({name: [address(b) for b in some] for name, some in found.items()})
 
     async def ask(
-        self, path: str = CHAT, *, raw: bytes | None = None, headers: dict[str, str] | None = None, **fields: Any
+        self,
+        path: str = CHAT,
+        *,
+        raw: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        **fields: Any,
     ) -> Reply:
         body = raw
         if body is None:

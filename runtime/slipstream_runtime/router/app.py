@@ -11,9 +11,9 @@ from slipstream_runtime.host import logs
 from slipstream_runtime.router import config
 from slipstream_runtime.router.demand import Demand, Renew
 from slipstream_runtime.router.endpoints import Address, Endpoint, LeastLoaded, Pool
-from slipstream_runtime.router.front import Front
+from slipstream_runtime.router.front import BODY_SECONDS, Front
 from slipstream_runtime.router.keyring import Keyring
-from slipstream_runtime.router.listener import Listener
+from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, Listener
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
 from slipstream_runtime.router.scrape import Scrapes
@@ -39,7 +39,9 @@ class Router:
         chance: Callable[[], float],
         keys: Path = Path(contract.ROUTER_KEYS_DIRECTORY),
         token: Path = Path(contract.ROUTER_TOKEN_DIRECTORY),
-        **options: Any,
+        connections: int = CONNECTIONS,
+        head_seconds: float = HEAD_SECONDS,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._sockets = (api, management)
         self._keys = keys
@@ -58,8 +60,11 @@ class Router:
             metrics=self.metrics,
             chance=chance,
             clock=clock,
+            body_seconds=body_seconds,
         )
-        self._listener = Listener(self.front.handle, **options)
+        self._listener = Listener(
+            self.front.handle, connections=connections, head_seconds=head_seconds
+        )
         self.metrics.connections.set_function(lambda: self._listener.connected)
         self._management = Management(self, self.metrics).server()
         self._managing: asyncio.Server | None = None

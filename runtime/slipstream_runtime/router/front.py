@@ -36,7 +36,7 @@ ROUTES: Final[Mapping[str, str]] = {
     MODELS: "GET",
 }
 """What clients reach of engines, and by which method; nothing else of theirs has a way through."""
-_BODY_SECONDS: Final = 60.0
+BODY_SECONDS: Final = 60.0
 """For the client to send its body."""
 
 
@@ -52,7 +52,7 @@ class Front:
         metrics: Metrics,
         chance: Callable[[], float],
         clock: Callable[[], float],
-        body_seconds: float = _BODY_SECONDS,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._table = table
         self._upstream = upstream
