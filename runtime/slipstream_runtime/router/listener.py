@@ -62,8 +62,9 @@ class Listener(web.Server):
         self._server = await loop.create_server(self, sock=bound, backlog=_BACKLOG)
 
     def close_idle(self) -> None:
-        """Close each connection once it has no request, and accept new ones."""
-        self.pre_shutdown()
+        """Close each connection as soon as it has no request."""
+        for connection in self.connections:
+            cast(_Connection, connection).close_idle()
 
     async def close(self) -> None:
         """End, with all connections."""
@@ -125,6 +126,13 @@ class _Connection(RequestHandler):
             self._head_came()
         elif self._head_timer is None and self._waiter is not None:
             self._wait_for_head()
+
+    def close_idle(self) -> None:
+        """Close at once between requests, else after the one that is running."""
+        if self._waiter is not None:
+            self.force_close()
+        else:
+            self.close()
 
     def handle_error(
         self,
