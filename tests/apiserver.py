@@ -73,7 +73,7 @@ class ApiServer:
         if self.failing:
             self.failing -= 1
             return web.Response(status=500)
-        *_, collection, name = ["", "", *request.path.split("/")]
+        name = request.path.rpartition("/")[2]
         if request.method == "PATCH":
             assert request.headers["content-type"] == "application/merge-patch+json"
             self.renewals.append((request.path, name, await request.json()))

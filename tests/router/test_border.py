@@ -75,6 +75,7 @@ async def test_another_content_type_is_415() -> None:
 
 
 SMUGGLED = {
+    "two hosts": request(lines=b"Host: chat\r\n"),
     "two lengths": request(lines=b"Content-Length: 0\r\n"),
     "chunked and a length": request(lines=b"Transfer-Encoding: chunked\r\n"),
     "length with sign": request().replace(b"Length: 14", b"Length: +14"),
@@ -247,3 +248,20 @@ async def test_ten_thousand_malformed_requests_do_no_harm() -> None:
         await until(router.settled)
         assert all(json.loads(received.body)["model"] == "m" for received in engine.received)
         assert (await router.ask()).status == 200
+
+
+async def test_a_header_that_is_no_text_does_not_reach_the_engine_and_breaks_nothing() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        lines = b"X-Request-Id: \xff\xfe\r\nTraceparent: \xc3\xa9\r\nConnection: close\r\n"
+        assert (await router.raw(request(lines=lines))).startswith(b"HTTP/1.1 200")
+        assert "x-request-id" not in engine.received[0].headers
+
+
+async def test_the_library_does_not_tell_its_version() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        for reply in (
+            await router.ask(),
+            await router.ask(stream=True),
+            await router.ask(model="x"),
+        ):
+            assert reply.headers["server"] == "slipstream"

@@ -1,5 +1,6 @@
 """Engines that die, hang and refuse: what may be sent again is, what may not is told."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -230,3 +231,20 @@ def _deaf(port: int) -> Iterator[None]:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         yield
+
+
+async def test_an_engine_that_recovers_is_asked_again_by_one_request_first() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        [endpoint] = router.chat.pool
+        for _ in range(3):
+            router.chat.failed(endpoint)
+        asking = [asyncio.create_task(router.ask(stream=True)) for _ in range(5)]
+        await until(lambda: router.chat.held == 5)
+        engine.always = held = Held(begun=1)
+
+        endpoint._ejected_until = 0.0
+        router.chat.pump()
+        # NB: the first event of the one that tries it lets the others in, not the end of its stream.
+        await until(lambda: held.waiting == 5)
+        held.release.set()
+        assert {(await each).status for each in asking} == {200}

@@ -1,6 +1,7 @@
 """Requests that find no place: held in order, woken once, released up to the engines' places, lost never."""
 
 import asyncio
+import functools
 from typing import Any
 
 from slipstream_runtime import contract
@@ -128,11 +129,15 @@ async def ask_all_more(router: Running, count: int) -> list["asyncio.Task[Any]"]
 
 async def test_readiness_that_flaps_loses_no_request() -> None:
     async with backends.running() as (engine,), routing(engine, limits=BUSY) as router:
+
+        def arrived(more_than: int) -> bool:
+            return len(engine.received) + int(router.chat.held) > more_than
+
         tasks = []
-        for round_ in range(30):
+        for turn in range(30):
             tasks += [asyncio.create_task(router.ask()) for _ in range(3)]
-            await until(lambda: len(engine.received) + router.chat.held > round_)
-            router.engines(*([engine] if round_ % 2 else []))
+            await until(functools.partial(arrived, turn))
+            router.engines(*([engine] if turn % 2 else []))
         router.engines(engine)
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
         assert len(engine.received) == 90

@@ -104,9 +104,11 @@ class Endpoint:
         self.in_flight -= 1
         self._probing = False
 
-    def succeeded(self) -> None:
-        """It answered."""
+    def succeeded(self) -> bool:
+        """It answers; True if nobody thought so."""
+        doubted = self._failures >= FAILURES
         self._failures = 0
+        return doubted
 
     def failed(self, now: float) -> bool:
         """It did not answer; True if it is ejected by that."""
@@ -219,11 +221,6 @@ class Pool:
         chosen = self._picker.pick(self._of_one_revision(free), asked, now=now)
         chosen.enter()
         return chosen
-
-    def exhausted(self, tried: Collection[Endpoint]) -> bool:
-        """Whether every engine that gets requests is among these, and there is one."""
-        serving = [e for e in self._endpoints.values() if self._weights[e.revision]]
-        return bool(serving) and all(endpoint in tried for endpoint in serving)
 
     def _of_one_revision(self, free: Sequence[Endpoint]) -> Sequence[Endpoint]:
         if len(self._weights) == 1:

@@ -62,7 +62,10 @@ class Exchange:
         seconds = self._service.settings.limits.timeout
         try:
             async with asyncio.timeout(seconds) as self._limit:
-                return await self._answer()
+                response = await self._answer()
+                if response.status < 400:
+                    metrics.e2e.observe(self._clock() - self._arrived)
+                return response
         except TimeoutError:
             why = self._why or reasons.late(seconds)
             if self._relay is None or self._relay.response is None:
@@ -115,17 +118,15 @@ class Exchange:
             limits=limits,
         )
         try:
-            self._phase = Phase.STREAMING
-            self._service.pool.picker.served(endpoint, asked)
-            response = await self._pass(reply, idle=limits.idle_timeout)
-            endpoint.succeeded()
-            return response
+            return await self._pass(endpoint, reply, idle=limits.idle_timeout)
         finally:
             # NB: of an answer that is complete, the connection is back in the pool; any other must end with it, for
             # that is how an engine hears that nobody waits for the rest.
             reply.close()
 
-    async def _pass(self, reply: aiohttp.ClientResponse, *, idle: float) -> web.StreamResponse:
+    async def _pass(
+        self, endpoint: Endpoint, reply: aiohttp.ClientResponse, *, idle: float
+    ) -> web.StreamResponse:
         self._relay = Relay(
             self._request,
             reply,
@@ -135,8 +136,14 @@ class Exchange:
             clock=self._clock,
             arrived=self._arrived,
             leaving=self._leaving(),
+            begun=lambda: self._begun(endpoint),
         )
         return await self._relay.run()
+
+    def _begun(self, endpoint: Endpoint) -> None:
+        """The engine's first byte is there."""
+        self._phase = Phase.STREAMING
+        self._service.answered(endpoint, self._asked)
 
     def _settle(self, reservation: Reservation) -> None:
         """What an answer used is what its engine said, or what passed by; without an answer it is nothing."""

@@ -79,7 +79,7 @@ class Front:
         try:
             return await self._route(request)
         except Refusal as refusal:
-            self._metrics.refused.labels("", refusal.reason or "").inc()
+            self._metrics.refused.labels("", refusal.reason or reasons.Why.OTHER).inc()
             return self._refuse(refusal)
 
     async def emptied(self, *, within: float) -> bool:
@@ -220,11 +220,10 @@ class Front:
             metrics.responded(response.status)
             return response
         except Refusal as refusal:
-            metrics.refused(refusal.reason or "")
+            metrics.refused(refusal.reason or reasons.Why.OTHER)
             metrics.responded(refusal.status)
             return self._refuse(refusal)
         finally:
-            metrics.e2e.observe(self._clock() - arrived)
             service.in_flight -= 1
             self._running.discard(exchange)
             if not self._running:

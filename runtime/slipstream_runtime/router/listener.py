@@ -13,6 +13,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from slipstream_runtime.host.refusal import CLOSE, Refusal, malformed
+from slipstream_runtime.router import heads
 from slipstream_runtime.web import asgi
 
 KEEP_ALIVE_SECONDS: Final = 75.0
@@ -175,7 +176,7 @@ def answer(refusal: Refusal) -> web.Response:
     return web.Response(
         status=refusal.status,
         body=orjson.dumps(refusal.content),
-        headers={"content-type": "application/json", **refusal.headers},
+        headers={"content-type": "application/json", "server": heads.SERVER, **refusal.headers},
     )
 
 

@@ -15,6 +15,7 @@ class Why(enum.StrEnum):
     SHED = "shed"
     HOLD = "hold"
     UPSTREAM = "upstream"
+    OTHER = "other"
 
 
 _RETRY_FULL: Final = 1

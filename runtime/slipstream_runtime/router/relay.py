@@ -53,6 +53,7 @@ class Relay:
         clock: Callable[[], float],
         arrived: float,
         leaving: bool,
+        begun: Callable[[], None],
     ) -> None:
         self._request = request
         self._reply = reply
@@ -62,6 +63,7 @@ class Relay:
         self._clock = clock
         self._arrived = arrived
         self._leaving = leaving
+        self._first = begun
         self.counted = Counted()
         self.response: web.StreamResponse | None = None
 
@@ -76,7 +78,9 @@ class Relay:
         else:
             body = await self._read_start()
             if not reply.content.at_eof():
+                self._first()
                 return await self._flow(body)
+        self._first()
         self.counted.whole(body)
         if len(body) > _AT_ONCE:
             return await self._flow(body)
@@ -132,6 +136,7 @@ class Relay:
                     if last:
                         metrics.itl.observe(now - last)
                     else:
+                        self._first()
                         metrics.ttft.observe(now - self._arrived)
                         await response.prepare(self._request)
                     last = now

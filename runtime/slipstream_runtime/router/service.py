@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import config, reasons
@@ -14,6 +14,9 @@ from slipstream_runtime.router.keyring import Client, Keyring
 from slipstream_runtime.router.line import Line, Turn
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.retries import Retries
+
+_TIMER_SECONDS: Final = 0.01
+"""By which timers may be early."""
 
 
 class Wake(Protocol):
@@ -116,7 +119,7 @@ class Service:
     async def place(self, asked: Asked, *, tried: set[Endpoint], pause: float) -> Endpoint:
         """An engine for the request, which must be given back by `leave`; Refusal if none is free in time.
 
-        Engines that were tried are left out, unless there are no others: then for `pause` seconds.
+        Engines that were tried are left out, or for `pause` seconds if no other comes free.
         """
         if not self._line:
             endpoint = self.pool.take(asked, tried=tried)
@@ -125,7 +128,7 @@ class Service:
         turn = Turn(asked, tried=tried)
         self._line.join(turn)
         pardon = None
-        if self.pool.exhausted(tried):
+        if tried:
             pardon = asyncio.get_running_loop().call_later(pause, self._pardon, turn)
         try:
             return await self._wait(turn)
@@ -144,7 +147,13 @@ class Service:
         """The engine did not answer."""
         if endpoint.failed(self._clock()):
             self.metrics.ejections.inc()
-            asyncio.get_running_loop().call_later(EJECTION_SECONDS, self.pump)
+            asyncio.get_running_loop().call_later(EJECTION_SECONDS + _TIMER_SECONDS, self.pump)
+
+    def answered(self, endpoint: Endpoint, asked: Asked) -> None:
+        """The engine began to answer."""
+        self.pool.picker.served(endpoint, asked)
+        if endpoint.succeeded():
+            self.pump()
 
     def pump(self) -> None:
         """Give free places to those who wait, in order."""
