@@ -8,7 +8,7 @@ _OUTPUT: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
 _USAGE: Final = b'"usage"'
 _CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _END: Final = b"\n\n"
-_KEPT: Final = 4096
+_KEPT: Final = 1024
 """Bytes of the end of a stream in which its usage is looked for: more than such an event has."""
 
 
@@ -30,10 +30,7 @@ class Counted:
     def piece(self, piece: bytes) -> None:
         """One more piece of a stream."""
         self.events += piece.count(_END)
-        if _USAGE in piece:
-            self._end = piece[-_KEPT:]
-        elif self._end:
-            self._end = (self._end + piece)[-_KEPT:]
+        self._end = (self._end + piece)[-_KEPT:]
 
     def stream(self) -> None:
         """The stream is complete."""
