@@ -13,7 +13,7 @@ from slipstream_runtime.router.demand import Demand, Renew
 from slipstream_runtime.router.endpoints import Address, Endpoint, LeastLoaded, Pool
 from slipstream_runtime.router.front import BODY_SECONDS, Front
 from slipstream_runtime.router.keyring import Keyring
-from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, Listener
+from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, SHUTDOWN_SECONDS, Listener
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
 from slipstream_runtime.router.scrape import Scrapes
@@ -115,7 +115,7 @@ class Router:
         await self._scrapes.close()
         if self._managing is not None:
             self._managing.close()
-        await self._management.shutdown(0)
+        await self._management.shutdown(SHUTDOWN_SECONDS)
         await self._upstream.__aexit__()
 
     async def drain(self, *, linger: float, grace: float) -> None:

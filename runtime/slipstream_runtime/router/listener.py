@@ -24,6 +24,8 @@ CONNECTIONS: Final = 16_384
 _LINGER_SECONDS: Final = 2.0
 """For a client to read why its body was not."""
 _BACKLOG: Final = 2048
+SHUTDOWN_SECONDS: Final = 0.1
+"""For connections to end by themselves. NB: aiohttp takes 0 for any time."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -71,7 +73,7 @@ class Listener(web.Server):
         """End, with all connections."""
         if self._server is not None:
             self._server.close()
-        await self.shutdown(0)
+        await self.shutdown(SHUTDOWN_SECONDS)
 
     def __call__(self) -> RequestHandler:
         """The protocol of a new connection."""
