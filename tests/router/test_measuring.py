@@ -80,7 +80,7 @@ async def test_the_exported_text_is_what_prometheus_reads() -> None:
 
 
 async def test_a_scrape_every_moment_does_not_slow_streams() -> None:
-    """The longest turn that rendering keeps the loop for is far below the 2 ms that a stream may notice."""
+    """Rendering never keeps the loop as long as the 2 ms that a stream may notice."""
     async with routing() as router:
         router.configure(*({"name": f"s{n}", "model": f"m{n}"} for n in range(20)))
         longest = 0.0
@@ -94,14 +94,14 @@ async def test_a_scrape_every_moment_does_not_slow_streams() -> None:
                 longest, last = max(longest, now - last), now
 
         best = 1.0
-        for _ in range(5):
+        for _ in range(20):  # the quietest of them: the machine has other work, too
             longest = 0.0
             watching = asyncio.create_task(watch())
             await asyncio.sleep(0)
             await router.router.metrics.render()
             watching.cancel()
             best = min(best, longest)
-        assert best < 0.01
+        assert best < 0.002
 
 
 async def test_tokens_are_counted_as_the_engine_counts_them() -> None:

@@ -79,7 +79,7 @@ class Front:
         try:
             return await self._route(request)
         except Refusal as refusal:
-            self._metrics.refused.labels("", refusal.reason or reasons.Why.OTHER).inc()
+            self._metrics.refused(refusal.reason or reasons.Why.OTHER)
             return self._refuse(refusal)
 
     async def emptied(self, *, within: float) -> bool:
