@@ -16,6 +16,7 @@ from tests.routers import CHAT, Running, routing, until
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: router\r\nContent-Type: application/json\r\n"
 CANCELLED = "slipstream_router_cancelled_requests_total"
 CLOSE_SECONDS = 0.25
+IDLE = 4_000
 
 
 def request(**fields: Any) -> bytes:
@@ -157,3 +158,24 @@ async def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() ->
         writer.write(body)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+async def test_idle_connections_cost_little_and_disturb_nobody() -> None:
+    async with backends.running() as (engine,), routing(engine, head_seconds=60) as router:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        idle: list[socket.socket] = []
+        try:
+            while len(idle) < IDLE:
+                for _ in range(100):
+                    found = socket.socket()
+                    found.setblocking(False)
+                    found.connect_ex(("127.0.0.1", router.port))
+                    idle.append(found)
+                await until(lambda: router.router._listener.connected >= len(idle))
+            assert (await router.ask()).status == 200
+        finally:
+            for each in idle:
+                each.close()
+        await until(lambda: router.router._listener.connected <= 1)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown * 1024 < IDLE * 64 * 1024
