@@ -248,3 +248,23 @@ async def test_an_engine_that_recovers_is_asked_again_by_one_request_first() -> 
         await until(lambda: held.waiting == 5)
         held.release.set()
         assert {(await each).status for each in asking} == {200}
+
+
+async def test_the_first_event_may_take_longer_than_the_pause_between_two() -> None:
+    limits = {"idleTimeout": 0.05}
+    async with backends.running() as (engine,), routing(engine, limits=limits) as router:
+        engine.always = held = Held(begun=0)
+        asking = asyncio.create_task(router.ask(stream=True))
+        await until(lambda: held.waiting == 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asking), 0.1)
+        held.release.set()
+        assert (await asking).events == ["[DONE]"]
+
+
+async def test_a_stream_that_begins_with_nothing_is_given_up_after_the_head_timeout() -> None:
+    limits = {"headTimeout": 0.05}
+    async with backends.running(2) as (bad, good), routing(bad, good, limits=limits) as router:
+        bad.always = Held(begun=0)
+        assert (await router.ask(stream=True)).events[-1] == "[DONE]"
+        assert len(good.received) == 1

@@ -41,8 +41,13 @@ class Cluster:
 
     @classmethod
     def of_this_pod(cls, *, folder: Path = ACCOUNT) -> Self:
-        """As the kubelet tells a pod; KeyError outside of one."""
-        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        """As the kubelet tells a pod; UnsuitableError outside of one."""
+        try:
+            host, port = (os.environ[f"KUBERNETES_SERVICE_{name}"] for name in ("HOST", "PORT"))
+        except KeyError as error:
+            raise errors.UnsuitableError(
+                f"--config-map works in a pod alone, for {error} is not set: use --config and --endpoints"
+            ) from None
         host = f"[{host}]" if ":" in host else host
         # NB: the token changes about every hour, so the file is read for each request, of which there are few.
         return cls(

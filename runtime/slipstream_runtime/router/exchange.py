@@ -118,21 +118,19 @@ class Exchange:
             limits=limits,
         )
         try:
-            return await self._pass(endpoint, reply, idle=limits.idle_timeout)
+            return await self._pass(endpoint, reply)
         finally:
             # NB: of an answer that is complete, the connection is back in the pool; any other must end with it, for
             # that is how an engine hears that nobody waits for the rest.
             reply.close()
 
-    async def _pass(
-        self, endpoint: Endpoint, reply: aiohttp.ClientResponse, *, idle: float
-    ) -> web.StreamResponse:
+    async def _pass(self, endpoint: Endpoint, reply: aiohttp.ClientResponse) -> web.StreamResponse:
         self._relay = Relay(
             self._request,
             reply,
             asked=self._asked,
             metrics=self._service.metrics,
-            idle=idle,
+            limits=self._service.settings.limits,
             clock=self._clock,
             arrived=self._arrived,
             leaving=self._leaving(),

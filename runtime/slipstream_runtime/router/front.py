@@ -125,26 +125,24 @@ class Front:
         here = self._table.by_host(request.headers.get("host", ""))
         if path == MODELS:
             return self._models(here, key)
-        welcome = self._welcome(here, key)
+        services = self._table.services() if here is None else (here,)
+        if services and all(service.client(key) is None for service in services):
+            raise reasons.unauthorized()  # before the body is read
         asked = asking.parse(await self._read(request), path=path)
         service = self._table.service(asked, here=here, chance=self._chance)
         if service is None:
             raise reasons.unknown_model(asked.model)
-        client = welcome.get(service.name) or service.client(key)
+        client = service.client(key)
         if client is None:
             raise reasons.unauthorized()
         return await self._serve(request, service, asked, client=client, arrived=arrived)
 
-    def _welcome(self, here: Service | None, key: bytes | None) -> Mapping[str, Client]:
-        """The services that this key, or none, opens; Refusal, before the body is read, if there are none."""
-        services = self._table.services() if here is None else (here,)
-        found = {s.name: client for s in services if (client := s.client(key)) is not None}
-        if services and not found:
-            raise reasons.unauthorized()
-        return found
-
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
-        welcome = self._welcome(here, key)
+        """The models of the services that this key, or none, opens."""
+        services = self._table.services() if here is None else (here,)
+        welcome = {service.name for service in services if service.client(key) is not None}
+        if services and not welcome:
+            raise reasons.unauthorized()
         names = self._table.models(welcome, here=here)
         content = {
             "object": "list",

@@ -7,6 +7,8 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Collection
+from typing import Any
 
 from slipstream_runtime.host import logs
 from slipstream_runtime.router import discovery
@@ -45,16 +47,19 @@ async def serve(
             token=options.token,
         )
         await stack.enter_async_context(router)
+        ends: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
         if options.config_map is None:
             discovery.from_files(router, settings=options.config, endpoints=options.endpoints)
         else:
-            following = asyncio.create_task(
-                discovery.follow(router, cluster, namespace=namespace, name=name, chance=chance)
+            following = discovery.follow(
+                router, cluster, namespace=namespace, name=name, chance=chance
             )
-            stack.push_async_callback(_end, following)
+            ends.add(asyncio.create_task(following))
         logs.event("listening", api=api.getsockname()[1], management=management.getsockname()[1])
-        await stop.wait()
+        # NB: a router that can't follow any more would send requests to engines long gone: it ends, to be restarted.
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         await router.drain(linger=options.linger, grace=options.grace)
+        await _end(ends)
     logs.event("stopped")
 
 
@@ -73,7 +78,10 @@ async def _nobody(lease: str) -> None:
     raise RuntimeError("there is no cluster to ask for engines")
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+async def _end(tasks: "Collection[asyncio.Task[Any]]") -> None:
+    """Cancel those that run; raise what one that ended by itself failed of."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result

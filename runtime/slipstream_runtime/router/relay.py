@@ -15,6 +15,7 @@ from aiohttp import web
 from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import heads, reasons
 from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.config import Limits
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.upstream import Fault, Unanswered
 from slipstream_runtime.router.usage import Counted, Withheld
@@ -49,7 +50,7 @@ class Relay:
         *,
         asked: Asked,
         metrics: ServiceMetrics,
-        idle: float,
+        limits: Limits,
         clock: Callable[[], float],
         arrived: float,
         leaving: bool,
@@ -59,7 +60,8 @@ class Relay:
         self._reply = reply
         self._asked = asked
         self._metrics = metrics
-        self._idle = idle
+        self._idle = limits.idle_timeout
+        self._head = limits.head_timeout
         self._clock = clock
         self._arrived = arrived
         self._leaving = leaving
@@ -129,7 +131,8 @@ class Relay:
         metrics, counted = self._metrics, self.counted
         tail, ended, last = b"", False, 0.0
         try:
-            async with asyncio.timeout(idle) as limit:
+            # NB: the first event may wait in the engine's queue, so it has the time of a head.
+            async with asyncio.timeout(self._head) as limit:
                 while piece := await self._next():
                     now = clock()
                     limit.reschedule(now + idle)
@@ -149,6 +152,9 @@ class Relay:
                     if piece:
                         await response.write(piece)
         except TimeoutError:
+            if not last:
+                refusal = reasons.upstream("A replica began no answer in time", status=504)
+                raise Unanswered(Fault.TIMEOUT, refusal) from None
             await self.tell(reasons.upstream(f"The stream stood still for {idle:g} s", status=504))
             raise Broken from None
         except _Cut:
