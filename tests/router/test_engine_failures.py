@@ -109,14 +109,20 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_is_not_sent_again
         assert await router.metric("slipstream_router_broken_streams_total") == 1
 
 
-async def test_the_connection_of_a_broken_stream_is_closed() -> None:
+async def test_the_connection_of_a_broken_stream_serves_the_next_request() -> None:
     async with backends.running() as (engine,), routing(engine) as router:
-        engine.always = reset_after_three
+        engine.script = [reset_after_three]
         body = b'{"model": "m", "stream": true}'
         head = b"POST %s HTTP/1.1\r\nHost: r\r\nContent-Type: application/json\r\n" % CHAT.encode()
-        answer = await router.raw(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        assert b'"code":502' in answer
-        assert b"[DONE]" not in answer
+        request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+        writer.write(request)
+        broken = await reader.readuntil(b"\r\n0\r\n\r\n")
+        assert b'"code":502' in broken
+        assert b"[DONE]" not in broken
+        writer.write(request)
+        assert b"[DONE]" in await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.close()
 
 
 async def test_half_an_answer_is_502() -> None:

@@ -77,10 +77,13 @@ class Front:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         try:
-            return await self._route(request)
+            response = await self._route(request)
         except Refusal as refusal:
             self._metrics.refused(refusal.reason or reasons.Why.OTHER)
-            return self._refuse(refusal)
+            response = _refused(refusal)
+        if self.leaving and not response.prepared:
+            response.force_close()
+        return response
 
     async def emptied(self, *, within: float) -> bool:
         """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
@@ -96,12 +99,6 @@ class Front:
         for exchange in self._running:
             exchange.end(reasons.draining())
 
-    def _refuse(self, refusal: Refusal) -> web.Response:
-        response = answer(refusal)
-        if self.leaving or refusal.headers.get("connection") == "close":
-            response.force_close()
-        return response
-
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         """Everything that can be told before the service is known."""
         arrived = self._clock()
@@ -116,12 +113,7 @@ class Front:
             raise wrong_method(path, method, allowed=allowed)
         if self.closed:
             raise reasons.draining()
-        key = keys.bearer(
-            [
-                value.encode("latin-1", "replace")
-                for value in request.headers.getall("authorization", ())
-            ]
-        )
+        key = _key(request)
         here = self._table.by_host(request.headers.get("host", ""))
         if path == MODELS:
             return self._models(here, key)
@@ -220,9 +212,22 @@ class Front:
         except Refusal as refusal:
             metrics.refused(refusal.reason or reasons.Why.OTHER)
             metrics.responded(refusal.status)
-            return self._refuse(refusal)
+            return _refused(refusal)
         finally:
             service.in_flight -= 1
             self._running.discard(exchange)
             if not self._running:
                 self._empty.set()
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    response = answer(refusal)
+    if refusal.headers.get("connection") == "close":
+        response.force_close()
+    return response
+
+
+def _key(request: web.BaseRequest) -> bytes | None:
+    """The client's API key, in the bytes that it came in."""
+    given = request.headers.getall("authorization", ())
+    return keys.bearer([value.encode("utf-8", "surrogateescape") for value in given])

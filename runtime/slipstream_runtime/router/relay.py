@@ -175,7 +175,7 @@ class Relay:
         if not response.headers["content-type"].startswith(_EVENTS):
             self.abort()
             return
-        response.force_close()
+        # NB: the connection stays: its head did not say that it closes, so the client may be using it again.
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await response.write(b"data: " + orjson.dumps(refusal.content) + b"\n\n")
