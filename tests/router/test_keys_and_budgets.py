@@ -266,3 +266,12 @@ async def test_a_stream_without_usage_is_settled_by_its_events(tmp_path: Path) -
         prompt = len(engine.received[0].body) // 4
         assert reply.events[-1] == "[DONE]"
         assert left(router) == pytest.approx(600 - 50 - prompt, abs=25)
+
+
+async def test_a_client_is_not_blamed_for_a_token_of_the_routers_that_engines_refuse() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = backends.status(401)
+        reply = await router.ask()
+        assert reply.status == 502
+        assert "router's token" in reply.error["message"]
+        assert len(engine.received) == 1

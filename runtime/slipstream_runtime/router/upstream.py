@@ -93,7 +93,10 @@ class Upstream:
         headers: CIMultiDict[str],
         limits: Limits,
     ) -> aiohttp.ClientResponse:
-        """The head of the engine's answer; Unanswered if there is none, or one that says `not me`."""
+        """The head of the engine's answer; Unanswered if there is none, or one that says `not me`.
+
+        Refusal if the engine takes the router for a stranger.
+        """
         try:
             if limits.head_timeout is None:
                 reply = await self._post(endpoint, path, body, headers, limits)
@@ -115,6 +118,10 @@ class Upstream:
         if reply.status in _AGAIN:
             reply.close()
             raise Unanswered(Fault.STATUS, _not_me(reply))
+        if reply.status == 401:
+            # NB: it is the router's token that is wrong there; the client's key was right.
+            reply.close()
+            raise reasons.upstream("A replica does not accept this router's token")
         return reply
 
     async def _post(
