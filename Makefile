@@ -54,7 +54,7 @@ format: $(STAMP) ## format the code and mend what the linter can
 
 .PHONY: unit
 unit: $(STAMP) ## tests without a cluster
-	$(BIN)/pytest -q tests/unit tests/golden tests/repo tests/shell tests/adapters
+	$(BIN)/pytest -q tests/unit tests/golden tests/repo tests/shell tests/adapters tests/router
 
 .PHONY: cluster-test
 cluster-test: deps ## tests against a real API server, with the operator as a pod

@@ -1,5 +1,7 @@
 """Malformed HTTP requests without end, always the same ones for a seed."""
 
+import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -242,3 +244,38 @@ class Malformed:
 
     def _noise(self) -> bytes:
         return self._random.randbytes(self._random.randint(1, 400))
+
+
+class Crowd:
+    """Many clients at once, each with one malformed request; notes answers that no server should give."""
+
+    def __init__(self, port: int, *, clients: int = 16) -> None:
+        self._port = port
+        self._clients = clients
+        self.sent = 0
+        self.faults: list[bytes] = []
+
+    async def send(self, requests: Iterator[tuple[bytes, bool]]) -> None:
+        """Send them all."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._clients):
+                group.create_task(self._client(requests))
+
+    async def _client(self, requests: Iterator[tuple[bytes, bool]]) -> None:
+        for data, leaves in requests:
+            self.sent += 1
+            with contextlib.suppress(ConnectionError):
+                await self._one(data, leaves=leaves)
+
+    async def _one(self, data: bytes, *, leaves: bool) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            writer.write(data)
+            if leaves:
+                writer.write_eof()
+            async with asyncio.timeout(20):
+                answer = await reader.read(-1)
+            if answer.startswith(b"HTTP/1.1 5") or (answer and not answer.startswith(b"HTTP/1.")):
+                self.faults.append(data[:300] + b" -> " + answer[:300])
+        finally:
+            writer.close()

@@ -42,16 +42,22 @@ def parse(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise malformed(f"The body is not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
-        raise _too_deep() from None
+        raise too_deep() from None
     except ValueError as error:
         raise malformed(f"The body is not JSON: {error}") from None
+    checked = plain(raw, content)
+    if (b"\\ud" in raw or b"\\uD" in raw) and not _is_text(content):
+        raise malformed("The body holds half of a surrogate pair, which is no character")
+    return checked
+
+
+def plain(raw: bytes, content: object) -> dict[str, Any]:
+    """The content of the body, if it is an object that does not nest too deep."""
     if not isinstance(content, dict):
         raise malformed("The body is not a JSON object")
     # NB: counting brackets costs microseconds, walking a long list of tokens does not.
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _deeper(content, than=DEPTH):
-        raise _too_deep()
-    if (b"\\ud" in raw or b"\\uD" in raw) and not _is_text(content):
-        raise malformed("The body holds half of a surrogate pair, which is no character")
+        raise too_deep()
     return content
 
 
@@ -92,7 +98,8 @@ def _is_text(content: object) -> bool:
     return True
 
 
-def _too_deep() -> Refusal:
+def too_deep() -> Refusal:
+    """400 for a body that no parser should follow to its bottom."""
     return malformed(f"The body nests objects and lists more than {DEPTH} deep")
 
 

@@ -6,6 +6,7 @@ a place; counts what is in flight, and can end it in an orderly way. It holds no
 
 import asyncio
 import dataclasses
+import enum
 import hmac
 import re
 from collections.abc import Callable, Mapping
@@ -143,7 +144,7 @@ class Front:
                 )
             )
 
-    def count(self, reason: Reason) -> None:
+    def count(self, reason: enum.StrEnum) -> None:
         """Count a refusal, also one that the application answers."""
         self.refused[reason] += 1
 

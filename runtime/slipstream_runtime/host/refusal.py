@@ -28,13 +28,17 @@ class Reason(enum.StrEnum):
 _KINDS: Final = {
     400: "BadRequestError",
     401: "AuthenticationError",
+    403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "MethodNotAllowedError",
     408: "TimeoutError",
     413: http.HTTPStatus(413).phrase,  # as vLLM calls it
     415: "UnsupportedMediaTypeError",
+    417: "BadRequestError",
     429: "RateLimitError",
+    431: "BadRequestError",
     500: "InternalServerError",
+    502: "BadGatewayError",
     503: "ServiceUnavailableError",
     504: "TimeoutError",
 }
@@ -49,7 +53,7 @@ class Refusal(Exception):  # noqa: N818 (no error of ours)
         status: int,
         message: str,
         *,
-        reason: Reason | None = None,
+        reason: enum.StrEnum | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:

@@ -34,6 +34,14 @@ class Limits(Part):
     hold: Seconds = 300.0
     """For a replica to start."""
     max_output_tokens: int | None = Field(default=None, ge=1)
+    queue_size: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Bytes of the bodies that wait here."""
+    connect_timeout: Seconds = 3.0
+    """For an engine to accept a connection."""
+    head_timeout: Seconds | None = None
+    """For an engine to begin its answer, which without streaming is its end; None: `timeout` alone."""
+    idle_timeout: Seconds = 120.0
+    """Between two pieces of a stream, and for a client to take one."""
 
 
 class Responses(Part):

@@ -1,0 +1,54 @@
+"""`python -m slipstream_runtime.router`: the router of a namespace, or of two files where there is no cluster."""
+
+import argparse
+from pathlib import Path
+
+from slipstream_runtime import contract
+from slipstream_runtime.host import errors, logs
+from slipstream_runtime.router import process
+
+
+def main() -> None:
+    """Read the options and serve until the pod is stopped."""
+    parser = argparse.ArgumentParser(prog=contract.ROUTER_MODULE, description=__doc__)
+    parser.add_argument("--config-map", type=_config_map, metavar="NAME/NAMESPACE")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="instead of --config-map")
+    parser.add_argument("--endpoints", type=Path, metavar="FILE", help="with --config")
+    parser.add_argument("--keys", type=Path, default=Path(contract.ROUTER_KEYS_DIRECTORY))
+    parser.add_argument("--token", type=Path, default=Path(contract.ROUTER_TOKEN_DIRECTORY))
+    parser.add_argument("--api-port", type=int, default=contract.API_PORT)
+    parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)
+    parser.add_argument(
+        "--linger",
+        type=float,
+        default=contract.DRAIN_LINGER_SECONDS,
+        metavar="SECONDS",
+        help="how long new requests are served after SIGTERM, while proxies still send them",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=contract.DRAIN_SECONDS,
+        metavar="SECONDS",
+        help="how long running requests get to finish after that",
+    )
+    options = parser.parse_args()
+    files = options.config is not None and options.endpoints is not None
+    if files == (options.config_map is not None):
+        parser.error("give --config-map NAME/NAMESPACE, or --config FILE and --endpoints FILE")
+    logs.configure()
+    try:
+        process.run(options)
+    except errors.EngineError as error:
+        parser.exit(error.exit_code, f"{error.reason}\n")
+
+
+def _config_map(text: str) -> tuple[str, str]:
+    name, separator, namespace = text.partition("/")
+    if not separator or not name or not namespace:
+        raise argparse.ArgumentTypeError(f'"{text}" is not NAME/NAMESPACE')
+    return name, namespace
+
+
+if __name__ == "__main__":
+    main()

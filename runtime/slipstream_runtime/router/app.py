@@ -1,0 +1,165 @@
+"""The router put together: the only place that knows all its parts."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from slipstream_runtime import contract
+from slipstream_runtime.host import logs
+from slipstream_runtime.router import config
+from slipstream_runtime.router.demand import Demand, Renew
+from slipstream_runtime.router.endpoints import Address, Endpoint, LeastLoaded, Pool
+from slipstream_runtime.router.front import BODY_SECONDS, Front
+from slipstream_runtime.router.keyring import Keyring
+from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, SHUTDOWN_SECONDS, Listener
+from slipstream_runtime.router.management import Management
+from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
+from slipstream_runtime.router.scrape import Scrapes
+from slipstream_runtime.router.service import Service
+from slipstream_runtime.router.table import Table
+from slipstream_runtime.router.upstream import Token, Upstream
+
+_ABORT_SECONDS: Final = 2.0
+"""For the last words to clients."""
+
+
+class Router:
+    """One router in this process; a context manager, within which it serves."""
+
+    def __init__(
+        self,
+        *,
+        api: socket.socket,
+        management: socket.socket,
+        renew: Renew,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+        chance: Callable[[], float],
+        keys: Path = Path(contract.ROUTER_KEYS_DIRECTORY),
+        token: Path = Path(contract.ROUTER_TOKEN_DIRECTORY),
+        connections: int = CONNECTIONS,
+        head_seconds: float = HEAD_SECONDS,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._sockets = (api, management)
+        self._keys = keys
+        self._clock = clock
+        self._now = now
+        self._chance = chance
+        self.metrics = Metrics()
+        self._upstream = Upstream()
+        self._scrapes = Scrapes(self._upstream.session, clock=clock)
+        self._demand = Demand(renew, clock=clock)
+        self.table = Table(make=self._service, changed=self._changed, gone=self._gone)
+        self.front = Front(
+            table=self.table,
+            upstream=self._upstream,
+            token=Token(token, clock=clock),
+            metrics=self.metrics,
+            chance=chance,
+            clock=clock,
+            body_seconds=body_seconds,
+        )
+        self._listener = Listener(
+            self.front.handle, connections=connections, head_seconds=head_seconds
+        )
+        self.metrics.connections.set_function(lambda: self._listener.connected)
+        self._management = Management(self, self.metrics).server()
+        self._managing: asyncio.Server | None = None
+        self._known = {"config": False, "endpoints": False}
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome: not before it knows where to send them, nor while it ends."""
+        return all(self._known.values()) and not self.front.leaving
+
+    def configure(self, settings: config.Config) -> None:
+        """Go by this configuration from now on."""
+        self.table.configure(settings)
+        self._known["config"] = True
+
+    def update(self, found: Mapping[str, Collection[Address]]) -> None:
+        """Take the engines of each revision as they are now."""
+        self.table.update(found)
+        self._known["endpoints"] = True
+
+    def status(self) -> Mapping[str, Any]:
+        """For people who look for a fault."""
+        now = self._clock()
+        return {
+            "ready": self.ready,
+            **self._known,
+            "inFlight": self.front.in_flight,
+            "services": {
+                service.name: {
+                    "inFlight": service.in_flight,
+                    "held": service.held,
+                    "endpoints": [_told(endpoint, now) for endpoint in service.pool],
+                }
+                for service in self.table.services()
+            },
+        }
+
+    async def __aenter__(self) -> Self:
+        api, management = self._sockets
+        loop = asyncio.get_running_loop()
+        self._managing = await loop.create_server(self._management, sock=management)
+        await self._listener.listen(api)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._listener.close()
+        await self._demand.close()
+        await self._scrapes.close()
+        if self._managing is not None:
+            self._managing.close()
+        await self._management.shutdown(SHUTDOWN_SECONDS)
+        await self._upstream.__aexit__()
+
+    async def drain(self, *, linger: float, grace: float) -> None:
+        """Leave: unready at once, after `linger` no new requests, held ones sent away, streams ended within `grace`."""
+        front = self.front
+        front.leaving = True
+        logs.event("draining", inFlight=front.in_flight)
+        await asyncio.sleep(linger)
+        front.closed = True
+        self.table.dismiss()
+        self._listener.close_idle()
+        if not await front.emptied(within=grace):
+            logs.event("aborting", inFlight=front.in_flight)
+            front.abort()
+            await front.emptied(within=_ABORT_SECONDS)
+
+    def _service(self, settings: config.Service) -> Service:
+        clock, chance = self._clock, self._chance
+        return Service(
+            settings,
+            pool=Pool(picker=LeastLoaded(tie=chance), chance=chance, clock=clock),
+            keyring=Keyring(self._keys / settings.name, clock=clock, now=self._now),
+            metrics=ServiceMetrics(self.metrics, settings.name),
+            wake=self._demand.wake,
+            clock=clock,
+        )
+
+    def _changed(self, came: Collection[Endpoint], gone: Collection[Endpoint]) -> None:
+        self._scrapes.follow(came, gone)
+        for what, endpoints in (("endpoint came", came), ("endpoint left", gone)):
+            for endpoint in endpoints:
+                logs.event(what, endpoint=endpoint.name, revision=endpoint.revision)
+
+    def _gone(self, service: Service) -> None:
+        self.metrics.forget(service.name)
+
+
+def _told(endpoint: Endpoint, now: float) -> Mapping[str, Any]:
+    load = endpoint.fresh_load(now)
+    return {
+        "name": endpoint.name,
+        "revision": endpoint.revision,
+        "inFlight": endpoint.in_flight,
+        "ejected": endpoint.ejected(now),
+        "waiting": None if load is None else load.waiting,
+        "kvUsage": None if load is None else load.kv,
+    }

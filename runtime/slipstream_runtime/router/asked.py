@@ -1,0 +1,97 @@
+"""A request as the router understands it; what it does not understand, it passes on as it came."""
+
+import dataclasses
+import json
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+from slipstream_runtime.host import body
+from slipstream_runtime.host.refusal import malformed
+
+_BYTES_PER_TOKEN: Final = 4
+"""Of text; a guess that the engine's count replaces."""
+_DEFAULT_OUTPUT: Final = 1024
+"""Tokens set aside for a request for which neither the client nor the service names a limit."""
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+@dataclasses.dataclass(slots=True)
+class Asked:
+    """One request to a model."""
+
+    path: str
+    raw: bytes
+    """What is sent to the engine."""
+    content: dict[str, Any]
+    model: str
+    stream: bool
+    tenant: str | None = None
+    priority: int = 0
+    hide_usage: bool = False
+    """The usage at the end of the stream was asked for by the router, not by the client."""
+
+    def tokens(self, *, limit: int | None) -> int:
+        """What the request may use at most, the prompt estimated; `limit` is the service's for outputs."""
+        found = [value for name in _LIMITS if _is_count(value := self.content.get(name))]
+        output = min(found, default=limit or _DEFAULT_OUTPUT)
+        if "embeddings" in self.path:
+            output = 0
+        choices = max(
+            (n for name in ("n", "best_of") if _is_count(n := self.content.get(name))), default=1
+        )
+        return len(self.raw) // _BYTES_PER_TOKEN + output * choices
+
+    def ask_usage(self) -> None:
+        """Let the engine end its stream with the usage, and the router hide it if the client did not ask."""
+        if not self.stream or self.path == "/v1/responses":
+            return
+        options = self.content.get("stream_options")
+        options = options if isinstance(options, dict) else {}
+        if options.get("include_usage") is True:
+            return
+        self.hide_usage = True
+        self.set({"stream_options": {**options, "include_usage": True}})
+
+    def set(self, fields: dict[str, Any]) -> None:
+        """Change fields of what is sent."""
+        self.content = {**self.content, **fields}
+        self.raw = body.extended(self.raw, fields)
+
+
+def parse(raw: bytes, *, path: str) -> Asked:
+    """The request in the body; Refusal if it is none."""
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if "Recursion" in str(error) or "recursion" in str(error):
+            raise body.too_deep() from None
+        raise malformed(f"The body is not JSON: {error}") from None
+    content = body.plain(raw, content)
+    if raw.count(b'"model"') != 1 or b"\\u00" in raw:
+        _check_model_is_single(raw)
+    model = content.get("model")
+    if not isinstance(model, str) or not model:
+        raise malformed(
+            "model: must be the name of a model, as /v1/models lists them", param="model"
+        )
+    return Asked(
+        path=path, raw=raw, content=content, model=model, stream=content.get("stream") is True
+    )
+
+
+def _check_model_is_single(raw: bytes) -> None:
+    """Two parsers may take different ones of two fields with one name, and one of them decides who may use it."""
+    pairs: list[list[tuple[str, Any]]] = []
+
+    def note(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = [found]
+        return dict(found)
+
+    json.loads(raw, object_pairs_hook=note)
+    if sum(name == "model" for name, _ in pairs[0]) > 1:
+        raise malformed("model: given twice", param="model")
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,169 @@
+"""The little of the Kubernetes API that a router needs: lists kept in step, and one Lease renewed."""
+
+import asyncio
+import datetime
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+import orjson
+
+from slipstream_runtime.host import errors, logs
+
+ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_WATCH_SECONDS: Final = 60
+"""A watch ends by itself so soon that one on a dead connection does not blind for long."""
+_SLACK_SECONDS: Final = 15
+_REQUEST: Final = aiohttp.ClientTimeout(total=10)
+_BACK_OFF: Final = (0.1, 30.0)
+"""Seconds after the first failure in a row, and at most."""
+
+Manifest = Mapping[str, Any]
+
+
+class GoneError(Exception):
+    """The API server has forgotten the version that a watch begins from: list anew."""
+
+
+class Cluster:
+    """A client of the API server with the rights of this pod; a context manager."""
+
+    def __init__(
+        self, url: str, *, token: Callable[[], str | None], trust: ssl.SSLContext | None = None
+    ) -> None:
+        self._url = url
+        self._token = token
+        connector = aiohttp.TCPConnector(ssl=trust if trust is not None else True)
+        self._session = aiohttp.ClientSession(connector=connector)
+
+    @classmethod
+    def of_this_pod(cls, *, folder: Path = ACCOUNT) -> Self:
+        """As the kubelet tells a pod; UnsuitableError outside of one."""
+        try:
+            host, port = (os.environ[f"KUBERNETES_SERVICE_{name}"] for name in ("HOST", "PORT"))
+        except KeyError as error:
+            raise errors.UnsuitableError(
+                f"--config-map works in a pod alone, for {error} is not set: use --config and --endpoints"
+            ) from None
+        host = f"[{host}]" if ":" in host else host
+        # NB: the token changes about every hour, so the file is read for each request, of which there are few.
+        return cls(
+            f"https://{host}:{port}",
+            token=lambda: (folder / "token").read_text().strip(),
+            trust=ssl.create_default_context(cafile=str(folder / "ca.crt")),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def list(self, path: str, *, query: Mapping[str, str]) -> tuple[list[Manifest], str]:
+        """All objects of a collection, and the version at which they were so."""
+        async with self._session.get(
+            self._url + path, params=query, headers=self._headers(), timeout=_REQUEST
+        ) as response:
+            response.raise_for_status()
+            content = orjson.loads(await response.read())
+        return content["items"], content["metadata"]["resourceVersion"]
+
+    async def watch(
+        self, path: str, *, version: str, query: Mapping[str, str]
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Changes since a version, for a while: kind of change and object; GoneError if it is too old."""
+        asked = {
+            **query,
+            "watch": "true",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        timeout = aiohttp.ClientTimeout(total=_WATCH_SECONDS + _SLACK_SECONDS)
+        async with self._session.get(
+            self._url + path, params=asked, headers=self._headers(), timeout=timeout
+        ) as response:
+            if response.status == 410:
+                raise GoneError
+            response.raise_for_status()
+            rest = b""
+            async for piece in response.content.iter_any():
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    event = orjson.loads(line)
+                    if event["type"] == "ERROR":
+                        raise GoneError
+                    yield event["type"], event["object"]
+
+    async def renew(self, *, namespace: str, lease: str) -> None:
+        """Set the time of a Lease's renewal to now."""
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}"
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+        body = orjson.dumps({"spec": {"renewTime": now.replace("+00:00", "Z")}})
+        headers = {**self._headers(), "content-type": "application/merge-patch+json"}
+        async with self._session.patch(
+            self._url + path, data=body, headers=headers, timeout=_REQUEST
+        ) as response:
+            response.raise_for_status()
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token()
+        return {} if token is None else {"authorization": f"Bearer {token}"}
+
+
+class Mirror:
+    """A collection of objects as the API server has it; what was seen last stays while it can't be reached."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        path: str,
+        *,
+        changed: Callable[[Mapping[str, Manifest]], None],
+        chance: Callable[[], float],
+        query: Mapping[str, str] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._path = path
+        self._query = query or {}
+        self._changed = changed
+        self._chance = chance
+        self._objects: dict[str, Manifest] = {}
+
+    async def run(self) -> None:
+        """Follow until cancelled; `changed` gets all objects by name after each change."""
+        pause, most = _BACK_OFF
+        while True:
+            try:
+                version = await self._list()
+                pause = _BACK_OFF[0]
+                while True:
+                    version = await self._watch(version)
+            except GoneError:
+                logs.event("watch begins anew", path=self._path)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+                logs.event("watch failed", path=self._path, error=errors.describe(error))
+            await asyncio.sleep(pause * (0.5 + self._chance()))
+            pause = min(most, 2 * pause)
+
+    async def _list(self) -> str:
+        items, version = await self._cluster.list(self._path, query=self._query)
+        self._objects = {item["metadata"]["name"]: item for item in items}
+        self._changed(self._objects)
+        return version
+
+    async def _watch(self, version: str) -> str:
+        async for kind, item in self._cluster.watch(self._path, version=version, query=self._query):
+            meta = item["metadata"]
+            version = meta["resourceVersion"]
+            if kind == "BOOKMARK":
+                continue
+            if kind == "DELETED":
+                self._objects.pop(meta["name"], None)
+            else:
+                self._objects[meta["name"]] = item
+            self._changed(self._objects)
+        return version

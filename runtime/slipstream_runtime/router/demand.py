@@ -1,0 +1,59 @@
+"""Asks for engines while requests wait and none is there: one Lease renewed, however many wait."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from slipstream_runtime.host import errors, logs
+from slipstream_runtime.router.service import Service
+
+PERIOD_SECONDS: Final = 1.0
+_MOST_SECONDS: Final = 15.0
+"""Between two attempts while the API server refuses."""
+
+Renew = Callable[[str], Awaitable[None]]
+"""Renews the Lease of this name; raises if that fails."""
+
+
+class Demand:
+    """The tasks that renew; one for each service whose requests wait."""
+
+    def __init__(
+        self, renew: Renew, *, clock: Callable[[], float], period: float = PERIOD_SECONDS
+    ) -> None:
+        self._renew = renew
+        self._clock = clock
+        self._period = period
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._last: dict[str, float] = {}
+
+    def wake(self, service: Service) -> None:
+        """Ask for engines of this service, until it has some or nobody waits any more."""
+        lease = service.settings.demand
+        if lease is not None and lease not in self._tasks:
+            task = asyncio.create_task(self._ask(lease, service), name=f"demand {lease}")
+            self._tasks[lease] = task
+            task.add_done_callback(lambda _: self._tasks.pop(lease, None))
+
+    async def close(self) -> None:
+        """Ask no more."""
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, lease: str, service: Service) -> None:
+        pause = self._period
+        while service.starving:
+            # NB: the pause also keeps the period when the last engine comes and goes.
+            await asyncio.sleep(self._last.get(lease, -math.inf) + pause - self._clock())
+            self._last[lease] = self._clock()
+            try:
+                await self._renew(lease)
+            except Exception as error:
+                logs.failure("demand not told", lease=lease, reason=errors.describe(error))
+                pause = min(_MOST_SECONDS, 2 * pause)
+            else:
+                service.metrics.wakes.inc()
+                pause = self._period

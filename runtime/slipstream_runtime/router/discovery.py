@@ -1,0 +1,84 @@
+"""Where the configuration and the engines come from: the API server, or two files that do not change."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import pydantic
+
+from slipstream_runtime import contract
+from slipstream_runtime.host import config_file, errors, logs
+from slipstream_runtime.host.part import Part
+from slipstream_runtime.router import config, slices
+from slipstream_runtime.router.app import Router
+from slipstream_runtime.router.cluster import Cluster, Manifest, Mirror
+from slipstream_runtime.router.endpoints import Address
+
+_SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
+_CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"
+
+
+class Place(Part):
+    """One engine in the file of endpoints."""
+
+    host: str
+    port: int = contract.API_PORT
+    management_port: int = contract.MANAGEMENT_PORT
+
+
+class Places(Part):
+    """The file of endpoints."""
+
+    revisions: Mapping[str, tuple[Place, ...]]
+    """Engines by the name of their revision."""
+
+
+def from_files(router: Router, *, settings: Path, endpoints: Path) -> None:
+    """Take both from files; UnsuitableError tells what is wrong with them."""
+    router.configure(config_file.load(settings, config.Config))
+    places = config_file.load(endpoints, Places)
+    router.update(
+        {
+            revision: [
+                Address(f"{place.host}:{place.port}", place.host, place.port, place.management_port)
+                for place in found
+            ]
+            for revision, found in places.revisions.items()
+        }
+    )
+
+
+async def follow(
+    router: Router, cluster: Cluster, *, namespace: str, name: str, chance: Callable[[], float]
+) -> None:
+    """Take both from the API server, as they are at each moment, until cancelled."""
+
+    def configured(objects: Mapping[str, Manifest]) -> None:
+        if name in objects:
+            _configure(router, objects[name])
+
+    def moved(objects: Mapping[str, Manifest]) -> None:
+        router.update(slices.addresses(objects.values()))
+
+    query = {"fieldSelector": f"metadata.name={name}"}
+    path = _CONFIG_MAPS.format(namespace)
+    maps = Mirror(cluster, path, changed=configured, chance=chance, query=query)
+    endpoints = Mirror(cluster, _SLICES.format(namespace), changed=moved, chance=chance)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(maps.run())
+        group.create_task(endpoints.run())
+
+
+def _configure(router: Router, manifest: Manifest) -> None:
+    """A document that is wrong is refused, and the one before stays."""
+    try:
+        text = manifest["data"][contract.ROUTER_CONFIG_KEY]
+        router.configure(config.Config.model_validate(json.loads(text)))
+    except (KeyError, ValueError) as error:
+        known = isinstance(error, pydantic.ValidationError)
+        reason = errors.describe(error) if known else f"no JSON in {contract.ROUTER_CONFIG_KEY}"
+        logs.failure("configuration refused", configMap=manifest["metadata"]["name"], reason=reason)
+    else:
+        logs.event("configured", version=manifest["metadata"].get("resourceVersion"))

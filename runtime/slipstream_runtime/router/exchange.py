@@ -1,0 +1,157 @@
+"""One request that was let in: from its place in an engine to the last byte of its answer."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import heads, reasons, retries
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.endpoints import Endpoint
+from slipstream_runtime.router.keyring import Client
+from slipstream_runtime.router.metrics import Phase
+from slipstream_runtime.router.relay import Broken, Relay
+from slipstream_runtime.router.service import Reservation, Service
+from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
+
+_BYTES_PER_TOKEN: Final = 4
+
+
+class Exchange:
+    """What one client asked, and what became of it."""
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        service: Service,
+        asked: Asked,
+        *,
+        upstream: Upstream,
+        token: Token,
+        clock: Callable[[], float],
+        arrived: float,
+        leaving: Callable[[], bool],
+    ) -> None:
+        self._request = request
+        self._service = service
+        self._asked = asked
+        self._upstream = upstream
+        self._token = token
+        self._clock = clock
+        self._arrived = arrived
+        self._leaving = leaving
+        self._relay: Relay | None = None
+        self._phase = Phase.WAITING
+        self._limit: asyncio.Timeout | None = None
+        self._why: Refusal | None = None
+
+    def end(self, why: Refusal) -> None:
+        """Let it end now; the client hears why."""
+        self._why = why
+        if self._limit is not None:
+            self._limit.reschedule(0.0)
+
+    async def run(self, client: Client) -> web.StreamResponse:
+        """The client's response; Refusal if it got no byte."""
+        reservation = self._service.reserve(self._asked, client)
+        metrics = self._service.metrics
+        seconds = self._service.settings.limits.timeout
+        try:
+            async with asyncio.timeout(seconds) as self._limit:
+                response = await self._answer()
+                if response.status < 400:
+                    metrics.e2e.observe(self._clock() - self._arrived)
+                return response
+        except TimeoutError:
+            why = self._why or reasons.late(seconds)
+            if self._relay is None or self._relay.response is None:
+                raise why from None
+            await self._relay.tell(why)
+            metrics.broken.inc()
+            return self._relay.response
+        except Broken:
+            metrics.broken.inc()
+            assert self._relay is not None and self._relay.response is not None
+            return self._relay.response
+        except (asyncio.CancelledError, ConnectionError):
+            metrics.cancelled(self._phase)
+            raise
+        finally:
+            self._limit = None
+            self._settle(reservation)
+
+    async def _answer(self) -> web.StreamResponse:
+        """Ask one engine after the other, as far as retries go."""
+        service, tried = self._service, set[Endpoint]()
+        service.retries.earn()
+        for attempt in itertools.count():
+            self._phase = Phase.WAITING
+            began = self._clock()
+            endpoint = await service.place(
+                self._asked, tried=tried, pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1)
+            )
+            service.metrics.wait.observe(self._clock() - began)
+            try:
+                return await self._ask(endpoint)
+            except Unanswered as failure:
+                service.failed(endpoint)
+                if attempt >= retries.MOST or not service.retries.spend():
+                    raise failure.refusal from None
+                service.metrics.retried(failure.fault)
+                tried.add(endpoint)
+            finally:
+                service.leave(endpoint)
+        raise AssertionError
+
+    async def _ask(self, endpoint: Endpoint) -> web.StreamResponse:
+        asked, limits = self._asked, self._service.settings.limits
+        self._phase = Phase.ANSWERING
+        reply = await self._upstream.send(
+            endpoint,
+            path=asked.path,
+            body=asked.raw,
+            headers=heads.to_engine(self._request.headers, token=self._token.value()),
+            limits=limits,
+        )
+        try:
+            return await self._pass(endpoint, reply)
+        finally:
+            # NB: of an answer that is complete, the connection is back in the pool; any other must end with it, for
+            # that is how an engine hears that nobody waits for the rest.
+            reply.close()
+
+    async def _pass(self, endpoint: Endpoint, reply: aiohttp.ClientResponse) -> web.StreamResponse:
+        self._relay = Relay(
+            self._request,
+            reply,
+            asked=self._asked,
+            metrics=self._service.metrics,
+            limits=self._service.settings.limits,
+            clock=self._clock,
+            arrived=self._arrived,
+            leaving=self._leaving(),
+            begun=lambda: self._begun(endpoint),
+        )
+        return await self._relay.run()
+
+    def _begun(self, endpoint: Endpoint) -> None:
+        """The engine's first byte is there."""
+        self._phase = Phase.STREAMING
+        self._service.answered(endpoint, self._asked)
+
+    def _settle(self, reservation: Reservation) -> None:
+        """What an answer used is what its engine said, or what passed by; without an answer it is nothing."""
+        used = 0
+        if self._relay is not None:
+            counted = self._relay.counted
+            counted.guess()
+            if counted.prompt is not None:
+                self._service.metrics.used(counted.prompt, counted.output)
+                used = counted.prompt + counted.output
+            elif counted.events:
+                used = len(self._asked.raw) // _BYTES_PER_TOKEN + counted.output
+        reservation.settle(used)

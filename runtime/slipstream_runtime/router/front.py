@@ -1,0 +1,233 @@
+"""What a client's request goes through: known route, whole and valid, somebody's who may, a place, an answer.
+
+Whatever happens, what was counted in is counted out.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from slipstream_runtime.host import body, keys
+from slipstream_runtime.host.front import wrong_method
+from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal, malformed
+from slipstream_runtime.router import asked as asking
+from slipstream_runtime.router import reasons
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.exchange import Exchange
+from slipstream_runtime.router.keyring import Client
+from slipstream_runtime.router.listener import answer
+from slipstream_runtime.router.metrics import Metrics
+from slipstream_runtime.router.service import Service
+from slipstream_runtime.router.table import Table
+from slipstream_runtime.router.upstream import Token, Upstream
+from slipstream_runtime.web import asgi
+
+MODELS: Final = "/v1/models"
+ROUTES: Final[Mapping[str, str]] = {
+    "/v1/chat/completions": "POST",
+    "/v1/completions": "POST",
+    "/v1/embeddings": "POST",
+    "/v1/responses": "POST",
+    "/v1/rerank": "POST",
+    "/classify": "POST",
+    MODELS: "GET",
+}
+"""What clients reach of engines, and by which method; nothing else of theirs has a way through."""
+BODY_SECONDS: Final = 60.0
+"""For the client to send its body."""
+
+
+class Front:
+    """Handles the requests of one router; belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        upstream: Upstream,
+        token: Token,
+        metrics: Metrics,
+        chance: Callable[[], float],
+        clock: Callable[[], float],
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._table = table
+        self._upstream = upstream
+        self._token = token
+        self._metrics = metrics
+        self._chance = chance
+        self._clock = clock
+        self._body_seconds = body_seconds
+        self._running: set[Exchange] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.leaving = False
+        """Tell clients to close their connections."""
+        self.closed = False
+        """Let no new requests in."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were let in and are not over."""
+        return len(self._running)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        try:
+            response = await self._route(request)
+        except Refusal as refusal:
+            self._metrics.refused(refusal.reason or reasons.Why.OTHER)
+            response = _refused(refusal)
+        if self.leaving and not response.prepared:
+            response.force_close()
+        return response
+
+    async def emptied(self, *, within: float) -> bool:
+        """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def abort(self) -> None:
+        """End all that is in flight; the clients hear why."""
+        for exchange in self._running:
+            exchange.end(reasons.draining())
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Everything that can be told before the service is known."""
+        arrived = self._clock()
+        target, method = request.raw_path, request.method
+        path, _, _ = target.partition("?")
+        if not path.startswith("/"):
+            raise Refusal(400, "The target of the request must be a path", headers=CLOSE)
+        allowed = ROUTES.get(path)
+        if allowed is None:
+            raise Refusal(404, f"There is no route {path[:200]}")
+        if method != allowed:
+            raise wrong_method(path, method, allowed=allowed)
+        if self.closed:
+            raise reasons.draining()
+        key = _key(request)
+        here = self._table.by_host(request.headers.get("host", ""))
+        if path == MODELS:
+            return self._models(here, key)
+        services = self._table.services() if here is None else (here,)
+        if services and all(service.client(key) is None for service in services):
+            raise reasons.unauthorized()  # before the body is read
+        asked = asking.parse(await self._read(request), path=path)
+        service = self._table.service(asked, here=here, chance=self._chance)
+        if service is None:
+            raise reasons.unknown_model(asked.model)
+        client = service.client(key)
+        if client is None:
+            raise reasons.unauthorized()
+        return await self._serve(request, service, asked, client=client, arrived=arrived)
+
+    def _models(self, here: Service | None, key: bytes | None) -> web.Response:
+        """The models of the services that this key, or none, opens."""
+        services = self._table.services() if here is None else (here,)
+        welcome = {service.name for service in services if service.client(key) is not None}
+        if services and not welcome:
+            raise reasons.unauthorized()
+        names = self._table.models(welcome, here=here)
+        content = {
+            "object": "list",
+            "data": [
+                {"id": name, "object": "model", "created": 0, "owned_by": "slipstream"}
+                for name in names
+            ],
+        }
+        return web.Response(body=orjson.dumps(content), content_type="application/json")
+
+    async def _read(self, request: web.BaseRequest) -> bytes:
+        headers = request.headers
+        body.check_head(
+            (
+                (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
+                (b"content-length", headers.get("content-length", "").encode()),
+            )
+        )
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(
+                415, "The body is compressed: send it plain", reason=Reason.MALFORMED, headers=CLOSE
+            )
+        expected = headers.get("expect")
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                raise Refusal(417, "Expect: only 100-continue is known", headers=CLOSE)
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        content = request.content
+        try:
+            if content.is_eof():
+                return await request.read()
+            async with asyncio.timeout(self._body_seconds):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise body.too_large(limit=asgi.BODY_LIMIT) from None
+        except TimeoutError:
+            message = f"The body did not arrive within {self._body_seconds:g} s"
+            raise Refusal(408, message, reason=Reason.TIMEOUT, headers=CLOSE) from None
+        except (web.RequestPayloadError, ValueError):
+            raise malformed("The body is not valid HTTP") from None
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        service: Service,
+        asked: Asked,
+        *,
+        client: Client,
+        arrived: float,
+    ) -> web.StreamResponse:
+        """Let the request in, and count how it ends."""
+        metrics = service.metrics
+        exchange = Exchange(
+            request,
+            service,
+            asked,
+            upstream=self._upstream,
+            token=self._token,
+            clock=self._clock,
+            arrived=arrived,
+            leaving=lambda: self.leaving,
+        )
+        self._running.add(exchange)
+        self._empty.clear()
+        service.in_flight += 1
+        metrics.requests.inc()
+        try:
+            if not client.may_use(asked.model):
+                raise reasons.forbidden(asked.model)
+            asked.tenant, asked.priority = client.tenant, client.priority
+            response = await exchange.run(client)
+            metrics.responded(response.status)
+            return response
+        except Refusal as refusal:
+            metrics.refused(refusal.reason or reasons.Why.OTHER)
+            metrics.responded(refusal.status)
+            return _refused(refusal)
+        finally:
+            service.in_flight -= 1
+            self._running.discard(exchange)
+            if not self._running:
+                self._empty.set()
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    response = answer(refusal)
+    if refusal.headers.get("connection") == "close":
+        response.force_close()
+    return response
+
+
+def _key(request: web.BaseRequest) -> bytes | None:
+    """The client's API key, in the bytes that it came in."""
+    given = request.headers.getall("authorization", ())
+    return keys.bearer([value.encode("utf-8", "surrogateescape") for value in given])

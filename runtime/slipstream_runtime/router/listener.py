@@ -1,0 +1,197 @@
+"""The HTTP server of the API's port: aiohttp's, with a deadline for heads, bounded connections, and OpenAI errors."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import orjson
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from slipstream_runtime.host.refusal import CLOSE, Refusal, malformed
+from slipstream_runtime.router import heads
+from slipstream_runtime.web import asgi
+
+KEEP_ALIVE_SECONDS: Final = 75.0
+"""As engines keep them: longer than pooled clients and proxies do."""
+HEAD_SECONDS: Final = 10.0
+"""From the first byte of a request to the end of its head."""
+CONNECTIONS: Final = 16_384
+_LINGER_SECONDS: Final = 2.0
+"""For a client to read why its body was not."""
+_BACKLOG: Final = 2048
+SHUTDOWN_SECONDS: Final = 0.1
+"""For connections to end by themselves. NB: aiohttp takes 0 for any time."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listener(web.Server):
+    """Accepts connections until `close`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        connections: int = CONNECTIONS,
+        head_seconds: float = HEAD_SECONDS,
+    ) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            request_factory=self._request,
+        )
+        self._most = connections
+        self.head_seconds = head_seconds
+        self._server: asyncio.Server | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether one more connection is one too many."""
+        return len(self._connections) >= self._most
+
+    @property
+    def connected(self) -> int:
+        """Connections of clients."""
+        return len(self._connections)
+
+    async def listen(self, bound: socket.socket) -> None:
+        """Accept connections of this socket."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self, sock=bound, backlog=_BACKLOG)
+
+    def close_idle(self) -> None:
+        """Close each connection as soon as it has no request."""
+        for connection in self.connections:
+            cast(_Connection, connection).close_idle()
+
+    async def close(self) -> None:
+        """End, with all connections."""
+        if self._server is not None:
+            self._server.close()
+        await self.shutdown(SHUTDOWN_SECONDS)
+
+    def __call__(self) -> RequestHandler:
+        """The protocol of a new connection."""
+        return _Connection(
+            self,
+            loop=self._loop,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            access_log=None,
+            lingering_time=_LINGER_SECONDS,
+            auto_decompress=False,
+        )
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=asgi.BODY_LIMIT
+        )
+
+
+class _Connection(RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_head_timer", "_listener")
+
+    def __init__(self, listener: Listener, **options: Any) -> None:
+        super().__init__(listener, **options)
+        self._listener = listener
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        full = self._listener.full
+        super().connection_made(transport)
+        if full:
+            cast(asyncio.Transport, transport).write(_TOO_MANY)
+            self.force_close()
+            return
+        self._wait_for_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._head_came()
+        elif self._head_timer is None and self._waiter is not None:
+            self._wait_for_head()
+
+    def close_idle(self) -> None:
+        """Close at once between requests, else after the one that is running."""
+        if self._waiter is not None:
+            self.force_close()
+        else:
+            self.close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP, or met a fault of ours, in the form of the OpenAI API."""
+        if status >= 500:
+            self.log_exception("request failed", exc_info=exc)
+            refusal = Refusal(500, "The router failed; this is its fault, not the request's")
+        else:
+            refusal = malformed("The request is not valid HTTP")
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer was sent already")
+        response = answer(refusal)
+        response.force_close()
+        return response
+
+    def _wait_for_head(self) -> None:
+        loop = self._loop
+        self._head_timer = loop.call_later(self._listener.head_seconds, self._head_late)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if self._current_request is None:
+            if self.transport is not None:
+                self.transport.write(_LATE)
+            self.force_close()
+
+
+def answer(refusal: Refusal) -> web.Response:
+    """A refusal as the client gets it."""
+    return web.Response(
+        status=refusal.status,
+        body=orjson.dumps(refusal.content),
+        headers={"content-type": "application/json", "server": heads.SERVER, **refusal.headers},
+    )
+
+
+def _raw(refusal: Refusal) -> bytes:
+    body = orjson.dumps(refusal.content)
+    head = (
+        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TOO_MANY: Final = _raw(Refusal(503, "The router has as many connections as it may; try again"))
+_LATE: Final = _raw(
+    Refusal(408, f"The head of the request did not arrive within {HEAD_SECONDS:g} s", headers=CLOSE)
+)

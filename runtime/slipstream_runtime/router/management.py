@@ -1,0 +1,53 @@
+"""Probes, metrics and status of the router, on a port that clients do not reach."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from slipstream_runtime import contract
+from slipstream_runtime.router import metrics
+
+
+class Observed(Protocol):
+    """What is asked of the router."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """For people who look for a fault."""
+        ...
+
+
+class Management:
+    """What the kubelet, Prometheus and the operator read."""
+
+    def __init__(self, router: Observed, measured: metrics.Metrics) -> None:
+        self._router = router
+        self._metrics = measured
+
+    def server(self) -> web.Server:
+        """Serves it on whatever socket it is given."""
+        return web.Server(self.handle, access_log=None)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        match request.path:
+            case contract.LIVE_PATH:
+                return web.Response(text="ok\n")
+            case contract.READY_PATH:
+                ready = self._router.ready
+                text = "ready\n" if ready else "not ready\n"
+                return web.Response(text=text, status=200 if ready else 503)
+            case contract.METRICS_PATH:
+                body = await self._metrics.render()
+                return web.Response(body=body, headers={"content-type": metrics.CONTENT_TYPE})
+            case contract.STATUS_PATH:
+                body = orjson.dumps(self._router.status())
+                return web.Response(body=body, content_type="application/json")
+            case _:
+                return web.Response(text="not found\n", status=404)

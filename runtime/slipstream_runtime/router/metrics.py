@@ -1,0 +1,174 @@
+"""What the router measures: requests as their clients see them, by service."""
+
+import asyncio
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+from slipstream_runtime import contract
+
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
+_SERVICE: Final = contract.SERVICE_LABEL
+_LATENCY: Final = contract.LATENCY_BUCKETS
+_REFUSED: Final = "slipstream_router_refused_requests"
+_REFUSED_TEXT: Final = "Requests not served."
+
+Kind = TypeVar("Kind", bound=MetricWrapperBase)
+
+
+class Phase(enum.StrEnum):
+    """What a request was doing when its client left."""
+
+    WAITING = "waiting"
+    ANSWERING = "answering"
+    STREAMING = "streaming"
+
+
+class Metrics:
+    """All series of one router: of each family as many small metrics as there are services."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, dict[str, MetricWrapperBase]] = {}
+        self.connections = self.keep(
+            "", Gauge("slipstream_router_connections", "Connections of clients.", registry=None)
+        )
+        self._refused = self.keep(
+            "", Counter(_REFUSED, _REFUSED_TEXT, (_SERVICE, "reason"), registry=None)
+        )
+
+    def keep(self, service: str, metric: Kind) -> Kind:
+        """Export the metric until the service is forgotten."""
+        [family] = metric.describe()
+        self._families.setdefault(family.name, {})[service] = metric
+        return metric
+
+    def forget(self, service: str) -> None:
+        """Export nothing of this service any more."""
+        for metrics in self._families.values():
+            metrics.pop(service, None)
+
+    def refused(self, reason: str) -> None:
+        """A request was not served before anybody knew for which service it was."""
+        self._refused.labels("", reason).inc()
+
+    async def render(self) -> bytes:
+        """The Prometheus text of now; between any two small pieces the loop does its other work."""
+        parts = []
+        for family in [*self._families.values()]:
+            head = True
+            for metric in [*family.values()]:
+                text = prometheus_client.generate_latest(_One(metric))
+                parts.append(text if head else _without_head(text))
+                head = False
+                await asyncio.sleep(0)
+        return b"".join(parts)
+
+
+class ServiceMetrics:
+    """The series of one service, found once and not for each request."""
+
+    def __init__(self, metrics: Metrics, service: str) -> None:
+        self._metrics = metrics
+        self.name = service
+        self.requests = self._counter(contract.ROUTER_REQUESTS, "Requests let in.")
+        self.broken = self._counter(
+            "slipstream_router_broken_streams_total", "Answers that broke off."
+        )
+        self.ejections = self._counter(
+            "slipstream_router_ejections_total", "Engines left out for a while."
+        )
+        self.wakes = self._counter(
+            "slipstream_router_wakes_total", "Renewals of the Lease of demand."
+        )
+        self.ttft = self._histogram(contract.ROUTER_TTFT, "Of streams.", _LATENCY[contract.TTFT])
+        self.itl = self._histogram(
+            contract.ROUTER_ITL, "Between pieces of streams.", _LATENCY[contract.TPOT]
+        )
+        self.e2e = self._histogram(
+            contract.ROUTER_E2E, "Answered requests, as clients see them.", _LATENCY[contract.E2E]
+        )
+        self.wait = self._histogram(
+            "slipstream_router_wait_seconds", "For a place in an engine.", _LATENCY[contract.TTFT]
+        )
+        self._responses = self._counters("slipstream_router_responses_total", "Answers.", "code")
+        self._refused = self._counters(_REFUSED, _REFUSED_TEXT, "reason")
+        self._retries = self._counters(
+            "slipstream_router_retries_total", "Requests sent once more.", "reason"
+        )
+        self._cancelled = self._counters(
+            "slipstream_router_cancelled_requests_total", "Clients that left.", "phase"
+        )
+        tokens = self._counters("slipstream_router_tokens_total", "As engines count them.", "kind")
+        self._prompt_tokens = tokens.labels(service, "prompt")
+        self._output_tokens = tokens.labels(service, "output")
+        self._codes: dict[int, Counter] = {}
+
+    def watch(
+        self, *, held: Callable[[], int], in_flight: Callable[[], int], endpoints: Callable[[], int]
+    ) -> None:
+        """Export these at each scrape."""
+        self._gauge(contract.ROUTER_HELD, "Requests that wait here.", held)
+        self._gauge(contract.ROUTER_IN_FLIGHT, "Requests let in and not over.", in_flight)
+        self._gauge("slipstream_router_endpoints", "Engines that are Ready.", endpoints)
+
+    def responded(self, code: int) -> None:
+        """A client got an answer."""
+        counter = self._codes.get(code)
+        if counter is None:
+            counter = self._codes[code] = self._responses.labels(self.name, str(code))
+        counter.inc()
+
+    def refused(self, reason: str) -> None:
+        """A request was not served."""
+        self._refused.labels(self.name, reason).inc()
+
+    def retried(self, reason: str) -> None:
+        """A request was sent once more."""
+        self._retries.labels(self.name, reason).inc()
+
+    def cancelled(self, phase: Phase) -> None:
+        """A client left."""
+        self._cancelled.labels(self.name, phase).inc()
+
+    def used(self, prompt: int, output: int) -> None:
+        """An engine told what a request took."""
+        self._prompt_tokens.inc(prompt)
+        self._output_tokens.inc(output)
+
+    def _counters(self, name: str, text: str, label: str) -> Counter:
+        metric = Counter(name, text, (_SERVICE, label), registry=None)
+        return self._metrics.keep(self.name, metric)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        metric = Counter(name, text, (_SERVICE,), registry=None)
+        return self._metrics.keep(self.name, metric).labels(self.name)
+
+    def _gauge(self, name: str, text: str, read: Callable[[], int]) -> None:
+        metric = Gauge(name, text, (_SERVICE,), registry=None)
+        self._metrics.keep(self.name, metric).labels(self.name).set_function(read)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
+        metric = Histogram(name, text, (_SERVICE,), buckets=tuple(buckets), registry=None)
+        return self._metrics.keep(self.name, metric).labels(self.name)
+
+
+class _One(CollectorRegistry):
+    """One metric as a registry, without the time at which each series was made."""
+
+    def __init__(self, metric: MetricWrapperBase) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._metric.collect():
+            family.samples = [s for s in family.samples if not s.name.endswith("_created")]
+            yield family
+
+
+def _without_head(text: bytes) -> bytes:
+    """A family is told once: HELP and TYPE before its first series."""
+    return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))

@@ -1,0 +1,87 @@
+"""The life of a router process: listen, learn where the engines are, serve, leave at SIGTERM."""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import signal
+import socket
+import time
+from collections.abc import Collection
+from typing import Any
+
+from slipstream_runtime.host import logs
+from slipstream_runtime.router import discovery
+from slipstream_runtime.router.app import Router
+from slipstream_runtime.router.cluster import Cluster
+from slipstream_runtime.web import server
+
+
+async def serve(
+    options: argparse.Namespace, *, api: socket.socket, management: socket.socket
+) -> None:
+    """Run until SIGTERM or SIGINT and the end of the drain."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    chance = random.random
+    async with contextlib.AsyncExitStack() as stack:
+        if options.config_map is None:
+            renew = _nobody
+        else:
+            cluster = await stack.enter_async_context(Cluster.of_this_pod())
+            name, namespace = options.config_map
+
+            async def renew(lease: str) -> None:
+                await cluster.renew(namespace=namespace, lease=lease)
+
+        router = Router(
+            api=api,
+            management=management,
+            renew=renew,
+            clock=time.monotonic,
+            now=time.time,
+            chance=chance,
+            keys=options.keys,
+            token=options.token,
+        )
+        await stack.enter_async_context(router)
+        ends: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
+        if options.config_map is None:
+            discovery.from_files(router, settings=options.config, endpoints=options.endpoints)
+        else:
+            following = discovery.follow(
+                router, cluster, namespace=namespace, name=name, chance=chance
+            )
+            ends.add(asyncio.create_task(following))
+        logs.event("listening", api=api.getsockname()[1], management=management.getsockname()[1])
+        # NB: a router that can't follow any more would send requests to engines long gone: it ends, to be restarted.
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await router.drain(linger=options.linger, grace=options.grace)
+        await _end(ends)
+    logs.event("stopped")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve on these ports in a loop of its own; port 0 takes a free one and logs it."""
+    import uvloop  # noqa: PLC0415 (of this process alone)
+
+    with (
+        contextlib.closing(server.bind(options.api_port)) as api,
+        contextlib.closing(server.bind(options.management_port)) as management,
+    ):
+        uvloop.run(serve(options, api=api, management=management))
+
+
+async def _nobody(lease: str) -> None:
+    raise RuntimeError("there is no cluster to ask for engines")
+
+
+async def _end(tasks: "Collection[asyncio.Task[Any]]") -> None:
+    """Cancel those that run; raise what one that ended by itself failed of."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result

@@ -1,0 +1,215 @@
+"""Passes an engine's answer on to the client: whole, or piece by piece as it comes, with nothing kept.
+
+An answer that breaks off is never made to look complete.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import heads, reasons
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.config import Limits
+from slipstream_runtime.router.metrics import ServiceMetrics
+from slipstream_runtime.router.upstream import Fault, Unanswered
+from slipstream_runtime.router.usage import Counted, Withheld
+
+_WHOLE: Final = 1024 * 1024
+"""Bytes of an answer that is read before the client gets its first; one that dies before is a clean error."""
+_DONE: Final = b"[DONE]"
+_ENDS: Final = re.compile(rb"event: ?response\.(completed|incomplete|failed)")
+_AT_ONCE: Final = 64 * 1024
+"""Bytes that are given to the system at once, whether or not the client reads."""
+_TAIL: Final = 64
+"""Bytes that are looked at for the end of a stream, past the last piece."""
+_EVENTS: Final = "text/event-stream"
+_LAST_WORDS_SECONDS: Final = 1.0
+"""A client that does not read gets none."""
+_CUT: Final = (aiohttp.ClientError, OSError)
+
+Response = TypeVar("Response", bound=web.StreamResponse)
+
+
+class Broken(Exception):  # noqa: N818 (the relay's word for it)
+    """The answer broke off after the client got a part of it, and was told, if there was a way to."""
+
+
+class Relay:
+    """One answer on its way."""
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        reply: aiohttp.ClientResponse,
+        *,
+        asked: Asked,
+        metrics: ServiceMetrics,
+        limits: Limits,
+        clock: Callable[[], float],
+        arrived: float,
+        leaving: bool,
+        begun: Callable[[], None],
+    ) -> None:
+        self._request = request
+        self._reply = reply
+        self._asked = asked
+        self._metrics = metrics
+        self._idle = limits.idle_timeout
+        self._head = limits.head_timeout
+        self._clock = clock
+        self._arrived = arrived
+        self._leaving = leaving
+        self._first = begun
+        self.counted = Counted()
+        self.response: web.StreamResponse | None = None
+
+    async def run(self) -> web.StreamResponse:
+        """The client's response; Refusal before its first byte, Broken after it."""
+        reply = self._reply
+        if reply.headers.get("content-type", "").startswith(_EVENTS):
+            return await self._events()
+        length = reply.content_length
+        if length is not None and length <= _WHOLE:
+            body = await self._read_whole()
+        else:
+            body = await self._read_start()
+            if not reply.content.at_eof():
+                self._first()
+                return await self._flow(body)
+        self._first()
+        self.counted.whole(body)
+        if len(body) > _AT_ONCE:
+            return await self._flow(body)
+        headers = heads.to_client(reply.headers)
+        return self._begun(web.Response(status=reply.status, headers=headers, body=body))
+
+    async def _read_whole(self) -> bytes:
+        try:
+            return await self._reply.content.read()
+        except _CUT:
+            raise _broken_off() from None
+
+    async def _read_start(self) -> bytes:
+        content, parts, size = self._reply.content, [], 0
+        try:
+            while size <= _WHOLE and (part := await content.readany()):
+                parts.append(part)
+                size += len(part)
+        except _CUT:
+            raise _broken_off() from None
+        return b"".join(parts)
+
+    async def _flow(self, start: bytes) -> web.StreamResponse:
+        """An answer that is too long to be held here; if it breaks off, so does the client's."""
+        response = self._begin()
+        response.content_length = self._reply.content_length
+        await response.prepare(self._request)
+        piece: bytes | None = start
+        try:
+            async with asyncio.timeout(self._idle) as limit:
+                while piece:
+                    await response.write(piece)
+                    limit.reschedule(self._clock() + self._idle)
+                    piece = await self._next()
+        except (TimeoutError, _Cut):
+            self.abort()
+            raise Broken from None
+        return response
+
+    async def _events(self) -> web.StreamResponse:
+        """A stream of events: each piece is passed on as it comes."""
+        response = self._begin()
+        clock, idle = self._clock, self._idle
+        withheld = Withheld() if self._asked.hide_usage else None
+        responses = self._asked.path == "/v1/responses"
+        metrics, counted = self._metrics, self.counted
+        tail, ended, last = b"", False, 0.0
+        try:
+            # NB: the first event may wait in the engine's queue, so it has the time of a head.
+            async with asyncio.timeout(self._head) as limit:
+                while piece := await self._next():
+                    now = clock()
+                    limit.reschedule(now + idle)
+                    if last:
+                        metrics.itl.observe(now - last)
+                    else:
+                        self._first()
+                        metrics.ttft.observe(now - self._arrived)
+                        await response.prepare(self._request)
+                    last = now
+                    counted.piece(piece)
+                    if responses and not ended:
+                        ended = _ENDS.search(tail + piece) is not None
+                    tail = piece[-_TAIL:] if len(piece) >= _TAIL else (tail + piece)[-_TAIL:]
+                    if withheld is not None:
+                        piece = withheld.without_usage(piece)
+                    if piece:
+                        await response.write(piece)
+        except TimeoutError:
+            if not last:
+                refusal = reasons.upstream("A replica began no answer in time", status=504)
+                raise Unanswered(Fault.TIMEOUT, refusal) from None
+            await self.tell(reasons.upstream(f"The stream stood still for {idle:g} s", status=504))
+            raise Broken from None
+        except _Cut:
+            ended, tail = False, b""
+        if not (ended if responses else _DONE in tail):
+            if not last:
+                raise Unanswered(Fault.RESET, _broken_off())
+            await self.tell(_broken_off())
+            raise Broken
+        counted.stream()
+        return response
+
+    async def tell(self, refusal: Refusal) -> None:
+        """The last event of a stream that breaks off: an error, and no [DONE] after it."""
+        response = self.response
+        if response is None or not response.prepared:
+            raise refusal
+        if not response.headers["content-type"].startswith(_EVENTS):
+            self.abort()
+            return
+        # NB: the connection stays: its head did not say that it closes, so the client may be using it again.
+        try:
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await response.write(b"data: " + orjson.dumps(refusal.content) + b"\n\n")
+                await response.write_eof()
+        except (TimeoutError, ConnectionError):
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the client's connection, the only way to say that an answer is not whole."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def _begin(self) -> web.StreamResponse:
+        reply = self._reply
+        response = web.StreamResponse(status=reply.status, headers=heads.to_client(reply.headers))
+        return self._begun(response)
+
+    def _begun(self, response: Response) -> Response:
+        self.response = response
+        if self._leaving:
+            response.force_close()
+        return response
+
+    async def _next(self) -> bytes:
+        """The next piece; empty at the end."""
+        try:
+            return await self._reply.content.readany()
+        except _CUT:
+            raise _Cut from None
+
+
+class _Cut(Exception):  # noqa: N818
+    """The engine's connection broke."""
+
+
+def _broken_off() -> Refusal:
+    return reasons.upstream("The replica broke its answer off")

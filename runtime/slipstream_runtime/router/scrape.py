@@ -1,0 +1,88 @@
+"""Reads from each engine how much it has to do; one that is slow to tell delays no other."""
+
+import asyncio
+import contextlib
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import aiohttp
+
+from slipstream_runtime import contract
+from slipstream_runtime.router.endpoints import STALE_SECONDS, Endpoint, Load
+
+PERIOD_SECONDS: Final = 1.0
+
+
+def _series(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"^" + name.encode() + rb"(?:\{[^\n]*\})? (\S+)", re.MULTILINE)
+
+
+_WAITING: Final = _series(contract.WAITING)
+_KV: Final = _series(contract.KV_USAGE)
+
+
+def parse(text: bytes, *, at: float) -> Load:
+    """The load in a Prometheus text: waiting requests summed, the fullest cache."""
+    waiting, kv = _values(_WAITING, text), _values(_KV, text)
+    return Load(waiting=sum(waiting) if waiting else None, kv=max(kv, default=None), at=at)
+
+
+def _values(series: re.Pattern[bytes], text: bytes) -> list[float]:
+    """NaN and what is no number is not known, which is not zero."""
+    found = []
+    for value in series.findall(text):
+        try:
+            number = float(value)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            found.append(number)
+    return found
+
+
+class Scrapes:
+    """One task for each engine."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        clock: Callable[[], float],
+        period: float = PERIOD_SECONDS,
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        self._period = period
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+
+    def follow(self, came: Iterable[Endpoint], gone: Iterable[Endpoint]) -> None:
+        """Begin with the ones, end with the others."""
+        for endpoint in gone:
+            if (task := self._tasks.pop(endpoint, None)) is not None:
+                task.cancel()
+        for endpoint in came:
+            self._tasks[endpoint] = asyncio.create_task(
+                self._repeat(endpoint), name=f"scrape {endpoint.name}"
+            )
+
+    async def close(self) -> None:
+        """End all."""
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repeat(self, endpoint: Endpoint) -> None:
+        while True:
+            # NB: what an engine said last grows stale by itself.
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                await self._once(endpoint)
+            await asyncio.sleep(self._period)
+
+    async def _once(self, endpoint: Endpoint) -> None:
+        timeout = aiohttp.ClientTimeout(total=STALE_SECONDS)
+        async with self._session.get(endpoint.address.metrics_url(), timeout=timeout) as response:
+            if response.status == 200:
+                endpoint.load = parse(await response.read(), at=self._clock())

@@ -1,0 +1,45 @@
+"""From EndpointSlices to the engines that take new requests."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from slipstream_runtime import contract
+from slipstream_runtime.router.endpoints import Address
+
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+_PORT: Final = "http"
+
+Manifest = Mapping[str, Any]
+
+
+def addresses(slices: Iterable[Manifest]) -> dict[str, set[Address]]:
+    """The engines that are Ready and not on their way out, by the name of their headless Service.
+
+    A pod that has several addresses counts once, IPv4 first.
+    """
+    found: dict[str, dict[str, Address]] = {}
+    for each in sorted(slices, key=lambda item: str(item.get("addressType"))):
+        service = (each["metadata"].get("labels") or {}).get(SERVICE_LABEL)
+        if service is None or each.get("addressType") not in ("IPv4", "IPv6"):
+            continue
+        pods = found.setdefault(service, {})
+        port = _port(each)
+        for endpoint in each.get("endpoints") or ():
+            if _takes_requests(endpoint) and endpoint.get("addresses"):
+                host = endpoint["addresses"][0]
+                name = (endpoint.get("targetRef") or {}).get("name") or host
+                pods.setdefault(name, Address(name=name, host=host, port=port))
+    return {service: set(pods.values()) for service, pods in found.items()}
+
+
+def _takes_requests(endpoint: Manifest) -> bool:
+    """Unknown means yes, as the API says of `ready`."""
+    conditions = endpoint.get("conditions") or {}
+    return conditions.get("ready") is not False and not conditions.get("terminating")
+
+
+def _port(each: Manifest) -> int:
+    for port in each.get("ports") or ():
+        if port.get("name") in (_PORT, None, "") and port.get("port"):
+            return int(port["port"])
+    return contract.API_PORT

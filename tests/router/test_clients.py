@@ -1,0 +1,181 @@
+"""Clients that leave, read slowly or hold connections open: their engines are told, memory is bounded."""
+
+import asyncio
+import json
+import resource
+import socket
+from typing import Any
+
+import pytest
+
+from slipstream_runtime.web import asgi
+from tests import backends
+from tests.backends import Held, Peer, Received
+from tests.routers import CHAT, Running, routing, until
+
+HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: router\r\nContent-Type: application/json\r\n"
+CANCELLED = "slipstream_router_cancelled_requests_total"
+CLOSE_SECONDS = 0.25
+IDLE = 4_000
+
+
+def request(**fields: Any) -> bytes:
+    body = json.dumps({"model": "m", **fields}).encode()
+    return f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def connect(
+    router: Running, **options: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", router.port, **options)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_before_the_answer_ends_its_engines_work(stream: bool) -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = held = Held()
+        _, writer = await connect(router)
+        writer.write(request(stream=stream))
+        await until(lambda: held.waiting == 1)
+        writer.close()
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await until(lambda: held.abandoned == 1)
+        await until(router.settled)
+        assert await router.metric(CANCELLED, phase="answering") == 1
+
+
+async def test_a_client_that_leaves_a_stream_ends_its_engines_work() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = held = Held(begun=2)
+        reader, writer = await connect(router)
+        writer.write(request(stream=True))
+        await reader.readuntil(b"1 ")
+        writer.close()
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await until(lambda: held.abandoned == 1)
+        await until(router.settled)
+        assert await router.metric(CANCELLED, phase="streaming") == 1
+
+
+async def test_the_connection_of_an_abandoned_request_is_not_used_again() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.script = [held := Held(begun=1)]
+        reader, writer = await connect(router)
+        writer.write(request(stream=True))
+        await reader.readuntil(b"0 ")
+        writer.close()
+        await until(lambda: held.abandoned == 1)
+        assert (await router.ask(stream=True)).events[-1] == "[DONE]"
+
+
+async def test_a_client_that_does_not_read_slows_its_engine_down_and_is_cut() -> None:
+    size = 128 * 1024 * 1024
+    sent = 0
+
+    async def flood(peer: Peer, received: Received) -> None:
+        nonlocal sent
+        await peer.stream()
+        piece = b"data: " + b"x" * 65_000 + b"\n\n"
+        while sent < size:
+            await peer.chunk(piece)
+            sent += len(piece)
+
+    limits = {"idleTimeout": 0.3}
+    async with backends.running() as (engine,), routing(engine, limits=limits) as router:
+        engine.always = flood
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with socket.create_connection(("127.0.0.1", router.port)) as client:
+            client.sendall(request(stream=True))
+            await until(lambda: sent > 0)
+            await until(router.settled)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert sent < size / 4
+        assert grown < 32 * 1024
+
+
+async def test_a_head_that_comes_too_slowly_is_ended() -> None:
+    async with routing(head_seconds=0.05) as router:
+        answer = await router.raw(HEAD.encode())
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+async def test_a_second_head_that_comes_too_slowly_is_ended_too() -> None:
+    async with backends.running() as (engine,), routing(engine, head_seconds=0.05) as router:
+        reader, writer = await connect(router)
+        writer.write(request())
+        await reader.readuntil(b'"total_tokens": 10}}')
+        writer.write(HEAD.encode())
+        assert (await reader.read()).startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
+async def test_a_body_that_comes_too_slowly_is_408() -> None:
+    async with routing(body_seconds=0.05) as router:
+        answer = await router.raw(HEAD.encode() + b"Content-Length: 10\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b'"type":"TimeoutError"' in answer
+
+
+async def test_connections_past_the_bound_are_refused_and_the_others_served() -> None:
+    async with backends.running() as (engine,), routing(engine, connections=10) as router:
+        idle = [await connect(router) for _ in range(9)]
+        assert (await router.ask()).status == 200
+        reader, writer = await connect(router)
+        assert (await reader.read()).startswith(b"HTTP/1.1 503")
+        assert (await router.ask()).status == 200
+        for _, each in [*idle, (reader, writer)]:
+            each.close()
+
+
+async def test_a_body_over_the_limit_is_413_before_it_is_read() -> None:
+    async with routing() as router:
+        size = asgi.BODY_LIMIT + 1
+        answer = await router.raw(f"{HEAD}Content-Length: {size}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_chunked_body_over_the_limit_is_413_while_it_is_read() -> None:
+    async with routing() as router:
+        piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        head = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+        answer = await router.raw(head + piece * 17)
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_compressed_body_is_415() -> None:
+    async with routing() as router:
+        reply = await router.ask(raw=b"\x1f\x8b" + b"x" * 100, headers={"content-encoding": "gzip"})
+        assert reply.status == 415
+
+
+async def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        reader, writer = await connect(router)
+        body = b'{"model": "m"}'
+        head = f"{HEAD}Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_idle_connections_cost_little_and_disturb_nobody() -> None:
+    async with backends.running() as (engine,), routing(engine, head_seconds=60) as router:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        idle: list[socket.socket] = []
+        try:
+            while len(idle) < IDLE:
+                for _ in range(100):
+                    found = socket.socket()
+                    found.setblocking(False)
+                    found.connect_ex(("127.0.0.1", router.port))
+                    idle.append(found)
+                await until(lambda: router.router._listener.connected >= len(idle))
+            assert (await router.ask()).status == 200
+        finally:
+            for each in idle:
+                each.close()
+        await until(lambda: router.router._listener.connected <= 1)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown * 1024 < IDLE * 64 * 1024

@@ -1,0 +1,159 @@
+"""The router follows the API server: configuration, engines that come and drain, watches that break off."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from slipstream_runtime import contract
+from slipstream_runtime.router import discovery
+from slipstream_runtime.router.cluster import Cluster
+from tests import apiserver, backends
+from tests.apiserver import CONFIG_MAPS, SLICES, ApiServer
+from tests.backends import Backend
+from tests.routers import Running, routing, service, until
+
+NAME = contract.ROUTER_NAME
+
+
+@contextlib.asynccontextmanager
+async def following(router: Running, api: ApiServer, token: str = "t") -> AsyncIterator[Cluster]:
+    tokens = iter(f"{token}{number}" for number in range(1000))
+    async with Cluster(api.url, token=lambda: next(tokens)) as cluster:
+        task = asyncio.create_task(
+            discovery.follow(
+                router.router, cluster, namespace="team", name=NAME, chance=lambda: 0.0
+            )
+        )
+        try:
+            yield cluster
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def configure(api: ApiServer, *services: dict[str, Any], text: str | None = None) -> None:
+    document = text or json.dumps({"namespace": "team", "services": services})
+    api.apply(CONFIG_MAPS, NAME, data={contract.ROUTER_CONFIG_KEY: document})
+
+
+def place(api: ApiServer, *engines: Backend, **conditions: bool) -> None:
+    found = {"ready": True, "serving": True, "terminating": False, **conditions}
+    endpoints = [
+        {
+            "addresses": ["127.0.0.1"],
+            "conditions": found,
+            "targetRef": {"kind": "Pod", "name": f"pod-{engine.port}"},
+        }
+        for engine in engines
+    ]
+    api.apply(
+        SLICES,
+        "chat-1-abc",
+        metadata={"labels": {"kubernetes.io/service-name": "chat-1"}},
+        addressType="IPv4",
+        ports=[{"name": "http", "port": engines[0].port if engines else 8000}],
+        endpoints=endpoints,
+    )
+
+
+def names(router: Running) -> list[str]:
+    return [e.name for s in router.router.table.services() for e in s.pool]
+
+
+async def test_engines_come_and_drain_as_their_slices_say() -> None:
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        configure(api, service(model="named"))
+        async with following(router, api):
+            await until(lambda: api.watching(SLICES) == api.watching(CONFIG_MAPS) == 1)
+            assert router.chat.settings.model == "named"
+            place(api, engine)
+            await until(lambda: names(router) == [f"pod-{engine.port}"])
+            assert (await router.ask(model="named")).status == 200
+
+            place(api, engine, ready=False, terminating=True)
+            await until(lambda: names(router) == [])
+            place(api, engine)
+            await until(lambda: names(router) != [])
+            api.delete(SLICES, "chat-1-abc")
+            await until(lambda: names(router) == [])
+
+
+async def test_a_configuration_that_is_wrong_is_refused_and_the_one_before_stays() -> None:
+    async with routing() as router, apiserver.running() as api:
+        configure(api, service(model="first"))
+        async with following(router, api):
+            await until(lambda: router.chat.settings.model == "first")
+            configure(api, text='{"namespace": "team", "services": [{"name": "chat"}]}')
+            configure(api, text="{")
+            configure(api, service(model="second"))
+            await until(lambda: router.chat.settings.model == "second")
+
+
+async def test_a_watch_that_breaks_off_goes_on_where_it_ended() -> None:
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        configure(api, service())
+        async with following(router, api):
+            await until(lambda: api.watching(SLICES) == 1)
+            place(api, engine)
+            await until(lambda: names(router) != [])
+            api.bookmark(SLICES, 500)
+            api.break_off(SLICES)
+            await until(lambda: (SLICES, "500") in api.watched_from)
+            assert api.lists.count(SLICES) == 1
+            assert names(router) != []
+
+
+async def test_a_watch_that_expired_begins_anew() -> None:
+    async with backends.running(2) as (old, new), routing() as router, apiserver.running() as api:
+        configure(api, service())
+        place(api, old)
+        async with following(router, api):
+            await until(lambda: api.watching(SLICES) == 1)
+            api.expire(SLICES)
+            await until(lambda: api.lists.count(SLICES) == 2)
+            place(api, new)
+            await until(lambda: names(router) == [f"pod-{new.port}"])
+
+
+async def test_an_api_server_that_fails_costs_no_engine() -> None:
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        configure(api, service())
+        place(api, engine)
+        async with following(router, api):
+            await until(lambda: api.watching(SLICES) == 1 and names(router) != [])
+            api.failing = 4
+            api.break_off(SLICES)
+            api.break_off(CONFIG_MAPS)
+            await until(lambda: api.failing == 0)
+            assert names(router) == [f"pod-{engine.port}"]
+            assert (await router.ask()).status == 200
+            await until(lambda: api.watching(SLICES) == api.watching(CONFIG_MAPS) == 1)
+
+
+async def test_the_token_is_read_for_each_request() -> None:
+    async with routing() as router, apiserver.running() as api:
+        async with following(router, api):
+            await until(lambda: api.watching(SLICES) == api.watching(CONFIG_MAPS) == 1)
+        assert sorted(api.tokens) == [f"Bearer t{number}" for number in range(4)]
+
+
+async def test_a_lease_is_renewed_with_the_time_of_now() -> None:
+    async with routing() as router, apiserver.running() as api, following(router, api) as cluster:
+        await cluster.renew(namespace="team", lease="chat-demand")
+        [(path, name, patch)] = api.renewals
+        assert path == "/apis/coordination.k8s.io/v1/namespaces/team/leases/chat-demand"
+        assert name == "chat-demand"
+        assert list(patch) == ["spec"]
+        assert patch["spec"]["renewTime"].endswith("Z")
+        assert len(patch["spec"]["renewTime"]) == len("2026-01-01T00:00:00.000000Z")
+
+
+async def test_a_service_that_goes_takes_its_held_requests_with_it() -> None:
+    async with routing() as router:
+        asking = asyncio.create_task(router.ask())
+        await until(lambda: router.chat.held == 1)
+        router.configure(service(name="other", model="o"))
+        assert (await asking).status == 404
+        assert (await router.ask()).status == 404

@@ -1,0 +1,198 @@
+"""Requests that find no place: held in order, woken once, released up to the engines' places, lost never."""
+
+import asyncio
+import functools
+from typing import Any
+
+from slipstream_runtime import contract
+from tests import backends
+from tests.backends import Backend, Held
+from tests.routers import Running, routing, service, until
+
+BUSY = {"concurrency": 4}
+
+
+async def ask_all(router: Running, count: int, **fields: Any) -> list["asyncio.Task[Any]"]:
+    """Ask one after the other, each once the one before is in."""
+    tasks = []
+    for number in range(count):
+        tasks.append(asyncio.create_task(router.ask(user=str(number), **fields)))
+        await until(lambda: router.router.front.in_flight == len(tasks))
+    return tasks
+
+
+def order(engine: Backend) -> list[int]:
+    return [int(received.content["user"]) for received in engine.received]
+
+
+async def test_two_hundred_requests_at_zero_wake_once_and_are_answered_in_order() -> None:
+    async with backends.running() as (engine,), routing(limits={"concurrency": 8}) as router:
+        engine.always = held = Held()
+        tasks = await ask_all(router, 200)
+        assert router.chat.held == 200
+        assert router.renewed == ["chat-demand"]
+
+        router.engines(engine)
+        await until(lambda: held.waiting == 8)
+        assert sorted(order(engine)) == list(range(8))
+        held.release.set()
+        replies = await asyncio.gather(*tasks)
+        assert {reply.status for reply in replies} == {200}
+        assert held.most == 8
+        assert sorted(order(engine)) == list(range(200))
+        # NB: those that are released together take connections of their own, which arrive as they like.
+        assert all(abs(number - place) < 16 for place, number in enumerate(order(engine)))
+
+
+async def test_a_thousand_identical_requests_never_exceed_the_places_of_an_engine() -> None:
+    async with backends.running(2) as engines, routing(limits={"concurrency": 5}) as router:
+        held = [Held(), Held()]
+        for engine, behaviour in zip(engines, held, strict=True):
+            engine.always = behaviour
+        tasks = [asyncio.create_task(router.ask()) for _ in range(1000)]
+        await until(lambda: router.chat.held == 1000)
+        router.engines(*engines)
+        await until(lambda: all(each.waiting == 5 for each in held))
+        for each in held:
+            each.release.set()
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+        assert [each.most for each in held] == [5, 5]
+
+
+async def test_requests_are_renewed_while_they_are_held_and_no_longer() -> None:
+    async with backends.running() as (engine,), routing() as router:
+        router.router._demand._period = 0.02
+        asking = asyncio.create_task(router.ask())
+        await until(lambda: len(router.renewed) >= 3)
+        router.engines(engine)
+        assert (await asking).status == 200
+        await until(lambda: not router.router._demand._tasks)
+
+
+async def test_a_service_that_never_sleeps_wakes_nobody() -> None:
+    async with backends.running() as (engine,), routing(services=[service(demand=None)]) as router:
+        asking = asyncio.create_task(router.ask())
+        await until(lambda: router.chat.held == 1)
+        router.engines(engine)
+        assert (await asking).status == 200
+        assert router.renewed == []
+
+
+async def test_a_held_request_ends_with_503_when_no_engine_comes() -> None:
+    async with routing(limits={"hold": 0.05}) as router:
+        reply = await router.ask()
+        assert reply.status == 503
+        assert int(reply.headers["retry-after"]) > 0
+        assert reply.error["type"] == "ServiceUnavailableError"
+        assert await router.metric("slipstream_router_refused_requests_total", reason="hold") == 1
+
+
+async def test_a_full_queue_is_429() -> None:
+    async with backends.running() as (engine,), routing(limits={"queue": 2}) as router:
+        tasks = await ask_all(router, 2)
+        reply = await router.ask()
+        assert reply.status == 429
+        assert reply.headers["retry-after"] == "1"
+        router.engines(engine)
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+
+
+async def test_the_bytes_that_wait_are_bounded() -> None:
+    async with backends.running() as (engine,), routing(limits={"queueSize": 4000}) as router:
+        tasks = await ask_all(router, 1, padding="x" * 3000)
+        assert (await router.ask(padding="x" * 3000)).status == 429
+        router.engines(engine)
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+
+
+async def test_an_engine_that_leaves_while_requests_wait_gets_none_of_them() -> None:
+    async with backends.running(2) as (first, second), routing(first, limits=BUSY) as router:
+        first.always = held = Held()
+        running = await ask_all(router, 4)
+        waiting = await ask_all_more(router, 3)
+        router.engines()
+        held.release.set()
+        assert {reply.status for reply in await asyncio.gather(*running)} == {200}
+        assert router.chat.held == 3
+        await until(lambda: router.renewed == ["chat-demand"])
+        router.engines(second)
+        assert {reply.status for reply in await asyncio.gather(*waiting)} == {200}
+        assert [len(first.received), len(second.received)] == [4, 3]
+
+
+async def ask_all_more(router: Running, count: int) -> list["asyncio.Task[Any]"]:
+    before = router.router.front.in_flight
+    tasks = [asyncio.create_task(router.ask()) for _ in range(count)]
+    await until(lambda: router.router.front.in_flight == before + count)
+    return tasks
+
+
+async def test_readiness_that_flaps_loses_no_request() -> None:
+    async with backends.running() as (engine,), routing(engine, limits=BUSY) as router:
+
+        def arrived(more_than: int) -> bool:
+            return len(engine.received) + int(router.chat.held) > more_than
+
+        tasks = []
+        for turn in range(30):
+            tasks += [asyncio.create_task(router.ask()) for _ in range(3)]
+            await until(functools.partial(arrived, turn))
+            router.engines(*([engine] if turn % 2 else []))
+        router.engines(engine)
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+        assert len(engine.received) == 90
+
+
+async def test_an_engine_killed_as_the_only_one_loses_no_request_that_had_no_byte() -> None:
+    async with backends.running(2) as (old, new), routing(old) as router:
+        old.always = held = Held(then=backends.die)
+        tasks = await ask_all(router, 10)
+        await until(lambda: held.waiting == 10)
+        held.release.set()
+        await until(lambda: router.chat.held == 10)
+        router.engines()
+        await until(lambda: router.renewed == ["chat-demand"])
+        router.engines(new)
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+
+
+async def test_a_client_that_leaves_the_queue_makes_room() -> None:
+    async with backends.running() as (engine,), routing(limits={"queue": 1}) as router:
+        [leaving] = await ask_all(router, 1)
+        leaving.cancel()
+        await until(lambda: router.chat.held == 0)
+        [staying] = await ask_all(router, 1)
+        router.engines(engine)
+        assert (await staying).status == 200
+        assert len(engine.received) == 1
+        name = "slipstream_router_cancelled_requests_total"
+        assert await router.metric(name, phase="waiting") == 1
+
+
+async def test_arrivals_and_held_requests_are_exported() -> None:
+    async with backends.running() as (engine,), routing() as router:
+        tasks = await ask_all(router, 3)
+        assert await router.metric(contract.ROUTER_REQUESTS, service="chat") == 3
+        assert await router.metric(contract.ROUTER_HELD, service="chat") == 3
+        assert await router.metric(contract.ROUTER_IN_FLIGHT, service="chat") == 3
+        router.engines(engine)
+        await asyncio.gather(*tasks)
+
+
+async def test_requests_go_to_revisions_by_their_weights() -> None:
+    draws = iter([0.0, 0.5, 0.89, 0.9, 0.99] * 40)
+    revisions = [
+        {"name": "chat-1", "weight": 90},
+        {"name": "chat-2", "weight": 10},
+        {"name": "chat-3", "weight": 0},
+    ]
+    services = [service(revisions=revisions, strategy="LeastLoad")]
+    async with (
+        backends.running(3) as engines,
+        routing(services=services, chance=lambda: next(draws)) as router,
+    ):
+        found = {f"chat-{n + 1}": [engines[n]] for n in range(3)}
+        router.place(found)
+        for _ in range(10):
+            assert (await router.ask()).status == 200
+        assert [len(engine.received) for engine in engines] == [6, 4, 0]

@@ -1,0 +1,142 @@
+"""What the router reads from engines, and what it exports itself."""
+
+import asyncio
+import time
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from slipstream_runtime import contract
+from tests import backends
+from tests.backends import Held, Peer, Received
+from tests.routers import Running, routing, until
+
+
+def told(waiting: int) -> str:
+    return f'vllm:num_requests_waiting{{engine="0"}} {waiting}\nvllm:kv_cache_usage_perc 0.5\n'
+
+
+def loads(router: Running) -> list[float | None]:
+    return [None if e.load is None else e.load.waiting for e in router.chat.pool]
+
+
+async def test_requests_go_where_fewer_wait() -> None:
+    async with backends.running(2) as (busy, idle):
+        busy.metrics, idle.metrics = told(50), told(0)
+        async with routing(busy, idle) as router:
+            await until(lambda: sorted(loads(router), key=str) == [0, 50])
+            for _ in range(5):
+                await router.ask()
+            assert [len(busy.received), len(idle.received)] == [0, 5]
+
+
+async def test_what_an_engine_said_long_ago_is_ignored() -> None:
+    async with backends.running(2) as (busy, idle):
+        busy.metrics, idle.metrics = told(50), told(0)
+        async with routing(busy, idle) as router:
+            await until(lambda: sorted(loads(router), key=str) == [0, 50])
+            for endpoint in router.chat.pool:
+                assert endpoint.fresh_load(time.monotonic()) is not None
+                assert endpoint.fresh_load(time.monotonic() + 3.1) is None
+
+
+async def test_an_engine_that_is_slow_to_tell_delays_no_other() -> None:
+    async with backends.running(2) as (slow, quick):
+        slow.scrape = Held(then=None)
+        quick.metrics = told(7)
+        async with routing(slow, quick) as router:
+            await until(lambda: 7 in loads(router))
+            assert None in loads(router)
+            assert (await router.ask()).status == 200
+
+
+async def test_an_engine_without_the_series_is_not_taken_for_idle() -> None:
+    async with backends.running() as (engine,):
+        engine.metrics = "vllm:num_requests_waiting NaN\n"
+        async with routing(engine) as router:
+            await until(lambda: all(e.load is not None for e in router.chat.pool))
+            [endpoint] = router.chat.pool
+            assert endpoint.load.waiting is None
+            assert endpoint.load.kv is None
+
+
+async def test_the_exported_text_is_what_prometheus_reads() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        await router.ask(stream=True)
+        await router.ask(model="other")
+        url = f"http://127.0.0.1:{router.management}{contract.METRICS_PATH}"
+        async with router.http.get(url) as response:
+            text = await response.text()
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        for name in (contract.ROUTER_TTFT, contract.ROUTER_ITL, contract.ROUTER_E2E):
+            [count] = [s for s in families[name].samples if s.name.endswith("_count")]
+            assert count.labels == {contract.SERVICE_LABEL: "chat"}
+        bounds = [
+            s.labels["le"] for s in families[contract.ROUTER_TTFT].samples if "le" in s.labels
+        ]
+        assert len(bounds) == len(contract.LATENCY_BUCKETS[contract.TTFT]) + 1
+        refused = "slipstream_router_refused_requests"
+        assert families[refused].samples[0].labels["reason"] == "unknown_model"
+        assert "_created" not in text
+
+
+async def test_a_scrape_every_moment_does_not_slow_streams() -> None:
+    """Rendering never keeps the loop as long as the 2 ms that a stream may notice."""
+    async with routing() as router:
+        router.configure(*({"name": f"s{n}", "model": f"m{n}"} for n in range(20)))
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            last = time.perf_counter()
+            while True:
+                await asyncio.sleep(0)
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+
+        best = 1.0
+        for _ in range(20):  # the quietest of them: the machine has other work, too
+            longest = 0.0
+            watching = asyncio.create_task(watch())
+            await asyncio.sleep(0)
+            await router.router.metrics.render()
+            watching.cancel()
+            best = min(best, longest)
+        assert best < 0.002
+
+
+async def test_tokens_are_counted_as_the_engine_counts_them() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        await router.ask()
+        await router.ask(stream=True, stream_options={"include_usage": True})
+        name = "slipstream_router_tokens_total"
+        assert await router.metric(name, kind="prompt") == 14
+        assert await router.metric(name, kind="output") == 6
+
+
+async def test_the_status_tells_where_requests_are() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = held = Held()
+        asking = asyncio.create_task(router.ask())
+        await until(lambda: held.waiting == 1)
+        url = f"http://127.0.0.1:{router.management}{contract.STATUS_PATH}"
+        async with router.http.get(url) as response:
+            found = await response.json()
+        assert found["inFlight"] == 1
+        assert found["services"]["chat"]["endpoints"][0]["inFlight"] == 1
+        held.release.set()
+        await asking
+
+
+async def test_a_response_stream_of_the_responses_api_has_an_end_of_its_own() -> None:
+    async def respond(peer: Peer, received: Received) -> None:
+        await peer.stream()
+        await peer.chunk(b"event: response.created\ndata: {}\n\n")
+        await peer.chunk(b"event: response.comp")
+        await peer.chunk(b'leted\ndata: {"response": {}}\n\n')
+        await peer.write(b"0\r\n\r\n")
+
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = respond
+        reply = await router.ask("/v1/responses", stream=True)
+        assert b"error" not in reply.body
+        assert await router.metric("slipstream_router_broken_streams_total") == 0

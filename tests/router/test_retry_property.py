@@ -1,0 +1,68 @@
+"""Wherever an engine fails: the client gets one answer, and nothing is sent again once it has got a byte of it."""
+
+import itertools
+
+import pytest
+
+from tests import backends
+from tests.backends import Behaviour, Peer, Received
+from tests.routers import routing
+
+
+def at(point: int) -> Behaviour:
+    """Fail at one of the points of an answer, first to last."""
+
+    async def behave(peer: Peer, received: Received) -> None:
+        if point == 0:
+            peer.reset()
+        elif point == 1:
+            await peer.write(b"HTTP/1.1 200 OK\r\ncontent-")
+            peer.reset()
+        elif point == 2:
+            await peer.stream()
+            peer.reset()
+        elif point == 3:
+            await peer.stream()
+            await peer.write(b"7f\r\n")
+            peer.reset()
+        elif point == 4:
+            await peer.stream()
+            await peer.write(b'7f\r\ndata: {"cho')
+            await _passed(peer)
+        elif point == 5:
+            await peer.stream()
+            await peer.tokens(1)
+            await _passed(peer)
+        else:
+            await peer.stream()
+            await peer.tokens(3)
+            await peer.write(b"5\r\ndata:\r\n0\r\n\r\n")
+
+    return behave
+
+
+async def _passed(peer: Peer) -> None:
+    """The bytes before are with the router once it had time to read them: then the connection ends."""
+    peer.writer.write_eof()
+    await peer.left()
+
+
+SENT_AGAIN = {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("points", list(itertools.product(range(7), repeat=2)))
+async def test_an_answer_is_never_two(points: tuple[int, int]) -> None:
+    async with backends.running(3) as engines, routing(*engines) as router:
+        for engine, point in zip(engines, points, strict=False):
+            engine.always = at(point)
+        reply = await router.ask(stream=True)
+        received = sum(len(engine.received) for engine in engines)
+
+        wanted = 1 + sum(1 for _ in itertools.takewhile(SENT_AGAIN.__contains__, points))
+        assert received == wanted
+        assert reply.whole
+        assert reply.status == 200
+        tellings = reply.body.count(b'"error":{')
+        assert tellings == (0 if wanted == 3 else 1)
+        assert reply.body.count(b"[DONE]") == (1 if wanted == 3 else 0)
+        assert reply.body.count(b'"content": "0 "') <= 1

@@ -1,0 +1,106 @@
+"""What the router reads from a body, and what it changes in it."""
+
+import json
+from typing import Any
+
+import hypothesis
+import orjson
+import pytest
+from hypothesis import strategies
+
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import asked
+
+CHAT = "/v1/chat/completions"
+
+
+def parse(path: str = CHAT, **fields: Any) -> asked.Asked:
+    return asked.parse(json.dumps({"model": "m", **fields}).encode(), path=path)
+
+
+def output(path: str = CHAT, limit: int | None = None, **fields: Any) -> int:
+    found = parse(path, **fields)
+    return found.tokens(limit=limit) - len(found.raw) // 4
+
+
+def test_the_smallest_limit_that_the_client_names_counts() -> None:
+    assert output(max_tokens=9) == 9
+    assert output(max_tokens=9, max_completion_tokens=5) == 5
+    assert output("/v1/responses", max_output_tokens=7) == 7
+
+
+def test_without_one_the_service_decides() -> None:
+    assert output(limit=50) == 50
+    assert output() == 1024
+
+
+def test_each_choice_counts() -> None:
+    assert output(max_tokens=9, n=3) == 27
+    assert output(max_tokens=9, n=2, best_of=4) == 36
+
+
+def test_what_is_no_count_is_not_taken_for_one() -> None:
+    assert output(max_tokens="9", n=True, best_of=None) == 1024
+    assert output(max_tokens=-5) == 1024
+
+
+def test_embeddings_have_no_output() -> None:
+    assert output("/v1/embeddings", input="x") == 0
+
+
+def test_usage_is_asked_for_in_streams_alone() -> None:
+    whole = parse()
+    before = whole.raw
+    whole.ask_usage()
+    assert whole.raw is before
+    stream = parse(stream=True)
+    stream.ask_usage()
+    assert stream.hide_usage
+    assert orjson.loads(stream.raw)["stream_options"] == {"include_usage": True}
+
+
+def test_stream_options_that_are_no_object_are_replaced_by_ours() -> None:
+    found = parse(stream=True, stream_options=[1])
+    found.ask_usage()
+    assert orjson.loads(found.raw)["stream_options"] == {"include_usage": True}
+
+
+def test_a_changed_field_is_what_parsers_take() -> None:
+    found = parse(user="x")
+    found.set({"model": "other"})
+    assert json.loads(found.raw) == {"model": "other", "user": "x"}
+    assert found.content["model"] == "other"
+
+
+@hypothesis.given(strategies.binary(max_size=200))
+def test_any_bytes_are_a_request_or_refused(raw: bytes) -> None:
+    try:
+        found = asked.parse(raw, path=CHAT)
+    except Refusal as refusal:
+        assert refusal.status == 400
+    else:
+        assert json.loads(found.raw)["model"] == found.model
+
+
+_TEXT = strategies.text(max_size=5)
+_JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers(-9, 9) | _TEXT,
+    lambda inner: (
+        strategies.lists(inner, max_size=3) | strategies.dictionaries(_TEXT, inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@hypothesis.given(strategies.dictionaries(strategies.text(max_size=6), _JSON, max_size=5))
+def test_any_object_with_a_model_is_understood(fields: dict[str, Any]) -> None:
+    body = json.dumps({**fields, "model": "m"}).encode()
+    found = asked.parse(body, path=CHAT)
+    assert (found.model, found.raw) == ("m", body)
+
+
+@pytest.mark.parametrize("spelling", ['"model"', '"\\u006dodel"', '"mode\\u006C"'])
+def test_a_second_model_is_found_however_it_is_spelt(spelling: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        asked.parse(b'{"model": "m", %s: "x"}' % spelling.encode(), path=CHAT)
+    assert caught.value.param == "model"

@@ -1,0 +1,157 @@
+"""Engines that fail, fill up and come back, and the choice among them."""
+
+from collections.abc import Sequence
+
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.endpoints import (
+    EJECTION_SECONDS,
+    FAILURES,
+    STALE_SECONDS,
+    Address,
+    Endpoint,
+    LeastLoaded,
+    Load,
+    Pool,
+)
+
+ASKED = Asked(path="/v1/chat/completions", raw=b"{}", content={}, model="m", stream=False)
+A, B, C = (Address(name, "10.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))
+
+
+def endpoint(*, capacity: int = 2) -> Endpoint:
+    return Endpoint(A, revision="r", capacity=capacity)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pool(clock: Clock, *, draws: Sequence[float] = (0.0,) * 100) -> Pool:
+    chance = iter(draws)
+    picker = LeastLoaded(tie=lambda: 0.0)
+    return Pool(picker=picker, chance=lambda: next(chance), clock=clock)
+
+
+def test_an_engine_is_free_up_to_its_capacity() -> None:
+    one = endpoint()
+    one.enter()
+    assert one.free(0)
+    one.enter()
+    assert not one.free(0)
+    one.leave()
+    assert one.free(0)
+
+
+def test_it_is_ejected_after_failures_in_a_row_and_then_tried_by_one_request() -> None:
+    one = endpoint()
+    assert [one.failed(0) for _ in range(FAILURES)] == [False, False, True]
+    assert not one.free(EJECTION_SECONDS - 0.1)
+    assert one.free(EJECTION_SECONDS)
+    one.enter()
+    assert not one.free(EJECTION_SECONDS)
+    assert one.failed(EJECTION_SECONDS)
+    one.leave()
+    assert not one.free(EJECTION_SECONDS + 0.1)
+    assert one.free(2 * EJECTION_SECONDS)
+
+
+def test_an_answer_between_failures_starts_the_count_anew() -> None:
+    one = endpoint()
+    for _ in range(10):
+        assert not one.failed(0)
+        assert not one.failed(0)
+        assert not one.succeeded()
+
+
+def test_failures_of_what_was_in_flight_do_not_prolong_the_ejection() -> None:
+    one = endpoint()
+    for _ in range(FAILURES):
+        one.failed(0)
+    assert not one.failed(5)
+    assert one.free(EJECTION_SECONDS)
+
+
+def test_the_first_answer_after_an_ejection_is_told() -> None:
+    one = endpoint()
+    for _ in range(FAILURES):
+        one.failed(0)
+    assert one.succeeded()
+    assert one.free(0)
+
+
+def test_a_trial_that_its_client_ended_lets_the_next_one_try() -> None:
+    one = endpoint()
+    for _ in range(FAILURES):
+        one.failed(0)
+    one.enter()
+    one.leave()
+    assert one.free(EJECTION_SECONDS)
+
+
+def test_the_least_loaded_engine_is_picked_by_its_own_queue_and_ours() -> None:
+    clock = Clock()
+    found = pool(clock)
+    found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
+    first, second = found
+    first.load = Load(waiting=3, kv=None, at=clock.now)
+    picked = [found.take(ASKED, tried=()) for _ in range(5)]
+    assert [one is second for one in picked] == [True, True, True, False, True]
+
+
+def test_what_an_engine_said_too_long_ago_does_not_count() -> None:
+    clock = Clock()
+    found = pool(clock)
+    found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
+    first, _ = found
+    first.load = Load(waiting=3, kv=None, at=clock.now)
+    clock.now += STALE_SECONDS + 0.1
+    assert found.take(ASKED, tried=()) is first
+
+
+def test_engines_that_were_tried_are_left_out() -> None:
+    found = pool(Clock())
+    found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
+    first, second = found
+    assert found.take(ASKED, tried={first}) is second
+    assert found.take(ASKED, tried={first, second}) is None
+
+
+def test_revisions_share_by_weight_and_the_free_one_takes_what_the_full_one_cannot() -> None:
+    found = pool(Clock(), draws=[0.89, 0.9, 0.0, 0.99])
+    weights = {"old": 90, "new": 10, "none": 0}
+    found.update({"old": [A], "new": [B], "none": [C]}, weights=weights, capacity=2)
+    taken = [found.take(ASKED, tried=()) for _ in range(5)]
+    assert [one and one.name for one in taken] == ["a", "b", "a", "b", None]
+
+
+def test_an_engine_that_comes_back_is_a_new_one() -> None:
+    found = pool(Clock())
+    found.update({"r": [A]}, weights={"r": 1}, capacity=2)
+    [before] = found
+    _, gone = found.update({}, weights={"r": 1}, capacity=2)
+    assert gone == [before]
+    assert before.gone
+    came, _ = found.update({"r": [A]}, weights={"r": 1}, capacity=2)
+    assert came[0] is not before
+
+
+def test_an_engine_that_stays_keeps_what_is_known_of_it() -> None:
+    found = pool(Clock())
+    found.update({"r": [A]}, weights={"r": 1}, capacity=2)
+    [before] = found
+    before.enter()
+    found.update({"r": [A, B]}, weights={"r": 5}, capacity=7)
+    assert next(iter(found)) is before
+    assert (before.in_flight, before.capacity) == (1, 7)
+
+
+def test_engines_of_revisions_without_weight_do_not_serve() -> None:
+    found = pool(Clock())
+    found.update({"r": [A]}, weights={"r": 0}, capacity=2)
+    assert len(found) == 1
+    assert not found.serving
+    assert found.take(ASKED, tried=()) is None

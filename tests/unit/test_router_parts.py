@@ -1,0 +1,223 @@
+"""The small pure parts of the router: budgets, shares, usage, loads, slices, the line."""
+
+import itertools
+import math
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import scrape, shares, slices
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.budgets import Bucket
+from slipstream_runtime.router.endpoints import Address
+from slipstream_runtime.router.line import Line, Turn
+from slipstream_runtime.router.retries import Retries
+from slipstream_runtime.router.usage import Counted, Withheld
+
+
+def test_a_bucket_holds_a_minute_and_fills_at_its_rate() -> None:
+    bucket = Bucket(600, now=0)
+    assert bucket.reserve(600, now=0) == 0
+    assert bucket.reserve(50, now=0) == pytest.approx(5)
+    assert bucket.reserve(50, now=5) == 0
+    assert bucket.level(1000) == 600
+
+
+def test_what_no_minute_can_pay_never_comes() -> None:
+    assert math.isinf(Bucket(600, now=0).reserve(601, now=0))
+
+
+def test_settling_puts_back_what_was_not_used_and_takes_what_was_used_beyond() -> None:
+    bucket = Bucket(600, now=0)
+    bucket.reserve(500, now=0)
+    bucket.settle(500, used=100, now=0)
+    assert bucket.level(0) == 500
+    bucket.reserve(100, now=0)
+    bucket.settle(100, used=700, now=0)
+    assert bucket.level(0) == -200
+
+
+@hypothesis.given(
+    strategies.lists(strategies.tuples(strategies.integers(1, 300), strategies.floats(0, 10)))
+)
+def test_reservations_never_exceed_what_came_in(asks: list[tuple[int, float]]) -> None:
+    bucket, now, spent = Bucket(600, now=0), 0.0, 0
+    for tokens, pause in asks:
+        now += pause
+        if bucket.reserve(tokens, now=now) == 0:
+            spent += tokens
+        assert spent <= 600 + now * 10 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("chance", "chosen"), [(0.0, "a"), (0.249, "a"), (0.25, "b"), (0.999, "b")]
+)
+def test_a_choice_falls_by_weight(chance: float, chosen: str) -> None:
+    assert shares.choose({"a": 1, "none": 0, "b": 3}, chance=chance) == chosen
+
+
+def test_nothing_is_chosen_without_weight() -> None:
+    assert shares.choose({"a": 0}, chance=0.5) is None
+    assert shares.choose(dict[str, int](), chance=0.5) is None
+
+
+def test_retries_are_a_fifth_of_the_requests_once_what_was_saved_is_spent() -> None:
+    retries = Retries()
+    while retries.spend():
+        pass
+    for _ in range(100):
+        retries.earn()
+    assert sum(retries.spend() for _ in range(100)) in (19, 20)
+
+
+def test_usage_is_read_from_the_end_of_an_answer() -> None:
+    counted = Counted()
+    counted.whole(b'{"x": "\\"usage\\": 1", "usage": {"prompt_tokens": 7, "completion_tokens": 3}}')
+    assert (counted.prompt, counted.output) == (7, 3)
+
+
+def test_usage_of_embeddings_has_no_output() -> None:
+    counted = Counted()
+    counted.whole(b'{"data": [], "usage":{"prompt_tokens":7,"total_tokens":7}}')
+    assert (counted.prompt, counted.output) == (7, 0)
+
+
+STREAM = (
+    b'data: {"choices":[{"delta":{"content":"a"}}],"usage":null}\n\n'
+    b'data: {"choices":[{"delta":{"content":"b \\"usage\\""}}],"usage":null}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+@hypothesis.given(strategies.lists(strategies.integers(0, len(STREAM)), max_size=6))
+def test_usage_is_found_and_withheld_however_a_stream_is_cut(cuts: list[int]) -> None:
+    counted, withheld, seen = Counted(), Withheld(), b""
+    places = [0, *sorted(cuts), len(STREAM)]
+    for start, end in itertools.pairwise(places):
+        if piece := STREAM[start:end]:
+            counted.piece(piece)
+            seen += withheld.without_usage(piece)
+    counted.stream()
+    events = STREAM.split(b"\n\n")
+    assert seen == b"\n\n".join([*events[:2], *events[3:]])
+    assert (counted.prompt, counted.output) == (7, 2)
+
+
+def test_the_engines_count_wins_over_the_events() -> None:
+    counted = Counted()
+    counted.piece(STREAM)
+    counted.stream()
+    counted.guess()
+    assert (counted.prompt, counted.output) == (7, 2)
+
+
+def test_a_load_is_summed_over_an_engines_parts() -> None:
+    text = (
+        b"# TYPE vllm:num_requests_waiting gauge\n"
+        b'vllm:num_requests_waiting{engine="0",model_name="m"} 2.0\n'
+        b'vllm:num_requests_waiting{engine="1",model_name="m"} 3.0\n'
+        b'vllm:num_requests_waiting_by_reason{reason="capacity"} 9\n'
+        b'vllm:kv_cache_usage_perc{engine="0"} 0.25\nvllm:kv_cache_usage_perc{engine="1"} 0.5\n'
+    )
+    load = scrape.parse(text, at=1.0)
+    assert (load.waiting, load.kv, load.at) == (5.0, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"vllm:num_requests_waiting NaN\n", b"vllm:num_requests_waiting x\n"]
+)
+def test_a_load_that_was_not_told_is_not_zero(text: bytes) -> None:
+    assert scrape.parse(text, at=0).waiting is None
+
+
+def sliced(*endpoints: dict[str, object], **fields: object) -> dict[str, object]:
+    labels = {slices.SERVICE_LABEL: "chat-1"}
+    return {
+        "metadata": {"name": "x", "labels": labels},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 9000}],
+        "endpoints": list(endpoints),
+        **fields,
+    }
+
+
+def pod(name: str, host: str, **conditions: bool) -> dict[str, object]:
+    return {"addresses": [host], "conditions": conditions, "targetRef": {"name": name}}
+
+
+def test_ready_pods_count_and_draining_ones_do_not() -> None:
+    found = slices.addresses(
+        [
+            sliced(
+                pod("ready", "10.0.0.1", ready=True),
+                pod("unknown", "10.0.0.2"),
+                pod("starting", "10.0.0.3", ready=False),
+                pod("draining", "10.0.0.4", ready=False, serving=True, terminating=True),
+                pod("published early", "10.0.0.5", ready=True, terminating=True),
+            )
+        ]
+    )
+    wanted = {Address("ready", "10.0.0.1", 9000), Address("unknown", "10.0.0.2", 9000)}
+    assert found == {"chat-1": wanted}
+
+
+def test_a_pod_in_several_slices_counts_once_ipv4_first() -> None:
+    six = sliced(pod("a", "fd00::1", ready=True), addressType="IPv6")
+    four = sliced(pod("a", "10.0.0.1", ready=True))
+    assert slices.addresses([six, four, four]) == {"chat-1": {Address("a", "10.0.0.1", 9000)}}
+
+
+def test_an_ipv6_address_makes_a_valid_url() -> None:
+    assert str(Address("a", "fd00::1", 9000).url("/v1/models")) == "http://[fd00::1]:9000/v1/models"
+
+
+def test_slices_of_others_and_empty_ones_are_passed_over() -> None:
+    bare = {"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": None}
+    name = sliced(pod("a", "example.org", ready=True), addressType="FQDN")
+    assert slices.addresses([bare, name, sliced()]) == {"chat-1": set()}
+
+
+def turn(size: int = 1, priority: int = 0) -> Turn:
+    asked = Asked("/v1/completions", b"x" * size, {}, "m", stream=False, priority=priority)
+    return Turn(asked, tried=set())
+
+
+async def test_a_line_is_in_order_of_priority_then_arrival() -> None:
+    line = Line()
+    line.most, line.most_bytes = 9, 99
+    turns = [turn(priority=priority) for priority in (0, 5, 0, 5, -1)]
+    for each in turns:
+        line.join(each)
+    order = [line[at] for at in range(len(line))]
+    assert order == [turns[1], turns[3], turns[0], turns[2], turns[4]]
+    line.leave(turns[0])
+    line.leave(turns[0])
+    assert len(line) == 4
+
+
+async def test_a_full_line_sheds_lower_priorities_and_refuses_equal_ones() -> None:
+    line = Line()
+    line.most, line.most_bytes = 2, 99
+    low, middle = turn(priority=-1), turn()
+    line.join(low)
+    line.join(middle)
+    with pytest.raises(Refusal) as refused:
+        line.join(turn(priority=-1))
+    assert refused.value.status == 429
+    line.join(turn())
+    assert isinstance(low.place.exception(), Refusal)
+    assert not middle.place.done()
+
+
+async def test_a_line_is_bounded_in_bytes_and_gives_them_back() -> None:
+    line = Line()
+    line.most, line.most_bytes = 9, 10
+    first = turn(8)
+    line.join(first)
+    with pytest.raises(Refusal):
+        line.join(turn(3))
+    line.leave(first)
+    line.join(turn(3))
