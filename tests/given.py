@@ -7,7 +7,16 @@ from typing import Any
 from slipstream_operator import names
 from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
-from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core.observed import (
+    Child,
+    Key,
+    Listed,
+    Observed,
+    Parent,
+    Pod,
+    Profile,
+    Ref,
+)
 from slipstream_operator.core.render import config
 from slipstream_operator.core.scaling import policy
 from slipstream_operator.core.scaling.signals import Load, Reading
@@ -25,7 +34,13 @@ PROFILE: dict[str, Any] = {
         {"name": "gpu", "resourceName": "nvidia.com/gpu"},
         {"name": "cpu", "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "4Gi"}}},
     ],
-    "images": {"vllm": "image/vllm:1", "vllmCpu": "image/cpu:1", "onnx": "image/onnx:1"},
+    "images": {
+        "vllm": "image/vllm:1",
+        "vllmCpu": "image/cpu:1",
+        "onnx": "image/onnx:1",
+        "router": "image/router:1",
+        "picker": "image/picker:1",
+    },
     "prometheus": {"url": "http://prometheus.monitoring.svc:9090"},
 }
 
@@ -177,6 +192,7 @@ def observed(
     pods: Sequence[Pod] = (),
     name_holders: Mapping[str, Key] | None = None,
     pod_monitors: bool = False,
+    router: Listed | None = None,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
     return Observed(
@@ -187,6 +203,7 @@ def observed(
         pods=tuple(pods),
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
+        router=router or Listed(),
     )
 
 

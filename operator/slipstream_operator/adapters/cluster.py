@@ -23,6 +23,7 @@ _METADATA: Final = {
     "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 }
 """The API server answers every write with the object; the shortest answer costs both sides least."""
+_METADATA_ALONE: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 
 API_VERSIONS: Final = {
     "ConfigMap": "v1",
@@ -34,9 +35,14 @@ API_VERSIONS: Final = {
     "PodDisruptionBudget": "policy/v1",
     "PodMonitor": "monitoring.coreos.com/v1",
     "Lease": "coordination.k8s.io/v1",
+    "Secret": "v1",
+    "ServiceAccount": "v1",
+    "Role": "rbac.authorization.k8s.io/v1",
+    "RoleBinding": "rbac.authorization.k8s.io/v1",
     "Event": "events.k8s.io/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     names.INFERENCE_SERVICE: names.API_VERSION,
+    names.INFERENCE_ROUTE: names.API_VERSION,
     names.SERVING_PROFILE: names.API_VERSION,
 }
 
@@ -153,23 +159,29 @@ class Cluster:
         with contextlib.suppress(errors.NotFound, errors.Conflict):
             await self.send("delete", ref.kind, name=ref.name, namespace=ref.namespace, body=body)
 
-    async def controller_of(self, ref: Ref) -> str | None:
-        """Uid of the object's controlling owner."""
-        found = await self.request("get", ref.kind, name=ref.name, namespace=ref.namespace)
-        owners = found["metadata"].get("ownerReferences", [])
-        return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+    async def metadata_of(self, ref: Ref) -> Manifest:
+        """The object's metadata; what else it holds, such as a Secret's content, is not transferred."""
+        found = await self.request(
+            "get",
+            ref.kind,
+            name=ref.name,
+            namespace=ref.namespace,
+            header_params=dict(_METADATA_ALONE),
+        )
+        metadata: Manifest = found["metadata"]
+        return metadata
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         """Apply the status; the uid keeps it off an object that was made anew under the same name."""
         body = {
             "apiVersion": names.API_VERSION,
-            "kind": names.INFERENCE_SERVICE,
+            "kind": key.kind,
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": dict(status),
         }
         await self.send(
             "server_side_apply",
-            names.INFERENCE_SERVICE,
+            key.kind,
             subresource="status",
             body=body,
             name=key.name,

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from slipstream_operator import names
 from slipstream_operator.core.plan import Apply, Plan
+from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.names import Condition, Reason
 
 _TOLD: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
@@ -35,18 +36,30 @@ def of_plan(plan: Plan) -> list[Happening]:
                 Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
             )
         elif _is_entry(step) and step.uid is not None:
-            active = step.manifest["spec"]["selector"][names.REVISION_LABEL]
-            found.append(
-                Happening(
-                    "Normal", Reason.REVISION_ACTIVATED, f"revision {active} takes the traffic"
-                )
-            )
+            active = step.manifest["spec"]["selector"].get(names.REVISION_LABEL)
+            if active is None:
+                message = "the router takes the traffic"
+                found.append(Happening("Normal", Reason.ROUTER_ACTIVATED, message))
+            else:
+                found.append(_activated(active))
     found += [
         Happening("Normal", Reason.REVISION_DELETED, f"{step.ref} is {step.reason}")
         for step in plan.deletes
         if step.ref.kind == "Deployment"
     ]
     return found
+
+
+def of_rollout(recorded: str | None, service: str, rollout: Rollout) -> list[Happening]:
+    """Traffic that the router moves; `recorded` is the name of the revision that it sends requests to now."""
+    if recorded is None or not rollout.by_router or rollout.routed is None:
+        return []
+    moves = recorded != names.revision_name(service, rollout.routed)
+    return [_activated(rollout.routed)] if moves else []
+
+
+def _activated(revision: str) -> Happening:
+    return Happening("Normal", Reason.REVISION_ACTIVATED, f"revision {revision} takes the traffic")
 
 
 def _is_entry(step: Apply) -> bool:

@@ -17,6 +17,7 @@ from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
 from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
+from slipstream_runtime import contract
 
 QUIET_SECONDS: Final = 60.0
 """Numbers alone are written no more often than this."""
@@ -46,6 +47,16 @@ class Outcome:
     decision: Decision | None = None
     state: State | None = None
     measured: Measured | None = None
+
+    @property
+    def at_zero(self) -> bool:
+        """Whether no engine shall run until a request comes."""
+        return (
+            self.resolved is not None
+            and self.resolved.bounds.follows_load
+            and self.decision is not None
+            and self.decision.desired == 0
+        )
 
 
 def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, Any]:
@@ -120,8 +131,8 @@ def _verdicts(
 ) -> list[Verdict]:
     accepted = _accepted(outcome)
     refused = [child.trouble for child in observed.children if child.trouble]
-    available = _available(outcome, serving=serving, ready=ready, refused=refused)
-    loaded = _model_ready(available, ready)
+    available = _available(observed, outcome, serving=serving, ready=ready, refused=refused)
+    loaded = _model_ready(outcome, available, ready)
     verdicts = [
         _ready(accepted, available, loaded),
         accepted,
@@ -148,7 +159,12 @@ def _accepted(outcome: Outcome) -> Verdict:
 
 
 def _available(
-    outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod], refused: Sequence[str]
+    observed: Observed,
+    outcome: Outcome,
+    *,
+    serving: Sequence[Pod],
+    ready: Sequence[Pod],
+    refused: Sequence[str],
 ) -> Verdict:
     def verdict(reason: str, message: str, status: conditions.ConditionStatus = "False") -> Verdict:
         return Verdict(Condition.AVAILABLE, status, reason, message)
@@ -161,6 +177,16 @@ def _available(
         )
     if outcome.failures:
         return verdict(Reason.REJECTED, "; ".join(outcome.failures))
+    by_router = outcome.rollout is not None and outcome.rollout.by_router
+    if (outcome.at_zero or ready) and by_router and not observed.router.available:
+        why = observed.router.trouble or "not as many of its pods are ready as wanted"
+        return verdict(Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}")
+    if outcome.at_zero:
+        return verdict(
+            Reason.SCALED_TO_ZERO,
+            "No engine runs; the router holds the next request until one is ready.",
+            "True",
+        )
     if ready:
         return verdict(
             Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"
@@ -185,10 +211,17 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     return troubled[-1].trouble if troubled else None
 
 
-def _model_ready(available: Verdict, ready: Sequence[Pod]) -> Verdict:
+def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
     if ready:
         return Verdict(
             Condition.MODEL_READY, "True", Reason.LOADED, "The model answered a completion."
+        )
+    if outcome.at_zero:
+        return Verdict(
+            Condition.MODEL_READY,
+            "True",
+            Reason.SCALED_TO_ZERO,
+            "The model loads when a request comes.",
         )
     return Verdict(Condition.MODEL_READY, "False", Reason.NOT_LOADED, available.message)
 
@@ -262,6 +295,14 @@ def _progress(
         if trouble := _trouble(coming):
             message = f"{message}; {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
+    if _waits_for_router(outcome):
+        return Verdict(
+            Condition.RECONCILING,
+            "True",
+            Reason.ROUTER_NOT_READY,
+            f"the Service selects the engines until Deployment {contract.ROUTER_NAME} is available and knows "
+            "the service",
+        )
     wanted = next(entry.replicas for entry in rollout.revisions if entry.hash == rollout.active)
     if len(ready) < wanted or len(serving) > wanted:
         return Verdict(
@@ -271,6 +312,15 @@ def _progress(
             f"{len(ready)} of {wanted} engines are ready.",
         )
     return None
+
+
+def _waits_for_router(outcome: Outcome) -> bool:
+    return (
+        outcome.resolved is not None
+        and outcome.rollout is not None
+        and outcome.resolved.routing.mode == "Router"
+        and not outcome.rollout.by_router
+    )
 
 
 def _objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:

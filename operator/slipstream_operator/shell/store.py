@@ -8,9 +8,23 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core import router
+from slipstream_operator.core.observed import (
+    Child,
+    Key,
+    Listed,
+    Manifest,
+    Observed,
+    ObservedRouter,
+    Parent,
+    Pod,
+    Profile,
+    Ref,
+    router_key,
+)
 from slipstream_operator.shell import projections
 from slipstream_operator.shell.projections import Body
+from slipstream_runtime import contract
 
 POD_MONITOR_CRD: Final = "podmonitors.monitoring.coreos.com"
 CHILD_KINDS: Final = (
@@ -20,6 +34,10 @@ CHILD_KINDS: Final = (
     "NetworkPolicy",
     "PodDisruptionBudget",
     "PodMonitor",
+    "Lease",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
 )
 
 
@@ -32,6 +50,21 @@ class _Family:
     pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass
+class _Router:
+    """Everything that is known of the router of one namespace."""
+
+    children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
+    entries: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """Service -> entry, by the router's ConfigMap."""
+    routes: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """InferenceRoute -> entry, likewise."""
+    available: bool = False
+    trouble: str | None = None
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Service -> Secret of its clients' keys, by the router's Deployment."""
+
+
 class Store:
     """Fed by watch events; read by the loops."""
 
@@ -41,6 +74,8 @@ class Store:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._pod_monitors = False
         self._seen: dict[str, set[str]] = {}
+        self._routers: dict[str, _Router] = {}
+        self._routes: dict[str, dict[str, Parent]] = {}
         self._claims: dict[tuple[str, str], dict[Key, Parent]] = {}
         """(namespace, model name) -> the services that ask for the name."""
 
@@ -49,6 +84,8 @@ class Store:
         self._note_seen(kind, body["metadata"]["uid"], gone=gone)
         if kind == names.INFERENCE_SERVICE:
             return self._feed_parent(projections.parent(body), gone=gone)
+        if kind == names.INFERENCE_ROUTE:
+            return self._feed_route(projections.parent(body, kind=kind), gone=gone)
         if kind == names.SERVING_PROFILE:
             return self._feed_profile(projections.profile(body), gone=gone)
         if kind == "Namespace":
@@ -72,6 +109,12 @@ class Store:
             if family.parent is not None
         ]
 
+    def everything(self) -> list[Key]:
+        """All services, all routes, and the routers of their namespaces."""
+        routes = [route.key for routes in self._routes.values() for route in routes.values()]
+        spaces = {*self._families, *self._routes, *self._routers}
+        return [*self.keys(), *routes, *map(router_key, sorted(spaces))]
+
     def snapshot(self, key: Key) -> Observed | None:
         """Everything that a reconcile of this service depends on; None if the service is gone."""
         family = self._families.get(key.namespace, {}).get(key.name)
@@ -85,6 +128,35 @@ class Store:
             pods=tuple(family.pods.values()),
             name_holders=self._name_holders(key.namespace, model_name(family.parent)),
             pod_monitors=self._pod_monitors,
+            router=self.listed(key),
+        )
+
+    def router(self, namespace: str) -> ObservedRouter:
+        """Everything that a look at the router of this namespace depends on."""
+        known = self._routers.get(namespace, _Router())
+        return ObservedRouter(
+            namespace=namespace,
+            namespace_labels=self._namespaces.get(namespace, {}),
+            profiles=tuple(self._profiles.values()),
+            children=tuple(known.children.values()),
+            services=tuple(parent for parent in self._parents(namespace) if not parent.deleting),
+            routes=tuple(self._routes.get(namespace, {}).values()),
+            pod_monitors=self._pod_monitors,
+            listed_routes=known.routes,
+        )
+
+    def route(self, key: Key) -> Parent | None:
+        """The InferenceRoute, if there is one."""
+        return self._routes.get(key.namespace, {}).get(key.name)
+
+    def listed(self, key: Key) -> Listed:
+        """What the router of the namespace does for a service."""
+        known = self._routers.get(key.namespace, _Router())
+        return Listed(
+            known.available,
+            known.trouble,
+            known.entries.get(key.name),
+            known.keys.get(key.name),
         )
 
     def pods(self, key: Key) -> list[Pod]:
@@ -151,9 +223,27 @@ class Store:
         family.parent = None if gone else parent
         rivals = self._note_claim(family.parent, before)
         self._forget_if_empty(parent.key.namespace, parent.key.name)
+        routes = [route.key for route in self._routes.get(parent.key.namespace, {}).values()]
         if not gone and before is not None and _claim(before) == _claim(parent):
-            return (parent.key,)
-        return {parent.key, *rivals}
+            return (parent.key, *routes)
+        return {parent.key, *rivals, *routes}
+
+    def _feed_route(self, route: Parent, *, gone: bool) -> Iterable[Key]:
+        routes = self._routes.setdefault(route.key.namespace, {})
+        before = routes.get(route.key.name)
+        if (gone and before is not None and before.uid != route.uid) or (
+            not gone and before == route
+        ):
+            return ()
+        routes.pop(route.key.name, None)
+        if not gone:
+            routes[route.key.name] = route
+        rivals = [rival.key for rival in routes.values()]
+        if not routes:
+            del self._routes[route.key.namespace]
+        if not gone and before is not None and before.spec == route.spec:
+            return (route.key,)
+        return {route.key, *rivals, router_key(route.key.namespace)}
 
     def _feed_profile(self, profile: Profile, *, gone: bool) -> Iterable[Key]:
         if self._profiles.get(profile.name) == profile and not gone:
@@ -161,7 +251,7 @@ class Store:
         self._profiles.pop(profile.name, None)
         if not gone:
             self._profiles[profile.name] = profile
-        return self.keys()
+        return self.everything()
 
     def _feed_namespace(self, body: Body, *, gone: bool) -> Iterable[Key]:
         name, labels = body["metadata"]["name"], dict(body["metadata"].get("labels") or {})
@@ -177,7 +267,7 @@ class Store:
         if body["metadata"]["name"] != POD_MONITOR_CRD or self._pod_monitors == (not gone):
             return ()
         self._pod_monitors = not gone
-        return self.keys()
+        return self.everything()
 
     def _feed_pod(self, pod: Pod, *, gone: bool) -> Iterable[Key]:
         if not pod.service:
@@ -193,7 +283,7 @@ class Store:
 
     def _feed_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
         if not child.service:
-            return ()
+            return self._feed_router_child(child, gone=gone) if _is_of_router(child) else ()
         children = self._family(child.ref.namespace, child.service).children
         known = children.get(child.ref)
         if (not gone and known == child) or (gone and known is not None and known.uid != child.uid):
@@ -203,6 +293,51 @@ class Store:
             children[child.ref] = child
         self._forget_if_empty(child.ref.namespace, child.service)
         return (Key(child.ref.namespace, child.service),)
+
+    def _feed_router_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
+        space = child.ref.namespace
+        known = self._routers.setdefault(space, _Router())
+        before = known.children.get(child.ref)
+        if (not gone and before == child) or (gone and before and before.uid != child.uid):
+            return ()
+        known.children.pop(child.ref, None)
+        if not gone:
+            known.children[child.ref] = child
+        if not known.children:
+            del self._routers[space]
+        concerned = self._note_router(known, child, gone=gone)
+        return {router_key(space), *concerned}
+
+    def _note_router(self, known: _Router, child: Child, *, gone: bool) -> Iterable[Key]:
+        """Note what the router does now; the keys of the services for which it does something else."""
+        space = child.ref.namespace
+        if child.ref.kind == "ConfigMap":
+            data = {} if gone else child.manifest.get("data", {})
+            text = data.get(contract.ROUTER_CONFIG_KEY, "")
+            before, known.entries = known.entries, router.entries(text, part="services")
+            changed = {
+                name
+                for name in {*before, *known.entries}
+                if before.get(name) != known.entries.get(name)
+            }
+            known.routes = router.entries(text, part="routes")
+            routes = self._routes.get(space, {}).values()
+            concerned = [parent for parent in self._parents(space) if parent.key.name in changed]
+            return [parent.key for parent in (*concerned, *routes)]
+        if child.ref.kind == "Deployment":
+            was = known.available, known.trouble
+            known.available = not gone and router.is_available(child.manifest, child.status)
+            known.trouble = None if gone else child.trouble
+            known.keys = {} if gone else router.keys(child.manifest)
+            if was != (known.available, known.trouble):
+                routes = self._routes.get(space, {}).values()
+                return [parent.key for parent in (*self._parents(space), *routes)]
+        return ()
+
+
+def _is_of_router(child: Child) -> bool:
+    labels = child.manifest["metadata"].get("labels", {})
+    return bool(labels.get(names.COMPONENT_LABEL) == names.ROUTER_COMPONENT)
 
 
 def model_name(parent: Parent) -> str:

@@ -79,6 +79,15 @@ def initial(*, desired: int, now: float) -> State:
     return State(desired, now, "as the service was found")
 
 
+def woken(state: State, *, now: float) -> tuple[Decision, State]:
+    """At least one replica, because requests wait for the first."""
+    reason = "requests wait for a first replica"
+    desired = max(state.desired, 1)
+    if desired != state.desired:
+        state = dataclasses.replace(state, desired=desired, since=now, reason=reason)
+    return Decision(desired, reason, known=True), state
+
+
 def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
     """The next count. Deterministic: the same inputs and state give the same decision."""
     bounds = inputs.bounds
@@ -209,8 +218,8 @@ def _pressed_by(slowest: Reading | None, load: Load) -> str:
 def _down(
     inputs: Inputs, state: State, load: Load, current: int, *, pressure: float
 ) -> tuple[int, str]:
-    """One careful step down, or the present count with what speaks against a step."""
-    highest = max(need for _, need in state.needs)
+    """One careful step down, or the present count with what speaks against a step; never to 0."""
+    highest = max(1, *(need for _, need in state.needs))
     if highest >= current:
         return current, _holding(inputs, load, current)
     seen = inputs.now - state.needs[0][0]
