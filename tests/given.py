@@ -171,6 +171,9 @@ def child(
 ) -> Child:
     """What the store knows of this object once it is in the cluster."""
     metadata = manifest["metadata"]
+    if controller != UID:
+        owners = [{"uid": controller, "controller": True}] if controller else []
+        manifest = {**manifest, "metadata": {**metadata, "ownerReferences": owners}}
     ref = Ref(manifest["kind"], metadata["namespace"], metadata["name"])
     return Child(
         ref=ref,
@@ -203,7 +206,7 @@ def observed(
         pods=tuple(pods),
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
-        router=router or Listed(),
+        router=router or Listed(available=True),
     )
 
 

@@ -26,7 +26,9 @@ def _plan(
     desired: Sequence[dict[str, Any]] = DESIRED,
     kept: set[str] = KEPT,
 ) -> plan.Plan:
-    return plan.plan(desired, children=children, owner=given.UID, kept_revisions=kept)
+    return plan.plan(
+        desired, children=children, is_ours=plan.controlled_by(given.UID), kept_revisions=kept
+    )
 
 
 def _with(change: Callable[[Child], Child], *, ref: Ref = DEPLOYMENT) -> tuple[Child, ...]:
@@ -175,5 +177,7 @@ def test_what_was_applied_is_what_is_desired(spec: dict[str, Any], pod_monitors:
     observed = given.observed(spec, pod_monitors=pod_monitors)
     desired = given.rendered(observed, replicas=2)
     children = [given.child(_stored(manifest)) for manifest in desired]
-    found = plan.plan(desired, children=children, owner=given.UID, kept_revisions=())
+    found = plan.plan(
+        desired, children=children, is_ours=plan.controlled_by(given.UID), kept_revisions=()
+    )
     assert found == plan.Plan()

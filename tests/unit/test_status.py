@@ -39,7 +39,7 @@ def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
 def _outcome(**fields: Any) -> Outcome:
     base = Outcome(
         resolved=RESOLVED,
-        rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),)),
+        rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),), by_router=True),
         decision=Decision(1, "1 carry 8 requests in flight", known=True),
         state=given.state(1, since=0.0, capacity=12.34),
         measured=_measured(given.reading(_5m=0.99, _1h=0.98, _1d=0.975)),

@@ -128,7 +128,6 @@ def resolve(observed: Observed) -> Resolved:
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     count = _count(spec, accelerator, split, simulated=simulated)
     resources = _resources(spec, accelerator, count, simulated=simulated)
-    routed = routing.resolve(spec, profile, name)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -163,7 +162,7 @@ def resolve(observed: Observed) -> Resolved:
             cache=_cache(spec),
             api_keys=routing.engine_keys(spec),
         ),
-        routing=routed,
+        routing=routing.resolve(spec, profile, name),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=_bounds(spec, profile, name),
         objectives=_objectives(spec, profile, name),
