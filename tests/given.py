@@ -7,11 +7,14 @@ from typing import Any
 from slipstream_operator import names
 from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
+from slipstream_operator.core import router as router_core
 from slipstream_operator.core.observed import (
     Child,
+    GatewayState,
     Key,
     Listed,
     Observed,
+    ObservedRouter,
     Parent,
     Pod,
     Profile,
@@ -196,6 +199,7 @@ def observed(
     name_holders: Mapping[str, Key] | None = None,
     pod_monitors: bool = False,
     router: Listed | None = None,
+    gateway: GatewayState | None = None,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
     return Observed(
@@ -207,6 +211,7 @@ def observed(
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
         router=router or Listed(available=True),
+        gateway=gateway or GatewayState(),
     )
 
 
@@ -224,6 +229,35 @@ def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> l
     rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
     state = {config.SCALING_KEY: scaling} if decided.bounds.follows_load else {}
     return render.render(snapshot, decided, rollout, state=state)
+
+
+def entry(snapshot: Observed, *, replicas: int = 1) -> router_core.Entry | None:
+    """The service in the router's configuration."""
+    decided = resolve.resolve(snapshot)
+    rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
+    return router_core.entry(decided, rollout, kv_capacity=None)
+
+
+def router(
+    services: Sequence[Parent],
+    *,
+    routes: Sequence[Parent] = (),
+    profiles: Sequence[Profile] | None = None,
+    children: Sequence[Child] = (),
+    pod_monitors: bool = False,
+    listed_routes: Mapping[str, Any] | None = None,
+) -> ObservedRouter:
+    """A namespace, as its router sees it."""
+    return ObservedRouter(
+        namespace=NAMESPACE,
+        namespace_labels={},
+        profiles=tuple(profiles) if profiles is not None else (profile(),),
+        children=tuple(children),
+        services=tuple(services),
+        routes=tuple(routes),
+        pod_monitors=pod_monitors,
+        listed_routes=listed_routes or {},
+    )
 
 
 def realised(snapshot: Observed, *, replicas: int = 1) -> Observed:

@@ -28,6 +28,8 @@ COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SERVICE_LABEL: Final = f"{GROUP}/service"
 REVISION_LABEL: Final = f"{GROUP}/revision"
 MANAGED_BY_SELECTOR: Final = f"{MANAGED_BY_LABEL}={OPERATOR}"
+PICKER_LABEL: Final = f"{GROUP}/picker"
+"""The service whose endpoints a picker picks: its pods are no engines, so they carry no service label."""
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 
 ENGINE_CONTAINER: Final = "engine"

@@ -94,7 +94,7 @@ def test_what_others_added_is_left_to_them() -> None:
 
 @pytest.mark.parametrize("controller", [None, "uid-of-somebody"])
 def test_a_strangers_object_is_a_conflict_and_never_touched(controller: str | None) -> None:
-    children = _with(lambda child: dataclasses.replace(child, controller=controller))
+    children = _with(lambda child: given.child(child.manifest, controller=controller))
     found = _plan(children)
     assert found.conflicts == (DEPLOYMENT,)
     assert not found

@@ -308,6 +308,7 @@ def test_only_prometheus_and_the_router_reach_the_management_port(
     assert management["from"] == [
         {"namespaceSelector": selector},
         {"podSelector": {"matchLabels": names.router_selector()}},
+        {"podSelector": {"matchLabels": {"slipstream.dev/picker": given.NAME}}},
     ]
 
 

@@ -31,7 +31,7 @@ def of_plan(plan: Plan) -> list[Happening]:
             found.append(
                 Happening("Warning", Reason.DRIFT_REPAIRED, f"{step.ref}: {step.reason}, restored")
             )
-        elif step.ref.kind == "Deployment" and step.uid is None and not first:
+        elif revision and step.ref.kind == "Deployment" and step.uid is None and not first:
             found.append(
                 Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
             )
@@ -65,7 +65,7 @@ def _activated(revision: str) -> Happening:
 def _is_entry(step: Apply) -> bool:
     """Whether this is the Service that clients reach; it is made together with the first revision."""
     labels = step.manifest["metadata"]["labels"]
-    return step.ref.kind == "Service" and names.REVISION_LABEL not in labels
+    return step.ref.kind == "Service" and step.ref.name == labels.get(names.SERVICE_LABEL)
 
 
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]:

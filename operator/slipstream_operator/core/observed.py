@@ -78,6 +78,8 @@ class Child:
     """Without managedFields and status."""
     status: Manifest = dataclasses.field(default_factory=dict)
     """Of the kinds whose state decides where requests go; empty for all others."""
+    generation: int = 0
+    """Likewise."""
     trouble: str | None = None
     """Why a Deployment can't make its pods, in the words of the API server."""
 
@@ -126,6 +128,16 @@ class Listed:
 
 
 @dataclasses.dataclass(frozen=True)
+class GatewayState:
+    """The inference gateway that a service names, as the cluster has it."""
+
+    kinds: bool = False
+    """Whether the cluster has HTTPRoute and InferencePool."""
+    status: Manifest | None = None
+    """Of the Gateway; None if there is none of this name."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ObservedRouter:
     """A snapshot of everything that one look at a namespace's router depends on, besides what services ask for."""
 
@@ -158,6 +170,7 @@ class Observed:
     pod_monitors: bool
     """Whether the cluster has the PodMonitor kind."""
     router: Listed = Listed()
+    gateway: GatewayState = GatewayState()
 
     def child(self, kind: str, name: str) -> Child | None:
         """The child of this kind and name, if it is known."""

@@ -9,6 +9,7 @@ from slipstream_operator.api import conditions, units
 from slipstream_operator.api import status as api
 from slipstream_operator.api.conditions import Verdict
 from slipstream_operator.core import objectives, revisions
+from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.resolve import Resolved
@@ -47,6 +48,8 @@ class Outcome:
     decision: Decision | None = None
     state: State | None = None
     measured: Measured | None = None
+    gateway: Standing | None = None
+    """How the service stands at its inference gateway, if it names one."""
 
     @property
     def at_zero(self) -> bool:
@@ -71,7 +74,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
     )
     status = api.InferenceServiceStatus(
         observed_generation=parent.generation,
-        url=service.url(parent.key),
+        url=(outcome.gateway and outcome.gateway.url) or service.url(parent.key),
         replicas=len(serving),
         ready_replicas=len(ready),
         selector=",".join(
@@ -187,6 +190,8 @@ def _available(
             "No engine runs; the router holds the next request until one is ready.",
             "True",
         )
+    if ready and outcome.gateway is not None and outcome.gateway.problem is not None:
+        return verdict(*outcome.gateway.problem)
     if ready:
         return verdict(
             Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"

@@ -52,6 +52,7 @@ def child(kind: str, body: Body) -> Child:
         if key not in ("managedFields", "resourceVersion", "generation")
     }
     owners = metadata.get("ownerReferences", [])
+    on_the_way = _is_on_the_way(kind, metadata)
     return Child(
         ref=Ref(kind, metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
@@ -68,7 +69,8 @@ def child(kind: str, body: Body) -> Child:
             "metadata": metadata,
         },
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
-        status=dict(body.get("status") or {}) if _is_on_the_way(kind, metadata) else {},
+        status=dict(body.get("status") or {}) if on_the_way else {},
+        generation=body["metadata"].get("generation", 0) if on_the_way else 0,
     )
 
 

@@ -9,6 +9,7 @@ from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
     demand,
+    gateway,
     happenings,
     plan,
     render,
@@ -111,6 +112,9 @@ class Reconciler:
             decision=account.decision,
             state=account.state,
             measured=account.measured,
+            gateway=gateway.standing(observed, resolved)
+            if resolved.routing.mode == "Gateway"
+            else None,
         )
         return outcome, [
             *happenings.of_plan(steps),
@@ -238,7 +242,9 @@ def _running(observed: Observed, resolved: resolve.Resolved) -> int:
     counts = [
         child.manifest["spec"].get("replicas", 0)
         for child in observed.children
-        if child.ref.kind == "Deployment" and child.controller == observed.parent.uid
+        if child.ref.kind == "Deployment"
+        and child.revision is not None
+        and child.controller == observed.parent.uid
     ]
     first = 1 if resolved.bounds.follows_load else 0  # a model shows once that it works
     return max(counts, default=max(resolved.bounds.minimum, first))

@@ -11,6 +11,7 @@ from slipstream_operator import names
 from slipstream_operator.core import router
 from slipstream_operator.core.observed import (
     Child,
+    GatewayState,
     Key,
     Listed,
     Manifest,
@@ -27,6 +28,10 @@ from slipstream_operator.shell.projections import Body
 from slipstream_runtime import contract
 
 POD_MONITOR_CRD: Final = "podmonitors.monitoring.coreos.com"
+GATEWAY_CRDS: Final = (
+    "httproutes.gateway.networking.k8s.io",
+    "inferencepools.inference.networking.k8s.io",
+)
 CHILD_KINDS: Final = (
     "Deployment",
     "Service",
@@ -34,6 +39,7 @@ CHILD_KINDS: Final = (
     "NetworkPolicy",
     "PodDisruptionBudget",
     "PodMonitor",
+    *names.GATEWAY_CHILDREN,
     "Lease",
     "ServiceAccount",
     "Role",
@@ -72,7 +78,10 @@ class Store:
         self._families: dict[str, dict[str, _Family]] = {}
         self._profiles: dict[str, Profile] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
-        self._pod_monitors = False
+        self._definitions: set[str] = set()
+        """Names of the optional CustomResourceDefinitions that the cluster has."""
+        self._gateways: dict[tuple[str, str], Manifest] = {}
+        """(namespace, name) -> status."""
         self._seen: dict[str, set[str]] = {}
         self._routers: dict[str, _Router] = {}
         self._routes: dict[str, dict[str, Parent]] = {}
@@ -92,6 +101,8 @@ class Store:
             return self._feed_namespace(body, gone=gone)
         if kind == "CustomResourceDefinition":
             return self._feed_definition(body, gone=gone)
+        if kind == names.GATEWAY:
+            return self._feed_gateway(body, gone=gone)
         if kind == "Pod":
             return self._feed_pod(projections.pod(body), gone=gone)
         return self._feed_child(projections.child(kind, body), gone=gone)
@@ -127,8 +138,12 @@ class Store:
             children=tuple(family.children.values()),
             pods=tuple(family.pods.values()),
             name_holders=self._name_holders(key.namespace, model_name(family.parent)),
-            pod_monitors=self._pod_monitors,
+            pod_monitors=POD_MONITOR_CRD in self._definitions,
             router=self.listed(key),
+            gateway=GatewayState(
+                kinds=self._definitions.issuperset(GATEWAY_CRDS),
+                status=self._gateways.get(_gateway(family.parent) or ("", "")),
+            ),
         )
 
     def router(self, namespace: str) -> ObservedRouter:
@@ -141,7 +156,7 @@ class Store:
             children=tuple(known.children.values()),
             services=tuple(parent for parent in self._parents(namespace) if not parent.deleting),
             routes=tuple(self._routes.get(namespace, {}).values()),
-            pod_monitors=self._pod_monitors,
+            pod_monitors=POD_MONITOR_CRD in self._definitions,
             listed_routes=known.routes,
         )
 
@@ -264,10 +279,29 @@ class Store:
         return [parent.key for parent in self._parents(name)]
 
     def _feed_definition(self, body: Body, *, gone: bool) -> Iterable[Key]:
-        if body["metadata"]["name"] != POD_MONITOR_CRD or self._pod_monitors == (not gone):
+        name = body["metadata"]["name"]
+        if name not in (POD_MONITOR_CRD, *GATEWAY_CRDS):
             return ()
-        self._pod_monitors = not gone
-        return self.everything()
+        before = name in self._definitions
+        exists = not gone and (name == POD_MONITOR_CRD or _serves_v1(body))
+        self._definitions.discard(name)
+        if exists:
+            self._definitions.add(name)
+        return self.everything() if exists != before else ()
+
+    def _feed_gateway(self, body: Body, *, gone: bool) -> Iterable[Key]:
+        key = body["metadata"]["namespace"], body["metadata"]["name"]
+        before = self._gateways.pop(key, None)
+        if not gone:
+            self._gateways[key] = dict(body.get("status") or {})
+        if before == self._gateways.get(key):
+            return ()
+        return [
+            parent.key
+            for families in self._families.values()
+            for family in families.values()
+            if (parent := family.parent) is not None and _gateway(parent) == key
+        ]
 
     def _feed_pod(self, pod: Pod, *, gone: bool) -> Iterable[Key]:
         if not pod.service:
@@ -338,6 +372,20 @@ class Store:
 def _is_of_router(child: Child) -> bool:
     labels = child.manifest["metadata"].get("labels", {})
     return bool(labels.get(names.COMPONENT_LABEL) == names.ROUTER_COMPONENT)
+
+
+def _serves_v1(body: Body) -> bool:
+    versions = body.get("spec", {}).get("versions", [])
+    return any(version["name"] == "v1" and version.get("served") for version in versions)
+
+
+def _gateway(parent: Parent) -> tuple[str, str] | None:
+    """Namespace and name of the Gateway that the service asks for, if it does."""
+    routing = parent.spec.get("routing")
+    named = routing.get("gateway") if isinstance(routing, Mapping) else None
+    if not isinstance(named, Mapping) or "name" not in named:
+        return None
+    return str(named.get("namespace", parent.key.namespace)), str(named["name"])
 
 
 def model_name(parent: Parent) -> str:

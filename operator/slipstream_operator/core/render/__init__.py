@@ -11,6 +11,7 @@ from slipstream_operator.core.render import (
     common,
     config,
     demand,
+    gateway,
     monitor,
     protection,
     service,
@@ -58,6 +59,8 @@ def render(
     )
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
         children.append(demand.lease(key, uid))
+    if resolved.routing.mode == "Gateway" and observed.gateway.kinds:
+        children += gateway.render(resolved, active=rollout.active)
     children.append(service.public(key, uid, selected=selected))
     if observed.pod_monitors:
         children.append(monitor.pod_monitor(key, uid))

@@ -24,7 +24,7 @@ def disruption_budget(key: Key, uid: str) -> dict[str, Any]:
 
 
 def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, Any]:
-    """Clients reach the API, Prometheus and the router the management port, and nobody anything else."""
+    """Clients reach the API; Prometheus and who picks replicas the management port; nobody anything else."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -38,6 +38,7 @@ def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, A
                     "from": [
                         {"namespaceSelector": prometheus_namespace(prometheus)},
                         {"podSelector": {"matchLabels": names.router_selector()}},
+                        {"podSelector": {"matchLabels": {names.PICKER_LABEL: key.name}}},
                     ],
                     "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
                 },
