@@ -12,13 +12,14 @@ FAKE_NODES = {
 
 
 def simulated(namespace: str, name: str, *, fake: bool = True, **spec: Any) -> dict[str, Any]:
-    """A service without a model; on fake nodes unless said otherwise."""
+    """A service without a model; on fake nodes, and reached past the router, unless said otherwise."""
     template = {"template": FAKE_NODES} if fake else {}
+    direct = {"routing": {"mode": "Direct"}}
     return {
         "apiVersion": "slipstream.dev/v1alpha1",
         "kind": "InferenceService",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"runtime": "simulator", **template, **spec},
+        "spec": {"runtime": "simulator", **direct, **template, **spec},
     }
 
 
