@@ -12,6 +12,7 @@ from tests import services
 SOON = 20.0
 GONE = 60.0
 """The garbage collector pauses while kinds come and go."""
+SYSTEM = "slipstream-system"
 NAME = "slipstream-router"
 OBJECTS = {
     "ServiceAccount": NAME,
@@ -41,7 +42,7 @@ def until_listed(kube: Kube, namespace: str, *names: str) -> dict[str, Any]:
     found: dict[str, Any] = kube.until(
         "ConfigMap",
         namespace,
-        lambda items: set(listed(items[0])) == set(names) and listed(items[0]),
+        lambda items: items and set(listed(items[0])) == set(names) and listed(items[0]),
         name=NAME,
         timeout=SOON,
     )
@@ -86,7 +87,7 @@ def test_its_owners_are_all_who_use_it_and_none_controls_it(kube: Kube, namespac
     until_listed(kube, namespace, "one", "two")
 
     def owned(items: list[Object]) -> bool:
-        owners = items[0]["metadata"]["ownerReferences"]
+        owners = items[0]["metadata"]["ownerReferences"] if items else []
         return {owner["name"] for owner in owners} == {"one", "two"} and not any(
             owner.get("controller") for owner in owners
         )
@@ -154,7 +155,11 @@ def test_its_rights_are_the_least(
     idle = {"minReplicas": 0, "idleAfter": "10m", "maxReplicas": 2}
     kube.apply(routed(namespace, "one", scaling=idle))
     kube.until(
-        "Role", namespace, lambda items: len(items[0]["rules"]) == 3, name=NAME, timeout=SOON
+        "Role",
+        namespace,
+        lambda items: items and len(items[0]["rules"]) == 3,
+        name=NAME,
+        timeout=SOON,
     )
     account = f"system:serviceaccount:{namespace}:{NAME}"
     answer = kube.kubectl(
@@ -237,7 +242,6 @@ def test_to_the_router_the_service_moves_once_the_router_is_available(
     assert is_true(waiting, "Available")
     assert "slipstream.dev/revision" in selector(kube, namespace)
     kube.kubectl("delete", "resourcequota", "no-more-pods", "-n", namespace)
-    kube.kubectl("rollout", "restart", f"deployment/{NAME}", "-n", namespace)
     kube.until(
         "Service",
         namespace,
@@ -265,24 +269,88 @@ def test_past_the_router_the_service_selects_engines_and_the_router_stays_a_whil
     assert "chat" in until_listed(kube, namespace, "chat")
 
 
-def at_zero(kube: Kube, namespace: str) -> None:
-    """A service that may be at zero, and is."""
-    idle = {"minReplicas": 0, "idleAfter": "10m", "maxReplicas": 2}
-    kube.apply(routed(namespace, "chat", scaling=idle))
-    services.ready(kube, namespace, "chat")
-    state = kube.get("ConfigMap", namespace, "chat-state")
-    assert state is not None
-    kept = json.loads(state["data"]["scaling.json"])
-    assert kept["desired"] == 1
+IDLE = {"minReplicas": 0, "idleAfter": "10m", "maxReplicas": 2}
 
 
-def test_a_service_that_may_be_at_zero_has_a_lease_and_the_router_knows_it(
+def test_a_service_that_may_be_at_zero_shows_once_that_it_works_and_has_a_lease(
     kube: Kube, namespace: str
 ) -> None:
-    at_zero(kube, namespace)
+    kube.apply(routed(namespace, "chat", scaling=IDLE))
+    services.ready(kube, namespace, "chat")
     assert kube.get("Lease", namespace, "chat-demand") is not None
-    entry = until_listed(kube, namespace, "chat")["chat"]
-    assert entry["demand"] == "chat-demand"
+    assert until_listed(kube, namespace, "chat")["chat"]["demand"] == "chat-demand"
+
+
+def operators(kube: Kube, count: int) -> None:
+    kube.patch("Deployment", SYSTEM, "slipstream-operator", {"spec": {"replicas": count}})
+    kube.until(
+        "Deployment",
+        SYSTEM,
+        lambda items: items[0]["status"].get("readyReplicas", 0) == count,
+        name="slipstream-operator",
+        timeout=GONE,
+    )
+
+
+def asleep(service: Object) -> dict[str, Any]:
+    """The state that an operator keeps of a service that is at zero."""
+    metadata = service["metadata"]
+    state = {"desired": 0, "reason": "nobody asked for 10m", "since": 1.0}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"{metadata['name']}-state",
+            "namespace": metadata["namespace"],
+            "labels": {
+                "app.kubernetes.io/managed-by": "slipstream-operator",
+                "slipstream.dev/service": metadata["name"],
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": service["apiVersion"],
+                    "kind": service["kind"],
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                }
+            ],
+        },
+        "data": {"scaling.json": json.dumps(state)},
+    }
+
+
+def test_a_service_stays_at_zero_over_a_restart_until_the_router_asks(
+    kube: Kube, namespace: str
+) -> None:
+    operators(kube, 0)
+    try:
+        service = kube.apply(routed(namespace, "chat", scaling=IDLE))
+        kube.apply(asleep(service))
+    finally:
+        operators(kube, 2)
+    resting = kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: condition(items[0], "Available").get("reason") == "ScaledToZero" and items[0],
+        name="chat",
+        timeout=GONE,
+    )
+    assert is_true(resting, "Ready")
+    assert not kube.find("Pod", namespace, labelSelector="slipstream.dev/service=chat")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    kube.kubectl(
+        "patch", "lease", "chat-demand", "-n", namespace, "--type=merge",
+        f"--as=system:serviceaccount:{namespace}:{NAME}",
+        "-p", json.dumps({"spec": {"renewTime": now.replace("+00:00", "Z")}}),
+    )  # fmt: skip
+    kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: condition(items[0], "Available").get("reason") == "EnginesReady",
+        name="chat",
+        timeout=SOON,
+    )
 
 
 def test_a_route_is_told_to_the_router_and_heals_when_its_services_come(
@@ -327,7 +395,3 @@ def test_a_route_is_told_to_the_router_and_heals_when_its_services_come(
         "backends": [{"service": "one", "weight": 1}, {"service": "two", "weight": 1}],
     }
     assert ready["spec"] == kube.get("InferenceRoute", namespace, "split")["spec"]  # type: ignore[index]
-
-
-def renewed_now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
