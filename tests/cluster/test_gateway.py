@@ -83,6 +83,16 @@ def until_available(kube: Kube, namespace: str, reason: str, *, timeout: float =
     return found
 
 
+def until_told(kube: Kube, namespace: str, message: str) -> None:
+    kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: message in condition(items[0], "Available").get("message", ""),
+        name="chat",
+        timeout=GONE,
+    )
+
+
 def conditions(generation: int, **statuses: str) -> list[dict[str, Any]]:
     return [
         {
@@ -157,8 +167,7 @@ def test_a_service_is_attached_and_available_once_the_gateway_says_so(
     missing = until_available(kube, namespace, "GatewayUnavailable", timeout=GONE)
     assert "does not exist: apply it" in condition(missing, "Available")["message"]
     programmed(kube, namespace)
-    waiting = until_available(kube, namespace, "GatewayNotReady", timeout=GONE)
-    assert "no gateway has claimed InferencePool chat" in condition(waiting, "Available")["message"]
+    until_told(kube, namespace, "no gateway has claimed InferencePool chat yet")
     answer(kube, namespace, "InferencePool", **ACCEPTED)
     answer(kube, namespace, "HTTPRoute", **ACCEPTED)
     picker_runs(kube, namespace)
@@ -172,18 +181,8 @@ def test_what_the_gateway_refuses_is_told_in_its_words(kube: Kube, namespace: st
     kube.apply(attached(namespace))
     answer(kube, namespace, "InferencePool", **ACCEPTED)
     answer(kube, namespace, "HTTPRoute", Accepted="True", ResolvedRefs="False")
-    told = kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: (
-            "HTTPRoute chat is not ResolvedRefs"
-            in condition(items[0], "Available").get("message", "")
-            and items[0]
-        ),
-        name="chat",
-        timeout=SOON,
-    )
-    assert "Refused: as the test says" in condition(told, "Available")["message"]
+    refusal = "HTTPRoute chat is not ResolvedRefs: Refused: as the test says"
+    until_told(kube, namespace, refusal)
 
 
 @pytest.mark.usefixtures("kinds")

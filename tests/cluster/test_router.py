@@ -161,6 +161,7 @@ def test_its_rights_are_the_least(
         name=NAME,
         timeout=SOON,
     )
+    kube.until("RoleBinding", namespace, bool, name=NAME, timeout=SOON)
     account = f"system:serviceaccount:{namespace}:{NAME}"
     answer = kube.kubectl(
         "auth", "can-i", verb, resource, "-n", namespace, f"--as={account}", check=False
