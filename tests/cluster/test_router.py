@@ -65,7 +65,7 @@ def test_it_comes_with_the_first_service_and_goes_with_the_last(kube: Kube, name
     kube.apply(routed(namespace, "one"))
     services.ready(kube, namespace, "one")
     for kind, name in OBJECTS.items():
-        assert kube.get(kind, namespace, name) is not None, kind
+        kube.until(kind, namespace, bool, name=name, timeout=SOON)
     kube.apply(routed(namespace, "two"))
     until_listed(kube, namespace, "one", "two")
     kube.delete("InferenceService", namespace, "one")
@@ -100,8 +100,13 @@ def test_its_owners_are_all_who_use_it_and_none_controls_it(kube: Kube, namespac
 def test_its_token_is_made_once_and_belongs_to_its_account(kube: Kube, namespace: str) -> None:
     kube.apply(routed(namespace, "one"))
     services.ready(kube, namespace, "one")
-    before = kube.get("Secret", namespace, OBJECTS["Secret"])
-    assert before is not None
+    before = kube.until(
+        "Secret",
+        namespace,
+        lambda items: items and items[0],
+        name=OBJECTS["Secret"],
+        timeout=SOON,
+    )
     (owner,) = before["metadata"]["ownerReferences"]
     account = kube.get("ServiceAccount", namespace, NAME)
     assert account is not None

@@ -389,7 +389,7 @@ REFUSED_ROUTES = [
         "needs exactly one of backends (a weighted split) and cascade",
     ),
     ({"backends": [{"service": "a", "weight": 0}]}, "would get no request: raise one"),
-    ({"backends": [{"service": "a"}, {"service": "a"}]}, "Duplicate value"),
+    ({"backends": [{"service": "a"}, {"service": "a"}]}, "duplicate entries for key"),
     (
         {"cascade": {"stages": [{"service": "a"}, {"service": "b"}]}},
         "every stage but the last needs accept",
