@@ -74,6 +74,12 @@ class Cluster:
         metadata: Manifest = self.objects[ref]["metadata"]
         return metadata
 
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        self._called("list", kind)
+        return [copy.deepcopy(body) for ref, body in self.objects.items() if ref.kind == kind]
+
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         self._called("status", key)
         self.statuses.append(dict(status))

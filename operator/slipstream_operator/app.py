@@ -23,6 +23,7 @@ from slipstream_operator.config import Config
 from slipstream_operator.shell import handlers, settings, workers
 from slipstream_operator.shell.dispatch import Dispatcher
 from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.reconcile import Reconciler
 from slipstream_operator.shell.routes import RouteReconciler
@@ -183,8 +184,11 @@ class App:
             clock=self._clock,
             telemetry=self._telemetry,
         )
+        poller = Poller(store=self._store, queue=self._queue, cluster=api)
+        await poller.poll()  # so that what exists is known before anything is decided
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resync())
+            group.create_task(poller.run())
             group.create_task(scaler.run(every=self._config.tick))
             group.create_task(
                 workers.work(

@@ -9,7 +9,7 @@ from slipstream_operator import names
 from slipstream_operator.core import router
 from slipstream_operator.core.observed import GatewayState
 from slipstream_operator.core.render import router as render
-from slipstream_operator.shell import handlers
+from slipstream_operator.shell import handlers, polling
 from slipstream_operator.shell.store import CHILD_KINDS
 from tests import given
 
@@ -44,8 +44,12 @@ def _used() -> set[Right]:
     written = {
         (*_resource(kind), verb) for kind in CHILD_KINDS for verb in ("create", "patch", "delete")
     }
+    polled = {(group, plural, "list") for group, _, plural in polling.POLLED.values()}
+    read = {(*_resource(kind), "get") for kind in names.GATEWAY_CHILDREN}
     return {
         *watched,
+        *polled,
+        *read,
         *written,
         *_granted_on(),
         (names.GROUP, "inferenceservices/status", "patch"),
@@ -86,7 +90,7 @@ def _rendered() -> list[dict[str, Any]]:
 
 
 def _resource(kind: str) -> tuple[str, str]:
-    group, _, plural = handlers.WATCHED[kind]
+    group, _, plural = {**handlers.WATCHED, **polling.POLLED}[kind]
     return group, plural
 
 
@@ -128,7 +132,8 @@ def test_every_kind_that_is_rendered_is_watched_and_has_rights() -> None:
 
 
 def test_every_watched_kind_is_one_of_ours_or_watched_by_label() -> None:
-    assert set(handlers.UNLABELLED) | {*CHILD_KINDS, "Pod"} == set(handlers.WATCHED)
+    ours = set(CHILD_KINDS) - set(polling.POLLED)
+    assert set(handlers.UNLABELLED) | {*ours, "Pod"} == set(handlers.WATCHED)
 
 
 def test_app_teams_may_not_write_profiles() -> None:

@@ -193,6 +193,17 @@ class Cluster:
             force_conflicts=True,
         )
 
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        """All objects of a kind, each as a watch would bring it; none if the kind does not exist."""
+        try:
+            answer = await self.request("get", kind, label_selector=label_selector)
+        except errors.NotFound:
+            return []
+        kind_of = {"apiVersion": answer.get("apiVersion"), "kind": kind}
+        return [{**kind_of, **item} for item in answer["items"] or ()]
+
     async def list_uids(self, kind: str, *, label_selector: str | None = None) -> set[str]:
         """Uids of all objects of a kind; only metadata is transferred. Empty if the kind does not exist."""
         try:

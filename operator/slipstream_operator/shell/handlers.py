@@ -25,9 +25,6 @@ WATCHED: Final[dict[str, tuple[str, str, str]]] = {
     "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
     "PodMonitor": ("monitoring.coreos.com", "v1", "podmonitors"),
-    names.GATEWAY: ("gateway.networking.k8s.io", "v1", "gateways"),
-    names.HTTP_ROUTE: ("gateway.networking.k8s.io", "v1", "httproutes"),
-    names.INFERENCE_POOL: ("inference.networking.k8s.io", "v1", "inferencepools"),
     "Lease": ("coordination.k8s.io", "v1", "leases"),
     "ServiceAccount": ("", "v1", "serviceaccounts"),
     "Role": ("rbac.authorization.k8s.io", "v1", "roles"),
@@ -37,7 +34,6 @@ UNLABELLED: Final = (
     names.INFERENCE_SERVICE,
     names.INFERENCE_ROUTE,
     names.SERVING_PROFILE,
-    names.GATEWAY,
     "Namespace",
     "CustomResourceDefinition",
 )

@@ -141,10 +141,15 @@ class Store:
             pod_monitors=POD_MONITOR_CRD in self._definitions,
             router=self.listed(key),
             gateway=GatewayState(
-                kinds=self._definitions.issuperset(GATEWAY_CRDS),
+                kinds=self.has_gateway_kinds,
                 status=self._gateways.get(_gateway(family.parent) or ("", "")),
             ),
         )
+
+    @property
+    def has_gateway_kinds(self) -> bool:
+        """Whether the cluster has the kinds that attach a service to a Gateway."""
+        return self._definitions.issuperset(GATEWAY_CRDS)
 
     def router(self, namespace: str) -> ObservedRouter:
         """Everything that a look at the router of this namespace depends on."""
