@@ -140,10 +140,10 @@ def programmed(kube: Kube, namespace: str) -> None:
 
 
 def picker_runs(kube: Kube, namespace: str) -> None:
-    """The picker has no image here, so its readiness is the test's to say."""
+    """The picker has no image here, so its pod is put where pods are Ready at once."""
     kube.until("Deployment", namespace, bool, name="chat-epp", timeout=GONE)
-    status = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
-    kube.write_status("Deployment", namespace, "chat-epp", status)
+    placed = {"spec": {"template": {"spec": services.FAKE_NODES}}}
+    kube.patch("Deployment", namespace, "chat-epp", placed)
 
 
 def test_without_the_kinds_it_is_a_condition_and_the_engines_run(

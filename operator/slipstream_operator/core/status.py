@@ -115,7 +115,7 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
         )
     }
     essence["conditions"] = [
-        (condition["type"], condition["status"], condition["reason"])
+        (condition["type"], condition["status"], condition["reason"], _step(condition))
         for condition in status.get("conditions", [])
     ]
     essence["desired"] = status.get("scaling", {}).get("desired")
@@ -127,6 +127,12 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
         key: value for key, value in status.get("engine", {}).items() if key != "acceptance"
     }
     return essence
+
+
+def _step(condition: Mapping[str, Any]) -> str | None:
+    """Which of the steps behind one reason a service at a gateway has come to."""
+    gateway = condition["reason"] in (Reason.GATEWAY_UNAVAILABLE, Reason.GATEWAY_NOT_READY)
+    return condition["message"] if gateway else None
 
 
 def _verdicts(
