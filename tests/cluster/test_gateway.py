@@ -139,13 +139,6 @@ def programmed(kube: Kube, namespace: str) -> None:
     kube.write_status("Gateway", namespace, "inference", status)
 
 
-def picker_runs(kube: Kube, namespace: str) -> None:
-    """The picker has no image here, so its pod is put where pods are Ready at once."""
-    kube.until("Deployment", namespace, bool, name="chat-epp", timeout=GONE)
-    placed = {"spec": {"template": {"spec": services.FAKE_NODES}}}
-    kube.patch("Deployment", namespace, "chat-epp", placed)
-
-
 def test_without_the_kinds_it_is_a_condition_and_the_engines_run(
     kube: Kube, namespace: str
 ) -> None:
@@ -170,7 +163,6 @@ def test_a_service_is_attached_and_available_once_the_gateway_says_so(
     until_told(kube, namespace, "no gateway has claimed InferencePool chat yet")
     answer(kube, namespace, "InferencePool", **ACCEPTED)
     answer(kube, namespace, "HTTPRoute", **ACCEPTED)
-    picker_runs(kube, namespace)
     ready = until_available(kube, namespace, "EnginesReady")
     assert ready["status"]["url"] == f"http://192.0.2.7/{namespace}/chat/v1"
 

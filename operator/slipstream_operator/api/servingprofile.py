@@ -71,10 +71,12 @@ class RouterSpec(Model):
         description="Requests and limits of its container. Default: 100m of CPU, 128Mi to 512Mi of memory.",
     )
     node_selector: pod.Labels | None = Field(
-        default=None, description="Labels of the nodes that it may run on."
+        default=None,
+        description="Labels of the nodes that it, and endpoint pickers, may run on.",
     )
     tolerations: pod.Tolerations | None = Field(
-        default=None, description="Taints of nodes that it may run on."
+        default=None,
+        description="Taints of nodes that it, and endpoint pickers, may run on.",
     )
     runtime_class_name: ShortText | None = Field(
         default=None, description="RuntimeClass of its pods. Default: the cluster's."

@@ -26,6 +26,8 @@ class Routing:
     gateway: tuple[str | None, str] | None = None
     """Namespace (None: the service's) and name of the Gateway."""
     picker_image: str | None = None
+    picker_placement: Manifest = dataclasses.field(default_factory=dict)
+    """Node selector and tolerations, as core/v1 names them."""
     keys: str | None = None
     """Secret whose keys the router asks clients for."""
     limits: Manifest = dataclasses.field(default_factory=dict)
@@ -59,9 +61,18 @@ def resolve(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) 
         strategy=(asked and asked.strategy) or "Prefix",
         gateway=(asked.gateway.namespace, asked.gateway.name) if asked and asked.gateway else None,
         picker_image=images.picker if images and chosen == "Gateway" else None,
+        picker_placement=_placement(profile) if chosen == "Gateway" else {},
         keys=asked.api_keys.name if asked and asked.api_keys and chosen == "Router" else None,
         limits=_limits(spec),
         responses=_responses(spec),
+    )
+
+
+def _placement(profile: ServingProfileSpec) -> dict[str, Any]:
+    if profile.router is None:
+        return {}
+    return profile.router.model_dump(
+        by_alias=True, exclude_none=True, include={"node_selector", "tolerations"}
     )
 
 

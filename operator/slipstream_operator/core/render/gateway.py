@@ -114,6 +114,7 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
     pod = {
         "serviceAccountName": names.picker_name(resolved.key.name),
         "enableServiceLinks": False,
+        **resolved.routing.picker_placement,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
