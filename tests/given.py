@@ -210,7 +210,7 @@ def observed(
         pods=tuple(pods),
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
-        router=router or Listed(available=True),
+        router=router or Listed(available=True, answers=True),
         gateway=gateway or GatewayState(),
     )
 

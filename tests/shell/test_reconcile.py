@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator import errors, names
+from slipstream_operator.api import units
 from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.shell.ledger import Ledger
@@ -311,3 +312,39 @@ async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered(
     world.ledger.forget(given.KEY)
     await world.look()
     assert world.ledger.of(given.KEY).off == speculation.SwitchedOff(found, 0.1)
+
+
+IDLE: dict[str, Any] = {
+    "model": given.MODEL,
+    "scaling": {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2},
+}
+
+
+async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
+    world = World(IDLE)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+    account = world.ledger.of(given.KEY)
+    account.state = given.state(0, reason="nobody asked for 5m")
+    account.decision = None
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
+    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
+    renewed = units.timestamp(world.clock.now())
+    concerned = world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
+    assert list(concerned) == [given.KEY]
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+    assert world.cluster.statuses[-1]["scaling"]["reason"] == "requests wait for a first replica"
+
+
+async def test_an_old_renewal_wakes_nobody() -> None:
+    world = World(IDLE)
+    await world.look()
+    account = world.ledger.of(given.KEY)
+    account.state, account.decision = given.state(0), None
+    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
+    renewed = units.timestamp(world.clock.now() - 3600)
+    world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0

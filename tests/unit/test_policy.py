@@ -331,3 +331,24 @@ def test_a_count_that_stays_keeps_its_time_and_reason() -> None:
 def test_after_missing_data_a_whole_new_window_must_be_watched() -> None:
     inputs: Inputs = given.inputs(**{**QUIET, "load": Unknown("no data")})
     assert policy.decide(inputs, given.state(4, needs=WINDOW))[1].needs == ()
+
+
+def test_a_service_at_zero_is_woken_to_one_and_says_why() -> None:
+    decision, state = policy.woken(given.state(0, capacity=4.0), now=1000.0)
+    assert (decision.desired, decision.known) == (1, True)
+    assert (state.desired, state.since, state.capacity) == (1, 1000.0, 4.0)
+    assert decision.reason == state.reason == "requests wait for a first replica"
+
+
+def test_what_runs_is_not_woken_to_less() -> None:
+    state = given.state(3)
+    decision, after = policy.woken(state, now=1000.0)
+    assert decision.desired == 3
+    assert after == state
+
+
+def test_a_service_that_may_be_at_zero_is_not_taken_there_by_low_load() -> None:
+    state = given.state(1, needs=((0.0, 0),))
+    inputs = given.inputs(bounds=given.bounds(0), load=given.load(0.0))
+    decision, _ = policy.decide(inputs, state)
+    assert decision.desired == 1

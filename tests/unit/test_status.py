@@ -474,7 +474,7 @@ def test_at_zero_a_service_is_available_and_ready() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"pods": (), **AT_ZERO}], ids=["engines", "at zero"])
 @pytest.mark.parametrize(
-    ("trouble", "told"), [(None, "not as many of its pods are ready as wanted"), ("quota", "quota")]
+    ("trouble", "told"), [(None, "none of its pods is ready"), ("quota", "quota")]
 )
 def test_behind_a_router_that_is_down_nothing_is_available(
     fields: dict[str, Any], trouble: str | None, told: str
@@ -503,3 +503,13 @@ def test_the_url_is_the_gateways_once_it_has_accepted_all() -> None:
     assert _summary(gateway=Standing(url="http://192.0.2.7/team/chat/v1"))["url"] == (
         "http://192.0.2.7/team/chat/v1"
     )
+
+
+def test_one_router_of_two_is_enough_to_be_available() -> None:
+    observed = dataclasses.replace(
+        _observed(pods=given.pods(A, 1)), router=Listed(available=False, answers=True)
+    )
+    found = status.summarise(observed, _outcome(), now=given.NOW)
+    condition = _condition(found, "Available")
+    assert condition is not None
+    assert condition[:2] == ("True", "EnginesReady")

@@ -113,6 +113,8 @@ class Listed:
 
     available: bool = False
     """Whether as many routers as wanted take requests."""
+    answers: bool = False
+    """Whether at least one does."""
     trouble: str | None = None
     entry: Manifest | None = None
     """The service in the router's configuration; None while it is not there."""

@@ -132,10 +132,10 @@ def resolve(
     )
 
 
-def is_available(deployment: Manifest, status: Manifest) -> bool:
-    """Whether as many routers as wanted take requests, by a Deployment and its status."""
-    wanted = deployment["spec"].get("replicas", 1)
-    return bool(wanted and status.get("availableReplicas", 0) >= wanted)
+def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:
+    """Whether as many routers as wanted take requests, and whether at least one does."""
+    wanted, there = deployment["spec"].get("replicas", 1), status.get("availableReplicas", 0)
+    return bool(wanted and there >= wanted), bool(there)
 
 
 def _placement(asked: RouterSpec) -> dict[str, Any]:

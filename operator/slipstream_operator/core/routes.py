@@ -186,8 +186,8 @@ def _available(
     entry = judged.entries.get(route.key.name)
     if entry is None:
         return verdict("False", Reason.PENDING, "The router does not know the route.")
-    if not listed.available:
-        why = listed.trouble or "not as many of its pods are ready as wanted"
+    if not listed.answers:
+        why = listed.trouble or "none of its pods is ready"
         return verdict(
             "False", Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}"
         )

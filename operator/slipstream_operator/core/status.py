@@ -187,8 +187,8 @@ def _available(
     if outcome.failures:
         return verdict(Reason.REJECTED, "; ".join(outcome.failures))
     by_router = outcome.rollout is not None and outcome.rollout.by_router
-    if (outcome.at_zero or ready) and by_router and not observed.router.available:
-        why = observed.router.trouble or "not as many of its pods are ready as wanted"
+    if (outcome.at_zero or ready) and by_router and not observed.router.answers:
+        why = observed.router.trouble or "none of its pods is ready"
         return verdict(Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}")
     if outcome.at_zero:
         return verdict(

@@ -66,6 +66,7 @@ class _Router:
     routes: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
     """InferenceRoute -> entry, likewise."""
     available: bool = False
+    answers: bool = False
     trouble: str | None = None
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Service -> Secret of its clients' keys, by the router's Deployment."""
@@ -174,6 +175,7 @@ class Store:
         known = self._routers.get(key.namespace, _Router())
         return Listed(
             known.available,
+            known.answers,
             known.trouble,
             known.entries.get(key.name),
             known.keys.get(key.name),
@@ -364,11 +366,12 @@ class Store:
             concerned = [parent for parent in self._parents(space) if parent.key.name in changed]
             return [parent.key for parent in (*concerned, *routes)]
         if child.ref.kind == "Deployment":
-            was = known.available, known.trouble
-            known.available = not gone and router.is_available(child.manifest, child.status)
+            was = known.available, known.answers, known.trouble
+            status = {} if gone else child.status
+            known.available, known.answers = router.readiness(child.manifest, status)
             known.trouble = None if gone else child.trouble
             known.keys = {} if gone else router.keys(child.manifest)
-            if was != (known.available, known.trouble):
+            if was != (known.available, known.answers, known.trouble):
                 routes = self._routes.get(space, {}).values()
                 return [parent.key for parent in (*self._parents(space), *routes)]
         return ()
