@@ -61,6 +61,17 @@ def selector(kube: Kube, namespace: str, name: str = "chat") -> dict[str, str]:
     return found
 
 
+def operators(kube: Kube, count: int) -> None:
+    kube.patch("Deployment", SYSTEM, "slipstream-operator", {"spec": {"replicas": count}})
+    kube.until(
+        "Deployment",
+        SYSTEM,
+        lambda items: items[0]["status"].get("readyReplicas", 0) == count,
+        name="slipstream-operator",
+        timeout=GONE,
+    )
+
+
 def test_it_comes_with_the_first_service_and_goes_with_the_last(kube: Kube, namespace: str) -> None:
     kube.apply(routed(namespace, "one"))
     services.ready(kube, namespace, "one")
@@ -73,6 +84,20 @@ def test_it_comes_with_the_first_service_and_goes_with_the_last(kube: Kube, name
     services.ready(kube, namespace, "two")
     kube.delete("InferenceService", namespace, "two")
     gone(kube, namespace)
+
+
+def test_it_goes_with_the_last_service_with_the_operator_down_too(
+    kube: Kube, namespace: str
+) -> None:
+    kube.apply(routed(namespace, "one"))
+    services.ready(kube, namespace, "one")
+    kube.until("Secret", namespace, bool, name=OBJECTS["Secret"], timeout=SOON)
+    operators(kube, 0)
+    try:
+        kube.delete("InferenceService", namespace, "one")
+        gone(kube, namespace)
+    finally:
+        operators(kube, 2)
 
 
 def test_a_service_past_the_router_needs_none(kube: Kube, namespace: str) -> None:
@@ -285,17 +310,6 @@ def test_a_service_that_may_be_at_zero_shows_once_that_it_works_and_has_a_lease(
     services.ready(kube, namespace, "chat")
     assert kube.get("Lease", namespace, "chat-demand") is not None
     assert until_listed(kube, namespace, "chat")["chat"]["demand"] == "chat-demand"
-
-
-def operators(kube: Kube, count: int) -> None:
-    kube.patch("Deployment", SYSTEM, "slipstream-operator", {"spec": {"replicas": count}})
-    kube.until(
-        "Deployment",
-        SYSTEM,
-        lambda items: items[0]["status"].get("readyReplicas", 0) == count,
-        name="slipstream-operator",
-        timeout=GONE,
-    )
 
 
 def asleep(service: Object) -> dict[str, Any]:
