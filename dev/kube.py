@@ -25,6 +25,12 @@ _PATHS = {
     "Secret": ("/api/v1", "secrets", True),
     "PersistentVolume": ("/api/v1", "persistentvolumes", False),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims", True),
+    "ServiceAccount": ("/api/v1", "serviceaccounts", True),
+    "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
+    "Gateway": ("/apis/gateway.networking.k8s.io/v1", "gateways", True),
+    "HTTPRoute": ("/apis/gateway.networking.k8s.io/v1", "httproutes", True),
+    "InferencePool": ("/apis/inference.networking.k8s.io/v1", "inferencepools", True),
     "Deployment": ("/apis/apps/v1", "deployments", True),
     "Event": ("/apis/events.k8s.io/v1", "events", True),
     "EndpointSlice": ("/apis/discovery.k8s.io/v1", "endpointslices", True),
@@ -38,6 +44,7 @@ _PATHS = {
     ),
     "PodMonitor": ("/apis/monitoring.coreos.com/v1", "podmonitors", True),
     "InferenceService": ("/apis/slipstream.dev/v1alpha1", "inferenceservices", True),
+    "InferenceRoute": ("/apis/slipstream.dev/v1alpha1", "inferenceroutes", True),
     "ServingProfile": ("/apis/slipstream.dev/v1alpha1", "servingprofiles", False),
 }
 
@@ -109,6 +116,17 @@ class Kube:
             "PATCH",
             self.path(kind, namespace, name),
             json=change,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+    def write_status(
+        self, kind: str, namespace: str, name: str, status: Mapping[str, Any]
+    ) -> Object:
+        """Merge patch of the status, as a controller that is not here would write it."""
+        return self._send(
+            "PATCH",
+            f"{self.path(kind, namespace, name)}/status",
+            json={"status": status},
             headers={"Content-Type": "application/merge-patch+json"},
         )
 

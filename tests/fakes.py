@@ -69,10 +69,16 @@ class Cluster:
         if ref in self.objects and self.objects[ref]["metadata"]["uid"] == uid:
             self.on_change(ref.kind, self.objects.pop(ref), True)
 
-    async def controller_of(self, ref: Ref) -> str | None:
+    async def metadata_of(self, ref: Ref) -> Manifest:
         self._called("read", ref)
-        owners = self.objects[ref]["metadata"].get("ownerReferences", [])
-        return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+        metadata: Manifest = self.objects[ref]["metadata"]
+        return metadata
+
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        self._called("list", kind)
+        return [copy.deepcopy(body) for ref, body in self.objects.items() if ref.kind == kind]
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         self._called("status", key)

@@ -8,7 +8,19 @@ from typing import Any
 from slipstream_operator import names
 from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
-from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core import router as router_core
+from slipstream_operator.core.observed import (
+    Child,
+    GatewayState,
+    Key,
+    Listed,
+    Observed,
+    ObservedRouter,
+    Parent,
+    Pod,
+    Profile,
+    Ref,
+)
 from slipstream_operator.core.render import config
 from slipstream_operator.core.scaling.signals import Load, PodLoad, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
@@ -27,7 +39,13 @@ PROFILE: dict[str, Any] = {
         {"name": "gpu", "resourceName": "nvidia.com/gpu"},
         {"name": "cpu", "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "4Gi"}}},
     ],
-    "images": {"vllm": "image/vllm:1", "vllmCpu": "image/cpu:1", "onnx": "image/onnx:1"},
+    "images": {
+        "vllm": "image/vllm:1",
+        "vllmCpu": "image/cpu:1",
+        "onnx": "image/onnx:1",
+        "router": "image/router:1",
+        "picker": "image/picker:1",
+    },
     "prometheus": {"url": "http://prometheus.monitoring.svc:9090"},
 }
 
@@ -158,6 +176,9 @@ def child(
 ) -> Child:
     """What the store knows of this object once it is in the cluster."""
     metadata = manifest["metadata"]
+    if controller != UID:
+        owners = [{"uid": controller, "controller": True}] if controller else []
+        manifest = {**manifest, "metadata": {**metadata, "ownerReferences": owners}}
     ref = Ref(manifest["kind"], metadata["namespace"], metadata["name"])
     return Child(
         ref=ref,
@@ -179,6 +200,8 @@ def observed(
     pods: Sequence[Pod] = (),
     name_holders: Mapping[str, Key] | None = None,
     pod_monitors: bool = False,
+    router: Listed | None = None,
+    gateway: GatewayState | None = None,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
     return Observed(
@@ -189,6 +212,8 @@ def observed(
         pods=tuple(pods),
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
+        router=router or Listed(available=True, answers=True),
+        gateway=gateway or GatewayState(),
     )
 
 
@@ -206,6 +231,35 @@ def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> l
     rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
     state = {config.SCALING_KEY: scaling} if decided.bounds.follows_load else {}
     return render.render(snapshot, decided, rollout, state=state)
+
+
+def entry(snapshot: Observed, *, replicas: int = 1) -> router_core.Entry | None:
+    """The service in the router's configuration."""
+    decided = resolve.resolve(snapshot)
+    rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
+    return router_core.entry(decided, rollout, kv_capacity=None)
+
+
+def router(
+    services: Sequence[Parent],
+    *,
+    routes: Sequence[Parent] = (),
+    profiles: Sequence[Profile] | None = None,
+    children: Sequence[Child] = (),
+    pod_monitors: bool = False,
+    listed_routes: Mapping[str, Any] | None = None,
+) -> ObservedRouter:
+    """A namespace, as its router sees it."""
+    return ObservedRouter(
+        namespace=NAMESPACE,
+        namespace_labels={},
+        profiles=tuple(profiles) if profiles is not None else (profile(),),
+        children=tuple(children),
+        services=tuple(services),
+        routes=tuple(routes),
+        pod_monitors=pod_monitors,
+        listed_routes=listed_routes or {},
+    )
 
 
 def realised(snapshot: Observed, *, replicas: int = 1) -> Observed:

@@ -11,14 +11,18 @@ FAKE_NODES = {
 """spec.template that puts pods on kwok's nodes, where they are Ready at once and use nothing."""
 
 
+DIRECT = {"routing": {"mode": "Direct"}}
+"""Part of a spec: the engines are reached past the router, where a test is about engines."""
+
+
 def simulated(namespace: str, name: str, *, fake: bool = True, **spec: Any) -> dict[str, Any]:
-    """A service without a model; on fake nodes unless said otherwise."""
+    """A service without a model; on fake nodes, and reached past the router, unless said otherwise."""
     template = {"template": FAKE_NODES} if fake else {}
     return {
         "apiVersion": "slipstream.dev/v1alpha1",
         "kind": "InferenceService",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"runtime": "simulator", **template, **spec},
+        "spec": {"runtime": "simulator", **DIRECT, **template, **spec},
     }
 
 

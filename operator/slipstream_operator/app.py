@@ -21,9 +21,13 @@ from slipstream_operator import errors, names
 from slipstream_operator.adapters import cluster, events, http, lease, metrics
 from slipstream_operator.config import Config
 from slipstream_operator.shell import handlers, settings, workers
+from slipstream_operator.shell.dispatch import Dispatcher
 from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.reconcile import Reconciler
+from slipstream_operator.shell.routes import RouteReconciler
+from slipstream_operator.shell.routing import RouterReconciler
 from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
@@ -143,31 +147,53 @@ class App:
         """What only the leader does."""
         logger.info("leading", extra={"identity": self._config.identity})
         self._telemetry.leader.set(1)
-        reconciler = Reconciler(
-            store=self._store,
-            ledger=self._ledger,
-            cluster=api,
-            events=events.Events(
-                api, instance=self._config.identity, monotonic=self._clock.monotonic
+        prometheus = metrics.Metrics()
+        dispatcher = Dispatcher(
+            services=Reconciler(
+                store=self._store,
+                ledger=self._ledger,
+                queue=self._queue,
+                cluster=api,
+                events=events.Events(
+                    api, instance=self._config.identity, monotonic=self._clock.monotonic
+                ),
+                clock=self._clock,
+                telemetry=self._telemetry,
             ),
-            clock=self._clock,
-            telemetry=self._telemetry,
+            routers=RouterReconciler(
+                store=self._store,
+                ledger=self._ledger,
+                cluster=api,
+                clock=self._clock,
+                telemetry=self._telemetry,
+            ),
+            routes=RouteReconciler(
+                store=self._store,
+                ledger=self._ledger,
+                cluster=api,
+                metrics=prometheus,
+                clock=self._clock,
+                telemetry=self._telemetry,
+            ),
         )
         scaler = Scaler(
             store=self._store,
             ledger=self._ledger,
             queue=self._queue,
-            metrics=metrics.Metrics(),
+            metrics=prometheus,
             clock=self._clock,
             telemetry=self._telemetry,
         )
+        poller = Poller(store=self._store, queue=self._queue, cluster=api)
+        await poller.poll()  # so that what exists is known before anything is decided
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resync())
+            group.create_task(poller.run())
             group.create_task(scaler.run(every=self._config.tick))
             group.create_task(
                 workers.work(
                     queue=self._queue,
-                    reconciler=reconciler,
+                    dispatcher=dispatcher,
                     telemetry=self._telemetry,
                     workers=self._config.workers,
                 )
@@ -176,7 +202,7 @@ class App:
     async def _resync(self) -> None:
         """Look at everything now and then, whatever was missed."""
         while True:
-            self._queue.add_all(self._store.keys())
+            self._queue.add_all(self._store.everything())
             self._telemetry.services.set(len(self._store.keys()))
             await asyncio.sleep(self._config.resync)
 

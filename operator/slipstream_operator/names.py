@@ -8,9 +8,18 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 INFERENCE_SERVICE: Final = "InferenceService"
 SERVING_PROFILE: Final = "ServingProfile"
+INFERENCE_ROUTE: Final = "InferenceRoute"
+ROUTER: Final = "Router"
+"""No kind of the API: what the queue calls the router of a namespace."""
 
 OPERATOR: Final = "slipstream-operator"
 FIELD_MANAGER: Final = OPERATOR
+
+GATEWAY: Final = "Gateway"
+HTTP_ROUTE: Final = "HTTPRoute"
+INFERENCE_POOL: Final = "InferencePool"
+GATEWAY_CHILDREN: Final = (INFERENCE_POOL, HTTP_ROUTE)
+"""Kinds that attach a service to a Gateway, where the cluster has them."""
 LEASE: Final = OPERATOR
 
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
@@ -19,9 +28,15 @@ COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SERVICE_LABEL: Final = f"{GROUP}/service"
 REVISION_LABEL: Final = f"{GROUP}/revision"
 MANAGED_BY_SELECTOR: Final = f"{MANAGED_BY_LABEL}={OPERATOR}"
+PICKER_LABEL: Final = f"{GROUP}/picker"
+"""The service whose endpoints a picker picks: its pods are no engines, so they carry no service label."""
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 
 ENGINE_CONTAINER: Final = "engine"
+ROUTER_COMPONENT: Final = "router"
+ROUTER_TOKEN: Final = "slipstream-router-token"  # noqa: S105 (a name)
+"""The Secret by which engines know a namespace's router."""
+PICKER_COMPONENT: Final = "picker"
 
 
 class Condition:
@@ -63,6 +78,14 @@ class Reason:
     CONFIG_ERROR: Final = "ContainerConfigError"
     IMAGE_PULL: Final = "ImagePullFailed"
     STOPPED: Final = "Stopped"
+    SCALED_TO_ZERO: Final = "ScaledToZero"
+    ROUTER_NOT_READY: Final = "RouterNotReady"
+    GATEWAY_UNAVAILABLE: Final = "GatewayUnavailable"
+    GATEWAY_NOT_READY: Final = "GatewayNotReady"
+    GATEWAY_DEGRADED: Final = "GatewayDegraded"
+    BACKEND_NOT_FOUND: Final = "BackendNotFound"
+    BACKENDS_READY: Final = "BackendsReady"
+    BACKENDS_NOT_READY: Final = "BackendsNotReady"
     ROLLING_OUT: Final = "RollingOut"
 
     LOADED: Final = "Loaded"
@@ -86,6 +109,7 @@ class Reason:
     REVISION_CREATED: Final = "RevisionCreated"
     REVISION_ACTIVATED: Final = "RevisionActivated"
     REVISION_DELETED: Final = "RevisionDeleted"
+    ROUTER_ACTIVATED: Final = "RouterActivated"
     SPECULATION_DISABLED: Final = "SpeculationDisabled"
     SPECULATION_LOSES: Final = "SpeculationLoses"
     DRIFT_REPAIRED: Final = "DriftRepaired"
@@ -107,6 +131,30 @@ def state_name(service: str) -> str:
 def adapters_name(service: str) -> str:
     """Name of the ConfigMap that lists a service's LoRA adapters for its running engines."""
     return f"{service}-adapters"
+
+
+def demand_name(service: str) -> str:
+    """Name of the Lease that the router renews while requests wait for a first replica."""
+    return f"{service}-demand"
+
+
+def picker_name(service: str) -> str:
+    """Name of a service's endpoint picker in an inference gateway."""
+    return f"{service}-epp"
+
+
+def router_labels() -> dict[str, str]:
+    """Labels of a namespace's router and its objects, which no service owns alone."""
+    return {
+        MANAGED_BY_LABEL: OPERATOR,
+        NAME_LABEL: "slipstream",
+        COMPONENT_LABEL: ROUTER_COMPONENT,
+    }
+
+
+def router_selector() -> dict[str, str]:
+    """Exactly the labels that tell a router's pods from all others of its namespace."""
+    return {NAME_LABEL: "slipstream", COMPONENT_LABEL: ROUTER_COMPONENT}
 
 
 def is_valid_service_name(name: str) -> bool:

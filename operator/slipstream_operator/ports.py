@@ -20,11 +20,16 @@ class Cluster(Protocol):
     async def delete(self, ref: Ref, *, uid: str) -> None:
         """Delete the object with this uid; one that is gone already is fine."""
 
-    async def controller_of(self, ref: Ref) -> str | None:
-        """Uid of the object's controlling owner, None if it has none; NotFound if there is no object."""
+    async def metadata_of(self, ref: Ref) -> Manifest:
+        """The object's metadata, and nothing else of it; NotFound if there is no object."""
+
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        """All objects of a kind; none if the cluster has no such kind."""
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
-        """Apply the status of an InferenceService."""
+        """Apply the status of a user's object."""
 
 
 class Metrics(Protocol):

@@ -146,19 +146,13 @@ async def test_a_deletion_that_fails_is_heard_of() -> None:
         await Recorded(errors.Unavailable("down")).delete(REF, uid="uid-1")
 
 
-@pytest.mark.parametrize(
-    ("owners", "expected"),
-    [
-        ([{"uid": "a"}, {"uid": "b", "controller": True}], "b"),
-        ([{"uid": "a"}], None),
-        (None, None),
-    ],
-)
-async def test_the_controller_of_an_object(
-    owners: list[dict[str, Any]] | None, expected: str | None
-) -> None:
-    metadata = {} if owners is None else {"ownerReferences": owners}
-    assert await Recorded({"metadata": metadata}).controller_of(REF) == expected
+async def test_of_an_object_that_may_be_secret_only_metadata_is_asked_for() -> None:
+    api = Recorded({"metadata": {"uid": "a"}})
+    assert await api.metadata_of(REF) == {"uid": "a"}
+    ((_, _, sent),) = api.sent
+    accept = sent["header_params"]["Accept"]
+    assert "as=PartialObjectMetadata;" in accept
+    assert "," not in accept
 
 
 async def test_the_status_is_written_only_to_the_same_object_and_nothing_else_of_it() -> None:

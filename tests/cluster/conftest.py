@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from dev.kube import Kube
-from tests import clusters
+from tests import clusters, services
 
 
 @pytest.fixture(scope="session")
 def kube() -> Iterator[Kube]:
     with clusters.running("cluster-test", fake_nodes=4) as kube:
+        kube.patch("ServingProfile", None, "local", {"spec": {"router": services.FAKE_NODES}})
         yield kube
 
 

@@ -68,7 +68,17 @@ REFUSED = [
         {"minReplicas": 3, "maxReplicas": 2},
         "maxReplicas (2) must not be less than minReplicas (3)",
     ),
-    ("spec.scaling.minReplicas", 0, "should be greater than or equal to 1"),
+    ("spec.scaling.minReplicas", 0, "minReplicas: 0 and idleAfter need each other: give both"),
+    ("spec.scaling.idleAfter", "5m", "minReplicas: 0 and idleAfter need each other: give both"),
+    ("spec.routing", {"mode": "Gateway"}, "mode: Gateway and gateway need each other"),
+    ("spec.routing", {"gateway": {"name": "a"}}, "mode: Gateway and gateway need each other"),
+    (
+        "spec.routing",
+        {"mode": "Direct", "strategy": "LeastLoad"},
+        "strategy (LeastLoad) needs mode: Router",
+    ),
+    ("spec.cache", {"responses": {"ttl": "soon"}}, '"soon" is not a duration'),
+    ("spec.cache", {"responses": {"ttl": "1m", "size": "0"}}, "is not a quantity above zero"),
     ("spec.replicas", 2, "replicas (2) can't be set together with scaling"),
     ("spec.speculation", {"tokens": 4}, "needs draft (a draft model), or method"),
     (
@@ -113,7 +123,7 @@ REFUSED = [
     ("spec.output", {"enforce": True}, "needs at least one of schema, regex, grammar and stop"),
     ("spec.output.stop", [], "should have at least 1 items"),
     ("spec.output.stop", ["a"] * 17, "must have at most 16 items"),
-    ("spec.routing.mode", "Anywhere", 'supported values: "Direct"'),
+    ("spec.routing.mode", "Anywhere", 'supported values: "Router", "Gateway", "Direct"'),
     ("spec.routing.apiKeys", {}, "Required value"),
     (
         "spec.template.volumes",
@@ -168,7 +178,7 @@ def test_what_cannot_work_is_refused(
     [
         {"limits": {"queue": 1}},
         {"output": {"stop": ["a"]}},
-        {"routing": {"apiKeys": {"name": "a"}}},
+        {"limits": {"queue": 1}, "output": {"stop": ["a"]}},
     ],
     ids=lambda part: next(iter(part)),
 )
@@ -177,7 +187,7 @@ def test_a_simulator_keeps_no_limits_so_it_takes_none(
 ) -> None:
     manifest = _with("spec.model", None, namespace)
     manifest["spec"] |= {"runtime": "simulator", **part}
-    with pytest.raises(Refused, match="limits, output and routing can't be used with runtime"):
+    with pytest.raises(Refused, match="limits and output can't be used with runtime"):
         kube.apply(manifest)
 
 
@@ -323,6 +333,100 @@ def test_explain_tells_what_the_fields_mean(kube: Kube) -> None:
     assert "ttft" in told
     assert "Time to first token" in told
     assert "Objectives of this name in the ServingProfile" in told
+
+
+IDLE = {"minReplicas": 0, "idleAfter": "15m", "maxReplicas": 2}
+NEEDS_THE_ROUTER = [
+    (
+        {"scaling": IDLE, "routing": {"mode": "Direct"}},
+        "scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is up",
+    ),
+    (
+        {"cache": {"responses": {"ttl": "1m"}}, "routing": {"mode": "Direct"}},
+        "cache.responses needs routing.mode: Router, which keeps the answers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "message"), NEEDS_THE_ROUTER)
+def test_what_only_the_router_can_do_is_refused_without_it(
+    kube: Kube, namespace: str, spec: dict[str, Any], message: str
+) -> None:
+    manifest = _with("metadata.name", "routed", namespace)
+    manifest["spec"] |= spec
+    with pytest.raises(Refused) as refusal:
+        kube.apply(manifest)
+    assert message in refusal.value.message
+
+
+def test_scaling_to_zero_and_kept_answers_are_stored_as_written(kube: Kube, namespace: str) -> None:
+    manifest = _with("metadata.name", "routed", namespace)
+    parts = {
+        "scaling": {**IDLE, "mode": "Auto"},
+        "cache": {"responses": {"ttl": "10m", "size": "256Mi"}},
+        "routing": {"mode": "Router", "strategy": "LeastLoad", "apiKeys": {"name": "keys"}},
+    }
+    manifest["spec"] |= parts
+    stored = kube.apply(manifest)["spec"]
+    assert {name: stored[name] for name in parts} == parts
+
+
+def test_a_simulator_checks_no_keys_by_itself(kube: Kube, namespace: str) -> None:
+    manifest = _with("spec.model", None, namespace)
+    routing = {"mode": "Direct", "apiKeys": {"name": "keys"}}
+    manifest["spec"] |= {"runtime": "simulator", "routing": routing}
+    with pytest.raises(Refused, match=r"needs routing\.mode: Router with runtime"):
+        kube.apply(manifest)
+    manifest["spec"]["routing"] = {"apiKeys": {"name": "keys"}}
+    kube.apply(manifest)
+
+
+CASCADE = {"stages": [{"service": "a", "accept": {"minConfidence": "70%"}}, {"service": "b"}]}
+REFUSED_ROUTES = [
+    ({}, "needs exactly one of backends (a weighted split) and cascade"),
+    (
+        {"backends": [{"service": "a"}], "cascade": CASCADE},
+        "needs exactly one of backends (a weighted split) and cascade",
+    ),
+    ({"backends": [{"service": "a", "weight": 0}]}, "would get no request: raise one"),
+    ({"backends": [{"service": "a"}, {"service": "a"}]}, "duplicate entries for key"),
+    (
+        {"cascade": {"stages": [{"service": "a"}, {"service": "b"}]}},
+        "every stage but the last needs accept",
+    ),
+    (
+        {"cascade": {"stages": [CASCADE["stages"][0], CASCADE["stages"][0]]}},
+        "the last takes what is left, so it has none",
+    ),
+    (
+        {"cascade": {"stages": [{"service": "a", "accept": {}}, {"service": "b"}]}},
+        "needs at least one of minConfidence and maxPromptTokens",
+    ),
+    ({"cascade": {**CASCADE, "budget": "half"}}, '"half" is not a percentage'),
+]
+
+
+def _route(namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "InferenceRoute",
+        "metadata": {"name": "route", "namespace": namespace},
+        "spec": {"model": "public", **spec},
+    }
+
+
+@pytest.mark.parametrize(("spec", "message"), REFUSED_ROUTES)
+def test_a_route_that_cannot_work_is_refused(
+    kube: Kube, namespace: str, spec: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        kube.apply(_route(namespace, spec))
+    assert message in refusal.value.message
+
+
+def test_a_routes_weights_are_one_by_default(kube: Kube, namespace: str) -> None:
+    stored = kube.apply(_route(namespace, {"backends": [{"service": "a"}]}))
+    assert stored["spec"]["backends"] == [{"service": "a", "weight": 1}]
 
 
 def _with(field: str, value: Any, namespace: str) -> dict[str, Any]:

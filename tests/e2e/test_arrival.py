@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from dev.kube import Kube, Object, condition, is_true
+from tests import services
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -21,7 +22,8 @@ def service(namespace: str) -> Object:
             "model": {
                 "uri": f"pvc://{CLAIM}/target",
                 "tokenSecret": {"name": "hub", "key": "token"},
-            }
+            },
+            **services.DIRECT,
         },
     }
 

@@ -13,7 +13,7 @@ import yaml
 from dev.kube import Kube, Object, condition, is_true
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
-from tests import clusters
+from tests import clusters, services
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -30,6 +30,7 @@ class Chat:
         self.namespace = namespace
         self.manifest: dict[str, Any] = yaml.safe_load(SAMPLE.read_text())
         self.manifest["metadata"]["namespace"] = namespace
+        self.manifest["spec"] |= services.DIRECT
 
     def apply(self, **spec: Any) -> Object:
         """Apply it, with parts of the spec replaced."""

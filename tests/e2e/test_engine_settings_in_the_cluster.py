@@ -66,7 +66,7 @@ def _service(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
         "apiVersion": "slipstream.dev/v1alpha1",
         "kind": "InferenceService",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"model": model, "accelerator": {"type": "cpu"}, **spec},
+        "spec": {"model": model, "accelerator": {"type": "cpu"}, **services.DIRECT, **spec},
     }
 
 

@@ -50,6 +50,7 @@ def service(kube: Kube) -> Iterator[Service]:
     with clusters.namespace(kube, "embeddings") as namespace:
         manifest = yaml.safe_load(SAMPLE.read_text())
         manifest["metadata"]["namespace"] = namespace
+        manifest["spec"] |= services.DIRECT
         kube.apply(manifest)
         services.ready(kube, namespace, "embeddings", timeout=120)
         yield Service(kube, namespace)

@@ -6,11 +6,18 @@ from typing import Any
 import pytest
 import yaml
 
-from slipstream_operator.core.observed import Key, Profile
+from slipstream_operator import names
+from slipstream_operator.core import router, routes
+from slipstream_operator.core.observed import GatewayState, Key, Observed, Profile
+from slipstream_operator.core.render import router as render
 from tests import given
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+BODIES = {
+    path: yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / "manifests/samples").glob("*.yaml"))
+}
+SAMPLES = [path for path, body in BODIES.items() if body["kind"] == names.INFERENCE_SERVICE]
 GPU = {
     "name": "nvidia-h100",
     "resourceName": "nvidia.com/gpu",
@@ -26,21 +33,67 @@ def _profile(sample: str) -> Profile:
     spec: dict[str, Any] = body["spec"]
     if sample.endswith("-gpu"):
         spec["accelerators"] = [GPU, *spec["accelerators"]]
-        spec["images"]["vllm"] = "vllm/vllm-openai:v0"
+        spec["images"] |= {"vllm": "vllm/vllm-openai:v0", "picker": "ghcr.io/llm-d/picker:v0"}
     return Profile(body["metadata"]["name"], given.CREATED, spec)
 
 
+def _observed(path: Path) -> Observed:
+    name = BODIES[path]["metadata"]["name"]
+    return given.observed(
+        parent=given.parent(BODIES[path]["spec"], key=Key("team", name)),
+        profiles=[_profile(path.stem)],
+        pod_monitors=True,
+        gateway=GatewayState(kinds=True),
+    )
+
+
 def _children(path: Path) -> str:
-    body = yaml.safe_load(path.read_text())
-    parent = given.parent(body["spec"], key=Key("team", body["metadata"]["name"]))
-    observed = given.observed(parent=parent, profiles=[_profile(path.stem)], pod_monitors=True)
-    return yaml.safe_dump_all(given.rendered(observed), sort_keys=False, width=120)
+    return _text(given.rendered(_observed(path)))
+
+
+def _router() -> str:
+    """Of a namespace that holds all samples which need no GPU."""
+    snapshots = [_observed(path) for path in SAMPLES if not path.stem.endswith("-gpu")]
+    services = {
+        snapshot.parent.key.name: given.entry(snapshot)
+        for snapshot in snapshots
+        if given.entry(snapshot)
+    }
+    namespace = given.router(
+        [snapshot.parent for snapshot in snapshots],
+        routes=[
+            given.parent(
+                body["spec"], key=Key("team", body["metadata"]["name"], names.INFERENCE_ROUTE)
+            )
+            for body in BODIES.values()
+            if body["kind"] == names.INFERENCE_ROUTE
+        ],
+        profiles=[_profile("")],
+        pod_monitors=True,
+    )
+    judged = routes.judge(namespace, services)
+    assert not judged.refused
+    found = router.resolve(namespace, services, judged.entries)
+    assert found is not None
+    token = render.token("team", account="uid-of-the-account", value="generated")
+    return _text([*render.render(found), token])
+
+
+def _text(manifests: list[dict[str, Any]]) -> str:
+    return yaml.safe_dump_all(manifests, sort_keys=False, width=120)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_a_sample_has_these_children(path: Path, request: pytest.FixtureRequest) -> None:
-    golden = Path(__file__).parent / f"{path.stem}.yaml"
-    found = _children(path)
+    _compare(path.stem, _children(path), request)
+
+
+def test_a_namespace_with_the_samples_has_this_router(request: pytest.FixtureRequest) -> None:
+    _compare("router", _router(), request)
+
+
+def _compare(name: str, found: str, request: pytest.FixtureRequest) -> None:
+    golden = Path(__file__).parent / f"{name}.yaml"
     if request.config.getoption("--update-golden"):
         golden.write_text(found)
     assert found == golden.read_text()
@@ -48,4 +101,4 @@ def test_a_sample_has_these_children(path: Path, request: pytest.FixtureRequest)
 
 def test_every_golden_file_belongs_to_a_sample() -> None:
     golden = {path.stem for path in Path(__file__).parent.glob("*.yaml")}
-    assert golden == {path.stem for path in SAMPLES}
+    assert golden == {"router", *(path.stem for path in SAMPLES)}

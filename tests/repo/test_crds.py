@@ -11,6 +11,7 @@ import yaml
 
 from slipstream_operator import names
 from slipstream_operator.api import crd
+from slipstream_operator.api.inferenceroute import InferenceRouteSpec
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
 from slipstream_operator.api.status import InferenceServiceStatus
@@ -18,6 +19,7 @@ from slipstream_operator.api.status import InferenceServiceStatus
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[pydantic.BaseModel]] = {
     names.INFERENCE_SERVICE: InferenceServiceSpec,
+    names.INFERENCE_ROUTE: InferenceRouteSpec,
     names.SERVING_PROFILE: ServingProfileSpec,
 }
 

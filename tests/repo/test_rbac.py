@@ -6,7 +6,10 @@ from typing import Any
 import yaml
 
 from slipstream_operator import names
-from slipstream_operator.shell import handlers
+from slipstream_operator.core import router
+from slipstream_operator.core.observed import GatewayState
+from slipstream_operator.core.render import router as render
+from slipstream_operator.shell import handlers, polling
 from slipstream_operator.shell.store import CHILD_KINDS
 from tests import given
 
@@ -41,16 +44,53 @@ def _used() -> set[Right]:
     written = {
         (*_resource(kind), verb) for kind in CHILD_KINDS for verb in ("create", "patch", "delete")
     }
+    polled = {(group, plural, "list") for group, _, plural in polling.POLLED.values()}
+    read = {(*_resource(kind), "get") for kind in names.GATEWAY_CHILDREN}
     return {
         *watched,
+        *polled,
+        *read,
         *written,
+        *_granted_on(),
         (names.GROUP, "inferenceservices/status", "patch"),
+        (names.GROUP, "inferenceroutes/status", "patch"),
         ("events.k8s.io", "events", "create"),
+        *(("", "secrets", verb) for verb in ("get", "create", "patch")),
     }
 
 
+def _granted_on() -> set[Right]:
+    """What the Roles grant that the operator makes: it can't grant what it does not have."""
+    roles = [manifest for manifest in _rendered() if manifest["kind"] == "Role"]
+    assert len(roles) == 2
+    return {
+        (group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _rendered() -> list[dict[str, Any]]:
+    """Of a service that may be at zero, of one behind a gateway, and of their namespace's router."""
+    idle = {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2}
+    routed = given.observed({"model": given.MODEL, "scaling": idle}, pod_monitors=True)
+    entry = given.entry(routed)
+    assert entry is not None
+    namespace = given.router([routed.parent], pod_monitors=True)
+    found = router.resolve(namespace, {given.NAME: entry}, {})
+    assert found is not None
+    routing = {"mode": "Gateway", "gateway": {"name": "inference"}}
+    attached = given.observed(
+        {"model": given.MODEL, "routing": routing}, gateway=GatewayState(kinds=True)
+    )
+    return [*given.rendered(routed), *given.rendered(attached), *render.render(found)]
+
+
 def _resource(kind: str) -> tuple[str, str]:
-    group, _, plural = handlers.WATCHED[kind]
+    group, _, plural = {**handlers.WATCHED, **polling.POLLED}[kind]
     return group, plural
 
 
@@ -65,10 +105,17 @@ def test_the_role_grants_the_lease_and_nothing_more() -> None:
     assert all(rule["resourceNames"] == [names.LEASE] for rule in named)
 
 
-def test_no_role_names_secrets_or_everything() -> None:
+def test_no_role_names_everything() -> None:
+    for rule in [*_rules("ClusterRole"), *_rules("Role")]:
+        assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+
+
+def test_of_secrets_only_the_routers_token_is_named() -> None:
     rules = [*_rules("ClusterRole"), *_rules("Role")]
-    for rule in rules:
-        assert not {"*", "secrets"} & {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+    (rule,) = (rule for rule in rules if "secrets" in rule["resources"])
+    assert rule["resourceNames"] == [names.ROUTER_TOKEN]
+    assert rule["resources"] == ["secrets"]
+    assert not {"list", "watch", "delete"} & set(rule["verbs"])
 
 
 def test_users_objects_are_only_read() -> None:
@@ -81,14 +128,12 @@ def test_users_objects_are_only_read() -> None:
 
 
 def test_every_kind_that_is_rendered_is_watched_and_has_rights() -> None:
-    spec = {"model": given.MODEL, "scaling": {"minReplicas": 1, "maxReplicas": 2}}
-    snapshot = given.observed(spec, pod_monitors=True)
-    rendered = {child["kind"] for child in given.rendered(snapshot)}
-    assert rendered == set(CHILD_KINDS)
+    assert {manifest["kind"] for manifest in _rendered()} == set(CHILD_KINDS)
 
 
 def test_every_watched_kind_is_one_of_ours_or_watched_by_label() -> None:
-    assert set(handlers.UNLABELLED) | {*CHILD_KINDS, "Pod"} == set(handlers.WATCHED)
+    ours = set(CHILD_KINDS) - set(polling.POLLED)
+    assert set(handlers.UNLABELLED) | {*ours, "Pod"} == set(handlers.WATCHED)
 
 
 def test_app_teams_may_not_write_profiles() -> None:

@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 
 from slipstream_operator import errors, names
+from slipstream_operator.api import units
 from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.reconcile import CONFLICT_RETRY, Reconciler
 from slipstream_operator.shell.store import Store
 from tests import fakes, given
 
 HASH = given.identity()
+DIRECT: dict[str, Any] = {"routing": {"mode": "Direct"}}
+OLD = given.identity({"model": given.MODEL, **DIRECT})
 SERVICE = Ref("Service", given.NAMESPACE, given.NAME)
 DEPLOYMENT = Ref("Deployment", given.NAMESPACE, f"chat-{HASH}")
 ALL = [
@@ -32,10 +36,12 @@ class World:
     def __init__(self, spec: Mapping[str, Any] | None = None) -> None:
         self.store, self.ledger, self.clock = Store(), Ledger(), fakes.Clock()
         self.cluster, self.events = fakes.Cluster(), fakes.Events()
+        self.queue = Queue()
         self.cluster.on_change = lambda kind, body, gone: self.store.feed(kind, body, gone=gone)
         self.reconciler = Reconciler(
             store=self.store,
             ledger=self.ledger,
+            queue=self.queue,
             cluster=self.cluster,
             events=self.events,
             clock=self.clock,
@@ -95,9 +101,9 @@ async def test_when_nothing_changed_nothing_is_written() -> None:
 
 
 async def test_a_pod_that_becomes_ready_changes_the_status_alone() -> None:
-    world = World()
+    world = World({"model": given.MODEL, **DIRECT})
     await world.look()
-    world.starts_pods()
+    world.starts_pods(OLD)
     await world.look()
     assert world.cluster.calls == [STATUS]
     assert world.condition("Ready") == ("True", "EnginesReady")
@@ -121,10 +127,10 @@ async def test_a_child_that_was_deleted_is_made_again() -> None:
 
 
 async def test_a_change_moves_the_traffic_and_then_deletes_the_old_revision() -> None:
-    new: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
-    world = World()
+    new: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
+    world = World({"model": given.MODEL, **DIRECT})
     await world.look()
-    world.starts_pods()
+    world.starts_pods(OLD)
     world.writes(new)
     await world.look()
     assert ("create", f"Deployment chat-{given.identity(new)}") in world.cluster.calls
@@ -133,7 +139,7 @@ async def test_a_change_moves_the_traffic_and_then_deletes_the_old_revision() ->
     await world.look()
     verbs = [verb for verb, _ in world.cluster.calls]
     assert ("apply", "Service chat") in world.cluster.calls
-    assert ("delete", f"Deployment chat-{HASH}") in world.cluster.calls
+    assert ("delete", f"Deployment chat-{OLD}") in world.cluster.calls
     assert verbs.index("apply") < verbs.index("delete")
     told = [happening.reason for happening in world.events.told]
     assert told.index("RevisionActivated") < told.index("RevisionDeleted")
@@ -170,8 +176,8 @@ async def test_what_the_api_server_refuses_is_reported_and_the_rest_goes_on() ->
 
 
 async def test_while_something_is_refused_nothing_is_deleted() -> None:
-    new: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
-    world = World()
+    new: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
+    world = World({"model": given.MODEL, **DIRECT})
     await world.look()
     world.writes(new)
     world.cluster.fails["apply", "Service chat"] = errors.Rejected("422")
@@ -306,3 +312,39 @@ async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered(
     world.ledger.forget(given.KEY)
     await world.look()
     assert world.ledger.of(given.KEY).off == speculation.SwitchedOff(found, 0.1)
+
+
+IDLE: dict[str, Any] = {
+    "model": given.MODEL,
+    "scaling": {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2},
+}
+
+
+async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
+    world = World(IDLE)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+    account = world.ledger.of(given.KEY)
+    account.state = given.state(0, reason="nobody asked for 5m")
+    account.decision = None
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
+    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
+    renewed = units.timestamp(world.clock.now())
+    concerned = world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
+    assert list(concerned) == [given.KEY]
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+    assert world.cluster.statuses[-1]["scaling"]["reason"] == "requests wait for a first replica"
+
+
+async def test_an_old_renewal_wakes_nobody() -> None:
+    world = World(IDLE)
+    await world.look()
+    account = world.ledger.of(given.KEY)
+    account.state, account.decision = given.state(0), None
+    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
+    renewed = units.timestamp(world.clock.now() - 3600)
+    world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
+    await world.look()
+    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0

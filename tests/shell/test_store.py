@@ -6,12 +6,19 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Key
+from slipstream_operator.core.observed import Key, router_key
 from slipstream_operator.shell.store import POD_MONITOR_CRD, Store
 from tests import fakes, given
 
 OTHER = Key(given.NAMESPACE, "other")
 ELSEWHERE = Key("elsewhere", "chat")
+EVERYTHING = {
+    given.KEY,
+    OTHER,
+    ELSEWHERE,
+    router_key(given.NAMESPACE),
+    router_key(ELSEWHERE.namespace),
+}
 HASH = given.identity()
 
 
@@ -68,7 +75,7 @@ CONCERNED: dict[str, tuple[str, dict[str, Any], set[Key]]] = {
     "a profile": (
         names.SERVING_PROFILE,
         fakes.profile_body(),
-        {given.KEY, OTHER, ELSEWHERE},
+        EVERYTHING,
     ),
     "labels of a namespace": (
         "Namespace",
@@ -78,7 +85,7 @@ CONCERNED: dict[str, tuple[str, dict[str, Any], set[Key]]] = {
     "the kind PodMonitor": (
         "CustomResourceDefinition",
         fakes.named(POD_MONITOR_CRD),
-        {given.KEY, OTHER, ELSEWHERE},
+        EVERYTHING,
     ),
     "another kind": ("CustomResourceDefinition", fakes.named("widgets.example.com"), set()),
 }
@@ -156,7 +163,7 @@ def test_the_end_of_the_kind_pod_monitor_wakes_all() -> None:
     store = _store()
     _feed(store, "CustomResourceDefinition", fakes.named(POD_MONITOR_CRD))
     gone = _feed(store, "CustomResourceDefinition", fakes.named(POD_MONITOR_CRD), gone=True)
-    assert gone == set(store.keys())
+    assert gone == EVERYTHING
 
 
 QWEN = {"model": {**given.MODEL, "name": "qwen"}}

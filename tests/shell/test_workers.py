@@ -41,7 +41,7 @@ async def _working(
     queue: Queue, reconciler: Any, *, count: int = 2
 ) -> AsyncIterator["asyncio.Task[None]"]:
     task = asyncio.create_task(
-        workers.work(queue=queue, reconciler=reconciler, telemetry=fakes.telemetry(), workers=count)
+        workers.work(queue=queue, dispatcher=reconciler, telemetry=fakes.telemetry(), workers=count)
     )
     try:
         yield task

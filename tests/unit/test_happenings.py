@@ -1,15 +1,19 @@
 """Happenings: Events for transitions, and none for a state that lasts."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from slipstream_operator.core import happenings, plan
 from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.revisions import Rollout
 from tests import given
 
-DESIRED = given.rendered(given.observed())
-HASH = given.identity()
+DIRECT: dict[str, Any] = {"model": given.MODEL, "routing": {"mode": "Direct"}}
+DESIRED = given.rendered(given.observed(DIRECT))
+ROUTED = given.rendered(given.observed())
+HASH = given.identity(DIRECT)
 SERVICE = given.find(DESIRED, "Service", name=given.NAME)
 DEPLOYMENT = given.find(DESIRED, "Deployment")
 
@@ -39,6 +43,10 @@ PLANS: dict[str, tuple[plan.Plan, list[Happening]]] = {
     "a service that moves": (
         plan.Plan((_apply(SERVICE),)),
         [Happening("Normal", "RevisionActivated", f"revision {HASH} takes the traffic")],
+    ),
+    "a service that moves to the router": (
+        plan.Plan((_apply(given.find(ROUTED, "Service", name=given.NAME)),)),
+        [Happening("Normal", "RouterActivated", "the router takes the traffic")],
     ),
     "drift": (
         plan.Plan((_apply(DEPLOYMENT, reason="spec.replicas was edited"),)),
@@ -140,3 +148,27 @@ def test_what_a_status_tells(
     old: dict[str, Any], new: dict[str, Any], expected: list[Happening]
 ) -> None:
     assert happenings.of_status(old, new) == expected
+
+
+ROLLOUT = Rollout("new", "new", (), by_router=True, routed="new")
+MOVES: dict[str, tuple[str | None, Rollout, list[Happening]]] = {
+    "nothing is recorded yet": (None, ROLLOUT, []),
+    "it is there already": ("chat-new", ROLLOUT, []),
+    "it moves": (
+        "chat-old",
+        ROLLOUT,
+        [Happening("Normal", "RevisionActivated", "revision new takes the traffic")],
+    ),
+    "the Service selects the engines": (
+        "chat-old",
+        dataclasses.replace(ROLLOUT, by_router=False),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("recorded", "rollout", "told"), MOVES.values(), ids=MOVES)
+def test_traffic_that_the_router_moves_is_told(
+    recorded: str | None, rollout: Rollout, told: list[Happening]
+) -> None:
+    assert happenings.of_rollout(recorded, "chat", rollout) == told

@@ -26,7 +26,9 @@ def _plan(
     desired: Sequence[dict[str, Any]] = DESIRED,
     kept: set[str] = KEPT,
 ) -> plan.Plan:
-    return plan.plan(desired, children=children, owner=given.UID, kept_revisions=kept)
+    return plan.plan(
+        desired, children=children, is_ours=plan.controlled_by(given.UID), kept_revisions=kept
+    )
 
 
 def _with(change: Callable[[Child], Child], *, ref: Ref = DEPLOYMENT) -> tuple[Child, ...]:
@@ -92,7 +94,7 @@ def test_what_others_added_is_left_to_them() -> None:
 
 @pytest.mark.parametrize("controller", [None, "uid-of-somebody"])
 def test_a_strangers_object_is_a_conflict_and_never_touched(controller: str | None) -> None:
-    children = _with(lambda child: dataclasses.replace(child, controller=controller))
+    children = _with(lambda child: given.child(child.manifest, controller=controller))
     found = _plan(children)
     assert found.conflicts == (DEPLOYMENT,)
     assert not found
@@ -175,5 +177,7 @@ def test_what_was_applied_is_what_is_desired(spec: dict[str, Any], pod_monitors:
     observed = given.observed(spec, pod_monitors=pod_monitors)
     desired = given.rendered(observed, replicas=2)
     children = [given.child(_stored(manifest)) for manifest in desired]
-    found = plan.plan(desired, children=children, owner=given.UID, kept_revisions=())
+    found = plan.plan(
+        desired, children=children, is_ours=plan.controlled_by(given.UID), kept_revisions=()
+    )
     assert found == plan.Plan()

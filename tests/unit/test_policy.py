@@ -408,3 +408,17 @@ def test_steps_are_learned_from_what_engines_report() -> None:
     _, state = policy.decide(given.inputs(load=_traffic(10.0)), given.state(1))
     assert state.model.coefficients is not None
     assert state.model.coefficients.alpha == pytest.approx(0.007, rel=0.5)
+
+
+def test_a_service_at_zero_is_woken_to_one_and_says_why() -> None:
+    decision, state = policy.woken(given.state(0), now=1000.0)
+    assert (decision.desired, decision.known) == (1, True)
+    assert (state.desired, state.since) == (1, 1000.0)
+    assert decision.reason == state.reason == "requests wait for a first replica"
+
+
+def test_what_runs_is_not_woken_to_less() -> None:
+    state = given.state(3)
+    decision, after = policy.woken(state, now=1000.0)
+    assert decision.desired == 3
+    assert after == state

@@ -95,6 +95,9 @@ def test_selectors_have_exactly_the_fixed_labels(observed: Observed) -> None:
             case "Deployment":
                 found, keys = spec["selector"]["matchLabels"], {SERVICE_LABEL, REVISION_LABEL}
                 assert found.items() <= spec["template"]["metadata"]["labels"].items()
+            case "Service" if manifest["metadata"]["name"] == name:
+                assert spec["selector"] == names.router_selector()
+                continue
             case "Service":
                 found, keys = spec["selector"], {SERVICE_LABEL, REVISION_LABEL}
             case "NetworkPolicy":
@@ -295,12 +298,18 @@ def test_a_child_has_our_labels_and_annotations_and_no_others() -> None:
         ("http://10.0.0.1:9090", {}),
     ],
 )
-def test_only_prometheus_reaches_the_management_port(url: str, selector: dict[str, Any]) -> None:
+def test_only_prometheus_and_the_router_reach_the_management_port(
+    url: str, selector: dict[str, Any]
+) -> None:
     observed = given.observed(profiles=[given.profile(prometheus={"url": url})])
     policy = given.find(given.rendered(observed), "NetworkPolicy")
     api, management = policy["spec"]["ingress"]
     assert api == {"ports": [{"protocol": "TCP", "port": 8000}]}
-    assert management["from"] == [{"namespaceSelector": selector}]
+    assert management["from"] == [
+        {"namespaceSelector": selector},
+        {"podSelector": {"matchLabels": names.router_selector()}},
+        {"podSelector": {"matchLabels": {"slipstream.dev/picker": given.NAME}}},
+    ]
 
 
 def test_without_the_pod_monitor_kind_none_is_made() -> None:
@@ -326,7 +335,7 @@ def test_a_child_of_a_parent_that_was_made_anew_is_another_one() -> None:
 
 
 def test_api_keys_are_a_mounted_secret_whose_absence_stops_no_pod() -> None:
-    spec = {"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}}
+    spec = {"model": given.MODEL, "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}}}
     rendered = given.rendered(given.observed(spec))
     pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "api-keys")
@@ -338,7 +347,19 @@ def test_api_keys_are_a_mounted_secret_whose_absence_stops_no_pod() -> None:
 
 
 def test_without_api_keys_nothing_is_mounted_for_them() -> None:
-    assert "api-keys" not in json.dumps(given.rendered(given.observed()))
+    spec = {"model": given.MODEL, "routing": {"mode": "Direct"}}
+    assert "api-keys" not in json.dumps(given.rendered(given.observed(spec)))
+
+
+@pytest.mark.parametrize("keys", [{}, {"apiKeys": {"name": "keys"}}])
+def test_behind_the_router_engines_take_its_token_alone_and_wait_for_it(
+    keys: dict[str, Any],
+) -> None:
+    spec = {"model": given.MODEL, "routing": keys}
+    rendered = given.rendered(given.observed(spec))
+    pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "api-keys")
+    assert volume["secret"] == {"secretName": "slipstream-router-token"}
 
 
 @pytest.mark.parametrize(

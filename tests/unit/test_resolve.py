@@ -6,6 +6,7 @@ import pytest
 
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Bounds, Resolved
+from slipstream_operator.core.routing import Routing
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests import given
@@ -35,6 +36,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         objectives=found.objectives,
         scale_down_window=300.0,
         prometheus=("http://prometheus.monitoring.svc:9090", 60.0),
+        routing=Routing(limits={"concurrency": 256}),
     )
     assert not found.objectives
     assert found.revisioned == given.revisioned(
@@ -179,7 +181,7 @@ def test_a_cpu_without_resources_in_the_profile_gets_built_in_ones() -> None:
     ],
 )
 def test_the_image(spec: dict[str, Any], images: dict[str, str], expected: str) -> None:
-    found = given.resolved(spec, profiles=[given.profile(images=images)])
+    found = given.resolved(spec, profiles=[given.profile(images={"router": "r", **images})])
     assert found.revisioned.image == expected
 
 
@@ -433,6 +435,31 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         (
             "spec.template.image: nothing names an image for accelerator gpu: "
             "set images.simulator in ServingProfile default"
+        ),
+    ),
+    (
+        "no image for the router",
+        {},
+        {"images": {"vllm": "g"}},
+        Reason.IMAGE_MISSING,
+        (
+            "spec.routing.mode: Router needs an image: set images.router in ServingProfile default, "
+            "or use routing.mode: Direct"
+        ),
+    ),
+    (
+        "no image for the endpoint picker",
+        {
+            "spec": {
+                "model": MODEL,
+                "routing": {"mode": "Gateway", "gateway": {"name": "inference"}},
+            }
+        },
+        {"images": {"vllm": "g"}},
+        Reason.IMAGE_MISSING,
+        (
+            "spec.routing.mode: Gateway needs an image: set images.picker in ServingProfile default, "
+            "or use routing.mode: Direct"
         ),
     ),
     (

@@ -43,7 +43,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         accelerator=CPU,
         batching={"maxSequences": 8, "maxBatchedTokens": 512},
         limits={"maxPromptTokens": 100, "timeout": "1m30s", "concurrency": 8, "queue": 0},
-        routing={"apiKeys": {"name": "keys"}},
+        routing={"mode": "Direct", "apiKeys": {"name": "keys"}},
     )
     assert found.model_dump(by_alias=True) == {
         "model": {"uri": "hf://org/model", "name": "MiniLM", "maxLength": 128},

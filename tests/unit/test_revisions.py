@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import revisions
-from slipstream_operator.core.observed import Child, Observed, Pod
+from slipstream_operator.core.observed import Child, Listed, Observed, Pod
 from slipstream_operator.core.revisions import Revision, Rollout
 from tests import given
 
 MODEL = given.MODEL
-OLD: dict[str, Any] = {"model": {"uri": "hf://org/old"}}
-NEW: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
+DIRECT: dict[str, Any] = {"routing": {"mode": "Direct"}}
+OLD: dict[str, Any] = {"model": {"uri": "hf://org/old"}, **DIRECT}
+NEW: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
 RECREATE: dict[str, Any] = {**NEW, "rollout": {"strategy": "Recreate"}}
 A, B = given.identity(OLD), given.identity(NEW)
 
@@ -27,7 +28,9 @@ A, B = given.identity(OLD), given.identity(NEW)
         {"model": {**MODEL, "name": "chat"}},
         {"model": MODEL, "accelerator": {"type": "gpu", "count": 1}},
         {"model": MODEL, "template": {"nodeSelector": {}}},
-        {"model": MODEL, "routing": {"mode": "Direct"}},
+        {"model": MODEL, "routing": {"mode": "Router", "strategy": "LeastLoad"}},
+        {"model": MODEL, "routing": {"apiKeys": {"name": "keys"}}},
+        {"model": MODEL, "cache": {"responses": {"ttl": "1m"}}},
     ],
 )
 def test_what_needs_no_restart_makes_no_revision(spec: dict[str, Any]) -> None:
@@ -64,7 +67,7 @@ def test_the_profiles_other_settings_make_no_revision(profile: dict[str, Any]) -
         {"model": MODEL, "batching": {"maxSequences": 8}},
         {"model": MODEL, "limits": {"concurrency": 8}},
         {"model": MODEL, "output": {"stop": ["END"]}},
-        {"model": MODEL, "routing": {"apiKeys": {"name": "keys"}}},
+        {"model": MODEL, "routing": {"mode": "Direct"}},
         {"model": MODEL, "template": {"image": "other"}},
         {"model": MODEL, "template": {"env": [{"name": "A", "value": "1"}]}},
         {"model": MODEL, "template": {"labels": {"a": "1"}}},
@@ -106,7 +109,7 @@ def test_more_slots_a_higher_rank_and_another_claim_make_one(change: dict[str, A
 
 
 def test_a_new_image_in_the_profile_makes_a_revision() -> None:
-    profile = given.profile(images={"vllm": "image/vllm:2"})
+    profile = given.profile(images={"vllm": "image/vllm:2", "router": "image/router:1"})
     assert given.identity(profiles=[profile]) != given.identity()
 
 
@@ -116,15 +119,17 @@ def test_the_order_in_which_things_are_written_does_not_matter() -> None:
     assert given.identity(one) == given.identity(other)
 
 
-def test_another_secret_of_keys_makes_a_revision() -> None:
+def test_another_secret_of_keys_makes_a_revision_where_engines_check_them() -> None:
     one, other = (
-        {"model": MODEL, "routing": {"apiKeys": {"name": name}}} for name in ("one", "other")
+        {"model": MODEL, "routing": {"mode": "Direct", "apiKeys": {"name": name}}}
+        for name in ("one", "other")
     )
     assert given.identity(one) != given.identity(other)
 
 
 def test_a_part_that_is_not_used_does_not_count() -> None:
-    assert given.identity() == revisions.identity(given.revisioned(api_keys=None))
+    given_cache = given.revisioned(cache=None)
+    assert given.identity() == revisions.identity(given_cache)
 
 
 def test_an_identity_fits_into_names_and_labels() -> None:
@@ -139,6 +144,7 @@ def _cluster(
     starting: dict[str, Any] | None = None,
     pods: tuple[Pod, ...] = (),
     without: Callable[[Child], bool] = lambda _: False,
+    router: Listed | None = None,
 ) -> Observed:
     """A cluster in which the revision of `serving` takes the traffic and that of `starting` exists, too."""
     children: dict[Any, Child] = {}
@@ -147,7 +153,7 @@ def _cluster(
             made = given.realised(given.observed(found)).children
             children |= {child.ref: child for child in made}
     kept = [child for child in children.values() if not without(child)]
-    return given.observed(spec, children=kept, pods=pods)
+    return given.observed(spec, children=kept, pods=pods, router=router)
 
 
 def _roll_out(observed: Observed, *, replicas: int = 1) -> Rollout:
@@ -279,3 +285,123 @@ def test_what_a_stranger_stored_is_not_a_revision() -> None:
     config = given.find(given.rendered(given.observed(OLD)), "ConfigMap", name=f"chat-{A}")
     observed = given.observed(OLD, children=[given.child(config, controller="somebody")])
     assert revisions.stored(observed, A) is None
+
+
+ROUTED_OLD: dict[str, Any] = {"model": {"uri": "hf://org/old"}}
+ROUTED_NEW: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
+C, D = given.identity(ROUTED_OLD), given.identity(ROUTED_NEW)
+
+
+def _listed(*weights: tuple[str, int], available: bool = True) -> Listed:
+    """The router sends requests to these revisions of the service."""
+    revisions = [{"name": f"chat-{revision}", "weight": weight} for revision, weight in weights]
+    return Listed(available=available, entry={"name": "chat", "revisions": revisions})
+
+
+def _routed(revision: str, *revisions: tuple[str, int], wanted: str) -> Rollout:
+    return Rollout(
+        revision,
+        wanted,
+        tuple(Revision(*each) for each in revisions),
+        by_router=True,
+        routed=revision,
+    )
+
+
+ROUTED: list[tuple[str, Observed, Rollout]] = [
+    (
+        "the first revision of a service is behind the router at once",
+        given.observed(ROUTED_NEW, router=Listed()),
+        _routed(D, (D, 1), wanted=D),
+    ),
+    (
+        "the old one keeps its weight until the new one has proved itself",
+        _cluster(ROUTED_NEW, serving=ROUTED_OLD, pods=given.pods(C, 1), router=_listed((C, 100))),
+        _routed(C, (C, 1), (D, 1), wanted=D),
+    ),
+    (
+        "the weight moves, and the old one stays until the router was told",
+        _cluster(
+            ROUTED_NEW,
+            serving=ROUTED_OLD,
+            starting=ROUTED_NEW,
+            pods=given.pods(C, 1) + given.pods(D, 1),
+            router=_listed((C, 100), (D, 0)),
+        ),
+        _routed(D, (C, 1), (D, 1), wanted=D),
+    ),
+    (
+        "then the old one is dropped",
+        _cluster(
+            ROUTED_NEW,
+            serving=ROUTED_OLD,
+            starting=ROUTED_NEW,
+            pods=given.pods(C, 1) + given.pods(D, 1),
+            router=_listed((C, 0), (D, 100)),
+        ),
+        _routed(D, (D, 1), wanted=D),
+    ),
+    (
+        "to the router, the Service waits until the new engines are ready",
+        _cluster(ROUTED_NEW, pods=given.pods(A, 1), router=_listed((A, 100))),
+        Rollout(A, D, (Revision(A, 1), Revision(D, 1)), by_router=False, routed=A),
+    ),
+    (
+        "to the router, the Service waits until the router is available",
+        _cluster(
+            ROUTED_NEW,
+            starting=ROUTED_NEW,
+            pods=given.pods(A, 1) + given.pods(D, 1),
+            router=_listed((D, 100), available=False),
+        ),
+        Rollout(A, D, (Revision(A, 1), Revision(D, 1)), by_router=False, routed=D),
+    ),
+    (
+        "to the router, the Service waits until the router knows the new engines",
+        _cluster(
+            ROUTED_NEW,
+            starting=ROUTED_NEW,
+            pods=given.pods(A, 1) + given.pods(D, 1),
+            router=_listed((A, 100)),
+        ),
+        Rollout(A, D, (Revision(A, 1), Revision(D, 1)), by_router=False, routed=D),
+    ),
+    (
+        "to the router, the Service moves and the old one stays for those who still come",
+        _cluster(
+            ROUTED_NEW,
+            starting=ROUTED_NEW,
+            pods=given.pods(A, 1) + given.pods(D, 1),
+            router=_listed((D, 100)),
+        ),
+        _routed(D, (A, 1), (D, 1), wanted=D),
+    ),
+    (
+        "to the engines, the Service waits until the new ones are ready",
+        _cluster(NEW, serving=ROUTED_OLD, pods=given.pods(C, 1), router=_listed((C, 100))),
+        Rollout(C, B, (Revision(C, 1), Revision(B, 1)), by_router=True, routed=C),
+    ),
+    (
+        "to the engines, the Service moves and the router keeps what it has",
+        _cluster(
+            NEW,
+            serving=ROUTED_OLD,
+            starting=NEW,
+            pods=given.pods(C, 1) + given.pods(B, 1),
+            router=_listed((C, 100)),
+        ),
+        Rollout(B, B, (Revision(C, 1), Revision(B, 1)), by_router=False, routed=C),
+    ),
+    (
+        "to the engines, the old one is dropped once the router has forgotten the service",
+        _cluster(NEW, serving=NEW, starting=ROUTED_OLD, pods=given.pods(B, 1), router=Listed()),
+        _only(B),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"), [case[1:] for case in ROUTED], ids=[case[0] for case in ROUTED]
+)
+def test_a_rollout_by_the_router(observed: Observed, expected: Rollout) -> None:
+    assert _roll_out(observed) == expected

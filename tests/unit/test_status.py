@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import revisions, status
-from slipstream_operator.core.observed import Observed, Pod, Ref
+from slipstream_operator.core.gateway import Standing
+from slipstream_operator.core.observed import Listed, Observed, Pod, Ref
 from slipstream_operator.core.scaling.coldstart import ColdStart
 from slipstream_operator.core.scaling.signals import Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, Numbers
@@ -55,7 +56,7 @@ def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
 def _outcome(**fields: Any) -> Outcome:
     base = Outcome(
         resolved=RESOLVED,
-        rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),)),
+        rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),), by_router=True),
         decision=Decision(1, "1 are right", known=True, numbers=NUMBERS),
         state=given.state(1, since=0.0, model=MODEL, cold=ColdStart(3.0, math.log(90.0))),
         measured=_measured(given.reading(_5m=0.99, _1h=0.98, _1d=0.975)),
@@ -464,3 +465,76 @@ def test_numbers_alone_are_written_once_a_minute(new: Any) -> None:
 
 def test_what_did_not_change_is_never_written() -> None:
     assert not status.worth_writing(STATUS, copy.deepcopy(STATUS), since_last_write=1e9)
+
+
+def test_each_step_towards_a_gateway_is_written_at_once() -> None:
+    def at(message: str) -> Any:
+        standing = Standing(("GatewayNotReady", message))
+        return _summary(gateway=standing)
+
+    one, other = at("the pool is not claimed"), at("the route is not claimed")
+    assert status.worth_writing(one, other, since_last_write=0.0)
+    assert not status.worth_writing(one, at("the pool is not claimed"), since_last_write=0.0)
+    assert _condition(one, "Available") == ("False", "GatewayNotReady", "the pool is not claimed")
+
+
+AT_ZERO: dict[str, Any] = {
+    **_bounded(0, 4),
+    "decision": Decision(0, "nobody asked for 15m", known=True),
+}
+
+
+def test_at_zero_a_service_is_available_and_ready() -> None:
+    found = _summary(pods=(), **AT_ZERO)
+    assert _condition(found, "Available") == (
+        "True",
+        "ScaledToZero",
+        "No engine runs; the router holds the next request until one is ready.",
+    )
+    for kind, reason in (("ModelReady", "ScaledToZero"), ("Ready", "EnginesReady")):
+        condition = _condition(found, kind)
+        assert condition is not None
+        assert condition[:2] == ("True", reason)
+
+
+@pytest.mark.parametrize("fields", [{}, {"pods": (), **AT_ZERO}], ids=["engines", "at zero"])
+@pytest.mark.parametrize(
+    ("trouble", "told"), [(None, "none of its pods is ready"), ("quota", "quota")]
+)
+def test_behind_a_router_that_is_down_nothing_is_available(
+    fields: dict[str, Any], trouble: str | None, told: str
+) -> None:
+    pods = fields.get("pods", given.pods(A, 1))
+    observed = dataclasses.replace(
+        _observed(pods=pods), router=Listed(available=False, trouble=trouble)
+    )
+    rest = {key: value for key, value in fields.items() if key != "pods"}
+    found = status.summarise(observed, _outcome(**rest), now=given.NOW)
+    assert _condition(found, "Available") == (
+        "False",
+        "RouterNotReady",
+        f"Deployment slipstream-router: {told}",
+    )
+
+
+def test_a_service_that_waits_for_the_router_says_so() -> None:
+    rollout = revisions.Rollout(A, A, (revisions.Revision(A, 1),), by_router=False, routed=A)
+    condition = _condition(_summary(rollout=rollout), "Reconciling")
+    assert condition is not None
+    assert condition[:2] == ("True", "RouterNotReady")
+
+
+def test_the_url_is_the_gateways_once_it_has_accepted_all() -> None:
+    assert _summary(gateway=Standing(url="http://192.0.2.7/team/chat/v1"))["url"] == (
+        "http://192.0.2.7/team/chat/v1"
+    )
+
+
+def test_one_router_of_two_is_enough_to_be_available() -> None:
+    observed = dataclasses.replace(
+        _observed(pods=given.pods(A, 1)), router=Listed(available=False, answers=True)
+    )
+    found = status.summarise(observed, _outcome(), now=given.NOW)
+    condition = _condition(found, "Available")
+    assert condition is not None
+    assert condition[:2] == ("True", "EnginesReady")

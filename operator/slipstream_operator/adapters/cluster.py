@@ -23,6 +23,7 @@ _METADATA: Final = {
     "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 }
 """The API server answers every write with the object; the shortest answer costs both sides least."""
+_METADATA_ALONE: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 
 API_VERSIONS: Final = {
     "ConfigMap": "v1",
@@ -34,9 +35,17 @@ API_VERSIONS: Final = {
     "PodDisruptionBudget": "policy/v1",
     "PodMonitor": "monitoring.coreos.com/v1",
     "Lease": "coordination.k8s.io/v1",
+    "Secret": "v1",
+    "ServiceAccount": "v1",
+    names.HTTP_ROUTE: "gateway.networking.k8s.io/v1",
+    names.GATEWAY: "gateway.networking.k8s.io/v1",
+    names.INFERENCE_POOL: "inference.networking.k8s.io/v1",
+    "Role": "rbac.authorization.k8s.io/v1",
+    "RoleBinding": "rbac.authorization.k8s.io/v1",
     "Event": "events.k8s.io/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     names.INFERENCE_SERVICE: names.API_VERSION,
+    names.INFERENCE_ROUTE: names.API_VERSION,
     names.SERVING_PROFILE: names.API_VERSION,
 }
 
@@ -153,23 +162,29 @@ class Cluster:
         with contextlib.suppress(errors.NotFound, errors.Conflict):
             await self.send("delete", ref.kind, name=ref.name, namespace=ref.namespace, body=body)
 
-    async def controller_of(self, ref: Ref) -> str | None:
-        """Uid of the object's controlling owner."""
-        found = await self.request("get", ref.kind, name=ref.name, namespace=ref.namespace)
-        owners = found["metadata"].get("ownerReferences", [])
-        return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+    async def metadata_of(self, ref: Ref) -> Manifest:
+        """The object's metadata; what else it holds, such as a Secret's content, is not transferred."""
+        found = await self.request(
+            "get",
+            ref.kind,
+            name=ref.name,
+            namespace=ref.namespace,
+            header_params=dict(_METADATA_ALONE),
+        )
+        metadata: Manifest = found["metadata"]
+        return metadata
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         """Apply the status; the uid keeps it off an object that was made anew under the same name."""
         body = {
             "apiVersion": names.API_VERSION,
-            "kind": names.INFERENCE_SERVICE,
+            "kind": key.kind,
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": dict(status),
         }
         await self.send(
             "server_side_apply",
-            names.INFERENCE_SERVICE,
+            key.kind,
             subresource="status",
             body=body,
             name=key.name,
@@ -177,6 +192,17 @@ class Cluster:
             field_manager=names.FIELD_MANAGER,
             force_conflicts=True,
         )
+
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        """All objects of a kind, each as a watch would bring it; none if the kind does not exist."""
+        try:
+            answer = await self.request("get", kind, label_selector=label_selector)
+        except errors.NotFound:
+            return []
+        kind_of = {"apiVersion": answer.get("apiVersion"), "kind": kind}
+        return [{**kind_of, **item} for item in answer["items"] or ()]
 
     async def list_uids(self, kind: str, *, label_selector: str | None = None) -> set[str]:
         """Uids of all objects of a kind; only metadata is transferred. Empty if the kind does not exist."""

@@ -48,7 +48,7 @@ class Events:
             "note": happening.message[:_NOTE_LENGTH],
             "regarding": {
                 "apiVersion": names.API_VERSION,
-                "kind": names.INFERENCE_SERVICE,
+                "kind": key.kind,
                 "name": key.name,
                 "namespace": key.namespace,
                 "uid": uid,

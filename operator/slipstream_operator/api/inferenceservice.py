@@ -7,7 +7,7 @@ from pydantic import Field
 
 from slipstream_operator import names
 from slipstream_operator.api import pod
-from slipstream_operator.api.base import Duration, FineDuration, Model, rule, rules
+from slipstream_operator.api.base import Duration, FineDuration, Model, Quantity, rule, rules
 from slipstream_operator.api.engine import (
     Adapters,
     AttentionSpec,
@@ -162,6 +162,16 @@ class ModelCacheSpec(Model):
     host_path: CacheHostPath | None = Field(default=None, description="In a folder of the node.")
 
 
+class ResponsesSpec(Model):
+    """Answers that the router gives again to the same request of the same tenant."""
+
+    ttl: Duration = Field(description="How long an answer is given again.")
+    size: Quantity = Field(
+        default="64Mi",
+        description="Memory for answers in each router; the oldest go first. Default: 64Mi.",
+    )
+
+
 class CacheSpec(Model):
     """What is kept to be used again."""
 
@@ -176,6 +186,10 @@ class CacheSpec(Model):
     model: ModelCacheSpec | None = Field(
         default=None,
         description="Where downloads and compiled kernels outlive a pod. Default: nowhere, each pod has its own.",
+    )
+    responses: ResponsesSpec | None = Field(
+        default=None,
+        description="Whole answers at temperature 0, or where a request asks for it. Default: none is kept.",
     )
 
 
@@ -281,13 +295,25 @@ class ScalingSpec(Model):
                     ".format([self.maxReplicas, self.minReplicas])"
                 ),
                 field_path=".maxReplicas",
-            )
+            ),
+            rule(
+                "(self.minReplicas == 0) == has(self.idleAfter)",
+                message="minReplicas: 0 and idleAfter need each other: give both, such as "
+                "{minReplicas: 0, idleAfter: 15m, maxReplicas: 4}, or neither",
+                field_path=".minReplicas",
+            ),
         )
     )
-    min_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=1, description="Never fewer than these. Default: 1."
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1,
+        description="Never fewer than these. 0 stops the engines after idleAfter; the router holds the next request "
+        "until one is up. Default: 1.",
     )
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(description="Never more than these.")
+    idle_after: Duration | None = Field(
+        default=None,
+        description="Without a request for this long the engines stop, with minReplicas: 0.",
+    )
     paused: bool = Field(default=False, description="Keep the present count. Default: false.")
     mode: Literal["Auto", "Recommend"] = Field(
         default="Auto",
@@ -375,6 +401,9 @@ _ONNX_RULES = (
 )
 
 
+_ROUTED = "(!has(self.routing) || !has(self.routing.mode) || self.routing.mode == 'Router')"
+
+
 class InferenceServiceSpec(Model):
     """What to serve, on what, and how fast. `model.uri` alone is a valid service."""
 
@@ -394,9 +423,27 @@ class InferenceServiceSpec(Model):
             ),
             rule(
                 "!(has(self.runtime) && self.runtime == 'simulator') "
-                "|| !(has(self.limits) || has(self.output) || has(self.routing))",
-                message="limits, output and routing can't be used with runtime: simulator, which keeps none of them: "
+                "|| !(has(self.limits) || has(self.output))",
+                message="limits and output can't be used with runtime: simulator, which keeps none of them: "
                 "leave them out",
+            ),
+            rule(
+                "!(has(self.runtime) && self.runtime == 'simulator') || !has(self.routing) "
+                "|| !has(self.routing.apiKeys) || !has(self.routing.mode) || self.routing.mode == 'Router'",
+                message="routing.apiKeys needs routing.mode: Router with runtime: simulator, which checks no keys: "
+                "leave out one of them",
+                field_path=".routing",
+            ),
+            rule(
+                f"{_ROUTED} || !has(self.scaling) || self.scaling.minReplicas > 0",
+                message="scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is "
+                "up: leave out routing.mode, or raise minReplicas",
+                field_path=".scaling",
+            ),
+            rule(
+                f"{_ROUTED} || !has(self.cache) || !has(self.cache.responses)",
+                message="cache.responses needs routing.mode: Router, which keeps the answers: leave out one of them",
+                field_path=".cache",
             ),
             rule(
                 "!has(self.scaling) || self.replicas == 1",

@@ -35,8 +35,9 @@ class LimitsSpec(Model):
     )
     queue: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         default=None,
-        description="Requests that wait in a replica while as many run as may, first come first served; more get "
-        "429. Default: 4 for each that runs.",
+        description="Requests that wait while as many run as may; more get 429. With routing.mode: Router they wait in "
+        "the router, for the service, by priority (default: 1024); else in each replica, first come first served "
+        "(default: 4 for each that runs).",
     )
 
 

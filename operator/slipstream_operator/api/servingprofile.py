@@ -50,6 +50,37 @@ class Images(Model):
     simulator: ShortText | None = Field(
         default=None, description="The simulator; default: vllmCpu."
     )
+    router: ShortText | None = Field(
+        default=None,
+        description="The router of a namespace, which services with routing.mode: Router (the default) need.",
+    )
+    picker: ShortText | None = Field(
+        default=None,
+        description="The endpoint picker of an inference gateway, which services with routing.mode: Gateway need.",
+    )
+
+
+class RouterSpec(Model):
+    """The router of each namespace."""
+
+    replicas: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Pods of the router. Default: 2."
+    )
+    resources: pod.Resources | None = Field(
+        default=None,
+        description="Requests and limits of its container. Default: 100m of CPU, 128Mi to 512Mi of memory.",
+    )
+    node_selector: pod.Labels | None = Field(
+        default=None,
+        description="Labels of the nodes that it, and endpoint pickers, may run on.",
+    )
+    tolerations: pod.Tolerations | None = Field(
+        default=None,
+        description="Taints of nodes that it, and endpoint pickers, may run on.",
+    )
+    runtime_class_name: ShortText | None = Field(
+        default=None, description="RuntimeClass of its pods. Default: the cluster's."
+    )
 
 
 class Sources(Model):
@@ -107,6 +138,7 @@ class ServingProfileSpec(Model):
         default=None, description="How fast replica counts follow."
     )
     images: Images | None = Field(default=None, description="Images of the data plane.")
+    router: RouterSpec | None = Field(default=None, description="The router of each namespace.")
     sources: Sources | None = Field(default=None, description="What may be served.")
     limits: ProfileLimits | None = Field(default=None, description="What one service may ask for.")
     prometheus: Prometheus | None = Field(

@@ -10,7 +10,7 @@ from typing import Any, Final
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, ModelSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import combinations, engine_arguments
+from slipstream_operator.core import combinations, engine_arguments, routing
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
@@ -143,13 +143,14 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
 
 
 def _front(spec: InferenceServiceSpec) -> dict[str, Any]:
-    """What is checked in front of an engine, whichever it is."""
+    """What is checked in front of an engine, whichever it is; with a router, requests queue there."""
     config: dict[str, Any] = {}
     if spec.limits is not None:
-        config["limits"] = _dump(spec.limits, exclude={"timeout"})
+        elsewhere = {"timeout", "queue"} if routing.mode(spec) == "Router" else {"timeout"}
+        config["limits"] = _dump(spec.limits, exclude=elsewhere)
         if spec.limits.timeout is not None:
             config["limits"]["timeoutSeconds"] = units.seconds(spec.limits.timeout)
-    if spec.routing and spec.routing.api_keys:
+    if routing.engine_keys(spec) is not None:
         config["apiKeys"] = contract.API_KEYS_DIRECTORY
     return config
 

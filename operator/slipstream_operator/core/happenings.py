@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from slipstream_operator import names
 from slipstream_operator.core.plan import Apply, Plan
+from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.names import Condition, Reason
 
 _TOLD: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
@@ -36,17 +37,17 @@ def of_plan(plan: Plan) -> list[Happening]:
             found.append(
                 Happening("Warning", Reason.DRIFT_REPAIRED, f"{step.ref}: {step.reason}, restored")
             )
-        elif step.ref.kind == "Deployment" and step.uid is None and not first:
+        elif revision and step.ref.kind == "Deployment" and step.uid is None and not first:
             found.append(
                 Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
             )
         elif _is_entry(step) and step.uid is not None:
-            active = step.manifest["spec"]["selector"][names.REVISION_LABEL]
-            found.append(
-                Happening(
-                    "Normal", Reason.REVISION_ACTIVATED, f"revision {active} takes the traffic"
-                )
-            )
+            active = step.manifest["spec"]["selector"].get(names.REVISION_LABEL)
+            if active is None:
+                message = "the router takes the traffic"
+                found.append(Happening("Normal", Reason.ROUTER_ACTIVATED, message))
+            else:
+                found.append(_activated(active))
     found += [
         Happening("Normal", Reason.REVISION_DELETED, f"{step.ref} is {step.reason}")
         for step in plan.deletes
@@ -55,10 +56,22 @@ def of_plan(plan: Plan) -> list[Happening]:
     return found
 
 
+def of_rollout(recorded: str | None, service: str, rollout: Rollout) -> list[Happening]:
+    """Traffic that the router moves; `recorded` is the name of the revision that it sends requests to now."""
+    if recorded is None or not rollout.by_router or rollout.routed is None:
+        return []
+    moves = recorded != names.revision_name(service, rollout.routed)
+    return [_activated(rollout.routed)] if moves else []
+
+
+def _activated(revision: str) -> Happening:
+    return Happening("Normal", Reason.REVISION_ACTIVATED, f"revision {revision} takes the traffic")
+
+
 def _is_entry(step: Apply) -> bool:
     """Whether this is the Service that clients reach; it is made together with the first revision."""
     labels = step.manifest["metadata"]["labels"]
-    return step.ref.kind == "Service" and names.REVISION_LABEL not in labels
+    return step.ref.kind == "Service" and step.ref.name == labels.get(names.SERVICE_LABEL)
 
 
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Happening]:

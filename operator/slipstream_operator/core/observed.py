@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
+from slipstream_runtime import contract
 
 Manifest: TypeAlias = Mapping[str, Any]
 """A Kubernetes object, or part of one, as plain data."""
@@ -25,18 +26,25 @@ class Ref:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Key:
-    """Which service: what the queue and the loops are keyed by."""
+    """Which service, route or router: what the queue and the loops are keyed by."""
 
     namespace: str
     name: str
+    kind: str = names.INFERENCE_SERVICE
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        path = f"{self.namespace}/{self.name}"
+        return path if self.kind == names.INFERENCE_SERVICE else f"{self.kind} {path}"
+
+
+def router_key(namespace: str) -> Key:
+    """The router of a namespace."""
+    return Key(namespace, contract.ROUTER_NAME, names.ROUTER)
 
 
 @dataclasses.dataclass(frozen=True)
 class Parent:
-    """An InferenceService, its spec still as the user wrote it."""
+    """An InferenceService or InferenceRoute, its spec still as the user wrote it."""
 
     key: Key
     uid: str
@@ -68,6 +76,10 @@ class Child:
     deleting: bool
     manifest: Manifest
     """Without managedFields and status."""
+    status: Manifest = dataclasses.field(default_factory=dict)
+    """Of the kinds whose state decides where requests go; empty for all others."""
+    generation: int = 0
+    """Likewise."""
     trouble: str | None = None
     """Why a Deployment can't make its pods, in the words of the API server."""
 
@@ -96,6 +108,57 @@ class Pod:
 
 
 @dataclasses.dataclass(frozen=True)
+class Listed:
+    """What the router of the service's namespace does for it, as the cluster has it."""
+
+    available: bool = False
+    """Whether as many routers as wanted take requests."""
+    answers: bool = False
+    """Whether at least one does."""
+    trouble: str | None = None
+    entry: Manifest | None = None
+    """The service in the router's configuration; None while it is not there."""
+    keys: str | None = None
+    """The Secret of its clients' keys that the router has mounted."""
+
+    @property
+    def active(self) -> str | None:
+        """Name of the revision that gets most of the requests."""
+        revisions = self.entry["revisions"] if self.entry else []
+        found = max(revisions, key=lambda revision: revision["weight"], default=None)
+        return found["name"] if found and found["weight"] else None
+
+
+@dataclasses.dataclass(frozen=True)
+class GatewayState:
+    """The inference gateway that a service names, as the cluster has it."""
+
+    kinds: bool = False
+    """Whether the cluster has HTTPRoute and InferencePool."""
+    status: Manifest | None = None
+    """Of the Gateway; None if there is none of this name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservedRouter:
+    """A snapshot of everything that one look at a namespace's router depends on, besides what services ask for."""
+
+    namespace: str
+    namespace_labels: Mapping[str, str]
+    profiles: tuple[Profile, ...]
+    children: tuple[Child, ...]
+    services: tuple[Parent, ...]
+    routes: tuple[Parent, ...]
+    pod_monitors: bool
+    listed_routes: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """Route -> entry, in the router's configuration as the cluster has it."""
+
+    def child(self, kind: str) -> Child | None:
+        """The router's object of this kind, if it is known."""
+        return next((child for child in self.children if child.ref.kind == kind), None)
+
+
+@dataclasses.dataclass(frozen=True)
 class Observed:
     """A snapshot of everything that one reconcile of a service depends on."""
 
@@ -108,6 +171,8 @@ class Observed:
     """Model name -> the oldest service of the namespace that claims it."""
     pod_monitors: bool
     """Whether the cluster has the PodMonitor kind."""
+    router: Listed = Listed()
+    gateway: GatewayState = GatewayState()
 
     def child(self, kind: str, name: str) -> Child | None:
         """The child of this kind and name, if it is known."""

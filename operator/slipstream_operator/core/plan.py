@@ -1,7 +1,7 @@
 """Desired against observed: what to apply and delete, and why. Only objects that we own are ever touched."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from slipstream_operator import names
 from slipstream_operator.core import compare
@@ -44,10 +44,10 @@ def plan(
     desired: Sequence[Manifest],
     *,
     children: Sequence[Child],
-    owner: str,
-    kept_revisions: Collection[str],
+    is_ours: Callable[[Manifest], bool],
+    kept_revisions: Collection[str] = (),
 ) -> Plan:
-    """Steps from the children to what is desired; `owner` is the parent's uid."""
+    """Steps from the children to what is desired; `is_ours` judges by an object's metadata."""
     known = {child.ref: child for child in children}
     applies, conflicts = [], []
     for manifest in desired:
@@ -55,16 +55,38 @@ def plan(
         child = known.pop(ref, None)
         if child is None:
             applies.append(Apply(ref, manifest, None, "missing", drifted=False))
-        elif child.controller != owner:
+        elif not is_ours(child.manifest["metadata"]):
             conflicts.append(ref)
         elif not child.deleting and (step := _correction(ref, manifest, child)):
             applies.append(step)
     deletes = [
         Delete(child.ref, child.uid, "no longer wanted")
         for child in known.values()
-        if child.controller == owner and not child.deleting and child.revision not in kept_revisions
+        if is_ours(child.manifest["metadata"])
+        and not child.deleting
+        and child.revision not in kept_revisions
     ]
     return Plan(tuple(applies), tuple(deletes), tuple(conflicts))
+
+
+def controlled_by(uid: str) -> Callable[[Manifest], bool]:
+    """Ours are the objects whose controlling owner has this uid."""
+
+    def is_ours(metadata: Manifest) -> bool:
+        owners = metadata.get("ownerReferences", [])
+        return any(owner.get("controller") and owner["uid"] == uid for owner in owners)
+
+    return is_ours
+
+
+def labelled(labels: Manifest) -> Callable[[Manifest], bool]:
+    """Ours are the objects that carry these labels: those that no single owner controls."""
+
+    def is_ours(metadata: Manifest) -> bool:
+        found = metadata.get("labels", {})
+        return all(found.get(key) == value for key, value in labels.items())
+
+    return is_ours
 
 
 def reference(manifest: Manifest) -> Ref:

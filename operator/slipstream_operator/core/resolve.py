@@ -20,6 +20,7 @@ from slipstream_operator.core import (
     parallelism,
     parsing,
     profiles,
+    routing,
 )
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.parallelism import Split
@@ -55,7 +56,7 @@ class Revisioned:
     template: Manifest
     """Overrides from the accelerator and from spec.template, as core/v1 names them."""
     api_keys: str | None = None
-    """Secret whose keys clients need; its content is no part of this."""
+    """Secret whose keys the engine asks for, or the router's token; its content is no part of this."""
     cache: Manifest | None = None
     """Source of the cache volume, as core/v1 names it; None is an emptyDir."""
 
@@ -96,6 +97,7 @@ class Resolved:
     scale_down_window: float
     prometheus: tuple[str, float] | None
     """Base URL and rate window in seconds."""
+    routing: routing.Routing
     max_sequences: int | None = None
     """The largest batch of one engine, if the object says so."""
     speculation_disabled: str | None = None
@@ -160,8 +162,9 @@ def resolve(observed: Observed) -> Resolved:
             resources=resources,
             template=_template(spec, accelerator),
             cache=_cache(spec),
-            api_keys=spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None,
+            api_keys=routing.engine_keys(spec),
         ),
+        routing=routing.resolve(spec, profile, name),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=_bounds(spec, profile, name),
         objectives=_objectives(spec, profile, name),
@@ -400,6 +403,7 @@ def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) 
         follows_load=True,
         paused=spec.scaling.paused,
         recommend=spec.scaling.mode == "Recommend",
+        idle_after=units.seconds(spec.scaling.idle_after) if spec.scaling.idle_after else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Revisions: what a pod must be restarted for, hashed; which of them run, and which one takes the traffic.
 
-The Service's selector is the record of which revision is active, so nothing has to be remembered elsewhere.
+The Service's selector is the record of which revision is active, or, where it selects the router, the weights in the
+router's configuration are; so nothing has to be remembered elsewhere.
 """
 
 import dataclasses
@@ -32,6 +33,10 @@ class Rollout:
     active: str
     wanted: str
     revisions: tuple[Revision, ...]
+    by_router: bool = False
+    """Whether the Service selects the router; else it selects `active`."""
+    routed: str | None = None
+    """The revision that the router sends requests to; None if it has none to send."""
 
 
 def identity(revisioned: Revisioned) -> str:
@@ -48,21 +53,67 @@ def identity(revisioned: Revisioned) -> str:
 
 
 def roll_out(observed: Observed, resolved: Resolved, *, replicas: int) -> Rollout:
-    """Start what is wanted, keep what serves until that has proved itself, then move the traffic."""
+    """Start what is wanted, keep what serves until that has proved itself, then move the traffic.
+
+    A new front (router or engines) takes the traffic only when it can serve it, and what the former one sends requests
+    to stays until nothing comes from there any more.
+    """
     wanted = identity(resolved.revisioned)
-    alive = {pod.revision for pod in observed.pods}
     ready = _ready(observed)
-    active = _active(observed, ready) or wanted
-    if active == wanted:
-        return Rollout(wanted, wanted, (Revision(wanted, replicas),))
+    routes = resolved.routing.mode == "Router"
+    by_router = _by_router(observed)
+    listed = _existing(observed, observed.router.active)
+    serving = _serving(observed, ready) or wanted
+    target = _target(observed, resolved, serving, wanted, ready=ready, replicas=replicas)
+    if (
+        by_router is None
+        or by_router == routes
+        or _can_move(observed, target, wanted, routes=routes)
+    ):
+        front, active = routes, target
+    else:
+        front, active = by_router, serving
+    kept = {active, target, wanted}
+    routed = target if routes else listed or (serving if by_router else None)
+    kept |= {serving} if routes else {routed} if routed else set()
+
+    def count(revision: str) -> int:
+        stops = resolved.recreate and (revision != wanted or target != wanted)
+        return 0 if stops else replicas
+
+    order = sorted(kept, key=lambda revision: (revision == wanted, revision != active, revision))
+    return Rollout(
+        active,
+        wanted,
+        tuple(Revision(revision, count(revision)) for revision in order),
+        by_router=front,
+        routed=routed,
+    )
+
+
+def _target(
+    observed: Observed,
+    resolved: Resolved,
+    serving: str,
+    wanted: str,
+    *,
+    ready: Mapping[str, int],
+    replicas: int,
+) -> str:
+    """The revision that shall take the traffic now."""
     if resolved.recreate:
-        if active in alive:
-            return Rollout(active, wanted, (Revision(active, 0), Revision(wanted, 0)))
-        return Rollout(wanted, wanted, (Revision(wanted, replicas),))
+        return serving if serving in {pod.revision for pod in observed.pods} else wanted
     proved = ready.get(wanted, 0) >= max(replicas, 1) or replicas == 0
-    if proved or not ready.get(active):
-        return Rollout(wanted, wanted, (Revision(wanted, replicas),))
-    return Rollout(active, wanted, (Revision(active, replicas), Revision(wanted, replicas)))
+    return wanted if proved or not ready.get(serving) else serving
+
+
+def _can_move(observed: Observed, target: str, wanted: str, *, routes: bool) -> bool:
+    """Whether the other front can serve what comes: engines that have proved themselves, a router that knows them."""
+    if target != wanted:
+        return False
+    return not routes or (
+        observed.router.available and _existing(observed, observed.router.active) == wanted
+    )
 
 
 def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
@@ -74,15 +125,34 @@ def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
     return data if TEMPLATE_KEY in data else None
 
 
-def _active(observed: Observed, ready: Mapping[str, int]) -> str | None:
-    """By the Service; without one (it was deleted), the revision with most ready pods."""
-    existing = {child.revision for child in observed.children if child.ref.kind == "Deployment"}
+def _by_router(observed: Observed) -> bool | None:
+    """Whether the Service selects the router; None if there is no Service of ours."""
     service = observed.child("Service", observed.parent.key.name)
-    if service is not None and service.controller == observed.parent.uid:
-        selected = service.manifest["spec"].get("selector", {}).get(names.REVISION_LABEL)
-        if selected in existing:
-            return str(selected)
+    if service is None or service.controller != observed.parent.uid:
+        return None
+    selector = service.manifest["spec"].get("selector", {})
+    return bool(selector.get(names.COMPONENT_LABEL) == names.ROUTER_COMPONENT)
+
+
+def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
+    """By the Service, or by the router behind it; if neither tells, the revision with most ready pods."""
+    recorded = observed.router.active
+    if _by_router(observed) is False:
+        service = observed.child("Service", observed.parent.key.name)
+        assert service is not None
+        revision = service.manifest["spec"].get("selector", {}).get(names.REVISION_LABEL)
+        recorded = names.revision_name(observed.parent.key.name, str(revision))
+    if found := _existing(observed, recorded):
+        return found
     return max(sorted(ready), key=lambda revision: ready[revision], default=None)
+
+
+def _existing(observed: Observed, name: str | None) -> str | None:
+    """Hash of the revision of this name, if it has a Deployment."""
+    if name is None:
+        return None
+    deployment = observed.child("Deployment", name)
+    return deployment.revision if deployment is not None else None
 
 
 def _ready(observed: Observed) -> dict[str, int]:

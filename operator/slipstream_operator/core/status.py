@@ -9,6 +9,7 @@ from slipstream_operator.api import conditions, units
 from slipstream_operator.api import status as api
 from slipstream_operator.api.conditions import Verdict
 from slipstream_operator.core import objectives, revisions
+from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.resolve import Resolved
@@ -18,6 +19,7 @@ from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import Gain, Guesses
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
+from slipstream_runtime import contract
 
 QUIET_SECONDS: Final = 60.0
 """Numbers alone are written no more often than this."""
@@ -50,6 +52,18 @@ class Outcome:
     decision: Decision | None = None
     state: State | None = None
     measured: Measured | None = None
+    gateway: Standing | None = None
+    """How the service stands at its inference gateway, if it names one."""
+
+    @property
+    def at_zero(self) -> bool:
+        """Whether no engine shall run until a request comes."""
+        return (
+            self.resolved is not None
+            and self.resolved.bounds.follows_load
+            and self.decision is not None
+            and self.decision.desired == 0
+        )
 
 
 def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, Any]:
@@ -64,7 +78,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
     )
     status = api.InferenceServiceStatus(
         observed_generation=parent.generation,
-        url=service.url(parent.key),
+        url=(outcome.gateway and outcome.gateway.url) or service.url(parent.key),
         replicas=len(serving),
         ready_replicas=len(ready),
         selector=",".join(
@@ -105,7 +119,7 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
         )
     }
     essence["conditions"] = [
-        (condition["type"], condition["status"], condition["reason"])
+        (condition["type"], condition["status"], condition["reason"], _step(condition))
         for condition in status.get("conditions", [])
     ]
     essence["desired"] = status.get("scaling", {}).get("desired")
@@ -121,13 +135,19 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
     return essence
 
 
+def _step(condition: Mapping[str, Any]) -> str | None:
+    """Which of the steps behind one reason a service at a gateway has come to."""
+    gateway = condition["reason"] in (Reason.GATEWAY_UNAVAILABLE, Reason.GATEWAY_NOT_READY)
+    return condition["message"] if gateway else None
+
+
 def _verdicts(
     observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
 ) -> list[Verdict]:
     accepted = _accepted(outcome)
     refused = [child.trouble for child in observed.children if child.trouble]
-    available = _available(outcome, serving=serving, ready=ready, refused=refused)
-    loaded = _model_ready(available, ready)
+    available = _available(observed, outcome, serving=serving, ready=ready, refused=refused)
+    loaded = _model_ready(outcome, available, ready)
     verdicts = [
         _ready(accepted, available, loaded),
         accepted,
@@ -154,7 +174,12 @@ def _accepted(outcome: Outcome) -> Verdict:
 
 
 def _available(
-    outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod], refused: Sequence[str]
+    observed: Observed,
+    outcome: Outcome,
+    *,
+    serving: Sequence[Pod],
+    ready: Sequence[Pod],
+    refused: Sequence[str],
 ) -> Verdict:
     def verdict(reason: str, message: str, status: conditions.ConditionStatus = "False") -> Verdict:
         return Verdict(Condition.AVAILABLE, status, reason, message)
@@ -167,6 +192,18 @@ def _available(
         )
     if outcome.failures:
         return verdict(Reason.REJECTED, "; ".join(outcome.failures))
+    by_router = outcome.rollout is not None and outcome.rollout.by_router
+    if (outcome.at_zero or ready) and by_router and not observed.router.answers:
+        why = observed.router.trouble or "none of its pods is ready"
+        return verdict(Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}")
+    if outcome.at_zero:
+        return verdict(
+            Reason.SCALED_TO_ZERO,
+            "No engine runs; the router holds the next request until one is ready.",
+            "True",
+        )
+    if ready and outcome.gateway is not None and outcome.gateway.problem is not None:
+        return verdict(*outcome.gateway.problem)
     if ready:
         return verdict(
             Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"
@@ -191,10 +228,17 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     return troubled[-1].trouble if troubled else None
 
 
-def _model_ready(available: Verdict, ready: Sequence[Pod]) -> Verdict:
+def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
     if ready:
         return Verdict(
             Condition.MODEL_READY, "True", Reason.LOADED, "The model answered a completion."
+        )
+    if outcome.at_zero:
+        return Verdict(
+            Condition.MODEL_READY,
+            "True",
+            Reason.SCALED_TO_ZERO,
+            "The model loads when a request comes.",
         )
     return Verdict(Condition.MODEL_READY, "False", Reason.NOT_LOADED, available.message)
 
@@ -268,6 +312,14 @@ def _progress(
         if trouble := _trouble(coming):
             message = f"{message}; {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
+    if _waits_for_router(outcome):
+        return Verdict(
+            Condition.RECONCILING,
+            "True",
+            Reason.ROUTER_NOT_READY,
+            f"the Service selects the engines until Deployment {contract.ROUTER_NAME} is available and knows "
+            "the service",
+        )
     wanted = next(entry.replicas for entry in rollout.revisions if entry.hash == rollout.active)
     if len(ready) < wanted or len(serving) > wanted:
         return Verdict(
@@ -277,6 +329,15 @@ def _progress(
             f"{len(ready)} of {wanted} engines are ready.",
         )
     return None
+
+
+def _waits_for_router(outcome: Outcome) -> bool:
+    return (
+        outcome.resolved is not None
+        and outcome.rollout is not None
+        and outcome.resolved.routing.mode == "Router"
+        and not outcome.rollout.by_router
+    )
 
 
 def _objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:

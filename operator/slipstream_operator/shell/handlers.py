@@ -14,6 +14,7 @@ from slipstream_operator.shell.store import Store
 
 WATCHED: Final[dict[str, tuple[str, str, str]]] = {
     names.INFERENCE_SERVICE: (names.GROUP, names.VERSION, "inferenceservices"),
+    names.INFERENCE_ROUTE: (names.GROUP, names.VERSION, "inferenceroutes"),
     names.SERVING_PROFILE: (names.GROUP, names.VERSION, "servingprofiles"),
     "Namespace": ("", "v1", "namespaces"),
     "CustomResourceDefinition": ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
@@ -24,9 +25,14 @@ WATCHED: Final[dict[str, tuple[str, str, str]]] = {
     "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
     "PodMonitor": ("monitoring.coreos.com", "v1", "podmonitors"),
+    "Lease": ("coordination.k8s.io", "v1", "leases"),
+    "ServiceAccount": ("", "v1", "serviceaccounts"),
+    "Role": ("rbac.authorization.k8s.io", "v1", "roles"),
+    "RoleBinding": ("rbac.authorization.k8s.io", "v1", "rolebindings"),
 }
 UNLABELLED: Final = (
     names.INFERENCE_SERVICE,
+    names.INFERENCE_ROUTE,
     names.SERVING_PROFILE,
     "Namespace",
     "CustomResourceDefinition",

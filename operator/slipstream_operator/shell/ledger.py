@@ -6,6 +6,7 @@ import math
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
@@ -34,6 +35,12 @@ class Account:
     """The scaling state as it was last written to the cluster."""
     saved_at: float = 0.0
     status_at: float = -math.inf
+    looked: bool = False
+    """Whether `entry` is known."""
+    entry: Entry | None = None
+    """The service as its namespace's router shall have it."""
+    left_at: float | None = None
+    """Since when requests go past the router, on the monotonic clock."""
 
 
 class Ledger:

@@ -23,11 +23,11 @@ _IMAGE_REASONS: Final = (
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def parent(body: Body) -> Parent:
-    """An InferenceService."""
+def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE) -> Parent:
+    """An InferenceService or InferenceRoute."""
     metadata, status = body["metadata"], body.get("status") or {}
     return Parent(
-        key=Key(metadata["namespace"], metadata["name"]),
+        key=Key(metadata["namespace"], metadata["name"], kind),
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
@@ -45,13 +45,14 @@ def profile(body: Body) -> Profile:
 
 
 def child(kind: str, body: Body) -> Child:
-    """A child, without what others keep in it: managedFields and status."""
+    """A child, without what others keep in it: managedFields, and status but for what requests pass through."""
     metadata = {
         key: value
         for key, value in body["metadata"].items()
         if key not in ("managedFields", "resourceVersion", "generation")
     }
     owners = metadata.get("ownerReferences", [])
+    on_the_way = _is_on_the_way(kind, metadata)
     return Child(
         ref=Ref(kind, metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
@@ -68,6 +69,16 @@ def child(kind: str, body: Body) -> Child:
             "metadata": metadata,
         },
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
+        status=dict(body.get("status") or {}) if on_the_way else {},
+        generation=body["metadata"].get("generation", 0) if on_the_way else 0,
+    )
+
+
+def _is_on_the_way(kind: str, metadata: Body) -> bool:
+    """Whether requests pass through what the object stands for, before they reach an engine."""
+    component = metadata.get("labels", {}).get(names.COMPONENT_LABEL)
+    return kind in names.GATEWAY_CHILDREN or (
+        kind == "Deployment" and component in (names.ROUTER_COMPONENT, names.PICKER_COMPONENT)
     )
 
 

@@ -8,26 +8,35 @@ from typing import Final
 from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
+    demand,
+    gateway,
     happenings,
     plan,
     render,
     resolve,
     revisions,
+    router,
     speculation,
     status,
 )
 from slipstream_operator.core.happenings import Happening
-from slipstream_operator.core.observed import Key, Observed, Ref
+from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
+from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling import gather, memory, policy
 from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.shell import execution
 from slipstream_operator.shell.ledger import Account, Ledger
+from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
 CONFLICT_RETRY: Final = 5.0
 """Seconds until a name that someone else holds is tried again: strangers' objects are not watched."""
+LEAVE_SECONDS: Final = 30.0
+"""How long the router still serves what comes over old connections and old addresses, once the Service selects the
+engines."""
 STATE_EVERY: Final = 60.0
 """Seconds between two writes of the scaling state in which nothing was decided."""
 
@@ -42,6 +51,7 @@ class Reconciler:
         *,
         store: Store,
         ledger: Ledger,
+        queue: Queue,
         cluster: ports.Cluster,
         events: ports.Events,
         clock: ports.Clock,
@@ -49,6 +59,7 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._ledger = ledger
+        self._queue = queue
         self._cluster = cluster
         self._events = events
         self._clock = clock
@@ -57,10 +68,9 @@ class Reconciler:
     async def reconcile(self, key: Key) -> float | None:
         """Look at the service; seconds until it wants to be looked at again, if nothing happens before."""
         observed = self._store.snapshot(key)
-        if observed is None:
+        if observed is None or observed.parent.deleting:
             self._ledger.forget(key)
-            return None
-        if observed.parent.deleting:
+            self._queue.add(router_key(key.namespace))
             return None
         account = self._ledger.of(key)
         try:
@@ -68,6 +78,8 @@ class Reconciler:
             account.resolved = speculation.applied(resolve.resolve(observed), account.off)
         except errors.PermanentError as rejection:
             account.resolved = account.rollout = None
+            if not account.looked:
+                self._list(observed, account, router.known(observed.router))
             await self._report(observed, account, status.Outcome(rejected=rejection), [])
             return None
         outcome, told = await self._realise(observed, account, account.resolved)
@@ -82,23 +94,58 @@ class Reconciler:
         replicas = _replicas(observed, account, resolved)
         rollout = account.rollout = revisions.roll_out(observed, resolved, replicas=replicas)
         desired = render.render(observed, resolved, rollout, state=self._state(account, resolved))
+        is_ours = plan.controlled_by(observed.parent.uid)
         steps = plan.plan(
             desired,
             children=observed.children,
-            owner=observed.parent.uid,
+            is_ours=is_ours,
             kept_revisions={revision.hash for revision in rollout.revisions},
         )
-        conflicts, failures = await self._execute(steps, owner=observed.parent.uid)
+        conflicts, failures = await execution.execute(
+            steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
+        )
+        self._list(observed, account, self._entry(account, resolved))
         outcome = status.Outcome(
             resolved=resolved,
             rollout=rollout,
-            conflicts=(*steps.conflicts, *conflicts),
+            conflicts=tuple(conflicts),
             failures=tuple(failures),
             decision=account.decision,
             state=account.state,
             measured=account.measured,
+            gateway=gateway.standing(observed, resolved)
+            if resolved.routing.mode == "Gateway"
+            else None,
         )
-        return outcome, happenings.of_plan(steps)
+        return outcome, [
+            *happenings.of_plan(steps),
+            *happenings.of_rollout(observed.router.active, resolved.key.name, rollout),
+        ]
+
+    def _list(self, observed: Observed, account: Account, entry: Entry | None) -> None:
+        """Have the namespace's router know the service so."""
+        if account.looked and account.entry == entry:
+            return
+        account.looked, account.entry = True, entry
+        self._queue.add(router_key(observed.parent.key.namespace))
+
+    def _entry(self, account: Account, resolved: resolve.Resolved) -> Entry | None:
+        """What the router shall know of the service: for a while yet, if requests no longer go there."""
+        assert account.rollout is not None
+        capacity = account.measured.kv_capacity if account.measured else None
+        entry = router.entry(resolved, account.rollout, kv_capacity=capacity)
+        leaves = resolved.routing.mode != "Router" and not account.rollout.by_router
+        if entry is None or not leaves:
+            account.left_at = None
+            return entry
+        now = self._clock.monotonic()
+        if account.left_at is None:
+            account.left_at = now
+        left = account.left_at + LEAVE_SECONDS - now
+        if left <= 0:
+            return None
+        self._queue.add_later(resolved.key, left)
+        return entry
 
     def _remember(self, observed: Observed, account: Account) -> None:
         """Take up what an earlier leader kept."""
@@ -113,6 +160,14 @@ class Reconciler:
 
     def _decide(self, observed: Observed, account: Account, resolved: resolve.Resolved) -> None:
         """Make sure that there is a decision inside the present bounds; the scaling loop makes the better ones."""
+        self._decide_by_bounds(observed, account, resolved)
+        assert account.state is not None
+        if demand.wakes(observed, resolved.bounds, account.state.desired, now=self._clock.now()):
+            account.decision, account.state = policy.woken(account.state, now=self._clock.now())
+
+    def _decide_by_bounds(
+        self, observed: Observed, account: Account, resolved: resolve.Resolved
+    ) -> None:
         if account.state is None:
             account.state = policy.initial(
                 desired=_running(observed, resolved), now=self._clock.now()
@@ -152,35 +207,6 @@ class Reconciler:
             account.saved, account.saved_at = memory.dump(state), now
         return account.saved
 
-    async def _execute(self, steps: plan.Plan, *, owner: str) -> tuple[list[Ref], list[str]]:
-        """Apply in order, then delete; names that others hold, and what the API server refused."""
-        conflicts: list[Ref] = []
-        failures: list[str] = []
-        for step in steps.applies:
-            try:
-                await self._apply(step, owner=owner)
-            except _Held:
-                conflicts.append(step.ref)
-            except errors.Rejected as error:
-                failures.append(f"{step.ref} was refused: {error}")
-        if not (steps.conflicts or conflicts or failures):
-            for deletion in steps.deletes:
-                await self._cluster.delete(deletion.ref, uid=deletion.uid)
-                self._telemetry.deletes.labels(deletion.ref.kind).inc()
-        return conflicts, failures
-
-    async def _apply(self, step: plan.Apply, *, owner: str) -> None:
-        if step.uid is not None:
-            await self._cluster.apply(step.ref, step.manifest, uid=step.uid)
-        else:
-            try:
-                await self._cluster.create(step.ref, step.manifest)
-            except errors.Conflict as conflict:
-                if await self._cluster.controller_of(step.ref) != owner:
-                    raise _Held from conflict
-                return  # ours already: its watch event is on the way, and brings the next look
-        self._telemetry.applies.labels(step.ref.kind).inc()
-
     async def _report(
         self,
         observed: Observed,
@@ -202,10 +228,6 @@ class Reconciler:
             )
 
 
-class _Held(Exception):  # noqa: N818 (caught two lines from where it is raised)
-    """The name belongs to someone else's object."""
-
-
 def _kept(observed: Observed) -> Mapping[str, str]:
     child = observed.child("ConfigMap", names.state_name(observed.parent.key.name))
     if child is None or child.controller != observed.parent.uid:
@@ -219,9 +241,12 @@ def _running(observed: Observed, resolved: resolve.Resolved) -> int:
     counts = [
         child.manifest["spec"].get("replicas", 0)
         for child in observed.children
-        if child.ref.kind == "Deployment" and child.controller == observed.parent.uid
+        if child.ref.kind == "Deployment"
+        and child.revision is not None
+        and child.controller == observed.parent.uid
     ]
-    return max(counts, default=resolved.bounds.minimum)
+    first = 1 if resolved.bounds.follows_load else 0  # a model shows once that it works
+    return max(counts, default=max(resolved.bounds.minimum, first))
 
 
 def _replicas(observed: Observed, account: Account, resolved: resolve.Resolved) -> int:

@@ -8,11 +8,30 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Child, Key, Observed, Parent, Pod, Profile, Ref
+from slipstream_operator.core import router
+from slipstream_operator.core.observed import (
+    Child,
+    GatewayState,
+    Key,
+    Listed,
+    Manifest,
+    Observed,
+    ObservedRouter,
+    Parent,
+    Pod,
+    Profile,
+    Ref,
+    router_key,
+)
 from slipstream_operator.shell import projections
 from slipstream_operator.shell.projections import Body
+from slipstream_runtime import contract
 
 POD_MONITOR_CRD: Final = "podmonitors.monitoring.coreos.com"
+GATEWAY_CRDS: Final = (
+    "httproutes.gateway.networking.k8s.io",
+    "inferencepools.inference.networking.k8s.io",
+)
 CHILD_KINDS: Final = (
     "Deployment",
     "Service",
@@ -20,6 +39,11 @@ CHILD_KINDS: Final = (
     "NetworkPolicy",
     "PodDisruptionBudget",
     "PodMonitor",
+    *names.GATEWAY_CHILDREN,
+    "Lease",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
 )
 
 
@@ -32,6 +56,22 @@ class _Family:
     pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass
+class _Router:
+    """Everything that is known of the router of one namespace."""
+
+    children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
+    entries: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """Service -> entry, by the router's ConfigMap."""
+    routes: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """InferenceRoute -> entry, likewise."""
+    available: bool = False
+    answers: bool = False
+    trouble: str | None = None
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Service -> Secret of its clients' keys, by the router's Deployment."""
+
+
 class Store:
     """Fed by watch events; read by the loops."""
 
@@ -39,8 +79,13 @@ class Store:
         self._families: dict[str, dict[str, _Family]] = {}
         self._profiles: dict[str, Profile] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
-        self._pod_monitors = False
+        self._definitions: set[str] = set()
+        """Names of the optional CustomResourceDefinitions that the cluster has."""
+        self._gateways: dict[tuple[str, str], Manifest] = {}
+        """(namespace, name) -> status."""
         self._seen: dict[str, set[str]] = {}
+        self._routers: dict[str, _Router] = {}
+        self._routes: dict[str, dict[str, Parent]] = {}
         self._claims: dict[tuple[str, str], dict[Key, Parent]] = {}
         """(namespace, model name) -> the services that ask for the name."""
 
@@ -49,12 +94,16 @@ class Store:
         self._note_seen(kind, body["metadata"]["uid"], gone=gone)
         if kind == names.INFERENCE_SERVICE:
             return self._feed_parent(projections.parent(body), gone=gone)
+        if kind == names.INFERENCE_ROUTE:
+            return self._feed_route(projections.parent(body, kind=kind), gone=gone)
         if kind == names.SERVING_PROFILE:
             return self._feed_profile(projections.profile(body), gone=gone)
         if kind == "Namespace":
             return self._feed_namespace(body, gone=gone)
         if kind == "CustomResourceDefinition":
             return self._feed_definition(body, gone=gone)
+        if kind == names.GATEWAY:
+            return self._feed_gateway(body, gone=gone)
         if kind == "Pod":
             return self._feed_pod(projections.pod(body), gone=gone)
         return self._feed_child(projections.child(kind, body), gone=gone)
@@ -72,6 +121,12 @@ class Store:
             if family.parent is not None
         ]
 
+    def everything(self) -> list[Key]:
+        """All services, all routes, and the routers of their namespaces."""
+        routes = [route.key for routes in self._routes.values() for route in routes.values()]
+        spaces = {*self._families, *self._routes, *self._routers}
+        return [*self.keys(), *routes, *map(router_key, sorted(spaces))]
+
     def snapshot(self, key: Key) -> Observed | None:
         """Everything that a reconcile of this service depends on; None if the service is gone."""
         family = self._families.get(key.namespace, {}).get(key.name)
@@ -84,7 +139,46 @@ class Store:
             children=tuple(family.children.values()),
             pods=tuple(family.pods.values()),
             name_holders=self._name_holders(key.namespace, model_name(family.parent)),
-            pod_monitors=self._pod_monitors,
+            pod_monitors=POD_MONITOR_CRD in self._definitions,
+            router=self.listed(key),
+            gateway=GatewayState(
+                kinds=self.has_gateway_kinds,
+                status=self._gateways.get(_gateway(family.parent) or ("", "")),
+            ),
+        )
+
+    @property
+    def has_gateway_kinds(self) -> bool:
+        """Whether the cluster has the kinds that attach a service to a Gateway."""
+        return self._definitions.issuperset(GATEWAY_CRDS)
+
+    def router(self, namespace: str) -> ObservedRouter:
+        """Everything that a look at the router of this namespace depends on."""
+        known = self._routers.get(namespace, _Router())
+        return ObservedRouter(
+            namespace=namespace,
+            namespace_labels=self._namespaces.get(namespace, {}),
+            profiles=tuple(self._profiles.values()),
+            children=tuple(known.children.values()),
+            services=tuple(parent for parent in self._parents(namespace) if not parent.deleting),
+            routes=tuple(self._routes.get(namespace, {}).values()),
+            pod_monitors=POD_MONITOR_CRD in self._definitions,
+            listed_routes=known.routes,
+        )
+
+    def route(self, key: Key) -> Parent | None:
+        """The InferenceRoute, if there is one."""
+        return self._routes.get(key.namespace, {}).get(key.name)
+
+    def listed(self, key: Key) -> Listed:
+        """What the router of the namespace does for a service."""
+        known = self._routers.get(key.namespace, _Router())
+        return Listed(
+            known.available,
+            known.answers,
+            known.trouble,
+            known.entries.get(key.name),
+            known.keys.get(key.name),
         )
 
     def pods(self, key: Key) -> list[Pod]:
@@ -151,9 +245,27 @@ class Store:
         family.parent = None if gone else parent
         rivals = self._note_claim(family.parent, before)
         self._forget_if_empty(parent.key.namespace, parent.key.name)
+        routes = [route.key for route in self._routes.get(parent.key.namespace, {}).values()]
         if not gone and before is not None and _claim(before) == _claim(parent):
-            return (parent.key,)
-        return {parent.key, *rivals}
+            return (parent.key, *routes)
+        return {parent.key, *rivals, *routes}
+
+    def _feed_route(self, route: Parent, *, gone: bool) -> Iterable[Key]:
+        routes = self._routes.setdefault(route.key.namespace, {})
+        before = routes.get(route.key.name)
+        if (gone and before is not None and before.uid != route.uid) or (
+            not gone and before == route
+        ):
+            return ()
+        routes.pop(route.key.name, None)
+        if not gone:
+            routes[route.key.name] = route
+        rivals = [rival.key for rival in routes.values()]
+        if not routes:
+            del self._routes[route.key.namespace]
+        if not gone and before is not None and before.spec == route.spec:
+            return (route.key,)
+        return {route.key, *rivals, router_key(route.key.namespace)}
 
     def _feed_profile(self, profile: Profile, *, gone: bool) -> Iterable[Key]:
         if self._profiles.get(profile.name) == profile and not gone:
@@ -161,7 +273,7 @@ class Store:
         self._profiles.pop(profile.name, None)
         if not gone:
             self._profiles[profile.name] = profile
-        return self.keys()
+        return self.everything()
 
     def _feed_namespace(self, body: Body, *, gone: bool) -> Iterable[Key]:
         name, labels = body["metadata"]["name"], dict(body["metadata"].get("labels") or {})
@@ -174,10 +286,29 @@ class Store:
         return [parent.key for parent in self._parents(name)]
 
     def _feed_definition(self, body: Body, *, gone: bool) -> Iterable[Key]:
-        if body["metadata"]["name"] != POD_MONITOR_CRD or self._pod_monitors == (not gone):
+        name = body["metadata"]["name"]
+        if name not in (POD_MONITOR_CRD, *GATEWAY_CRDS):
             return ()
-        self._pod_monitors = not gone
-        return self.keys()
+        before = name in self._definitions
+        exists = not gone and (name == POD_MONITOR_CRD or _serves_v1(body))
+        self._definitions.discard(name)
+        if exists:
+            self._definitions.add(name)
+        return self.everything() if exists != before else ()
+
+    def _feed_gateway(self, body: Body, *, gone: bool) -> Iterable[Key]:
+        key = body["metadata"]["namespace"], body["metadata"]["name"]
+        before = self._gateways.pop(key, None)
+        if not gone:
+            self._gateways[key] = dict(body.get("status") or {})
+        if before == self._gateways.get(key):
+            return ()
+        return [
+            parent.key
+            for families in self._families.values()
+            for family in families.values()
+            if (parent := family.parent) is not None and _gateway(parent) == key
+        ]
 
     def _feed_pod(self, pod: Pod, *, gone: bool) -> Iterable[Key]:
         if not pod.service:
@@ -193,7 +324,7 @@ class Store:
 
     def _feed_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
         if not child.service:
-            return ()
+            return self._feed_router_child(child, gone=gone) if _is_of_router(child) else ()
         children = self._family(child.ref.namespace, child.service).children
         known = children.get(child.ref)
         if (not gone and known == child) or (gone and known is not None and known.uid != child.uid):
@@ -203,6 +334,66 @@ class Store:
             children[child.ref] = child
         self._forget_if_empty(child.ref.namespace, child.service)
         return (Key(child.ref.namespace, child.service),)
+
+    def _feed_router_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
+        space = child.ref.namespace
+        known = self._routers.setdefault(space, _Router())
+        before = known.children.get(child.ref)
+        if (not gone and before == child) or (gone and before and before.uid != child.uid):
+            return ()
+        known.children.pop(child.ref, None)
+        if not gone:
+            known.children[child.ref] = child
+        if not known.children:
+            del self._routers[space]
+        concerned = self._note_router(known, child, gone=gone)
+        return {router_key(space), *concerned}
+
+    def _note_router(self, known: _Router, child: Child, *, gone: bool) -> Iterable[Key]:
+        """Note what the router does now; the keys of the services for which it does something else."""
+        space = child.ref.namespace
+        if child.ref.kind == "ConfigMap":
+            data = {} if gone else child.manifest.get("data", {})
+            text = data.get(contract.ROUTER_CONFIG_KEY, "")
+            before, known.entries = known.entries, router.entries(text, part="services")
+            changed = {
+                name
+                for name in {*before, *known.entries}
+                if before.get(name) != known.entries.get(name)
+            }
+            known.routes = router.entries(text, part="routes")
+            routes = self._routes.get(space, {}).values()
+            concerned = [parent for parent in self._parents(space) if parent.key.name in changed]
+            return [parent.key for parent in (*concerned, *routes)]
+        if child.ref.kind == "Deployment":
+            was = known.available, known.answers, known.trouble
+            status = {} if gone else child.status
+            known.available, known.answers = router.readiness(child.manifest, status)
+            known.trouble = None if gone else child.trouble
+            known.keys = {} if gone else router.keys(child.manifest)
+            if was != (known.available, known.answers, known.trouble):
+                routes = self._routes.get(space, {}).values()
+                return [parent.key for parent in (*self._parents(space), *routes)]
+        return ()
+
+
+def _is_of_router(child: Child) -> bool:
+    labels = child.manifest["metadata"].get("labels", {})
+    return bool(labels.get(names.COMPONENT_LABEL) == names.ROUTER_COMPONENT)
+
+
+def _serves_v1(body: Body) -> bool:
+    versions = body.get("spec", {}).get("versions", [])
+    return any(version["name"] == "v1" and version.get("served") for version in versions)
+
+
+def _gateway(parent: Parent) -> tuple[str, str] | None:
+    """Namespace and name of the Gateway that the service asks for, if it does."""
+    routing = parent.spec.get("routing")
+    named = routing.get("gateway") if isinstance(routing, Mapping) else None
+    if not isinstance(named, Mapping) or "name" not in named:
+        return None
+    return str(named.get("namespace", parent.key.namespace)), str(named["name"])
 
 
 def model_name(parent: Parent) -> str:

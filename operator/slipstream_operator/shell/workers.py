@@ -6,36 +6,36 @@ import time
 
 from slipstream_operator import errors
 from slipstream_operator.core.observed import Key
+from slipstream_operator.shell.dispatch import Dispatcher
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.reconcile import Reconciler
 from slipstream_operator.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
 
-async def work(*, queue: Queue, reconciler: Reconciler, telemetry: Telemetry, workers: int) -> None:
+async def work(*, queue: Queue, dispatcher: Dispatcher, telemetry: Telemetry, workers: int) -> None:
     """Run the workers until cancelled."""
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
-            group.create_task(_worker(queue, reconciler, telemetry))
+            group.create_task(_worker(queue, dispatcher, telemetry))
 
 
-async def _worker(queue: Queue, reconciler: Reconciler, telemetry: Telemetry) -> None:
+async def _worker(queue: Queue, dispatcher: Dispatcher, telemetry: Telemetry) -> None:
     while True:
         key = await queue.get()
         telemetry.queue_depth.set(len(queue))
         try:
-            await _look(key, queue, reconciler, telemetry)
+            await _look(key, queue, dispatcher, telemetry)
         finally:
             queue.done(key)
 
 
-async def _look(key: Key, queue: Queue, reconciler: Reconciler, telemetry: Telemetry) -> None:
+async def _look(key: Key, queue: Queue, dispatcher: Dispatcher, telemetry: Telemetry) -> None:
     started = time.perf_counter()
     outcome: str = "done"
     details: dict[str, object] = {}
     try:
-        again = await reconciler.reconcile(key)
+        again = await dispatcher.reconcile(key)
         queue.succeeded(key)
         if again is not None:
             queue.add_later(key, again)

@@ -4,9 +4,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from slipstream_operator import names
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Observed
-from slipstream_operator.core.render import common, config, monitor, protection, service, workload
+from slipstream_operator.core.render import (
+    common,
+    config,
+    demand,
+    gateway,
+    monitor,
+    protection,
+    service,
+    workload,
+)
 from slipstream_operator.core.resolve import Resolved
 
 
@@ -44,7 +54,14 @@ def render(
                 key, uid, revision=revision.hash, template=template, replicas=revision.replicas
             ),
         ]
-    children.append(service.public(key, uid, active=rollout.active))
+    selected = (
+        names.router_selector() if rollout.by_router else common.selector(key.name, rollout.active)
+    )
+    if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
+        children.append(demand.lease(key, uid))
+    if resolved.routing.mode == "Gateway" and observed.gateway.kinds:
+        children += gateway.render(resolved, active=rollout.active)
+    children.append(service.public(key, uid, selected=selected))
     if observed.pod_monitors:
         children.append(monitor.pod_monitor(key, uid))
     return [common.fingerprinted(child) for child in children]

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from slipstream_operator import names
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
@@ -23,7 +24,7 @@ def disruption_budget(key: Key, uid: str) -> dict[str, Any]:
 
 
 def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, Any]:
-    """Clients reach the API, Prometheus the management port, and nobody anything else."""
+    """Clients reach the API; Prometheus and who picks replicas the management port; nobody anything else."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -34,7 +35,11 @@ def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, A
             "ingress": [
                 {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
                 {
-                    "from": [{"namespaceSelector": _prometheus_namespace(prometheus)}],
+                    "from": [
+                        {"namespaceSelector": prometheus_namespace(prometheus)},
+                        {"podSelector": {"matchLabels": names.router_selector()}},
+                        {"podSelector": {"matchLabels": {names.PICKER_LABEL: key.name}}},
+                    ],
                     "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
                 },
             ],
@@ -42,7 +47,7 @@ def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, A
     }
 
 
-def _prometheus_namespace(url: str | None) -> dict[str, Any]:
+def prometheus_namespace(url: str | None) -> dict[str, Any]:
     """The namespace in `http://name.namespace.svc...`; all namespaces if the URL doesn't tell."""
     match = re.match(r"https?://[^./]+\.([a-z0-9-]+)\.svc[.:/]?", url or "")
     return {"matchLabels": {"kubernetes.io/metadata.name": match.group(1)}} if match else {}

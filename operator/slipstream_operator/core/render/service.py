@@ -1,5 +1,6 @@
 """Services: the public one, and a headless one for each revision."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -10,15 +11,15 @@ from slipstream_runtime import contract
 PORT: Final = 80
 
 
-def public(key: Key, uid: str, *, active: str) -> dict[str, Any]:
-    """`Service <name>`: the engines of the active revision."""
+def public(key: Key, uid: str, *, selected: Mapping[str, str]) -> dict[str, Any]:
+    """`Service <name>`: the router's pods, or the engines of the active revision."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": common.metadata(key, uid, name=key.name, component="service"),
         "spec": {
             "type": "ClusterIP",
-            "selector": common.selector(key.name, active),
+            "selector": dict(selected),
             "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
         },
     }

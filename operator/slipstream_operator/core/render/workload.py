@@ -238,7 +238,11 @@ def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
 
 
 def _api_keys(secret: str | None) -> list[dict[str, Any]]:
-    """Optional, so that a missing Secret stops no pod: the engine then lets nobody in."""
+    """A user's is optional, so that a missing one stops no pod: the engine then lets nobody in.
+
+    The router's token is ours and comes with the router: a pod waits for it, since it would serve nobody without.
+    """
     if secret is None:
         return []
-    return [{"name": "api-keys", "secret": {"secretName": secret, "optional": True}}]
+    optional = {} if secret == names.ROUTER_TOKEN else {"optional": True}
+    return [{"name": "api-keys", "secret": {"secretName": secret, **optional}}]

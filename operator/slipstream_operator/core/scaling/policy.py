@@ -49,6 +49,15 @@ def initial(*, desired: int, now: float) -> State:
     return State(desired, now, "as the service was found")
 
 
+def woken(state: State, *, now: float) -> tuple[Decision, State]:
+    """At least one replica, because requests wait for the first."""
+    reason = "requests wait for a first replica"
+    desired = max(state.desired, 1)
+    if desired != state.desired:
+        state = dataclasses.replace(state, desired=desired, since=now, reason=reason)
+    return Decision(desired, reason, known=True), state
+
+
 def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
     """The next count. Deterministic: the same inputs and state give the same decision."""
     bounds = inputs.bounds

@@ -1,0 +1,119 @@
+"""How a service stands at its inference gateway, by what the Gateway API reports."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Child, Manifest, Observed
+from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.names import Reason
+
+DEGRADED: Final = (
+    "BackendNotFound",
+    "InvalidKind",
+    "RefNotPermitted",
+    "NotAllowedByListeners",
+    "NotSupportedByParent",
+    "EndpointPickerRefMissing",
+    "InvalidExtensionRef",
+)
+"""Reasons that waiting does not mend."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What keeps requests from passing the gateway (None: nothing), and where clients reach it."""
+
+    problem: tuple[str, str] | None = None
+    """Reason and message."""
+    url: str | None = None
+
+
+def standing(observed: Observed, resolved: Resolved) -> Standing:
+    """Ready when the Gateway is programmed and has accepted the route, the pool and its picker."""
+    space, name = resolved.routing.gateway or (None, "")
+    gateway = f"Gateway {space or resolved.key.namespace}/{name}"
+    if not observed.gateway.kinds:
+        return _problem(
+            Reason.GATEWAY_UNAVAILABLE,
+            "the cluster has no HTTPRoute and InferencePool v1: install the CRDs of the Gateway API and of its "
+            "inference extension, or use routing.mode: Router",
+        )
+    if observed.gateway.status is None:
+        return _problem(
+            Reason.GATEWAY_UNAVAILABLE, f"{gateway} does not exist: apply it, or name another"
+        )
+    programmed = _condition(observed.gateway.status.get("conditions", []), "Programmed")
+    if programmed is None or programmed["status"] != "True":
+        return _problem(Reason.GATEWAY_NOT_READY, f"{gateway} is not programmed{_why(programmed)}")
+    for kind in names.GATEWAY_CHILDREN:
+        child = observed.child(kind, resolved.key.name)
+        if found := _unaccepted(kind, child, gateway=(space or resolved.key.namespace, name)):
+            return Standing(found)
+    picker = observed.child("Deployment", names.picker_name(resolved.key.name))
+    if picker is None or not picker.status.get("availableReplicas"):
+        return _problem(
+            Reason.GATEWAY_NOT_READY,
+            f"Deployment {names.picker_name(resolved.key.name)} is not available",
+        )
+    return Standing(url=_url(observed, resolved))
+
+
+def path(resolved: Resolved) -> str:
+    """Below which path of the gateway the service is."""
+    return f"/{resolved.key.namespace}/{resolved.key.name}"
+
+
+def _url(observed: Observed, resolved: Resolved) -> str | None:
+    status = observed.gateway.status or {}
+    addresses = [address["value"] for address in status.get("addresses", [])]
+    return f"http://{addresses[0]}{path(resolved)}/v1" if addresses else None
+
+
+def _unaccepted(
+    kind: str, child: Child | None, *, gateway: tuple[str, str]
+) -> tuple[str, str] | None:
+    """What keeps the object from being accepted: a controller's answer, or the want of a fresh one."""
+    if child is None:
+        return Reason.GATEWAY_NOT_READY, f"{kind} does not exist yet"
+    answers = [
+        conditions
+        for conditions in _answers(child, gateway=gateway)
+        if _condition(conditions, "Accepted") is not None
+    ]
+    if not answers:
+        return Reason.GATEWAY_NOT_READY, f"no gateway has claimed {child.ref} yet"
+    for conditions in answers:
+        for kind_of in ("Accepted", "ResolvedRefs"):
+            found = _condition(conditions, kind_of)
+            if found is None or found["status"] != "True":
+                degraded = found is not None and found.get("reason") in DEGRADED
+                reason = Reason.GATEWAY_DEGRADED if degraded else Reason.GATEWAY_NOT_READY
+                return reason, f"{child.ref} is not {kind_of}{_why(found)}"
+            if found.get("observedGeneration", child.generation) < child.generation:
+                return Reason.GATEWAY_NOT_READY, f"{child.ref} was changed and not looked at yet"
+    return None
+
+
+def _answers(child: Child, *, gateway: tuple[str, str]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The conditions that controllers wrote about the object at this gateway; what they say of others is not ours."""
+    for parent in child.status.get("parents", []):
+        reference = parent.get("parentRef", {})
+        space = reference.get("namespace", child.ref.namespace)
+        if (space, reference.get("name")) == gateway:
+            yield parent.get("conditions", [])
+
+
+def _condition(conditions: Sequence[Manifest], kind: str) -> Manifest | None:
+    return next((entry for entry in conditions if entry["type"] == kind), None)
+
+
+def _why(condition: Manifest | None) -> str:
+    if condition is None:
+        return ""
+    return f": {condition.get('reason', '')}: {condition.get('message', '')}"[:500]
+
+
+def _problem(reason: str, message: str) -> Standing:
+    return Standing((reason, message))

@@ -1,0 +1,274 @@
+"""What attaches a service to an inference gateway: a pool of its engines, a route to it, and an endpoint picker."""
+
+import json
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core import gateway
+from slipstream_operator.core.render import common
+from slipstream_operator.core.render.workload import USER
+from slipstream_operator.core.resolve import Resolved
+from slipstream_runtime import contract
+
+GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
+POOL_GROUP: Final = "inference.networking.k8s.io"
+GRPC_PORT: Final = 9002
+HEALTH_PORT: Final = 9003
+METRICS_PORT: Final = 9090
+GRACE_SECONDS: Final = 130
+"""As the picker's own chart has it: long streams are open while it stops."""
+_WEIGHTS: Final = {
+    "queue-scorer": 2,
+    "kv-cache-utilization-scorer": 2,
+    "prefix-cache-scorer": 3,
+}
+"""Plugins of the picker with their weights, as its chart sets them."""
+
+
+def render(resolved: Resolved, *, active: str) -> list[dict[str, Any]]:
+    """All objects in the order in which they are best created; the pool holds the engines of the active revision."""
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", **_picker(resolved)},
+        _role(resolved),
+        _role_binding(resolved),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            **_picker(resolved),
+            "data": {"epp.yaml": json.dumps(_configuration(), indent=1)},
+        },
+        _deployment(resolved),
+        _service(resolved),
+        _pool(resolved, active=active),
+        _route(resolved),
+    ]
+
+
+def _picker(resolved: Resolved) -> dict[str, Any]:
+    return {
+        "metadata": common.metadata(
+            resolved.key,
+            resolved.uid,
+            name=names.picker_name(resolved.key.name),
+            component=names.PICKER_COMPONENT,
+        )
+    }
+
+
+def _role(resolved: Resolved) -> dict[str, Any]:
+    read = ["get", "list", "watch"]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        **_picker(resolved),
+        "rules": [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": read},
+            {"apiGroups": [POOL_GROUP], "resources": ["inferencepools"], "verbs": read},
+            {
+                "apiGroups": ["inference.networking.x-k8s.io"],
+                "resources": ["inferenceobjectives", "inferencemodelrewrites"],
+                "verbs": read,
+            },
+        ],
+    }
+
+
+def _role_binding(resolved: Resolved) -> dict[str, Any]:
+    name = names.picker_name(resolved.key.name)
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        **_picker(resolved),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": resolved.key.namespace}],
+    }
+
+
+def _configuration() -> dict[str, Any]:
+    """As JSON, which is YAML, too."""
+    return {
+        "apiVersion": "llm-d.ai/v1alpha1",
+        "kind": "EndpointPickerConfig",
+        "plugins": [{"type": plugin} for plugin in _WEIGHTS],
+        "schedulingProfiles": [
+            {
+                "name": "default",
+                "plugins": [
+                    {"pluginRef": plugin, "weight": weight} for plugin, weight in _WEIGHTS.items()
+                ],
+            }
+        ],
+    }
+
+
+def _selector(resolved: Resolved) -> dict[str, str]:
+    return {
+        names.COMPONENT_LABEL: names.PICKER_COMPONENT,
+        names.PICKER_LABEL: resolved.key.name,
+    }
+
+
+def _deployment(resolved: Resolved) -> dict[str, Any]:
+    """One picker at a time, so that what it knows of the engines' caches is in one place."""
+    labels = _selector(resolved)
+    pod = {
+        "serviceAccountName": names.picker_name(resolved.key.name),
+        "enableServiceLinks": False,
+        **resolved.routing.picker_placement,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(resolved)],
+        "volumes": [
+            {"name": "config", "configMap": {"name": names.picker_name(resolved.key.name)}}
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        **_picker(resolved),
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": labels},
+            "strategy": {"type": "Recreate"},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def _container(resolved: Resolved) -> dict[str, Any]:
+    options = {
+        "pool-name": resolved.key.name,
+        "pool-namespace": resolved.key.namespace,
+        "pool-group": POOL_GROUP,
+        "config-file": "/config/epp.yaml",
+        "grpc-port": GRPC_PORT,
+        "grpc-health-port": HEALTH_PORT,
+        "model-server-metrics-port": contract.MANAGEMENT_PORT,
+        "zap-encoder": "json",
+        "tracing": "false",
+    }
+    return {
+        "name": names.PICKER_COMPONENT,
+        "image": resolved.routing.picker_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [f"--{option}={value}" for option, value in options.items()],
+        "ports": [
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+            {"name": "grpc-health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
+        "livenessProbe": {
+            "grpc": {"port": HEALTH_PORT, "service": "liveness"},
+            "periodSeconds": 10,
+        },
+        "readinessProbe": {
+            "grpc": {"port": HEALTH_PORT, "service": "readiness"},
+            "periodSeconds": 2,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "128Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+        "volumeMounts": [{"name": "config", "mountPath": "/config", "readOnly": True}],
+    }
+
+
+def _service(resolved: Resolved) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        **_picker(resolved),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _selector(resolved),
+            "ports": [
+                {
+                    "name": "grpc-ext-proc",
+                    "port": GRPC_PORT,
+                    "targetPort": "grpc",
+                    "protocol": "TCP",
+                    "appProtocol": "http2",
+                }
+            ],
+        },
+    }
+
+
+def _pool(resolved: Resolved, *, active: str) -> dict[str, Any]:
+    """FailOpen: without its picker the gateway picks by itself."""
+    return {
+        "apiVersion": f"{POOL_GROUP}/v1",
+        "kind": names.INFERENCE_POOL,
+        "metadata": common.metadata(
+            resolved.key, resolved.uid, name=resolved.key.name, component="service"
+        ),
+        "spec": {
+            "selector": {"matchLabels": common.selector(resolved.key.name, active)},
+            "targetPorts": [{"number": contract.API_PORT}],
+            "endpointPickerRef": {
+                "name": names.picker_name(resolved.key.name),
+                "port": {"number": GRPC_PORT},
+                "failureMode": "FailOpen",
+            },
+        },
+    }
+
+
+def _route(resolved: Resolved) -> dict[str, Any]:
+    """Below a path of its own, since many services share a gateway; without timeouts, which would cut streams."""
+    space, name = resolved.routing.gateway or (None, "")
+    return {
+        "apiVersion": f"{GATEWAY_GROUP}/v1",
+        "kind": names.HTTP_ROUTE,
+        "metadata": common.metadata(
+            resolved.key, resolved.uid, name=resolved.key.name, component="service"
+        ),
+        "spec": {
+            "parentRefs": [
+                {
+                    "group": GATEWAY_GROUP,
+                    "kind": names.GATEWAY,
+                    "namespace": space or resolved.key.namespace,
+                    "name": name,
+                }
+            ],
+            "rules": [
+                {
+                    "matches": [
+                        {"path": {"type": "PathPrefix", "value": f"{gateway.path(resolved)}/v1"}}
+                    ],
+                    "filters": [
+                        {
+                            "type": "URLRewrite",
+                            "urlRewrite": {
+                                "path": {
+                                    "type": "ReplacePrefixMatch",
+                                    "replacePrefixMatch": "/v1",
+                                }
+                            },
+                        }
+                    ],
+                    "backendRefs": [
+                        {
+                            "group": POOL_GROUP,
+                            "kind": names.INFERENCE_POOL,
+                            "name": resolved.key.name,
+                            "weight": 1,
+                        }
+                    ],
+                    "timeouts": {"request": "0s", "backendRequest": "0s"},
+                }
+            ],
+        },
+    }

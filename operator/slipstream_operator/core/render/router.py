@@ -1,0 +1,338 @@
+"""The router of a namespace and what surrounds it; owned by all services and routes that use it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.api import pod
+from slipstream_operator.core.observed import Manifest, Parent
+from slipstream_operator.core.render import common, protection, service
+from slipstream_operator.core.render.workload import USER
+from slipstream_runtime import contract
+
+NAME: Final = contract.ROUTER_NAME
+KEYS_PREFIX: Final = "keys-"
+"""Of the volume of a service's keys."""
+REPLICAS: Final = 2
+RESOURCES: Final = pod.Resources(
+    requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Router:
+    """A namespace's router with every decision made."""
+
+    namespace: str
+    image: str
+    replicas: int
+    resources: Manifest
+    placement: Manifest
+    """Node selector, tolerations and runtime class, as core/v1 names them."""
+    document: str
+    """Its configuration."""
+    keys: Mapping[str, str]
+    """Service -> Secret of the keys that its clients need."""
+    leases: Sequence[str]
+    """Names of the Leases that it may renew."""
+    users: Sequence[Parent]
+    routes: Sequence[Parent]
+    prometheus: str | None
+    pod_monitors: bool
+
+
+def render(router: Router) -> list[dict[str, Any]]:
+    """All objects but the token, in the order in which they are best created."""
+    manifests = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", **_named(router)},
+        _role(router),
+        _role_binding(router),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            **_named(router),
+            "data": {contract.ROUTER_CONFIG_KEY: router.document},
+        },
+        _network_policy(router),
+        _deployment(router),
+        _service(router),
+    ]
+    if router.replicas > 1:
+        manifests.append(_disruption_budget(router))
+    if router.pod_monitors:
+        manifests.append(_pod_monitor(router))
+    return [common.fingerprinted(manifest) for manifest in manifests]
+
+
+def token(namespace: str, *, account: str, value: str) -> dict[str, Any]:
+    """The Secret by which engines know the router. It is made once, so its owner is the router's ServiceAccount
+    (whose uid is `account`), which outlives single users of the router."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": names.ROUTER_TOKEN,
+            "namespace": namespace,
+            "labels": names.router_labels(),
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "ServiceAccount", "name": NAME, "uid": account}
+            ],
+        },
+        "type": "Opaque",
+        "immutable": True,
+        "stringData": {contract.ROUTER_TOKEN_KEY: value},
+    }
+
+
+def _named(router: Router) -> dict[str, Any]:
+    """Metadata with one reference, not a controlling one, to each user: the objects go with the last."""
+    owners = [
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": kind,
+            "name": parent.key.name,
+            "uid": parent.uid,
+        }
+        for kind, parents in (
+            (names.INFERENCE_SERVICE, router.users),
+            (names.INFERENCE_ROUTE, router.routes),
+        )
+        for parent in parents
+    ]
+    return {
+        "metadata": {
+            "name": NAME,
+            "namespace": router.namespace,
+            "labels": names.router_labels(),
+            "ownerReferences": owners,
+        }
+    }
+
+
+def _role(router: Router) -> dict[str, Any]:
+    rules: list[dict[str, Any]] = [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [NAME],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices"],
+            "verbs": ["list", "watch"],
+        },
+    ]
+    if router.leases:  # a rule without names would be for all Leases
+        rules.append(
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": list(router.leases),
+                "verbs": ["get", "patch"],
+            }
+        )
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        **_named(router),
+        "rules": rules,
+    }
+
+
+def _role_binding(router: Router) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        **_named(router),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": router.namespace}],
+    }
+
+
+def _deployment(router: Router) -> dict[str, Any]:
+    labels = names.router_selector()
+    template = {
+        "metadata": {
+            "labels": names.router_labels(),
+            "annotations": {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(contract.MANAGEMENT_PORT),
+                "prometheus.io/path": contract.METRICS_PATH,
+            },
+        },
+        "spec": {
+            "serviceAccountName": NAME,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": contract.DRAIN_LINGER_SECONDS
+            + contract.DRAIN_SECONDS
+            + contract.EXIT_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "affinity": {
+                "podAntiAffinity": {
+                    "preferredDuringSchedulingIgnoredDuringExecution": [
+                        {
+                            "weight": 100,
+                            "podAffinityTerm": {
+                                "topologyKey": "kubernetes.io/hostname",
+                                "labelSelector": {"matchLabels": labels},
+                            },
+                        }
+                    ]
+                }
+            },
+            **router.placement,
+            "containers": [_container(router)],
+            "volumes": _volumes(router),
+        },
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        **_named(router),
+        "spec": {
+            "replicas": router.replicas,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": labels},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": template,
+        },
+    }
+
+
+def _container(router: Router) -> dict[str, Any]:
+    return {
+        "name": names.ROUTER_COMPONENT,
+        "image": router.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [
+            "python",
+            "-m",
+            contract.ROUTER_MODULE,
+            "--config-map",
+            f"{NAME}/{router.namespace}",
+        ],
+        "env": [
+            {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
+            {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
+        ],
+        "ports": [
+            {"name": "http", "containerPort": contract.API_PORT, "protocol": "TCP"},
+            {"name": "management", "containerPort": contract.MANAGEMENT_PORT, "protocol": "TCP"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": contract.READY_PATH, "port": "management"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": contract.LIVE_PATH, "port": "management"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 10,
+            "failureThreshold": 3,
+        },
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": router.resources,
+        "volumeMounts": [
+            {"name": "token", "mountPath": contract.ROUTER_TOKEN_DIRECTORY, "readOnly": True},
+            {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
+            *(
+                {
+                    "name": f"{KEYS_PREFIX}{name}",
+                    "mountPath": f"{contract.ROUTER_KEYS_DIRECTORY}/{name}",
+                    "readOnly": True,
+                }
+                for name in sorted(router.keys)
+            ),
+        ],
+    }
+
+
+def _volumes(router: Router) -> list[dict[str, Any]]:
+    """Keys are optional: a missing Secret stops one service, and not the namespace."""
+    return [
+        {"name": "token", "secret": {"secretName": names.ROUTER_TOKEN}},
+        {"name": "scratch", "emptyDir": {}},
+        *(
+            {"name": f"{KEYS_PREFIX}{name}", "secret": {"secretName": secret, "optional": True}}
+            for name, secret in sorted(router.keys.items())
+        ),
+    ]
+
+
+def _service(router: Router) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        **_named(router),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": names.router_selector(),
+            "ports": [
+                {"name": "http", "port": service.PORT, "targetPort": "http", "protocol": "TCP"}
+            ],
+        },
+    }
+
+
+def _disruption_budget(router: Router) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        **_named(router),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": names.router_selector()},
+        },
+    }
+
+
+def _network_policy(router: Router) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        **_named(router),
+        "spec": {
+            "podSelector": {"matchLabels": names.router_selector()},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
+                {
+                    "from": [
+                        {"namespaceSelector": protection.prometheus_namespace(router.prometheus)}
+                    ],
+                    "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
+                },
+            ],
+        },
+    }
+
+
+def _pod_monitor(router: Router) -> dict[str, Any]:
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        **_named(router),
+        "spec": {
+            "selector": {"matchLabels": names.router_selector()},
+            "podMetricsEndpoints": [{"port": "management", "path": contract.METRICS_PATH}],
+        },
+    }

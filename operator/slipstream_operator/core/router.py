@@ -1,0 +1,156 @@
+"""What a namespace's router is told: the entries of its services and routes, and how it is run.
+
+The entries are `Service` and `Route` of `slipstream_runtime.router.config`; a test feeds these there.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slipstream_operator import names
+from slipstream_operator.api.servingprofile import RouterSpec
+from slipstream_operator.core import profiles
+from slipstream_operator.core.observed import Listed, Manifest, ObservedRouter, Parent
+from slipstream_operator.core.render import router as render
+from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.revisions import Rollout
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One service as the router shall have it."""
+
+    settings: Manifest
+    keys: str | None = None
+    """Secret of the keys that its clients need."""
+
+
+def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> Entry | None:
+    """The service in the router's configuration; None if the router has nothing to do with it."""
+    if rollout.routed is None:
+        return None
+    name, asked = resolved.key.name, resolved.routing
+    settings: dict[str, Any] = {
+        "name": name,
+        "model": resolved.model_name,
+        "adapters": sorted(resolved.adapters or ()),
+        "revisions": [
+            {
+                "name": names.revision_name(name, revision.hash),
+                "weight": 100 if revision.hash == rollout.routed else 0,
+            }
+            for revision in rollout.revisions
+        ],
+        "strategy": asked.strategy,
+        "limits": asked.limits,
+        "keys": asked.keys is not None,
+    }
+    if asked.responses is not None:
+        settings["responses"] = asked.responses
+    if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
+        settings["demand"] = names.demand_name(name)
+    if kv_capacity:
+        settings["kvTokens"] = kv_capacity
+    return Entry(settings, asked.keys)
+
+
+def known(listed: Listed) -> Entry | None:
+    """The service as the router has it already: what stays when a changed object can't work."""
+    return Entry(listed.entry, listed.keys) if listed.entry is not None else None
+
+
+def keys(deployment: Manifest) -> Mapping[str, str]:
+    """Service -> Secret of its keys, by the router's Deployment."""
+    volumes = deployment["spec"]["template"]["spec"].get("volumes", [])
+    return {
+        volume["name"].removeprefix(render.KEYS_PREFIX): volume["secret"]["secretName"]
+        for volume in volumes
+        if volume["name"].startswith(render.KEYS_PREFIX) and "secret" in volume
+    }
+
+
+def document(namespace: str, services: Sequence[Manifest], routes: Sequence[Manifest]) -> str:
+    """The text of `router.json`; the same entries give the same text."""
+    content = {
+        "namespace": namespace,
+        "services": sorted(services, key=lambda service: str(service["name"])),
+        "routes": sorted(routes, key=lambda route: str(route["name"])),
+    }
+    return json.dumps(content, indent=1, sort_keys=True)
+
+
+def entries(text: str, *, part: str) -> Mapping[str, Manifest]:
+    """Name -> entry of a part (services, routes) of a `router.json`; nothing if somebody broke it, since it is
+    written anew then."""
+    try:
+        return {entry["name"]: entry for entry in json.loads(text)[part]}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def resolve(
+    observed: ObservedRouter,
+    services: Mapping[str, Entry],
+    routes: Mapping[str, Manifest],
+) -> render.Router | None:
+    """The router that shall run, None if nobody uses one; PermanentError if the profile has no image for it."""
+    users = [parent for parent in observed.services if parent.key.name in services]
+    followers = [parent for parent in observed.routes if not parent.deleting]
+    if not users:
+        return None
+    name, profile = profiles.select(
+        observed.profiles, namespace=observed.namespace, labels=observed.namespace_labels
+    )
+    image = profile.images.router if profile.images else None
+    if not image:
+        raise PermanentError(
+            Reason.IMAGE_MISSING, f"images.router: is not set in ServingProfile {name}: set it"
+        )
+    asked = profile.router or RouterSpec()
+    return render.Router(
+        namespace=observed.namespace,
+        image=image,
+        replicas=asked.replicas or render.REPLICAS,
+        resources=_dump(asked.resources or render.RESOURCES),
+        placement=_placement(asked),
+        document=document(
+            observed.namespace,
+            [entry.settings for entry in services.values()],
+            list(routes.values()),
+        ),
+        keys={name: entry.keys for name, entry in services.items() if entry.keys},
+        leases=sorted(
+            entry.settings["demand"] for entry in services.values() if "demand" in entry.settings
+        ),
+        users=sorted(users, key=_by_name),
+        routes=sorted(followers, key=_by_name),
+        prometheus=profile.prometheus.url if profile.prometheus else None,
+        pod_monitors=observed.pod_monitors,
+    )
+
+
+def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:
+    """Whether as many routers as wanted take requests, and whether at least one does."""
+    wanted, there = deployment["spec"].get("replicas", 1), status.get("availableReplicas", 0)
+    return bool(wanted and there >= wanted), bool(there)
+
+
+def _placement(asked: RouterSpec) -> dict[str, Any]:
+    placed = _dump(asked)
+    return {
+        key: placed[key]
+        for key in ("nodeSelector", "tolerations", "runtimeClassName")
+        if key in placed
+    }
+
+
+def _by_name(parent: Parent) -> str:
+    return parent.key.name
+
+
+def _dump(model: Any) -> dict[str, Any]:
+    dumped: dict[str, Any] = model.model_dump(by_alias=True, exclude_none=True)
+    return dumped

@@ -1,0 +1,256 @@
+"""InferenceRoutes: which of them the router can serve, what it is told of them, and how they stand."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from slipstream_operator.api import conditions, units
+from slipstream_operator.api.conditions import Verdict
+from slipstream_operator.api.inferenceroute import (
+    AcceptSpec,
+    InferenceRouteSpec,
+    InferenceRouteStatus,
+    StageStatus,
+)
+from slipstream_operator.api.status import ConditionStatus
+from slipstream_operator.core import parsing
+from slipstream_operator.core.observed import Listed, Manifest, ObservedRouter, Parent
+from slipstream_operator.core.router import Entry
+from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Condition, Reason
+from slipstream_runtime import contract
+
+ANSWERS, TOKENS = "answers", "tokens"
+KEPT, DISCARDED = "kept", "discarded"
+_SPAN: Final = "1h"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The routes of a namespace: what the router is told, and why some are refused."""
+
+    entries: Mapping[str, Manifest]
+    refused: Mapping[str, PermanentError]
+
+
+def judge(observed: ObservedRouter, services: Mapping[str, Entry]) -> Judged:
+    """Check every route; one whose change can't work keeps what the router knows of it."""
+    taken = {
+        model: f"InferenceService {name}"
+        for name, entry in services.items()
+        for model in (*entry.settings["adapters"], entry.settings["model"])
+    }
+    entries: dict[str, Manifest] = {}
+    refused: dict[str, PermanentError] = {}
+    oldest_first = sorted(observed.routes, key=lambda route: (route.created, route.key))
+    for route in oldest_first:
+        name = route.key.name
+        if route.deleting:
+            continue
+        try:
+            entry = _entry(route, observed, services, taken)
+        except PermanentError as error:
+            refused[name] = error
+            if name in observed.listed_routes:
+                entries[name] = observed.listed_routes[name]
+            continue
+        entries[name] = entry
+        taken[entry["model"]] = f"the older InferenceRoute {name}"
+    return Judged(entries, refused)
+
+
+def _entry(
+    route: Parent,
+    observed: ObservedRouter,
+    services: Mapping[str, Entry],
+    taken: Mapping[str, str],
+) -> dict[str, Any]:
+    spec = parsing.parse(InferenceRouteSpec, route.spec, what="spec")
+    if holder := taken.get(spec.model):
+        raise PermanentError(
+            Reason.NAME_TAKEN,
+            f'spec.model: "{spec.model}" is served by {holder} of this namespace: choose another name',
+        )
+    if spec.backends is not None:
+        for index, backend in enumerate(spec.backends):
+            _check(f"spec.backends[{index}].service", backend.service, observed, services)
+        shares = [
+            {"service": backend.service, "weight": backend.weight} for backend in spec.backends
+        ]
+        return {"name": route.key.name, "model": spec.model, "backends": shares}
+    assert spec.cascade is not None
+    for index, stage in enumerate(spec.cascade.stages):
+        _check(f"spec.cascade.stages[{index}].service", stage.service, observed, services)
+    entry: dict[str, Any] = {
+        "name": route.key.name,
+        "model": spec.model,
+        "stages": [
+            {"service": stage.service, "accept": _accept(stage.accept)}
+            for stage in spec.cascade.stages
+        ],
+    }
+    if spec.cascade.budget is not None:
+        entry["maxEscalation"] = units.share(spec.cascade.budget)
+    return entry
+
+
+def _check(
+    field: str, service: str, observed: ObservedRouter, services: Mapping[str, Entry]
+) -> None:
+    if service in services:
+        return
+    if all(parent.key.name != service for parent in observed.services):
+        problem, remedy = "is no InferenceService of this namespace", "apply it, or name another"
+    else:
+        problem = "is not served by the router"
+        remedy = "see its condition Accepted, and leave out its routing.mode"
+    raise PermanentError(Reason.BACKEND_NOT_FOUND, f'{field}: "{service}" {problem}: {remedy}')
+
+
+def _accept(accept: AcceptSpec | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if accept and accept.min_confidence is not None:
+        found["minConfidence"] = units.share(accept.min_confidence)
+    if accept and accept.max_prompt_tokens is not None:
+        found["maxPromptTokens"] = accept.max_prompt_tokens
+    return found
+
+
+def queries() -> Mapping[str, str]:
+    """Name -> query of what status shows: for all routes at once."""
+    answers = f"increase({contract.ROUTE_ANSWERS}[{_SPAN}])"
+    tokens = f"increase({contract.ROUTE_TOKENS}[{_SPAN}])"
+    return {
+        ANSWERS: f"sum by (namespace, route, service) ({answers})",
+        TOKENS: f"sum by (namespace, route, service, outcome) ({tokens})",
+    }
+
+
+def summarise(
+    route: Parent,
+    observed: ObservedRouter,
+    judged: Judged,
+    *,
+    listed: Listed,
+    samples: Samples,
+    now: str,
+) -> dict[str, Any]:
+    """The status to write."""
+    name = route.key.name
+    accepted = _accepted(judged.refused.get(name))
+    available = _available(route, observed, judged, listed=listed)
+    merged = conditions.merge(
+        [_ready(accepted, available), accepted, available],
+        before=route.conditions,
+        generation=route.generation,
+        now=now,
+    )
+    services = _services(judged.entries.get(name, {}))
+    tokens = _of(samples.get(TOKENS, ()), route)
+    cascade = "stages" in judged.entries.get(name, {})
+    return InferenceRouteStatus(
+        observed_generation=route.generation,
+        url=f"http://{contract.ROUTER_NAME}.{route.key.namespace}.svc/v1",
+        conditions=[ConditionStatus(**condition.model_dump()) for condition in merged],
+        stages=_stages(services, _of(samples.get(ANSWERS, ()), route)) or None,
+        saved=_total(tokens, outcome=KEPT, services=services[:-1]) if cascade else None,
+        discarded=_total(tokens, outcome=DISCARDED, services=services) if cascade else None,
+    ).model_dump(by_alias=True, exclude_none=True)
+
+
+def essence(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The status without the numbers that move all the time."""
+    return {
+        **{key: status.get(key) for key in ("observedGeneration", "url")},
+        "conditions": [
+            (condition["type"], condition["status"], condition["reason"])
+            for condition in status.get("conditions", [])
+        ],
+        "services": [stage["service"] for stage in status.get("stages", [])],
+    }
+
+
+def _accepted(refusal: PermanentError | None) -> Verdict:
+    if refusal is not None:
+        return Verdict(Condition.ACCEPTED, "False", refusal.reason, refusal.message)
+    return Verdict(Condition.ACCEPTED, "True", Reason.ACCEPTED, "The object is valid.")
+
+
+def _available(
+    route: Parent, observed: ObservedRouter, judged: Judged, *, listed: Listed
+) -> Verdict:
+    def verdict(status: conditions.ConditionStatus, reason: str, message: str) -> Verdict:
+        return Verdict(Condition.AVAILABLE, status, reason, message)
+
+    entry = judged.entries.get(route.key.name)
+    if entry is None:
+        return verdict("False", Reason.PENDING, "The router does not know the route.")
+    if not listed.answers:
+        why = listed.trouble or "none of its pods is ready"
+        return verdict(
+            "False", Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}"
+        )
+    if observed.listed_routes.get(route.key.name) != entry:
+        return verdict("False", Reason.PENDING, "The router is being told of the route.")
+    up = {parent.key.name for parent in observed.services if _is_available(parent)}
+    missing = [service for service in _services(entry) if service not in up]
+    if missing:
+        return verdict(
+            "False", Reason.BACKENDS_NOT_READY, f"not available: {', '.join(sorted(missing))}"
+        )
+    return verdict("True", Reason.BACKENDS_READY, "Every service of the route is available.")
+
+
+def _is_available(parent: Parent) -> bool:
+    return any(
+        condition.type == Condition.AVAILABLE and condition.status == "True"
+        for condition in parent.conditions
+    )
+
+
+def _ready(*needed: Verdict) -> Verdict:
+    for verdict in needed:
+        if verdict.status != "True":
+            return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
+    return Verdict(Condition.READY, "True", Reason.BACKENDS_READY, "The route answers.")
+
+
+def _services(entry: Manifest) -> list[str]:
+    """The services that may get requests, each once, in order."""
+    shares = [share["service"] for share in entry.get("backends", ()) if share["weight"]]
+    stages = [stage["service"] for stage in entry.get("stages", ())]
+    return list(dict.fromkeys([*shares, *stages]))
+
+
+def _of(samples: Sequence[Sample] | Unknown, route: Parent) -> list[Sample]:
+    if isinstance(samples, Unknown):
+        return []
+    wanted = (route.key.namespace, route.key.name)
+    return [
+        sample
+        for sample in samples
+        if (sample.labels.get("namespace"), sample.labels.get("route")) == wanted
+    ]
+
+
+def _stages(services: Sequence[str], answers: Sequence[Sample]) -> list[StageStatus]:
+    counts = {sample.labels.get("service", ""): sample.value for sample in answers}
+    total = sum(counts.values())
+    return [
+        StageStatus(
+            service=service,
+            share=f"{100 * counts.get(service, 0.0) / total:.1f}%" if total > 0 else None,
+        )
+        for service in services
+    ]
+
+
+def _total(tokens: Sequence[Sample], *, outcome: str, services: Sequence[str]) -> str | None:
+    """Tokens of this outcome at these services; None if none of them reports any."""
+    found = [
+        sample.value
+        for sample in tokens
+        if sample.labels.get("outcome") == outcome and sample.labels.get("service") in services
+    ]
+    return f"{sum(found):.0f} tokens/{_SPAN}" if found else None

@@ -1,0 +1,115 @@
+"""Where a service's requests go: by the namespace's router, by an inference gateway, or straight to its replicas."""
+
+import dataclasses
+from typing import Any, Final, Literal
+
+from slipstream_operator import names
+from slipstream_operator.api import units
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.core.observed import Manifest
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+Mode = Literal["Router", "Gateway", "Direct"]
+
+SEQUENCES: Final = 256
+"""Requests in flight in one engine where nothing says otherwise: what vLLM schedules by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Routing:
+    """How requests reach a service; `limits` and `responses` are as the router's configuration has them."""
+
+    mode: Mode = "Router"
+    strategy: str = "Prefix"
+    gateway: tuple[str | None, str] | None = None
+    """Namespace (None: the service's) and name of the Gateway."""
+    picker_image: str | None = None
+    picker_placement: Manifest = dataclasses.field(default_factory=dict)
+    """Node selector and tolerations, as core/v1 names them."""
+    keys: str | None = None
+    """Secret whose keys the router asks clients for."""
+    limits: Manifest = dataclasses.field(default_factory=dict)
+    responses: Manifest | None = None
+
+
+def mode(spec: InferenceServiceSpec) -> Mode:
+    """The mode that the object asks for, or the default."""
+    return (spec.routing and spec.routing.mode) or "Router"
+
+
+def engine_keys(spec: InferenceServiceSpec) -> str | None:
+    """The Secret whose keys engines ask for: with a router its token, else the user's; the simulator asks for none."""
+    if spec.runtime == "simulator":
+        return None
+    if mode(spec) == "Router":
+        return names.ROUTER_TOKEN
+    return spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None
+
+
+def resolve(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Routing:
+    """Every decision about routing; PermanentError if the profile can't provide for it."""
+    asked, chosen = spec.routing, mode(spec)
+    images = profile.images
+    if chosen == "Router" and not (images and images.router):
+        raise _image_missing(chosen, "router", profile=name)
+    if chosen == "Gateway" and not (images and images.picker):
+        raise _image_missing(chosen, "picker", profile=name)
+    return Routing(
+        mode=chosen,
+        strategy=(asked and asked.strategy) or "Prefix",
+        gateway=(asked.gateway.namespace, asked.gateway.name) if asked and asked.gateway else None,
+        picker_image=images.picker if images and chosen == "Gateway" else None,
+        picker_placement=_placement(profile) if chosen == "Gateway" else {},
+        keys=asked.api_keys.name if asked and asked.api_keys and chosen == "Router" else None,
+        limits=_limits(spec),
+        responses=_responses(spec),
+    )
+
+
+def _placement(profile: ServingProfileSpec) -> dict[str, Any]:
+    if profile.router is None:
+        return {}
+    return profile.router.model_dump(
+        by_alias=True, exclude_none=True, include={"node_selector", "tolerations"}
+    )
+
+
+def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
+    return PermanentError(
+        Reason.IMAGE_MISSING,
+        f"spec.routing.mode: {chosen} needs an image: set images.{image} in ServingProfile {profile}, "
+        "or use routing.mode: Direct",
+    )
+
+
+def _limits(spec: InferenceServiceSpec) -> dict[str, Any]:
+    limits: dict[str, Any] = {"concurrency": _concurrency(spec)}
+    if spec.limits is None:
+        return limits
+    if spec.limits.queue is not None:
+        limits["queue"] = spec.limits.queue
+    if spec.limits.timeout is not None:
+        limits["timeout"] = units.seconds(spec.limits.timeout)
+    if spec.limits.max_output_tokens is not None:
+        limits["maxOutputTokens"] = spec.limits.max_output_tokens
+    return limits
+
+
+def _concurrency(spec: InferenceServiceSpec) -> int:
+    """What the object says of one engine, the most explicit first."""
+    if spec.limits and spec.limits.concurrency is not None:
+        return spec.limits.concurrency
+    if spec.simulator is not None:
+        return spec.simulator.max_sequences
+    if spec.batching and spec.batching.max_sequences is not None:
+        return spec.batching.max_sequences
+    return SEQUENCES
+
+
+def _responses(spec: InferenceServiceSpec) -> dict[str, Any] | None:
+    kept = spec.cache.responses if spec.cache else None
+    if kept is None:
+        return None
+    return {"ttl": units.seconds(kept.ttl), "size": int(units.quantity(kept.size))}

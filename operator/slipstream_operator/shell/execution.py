@@ -1,0 +1,48 @@
+"""Carrying out a plan: apply in order, then delete; what is in the way is told, not forced."""
+
+from collections.abc import Callable
+
+from slipstream_operator import errors, ports
+from slipstream_operator.core import plan
+from slipstream_operator.core.observed import Manifest, Ref
+from slipstream_operator.telemetry import Telemetry
+
+IsOurs = Callable[[Manifest], bool]
+
+
+async def execute(
+    steps: plan.Plan, *, cluster: ports.Cluster, telemetry: Telemetry, is_ours: IsOurs
+) -> tuple[list[Ref], list[str]]:
+    """Names that others hold, and what the API server refused; nothing is deleted while there are any."""
+    conflicts = list(steps.conflicts)
+    failures: list[str] = []
+    for step in steps.applies:
+        try:
+            if not await _apply(step, cluster=cluster, is_ours=is_ours):
+                conflicts.append(step.ref)
+                continue
+            telemetry.applies.labels(step.ref.kind).inc()
+        except errors.Rejected as error:
+            failures.append(f"{step.ref} was refused: {error}")
+    if not (conflicts or failures):
+        for deletion in steps.deletes:
+            await cluster.delete(deletion.ref, uid=deletion.uid)
+            telemetry.deletes.labels(deletion.ref.kind).inc()
+    return conflicts, failures
+
+
+async def _apply(step: plan.Apply, *, cluster: ports.Cluster, is_ours: IsOurs) -> bool:
+    """False if the name belongs to someone else's object."""
+    if step.uid is not None:
+        await cluster.apply(step.ref, step.manifest, uid=step.uid)
+        return True
+    return await create(step.ref, step.manifest, cluster=cluster, is_ours=is_ours)
+
+
+async def create(ref: Ref, manifest: Manifest, *, cluster: ports.Cluster, is_ours: IsOurs) -> bool:
+    """Create it, unless it is there: then whether that one is ours, and its watch event on the way."""
+    try:
+        await cluster.create(ref, manifest)
+    except errors.Conflict:
+        return is_ours(await cluster.metadata_of(ref))
+    return True

@@ -1,0 +1,91 @@
+"""One look at one InferenceRoute: the router is told of it by the router's own look; here it gets its status."""
+
+import asyncio
+import math
+from typing import Final
+
+from slipstream_operator import errors, ports
+from slipstream_operator.api import units
+from slipstream_operator.core import profiles, routes
+from slipstream_operator.core.observed import Key, ObservedRouter
+from slipstream_operator.core.scaling.signals import Samples
+from slipstream_operator.core.status import QUIET_SECONDS
+from slipstream_operator.shell import routing
+from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.store import Store
+from slipstream_operator.telemetry import Telemetry
+
+MEASURE_EVERY: Final = 60.0
+"""Seconds between two rounds of queries, for all routes that share a Prometheus."""
+
+
+class RouteReconciler:
+    """Keeps the status of every InferenceRoute."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        cluster: ports.Cluster,
+        metrics: ports.Metrics,
+        clock: ports.Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._cluster = cluster
+        self._metrics = metrics
+        self._clock = clock
+        self._telemetry = telemetry
+        self._measured: dict[str, tuple[float, Samples]] = {}
+        self._measuring = asyncio.Lock()
+        self._written: dict[Key, float] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look at the route; seconds until it wants to be looked at again, if nothing happens before."""
+        route = self._store.route(key)
+        if route is None or route.deleting:
+            self._written.pop(key, None)
+            return None
+        observed = self._store.router(key.namespace)
+        services = routing.asked(observed, self._ledger)
+        if services is None:
+            return 1.0
+        status = routes.summarise(
+            route,
+            observed,
+            routes.judge(observed, services),
+            listed=self._store.listed(key),
+            samples=await self._samples(observed),
+            now=units.timestamp(self._clock.now()),
+        )
+        now = self._clock.monotonic()
+        if status != route.status and (
+            routes.essence(status) != routes.essence(route.status)
+            or now - self._written.get(key, -math.inf) >= QUIET_SECONDS
+        ):
+            await self._cluster.write_status(key, route.uid, status)
+            self._written[key] = now
+            self._telemetry.status_writes.inc()
+        return MEASURE_EVERY
+
+    async def _samples(self, observed: ObservedRouter) -> Samples:
+        """What Prometheus says of all routes, at most a minute old; nothing where the profile names none."""
+        try:
+            _, profile = profiles.select(
+                observed.profiles,
+                namespace=observed.namespace,
+                labels=observed.namespace_labels,
+            )
+        except errors.PermanentError:
+            return {}
+        if profile.prometheus is None:
+            return {}
+        url = profile.prometheus.url.rstrip("/")
+        async with self._measuring:
+            at, samples = self._measured.get(url, (-math.inf, {}))
+            if self._clock.monotonic() - at >= MEASURE_EVERY:
+                samples = await self._metrics.query(url, routes.queries())
+                self._measured[url] = (self._clock.monotonic(), samples)
+        return samples

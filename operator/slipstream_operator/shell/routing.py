@@ -1,0 +1,110 @@
+"""One look at the router of a namespace: made with the first service that uses it, removed with the last."""
+
+import logging
+import math
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from slipstream_operator import errors, names, ports
+from slipstream_operator.core import plan, router, routes
+from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
+from slipstream_operator.core.render import router as render
+from slipstream_operator.core.router import Entry
+from slipstream_operator.shell import execution
+from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.store import Store
+from slipstream_operator.telemetry import Telemetry
+
+TOKEN_BYTES: Final = 32
+TOKEN_EVERY: Final = 300.0
+"""Seconds after which it is made sure that the token is there: Secrets are not watched."""
+CONFLICT_RETRY: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class RouterReconciler:
+    """Brings the routers to what the services and routes of their namespaces ask for."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        cluster: ports.Cluster,
+        clock: ports.Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._cluster = cluster
+        self._clock = clock
+        self._telemetry = telemetry
+        self._tokens: dict[tuple[str, str], float] = {}
+        """(namespace, uid of the ServiceAccount) -> when the token was last known to be there."""
+
+    async def reconcile(self, namespace: str) -> float | None:
+        """Look at the router; seconds until it wants to be looked at again, if nothing happens before."""
+        observed = self._store.router(namespace)
+        services = asked(observed, self._ledger)
+        if services is None:
+            return None  # the look at the last of them brings the next one here
+        try:
+            wanted = router.resolve(observed, services, routes.judge(observed, services).entries)
+        except errors.PermanentError as error:
+            # NB: no service is accepted without a router in the profile, so this is a profile that was changed.
+            logger.warning("router kept", extra={"namespace": namespace, "error": error.message})
+            return None
+        is_ours = plan.labelled(names.router_labels())
+        steps = plan.plan(
+            render.render(wanted) if wanted else [], children=observed.children, is_ours=is_ours
+        )
+        conflicts, failures = await execution.execute(
+            steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
+        )
+        if wanted and not await self._ensure_token(observed):
+            conflicts.append(Ref("Secret", namespace, names.ROUTER_TOKEN))
+        if conflicts or failures:
+            problem = "; ".join([*(f"{ref} is not ours" for ref in conflicts), *failures])
+            logger.warning("router blocked", extra={"namespace": namespace, "error": problem})
+            return CONFLICT_RETRY
+        if wanted is None:
+            self._tokens = {key: at for key, at in self._tokens.items() if key[0] != namespace}
+        return TOKEN_EVERY if wanted else None
+
+    async def _ensure_token(self, observed: ObservedRouter) -> bool:
+        """Make the token unless it is there; False if another Secret has its name. It is never read."""
+        account = observed.child("ServiceAccount")
+        if account is None:
+            return True  # its watch event brings the next look
+        key, now = (observed.namespace, account.uid), self._clock.monotonic()
+        if now - self._tokens.get(key, -math.inf) < TOKEN_EVERY:
+            return True
+        manifest = render.token(
+            observed.namespace, account=account.uid, value=secrets.token_urlsafe(TOKEN_BYTES)
+        )
+        ours = await execution.create(
+            Ref("Secret", observed.namespace, names.ROUTER_TOKEN),
+            manifest,
+            cluster=self._cluster,
+            is_ours=_owned_by(account.uid),
+        )
+        if ours:
+            self._tokens[key] = now
+        return ours
+
+
+def asked(observed: ObservedRouter, ledger: Ledger) -> Mapping[str, Entry] | None:
+    """What each service asks the router for; None while one of them was not looked at."""
+    accounts = {parent.key.name: ledger.of(parent.key) for parent in observed.services}
+    if not all(account.looked for account in accounts.values()):
+        return None
+    return {name: account.entry for name, account in accounts.items() if account.entry is not None}
+
+
+def _owned_by(uid: str) -> execution.IsOurs:
+    def is_ours(metadata: Manifest) -> bool:
+        return any(owner["uid"] == uid for owner in metadata.get("ownerReferences", []))
+
+    return is_ours

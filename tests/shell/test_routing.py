@@ -1,0 +1,247 @@
+"""One look at a namespace's router, with a cluster that remembers what it was asked for."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator import errors, names
+from slipstream_operator.core.observed import Key, Ref, router_key
+from slipstream_operator.shell import handlers
+from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.reconcile import LEAVE_SECONDS, Reconciler
+from slipstream_operator.shell.routes import RouteReconciler
+from slipstream_operator.shell.routing import CONFLICT_RETRY, TOKEN_EVERY, RouterReconciler
+from slipstream_operator.shell.store import Store
+from tests import fakes, given
+
+ROUTER = "slipstream-router"
+TOKEN = Ref("Secret", given.NAMESPACE, "slipstream-router-token")
+CONFIG = Ref("ConfigMap", given.NAMESPACE, ROUTER)
+DIRECT: dict[str, Any] = {"model": given.MODEL, "routing": {"mode": "Direct"}}
+OTHER = Key(given.NAMESPACE, "other")
+
+
+class World:
+    """Reconcilers of services, routers and routes over one store."""
+
+    def __init__(self) -> None:
+        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
+        self.clock, self.cluster = fakes.Clock(), fakes.Cluster()
+        self.metrics = fakes.Metrics()
+        self.cluster.on_change = self._seen
+        common: dict[str, Any] = {
+            "store": self.store,
+            "ledger": self.ledger,
+            "cluster": self.cluster,
+            "clock": self.clock,
+            "telemetry": fakes.telemetry(),
+        }
+        self.services = Reconciler(queue=self.queue, events=fakes.Events(), **common)
+        self.routers = RouterReconciler(**common)
+        self.routes = RouteReconciler(metrics=self.metrics, **common)
+        self.store.feed(names.SERVING_PROFILE, fakes.profile_body(), gone=False)
+
+    def _seen(self, kind: str, body: dict[str, Any], gone: bool) -> None:
+        """Secrets are not watched."""
+        if kind in handlers.WATCHED:
+            self.store.feed(kind, body, gone=gone)
+
+    def writes(self, spec: Any = None, *, key: Key = given.KEY, gone: bool = False) -> None:
+        body = fakes.service_body(spec, key=key, uid=f"uid-of-{key.name}")
+        self.store.feed(names.INFERENCE_SERVICE, body, gone=gone)
+
+    def writes_route(self, spec: dict[str, Any], *, status: dict[str, Any] | None = None) -> Key:
+        key = Key(given.NAMESPACE, "split", names.INFERENCE_ROUTE)
+        body = fakes.service_body(spec, key=key, uid="uid-of-split", status=status)
+        self.store.feed(names.INFERENCE_ROUTE, body, gone=False)
+        return key
+
+    async def look(self, *keys: Key) -> float | None:
+        """At the services, and then at the router."""
+        for key in keys or (given.KEY,):
+            await self.services.reconcile(key)
+        return await self.routers.reconcile(given.NAMESPACE)
+
+    def listed(self, key: Key = given.KEY) -> Any:
+        return self.store.listed(key).entry
+
+    def kinds(self) -> set[str]:
+        return {ref.kind for ref in self.cluster.objects if ref.name.startswith(ROUTER)}
+
+
+async def test_the_first_service_brings_the_router_and_the_last_takes_it_along() -> None:
+    world = World()
+    world.writes()
+    await world.look()
+    await world.look()  # the account is there now
+    made = {"Deployment", "Service", "ServiceAccount", "Role", "ConfigMap", "Secret"}
+    assert world.kinds() >= made
+    assert world.listed()["name"] == given.NAME
+    world.writes(gone=True)
+    await world.look()
+    assert world.kinds() == {"Secret"}  # which goes with the ServiceAccount, its owner
+
+
+async def test_a_service_that_was_looked_at_has_its_router_looked_at() -> None:
+    world = World()
+    world.writes()
+    await world.services.reconcile(given.KEY)
+    assert await world.queue.get() == router_key(given.NAMESPACE)
+
+
+async def test_nothing_is_told_to_the_router_before_every_service_was_looked_at() -> None:
+    world = World()
+    world.writes()
+    world.writes(key=OTHER)
+    await world.look(given.KEY)
+    assert not world.kinds()
+    await world.look(OTHER)
+    assert world.listed() is not None
+    assert world.listed(OTHER) is not None
+
+
+async def test_a_new_leader_drops_nobody_from_a_router_that_works() -> None:
+    world = World()
+    world.writes()
+    world.writes(key=OTHER)
+    await world.look(given.KEY, OTHER)
+    before = world.cluster.objects[CONFIG]
+    for key in (given.KEY, OTHER):
+        world.ledger.forget(key)
+    await world.look(OTHER)
+    assert world.cluster.objects[CONFIG] == before
+    await world.look(given.KEY)
+    assert world.cluster.objects[CONFIG] == before
+
+
+async def test_after_a_restart_a_service_that_cannot_work_stays_as_the_router_knows_it() -> None:
+    world = World()
+    keyed = {"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}}
+    world.writes(keyed)
+    await world.look()
+    before = dict(world.cluster.objects)
+    world.ledger.forget(given.KEY)
+    world.writes({**keyed, "accelerator": {"type": "abacus"}})
+    await world.look()
+    assert {ref: world.cluster.objects[ref] for ref in before} == before
+
+
+async def test_when_nothing_changed_nothing_is_written() -> None:
+    world = World()
+    world.writes()
+    await world.look()
+    await world.look()
+    world.cluster.calls.clear()
+    assert await world.routers.reconcile(given.NAMESPACE) == TOKEN_EVERY
+    assert world.cluster.calls == []
+
+
+async def test_the_token_is_made_once_its_account_is_there_and_checked_now_and_then() -> None:
+    world = World()
+    world.writes()
+    await world.look()
+    await world.look()
+    assert world.cluster.calls.count(("create", str(TOKEN))) == 1
+    world.clock.seconds += TOKEN_EVERY
+    await world.look()
+    assert world.cluster.calls.count(("create", str(TOKEN))) == 2
+    assert world.cluster.calls.count(("read", str(TOKEN))) == 1
+
+
+async def test_a_strangers_secret_of_its_name_is_left_alone_and_tried_again() -> None:
+    world = World()
+    world.cluster.strangers(TOKEN)
+    world.writes()
+    await world.look()
+    assert await world.look() == CONFLICT_RETRY
+    assert world.cluster.objects[TOKEN] == {"metadata": {"uid": "uid-of-a-stranger"}}
+
+
+async def test_a_strangers_deployment_of_its_name_is_left_alone_and_tried_again() -> None:
+    world = World()
+    deployment = Ref("Deployment", given.NAMESPACE, ROUTER)
+    world.cluster.strangers(deployment)
+    world.writes()
+    assert await world.look() == CONFLICT_RETRY
+    assert world.cluster.objects[deployment] == {"metadata": {"uid": "uid-of-a-stranger"}}
+
+
+async def test_what_the_api_server_refuses_is_tried_again() -> None:
+    world = World()
+    world.writes()
+    world.cluster.fails["create", f"Role {ROUTER}"] = errors.Rejected("403: escalation")
+    assert await world.look() == CONFLICT_RETRY
+    world.cluster.fails.clear()
+    await world.look()
+    assert "Role" in world.kinds()
+
+
+def available(world: World) -> None:
+    body = world.cluster.objects[Ref("Deployment", given.NAMESPACE, ROUTER)]
+    world.store.feed("Deployment", {**body, "status": {"availableReplicas": 2}}, gone=False)
+
+
+async def test_a_service_that_leaves_is_served_a_while_yet() -> None:
+    world = World()
+    world.writes({"runtime": "simulator"})
+    await world.look()
+    await world.look()
+    available(world)
+    assert world.store.listed(given.KEY).available
+    world.writes({"runtime": "simulator", "routing": {"mode": "Direct"}})
+    await world.look()
+    service = world.cluster.objects[Ref("Service", given.NAMESPACE, given.NAME)]
+    assert names.REVISION_LABEL in service["spec"]["selector"]
+    assert world.listed() is not None
+    world.clock.seconds += LEAVE_SECONDS - 1
+    await world.look()
+    assert world.listed() is not None
+    world.clock.seconds += 1
+    await world.look()
+    assert world.listed() is None
+    assert world.kinds() == {"Secret"}
+
+
+SPLIT: dict[str, Any] = {"model": "public", "backends": [{"service": "chat"}]}
+
+
+def _condition(status: dict[str, Any], kind: str) -> tuple[str, str]:
+    (found,) = (entry for entry in status["conditions"] if entry["type"] == kind)
+    return found["status"], found["reason"]
+
+
+async def test_a_route_is_told_to_the_router_and_its_status_says_how_it_stands() -> None:
+    world = World()
+    world.writes()
+    route = world.writes_route(SPLIT)
+    await world.look()
+    assert set(world.store.router(given.NAMESPACE).listed_routes) == {"split"}
+    await world.routes.reconcile(route)
+    assert _condition(world.cluster.statuses[-1], "Available") == ("False", "RouterNotReady")
+    available(world)
+    await world.routes.reconcile(route)
+    assert _condition(world.cluster.statuses[-1], "Available") == ("False", "BackendsNotReady")
+
+
+@pytest.mark.parametrize("again", [1, 2])
+async def test_routes_of_one_prometheus_share_a_round_of_queries(again: int) -> None:
+    world = World()
+    world.writes()
+    route = world.writes_route(SPLIT)
+    await world.look()
+    for _ in range(again):
+        await world.routes.reconcile(route)
+    assert len(world.metrics.asked) == 2
+
+
+async def test_a_route_whose_status_is_right_is_not_written() -> None:
+    world = World()
+    world.writes()
+    route = world.writes_route(SPLIT)
+    await world.look()
+    await world.routes.reconcile(route)
+    world.writes_route(SPLIT, status=world.cluster.statuses[-1])
+    world.cluster.calls.clear()
+    await world.routes.reconcile(route)
+    assert world.cluster.calls == []
