@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Images: docker build --target operator . | --target runtime . (--target runtime-cpu for vLLM on CPU,
-# runtime-onnx and runtime-onnx-cuda for ONNX Runtime)
+# router for the router, runtime-onnx and runtime-onnx-cuda for ONNX Runtime)
 
 FROM python:3.11-slim AS python-3.11
 FROM python:3.12-slim AS python-3.12
@@ -34,6 +34,10 @@ RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-onnx.txt
 FROM build-3.12 AS runtime-onnx-cuda-packages
 COPY requirements/runtime-onnx-cuda.txt /build/
 RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-onnx-cuda.txt
+
+FROM build-3.11 AS router-packages
+COPY requirements/router.txt /build/
+RUN uv pip sync --require-hashes --compile-bytecode /build/router.txt
 
 FROM python-3.11 AS operator
 COPY --from=operator-packages /opt/slipstream/venv /opt/slipstream/venv
@@ -78,3 +82,11 @@ ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED
 RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.onnx"]
+
+FROM python-3.11 AS router
+COPY --from=router-packages /opt/slipstream/venv /opt/slipstream/venv
+COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
+ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
+RUN python -m compileall -q /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "slipstream_runtime.router"]

@@ -13,7 +13,7 @@ import aiohttp
 from slipstream_runtime.router import config
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.endpoints import Address
-from slipstream_runtime.web import server
+from slipstream_runtime.web import sockets
 from tests.backends import Backend
 
 DEADLINE = 15.0
@@ -159,7 +159,7 @@ async def routing(
     **options: Any,
 ) -> AsyncIterator[Running]:
     """A router of one service `chat`, model `m`, whose engines are these; all must be settled at the end."""
-    api, management = server.bind(0), server.bind(0)
+    api, management = sockets.bind(0), sockets.bind(0)
     ports = (api.getsockname()[1], management.getsockname()[1])
     renewed: list[str] = []
 

@@ -32,13 +32,13 @@ def main(
     options = parser.parse_args()
 
     from slipstream_runtime.host import errors, logs, supervisor  # noqa: PLC0415
-    from slipstream_runtime.web import server  # noqa: PLC0415
+    from slipstream_runtime.web import sockets  # noqa: PLC0415
 
     logs.configure()
     try:
-        with contextlib.ExitStack() as sockets:
-            api = sockets.enter_context(server.bind(options.api_port))
-            manage = sockets.enter_context(server.bind(options.management_port))
+        with contextlib.ExitStack() as stack:
+            api = stack.enter_context(sockets.bind(options.api_port))
+            manage = stack.enter_context(sockets.bind(options.management_port))
             supervisor.Supervisor(
                 prepare(options.config, api),
                 manage=manage,

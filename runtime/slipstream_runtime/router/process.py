@@ -14,7 +14,7 @@ from slipstream_runtime.host import logs
 from slipstream_runtime.router import discovery
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.cluster import Cluster
-from slipstream_runtime.web import server
+from slipstream_runtime.web import sockets
 
 
 async def serve(
@@ -68,8 +68,8 @@ def run(options: argparse.Namespace) -> None:
     import uvloop  # noqa: PLC0415 (of this process alone)
 
     with (
-        contextlib.closing(server.bind(options.api_port)) as api,
-        contextlib.closing(server.bind(options.management_port)) as management,
+        contextlib.closing(sockets.bind(options.api_port)) as api,
+        contextlib.closing(sockets.bind(options.management_port)) as management,
     ):
         uvloop.run(serve(options, api=api, management=management))
 

@@ -16,7 +16,7 @@ from slipstream_runtime.simulator import (
     model,
     pace,
 )
-from slipstream_runtime.web import server
+from slipstream_runtime.web import server, sockets
 
 _LOG = logging.getLogger(__name__)
 _ABORT_SECONDS = 1.0
@@ -70,8 +70,8 @@ async def serve(
 def run(settings: config.Config, *, api_port: int, management_port: int) -> None:
     """Serve on these ports in a loop of its own; port 0 takes a free one and logs it."""
     with (
-        contextlib.closing(server.bind(api_port)) as api_socket,
-        contextlib.closing(server.bind(management_port)) as management_socket,
+        contextlib.closing(sockets.bind(api_port)) as api_socket,
+        contextlib.closing(sockets.bind(management_port)) as management_socket,
     ):
 
         async def main() -> None:
