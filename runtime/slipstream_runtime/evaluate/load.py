@@ -39,9 +39,15 @@ class _Run:
     """One run in progress."""
 
     def __init__(
-        self, plan: traffic.Plan, http: aiohttp.ClientSession, progress: Progress | None
+        self,
+        plan: traffic.Plan,
+        http: aiohttp.ClientSession,
+        *,
+        progress: Progress | None,
+        stop: asyncio.Event | None,
     ) -> None:
         self._plan = plan
+        self._stop = stop
         self._http = http
         self._progress = progress
         self._loop = asyncio.get_running_loop()
@@ -58,7 +64,7 @@ class _Run:
                 group.create_task(self._request(*self._next()))
 
     async def closed(self, clients: int) -> None:
-        """Keep so many requests in flight until time or count is up."""
+        """Keep so many requests in flight until time or count is up, or it is told to stop."""
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(self._client())
@@ -67,6 +73,8 @@ class _Run:
         plan = self._plan
         while self._loop.time() < self._begin + plan.duration:
             if plan.requests is not None and self._sent >= plan.requests:
+                return
+            if self._stop is not None and self._stop.is_set():
                 return
             await self._request(*self._next())
 
@@ -166,14 +174,17 @@ def _record(
     )
 
 
-async def run(plan: traffic.Plan, *, progress: Progress | None = None) -> records.Report:
-    """Do what the plan says; ends by its duration plus its timeout at the latest."""
+async def run(
+    plan: traffic.Plan, *, progress: Progress | None = None, stop: asyncio.Event | None = None
+) -> records.Report:
+    """Do what the plan says; ends by its duration plus its timeout at the latest. Clients that never pause send nothing
+    new once `stop` is set."""
     connector = aiohttp.TCPConnector(limit=0)
     no_limit = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(
         connector=connector, timeout=no_limit, headers=dict(plan.headers)
     ) as http:
-        running = _Run(plan, http, progress)
+        running = _Run(plan, http, progress=progress, stop=stop)
         if plan.concurrency is None:
             await running.open()
         else:
