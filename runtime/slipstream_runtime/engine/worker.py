@@ -12,7 +12,28 @@ class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
+        if torch.cpu._is_amx_tile_supported():
+            torch._scaled_mm = scaled_mm
         super().__init__(*args, **kwargs)
+
+
+def scaled_mm(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    scale_a: torch.Tensor,
+    scale_b: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    out_dtype: torch.dtype = torch.bfloat16,
+    **_: Any,
+) -> torch.Tensor:
+    """`torch._scaled_mm` by way of bfloat16, which holds every fp8 number: [m, k] x [k, n] -> [m, n].
+
+    Where a CPU has AMX but no fp8 in it, PyTorch 2.13 hands fp8 products to oneDNN's reference kernel, which takes 20
+    to 60 times as long as the CPU's own bfloat16 (21 ms for [7, 128] x [128, 384]).
+    """
+    product = torch.mm(a.to(torch.bfloat16), b.to(torch.bfloat16)).float() * scale_a * scale_b
+    return (product if bias is None else product + bias).to(out_dtype)
 
 
 def expand_batch_to_tokens(
