@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
@@ -27,8 +27,7 @@ class Unknown:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One series of an instant query."""
 
     labels: Mapping[str, str]
