@@ -33,11 +33,9 @@ class Fleet:
         """Index and labels of the pods that a target shows."""
         for service in range(target, self.services, self.targets):
             for replica in range(self.replicas):
-                yield (
-                    service * self.replicas + replica,
-                    f'namespace="{namespace(service)}",service="{name(service)}",revision="1",'
-                    f'pod="{pod(service, replica)}"',
-                )
+                labels = f'namespace="{namespace(service)}",service="{name(service)}"'
+                labels += f',revision="1",pod="{pod(service, replica)}"'
+                yield service * self.replicas + replica, labels
 
 
 def namespace(service: int) -> str:

@@ -160,6 +160,7 @@ class Operator:
 
 async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
     """Ticks with the worker between them; statuses count from the second half, when all is at rest."""
+    asked, written, began = 0, 0, 0.0
     worker = asyncio.create_task(operator.work())
     processor, wall = [], []
     for number in range(ticks):
@@ -187,6 +188,10 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
     }
 
 
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def _peak_megabytes() -> float:
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) / 1024
@@ -197,7 +202,7 @@ async def _run(url: str, services: int, replicas: int, ticks: int) -> dict[str, 
     await operator.fill(services, replicas)
     gc.collect()
     stored = psutil.Process().memory_info().rss / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    _forget_peak()
     found = await _measure(operator, ticks=ticks)
     return {**found, "stored_mb": stored, "rss_mb": _peak_megabytes()}
 

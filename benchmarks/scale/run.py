@@ -43,11 +43,11 @@ MEANINGS = {
 
 @click.command()
 @click.option("--services", default=5000, show_default=True)
-@click.option("--ticks", default=24, show_default=True, help="Five seconds each.")
+@click.option("--ticks", type=click.IntRange(12), default=20, show_default=True, help="5 s each.")
 def main(*, services: int, ticks: int) -> None:
     """Measure with one service and with many, and report."""
     with tempfile.TemporaryDirectory() as home, _prometheus(Path(home), services) as url:
-        one = _operator(url, services=1, ticks=ticks // 2)
+        one = _operator(url, services=1, ticks=12)
         many = _operator(url, services=services, ticks=ticks)
     figures = {
         "services": services,
