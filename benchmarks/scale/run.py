@@ -46,9 +46,14 @@ MEANINGS = {
 @click.option("--ticks", type=click.IntRange(12), default=20, show_default=True, help="5 s each.")
 def main(*, services: int, ticks: int) -> None:
     """Measure with one service and with many, and report."""
-    with tempfile.TemporaryDirectory() as home, _prometheus(Path(home), services) as url:
-        one = _operator(url, services=1, ticks=12)
-        many = _operator(url, services=services, ticks=ticks)
+    with contextlib.ExitStack() as stack:
+        homes = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        large = stack.enter_context(_prometheus(homes[0], services))
+        with _prometheus(homes[1], 1) as small:
+            _until_scraped(small, pods=REPLICAS)
+            one = _operator(small, services=1, ticks=12)
+        _until_scraped(large, pods=services * REPLICAS)
+        many = _operator(large, services=services, ticks=ticks)
     figures = {
         "services": services,
         "tick_s": round(statistics.median(many["cpu_s"]), 2),
@@ -83,7 +88,7 @@ def _operator(url: str, *, services: int, ticks: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _prometheus(home: Path, services: int) -> Iterator[str]:
-    """One that has scraped the engines of all services for long enough to know rates; its address."""
+    """One that scrapes the engines of so many services; its address."""
     exporter, port = _free_port(), _free_port()
     url = f"http://127.0.0.1:{port}"
     config = home / "prometheus.yml"
@@ -95,7 +100,6 @@ def _prometheus(home: Path, services: int) -> Iterator[str]:
     shows = [sys.executable, "-m", "benchmarks.scale.exporter", "--port", str(exporter)]
     shows += ["--services", str(services), "--replicas", str(REPLICAS), "--targets", str(TARGETS)]
     with _running(shows), _running(words):
-        _until_scraped(url, pods=services * REPLICAS)
         yield url
 
 

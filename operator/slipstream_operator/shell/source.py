@@ -1,5 +1,6 @@
 """One Prometheus and how often it is asked what: the costly queries seldom, and spread over the ticks."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -44,12 +45,11 @@ class Source:
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
         for seconds, asked in seldom.items():
             for index, (name, query) in enumerate(asked.items()):
-                when = self._due.get(name)
-                if when is not None and now < when:
+                when = self._due.get(name, -math.inf)
+                if now < when:
                     continue
                 due[name] = query
                 # NB: after the first time each has a time of its own, so that no tick has to bear them all.
-                own = seconds * (index + 1) / len(asked)
-                late = when is None or now >= when + seconds
-                self._due[name] = now + own if late else when + seconds
+                own = now + seconds * (index + 1) / len(asked)
+                self._due[name] = when + seconds if now < when + seconds else own
         return due
