@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.scaling import feedback, queries
 from slipstream_operator.core.speculation import Gain, Guesses
 from slipstream_runtime import contract
 
@@ -141,6 +141,11 @@ class Reading:
     recent: objectives.Histogram = objectives.EMPTY
     """Over 5 minutes."""
 
+    @functools.cached_property
+    def attained(self) -> float | None:
+        """Share of the requests within the target now, by lognormal interpolation; None without traffic."""
+        return feedback.attainment(self.now, self.objective.target)
+
     @property
     def pressure(self) -> float | None:
         """Measured over target: more than 1 is too slow."""
@@ -205,7 +210,8 @@ def load(
     if reporting == 0 or reporting < ENOUGH * (reporting + missing):
         return Unknown(f"{reporting} of {len(pods)} ready engines report")
     found, complete = _filled(rows, settled_rows)
-    found += [_median(found)] * missing
+    if missing:
+        found += [_median(found)] * missing
     return Load(
         pods=tuple(found),
         complete=complete and reporting >= COMPLETE * (reporting + missing),
@@ -277,6 +283,9 @@ def readings(
     found = []
     for objective in wanted.latency:
         before = kept.get(objective)
+        if before is not None and samples.keys().isdisjoint(_names(objective.metric)):
+            found.append(before)
+            continue
         now = _latency(samples, objective, "now", before.now if before else None)
         if isinstance(now, Unknown):
             return now
@@ -294,6 +303,12 @@ def readings(
             )
         )
     return tuple(found)
+
+
+@functools.cache
+def _names(metric: str) -> frozenset[str]:
+    """All queries about the latencies of a metric."""
+    return frozenset(queries.latency(metric, span) for span in ("now", *queries.SPANS))
 
 
 def _attained(
