@@ -7,7 +7,7 @@ import pydantic
 
 from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
-from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref
+from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref, pack
 from slipstream_operator.names import Reason
 
 Body = Mapping[str, Any]
@@ -59,15 +59,17 @@ def child(kind: str, body: Body) -> Child:
         service=metadata.get("labels", {}).get(names.SERVICE_LABEL, ""),
         controller=next((owner["uid"] for owner in owners if owner.get("controller")), None),
         deleting="deletionTimestamp" in metadata,
-        manifest={
-            "kind": kind,
-            **{
-                key: value
-                for key, value in body.items()
-                if key not in ("metadata", "status", "kind")
-            },
-            "metadata": metadata,
-        },
+        packed=pack(
+            {
+                "kind": kind,
+                **{
+                    key: value
+                    for key, value in body.items()
+                    if key not in ("metadata", "status", "kind")
+                },
+                "metadata": metadata,
+            }
+        ),
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
         status=dict(body.get("status") or {}) if on_the_way else {},
         generation=body["metadata"].get("generation", 0) if on_the_way else 0,
