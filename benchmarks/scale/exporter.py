@@ -12,6 +12,8 @@ from aiohttp import web
 
 from slipstream_runtime import contract
 
+REPLICAS = 4
+"""Of each service."""
 CLASSES = 10
 """So many kinds of load; pods of one kind show the same values."""
 MEDIANS = {contract.TTFT: 0.15, contract.TPOT: 0.03}
@@ -26,16 +28,15 @@ class Fleet:
     """How many services there are, and how their pods are spread over the targets of a scrape."""
 
     services: int
-    replicas: int
     targets: int
 
     def pods(self, target: int) -> Iterator[tuple[int, str]]:
         """Index and labels of the pods that a target shows."""
         for service in range(target, self.services, self.targets):
-            for replica in range(self.replicas):
+            for replica in range(REPLICAS):
                 labels = f'namespace="{namespace(service)}",service="{name(service)}"'
                 labels += f',revision="1",pod="{pod(service, replica)}"'
-                yield service * self.replicas + replica, labels
+                yield service * REPLICAS + replica, labels
 
 
 def namespace(service: int) -> str:
@@ -111,11 +112,10 @@ def application(fleet: Fleet) -> web.Application:
 @click.command()
 @click.option("--port", type=int, required=True)
 @click.option("--services", type=int, required=True)
-@click.option("--replicas", type=int, required=True)
 @click.option("--targets", type=int, required=True)
-def main(*, port: int, services: int, replicas: int, targets: int) -> None:
+def main(*, port: int, services: int, targets: int) -> None:
     """Serve until killed."""
-    fleet = Fleet(services, replicas, targets)
+    fleet = Fleet(services, targets)
     web.run_app(
         application(fleet),
         host="127.0.0.1",

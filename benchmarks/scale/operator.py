@@ -34,7 +34,14 @@ TICK_SECONDS = 5.0
 SPEC = {
     "model": {"uri": "hf://org/model"},
     "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "100ms"}},
+    "scaling": {"minReplicas": exporter.REPLICAS, "maxReplicas": 4 * exporter.REPLICAS},
 }
+
+
+def _received(body: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes from the API: it shares nothing with others."""
+    received: dict[str, Any] = json.loads(json.dumps(body))
+    return received
 
 
 class Cluster:
@@ -43,13 +50,12 @@ class Cluster:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._uids = itertools.count()
-        self._services: dict[Key, dict[str, Any]] = {}
         self.status_writes = 0
 
-    def serve(self, body: dict[str, Any], key: Key) -> None:
-        """A user applies an InferenceService."""
-        self._services[key] = body
-        self._store.feed(names.INFERENCE_SERVICE, body, gone=False)
+    def serve(self, key: Key, *, status: Mapping[str, Any] | None = None) -> None:
+        """A user has applied an InferenceService."""
+        body = fakes.service_body(SPEC, key=key, uid=f"uid-of-{key.name}", status=status)
+        self._store.feed(names.INFERENCE_SERVICE, _received(body), gone=False)
 
     async def create(self, ref: Ref, manifest: Manifest) -> None:
         self._keep(ref, manifest, f"uid-{next(self._uids)}")
@@ -70,11 +76,10 @@ class Cluster:
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         self.status_writes += 1
-        self._services[key]["status"] = json.loads(json.dumps(status))
-        self._store.feed(names.INFERENCE_SERVICE, self._services[key], gone=False)
+        self.serve(key, status=status)
 
     def _keep(self, ref: Ref, manifest: Manifest, uid: str) -> None:
-        body = json.loads(json.dumps(manifest))  # as it comes from the API: shares nothing
+        body = _received(manifest)
         body["metadata"] |= {"uid": uid, "creationTimestamp": "2026-01-01T00:00:00Z"}
         self._store.feed(ref.kind, body, gone=False)
 
@@ -132,17 +137,15 @@ class Operator:
         profile = fakes.profile_body(prometheus={"url": url})
         self.store.feed(names.SERVING_PROFILE, profile, gone=False)
 
-    async def fill(self, services: int, replicas: int) -> None:
+    async def fill(self, services: int) -> None:
         """Services that were applied, realised and have all their engines ready."""
         for number in range(services):
             key = Key(exporter.namespace(number), exporter.name(number))
-            scaling = {"minReplicas": replicas, "maxReplicas": 4 * replicas}
-            spec = json.loads(json.dumps({**SPEC, "scaling": scaling}))
-            self.cluster.serve(fakes.service_body(spec, key=key, uid=f"uid-of-{key.name}"), key)
+            self.cluster.serve(key)
             await self._reconciler.reconcile(key)
             rollout = self.ledger.of(key).rollout
             assert rollout is not None
-            for replica in range(replicas):
+            for replica in range(exporter.REPLICAS):
                 name = exporter.pod(number, replica)
                 pod = fakes.pod_body(rollout.active, name=name, service=key.name, uid=f"uid-{name}")
                 pod["metadata"]["namespace"] = key.namespace
@@ -197,9 +200,9 @@ def _peak_megabytes() -> float:
     return int(fields["VmHWM"].split()[0]) / 1024
 
 
-async def _run(url: str, services: int, replicas: int, ticks: int) -> dict[str, Any]:
+async def _run(url: str, services: int, ticks: int) -> dict[str, Any]:
     operator = Operator(url)
-    await operator.fill(services, replicas)
+    await operator.fill(services)
     gc.collect()
     stored = psutil.Process().memory_info().rss / 2**20
     _forget_peak()
@@ -210,12 +213,11 @@ async def _run(url: str, services: int, replicas: int, ticks: int) -> dict[str, 
 @click.command()
 @click.option("--url", required=True)
 @click.option("--services", type=int, required=True)
-@click.option("--replicas", type=int, required=True)
 @click.option("--ticks", type=int, required=True)
-def main(*, url: str, services: int, replicas: int, ticks: int) -> None:
+def main(*, url: str, services: int, ticks: int) -> None:
     """Fill, tick, and say what it took."""
     app.collect_seldom()
-    click.echo(json.dumps(asyncio.run(_run(url, services, replicas, ticks))))
+    click.echo(json.dumps(asyncio.run(_run(url, services, ticks))))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import httpx
 import yaml
 
 from benchmarks import report
+from benchmarks.scale.exporter import REPLICAS
 from dev import binaries
 
 FOLDER = Path(__file__).parent
-REPLICAS = 4
 TARGETS = 20
 SCRAPE_SECONDS = 15
 _READY_SECONDS = 120.0
@@ -78,7 +78,7 @@ def main(*, services: int, ticks: int) -> None:
 
 def _operator(url: str, *, services: int, ticks: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.scale.operator", "--url", url]
-    command += ["--services", str(services), "--replicas", str(REPLICAS), "--ticks", str(ticks)]
+    command += ["--services", str(services), "--ticks", str(ticks)]
     outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(outcome.stdout)
     if found["failures"]:
@@ -98,7 +98,7 @@ def _prometheus(home: Path, services: int) -> Iterator[str]:
     words += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
     words += ["--storage.tsdb.retention.time=1h"]
     shows = [sys.executable, "-m", "benchmarks.scale.exporter", "--port", str(exporter)]
-    shows += ["--services", str(services), "--replicas", str(REPLICAS), "--targets", str(TARGETS)]
+    shows += ["--services", str(services), "--targets", str(TARGETS)]
     with _running(shows), _running(words):
         yield url
 

@@ -17,6 +17,7 @@ _BEGIN: Final = '{"status":"success","data":{"resultType":"vector","result":[{"m
 _NEXT: Final = '{"metric":'
 _VALUE: Final = ',"value":['
 """NB: inside of a label these quotes would be escaped, so they are seen only where a sample has them."""
+_BUCKET: Final = '"le":'
 
 
 class Labels:
@@ -27,11 +28,20 @@ class Labels:
         self._before: dict[str, Mapping[str, str]] = {}
 
     def of(self, text: str) -> Mapping[str, str]:
-        """The labels that a JSON object says; raises ValueError if it is none."""
+        """The labels that a JSON object says; raises ValueError if it is none.
+
+        Those of a histogram's buckets are not kept: they are many, and come seldom.
+        """
+        if _BUCKET in text:
+            return self._parsed(text)
         labels = self._now.get(text)
         if labels is None:
             labels = self._before.get(text)
-            self._now[text] = labels = json.loads(text) if labels is None else labels
+            self._now[text] = labels = self._parsed(text) if labels is None else labels
+        return labels
+
+    def _parsed(self, text: str) -> Mapping[str, str]:
+        labels: Mapping[str, str] = json.loads(text)
         return labels
 
     def age(self) -> None:
