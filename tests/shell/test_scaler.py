@@ -144,12 +144,10 @@ async def _asked_per_tick(loop: Loop, ticks: int) -> list[list[str]]:
     return asked
 
 
-async def test_latencies_are_asked_at_first_and_then_as_often_as_they_change() -> None:
+async def test_latencies_are_asked_as_often_as_they_change() -> None:
     loop = Loop(fakes.Metrics())
     loop.serve()
-    first, *later = await _asked_per_tick(loop, 25)
-    assert len(first) == 4
-    everything = [query for asked in later for query in asked]
+    everything = [query for asked in await _asked_per_tick(loop, 24) for query in asked]
     spans = ("[60s]", "[300s]", "[3600s]", "[86400s]")
     assert [sum(span in query for query in everything) for span in spans] == [8, 2, 2, 2]
 
@@ -158,7 +156,8 @@ async def test_queries_over_long_ranges_are_spread_over_the_ticks() -> None:
     loop = Loop(fakes.Metrics())
     latencies = {metric: {"p95": "1s"} for metric in ("ttft", "tpot", "e2e")}
     loop.serve(spec={**SPEC, "slo": latencies})
-    _, *later = await _asked_per_tick(loop, 13)
+    first, *later = await _asked_per_tick(loop, 13)
+    assert len(first) == 4
     assert max(map(len, later)) <= 3
 
 
@@ -188,7 +187,7 @@ async def test_a_query_that_failed_is_asked_again_with_the_next_tick() -> None:
     loop.serve()
     await loop.scaler.tick()
     loop.scaler._metrics = loop.metrics = fakes.Metrics()
-    assert len((await _asked_per_tick(loop, 1))[0]) == 4
+    assert any("[60s]" in query for query in (await _asked_per_tick(loop, 1))[0])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ writes it is left to the parser of `requests`.
 """
 
 import json
+import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,9 +16,9 @@ import requests
 from slipstream_operator.core.scaling.signals import Sample
 
 _BEGIN: Final = '{"status":"success","data":{"resultType":"vector","result":[{"metric":'
-_NEXT: Final = '{"metric":'
-_VALUE: Final = ',"value":['
-"""NB: inside of a label these quotes would be escaped, so they are seen only where a sample has them."""
+_SERIES: Final = '{"metric":'
+_SAMPLE: Final = re.compile(r'\{"metric":(\{.*?\}),"value":\[[^,]*,"([^"]*)"\]')
+"""NB: inside of a label quotes are escaped, so what follows the labels is seen only where a sample has it."""
 _BUCKET: Final = '"le":'
 
 
@@ -41,12 +43,16 @@ class Labels:
         return labels
 
     def _parsed(self, text: str) -> Mapping[str, str]:
-        labels: Mapping[str, str] = json.loads(text)
+        labels: Mapping[str, str] = json.loads(text, object_pairs_hook=_interned)
         return labels
 
     def age(self) -> None:
         """A round of queries is over."""
         self._before, self._now = self._now, {}
+
+
+def _interned(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    return {sys.intern(name): sys.intern(value) for name, value in pairs}
 
 
 def session(labels: Labels) -> requests.Session:
@@ -70,10 +76,7 @@ def session(labels: Labels) -> requests.Session:
 
 
 def _samples(text: str, labels: Labels) -> list[Sample]:
-    found = []
-    parts = iter(text.split(_NEXT))
-    next(parts)
-    for part in parts:
-        metric, _, value = part.partition(_VALUE)
-        found.append(Sample(labels.of(metric), float(value.split('"', 2)[1])))
+    found = [Sample(labels.of(one[1]), float(one[2])) for one in _SAMPLE.finditer(text)]
+    if len(found) != text.count(_SERIES):
+        raise ValueError("a series has no value")
     return found

@@ -22,6 +22,7 @@ class Source:
         self._url = url
         self._window = window
         self._due: dict[str, float] = {}
+        self._begun = False
         self._kept: dict[str, Sequence[Sample] | Unknown] = {}
 
     async def ask(self, metrics: ports.Metrics, *, wanted: tuple[str, ...], now: float) -> Samples:
@@ -38,18 +39,28 @@ class Source:
         return {**self._kept, **found}
 
     def _to_ask(self, wanted: tuple[str, ...], *, now: float) -> Mapping[str, Expression]:
-        seldom = {
-            SCRAPE_SECONDS: queries.every_scrape(window=self._window, metrics=wanted),
-            SLOW_SECONDS: queries.every_minute(metrics=wanted),
-        }
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
-        for seconds, asked in seldom.items():
-            for index, (name, query) in enumerate(asked.items()):
-                when = self._due.get(name, -math.inf)
-                if now < when:
-                    continue
-                due[name] = query
-                # NB: after the first time each has a time of its own, so that no tick has to bear them all.
-                own = now + seconds * (index + 1) / len(asked)
-                self._due[name] = when + seconds if now < when + seconds else own
+        latencies = queries.every_scrape(window=self._window, metrics=wanted)
+        due |= self._due_of(latencies, every=SCRAPE_SECONDS, now=now)
+        slow = queries.every_minute(metrics=wanted)
+        if not self._begun:
+            self._begun = True
+            # NB: all long ranges in one tick would be most of the memory that the process ever takes.
+            self._due |= {
+                name: now + SLOW_SECONDS * index / len(slow)
+                for index, name in enumerate(slow)
+                if name not in queries.LENGTHS
+            }
+        return due | self._due_of(slow, every=SLOW_SECONDS, now=now)
+
+    def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
+        """Those that are due; after the first time each has a time of its own, so that no tick has to bear them all."""
+        due = {}
+        for index, (name, query) in enumerate(asked.items()):
+            when = self._due.get(name, -math.inf)
+            if now < when:
+                continue
+            due[name] = query
+            own = now + every * (index + 1) / len(asked)
+            self._due[name] = when + every if now < when + every else own
         return due
