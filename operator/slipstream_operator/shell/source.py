@@ -51,7 +51,7 @@ class Source:
                 for index, name in enumerate(slow)
                 if name not in queries.LENGTHS
             }
-        return due | self._due_of(slow, every=SLOW_SECONDS, now=now)
+        return {**due, **self._due_of(slow, every=SLOW_SECONDS, now=now)}
 
     def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
         """Those that are due; after the first time each has a time of its own, so that no tick has to bear them all."""
