@@ -117,6 +117,10 @@ bench-simulator: $(STAMP) ## the simulator's engine, fitted to the real vLLM und
 bench-routing: $(STAMP) ## prefix hits and time to first token of the router's choice and of others'
 	@$(BIN)/python -m benchmarks.routing.run
 
+.PHONY: bench-scale
+bench-scale: deps ## cost of a tick, memory and writes of the operator with 5,000 services
+	@$(BIN)/python -m benchmarks.scale.run
+
 .PHONY: soak
 soak: $(STAMP) ## the long proofs: what must hold every time
 	@$(BIN)/python -m benchmarks.soak.run

@@ -20,6 +20,7 @@ from slipstream_operator.core.observed import (
     Pod,
     Profile,
     Ref,
+    pack,
 )
 from slipstream_operator.core.render import config
 from slipstream_operator.core.scaling.signals import Load, PodLoad, Reading
@@ -186,7 +187,7 @@ def child(
         service=metadata["labels"].get(names.SERVICE_LABEL, ""),
         controller=controller,
         deleting=deleting,
-        manifest=manifest,
+        packed=pack(manifest),
     )
 
 

@@ -1,6 +1,7 @@
 """The Prometheus adapter against a server that misbehaves: whatever comes back, it never raises."""
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -167,3 +168,37 @@ async def test_the_loop_is_not_blocked_meanwhile() -> None:
         assert not asking.done()
         leave.set()
         assert await asking == {"up": ()}
+
+
+def _as_prometheus_writes(*series: tuple[dict[str, str], str]) -> Handler:
+    text = json.dumps(_vector(*series), separators=(",", ":"))
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text, content_type="application/json")
+
+    return answer
+
+
+async def test_an_answer_without_spaces_is_read_the_same() -> None:
+    series = [({"pod": "a"}, "1.5"), ({}, "-Inf"), ({"pod": 'b"},"value":[1,"2"]{"metric":'}, "0")]
+    async with _prometheus(_as_prometheus_writes(*series)) as url:
+        found = await _ask(url, "up")
+    assert found["up"] == tuple(Sample(labels, float(value)) for labels, value in series)
+
+
+async def test_series_of_several_queries_share_their_labels() -> None:
+    async with _prometheus(_as_prometheus_writes(({"pod": "a"}, "1"))) as url:
+        found = await _ask(url, "one", "other")
+    assert found["one"][0].labels is found["other"][0].labels
+
+
+async def test_a_sample_without_a_value_is_unknown() -> None:
+    text = '{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{}]}]}}'
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text, content_type="application/json")
+
+    async with _prometheus(answer) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+    assert found.reason.startswith("Prometheus gave no valid answer: ")

@@ -134,16 +134,60 @@ async def test_each_prometheus_is_asked_once() -> None:
     assert urls.count("http://a") == urls.count("http://b") == len(urls) / 2
 
 
-async def test_queries_over_long_ranges_are_asked_once_a_minute() -> None:
-    loop = Loop(fakes.Metrics())
-    loop.serve()
-    counts = []
-    for _ in range(3):
+async def _asked_per_tick(loop: Loop, ticks: int) -> list[list[str]]:
+    asked = []
+    for _ in range(ticks):
         loop.metrics.asked.clear()
         await loop.scaler.tick()
-        counts.append(len([query for _, query in loop.metrics.asked if "[86400s]" in query]))
-        loop.clock.seconds += 30.0
-    assert counts == [3, 0, 3]
+        asked.append([query for _, query in loop.metrics.asked if "_bucket" in query])
+        loop.clock.seconds += 5.0
+    return asked
+
+
+async def test_latencies_are_asked_as_often_as_they_change() -> None:
+    loop = Loop(fakes.Metrics())
+    loop.serve()
+    everything = [query for asked in await _asked_per_tick(loop, 24) for query in asked]
+    spans = ("[60s]", "[300s]", "[3600s]", "[86400s]")
+    assert [sum(span in query for query in everything) for span in spans] == [8, 2, 2, 2]
+
+
+async def test_queries_over_long_ranges_are_spread_over_the_ticks() -> None:
+    loop = Loop(fakes.Metrics())
+    latencies = {metric: {"p95": "1s"} for metric in ("ttft", "tpot", "e2e")}
+    loop.serve(spec={**SPEC, "slo": latencies})
+    first, *later = await _asked_per_tick(loop, 13)
+    assert len(first) == 4
+    assert max(map(len, later)) <= 3
+
+
+async def test_only_latencies_with_objectives_are_asked() -> None:
+    loop = Loop(fakes.Metrics())
+    loop.serve()
+    await loop.scaler.tick()
+    buckets = [query for _, query in loop.metrics.asked if "_bucket" in query]
+    assert all("time_to_first_token" in query for query in buckets)
+
+
+async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
+    loop = Loop(_busy())
+    account = loop.serve()
+    for _ in range(2):
+        await loop.scaler.tick()
+        assert account.measured is not None
+        assert isinstance(account.measured.readings, tuple)
+        assert account.measured.readings[0].requests == 90.0
+        loop.metrics.answers = {
+            name: answer for name, answer in loop.metrics.answers.items() if name != "ttft:now"
+        }
+
+
+async def test_a_query_that_failed_is_asked_again_with_the_next_tick() -> None:
+    loop = Loop(fakes.SilentMetrics())
+    loop.serve()
+    await loop.scaler.tick()
+    loop.scaler._metrics = loop.metrics = fakes.Metrics()
+    assert any("[60s]" in query for query in (await _asked_per_tick(loop, 1))[0])
 
 
 @pytest.mark.parametrize(

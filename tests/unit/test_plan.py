@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from slipstream_operator import names
-from slipstream_operator.core import plan
+from slipstream_operator.core import observed, plan
 from slipstream_operator.core.observed import Child, Ref
 from tests import given
 
@@ -38,7 +38,7 @@ def _with(change: Callable[[Child], Child], *, ref: Ref = DEPLOYMENT) -> tuple[C
 def _edited(child: Child, edit: Callable[[dict[str, Any]], object]) -> Child:
     manifest = copy.deepcopy(dict(child.manifest))
     edit(manifest)
-    return dataclasses.replace(child, manifest=manifest)
+    return dataclasses.replace(child, packed=observed.pack(manifest))
 
 
 def test_in_an_empty_cluster_everything_is_made_in_order() -> None:

@@ -299,7 +299,11 @@ def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: Ga
 
 
 def test_every_query_groups_by_service_so_that_their_number_is_constant() -> None:
-    asked = {**queries.every_tick(window=60.0), **queries.every_minute()}
+    asked = {
+        **queries.every_tick(window=60.0),
+        **queries.every_scrape(window=60.0),
+        **queries.every_minute(),
+    }
     assert all("by (namespace, service" in str(query) for query in asked.values())
 
 

@@ -21,8 +21,6 @@ class Account:
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
-    long_ranges_at: float | None = None
-    """When what is measured over long ranges was asked, on the monotonic clock."""
     off: SwitchedOff | None = None
     """The speculation that was found not to pay."""
     below_since: float | None = None

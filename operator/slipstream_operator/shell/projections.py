@@ -1,5 +1,6 @@
 """From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ import pydantic
 
 from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
-from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref
+from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref, pack
 from slipstream_operator.names import Reason
 
 Body = Mapping[str, Any]
@@ -32,10 +33,23 @@ def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE) -> Parent:
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
         deleting="deletionTimestamp" in metadata,
-        spec=dict(body.get("spec") or {}),
-        status=dict(status),
+        spec=_shared(body.get("spec") or {}),
+        status=_shared(status),
         conditions=_conditions(status),
     )
+
+
+def _shared(value: Any) -> Any:
+    """The same, with one object for all equal strings: most of what thousands of services say is alike."""
+    match value:
+        case str():
+            return sys.intern(value)
+        case Mapping():
+            return {sys.intern(key): _shared(part) for key, part in value.items()}
+        case list():
+            return [_shared(part) for part in value]
+        case _:
+            return value
 
 
 def profile(body: Body) -> Profile:
@@ -59,15 +73,17 @@ def child(kind: str, body: Body) -> Child:
         service=metadata.get("labels", {}).get(names.SERVICE_LABEL, ""),
         controller=next((owner["uid"] for owner in owners if owner.get("controller")), None),
         deleting="deletionTimestamp" in metadata,
-        manifest={
-            "kind": kind,
-            **{
-                key: value
-                for key, value in body.items()
-                if key not in ("metadata", "status", "kind")
-            },
-            "metadata": metadata,
-        },
+        packed=pack(
+            {
+                "kind": kind,
+                **{
+                    key: value
+                    for key, value in body.items()
+                    if key not in ("metadata", "status", "kind")
+                },
+                "metadata": metadata,
+            }
+        ),
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
         status=dict(body.get("status") or {}) if on_the_way else {},
         generation=body["metadata"].get("generation", 0) if on_the_way else 0,

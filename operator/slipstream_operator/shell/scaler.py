@@ -8,46 +8,27 @@ from typing import Final
 
 from slipstream_operator import ports
 from slipstream_operator.api import units
-from slipstream_operator.core import resolve, speculation
+from slipstream_operator.core import objectives, resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling import gather, policy, queries, signals
-from slipstream_operator.core.scaling.signals import Reading, Samples, Unknown
+from slipstream_operator.core.scaling import gather, policy, signals
+from slipstream_operator.core.scaling.signals import Samples, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status import Measured
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.source import Source
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
-SLOW_EVERY: Final = 60.0
-"""Seconds between two rounds of the queries over long ranges."""
+LOOK_SECONDS: Final = 60.0
+"""Within which a service is looked at again when there are no news."""
 
 _NOWHERE: Final = Unknown("the ServingProfile names no prometheus.url")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Slow:
-    """Answers over long ranges, and when they came, on the monotonic clock."""
-
-    at: float
-    samples: signals.Grouped
-
-
-@dataclasses.dataclass(frozen=True)
-class _Round:
-    """All answers of one Prometheus in one tick."""
-
-    fast: signals.Grouped
-    slow: _Slow
-
-    def of(self, key: Key) -> Samples:
-        """Those about one service."""
-        return {**self.slow.samples.of(key), **self.fast.of(key)}
 
 
 class Scaler:
@@ -69,7 +50,7 @@ class Scaler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._slow: dict[str, _Slow] = {}
+        self._sources: dict[tuple[str, float], Source] = {}
 
     async def run(self, *, every: float) -> None:
         """Tick until cancelled; a tick that takes long delays the next one, and is never doubled."""
@@ -89,21 +70,24 @@ class Scaler:
             if account.resolved is not None and account.state is not None:
                 source = account.resolved.prometheus or ("", 0.0)
                 groups[source].append((key, account, account.resolved))
+        self._sources = {at: source for at, source in self._sources.items() if at in groups}
         for (url, window), members in groups.items():
-            answers = await self._ask(url, window) if url else None
+            answers = None
+            if url:
+                answers = await self._ask(url, window, [resolved for *_, resolved in members])
             for key, account, resolved in members:
                 self._judge(key, account, resolved, answers, window=window or resolve.RATE_WINDOW)
 
-    async def _ask(self, url: str, window: float) -> _Round:
-        """Fresh answers, with those over long ranges from the last minute."""
-        asked = _texts(queries.every_tick(window=window))
-        fast = signals.Grouped(self._checked(url, await self._metrics.query(url, asked)))
-        before = self._slow.get(url)
-        if before is None or self._clock.monotonic() - before.at >= SLOW_EVERY:
-            answers = await self._metrics.query(url, _texts(queries.every_minute()))
-            slow = signals.Grouped(self._checked(url, answers))
-            before = self._slow[url] = _Slow(self._clock.monotonic(), slow)
-        return _Round(fast, before)
+    async def _ask(self, url: str, window: float, members: list[Resolved]) -> signals.Grouped:
+        """Answers to what is due, of latencies only what somebody has objectives for."""
+        used = {one.metric for resolved in members for one in resolved.objectives.latency}
+        source = self._sources.setdefault((url, window), Source(url=url, window=window))
+        samples = await source.ask(
+            self._metrics,
+            wanted=tuple(metric for metric in objectives.METRICS if metric in used),
+            now=self._clock.monotonic(),
+        )
+        return signals.Grouped(self._checked(url, samples))
 
     def _checked(self, url: str, samples: Samples) -> Samples:
         unknown = sum(isinstance(result, Unknown) for result in samples.values())
@@ -117,7 +101,7 @@ class Scaler:
         key: Key,
         account: Account,
         resolved: Resolved,
-        asked: _Round | None,
+        asked: signals.Grouped | None,
         *,
         window: float,
     ) -> None:
@@ -125,11 +109,7 @@ class Scaler:
         if account.rollout is None:
             return
         samples = _NOWHERE if asked is None else asked.of(key)
-        earlier: tuple[Reading, ...] = ()
-        if asked is not None and account.long_ranges_at == asked.slow.at and account.measured:
-            known = account.measured.readings
-            earlier = known if isinstance(known, tuple) else ()
-        account.long_ranges_at = asked.slow.at if asked else None
+        known = account.measured.readings if account.measured else ()
         active = account.rollout.active
         inputs = gather.inputs(
             samples,
@@ -142,7 +122,7 @@ class Scaler:
             rolling=account.rollout.active != account.rollout.wanted,
             revision=active,
             max_sequences=resolved.max_sequences,
-            earlier=earlier,
+            earlier=known if isinstance(known, tuple) else (),
         )
         now = self._clock.monotonic()
         measured = _measured(samples, inputs, active)
@@ -167,12 +147,7 @@ class Scaler:
         if news:
             self._queue.add(key)
         else:
-            self._queue.add_later(key, SLOW_EVERY)
-
-
-def _texts(asked: queries.Queries) -> dict[str, str]:
-    """As Prometheus reads them."""
-    return {name: str(expression) for name, expression in asked.items()}
+            self._queue.add_later(key, LOOK_SECONDS)
 
 
 def _supplied(pod: Pod) -> Supplied:

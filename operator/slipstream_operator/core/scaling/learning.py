@@ -34,7 +34,7 @@ def starts(state: State, pods: Supply) -> State:
 
 def missed(reading: Reading, *, at_least: float) -> bool:
     """Whether clearly more requests are too slow than may be, by more than chance."""
-    attained = feedback.attainment(reading.now, reading.objective.target)
+    attained = reading.attained
     if attained is None or reading.requests < at_least:
         return False
     share = reading.objective.share
@@ -44,7 +44,7 @@ def missed(reading: Reading, *, at_least: float) -> bool:
 
 def burn(reading: Reading) -> float:
     """How many times faster than it may the error budget is spent now."""
-    attained = feedback.attainment(reading.now, reading.objective.target)
+    attained = reading.attained
     return 0.0 if attained is None else (1 - attained) / (1 - reading.objective.share)
 
 

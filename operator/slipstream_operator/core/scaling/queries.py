@@ -3,7 +3,7 @@
 Every engine series carries the target labels `namespace`, `service`, `revision` and `pod`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from slipstream_operator.core import objectives
@@ -30,20 +30,28 @@ PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
 ARRIVALS, HELD = "arrivals", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
 GAIN: Final = "gain"
+LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
+SPANS: Final = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
+"""Long ranges of latencies, in seconds."""
 
 
 def every_tick(*, window: float) -> Queries:
     """What each decision needs; rates over `window` seconds."""
-    return {**_gauges(window), **_rates(window), **_of_service(window), **_latencies("now", window)}
+    return {**_gauges(window), **_rates(window), **_of_service(window)}
 
 
-def every_minute() -> Queries:
+def every_scrape(*, window: float, metrics: Iterable[str] = objectives.METRICS) -> Queries:
+    """Latencies over `window` seconds of what objectives are about: most of all series, new with each scrape only."""
+    return _latencies("now", window, metrics)
+
+
+def every_minute(*, metrics: Iterable[str] = objectives.METRICS) -> Queries:
     """What slow feedback and status need, over long ranges."""
-    spans = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
+    metrics = tuple(metrics)
     latencies = {
         name: query
-        for span, over in spans.items()
-        for name, query in _latencies(span, over).items()
+        for span, over in SPANS.items()
+        for name, query in _latencies(span, over, metrics).items()
     }
     lengths = {
         OUTPUT_LENGTHS: _increase(f"{contract.OUTPUT_LENGTH}_sum", 300.0, _SERVICE),
@@ -110,11 +118,11 @@ def _of_service(window: float) -> Queries:
     }
 
 
-def _latencies(span: str, over: float) -> Queries:
+def _latencies(span: str, over: float, metrics: Iterable[str]) -> Queries:
     labels = (*_SERVICE, "le")
     return {
-        latency(metric, span): _increase(f"{name}_bucket", over, labels)
-        for metric, name in LATENCY.items()
+        latency(metric, span): _increase(f"{LATENCY[metric]}_bucket", over, labels)
+        for metric in metrics
     }
 
 

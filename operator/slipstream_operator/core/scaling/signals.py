@@ -1,14 +1,15 @@
 """From samples to signals. What is absent, stale or NaN is Unknown, a type of its own, and never zero."""
 
 import dataclasses
+import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.scaling import feedback, queries
 from slipstream_operator.core.speculation import Gain, Guesses
 from slipstream_runtime import contract
 
@@ -27,8 +28,7 @@ class Unknown:
     reason: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One series of an instant query."""
 
     labels: Mapping[str, str]
@@ -141,6 +141,11 @@ class Reading:
     recent: objectives.Histogram = objectives.EMPTY
     """Over 5 minutes."""
 
+    @functools.cached_property
+    def attained(self) -> float | None:
+        """Share of the requests within the target now, by lognormal interpolation; None without traffic."""
+        return feedback.attainment(self.now, self.objective.target)
+
     @property
     def pressure(self) -> float | None:
         """Measured over target: more than 1 is too slow."""
@@ -205,7 +210,8 @@ def load(
     if reporting == 0 or reporting < ENOUGH * (reporting + missing):
         return Unknown(f"{reporting} of {len(pods)} ready engines report")
     found, complete = _filled(rows, settled_rows)
-    found += [_median(found)] * missing
+    if missing:
+        found += [_median(found)] * missing
     return Load(
         pods=tuple(found),
         complete=complete and reporting >= COMPLETE * (reporting + missing),
@@ -271,50 +277,66 @@ def readings(
 ) -> tuple[Reading, ...] | Unknown:
     """One reading per latency objective; Unknown if Prometheus did not answer.
 
-    From `earlier` ones comes what is over long ranges: for when that was not asked anew.
+    From `earlier` ones comes what was not asked anew.
     """
     kept = {reading.objective: reading for reading in earlier}
     found = []
     for objective in wanted.latency:
-        now = histogram(samples, objective.metric, "now")
+        before = kept.get(objective)
+        if before is not None and samples.keys().isdisjoint(_names(objective.metric)):
+            found.append(before)
+            continue
+        now = _latency(samples, objective, "now", before.now if before else None)
         if isinstance(now, Unknown):
             return now
-        recent, attained = _over_long_ranges(samples, objective, kept.get(objective))
+        recent = _latency(samples, objective, "5m", before.recent if before else None)
         found.append(
             Reading(
                 objective=objective,
                 current=objectives.quantile(now, objective.share),
                 requests=now.count,
-                attainment=attained,
+                attainment={
+                    span: _attained(samples, objective, span, before) for span in queries.SPANS
+                },
                 now=now,
-                recent=recent,
+                recent=objectives.EMPTY if isinstance(recent, Unknown) else recent,
             )
         )
     return tuple(found)
 
 
-def _over_long_ranges(
-    samples: Samples, objective: objectives.Objective, earlier: Reading | None
-) -> tuple[objectives.Histogram, Mapping[str, float | None]]:
-    if earlier is not None:
-        return earlier.recent, earlier.attainment
-    spans = {span: histogram(samples, objective.metric, span) for span in ("5m", "1h", "1d")}
-    recent = spans["5m"]
-    attained = {
-        span: None
-        if isinstance(measured, Unknown)
-        else objectives.attainment(measured, objective.target)
-        for span, measured in spans.items()
-    }
-    return objectives.EMPTY if isinstance(recent, Unknown) else recent, attained
+@functools.cache
+def _names(metric: str) -> frozenset[str]:
+    """All queries about the latencies of a metric."""
+    return frozenset(queries.latency(metric, span) for span in ("now", *queries.SPANS))
 
 
-def histogram(samples: Samples, metric: str, span: str) -> objectives.Histogram | Unknown:
-    """The latency histogram of a service over a span."""
-    result = samples.get(queries.latency(metric, span), Unknown("not asked"))
+def _attained(
+    samples: Samples, objective: objectives.Objective, span: str, before: Reading | None
+) -> float | None:
+    if before is not None and queries.latency(objective.metric, span) not in samples:
+        return before.attainment[span]
+    found = _latency(samples, objective, span, None)
+    return None if isinstance(found, Unknown) else objectives.attainment(found, objective.target)
+
+
+def _latency(
+    samples: Samples,
+    objective: objectives.Objective,
+    span: str,
+    before: objectives.Histogram | None,
+) -> objectives.Histogram | Unknown:
+    """The latency histogram of a service over a span: the one before, if it was not asked anew."""
+    result = samples.get(queries.latency(objective.metric, span))
+    if result is None:
+        return Unknown("not asked") if before is None else before
     if isinstance(result, Unknown):
         return result
-    return objectives.histogram([(float(sample.labels["le"]), sample.value) for sample in result])
+    return objectives.histogram([(_bound(sample.labels["le"]), sample.value) for sample in result])
+
+
+_bound = functools.cache(float)
+"""NB: one object for each bound, as all histograms keep them."""
 
 
 def guesses(samples: Samples, *, revision: str) -> Guesses | None:

@@ -39,7 +39,11 @@ class Ours:
 
     def queries(self) -> Mapping[str, Expression]:
         """All that the operator asks."""
-        return {**queries.every_tick(window=self._window), **queries.every_minute()}
+        return {
+            **queries.every_tick(window=self._window),
+            **queries.every_scrape(window=self._window),
+            **queries.every_minute(),
+        }
 
     def decide(self, seen: Seen) -> int:
         """One tick of the scaling loop."""

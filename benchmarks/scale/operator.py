@@ -1,0 +1,224 @@
+"""The operator without an API server: its store, ledger, reconcile and scaling loop, with a cluster that counts.
+
+A process of its own, so that its memory is the operator's; prints one line of JSON.
+"""
+
+import asyncio
+import gc
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import prometheus_client
+import psutil
+
+from benchmarks.scale import exporter
+from slipstream_operator import app, errors, names
+from slipstream_operator.adapters import metrics
+from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.observed import Key, Manifest, Ref
+from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.reconcile import Reconciler
+from slipstream_operator.shell.scaler import Scaler
+from slipstream_operator.shell.store import Store
+from slipstream_operator.telemetry import Telemetry
+from tests import fakes
+
+TICK_SECONDS = 5.0
+SPEC = {
+    "model": {"uri": "hf://org/model"},
+    "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "100ms"}},
+    "scaling": {"minReplicas": exporter.REPLICAS, "maxReplicas": 4 * exporter.REPLICAS},
+}
+
+
+def _received(body: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes from the API: it shares nothing with others."""
+    received: dict[str, Any] = json.loads(json.dumps(body))
+    return received
+
+
+class Cluster:
+    """`ports.Cluster` that accepts everything, says so as a watch would, and counts what statuses are written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._uids = itertools.count()
+        self.status_writes = 0
+
+    def serve(self, key: Key, *, status: Mapping[str, Any] | None = None) -> None:
+        """A user has applied an InferenceService."""
+        body = fakes.service_body(SPEC, key=key, uid=f"uid-of-{key.name}", status=status)
+        self._store.feed(names.INFERENCE_SERVICE, _received(body), gone=False)
+
+    async def create(self, ref: Ref, manifest: Manifest) -> None:
+        self._keep(ref, manifest, f"uid-{next(self._uids)}")
+
+    async def apply(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
+        self._keep(ref, manifest, uid)
+
+    async def delete(self, ref: Ref, *, uid: str) -> None:
+        raise AssertionError(f"{ref} is deleted, though nothing changed")
+
+    async def metadata_of(self, ref: Ref) -> Manifest:
+        raise errors.NotFound(str(ref))
+
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        return []
+
+    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
+        self.status_writes += 1
+        self.serve(key, status=status)
+
+    def _keep(self, ref: Ref, manifest: Manifest, uid: str) -> None:
+        body = _received(manifest)
+        body["metadata"] |= {"uid": uid, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        self._store.feed(ref.kind, body, gone=False)
+
+
+class Events:
+    """`ports.Events` that nobody reads."""
+
+    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
+        pass
+
+
+class Metrics(metrics.Metrics):
+    """The real adapter, with a count of its queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = 0
+        self.failures: list[str] = []
+
+    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+        self.queries += len(queries)
+        found = await super().query(url, queries)
+        self.failures += [
+            f"{name}: {result.reason}"
+            for name, result in found.items()
+            if isinstance(result, Unknown)
+        ]
+        return found
+
+
+class Operator:
+    """All of it that works on a tick."""
+
+    def __init__(self, url: str) -> None:
+        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
+        self.cluster, self.metrics = Cluster(self.store), Metrics()
+        clock, telemetry = app.SystemClock(), Telemetry(prometheus_client.CollectorRegistry())
+        self._reconciler = Reconciler(
+            store=self.store,
+            ledger=self.ledger,
+            queue=self.queue,
+            cluster=self.cluster,
+            events=Events(),
+            clock=clock,
+            telemetry=telemetry,
+        )
+        self.scaler = Scaler(
+            store=self.store,
+            ledger=self.ledger,
+            queue=self.queue,
+            metrics=self.metrics,
+            clock=clock,
+            telemetry=telemetry,
+        )
+        profile = fakes.profile_body(prometheus={"url": url})
+        self.store.feed(names.SERVING_PROFILE, profile, gone=False)
+
+    async def fill(self, services: int) -> None:
+        """Services that were applied, realised and have all their engines ready."""
+        for number in range(services):
+            key = Key(exporter.namespace(number), exporter.name(number))
+            self.cluster.serve(key)
+            await self._reconciler.reconcile(key)
+            rollout = self.ledger.of(key).rollout
+            assert rollout is not None
+            for replica in range(exporter.REPLICAS):
+                name = exporter.pod(number, replica)
+                pod = fakes.pod_body(rollout.active, name=name, service=key.name, uid=f"uid-{name}")
+                pod["metadata"]["namespace"] = key.namespace
+                self.store.feed("Pod", pod, gone=False)
+            await self._reconciler.reconcile(key)
+
+    async def work(self) -> None:
+        """One worker of the queue."""
+        while True:
+            key = await self.queue.get()
+            if key.kind == names.INFERENCE_SERVICE:
+                await self._reconciler.reconcile(key)
+            self.queue.done(key)
+
+
+async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
+    """Ticks with the worker between them; statuses count from the second half, when all is at rest."""
+    asked, written, began = 0, 0, 0.0
+    worker = asyncio.create_task(operator.work())
+    processor, wall = [], []
+    for number in range(ticks):
+        if number == ticks // 2:
+            written, began = operator.cluster.status_writes, time.monotonic()
+        started, used = time.monotonic(), time.process_time()
+        await operator.scaler.tick()
+        processor.append(time.process_time() - used)
+        wall.append(time.monotonic() - started)
+        await asyncio.sleep(max(0.0, TICK_SECONDS - wall[-1]))
+        if (number + 1) * TICK_SECONDS == 60:
+            asked = operator.metrics.queries
+    minutes = (time.monotonic() - began) / 60
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    decisions = [account.decision for _, account in operator.ledger.known()]
+    return {
+        "cpu_s": processor,
+        "wall_s": wall,
+        "queries_per_minute": asked,
+        "queries_failed": len(operator.metrics.failures),
+        "failures": operator.metrics.failures[:3],
+        "services_measured": sum(bool(one and one.known) for one in decisions),
+        "status_writes_per_minute": (operator.cluster.status_writes - written) / minutes,
+    }
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_megabytes() -> float:
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
+
+
+async def _run(url: str, services: int, ticks: int) -> dict[str, Any]:
+    operator = Operator(url)
+    await operator.fill(services)
+    gc.collect()
+    stored = psutil.Process().memory_info().rss / 2**20
+    _forget_peak()
+    found = await _measure(operator, ticks=ticks)
+    return {**found, "stored_mb": stored, "rss_mb": _peak_megabytes()}
+
+
+@click.command()
+@click.option("--url", required=True)
+@click.option("--services", type=int, required=True)
+@click.option("--ticks", type=int, required=True)
+def main(*, url: str, services: int, ticks: int) -> None:
+    """Fill, tick, and say what it took."""
+    app.collect_seldom()
+    click.echo(json.dumps(asyncio.run(_run(url, services, ticks))))
+
+
+if __name__ == "__main__":
+    main()

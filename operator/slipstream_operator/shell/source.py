@@ -1,0 +1,66 @@
+"""One Prometheus and how often it is asked what: the costly queries seldom, and spread over the ticks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from slipstream_operator import ports
+from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
+
+SCRAPE_SECONDS: Final = 15.0
+"""Between two rounds of the queries for histograms of the rate window: as often as pods are usually scraped."""
+SLOW_SECONDS: Final = 60.0
+"""Between two rounds of the queries over long ranges."""
+
+
+class Source:
+    """Remembers when each query is due, and the few small answers that are needed until then."""
+
+    def __init__(self, *, url: str, window: float) -> None:
+        self._url = url
+        self._window = window
+        self._due: dict[str, float] = {}
+        self._begun = False
+        self._kept: dict[str, Sequence[Sample] | Unknown] = {}
+
+    async def ask(self, metrics: ports.Metrics, *, wanted: tuple[str, ...], now: float) -> Samples:
+        """Answers to all queries that are due, and to none of the other histograms.
+
+        `wanted` are the metrics that objectives are about; `now` is on the monotonic clock.
+        """
+        asked = {name: str(query) for name, query in self._to_ask(wanted, now=now).items()}
+        found = await metrics.query(self._url, asked)
+        for name, result in found.items():
+            if isinstance(result, Unknown):
+                self._due.pop(name, None)
+        self._kept |= {name: found[name] for name in queries.LENGTHS if name in found}
+        return {**self._kept, **found}
+
+    def _to_ask(self, wanted: tuple[str, ...], *, now: float) -> Mapping[str, Expression]:
+        due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
+        latencies = queries.every_scrape(window=self._window, metrics=wanted)
+        due |= self._due_of(latencies, every=SCRAPE_SECONDS, now=now)
+        slow = queries.every_minute(metrics=wanted)
+        if not self._begun:
+            self._begun = True
+            # NB: all long ranges in one tick would be most of the memory that the process ever takes.
+            self._due |= {
+                name: now + SLOW_SECONDS * index / len(slow)
+                for index, name in enumerate(slow)
+                if name not in queries.LENGTHS
+            }
+        return {**due, **self._due_of(slow, every=SLOW_SECONDS, now=now)}
+
+    def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
+        """Those that are due; after the first time each has a time of its own, so that no tick has to bear them all."""
+        due = {}
+        for index, (name, query) in enumerate(asked.items()):
+            when = self._due.get(name, -math.inf)
+            if now < when:
+                continue
+            due[name] = query
+            own = now + every * (index + 1) / len(asked)
+            self._due[name] = when + every if now < when + every else own
+        return due
