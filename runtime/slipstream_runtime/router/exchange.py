@@ -104,7 +104,7 @@ class Exchange:
                 service.metrics.retried(failure.fault)
                 tried.add(endpoint)
             finally:
-                service.leave(endpoint)
+                service.leave(endpoint, self._asked)
         raise AssertionError
 
     async def _ask(self, endpoint: Endpoint) -> web.StreamResponse:

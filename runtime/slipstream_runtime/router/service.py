@@ -9,6 +9,7 @@ from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import config, reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.budgets import Bucket
+from slipstream_runtime.router.choice import Cheapest
 from slipstream_runtime.router.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
 from slipstream_runtime.router.keyring import Client, Keyring
 from slipstream_runtime.router.line import Line, Turn
@@ -74,6 +75,9 @@ class Service:
 
     def configure(self, settings: config.Service) -> None:
         """Go by these settings from now on."""
+        known = self.settings
+        if (settings.strategy, settings.kv_tokens) != (known.strategy, known.kv_tokens):
+            self.pool.picker = Cheapest(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
         self.settings = settings
         self._line.most = settings.limits.queue
         self._line.most_bytes = settings.limits.queue_size
@@ -137,8 +141,9 @@ class Service:
             if pardon is not None:
                 pardon.cancel()
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def leave(self, endpoint: Endpoint, asked: Asked) -> None:
         """A request is over in this engine: its place is for the next."""
+        endpoint.computed(asked)
         endpoint.leave()
         if self._line:
             self.pump()
@@ -151,6 +156,7 @@ class Service:
 
     def answered(self, endpoint: Endpoint, asked: Asked) -> None:
         """The engine began to answer."""
+        endpoint.computed(asked)
         self.pool.picker.served(endpoint, asked)
         if endpoint.succeeded():
             self.pump()
@@ -197,7 +203,7 @@ class Service:
     def _return(self, turn: Turn) -> None:
         """The place came while its client left."""
         if turn.place.exception() is None:
-            self.leave(turn.place.result())
+            self.leave(turn.place.result(), turn.asked)
 
     def _pardon(self, turn: Turn) -> None:
         turn.tried.clear()
