@@ -132,7 +132,7 @@ class Front:
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
         """The models of the services that this key, or none, opens."""
         services = self._table.services() if here is None else (here,)
-        welcome = {service.name for service in services if service.client(key) is not None}
+        welcome = [service.name for service in services if service.client(key) is not None]
         if services and not welcome:
             raise reasons.unauthorized()
         names = self._table.models(welcome, here=here)
