@@ -14,7 +14,9 @@ from slipstream_runtime.router.endpoints import EJECTION_SECONDS, Address, Endpo
 from slipstream_runtime.router.keyring import Client, Keyring
 from slipstream_runtime.router.line import Line, Turn
 from slipstream_runtime.router.metrics import ServiceMetrics
+from slipstream_runtime.router.responses import Cache
 from slipstream_runtime.router.retries import Retries
+from slipstream_runtime.router.sharing import Waiter
 
 _TIMER_SECONDS: Final = 0.01
 """By which timers may be early."""
@@ -45,6 +47,7 @@ class Service:
         self.pool = pool
         self.metrics = metrics
         self.retries = Retries()
+        self.cache: Cache[Waiter] | None = None
         self.in_flight = 0
         self._keyring = keyring
         self._wake = wake
@@ -78,6 +81,8 @@ class Service:
         known = self.settings
         if (settings.strategy, settings.kv_tokens) != (known.strategy, known.kv_tokens):
             self.pool.picker = Cheapest(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
+        if settings.responses != known.responses or self.cache is None:
+            self.cache = _cache(settings.responses, clock=self._clock)
         self.settings = settings
         self._line.most = settings.limits.queue
         self._line.most_bytes = settings.limits.queue_size
@@ -95,6 +100,11 @@ class Service:
         if self.starving:
             self._wake(self)
         return changes
+
+    @property
+    def revision(self) -> str:
+        """Names all revisions that answer now."""
+        return ",".join(sorted(r.name for r in self.settings.revisions if r.weight))
 
     def serves(self, model: str) -> bool:
         """Whether clients call it, or one of its adapters, by this name."""
@@ -208,6 +218,14 @@ class Service:
     def _pardon(self, turn: Turn) -> None:
         turn.tried.clear()
         self.pump()
+
+
+def _cache(
+    settings: config.Responses | None, *, clock: Callable[[], float]
+) -> Cache[Waiter] | None:
+    if settings is None:
+        return None
+    return Cache(ttl=settings.ttl, size=settings.size, clock=clock)
 
 
 class Reservation:
