@@ -57,8 +57,9 @@ def test_a_split_follows_its_weights() -> None:
         config.Share(service=name, weight=weight) for name, weight in (("a", 3), ("b", 1))
     )
     weighted = config.Route(name="r", model="any", backends=shares)
-    drawn = [cascade.split(weighted, step / 100) for step in range(100)]
+    drawn = [cascade.split(weighted, step / 100, among={"a", "b"}) for step in range(100)]
     assert (drawn.count("a"), drawn.count("b")) == (75, 25)
+    assert cascade.split(weighted, 0.0, among={"b"}) == "b"
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.choice import Cheapest
 from slipstream_runtime.router.endpoints import (
     EJECTION_SECONDS,
     FAILURES,
     STALE_SECONDS,
     Address,
     Endpoint,
-    LeastLoaded,
     Load,
     Pool,
 )
@@ -32,7 +32,7 @@ class Clock:
 
 def pool(clock: Clock, *, draws: Sequence[float] = (0.0,) * 100) -> Pool:
     chance = iter(draws)
-    picker = LeastLoaded(tie=lambda: 0.0)
+    picker = Cheapest(strategy="LeastLoad")
     return Pool(picker=picker, chance=lambda: next(chance), clock=clock)
 
 
@@ -98,6 +98,7 @@ def test_the_least_loaded_engine_is_picked_by_its_own_queue_and_ours() -> None:
     found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
     first, second = found
     first.load = Load(waiting=3, kv=None, at=clock.now)
+    second.load = Load(waiting=0, kv=None, at=clock.now)
     picked = [found.take(ASKED, tried=()) for _ in range(5)]
     assert [one is second for one in picked] == [True, True, True, False, True]
 
@@ -106,8 +107,9 @@ def test_what_an_engine_said_too_long_ago_does_not_count() -> None:
     clock = Clock()
     found = pool(clock)
     found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
-    first, _ = found
+    first, second = found
     first.load = Load(waiting=3, kv=None, at=clock.now)
+    second.load = Load(waiting=0, kv=None, at=clock.now)
     clock.now += STALE_SECONDS + 0.1
     assert found.take(ASKED, tried=()) is first
 

@@ -1,4 +1,4 @@
-"""The small pure parts of the router: budgets, shares, usage, loads, slices, the line."""
+"""The small pure parts of the router: budgets, usage, loads, slices, the line."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from slipstream_runtime.host.refusal import Refusal
-from slipstream_runtime.router import scrape, shares, slices
+from slipstream_runtime.router import scrape, slices
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.budgets import Bucket
 from slipstream_runtime.router.endpoints import Address
@@ -49,18 +49,6 @@ def test_reservations_never_exceed_what_came_in(asks: list[tuple[int, float]]) -
         if bucket.reserve(tokens, now=now) == 0:
             spent += tokens
         assert spent <= 600 + now * 10 + 1e-6
-
-
-@pytest.mark.parametrize(
-    ("chance", "chosen"), [(0.0, "a"), (0.249, "a"), (0.25, "b"), (0.999, "b")]
-)
-def test_a_choice_falls_by_weight(chance: float, chosen: str) -> None:
-    assert shares.choose({"a": 1, "none": 0, "b": 3}, chance=chance) == chosen
-
-
-def test_nothing_is_chosen_without_weight() -> None:
-    assert shares.choose({"a": 0}, chance=0.5) is None
-    assert shares.choose(dict[str, int](), chance=0.5) is None
 
 
 def test_retries_are_a_fifth_of_the_requests_once_what_was_saved_is_spent() -> None:

@@ -9,8 +9,9 @@ from typing import Any, Final, Self
 from slipstream_runtime import contract
 from slipstream_runtime.host import logs
 from slipstream_runtime.router import config
+from slipstream_runtime.router.choice import Cheapest
 from slipstream_runtime.router.demand import Demand, Renew
-from slipstream_runtime.router.endpoints import Address, Endpoint, LeastLoaded, Pool
+from slipstream_runtime.router.endpoints import Address, Endpoint, Pool
 from slipstream_runtime.router.front import BODY_SECONDS, Front
 from slipstream_runtime.router.keyring import Keyring
 from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, SHUTDOWN_SECONDS, Listener
@@ -133,10 +134,11 @@ class Router:
             await front.emptied(within=_ABORT_SECONDS)
 
     def _service(self, settings: config.Service) -> Service:
-        clock, chance = self._clock, self._chance
+        clock = self._clock
+        picker = Cheapest(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
         return Service(
             settings,
-            pool=Pool(picker=LeastLoaded(tie=chance), chance=chance, clock=clock),
+            pool=Pool(picker=picker, chance=self._chance, clock=clock),
             keyring=Keyring(self._keys / settings.name, clock=clock, now=self._now),
             metrics=ServiceMetrics(self.metrics, settings.name),
             wake=self._demand.wake,

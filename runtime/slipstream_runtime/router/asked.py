@@ -28,6 +28,10 @@ class Asked:
     stream: bool
     tenant: str | None = None
     priority: int = 0
+    blocks: tuple[int, ...] | None = None
+    """Of its prompt, as in `prefixes`, once somebody needed them."""
+    pending: float = 0.0
+    """Blocks that its engine has to compute before it answers."""
     hide_usage: bool = False
     """The usage at the end of the stream was asked for by the router, not by the client."""
 

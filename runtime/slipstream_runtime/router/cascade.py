@@ -7,7 +7,7 @@ for a whole one. Nothing escalates after the client's first byte.
 import enum
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -47,9 +47,10 @@ _GRAMMARS: Final = (
 )
 
 
-def split(route: config.Route, at: float) -> str | None:
+def split(route: config.Route, at: float, *, among: Container[str]) -> str | None:
     """The service of a weighted route at the point `at`, from 0 up to 1; None if all weigh 0."""
-    return weights.draw({share.service: share.weight for share in route.backends}, at)
+    shares = {s.service: s.weight for s in route.backends if s.service in among}
+    return weights.draw(shares, at)
 
 
 def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reason | None:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from yarl import URL
 
 from slipstream_runtime import contract
-from slipstream_runtime.router import shares
+from slipstream_runtime.router import weights as draws
 from slipstream_runtime.router.asked import Asked
 
 FAILURES: Final = 3
@@ -60,6 +60,8 @@ class Endpoint:
         self.in_flight = 0
         self.load: Load | None = None
         self.gone = False
+        self.pending = 0.0
+        """Blocks of prompt that it was sent and has not computed yet."""
         self._urls: dict[str, URL] = {}
         self._failures = 0
         self._ejected_until = 0.0
@@ -104,6 +106,16 @@ class Endpoint:
         self.in_flight -= 1
         self._probing = False
 
+    def expect(self, asked: Asked, blocks: float) -> None:
+        """It has to compute so many blocks for the request."""
+        asked.pending = blocks
+        self.pending += blocks
+
+    def computed(self, asked: Asked) -> None:
+        """The request's prompt is computed, or the request over."""
+        self.pending -= asked.pending
+        asked.pending = 0.0
+
     def succeeded(self) -> bool:
         """It answers; True if nobody thought so."""
         doubted = self._failures >= FAILURES
@@ -135,32 +147,14 @@ class Picker(Protocol):
         ...
 
 
-class LeastLoaded:
-    """The engine with the fewest requests: ours in flight, and those that wait in it; ties by chance."""
-
-    def __init__(self, *, tie: Callable[[], float]) -> None:
-        self._tie = tie
-
-    def pick(self, candidates: Sequence[Endpoint], asked: Asked, *, now: float) -> Endpoint:
-        """The least loaded."""
-        if len(candidates) == 1:
-            return candidates[0]
-        return min(candidates, key=lambda endpoint: (_burden(endpoint, now), self._tie()))
-
-    def served(self, endpoint: Endpoint, asked: Asked) -> None:
-        """Nothing to learn."""
-
-    def forget(self, endpoint: Endpoint) -> None:
-        """Nothing to forget."""
-
-
 class Pool:
     """The engines of one service, by revision."""
 
     def __init__(
         self, *, picker: Picker, chance: Callable[[], float], clock: Callable[[], float]
     ) -> None:
-        self._picker = picker
+        self.picker = picker
+        """Learns from what is served."""
         self._chance = chance
         self._clock = clock
         self._endpoints: dict[Address, Endpoint] = {}
@@ -171,11 +165,6 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._endpoints)
-
-    @property
-    def picker(self) -> Picker:
-        """Learns from what is served."""
-        return self._picker
 
     @property
     def serving(self) -> bool:
@@ -195,7 +184,7 @@ class Pool:
         gone = [self._endpoints.pop(known) for known in [*self._endpoints] if known not in now]
         for endpoint in gone:
             endpoint.gone = True
-            self._picker.forget(endpoint)
+            self.picker.forget(endpoint)
         came = [
             Endpoint(address, revision=revision, capacity=capacity)
             for address, revision in now.items()
@@ -218,7 +207,7 @@ class Pool:
         ]
         if not free:
             return None
-        chosen = self._picker.pick(self._of_one_revision(free), asked, now=now)
+        chosen = self.picker.pick(self._of_one_revision(free), asked, now=now)
         chosen.enter()
         return chosen
 
@@ -226,10 +215,5 @@ class Pool:
         if len(self._weights) == 1:
             return free
         weights = {endpoint.revision: self._weights[endpoint.revision] for endpoint in free}
-        revision = shares.choose(weights, chance=self._chance())
+        revision = draws.draw(weights, self._chance())
         return [endpoint for endpoint in free if endpoint.revision == revision]
-
-
-def _burden(endpoint: Endpoint, now: float) -> float:
-    load = endpoint.fresh_load(now)
-    return endpoint.in_flight + (load.waiting or 0 if load else 0)

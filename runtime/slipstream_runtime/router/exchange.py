@@ -16,6 +16,7 @@ from slipstream_runtime.router.keyring import Client
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.relay import Broken, Relay
 from slipstream_runtime.router.service import Reservation, Service
+from slipstream_runtime.router.sharing import Kept
 from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
 
 _BYTES_PER_TOKEN: Final = 4
@@ -45,6 +46,7 @@ class Exchange:
         self._arrived = arrived
         self._leaving = leaving
         self._relay: Relay | None = None
+        self._kept: Kept | None = None
         self._phase = Phase.WAITING
         self._limit: asyncio.Timeout | None = None
         self._why: Refusal | None = None
@@ -55,8 +57,11 @@ class Exchange:
         if self._limit is not None:
             self._limit.reschedule(0.0)
 
-    async def run(self, client: Client) -> web.StreamResponse:
+    async def run(self, client: Client, *, kept: Kept | None = None) -> web.StreamResponse:
         """The client's response; Refusal if it got no byte."""
+        if self._why is not None:
+            raise self._why
+        self._kept = kept
         reservation = self._service.reserve(self._asked, client)
         metrics = self._service.metrics
         seconds = self._service.settings.limits.timeout
@@ -104,7 +109,7 @@ class Exchange:
                 service.metrics.retried(failure.fault)
                 tried.add(endpoint)
             finally:
-                service.leave(endpoint)
+                service.leave(endpoint, self._asked)
         raise AssertionError
 
     async def _ask(self, endpoint: Endpoint) -> web.StreamResponse:
@@ -135,6 +140,7 @@ class Exchange:
             arrived=self._arrived,
             leaving=self._leaving(),
             begun=lambda: self._begun(endpoint),
+            kept=self._kept,
         )
         return await self._relay.run()
 

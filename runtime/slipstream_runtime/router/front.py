@@ -14,7 +14,7 @@ from slipstream_runtime.host import body, keys
 from slipstream_runtime.host.front import wrong_method
 from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal, malformed
 from slipstream_runtime.router import asked as asking
-from slipstream_runtime.router import reasons
+from slipstream_runtime.router import reasons, sharing
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.exchange import Exchange
 from slipstream_runtime.router.keyring import Client
@@ -132,7 +132,7 @@ class Front:
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
         """The models of the services that this key, or none, opens."""
         services = self._table.services() if here is None else (here,)
-        welcome = {service.name for service in services if service.client(key) is not None}
+        welcome = [service.name for service in services if service.client(key) is not None]
         if services and not welcome:
             raise reasons.unauthorized()
         names = self._table.models(welcome, here=here)
@@ -206,7 +206,7 @@ class Front:
             if not client.may_use(asked.model):
                 raise reasons.forbidden(asked.model)
             asked.tenant, asked.priority = client.tenant, client.priority
-            response = await exchange.run(client)
+            response = await _answered(request, service, asked, client=client, exchange=exchange)
             metrics.responded(response.status)
             return response
         except Refusal as refusal:
@@ -218,6 +218,27 @@ class Front:
             self._running.discard(exchange)
             if not self._running:
                 self._empty.set()
+
+
+async def _answered(
+    request: web.BaseRequest, service: Service, asked: Asked, *, client: Client, exchange: Exchange
+) -> web.StreamResponse:
+    """The exchange's answer, or one that the service's response cache shares."""
+    cache = service.cache
+    if cache is None:
+        return await exchange.run(client)
+    key = sharing.key(
+        asked, headers=request.headers, revision=service.revision, tenant=client.tenant
+    )
+    if key is None:
+        return await exchange.run(client)
+    return await sharing.answered(
+        cache,
+        key,
+        asked,
+        run=lambda kept: exchange.run(client, kept=kept),
+        seconds=service.settings.limits.timeout,
+    )
 
 
 def _refused(refusal: Refusal) -> web.Response:

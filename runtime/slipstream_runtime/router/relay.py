@@ -11,12 +11,14 @@ from typing import Final, TypeVar
 import aiohttp
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import heads, reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.config import Limits
 from slipstream_runtime.router.metrics import ServiceMetrics
+from slipstream_runtime.router.sharing import Kept
 from slipstream_runtime.router.upstream import Fault, Unanswered
 from slipstream_runtime.router.usage import Counted, Withheld
 
@@ -55,6 +57,7 @@ class Relay:
         arrived: float,
         leaving: bool,
         begun: Callable[[], None],
+        kept: Kept | None = None,
     ) -> None:
         self._request = request
         self._reply = reply
@@ -66,11 +69,18 @@ class Relay:
         self._arrived = arrived
         self._leaving = leaving
         self._first = begun
+        self._kept = kept
         self.counted = Counted()
         self.response: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
         """The client's response; Refusal before its first byte, Broken after it."""
+        response = await self._run()
+        if self._kept is not None:
+            self._kept.complete()
+        return response
+
+    async def _run(self) -> web.StreamResponse:
         reply = self._reply
         if reply.headers.get("content-type", "").startswith(_EVENTS):
             return await self._events()
@@ -86,8 +96,9 @@ class Relay:
         self.counted.whole(body)
         if len(body) > _AT_ONCE:
             return await self._flow(body)
-        headers = heads.to_client(reply.headers)
-        return self._begun(web.Response(status=reply.status, headers=headers, body=body))
+        if self._kept is not None:
+            self._kept.add(body)
+        return self._begun(web.Response(status=reply.status, headers=self._headers(), body=body))
 
     async def _read_whole(self) -> bytes:
         try:
@@ -114,6 +125,8 @@ class Relay:
         try:
             async with asyncio.timeout(self._idle) as limit:
                 while piece:
+                    if self._kept is not None:
+                        self._kept.add(piece)
                     await response.write(piece)
                     limit.reschedule(self._clock() + self._idle)
                     piece = await self._next()
@@ -144,6 +157,8 @@ class Relay:
                         await response.prepare(self._request)
                     last = now
                     counted.piece(piece)
+                    if self._kept is not None:
+                        self._kept.add(piece)
                     if responses and not ended:
                         ended = _ENDS.search(tail + piece) is not None
                     tail = piece[-_TAIL:] if len(piece) >= _TAIL else (tail + piece)[-_TAIL:]
@@ -190,8 +205,13 @@ class Relay:
 
     def _begin(self) -> web.StreamResponse:
         reply = self._reply
-        response = web.StreamResponse(status=reply.status, headers=heads.to_client(reply.headers))
-        return self._begun(response)
+        return self._begun(web.StreamResponse(status=reply.status, headers=self._headers()))
+
+    def _headers(self) -> CIMultiDict[str]:
+        headers = heads.to_client(self._reply.headers)
+        if self._kept is not None:
+            headers["x-cache"] = "miss"
+        return headers
 
     def _begun(self, response: Response) -> Response:
         self.response = response

@@ -9,11 +9,14 @@ from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import config, reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.budgets import Bucket
+from slipstream_runtime.router.choice import Cheapest
 from slipstream_runtime.router.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
 from slipstream_runtime.router.keyring import Client, Keyring
 from slipstream_runtime.router.line import Line, Turn
 from slipstream_runtime.router.metrics import ServiceMetrics
+from slipstream_runtime.router.responses import Cache
 from slipstream_runtime.router.retries import Retries
+from slipstream_runtime.router.sharing import Waiter
 
 _TIMER_SECONDS: Final = 0.01
 """By which timers may be early."""
@@ -44,6 +47,7 @@ class Service:
         self.pool = pool
         self.metrics = metrics
         self.retries = Retries()
+        self.cache: Cache[Waiter] | None = None
         self.in_flight = 0
         self._keyring = keyring
         self._wake = wake
@@ -74,6 +78,11 @@ class Service:
 
     def configure(self, settings: config.Service) -> None:
         """Go by these settings from now on."""
+        known = self.settings
+        if (settings.strategy, settings.kv_tokens) != (known.strategy, known.kv_tokens):
+            self.pool.picker = Cheapest(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
+        if settings.responses != known.responses or self.cache is None:
+            self.cache = _cache(settings.responses, clock=self._clock)
         self.settings = settings
         self._line.most = settings.limits.queue
         self._line.most_bytes = settings.limits.queue_size
@@ -91,6 +100,11 @@ class Service:
         if self.starving:
             self._wake(self)
         return changes
+
+    @property
+    def revision(self) -> str:
+        """Names all revisions that answer now."""
+        return ",".join(sorted(r.name for r in self.settings.revisions if r.weight))
 
     def serves(self, model: str) -> bool:
         """Whether clients call it, or one of its adapters, by this name."""
@@ -137,8 +151,9 @@ class Service:
             if pardon is not None:
                 pardon.cancel()
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def leave(self, endpoint: Endpoint, asked: Asked) -> None:
         """A request is over in this engine: its place is for the next."""
+        endpoint.computed(asked)
         endpoint.leave()
         if self._line:
             self.pump()
@@ -151,6 +166,7 @@ class Service:
 
     def answered(self, endpoint: Endpoint, asked: Asked) -> None:
         """The engine began to answer."""
+        endpoint.computed(asked)
         self.pool.picker.served(endpoint, asked)
         if endpoint.succeeded():
             self.pump()
@@ -197,11 +213,19 @@ class Service:
     def _return(self, turn: Turn) -> None:
         """The place came while its client left."""
         if turn.place.exception() is None:
-            self.leave(turn.place.result())
+            self.leave(turn.place.result(), turn.asked)
 
     def _pardon(self, turn: Turn) -> None:
         turn.tried.clear()
         self.pump()
+
+
+def _cache(
+    settings: config.Responses | None, *, clock: Callable[[], float]
+) -> Cache[Waiter] | None:
+    if settings is None:
+        return None
+    return Cache(ttl=settings.ttl, size=settings.size, clock=clock)
 
 
 class Reservation:

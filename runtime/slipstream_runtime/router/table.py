@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from slipstream_runtime.router import config, reasons, shares
+from slipstream_runtime.router import cascade, config, reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.endpoints import Address, Endpoint
 from slipstream_runtime.router.service import Service
@@ -99,8 +99,7 @@ class Table:
         if route.stages:
             return self._services.get(route.stages[-1].service)
         services = self._services
-        weights = {b.service: b.weight for b in route.backends if b.service in services}
-        chosen = shares.choose(weights, chance=chance())
+        chosen = cascade.split(route, chance(), among=services)
         return None if chosen is None else services[chosen]
 
     def _remove(self, service: Service) -> None:

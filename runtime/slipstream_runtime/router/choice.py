@@ -1,0 +1,72 @@
+"""The choice of an engine, and what is learnt from each one: which prompts it was sent, and when it was picked."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from slipstream_runtime.router import picking, prefixes
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.endpoints import Endpoint
+
+_BLOCK_TOKENS: Final = 16
+"""Of a `prefixes.SMALL` block."""
+
+
+class Cheapest:
+    """The engine where a request costs least by a service's strategy."""
+
+    def __init__(self, *, strategy: picking.Strategy, kv_tokens: int | None = None) -> None:
+        self.strategy = strategy
+        capacity = kv_tokens // _BLOCK_TOKENS if kv_tokens else prefixes.DEFAULT_CAPACITY
+        self._index = prefixes.Index(capacity)
+        self._picked: dict[str, float] = {}
+
+    def pick(self, candidates: Sequence[Endpoint], asked: Asked, *, now: float) -> Endpoint:
+        """The cheapest; the part of the prompt that it has to compute is pending there from now on."""
+        blocks = self._blocks(asked)
+        hits = self._index.hits(blocks)
+        size = prefixes.length(blocks) if blocks else picking.TYPICAL_PROMPT
+        chosen = candidates[0]
+        if len(candidates) > 1:
+            found = picking.pick(
+                (_seen(endpoint, now) for endpoint in candidates),
+                hits,
+                strategy=self.strategy,
+                tie=self._picked,
+                size=size,
+            )
+            chosen = next(each for each in candidates if found and each.name == found.name)
+        self._picked[chosen.name] = now
+        chosen.expect(asked, size * (1 - hits.get(chosen.name, 0.0)) if blocks else 0.0)
+        return chosen
+
+    def served(self, endpoint: Endpoint, asked: Asked) -> None:
+        """Its cache has the prompt."""
+        if not endpoint.gone:
+            self._index.insert(endpoint.name, self._blocks(asked))
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """Nothing is known of it any more."""
+        self._index.forget(endpoint.name)
+        self._picked.pop(endpoint.name, None)
+
+    def _blocks(self, asked: Asked) -> Sequence[int]:
+        if self.strategy != "Prefix":
+            return ()
+        if asked.blocks is None:
+            asked.blocks = prefixes.blocks(
+                asked.content, model=asked.model, tenant=asked.tenant or ""
+            )
+        return asked.blocks
+
+
+def _seen(endpoint: Endpoint, now: float) -> picking.Endpoint:
+    load = endpoint.fresh_load(now)
+    return picking.Endpoint(
+        name=endpoint.name,
+        in_flight=endpoint.in_flight,
+        waiting=load.waiting if load else None,
+        kv=load.kv if load else None,
+        capacity=endpoint.capacity,
+        weight_group=endpoint.revision,
+        pending=endpoint.pending,
+    )

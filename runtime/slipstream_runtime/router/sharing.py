@@ -1,0 +1,146 @@
+"""One answer for all who ask the same: from the response cache, or from the one request that goes to an engine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import heads, reasons, responses, streams
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.responses import Answer, Cache, Hit, Turn
+
+_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
+"""Whose answers exist in two forms that can be made from each other."""
+_STREAM: Final = "text/event-stream; charset=utf-8"
+
+Outcome = Answer | Refusal | None
+"""What a follower hears; None: it leads now."""
+Waiter = asyncio.Future[Outcome]
+Run = Callable[["Kept"], Awaitable[web.StreamResponse]]
+
+
+class Kept:
+    """A copy of an answer that passes by, as long as it is not larger than `most` bytes."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._complete = False
+
+    def add(self, piece: bytes) -> None:
+        """One more piece, as the engine sent it."""
+        self._size += len(piece)
+        if self._size <= self._most:
+            self._parts.append(piece)
+        else:
+            self._parts.clear()
+
+    def complete(self) -> None:
+        """That was all."""
+        self._complete = True
+
+    def answer(self, status: int, content_type: str) -> Answer | None:
+        """The whole answer; None if it broke off, is too large or not one that the engine would give again."""
+        if not self._complete or self._size > self._most:
+            return None
+        body: bytes | None = b"".join(self._parts)
+        if content_type.startswith("text/event-stream"):
+            body, content_type = _assembled(body or b""), "application/json"
+        if body is None:
+            return None
+        answer = Answer(status, content_type, body)
+        return answer if answer.final else None
+
+
+def key(
+    asked: Asked,
+    *,
+    headers: Mapping[str, str],
+    revision: str,
+    tenant: str,
+) -> bytes | None:
+    """Under which the request shares its answer; None if it has one of its own."""
+    if asked.path not in _PATHS:
+        return None
+    if not responses.cacheable(
+        asked.content,
+        opt_in=headers.get(responses.OPT_IN),
+        cache_control=headers.get("cache-control"),
+    ):
+        return None
+    return responses.key(asked.content, path=asked.path, revision=revision, tenant=tenant)
+
+
+async def answered(
+    cache: Cache[Waiter], key: bytes, asked: Asked, *, run: Run, seconds: float
+) -> web.StreamResponse:
+    """The response: what is known, what another request gets, or what `run` does; a Refusal is for all who wait.
+
+    A leader that leaves, or whose answer breaks off, is followed by the next in line.
+    """
+    waiter: Waiter = asyncio.get_running_loop().create_future()
+    found = cache.ask(key, waiter)
+    if isinstance(found, Hit):
+        return _response(found, asked)
+    try:
+        if found is Turn.FOLLOW:
+            try:
+                async with asyncio.timeout(seconds):
+                    outcome = await waiter
+            except TimeoutError:
+                raise reasons.late(seconds) from None
+            if isinstance(outcome, Refusal):
+                raise outcome
+            if outcome is not None:
+                return _response(Hit(outcome, 0.0), asked)
+        return await _lead(cache, key, asked, run)
+    finally:
+        following = cache.left(key, waiter)
+        if following is not None:
+            _tell([following], None)
+
+
+async def _lead(cache: Cache[Waiter], key: bytes, asked: Asked, run: Run) -> web.StreamResponse:
+    asked.ask_usage()
+    kept = Kept(most=cache.size)
+    try:
+        response = await run(kept)
+    except Refusal as refusal:
+        _tell(cache.answered(key, Answer(refusal.status, "", b"")), refusal)
+        raise
+    answer = kept.answer(response.status, response.headers.get("content-type", ""))
+    if answer is not None:
+        _tell(cache.answered(key, answer), answer)
+    return response
+
+
+def _tell(waiters: list[Waiter], outcome: Outcome) -> None:
+    for waiter in waiters:
+        if not waiter.done():  # its client left, and its task has not had its turn yet
+            waiter.set_result(outcome)
+
+
+def _response(hit: Hit, asked: Asked) -> web.Response:
+    answer = hit.answer
+    body, kind = answer.body, answer.content_type
+    if asked.stream and answer.status < 300:
+        options = asked.content.get("stream_options")
+        usage = isinstance(options, dict) and options.get("include_usage") is True
+        body, kind = b"".join(streams.replayed(body, usage=usage)), _STREAM
+    headers = {
+        "content-type": kind,
+        "server": heads.SERVER,
+        "x-cache": "hit",
+        "age": str(int(hit.age)),
+    }
+    return web.Response(status=answer.status, body=body, headers=headers)
+
+
+def _assembled(body: bytes) -> bytes | None:
+    try:
+        return streams.assembled(part + b"\n\n" for part in body.split(b"\n\n") if part)
+    except (KeyError, TypeError, ValueError):
+        return None  # an engine's own kind of chunk
