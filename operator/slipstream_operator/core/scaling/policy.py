@@ -273,8 +273,7 @@ def _pressed(
     goals: tuple[sizing.Goal, ...],
 ) -> tuple[int, str]:
     """What the measured latency and the queue ask for, whatever the model says."""
-    waiting = sum([pod.waiting_mean for pod in load.pods])
-    queue = min(load.waiting, waiting)
+    queue = sum([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
     growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
     wanted = {goal.metric for goal in goals}
