@@ -67,7 +67,7 @@ def details(
 
 def _scenarios(contest: Contest) -> str:
     rows = [
-        "| scenario | attained | oracle | best peer | GPU-h | over oracle | best peer's | flaps/h | recovery | unsafe |",
+        "| scenario | attained | oracle | best peer | GPU-h | over oracle | its GPU-h | flaps/h | recovery | unsafe |",
         "|---|" + "---:|" * 9,
     ]
     mean = contest.scores.mean
