@@ -113,6 +113,10 @@ bench-engine: $(STAMP) ## what the front before vLLM costs, and what its feature
 bench-simulator: $(STAMP) ## the simulator's engine, fitted to the real vLLM under one load, beside it under another
 	@$(BIN)/python -m benchmarks.simulator.run
 
+.PHONY: bench-autoscaling
+bench-autoscaling: $(STAMP) ## what keeping the objectives costs, under our policy, under others' and at least
+	@$(BIN)/python -m benchmarks.autoscaling.run
+
 .PHONY: bench-routing
 bench-routing: $(STAMP) ## prefix hits and time to first token of the router's choice and of others'
 	@$(BIN)/python -m benchmarks.routing.run

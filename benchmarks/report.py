@@ -16,7 +16,7 @@ def publish(
     folder: Path,
     title: str,
     command: str,
-    figures: Mapping[str, float | None],
+    figures: Mapping[str, float | str | None],
     meanings: Mapping[str, str],
     details: str = "",
 ) -> None:
@@ -39,5 +39,7 @@ def publish(
     sys.stdout.write(f"{line}\n")
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
     return "not measured" if value is None else f"{value:g}"

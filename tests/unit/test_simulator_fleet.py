@@ -193,6 +193,18 @@ def test_an_outage_is_unknown_and_scaling_down_in_it_is_counted() -> None:
     assert run.safety.down_while_incomplete == run.safety.removed_in_outage == 1
 
 
+def test_a_scrape_that_fails_counts_as_missing_only_once_its_absence_can_be_seen() -> None:
+    asked = {"running": Series(contract.RUNNING)}
+    dropped = {"at": "4m", "dropSeries": {"pods": 2}, "for": "1m"}
+
+    def unsafe(at: float) -> int:
+        policy = Scripted(lambda seen: 1 if seen.now >= at else 2, asked)
+        slow = given(metrics={"scrape": "15s", "lag": "40s"}, events=[dropped])
+        return simulation.run(slow, policy, seed=0).safety.down_while_incomplete
+
+    assert (unsafe(255.0), unsafe(315.0), unsafe(375.0)) == (0, 1, 0)
+
+
 def test_without_a_router_requests_fail_while_no_pod_is_ready_and_with_one_they_wait() -> None:
     idle = {"minReplicas": 0, "maxReplicas": 2}
     wake = Scripted(lambda _: 1)

@@ -1,16 +1,15 @@
 """Many runs: every policy on every scenario with every seed, in several processes."""
 
 import concurrent.futures
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from slipstream_operator.simulator import score, simulation
-from slipstream_operator.simulator.policies.registry import POLICIES
+from slipstream_operator.simulator.policies import registry
 from slipstream_operator.simulator.scenario import Scenario
 from slipstream_operator.simulator.score import Score
 from slipstream_operator.simulator.simulation import Run
-
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,25 @@ class Job:
 
     def scores(self) -> list[Score]:
         """One score a policy; the oracle, if it is among them, is what the others are held against."""
-        runs = {name: play(self.scenario, name, seed=self.seed) for name in self.policies}
-        return [score.score(run, oracle=runs.get(ORACLE)) for run in runs.values()]
+        # One run at a time: the records of a long scenario are large.
+        oracle = None
+        if registry.ORACLE in self.policies:
+            oracle = play(self.scenario, registry.ORACLE, seed=self.seed)
+        return [
+            score.score(
+                oracle
+                if oracle is not None and name == registry.ORACLE
+                else play(self.scenario, name, seed=self.seed),
+                oracle=oracle,
+            )
+            for name in self.policies
+        ]
 
 
 def play(scenario: Scenario, policy: str, *, seed: int) -> Run:
     """One run of a policy by its name."""
-    return simulation.run(scenario, POLICIES[policy](scenario), seed=seed)
+    run = simulation.run(scenario, registry.find(policy)(scenario, seed), seed=seed)
+    return dataclasses.replace(run, policy=policy)
 
 
 def campaign(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from slipstream_operator.simulator import campaign, plots, traffic
 from slipstream_operator.simulator import scenario as scenarios
-from slipstream_operator.simulator.policies.registry import POLICIES
+from slipstream_operator.simulator.policies import registry
 from slipstream_operator.simulator.scenario import Scenario
 from slipstream_operator.simulator.score import Score
 
@@ -26,13 +26,22 @@ def main() -> None:
 def _policies(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(",") if name.strip())
     if names == ("all",):
-        return tuple(POLICIES)
-    unknown = [name for name in names if name not in POLICIES]
+        return tuple(registry.POLICIES)
+    unknown = [name for name in names if not _exists(name)]
     if unknown or not names:
         raise click.BadParameter(
-            f"there is no policy {', '.join(unknown) or value!r}: choose from {', '.join(POLICIES)}"
+            f"there is no policy {', '.join(unknown) or value!r}: "
+            f"choose from {', '.join(registry.POLICIES)}, or a peer's with its knob, as hpa-kv@0.4"
         )
     return names
+
+
+def _exists(name: str) -> bool:
+    try:
+        registry.find(name)
+    except KeyError:
+        return False
+    return True
 
 
 @main.command()
@@ -40,11 +49,13 @@ def _policies(_: click.Context, __: click.Parameter, value: str) -> tuple[str, .
 @click.option(
     "--policy",
     "policies",
-    default="all",
+    default=",".join(registry.DEFAULT),
     show_default=True,
     callback=_policies,
     metavar="P,...",
-    help="Scaling policies to compare: " + ", ".join(POLICIES) + ".",
+    help="Scaling policies to compare, or all: "
+    + ", ".join(registry.POLICIES)
+    + "; a peer's other value of its knob as hpa-kv@0.4.",
 )
 @click.option(
     "--seeds",

@@ -69,6 +69,11 @@ class Pod:
         )
 
 
+def cold_start(scenario: Scenario, *, seed: int, index: int, attempt: int = 0) -> float:
+    """Seconds that a start of the pod takes which is the `index`-th in order of creation."""
+    return scenario.cold_start.draw(traffic.generator(seed, _COLD, index, attempt))
+
+
 class Deployment:
     """Keeps the wanted number of pods, as Kubernetes does: replaces lost ones, waits for room, backs off from crashes.
 
@@ -154,9 +159,7 @@ class Deployment:
     def _start(self, pod: Pod, now: float) -> None:
         """Plan the end of a start; its luck belongs to the pod, whatever else happens."""
         attempt = pod.failed_starts
-        takes = self._scenario.cold_start.draw(
-            traffic.generator(self._seed, _COLD, pod.index, attempt)
-        )
+        takes = cold_start(self._scenario, seed=self._seed, index=pod.index, attempt=attempt)
         luck = traffic.generator(self._seed, _CRASH, pod.index, attempt).random()
 
         def finish(then: float) -> None:

@@ -56,7 +56,8 @@ class Prometheus:
         self._gauge = np.array([one.kind == "gauge" for one in self._fields], dtype=np.bool_)
         self._shown: dict[str, Floats] = {}
         self._true: dict[str, Floats] = {}
-        self._absent: set[str] = set()
+        self._silent: list[frozenset[str]] = []
+        """Row by row, the pods without a value."""
 
     def scrape(self, now: float, targets: Sequence[Target], read: Floats, router: Floats) -> None:
         """Store what the pods show now, the oldest first; an outage leaves a gap."""
@@ -79,7 +80,11 @@ class Prometheus:
             for position, target in enumerate(targets)
             if position >= dropped and luck[target.index % _DRAWS] >= loss
         ]
-        self._absent = {target.name for target in targets} - {targets[p].name for p in kept}
+        poisoned = sum(
+            e.nan_series.pods for e in scenario.during("nan_series", now) if e.nan_series
+        )
+        well = {targets[position].name for position in kept if position >= poisoned}
+        self._silent.append(frozenset(target.name for target in targets) - well)
         self._engines.append(
             now,
             [targets[position].name for position in kept],
@@ -123,12 +128,8 @@ class Prometheus:
             "empty_queries", now
         ):
             return 0.0
-        poisoned = sum(
-            e.nan_series.pods for e in self._scenario.during("nan_series", now) if e.nan_series
-        )
-        silent = sum(
-            pod in self._absent or position < poisoned for position, pod in enumerate(pods)
-        )
+        row = self._visible(now)
+        silent = len(self._silent[row].intersection(pods)) if row >= 0 else len(pods)
         return 1.0 - silent / len(pods) if pods else 1.0
 
     def _visible(self, now: float) -> int:

@@ -38,7 +38,8 @@ _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
 _BURN_ALARM: Final = 14.0
 _UNSURE_GROWTH: Final = 4
-"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for."""
+"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for, of
+which at most half may be too new to show in what is measured."""
 _SLACK_TARGET: Final = 0.9
 """A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
 _HEADROOM_DOWN: Final = 0.7
@@ -194,7 +195,11 @@ def _need(
     model = state.model.cautious
     if model is None:
         in_flight = concurrency.replicas(state.concurrency, in_flight=load.in_flight)
-        in_flight = min(in_flight, _UNSURE_GROWTH * pods.ready)
+        tried = sum(
+            pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
+            for pod in inputs.pods
+        )
+        in_flight = min(in_flight, _UNSURE_GROWTH * min(pods.ready, 2 * max(tried, 1)))
         options.append(
             (
                 in_flight,
@@ -268,8 +273,7 @@ def _pressed(
     goals: tuple[sizing.Goal, ...],
 ) -> tuple[int, str]:
     """What the measured latency and the queue ask for, whatever the model says."""
-    waiting = sum([pod.waiting_mean for pod in load.pods])
-    queue = min(load.waiting, waiting)
+    queue = sum([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
     growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
     wanted = {goal.metric for goal in goals}

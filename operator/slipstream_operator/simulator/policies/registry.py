@@ -1,15 +1,60 @@
-"""Scaling policies by name: `--policy` takes these."""
+"""Scaling policies by name, a peer's with another value of its knob as `name@value`."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, TypeAlias
 
-from slipstream_operator.simulator.policies import static
+from slipstream_operator.simulator.policies import foresight, static
+from slipstream_operator.simulator.policies.ours import Ours
+from slipstream_operator.simulator.policies.peers import PEERS, Peer
 from slipstream_operator.simulator.policies.policy import Policy
 from slipstream_operator.simulator.scenario import Scenario
 
-Factory: TypeAlias = Callable[[Scenario], Policy]
+Factory: TypeAlias = Callable[[Scenario, int], Policy]
+"""From a scenario and a seed, which only the oracle looks at."""
+
+OURS: Final = "ours"
+ORACLE: Final = "oracle"
+PARTS: Final = ("conservation", "feedback", "forecast", "futility")
+"""What an ablation of ours leaves out."""
+DEFAULT: Final = (OURS, "static-mean", "static-peak")
+_KNOB: Final = "@"
+
+
+def _ours(scenario: Scenario, _: int, *, without: frozenset[str] = frozenset()) -> Policy:
+    return Ours(
+        without=without,
+        idle_after=scenario.scaling.idle_after,
+        max_sequences=scenario.engine.max_sequences,
+    )
+
+
+def _peer(scenario: Scenario, _: int, *, peer: Peer, knob: float | None = None) -> Policy:
+    return peer.make(scenario.engine.parameters(), knob=knob, settle=scenario.warmup / 2)
+
 
 POLICIES: Final[Mapping[str, Factory]] = {
-    "static-mean": static.mean,
-    "static-peak": static.peak,
+    OURS: _ours,
+    **{f"{OURS}-no-{part}": partial(_ours, without=frozenset({part})) for part in PARTS},
+    "static-mean": lambda scenario, _: static.mean(scenario),
+    "static-peak": lambda scenario, _: static.peak(scenario),
+    **{name: partial(_peer, peer=peer) for name, peer in PEERS.items()},
+    ORACLE: foresight.foreseen,
 }
+
+
+def tuned(peer: str, knob: float) -> str:
+    """The name of a peer with a value of its knob."""
+    return f"{peer}{_KNOB}{knob:g}"
+
+
+def find(name: str) -> Factory:
+    """The policy of that name; a KeyError if there is none."""
+    peer, at, knob = name.partition(_KNOB)
+    if not at:
+        return POLICIES[name]
+    try:
+        value = float(knob)
+    except ValueError as error:
+        raise KeyError(name) from error
+    return partial(_peer, peer=PEERS[peer], knob=value)

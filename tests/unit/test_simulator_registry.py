@@ -1,0 +1,50 @@
+"""Policies by name, and the oracle that is held against them."""
+
+import pytest
+
+from slipstream_operator.simulator import campaign, scenario
+from slipstream_operator.simulator.policies import registry
+
+SCENARIO = scenario.parse(
+    {
+        "apiVersion": "simulation.slipstream.dev/v1alpha1",
+        "kind": "Scenario",
+        "name": "step",
+        "duration": "20m",
+        "warmup": "2m",
+        "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "40ms"}},
+        "scaling": {"minReplicas": 1, "maxReplicas": 8, "initialReplicas": 1},
+        "coldStart": {"distribution": "lognormal", "median": "60s", "sigma": 0.3},
+        "traffic": [
+            {
+                "arrivals": {"process": "poisson", "rate": [["0s", 4], ["10m", 4], ["10m1s", 80]]},
+                "prompt": {"distribution": "fixed", "value": 500},
+                "output": {"distribution": "fixed", "value": 150},
+            }
+        ],
+    },
+    what="test",
+)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.POLICIES if name != registry.ORACLE])
+def test_every_policy_can_be_made_for_a_scenario(name: str) -> None:
+    assert registry.find(name)(SCENARIO, 0).every > 0
+
+
+@pytest.mark.parametrize("name", ["nobody", "hpa-kv@high", "nobody@1", "ours@1"])
+def test_a_name_that_is_none_is_a_key_error(name: str) -> None:
+    with pytest.raises(KeyError):
+        registry.find(name)
+
+
+def test_a_run_has_the_name_by_which_its_policy_was_asked_for() -> None:
+    name = registry.tuned("hpa-kv", 0.2)
+    assert campaign.play(SCENARIO, name, seed=0).policy == name == "hpa-kv@0.2"
+
+
+def test_the_oracle_keeps_the_goal_through_a_step_that_ours_cannot_foresee() -> None:
+    names = ("ours", "oracle")
+    ours, oracle = campaign.Job(SCENARIO, names, seed=3).scores()
+    assert oracle.attainment >= 0.99 > ours.attainment
+    assert ours.over_replica_hours is not None
