@@ -156,9 +156,20 @@ async def test_queries_over_long_ranges_are_spread_over_the_ticks() -> None:
     loop = Loop(fakes.Metrics())
     latencies = {metric: {"p95": "1s"} for metric in ("ttft", "tpot", "e2e")}
     loop.serve(spec={**SPEC, "slo": latencies})
-    first, *later = await _asked_per_tick(loop, 13)
-    assert len(first) == 4
-    assert max(map(len, later)) <= 3
+    asked = await _asked_per_tick(loop, 13)
+    long_ranges = [sum("[60s]" not in query for query in queries) for queries in asked]
+    assert max(long_ranges) == 1
+
+
+async def test_a_new_objective_is_measured_with_the_next_round() -> None:
+    loop = Loop(_busy())
+    account = loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "1s"}}})
+    await _asked_per_tick(loop, 4)
+    loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "2s"}}})
+    await _asked_per_tick(loop, 4)
+    assert account.measured is not None
+    assert isinstance(account.measured.readings, tuple)
+    assert len(account.measured.readings) == 2
 
 
 async def test_only_latencies_with_objectives_are_asked() -> None:

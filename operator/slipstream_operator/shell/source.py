@@ -1,4 +1,5 @@
-"""One Prometheus and how often it is asked what: the costly queries seldom, and spread over the ticks."""
+"""One Prometheus and how often it is asked what: the costly queries seldom, those over long ranges spread over the
+ticks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ class Source:
     def _to_ask(self, wanted: tuple[str, ...], *, now: float) -> Mapping[str, Expression]:
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
         latencies = queries.every_scrape(window=self._window, metrics=wanted)
-        due |= self._due_of(latencies, every=SCRAPE_SECONDS, now=now)
+        due |= self._all_if_any_is_due(latencies, every=SCRAPE_SECONDS, now=now)
         slow = queries.every_minute(metrics=wanted)
         if not self._begun:
             self._begun = True
@@ -52,6 +53,15 @@ class Source:
                 if name not in queries.LENGTHS
             }
         return {**due, **self._due_of(slow, every=SLOW_SECONDS, now=now)}
+
+    def _all_if_any_is_due(
+        self, asked: queries.Queries, *, every: float, now: float
+    ) -> queries.Queries:
+        """Answers that only say something together come in one tick: a reading needs all of its objectives' metrics."""
+        if all(now < self._due.get(name, -math.inf) for name in asked):
+            return {}
+        self._due |= dict.fromkeys(asked, now + every)
+        return asked
 
     def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
         """Those that are due; after the first time each has a time of its own, so that no tick has to bear them all."""
