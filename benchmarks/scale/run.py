@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import yaml
 
 from benchmarks import report
 from benchmarks.scale.exporter import REPLICAS
-from dev import binaries
+from dev import binaries, waiting
 
 FOLDER = Path(__file__).parent
 TARGETS = 20
@@ -123,16 +122,15 @@ def _config(exporter: int) -> dict[str, Any]:
 def _until_scraped(url: str, *, pods: int) -> None:
     """Until every pod's counter has two samples."""
     query = 'count(rate(vllm:request_success_total{service!=""}[1m]))'
-    deadline = time.monotonic() + _READY_SECONDS
-    found: Sequence[Any] = ()
-    while time.monotonic() < deadline:
+
+    def scraped() -> bool:
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=30)
             found = answer.json()["data"]["result"] if answer.is_success else ()
-            if found and int(found[0]["value"][1]) >= pods:
-                return
-        time.sleep(1)
-    raise RuntimeError(f"Prometheus has not scraped {pods} pods twice; it has {found}")
+            return bool(found) and int(found[0]["value"][1]) >= pods
+        return False
+
+    waiting.until(scraped, seconds=_READY_SECONDS, what=f"{pods} pods scraped twice", interval=1.0)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal
+from slipstream_runtime.host.waiting import happens
 from slipstream_runtime.web import asgi
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
@@ -126,12 +127,7 @@ class Front:
 
     async def emptied(self, *, within: float) -> bool:
         """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
-        try:
-            async with asyncio.timeout(within):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens(self._empty, within=within)
 
     def abort(self) -> None:
         """End all that is in flight: the engine hears that the client left, the client hears why."""

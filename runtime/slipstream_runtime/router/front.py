@@ -13,6 +13,7 @@ from aiohttp import web
 from slipstream_runtime.host import body, keys
 from slipstream_runtime.host.front import wrong_method
 from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal, malformed
+from slipstream_runtime.host.waiting import happens
 from slipstream_runtime.router import asked as asking
 from slipstream_runtime.router import reasons, sharing
 from slipstream_runtime.router.asked import Asked
@@ -87,12 +88,7 @@ class Front:
 
     async def emptied(self, *, within: float) -> bool:
         """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
-        try:
-            async with asyncio.timeout(within):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens(self._empty, within=within)
 
     def abort(self) -> None:
         """End all that is in flight; the clients hear why."""

@@ -3,6 +3,8 @@
 import asyncio
 import enum
 
+from slipstream_runtime.host.waiting import happens
+
 
 class Phase(enum.Enum):
     """Forward only: a draining pod never becomes ready again."""
@@ -50,9 +52,4 @@ class Lifecycle:
 
     async def emptied(self, *, within: float) -> bool:
         """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
-        try:
-            async with asyncio.timeout(within):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens(self._empty, within=within)

@@ -5,8 +5,7 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core import gateway
-from slipstream_operator.core.render import common
-from slipstream_operator.core.render.workload import USER
+from slipstream_operator.core.render import common, pods
 from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
@@ -116,12 +115,7 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
         "enableServiceLinks": False,
         **resolved.routing.picker_placement,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pods.confined(group=None),
         "containers": [_container(resolved)],
         "volumes": [
             {"name": "config", "configMap": {"name": names.picker_name(resolved.key.name)}}
@@ -171,11 +165,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             "grpc": {"port": HEALTH_PORT, "service": "readiness"},
             "periodSeconds": 2,
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pods.container_confined(),
         "resources": {
             "requests": {"cpu": "100m", "memory": "128Mi"},
             "limits": {"memory": "1Gi"},

@@ -7,8 +7,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.core.observed import Manifest, Parent
-from slipstream_operator.core.render import common, protection, service
-from slipstream_operator.core.render.workload import USER
+from slipstream_operator.core.render import common, pods, protection, service
 from slipstream_runtime import contract
 
 NAME: Final = contract.ROUTER_NAME
@@ -156,25 +155,13 @@ def _deployment(router: Router) -> dict[str, Any]:
     template = {
         "metadata": {
             "labels": names.router_labels(),
-            "annotations": {
-                "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(contract.MANAGEMENT_PORT),
-                "prometheus.io/path": contract.METRICS_PATH,
-            },
+            "annotations": pods.SCRAPED,
         },
         "spec": {
             "serviceAccountName": NAME,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": contract.DRAIN_LINGER_SECONDS
-            + contract.DRAIN_SECONDS
-            + contract.EXIT_SECONDS,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "terminationGracePeriodSeconds": pods.GRACE_SECONDS,
+            "securityContext": pods.confined(),
             "affinity": {
                 "podAntiAffinity": {
                     "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -244,11 +231,7 @@ def _container(router: Router) -> dict[str, Any]:
         },
         "terminationMessagePath": contract.TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pods.container_confined(),
         "resources": router.resources,
         "volumeMounts": [
             {"name": "token", "mountPath": contract.ROUTER_TOKEN_DIRECTORY, "readOnly": True},

@@ -4,11 +4,10 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key, Manifest
-from slipstream_operator.core.render import common
+from slipstream_operator.core.render import common, pods
 from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
-USER: Final = 65532
 NO_DEADLINE: Final = 2**31 - 1
 """Kubernetes' word for none: a large model may load for longer than the ten minutes after which a Deployment would be
 called stuck. The startup probe is the limit."""
@@ -22,16 +21,8 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": contract.DRAIN_LINGER_SECONDS
-        + contract.DRAIN_SECONDS
-        + contract.EXIT_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "terminationGracePeriodSeconds": pods.GRACE_SECONDS,
+        "securityContext": pods.confined(),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -61,9 +52,7 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
             },
             "annotations": {
                 **overrides.get("annotations", {}),
-                "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(contract.MANAGEMENT_PORT),
-                "prometheus.io/path": contract.METRICS_PATH,
+                **pods.SCRAPED,
             },
         },
         "spec": pod,
@@ -136,11 +125,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
         "lifecycle": {"preStop": {"sleep": {"seconds": contract.DRAIN_LINGER_SECONDS}}},
         "terminationMessagePath": contract.TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pods.container_confined(),
         "volumeMounts": [
             {"name": "config", "mountPath": contract.CONFIG_DIRECTORY, "readOnly": True},
             {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},

@@ -1,0 +1,37 @@
+"""What the pods that we make have in common: how they are confined, scraped and ended."""
+
+from typing import Any, Final
+
+from slipstream_runtime import contract
+
+USER: Final = 65532
+SCRAPED: Final = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(contract.MANAGEMENT_PORT),
+    "prometheus.io/path": contract.METRICS_PATH,
+}
+"""Annotations of a pod of the data plane."""
+GRACE_SECONDS: Final = (
+    contract.DRAIN_LINGER_SECONDS + contract.DRAIN_SECONDS + contract.EXIT_SECONDS
+)
+"""From the deletion of a pod of the data plane to SIGKILL."""
+
+
+def confined(*, group: int | None = USER) -> dict[str, Any]:
+    """A pod's security context, as the restricted standard wants it; its volumes belong to `group`."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        **({} if group is None else {"fsGroup": group}),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_confined() -> dict[str, Any]:
+    """A container's security context, as the restricted standard wants it."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
