@@ -19,6 +19,8 @@ def test_a_simulated_service_follows_load_to_its_maximum_and_back(
             namespace,
             "simulated",
             fake=False,
+            # NB: past the router, a client's kept connections would all stay with the first replica.
+            routing={"mode": "Router"},
             simulator={"alpha": "20ms", "maxSequences": 8, "coldStart": "3s"},
             slo={"ttft": {"p95": "500ms"}},
             scaling={"minReplicas": 1, "maxReplicas": 4},
