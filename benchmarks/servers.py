@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from slipstream_runtime import contract
 
@@ -42,6 +43,12 @@ class Server:
         root = psutil.Process(self.process.pid)
         times = [each.cpu_times() for each in (root, *root.children(recursive=True))]
         return sum(each.user + each.system for each in times)
+
+    def gauge(self, name: str, label: str) -> dict[str, float]:
+        """A gauge's values by one of its labels, as its metrics page shows them now."""
+        page = text_string_to_metric_families(httpx.get(self.metrics).raise_for_status().text)
+        samples = (sample for family in page if family.name == name for sample in family.samples)
+        return {sample.labels[label]: sample.value for sample in samples}
 
     def memory_mb(self) -> float:
         """Memory of the server and its children, shared pages counted once, in MiB."""

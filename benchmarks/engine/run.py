@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from benchmarks import report, servers
 from benchmarks.servers import Server
+from slipstream_runtime import contract
 from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.arguments import Weights
 from slipstream_runtime.engine.checkpoint import Checkpoint
@@ -31,9 +32,12 @@ FOLDER = Path(__file__).parent
 MODELS = servers.MODEL.parent
 PAIRS = 30
 FEATURE_PAIRS = 6
+SPECULATION_PAIRS = 24
 CONCURRENCY = (1, 8, 32)
 SECONDS = 2.0
 TOKENS = 32
+SPECULATION_TOKENS = 96
+"""Output tokens where speculation is measured: decoding is what it is about."""
 BOOTSTRAPS = 2000
 _COMPUTING = (
     "OMP_NUM_THREADS",
@@ -60,7 +64,17 @@ MEANINGS = {
     "memory_mb_stock": "the same for stock vLLM",
     "tokens_per_second_c8_stock": "output tokens/s of stock vLLM, 8 clients: median",
     "prefix_cache_gain": "output tokens/s with the prefix cache over without, long repeated prompts, 8 clients",
-    "draft_gain": "output tokens/s with the draft model over without, 1 client",
+    **{
+        figure: text
+        for method in ("draft", "ngram")
+        for figure, text in (
+            (f"{method}_gain", f"output tokens/s of decoding with {method} over without, 1 client"),
+            (f"{method}_gain_low", "lower end of its 95 % interval (bootstrap)"),
+            (f"{method}_gain_high", "upper end"),
+            (f"{method}_gain_gauge_lower", "what the engine itself says its gain is at least"),
+            (f"{method}_gain_gauge_upper", "and at most"),
+        )
+    },
     "int8_gain": "output tokens/s of the int8 checkpoint over the float32 one, 8 clients",
 }
 
@@ -74,17 +88,23 @@ class Measure:
     """Seconds, one a request."""
     cpu_per_token: float
     """Seconds of processor time."""
+    tpots: tuple[float, ...]
+    """Seconds an output token after the first, one a request."""
 
 
 @click.command()
 @click.option("--pairs", default=PAIRS, show_default=True, help="Measurements of each side.")
 @click.option("--feature-pairs", default=FEATURE_PAIRS, show_default=True, help="For each feature.")
-def main(*, pairs: int, feature_pairs: int) -> None:
+@click.option(
+    "--speculation-pairs", default=SPECULATION_PAIRS, show_default=True, help="For draft and ngram."
+)
+def main(*, pairs: int, feature_pairs: int, speculation_pairs: int) -> None:
     """Compare with stock vLLM, then each feature with its absence."""
     console = Console(stderr=True)
     with Progress(console=console) as progress:
         task = progress.add_task(
-            "measuring pairs", total=pairs * len(CONCURRENCY) + 3 * feature_pairs
+            "measuring pairs",
+            total=pairs * len(CONCURRENCY) + 2 * feature_pairs + 2 * speculation_pairs,
         )
 
         def advance() -> None:
@@ -93,6 +113,8 @@ def main(*, pairs: int, feature_pairs: int) -> None:
         figures = _against_stock(pairs, advance)
         for name, (wanted, absent, clients, prompts) in _features().items():
             figures[name] = _gain(wanted, absent, clients, prompts, feature_pairs, advance)
+        for method, speculation in _speculations().items():
+            figures |= _speculation_gain(method, speculation, speculation_pairs, advance)
     report.publish(
         folder=FOLDER,
         title="The engine beside stock vLLM, and its features beside their absence",
@@ -136,7 +158,6 @@ def _against_stock(pairs: int, advance: Any) -> dict[str, float | None]:
 def _features() -> dict[str, tuple[dict[str, Any], dict[str, Any], int, tuple[traffic.Body, ...]]]:
     """Figure -> configuration with the feature, without it, clients, prompts."""
     cache = servers.defaults()["cache"]
-    draft = {"draft": f"file://{MODELS / 'draft'}", "tokens": 4}
     int8 = {"uri": f"file://{MODELS / 'target-w8a8'}", "name": servers.NAME}
     return {
         "prefix_cache_gain": (
@@ -145,8 +166,37 @@ def _features() -> dict[str, tuple[dict[str, Any], dict[str, Any], int, tuple[tr
             8,
             _long_prompts(),
         ),
-        "draft_gain": ({"speculation": draft}, {}, 1, _prompts()),
         "int8_gain": ({"model": int8}, {}, 8, _prompts()),
+    }
+
+
+def _speculations() -> dict[str, dict[str, Any]]:
+    return {
+        "draft": {"draft": f"file://{MODELS / 'draft'}", "tokens": 4},
+        "ngram": {"method": "ngram", "tokens": 4},
+    }
+
+
+def _speculation_gain(
+    method: str, speculation: dict[str, Any], pairs: int, advance: Any
+) -> dict[str, float | None]:
+    """Decoding beside an engine that does not speculate, and what the speculating one says of itself."""
+    with ExitStack() as stack:
+        first, second = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in "ab")
+        left = stack.enter_context(servers.ours(first, config={"speculation": speculation}))
+        right = stack.enter_context(servers.ours(second))
+        both = _pairs(left, right, 1, _prompts(), pairs, advance, tokens=SPECULATION_TOKENS)
+        gauge = left.gauge(contract.SPECULATION_GAIN, contract.BOUND_LABEL)
+    ratios = [
+        statistics.fmean(theirs.tpots) / statistics.fmean(mine.tpots) for mine, theirs in both
+    ]
+    low, high = _interval(ratios)
+    return {
+        f"{method}_gain": round(statistics.median(ratios), 3),
+        f"{method}_gain_low": round(low, 3),
+        f"{method}_gain_high": round(high, 3),
+        f"{method}_gain_gauge_lower": _rounded(gauge.get("lower")),
+        f"{method}_gain_gauge_upper": _rounded(gauge.get("upper")),
     }
 
 
@@ -174,29 +224,39 @@ def _pairs(
     prompts: tuple[traffic.Body, ...],
     pairs: int,
     advance: Any,
+    *,
+    tokens: int = TOKENS,
 ) -> list[tuple[Measure, Measure]]:
     """Measure both in turn, the order changing from pair to pair; the first measurement warms up and is dropped."""
     for server in (left, right):
-        _measure(server, clients, prompts)
+        _measure(server, clients, prompts, tokens)
     found = []
     for number in range(pairs):
         if number % 2:
-            theirs, mine = _measure(right, clients, prompts), _measure(left, clients, prompts)
+            theirs, mine = (
+                _measure(right, clients, prompts, tokens),
+                _measure(left, clients, prompts, tokens),
+            )
         else:
-            mine, theirs = _measure(left, clients, prompts), _measure(right, clients, prompts)
+            mine, theirs = (
+                _measure(left, clients, prompts, tokens),
+                _measure(right, clients, prompts, tokens),
+            )
         found.append((mine, theirs))
         advance()
     return found
 
 
-def _measure(server: Server, clients: int, prompts: tuple[traffic.Body, ...]) -> Measure:
+def _measure(
+    server: Server, clients: int, prompts: tuple[traffic.Body, ...], tokens: int
+) -> Measure:
     plan = traffic.Plan(
         url=server.url,
         model=servers.NAME,
         concurrency=clients,
         duration=SECONDS,
         prompts=prompts,
-        max_tokens=TOKENS,
+        max_tokens=tokens,
         ignore_eos=True,
     )
     before = server.cpu_seconds()
@@ -209,6 +269,7 @@ def _measure(server: Server, clients: int, prompts: tuple[traffic.Body, ...]) ->
         tokens_per_second=summary.output_tokens / summary.seconds,
         ttfts=tuple(record.ttft for record in done.records if record.ttft is not None),
         cpu_per_token=used / summary.output_tokens,
+        tpots=tuple(record.tpot for record in done.records if record.tpot is not None),
     )
 
 
@@ -268,6 +329,10 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
         statistics.median(dice.choices(values, k=len(values))) for _ in range(BOOTSTRAPS)
     )
     return medians[round(0.025 * BOOTSTRAPS)], medians[round(0.975 * BOOTSTRAPS) - 1]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _p50(values: Sequence[float]) -> float:
