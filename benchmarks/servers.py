@@ -44,11 +44,11 @@ class Server:
         times = [each.cpu_times() for each in (root, *root.children(recursive=True))]
         return sum(each.user + each.system for each in times)
 
-    def gauge(self, name: str, label: str) -> dict[str, float]:
-        """A gauge's values by one of its labels, as its metrics page shows them now."""
+    def gauge(self, name: str) -> float | None:
+        """A gauge without labels, as the metrics page shows it now; None if it is not there."""
         page = text_string_to_metric_families(httpx.get(self.metrics).raise_for_status().text)
         samples = (sample for family in page if family.name == name for sample in family.samples)
-        return {sample.labels[label]: sample.value for sample in samples}
+        return next((sample.value for sample in samples), None)
 
     def memory_mb(self) -> float:
         """Memory of the server and its children, shared pages counted once, in MiB."""

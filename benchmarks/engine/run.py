@@ -71,8 +71,7 @@ MEANINGS = {
             (f"{method}_gain", f"output tokens/s of decoding with {method} over without, 1 client"),
             (f"{method}_gain_low", "lower end of its 95 % interval (bootstrap)"),
             (f"{method}_gain_high", "upper end"),
-            (f"{method}_gain_gauge_lower", "what the engine itself says its gain is at least"),
-            (f"{method}_gain_gauge_upper", "and at most"),
+            (f"{method}_gain_sampled", "what the engine itself says that it gains at most"),
         )
     },
     "int8_gain": "output tokens/s of the int8 checkpoint over the float32 one, 8 clients",
@@ -186,7 +185,7 @@ def _speculation_gain(
         left = stack.enter_context(servers.ours(first, config={"speculation": speculation}))
         right = stack.enter_context(servers.ours(second))
         both = _pairs(left, right, 1, _prompts(), pairs, advance, tokens=SPECULATION_TOKENS)
-        gauge = left.gauge(contract.SPECULATION_GAIN, contract.BOUND_LABEL)
+        sampled = left.gauge(contract.SPECULATION_GAIN)
     ratios = [
         statistics.fmean(theirs.tpots) / statistics.fmean(mine.tpots) for mine, theirs in both
     ]
@@ -195,8 +194,7 @@ def _speculation_gain(
         f"{method}_gain": round(statistics.median(ratios), 3),
         f"{method}_gain_low": round(low, 3),
         f"{method}_gain_high": round(high, 3),
-        f"{method}_gain_gauge_lower": _rounded(gauge.get("lower")),
-        f"{method}_gain_gauge_upper": _rounded(gauge.get("upper")),
+        f"{method}_gain_sampled": None if sampled is None else round(sampled, 3),
     }
 
 
@@ -329,10 +327,6 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
         statistics.median(dice.choices(values, k=len(values))) for _ in range(BOOTSTRAPS)
     )
     return medians[round(0.025 * BOOTSTRAPS)], medians[round(0.975 * BOOTSTRAPS) - 1]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 def _p50(values: Sequence[float]) -> float:

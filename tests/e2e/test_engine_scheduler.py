@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.engine import windows
+from slipstream_runtime.engine import gain, windows
 from slipstream_runtime.engine.gain import Tally
 from tests import engines
 
@@ -70,10 +70,8 @@ class Core:
 
 @pytest.fixture
 def tally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
-    from slipstream_runtime.engine import scheduler
-
     file = tmp_path / "tally"
-    monkeypatch.setenv(scheduler.TALLY_ENV, str(file))
+    monkeypatch.setenv(gain.TALLY_ENV, str(file))
     yield Tally.create(file)
 
 

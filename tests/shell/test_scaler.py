@@ -295,7 +295,7 @@ async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_last
     loop = Loop(metrics)
     account = loop.serve(spec=FIXED)
     assert account.rollout is not None
-    labels = {"namespace": given.NAMESPACE, "service": given.NAME, "bound": "upper"}
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
     sample = Sample({**labels, "revision": account.rollout.active}, 0.6)
     metrics.answers = {queries.GAIN: [sample]}
     await loop.scaler.tick()

@@ -1,5 +1,6 @@
 """The gain of speculation is computed from comparable steps, and is absent without evidence."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.engine import gain
-from slipstream_runtime.engine.gain import Gain, GainMetrics, Tally
+from slipstream_runtime.engine.gain import GainMetrics, Tally
 
 ENOUGH = int(gain.EVIDENCE)
-TARGET, PASS = 0.010, 0.002
-"""Seconds of the target's pass, whatever it verifies, and of one of the draft's."""
+TARGET, PASS, FIRST = 0.010, 0.002, 0.003
+"""Seconds of the target's pass, of one of the draft's, and of its first in a step, which also prepares the others."""
+UNMEASURED = math.nan
 
 
 @pytest.fixture
@@ -20,55 +22,68 @@ def tally(tmp_path: Path) -> Tally:
 
 
 def decode(
-    tally: Tally, *, speculating: bool, batch: int = 1, each: float = 1.0, seconds: float
+    tally: Tally,
+    *,
+    speculating: bool,
+    batch: int = 1,
+    each: float = 1.0,
+    seconds: float,
+    guessing: float = UNMEASURED,
 ) -> None:
     """Enough steps that emit `each` tokens on average for every request."""
     for step in range(ENOUGH):
         emitted = int((step + 1) * each) - int(step * each)
-        tally.add(speculating=speculating, batch=batch, tokens=batch * emitted, seconds=seconds)
+        tally.add(
+            speculating=speculating,
+            batch=batch,
+            tokens=batch * emitted,
+            seconds=seconds,
+            guessing=guessing,
+        )
 
 
-def estimate(tally: Tally, *, passes: int | None = 4) -> Gain | None:
-    return gain.estimate(tally.recent, passes=passes)
+def step(tally: Tally, *, speculating: bool = False, seconds: float = TARGET) -> None:
+    tally.add(speculating=speculating, batch=1, tokens=1, seconds=seconds, guessing=UNMEASURED)
+
+
+def estimate(tally: Tally) -> float | None:
+    return gain.estimate(tally.recent)
 
 
 def test_guesses_that_cost_nothing_gain_what_they_add(tally: Tally) -> None:
     decode(tally, speculating=True, each=2.5, seconds=TARGET)
     decode(tally, speculating=False, seconds=TARGET)
-    assert estimate(tally, passes=None) == Gain(pytest.approx(2.5), pytest.approx(2.5))
+    assert estimate(tally) == pytest.approx(2.5)
 
 
-def test_the_bounds_hold_the_gain_over_an_engine_without_a_draft(tally: Tally) -> None:
+def test_the_pass_of_a_draft_in_the_windows_is_taken_off_where_it_is_measured(tally: Tally) -> None:
     verifying = 0.0015  # what it costs the target to check guesses
-    decode(tally, speculating=True, each=2.5, seconds=TARGET + verifying + 4 * PASS)
-    decode(tally, speculating=False, seconds=TARGET + PASS)
-    true = 2.5 * TARGET / (TARGET + verifying + 4 * PASS)
-    found = estimate(tally)
-    assert found is not None
-    assert found.lower is not None
-    assert found.lower < true < found.upper
+    guessing = FIRST + 3 * PASS
+    seconds = TARGET + verifying + guessing
+    decode(tally, speculating=True, each=2.5, seconds=seconds, guessing=guessing)
+    decode(tally, speculating=False, seconds=TARGET + FIRST, guessing=FIRST)
+    assert estimate(tally) == pytest.approx(2.5 * TARGET / seconds)
 
 
-def test_the_lower_bound_is_the_gain_where_guesses_are_checked_for_nothing(tally: Tally) -> None:
-    decode(tally, speculating=True, each=2.5, seconds=TARGET + 4 * PASS)
-    decode(tally, speculating=False, seconds=TARGET + PASS)
-    found = estimate(tally)
-    assert found is not None
-    assert found.lower == pytest.approx(2.5 * TARGET / (TARGET + 4 * PASS))
+def test_where_the_pass_is_not_measured_the_windows_are_taken_as_they_are(tally: Tally) -> None:
+    decode(tally, speculating=True, each=1.5, seconds=TARGET + FIRST)
+    decode(tally, speculating=False, seconds=TARGET + FIRST)
+    assert estimate(tally) == pytest.approx(1.5)
 
 
-def test_a_draft_with_one_pass_a_step_has_no_lower_bound(tally: Tally) -> None:
-    decode(tally, speculating=True, each=1.5, seconds=TARGET + PASS)
-    decode(tally, speculating=False, seconds=TARGET + PASS)
-    assert estimate(tally, passes=1) == Gain(None, pytest.approx(1.5))
+def test_what_guesses_is_measured_and_called_as_before(tally: Tally) -> None:
+    assert math.isnan(tally.guessing)
+    moments = iter([1.0, 1.25, 7.0, 7.5])
+    guess = tally.timed(lambda number, *, power: number**power, clock=moments.__next__)
+    assert tally.guessing == 0
+    assert (guess(2, power=3), guess(3, power=2)) == (8, 9)
+    assert tally.guessing == pytest.approx(0.75)
 
 
 def test_noise_gains_less_than_one(tally: Tally) -> None:
-    decode(tally, speculating=True, each=1.0, seconds=TARGET + 4 * PASS)
-    decode(tally, speculating=False, seconds=TARGET + PASS)
-    found = estimate(tally)
-    assert found is not None
-    assert found.upper < 1
+    decode(tally, speculating=True, each=1.0, seconds=TARGET + FIRST + 3 * PASS)
+    decode(tally, speculating=False, seconds=TARGET + FIRST)
+    assert (estimate(tally) or math.inf) < 1
 
 
 def test_big_batches_in_one_mode_are_not_compared_with_small_ones_in_the_other(
@@ -77,9 +92,7 @@ def test_big_batches_in_one_mode_are_not_compared_with_small_ones_in_the_other(
     decode(tally, speculating=True, batch=1, each=2.0, seconds=TARGET)
     decode(tally, speculating=False, batch=1, seconds=TARGET)
     decode(tally, speculating=False, batch=32, seconds=TARGET)
-    found = estimate(tally, passes=None)
-    assert found is not None
-    assert found.upper == pytest.approx(2.0)
+    assert estimate(tally) == pytest.approx(2.0)
 
 
 def test_each_batch_size_weighs_what_the_tokens_would_have_taken(tally: Tally) -> None:
@@ -87,9 +100,7 @@ def test_each_batch_size_weighs_what_the_tokens_would_have_taken(tally: Tally) -
     decode(tally, speculating=False, batch=1, seconds=0.010)
     decode(tally, speculating=True, batch=8, each=2.0, seconds=0.030)
     decode(tally, speculating=False, batch=8, seconds=0.010)
-    found = estimate(tally, passes=None)
-    assert found is not None
-    assert found.upper == pytest.approx((2 * 0.010 + 2 * 0.010) / (0.010 + 0.030))
+    assert estimate(tally) == pytest.approx((2 * 0.010 + 2 * 0.010) / (0.010 + 0.030))
 
 
 def test_without_windows_there_is_no_gain(tally: Tally) -> None:
@@ -100,9 +111,9 @@ def test_without_windows_there_is_no_gain(tally: Tally) -> None:
 def test_a_few_steps_are_no_evidence(tally: Tally) -> None:
     decode(tally, speculating=True, each=2.0, seconds=TARGET)
     for _ in range(ENOUGH - 1):
-        tally.add(speculating=False, batch=1, tokens=1, seconds=TARGET)
+        step(tally)
     assert estimate(tally) is None
-    tally.add(speculating=False, batch=1, tokens=1, seconds=TARGET)
+    step(tally)
     assert estimate(tally) is not None
 
 
@@ -121,20 +132,15 @@ def test_old_samples_give_way_to_what_is_true_now(tally: Tally) -> None:
     assert estimate(tally) is None
     decode(tally, speculating=True, each=1.0, seconds=TARGET)
     decode(tally, speculating=False, seconds=TARGET)
-    found = estimate(tally, passes=None)
-    assert found is not None
-    assert found.upper == pytest.approx(1.0, rel=1e-3)
+    assert estimate(tally) == pytest.approx(1.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("at", [0, 1, ENOUGH // 2, ENOUGH - 1], ids=str)
 def test_a_step_that_stalls_is_left_out(tally: Tally, at: int) -> None:
     decode(tally, speculating=True, each=2.0, seconds=TARGET)
-    for step in range(ENOUGH + 1):
-        stalls = step == at
-        tally.add(speculating=False, batch=1, tokens=1, seconds=2.0 if stalls else TARGET)
-    found = estimate(tally, passes=None)
-    assert found is not None
-    assert found.upper == pytest.approx(2.0)
+    for number in range(ENOUGH + 1):
+        step(tally, seconds=2.0 if number == at else TARGET)
+    assert estimate(tally) == pytest.approx(2.0)
 
 
 def test_steps_that_stay_slow_are_no_stalls(tally: Tally) -> None:
@@ -142,40 +148,41 @@ def test_steps_that_stay_slow_are_no_stalls(tally: Tally) -> None:
     decode(tally, speculating=False, seconds=TARGET)
     for _ in range(100):
         decode(tally, speculating=False, seconds=10 * TARGET)
-    found = estimate(tally, passes=None)
-    assert found is not None
-    assert found.upper == pytest.approx(2.0, rel=0.02)
+    assert estimate(tally) == pytest.approx(2.0, rel=0.02)
 
 
 def test_what_one_process_counts_another_reads(tmp_path: Path) -> None:
     read = Tally.create(tmp_path / "tally")
-    Tally.open(tmp_path / "tally").add(speculating=False, batch=5, tokens=5, seconds=0.5)
-    assert np.argwhere(read.ever).tolist() == [[1, 3, 0], [1, 3, 1], [1, 3, 2]]
+    Tally.open(tmp_path / "tally").add(
+        speculating=False, batch=5, tokens=5, seconds=0.5, guessing=0.1
+    )
+    assert read.ever[1, 3].tolist() == [1, 5, 0.5, 0.1]
+    assert np.count_nonzero(read.ever) == 4
 
 
-def test_the_metrics_have_counters_by_batch_size_and_no_gain_without_evidence(tally: Tally) -> None:
-    tally.add(speculating=True, batch=5, tokens=9, seconds=0.5)
+@pytest.mark.parametrize("guessing", [0.1, UNMEASURED], ids=["measured", "unmeasured"])
+def test_the_metrics_have_counters_by_batch_size_and_no_gain_without_evidence(
+    tally: Tally, guessing: float
+) -> None:
+    tally.add(speculating=True, batch=5, tokens=9, seconds=0.5, guessing=guessing)
     tally.age()
     samples = [
         (sample.name, sample.labels, sample.value)
-        for family in GainMetrics(tally, passes=4).collect()
+        for family in GainMetrics(tally).collect()
         for sample in family.samples
     ]
     labels = {"speculation": "on", "batch": "8"}
+    measured = [(contract.SAMPLED_GUESSING, labels, 0.1)] if guessing == 0.1 else []
     assert samples == [
         (contract.SAMPLED_STEPS, labels, 1.0),
         (contract.SAMPLED_TOKENS, labels, 9.0),
         (contract.SAMPLED_SECONDS, labels, 0.5),
+        *measured,
     ]
 
 
-def test_the_metrics_have_both_bounds_of_the_gain(tally: Tally) -> None:
-    decode(tally, speculating=True, each=2.5, seconds=TARGET + 4 * PASS)
-    decode(tally, speculating=False, seconds=TARGET + PASS)
-    found = estimate(tally)
-    family = next(iter(GainMetrics(tally, passes=4).collect()))
-    assert found is not None
-    assert {sample.labels["bound"]: sample.value for sample in family.samples} == {
-        "lower": found.lower,
-        "upper": found.upper,
-    }
+def test_the_metrics_have_the_gain(tally: Tally) -> None:
+    decode(tally, speculating=True, each=2.5, seconds=TARGET)
+    decode(tally, speculating=False, seconds=TARGET)
+    (sample,) = next(iter(GainMetrics(tally).collect())).samples
+    assert (sample.name, sample.value) == (contract.SPECULATION_GAIN, pytest.approx(2.5))

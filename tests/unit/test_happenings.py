@@ -129,8 +129,8 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Happening]]] = {
         [Happening("Warning", "SpeculationDisabled", "it guesses badly")],
     ),
     "speculation makes decoding slower": (
-        {"engine": {"speculationGain": "0.54 to 0.66"}},
-        {"engine": {"speculationGain": "0.54 to 0.66", "speculationLoss": "it is slower"}},
+        {"engine": {"speculationGain": "at most 0.66"}},
+        {"engine": {"speculationGain": "at most 0.66", "speculationLoss": "it is slower"}},
         [Happening("Warning", "SpeculationLoses", "it is slower")],
     ),
     "speculation is still slower": (

@@ -8,7 +8,6 @@ import pytest
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import queries, signals
 from slipstream_operator.core.scaling.signals import Load, PodLoad, Sample, Unknown
-from slipstream_operator.core.speculation import Gain
 from tests import given
 
 PODS = ("a", "b", "c", "d", "e")
@@ -276,24 +275,22 @@ def test_guesses_are_known_only_if_this_revision_made_some(
     assert (found and found.acceptance) == expected
 
 
-def _bound(bound: str, value: float, *, revision: str = "new") -> Sample:
+def _gain(value: float, *, revision: str = "new") -> Sample:
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
-    return Sample({**labels, "revision": revision, "bound": bound}, value)
+    return Sample({**labels, "revision": revision}, value)
 
 
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        ([_bound("lower", 1.2), _bound("upper", 1.5)], Gain(1.2, 1.5)),
-        ([_bound("upper", 1.5)], Gain(None, 1.5)),
-        ([_bound("lower", 1.2)], None),
-        ([_bound("upper", 1.5, revision="old")], None),
-        ([_bound("upper", math.nan)], None),
+        ([_gain(1.5), _gain(1.2, revision="old")], 1.5),
+        ([_gain(1.5, revision="old")], None),
+        ([_gain(math.nan)], None),
         ([], None),
         (Unknown("refused"), None),
     ],
 )
-def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: Gain | None) -> None:
+def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: float | None) -> None:
     samples = signals.Grouped({queries.GAIN: result}).of(given.KEY)
     assert signals.gain(samples, revision="new") == expected
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import speculation
-from slipstream_operator.core.speculation import Gain, Guesses, SwitchedOff
+from slipstream_operator.core.speculation import Guesses, SwitchedOff
 from tests import given
 
 SPEC: dict[str, Any] = {
@@ -83,7 +83,7 @@ def test_a_verdict_is_kept_as_text() -> None:
     assert speculation.load("[]") is None
 
 
-LOSING, PAYING = Gain(0.54, 0.66), Gain(0.9, 1.2)
+LOSING, PAYING = 0.66, 1.2
 
 
 def test_a_loss_is_told_once_it_has_lasted() -> None:
@@ -101,23 +101,9 @@ def test_speculation_that_may_pay_is_no_loss() -> None:
 
 
 def test_a_loss_within_the_scatter_of_its_measurement_is_none() -> None:
-    slightly = Gain(0.9, speculation.LOSS)
-    assert speculation.loss_since(slightly, since=1000.0, now=5000.0) is None
+    assert speculation.loss_since(speculation.LOSS, since=1000.0, now=5000.0) is None
 
 
 def test_a_gain_that_is_not_known_ends_no_suspicion_and_tells_nothing() -> None:
     assert speculation.loss_since(None, since=1000.0, now=5000.0) == 1000.0
     assert speculation.loss(None, since=1000.0, now=5000.0) is None
-
-
-@pytest.mark.parametrize(
-    ("gain", "text"),
-    [
-        (Gain(1.163, 1.5), "1.16 to 1.50"),
-        (Gain(1.311, 1.312), "1.31"),
-        (Gain(None, 1.5), "at most 1.50"),
-    ],
-    ids=["bounds", "exact", "upper bound alone"],
-)
-def test_a_gain_is_written_with_its_bounds(gain: Gain, text: str) -> None:
-    assert gain.text == text

@@ -87,7 +87,7 @@ class EngineStatus(Model):
     )
     speculation_gain: Text | None = Field(
         default=None,
-        description="Tokens per second of decoding with speculation, over those without it, as sampled.",
+        description="Tokens per second of decoding with speculation, at most, over those without it, as sampled.",
     )
     speculation_loss: Text | None = Field(
         default=None, description="That speculation makes decoding slower, and what to do."

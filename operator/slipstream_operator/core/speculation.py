@@ -33,22 +33,6 @@ class Guesses:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gain:
-    """Tokens per second of decoding with speculation, over those without it: between these bounds."""
-
-    lower: float | None
-    upper: float
-
-    @property
-    def text(self) -> str:
-        """For people, such as `1.16 to 1.50`."""
-        if self.lower is None:
-            return f"at most {self.upper:.2f}"
-        low, high = f"{self.lower:.2f}", f"{self.upper:.2f}"
-        return high if low == high else f"{low} to {high}"
-
-
-@dataclasses.dataclass(frozen=True)
 class SwitchedOff:
     """That this speculation with this model was found not to pay."""
 
@@ -90,16 +74,16 @@ def judge(
     return SwitchedOff(speculation, round(guesses.acceptance, 3)), since
 
 
-def loss_since(gain: Gain | None, *, since: float | None, now: float) -> float | None:
+def loss_since(gain: float | None, *, since: float | None, now: float) -> float | None:
     """Since when speculation has made decoding slower, beyond doubt; a gain that is not known ends no suspicion."""
     if gain is None:
         return since
-    if gain.upper >= LOSS:
+    if gain >= LOSS:
         return None
     return now if since is None else since
 
 
-def loss(gain: Gain | None, *, since: float | None, now: float) -> str | None:
+def loss(gain: float | None, *, since: float | None, now: float) -> str | None:
     """What to tell once speculation has made decoding slower for long enough; without figures, which move."""
     if gain is None or since is None or now - since < PATIENCE:
         return None

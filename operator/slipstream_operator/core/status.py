@@ -16,7 +16,7 @@ from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling.policy import MIN_REQUESTS
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
-from slipstream_operator.core.speculation import Gain, Guesses
+from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract
@@ -32,7 +32,7 @@ class Measured:
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
     guesses: Guesses | None = None
-    gain: Gain | None = None
+    gain: float | None = None
     loss: str | None = None
     """That speculation has made decoding slower for long enough to say so."""
     kv_capacity: int | None = None
@@ -450,7 +450,9 @@ def _engine(outcome: Outcome) -> api.EngineStatus | None:
         speculation=resolved.speculation,
         speculation_disabled=resolved.speculation_disabled,
         acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,
-        speculation_gain=measured.gain.text if measured and measured.gain else None,
+        speculation_gain=f"at most {measured.gain:.2f}"
+        if measured and measured.gain is not None
+        else None,
         speculation_loss=measured.loss if measured else None,
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,

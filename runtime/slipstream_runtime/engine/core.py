@@ -19,7 +19,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from slipstream_runtime.engine import scheduler
-from slipstream_runtime.engine.gain import GainMetrics, Tally
+from slipstream_runtime.engine.gain import TALLY_ENV, GainMetrics, Tally
 
 _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2): vLLM's core does not notice that its parent was killed."""
@@ -91,11 +91,8 @@ def _can_do_without_guesses(config: Any) -> bool:
 
 def _sample(config: Any, tally: Path) -> GainMetrics:
     """Have the core go without speculation now and then."""
-    speculation, usual = config.speculative_config, config.scheduler_config
+    usual = config.scheduler_config
     kind = scheduler.AsyncScheduler if usual.async_scheduling else scheduler.Scheduler
     usual.scheduler_cls = f"{kind.__module__}.{kind.__qualname__}"
-    os.environ[scheduler.TALLY_ENV] = str(tally)
-    by_model = speculation.use_eagle() or speculation.uses_draft_model()
-    return GainMetrics(
-        Tally.create(tally), passes=speculation.num_speculative_tokens if by_model else None
-    )
+    os.environ[TALLY_ENV] = str(tally)
+    return GainMetrics(Tally.create(tally))

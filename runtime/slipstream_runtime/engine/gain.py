@@ -5,10 +5,10 @@ Windows without speculation are compared with the steps right before and after t
 nothing but decode, and only with batches of about the same size.
 """
 
-import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector
 
 from slipstream_runtime import contract
 
+TALLY_ENV: Final = "SLIPSTREAM_SPECULATION_TALLY"
+"""The file of the tally; inherited by the engine core's process, whichever way that is started."""
 EVIDENCE: Final = 100
 """Steps, with speculation as well as without it, that a batch size must have to count."""
 COVERED: Final = 0.5
@@ -29,39 +31,62 @@ STALL: Final = 5
 
 _SIZES: Final = 16
 _MODES: Final = {"on": 0, "off": 1}
-_STEPS, _TOKENS, _SECONDS = range(3)
+_STEPS, _TOKENS, _SECONDS, _GUESSING = range(4)
 _EVER, _RECENT = range(2)
-_SHAPE: Final = (2, len(_MODES), _SIZES, 3)
+_SHAPE: Final = (2, len(_MODES), _SIZES, 4)
+_LENGTH: Final = 1 + math.prod(_SHAPE)
 
 Numbers = npt.NDArray[np.float64]
-"""Mode x batch size x (steps, tokens, seconds)."""
+"""Mode x batch size x (steps, tokens, seconds, seconds of them in which it was guessed)."""
 
 
 class Tally:
-    """Steps, tokens and seconds of decoding; one process adds, others read."""
+    """Steps, tokens and seconds of decoding; the scheduler adds, a worker adds what guessing takes, others read."""
 
-    def __init__(self, table: Numbers) -> None:
-        self._table = table
-        self.ever: Numbers = table[_EVER]
+    def __init__(self, numbers: npt.NDArray[np.float64]) -> None:
+        self._guessing, self._table = numbers[:1], numbers[1:].reshape(_SHAPE)
+        self.ever: Numbers = self._table[_EVER]
         """All that was counted."""
-        self.recent: Numbers = table[_RECENT]
+        self.recent: Numbers = self._table[_RECENT]
         """The same, with what is older weighing less."""
         self._stalled: set[tuple[int, int]] = set()
 
     @classmethod
     def create(cls, file: Path) -> Self:
-        """An empty one, for all who open the file."""
-        return cls(np.memmap(file, dtype=np.float64, mode="w+", shape=_SHAPE))
+        """An empty one, for all who open the file; it is not known yet how long guessing takes."""
+        numbers = np.memmap(file, dtype=np.float64, mode="w+", shape=(_LENGTH,))
+        numbers[0] = np.nan
+        return cls(numbers)
 
     @classmethod
     def open(cls, file: Path) -> Self:
         """One that exists."""
-        return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=_SHAPE))
+        return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=(_LENGTH,)))
 
-    def add(self, *, speculating: bool, batch: int, tokens: int, seconds: float) -> None:
+    @property
+    def guessing(self) -> float:
+        """Seconds that were spent on guesses so far; NaN where nobody measures it."""
+        return float(self._guessing[0])
+
+    def timed(self, guess: Callable[..., Any], *, clock: Callable[[], float]) -> Callable[..., Any]:
+        """The function that guesses, measured from now on; it must not return before the guesses are made."""
+        self._guessing[0] = 0.0
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            began = clock()
+            try:
+                return guess(*args, **kwargs)
+            finally:
+                self._guessing[0] += clock() - began
+
+        return measured
+
+    def add(
+        self, *, speculating: bool, batch: int, tokens: int, seconds: float, guessing: float
+    ) -> None:
         """Count a step that decoded for `batch` requests, unless it alone took far longer than those before it."""
         kind = (_MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
-        steps, _, spent = self.recent[kind]
+        steps, _, spent, _ = self.recent[kind]
         usual = spent / steps if steps else seconds
         if seconds > STALL * usual and kind not in self._stalled:
             self._stalled.add(kind)
@@ -69,30 +94,20 @@ class Tally:
         self._stalled.discard(kind)
         if usual > STALL * seconds:
             self.recent[kind] = 0  # these were the stalls
-        self._table[:, *kind] += (1, tokens, seconds)
+        self._table[:, *kind] += (1, tokens, seconds, guessing)
 
     def age(self) -> None:
         """Let what was counted so far weigh less; at the end of each window."""
         self.recent *= 1 - 1 / REMEMBERED
 
 
-@dataclasses.dataclass(frozen=True)
-class Gain:
-    """Bounds of tokens per second with speculation over tokens per second without it; equal where it is exact."""
+def estimate(numbers: Numbers) -> float | None:
+    """What is gained at most: how long the tokens that were decoded with speculation would have taken without it, over
+    the time that they took. None without evidence.
 
-    lower: float | None
-    upper: float
-
-
-def estimate(numbers: Numbers, *, passes: int | None) -> Gain | None:
-    """The gain: how long the tokens that were decoded with speculation would have taken without it, over the time
-    that they took. None without evidence.
-
-    `passes` are the draft model's in a step; None where no model guesses, and the gain is exact. A draft model reads
-    each token in the windows, too, with one pass a step, lest its KV cache has gaps afterwards. An engine without a
-    draft saves that pass, so the time of the windows' steps gives the upper bound. A step with speculation takes at
-    least `passes` - 1 more of these passes, so what it takes longer, shared among them, is the most that one can
-    take: without that the windows' steps give the lower bound. With one pass there is none.
+    A draft model reads each token in the windows, too, lest its KV cache has gaps afterwards. That pass is taken off
+    the windows' time where it is measured. Where it is not, and for what vLLM does in every step of an engine that may
+    speculate, the gain over an engine without speculation is less.
     """
     counts = (numbers[..., _STEPS] >= EVIDENCE).all(axis=0)
     on, off = numbers[0], numbers[1]
@@ -100,43 +115,32 @@ def estimate(numbers: Numbers, *, passes: int | None) -> Gain | None:
     if not counts.any() or spent < COVERED * on[:, _SECONDS].sum():
         return None
     on, off = on[counts], off[counts]
-    needed = on[:, _TOKENS] * off[:, _SECONDS] / off[:, _TOKENS]
-    upper = float(needed.sum() / spent)
-    if passes is None:
-        return Gain(upper, upper)
-    if passes == 1:
-        return Gain(None, upper)
-    with_it, without = on[:, _SECONDS] / on[:, _STEPS], off[:, _SECONDS] / off[:, _STEPS]
-    one_pass = np.clip((with_it - without) / (passes - 1), 0, without)
-    return Gain(float((needed * (1 - one_pass / without)).sum() / spent), upper)
+    without = off[:, _SECONDS] - np.nan_to_num(off[:, _GUESSING])
+    return float((on[:, _TOKENS] * without / off[:, _TOKENS]).sum() / spent)
 
 
 class GainMetrics(Collector):
     """The gain and what it was made from, at each scrape."""
 
-    def __init__(self, tally: Tally, *, passes: int | None) -> None:
+    def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._passes = passes
 
     def collect(self) -> Iterable[Metric]:
         """The metrics at this moment; no gain without evidence."""
         gain = GaugeMetricFamily(
             contract.SPECULATION_GAIN,
-            "Output tokens per second of decoding with speculation, over those without it, of late: between these "
-            "bounds.",
-            labels=[contract.BOUND_LABEL],
+            "Output tokens per second of decoding with speculation, over those without it, of late: at most so many.",
         )
-        if (found := estimate(self._tally.recent.copy(), passes=self._passes)) is not None:
-            gain.add_metric(["upper"], found.upper)
-            if found.lower is not None:
-                gain.add_metric(["lower"], found.lower)
+        if (found := estimate(self._tally.recent.copy())) is not None:
+            gain.add_metric([], found)
         yield gain
         table = self._tally.ever.copy()
         for column, (name, text) in enumerate(_COUNTERS.items()):
             family = CounterMetricFamily(name, text, labels=["speculation", "batch"])
             for mode, row in _MODES.items():
                 for size in np.flatnonzero(table[row, :, _STEPS]):
-                    family.add_metric([mode, str(2**size)], float(table[row, size, column]))
+                    if not math.isnan(value := float(table[row, size, column])):
+                        family.add_metric([mode, str(2**size)], value)
             yield family
 
 
@@ -145,4 +149,5 @@ _COUNTERS: Final = {
     "to `batch` requests, more than half of that.",
     contract.SAMPLED_TOKENS: "Output tokens of these steps.",
     contract.SAMPLED_SECONDS: "Seconds that these steps took.",
+    contract.SAMPLED_GUESSING: "Seconds of these in which it was guessed; absent where that is not measured.",
 }

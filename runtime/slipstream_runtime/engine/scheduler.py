@@ -9,16 +9,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from vllm.v1.core.sched import async_scheduler, scheduler
 from vllm.v1.outputs import DraftTokenIds
 
-from slipstream_runtime.engine.gain import Tally
+from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 from slipstream_runtime.engine.windows import Windows
-
-TALLY_ENV: Final = "SLIPSTREAM_SPECULATION_TALLY"
-"""The file of the tally; inherited by the core's process, whichever way that is started."""
 
 _Base: Any = scheduler.Scheduler if TYPE_CHECKING else object
 
@@ -35,6 +32,8 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         """Since when the step that is processed next has been in work; None while there is none."""
         self._ordered: int | None = None
         """Guesses that the step that was processed last ordered for the next one."""
+        self._guessing = self._tally.guessing
+        """Seconds spent on guesses up to that step."""
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         if self._since is None:
@@ -59,6 +58,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
             self._count(scheduler_output, outputs, now=now)
             self._ordered = scheduler_output.num_spec_tokens_to_schedule
         self._since = now if self.has_unfinished_requests() else None
+        self._guessing = self._tally.guessing
         return outputs
 
     def _count(self, step: Any, outputs: Any, *, now: float) -> None:
@@ -77,6 +77,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
             batch=len(step.num_scheduled_tokens),
             tokens=sum(len(one.new_token_ids) for each in outputs.values() for one in each.outputs),
             seconds=now - self._since,
+            guessing=self._tally.guessing - self._guessing,
         )
 
 

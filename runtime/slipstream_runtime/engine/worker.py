@@ -1,10 +1,15 @@
-"""vLLM's CPU worker with the faults of the pinned version mended; each names its issue, and goes when that is fixed."""
+"""vLLM's CPU worker: it tells how long guessing takes, and mends faults of the pinned version, each with its issue."""
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from vllm.v1.sample import rejection_sampler
 from vllm.v1.worker import cpu_worker
+
+from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 
 
 class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
@@ -15,6 +20,15 @@ class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
         if torch.cpu._is_amx_tile_supported():
             torch._scaled_mm = scaled_mm
         super().__init__(*args, **kwargs)
+
+    def init_device(self) -> None:
+        """Measure how long guessing takes; that is all of it, for a CPU has computed when it returns."""
+        super().init_device()
+        if (file := os.environ.get(TALLY_ENV)) and self.rank == 0:
+            runner = self.model_runner
+            runner.propose_draft_token_ids = Tally.open(Path(file)).timed(
+                runner.propose_draft_token_ids, clock=time.monotonic
+            )
 
 
 def scaled_mm(

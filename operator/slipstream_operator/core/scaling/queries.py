@@ -112,7 +112,7 @@ def _of_service(window: float) -> Queries:
         HELD: By("sum", _SERVICE, Series(contract.ROUTER_HELD)),
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
-        GAIN: By("avg", (*_REVISION, contract.BOUND_LABEL), Series(contract.SPECULATION_GAIN)),
+        GAIN: By("avg", _REVISION, Series(contract.SPECULATION_GAIN)),
         KV_TOKENS: By("max", info, Series(contract.CACHE_INFO)),
         ADAPTERS: By("min", (*_SERVICE, contract.ADAPTER_LABEL), Series(contract.ADAPTER_LOADED)),
     }

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import feedback, queries
-from slipstream_operator.core.speculation import Gain, Guesses
+from slipstream_operator.core.speculation import Guesses
 from slipstream_runtime import contract
 
 ENOUGH: Final = 0.5
@@ -354,17 +354,13 @@ def guesses(samples: Samples, *, revision: str) -> Guesses | None:
     return Guesses(drafted, accepted) if drafted else None
 
 
-def gain(samples: Samples, *, revision: str) -> Gain | None:
-    """What speculation gains in this revision's engines, on average; None if it is not known."""
+def gain(samples: Samples, *, revision: str) -> float | None:
+    """What speculation gains at most in this revision's engines, on average; None if it is not known."""
     result = samples.get(queries.GAIN)
     if result is None or isinstance(result, Unknown):
         return None
-    bounds = {
-        sample.labels.get(contract.BOUND_LABEL): sample.value
-        for sample in result
-        if sample.labels.get("revision") == revision
-    }
-    return Gain(bounds.get("lower"), bounds["upper"]) if "upper" in bounds else None
+    values = (one.value for one in result if one.labels.get("revision") == revision)
+    return next(values, None)
 
 
 def kv_capacity(samples: Samples) -> int | None:
