@@ -117,6 +117,8 @@ ROUTER_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
 
 ROUTER_REQUESTS: Final = "slipstream_router_requests_total"
 """Arrivals, counted when a request is let in: whatever becomes of it."""
+ROUTER_CANCELLED: Final = "slipstream_router_cancelled_requests_total"
+"""Requests whose client left before its answer was whole, by the `phase` that it left in."""
 ROUTER_HELD: Final = "slipstream_router_held_requests"
 """Requests that wait in the router for a replica."""
 ROUTER_IN_FLIGHT: Final = "slipstream_router_in_flight_requests"

@@ -129,5 +129,6 @@ ROUTER: Final = (
     Field(contract.ROUTER_REQUESTS, 0, "counter"),
     Field(contract.ROUTER_HELD, 1, "gauge"),
     Field(contract.ROUTER_IN_FLIGHT, 2, "gauge"),
+    Field(contract.ROUTER_CANCELLED, 3, "counter"),
 )
 """The series of the router for one service."""

@@ -87,9 +87,10 @@ class Deployment:
         """Those that exist, in order of creation."""
         self.past: list[Pod] = []
         self.ready_counts: list[tuple[float, int]] = []
-        for _ in range(self.replicas):
-            pod = self._create(0.0)
-            pod.scheduled = 0.0
+        for index in range(self.replicas):
+            began = -cold_start(scenario, seed=seed, index=index)
+            pod = self._create(began)
+            pod.scheduled = began
             self._open(pod, 0.0)
 
     @property

@@ -114,7 +114,7 @@ class _Simulation:
             now,
             [Target(pod.name, pod.index) for pod in pods],
             read,
-            np.array([self._kernel.attempts, self._kernel.held, in_flight]),
+            np.array([self._kernel.attempts, self._kernel.held, in_flight, self._kernel.left]),
         )
         self._agenda.at(now + self._scenario.metrics.scrape, SCRAPE, self._scrape)
 

@@ -100,7 +100,7 @@ class ServiceMetrics:
             "slipstream_router_retries_total", "Requests sent once more.", "reason"
         )
         self._cancelled = self._counters(
-            "slipstream_router_cancelled_requests_total", "Clients that left.", "phase"
+            contract.ROUTER_CANCELLED, "Clients that left.", "phase"
         )
         tokens = self._counters("slipstream_router_tokens_total", "As engines count them.", "kind")
         self._prompt_tokens = tokens.labels(service, "prompt")

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 UNKNOWN_SECONDS: Final = 180.0
-"""Assumed until enough starts were seen."""
-_ENOUGH: Final = 3
+"""Assumed until a start was seen."""
 _MEMORY: Final = 20.0
 """Starts that the estimate stands for at most: older ones fade."""
 _P90: Final = 1.2816
@@ -24,8 +23,8 @@ class ColdStart:
 
     @property
     def known(self) -> bool:
-        """Whether enough starts were seen."""
-        return self.count >= _ENOUGH
+        """Whether a start was seen."""
+        return self.count > 0
 
     @property
     def p90(self) -> float:
@@ -33,6 +32,10 @@ class ColdStart:
         if not self.known:
             return UNKNOWN_SECONDS
         return math.exp(self.mean + _P90 * min(math.sqrt(self.variance), _MAX_SPREAD))
+
+    def expected(self, *, waited: float) -> float:
+        """The same, if a pod has been starting for `waited` seconds: before any start was seen, that is half of it."""
+        return max(self.p90, waited if self.known else 2 * waited)
 
 
 def learn(estimate: ColdStart, seconds: Sequence[float]) -> ColdStart:

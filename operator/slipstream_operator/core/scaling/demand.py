@@ -16,14 +16,18 @@ _TOKENS: Final = 20.0
 """Tokens in a window below which a step's time says nothing."""
 _CACHE_GUESS: Final = 0.5
 _OUTLIER: Final = 2.0
+_COME_AGAIN: Final = 0.5
+"""True if each client tries twice; nobody tells how often they do."""
 
 
-def estimate(load: Load, *, window: float, conserve: bool = True) -> Demand:
+def estimate(
+    load: Load, *, window: float, usual: Demand | None = None, conserve: bool = True
+) -> Demand:
     """Work that is done, raised to the work that arrives where that is clearly more.
 
     By conservation, arrivals are completions plus the growth of what is inside, and first tokens plus the growth
     of the queue; growth is twice what a gauge is above its mean over the window. Both are lower bounds, so the
-    larger counts, or the router's count if there is one.
+    larger counts, or the router's count if there is one. Requests of which none has begun are as `usual`.
     """
     started = sum([pod.started for pod in load.pods])
     prompt = sum([pod.prompt for pod in load.pods])
@@ -31,13 +35,22 @@ def estimate(load: Load, *, window: float, conserve: bool = True) -> Demand:
     if not conserve:
         return Demand(started, prompt, output, context(load))
     arriving = max(sum([_arrivals(pod, window) for pod in load.pods]), load.arrivals or 0.0)
-    requests = max(started, arriving - _noise(load, window))
+    requests = max(started, arriving - _noise(load, window), _surge(load, window))
     if started > 0:
         prompt *= requests / started
         output *= requests / started
+    elif usual is not None and usual.requests > 0:
+        return usual.scaled(requests / usual.requests)
     if load.output_length is not None:
         output = max(output, requests * load.output_length / _SIGNIFICANT)
     return Demand(requests, prompt, output, context(load))
+
+
+def first_attempts(asked: Demand, load: Load) -> Demand:
+    """What is asked without those who ask again: of the clients that leave, a half is taken to come back."""
+    if load.cancelled <= 0:
+        return asked
+    return asked.scaled(1 - _COME_AGAIN * load.cancelled / max(asked.requests, load.cancelled))
 
 
 def context(load: Load) -> float:
@@ -70,7 +83,7 @@ def observations(load: Load, *, window: float) -> tuple[Observation, ...]:
 
 def without_outlier(load: Load) -> Load | None:
     """The load if its busiest pod were like the others; None if that pod is not far from them."""
-    if len(load.pods) == 1:
+    if len(load.pods) < 2:
         return None
     ordered = sorted(
         load.pods, key=lambda pod: (pod.running + pod.waiting, pod.output, pod.prompt, pod.started)
@@ -83,6 +96,13 @@ def without_outlier(load: Load) -> Load | None:
         or busiest.prompt > _OUTLIER * usual.prompt
     )
     return dataclasses.replace(load, pods=(*others, usual)) if busy else None
+
+
+def _surge(load: Load, window: float) -> float:
+    """What certainly arrives of late, two standard deviations below the router's count over half the window."""
+    if load.surge is None:
+        return 0.0
+    return max(0.0, load.surge - 2 * math.sqrt(load.surge / (window / 2)))
 
 
 def _noise(load: Load, window: float) -> float:

@@ -60,7 +60,7 @@ def step(
     enough = max(enough, 1, inputs.bounds.minimum)
     if enough >= current:
         return current, _holding(pods, current, utilisation), state
-    if against := _against(inputs, state, pods, load, burning=bool(_burning(readings))):
+    if against := _against(inputs, state, pods, load, enough, burning=bool(_burning(readings))):
         return current, f"{current} stay: {enough} would do, but {against}", state
     target = max(enough, current - max(1, math.floor(current * SHARE)))
     state = dataclasses.replace(state, lowered_at=inputs.now, lowered_from=current)
@@ -76,7 +76,7 @@ def _burning(readings: tuple[Reading, ...]) -> list[Reading]:
 
 
 def _against(
-    inputs: Inputs, state: State, pods: Supply, load: Load, *, burning: bool
+    inputs: Inputs, state: State, pods: Supply, load: Load, enough: int, *, burning: bool
 ) -> str | None:
     watched = inputs.now - (inputs.now if state.watched_since is None else state.watched_since)
     pause = min(PAUSE_SECONDS, inputs.down_window)
@@ -84,7 +84,7 @@ def _against(
         return f"a lower need must last {window(inputs, state):.0f} s"
     if not load.complete or not isinstance(inputs.readings, tuple):
         return "not every engine reports"
-    if pods.starting > 0 or inputs.rolling:
+    if inputs.rolling or (pods.starting > 0 and enough > pods.ready):
         return "engines are starting"
     if load.waiting >= max(1.0, 0.5 * pods.ready):
         return "requests wait"

@@ -1,7 +1,7 @@
 """The load when a pod that is ordered now would be ready.
 
-Three forecasters run side by side: the last value, damped Holt, and the same time of the day before. Those that
-forecast worse than the last value count for nothing.
+Three forecasters run side by side: the last value, the trend of the last minutes if there is one beyond doubt, and the
+same time of the day before. Those that forecast worse than the last value count for nothing.
 """
 
 import dataclasses
@@ -13,13 +13,23 @@ STEP: Final = 15.0
 BUCKETS: Final = 96
 """Quarters of an hour of a day."""
 _DAY: Final = 86400.0
-_DAMPING: Final = 0.97
 _LEVEL: Final = 0.3
-_TREND: Final = 0.1
+_POINTS: Final = (8, 32)
+"""Loads that a trend is seen in: at least, and at most."""
+_CERTAIN: Final = 6.0
+"""A trend is as many times the standard error of its slope."""
+_OVERLAP: Final = 2.0
+"""How much larger that error is than of independent points: rates over a minute share most of their samples."""
+_JUMP: Final = 0.2
+"""A load that differs by such a share from the last one begins anew: a step is no trend."""
+_TREND_GROWTH: Final = 2.0
+"""A trend foresees no more than this times the present load."""
+_TOLERANCE: Final = 1.25
+"""A trend counts until its losses are so many times those of the last value."""
 _FORGET: Final = 0.98
 _SHARPNESS: Final = 8.0
 _PENDING: Final = 24
-QUANTILE: Final = 0.8
+QUANTILE: Final = 0.9
 """The share of the residuals that the forecast covers: what a missing replica costs to what a spare one does."""
 _GROWTH: Final = 4.0
 """No forecast is higher than this times the present load."""
@@ -43,11 +53,13 @@ class Outlook:
 
     at: float = 0.0
     level: float = 0.0
-    slope: float = 0.0
-    """Per STEP."""
+    recent: tuple[tuple[float, float], ...] = ()
+    """Time and load since the last jump, the oldest first."""
+    rising_since: float | None = None
+    """When the trend began that goes up now."""
     pending: tuple[Pending, ...] = ()
     losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    spread: float = 0.0
+    spread: float = 0.1
     """The `QUANTILE` of the residuals of the combined forecast, as a share of the load."""
     season: tuple[float, ...] = ()
     """Mean load by quarter of an hour of the day; less than 0 where it was never seen."""
@@ -60,15 +72,24 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
         return outlook
     if outlook.at == 0 or passed > 4 * horizon:
         return dataclasses.replace(
-            outlook, at=now, level=load, slope=0.0, pending=(), season=_seen(outlook, load, now)
+            outlook,
+            at=now,
+            level=load,
+            recent=((now, load),),
+            rising_since=None,
+            pending=(),
+            season=_seen(outlook, load, now),
         )
-    steps = passed / STEP
-    expected = outlook.level + outlook.slope * steps
-    level = expected + (1 - (1 - _LEVEL) ** steps) * (load - expected)
-    slope = outlook.slope + _TREND * ((level - outlook.level) / steps - outlook.slope)
+    level = load + (1 - _LEVEL) ** (passed / STEP) * (outlook.level - load)
+    recent = _since_jump(outlook.recent, load, now)
     outlook = _judged(outlook, load, now)
     outlook = dataclasses.replace(
-        outlook, at=now, level=level, slope=slope, season=_seen(outlook, load, now)
+        outlook,
+        at=now,
+        level=level,
+        recent=recent,
+        rising_since=_rising_since(outlook, recent),
+        season=_seen(outlook, load, now),
     )
     if outlook.pending and outlook.pending[-1].due - horizon + horizon / _PENDING * 2 > now:
         return outlook
@@ -83,12 +104,45 @@ def ahead(outlook: Outlook, load: float, *, now: float, horizon: float) -> float
     return min(max(load, median + outlook.spread * load), _GROWTH * load)
 
 
+def _since_jump(
+    recent: tuple[tuple[float, float], ...], load: float, now: float
+) -> tuple[tuple[float, float], ...]:
+    if not recent or abs(load - recent[-1][1]) > _JUMP * max(recent[-1][1], load):
+        return ((now, load),)
+    return (*recent[1 - _POINTS[1] :], (now, load))
+
+
+def _rising_since(outlook: Outlook, recent: tuple[tuple[float, float], ...]) -> float | None:
+    if _line(recent)[1] <= 0:
+        return None
+    return recent[0][0] if outlook.rising_since is None else outlook.rising_since
+
+
+def _line(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+    """The load at the end of the least-squares line, and its slope per second; 0 unless it is beyond doubt."""
+    count = len(points)
+    if count < _POINTS[0]:
+        return (points[-1][1] if points else 0.0), 0.0
+    middle = sum([at for at, _ in points]) / count
+    mean = sum([load for _, load in points]) / count
+    spread = sum([(at - middle) ** 2 for at, _ in points])
+    slope = sum([(at - middle) * (load - mean) for at, load in points]) / spread
+    rest = sum([(load - mean - slope * (at - middle)) ** 2 for at, load in points])
+    error = _OVERLAP * math.sqrt(rest / (count - 2) / spread)
+    if abs(slope) <= _CERTAIN * error:
+        return points[-1][1], 0.0
+    return mean + slope * (points[-1][0] - middle), slope
+
+
 def _members(
     outlook: Outlook, load: float, now: float, horizon: float
 ) -> tuple[float, float, float]:
-    steps = horizon / STEP
-    damped = _DAMPING * (1 - _DAMPING**steps) / (1 - _DAMPING)
-    trend = max(0.0, outlook.level + outlook.slope * damped)
+    trend = outlook.level
+    if outlook.rising_since is not None:
+        # NB: what has lasted for so long will last for as long again, on average, and not for ever.
+        end, slope = _line(outlook.recent)
+        grown = end + max(0.0, slope) * min(horizon, now - outlook.rising_since)
+        trend = max(trend, min(grown, _TREND_GROWTH * max(end, load)))
     then, present = (_season(outlook, at) for at in (now + horizon, now))
     season = outlook.level
     if then is not None and present is not None and present > 0:
@@ -97,15 +151,16 @@ def _members(
 
 
 def _combined(losses: tuple[float, float, float], members: tuple[float, float, float]) -> float:
-    """Weighted by past losses; a member that was worse than the last value has no weight."""
-    reference = max(losses[0], 1e-9)
-    total = weighted = 0.0
-    for loss, value in zip(losses, members, strict=True):
-        if loss <= losses[0]:
-            weight = math.exp(_SHARPNESS * (reference - loss) / reference)
-            total += weight
-            weighted += weight * value
-    return weighted / total
+    """The last value and the season, weighted by past losses, or the trend if it is higher.
+
+    A season that was worse than the last value has no weight.
+    """
+    last, trend, season = members
+    weight = 0.0
+    if losses[2] <= losses[0]:
+        weight = math.exp(_SHARPNESS * (1 - losses[2] / max(losses[0], 1e-9)))
+    usual = (last + weight * season) / (1 + weight)
+    return max(usual, trend) if losses[1] <= _TOLERANCE * losses[0] + 1e-9 else usual
 
 
 def _judged(outlook: Outlook, load: float, now: float) -> Outlook:
@@ -121,7 +176,7 @@ def _judged(outlook: Outlook, load: float, now: float) -> Outlook:
     )
     residual = load - _combined(outlook.losses, members)
     share = residual / max(load, entry.last, 0.1)
-    step = max(0.005, 0.1 * abs(outlook.spread))
+    step = max(0.01, 0.1 * abs(outlook.spread))
     spread = outlook.spread + step * (QUANTILE if share > outlook.spread else QUANTILE - 1)
     return dataclasses.replace(
         outlook,

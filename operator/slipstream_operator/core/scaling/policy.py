@@ -34,6 +34,7 @@ GAP_SECONDS: Final = 60.0
 MIN_REQUESTS: Final = 5.0
 """Requests in the rate window below which a percentile says nothing."""
 _DRAIN_SECONDS: Final = 120.0
+_MOST_DRAIN: Final = 0.25
 _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
 _BURN_ALARM: Final = 14.0
@@ -76,17 +77,13 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
         return _settle(state, inputs, bounds.minimum, "spec.replicas says so")
     if bounds.paused:
         return _settle(state, inputs, current, "spec.scaling.paused holds the count")
-    if current == 0:
-        return _asleep(inputs, state)
+    if current == 0 and not inputs.held:
+        return _settle(state, inputs, 0, "no request came since the last replica stopped")
     if isinstance(inputs.load, Unknown):
+        if current == 0:
+            return _settle(state, inputs, 1, f"{inputs.held:.0f} requests wait for a replica")
         return _blind(inputs, state, current, inputs.load)
     return _follow(inputs, state, pods, inputs.load, current)
-
-
-def _asleep(inputs: Inputs, state: State) -> tuple[Decision, State]:
-    if inputs.held:
-        return _settle(state, inputs, 1, f"{inputs.held:.0f} requests wait for a replica")
-    return _settle(state, inputs, 0, "no request came since the last replica stopped")
 
 
 def _blind(inputs: Inputs, state: State, current: int, why: Unknown) -> tuple[Decision, State]:
@@ -98,6 +95,22 @@ def _blind(inputs: Inputs, state: State, current: int, why: Unknown) -> tuple[De
     return _settle(state, inputs, current, f"holding {current}: {why.reason}", known=False)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scene:
+    """What a decision looks at, beside the state."""
+
+    inputs: Inputs
+    pods: Supply
+    load: Load
+    readings: tuple[Reading, ...]
+    asked: sizing.Demand
+    goals: tuple[sizing.Goal, ...]
+    horizon: float
+    """Seconds until a pod that is ordered now would be ready and measured."""
+    utilisation: float
+    """Load of the ready pods; above 1 they can't keep up."""
+
+
 def _follow(
     inputs: Inputs, state: State, pods: Supply, load: Load, current: int
 ) -> tuple[Decision, State]:
@@ -105,52 +118,48 @@ def _follow(
     if state.blind_since is not None or state.watched_since is None:
         since = inputs.now if state.watched_since is None else state.watched_since
         state = dataclasses.replace(state, blind_since=None, watched_since=since)
-    asked = demand.estimate(
-        load, window=inputs.window, conserve="conservation" not in inputs.without
-    )
-    model = state.model.cautious
-    replicas = 0.0 if model is None else sizing.work(model, asked)
-    horizon = state.cold.p90 + inputs.window / 2
     calmer = demand.without_outlier(load)
-    usual = asked if calmer is None else demand.estimate(calmer, window=inputs.window)
+    asked = _asked(inputs, state, load)
+    usual = asked if calmer is None else _asked(inputs, state, calmer)
+    lasting = demand.first_attempts(usual, load)
+    model = state.model.cautious
+    work = 0.0 if model is None else sizing.work(model, asked)
+    scene = _Scene(
+        inputs=inputs,
+        pods=pods,
+        load=load,
+        readings=readings,
+        asked=asked,
+        goals=(),
+        horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
+        utilisation=work / max(pods.ready, 1),
+    )
+    hopeless = _hopeless(scene, state)
+    scene = dataclasses.replace(scene, goals=_goals(inputs, hopeless))
     if model is not None:
-        expected = sizing.work(model, usual)
-        outlook = forecast.update(state.outlook, expected, now=inputs.now, horizon=horizon)
-        if outlook is not state.outlook:
-            state = dataclasses.replace(state, outlook=outlook)
-    utilisation = replicas / max(pods.ready, 1)
-    hopeless = _hopeless(inputs, state, load, readings, asked, utilisation, pods)
-    goals = _goals(readings, inputs, hopeless)
-    need, reason = _need(inputs, state, pods, load, readings, asked, goals, horizon)
+        outlook = forecast.update(
+            state.outlook, sizing.work(model, lasting), now=inputs.now, horizon=scene.horizon
+        )
+        state = dataclasses.replace(state, outlook=outlook)
+    need, reason = _need(scene, state)
     if calmer is not None and need > current:
-        without, _ = _need(inputs, state, pods, calmer, readings, usual, goals, horizon)
+        without, _ = _need(dataclasses.replace(scene, load=calmer, asked=usual), state)
         need = min(need, without + 1)
-    lower = need
+    enough, _ = _need(dataclasses.replace(scene, asked=lasting), state, drain=False)
+    enough = min(need, enough)
+    if need > current and pods.starting and load.cancelled > 0:
+        need = max(current, enough)
     if need < current:
-        lower = max(need, _lower(inputs, state, load, asked, goals, need))
+        enough = max(enough, _lower(scene, state, need))
+    window = descent.window(inputs, state)
     state = dataclasses.replace(
         state,
-        needs=needs.noted(state.needs, lower, now=inputs.now, window=descent.window(inputs, state)),
+        needs=needs.noted(state.needs, enough, now=inputs.now, window=window),
         spikes=spikes.follow(
-            state.spikes,
-            work=replicas,
-            supply=pods.ready,
-            now=inputs.now,
-            horizon=horizon,
+            state.spikes, work=work, supply=pods.ready, now=inputs.now, horizon=scene.horizon
         ),
     )
-    numbers = Numbers(
-        work=replicas,
-        requests=asked.requests,
-        utilisation=utilisation,
-        need=need,
-        ready=pods.ready,
-        starting=pods.starting,
-        horizon=horizon,
-    )
-    target, why, state = _step(
-        inputs, state, pods, load, readings, current, need, reason, utilisation
-    )
+    target, why, state = _step(scene, state, current, need, reason)
     decision, state = _settle(
         state,
         inputs,
@@ -159,17 +168,39 @@ def _follow(
         known=isinstance(inputs.readings, tuple),
         infeasible=next(iter(hopeless.values()), None),
         limited=pods.limited,
-        numbers=numbers,
+        numbers=Numbers(
+            work=work,
+            requests=asked.requests,
+            utilisation=scene.utilisation,
+            need=need,
+            ready=pods.ready,
+            starting=pods.starting,
+            horizon=scene.horizon,
+        ),
     )
     state = learning.after(
-        inputs, state, load, readings, asked, pods, utilisation=utilisation, goals=goals
+        inputs,
+        state,
+        load,
+        readings,
+        asked,
+        pods,
+        utilisation=scene.utilisation,
+        goals=scene.goals,
     )
     return decision, state
 
 
-def _goals(
-    readings: tuple[Reading, ...], inputs: Inputs, hopeless: dict[str, str]
-) -> tuple[sizing.Goal, ...]:
+def _asked(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
+    return demand.estimate(
+        load,
+        window=inputs.window,
+        usual=state.mix,
+        conserve="conservation" not in inputs.without,
+    )
+
+
+def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
     """What steady state aims at: less than the whole error budget, and nothing that can't be had."""
     return tuple(
         [
@@ -180,72 +211,68 @@ def _goals(
     )
 
 
-def _need(
-    inputs: Inputs,
-    state: State,
-    pods: Supply,
-    load: Load,
-    readings: tuple[Reading, ...],
-    asked: sizing.Demand,
-    goals: tuple[sizing.Goal, ...],
-    horizon: float,
-) -> tuple[int, str]:
+def _need(scene: _Scene, state: State, *, drain: bool = True) -> tuple[int, str]:
     """The count that is needed when a pod ordered now is ready, and why."""
+    inputs, pods = scene.inputs, scene.pods
     options = [(inputs.bounds.minimum, "minReplicas is enough")]
+    if inputs.held:
+        options.append((1, f"{inputs.held:.0f} requests wait for a replica"))
     model = state.model.cautious
     if model is None:
-        in_flight = concurrency.replicas(state.concurrency, in_flight=load.in_flight)
-        tried = sum(
-            pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
-            for pod in inputs.pods
-        )
-        in_flight = min(in_flight, _UNSURE_GROWTH * min(pods.ready, 2 * max(tried, 1)))
-        options.append(
-            (
-                in_flight,
-                f"{load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
-            )
-        )
+        options.append(_by_concurrency(scene, state))
     else:
-        now = sizing.work(model, asked)
+        now = sizing.work(model, scene.asked)
         later = now
         if "forecast" not in inputs.without and pods.limited is None:
-            later = forecast.ahead(state.outlook, now, now=inputs.now, horizon=horizon)
-        later += _drain(load, asked, pods, now, horizon)
+            first = sizing.work(model, demand.first_attempts(scene.asked, scene.load))
+            later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=scene.horizon)
+            later = max(now, later)
+        if drain:
+            later += _drain(scene, now)
         factor = later / now * state.feedback.kappa if now > 0 else 1.0
-        count = _sized(inputs, state, load, asked.scaled(factor), goals)
-        ahead = "" if later < now * 1.02 else f", {later:.1f} in {horizon:.0f} s"
+        count = _sized(scene, state, scene.asked.scaled(factor), scene.goals)
+        ahead = "" if later < now * 1.02 else f", {later:.1f} in {scene.horizon:.0f} s"
         options.append((count, f"the load keeps {now:.1f} replicas busy{ahead}"))
         wanted = inputs.objectives.throughput
-        served = asked if asked.output > 0 else state.mix
+        served = scene.asked if scene.asked.output > 0 else state.mix
         if wanted is not None and served is not None:
             mix = served.scaled(wanted / served.output)
-            options.append(
-                (
-                    _sized(inputs, state, load, mix, goals),
-                    f"{wanted} tokens/s are asked for",
-                )
-            )
+            count = _sized(scene, state, mix, scene.goals)
+            options.append((count, f"{wanted} tokens/s are asked for"))
     if not pods.starting and inputs.now - pods.newest >= inputs.window:
-        options.append(_pressed(inputs, state, pods, load, readings, asked, goals))
+        options.append(_pressed(scene, state))
     return max(options, key=lambda option: option[0])
 
 
+def _by_concurrency(scene: _Scene, state: State) -> tuple[int, str]:
+    """What the requests in flight ask for, where no step time is known."""
+    inputs, ready = scene.inputs, scene.pods.ready
+    count = concurrency.replicas(state.concurrency, in_flight=scene.load.in_flight)
+    tried = sum(
+        pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
+        for pod in inputs.pods
+    )
+    count = min(count, _UNSURE_GROWTH * min(ready, 2 * max(tried, 1)))
+    return (
+        count,
+        f"{scene.load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
+    )
+
+
 def _sized(
-    inputs: Inputs,
+    scene: _Scene,
     state: State,
-    load: Load,
     asked: sizing.Demand,
     goals: tuple[sizing.Goal, ...],
     *,
     least: int = 1,
 ) -> int:
-    model = state.model.cautious
+    model, inputs = state.model.cautious, scene.inputs
     assert model is not None
     return sizing.replicas(
         model,
         asked,
-        sizing.Limits(load.kv_tokens, inputs.max_sequences),
+        sizing.Limits(scene.load.kv_tokens, inputs.max_sequences),
         goals,
         corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
         start=state.needs[-1][1] if state.needs else least,
@@ -254,35 +281,29 @@ def _sized(
     )
 
 
-def _drain(load: Load, asked: sizing.Demand, pods: Supply, work: float, horizon: float) -> float:
+def _drain(scene: _Scene, work: float) -> float:
     """Replicas more, to work off in good time what will still wait when new pods are ready."""
-    if load.waiting <= pods.ready or asked.requests <= 0:
+    pods, waiting = scene.pods, scene.load.waiting + (scene.inputs.held or 0.0)
+    if waiting <= pods.ready or scene.asked.requests <= 0:
         return 0.0
-    queued = load.waiting * work / asked.requests
-    left = queued + (work - _FULL * (pods.ready + pods.starting)) * horizon
-    return max(0.0, left) / max(_DRAIN_SECONDS, horizon)
+    queued = waiting * work / scene.asked.requests
+    left = queued + (work - _FULL * pods.ready) * scene.horizon
+    return min(max(0.0, left) / max(_DRAIN_SECONDS, scene.horizon), _MOST_DRAIN * work)
 
 
-def _pressed(
-    inputs: Inputs,
-    state: State,
-    pods: Supply,
-    load: Load,
-    readings: tuple[Reading, ...],
-    asked: sizing.Demand,
-    goals: tuple[sizing.Goal, ...],
-) -> tuple[int, str]:
+def _pressed(scene: _Scene, state: State) -> tuple[int, str]:
     """What the measured latency and the queue ask for, whatever the model says."""
+    pods, load = scene.pods, scene.load
     queue = sum([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
     growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
-    wanted = {goal.metric for goal in goals}
+    wanted = {goal.metric for goal in scene.goals}
     missed = [
         reading
-        for reading in readings
+        for reading in scene.readings
         if reading.objective.metric in wanted and learning.missed(reading, at_least=MIN_REQUESTS)
     ]
-    busy = growth > 1 or learning.busy(inputs, state, load, pods, asked)
+    busy = growth > 1 or learning.busy(scene.inputs, state, load, pods, scene.asked)
     if missed and busy:
         worst = max(missed, key=lambda reading: reading.pressure or 0.0)
         latency = units.format_seconds(worst.current or 0.0)
@@ -295,49 +316,35 @@ def _pressed(
     return (math.ceil(pods.ready * growth - 1e-9) if growth > 1 else 0, reason)
 
 
-def _lower(
-    inputs: Inputs,
-    state: State,
-    load: Load,
-    asked: sizing.Demand,
-    goals: tuple[sizing.Goal, ...],
-    need: int,
-) -> int:
+def _lower(scene: _Scene, state: State, need: int) -> int:
     """The need with tighter targets, which a step down must not go below."""
     if state.model.cautious is None:
         return concurrency.replicas(
-            state.concurrency, in_flight=load.in_flight, headroom=_HEADROOM_DOWN
+            state.concurrency, in_flight=scene.load.in_flight, headroom=_HEADROOM_DOWN
         )
     tighter = tuple(
-        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in goals]
+        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in scene.goals]
     )
     return _sized(
-        inputs, state, load, asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
+        scene, state, scene.asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
     )
 
 
-def _hopeless(
-    inputs: Inputs,
-    state: State,
-    load: Load,
-    readings: tuple[Reading, ...],
-    asked: sizing.Demand,
-    utilisation: float,
-    pods: Supply,
-) -> dict[str, str]:
+def _hopeless(scene: _Scene, state: State) -> dict[str, str]:
     """Objectives that no number of replicas would meet -> what would be feasible."""
     found = {}
-    for reading in readings:
+    load, pods = scene.load, scene.pods
+    for reading in scene.readings:
         if not learning.missed(reading, at_least=MIN_REQUESTS):
             continue
         name, current = reading.objective.name, units.format_seconds(reading.current or 0.0)
         model = state.model.coefficients
-        if model is not None and asked.requests > 0:
+        if model is not None and scene.asked.requests > 0:
             floor = sizing.latency(
                 reading.objective.metric,
                 reading.objective.share,
                 model,
-                asked.scaled(1e-3),
+                scene.asked.scaled(1e-3),
                 sizing.Limits(),
                 1,
             )
@@ -354,64 +361,55 @@ def _hopeless(
     return found
 
 
-def _emergency(state: State, pods: Supply, load: Load, readings: tuple[Reading, ...]) -> bool:
+def _emergency(scene: _Scene) -> bool:
     """Any two signs that the service is failing right now."""
+    load, pods = scene.load, scene.pods
     waiting = sum([pod.waiting_mean for pod in load.pods])
     signs = (
         load.kv_usage > _KV_ALARM,
         any(pod.preempted > 0 for pod in load.pods),
         load.waiting > pods.ready and load.waiting > waiting,
         any(pod.rejected > 0 for pod in load.pods),
-        any(learning.burn(reading) >= _BURN_ALARM for reading in readings),
+        any(learning.burn(reading) >= _BURN_ALARM for reading in scene.readings),
         load.waiting > load.running,
+        scene.utilisation > 2,
     )
     return sum(signs) >= 2
 
 
 def _step(
-    inputs: Inputs,
-    state: State,
-    pods: Supply,
-    load: Load,
-    readings: tuple[Reading, ...],
-    current: int,
-    need: int,
-    reason: str,
-    utilisation: float,
+    scene: _Scene, state: State, current: int, need: int, reason: str
 ) -> tuple[int, str, State]:
     """From the present count towards the need, no faster than the limits allow."""
+    inputs, pods = scene.inputs, scene.pods
     maximum = inputs.bounds.maximum
-    if hurt := descent.regretted(inputs, state, readings, current, utilisation):
+    if hurt := descent.regretted(inputs, state, scene.readings, current, scene.utilisation):
         state = descent.cautious(state)
         need = max(need, current + 1)
         reason = f"{hurt.objective.name} got worse with {current}, so the last step is taken back"
     if need <= current:
-        return descent.step(inputs, state, pods, load, readings, current, utilisation)
+        return descent.step(
+            inputs, state, pods, scene.load, scene.readings, current, scene.utilisation
+        )
     if pods.broken:
         return current, f"{current} stay, {need} would be needed: {pods.limited}", state
-    horizon = state.cold.p90
-    emergency = _emergency(state, pods, load, readings)
     if (
         "futility" not in inputs.without
         and need > pods.ready + pods.starting
-        and spikes.futile(state.spikes, now=inputs.now, horizon=horizon)
+        and spikes.futile(state.spikes, now=inputs.now, horizon=state.cold.p90)
     ):
-        return (
-            current,
-            f"{current} stay: {reason}, but such spikes end within {horizon:.0f} s",
-            state,
-        )
+        spike = f"such spikes end within {state.cold.p90:.0f} s"
+        return current, f"{current} stay: {reason}, but {spike}", state
     if inputs.now - state.raised_at >= UP_SECONDS:
         state = dataclasses.replace(state, raised_at=inputs.now, raised_from=current)
     base = min(state.raised_from or current, current)
-    limit = maximum if emergency else max(base + UP_REPLICAS, 2 * base)
+    limit = maximum if _emergency(scene) else max(base + UP_REPLICAS, 2 * base)
     target = max(current, min(need, limit, maximum))
     if target == current:
         held = "maxReplicas is reached" if current == maximum else "one step was just made"
         return current, f"{reason}; {held}", state
-    if state.lowered_from > current and inputs.now - state.lowered_at < descent.window(
-        inputs, state
-    ):
+    recently = inputs.now - state.lowered_at < descent.window(inputs, state)
+    if state.lowered_from > current and recently:
         state = descent.cautious(state)
     return target, f"{reason}: {need} are needed", state
 

@@ -27,7 +27,7 @@ ITL_SUM, ITL_COUNT = "itl_sum", "itl_count"
 STARTED, FINISHED, REJECTED, PREEMPTED = "started", "finished", "rejected", "preempted"
 OUTPUT_LENGTHS, OUTPUT_COUNT = "output_lengths", "output_count"
 PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
-ARRIVALS, HELD = "arrivals", "held"
+ARRIVALS, SURGE, CANCELLED, HELD = "arrivals", "surge", "cancelled", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
 GAIN: Final = "gain"
 LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
@@ -109,6 +109,8 @@ def _of_service(window: float) -> Queries:
     info = ("namespace", "service", "block_size", "num_gpu_blocks")
     return {
         ARRIVALS: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window)),
+        SURGE: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window / 2)),
+        CANCELLED: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_CANCELLED), window / 2)),
         HELD: By("sum", _SERVICE, Series(contract.ROUTER_HELD)),
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),

@@ -95,6 +95,10 @@ class Load:
     """Whether enough of the ready pods reported, and all of these everything."""
     arrivals: float | None = None
     """Requests per second as the router counts them; None without one."""
+    surge: float | None = None
+    """The same over half the window: a jump shows in it first."""
+    cancelled: float = 0.0
+    """Requests per second whose clients left, over half the window: as many may come again."""
     output_length: float | None = None
     """Mean tokens of the answers of the last minutes."""
     prompt_length: float | None = None
@@ -181,7 +185,7 @@ def load(
 ) -> Load | Unknown:
     """Load of the ready pods, given with the time since which they are; Unknown if too few of them report."""
     if not pods:
-        return Unknown("no engine is ready")
+        return _at_the_router(samples) or Unknown("no engine is ready")
     series: list[dict[str, float]] = []
     for name in _PER_POD:
         result = samples.get(name)
@@ -212,13 +216,27 @@ def load(
     found, complete = _filled(rows, settled_rows)
     if missing:
         found += [_median(found)] * missing
-    return Load(
+    return dataclasses.replace(
+        _at_the_router(samples) or Load((), complete=True),
         pods=tuple(found),
         complete=complete and reporting >= COMPLETE * (reporting + missing),
-        arrivals=_total(samples, queries.ARRIVALS),
         output_length=_ratio(samples, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
         prompt_length=_ratio(samples, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
         kv_tokens=kv_capacity(samples),
+    )
+
+
+def _at_the_router(samples: Samples) -> Load | None:
+    """What comes, whether or not an engine is there to take it; None without a router."""
+    arrivals = _total(samples, queries.ARRIVALS)
+    if arrivals is None:
+        return None
+    return Load(
+        pods=(),
+        complete=False,
+        arrivals=arrivals,
+        surge=_total(samples, queries.SURGE),
+        cancelled=_total(samples, queries.CANCELLED) or 0.0,
     )
 
 

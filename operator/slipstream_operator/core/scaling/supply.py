@@ -10,6 +10,8 @@ UNSCHEDULABLE_AFTER: Final = 60.0
 """Seconds without a place on a node, or without existing at all, after which a pod no longer counts as coming."""
 _OVERDUE: Final = 3.0
 """Times the usual start after which a pod no longer counts as coming."""
+_OVERDUE_AT_FIRST: Final = 1800.0
+"""Seconds after which it doesn't, as long as no start was seen."""
 _FAILED_STARTS: Final = 2
 """So many pods whose engine ended before it was ready: more of them would end, too."""
 
@@ -38,11 +40,14 @@ class Supply:
     unschedulable: int
     failing: int
     started: tuple[float, ...]
-    """Seconds from creation to readiness of those that were seen to become ready just now."""
+    """Seconds from creation to readiness of those that were seen to become ready just now; as long as no start was
+    seen, of all that are ready."""
     coming: tuple[str, ...]
     """Names of those that are not ready yet."""
     newest: float
     """When the youngest of the ready ones became ready; 0 if none is."""
+    waited: float
+    """Seconds since the creation of the oldest pod that starts as it should: starts take at least as long."""
 
     @property
     def broken(self) -> bool:
@@ -77,10 +82,9 @@ def survey(
         not pod.scheduled and now - pod.created > UNSCHEDULABLE_AFTER for pod in waiting
     )
     failing = sum(pod.failed_starts > 0 for pod in waiting)
-    overdue = sum(
-        pod.scheduled and not pod.failed_starts and now - pod.created > _OVERDUE * cold.p90
-        for pod in waiting
-    )
+    patience = _OVERDUE * cold.p90 if cold.known else _OVERDUE_AT_FIRST
+    ages = [now - pod.created for pod in waiting if pod.scheduled and not pod.failed_starts]
+    overdue = sum(age > patience for age in ages)
     absent = max(0, ordered - len(live))
     late = absent if now - ordered_at > UNSCHEDULABLE_AFTER else 0
     stuck = unschedulable + failing + overdue + late
@@ -93,8 +97,16 @@ def survey(
         started=tuple(
             pod.ready_at - pod.created
             for pod in live
-            if pod.ready_at is not None and pod.name in coming
+            if pod.ready_at is not None and _tells(pod, pod.ready_at, coming, cold)
         ),
         coming=tuple(sorted(pod.name for pod in waiting)),
         newest=max(ready, default=0.0),
+        waited=max([age for age in ages if age <= patience], default=0.0),
     )
+
+
+def _tells(pod: Pod, ready_at: float, coming: Collection[str], cold: ColdStart) -> bool:
+    """Whether it became ready for the first time: long after its creation it was so before, and lost it."""
+    if pod.name in coming:
+        return True
+    return not cold.known and ready_at - pod.created <= _OVERDUE_AT_FIRST

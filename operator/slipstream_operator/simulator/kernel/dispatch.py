@@ -67,6 +67,7 @@ def advance(state: State, until: float) -> None:
         elif leave_at <= now:
             request = state.leave_request[leaver, state.leave_head[leaver]]
             state.leave_head[leaver] += 1
+            fleet.left += 1
             _give_up(state, request, now)
         else:
             slot = earliest(state.alarm)

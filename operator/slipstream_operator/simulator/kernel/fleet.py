@@ -117,6 +117,11 @@ class Kernel:
         return int(self.state.fleet["attempts"][0])
 
     @property
+    def left(self) -> int:
+        """Requests whose client did not wait for them."""
+        return int(self.state.fleet["left"][0])
+
+    @property
     def events(self) -> int:
         """Events so far: arrivals, retries, clients that left, ends of steps."""
         return int(self.state.fleet["events"][0])

@@ -108,6 +108,7 @@ FLEET: Final = np.dtype(
         ("arrived", "i8"),  # requests so far
         ("routed", "i8"),  # breaks ties between equally loaded pods, the longest unused first
         ("attempts", "i8"),
+        ("left", "i8"),
         ("retry_head", "i8"),
         ("retry_tail", "i8"),
         ("held", "i8"),
