@@ -458,6 +458,15 @@ async def test_a_key_must_open_every_service_of_the_route(
         assert small.received == []
 
 
+async def test_a_key_need_not_open_what_gets_no_requests(small: Backend, tmp_path: Path) -> None:
+    keep(tmp_path, "small")
+    shares = [{"service": "small", "weight": 1}, {"service": "large", "weight": 0}]
+    async with cascading(small, None, keys=tmp_path) as router:
+        named = [stage(name, keys=True) for name in ("small", "large")]
+        router.configure(*named, routes=[{"name": "r", "model": "m", "backends": shares}])
+        assert (await router.ask(headers=KEY)).status == 200
+
+
 async def test_a_key_that_is_not_for_a_stages_model_is_403(
     small: Backend, large: Backend, tmp_path: Path
 ) -> None:

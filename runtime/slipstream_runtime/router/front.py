@@ -218,14 +218,11 @@ class Front:
         for client, service in zip(welcome, route.services, strict=True):
             if not client.may_use(service.settings.model):
                 raise reasons.forbidden(asked.model)
-        positions = route.positions(asked.path, chance=self._chance)
-        if not positions:
-            raise reasons.unknown_model(asked.model)
         passage = Passage(
             request,
             route,
             asked,
-            positions=positions,
+            positions=route.positions(asked.path, chance=self._chance),
             clients=welcome,
             begin=functools.partial(self._exchange, request),
             clock=self._clock,

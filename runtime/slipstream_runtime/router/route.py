@@ -35,7 +35,7 @@ class Route:
         self.services = services
 
     def positions(self, path: str, *, chance: Callable[[], float]) -> Sequence[int]:
-        """Whom to ask, one after the other; nobody if all weigh 0.
+        """Whom to ask, one after the other.
 
         Only answers that are text can be judged: of anything else the last stage answers all.
         """
@@ -43,7 +43,8 @@ class Route:
             last = len(self.services) - 1
             return range(last + 1) if path in PATHS else (last,)
         drawn = cascade.split(self.settings, chance())
-        return () if drawn is None else (self.names.index(drawn),)
+        assert drawn is not None
+        return (self.names.index(drawn),)
 
     def asked(self) -> None:
         """A request came."""

@@ -109,8 +109,8 @@ class Table:
             known[name].forget()
 
     def _route(self, settings: config.Route, known: Route | None) -> Route | None:
-        """What it is at run time, without the services that are gone; None if none is left."""
-        shares = [share for share in settings.backends if share.service in self._services]
+        """What it is at run time, without the services that are gone or weigh 0; None if none is left."""
+        shares = [s for s in settings.backends if s.weight and s.service in self._services]
         stages = [stage for stage in settings.stages if stage.service in self._services]
         named = [share.service for share in shares] or [stage.service for stage in stages]
         if not named:
