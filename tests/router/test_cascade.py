@@ -17,6 +17,7 @@ from tests.backends import Backend, Behaviour, Held, Peer, Received
 from tests.routers import Reply, Running, routing, service, until
 
 ESCALATIONS = "slipstream_router_route_escalations_total"
+RESPONSES = "slipstream_router_responses_total"
 CANCELLED = "slipstream_router_cancelled_requests_total"
 HASH = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
 KEY = {"authorization": "Bearer secret"}
@@ -101,11 +102,10 @@ async def no_answer(peer: Peer, received: Received) -> None:
     await peer.whole({"choices": ["what is that?"]})
 
 
-async def endless(peer: Peer, received: Received) -> None:
-    await peer.head(content_length=str(64 * 1024 * 1024))
-    with contextlib.suppress(ConnectionError):
-        for _ in range(64):
-            await peer.write(b"x" * 1024 * 1024)
+async def fails_in_a_stream(peer: Peer, received: Received) -> None:
+    await peer.head(500, content_type="text/event-stream", transfer_encoding="chunked")
+    await peer.event({"error": {"message": "no"}})
+    await peer.done()
 
 
 def keep(folder: Path, service: str, **fields: Any) -> None:
@@ -213,6 +213,7 @@ async def test_the_large_model_answers_where_the_small_ones_answer_does_not_stan
         assert await counted(router, "small") == (0, 0, 5)
         assert await counted(router, "large") == (1, 3, 0)
         if stream:
+            assert sent["stream_options"] == {"include_usage": True}
             assert b"usage" not in reply.body
 
 
@@ -230,14 +231,29 @@ async def test_the_large_model_answers_where_the_small_one_does_not(
         assert await counted(router, "small") == (0, 0, 0)
 
 
-@pytest.mark.parametrize("fault", [no_answer, endless])
-async def test_what_can_not_be_judged_does_not_stand(
-    small: Backend, large: Backend, fault: Behaviour
-) -> None:
-    small.always = fault
+async def test_what_is_no_answer_does_not_stand(small: Backend, large: Backend) -> None:
+    small.always = no_answer
     async with cascading(small, large) as router:
         assert (await router.ask(stream=True)).status == 200
         assert await escalated(router, "error") == 1
+
+
+async def test_an_answer_that_is_too_long_to_be_held_is_given_up(
+    small: Backend, large: Backend
+) -> None:
+    size, sent = 64 * 1024 * 1024, 0
+
+    async def endless(peer: Peer, received: Received) -> None:
+        nonlocal sent
+        await peer.head(content_length=str(size))
+        while sent < size:
+            await peer.write(b"x" * 65_536)
+            sent += 65_536
+
+    small.always = endless
+    async with cascading(small, large) as router:
+        assert text(await router.ask()) == "0 1 2"
+        assert sent < size / 2
 
 
 @pytest.mark.parametrize("accept", [SURE, SHORT], ids=["judging", "ruling"])
@@ -290,7 +306,8 @@ async def test_a_small_model_that_is_busy_is_not_waited_for_long(
     async with cascading(small, large, limits={"concurrency": 1}) as router:
         first = asyncio.create_task(router.ask())
         await until(lambda: held.waiting == 1)
-        assert (await router.ask()).status == 200
+        async with asyncio.timeout(5):
+            assert (await router.ask()).status == 200
         assert len(large.received) == 1
         held.release.set()
         assert text(await first) == "Small."
@@ -305,10 +322,12 @@ async def test_if_all_fail_the_client_gets_one_error(
         reply = await router.ask(stream=stream)
         assert (reply.status, reply.content["error"]) == (500, {"message": "no"})
         assert await router.metric(contract.ROUTE_ANSWERS) == 0
-        assert await router.metric("slipstream_router_responses_total") == 1
+        assert await router.metric(RESPONSES) == 1
 
 
-@pytest.mark.parametrize("fault", [backends.status(500), backends.status(503), backends.die])
+@pytest.mark.parametrize(
+    "fault", [backends.status(500), backends.status(503), backends.die, fails_in_a_stream]
+)
 async def test_an_answer_that_is_there_stands_where_the_large_model_fails(
     small: Backend, large: Backend, fault: Behaviour
 ) -> None:
@@ -322,6 +341,8 @@ async def test_an_answer_that_is_there_stands_where_the_large_model_fails(
         assert await escalated(router, "unsure") == 1
         assert await counted(router, "small") == (1, 5, 0)
         assert await counted(router, "large") == (0, 0, 0)
+        assert await router.metric(RESPONSES, service="small") == 1
+        assert await router.metric(RESPONSES, service="large") == 0
 
 
 async def test_nothing_escalates_after_the_first_byte(small: Backend, large: Backend) -> None:

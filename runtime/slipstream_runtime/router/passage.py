@@ -44,7 +44,7 @@ class _Answer:
 class Passage:
     """What one client asked a route, and what became of it.
 
-    A stage before the last is asked in a hurry: one that is down, full or slow to begin is passed over.
+    A stage before the last is asked in a hurry: one that is down, or has no place soon, is passed over.
     """
 
     def __init__(
