@@ -121,6 +121,10 @@ bench-autoscaling: $(STAMP) ## what keeping the objectives costs, under our poli
 bench-routing: $(STAMP) ## prefix hits and time to first token of the router's choice and of others'
 	@$(BIN)/python -m benchmarks.routing.run
 
+.PHONY: bench-cascade
+bench-cascade: $(STAMP) ## quality and cost of a cascade of the two trained models
+	@$(BIN)/python -m benchmarks.cascade.run
+
 .PHONY: bench-scale
 bench-scale: deps ## cost of a tick, memory and writes of the operator with 5,000 services
 	@$(BIN)/python -m benchmarks.scale.run
