@@ -46,8 +46,8 @@ _BASIS: Final = (
     "target the large one. Held-out questions, greedy, through the real router. The threshold is chosen on one half of "
     "the questions (the table), the figures are of the other half.\n\n"
     "`compute_of_large` counts multiplications, one for each parameter and token: what models of a useful size spend "
-    "their time on. This pair does not: a step of vLLM around either costs the processor about as much, so "
-    "`processor_of_large` is what asking twice costs where the small model is not really cheaper.\n"
+    "their time on. This pair does not: most of a step of vLLM is not the model, so the small one alone takes "
+    "`processor_small` of the large one's time, and a cascade of the two saves none.\n"
 )
 
 MEANINGS: Final = {
