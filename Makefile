@@ -109,6 +109,10 @@ bench-start: $(STAMP) ## from the start of the process to the first answer, stoc
 bench-engine: $(STAMP) ## what the front before vLLM costs, and what its features bring
 	@$(BIN)/python -m benchmarks.engine.run
 
+.PHONY: bench-cascade
+bench-cascade: $(STAMP) ## quality and cost of a cascade of the two trained models
+	@$(BIN)/python -m benchmarks.cascade.run
+
 .PHONY: bench-simulator
 bench-simulator: $(STAMP) ## the simulator's engine, fitted to the real vLLM under one load, beside it under another
 	@$(BIN)/python -m benchmarks.simulator.run

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipstream_runtime import contract
+from slipstream_runtime.web import sockets
 
 NAME = "chat"
 MODEL = Path("dev/models/target").resolve()
@@ -153,7 +153,6 @@ def _local(port: int) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
+    with sockets.bind(0) as bound:  # as engines do, so that it is free on every address
         port: int = bound.getsockname()[1]
         return port
