@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmarks.servers import free_port
 from slipstream_runtime import contract
 
 _TOKENS_PER_MINUTE: Final = 2_000_000_000
+_START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 
 
@@ -75,14 +77,13 @@ def ours(home: Path, *, engines: Sequence[int], cores: set[int]) -> Iterator[Pro
         file = home / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content if isinstance(content, str) else json.dumps(content))
-    port, management = free_port(), free_port()
     command = [sys.executable, "-m", contract.ROUTER_MODULE]
     command += ["--config", str(home / "router.json"), "--endpoints", str(home / "endpoints.json")]
     command += ["--keys", str(home / "keys"), "--token", str(home / "token")]
-    command += ["--api-port", str(port), "--management-port", str(management)]
-    command += ["--linger", "0", "--grace", "0"]
+    command += ["--api-port", "0", "--management-port", "0", "--linger", "0", "--grace", "0"]
     with _running(command, home=home, cores=cores, environment={"PYTHONPATH": "runtime"}) as run:
-        yield Proxy("ours", port, management, run, home / "log")
+        told = _listening(home / "log")
+        yield Proxy("ours", told["api"], told["management"], run, home / "log")
 
 
 @contextlib.contextmanager
@@ -122,6 +123,18 @@ def peer(home: Path, *, python: Path, engines: Sequence[int], cores: set[int]) -
     command += ["--worker-urls", *(f"http://127.0.0.1:{engine}" for engine in engines)]
     with _running(command, home=home, cores=cores) as run:
         yield Proxy("peer", port, None, run, home / "log")
+
+
+def _listening(log: Path) -> Mapping[str, int]:
+    """The ports that the router took, by its log."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        for line in log.read_text().splitlines():
+            if '"listening"' in line:
+                found: Mapping[str, int] = json.loads(line)
+                return found
+        time.sleep(_START_SECONDS / 1000)
+    raise RuntimeError(f"the router does not listen:\n{log.read_text()[-2000:]}")
 
 
 @contextlib.contextmanager
