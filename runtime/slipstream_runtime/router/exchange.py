@@ -106,6 +106,8 @@ class Exchange:
         finally:
             self._limit = None
             self._settle(reservation)
+            # NB: the relay knows this exchange, too: what both hold would wait for the next look for garbage.
+            self._relay = None
 
     async def _answer(self) -> web.StreamResponse:
         """Ask one engine after the other, as far as retries go."""

@@ -35,6 +35,8 @@ _TAIL: Final = 64
 _EVENTS: Final = "text/event-stream"
 _LAST_WORDS_SECONDS: Final = 1.0
 """A client that does not read gets none."""
+_SLACK: Final = 0.05
+"""By this share a stream may stand still longer than it should: a timer is not set anew for every token."""
 _CUT: Final = (aiohttp.ClientError, OSError)
 
 Response = TypeVar("Response", bound=web.StreamResponse)
@@ -160,13 +162,15 @@ class Relay:
         withheld = Withheld() if self._asked.hide_usage else None
         responses = self._asked.path == "/v1/responses"
         metrics, counted = self._metrics, self.counted
-        tail, ended, last = b"", False, 0.0
+        tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
             # NB: the first event may wait in the engine's queue, so it has the time of a head.
             async with asyncio.timeout(self._head) as limit:
                 while piece := await self._next():
                     now = clock()
-                    limit.reschedule(now + idle)
+                    if now >= prolong:
+                        limit.reschedule(now + idle * (1 + _SLACK))
+                        prolong = now + idle * _SLACK
                     if last:
                         metrics.itl.observe(now - last)
                     else:
