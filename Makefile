@@ -84,6 +84,7 @@ vllm-arguments: $(STAMP) ## generate the list of vLLM's arguments from the locke
 .PHONY: lock
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/bench-router.in -o requirements/bench-router.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra simulate --extra router --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra router -c requirements/dev.txt -o requirements/router.txt
@@ -109,6 +110,10 @@ bench-start: $(STAMP) ## from the start of the process to the first answer, stoc
 bench-engine: $(STAMP) ## what the front before vLLM costs, and what its features bring
 	@$(BIN)/python -m benchmarks.engine.run
 
+.PHONY: bench-cascade
+bench-cascade: $(STAMP) ## quality and cost of a cascade of the two trained models
+	@$(BIN)/python -m benchmarks.cascade.run
+
 .PHONY: bench-simulator
 bench-simulator: $(STAMP) ## the simulator's engine, fitted to the real vLLM under one load, beside it under another
 	@$(BIN)/python -m benchmarks.simulator.run
@@ -120,6 +125,10 @@ bench-autoscaling: $(STAMP) ## what keeping the objectives costs, under our poli
 .PHONY: bench-routing
 bench-routing: $(STAMP) ## prefix hits and time to first token of the router's choice and of others'
 	@$(BIN)/python -m benchmarks.routing.run
+
+.PHONY: bench-router
+bench-router: $(STAMP) ## what the router adds to its engines' times, beside nginx and another LLM router
+	@$(BIN)/python -m benchmarks.router.run
 
 .PHONY: bench-scale
 bench-scale: deps ## cost of a tick, memory and writes of the operator with 5,000 services

@@ -19,8 +19,9 @@ def publish(
     figures: Mapping[str, float | str | None],
     meanings: Mapping[str, str],
     details: str = "",
+    kept: bool = True,
 ) -> None:
-    """Print the figures and write RESULTS.md, with `details` (Markdown) at its end."""
+    """Print the figures and write RESULTS.md, with `details` (Markdown) at its end; `kept`: whether to write it."""
     table = Table(title=title)
     for column in ("figure", "value", "what it is"):
         table.add_column(column, justify="right" if column == "value" else "left")
@@ -31,11 +32,14 @@ def publish(
         f"| `{name}` | {_shown(value)} | {meanings[name]} |" for name, value in figures.items()
     )
     line = json.dumps(figures)
-    (folder / "RESULTS.md").write_text(
-        f"# {title}\n\n`{command}` on {machine.describe()}.\n\n"
-        f"| figure | value | what it is |\n|---|---:|---|\n{rows}\n\n```json\n{line}\n```\n"
-        + (f"\n{details}" if details else "")
-    )
+    if kept:
+        (folder / "RESULTS.md").write_text(
+            f"# {title}\n\n`{command}` on {machine.describe()}.\n\n"
+            f"| figure | value | what it is |\n|---|---:|---|\n{rows}\n\n```json\n{line}\n```\n"
+            + (f"\n{details}" if details else "")
+        )
+    elif details:
+        sys.stderr.write(f"{details}\n")
     sys.stdout.write(f"{line}\n")
 
 

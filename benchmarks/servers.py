@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipstream_runtime import contract
+from slipstream_runtime.web import sockets
 
 NAME = "chat"
 MODEL = Path("dev/models/target").resolve()
@@ -62,7 +62,7 @@ def stock(
     home: Path, *, words: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """`vllm serve`, as shipped but for words and environment; its caches lie in `home`."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(MODEL), "--served-model-name", NAME, "--port", str(port)]
     # NB: by itself vLLM takes its KV cache from the whole machine's memory.
@@ -77,7 +77,7 @@ def stock(
 @contextlib.contextmanager
 def ours(home: Path, *, config: Mapping[str, Any] | None = None) -> Iterator[Server]:
     """`slipstream_runtime.engine` with the defaults that the operator gives a CPU engine, but for the config."""
-    port, management = _free_port(), _free_port()
+    port, management = free_port(), free_port()
     file = home / "engine.json"
     file.write_text(json.dumps({**defaults(), **(config or {})}))
     command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(file)]
@@ -152,8 +152,7 @@ def _local(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
+def free_port() -> int:
+    with sockets.bind(0) as bound:  # as engines do, so that it is free on every address
         port: int = bound.getsockname()[1]
         return port

@@ -4,7 +4,7 @@ import bisect
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import xxhash
@@ -142,7 +142,7 @@ class Ours:
     def pick(self, query: fleet.Query, endpoints: Endpoints) -> str:
         chain = prefixes.blocks(query.body, model="chat", tenant="one")
         hits, size = self._index.hits(chain), prefixes.length(chain)
-        seen = [replace(e, pending=self._pending.get(e.name, 0.0)) for e in endpoints]
+        seen = [e._replace(pending=self._pending.get(e.name, 0.0)) for e in endpoints]
         chosen = picking.pick(seen, hits, strategy="Prefix", tie=self._picked, size=size)
         assert chosen is not None
         self._picked[chosen.name] = query.arrival

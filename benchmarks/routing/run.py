@@ -77,7 +77,7 @@ Results = dict[tuple[str, str], list[Outcome]]
 
 def main() -> None:
     """Time the pick alone first, then play all runs on all cores."""
-    pick = _pick_p99_ms()
+    pick = pick_p99_ms()
     runs = list(itertools.product(workloads.ALL, policies.POLICIES, range(SEEDS)))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         outcomes = list(pool.map(play, *zip(*runs, strict=True)))
@@ -171,7 +171,7 @@ def _percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def _pick_p99_ms(rounds: int = 4000) -> float:
+def pick_p99_ms(rounds: int = 4000) -> float:
     """Prompts that two of eight engines know, each half of it."""
     rng = random.Random(0)
     index = prefixes.Index()

@@ -79,29 +79,31 @@ async def test_the_exported_text_is_what_prometheus_reads() -> None:
         assert "_created" not in text
 
 
-async def test_a_scrape_every_moment_does_not_slow_streams() -> None:
-    """Rendering never keeps the loop as long as the 2 ms that a stream may notice."""
+async def test_a_scrape_never_keeps_streams_waiting_for_more_than_a_small_part_of_it() -> None:
+    """Processor time, as other processes have none of it: 2 ms are what a stream may notice."""
     async with routing() as router:
         router.configure(*({"name": f"s{n}", "model": f"m{n}"} for n in range(20)))
-        longest = 0.0
+        turns: list[float] = []
 
         async def watch() -> None:
-            nonlocal longest
-            last = time.perf_counter()
+            last = time.thread_time()
             while True:
                 await asyncio.sleep(0)
-                now = time.perf_counter()
-                longest, last = max(longest, now - last), now
+                now = time.thread_time()
+                turns.append(now - last)
+                last = now
 
-        best = 1.0
-        for _ in range(20):  # the quietest of them: the machine has other work, too
-            longest = 0.0
+        longest, share = 1.0, 1.0
+        for _ in range(10):  # the best of them: a look for garbage may fall into any
+            turns.clear()
             watching = asyncio.create_task(watch())
             await asyncio.sleep(0)
             await router.router.metrics.render()
             watching.cancel()
-            best = min(best, longest)
-        assert best < 0.002
+            longest = min(longest, max(turns))
+            share = min(share, max(turns) / sum(turns))
+        assert longest < 0.002
+        assert share < 0.1
 
 
 async def test_tokens_are_counted_as_the_engine_counts_them() -> None:

@@ -33,8 +33,9 @@ class AcceptSpec(Model):
     )
     min_confidence: Percentage | None = Field(
         default=None,
-        description="Answers of which the model was less sure (geometric mean of the token probabilities) are "
-        "discarded, and the next stage is asked.",
+        description="Answers of which the model was less sure (geometric mean of the token probabilities), or that are "
+        "cut off, refusals or not the JSON that was demanded, are discarded, and the next stage is asked. Streams of "
+        "such a stage begin when the answer is complete.",
     )
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None, description="Longer prompts go to the next stage at once."

@@ -22,7 +22,6 @@ from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract
 
 ANSWERS, TOKENS = "answers", "tokens"
-KEPT, DISCARDED = "kept", "discarded"
 _SPAN: Final = "1h"
 
 
@@ -123,7 +122,7 @@ def queries() -> Mapping[str, str]:
     tokens = f"increase({contract.ROUTE_TOKENS}[{_SPAN}])"
     return {
         ANSWERS: f"sum by (namespace, route, service) ({answers})",
-        TOKENS: f"sum by (namespace, route, service, outcome) ({tokens})",
+        TOKENS: f"sum by (namespace, route, service, {contract.OUTCOME_LABEL}) ({tokens})",
     }
 
 
@@ -154,8 +153,10 @@ def summarise(
         url=f"http://{contract.ROUTER_NAME}.{route.key.namespace}.svc/v1",
         conditions=[ConditionStatus(**condition.model_dump()) for condition in merged],
         stages=_stages(services, _of(samples.get(ANSWERS, ()), route)) or None,
-        saved=_total(tokens, outcome=KEPT, services=services[:-1]) if cascade else None,
-        discarded=_total(tokens, outcome=DISCARDED, services=services) if cascade else None,
+        saved=_total(tokens, outcome=contract.KEPT, services=services[:-1]) if cascade else None,
+        discarded=_total(tokens, outcome=contract.DISCARDED, services=services)
+        if cascade
+        else None,
     ).model_dump(by_alias=True, exclude_none=True)
 
 
@@ -251,6 +252,7 @@ def _total(tokens: Sequence[Sample], *, outcome: str, services: Sequence[str]) -
     found = [
         sample.value
         for sample in tokens
-        if sample.labels.get("outcome") == outcome and sample.labels.get("service") in services
+        if sample.labels.get(contract.OUTCOME_LABEL) == outcome
+        and sample.labels.get("service") in services
     ]
     return f"{sum(found):.0f} tokens/{_SPAN}" if found else None

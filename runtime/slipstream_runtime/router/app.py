@@ -1,6 +1,7 @@
 """The router put together: the only place that knows all its parts."""
 
 import asyncio
+import functools
 import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from slipstream_runtime.router.keyring import Keyring
 from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, SHUTDOWN_SECONDS, Listener
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
+from slipstream_runtime.router.route import Route
 from slipstream_runtime.router.scrape import Scrapes
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
@@ -53,7 +55,12 @@ class Router:
         self._upstream = Upstream()
         self._scrapes = Scrapes(self._upstream.session, clock=clock)
         self._demand = Demand(renew, clock=clock)
-        self.table = Table(make=self._service, changed=self._changed, gone=self._gone)
+        self.table = Table(
+            make=self._service,
+            make_route=functools.partial(Route, metrics=self.metrics),
+            changed=self._changed,
+            gone=self._gone,
+        )
         self.front = Front(
             table=self.table,
             upstream=self._upstream,
@@ -101,6 +108,7 @@ class Router:
                 }
                 for service in self.table.services()
             },
+            "routes": {route.settings.name: route.status() for route in self.table.routes()},
         }
 
     async def __aenter__(self) -> Self:

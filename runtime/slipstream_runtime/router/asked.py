@@ -35,6 +35,21 @@ class Asked:
     hide_usage: bool = False
     """The usage at the end of the stream was asked for by the router, not by the client."""
 
+    @property
+    def prompt_tokens(self) -> float:
+        """Of the prompt, estimated."""
+        return len(self.raw) / _BYTES_PER_TOKEN
+
+    def to(self, model: str) -> "Asked":
+        """The same request to another model."""
+        asked = dataclasses.replace(self, model=model)
+        asked.set({"model": model})
+        return asked
+
+    def whole(self, content: dict[str, Any]) -> "Asked":
+        """The request with another body, which asks for an answer that is not streamed."""
+        return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
+
     def tokens(self, *, limit: int | None) -> int:
         """What the request may use at most, the prompt estimated; `limit` is the service's for outputs."""
         found = [value for name in _LIMITS if _is_count(value := self.content.get(name))]
@@ -46,14 +61,18 @@ class Asked:
         )
         return len(self.raw) // _BYTES_PER_TOKEN + output * choices
 
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the client wants a stream to end with the usage."""
+        options = self.content.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True
+
     def ask_usage(self) -> None:
         """Let the engine end its stream with the usage, and the router hide it if the client did not ask."""
-        if not self.stream or self.path == "/v1/responses":
+        if not self.stream or self.path == "/v1/responses" or self.wants_usage:
             return
         options = self.content.get("stream_options")
         options = options if isinstance(options, dict) else {}
-        if options.get("include_usage") is True:
-            return
         self.hide_usage = True
         self.set({"stream_options": {**options, "include_usage": True}})
 

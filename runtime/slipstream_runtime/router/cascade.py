@@ -1,13 +1,13 @@
 """What a route decides: which service answers, and whether its answer stands. Pure.
 
-An answer that may yet be discarded can't be streamed: a stage that judges by confidence is asked
+An answer that may yet be replaced can't be streamed: a stage that judges by confidence is asked
 for a whole one. Nothing escalates after the client's first byte.
 """
 
 import enum
 import math
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -25,6 +25,7 @@ class Reason(enum.StrEnum):
     TOOLS = "tools"
     STRUCTURED = "structured"
     ERROR = "error"
+    REJECTED = "rejected"
     CUT_OFF = "cut_off"
     REFUSAL = "refusal"
     INVALID_JSON = "invalid_json"
@@ -38,6 +39,8 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE,
 )
 """How refusals open, in English."""
+UNANSWERED: Final = frozenset({Reason.ERROR, Reason.REJECTED})
+"""There is nothing that could stand."""
 _GRAMMARS: Final = (
     "structured_outputs",
     "guided_json",
@@ -47,10 +50,9 @@ _GRAMMARS: Final = (
 )
 
 
-def split(route: config.Route, at: float, *, among: Container[str]) -> str | None:
+def split(route: config.Route, at: float) -> str | None:
     """The service of a weighted route at the point `at`, from 0 up to 1; None if all weigh 0."""
-    shares = {s.service: s.weight for s in route.backends if s.service in among}
-    return weights.draw(shares, at)
+    return weights.draw({share.service: share.weight for share in route.backends}, at)
 
 
 def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reason | None:
@@ -66,15 +68,6 @@ def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reaso
     return None
 
 
-def stage(route: config.Route, body: Body, *, prompt_tokens: float, after: int = -1) -> int:
-    """The position of the first stage past `after` that takes the request; the last takes all."""
-    last = len(route.stages) - 1
-    for position in range(after + 1, last):
-        if skipped(route.stages[position].accept, body, prompt_tokens=prompt_tokens) is None:
-            return position
-    return last
-
-
 def judges(route: config.Route, position: int) -> bool:
     """Whether a stage's answer must be whole before any of it is sent on."""
     last = position == len(route.stages) - 1
@@ -88,12 +81,12 @@ def probe(body: Body) -> dict[str, Any]:
     }
     if "messages" in body:
         return {**asked, "logprobs": True}
-    return {**asked, "logprobs": body.get("logprobs") or 1}
+    return {**asked, "logprobs": body["logprobs"] if _wants_logprobs(body) else 1}
 
 
 def delivered(answer: Body, body: Body) -> dict[str, Any]:
     """The probe's answer as the client asked for it."""
-    if body.get("logprobs"):
+    if _wants_logprobs(body):
         return dict(answer)
     choices = [{**choice, "logprobs": None} for choice in answer["choices"]]
     return {**answer, "choices": choices}
@@ -106,17 +99,20 @@ def confidence(answer: Body) -> float | None:
     return math.exp(min(known)) if known and len(known) == len(means) else None
 
 
-def objection(
-    accept: config.Accept, body: Body, *, status: int, answer: Body | None
-) -> Reason | None:
-    """Why a whole answer of a judging stage should not stand; None if it should.
+def failure(status: int) -> Reason | None:
+    """Why an answer with this status does not stand; None for an answer that is one.
 
-    `answer` is None where there is none. The client's own mistakes (4xx but 408 and 429) stand:
-    a larger model would refuse them, too.
+    A request that is rejected may be one that this stage can't take, such as a prompt longer than
+    its context; if it is the client's mistake, the last stage says so.
     """
-    if 400 <= status < 500 and status not in (408, 429):
+    if status < 300:
         return None
-    if status >= 300 or answer is None or not answer.get("choices"):
+    return Reason.REJECTED if 400 <= status < 500 and status not in (408, 429) else Reason.ERROR
+
+
+def objection(accept: config.Accept, body: Body, *, answer: Body) -> Reason | None:
+    """Why a whole answer of a judging stage should not stand; None if it should."""
+    if not answer.get("choices"):
         return Reason.ERROR
     choices = answer["choices"]
     if any(choice.get("finish_reason") == "length" for choice in choices):
@@ -133,16 +129,20 @@ def objection(
     return Reason.UNSURE if sure < accept.min_confidence else None
 
 
-def escalates(route: config.Route, position: int, reason: Reason | None, account: Account) -> bool:
+def escalates(route: config.Route, reason: Reason, account: Account, *, again: bool) -> bool:
     """Whether the next stage is asked; an answer that exists stands once `max_escalation` is used up.
 
-    The account includes the present request.
+    The account includes the present request; `again`: an answer of it was replaced before.
     """
-    if reason is None or position == len(route.stages) - 1:
-        return False
-    return (
-        reason is Reason.ERROR or account.escalated + 1 <= route.max_escalation * account.requests
-    )
+    if again or reason in UNANSWERED:
+        return True
+    return account.escalated + 1 <= route.max_escalation * account.requests
+
+
+def _wants_logprobs(body: Body) -> bool:
+    """0 asks for them, too: for those of the tokens that were drawn alone."""
+    found = body.get("logprobs")
+    return found is not None and found is not False
 
 
 def _wants(body: Body) -> str | None:

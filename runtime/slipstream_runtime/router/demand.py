@@ -29,7 +29,7 @@ class Demand:
         self._last: dict[str, float] = {}
 
     def wake(self, service: Service) -> None:
-        """Ask for engines of this service, until it has some or nobody waits any more."""
+        """Ask for engines of this service: once, and until it has some or nobody waits any more."""
         lease = service.settings.demand
         if lease is not None and lease not in self._tasks:
             task = asyncio.create_task(self._ask(lease, service), name=f"demand {lease}")
@@ -45,7 +45,7 @@ class Demand:
 
     async def _ask(self, lease: str, service: Service) -> None:
         pause = self._period
-        while service.starving:
+        while True:
             # NB: the pause also keeps the period when the last engine comes and goes.
             await asyncio.sleep(self._last.get(lease, -math.inf) + pause - self._clock())
             self._last[lease] = self._clock()
@@ -57,3 +57,5 @@ class Demand:
             else:
                 service.metrics.wakes.inc()
                 pause = self._period
+            if not service.starving:
+                return

@@ -91,6 +91,10 @@ class Endpoint:
             return True
         return now >= self._ejected_until and not self._probing
 
+    def doubted(self, now: float) -> bool:
+        """Whether it fails, and somebody else has to find out first if it still does."""
+        return self._failures >= FAILURES and not self.free(now)
+
     def fresh_load(self, now: float) -> Load | None:
         """What it said of itself, unless that is too long ago."""
         load = self.load
@@ -170,6 +174,14 @@ class Pool:
     def serving(self) -> bool:
         """Whether any engine is there that gets requests, free or not."""
         return any(self._weights.get(e.revision, 0) > 0 for e in self._endpoints.values())
+
+    def able(self, *, tried: Collection[Endpoint]) -> bool:
+        """Whether an engine that was not tried will take a request, now or when it is less busy."""
+        now = self._clock()
+        return any(
+            self._weights[endpoint.revision] and not endpoint.doubted(now) and endpoint not in tried
+            for endpoint in self._endpoints.values()
+        )
 
     def update(
         self,

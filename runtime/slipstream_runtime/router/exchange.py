@@ -1,6 +1,7 @@
 """One request that was let in: from its place in an engine to the last byte of its answer."""
 
 import asyncio
+import enum
 import itertools
 from collections.abc import Callable
 from typing import Final
@@ -17,9 +18,18 @@ from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.relay import Broken, Relay
 from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.sharing import Kept
+from slipstream_runtime.router.spending import Tokens
 from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
 
 _BYTES_PER_TOKEN: Final = 4
+
+
+class HeldBack(enum.Enum):
+    """What is returned whole, and not passed on to the client as it comes."""
+
+    NOTHING = "nothing"
+    FAILURES = "failures"
+    ALL = "all"
 
 
 class Exchange:
@@ -36,6 +46,8 @@ class Exchange:
         clock: Callable[[], float],
         arrived: float,
         leaving: Callable[[], bool],
+        held_back: HeldBack = HeldBack.NOTHING,
+        hurried: bool = False,
     ) -> None:
         self._request = request
         self._service = service
@@ -45,6 +57,12 @@ class Exchange:
         self._clock = clock
         self._arrived = arrived
         self._leaving = leaving
+        self._held_back = held_back
+        self._hurried = hurried
+        self.used = Tokens()
+        """By the answer, once it is over."""
+        self.broken = False
+        """The client got a part of the answer, and not the rest."""
         self._relay: Relay | None = None
         self._kept: Kept | None = None
         self._phase = Phase.WAITING
@@ -76,10 +94,10 @@ class Exchange:
             if self._relay is None or self._relay.response is None:
                 raise why from None
             await self._relay.tell(why)
-            metrics.broken.inc()
+            self._broke()
             return self._relay.response
         except Broken:
-            metrics.broken.inc()
+            self._broke()
             assert self._relay is not None and self._relay.response is not None
             return self._relay.response
         except (asyncio.CancelledError, ConnectionError):
@@ -88,6 +106,8 @@ class Exchange:
         finally:
             self._limit = None
             self._settle(reservation)
+            # NB: the relay knows this exchange, too: what both hold would wait for the next look for garbage.
+            self._relay = None
 
     async def _answer(self) -> web.StreamResponse:
         """Ask one engine after the other, as far as retries go."""
@@ -97,20 +117,30 @@ class Exchange:
             self._phase = Phase.WAITING
             began = self._clock()
             endpoint = await service.place(
-                self._asked, tried=tried, pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1)
+                self._asked,
+                tried=tried,
+                pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1),
+                hurried=self._hurried,
             )
             service.metrics.wait.observe(self._clock() - began)
             try:
                 return await self._ask(endpoint)
             except Unanswered as failure:
                 service.failed(endpoint)
-                if attempt >= retries.MOST or not service.retries.spend():
+                tried.add(endpoint)
+                if attempt >= retries.MOST or not self._again(tried):
                     raise failure.refusal from None
                 service.metrics.retried(failure.fault)
-                tried.add(endpoint)
             finally:
                 service.leave(endpoint, self._asked)
         raise AssertionError
+
+    def _again(self, tried: set[Endpoint]) -> bool:
+        """Whether the request may be sent once more, which then counts."""
+        service = self._service
+        if self._hurried and not service.pool.able(tried=tried):
+            return False
+        return service.retries.spend()
 
     async def _ask(self, endpoint: Endpoint) -> web.StreamResponse:
         asked, limits = self._asked, self._service.settings.limits
@@ -141,23 +171,32 @@ class Exchange:
             leaving=self._leaving(),
             begun=lambda: self._begun(endpoint),
             kept=self._kept,
+            held_back=self._holds(reply),
         )
         return await self._relay.run()
+
+    def _holds(self, reply: aiohttp.ClientResponse) -> bool:
+        if self._held_back is HeldBack.FAILURES:
+            return reply.status >= 300
+        return self._held_back is HeldBack.ALL
 
     def _begun(self, endpoint: Endpoint) -> None:
         """The engine's first byte is there."""
         self._phase = Phase.STREAMING
         self._service.answered(endpoint, self._asked)
 
+    def _broke(self) -> None:
+        self.broken = True
+        self._service.metrics.broken.inc()
+
     def _settle(self, reservation: Reservation) -> None:
         """What an answer used is what its engine said, or what passed by; without an answer it is nothing."""
-        used = 0
         if self._relay is not None:
             counted = self._relay.counted
             counted.guess()
             if counted.prompt is not None:
                 self._service.metrics.used(counted.prompt, counted.output)
-                used = counted.prompt + counted.output
+                self.used = Tokens(counted.prompt, counted.output)
             elif counted.events:
-                used = len(self._asked.raw) // _BYTES_PER_TOKEN + counted.output
-        reservation.settle(used)
+                self.used = Tokens(len(self._asked.raw) // _BYTES_PER_TOKEN, counted.output)
+        reservation.settle(self.used.prompt + self.used.output)

@@ -4,7 +4,9 @@ Whatever happens, what was counted in is counted out.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import orjson
@@ -14,13 +16,15 @@ from slipstream_runtime.host import body, keys
 from slipstream_runtime.host.front import wrong_method
 from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal, malformed
 from slipstream_runtime.host.waiting import happens
+from slipstream_runtime.router import admission, reasons
 from slipstream_runtime.router import asked as asking
-from slipstream_runtime.router import reasons, sharing
 from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.exchange import Exchange
+from slipstream_runtime.router.exchange import Exchange, HeldBack
 from slipstream_runtime.router.keyring import Client
 from slipstream_runtime.router.listener import answer
 from slipstream_runtime.router.metrics import Metrics
+from slipstream_runtime.router.passage import Passage
+from slipstream_runtime.router.route import Route
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.upstream import Token, Upstream
@@ -62,7 +66,7 @@ class Front:
         self._chance = chance
         self._clock = clock
         self._body_seconds = body_seconds
-        self._running: set[Exchange] = set()
+        self._running: set[Exchange | Passage] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self.leaving = False
@@ -92,8 +96,8 @@ class Front:
 
     def abort(self) -> None:
         """End all that is in flight; the clients hear why."""
-        for exchange in self._running:
-            exchange.end(reasons.draining())
+        for running in self._running:
+            running.end(reasons.draining())
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         """Everything that can be told before the service is known."""
@@ -117,9 +121,12 @@ class Front:
         if services and all(service.client(key) is None for service in services):
             raise reasons.unauthorized()  # before the body is read
         asked = asking.parse(await self._read(request), path=path)
-        service = self._table.service(asked, here=here, chance=self._chance)
+        service = self._table.service(asked.model, here=here)
         if service is None:
-            raise reasons.unknown_model(asked.model)
+            route = None if here is not None else self._table.route(asked.model)
+            if route is None:
+                raise reasons.unknown_model(asked.model)
+            return await self._pass(request, route, asked, key=key, arrived=arrived)
         client = service.client(key)
         if client is None:
             raise reasons.unauthorized()
@@ -183,8 +190,63 @@ class Front:
         arrived: float,
     ) -> web.StreamResponse:
         """Let the request in, and count how it ends."""
-        metrics = service.metrics
-        exchange = Exchange(
+        exchange = self._exchange(request, service, asked, arrived=arrived)
+        with self._counted(exchange):
+            try:
+                response = await admission.admitted(
+                    request, service, asked, client=client, exchange=exchange
+                )
+            except Refusal as refusal:
+                response = _refused(refusal)
+            service.metrics.responded(response.status)
+            return response
+
+    async def _pass(
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        asked: Asked,
+        *,
+        key: bytes | None,
+        arrived: float,
+    ) -> web.StreamResponse:
+        """Have a service of the route answer; the client must be welcome at all of them."""
+        clients = [service.client(key) for service in route.services]
+        welcome = [client for client in clients if client is not None]
+        if len(welcome) < len(clients):
+            raise reasons.unauthorized()
+        for client, service in zip(welcome, route.services, strict=True):
+            if not client.may_use(service.settings.model):
+                raise reasons.forbidden(asked.model)
+        passage = Passage(
+            request,
+            route,
+            asked,
+            positions=route.positions(asked.path, chance=self._chance),
+            clients=welcome,
+            begin=functools.partial(self._exchange, request),
+            clock=self._clock,
+            arrived=arrived,
+        )
+        with self._counted(passage):
+            try:
+                response = await passage.run()
+            except Refusal as refusal:
+                response = _refused(refusal)
+            passage.service.metrics.responded(response.status)
+            return response
+
+    def _exchange(
+        self,
+        request: web.BaseRequest,
+        service: Service,
+        asked: Asked,
+        *,
+        arrived: float,
+        held_back: HeldBack = HeldBack.NOTHING,
+        hurried: bool = False,
+    ) -> Exchange:
+        return Exchange(
             request,
             service,
             asked,
@@ -193,48 +255,21 @@ class Front:
             clock=self._clock,
             arrived=arrived,
             leaving=lambda: self.leaving,
+            held_back=held_back,
+            hurried=hurried,
         )
-        self._running.add(exchange)
+
+    @contextlib.contextmanager
+    def _counted(self, running: Exchange | Passage) -> Iterator[None]:
+        """It is in flight meanwhile."""
+        self._running.add(running)
         self._empty.clear()
-        service.in_flight += 1
-        metrics.requests.inc()
         try:
-            if not client.may_use(asked.model):
-                raise reasons.forbidden(asked.model)
-            asked.tenant, asked.priority = client.tenant, client.priority
-            response = await _answered(request, service, asked, client=client, exchange=exchange)
-            metrics.responded(response.status)
-            return response
-        except Refusal as refusal:
-            metrics.refused(refusal.reason or reasons.Why.OTHER)
-            metrics.responded(refusal.status)
-            return _refused(refusal)
+            yield
         finally:
-            service.in_flight -= 1
-            self._running.discard(exchange)
+            self._running.discard(running)
             if not self._running:
                 self._empty.set()
-
-
-async def _answered(
-    request: web.BaseRequest, service: Service, asked: Asked, *, client: Client, exchange: Exchange
-) -> web.StreamResponse:
-    """The exchange's answer, or one that the service's response cache shares."""
-    cache = service.cache
-    if cache is None:
-        return await exchange.run(client)
-    key = sharing.key(
-        asked, headers=request.headers, revision=service.revision, tenant=client.tenant
-    )
-    if key is None:
-        return await exchange.run(client)
-    return await sharing.answered(
-        cache,
-        key,
-        asked,
-        run=lambda kept: exchange.run(client, kept=kept),
-        seconds=service.settings.limits.timeout,
-    )
 
 
 def _refused(refusal: Refusal) -> web.Response:

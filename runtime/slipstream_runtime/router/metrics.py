@@ -1,8 +1,8 @@
-"""What the router measures: requests as their clients see them, by service."""
+"""What the router measures: requests as their clients see them, by service, and what routes made of them."""
 
 import asyncio
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import prometheus_client
@@ -29,7 +29,7 @@ class Phase(enum.StrEnum):
 
 
 class Metrics:
-    """All series of one router: of each family as many small metrics as there are services."""
+    """All series of one router: of each family as many small metrics as there are services or routes."""
 
     def __init__(self) -> None:
         self._families: dict[str, dict[str, MetricWrapperBase]] = {}
@@ -40,16 +40,16 @@ class Metrics:
             "", Counter(_REFUSED, _REFUSED_TEXT, (_SERVICE, "reason"), registry=None)
         )
 
-    def keep(self, service: str, metric: Kind) -> Kind:
-        """Export the metric until the service is forgotten."""
+    def keep(self, owner: str, metric: Kind) -> Kind:
+        """Export the metric until its owner, a service or a route, is forgotten."""
         [family] = metric.describe()
-        self._families.setdefault(family.name, {})[service] = metric
+        self._families.setdefault(family.name, {})[owner] = metric
         return metric
 
-    def forget(self, service: str) -> None:
-        """Export nothing of this service any more."""
+    def forget(self, owner: str) -> None:
+        """Export nothing of this owner any more."""
         for metrics in self._families.values():
-            metrics.pop(service, None)
+            metrics.pop(owner, None)
 
     def refused(self, reason: str) -> None:
         """A request was not served before anybody knew for which service it was."""
@@ -154,6 +154,52 @@ class ServiceMetrics:
     def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
         metric = Histogram(name, text, (_SERVICE,), buckets=tuple(buckets), registry=None)
         return self._metrics.keep(self.name, metric).labels(self.name)
+
+
+class RouteMetrics:
+    """The series of one route, all of them there from the start."""
+
+    def __init__(self, metrics: Metrics, route: str, services: Sequence[str]) -> None:
+        self._metrics = metrics
+        self._key = f"route {route}"
+        answers = self._counter(
+            contract.ROUTE_ANSWERS, "Answers that clients got.", ("route", _SERVICE)
+        )
+        tokens = self._counter(
+            contract.ROUTE_TOKENS, "Of answers.", ("route", _SERVICE, contract.OUTCOME_LABEL)
+        )
+        self._escalations = self._counter(
+            "slipstream_router_route_escalations_total",
+            "Requests that went on to the next stage.",
+            ("route", "from", "to", "reason"),
+        )
+        self._route, self._services = route, services
+        self._answers = [answers.labels(route, name) for name in services]
+        self._kept, self._discarded = (
+            [tokens.labels(route, name, outcome) for name in services]
+            for outcome in (contract.KEPT, contract.DISCARDED)
+        )
+
+    def kept(self, position: int, tokens: int) -> None:
+        """A client got the answer of the service at this position."""
+        self._answers[position].inc()
+        self._kept[position].inc(tokens)
+
+    def discarded(self, position: int, tokens: int) -> None:
+        """Nobody got it."""
+        self._discarded[position].inc(tokens)
+
+    def escalated(self, position: int, reason: str) -> None:
+        """A request went on from this stage to the next."""
+        here, there = self._services[position], self._services[position + 1]
+        self._escalations.labels(self._route, here, there, reason).inc()
+
+    def forget(self) -> None:
+        """Export nothing of this route any more."""
+        self._metrics.forget(self._key)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return self._metrics.keep(self._key, Counter(name, text, labels, registry=None))
 
 
 class _One(CollectorRegistry):

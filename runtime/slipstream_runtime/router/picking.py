@@ -7,8 +7,7 @@ busiest and the idlest engine: a difference of one waiting request there outweig
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Strategy = Literal["Prefix", "LeastLoad"]
 
@@ -24,9 +23,11 @@ LOAD_SLACK: Final = 16
 """How far above the idlest engine they may be where few are in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One replica as the router sees it now; None is not known, which is not zero."""
+class Endpoint(NamedTuple):
+    """One replica as the router sees it now; None is not known, which is not zero.
+
+    A tuple, for one is made for each replica and request.
+    """
 
     name: str
     in_flight: int

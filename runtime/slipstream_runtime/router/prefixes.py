@@ -66,8 +66,7 @@ def _tokens(prompt: list[int]) -> bytes:
 
 def length(blocks: Sequence[int]) -> int:
     """What a prompt measures in `SMALL` blocks."""
-    large = max(0, len(blocks) - _FIRST_LARGE)
-    return len(blocks) - large + large * (LARGE // SMALL)
+    return _length(len(blocks))
 
 
 @dataclass(slots=True)
@@ -99,17 +98,17 @@ class Index:
         if not blocks:
             return {}
         matched: dict[int, int] = {}
-        alive, size = self._taken(), 0
+        alive, held = self._taken(), self._held.get
         for position, block in enumerate(blocks):
-            found = alive & self._held.get(block, 0)
+            found = alive & held(block, 0)
             if found != alive:
+                size = _length(position)
                 matched.update((bit, size) for bit in _bits(alive ^ found))
                 alive = found
                 if not alive:
                     break
-            size += _size(position)
-        matched.update((bit, size) for bit in _bits(alive))
         total = length(blocks)
+        matched.update((bit, total) for bit in _bits(alive))
         return {
             name: matched[holder.bit] / total
             for name, holder in self._holders.items()
@@ -170,6 +169,12 @@ class Index:
     def _taken(self) -> int:
         """The bits of all endpoints."""
         return sum(holder.bit for holder in self._holders.values())
+
+
+def _length(count: int) -> int:
+    """Of the first so many blocks."""
+    large = max(0, count - _FIRST_LARGE)
+    return count - large + large * (LARGE // SMALL)
 
 
 def _size(position: int) -> int:

@@ -3,18 +3,22 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import random
 import signal
 import socket
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from slipstream_runtime.host import logs
 from slipstream_runtime.router import discovery
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.cluster import Cluster
 from slipstream_runtime.web import sockets
+
+_NEW_OBJECTS: Final = 20_000
+"""Since the last look for cycles of garbage, which requests hardly leave: what a thousand of them hold."""
 
 
 async def serve(
@@ -67,6 +71,10 @@ def run(options: argparse.Namespace) -> None:
     """Serve on these ports in a loop of its own; port 0 takes a free one and logs it."""
     import uvloop  # noqa: PLC0415 (of this process alone)
 
+    # NB: while the interpreter looks for cycles, all streams stand still: it does so rarely, and never at the modules.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, 20, 50)
     with (
         contextlib.closing(sockets.bind(options.api_port)) as api,
         contextlib.closing(sockets.bind(options.management_port)) as management,

@@ -64,6 +64,11 @@ def shed() -> Refusal:
     )
 
 
+def nobody() -> Refusal:
+    """503 for a service that another stands in for while none of its replicas is up."""
+    return Refusal(503, "No replica is up", reason=Why.HOLD, headers={"retry-after": "1"})
+
+
 def held_too_long(seconds: float) -> Refusal:
     """503 for a request that found no place in a replica in time."""
     return Refusal(

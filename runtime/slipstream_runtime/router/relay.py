@@ -24,6 +24,8 @@ from slipstream_runtime.router.usage import Counted, Withheld
 
 _WHOLE: Final = 1024 * 1024
 """Bytes of an answer that is read before the client gets its first; one that dies before is a clean error."""
+_JUDGED: Final = 4 * 1024 * 1024
+"""Bytes of an answer that is held back to be judged; a longer one is given up."""
 _DONE: Final = b"[DONE]"
 _ENDS: Final = re.compile(rb"event: ?response\.(completed|incomplete|failed)")
 _AT_ONCE: Final = 64 * 1024
@@ -33,6 +35,8 @@ _TAIL: Final = 64
 _EVENTS: Final = "text/event-stream"
 _LAST_WORDS_SECONDS: Final = 1.0
 """A client that does not read gets none."""
+_SLACK: Final = 0.05
+"""By this share a stream may stand still longer than it should: a timer is not set anew for every token."""
 _CUT: Final = (aiohttp.ClientError, OSError)
 
 Response = TypeVar("Response", bound=web.StreamResponse)
@@ -58,6 +62,7 @@ class Relay:
         leaving: bool,
         begun: Callable[[], None],
         kept: Kept | None = None,
+        held_back: bool = False,
     ) -> None:
         self._request = request
         self._reply = reply
@@ -70,11 +75,15 @@ class Relay:
         self._leaving = leaving
         self._first = begun
         self._kept = kept
+        self._held_back = held_back
         self.counted = Counted()
         self.response: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
-        """The client's response; Refusal before its first byte, Broken after it."""
+        """The client's response; Refusal before its first byte, Broken after it.
+
+        What is held back is returned whole, and the client has got nothing of it.
+        """
         response = await self._run()
         if self._kept is not None:
             self._kept.complete()
@@ -82,23 +91,34 @@ class Relay:
 
     async def _run(self) -> web.StreamResponse:
         reply = self._reply
+        if self._held_back:
+            body = await self._read_start(most=_JUDGED)
+            if not reply.content.at_eof():
+                raise reasons.upstream("The answer is too long to be judged")
+            return self._whole(body)
         if reply.headers.get("content-type", "").startswith(_EVENTS):
             return await self._events()
         length = reply.content_length
         if length is not None and length <= _WHOLE:
             body = await self._read_whole()
         else:
-            body = await self._read_start()
+            body = await self._read_start(most=_WHOLE)
             if not reply.content.at_eof():
                 self._first()
                 return await self._flow(body)
+        if len(body) <= _AT_ONCE:
+            return self._whole(body)
         self._first()
         self.counted.whole(body)
-        if len(body) > _AT_ONCE:
-            return await self._flow(body)
+        return await self._flow(body)
+
+    def _whole(self, body: bytes) -> web.Response:
+        self._first()
+        self.counted.whole(body)
         if self._kept is not None:
             self._kept.add(body)
-        return self._begun(web.Response(status=reply.status, headers=self._headers(), body=body))
+        status, headers = self._reply.status, self._headers()
+        return self._begun(web.Response(status=status, headers=headers, body=body))
 
     async def _read_whole(self) -> bytes:
         try:
@@ -106,10 +126,10 @@ class Relay:
         except _CUT:
             raise _broken_off() from None
 
-    async def _read_start(self) -> bytes:
+    async def _read_start(self, *, most: int) -> bytes:
         content, parts, size = self._reply.content, [], 0
         try:
-            while size <= _WHOLE and (part := await content.readany()):
+            while size <= most and (part := await content.readany()):
                 parts.append(part)
                 size += len(part)
         except _CUT:
@@ -142,13 +162,15 @@ class Relay:
         withheld = Withheld() if self._asked.hide_usage else None
         responses = self._asked.path == "/v1/responses"
         metrics, counted = self._metrics, self.counted
-        tail, ended, last = b"", False, 0.0
+        tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
             # NB: the first event may wait in the engine's queue, so it has the time of a head.
             async with asyncio.timeout(self._head) as limit:
                 while piece := await self._next():
                     now = clock()
-                    limit.reschedule(now + idle)
+                    if now >= prolong:
+                        limit.reschedule(now + idle * (1 + _SLACK))
+                        prolong = now + idle * _SLACK
                     if last:
                         metrics.itl.observe(now - last)
                     else:

@@ -18,15 +18,17 @@ from slipstream_runtime.router.responses import Cache
 from slipstream_runtime.router.retries import Retries
 from slipstream_runtime.router.sharing import Waiter
 
+HURRIED_SECONDS: Final = 5.0
+"""For a place in an engine, of a request that another service answers otherwise."""
 _TIMER_SECONDS: Final = 0.01
 """By which timers may be early."""
 
 
 class Wake(Protocol):
-    """Called when a request waits and no engine is there; what it does about that is its own affair."""
+    """Called when a request finds no engine; what it does about that is its own affair."""
 
     def __call__(self, service: "Service") -> None:
-        """Ask for engines, for as long as `service.starving`."""
+        """Ask for engines, and again for as long as `service.starving`."""
         ...
 
 
@@ -130,11 +132,18 @@ class Service:
         asked.ask_usage()
         return Reservation(bucket, tokens, clock=self._clock)
 
-    async def place(self, asked: Asked, *, tried: set[Endpoint], pause: float) -> Endpoint:
+    async def place(
+        self, asked: Asked, *, tried: set[Endpoint], pause: float, hurried: bool = False
+    ) -> Endpoint:
         """An engine for the request, which must be given back by `leave`; Refusal if none is free in time.
 
-        Engines that were tried are left out, or for `pause` seconds if no other comes free.
+        Engines that were tried are left out, or for `pause` seconds if no other comes free. A
+        hurried request waits for engines that are busy, not long, and not for any that are not up.
         """
+        if hurried and not self.pool.able(tried=tried):
+            if not self.pool.serving:
+                self._wake(self)
+            raise reasons.nobody()
         if not self._line:
             endpoint = self.pool.take(asked, tried=tried)
             if endpoint is not None:
@@ -145,7 +154,7 @@ class Service:
         if tried:
             pardon = asyncio.get_running_loop().call_later(pause, self._pardon, turn)
         try:
-            return await self._wait(turn)
+            return await self._wait(turn, hurried=hurried)
         finally:
             self._line.leave(turn)
             if pardon is not None:
@@ -193,11 +202,13 @@ class Service:
         while self._line:
             self._line.send_away(self._line[0], why)
 
-    async def _wait(self, turn: Turn) -> Endpoint:
+    async def _wait(self, turn: Turn, *, hurried: bool) -> Endpoint:
         self.pump()
         if self.starving:
             self._wake(self)
         hold = self.settings.limits.hold
+        if hurried:
+            hold = min(hold, HURRIED_SECONDS)
         given = False
         try:
             async with asyncio.timeout(hold):

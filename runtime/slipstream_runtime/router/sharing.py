@@ -11,9 +11,10 @@ from slipstream_runtime.router import heads, reasons, responses, streams
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.responses import Answer, Cache, Hit, Turn
 
-_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
+PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 """Whose answers exist in two forms that can be made from each other."""
-_STREAM: Final = "text/event-stream; charset=utf-8"
+STREAM: Final = "text/event-stream; charset=utf-8"
+"""The content type of a stream."""
 
 Outcome = Answer | Refusal | None
 """What a follower hears; None: it leads now."""
@@ -63,7 +64,7 @@ def key(
     tenant: str,
 ) -> bytes | None:
     """Under which the request shares its answer; None if it has one of its own."""
-    if asked.path not in _PATHS:
+    if asked.path not in PATHS:
         return None
     if not responses.cacheable(
         asked.content,
@@ -127,9 +128,7 @@ def _response(hit: Hit, asked: Asked) -> web.Response:
     answer = hit.answer
     body, kind = answer.body, answer.content_type
     if asked.stream and answer.status < 300:
-        options = asked.content.get("stream_options")
-        usage = isinstance(options, dict) and options.get("include_usage") is True
-        body, kind = b"".join(streams.replayed(body, usage=usage)), _STREAM
+        body, kind = b"".join(streams.replayed(body, usage=asked.wants_usage)), STREAM
     headers = {
         "content-type": kind,
         "server": heads.SERVER,

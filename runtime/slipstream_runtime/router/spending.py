@@ -1,4 +1,4 @@
-"""What the stages of a cascade answered, and what was spent on answers that were discarded. Values."""
+"""What the services of a route answered, and what was spent on answers that were discarded. Values."""
 
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,7 @@ class Account:
     stages: tuple[StageAccount, ...]
     requests: int = 0
     escalated: int = 0
-    """Requests of which an answer was discarded."""
+    """Requests of which an answer did not stand."""
 
     @staticmethod
     def empty(stages: int) -> "Account":
@@ -49,13 +49,17 @@ class Account:
         new = replace(old, kept=old.kept + 1, kept_tokens=old.kept_tokens + tokens)
         return self._with(stage, new)
 
-    def discarded(self, stage: int, tokens: Tokens, *, again: bool) -> "Account":
-        """A stage's answer did not stand; `again`: not the first one of this request."""
+    def went_on(self) -> "Account":
+        """The first answer of a request did not stand, and the next stage is asked."""
+        return replace(self, escalated=self.escalated + 1)
+
+    def discarded(self, stage: int, tokens: Tokens) -> "Account":
+        """Nobody got a stage's answer."""
         old = self.stages[stage]
         new = replace(
             old, discarded=old.discarded + 1, discarded_tokens=old.discarded_tokens + tokens
         )
-        return replace(self._with(stage, new), escalated=self.escalated + (not again))
+        return self._with(stage, new)
 
     @property
     def saved(self) -> Tokens:

@@ -1,27 +1,36 @@
-"""Which service a request means, by its Host or its model."""
+"""Which service or route a request means, by its Host or its model."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from slipstream_runtime.router import cascade, config, reasons
-from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router import config, reasons
 from slipstream_runtime.router.endpoints import Address, Endpoint
+from slipstream_runtime.router.route import Route
 from slipstream_runtime.router.service import Service
 
 Make = Callable[[config.Service], Service]
+MakeRoute = Callable[[config.Route, Sequence[Service]], Route]
 Changed = Callable[[Collection[Endpoint], Collection[Endpoint]], None]
 """Called with the engines that came, and those that went."""
 
 
 class Table:
-    """The services of a namespace, as the last configuration and the last addresses have them."""
+    """The services and routes of a namespace, as the last configuration and the last addresses have them."""
 
-    def __init__(self, *, make: Make, changed: Changed, gone: Callable[[Service], None]) -> None:
+    def __init__(
+        self,
+        *,
+        make: Make,
+        make_route: MakeRoute,
+        changed: Changed,
+        gone: Callable[[Service], None],
+    ) -> None:
         self._make = make
+        self._make_route = make_route
         self._changed = changed
         self._gone = gone
         self._namespace = ""
         self._services: dict[str, Service] = {}
-        self._routes: Mapping[str, config.Route] = {}
+        self._routes: Mapping[str, Route] = {}
         self._by_model: Mapping[str, Service] = {}
         self._found: Mapping[str, Collection[Address]] = {}
 
@@ -36,7 +45,7 @@ class Table:
                 self._services[name].configure(service)
             else:
                 self._services[name] = self._make(service)
-        self._routes = {route.model: route for route in settings.routes}
+        self._configure_routes(settings.routes)
         self._by_model = {
             model: self._services[service.name]
             for service in reversed(settings.services)
@@ -61,21 +70,19 @@ class Table:
             return None
         return self._services.get(name)
 
-    def service(
-        self, asked: Asked, *, here: Service | None, chance: Callable[[], float]
-    ) -> Service | None:
-        """The service for the request, whose model becomes the service's own if a route's was asked for."""
+    def service(self, model: str, *, here: Service | None) -> Service | None:
+        """The service that the model belongs to; at the Host of one, that one or none."""
         if here is not None:
-            return here if here.serves(asked.model) else None
-        found = self._by_model.get(asked.model)
-        if found is not None:
-            return found
-        route = self._routes.get(asked.model)
-        chosen = None if route is None else self._of_route(route, chance=chance)
-        if chosen is not None:
-            asked.model = chosen.settings.model
-            asked.set({"model": asked.model})
-        return chosen
+            return here if here.serves(model) else None
+        return self._by_model.get(model)
+
+    def route(self, model: str) -> Route | None:
+        """The route that the model names."""
+        return self._routes.get(model)
+
+    def routes(self) -> Collection[Route]:
+        """All of them."""
+        return self._routes.values()
 
     def models(self, names: Collection[str], *, here: Service | None) -> list[str]:
         """What clients may call; of these services alone."""
@@ -83,9 +90,9 @@ class Table:
         models = [m for s in services for m in (s.settings.model, *s.settings.adapters)]
         if here is None:
             models += [
-                route.model
-                for route in self._routes.values()
-                if all(name in names for name in _services_of(route))
+                model
+                for model, route in self._routes.items()
+                if all(name in names for name in route.names)
             ]
         return models
 
@@ -94,20 +101,29 @@ class Table:
         for service in self._services.values():
             service.dismiss(reasons.draining())
 
-    def _of_route(self, route: config.Route, *, chance: Callable[[], float]) -> Service | None:
-        """By weight; of stages the last, which answers everything."""
-        if route.stages:
-            return self._services.get(route.stages[-1].service)
-        services = self._services
-        chosen = cascade.split(route, chance(), among=services)
-        return None if chosen is None else services[chosen]
+    def _configure_routes(self, routes: Iterable[config.Route]) -> None:
+        known = {route.settings.name: route for route in self._routes.values()}
+        found = [self._route(settings, known.get(settings.name)) for settings in routes]
+        self._routes = {route.settings.model: route for route in found if route is not None}
+        for name in known.keys() - {route.settings.name for route in self._routes.values()}:
+            known[name].forget()
+
+    def _route(self, settings: config.Route, known: Route | None) -> Route | None:
+        """What it is at run time, without the services that are gone or weigh 0; None if none is left."""
+        shares = [s for s in settings.backends if s.weight and s.service in self._services]
+        stages = [stage for stage in settings.stages if stage.service in self._services]
+        named = [share.service for share in shares] or [stage.service for stage in stages]
+        if not named:
+            return None
+        left = settings.model_copy(update={"backends": tuple(shares), "stages": tuple(stages)})
+        services = [self._services[name] for name in named]
+        if known is not None and known.names == named:
+            known.configure(left, services)
+            return known
+        return self._make_route(left, services)
 
     def _remove(self, service: Service) -> None:
         service.dismiss(reasons.unknown_model(service.settings.model))
         _, gone = service.pool.update({}, weights={}, capacity=1)
         self._changed((), gone)
         self._gone(service)
-
-
-def _services_of(route: config.Route) -> list[str]:
-    return [b.service for b in route.backends] + [stage.service for stage in route.stages]

@@ -58,6 +58,8 @@ class Withheld:
 
     def without_usage(self, piece: bytes) -> bytes:
         """The whole events so far, without the one that carries nothing but usage."""
+        if not self._rest and piece.endswith(_END) and _USAGE not in piece:
+            return piece
         events = (self._rest + piece).split(_END)
         self._rest = events.pop()
         return b"".join(event + _END for event in events if not _is_usage(event))

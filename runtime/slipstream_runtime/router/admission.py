@@ -1,0 +1,50 @@
+"""Lets a request into one service, counted in and out, and has it answered."""
+
+from aiohttp import web
+
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import reasons, sharing
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.exchange import Exchange
+from slipstream_runtime.router.keyring import Client
+from slipstream_runtime.router.service import Service
+
+
+async def admitted(
+    request: web.BaseRequest, service: Service, asked: Asked, *, client: Client, exchange: Exchange
+) -> web.StreamResponse:
+    """The service's response; Refusal if the client got no byte."""
+    metrics = service.metrics
+    service.in_flight += 1
+    metrics.requests.inc()
+    try:
+        if not client.may_use(asked.model):
+            raise reasons.forbidden(asked.model)
+        asked.tenant, asked.priority = client.tenant, client.priority
+        return await _answered(request, service, asked, client=client, exchange=exchange)
+    except Refusal as refusal:
+        metrics.refused(refusal.reason or reasons.Why.OTHER)
+        raise
+    finally:
+        service.in_flight -= 1
+
+
+async def _answered(
+    request: web.BaseRequest, service: Service, asked: Asked, *, client: Client, exchange: Exchange
+) -> web.StreamResponse:
+    """The exchange's answer, or one that the service's response cache shares."""
+    cache = service.cache
+    if cache is None:
+        return await exchange.run(client)
+    key = sharing.key(
+        asked, headers=request.headers, revision=service.revision, tenant=client.tenant
+    )
+    if key is None:
+        return await exchange.run(client)
+    return await sharing.answered(
+        cache,
+        key,
+        asked,
+        run=lambda kept: exchange.run(client, kept=kept),
+        seconds=service.settings.limits.timeout,
+    )

@@ -1,0 +1,194 @@
+"""One request to a route, from the first service that is asked to the answer that stands."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import orjson
+from aiohttp import web
+
+from slipstream_runtime.host.refusal import Reason as Refused
+from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.router import admission, cascade, sharing, streams
+from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.exchange import Exchange, HeldBack
+from slipstream_runtime.router.keyring import Client
+from slipstream_runtime.router.reasons import Why
+from slipstream_runtime.router.route import Route
+from slipstream_runtime.router.service import Service
+from slipstream_runtime.router.spending import Tokens
+
+_FINAL: Final = frozenset({Refused.DRAINING, Why.BUDGET})
+"""Refusals that are about the client or the router, and not about the stage."""
+
+
+class Begin(Protocol):
+    """Makes the exchange with one service."""
+
+    def __call__(
+        self, service: Service, asked: Asked, *, arrived: float, held_back: HeldBack, hurried: bool
+    ) -> Exchange:
+        """For a request that came, or came to this service, at `arrived`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    """A whole answer in the form that the client wants, which has not got it yet."""
+
+    position: int
+    response: web.StreamResponse
+    used: Tokens
+
+
+class Passage:
+    """What one client asked a route, and what became of it.
+
+    A stage before the last is asked in a hurry: one that is down, or has no place soon, is passed over.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        asked: Asked,
+        *,
+        positions: Sequence[int],
+        clients: Sequence[Client],
+        begin: Begin,
+        clock: Callable[[], float],
+        arrived: float,
+    ) -> None:
+        self._request = request
+        self._route = route
+        self._settings = route.settings
+        self._services = route.services
+        self._asked = asked
+        self._positions = positions
+        self._clients = clients
+        self._begin = begin
+        self._clock = clock
+        self._arrived = arrived
+        self._exchange: Exchange | None = None
+        self._replaceable: list[_Answer] = []
+        self._why: Refusal | None = None
+        self.service = route.services[positions[0]]
+        """Whose answer, or refusal, the client gets."""
+
+    def end(self, why: Refusal) -> None:
+        """Let it end now; the client hears why."""
+        self._why = why
+        if self._exchange is not None:
+            self._exchange.end(why)
+
+    async def run(self) -> web.StreamResponse:
+        """The client's response; Refusal if it got no byte and no answer is there."""
+        self._route.asked()
+        try:
+            return await self._climb()
+        except Refusal:
+            if not self._replaceable:
+                raise
+            return self._fall_back()
+        finally:
+            for answer in self._replaceable:
+                self._route.discarded(answer.position, answer.used)
+
+    async def _climb(self) -> web.StreamResponse:
+        *earlier, last = self._positions
+        for position in earlier:
+            found = await self._stage(position)
+            if not isinstance(found, cascade.Reason):
+                return found
+            self._route.passed(position, found)
+        held_back = HeldBack.FAILURES if self._replaceable else HeldBack.NOTHING
+        response, exchange = await self._ask(last, held_back=held_back)
+        if self._replaceable and cascade.failure(response.status) is not None:
+            return self._fall_back()
+        return self._kept(last, response, exchange)
+
+    async def _stage(self, position: int) -> web.StreamResponse | cascade.Reason:
+        """The response of a stage that others follow, or why the next is to be asked."""
+        settings, asked = self._settings, self._asked
+        accept = settings.stages[position].accept
+        reason = cascade.skipped(accept, asked.content, prompt_tokens=asked.prompt_tokens)
+        if reason is not None:
+            return reason
+        judges = cascade.judges(settings, position)
+        held_back = HeldBack.ALL if judges else HeldBack.FAILURES
+        try:
+            response, exchange = await self._ask(position, held_back=held_back, hurried=True)
+        except Refusal as refusal:
+            if refusal.reason in _FINAL:
+                raise
+            return cascade.Reason.ERROR
+        if response.prepared:
+            return self._kept(position, response, exchange)
+        assert isinstance(response, web.Response)
+        reason = self._judge(position, response) if judges else cascade.failure(response.status)
+        again = bool(self._replaceable)
+        account = self._route.account
+        if reason is None or not cascade.escalates(settings, reason, account, again=again):
+            return self._kept(position, response, exchange)
+        if reason not in cascade.UNANSWERED:
+            if not again:
+                self._route.replaced()
+            self._replaceable.append(_Answer(position, response, exchange.used))
+        return reason
+
+    def _fall_back(self) -> web.StreamResponse:
+        """The last answer that a later one should have replaced, and none did."""
+        answer = self._replaceable.pop()
+        self.service = self._services[answer.position]
+        self._route.kept(answer.position, answer.used)
+        return answer.response
+
+    async def _ask(
+        self, position: int, *, held_back: HeldBack, hurried: bool = False
+    ) -> tuple[web.StreamResponse, Exchange]:
+        if self._why is not None:
+            raise self._why
+        self.service = service = self._services[position]
+        asked = self._asked.to(service.settings.model)
+        if held_back is HeldBack.ALL:
+            asked = asked.whole(cascade.probe(asked.content))
+        asked.ask_usage()
+        arrived = self._arrived if self._exchange is None else self._clock()
+        self._exchange = exchange = self._begin(
+            service, asked, arrived=arrived, held_back=held_back, hurried=hurried
+        )
+        response = await admission.admitted(
+            self._request, service, asked, client=self._clients[position], exchange=exchange
+        )
+        return response, exchange
+
+    def _judge(self, position: int, response: web.Response) -> cascade.Reason | None:
+        """Why the response does not stand; if it is an answer, it gets the client's form."""
+        failed = cascade.failure(response.status)
+        if failed is not None:
+            return failed
+        try:
+            answer = orjson.loads(response.body)  # type: ignore[arg-type]
+            reason = cascade.objection(
+                self._settings.stages[position].accept, self._asked.content, answer=answer
+            )
+            _form(response, cascade.delivered(answer, self._asked.content), asked=self._asked)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return cascade.Reason.ERROR  # no answer of the OpenAI API
+        return reason
+
+    def _kept(
+        self, position: int, response: web.StreamResponse, exchange: Exchange
+    ) -> web.StreamResponse:
+        if response.status < 400 and not exchange.broken:
+            self._route.kept(position, exchange.used)
+        return response
+
+
+def _form(response: web.Response, answer: Mapping[str, object], *, asked: Asked) -> None:
+    """Let the response say this, as a stream if the client wants one."""
+    body = orjson.dumps(answer)
+    if asked.stream:
+        body = b"".join(streams.replayed(body, usage=asked.wants_usage))
+        response.headers["content-type"] = sharing.STREAM
+    response.body = body
