@@ -298,8 +298,8 @@ def reading(
     spans = {span.removeprefix("_"): share for span, share in attained.items()}
     now = objectives.EMPTY
     if current is not None:
-        now = objectives.Histogram(
-            ((0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests))
+        now = objectives.histogram(
+            [(0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests)]
         )
     return Reading(objective(target=target), current, requests, spans, now)
 

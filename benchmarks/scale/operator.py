@@ -17,11 +17,11 @@ import prometheus_client
 import psutil
 
 from benchmarks.scale import exporter
-from slipstream_operator import app, errors, names
+from slipstream_operator import app, errors, names, ports
 from slipstream_operator.adapters import metrics
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.reconcile import Reconciler
@@ -99,15 +99,14 @@ class Metrics(metrics.Metrics):
         self.queries = 0
         self.failures: list[str] = []
 
-    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        def noted(name: str, part: ports.Part) -> None:
+            if isinstance(part, Unknown):
+                self.failures.append(f"{name}: {part.reason}")
+            take(name, part)
+
         self.queries += len(queries)
-        found = await super().query(url, queries)
-        self.failures += [
-            f"{name}: {result.reason}"
-            for name, result in found.items()
-            if isinstance(result, Unknown)
-        ]
-        return found
+        await super().read(url, queries, take=noted)
 
 
 class Operator:
