@@ -7,7 +7,7 @@ from typing import Any
 
 import prometheus_client
 
-from slipstream_operator import errors, names
+from slipstream_operator import errors, names, ports
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Samples, Unknown
@@ -112,6 +112,10 @@ class Metrics:
         self.asked += [(url, query) for query in queries.values()]
         await asyncio.sleep(0)
         return {name: self.answers.get(name, ()) for name in queries}
+
+    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        for name, result in (await self.query(url, queries)).items():
+            take(name, result)
 
 
 class SilentMetrics(Metrics):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.api import conditions
 from slipstream_operator.core import objectives, render, resolve, revisions
 from slipstream_operator.core import router as router_core
 from slipstream_operator.core.observed import (
@@ -117,7 +116,6 @@ def parent(
     status: Mapping[str, Any] | None = None,
 ) -> Parent:
     """An InferenceService that serves a model."""
-    status = status or {}
     return Parent(
         key=key,
         uid=uid,
@@ -125,10 +123,7 @@ def parent(
         created=created,
         deleting=deleting,
         spec={"model": MODEL} if spec is None else spec,
-        status=status,
-        conditions=tuple(
-            conditions.Condition.model_validate(entry) for entry in status.get("conditions", [])
-        ),
+        status=status or {},
     )
 
 
@@ -298,8 +293,8 @@ def reading(
     spans = {span.removeprefix("_"): share for span, share in attained.items()}
     now = objectives.EMPTY
     if current is not None:
-        now = objectives.Histogram(
-            ((0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests))
+        now = objectives.histogram(
+            [(0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests)]
         )
     return Reading(objective(target=target), current, requests, spans, now)
 

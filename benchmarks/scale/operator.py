@@ -7,6 +7,8 @@ import asyncio
 import gc
 import itertools
 import json
+import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +19,11 @@ import prometheus_client
 import psutil
 
 from benchmarks.scale import exporter
-from slipstream_operator import app, errors, names
+from slipstream_operator import app, errors, names, ports
 from slipstream_operator.adapters import metrics
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.reconcile import Reconciler
@@ -99,15 +101,14 @@ class Metrics(metrics.Metrics):
         self.queries = 0
         self.failures: list[str] = []
 
-    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        def noted(name: str, part: ports.Part) -> None:
+            if isinstance(part, Unknown):
+                self.failures.append(f"{name}: {part.reason}")
+            take(name, part)
+
         self.queries += len(queries)
-        found = await super().query(url, queries)
-        self.failures += [
-            f"{name}: {result.reason}"
-            for name, result in found.items()
-            if isinstance(result, Unknown)
-        ]
-        return found
+        await super().read(url, queries, take=noted)
 
 
 class Operator:
@@ -173,6 +174,7 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
         await operator.scaler.tick()
         processor.append(time.process_time() - used)
         wall.append(time.monotonic() - started)
+        sys.stderr.write(f"tick {number + 1} of {ticks}: {processor[-1]:.2f} s\n")
         await asyncio.sleep(max(0.0, TICK_SECONDS - wall[-1]))
         if (number + 1) * TICK_SECONDS == 60:
             asked = operator.metrics.queries
@@ -215,7 +217,8 @@ async def _run(url: str, services: int, ticks: int) -> dict[str, Any]:
 @click.option("--services", type=int, required=True)
 @click.option("--ticks", type=int, required=True)
 def main(*, url: str, services: int, ticks: int) -> None:
-    """Fill, tick, and say what it took."""
+    """Fill, tick, and say what it took: on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     app.collect_seldom()
     click.echo(json.dumps(asyncio.run(_run(url, services, ticks))))
 

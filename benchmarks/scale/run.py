@@ -76,6 +76,7 @@ def main(*, services: int, ticks: int) -> None:
 
 
 def _operator(url: str, *, services: int, ticks: int) -> dict[str, Any]:
+    sys.stderr.write(f"the operator with {services} services\n")
     command = [sys.executable, "-m", "benchmarks.scale.operator", "--url", url]
     command += ["--services", str(services), "--ticks", str(ticks)]
     outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

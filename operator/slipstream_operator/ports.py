@@ -1,11 +1,16 @@
 """What the shell needs of the outside world. Adapters implement these; unit tests pass fakes."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.signals import Samples
+from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
+
+Part: TypeAlias = Sequence[Sample] | Unknown
+"""Some samples of an answer, or why there is none."""
+Take: TypeAlias = Callable[[str, Part], None]
+"""Takes in the part of the answer to the query with this name."""
 
 
 class Cluster(Protocol):
@@ -37,6 +42,12 @@ class Metrics(Protocol):
 
     async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
         """Answer every query; one that fails is Unknown with the reason."""
+
+    async def read(self, url: str, queries: Mapping[str, str], *, take: Take) -> None:
+        """The same for answers of many series: each is handed over as it comes, part by part, and not kept.
+
+        Unknown after other parts of an answer takes these back.
+        """
 
 
 class Events(Protocol):

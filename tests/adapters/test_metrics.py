@@ -55,13 +55,13 @@ async def test_a_vector_becomes_samples() -> None:
     body = _vector(({"pod": "a"}, "1.5"), ({"pod": "b"}, "0"))
     async with _prometheus(_answers(body)) as url:
         assert await _ask(url, "up") == {
-            "up": (Sample({"pod": "a"}, 1.5), Sample({"pod": "b"}, 0.0))
+            "up": [Sample({"pod": "a"}, 1.5), Sample({"pod": "b"}, 0.0)]
         }
 
 
 async def test_an_empty_vector_has_no_samples() -> None:
     async with _prometheus(_answers(_vector())) as url:
-        assert await _ask(url, "up") == {"up": ()}
+        assert await _ask(url, "up") == {"up": []}
 
 
 async def test_nan_is_kept_for_others_to_judge() -> None:
@@ -167,7 +167,7 @@ async def test_the_loop_is_not_blocked_meanwhile() -> None:
         await arrived.wait()  # the server, on the same loop, was served
         assert not asking.done()
         leave.set()
-        assert await asking == {"up": ()}
+        assert await asking == {"up": []}
 
 
 def _as_prometheus_writes(*series: tuple[dict[str, str], str]) -> Handler:
@@ -183,13 +183,45 @@ async def test_an_answer_without_spaces_is_read_the_same() -> None:
     series = [({"pod": "a"}, "1.5"), ({}, "-Inf"), ({"pod": 'b"},"value":[1,"2"]{"metric":'}, "0")]
     async with _prometheus(_as_prometheus_writes(*series)) as url:
         found = await _ask(url, "up")
-    assert found["up"] == tuple(Sample(labels, float(value)) for labels, value in series)
+    assert found["up"] == [Sample(labels, float(value)) for labels, value in series]
 
 
-async def test_series_of_several_queries_share_their_labels() -> None:
-    async with _prometheus(_as_prometheus_writes(({"pod": "a"}, "1"))) as url:
-        found = await _ask(url, "one", "other")
-    assert found["one"][0].labels is found["other"][0].labels
+async def test_a_large_answer_is_handed_over_in_parts() -> None:
+    series = [({"pod": f'p{number}"}},{{"metric":'}, str(number)) for number in range(5000)]
+    parts: list[Any] = []
+    async with _prometheus(_as_prometheus_writes(*series)) as url:
+        adapter = metrics.Metrics()
+        await adapter.read(url, {"up": "up"}, take=lambda _, part: parts.append(part))
+    assert len(parts) > 2
+    assert [sample for part in parts for sample in part] == [
+        Sample(labels, float(value)) for labels, value in series
+    ]
+
+
+async def test_a_large_answer_that_breaks_off_is_unknown() -> None:
+    series = [({"pod": f"p{number}"}, str(number)) for number in range(5000)]
+    text = json.dumps(_vector(*series), separators=(",", ":"))
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text[:-20], content_type="application/json")
+
+    async with _prometheus(answer) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+
+
+async def test_a_round_that_takes_too_long_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "ROUND_SECONDS", -1.0)
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.query.get("query"))
+        return web.json_response(_vector())
+
+    async with _prometheus(answer) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+    assert asked == []
 
 
 async def test_a_sample_without_a_value_is_unknown() -> None:

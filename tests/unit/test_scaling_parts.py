@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from slipstream_operator.core.objectives import Histogram
+from slipstream_operator.core.objectives import EMPTY, histogram
 from slipstream_operator.core.scaling import (
     coldstart,
     concurrency,
@@ -78,7 +78,7 @@ def test_the_same_time_of_the_day_before_is_remembered() -> None:
     assert max(seen) == pytest.approx(10.0, rel=0.1)
 
 
-COARSE = Histogram(((0.01, 0.0), (0.025, 800.0), (0.05, 1000.0), (math.inf, 1000.0)))
+COARSE = histogram([(0.01, 0.0), (0.025, 800.0), (0.05, 1000.0), (math.inf, 1000.0)])
 """80 % below 25 ms and all below 50 ms, as of latencies that scatter around 20 ms."""
 
 
@@ -100,8 +100,8 @@ def test_the_quantile_is_the_inverse_of_attainment(share: float) -> None:
 
 
 def test_without_requests_there_is_no_attainment() -> None:
-    assert feedback.attainment(Histogram(()), 0.1) is None
-    assert feedback.quantile(Histogram(()), 0.9) is None
+    assert feedback.attainment(EMPTY, 0.1) is None
+    assert feedback.quantile(EMPTY, 0.9) is None
 
 
 def test_a_correction_moves_slowly_to_measured_over_predicted() -> None:

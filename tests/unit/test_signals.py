@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling import queries, signals
+from slipstream_operator.core.scaling import grouped, queries, signals
+from slipstream_operator.core.scaling.grouped import Grouped
 from slipstream_operator.core.scaling.signals import Load, PodLoad, Sample, Unknown
 from tests import given
 
@@ -46,7 +47,7 @@ def _samples(pods: tuple[str, ...] = PODS, **changed: Any) -> dict[str, Any]:
 def _load(
     samples: dict[str, Any], *, pods: tuple[str, ...] = PODS, since: float = LONG_AGO
 ) -> Load | Unknown:
-    own = signals.Grouped(samples).of(given.KEY)
+    own = Grouped(samples).of(given.KEY)
     return signals.load(own, pods=dict.fromkeys(pods, since), now=NOW, max_age=60.0)
 
 
@@ -201,7 +202,7 @@ LATENCY: dict[str, Any] = {
 
 
 def test_a_reading_says_what_is_measured_and_attained() -> None:
-    (found,) = signals.readings(LATENCY, TTFT)  # type: ignore[misc]
+    (found,) = signals.readings(grouped.alone(LATENCY), TTFT)  # type: ignore[misc]
     assert found.current == pytest.approx(0.1 + 0.4 * 45 / 50)
     assert found.pressure == pytest.approx(found.current / 0.5)
     assert found.requests == 100.0
@@ -209,7 +210,7 @@ def test_a_reading_says_what_is_measured_and_attained() -> None:
 
 
 def test_without_traffic_there_is_a_reading_without_a_value() -> None:
-    (found,) = signals.readings({**LATENCY, "ttft:now": []}, TTFT)  # type: ignore[misc]
+    (found,) = signals.readings(grouped.alone({**LATENCY, "ttft:now": []}), TTFT)  # type: ignore[misc]
     assert (found.current, found.pressure, found.requests) == (None, None, 0.0)
 
 
@@ -220,11 +221,11 @@ def test_without_traffic_there_is_a_reading_without_a_value() -> None:
 def test_readings_are_unknown_if_prometheus_does_not_answer(
     samples: dict[str, Any], reason: str
 ) -> None:
-    assert signals.readings(samples, TTFT) == Unknown(reason)
+    assert signals.readings(grouped.alone(samples), TTFT) == Unknown(reason)
 
 
 def test_without_objectives_there_is_nothing_to_read() -> None:
-    assert signals.readings({}, objectives.Objectives()) == ()
+    assert signals.readings(grouped.alone({}), objectives.Objectives()) == ()
 
 
 def _cache(blocks: str, size: str) -> Sample:
@@ -246,7 +247,7 @@ def test_the_kv_capacity_is_that_of_the_smallest_engine(
     result: list[Sample] | Unknown | None, expected: int | None
 ) -> None:
     samples = {} if result is None else {queries.KV_TOKENS: result}
-    assert signals.kv_capacity(samples) == expected
+    assert signals.kv_capacity(grouped.alone(samples)) == expected
 
 
 def _guess(value: float, revision: str = "new") -> Sample:
@@ -270,7 +271,7 @@ def _guess(value: float, revision: str = "new") -> Sample:
 def test_guesses_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
-    samples = signals.Grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
+    samples = Grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
     found = signals.guesses(samples.of(given.KEY), revision="new")
     assert (found and found.acceptance) == expected
 
@@ -291,7 +292,7 @@ def _gain(value: float, *, revision: str = "new") -> Sample:
     ],
 )
 def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: float | None) -> None:
-    samples = signals.Grouped({queries.GAIN: result}).of(given.KEY)
+    samples = Grouped({queries.GAIN: result}).of(given.KEY)
     assert signals.gain(samples, revision="new") == expected
 
 
@@ -310,6 +311,25 @@ def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
         return Sample(labels, value)
 
     samples = {queries.ADAPTERS: [sample("sql", 1.0), sample("chat", 0.0)]}
-    assert signals.adapters(samples) == {"sql": True, "chat": False}
-    assert signals.adapters({queries.ADAPTERS: Unknown("no answer")}) == {}
-    assert signals.adapters({}) == {}
+    assert signals.adapters(grouped.alone(samples)) == {"sql": True, "chat": False}
+    assert signals.adapters(grouped.alone({queries.ADAPTERS: Unknown("no answer")})) == {}
+    assert signals.adapters(grouped.alone({})) == {}
+
+
+def test_what_fails_halfway_through_says_nothing() -> None:
+    found = Grouped(_samples())
+    found.take(queries.RUNNING, Unknown("broken off"))
+    own = found.of(given.KEY)
+    pods = dict.fromkeys(PODS, LONG_AGO)
+    assert signals.load(own, pods=pods, now=NOW, max_age=60.0) == Unknown("broken off")
+
+
+def test_what_is_not_asked_anew_is_kept() -> None:
+    before = Grouped({"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]})
+    after = Grouped(_samples())
+    after.keep(before.totals(queries.LENGTHS))
+    found = signals.load(
+        after.of(given.KEY), pods=dict.fromkeys(PODS, LONG_AGO), now=NOW, max_age=60.0
+    )
+    assert isinstance(found, Load)
+    assert found.output_length == 100.0

@@ -1,8 +1,11 @@
 """Objectives: from percentiles as users write them to numbers, and how measurements compare with them."""
 
 import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from slipstream_operator.api import units
@@ -66,19 +69,27 @@ def combine(slo: SloSpec, *, tier: LatencyObjectives | None) -> Objectives:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Histogram:
-    """Requests per latency bucket over some window: upper bound in seconds (the last is inf), cumulative count."""
+    """Requests per latency bucket over some window."""
 
-    buckets: tuple[tuple[float, float], ...]
+    bounds: tuple[float, ...] = ()
+    """Upper bounds in seconds, the last is inf."""
+    counts: Sequence[float] = ()
+    """Cumulative."""
+
+    @property
+    def buckets(self) -> Iterator[tuple[float, float]]:
+        """Upper bound and cumulative count of each."""
+        return zip(self.bounds, self.counts, strict=True)
 
     @property
     def count(self) -> float:
         """Requests in the window."""
-        return self.buckets[-1][1] if self.buckets else 0.0
+        return self.counts[-1] if self.counts else 0.0
 
 
-EMPTY: Final = Histogram(())
+EMPTY: Final = Histogram()
 
 
 def quantile(histogram: Histogram, share: float) -> float | None:
@@ -120,8 +131,13 @@ def budget_remaining(share: float, attained: float) -> float:
 
 def histogram(buckets: Sequence[tuple[float, float]]) -> Histogram:
     """From unordered cumulative buckets; counts are made monotone, since pods are not scraped at the same instant."""
-    highest, ordered = 0.0, []
-    for bound, cumulative in sorted(buckets):
-        highest = max(highest, cumulative)
-        ordered.append((bound, highest))
-    return Histogram(tuple(ordered))
+    ordered = sorted(buckets)
+    counts = itertools.accumulate([count for _, count in ordered], max, initial=0.0)
+    bounds = _shared(tuple([bound for bound, _ in ordered]))
+    return Histogram(bounds, array("d", list(counts)[1:]))
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    """NB: thousands of histograms have the same few bounds."""
+    return bounds

@@ -1,11 +1,14 @@
 """What the operator knows about the cluster when it decides: frozen values, without any client library."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import zlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
+
+import pydantic
 
 from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
@@ -69,7 +72,15 @@ class Parent:
     deleting: bool
     spec: Manifest
     status: Manifest
-    conditions: tuple[Condition, ...]
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those of the status that are valid. NB: made anew each time, as those of thousands take much memory."""
+        found = []
+        for entry in self.status.get("conditions", []):
+            with contextlib.suppress(pydantic.ValidationError):
+                found.append(Condition.model_validate(entry))
+        return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True)

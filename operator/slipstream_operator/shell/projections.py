@@ -4,10 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import pydantic
-
 from slipstream_operator import names
-from slipstream_operator.api.conditions import Condition
 from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref, pack
 from slipstream_operator.names import Reason
 
@@ -26,7 +23,7 @@ _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", 
 
 def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE) -> Parent:
     """An InferenceService or InferenceRoute."""
-    metadata, status = body["metadata"], body.get("status") or {}
+    metadata = body["metadata"]
     return Parent(
         key=Key(metadata["namespace"], metadata["name"], kind),
         uid=metadata["uid"],
@@ -34,8 +31,7 @@ def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE) -> Parent:
         created=metadata["creationTimestamp"],
         deleting="deletionTimestamp" in metadata,
         spec=_shared(body.get("spec") or {}),
-        status=_shared(status),
-        conditions=_conditions(status),
+        status=_shared(body.get("status") or {}),
     )
 
 
@@ -68,10 +64,12 @@ def child(kind: str, body: Body) -> Child:
     owners = metadata.get("ownerReferences", [])
     on_the_way = _is_on_the_way(kind, metadata)
     return Child(
-        ref=Ref(kind, metadata["namespace"], metadata["name"]),
+        ref=Ref(kind, _shared(metadata["namespace"]), metadata["name"]),
         uid=metadata["uid"],
-        service=metadata.get("labels", {}).get(names.SERVICE_LABEL, ""),
-        controller=next((owner["uid"] for owner in owners if owner.get("controller")), None),
+        service=_shared(metadata.get("labels", {}).get(names.SERVICE_LABEL, "")),
+        controller=_shared(
+            next((owner["uid"] for owner in owners if owner.get("controller")), None)
+        ),
         deleting="deletionTimestamp" in metadata,
         packed=pack(
             {
@@ -107,27 +105,17 @@ def pod(body: Body) -> Pod:
     )
     is_ready = ready["status"] == "True"
     return Pod(
-        namespace=metadata["namespace"],
+        namespace=_shared(metadata["namespace"]),
         name=metadata["name"],
-        service=metadata.get("labels", {}).get(names.SERVICE_LABEL, ""),
-        revision=metadata.get("labels", {}).get(names.REVISION_LABEL, ""),
-        phase=status.get("phase", "Pending"),
+        service=_shared(metadata.get("labels", {}).get(names.SERVICE_LABEL, "")),
+        revision=_shared(metadata.get("labels", {}).get(names.REVISION_LABEL, "")),
+        phase=_shared(status.get("phase", "Pending")),
         ready=is_ready,
         deleting="deletionTimestamp" in metadata,
         created=metadata["creationTimestamp"],
         ready_since=ready.get("lastTransitionTime") if is_ready else None,
         trouble=_trouble(status),
     )
-
-
-def _conditions(status: Body) -> tuple[Condition, ...]:
-    found = []
-    for entry in status.get("conditions", []):
-        try:
-            found.append(Condition.model_validate(entry))
-        except pydantic.ValidationError:
-            continue
-    return tuple(found)
 
 
 def _failure(status: Body) -> str | None:

@@ -12,7 +12,8 @@ from slipstream_operator.core import objectives, resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.scaling import gather, policy, signals
-from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling.grouped import Grouped
+from slipstream_operator.core.scaling.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status import Measured
@@ -78,41 +79,37 @@ class Scaler:
             for key, account, resolved in members:
                 self._judge(key, account, resolved, answers, window=window or resolve.RATE_WINDOW)
 
-    async def _ask(self, url: str, window: float, members: list[Resolved]) -> signals.Grouped:
+    async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
         """Answers to what is due, of latencies only what somebody has objectives for."""
         used = {one.metric for resolved in members for one in resolved.objectives.latency}
         source = self._sources.setdefault((url, window), Source(url=url, window=window))
-        samples = await source.ask(
+        answers = await source.ask(
             self._metrics,
             wanted=tuple(metric for metric in objectives.METRICS if metric in used),
             now=self._clock.monotonic(),
         )
-        return signals.Grouped(self._checked(url, samples))
-
-    def _checked(self, url: str, samples: Samples) -> Samples:
-        unknown = sum(isinstance(result, Unknown) for result in samples.values())
-        if unknown:
-            self._telemetry.unknown_queries.inc(unknown)
-            logger.warning("queries failed", extra={"url": url, "failed": unknown})
-        return samples
+        if answers.failed:
+            self._telemetry.unknown_queries.inc(len(answers.failed))
+            logger.warning("queries failed", extra={"url": url, "failed": len(answers.failed)})
+        return answers
 
     def _judge(
         self,
         key: Key,
         account: Account,
         resolved: Resolved,
-        asked: signals.Grouped | None,
+        asked: Grouped | None,
         *,
         window: float,
     ) -> None:
         assert account.state is not None
         if account.rollout is None:
             return
-        samples = _NOWHERE if asked is None else asked.of(key)
+        answers = _NOWHERE if asked is None else asked.of(key)
         known = account.measured.readings if account.measured else ()
         active = account.rollout.active
         inputs = gather.inputs(
-            samples,
+            answers,
             now=self._clock.now(),
             window=window,
             pods=tuple(_supplied(pod) for pod in self._store.pods(key) if pod.revision == active),
@@ -125,7 +122,7 @@ class Scaler:
             earlier=known if isinstance(known, tuple) else (),
         )
         now = self._clock.monotonic()
-        measured = _measured(samples, inputs, active)
+        measured = _measured(answers, inputs, active)
         before = account.decision
         account.decision, account.state = policy.decide(inputs, account.state)
         off, account.below_since = speculation.judge(
@@ -163,16 +160,16 @@ def _supplied(pod: Pod) -> Supplied:
     )
 
 
-def _measured(samples: Samples | Unknown, inputs: Inputs, active: str) -> Measured:
-    if isinstance(samples, Unknown):
-        return Measured(load=samples, readings=samples)
+def _measured(answers: Answers | Unknown, inputs: Inputs, active: str) -> Measured:
+    if isinstance(answers, Unknown):
+        return Measured(load=answers, readings=answers)
     return Measured(
         load=inputs.load,
         readings=inputs.readings,
-        guesses=signals.guesses(samples, revision=active),
-        gain=signals.gain(samples, revision=active),
-        kv_capacity=signals.kv_capacity(samples),
-        adapters=signals.adapters(samples),
+        guesses=signals.guesses(answers, revision=active),
+        gain=signals.gain(answers, revision=active),
+        kv_capacity=signals.kv_capacity(answers),
+        adapters=signals.adapters(answers),
     )
 
 

@@ -2,13 +2,13 @@
 ticks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator import ports
 from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.scaling.grouped import Grouped, Service
 from slipstream_operator.core.scaling.promql import Expression
-from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
 
 SCRAPE_SECONDS: Final = 15.0
 """Between two rounds of the queries for histograms of the rate window: as often as pods are usually scraped."""
@@ -17,27 +17,28 @@ SLOW_SECONDS: Final = 60.0
 
 
 class Source:
-    """Remembers when each query is due, and the few small answers that are needed until then."""
+    """Remembers when each query is due, and the few numbers that are needed until then."""
 
     def __init__(self, *, url: str, window: float) -> None:
         self._url = url
         self._window = window
         self._due: dict[str, float] = {}
         self._begun = False
-        self._kept: dict[str, Sequence[Sample] | Unknown] = {}
+        self._lengths: dict[str, dict[Service, float]] = {}
 
-    async def ask(self, metrics: ports.Metrics, *, wanted: tuple[str, ...], now: float) -> Samples:
+    async def ask(self, metrics: ports.Metrics, *, wanted: tuple[str, ...], now: float) -> Grouped:
         """Answers to all queries that are due, and to none of the other histograms.
 
         `wanted` are the metrics that objectives are about; `now` is on the monotonic clock.
         """
         asked = {name: str(query) for name, query in self._to_ask(wanted, now=now).items()}
-        found = await metrics.query(self._url, asked)
-        for name, result in found.items():
-            if isinstance(result, Unknown):
-                self._due.pop(name, None)
-        self._kept |= {name: found[name] for name in queries.LENGTHS if name in found}
-        return {**self._kept, **found}
+        found = Grouped()
+        await metrics.read(self._url, asked, take=found.take)
+        for name in found.failed:
+            self._due.pop(name, None)
+        found.keep(self._lengths)
+        self._lengths = found.totals(queries.LENGTHS)
+        return found
 
     def _to_ask(self, wanted: tuple[str, ...], *, now: float) -> Mapping[str, Expression]:
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))

@@ -99,9 +99,7 @@ class ServiceMetrics:
         self._retries = self._counters(
             "slipstream_router_retries_total", "Requests sent once more.", "reason"
         )
-        self._cancelled = self._counters(
-            contract.ROUTER_CANCELLED, "Clients that left.", "phase"
-        )
+        self._cancelled = self._counters(contract.ROUTER_CANCELLED, "Clients that left.", "phase")
         tokens = self._counters("slipstream_router_tokens_total", "As engines count them.", "kind")
         self._prompt_tokens = tokens.labels(service, "prompt")
         self._output_tokens = tokens.labels(service, "output")

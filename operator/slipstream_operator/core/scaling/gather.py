@@ -1,15 +1,15 @@
-"""From samples and pods to the inputs of a decision: the same for the operator and for the simulator."""
+"""From answers and pods to the inputs of a decision: the same for the operator and for the simulator."""
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import signals
-from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.core.scaling.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Inputs
 from slipstream_operator.core.scaling.supply import Pod
 
 
 def inputs(
-    samples: Samples | Unknown,
+    answers: Answers | Unknown,
     *,
     now: float,
     window: float,
@@ -23,14 +23,14 @@ def inputs(
     earlier: tuple[signals.Reading, ...] = (),
     without: frozenset[str] = frozenset(),
 ) -> Inputs:
-    """All that `policy.decide` wants of one service, from its own samples and pods.
+    """All that `policy.decide` wants of one service, from the answers about it and its pods.
 
-    `earlier` readings say what is not in the samples since it is asked less often.
+    `earlier` readings say what is not in the answers since it is asked less often.
     """
     load: signals.Load | Unknown
     readings: tuple[signals.Reading, ...] | Unknown
-    if isinstance(samples, Unknown):
-        load = readings = samples
+    if isinstance(answers, Unknown):
+        load = readings = answers
         held = None
     else:
         ready = {
@@ -38,9 +38,9 @@ def inputs(
             for pod in pods
             if pod.ready_at is not None and not pod.terminating
         }
-        load = signals.load(samples, pods=ready, now=now, max_age=window)
-        readings = signals.readings(samples, objectives, earlier=earlier)
-        held = signals.held(samples)
+        load = signals.load(answers, pods=ready, now=now, max_age=window)
+        readings = signals.readings(answers, objectives, earlier=earlier)
+        held = signals.held(answers)
     return Inputs(
         now=now,
         bounds=bounds,

@@ -3,12 +3,10 @@
 import dataclasses
 import functools
 import statistics
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import feedback, queries
 from slipstream_operator.core.speculation import Guesses
 from slipstream_runtime import contract
@@ -35,11 +33,9 @@ class Sample(NamedTuple):
     value: float
 
 
-_HUGE: Final = 1e300
-_PER_POD: Final = (
+PER_POD: Final = (
     queries.RUNNING,
     queries.WAITING,
-    queries.AGE,
     queries.KV_USAGE,
     queries.RUNNING_MEAN,
     queries.WAITING_MEAN,
@@ -53,11 +49,39 @@ _PER_POD: Final = (
     queries.FINISHED,
     queries.REJECTED,
     queries.PREEMPTED,
+    queries.AGE,
 )
-"""In the order of the fields of PodLoad, but for the age."""
+"""Queries for one number of each pod, in the order of the fields of PodLoad, and the age."""
+TOTALS: Final = (
+    queries.ARRIVALS,
+    queries.SURGE,
+    queries.CANCELLED,
+    queries.HELD,
+    *queries.LENGTHS,
+)
+"""Queries for one number of each service."""
+_FINISHED: Final = PER_POD.index(queries.FINISHED)
 
 Samples: TypeAlias = Mapping[str, Sequence[Sample] | Unknown]
 """Query name -> its result."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """What a round of queries says about one service."""
+
+    asked: Set[str]
+    """All names, of queries that failed too."""
+    failed: Mapping[str, Unknown]
+    pods: Mapping[str, Sequence[float]]
+    """Pod -> its numbers in the order of PER_POD; what is missing is negative."""
+    totals: Mapping[str, float]
+    histograms: Mapping[str, objectives.Histogram]
+    others: Mapping[str, Sequence[Sample]]
+
+    def result(self, name: str) -> Sequence[Sample] | None:
+        """The samples of one of the other queries; None if it failed or was not asked."""
+        return None if name in self.failed or name not in self.asked else self.others.get(name, ())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,58 +180,26 @@ class Reading:
         return None if self.current is None else self.current / self.objective.target
 
 
-class Grouped:
-    """The samples of a tick, sorted by service once, so that a service's share costs no search."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._failed: dict[str, Unknown] = {}
-        self._found: dict[str, Mapping[tuple[str, str], Sequence[Sample]]] = {}
-        for name, result in samples.items():
-            if isinstance(result, Unknown):
-                self._failed[name] = result
-                continue
-            by_service = defaultdict(list)
-            for sample in result:
-                value, labels = sample.value, sample.labels
-                if value - value == 0 and "service" in labels:  # NB: NaN and infinite are missing
-                    by_service[labels["namespace"], labels["service"]].append(sample)
-            self._found[name] = by_service
-
-    def of(self, key: Key) -> Samples:
-        """The service's own samples."""
-        service = (key.namespace, key.name)
-        own = {name: found.get(service, ()) for name, found in self._found.items()}
-        return {**own, **self._failed}
-
-
 def load(
-    samples: Samples, *, pods: Mapping[str, float], now: float, max_age: float
+    answers: Answers, *, pods: Mapping[str, float], now: float, max_age: float
 ) -> Load | Unknown:
     """Load of the ready pods, given with the time since which they are; Unknown if too few of them report."""
     if not pods:
-        return _at_the_router(samples) or Unknown("no engine is ready")
-    series: list[dict[str, float]] = []
-    for name in _PER_POD:
-        result = samples.get(name)
-        if result is None:
+        return _at_the_router(answers) or Unknown("no engine is ready")
+    for name in PER_POD:
+        if name in answers.failed:
+            return answers.failed[name]
+        if name not in answers.asked:
             return Unknown(f"query {name} was not answered")
-        if isinstance(result, Unknown):
-            return result
-        series.append({sample.labels.get("pod", ""): sample.value for sample in result})
-    running, waiting, ages = series[0], series[1], series[2]
-    finished = series[
-        _PER_POD.index(queries.FINISHED)
-    ]  # NB: every engine has it, so no rate means no data
-    rows: list[tuple[float, ...]] = []
+    rows: list[Sequence[float]] = []
     missing = 0
     settled_rows: list[bool] = []
     for pod in sorted(pods):
         settled = now - pods[pod] >= _SETTLED
-        silent = pod not in running or pod not in waiting or (settled and pod not in finished)
-        if silent or ages.get(pod, _HUGE) > max_age:
+        row = answers.pods.get(pod)
+        if row is None or _is_silent(row, settled=settled, max_age=max_age):
             missing += settled
             continue
-        row = tuple([by_pod.get(pod, -1.0) for by_pod in series])
         rows.append(row)
         settled_rows.append(settled)
     reporting = len(rows)
@@ -217,42 +209,47 @@ def load(
     if missing:
         found += [_median(found)] * missing
     return dataclasses.replace(
-        _at_the_router(samples) or Load((), complete=True),
+        _at_the_router(answers) or Load((), complete=True),
         pods=tuple(found),
         complete=complete and reporting >= COMPLETE * (reporting + missing),
-        output_length=_ratio(samples, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
-        prompt_length=_ratio(samples, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
-        kv_tokens=kv_capacity(samples),
+        output_length=_ratio(answers, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
+        prompt_length=_ratio(answers, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
+        kv_tokens=kv_capacity(answers),
     )
 
 
-def _at_the_router(samples: Samples) -> Load | None:
+def _at_the_router(answers: Answers) -> Load | None:
     """What comes, whether or not an engine is there to take it; None without a router."""
-    arrivals = _total(samples, queries.ARRIVALS)
+    arrivals = answers.totals.get(queries.ARRIVALS)
     if arrivals is None:
         return None
     return Load(
         pods=(),
         complete=False,
         arrivals=arrivals,
-        surge=_total(samples, queries.SURGE),
-        cancelled=_total(samples, queries.CANCELLED) or 0.0,
+        surge=answers.totals.get(queries.SURGE),
+        cancelled=answers.totals.get(queries.CANCELLED, 0.0),
     )
 
 
-def held(samples: Samples) -> float | None:
+def held(answers: Answers) -> float | None:
     """Requests that wait in the router for a replica; None without one."""
-    return _total(samples, queries.HELD)
+    return answers.totals.get(queries.HELD)
 
 
-def _filled(
-    rows: Sequence[tuple[float, ...]], settled: Sequence[bool]
-) -> tuple[list[PodLoad], bool]:
+def _is_silent(row: Sequence[float], *, settled: bool, max_age: float) -> bool:
+    running, waiting, age = row[0], row[1], row[-1]
+    # NB: every engine has finished requests, be it none, so no rate of them means no data
+    unheard = running < 0 or waiting < 0 or (settled and row[_FINISHED] < 0)
+    return unheard or not 0 <= age <= max_age
+
+
+def _filled(rows: Sequence[Sequence[float]], settled: Sequence[bool]) -> tuple[list[PodLoad], bool]:
     """A value that a pod lacks is the median of the others' if it should be there, and 0 if no engine has it or the
     pod is new. Negative values are missing."""
     if min([min(row) for row in rows]) >= 0:
         return [
-            PodLoad(*row[:2], *row[3:], settled=old) for row, old in zip(rows, settled, strict=True)
+            PodLoad(*row[:-1], settled=old) for row, old in zip(rows, settled, strict=True)
         ], True
     complete = True
     columns = [list(column) for column in zip(*rows, strict=True)]
@@ -265,9 +262,8 @@ def _filled(
             if value < 0:
                 column[index] = middle if settled[index] else 0.0
                 complete = complete and not (present and settled[index])
-    del columns[2]  # ages
     return [
-        PodLoad(*values, settled=old)
+        PodLoad(*values[:-1], settled=old)
         for values, old in zip(zip(*columns, strict=True), settled, strict=True)
     ], complete
 
@@ -278,20 +274,13 @@ def _median(pods: Sequence[PodLoad]) -> PodLoad:
     return PodLoad(**values, settled=False)
 
 
-def _total(samples: Samples, name: str) -> float | None:
-    result = samples.get(name)
-    if not result or isinstance(result, Unknown):
-        return None
-    return sum([sample.value for sample in result])
-
-
-def _ratio(samples: Samples, top: str, bottom: str) -> float | None:
-    total, count = _total(samples, top), _total(samples, bottom)
+def _ratio(answers: Answers, top: str, bottom: str) -> float | None:
+    total, count = answers.totals.get(top), answers.totals.get(bottom)
     return total / count if total is not None and count else None
 
 
 def readings(
-    samples: Samples, wanted: objectives.Objectives, *, earlier: tuple[Reading, ...] = ()
+    answers: Answers, wanted: objectives.Objectives, *, earlier: tuple[Reading, ...] = ()
 ) -> tuple[Reading, ...] | Unknown:
     """One reading per latency objective; Unknown if Prometheus did not answer.
 
@@ -301,20 +290,20 @@ def readings(
     found = []
     for objective in wanted.latency:
         before = kept.get(objective)
-        if before is not None and samples.keys().isdisjoint(_names(objective.metric)):
+        if before is not None and answers.asked.isdisjoint(_names(objective.metric)):
             found.append(before)
             continue
-        now = _latency(samples, objective, "now", before.now if before else None)
+        now = _latency(answers, objective, "now", before.now if before else None)
         if isinstance(now, Unknown):
             return now
-        recent = _latency(samples, objective, "5m", before.recent if before else None)
+        recent = _latency(answers, objective, "5m", before.recent if before else None)
         found.append(
             Reading(
                 objective=objective,
                 current=objectives.quantile(now, objective.share),
                 requests=now.count,
                 attainment={
-                    span: _attained(samples, objective, span, before) for span in queries.SPANS
+                    span: _attained(answers, objective, span, before) for span in queries.SPANS
                 },
                 now=now,
                 recent=objectives.EMPTY if isinstance(recent, Unknown) else recent,
@@ -330,39 +319,35 @@ def _names(metric: str) -> frozenset[str]:
 
 
 def _attained(
-    samples: Samples, objective: objectives.Objective, span: str, before: Reading | None
+    answers: Answers, objective: objectives.Objective, span: str, before: Reading | None
 ) -> float | None:
-    if before is not None and queries.latency(objective.metric, span) not in samples:
+    if before is not None and queries.latency(objective.metric, span) not in answers.asked:
         return before.attainment[span]
-    found = _latency(samples, objective, span, None)
+    found = _latency(answers, objective, span, None)
     return None if isinstance(found, Unknown) else objectives.attainment(found, objective.target)
 
 
 def _latency(
-    samples: Samples,
+    answers: Answers,
     objective: objectives.Objective,
     span: str,
     before: objectives.Histogram | None,
 ) -> objectives.Histogram | Unknown:
     """The latency histogram of a service over a span: the one before, if it was not asked anew."""
-    result = samples.get(queries.latency(objective.metric, span))
-    if result is None:
+    name = queries.latency(objective.metric, span)
+    if name in answers.failed:
+        return answers.failed[name]
+    if name not in answers.asked:
         return Unknown("not asked") if before is None else before
-    if isinstance(result, Unknown):
-        return result
-    return objectives.histogram([(_bound(sample.labels["le"]), sample.value) for sample in result])
+    return answers.histograms.get(name, objectives.EMPTY)
 
 
-_bound = functools.cache(float)
-"""NB: one object for each bound, as all histograms keep them."""
-
-
-def guesses(samples: Samples, *, revision: str) -> Guesses | None:
+def guesses(answers: Answers, *, revision: str) -> Guesses | None:
     """What this revision's engines guessed in the last ten minutes; None if nothing, or if it is not known."""
     counts = []
     for name in (queries.DRAFTED, queries.ACCEPTED):
-        result = samples.get(name)
-        if result is None or isinstance(result, Unknown):
+        result = answers.result(name)
+        if result is None:
             return None
         values = [sample.value for sample in result if sample.labels.get("revision") == revision]
         if not values:
@@ -372,19 +357,19 @@ def guesses(samples: Samples, *, revision: str) -> Guesses | None:
     return Guesses(drafted, accepted) if drafted else None
 
 
-def gain(samples: Samples, *, revision: str) -> float | None:
+def gain(answers: Answers, *, revision: str) -> float | None:
     """What speculation gains at most in this revision's engines, on average; None if it is not known."""
-    result = samples.get(queries.GAIN)
-    if result is None or isinstance(result, Unknown):
+    result = answers.result(queries.GAIN)
+    if result is None:
         return None
     values = (one.value for one in result if one.labels.get("revision") == revision)
     return next(values, None)
 
 
-def kv_capacity(samples: Samples) -> int | None:
+def kv_capacity(answers: Answers) -> int | None:
     """KV capacity of one engine in tokens."""
-    result = samples.get(queries.KV_TOKENS)
-    if result is None or isinstance(result, Unknown):
+    result = answers.result(queries.KV_TOKENS)
+    if result is None:
         return None
     sizes = []
     for sample in result:
@@ -394,9 +379,9 @@ def kv_capacity(samples: Samples) -> int | None:
     return min(sizes, default=None)
 
 
-def adapters(samples: Samples) -> Mapping[str, bool]:
+def adapters(answers: Answers) -> Mapping[str, bool]:
     """LoRA adapter -> whether every engine has it loaded."""
-    result = samples.get(queries.ADAPTERS)
-    if result is None or isinstance(result, Unknown):
+    result = answers.result(queries.ADAPTERS)
+    if result is None:
         return {}
     return {sample.labels.get(contract.ADAPTER_LABEL, ""): sample.value == 1 for sample in result}

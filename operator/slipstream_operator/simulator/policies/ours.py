@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from slipstream_operator.core.resolve import Bounds
-from slipstream_operator.core.scaling import gather, memory, policy, queries, supply
+from slipstream_operator.core.scaling import gather, grouped, memory, policy, queries, supply
 from slipstream_operator.core.scaling.promql import Expression
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.simulator.policies.policy import Seen
@@ -50,7 +50,7 @@ class Ours:
         if self._state is None:
             self._state = policy.initial(desired=seen.replicas, now=seen.now)
         inputs = gather.inputs(
-            seen.samples,
+            grouped.alone(seen.samples),
             now=seen.now,
             window=self._window,
             pods=tuple(
