@@ -135,7 +135,7 @@ bench-scale: deps ## cost of a tick, memory and writes of the operator with 5,00
 	@$(BIN)/python -m benchmarks.scale.run
 
 .PHONY: soak
-soak: $(STAMP) ## the long proofs: what must hold every time
+soak: deps ## the long proofs: what must hold every time
 	@$(BIN)/python -m benchmarks.soak.run
 
 .PHONY: clean

@@ -62,6 +62,18 @@ def processes(name: str) -> set[int]:
     return found
 
 
+def members(name: str, container: str) -> set[int]:
+    """The processes of one container of the cluster, by its id."""
+    found: set[int] = set()
+    for root in _hierarchies():
+        for folder, _, _ in os.walk(root / name):
+            if Path(folder).name == container:
+                with contextlib.suppress(FileNotFoundError, OSError):
+                    procs = (Path(folder) / "cgroup.procs").read_text()
+                    found |= {int(pid) for pid in procs.split()}
+    return found
+
+
 def exists(name: str) -> bool:
     return any((root / name).exists() for root in _hierarchies())
 

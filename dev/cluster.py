@@ -164,6 +164,15 @@ class Cluster:
         if signal == signals.SIGKILL:
             waiting.until(lambda: not process.alive, seconds=10, what=f"{component} dying")
 
+    def kill_container(self, container: str) -> None:
+        """Send SIGKILL to all processes of a container, as the kernel does where memory runs out."""
+        found = cgroups.members(self._group, container)
+        if not found:
+            raise DevError(f"cluster {self.name} has no container {container} that runs")
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signals.SIGKILL)
+
     @property
     def _group(self) -> str:
         return f"slipstream-{self.name}"

@@ -3,18 +3,23 @@
 import random
 import statistics
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from benchmarks import report
-from tests import stopping
+from dev.cluster import Cluster
+from tests import clusters, disturbances, stopping
+from tests.disturbances import Disturbance, Site, Trial
 from tests.engines import write_model
 
 FOLDER = Path(__file__).parent
 TRIALS = 50
+ROUNDS = 20
+CLUSTER = "soak"
 
 MEANINGS = {
     "stops": "engines that got SIGTERM with 4 streams and 1 other request in flight",
@@ -22,35 +27,107 @@ MEANINGS = {
     "stops_silent_cuts": "answers that were cut without an error",
     "stop_seconds_max": "longest time from SIGTERM to the exit beyond the drain's limit",
     "stop_seconds_p50": "median time from SIGTERM to the exit",
+    "rounds": "disturbances of a service under steady load, of all kinds, on the real cluster",
+    "requests": "streams and whole answers that were asked for meanwhile, at the service's address",
+    "failures": "of these: neither answered whole nor, where an engine was killed, told so in the stream",
+    "broken_streams": "streams that had begun on an engine that was killed, and ended with one error event",
+    "retries": "requests that the router sent to another engine",
 }
 
 
 @click.command()
 @click.option("--trials", default=TRIALS, show_default=True, help="How many engines to stop.")
+@click.option("--rounds", default=ROUNDS, show_default=True, help="Of each disturbance.")
+@click.option(
+    "--only", help="Of the disturbances, those whose names contain this.", metavar="WORDS"
+)
 @click.option("--seed", default=0, show_default=True, help="Of lengths and moments.")
-def main(*, trials: int, seed: int) -> None:
-    """Start a real engine, load it, stop it; again and again."""
+def main(*, trials: int, rounds: int, only: str | None, seed: int) -> None:
+    """Stop real engines under load, again and again; then disturb a routed service in every way."""
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder))
-        found = []
-        for number in track(range(trials), "stopping engines", console=console):
-            trial = stopping.run(Path(folder), dice=random.Random(seed + number))
-            found.append(trial)
-            if not trial.clean:
-                console.print(f"trial {number}: {trial}")
+    chosen = [each for each in disturbances.ALL if only is None or only in each.name]
+    figures: dict[str, float] = {}
+    details, clean = "", True
+    if trials:
+        stops = list(_stop(trials, console=console, seed=seed))
+        figures |= _of_stops(stops)
+        clean &= all(trial.clean for trial in stops)
+    if rounds and chosen:
+        disturbed = list(_disturb(chosen, rounds, console=console, seed=seed))
+        figures |= _of_disturbances(disturbed)
+        details = _table(disturbed)
+        clean &= all(trial.clean for trial in disturbed)
     report.publish(
         folder=FOLDER,
         title="What must hold every time",
         command="make soak",
-        figures={
-            "stops": trials,
-            "stops_clean": sum(trial.clean for trial in found),
-            "stops_silent_cuts": sum(trial.silent for trial in found),
-            "stop_seconds_max": round(max(t.seconds - t.drain_seconds for t in found), 1),
-            "stop_seconds_p50": round(statistics.median(t.seconds for t in found), 1),
-        },
+        figures=figures,
         meanings=MEANINGS,
+        details=details,
+    )
+    if not clean:
+        raise click.ClickException("something was lost: see above")
+
+
+def _stop(trials: int, *, console: Console, seed: int) -> Iterator[stopping.Trial]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        for number in track(range(trials), "stopping engines", console=console):
+            trial = stopping.run(Path(folder), dice=random.Random(seed + number))
+            if not trial.clean:
+                console.print(f"trial {number}: {trial}")
+            yield trial
+
+
+def _disturb(
+    chosen: Sequence[Disturbance], rounds: int, *, console: Console, seed: int
+) -> Iterator[Trial]:
+    with clusters.running(CLUSTER) as kube, Progress(console=console) as progress:
+        for disturbance in chosen:
+            task = progress.add_task(disturbance.name, total=rounds)
+            with clusters.namespace(kube, disturbance.name) as namespace:
+                trial = disturbances.run(
+                    Site(Cluster(name=CLUSTER), kube, namespace),
+                    disturbance,
+                    rounds=rounds,
+                    dice=random.Random(seed),
+                    progress=lambda task=task: progress.advance(task),
+                )
+            if not trial.clean:
+                console.print(f"{disturbance.name}: {trial}")
+            yield trial
+
+
+def _of_stops(trials: Sequence[stopping.Trial]) -> Mapping[str, float]:
+    return {
+        "stops": len(trials),
+        "stops_clean": sum(trial.clean for trial in trials),
+        "stops_silent_cuts": sum(trial.silent for trial in trials),
+        "stop_seconds_max": round(max(t.seconds - t.drain_seconds for t in trials), 1),
+        "stop_seconds_p50": round(statistics.median(t.seconds for t in trials), 1),
+    }
+
+
+def _of_disturbances(trials: Sequence[Trial]) -> Mapping[str, float]:
+    return {
+        "rounds": sum(trial.rounds for trial in trials),
+        "requests": sum(trial.requests for trial in trials),
+        "failures": sum(trial.lost for trial in trials),
+        "broken_streams": sum(t.broken for t in trials if t.disturbance.breaks_streams),
+        "retries": sum(trial.retries for trial in trials),
+    }
+
+
+def _table(trials: Sequence[Trial]) -> str:
+    rows = "".join(
+        f"| {trial.disturbance.name} | {trial.rounds} | {trial.requests} | {trial.lost} "
+        f"| {trial.broken} | {trial.retries} |\n"
+        for trial in trials
+    )
+    return (
+        "A simulated service behind its router, 6 clients that never pause, two of them for whole answers.\n\n"
+        "| disturbance | rounds | requests | failures | broken streams | retries |\n"
+        f"|---|---:|---:|---:|---:|---:|\n{rows}"
     )
 
 

@@ -4,14 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from dev.cluster import Cluster
 from dev.kube import Kube
 from tests import clusters
+
+NAME = "e2e"
 
 
 @pytest.fixture(scope="session")
 def kube() -> Iterator[Kube]:
-    with clusters.running("e2e") as kube:
+    with clusters.running(NAME) as kube:
         yield kube
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    return Cluster(name=NAME)
 
 
 @pytest.fixture

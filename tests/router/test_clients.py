@@ -1,9 +1,12 @@
 """Clients that leave, read slowly or hold connections open: their engines are told, memory is bounded."""
 
 import asyncio
+import contextlib
 import json
 import resource
 import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +19,18 @@ from tests.routers import CHAT, Running, routing, until
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: router\r\nContent-Type: application/json\r\n"
 CANCELLED = "slipstream_router_cancelled_requests_total"
 CLOSE_SECONDS = 0.25
-IDLE = 4_000
+IDLE = 10_000
+SECONDS = 60.0
+IDLE_CLIENT = """
+import resource, socket, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+address, count = ("127.0.0.1", int(sys.argv[1])), int(sys.argv[2])
+sources = [(f"127.0.0.{number}", 0) for number in range(2, 6)]
+held = [socket.create_connection(address, source_address=sources[n % 4]) for n in range(count)]
+print("open", flush=True)
+sys.stdin.read()
+"""
 
 
 def request(**fields: Any) -> bytes:
@@ -116,6 +130,49 @@ async def test_a_body_that_comes_too_slowly_is_408() -> None:
         assert b'"type":"TimeoutError"' in answer
 
 
+RESET = b"reset"
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """To its end; of a client that goes on sending, the answer may be lost with the connection."""
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return RESET
+
+
+DRIPPED = {
+    "head": ({"head_seconds": 0.2}, HEAD.encode() + b"X: " + b"x" * 10_000),
+    "body": ({"body_seconds": 0.2}, f"{HEAD}Content-Length: 10000\r\n\r\n".encode() + b"x" * 9_999),
+}
+
+
+@pytest.mark.parametrize(("deadline", "sent"), DRIPPED.values(), ids=DRIPPED)
+async def test_what_drips_in_byte_by_byte_has_no_more_time(
+    deadline: dict[str, float], sent: bytes
+) -> None:
+    async with backends.running() as (engine,), routing(engine, **deadline) as router:
+        slow = [await connect(router) for _ in range(100)]
+        answers = [asyncio.create_task(rest_of(reader)) for reader, _ in slow]
+        start, rest = sent[: len(HEAD) + 30], sent[len(HEAD) + 30 :]
+        for _, writer in slow:
+            writer.write(start)
+        began = asyncio.get_running_loop().time()
+        dripped = 0
+        while not all(answer.done() for answer in answers):
+            for _, writer in slow:
+                if not writer.is_closing():
+                    writer.write(rest[dripped : dripped + 1])
+            dripped += 1
+            assert (await router.ask()).status == 200
+        assert asyncio.get_running_loop().time() - began < 5.0
+        assert dripped > 5
+        assert {(await answer)[:12] for answer in answers} <= {b"HTTP/1.1 408", RESET}
+        assert len(engine.received) == dripped
+        for _, writer in slow:
+            writer.close()
+
+
 async def test_connections_past_the_bound_are_refused_and_the_others_served() -> None:
     async with backends.running() as (engine,), routing(engine, connections=10) as router:
         idle = [await connect(router) for _ in range(9)]
@@ -160,22 +217,43 @@ async def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() ->
         writer.close()
 
 
-async def test_idle_connections_cost_little_and_disturb_nobody() -> None:
-    async with backends.running() as (engine,), routing(engine, head_seconds=60) as router:
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as this process may have."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@contextlib.asynccontextmanager
+async def connected_idle(port: int, count: int) -> AsyncIterator[None]:
+    """Another process that holds so many connections and sends nothing."""
+    command = (sys.executable, "-c", IDLE_CLIENT, str(port), str(count))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(SECONDS):
+            assert await process.stdout.readline() == b"open\n"
+        yield
+    finally:
+        await process.communicate(b"")  # closes its input
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_ten_thousand_idle_connections_cost_little_and_disturb_nobody() -> None:
+    most = IDLE + 1
+    async with (
+        backends.running() as (engine,),
+        routing(engine, head_seconds=SECONDS, connections=most) as router,
+    ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        idle: list[socket.socket] = []
-        try:
-            while len(idle) < IDLE:
-                for _ in range(100):
-                    found = socket.socket()
-                    found.setblocking(False)
-                    found.connect_ex(("127.0.0.1", router.port))
-                    idle.append(found)
-                await until(lambda: router.router._listener.connected >= len(idle))
+        assert (await router.ask()).status == 200
+        async with connected_idle(router.port, IDLE):
+            await until(lambda: router.router._listener.connected == most)
             assert (await router.ask()).status == 200
-        finally:
-            for each in idle:
-                each.close()
-        await until(lambda: router.router._listener.connected <= 1)
+            assert (await router.raw(request())).startswith(b"HTTP/1.1 503")
+        await until(lambda: router.router._listener.connected == 1)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        assert grown * 1024 < IDLE * 64 * 1024
+        assert grown * 1024 < IDLE * 32 * 1024

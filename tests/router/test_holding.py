@@ -6,7 +6,7 @@ from typing import Any
 
 from slipstream_runtime import contract
 from tests import backends
-from tests.backends import Backend, Held
+from tests.backends import Backend, Held, Peer, Received
 from tests.routers import Running, routing, service, until
 
 BUSY = {"concurrency": 4}
@@ -44,19 +44,46 @@ async def test_two_hundred_requests_at_zero_wake_once_and_are_answered_in_order(
         assert all(abs(number - place) < 16 for place, number in enumerate(order(engine)))
 
 
-async def test_a_thousand_identical_requests_never_exceed_the_places_of_an_engine() -> None:
+async def test_a_thousand_identical_prompts_are_released_in_order_and_never_past_a_place() -> None:
     async with backends.running(2) as engines, routing(limits={"concurrency": 5}) as router:
-        held = [Held(), Held()]
-        for engine, behaviour in zip(engines, held, strict=True):
+        held, arrived = Held(), []
+
+        async def note(peer: Peer, received: Received) -> None:
+            arrived.append(received.content["user"])
+            await held(peer, received)
+
+        counts = [Counted(note), Counted(note)]
+        for engine, behaviour in zip(engines, counts, strict=True):
             engine.always = behaviour
-        tasks = [asyncio.create_task(router.ask()) for _ in range(1000)]
+        tasks = [asyncio.create_task(router.ask(user=str(number))) for number in range(1000)]
         await until(lambda: router.chat.held == 1000)
+        line = [turn.asked.content["user"] for turn in router.chat._line]
         router.engines(*engines)
-        await until(lambda: all(each.waiting == 5 for each in held))
-        for each in held:
-            each.release.set()
+        await until(lambda: held.waiting == 10)
+        held.release.set()
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
-        assert [each.most for each in held] == [5, 5]
+        assert [each.most for each in counts] == [5, 5]
+        assert sorted(arrived) == sorted(line)
+        # NB: those that are released together take connections of their own, which arrive as they like.
+        place = {user: number for number, user in enumerate(line)}
+        assert all(abs(place[user] - at) < 2 * 10 for at, user in enumerate(arrived))
+
+
+class Counted:
+    """A behaviour, and how many requests met it at once at most."""
+
+    def __init__(self, behave: backends.Behaviour) -> None:
+        self.most = 0
+        self._now = 0
+        self._behave = behave
+
+    async def __call__(self, peer: Peer, received: Received) -> None:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            await self._behave(peer, received)
+        finally:
+            self._now -= 1
 
 
 async def test_requests_are_renewed_while_they_are_held_and_no_longer() -> None:

@@ -195,6 +195,51 @@ async def test_choices_count_each(tmp_path: Path) -> None:
         assert (await ask(router, max_tokens=400, n=2)).status == 200
 
 
+async def test_each_prompt_of_a_completion_counts(tmp_path: Path) -> None:
+    keep(tmp_path, "a", budget(1000))
+    async with (
+        backends.running() as (engine,),
+        routing(engine, services=[LOCKED], keys=tmp_path) as router,
+    ):
+        many = {"path": "/v1/completions", "max_tokens": 400}
+        assert (await ask(router, **many, prompt=["a", "b", "c"])).status == 429
+        assert (await ask(router, **many, prompt=["a", "b"])).status == 200
+
+
+@pytest.mark.parametrize(("limit", "runs"), [(300, 3), (None, 1)])
+async def test_without_max_tokens_the_services_limit_or_1024_is_set_aside(
+    tmp_path: Path, limit: int | None, runs: int
+) -> None:
+    keep(tmp_path, "a", budget(1200))
+    limited = service(keys=True, limits={"maxOutputTokens": limit})
+    async with (
+        backends.running() as (engine,),
+        routing(engine, services=[limited], keys=tmp_path) as router,
+    ):
+        engine.always = held = Held()
+        tasks = [asyncio.create_task(ask(router)) for _ in range(5)]
+        await until(lambda: held.waiting == runs and sum(t.done() for t in tasks) == 5 - runs)
+        assert "max_tokens" not in engine.received[0].content
+        held.release.set()
+        replies = await asyncio.gather(*tasks)
+        assert [reply.status for reply in replies].count(200) == runs
+
+
+async def test_more_than_the_services_limit_is_the_engines_400_and_costs_nothing(
+    tmp_path: Path,
+) -> None:
+    keep(tmp_path, "a", budget(1000))
+    limited = service(keys=True, limits={"maxOutputTokens": 100})
+    async with (
+        backends.running() as (engine,),
+        routing(engine, services=[limited], keys=tmp_path) as router,
+    ):
+        engine.always = backends.status(400)
+        assert (await ask(router, max_tokens=500)).status == 400
+        assert engine.received[0].content["max_tokens"] == 500
+        assert left(router) == 1000
+
+
 @pytest.mark.parametrize("fault", [backends.status(500), backends.status(429), backends.die])
 async def test_an_answer_that_failed_costs_nothing(
     tmp_path: Path, fault: backends.Behaviour

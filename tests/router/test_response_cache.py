@@ -96,6 +96,15 @@ async def test_a_stream_that_breaks_off_is_not_kept() -> None:
         assert (await router.ask(temperature=0)).headers["x-cache"] == "miss"
 
 
+async def test_an_answer_that_lacks_a_part_is_passed_on_and_not_kept() -> None:
+    async with backends.running(1) as [engine], routing(engine) as router:
+        caching(router)
+        for _ in range(2):
+            reply = await router.ask(temperature=0)
+            assert (reply.status, reply.headers["x-cache"]) == (200, "miss")
+        assert len(engine.received) == 2
+
+
 async def test_a_follower_takes_over_when_the_leader_leaves() -> None:
     async with backends.running(1) as [engine], routing(engine) as router:
         held = Held()

@@ -91,6 +91,12 @@ STALE = [
         "conditions": _conditions(generation=2, Accepted="True", ResolvedRefs="True"),
     }
 ]
+STALE_REFUSAL = [
+    {
+        "parentRef": PARENT,
+        "conditions": _conditions(generation=2, Accepted="True", ResolvedRefs="InvalidKind"),
+    }
+]
 POLICY = [{"parentRef": PARENT, "conditions": _conditions(Overridden="False")}]
 PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no kinds": (
@@ -138,6 +144,26 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "GatewayNotReady",
         "HTTPRoute chat was changed and not looked at yet",
     ),
+    "a pool that another gateway accepted": (
+        {"pool": _answer({"name": "other"}, Accepted="True", ResolvedRefs="True")},
+        "GatewayNotReady",
+        "no gateway has claimed InferencePool chat yet",
+    ),
+    "an answer to an older pool": (
+        {"pool": STALE},
+        "GatewayNotReady",
+        "InferencePool chat was changed and not looked at yet",
+    ),
+    "a refusal of an older route": (
+        {"route": STALE_REFUSAL},
+        "GatewayNotReady",
+        "HTTPRoute chat was changed and not looked at yet",
+    ),
+    "a gateway that takes no pools": (
+        {"pool": _answer(Accepted="NotSupportedByParent", ResolvedRefs="True")},
+        "GatewayDegraded",
+        "InferencePool chat is not Accepted: NotSupportedByParent",
+    ),
     "references that are not resolved yet": (
         {"route": _answer(Accepted="True")},
         "GatewayNotReady",
@@ -170,6 +196,17 @@ def test_what_keeps_requests_from_passing_is_told(
     assert found.problem[0] == reason
     assert message in found.problem[1]
     assert found.url is None
+
+
+def test_what_another_gateway_refuses_is_not_held_against_ours() -> None:
+    refused = _answer({"name": "other"}, Accepted="NotSupportedByParent")
+    assert _standing(_attached(pool=[*refused, *GOOD])).problem is None
+
+
+def test_without_its_picker_the_gateway_is_told_to_pick_by_itself() -> None:
+    rendered = given.rendered(given.observed(SPEC, gateway=PROGRAMMED))
+    pool = given.find(rendered, "InferencePool")
+    assert pool["spec"]["endpointPickerRef"]["failureMode"] == "FailOpen"
 
 
 def test_without_the_kinds_nothing_of_them_is_made() -> None:

@@ -23,20 +23,38 @@ def output(path: str = CHAT, limit: int | None = None, **fields: Any) -> int:
     return found.tokens(limit=limit) - len(found.raw) // 4
 
 
-def test_the_smallest_limit_that_the_client_names_counts() -> None:
+COMPLETIONS = "/v1/completions"
+
+
+def test_the_limit_counts_that_engines_go_by() -> None:
     assert output(max_tokens=9) == 9
     assert output(max_tokens=9, max_completion_tokens=5) == 5
-    assert output("/v1/responses", max_output_tokens=7) == 7
+    assert output(max_tokens=5, max_completion_tokens=9) == 9
+    assert output(max_tokens=9, max_completion_tokens=None) == 9
+    assert output(COMPLETIONS, max_tokens=9, max_completion_tokens=5) == 9
+    assert output("/v1/responses", max_output_tokens=7, max_tokens=5) == 7
 
 
-def test_without_one_the_service_decides() -> None:
+def test_without_one_the_service_decides_over_all_choices() -> None:
     assert output(limit=50) == 50
+    assert output(limit=50, n=3) == 50
     assert output() == 1024
+    assert output(n=3) == 3 * 1024
 
 
 def test_each_choice_counts() -> None:
     assert output(max_tokens=9, n=3) == 27
     assert output(max_tokens=9, n=2, best_of=4) == 36
+    assert output(max_tokens=9, n=0) == 9
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [("a", 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([[1, 2], [3]], 2), ([], 1)],
+)
+def test_each_prompt_counts(prompt: Any, count: int) -> None:
+    assert output(COMPLETIONS, max_tokens=9, prompt=prompt) == 9 * count
+    assert output(COMPLETIONS, max_tokens=9, prompt=prompt, n=2) == 18 * count
 
 
 def test_what_is_no_count_is_not_taken_for_one() -> None:
@@ -44,8 +62,9 @@ def test_what_is_no_count_is_not_taken_for_one() -> None:
     assert output(max_tokens=-5) == 1024
 
 
-def test_embeddings_have_no_output() -> None:
-    assert output("/v1/embeddings", input="x") == 0
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/classify"])
+def test_what_generates_nothing_has_no_output(path: str) -> None:
+    assert output(path, input="x", max_tokens=5) == 0
 
 
 def test_usage_is_asked_for_in_streams_alone() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import pytest
@@ -234,6 +235,40 @@ def test_a_stream_is_kept_as_the_whole_answer() -> None:
 )
 def test_a_stream_that_broke_off_is_no_answer(events: list[bytes]) -> None:
     assert streams.assembled(events) is None
+
+
+COMPLETE: dict[str, Any] = {
+    "object": "text_completion",
+    "choices": [{"index": 0, "text": "", "finish_reason": "stop"}],
+}
+
+
+def choice_with(**fields: object) -> dict[str, Any]:
+    return {**COMPLETE, "choices": [{**COMPLETE["choices"][0], **fields}]}
+
+
+def test_a_whole_answer_is_complete() -> None:
+    assert streams.complete(orjson.dumps(COMPLETE))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": COMPLETE["choices"]},
+        {**COMPLETE, "object": "list"},
+        {**COMPLETE, "choices": []},
+        {**COMPLETE, "choices": None},
+        choice_with(index=None),
+        choice_with(finish_reason=None),
+        choice_with(text=None),
+        {**COMPLETE, "object": "chat.completion"},
+        {"error": {"message": "no"}},
+        [],
+    ],
+)
+def test_an_answer_that_lacks_a_part_is_not(answer: object) -> None:
+    assert not streams.complete(orjson.dumps(answer))
+    assert not streams.complete(orjson.dumps(answer)[:-1])
 
 
 WORDS = st.text(max_size=20)

@@ -87,12 +87,12 @@ def _unaccepted(
     for conditions in answers:
         for kind_of in ("Accepted", "ResolvedRefs"):
             found = _condition(conditions, kind_of)
+            if found and found.get("observedGeneration", child.generation) < child.generation:
+                return Reason.GATEWAY_NOT_READY, f"{child.ref} was changed and not looked at yet"
             if found is None or found["status"] != "True":
                 degraded = found is not None and found.get("reason") in DEGRADED
                 reason = Reason.GATEWAY_DEGRADED if degraded else Reason.GATEWAY_NOT_READY
                 return reason, f"{child.ref} is not {kind_of}{_why(found)}"
-            if found.get("observedGeneration", child.generation) < child.generation:
-                return Reason.GATEWAY_NOT_READY, f"{child.ref} was changed and not looked at yet"
     return None
 
 

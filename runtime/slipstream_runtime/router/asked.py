@@ -12,8 +12,14 @@ from slipstream_runtime.host.refusal import malformed
 _BYTES_PER_TOKEN: Final = 4
 """Of text; a guess that the engine's count replaces."""
 _DEFAULT_OUTPUT: Final = 1024
-"""Tokens set aside for a request for which neither the client nor the service names a limit."""
-_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Tokens set aside for each answer to a request for which neither the client nor the service names a limit."""
+_COMPLETIONS: Final = "/v1/completions"
+_LIMITS: Final = {
+    "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
+    _COMPLETIONS: ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
+}
+"""Paths that generate, and the fields that bound an answer there; the first one counts, as in engines."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,15 +57,24 @@ class Asked:
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
 
     def tokens(self, *, limit: int | None) -> int:
-        """What the request may use at most, the prompt estimated; `limit` is the service's for outputs."""
-        found = [value for name in _LIMITS if _is_count(value := self.content.get(name))]
-        output = min(found, default=limit or _DEFAULT_OUTPUT)
-        if "embeddings" in self.path:
-            output = 0
-        choices = max(
-            (n for name in ("n", "best_of") if _is_count(n := self.content.get(name))), default=1
+        """What the request may use at most, the prompt estimated; `limit` is the service's, for all its answers."""
+        prompt = len(self.raw) // _BYTES_PER_TOKEN
+        names = _LIMITS.get(self.path)
+        if names is None:
+            return prompt
+        named = next((v for name in names if (v := self.content.get(name)) is not None), None)
+        if _is_count(named):
+            return prompt + named * self._answers
+        return prompt + (limit or _DEFAULT_OUTPUT * self._answers)
+
+    @property
+    def _answers(self) -> int:
+        """Choices for each of the prompts."""
+        counts = [n for name in ("n", "best_of") if _is_count(n := self.content.get(name))]
+        choices = max([1, *counts])
+        return (
+            choices * _prompts(self.content.get("prompt")) if self.path == _COMPLETIONS else choices
         )
-        return len(self.raw) // _BYTES_PER_TOKEN + output * choices
 
     @property
     def wants_usage(self) -> bool:
@@ -114,6 +129,13 @@ def _check_model_is_single(raw: bytes) -> None:
     json.loads(raw, object_pairs_hook=note)
     if sum(name == "model" for name, _ in pairs[0]) > 1:
         raise malformed("model: given twice", param="model")
+
+
+def _prompts(prompt: object) -> int:
+    """A list of numbers is one prompt, a list of anything else one each."""
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return len(prompt)
+    return 1
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -44,13 +44,13 @@ class Kept:
         self._complete = True
 
     def answer(self, status: int, content_type: str) -> Answer | None:
-        """The whole answer; None if it broke off, is too large or not one that the engine would give again."""
+        """The whole answer; None if it broke off, is too large, lacks a part or would not come out so again."""
         if not self._complete or self._size > self._most:
             return None
         body: bytes | None = b"".join(self._parts)
         if content_type.startswith("text/event-stream"):
             body, content_type = _assembled(body or b""), "application/json"
-        if body is None:
+        if body is None or (status < 300 and not streams.complete(body)):
             return None
         answer = Answer(status, content_type, body)
         return answer if answer.final else None

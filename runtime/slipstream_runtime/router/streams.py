@@ -6,7 +6,24 @@ from typing import Any, Final
 import orjson
 
 DONE: Final = b"data: [DONE]\n\n"
+_KINDS: Final = {"chat.completion": "message", "text_completion": "text"}
+"""Of whole answers, and the field of a choice that holds what was said."""
 _HEAD: Final = ("id", "created", "model", "system_fingerprint", "service_tier")
+
+
+def complete(body: bytes) -> bool:
+    """Whether it is a whole answer, all of whose choices are finished: what `replayed` takes."""
+    try:
+        whole = orjson.loads(body)
+        said = _KINDS[whole["object"]]
+        return bool(whole["choices"]) and all(
+            isinstance(choice["index"], int)
+            and choice["finish_reason"]
+            and choice[said] is not None
+            for choice in whole["choices"]
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def replayed(body: bytes, *, usage: bool) -> Iterator[bytes]:
