@@ -6,6 +6,7 @@ import pytest
 
 from slipstream_operator.core.scaling import demand
 from slipstream_operator.core.scaling.signals import Load
+from slipstream_operator.core.scaling.sizing import Demand
 from tests import given
 
 WINDOW = 60.0
@@ -44,6 +45,24 @@ def test_what_engines_turned_away_is_demand() -> None:
 def test_the_routers_count_is_demand() -> None:
     found = demand.estimate(_load(given.pod_load(20.0, **SERVED), arrivals=12.0), window=WINDOW)
     assert found.requests == pytest.approx(12.0, rel=0.05)
+
+
+def test_a_jump_shows_in_the_routers_newest_count() -> None:
+    load = _load(given.pod_load(20.0, **SERVED), arrivals=8.0, surge=40.0)
+    found = demand.estimate(load, window=WINDOW).requests
+    assert found == pytest.approx(40.0 - 2 * (40.0 / 30.0) ** 0.5)
+
+
+def test_requests_that_no_engine_has_begun_are_like_those_before() -> None:
+    usual = Demand(requests=2.0, prompt=2000.0, output=400.0, context=900.0)
+    found = demand.estimate(_load(arrivals=10.0), window=WINDOW, usual=usual)
+    assert found == usual.scaled(5.0)
+
+
+def test_some_of_those_who_left_ask_again() -> None:
+    asked = Demand(requests=100.0, prompt=2000.0, output=400.0, context=900.0)
+    assert demand.first_attempts(asked, _load(cancelled=40.0)).requests == pytest.approx(80.0)
+    assert demand.first_attempts(asked, _load()) == asked
 
 
 def test_answers_that_are_still_to_come_are_demand() -> None:

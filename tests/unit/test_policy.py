@@ -102,7 +102,7 @@ HELD: dict[str, tuple[State, dict[str, Any], int, str]] = {
         given.state(0),
         {"bounds": given.bounds(0, idle_after=600.0), "load": Unknown("none"), "held": 2.0},
         1,
-        "2 requests wait for a replica",
+        "requests wait for a first replica",
     ),
 }
 
@@ -250,7 +250,11 @@ AGAINST: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"readings": Unknown("refused")},
         "1 would do, but not every engine reports",
     ),
-    "engines are starting": ({}, {"starting": 1}, "1 would do, but engines are starting"),
+    "engines that are needed are starting": (
+        {"needs": ((710.0, 1), (900.0, 3))},
+        {"ready": 2, "starting": 2},
+        "3 would do, but engines are starting",
+    ),
     "a rollout is under way": ({}, {"rolling": True}, "1 would do, but engines are starting"),
     "requests wait": (
         {},

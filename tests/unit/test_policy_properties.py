@@ -230,7 +230,7 @@ def test_a_request_that_is_held_wakes_a_sleeping_service(inputs: Inputs, state: 
     asleep = dataclasses.replace(
         inputs, bounds=dataclasses.replace(inputs.bounds, minimum=0), held=1.0
     )
-    assert policy.decide(asleep, dataclasses.replace(state, desired=0))[0].desired == 1
+    assert policy.decide(asleep, dataclasses.replace(state, desired=0))[0].desired >= 1
 
 
 @hypothesis.given(INPUTS, STATES)

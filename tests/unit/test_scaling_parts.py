@@ -1,6 +1,7 @@
 """Cold starts, forecasts, feedback, spikes and needs, each by itself."""
 
 import math
+import random
 
 import pytest
 
@@ -21,10 +22,18 @@ from slipstream_operator.core.scaling.spikes import Spikes
 from slipstream_operator.core.scaling.supply import Pod
 
 
-def test_a_cold_start_takes_three_minutes_until_three_were_seen() -> None:
-    two = coldstart.learn(ColdStart(), [60.0, 60.0])
-    assert two.p90 == 180.0
-    assert coldstart.learn(two, [60.0]).p90 == pytest.approx(60.0)
+def test_a_cold_start_takes_three_minutes_until_one_was_seen() -> None:
+    assert ColdStart().p90 == 180.0
+    one = coldstart.learn(ColdStart(), [60.0])
+    assert 60.0 < coldstart.learn(one, [60.0]).p90 < one.p90 < 100.0
+
+
+def test_a_start_takes_at_least_as_long_as_one_that_has_not_ended() -> None:
+    assert ColdStart().expected(waited=60.0) == 180.0
+    assert ColdStart().expected(waited=400.0) == 800.0
+    seen = coldstart.learn(ColdStart(), [60.0] * 8)
+    assert seen.expected(waited=10.0) == seen.p90
+    assert seen.expected(waited=400.0) == 400.0
 
 
 def test_nine_of_ten_cold_starts_are_faster() -> None:
@@ -61,8 +70,23 @@ def test_a_forecast_never_lowers_the_present_load() -> None:
     assert _forecast([20.0 - 0.1 * step for step in range(150)])[0] >= 5.1
 
 
-def test_a_jump_is_not_carried_on_for_ever() -> None:
-    assert _forecast([2.0] * 100 + [8.0] * 3)[0] <= 4 * 8.0
+def test_a_jump_is_no_trend() -> None:
+    seen = [2.0] * 100 + [4.0, 6.0, 8.0] + [8.0] * 20
+    assert _forecast(seen)[0] <= 8.0 * 1.25
+
+
+def test_a_trend_is_carried_on_for_as_long_as_it_has_lasted() -> None:
+    flat, slope = [10.0] * 100, 0.2
+    ramp = [10.0 + slope * step for step in range(20)]
+    minutes = 60.0 / forecast.STEP
+    ahead, _ = _forecast(flat + ramp, horizon=3600.0)
+    assert ramp[-1] < ahead < ramp[-1] + slope * 15 * minutes
+
+
+def test_noise_is_no_trend() -> None:
+    dice = random.Random(0)
+    noisy = [10.0 + dice.gauss(0.0, 0.3) for _ in range(400)]
+    assert max(_forecast(noisy[:end])[0] for end in range(40, 400, 9)) < 12.5
 
 
 def test_the_same_time_of_the_day_before_is_remembered() -> None:
@@ -184,11 +208,18 @@ def test_what_is_carried_inside_the_targets_is_capacity() -> None:
     assert concurrency.replicas(10.0, in_flight=100.0) == 12
 
 
+SEEN = coldstart.learn(ColdStart(), [180.0] * 8)
+
+
 def _survey(
-    *pods: Pod, ordered: int = 0, ordered_at: float = 0.0, coming: tuple[str, ...] = ()
+    *pods: Pod,
+    ordered: int = 0,
+    ordered_at: float = 0.0,
+    coming: tuple[str, ...] = (),
+    cold: ColdStart = SEEN,
 ) -> supply.Supply:
     return supply.survey(
-        pods, ordered=ordered, ordered_at=ordered_at, now=1000.0, cold=ColdStart(), coming=coming
+        pods, ordered=ordered, ordered_at=ordered_at, now=1000.0, cold=cold, coming=coming
     )
 
 
@@ -221,3 +252,15 @@ def test_engines_that_fail_again_and_again_are_broken() -> None:
 def test_a_start_is_timed_when_the_pod_was_seen_to_start() -> None:
     pods = (Pod("new", 900.0, 990.0), Pod("old", 0.0, 5.0))
     assert _survey(*pods, coming=("new",)).started == (90.0,)
+
+
+def test_as_long_as_no_start_was_seen_those_that_were_not_watched_tell() -> None:
+    pods = (Pod("first", 0.0, 70.0), Pod("ready-again", -9000.0, 5.0))
+    assert _survey(*pods, cold=ColdStart()).started == (70.0,)
+
+
+def test_before_any_start_was_seen_pods_may_take_long() -> None:
+    slow = Pod("slow", -400.0, None)
+    assert _survey(slow).stuck == 1
+    found = _survey(slow, cold=ColdStart())
+    assert (found.starting, found.stuck, found.waited) == (1, 0, 1400.0)

@@ -155,6 +155,14 @@ def test_series_of_others_do_not_count(extra: Sample) -> None:
     assert _load({**samples, queries.RUNNING: [*samples[queries.RUNNING], extra]}) == _load(samples)
 
 
+def test_what_comes_is_known_before_an_engine_is_ready() -> None:
+    samples = _samples(arrivals=[_sample(4.0)], surge=[_sample(6.0)], cancelled=[_sample(1.0)])
+    found = _load(samples, pods=())
+    assert isinstance(found, Load)
+    assert (found.pods, found.complete) == ((), False)
+    assert (found.arrivals, found.surge, found.cancelled) == (4.0, 6.0, 1.0)
+
+
 UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "no pod is ready": (_samples(), (), "no engine is ready"),
     "an empty answer": (_samples(running=[]), PODS, "0 of 5 ready engines report"),

@@ -10,6 +10,8 @@ UNKNOWN_SECONDS: Final = 180.0
 _MEMORY: Final = 20.0
 """Starts that the estimate stands for at most: older ones fade."""
 _P90: Final = 1.2816
+_SPREAD_AT_FIRST: Final = 0.3
+"""Standard deviation of the logarithm where one start is all that was seen."""
 _MAX_SPREAD: Final = 1.0
 
 
@@ -31,7 +33,8 @@ class ColdStart:
         """Seconds that 9 of 10 starts stay under."""
         if not self.known:
             return UNKNOWN_SECONDS
-        return math.exp(self.mean + _P90 * min(math.sqrt(self.variance), _MAX_SPREAD))
+        spread = max(math.sqrt(self.variance), _SPREAD_AT_FIRST / math.sqrt(self.count))
+        return math.exp(self.mean + _P90 * min(spread, _MAX_SPREAD))
 
     def expected(self, *, waited: float) -> float:
         """The same, if a pod has been starting for `waited` seconds: before any start was seen, that is half of it."""

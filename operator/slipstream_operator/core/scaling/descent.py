@@ -109,4 +109,5 @@ def _may_sleep(inputs: Inputs, state: State, load: Load) -> bool:
 
 def _holding(pods: Supply, current: int, utilisation: float) -> str:
     coming = f", {pods.starting} starting" if pods.starting > 0 else ""
-    return f"{current} are right: the ready ones are {utilisation:.0%} busy{coming}"
+    busy = f"the ready ones are {utilisation:.0%} busy" if pods.ready else "none is ready yet"
+    return f"{current} are right: {busy}{coming}"

@@ -79,9 +79,12 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
         return _settle(state, inputs, current, "spec.scaling.paused holds the count")
     if current == 0 and not inputs.held:
         return _settle(state, inputs, 0, "no request came since the last replica stopped")
+    if current == 0:
+        decision, state = woken(state, now=inputs.now)
+        current = decision.desired
+        if isinstance(inputs.load, Unknown):
+            return decision, state
     if isinstance(inputs.load, Unknown):
-        if current == 0:
-            return _settle(state, inputs, 1, f"{inputs.held:.0f} requests wait for a replica")
         return _blind(inputs, state, current, inputs.load)
     return _follow(inputs, state, pods, inputs.load, current)
 
@@ -294,7 +297,8 @@ def _drain(scene: _Scene, work: float) -> float:
 def _pressed(scene: _Scene, state: State) -> tuple[int, str]:
     """What the measured latency and the queue ask for, whatever the model says."""
     pods, load = scene.pods, scene.load
-    queue = sum([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
+    queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
+    queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
     growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
     wanted = {goal.metric for goal in scene.goals}
@@ -372,7 +376,6 @@ def _emergency(scene: _Scene) -> bool:
         any(pod.rejected > 0 for pod in load.pods),
         any(learning.burn(reading) >= _BURN_ALARM for reading in scene.readings),
         load.waiting > load.running,
-        scene.utilisation > 2,
     )
     return sum(signs) >= 2
 
