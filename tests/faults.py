@@ -18,7 +18,7 @@ def restart_operator(kube: Kube) -> None:
     kube.until(
         "Lease",
         SYSTEM,
-        lambda leases: leases and leases[0]["spec"].get("holderIdentity", "") not in {"", *old},
+        lambda leases: leases and leases[0]["spec"].get("holderIdentity") not in {None, "", *old},
         name="slipstream-operator",
         timeout=90,
         what="another operator leading",

@@ -166,7 +166,8 @@ async def _play(
         await until(scenario.duration)
     finally:
         watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
     return recording
 
 
