@@ -11,7 +11,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-28s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment is made anew only when the lock changes: a sync reinstalls vLLM each time.
 $(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
@@ -117,6 +117,10 @@ bench-cascade: $(STAMP) ## quality and cost of a cascade of the two trained mode
 .PHONY: bench-simulator
 bench-simulator: $(STAMP) ## the simulator's engine, fitted to the real vLLM under one load, beside it under another
 	@$(BIN)/python -m benchmarks.simulator.run
+
+.PHONY: bench-cluster-vs-simulator
+bench-cluster-vs-simulator: deps ## a flash crowd, an outage and a restart in the real cluster, and as simulated
+	@$(BIN)/python -m benchmarks.cluster_vs_simulator.run
 
 .PHONY: bench-autoscaling
 bench-autoscaling: $(STAMP) ## what keeping the objectives costs, under our policy, under others' and at least

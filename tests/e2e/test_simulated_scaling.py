@@ -1,17 +1,22 @@
 """Scaling to four replicas on two cores: real pods, the real Prometheus, simulated engines."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from dev.kube import Kube, is_true
+from dev.kube import Kube, Object
 from slipstream_runtime.evaluate import load, traffic
-from tests import services
+from tests import faults, services
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(420)
+
+PODS = "slipstream.dev/service=simulated"
+DOWN_WINDOW = 20.0
+"""Seconds after which the local profile lets a service shrink."""
 
 
-def test_a_simulated_service_follows_load_to_its_maximum_and_back(
+def test_a_service_follows_load_up_and_down_and_keeps_its_pods_through_restart_and_outage(
     kube: Kube, namespace: str
 ) -> None:
     kube.apply(
@@ -27,39 +32,63 @@ def test_a_simulated_service_follows_load_to_its_maximum_and_back(
         )
     )
 
-    def replicas(count: int, timeout: float) -> None:
+    def status(holds: Callable[[Object], bool], timeout: float) -> None:
         kube.until(
             "InferenceService",
             namespace,
-            lambda items: items[0].get("status", {}).get("readyReplicas") == count,
+            lambda items: holds(items[0].get("status", {})),
             name="simulated",
             timeout=timeout,
         )
 
-    kube.until(
-        "InferenceService",
-        namespace,
-        lambda items: is_true(items[0], "Ready"),
-        name="simulated",
-        timeout=60,
-    )
+    def replicas(count: int, timeout: float) -> None:
+        status(lambda found: found.get("readyReplicas") == count, timeout)
+
+    def pods() -> set[str]:
+        return {
+            pod["metadata"]["uid"]
+            for pod in kube.find("Pod", namespace, labelSelector=PODS)
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+
+    services.ready(kube, namespace, "simulated", timeout=60)
     service = kube.get("Service", namespace, "simulated")
     assert service is not None
+    plan = traffic.Plan(
+        url=f"http://{service['spec']['clusterIP']}",
+        model="simulated",
+        concurrency=32,
+        duration=240,
+        max_tokens=64,
+    )
+
+    def keep_the_peak() -> set[str]:
+        replicas(4, 110)
+        peak = pods()
+        faults.restart_operator(kube)
+        assert pods() == peak
+        return peak
+
+    def go_blind() -> None:
+        status(lambda found: found["scaling"]["reason"].startswith("holding 4: "), 60)
+
+    def shrinks(timeout: float) -> None:
+        status(lambda found: found["scaling"]["desired"] < 4, timeout)
 
     async def drive() -> None:
-        plan = traffic.Plan(
-            url=f"http://{service['spec']['clusterIP']}",
-            model="simulated",
-            concurrency=32,
-            duration=120,
-            max_tokens=64,
-        )
         driving = asyncio.create_task(load.run(plan))
         try:
-            await asyncio.to_thread(replicas, 4, 110)
+            peak = await asyncio.to_thread(keep_the_peak)
+            with faults.without_prometheus(kube):
+                await asyncio.to_thread(go_blind)
+                driving.cancel()
+                # NB: nobody asks for anything any more, and nobody can know.
+                with pytest.raises(AssertionError):
+                    await asyncio.to_thread(shrinks, 1.5 * DOWN_WINDOW)
+            assert pods() == peak
         finally:
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
 
     asyncio.run(drive())
-    replicas(1, 150)
+    replicas(1, 200)

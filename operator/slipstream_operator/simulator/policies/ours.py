@@ -23,11 +23,12 @@ class Ours:
         without: frozenset[str] = frozenset(),
         max_sequences: int | None = None,
         idle_after: float | None = None,
+        tick: float = TICK,
         window: float = WINDOW,
         down_window: float = DOWN_WINDOW,
     ) -> None:
         self.name = "-".join(["ours", *(f"no-{part}" for part in sorted(without))])
-        self.every = TICK
+        self.every = tick
         self._without = without
         self._max_sequences = max_sequences
         self._idle_after = idle_after
