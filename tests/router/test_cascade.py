@@ -453,7 +453,7 @@ async def test_a_weighted_route_counts_its_answers(small: Backend, large: Backen
 
 
 async def test_what_the_response_cache_holds_costs_nothing(small: Backend, large: Backend) -> None:
-    small.always = says("Small?", sure=0.1)
+    small.always, large.always = says("Small?", sure=0.1), says("Large.", sure=None, output=3)
     async with cascading(small, large, responses={"ttl": 60, "size": 100_000}) as router:
         for _ in range(2):
             assert (await router.ask(temperature=0)).status == 200

@@ -140,7 +140,7 @@ def test_a_healthy_service() -> None:
             "model": (
                 "step=7.00ms +20.0us/request +60.0ns/kvToken +32.0us/promptToken (1 sd 12%) kappa=1.00"
             ),
-            "coldStart": "90s",
+            "coldStart": "112s",
         },
         "engine": {
             "runtime": "vllm",
