@@ -8,6 +8,7 @@ import pytest
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import policy, steptime
 from slipstream_operator.core.scaling.coldstart import ColdStart
+from slipstream_operator.core.scaling.forecast import Outlook
 from slipstream_operator.core.scaling.signals import Load, Unknown
 from slipstream_operator.core.scaling.sizing import Demand
 from slipstream_operator.core.scaling.spikes import Spikes
@@ -276,6 +277,15 @@ def test_the_count_does_not_shrink_yet(
     before = _known(4, **{"needs": WINDOW, "watched_since": 0.0, **state})
     found = _decide(before, **{**QUIET, **fields})
     assert (found.desired, found.reason) == (4, f"4 stay: {reason}")
+
+
+def test_while_load_falls_beyond_doubt_older_needs_do_not_hold() -> None:
+    recent = tuple((1000.0 - 15.0 * step, 1.0 + 0.2 * step) for step in range(20, -1, -1))
+    state = _known(10, needs=((710.0, 10), (900.0, 4)), watched_since=0.0)
+    falls = dataclasses.replace(state, outlook=Outlook(at=1000.0, level=1.0, recent=recent))
+    options = {**QUIET, "ready": 10, "load": _traffic(2.0, pods=10)}
+    assert _decide(state, **options).desired == 10
+    assert _decide(falls, **options).desired == 8
 
 
 def test_a_step_down_stops_at_the_highest_need_of_the_window() -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling import learning, needs
+from slipstream_operator.core.scaling import forecast, learning, needs
 from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Supply
@@ -13,6 +13,8 @@ PAUSE_SECONDS: Final = 60.0
 SHARE: Final = 0.2
 """One step takes a fifth at most, or one replica."""
 _MAX_CAUTION: Final = 4.0
+_FALLING: Final = 0.4
+"""Share of the window that counts while load falls beyond doubt: older needs are not about to come back."""
 _BURNING: Final = 2.0
 _ENOUGH: Final = 20.0
 
@@ -54,7 +56,9 @@ def step(
     utilisation: float,
 ) -> tuple[int, str, State]:
     """One careful step down, or the present count with what speaks against one."""
-    enough = needs.highest(state.needs)
+    falling = forecast.falling(state.outlook)
+    watched = window(inputs, state) * (_FALLING if falling else 1.0)
+    enough = needs.highest(state.needs, since=inputs.now - watched)
     if enough == 0 and _may_sleep(inputs, state, load):
         return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state
     enough = max(enough, 1, inputs.bounds.minimum)
@@ -64,7 +68,7 @@ def step(
         return current, f"{current} stay: {enough} would do, but {against}", state
     target = max(enough, current - max(1, math.floor(current * SHARE)))
     state = dataclasses.replace(state, lowered_at=inputs.now, lowered_from=current)
-    return target, f"{enough} were enough for {window(inputs, state):.0f} s", state
+    return target, f"{enough} were enough for {watched:.0f} s", state
 
 
 def _burning(readings: tuple[Reading, ...]) -> list[Reading]:

@@ -134,6 +134,11 @@ def _line(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
     return mean + slope * (points[-1][0] - middle), slope
 
 
+def falling(outlook: Outlook) -> bool:
+    """Whether load goes down beyond doubt."""
+    return _line(outlook.recent)[1] < 0
+
+
 def _members(
     outlook: Outlook, load: float, now: float, horizon: float
 ) -> tuple[float, float, float]:

@@ -1,5 +1,6 @@
 """The needs of the last minutes: a scale-down follows the highest of them."""
 
+import math
 from typing import Final, TypeAlias
 
 Needs: TypeAlias = tuple[tuple[float, int], ...]
@@ -16,6 +17,6 @@ def noted(needs: Needs, need: int, *, now: float, window: float) -> Needs:
     return (*kept, (now, need))
 
 
-def highest(needs: Needs) -> int:
-    """The highest; 0 if there is none."""
-    return max([need for _, need in needs], default=0)
+def highest(needs: Needs, *, since: float = -math.inf) -> int:
+    """The highest since then; 0 if there is none."""
+    return max([need for at, need in needs if at >= since], default=0)
