@@ -53,6 +53,19 @@ def test_a_jump_shows_in_the_routers_newest_count() -> None:
     assert found == pytest.approx(40.0 - 2 * (40.0 / 30.0) ** 0.5)
 
 
+def test_a_queue_that_is_worked_off_is_no_demand_where_the_router_counts() -> None:
+    draining = given.pod_load(20.0, waiting=50.0, waiting_mean=140.0, **SERVED)
+    assert demand.estimate(_load(draining), window=WINDOW).requests == 5.0
+    found = demand.estimate(_load(draining, arrivals=2.5), window=WINDOW)
+    assert found.requests == pytest.approx(2.5)
+    assert found.output / found.requests == pytest.approx(200.0)
+
+
+def test_a_router_that_counts_too_little_does_not_lower_demand() -> None:
+    steady = given.pod_load(20.0, waiting=50.0, waiting_mean=50.0, **SERVED)
+    assert demand.estimate(_load(steady, arrivals=2.5), window=WINDOW).requests == 5.0
+
+
 def test_requests_that_no_engine_has_begun_are_like_those_before() -> None:
     usual = Demand(requests=2.0, prompt=2000.0, output=400.0, context=900.0)
     found = demand.estimate(_load(arrivals=10.0), window=WINDOW, usual=usual)

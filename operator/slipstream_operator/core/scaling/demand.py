@@ -27,15 +27,20 @@ def estimate(
 
     By conservation, arrivals are completions plus the growth of what is inside, and first tokens plus the growth
     of the queue; growth is twice what a gauge is above its mean over the window. Both are lower bounds, so the
-    larger counts, or the router's count if there is one. Requests of which none has begun are as `usual`.
+    larger counts, or the router's count if there is one. With a router, a queue that is worked off is not taken for
+    what comes, if its count and the shrinking queue both say so. Requests of which none has begun are as `usual`.
     """
     started = sum([pod.started for pod in load.pods])
     prompt = sum([pod.prompt for pod in load.pods])
     output = sum([pod.output for pod in load.pods])
     if not conserve:
         return Demand(started, prompt, output, context(load))
-    arriving = max(sum([_arrivals(pod, window) for pod in load.pods]), load.arrivals or 0.0)
-    requests = max(started, arriving - _noise(load, window), _surge(load, window))
+    conserved = sum([_arrivals(pod, window) for pod in load.pods])
+    arriving = max(conserved, load.arrivals or 0.0)
+    served = started
+    if load.arrivals is not None:
+        served = min(started, max(load.arrivals, conserved + load.cancelled))
+    requests = max(served, arriving - _noise(load, window), _surge(load, window))
     if started > 0:
         prompt *= requests / started
         output *= requests / started
