@@ -96,6 +96,12 @@ class Disturbance:
     """Do it, and return once it is over; gets the number of the round."""
     breaks_streams: bool = False
     """Whether streams that had begun can only be told that they end."""
+    one_in: int = 1
+    """It has this part of the rounds of others: it takes longer."""
+
+    def rounds(self, others: int) -> int:
+        """How many it has where others have so many."""
+        return max(1, others // self.one_in)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,5 +269,5 @@ ALL: Final = (
     Disturbance("engine pod deleted", 2, _delete_an_engine),
     Disturbance("engine killed -9", 2, _kill_an_engine, breaks_streams=True),
     Disturbance("router rolls", 2, _roll_the_router),
-    Disturbance("switch of the mode", 2, _switch),
+    Disturbance("switch of the mode", 2, _switch, one_in=4),
 )

@@ -37,7 +37,12 @@ MEANINGS = {
 
 @click.command()
 @click.option("--trials", default=TRIALS, show_default=True, help="How many engines to stop.")
-@click.option("--rounds", default=ROUNDS, show_default=True, help="Of each disturbance.")
+@click.option(
+    "--rounds",
+    default=ROUNDS,
+    show_default=True,
+    help="Of each disturbance; of the slowest a quarter.",
+)
 @click.option(
     "--only", help="Of the disturbances, those whose names contain this.", metavar="WORDS"
 )
@@ -84,12 +89,13 @@ def _disturb(
 ) -> Iterator[Trial]:
     with clusters.running(CLUSTER) as kube, Progress(console=console) as progress:
         for disturbance in chosen:
-            task = progress.add_task(disturbance.name, total=rounds)
+            count = disturbance.rounds(rounds)
+            task = progress.add_task(disturbance.name, total=count)
             with clusters.namespace(kube, disturbance.name) as namespace:
                 trial = disturbances.run(
                     Site(Cluster(name=CLUSTER), kube, namespace),
                     disturbance,
-                    rounds=rounds,
+                    rounds=count,
                     dice=random.Random(seed),
                     progress=lambda task=task: progress.advance(task),
                 )

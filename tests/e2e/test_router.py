@@ -20,9 +20,10 @@ def test_no_request_is_lost(
     cluster: Cluster, kube: Kube, namespace: str, disturbance: Disturbance
 ) -> None:
     site = Site(cluster, kube, namespace)
-    trial = disturbances.run(site, disturbance, rounds=ROUNDS, dice=random.Random(0))
+    rounds = disturbance.rounds(ROUNDS)
+    trial = disturbances.run(site, disturbance, rounds=rounds, dice=random.Random(0))
     assert trial.clean, trial
-    assert trial.requests > disturbances.BETWEEN * ROUNDS
+    assert trial.requests > disturbances.BETWEEN * rounds
 
 
 def test_at_zero_replicas_the_first_request_is_held_and_answered(
