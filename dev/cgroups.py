@@ -52,22 +52,12 @@ def _delegate(group: Path) -> None:
     (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(have)))
 
 
-def processes(name: str) -> set[int]:
-    """Every process of the cluster, those of its pods included."""
+def processes(name: str, *, container: str | None = None) -> set[int]:
+    """Every process of the cluster, those of its pods included, or those of the container with this id alone."""
     found: set[int] = set()
     for root in _hierarchies():
         for folder, _, _ in os.walk(root / name):
-            with contextlib.suppress(FileNotFoundError, OSError):
-                found |= {int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split()}
-    return found
-
-
-def members(name: str, container: str) -> set[int]:
-    """The processes of one container of the cluster, by its id."""
-    found: set[int] = set()
-    for root in _hierarchies():
-        for folder, _, _ in os.walk(root / name):
-            if Path(folder).name == container:
+            if container is None or Path(folder).name == container:
                 with contextlib.suppress(FileNotFoundError, OSError):
                     procs = (Path(folder) / "cgroup.procs").read_text()
                     found |= {int(pid) for pid in procs.split()}

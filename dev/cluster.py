@@ -166,7 +166,7 @@ class Cluster:
 
     def kill_container(self, container: str) -> None:
         """Send SIGKILL to all processes of a container, as the kernel does where memory runs out."""
-        found = cgroups.members(self._group, container)
+        found = cgroups.processes(self._group, container=container)
         if not found:
             raise DevError(f"cluster {self.name} has no container {container} that runs")
         for pid in found:

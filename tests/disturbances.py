@@ -171,7 +171,9 @@ async def _run(
 def _retries(pod: Object) -> float:
     address = pod.get("status", {}).get("podIP")
     try:
-        text = httpx.get(f"http://{address}:{contract.MANAGEMENT_PORT}/metrics", timeout=5).text
+        text = httpx.get(
+            f"http://{address}:{contract.MANAGEMENT_PORT}{contract.METRICS_PATH}", timeout=5
+        ).text
     except httpx.HTTPError:
         return 0.0  # it is starting, or leaving
     return sum(

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import psutil
 
 from benchmarks.router import client
 from benchmarks.servers import free_port
+from dev import waiting
 from slipstream_runtime import contract
 
 _TOKENS_PER_MINUTE: Final = 2_000_000_000
@@ -127,14 +127,16 @@ def peer(home: Path, *, python: Path, engines: Sequence[int], cores: set[int]) -
 
 def _listening(log: Path) -> Mapping[str, int]:
     """The ports that the router took, by its log."""
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
-            if '"listening"' in line:
-                found: Mapping[str, int] = json.loads(line)
-                return found
-        time.sleep(_START_SECONDS / 1000)
-    raise RuntimeError(f"the router does not listen:\n{log.read_text()[-2000:]}")
+    told: list[Mapping[str, int]] = []
+
+    def listens() -> bool:
+        told.extend(
+            json.loads(line) for line in log.read_text().splitlines() if '"listening"' in line
+        )
+        return bool(told)
+
+    waiting.until(listens, seconds=_START_SECONDS, what="the router's ports", log=log)
+    return told[0]
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.router import installed, proxies
+from dev import waiting
 from tests import backends
 from tests.routers import CHAT, routing
 
@@ -97,13 +99,9 @@ async def answered(port: int, data: bytes) -> list[int]:
     return [int(part[2:5]) for part in found.split(b"HTTP/1.")[1:] if part[2:5].isdigit()]
 
 
-async def listening(port: int) -> None:
-    """Wait until it takes connections."""
-    while True:
-        with contextlib.suppress(ConnectionError):
-            (await asyncio.open_connection("127.0.0.1", port))[1].close()
-            return
-        await asyncio.sleep(0.01)
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +119,7 @@ async def test_what_nginx_refuses_is_refused(program: Path, tmp_path: Path) -> N
     async with backends.running(2) as (engine, behind), routing(engine) as router:
         behind.always = backends.status(200)  # whatever nginx lets through
         with proxies.nginx(tmp_path, program=program, engines=[behind.port], cores=cores) as nginx:
-            await listening(nginx.port)
+            waiting.until(lambda: listens(nginx.port), seconds=10, what="nginx listening")
             for _ in range(COUNT // AT_ONCE):
                 some = [next(sent) for _ in range(AT_ONCE)]
                 before = len(engine.received)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling import policy, steptime
+from slipstream_operator.core.scaling import forecast, policy, steptime
 from slipstream_operator.core.scaling.coldstart import ColdStart
 from slipstream_operator.core.scaling.forecast import Outlook
 from slipstream_operator.core.scaling.signals import Load, Unknown
@@ -280,9 +280,12 @@ def test_the_count_does_not_shrink_yet(
 
 
 def test_while_load_falls_beyond_doubt_older_needs_do_not_hold() -> None:
-    recent = tuple((1000.0 - 15.0 * step, 1.0 + 0.2 * step) for step in range(20, -1, -1))
+    outlook = Outlook()
+    for step in range(20, -1, -1):
+        now = 1000.0 - forecast.STEP * step
+        outlook = forecast.update(outlook, 1.0 + 0.2 * step, now=now, horizon=180.0)
     state = _known(10, needs=((710.0, 10), (900.0, 4)), watched_since=0.0)
-    falls = dataclasses.replace(state, outlook=Outlook(at=1000.0, level=1.0, recent=recent))
+    falls = dataclasses.replace(state, outlook=outlook)
     options = {**QUIET, "ready": 10, "load": _traffic(2.0, pods=10)}
     assert _decide(state, **options).desired == 10
     assert _decide(falls, **options).desired == 8

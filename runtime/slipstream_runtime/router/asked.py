@@ -58,7 +58,7 @@ class Asked:
 
     def tokens(self, *, limit: int | None) -> int:
         """What the request may use at most, the prompt estimated; `limit` is the service's, for all its answers."""
-        prompt = len(self.raw) // _BYTES_PER_TOKEN
+        prompt = int(self.prompt_tokens)
         names = _LIMITS.get(self.path)
         if names is None:
             return prompt

@@ -4,7 +4,6 @@ import asyncio
 import enum
 import itertools
 from collections.abc import Callable
-from typing import Final
 
 import aiohttp
 from aiohttp import web
@@ -20,8 +19,6 @@ from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.sharing import Kept
 from slipstream_runtime.router.spending import Tokens
 from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
-
-_BYTES_PER_TOKEN: Final = 4
 
 
 class HeldBack(enum.Enum):
@@ -198,5 +195,5 @@ class Exchange:
                 self._service.metrics.used(counted.prompt, counted.output)
                 self.used = Tokens(counted.prompt, counted.output)
             elif counted.events:
-                self.used = Tokens(len(self._asked.raw) // _BYTES_PER_TOKEN, counted.output)
+                self.used = Tokens(int(self._asked.prompt_tokens), counted.output)
         reservation.settle(self.used.prompt + self.used.output)

@@ -4,9 +4,8 @@ Whatever happens, what was counted in is counted out.
 """
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import orjson
@@ -191,15 +190,10 @@ class Front:
     ) -> web.StreamResponse:
         """Let the request in, and count how it ends."""
         exchange = self._exchange(request, service, asked, arrived=arrived)
-        with self._counted(exchange):
-            try:
-                response = await admission.admitted(
-                    request, service, asked, client=client, exchange=exchange
-                )
-            except Refusal as refusal:
-                response = _refused(refusal)
-            service.metrics.responded(response.status)
-            return response
+        answered = admission.admitted(request, service, asked, client=client, exchange=exchange)
+        response = await self._answer(exchange, answered)
+        service.metrics.responded(response.status)
+        return response
 
     async def _pass(
         self,
@@ -228,13 +222,9 @@ class Front:
             clock=self._clock,
             arrived=arrived,
         )
-        with self._counted(passage):
-            try:
-                response = await passage.run()
-            except Refusal as refusal:
-                response = _refused(refusal)
-            passage.service.metrics.responded(response.status)
-            return response
+        response = await self._answer(passage, passage.run())
+        passage.service.metrics.responded(response.status)
+        return response
 
     def _exchange(
         self,
@@ -259,13 +249,16 @@ class Front:
             hurried=hurried,
         )
 
-    @contextlib.contextmanager
-    def _counted(self, running: Exchange | Passage) -> Iterator[None]:
-        """It is in flight meanwhile."""
+    async def _answer(
+        self, running: Exchange | Passage, answered: Awaitable[web.StreamResponse]
+    ) -> web.StreamResponse:
+        """The response, or what tells the refusal; it is in flight meanwhile."""
         self._running.add(running)
         self._empty.clear()
         try:
-            yield
+            return await answered
+        except Refusal as refusal:
+            return _refused(refusal)
         finally:
             self._running.discard(running)
             if not self._running:

@@ -55,6 +55,8 @@ class Outlook:
     level: float = 0.0
     recent: tuple[tuple[float, float], ...] = ()
     """Time and load since the last jump, the oldest first."""
+    line: tuple[float, float] = (0.0, 0.0)
+    """Through these: the load at its end, and its slope per second; 0 unless it is beyond doubt."""
     rising_since: float | None = None
     """When the trend began that goes up now."""
     pending: tuple[Pending, ...] = ()
@@ -76,19 +78,22 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
             at=now,
             level=load,
             recent=((now, load),),
+            line=(load, 0.0),
             rising_since=None,
             pending=(),
             season=_seen(outlook, load, now),
         )
     level = load + (1 - _LEVEL) ** (passed / STEP) * (outlook.level - load)
     recent = _since_jump(outlook.recent, load, now)
+    line = _line(recent)
     outlook = _judged(outlook, load, now)
     outlook = dataclasses.replace(
         outlook,
         at=now,
         level=level,
         recent=recent,
-        rising_since=_rising_since(outlook, recent),
+        line=line,
+        rising_since=_rising_since(outlook, recent, slope=line[1]),
         season=_seen(outlook, load, now),
     )
     if outlook.pending and outlook.pending[-1].due - horizon + horizon / _PENDING * 2 > now:
@@ -112,17 +117,19 @@ def _since_jump(
     return (*recent[1 - _POINTS[1] :], (now, load))
 
 
-def _rising_since(outlook: Outlook, recent: tuple[tuple[float, float], ...]) -> float | None:
-    if _line(recent)[1] <= 0:
+def _rising_since(
+    outlook: Outlook, recent: tuple[tuple[float, float], ...], *, slope: float
+) -> float | None:
+    if slope <= 0:
         return None
     return recent[0][0] if outlook.rising_since is None else outlook.rising_since
 
 
 def _line(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
-    """The load at the end of the least-squares line, and its slope per second; 0 unless it is beyond doubt."""
+    """The least-squares line: its end and slope, as in Outlook."""
     count = len(points)
     if count < _POINTS[0]:
-        return (points[-1][1] if points else 0.0), 0.0
+        return points[-1][1], 0.0
     middle = sum([at for at, _ in points]) / count
     mean = sum([load for _, load in points]) / count
     spread = sum([(at - middle) ** 2 for at, _ in points])
@@ -136,7 +143,7 @@ def _line(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
 
 def falling(outlook: Outlook) -> bool:
     """Whether load goes down beyond doubt."""
-    return _line(outlook.recent)[1] < 0
+    return outlook.line[1] < 0
 
 
 def _members(
@@ -145,8 +152,8 @@ def _members(
     trend = outlook.level
     if outlook.rising_since is not None:
         # NB: what has lasted for so long will last for as long again, on average, and not for ever.
-        end, slope = _line(outlook.recent)
-        grown = end + max(0.0, slope) * min(horizon, now - outlook.rising_since)
+        end, slope = outlook.line
+        grown = end + slope * min(horizon, now - outlook.rising_since)
         trend = max(trend, min(grown, _TREND_GROWTH * max(end, load)))
     then, present = (_season(outlook, at) for at in (now + horizon, now))
     season = outlook.level

@@ -4,7 +4,7 @@ import itertools
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from slipstream_operator.core import objectives
@@ -23,7 +23,6 @@ Service: TypeAlias = tuple[str, str]
 """Namespace and name."""
 
 _ALONE: Final = Key("", "")
-_LABELS: Final = {"namespace": "", "service": ""}
 _PLACES: Final = {name: place for place, name in enumerate(PER_POD)}
 _NOTHING: Final = array("d", [-1.0] * len(PER_POD))
 _HISTOGRAMS: Final = frozenset(
@@ -33,10 +32,21 @@ _HISTOGRAMS: Final = frozenset(
 )
 
 
+def _service(sample: Sample) -> Service:
+    labels = sample.labels
+    return labels.get("namespace", ""), labels.get("service", "")
+
+
 class Grouped:
     """Takes in the samples of all services, and gives out what concerns one."""
 
-    def __init__(self, samples: Samples | None = None) -> None:
+    def __init__(
+        self,
+        samples: Samples | None = None,
+        *,
+        service: Callable[[Sample], Service] = _service,
+    ) -> None:
+        self._service = service
         self._asked: set[str] = set()
         self._failed: dict[str, Unknown] = {}
         self._pods: defaultdict[Service, dict[str, array[float]]] = defaultdict(dict)
@@ -54,7 +64,7 @@ class Grouped:
             return
         # NB: NaN and infinite are missing.
         known = (sample for sample in part if math.isfinite(sample.value))
-        for service, samples in itertools.groupby(known, key=_service):
+        for service, samples in itertools.groupby(known, key=self._service):
             self._note(name, service, samples)
 
     def keep(self, totals: Mapping[str, dict[Service, float]]) -> None:
@@ -122,19 +132,8 @@ class Grouped:
 
 def alone(samples: Samples) -> Answers:
     """Of the only service that a Prometheus knows, whatever the labels say."""
-    return Grouped(
-        {
-            name: result
-            if isinstance(result, Unknown)
-            else [Sample({**sample.labels, **_LABELS}, sample.value) for sample in result]
-            for name, result in samples.items()
-        }
-    ).of(_ALONE)
-
-
-def _service(sample: Sample) -> Service:
-    labels = sample.labels
-    return labels.get("namespace", ""), labels.get("service", "")
+    service = _ALONE.namespace, _ALONE.name
+    return Grouped(samples, service=lambda _: service).of(_ALONE)
 
 
 def _flat() -> "array[float]":

@@ -35,6 +35,7 @@ MIN_REQUESTS: Final = 5.0
 """Requests in the rate window below which a percentile says nothing."""
 _DRAIN_SECONDS: Final = 120.0
 _MOST_DRAIN: Final = 0.25
+"""Of the load, and no more, is ordered for what waits: the rest would stand idle right after."""
 _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
 _BURN_ALARM: Final = 14.0
@@ -77,13 +78,13 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
         return _settle(state, inputs, bounds.minimum, "spec.replicas says so")
     if bounds.paused:
         return _settle(state, inputs, current, "spec.scaling.paused holds the count")
-    if current == 0 and not inputs.held:
-        return _settle(state, inputs, 0, "no request came since the last replica stopped")
     if current == 0:
+        if not inputs.held:
+            return _settle(state, inputs, 0, "no request came since the last replica stopped")
         decision, state = woken(state, now=inputs.now)
-        current = decision.desired
         if isinstance(inputs.load, Unknown):
             return decision, state
+        current = decision.desired
     if isinstance(inputs.load, Unknown):
         return _blind(inputs, state, current, inputs.load)
     return _follow(inputs, state, pods, inputs.load, current)
@@ -143,13 +144,16 @@ def _follow(
         outlook = forecast.update(
             state.outlook, sizing.work(model, lasting), now=inputs.now, horizon=scene.horizon
         )
-        state = dataclasses.replace(state, outlook=outlook)
+        if outlook is not state.outlook:
+            state = dataclasses.replace(state, outlook=outlook)
     need, reason = _need(scene, state)
     if calmer is not None and need > current:
         without, _ = _need(dataclasses.replace(scene, load=calmer, asked=usual), state)
         need = min(need, without + 1)
-    enough, _ = _need(dataclasses.replace(scene, asked=lasting), state, drain=False)
-    enough = min(need, enough)
+    enough = need
+    if lasting is not asked or _drain(scene, work) > 0:
+        without, _ = _need(dataclasses.replace(scene, asked=lasting), state, drain=False)
+        enough = min(need, without)
     if need > current and pods.starting and load.cancelled > 0:
         need = max(current, enough)
     if need < current:
