@@ -16,8 +16,8 @@ SLACK: Final = 1
 """Replicas that the count may lie outside of what the seeds show."""
 ENOUGH: Final = 0.9
 """Share of the seconds in which it must lie inside."""
-TAKING_OVER: Final = 6.0
-"""Seconds from a new leader to its first decisions."""
+TAKING_OVER: Final = 3.0
+"""Seconds from a new leader to its first decision with what was measured: its first look holds."""
 
 Changes = Sequence[tuple[float, int]]
 
