@@ -212,47 +212,16 @@ def _fresh(table: Table, moment: Moment) -> bool:
     return moment.row >= 0 and moment.now - float(table.times[moment.row]) <= STALE_SECONDS
 
 
-def _window(table: Table, moment: Moment, seconds: float) -> tuple[int, int]:
-    """Rows in (now - seconds, now]."""
-    end = moment.row + 1
-    return int(np.searchsorted(table.times[:end], moment.now - seconds, side="right")), end
-
-
 def _increase(selection: _Selection, seconds: float, *, per_second: bool) -> Plan:
-    """Extrapolated to the edges of the window as Prometheus does (promql/functions.go, extrapolatedRate)."""
+    """NB: divided only here, so that rates and increases share what costs time."""
 
     def evaluate(moment: Moment) -> Vector:
         table = selection.table
         if table is None:
             return _NOTHING
-        start, end = _window(table, moment, seconds)
-        width = len(table.targets)
-        there = table.present[start:end, :width]
-        if end - start < 2 or not width:
-            return selection.flat(
-                np.zeros((width, len(selection.fields))), np.zeros(width, dtype=np.bool_)
-            )
-        count = there.sum(axis=0)
-        first = start + there.argmax(axis=0)
-        last = end - 1 - there[::-1].argmax(axis=0)
-        columns, fields = np.arange(width)[:, None], selection.fields
-        before = table.values[first[:, None], columns, fields]
-        growth = (
-            table.totals[last[:, None], columns, fields]
-            - table.totals[first[:, None], columns, fields]
-        )
-        sampled = table.times[last] - table.times[first]
-        spacing = sampled / np.maximum(1, count - 1)
-        to_start = table.times[first] - (moment.now - seconds)
-        to_start = np.where(to_start >= 1.1 * spacing, spacing / 2, to_start)[:, None]
-        to_end = moment.now - table.times[last]
-        to_end = np.where(to_end >= 1.1 * spacing, spacing / 2, to_end)[:, None]
-        span = sampled[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            to_zero = np.where(growth > 0, span * before / growth, np.inf)
-            factor = (span + np.minimum(to_start, to_zero) + to_end) / span
-            values = growth * factor / (seconds if per_second else 1.0)
-        return selection.flat(values, count >= 2)
+        span = table.span(moment.now, moment.row, seconds)
+        values = span.increases[:, selection.fields]
+        return selection.flat(values / seconds if per_second else values, span.count >= 2)
 
     return evaluate
 
@@ -262,17 +231,15 @@ def _over_time(selection: _Selection, seconds: float, *, mean: bool) -> Plan:
         table = selection.table
         if table is None:
             return _NOTHING
-        start, end = _window(table, moment, seconds)
-        width = len(table.targets)
-        there = table.present[start:end, :width]
-        block = table.values[start:end, :width][:, :, selection.fields]
-        count = there.sum(axis=0)
+        span = table.span(moment.now, moment.row, seconds)
+        there = span.there[:, :, None]
+        block = table.values[span.rows, : there.shape[1]][:, :, selection.fields]
         if mean:
-            total = np.where(there[:, :, None], block, 0.0).sum(axis=0)
-            values = total / np.maximum(1, count)[:, None]
+            total = np.where(there, block, 0.0).sum(axis=0)
+            values = total / np.maximum(1, span.count)[:, None]
         else:
-            values = np.where(there[:, :, None], block, -np.inf).max(axis=0, initial=-np.inf)
-        return selection.flat(values, count > 0)
+            values = np.where(there, block, -np.inf).max(axis=0, initial=-np.inf)
+        return selection.flat(values, span.count > 0)
 
     return evaluate
 

@@ -1,5 +1,6 @@
 """Samples of targets that are scraped together: what a time-series database holds, as one array."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from slipstream_operator.simulator.catalogue import Field, Labels
 from slipstream_operator.simulator.kernel.layout import Floats
+from slipstream_operator.simulator.span import Span
 
 
 class Table:
@@ -26,7 +28,8 @@ class Table:
         self.totals: Floats = self.values
         """Counters without their resets, so that an increase is a difference."""
         self.present: NDArray[np.bool_] = np.zeros((rows, 0), dtype=np.bool_)
-        self._counters = np.array([field.kind == "counter" for field in fields], dtype=np.bool_)
+        self._spans: dict[float, Span] = {}
+        self._moment = (math.nan, -1, 0)
 
     def append(
         self, now: float, names: Sequence[str], targets: Sequence[Labels], values: Floats
@@ -49,6 +52,23 @@ class Table:
         self.present[row, columns] = True
         for column in columns:
             self._last[column] = row
+
+    def span(self, now: float, row: int, seconds: float) -> Span:
+        """Rows in (now - seconds, now], as far as the newest visible row."""
+        moment = now, row, self.version
+        if self._moment != moment:
+            self._spans.clear()
+            self._moment = moment
+        found = self._spans.get(seconds)
+        if found is None:
+            end = row + 1
+            start = int(np.searchsorted(self.times[:end], now - seconds, side="right"))
+            width = len(self.targets)
+            there = self.present[start:end, :width]
+            found = self._spans[seconds] = Span(
+                self.times, self.values, self.totals, there, slice(start, end), now, seconds
+            )
+        return found
 
     def _place(self, name: str, labels: Labels) -> int:
         column = self._column.get(name)

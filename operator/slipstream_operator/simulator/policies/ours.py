@@ -32,6 +32,11 @@ class Ours:
         self._without = without
         self._max_sequences = max_sequences
         self._idle_after = idle_after
+        self._queries = {
+            **queries.every_tick(window=window),
+            **queries.every_scrape(window=window),
+            **queries.every_minute(),
+        }
         self._window = window
         self._down_window = down_window
         self._state: State | None = None
@@ -40,11 +45,7 @@ class Ours:
 
     def queries(self) -> Mapping[str, Expression]:
         """All that the operator asks."""
-        return {
-            **queries.every_tick(window=self._window),
-            **queries.every_scrape(window=self._window),
-            **queries.every_minute(),
-        }
+        return self._queries
 
     def decide(self, seen: Seen) -> int:
         """One tick of the scaling loop."""

@@ -44,8 +44,8 @@ POLICIES: Final[Mapping[str, Factory]] = {
 
 
 def tuned(peer: str, knob: float) -> str:
-    """The name of a peer with a value of its knob."""
-    return f"{peer}{_KNOB}{knob:g}"
+    """The name of a peer with a value of its knob: of the peer itself, if it is shipped with that value."""
+    return peer if knob == PEERS[peer].shipped else f"{peer}{_KNOB}{knob:g}"
 
 
 def find(name: str) -> Factory:
