@@ -59,6 +59,8 @@ def _drawn(scenario: Scenario, seed: int) -> Records:
         _piece(scenario, piece, order[Kind(piece.priority, piece.deadline)], seed=seed, index=index)
         for index, piece in enumerate(scenario.traffic)
     ]
+    if len(pieces) == 1:
+        return pieces[0]  # in order as it is drawn
     records = np.concatenate(pieces)
     ordered: Records = records[np.argsort(records["arrival"], kind="stable")]
     return ordered

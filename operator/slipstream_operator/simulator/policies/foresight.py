@@ -49,9 +49,9 @@ class _Fleet:
         """The policy with the cheapest schedule that is found."""
         scenario, scaling = self._scenario, self._scenario.scaling
         work = oracle.load(
-            self._records["arrival"].tolist(),
-            self._records["prompt"].tolist(),
-            self._records["output"].tolist(),
+            self._records["arrival"],
+            self._records["prompt"],
+            self._records["output"],
             duration=scenario.duration,
             engine=scenario.engine.parameters(),
             objectives=scenario.objectives,
