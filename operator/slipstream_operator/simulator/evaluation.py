@@ -52,10 +52,10 @@ class Vector:
 
     def samples(self) -> list[Sample]:
         """As a query returns it."""
-        return [
-            Sample(self.labels.flat[index], float(self.values[index]))
-            for index in np.flatnonzero(self.present)
-        ]
+        if self.present.all():
+            return list(map(Sample, self.labels.flat, self.values.tolist()))
+        flat, values = self.labels.flat, self.values.tolist()
+        return [Sample(flat[index], values[index]) for index in np.flatnonzero(self.present)]
 
 
 @dataclass(frozen=True)
@@ -214,13 +214,16 @@ def _fresh(table: Table, moment: Moment) -> bool:
 
 def _increase(selection: _Selection, seconds: float, *, per_second: bool) -> Plan:
     """NB: divided only here, so that rates and increases share what costs time."""
+    places = (
+        selection.table.reserve(seconds, selection.fields) if selection.table else selection.fields
+    )
 
     def evaluate(moment: Moment) -> Vector:
         table = selection.table
         if table is None:
             return _NOTHING
         span = table.span(moment.now, moment.row, seconds)
-        values = span.increases[:, selection.fields]
+        values = span.increases[:, places]
         return selection.flat(values / seconds if per_second else values, span.count >= 2)
 
     return evaluate
@@ -249,6 +252,7 @@ def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
     groups: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     found: dict[tuple[str, ...], int] = {}
     labels = Names(((),))
+    sizes: NDArray[np.int64] = groups
     # NB: by identity, which is quick; with the block itself, so that it can't go and leave its identity to another.
     known: dict[int, tuple[tuple[Labels, ...], NDArray[np.int64]]] = {}
 
@@ -261,7 +265,7 @@ def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
         return entry[1]
 
     def evaluate(moment: Moment) -> Vector:
-        nonlocal seen, groups, labels
+        nonlocal seen, groups, labels, sizes
         vector = of(moment)
         if vector.labels is not seen:
             groups = np.concatenate([groups[:0], *map(group, vector.labels.blocks)])
@@ -271,11 +275,14 @@ def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
                     for key in found
                 )
                 labels = Names((tuple(shown),))
+            sizes = np.bincount(groups, minlength=len(labels.flat))
             seen = vector.labels
-        size = len(labels.flat)
         there = vector.present
-        members, values = groups[there], vector.values[there]
-        count = np.bincount(members, minlength=size)
+        if there.all():
+            members, values, count = groups, vector.values, sizes
+        else:
+            members, values = groups[there], vector.values[there]
+            count = np.bincount(members, minlength=len(sizes))
         return Vector(labels, _aggregate(aggregation, members, values, count), count > 0)
 
     return evaluate

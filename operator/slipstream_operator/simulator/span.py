@@ -20,6 +20,8 @@ class Span:
     there: NDArray[np.bool_]
     """Rows of the span x targets: whether the target was scraped."""
     rows: slice
+    fields: NDArray[np.int64]
+    """Those whose increases are asked for."""
     now: float
     seconds: float
 
@@ -31,18 +33,22 @@ class Span:
 
     @functools.cached_property
     def increases(self) -> Floats:
-        """Targets x fields: how much each counter grew; of a target with fewer than two samples it means nothing.
+        """Targets x `fields`: how much each counter grew; of a target with fewer than two samples it means nothing.
 
         Extrapolated to the edges of the span as Prometheus does (promql/functions.go, extrapolatedRate).
         """
         length, width = self.there.shape
         if length < 2 or not width:
-            return np.zeros((width, self.values.shape[2]))
+            return np.zeros((width, len(self.fields)))
         first = self.rows.start + self.there.argmax(axis=0)
         last = self.rows.stop - 1 - self.there[::-1].argmax(axis=0)
-        columns = np.arange(width)
-        before = self.values[first, columns]
-        growth = self.totals[last, columns] - self.totals[first, columns]
+        columns = np.arange(width)[:, None]
+        first_row, last_row = first[:, None], last[:, None]
+        before = self.values[first_row, columns, self.fields]
+        growth = (
+            self.totals[last_row, columns, self.fields]
+            - self.totals[first_row, columns, self.fields]
+        )
         sampled = self.times[last] - self.times[first]
         spacing = sampled / np.maximum(1, self.count - 1)
         to_start = self.times[first] - (self.now - self.seconds)

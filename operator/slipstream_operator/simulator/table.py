@@ -28,6 +28,7 @@ class Table:
         self.totals: Floats = self.values
         """Counters without their resets, so that an increase is a difference."""
         self.present: NDArray[np.bool_] = np.zeros((rows, 0), dtype=np.bool_)
+        self._reserved: dict[float, list[int]] = {}
         self._spans: dict[float, Span] = {}
         self._moment = (math.nan, -1, 0)
 
@@ -53,6 +54,12 @@ class Table:
         for column in columns:
             self._last[column] = row
 
+    def reserve(self, seconds: float, fields: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the increases of these fields over so many seconds will be among a span's."""
+        reserved = self._reserved.setdefault(seconds, [])
+        reserved += [one for one in fields.tolist() if one not in reserved]
+        return np.array([reserved.index(one) for one in fields.tolist()], dtype=np.int64)
+
     def span(self, now: float, row: int, seconds: float) -> Span:
         """Rows in (now - seconds, now], as far as the newest visible row."""
         moment = now, row, self.version
@@ -66,7 +73,14 @@ class Table:
             width = len(self.targets)
             there = self.present[start:end, :width]
             found = self._spans[seconds] = Span(
-                self.times, self.values, self.totals, there, slice(start, end), now, seconds
+                times=self.times,
+                values=self.values,
+                totals=self.totals,
+                there=there,
+                rows=slice(start, end),
+                fields=np.array(self._reserved.get(seconds, []), dtype=np.int64),
+                now=now,
+                seconds=seconds,
             )
         return found
 
