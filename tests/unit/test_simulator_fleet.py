@@ -315,6 +315,24 @@ def ask(expression: Expression, of: Table, *, now: float) -> list[Sample]:
     return evaluation.plan(expression, [of])(evaluation.Moment(now, of.rows - 1)).samples()
 
 
+def test_targets_that_come_together_are_all_there_and_take_the_places_of_those_long_gone() -> None:
+    series = Table([Field("x", 0, "gauge")], rows=20, keep=2)
+
+    def scrape(*names: str) -> None:
+        values = np.arange(float(len(names)))[:, None]
+        series.append(15.0 * series.rows, names, [{"pod": name} for name in names], values)
+
+    scrape("a", "b")
+    for _ in range(4):
+        scrape("a")
+    scrape("a", "c", "d", "e")
+    found = ask(Series("x"), series, now=75)
+    assert {(one.labels["pod"], one.value) for one in found} == {
+        ("a", 0.0), ("c", 1.0), ("d", 2.0), ("e", 3.0)
+    }  # fmt: skip
+    assert len(series.targets) == 4
+
+
 def test_a_rate_survives_a_reset_and_is_extrapolated_to_its_window() -> None:
     # From 100 to 130 and, after a reset, 20 more: 50 in 40 s, stretched to the window of 50 s.
     (sample,) = ask(Over("increase", Series("x"), 50), table([100, 110, 130, 10, 20]), now=45)

@@ -96,7 +96,8 @@ class Table:
     def _vacate(self) -> int:
         """A column whose target is out of every window, or a new one."""
         for name, column in self._column.items():
-            if self._last[column] < self.rows - 1 - self._keep:
+            # NB: -1 is a target of this very scrape.
+            if 0 <= self._last[column] < self.rows - 1 - self._keep:
                 del self._column[name]
                 self.present[:, column] = False
                 self._last[column] = -1

@@ -1,8 +1,10 @@
 """Slipstream's own policy, run as the operator runs it; parts of it can be left out to see what they are worth."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
+from slipstream_operator.core import objectives
 from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import gather, grouped, memory, policy, queries, supply
 from slipstream_operator.core.scaling.promql import Expression
@@ -14,14 +16,17 @@ TICK: float = 5.0
 WINDOW: float = 60.0
 DOWN_WINDOW: float = 300.0
 """The operator's defaults."""
+_FEEDBACK: Final = "5m"
+"""The longest span of latencies that decisions look at; the longer ones are for status."""
 
 
 class Ours:
-    """`policy.decide` with the state that the operator keeps."""
+    """`policy.decide` with the state that the operator keeps; `metrics` are those with objectives."""
 
     def __init__(
         self,
         *,
+        metrics: Iterable[str] = objectives.METRICS,
         without: frozenset[str] = frozenset(),
         max_sequences: int | None = None,
         idle_after: float | None = None,
@@ -34,12 +39,12 @@ class Ours:
         self._without = without
         self._max_sequences = max_sequences
         self._idle_after = idle_after
-        self._queries = {
-            **queries.every_tick(window=window),
-            **queries.every_scrape(window=window),
-            **queries.every_minute(),
+        metrics = tuple(metrics)
+        latencies = {
+            **queries.every_scrape(window=window, metrics=metrics),
+            **queries.every_minute(metrics=metrics, spans=(_FEEDBACK,)),
         }
-        latencies = {*queries.every_scrape(window=window), *queries.every_minute()}
+        self._queries = {**queries.every_tick(window=window), **latencies}
         self._unlike_latencies = self._queries.keys() - latencies | {*queries.LENGTHS}
         self._window = window
         self._down_window = down_window
@@ -51,7 +56,7 @@ class Ours:
         """The last one, for plots and explanations."""
 
     def queries(self) -> Mapping[str, Expression]:
-        """All that the operator asks."""
+        """What the operator's decisions need of all that it asks."""
         return self._queries
 
     def decide(self, seen: Seen) -> int:

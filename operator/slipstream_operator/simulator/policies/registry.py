@@ -23,6 +23,7 @@ _KNOB: Final = "@"
 
 def _ours(scenario: Scenario, _: int, *, without: frozenset[str] = frozenset()) -> Policy:
     return Ours(
+        metrics=dict.fromkeys(one.metric for one in scenario.objectives.latency),
         without=without,
         idle_after=scenario.scaling.idle_after,
         max_sequences=scenario.engine.max_sequences,
