@@ -98,11 +98,9 @@ def _seeds(count: int) -> str:
 
 
 def _shown(interval: Interval, form: str) -> str:
-    """`1.20 (1.10 to 1.30)`; without the interval if it is empty."""
-    middle, low, high = interval
-    if low == high:
-        return f"{middle:{form}}"
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+    """`1.20 (1.10 to 1.30)`; without the interval where it shows nothing."""
+    middle, low, high = (f"{one:{form}}" for one in interval)
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _kept(contest: Contest) -> str:
