@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ class Names:
         return tuple(itertools.chain.from_iterable(self.blocks))
 
 
-@dataclass(frozen=True)
-class Vector:
+class Vector(NamedTuple):
     """Series with their values; those that are not `present` are not there."""
 
     labels: Names
@@ -58,8 +57,7 @@ class Vector:
         return [Sample(flat[index], values[index]) for index in np.flatnonzero(self.present)]
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """When a query is evaluated, and the newest scrape that it sees of each table; -1 for none."""
 
     now: float

@@ -1,6 +1,7 @@
 """The Prometheus of a scenario: scrapes with their faults, and answers to the queries of a policy."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from slipstream_operator.core.scaling.promql import Expression
 from slipstream_operator.core.scaling.signals import Sample, Unknown
 from slipstream_operator.simulator import catalogue, evaluation, traffic
 from slipstream_operator.simulator.catalogue import Field
+from slipstream_operator.simulator.events import Event
 from slipstream_operator.simulator.kernel.layout import Floats
 from slipstream_operator.simulator.scenario import Scenario
 from slipstream_operator.simulator.table import Table
@@ -58,6 +60,9 @@ class Prometheus:
         self._true: Floats = self._shown
         """What the newest scrape saw and should have seen; a row a pod in order of creation, NaN before the first."""
         self._label_sets: dict[str, Mapping[str, str]] = {}
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+        for event in scenario.events:
+            self._events[event.kind].append(event)
         self._silent: list[frozenset[str]] = []
         """Row by row, the pods without a value."""
 
@@ -69,23 +74,19 @@ class Prometheus:
     def scrape(self, now: float, targets: Sequence[Target], read: Floats, router: Floats) -> None:
         """Store what the pods show now, the oldest first; an outage leaves a gap."""
         scenario = self._scenario
-        if scenario.during("metrics_outage", now):
+        if self._during("metrics_outage", now):
             return
         row = self._engines.rows
         dropped = max(
-            (e.drop_series.pods for e in scenario.during("drop_series", now) if e.drop_series),
+            (e.drop_series.pods for e in self._during("drop_series", now) if e.drop_series),
             default=0,
         )
-        loss = max(
-            (e.lose_scrapes or 0.0 for e in scenario.during("lose_scrapes", now)), default=0.0
-        )
+        loss = max((e.lose_scrapes or 0.0 for e in self._during("lose_scrapes", now)), default=0.0)
         kept = list(range(dropped, len(targets)))
         if loss:
             luck = traffic.generator(self._seed, _LOSS, row).random(_DRAWS)
             kept = [one for one in kept if luck[targets[one].index % _DRAWS] >= loss]
-        poisoned = sum(
-            e.nan_series.pods for e in scenario.during("nan_series", now) if e.nan_series
-        )
+        poisoned = sum(e.nan_series.pods for e in self._during("nan_series", now) if e.nan_series)
         well = {targets[position].name for position in kept if position >= poisoned}
         self._silent.append(frozenset(target.name for target in targets) - well)
         if self.idle:
@@ -109,9 +110,9 @@ class Prometheus:
         self, now: float, queries: Mapping[str, Expression]
     ) -> Mapping[str, Sequence[Sample] | Unknown]:
         """The results of the queries, as of the newest scrape that is visible."""
-        if self._scenario.during("metrics_outage", now):
+        if self._during("metrics_outage", now):
             return {name: Unknown("Prometheus does not answer") for name in queries}
-        if self._scenario.during("empty_queries", now):
+        if self._during("empty_queries", now):
             return {name: [] for name in queries}
         row = self._visible(now)
         moment = evaluation.Moment(now, row)
@@ -133,17 +134,19 @@ class Prometheus:
 
     def reporting(self, now: float, pods: Sequence[str]) -> float:
         """Share of these pods whose newest visible scrape is there and no NaN; 0 without answers."""
-        if self._scenario.during("metrics_outage", now) or self._scenario.during(
-            "empty_queries", now
-        ):
+        if self._during("metrics_outage", now) or self._during("empty_queries", now):
             return 0.0
         row = self._visible(now)
         silent = len(self._silent[row].intersection(pods)) if row >= 0 else len(pods)
         return 1.0 - silent / len(pods) if pods else 1.0
 
+    def _during(self, kind: str, now: float) -> list[Event]:
+        """As `Scenario.during`, which would look at all events each time."""
+        return [event for event in self._events.get(kind, ()) if event.at <= now < event.until]
+
     def _visible(self, now: float) -> int:
         lag = self._scenario.metrics.lag + sum(
-            event.metrics_lag or 0.0 for event in self._scenario.during("metrics_lag", now)
+            event.metrics_lag or 0.0 for event in self._during("metrics_lag", now)
         )
         times = self._engines.times[: self._engines.rows]
         return int(np.searchsorted(times, now - lag, side="right")) - 1
@@ -162,42 +165,42 @@ class Prometheus:
     ) -> Floats:
         """What the scrapes see in place of the truth."""
         scenario = self._scenario
-        noise = max((event.noise or 0.0 for event in scenario.during("noise", now)), default=0.0)
+        noise = max((event.noise or 0.0 for event in self._during("noise", now)), default=0.0)
         resets = [
             e
-            for e in scenario.events
-            if e.reset_counters and now - scenario.metrics.scrape < e.at <= now
+            for e in self._events.get("reset_counters", ())
+            if now - scenario.metrics.scrape < e.at <= now
         ]
         frozen = max(
-            (
-                e.freeze_series.pods
-                for e in scenario.during("freeze_series", now)
-                if e.freeze_series
-            ),
+            (e.freeze_series.pods for e in self._during("freeze_series", now) if e.freeze_series),
             default=0,
         )
         poisoned = max(
-            (e.nan_series.pods for e in scenario.during("nan_series", now) if e.nan_series),
+            (e.nan_series.pods for e in self._during("nan_series", now) if e.nan_series),
             default=0,
         )
         reset = max((e.reset_counters.pods for e in resets if e.reset_counters), default=0)
         places = np.array([target.index for target in targets], dtype=np.int64)
         self._make_room(int(places.max(initial=-1)) + 1)
         shown, true = self._shown[places], self._true[places]
-        seen = values.copy()
+        seen = values
         grown = values - true
         if noise:
             draws = traffic.generator(self._seed, _NOISE, row).standard_normal(_DRAWS)
             factor = np.maximum(0.0, 1.0 + noise * draws[places % _DRAWS])[:, None]
             seen = np.where(self._gauge, seen * factor, seen)
             grown *= factor
-        base = shown.copy()
-        base[:reset] = 0.0
         again = ~np.isnan(true)
+        base = shown
+        if reset:
+            base = shown.copy()
+            base[:reset] = 0.0
         seen = np.where(self._counter & again, base + grown, seen)
-        seen[:frozen] = np.where(again[:frozen], shown[:frozen], seen[:frozen])
+        if frozen:
+            seen[:frozen] = np.where(again[:frozen], shown[:frozen], seen[:frozen])
         self._true[places], self._shown[places] = values, seen
-        seen[:poisoned] = math.nan
+        if poisoned:
+            seen[:poisoned] = math.nan
         return seen
 
     def _make_room(self, pods: int) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slipstream_operator.simulator import limits
 from slipstream_operator.simulator.kernel import layout
-from slipstream_operator.simulator.kernel.layout import Floats
+from slipstream_operator.simulator.kernel.layout import Floats, Records
 from slipstream_operator.simulator.simulation import Run
 
 _MINUTE: Final = 60.0
@@ -81,18 +81,25 @@ class Verdicts:
     latency: dict[str, Floats]
 
 
+def counted(run: Run) -> Records:
+    """The requests that arrived after the warm-up: a view, in order of arrival."""
+    begin = int(np.searchsorted(run.requests["arrival"], run.scenario.warmup))
+    end = int(np.count_nonzero(run.requests["fate"] != layout.AHEAD))
+    return run.requests[begin:end]
+
+
 def verdicts(run: Run) -> Verdicts:
     """Judge every request that arrived after the warm-up, from its first attempt."""
-    scenario, records = run.scenario, run.requests
-    counted = (records["arrival"] >= scenario.warmup) & (records["fate"] != layout.AHEAD)
-    arrival, fate = records["arrival"][counted], records["fate"][counted]
-    first, last = records["first"][counted], records["finished"][counted]
+    scenario, records = run.scenario, counted(run)
+    arrival, fate, first, last = (
+        np.ascontiguousarray(records[name]) for name in ("arrival", "fate", "first", "finished")
+    )
     finished = fate == layout.FINISHED
     failed = fate > layout.FINISHED
     waited = scenario.duration - arrival
     latency = {
         "ttft": first - arrival,
-        "tpot": (last - first) / np.maximum(1, records["output"][counted] - 1),
+        "tpot": (last - first) / np.maximum(1, records["output"] - 1),
         "e2e": last - arrival,
     }
     for name in ("tpot", "e2e"):
@@ -101,7 +108,7 @@ def verdicts(run: Run) -> Verdicts:
     so_far = {"ttft": np.where(np.isnan(first), waited, latency["ttft"]), "e2e": waited}
     attained, late = finished.copy(), np.zeros(len(arrival), dtype=np.bool_)
     severity = np.zeros(len(arrival))
-    kinds = records["kind"][counted]
+    kinds = np.ascontiguousarray(records["kind"])
     for index, kept in enumerate(limits.of(scenario)):
         members = kinds == index
         for metric, target in kept.items():
@@ -133,8 +140,7 @@ def score(run: Run, *, oracle: Run | None = None) -> Score:
         five = np.ones(5)
         worst = np.convolve(good, five, "valid") / np.convolve(total, five, "valid")
     known = by_minute[total > 0]
-    fate, arrival = run.requests["fate"], run.requests["arrival"]
-    counted = (arrival >= scenario.warmup) & (fate != layout.AHEAD)
+    records = counted(run)
     ttft = _quantiles(seen.latency["ttft"], 0.5, 0.95, 0.99)
     tpot = _quantiles(seen.latency["tpot"], 0.5, 0.95, 0.99)
     (e2e,) = _quantiles(seen.latency["e2e"], 0.95)
@@ -150,9 +156,9 @@ def score(run: Run, *, oracle: Run | None = None) -> Score:
         attained_minutes=_mean(known >= share),
         worst_5_minutes=float(np.nanmin(worst)) if np.isfinite(worst).any() else math.nan,
         severity=_mean(seen.severity[judged]),
-        failed=int((fate[counted] > layout.FINISHED).sum()),
+        failed=int((records["fate"] > layout.FINISHED).sum()),
         gpu_hours=gpu_hours(run),
-        goodput=float(run.requests["output"][counted][attained].sum()) / (hours * 3600),
+        goodput=float(records["output"][attained].sum()) / (hours * 3600),
         ttft_p50=ttft[0],
         ttft_p95=ttft[1],
         ttft_p99=ttft[2],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from slipstream_operator.simulator.kernel.layout import Floats
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Span:
     """The samples of the last `seconds`, looked at once for all that is asked of them at this moment."""
 
