@@ -39,6 +39,10 @@ class Agenda:
             advance(now)
             action(now)
 
+    def clear(self) -> None:
+        """Forget what is left: the actions refer to the fleet, which would live on with its large arrays."""
+        self._heap.clear()
+
 
 @dataclass(eq=False)
 class Pod:

@@ -76,6 +76,7 @@ def attempt(
     for until in np.arange(_LOOK_SECONDS, scenario.duration, _LOOK_SECONDS):
         simulation.play_until(float(until))
         if hopeless(simulation.kernel):
+            simulation.drop()
             return None
     simulation.play_until(scenario.duration)
     return simulation.finished()
@@ -125,7 +126,12 @@ class _Simulation:
         self._deployment.reconcile(self._scenario.duration)
         self._run.pods = [*self._deployment.past, *self._deployment.pods]
         self._run.events = self.kernel.events
+        self.drop()
         return self._run
+
+    def drop(self) -> None:
+        """End it."""
+        self._agenda.clear()
 
     def _scrape(self, now: float) -> None:
         self._deployment.reconcile(now)
