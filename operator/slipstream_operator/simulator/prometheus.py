@@ -63,6 +63,8 @@ class Prometheus:
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         for event in scenario.events:
             self._events[event.kind].append(event)
+        self._honest = not scenario.events and not self._counter.any()
+        """Whether samples are always the truth; counters are summed up increment by increment."""
         self._silent: list[frozenset[str]] = []
         """Row by row, the pods without a value."""
 
@@ -93,14 +95,15 @@ class Prometheus:
             self._engines.append(now, [], [], np.zeros((0, 0)))
             return
         values = catalogue.extended(read, kv_tokens=scenario.engine.kv_tokens)[:, self._columns]
-        values = self._with_faults(now, targets, values, row)
+        if not self._honest:
+            values = self._with_faults(now, targets, values, row)
         self._engines.append(
             now,
             [targets[position].name for position in kept],
             [self._labels(targets[position].name) for position in kept],
             values[kept],
         )
-        if self._scenario.router:
+        if self._router_columns:
             name = "slipstream-router-0"
             self._router.append(
                 now, [name], [self._labels(name)], router[self._router_columns][None, :]
