@@ -23,7 +23,10 @@ class Table:
         self.rows = 0
         self._keep = keep
         self._column: dict[str, int] = {}
-        self._last: list[int] = []
+        self._last: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._names: list[str] = []
+        self._columns = self._last
+        """The targets of the newest scrape, and their columns."""
         self.values: Floats = np.full((rows, 0, len(fields)), np.nan)
         self.totals: Floats = self.values
         """Counters without their resets, so that an increase is a difference."""
@@ -41,18 +44,20 @@ class Table:
         self.rows += 1
         if not names:
             return
-        columns = np.array(
-            [self._place(name, labels) for name, labels in zip(names, targets, strict=True)]
-        )
-        last = np.array([self._last[column] for column in columns])
+        if names != self._names:
+            self._names = list(names)
+            self._columns = np.array(
+                [self._place(name, labels) for name, labels in zip(names, targets, strict=True)]
+            )
+        columns = self._columns
+        last = self._last[columns]
         self.values[row, columns] = values
         before, totals = self.values[last, columns], self.totals[last, columns]
         fresh = np.where(values >= before, values - before, values)
         known = (last >= 0)[:, None] & np.isfinite(before)
         self.totals[row, columns] = np.where(known, totals + fresh, values)
         self.present[row, columns] = True
-        for column in columns:
-            self._last[column] = row
+        self._last[columns] = row
 
     def reserve(self, seconds: float, fields: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the increases of these fields over so many seconds will be among a span's."""
@@ -105,7 +110,7 @@ class Table:
         if len(self.targets) == self.present.shape[1]:
             self._widen()
         self.targets.append({})
-        self._last.append(-1)
+        self._last = np.append(self._last, -1)
         return len(self.targets) - 1
 
     def _widen(self) -> None:
