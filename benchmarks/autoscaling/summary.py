@@ -1,8 +1,10 @@
 """What many scores say together: means over seeds, sums over scenarios, intervals, and who is best."""
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -10,6 +12,17 @@ from slipstream_operator.simulator.score import Score
 
 GOAL: Final = 0.99
 _RESAMPLES: Final = 2000
+
+
+Figure: TypeAlias = Callable[[Score], float]
+
+
+class Interval(NamedTuple):
+    """A figure and its 95 % interval."""
+
+    middle: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -24,22 +37,36 @@ class Scores:
     """All scores, by policy, scenario and seed."""
 
     def __init__(self, scores: Iterable[Score] = ()) -> None:
-        self._by: dict[tuple[str, str, int], Score] = {}
+        self._by: defaultdict[tuple[str, str], dict[int, Score]] = defaultdict(dict)
         self.add(scores)
 
     def add(self, scores: Iterable[Score]) -> None:
         """The same run again changes nothing."""
-        self._by.update({(one.policy, one.scenario, one.seed): one for one in scores})
+        for one in scores:
+            self._by[one.policy, one.scenario][one.seed] = one
+
+    def has(self, policy: str, scenario: str, seed: int) -> bool:
+        """Whether it has been played."""
+        return seed in self._by[policy, scenario]
 
     def of(self, policy: str, scenario: str) -> list[Score]:
         """One a seed, in order of seeds."""
-        found = [(key[2], one) for key, one in self._by.items() if key[:2] == (policy, scenario)]
-        return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+        found = self._by[policy, scenario]
+        return [found[seed] for seed in sorted(found)]
 
-    def mean(self, policy: str, scenario: str, figure: Callable[[Score], float]) -> float:
+    def mean(self, policy: str, scenario: str, figure: Figure) -> float:
         """Over the seeds; NaN if there is none."""
         values = [figure(one) for one in self.of(policy, scenario)]
         return float(np.mean(values)) if values else float("nan")
+
+    def interval(self, policy: str, scenario: str, figure: Figure) -> Interval:
+        """The mean over the seeds and its 95 % interval, by a bootstrap of the seeds; NaN if there is none."""
+        values = np.array([figure(one) for one in self.of(policy, scenario)], dtype=np.float64)
+        if not len(values):
+            return Interval(math.nan, math.nan, math.nan)
+        picks = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+        low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+        return Interval(float(values.mean()), float(low), float(high))
 
     def totals(self, policy: str, scenarios: Sequence[str]) -> Totals:
         """Over these scenarios."""
@@ -48,9 +75,7 @@ class Scores:
             float(np.sum([self.mean(policy, name, lambda s: s.gpu_hours) for name in scenarios])),
         )
 
-    def ratio(
-        self, policy: str, other: str, scenarios: Sequence[str]
-    ) -> tuple[float, float, float]:
+    def ratio(self, policy: str, other: str, scenarios: Sequence[str]) -> Interval:
         """GPU-hours over another policy's, and its 95 % interval, by a bootstrap of seeds that both have."""
         pairs = [self._paired(policy, other, name) for name in scenarios]
         generator = np.random.default_rng(0)
@@ -61,7 +86,7 @@ class Scores:
             drawn.append(ours / theirs)
         ours, theirs = np.sum([pair.mean(axis=1) for pair in pairs], axis=0)
         low, high = np.quantile(drawn, [0.025, 0.975])
-        return float(ours / theirs), float(low), float(high)
+        return Interval(float(ours / theirs), float(low), float(high))
 
     def _paired(
         self, policy: str, other: str, scenario: str

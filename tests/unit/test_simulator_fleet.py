@@ -9,8 +9,17 @@ import pytest
 
 from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Over, Series
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.simulator import evaluation, scenario, score, simulation, traffic
+from slipstream_operator.simulator import (
+    evaluation,
+    limits,
+    scenario,
+    score,
+    simulation,
+    traffic,
+)
 from slipstream_operator.simulator.catalogue import Field
+from slipstream_operator.simulator.kernel import misses
+from slipstream_operator.simulator.kernel.fleet import Kernel
 from slipstream_operator.simulator.policies.policy import Seen
 from slipstream_operator.simulator.table import Table
 from slipstream_runtime import contract
@@ -80,6 +89,13 @@ def test_traffic_depends_on_the_seed_alone() -> None:
     assert len(one) == pytest.approx(3000, rel=0.1)
 
 
+def test_the_requests_of_a_run_are_its_own() -> None:
+    first = simulation.run(given(), Scripted(hold), seed=1)
+    again = simulation.run(given(), Scripted(hold), seed=1)
+    assert first.requests is not again.requests
+    np.testing.assert_array_equal(first.requests["finished"], again.requests["finished"])
+
+
 def test_gamma_arrivals_have_their_coefficient_of_variation() -> None:
     piece = {**BASE["traffic"][0], "arrivals": {"process": "gamma", "cv": 4.0, "rate": 50}}
     gaps = np.diff(traffic.requests(given(traffic=[piece]), seed=0)["arrival"])
@@ -146,6 +162,40 @@ def test_a_policy_that_asks_nothing_runs_under_any_fault() -> None:
     ]
     run = simulation.run(given(events=faults), Scripted(hold), seed=0)
     assert score.score(run).attainment == 1.0
+
+
+OVERLOADED = {**BASE["traffic"][0], "arrivals": {"process": "poisson", "rate": 100}}
+IN_TIME = {**OVERLOADED, "deadline": "20s"}
+
+
+def test_misses_are_counted_as_the_score_counts_them() -> None:
+    one = given(
+        traffic=[OVERLOADED, IN_TIME],
+        slo={"ttft": {"p95": "1s"}, "tpot": {"p95": "20ms"}},
+        client={"timeout": "30s", "retries": 1},
+        warmup="1m",
+        events=[{"at": "5m", "losePods": "50%"}],
+    )
+    run = simulation.run(one, Scripted(hold), seed=0)
+    seen = score.verdicts(run)
+    missed, judged = misses.count(run.requests, one.warmup, one.duration, limits.table(one))
+    assert judged == seen.judged.sum()
+    assert missed == (seen.judged & ~seen.attained).sum() > 0
+
+
+def test_an_attempt_ends_as_soon_as_it_is_hopeless_and_is_the_run_otherwise() -> None:
+    one = given(traffic=[OVERLOADED], slo={"ttft": {"p95": "10ms"}})
+    missed: list[int] = []
+
+    def hopeless(kernel: Kernel) -> bool:
+        missed.append(kernel.missed(0.0, limits.table(one)))
+        return missed[-1] > 1000
+
+    assert simulation.attempt(one, Scripted(hold), seed=0, hopeless=hopeless) is None
+    assert len(missed) == 1
+    whole = simulation.attempt(one, Scripted(hold), seed=0, hopeless=lambda _: False)
+    assert whole is not None
+    assert score.score(whole) == score.score(simulation.run(one, Scripted(hold), seed=0))
 
 
 def test_a_new_pod_serves_after_its_cold_start_and_costs_from_its_schedule() -> None:
@@ -263,6 +313,24 @@ def table(values: list[float | None], *, kind: str = "counter", every: float = 1
 
 def ask(expression: Expression, of: Table, *, now: float) -> list[Sample]:
     return evaluation.plan(expression, [of])(evaluation.Moment(now, of.rows - 1)).samples()
+
+
+def test_targets_that_come_together_are_all_there_and_take_the_places_of_those_long_gone() -> None:
+    series = Table([Field("x", 0, "gauge")], rows=20, keep=2)
+
+    def scrape(*names: str) -> None:
+        values = np.arange(float(len(names)))[:, None]
+        series.append(15.0 * series.rows, names, [{"pod": name} for name in names], values)
+
+    scrape("a", "b")
+    for _ in range(4):
+        scrape("a")
+    scrape("a", "c", "d", "e")
+    found = ask(Series("x"), series, now=75)
+    assert {(one.labels["pod"], one.value) for one in found} == {
+        ("a", 0.0), ("c", 1.0), ("d", 2.0), ("e", 3.0)
+    }  # fmt: skip
+    assert len(series.targets) == 4
 
 
 def test_a_rate_survives_a_reset_and_is_extrapolated_to_its_window() -> None:

@@ -1,9 +1,11 @@
 """Policies by name, and the oracle that is held against them."""
 
+import dataclasses
+
 import pytest
 
-from slipstream_operator.simulator import campaign, scenario
-from slipstream_operator.simulator.policies import registry
+from slipstream_operator.simulator import campaign, scenario, score, simulation
+from slipstream_operator.simulator.policies import foresight, registry
 
 SCENARIO = scenario.parse(
     {
@@ -41,6 +43,18 @@ def test_a_name_that_is_none_is_a_key_error(name: str) -> None:
 def test_a_run_has_the_name_by_which_its_policy_was_asked_for() -> None:
     name = registry.tuned("hpa-kv", 0.2)
     assert campaign.play(SCENARIO, name, seed=0).policy == name == "hpa-kv@0.2"
+
+
+def test_the_shipped_value_of_a_knob_is_the_peer_itself() -> None:
+    assert registry.tuned("hpa-kv", registry.PEERS["hpa-kv"].shipped) == "hpa-kv"
+
+
+def test_the_run_of_the_oracle_is_what_its_schedule_gives() -> None:
+    seen = foresight.played(SCENARIO, 1)
+    again = simulation.run(SCENARIO, foresight.foreseen(SCENARIO, 1), seed=1)
+    assert dataclasses.replace(score.score(seen), policy="") == dataclasses.replace(
+        score.score(again), policy=""
+    )
 
 
 def test_the_oracle_keeps_the_goal_through_a_step_that_ours_cannot_foresee() -> None:

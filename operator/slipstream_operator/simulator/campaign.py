@@ -4,9 +4,11 @@ import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-from slipstream_operator.simulator import score, simulation
-from slipstream_operator.simulator.policies import registry
+from slipstream_operator.simulator import score, simulation, traffic
+from slipstream_operator.simulator.policies import foresight, registry
 from slipstream_operator.simulator.scenario import Scenario
 from slipstream_operator.simulator.score import Score
 from slipstream_operator.simulator.simulation import Run
@@ -19,6 +21,11 @@ class Job:
     scenario: Scenario
     policies: tuple[str, ...]
     seed: int
+
+    @property
+    def weight(self) -> float:
+        """What it takes grows with it."""
+        return len(self.policies) * traffic.expected(self.scenario)
 
     def scores(self) -> list[Score]:
         """One score a policy; the oracle, if it is among them, is what the others are held against."""
@@ -39,26 +46,53 @@ class Job:
 
 def play(scenario: Scenario, policy: str, *, seed: int) -> Run:
     """One run of a policy by its name."""
-    run = simulation.run(scenario, registry.find(policy)(scenario, seed), seed=seed)
+    if policy == registry.ORACLE:
+        run = foresight.played(scenario, seed)
+    else:
+        run = simulation.run(scenario, registry.find(policy)(scenario, seed), seed=seed)
     return dataclasses.replace(run, policy=policy)
+
+
+class Workers:
+    """Processes that play jobs, none but this one if there is one job at a time."""
+
+    def __init__(self, jobs: int) -> None:
+        self._pool = concurrent.futures.ProcessPoolExecutor(jobs) if jobs > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=kind is not None)
+
+    def results(self, planned: Sequence[Job]) -> Iterator[tuple[Job, list[Score]]]:
+        """Each job with its scores, as they come; the heaviest are begun first, so that no process idles at the end."""
+        ordered = sorted(planned, key=lambda job: job.weight, reverse=True)
+        if self._pool is None:
+            yield from ((job, job.scores()) for job in ordered)
+            return
+        scores: Callable[[Job], list[Score]] = Job.scores
+        waiting = {self._pool.submit(scores, job): job for job in ordered}
+        for done in concurrent.futures.as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 def campaign(
     scenarios: Sequence[Scenario], policies: Sequence[str], *, seeds: int | None, jobs: int
 ) -> tuple[int, Iterator[list[Score]]]:
-    """The number of jobs, and their scores as they come, in the order of scenarios and seeds."""
+    """The number of jobs, and their scores as they come, the heaviest first."""
     planned = [
         Job(scenario, tuple(policies), seed)
         for scenario in scenarios
         for seed in range(scenario.seeds if seeds is None else seeds)
     ]
-    return len(planned), _results(planned, jobs)
+    return len(planned), _results(planned, jobs if len(planned) > 1 else 1)
 
 
 def _results(planned: Sequence[Job], jobs: int) -> Iterator[list[Score]]:
-    if jobs == 1 or len(planned) == 1:
-        yield from map(Job.scores, planned)
-        return
-    scores: Callable[[Job], list[Score]] = Job.scores
-    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(scores, planned)
+    with Workers(jobs) as workers:
+        for _, scores in workers.results(planned):
+            yield scores

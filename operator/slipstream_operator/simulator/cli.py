@@ -115,6 +115,8 @@ def simulate(
         for scores in results:
             found += scores
             progress.advance(task)
+    names = [one.name for one in wanted]
+    found.sort(key=lambda one: (names.index(one.scenario), one.seed, policies.index(one.policy)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         for one in wanted:

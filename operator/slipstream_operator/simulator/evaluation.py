@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ class Names:
         return tuple(itertools.chain.from_iterable(self.blocks))
 
 
-@dataclass(frozen=True)
-class Vector:
+class Vector(NamedTuple):
     """Series with their values; those that are not `present` are not there."""
 
     labels: Names
@@ -52,14 +51,13 @@ class Vector:
 
     def samples(self) -> list[Sample]:
         """As a query returns it."""
-        return [
-            Sample(self.labels.flat[index], float(self.values[index]))
-            for index in np.flatnonzero(self.present)
-        ]
+        if self.present.all():
+            return list(map(Sample, self.labels.flat, self.values.tolist()))
+        flat, values = self.labels.flat, self.values.tolist()
+        return [Sample(flat[index], values[index]) for index in np.flatnonzero(self.present)]
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """When a query is evaluated, and the newest scrape that it sees of each table; -1 for none."""
 
     now: float
@@ -212,47 +210,19 @@ def _fresh(table: Table, moment: Moment) -> bool:
     return moment.row >= 0 and moment.now - float(table.times[moment.row]) <= STALE_SECONDS
 
 
-def _window(table: Table, moment: Moment, seconds: float) -> tuple[int, int]:
-    """Rows in (now - seconds, now]."""
-    end = moment.row + 1
-    return int(np.searchsorted(table.times[:end], moment.now - seconds, side="right")), end
-
-
 def _increase(selection: _Selection, seconds: float, *, per_second: bool) -> Plan:
-    """Extrapolated to the edges of the window as Prometheus does (promql/functions.go, extrapolatedRate)."""
+    """NB: divided only here, so that rates and increases share what costs time."""
+    places = (
+        selection.table.reserve(seconds, selection.fields) if selection.table else selection.fields
+    )
 
     def evaluate(moment: Moment) -> Vector:
         table = selection.table
         if table is None:
             return _NOTHING
-        start, end = _window(table, moment, seconds)
-        width = len(table.targets)
-        there = table.present[start:end, :width]
-        if end - start < 2 or not width:
-            return selection.flat(
-                np.zeros((width, len(selection.fields))), np.zeros(width, dtype=np.bool_)
-            )
-        count = there.sum(axis=0)
-        first = start + there.argmax(axis=0)
-        last = end - 1 - there[::-1].argmax(axis=0)
-        columns, fields = np.arange(width)[:, None], selection.fields
-        before = table.values[first[:, None], columns, fields]
-        growth = (
-            table.totals[last[:, None], columns, fields]
-            - table.totals[first[:, None], columns, fields]
-        )
-        sampled = table.times[last] - table.times[first]
-        spacing = sampled / np.maximum(1, count - 1)
-        to_start = table.times[first] - (moment.now - seconds)
-        to_start = np.where(to_start >= 1.1 * spacing, spacing / 2, to_start)[:, None]
-        to_end = moment.now - table.times[last]
-        to_end = np.where(to_end >= 1.1 * spacing, spacing / 2, to_end)[:, None]
-        span = sampled[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            to_zero = np.where(growth > 0, span * before / growth, np.inf)
-            factor = (span + np.minimum(to_start, to_zero) + to_end) / span
-            values = growth * factor / (seconds if per_second else 1.0)
-        return selection.flat(values, count >= 2)
+        span = table.span(moment.now, moment.row, seconds)
+        values = span.increases[:, places]
+        return selection.flat(values / seconds if per_second else values, span.count >= 2)
 
     return evaluate
 
@@ -262,17 +232,15 @@ def _over_time(selection: _Selection, seconds: float, *, mean: bool) -> Plan:
         table = selection.table
         if table is None:
             return _NOTHING
-        start, end = _window(table, moment, seconds)
-        width = len(table.targets)
-        there = table.present[start:end, :width]
-        block = table.values[start:end, :width][:, :, selection.fields]
-        count = there.sum(axis=0)
+        span = table.span(moment.now, moment.row, seconds)
+        there = span.there[:, :, None]
+        block = table.values[span.rows, : there.shape[1]][:, :, selection.fields]
         if mean:
-            total = np.where(there[:, :, None], block, 0.0).sum(axis=0)
-            values = total / np.maximum(1, count)[:, None]
+            total = np.where(there, block, 0.0).sum(axis=0)
+            values = total / np.maximum(1, span.count)[:, None]
         else:
-            values = np.where(there[:, :, None], block, -np.inf).max(axis=0, initial=-np.inf)
-        return selection.flat(values, count > 0)
+            values = np.where(there, block, -np.inf).max(axis=0, initial=-np.inf)
+        return selection.flat(values, span.count > 0)
 
     return evaluate
 
@@ -282,6 +250,7 @@ def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
     groups: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     found: dict[tuple[str, ...], int] = {}
     labels = Names(((),))
+    sizes: NDArray[np.int64] = groups
     # NB: by identity, which is quick; with the block itself, so that it can't go and leave its identity to another.
     known: dict[int, tuple[tuple[Labels, ...], NDArray[np.int64]]] = {}
 
@@ -294,7 +263,7 @@ def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
         return entry[1]
 
     def evaluate(moment: Moment) -> Vector:
-        nonlocal seen, groups, labels
+        nonlocal seen, groups, labels, sizes
         vector = of(moment)
         if vector.labels is not seen:
             groups = np.concatenate([groups[:0], *map(group, vector.labels.blocks)])
@@ -304,11 +273,14 @@ def _by(aggregation: str, names: tuple[str, ...], of: Plan) -> Plan:
                     for key in found
                 )
                 labels = Names((tuple(shown),))
+            sizes = np.bincount(groups, minlength=len(labels.flat))
             seen = vector.labels
-        size = len(labels.flat)
         there = vector.present
-        members, values = groups[there], vector.values[there]
-        count = np.bincount(members, minlength=size)
+        if there.all():
+            members, values, count = groups, vector.values, sizes
+        else:
+            members, values = groups[there], vector.values[there]
+            count = np.bincount(members, minlength=len(sizes))
         return Vector(labels, _aggregate(aggregation, members, values, count), count > 0)
 
     return evaluate

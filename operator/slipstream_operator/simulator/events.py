@@ -1,5 +1,6 @@
 """Faults that a scenario plans, each at a time, some for a while."""
 
+import functools
 import math
 from typing import Final, Literal, Self
 
@@ -72,7 +73,7 @@ class Event(Part):
             raise ValueError("restore belongs to losePods: remove it, or use `for`")
         return self
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """Its name in Python: `metrics_outage`."""
         (given,) = (n for n in map(_attribute, KINDS) if getattr(self, n) is not None)

@@ -39,6 +39,10 @@ class Agenda:
             advance(now)
             action(now)
 
+    def clear(self) -> None:
+        """Forget what is left: the actions refer to the fleet, which would live on with its large arrays."""
+        self._heap.clear()
+
 
 @dataclass(eq=False)
 class Pod:
@@ -54,19 +58,31 @@ class Pod:
     ended: float | None = None
     slot: int | None = None
     failed_starts: int = 0
+    _seen: policy.Pod | None = None
 
     @property
     def seen(self) -> policy.Pod:
-        """What the API server says of it."""
-        return policy.Pod(
-            name=self.name,
-            created=self.created,
-            ready=self.slot is not None and self.closed is None,
-            ready_at=self.ready,
-            terminating=self.closed is not None,
-            scheduled=self.scheduled is not None,
-            failed_starts=self.failed_starts,
-        )
+        """What the API server says of it; the same object while it says the same."""
+        ready, terminating = self.slot is not None and self.closed is None, self.closed is not None
+        scheduled, seen = self.scheduled is not None, self._seen
+        if (
+            seen is None
+            or seen.ready != ready
+            or seen.ready_at != self.ready
+            or seen.terminating != terminating
+            or seen.scheduled != scheduled
+            or seen.failed_starts != self.failed_starts
+        ):
+            seen = self._seen = policy.Pod(
+                name=self.name,
+                created=self.created,
+                ready=ready,
+                ready_at=self.ready,
+                terminating=terminating,
+                scheduled=scheduled,
+                failed_starts=self.failed_starts,
+            )
+        return seen
 
 
 def cold_start(scenario: Scenario, *, seed: int, index: int, attempt: int = 0) -> float:

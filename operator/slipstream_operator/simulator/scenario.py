@@ -216,6 +216,8 @@ class Scenario(Part):
 
     def during(self, kind: str, now: float) -> tuple[Event, ...]:
         """The events of a kind that last at this time."""
+        if not self.events:
+            return ()
         return tuple(e for e in self.events if e.kind == kind and e.at <= now < e.until)
 
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream_operator.simulator import traffic
+from slipstream_operator.simulator import limits
 from slipstream_operator.simulator.kernel import layout
-from slipstream_operator.simulator.kernel.layout import Floats
+from slipstream_operator.simulator.kernel.layout import Floats, Records
 from slipstream_operator.simulator.simulation import Run
 
 _MINUTE: Final = 60.0
@@ -81,43 +81,43 @@ class Verdicts:
     latency: dict[str, Floats]
 
 
+def counted(run: Run) -> Records:
+    """The requests that arrived after the warm-up: a view, in order of arrival."""
+    begin = int(np.searchsorted(run.requests["arrival"], run.scenario.warmup))
+    end = int(np.count_nonzero(run.requests["fate"] != layout.AHEAD))
+    return run.requests[begin:end]
+
+
 def verdicts(run: Run) -> Verdicts:
     """Judge every request that arrived after the warm-up, from its first attempt."""
-    scenario, records = run.scenario, run.requests
-    records = records[(records["arrival"] >= scenario.warmup) & (records["fate"] != layout.AHEAD)]
-    arrival = records["arrival"]
-    finished = records["fate"] == layout.FINISHED
-    failed = records["fate"] > layout.FINISHED
+    scenario, records = run.scenario, counted(run)
+    arrival, fate, first, last = (
+        np.ascontiguousarray(records[name]) for name in ("arrival", "fate", "first", "finished")
+    )
+    finished = fate == layout.FINISHED
+    failed = fate > layout.FINISHED
     waited = scenario.duration - arrival
     latency = {
-        "ttft": records["first"] - arrival,
-        "tpot": (records["finished"] - records["first"]) / np.maximum(1, records["output"] - 1),
-        "e2e": records["finished"] - arrival,
+        "ttft": first - arrival,
+        "tpot": (last - first) / np.maximum(1, records["output"] - 1),
+        "e2e": last - arrival,
     }
     for name in ("tpot", "e2e"):
         latency[name] = np.where(finished, latency[name], np.nan)
     # What has no first token yet has waited at least until the end.
-    so_far = {"ttft": np.where(np.isnan(records["first"]), waited, latency["ttft"]), "e2e": waited}
-    attained, late = finished.copy(), np.zeros(len(records), dtype=np.bool_)
-    severity = np.zeros(len(records))
-    for index, kind in enumerate(traffic.kinds(scenario)):
-        members = records["kind"] == index
-        if kind.deadline is not None:
-            limits = [("e2e", kind.deadline)]
-        else:
-            limits = [(one.metric, one.target) for one in scenario.objectives.latency]
-            strictest: dict[str, float] = {}
-            for metric, target in limits:
-                # The limit of a metric is that of its highest percentile: the first that is given.
-                strictest.setdefault(metric, target)
-            limits = list(strictest.items())
-        for metric, target in limits:
+    so_far = {"ttft": np.where(np.isnan(first), waited, latency["ttft"]), "e2e": waited}
+    attained, late = finished.copy(), np.zeros(len(arrival), dtype=np.bool_)
+    severity = np.zeros(len(arrival))
+    kinds = np.ascontiguousarray(records["kind"])
+    for index, kept in enumerate(limits.of(scenario)):
+        members = kinds == index
+        for metric, target in kept.items():
             measured = np.where(finished, latency[metric], so_far.get(metric, np.zeros(1)))
             excess = np.where(failed, 10.0, np.clip(measured / target - 1, 0, 10))
             bad = members & (measured > target)
             attained &= ~(bad & finished)
             late |= bad & ~finished
-            severity += np.where(members, excess / len(limits), 0.0)
+            severity += np.where(members, excess / len(kept), 0.0)
     return Verdicts(
         arrival=arrival,
         judged=finished | failed | late,
@@ -140,8 +140,10 @@ def score(run: Run, *, oracle: Run | None = None) -> Score:
         five = np.ones(5)
         worst = np.convolve(good, five, "valid") / np.convolve(total, five, "valid")
     known = by_minute[total > 0]
-    records = run.requests[run.requests["arrival"] >= scenario.warmup]
-    records = records[records["fate"] != layout.AHEAD]
+    records = counted(run)
+    ttft = _quantiles(seen.latency["ttft"], 0.5, 0.95, 0.99)
+    tpot = _quantiles(seen.latency["tpot"], 0.5, 0.95, 0.99)
+    (e2e,) = _quantiles(seen.latency["e2e"], 0.95)
     over = under = None
     if oracle is not None:
         over, under = _areas(run, oracle)
@@ -157,13 +159,13 @@ def score(run: Run, *, oracle: Run | None = None) -> Score:
         failed=int((records["fate"] > layout.FINISHED).sum()),
         gpu_hours=gpu_hours(run),
         goodput=float(records["output"][attained].sum()) / (hours * 3600),
-        ttft_p50=_quantile(seen.latency["ttft"], 0.5),
-        ttft_p95=_quantile(seen.latency["ttft"], 0.95),
-        ttft_p99=_quantile(seen.latency["ttft"], 0.99),
-        tpot_p50=_quantile(seen.latency["tpot"], 0.5),
-        tpot_p95=_quantile(seen.latency["tpot"], 0.95),
-        tpot_p99=_quantile(seen.latency["tpot"], 0.99),
-        e2e_p95=_quantile(seen.latency["e2e"], 0.95),
+        ttft_p50=ttft[0],
+        ttft_p95=ttft[1],
+        ttft_p99=ttft[2],
+        tpot_p50=tpot[0],
+        tpot_p95=tpot[1],
+        tpot_p99=tpot[2],
+        e2e_p95=e2e,
         flaps_per_hour=_flaps(run) / hours,
         changes_per_hour=sum(at >= scenario.warmup for at, _ in run.asked[1:]) / hours,
         wasted_starts=sum(
@@ -256,6 +258,10 @@ def _mean(values: NDArray[np.bool_] | Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _quantile(values: Floats, share: float) -> float:
+def _quantiles(values: Floats, *shares: float) -> list[float]:
     values = values[np.isfinite(values)]
-    return float(np.quantile(values, share)) if len(values) else math.nan
+    return (
+        [float(one) for one in np.quantile(values, shares)]
+        if len(values)
+        else [math.nan] * len(shares)
+    )

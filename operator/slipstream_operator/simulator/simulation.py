@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from slipstream_operator.simulator.pods import DECISION, FLEET, SCRAPE, Agenda, 
 from slipstream_operator.simulator.policies.policy import Policy, Seen
 from slipstream_operator.simulator.prometheus import Prometheus, Target
 from slipstream_operator.simulator.scenario import Scenario
+
+_LOOK_SECONDS: Final = 300.0
 
 
 @dataclass
@@ -60,16 +63,33 @@ class Run:
 
 def run(scenario: Scenario, policy: Policy, *, seed: int) -> Run:
     """Play the scenario to its end; traffic and luck depend on the seed alone, never on the policy."""
-    return _Simulation(scenario, policy, seed).play()
+    simulation = _Simulation(scenario, policy, seed)
+    simulation.play_until(scenario.duration)
+    return simulation.finished()
+
+
+def attempt(
+    scenario: Scenario, policy: Policy, *, seed: int, hopeless: Callable[[Kernel], bool]
+) -> Run | None:
+    """The same run; None as soon as it is found hopeless, which is looked at every now and then."""
+    simulation = _Simulation(scenario, policy, seed)
+    for until in np.arange(_LOOK_SECONDS, scenario.duration, _LOOK_SECONDS):
+        simulation.play_until(float(until))
+        if hopeless(simulation.kernel):
+            simulation.drop()
+            return None
+    simulation.play_until(scenario.duration)
+    return simulation.finished()
 
 
 class _Simulation:
     def __init__(self, scenario: Scenario, policy: Policy, seed: int) -> None:
         self._scenario, self._policy = scenario, policy
+        self._objectives = scenario.objectives
         kinds = traffic.kinds(scenario)
         client = scenario.client
         patience = math.inf if client.timeout is None else client.timeout
-        self._kernel = Kernel(
+        self.kernel = Kernel(
             scenario.engine.parameters(),
             traffic.requests(scenario, seed=seed),
             patience=[patience if kind.deadline is None else kind.deadline for kind in kinds],
@@ -79,42 +99,51 @@ class _Simulation:
             slots=4 * scenario.scaling.max_replicas,
         )
         self._agenda = Agenda()
-        self._deployment = Deployment(scenario, self._kernel, self._agenda, seed=seed)
+        self._deployment = Deployment(scenario, self.kernel, self._agenda, seed=seed)
         self._queries = dict(policy.queries())
         self._prometheus = Prometheus(scenario, self._queries, seed=seed)
         self._run = Run(
             scenario=scenario,
             policy=policy.name,
             seed=seed,
-            requests=self._kernel.records,
+            requests=self.kernel.records,
             pods=[],
             asked=[(0.0, self._deployment.replicas)],
             ready=self._deployment.ready_counts,
         )
-
-    def play(self) -> Run:
-        """From start to end."""
-        for event in self._scenario.events:
+        for event in scenario.events:
             self._plan(event)
         self._agenda.at(0.0, SCRAPE, self._scrape)
-        self._agenda.at(self._policy.every, DECISION, self._decide)
-        self._agenda.run(self._scenario.duration, self._kernel.advance)
-        self._kernel.advance(self._scenario.duration)
+        self._agenda.at(policy.every, DECISION, self._decide)
+
+    def play_until(self, until: float) -> None:
+        """All control events before that time."""
+        self._agenda.run(until, self.kernel.advance)
+
+    def finished(self) -> Run:
+        """What happened, after all events to the end."""
+        self.kernel.advance(self._scenario.duration)
         self._deployment.reconcile(self._scenario.duration)
         self._run.pods = [*self._deployment.past, *self._deployment.pods]
-        self._run.events = self._kernel.events
+        self._run.events = self.kernel.events
+        self.drop()
         return self._run
+
+    def drop(self) -> None:
+        """End it."""
+        self._agenda.clear()
 
     def _scrape(self, now: float) -> None:
         self._deployment.reconcile(now)
         pods = [pod for pod in self._deployment.pods if pod.slot is not None]
-        read = self._kernel.read([pod.slot for pod in pods if pod.slot is not None], now)
-        in_flight = float(read[:, :2].sum()) + self._kernel.held
+        # NB: also where nobody asks for it, since it counts the pods' steps up to now.
+        read = self.kernel.read([pod.slot for pod in pods if pod.slot is not None], now)
+        in_flight = float(read[:, :2].sum()) + self.kernel.held
         self._prometheus.scrape(
             now,
             [Target(pod.name, pod.index) for pod in pods],
             read,
-            np.array([self._kernel.attempts, self._kernel.held, in_flight, self._kernel.left]),
+            np.array([self.kernel.attempts, self.kernel.held, in_flight, self.kernel.left]),
         )
         self._agenda.at(now + self._scenario.metrics.scrape, SCRAPE, self._scrape)
 
@@ -129,7 +158,7 @@ class _Simulation:
                 samples=self._prometheus.answer(now, self._policy.queries()),
                 minimum=scaling.min_replicas,
                 maximum=scaling.max_replicas,
-                objectives=self._scenario.objectives,
+                objectives=self._objectives,
             )
         )
         self._watch(asked, now)
@@ -145,7 +174,7 @@ class _Simulation:
         present = self._deployment.replicas
         if not scaling.min_replicas <= asked <= scaling.max_replicas:
             safety.out_of_bounds += 1
-        if asked == 0 and present > 0 and self._kernel.live:
+        if asked == 0 and present > 0 and self.kernel.live:
             safety.zero_with_requests += 1
         if asked >= present:
             return
@@ -182,12 +211,12 @@ class _Simulation:
         slowed = self._deployment.ready[: event.slow_pod.count]
         for pod in slowed:
             assert pod.slot is not None
-            self._kernel.speed(pod.slot, event.slow_pod.speed, now)
+            self.kernel.speed(pod.slot, event.slow_pod.speed, now)
 
         def recover(then: float) -> None:
             for pod in slowed:
                 if pod.slot is not None:
-                    self._kernel.speed(pod.slot, 1.0, then)
+                    self.kernel.speed(pod.slot, 1.0, then)
 
         if math.isfinite(event.until):
             self._agenda.at(event.until, FLEET, recover)

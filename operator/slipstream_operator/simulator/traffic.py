@@ -1,6 +1,7 @@
 """The requests of a scenario: the same for every policy, from generators of their own for each piece and purpose."""
 
 import csv
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,12 +48,19 @@ def generator(seed: int, *purpose: int) -> np.random.Generator:
 
 
 def requests(scenario: Scenario, *, seed: int) -> Records:
-    """All requests, in order of arrival."""
+    """All requests, in order of arrival; a copy of its own for each caller."""
+    return _drawn(scenario, seed).copy()
+
+
+@functools.lru_cache(maxsize=2)
+def _drawn(scenario: Scenario, seed: int) -> Records:
     order = {kind: index for index, kind in enumerate(kinds(scenario))}
     pieces = [
         _piece(scenario, piece, order[Kind(piece.priority, piece.deadline)], seed=seed, index=index)
         for index, piece in enumerate(scenario.traffic)
     ]
+    if len(pieces) == 1:
+        return pieces[0]  # in order as it is drawn
     records = np.concatenate(pieces)
     ordered: Records = records[np.argsort(records["arrival"], kind="stable")]
     return ordered
@@ -108,6 +116,13 @@ def rate(arrivals: Arrivals, times: Floats, *, seed: int = 0, index: int = 0) ->
             path[step] = state
         values = values * np.exp(path - sd * sd / 2)
     return values
+
+
+def expected(scenario: Scenario) -> float:
+    """About so many requests, those of files left out: what a run takes grows with it."""
+    times: Floats = np.arange(0.0, scenario.duration, 60.0).astype(np.float64)
+    pieces = [piece.arrivals for piece in scenario.traffic if piece.arrivals.file is None]
+    return float(sum(60.0 * rate(one, times).sum() for one in pieces))
 
 
 def _interpolate(points: float | Sequence[tuple[float, float]], times: Floats) -> Floats:

@@ -45,13 +45,15 @@ def every_scrape(*, window: float, metrics: Iterable[str] = objectives.METRICS) 
     return _latencies("now", window, metrics)
 
 
-def every_minute(*, metrics: Iterable[str] = objectives.METRICS) -> Queries:
-    """What slow feedback and status need, over long ranges."""
+def every_minute(
+    *, metrics: Iterable[str] = objectives.METRICS, spans: Iterable[str] = tuple(SPANS)
+) -> Queries:
+    """What slow feedback, which is over 5 minutes, and status need, over long ranges."""
     metrics = tuple(metrics)
     latencies = {
         name: query
-        for span, over in SPANS.items()
-        for name, query in _latencies(span, over, metrics).items()
+        for span in spans
+        for name, query in _latencies(span, SPANS[span], metrics).items()
     }
     lengths = {
         OUTPUT_LENGTHS: _increase(f"{contract.OUTPUT_LENGTH}_sum", 300.0, _SERVICE),

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from slipstream_operator.simulator.kernel import dispatch, layout
+from slipstream_operator.simulator.kernel import dispatch, layout, misses
 from slipstream_operator.simulator.kernel.layout import Floats, Records, State
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
@@ -135,6 +135,11 @@ class Kernel:
     def live(self) -> int:
         """Requests that have arrived and have no end yet."""
         return int(self.state.fleet["live"][0])
+
+    def missed(self, since: float, limits: Floats) -> int:
+        """Requests that arrived from `since` on and have missed their limits; see `misses.count`."""
+        now = float(self.state.fleet["now"][0])
+        return misses.count(self.state.requests, since, now, limits)[0]
 
     def advance(self, until: float) -> None:
         """Play all events up to and including `until`."""

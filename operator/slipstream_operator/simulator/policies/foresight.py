@@ -3,11 +3,16 @@
 import statistics
 from typing import Final
 
-from slipstream_operator.simulator import pods, score, simulation, traffic
+import numpy as np
+
+from slipstream_operator.simulator import limits, pods, simulation, traffic
+from slipstream_operator.simulator.kernel import misses
+from slipstream_operator.simulator.kernel.fleet import Kernel
 from slipstream_operator.simulator.policies import oracle
 from slipstream_operator.simulator.policies.oracle import Oracle
 from slipstream_operator.simulator.policies.schedule import Schedule
 from slipstream_operator.simulator.scenario import Scenario
+from slipstream_operator.simulator.simulation import Run
 
 _JUDGEMENTS: Final = 15
 _STARTS: Final = 200
@@ -16,29 +21,72 @@ _STARTS: Final = 200
 
 def foreseen(scenario: Scenario, seed: int) -> Oracle:
     """Knows the requests and the starts of this seed."""
-    records = traffic.requests(scenario, seed=seed)
-    work = oracle.load(
-        records["arrival"].tolist(),
-        records["prompt"].tolist(),
-        records["output"].tolist(),
-        duration=scenario.duration,
-        engine=scenario.engine.parameters(),
-        objectives=scenario.objectives,
-    )
-    scaling = scenario.scaling
+    return _Fleet(scenario, seed).oracle()
 
-    def start(number: int) -> float:
-        return pods.cold_start(scenario, seed=seed, index=scaling.initial + number)
 
-    def judge(timetable: Schedule) -> float:
-        policy = Oracle(timetable, scaling.initial, start)
-        return score.score(simulation.run(scenario, policy, seed=seed)).attainment
+def played(scenario: Scenario, seed: int) -> Run:
+    """Its run, which the search has seen already as a rule."""
+    fleet = _Fleet(scenario, seed)
+    policy = fleet.oracle()
+    if fleet.kept is not None and fleet.kept[0] == policy.timetable:
+        return fleet.kept[1]
+    return simulation.run(scenario, policy, seed=seed)
 
-    fleet = oracle.Fleet(
-        scaling.min_replicas,
-        scaling.max_replicas,
-        scaling.initial,
-        statistics.fmean(map(start, range(_STARTS))),
-    )
-    plan = oracle.plan(work, judge, fleet, warmup=scenario.warmup, judgements=_JUDGEMENTS)
-    return Oracle(plan, scaling.initial, start)
+
+class _Fleet:
+    """Plays schedules and tells what they attain."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self._scenario, self._seed = scenario, seed
+        self._records = traffic.requests(scenario, seed=seed)
+        self._limits = limits.table(scenario)
+        scored = int(np.count_nonzero(self._records["arrival"] >= scenario.warmup))
+        self._allowed = (1 - oracle.GOAL) * scored + 1e-6
+        self.kept: tuple[Schedule, Run] | None = None
+        """The last schedule that kept the goal, and its run."""
+
+    def oracle(self) -> Oracle:
+        """The policy with the cheapest schedule that is found."""
+        scenario, scaling = self._scenario, self._scenario.scaling
+        work = oracle.load(
+            self._records["arrival"],
+            self._records["prompt"],
+            self._records["output"],
+            duration=scenario.duration,
+            engine=scenario.engine.parameters(),
+            objectives=scenario.objectives,
+        )
+        fleet = oracle.Fleet(
+            scaling.min_replicas,
+            scaling.max_replicas,
+            scaling.initial,
+            statistics.fmean(map(self._start, range(_STARTS))),
+        )
+        return self._following(
+            oracle.plan(work, self._judge, fleet, warmup=scenario.warmup, judgements=_JUDGEMENTS)
+        )
+
+    def _following(self, timetable: Schedule) -> Oracle:
+        return Oracle(timetable, self._scenario.scaling.initial, self._start)
+
+    def _start(self, number: int) -> float:
+        scenario = self._scenario
+        index = scenario.scaling.initial + number
+        return pods.cold_start(scenario, seed=self._seed, index=index)
+
+    def _judge(self, timetable: Schedule) -> float:
+        """NB: 0 as soon as more requests have missed than may of all that come."""
+        scenario, policy = self._scenario, self._following(timetable)
+        run = simulation.attempt(scenario, policy, seed=self._seed, hopeless=self._hopeless)
+        if run is None:
+            return 0.0
+        missed, judged = misses.count(
+            run.requests, scenario.warmup, scenario.duration, self._limits
+        )
+        attained = (judged - missed) / judged if judged else 0.0
+        if attained >= oracle.GOAL:
+            self.kept = timetable, run
+        return attained
+
+    def _hopeless(self, kernel: Kernel) -> bool:
+        return kernel.missed(self._scenario.warmup, self._limits) > self._allowed

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.scaling.promql import Expression
@@ -27,6 +27,8 @@ Judge: TypeAlias = Callable[[Schedule], float]
 
 GOAL: Final = 0.99
 WINDOW_SECONDS: Final = 30.0
+_SIZES: Final = 64
+"""More than the powers of two that a length can have."""
 _LOWEST, _HIGHEST, _PRECISION = 0.25, 8.0, 0.02
 """Margins on the load that the search tries, and how sharply it tells them apart."""
 
@@ -75,9 +77,9 @@ class Oracle:
 
 
 def load(
-    times: Sequence[float],
-    prompts: Sequence[int],
-    outputs: Sequence[int],
+    times: ArrayLike,
+    prompts: ArrayLike,
+    outputs: ArrayLike,
     *,
     duration: float,
     engine: model.Parameters,
@@ -85,17 +87,16 @@ def load(
     window: float = WINDOW_SECONDS,
 ) -> tuple[float, ...]:
     """Replicas that each window keeps busy: each request takes the inverse of the rate that its size allows."""
-    sizes = np.stack([_powers(prompts), _powers(outputs)])
-    kinds, which = np.unique(sizes, axis=1, return_inverse=True)
+    sizes, which = np.unique(_SIZES * _powers(prompts) + _powers(outputs), return_inverse=True)
     seconds = np.array(
         [
-            1 / capacity.rate(engine, objectives, prompt=2 ** int(prompt), output=2 ** int(output))
-            for prompt, output in kinds.T
+            1 / capacity.rate(engine, objectives, prompt=2**prompt, output=2**output)
+            for prompt, output in (divmod(int(size), _SIZES) for size in sizes)
         ]
     )
     windows = max(1, math.ceil(duration / window))
     place = np.clip((np.asarray(times) / window).astype(np.int64), 0, windows - 1)
-    busy = np.bincount(place, weights=seconds[which.ravel()], minlength=windows)
+    busy = np.bincount(place, weights=seconds[which], minlength=windows)
     return tuple(float(one) for one in busy / window)
 
 
@@ -187,6 +188,6 @@ class _Search:
         return min(max(count, self.fleet.minimum), self.fleet.maximum)
 
 
-def _powers(lengths: Sequence[int]) -> NDArray[np.int64]:
+def _powers(lengths: ArrayLike) -> NDArray[np.int64]:
     powers: NDArray[np.int64] = np.round(np.log2(np.maximum(1, lengths))).astype(np.int64)
     return powers

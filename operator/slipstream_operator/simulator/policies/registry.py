@@ -23,6 +23,7 @@ _KNOB: Final = "@"
 
 def _ours(scenario: Scenario, _: int, *, without: frozenset[str] = frozenset()) -> Policy:
     return Ours(
+        metrics=dict.fromkeys(one.metric for one in scenario.objectives.latency),
         without=without,
         idle_after=scenario.scaling.idle_after,
         max_sequences=scenario.engine.max_sequences,
@@ -44,8 +45,8 @@ POLICIES: Final[Mapping[str, Factory]] = {
 
 
 def tuned(peer: str, knob: float) -> str:
-    """The name of a peer with a value of its knob."""
-    return f"{peer}{_KNOB}{knob:g}"
+    """The name of a peer with a value of its knob: of the peer itself, if it is shipped with that value."""
+    return peer if knob == PEERS[peer].shipped else f"{peer}{_KNOB}{knob:g}"
 
 
 def find(name: str) -> Factory:

@@ -1,5 +1,6 @@
 """A fixed number of replicas: what teams run without an autoscaler, sized for the mean or the peak of the traffic."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def _replicas(work: float) -> int:
     return max(1, math.ceil(work / _UTILISATION))
 
 
+@functools.lru_cache(maxsize=32)
 def _work(scenario: Scenario) -> Floats:
     """Replicas that each minute keeps busy, knowing the traffic beforehand.
 

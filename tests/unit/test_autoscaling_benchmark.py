@@ -1,0 +1,94 @@
+"""`make bench-autoscaling`: what is played once only, and what its report says plainly."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.progress import Progress
+
+from benchmarks.autoscaling import run, tables
+from benchmarks.autoscaling.summary import Scores
+from slipstream_operator.simulator import scenario as scenarios
+from slipstream_operator.simulator.campaign import Job
+from slipstream_operator.simulator.policies import registry
+from slipstream_operator.simulator.score import Score
+
+SCENARIO = scenarios.load(run.FOLDER / "scenarios/01-steady.yaml")
+
+
+def _score(policy: str, scenario: str, seed: int, **figures: float) -> Score:
+    nothing = {field.name: 0 for field in dataclasses.fields(Score)}
+    named = {"policy": policy, "scenario": scenario, "seed": seed}
+    return Score(**{**nothing, "attainment": 1.0, "gpu_hours": 1.0, **named, **figures})
+
+
+class _Workers:
+    def __init__(self) -> None:
+        self.played: list[Job] = []
+
+    def results(self, planned: Sequence[Job]) -> Iterator[tuple[Job, list[Score]]]:
+        self.played += planned
+        for job in planned:
+            yield job, [_score(name, job.scenario.name, job.seed) for name in job.policies]
+
+
+def test_what_was_played_is_not_played_again() -> None:
+    workers = _Workers()
+    arena = run.Arena(Progress(disable=True), workers)
+    arena.play(run.ALL, [SCENARIO], ["kaito", "kubeai", "kaito"], seeds=1)
+    arena.play(run.BEST, [SCENARIO], ["kaito"], seeds=3)
+    assert [(job.policies, job.seed) for job in workers.played] == [
+        (("kaito", "kubeai"), 0),
+        (("kaito",), 1),
+        (("kaito",), 2),
+    ]
+
+
+def test_many_policies_are_played_in_several_jobs() -> None:
+    workers = _Workers()
+    names = [f"policy-{number}" for number in range(2 * run.BATCH + 1)]
+    run.Arena(Progress(disable=True), workers).play(run.ALL, [SCENARIO], names, seeds=1)
+    assert [len(job.policies) for job in workers.played] == [run.BATCH, run.BATCH, 1]
+
+
+def _contest(attained: Iterable[tuple[str, str, float]]) -> tables.Contest:
+    scores = Scores(
+        _score(policy, scenario, seed, attainment=value, gpu_hours=2.0 + seed)
+        for policy, scenario, value in attained
+        for seed in range(3)
+    )
+    return tables.Contest(scores, ["calm", "jump"], ["calm"], {"kaito": "kaito@2"}, "kaito@2")
+
+
+def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> None:
+    contest = _contest(
+        [
+            (registry.ORACLE, "calm", 0.995),
+            (registry.ORACLE, "jump", 0.9),
+            (registry.OURS, "calm", 0.98),
+            (registry.OURS, "jump", 0.7),
+            ("kaito@2", "calm", 0.999),
+            ("kaito@2", "jump", 0.6),
+        ]
+    )
+    text = tables.details(contest, seeds=3, ablations=[], static=[])
+    assert "- The oracle keeps 99 % in 1 of 2 scenarios, which are those that count: calm." in text
+    assert "- It does not in: jump (90.00%)." in text
+    assert "ours does not attain 99 % in 1: calm (98.00%)." in text
+    assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
+    assert "| calm | 3.00 (2.00 to 4.00) |" in text
+
+
+def test_an_interval_holds_the_mean_and_shrinks_with_more_seeds() -> None:
+    def width(seeds: int) -> float:
+        scores = Scores(_score("a", "s", seed, gpu_hours=float(seed % 2)) for seed in range(seeds))
+        middle, low, high = scores.interval("a", "s", lambda score: score.gpu_hours)
+        assert low <= middle == 0.5 <= high
+        return high - low
+
+    assert width(50) < width(10)
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert (
+        tables._shown(Scores([_score("a", "s", 0)]).interval("a", "s", lambda _: 2), ".1f") == "2.0"
+    )
