@@ -123,6 +123,21 @@ def test_the_quantile_is_the_inverse_of_attainment(share: float) -> None:
     assert feedback.attainment(COARSE, found) == pytest.approx(share, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [(0.020, 0.025), (0.030, 0.030), (0.049, 0.038)],
+    ids=["below the bucket", "inside", "beyond the interpolation"],
+)
+def test_in_the_last_bucket_that_has_any_what_is_expected_counts(
+    expected: float, found: float
+) -> None:
+    assert feedback.quantile(COARSE, 0.99, expected=expected) == pytest.approx(found, abs=0.001)
+
+
+def test_in_other_buckets_the_measurement_counts() -> None:
+    assert feedback.quantile(COARSE, 0.5, expected=0.011) == feedback.quantile(COARSE, 0.5)
+
+
 def test_without_requests_there_is_no_attainment() -> None:
     assert feedback.attainment(EMPTY, 0.1) is None
     assert feedback.quantile(EMPTY, 0.9) is None

@@ -50,8 +50,12 @@ def attainment(histogram: Histogram, target: float) -> float | None:
     return 1.0
 
 
-def quantile(histogram: Histogram, share: float) -> float | None:
-    """The latency that `share` of the requests stay under, by lognormal interpolation; None if it is unknown."""
+def quantile(histogram: Histogram, share: float, *, expected: float | None = None) -> float | None:
+    """The latency that `share` of the requests stay under, by lognormal interpolation; None if it is unknown.
+
+    Where its bucket is the last that is not empty, nobody knows how far into it requests reach: then what is
+    expected counts, if it lies between the bucket's lower bound and the interpolation.
+    """
     total = histogram.count
     if total <= 0:
         return None
@@ -64,7 +68,10 @@ def quantile(histogram: Histogram, share: float) -> float | None:
                 return low or None
             if low <= 0 or right <= left or math.isinf(left):
                 return bound
-            return low * math.exp((wanted - left) / (right - left) * math.log(bound / low))
+            found = low * math.exp((wanted - left) / (right - left) * math.log(bound / low))
+            if expected is not None and cumulative >= total:
+                found = min(found, max(expected, low))
+            return found
         low, left = bound, right
     return None
 

@@ -135,8 +135,9 @@ def _feedback(
     *,
     seconds: float,
 ) -> State:
-    if not MIN_UTILISATION * 0.75 <= utilisation < 1:
+    if not 0 < utilisation < 1:
         return state
+    weight = min(1.0, utilisation / MIN_UTILISATION)
     model = state.model.cautious
     assert model is not None
     corrections = state.feedback
@@ -146,11 +147,15 @@ def _feedback(
         goal = by_metric.get(reading.objective.metric)
         if goal is None or reading.now.count < feedback.MIN_REQUESTS:
             continue
-        measured = feedback.quantile(reading.now, goal.share)
         predicted = sizing.latency(goal.metric, goal.share, model, asked, limits, pods.ready)
+        measured = feedback.quantile(reading.now, goal.share, expected=predicted)
         if measured is not None:
             corrections = feedback.corrected(
-                corrections, goal.metric, measured=measured, predicted=predicted, seconds=seconds
+                corrections,
+                goal.metric,
+                measured=measured,
+                predicted=predicted,
+                seconds=weight * seconds,
             )
     corrections = feedback.judged(
         corrections,

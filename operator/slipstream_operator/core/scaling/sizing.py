@@ -17,6 +17,8 @@ PEAKEDNESS: Final = 1.5
 """Variance over mean of the number of requests in service: 1 for Poisson arrivals of equal lengths."""
 _SPREAD: Final = 1.3
 """Squared coefficient of variation of prompt lengths."""
+_TYPICAL: Final = 0.6
+"""Length of the usual output over the mean: prompts of others delay short outputs most."""
 KV_FULL: Final = 0.9
 """Above this share of a full KV cache vLLM begins to preempt."""
 _MOST: Final = 0.98
@@ -194,15 +196,17 @@ def _token(model: Coefficients, demand: Demand) -> float:
 
 
 def _tpot(run: Operation, model: Coefficients, demand: Demand, count: int, share: float) -> float:
-    """The batch and the prompts that share it fluctuate; a request sees their mean over its own time."""
+    """The batch fluctuates, and so does the number of prompts that are computed between a request's tokens."""
     z = _z(share)
+    free = 1 - min(run.prefill, _MOST)
     batch = run.batch + z * math.sqrt(run.batch * PEAKEDNESS)
-    prefill = run.prefill
-    if demand.requests > 0 and demand.output > 0 and prefill > 0:
-        seconds = demand.output / demand.requests * run.step
-        prompts = demand.requests / count * seconds
-        prefill += z * prefill * math.sqrt((1 + _SPREAD) / max(prompts, 1.0)) * (1 - prefill)
-    return (model.alpha + run.marginal * batch) / (1 - min(prefill, _MOST))
+    tokens = (model.alpha + run.marginal * batch) / free
+    if demand.requests <= 0 or demand.output <= 0 or run.prefill <= 0:
+        return tokens
+    length = _TYPICAL * demand.output / demand.requests
+    prompt = model.delta * demand.prompt / demand.requests
+    prompts = demand.requests / count * length * run.step
+    return tokens + z * prompt / length * math.sqrt((1 + _SPREAD) * prompts / free)
 
 
 def _ttft(
