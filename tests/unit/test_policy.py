@@ -1,6 +1,7 @@
 """The scaling policy, case by case: the count and the sentence that explains it."""
 
 import dataclasses
+from array import array
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import forecast, policy, steptime
 from slipstream_operator.core.scaling.coldstart import ColdStart
+from slipstream_operator.core.scaling.cycles import Cycles
+from slipstream_operator.core.scaling.feedback import Feedback
 from slipstream_operator.core.scaling.forecast import Outlook
 from slipstream_operator.core.scaling.signals import Load, Unknown
 from slipstream_operator.core.scaling.sizing import Demand
@@ -185,6 +188,30 @@ def test_short_spikes_get_no_pods_once_they_are_known_to_be_short() -> None:
     found = _decide(_known(2, spikes=spikes), ready=2, load=_traffic(60.0, pods=2))
     assert found.desired == 2
     assert "such spikes end within" in found.reason
+
+
+def _spiky(minutes: int) -> Outlook:
+    """An hour with a spike each 15 minutes, and so many more."""
+    loads = [4.0 if minute % 15 == 0 else 1.0 for minute in range(60 + minutes)]
+    seen = Cycles(began=1000.0, highest=1.0, minutes=array("f", loads).tobytes(), period=15)
+    return Outlook(at=1000.0, level=1.0, cycles=seen, spread=0.0)
+
+
+def test_a_spike_that_is_known_to_come_is_prepared_though_it_will_be_short() -> None:
+    spikes = Spikes(long=0.2, short=3.0, began=990.0, before=2)
+    early, late = (_known(2, spikes=spikes, outlook=_spiky(minutes)) for minutes in (5, 13))
+    options: dict[str, Any] = {"ready": 2, "load": _traffic(18.0, pods=2)}
+    assert _decide(early, **options).desired == 2
+    assert _decide(late, **options).desired > 4
+
+
+def test_between_two_known_spikes_older_needs_do_not_hold() -> None:
+    needs = ((880.0, 6), (960.0, 2))
+    unknown = _known(6, needs=needs, watched_since=0.0)
+    known = dataclasses.replace(unknown, outlook=_spiky(3))
+    options = {**QUIET, "ready": 6, "load": _traffic(6.0, pods=6), "down_window": 200.0}
+    assert _decide(unknown, **options).desired == 6
+    assert _decide(known, **options).desired == 5
 
 
 def test_one_hot_pod_adds_one_replica_at_most() -> None:
@@ -439,3 +466,12 @@ def test_what_runs_is_not_woken_to_less() -> None:
     decision, after = policy.woken(state, now=1000.0)
     assert decision.desired == 3
     assert after == state
+
+
+def test_a_correction_that_was_too_high_is_unlearned_by_engines_that_are_hardly_busy() -> None:
+    state = _known(10, feedback=Feedback({"ttft": 3.0}), watched_since=0.0)
+    load, readings = _traffic(30.0, pods=10), (given.reading(current=0.06, requests=500.0),)
+    for tick in range(120):
+        inputs = given.inputs(now=1000.0 + 30 * tick, ready=10, load=load, readings=readings)
+        state = policy.decide(inputs, dataclasses.replace(state, desired=10))[1]
+    assert state.feedback.corrections["ttft"] < 1.5

@@ -34,7 +34,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         recreate=False,
         bounds=Bounds(1, 1, follows_load=False),
         objectives=found.objectives,
-        scale_down_window=300.0,
+        scale_down_window=120.0,
         prometheus=("http://prometheus.monitoring.svc:9090", 60.0),
         routing=Routing(limits={"concurrency": 256}),
     )

@@ -34,7 +34,8 @@ class ProfileScaling(Model):
     """How fast replica counts follow."""
 
     scale_down_window: Duration | None = Field(
-        default=None, description="A lower need must have lasted this long. Default: 5m."
+        default=None,
+        description="A lower need must have lasted this long. Default: 2m, or as long as a start takes.",
     )
 
 

@@ -32,7 +32,7 @@ CPU_RESOURCES: Final = pod.Resources(requests={"memory": "4Gi"}, limits={"memory
 SIMULATOR_RESOURCES: Final = pod.Resources(
     requests={"cpu": "20m", "memory": "64Mi"}, limits={"memory": "256Mi"}
 )
-SCALE_DOWN_WINDOW: Final = 300.0
+SCALE_DOWN_WINDOW: Final = 120.0
 """Seconds, as HPA's default."""
 RATE_WINDOW: Final = 60.0
 _MODULES: Final = {

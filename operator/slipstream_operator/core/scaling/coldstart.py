@@ -29,6 +29,11 @@ class ColdStart:
         return self.count > 0
 
     @property
+    def median(self) -> float:
+        """Seconds that half of the starts stay under."""
+        return math.exp(self.mean) if self.known else UNKNOWN_SECONDS
+
+    @property
     def p90(self) -> float:
         """Seconds that 9 of 10 starts stay under."""
         if not self.known:

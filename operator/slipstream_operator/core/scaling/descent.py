@@ -12,7 +12,7 @@ from slipstream_operator.core.scaling.supply import Supply
 PAUSE_SECONDS: Final = 60.0
 SHARE: Final = 0.2
 """One step takes a fifth at most, or one replica."""
-_MAX_CAUTION: Final = 4.0
+_MAX_CAUTION: Final = 2.0
 _FALLING: Final = 0.4
 """Share of the window that counts while load falls beyond doubt: older needs are not about to come back."""
 _BURNING: Final = 2.0
@@ -21,7 +21,7 @@ _ENOUGH: Final = 20.0
 
 def window(inputs: Inputs, state: State) -> float:
     """Seconds that a lower need must last: what was given up would take a cold start to come back."""
-    start = state.cold.p90 if state.cold.known else 0.0
+    start = state.cold.median if state.cold.known else 0.0
     return max(inputs.down_window, start) * state.caution
 
 
@@ -57,7 +57,8 @@ def step(
 ) -> tuple[int, str, State]:
     """One careful step down, or the present count with what speaks against one."""
     falling = forecast.falling(state.outlook)
-    watched = window(inputs, state) * (_FALLING if falling else 1.0)
+    known = falling or forecast.cyclic(state.outlook)
+    watched = window(inputs, state) * (_FALLING if known else 1.0)
     enough = needs.highest(state.needs, since=inputs.now - watched)
     if enough == 0 and _may_sleep(inputs, state, load):
         return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state

@@ -1,12 +1,16 @@
 """The load when a pod that is ordered now would be ready.
 
-Three forecasters run side by side: the last value, the trend of the last minutes if there is one beyond doubt, and the
-same time of the day before. Those that forecast worse than the last value count for nothing.
+Load that is known to come again (`cycles`) is foreseen by what came a period ago. Otherwise three forecasters run
+side by side: the last value, the trend of the last minutes if there is one beyond doubt, and the same time of the day
+before. Those that forecast worse than the last value count for nothing.
 """
 
 import dataclasses
 import math
 from typing import Final
+
+from slipstream_operator.core.scaling import cycles
+from slipstream_operator.core.scaling.cycles import Cycles
 
 STEP: Final = 15.0
 """Seconds between two updates."""
@@ -45,6 +49,7 @@ class Pending:
     last: float
     trend: float
     season: float
+    cycle: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Outlook:
     """The `QUANTILE` of the residuals of the combined forecast, as a share of the load."""
     season: tuple[float, ...] = ()
     """Mean load by quarter of an hour of the day; less than 0 where it was never seen."""
+    cycles: Cycles = dataclasses.field(default_factory=Cycles)
 
 
 def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outlook:
@@ -82,6 +88,7 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
             rising_since=None,
             pending=(),
             season=_seen(outlook, load, now),
+            cycles=cycles.noted(outlook.cycles, load, now=now),
         )
     level = load + (1 - _LEVEL) ** (passed / STEP) * (outlook.level - load)
     recent = _since_jump(outlook.recent, load, now)
@@ -95,18 +102,34 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
         line=line,
         rising_since=_rising_since(outlook, recent, slope=line[1]),
         season=_seen(outlook, load, now),
+        cycles=cycles.noted(outlook.cycles, load, now=now),
     )
     if outlook.pending and outlook.pending[-1].due - horizon + horizon / _PENDING * 2 > now:
         return outlook
     last, trend, season = _members(outlook, load, now, horizon)
-    pending = (*outlook.pending[-_PENDING:], Pending(now + horizon, last, trend, season))
+    cycle = cycles.ahead(outlook.cycles, seconds=horizon)
+    pending = (*outlook.pending[-_PENDING:], Pending(now + horizon, last, trend, season, cycle))
     return dataclasses.replace(outlook, pending=pending)
 
 
 def ahead(outlook: Outlook, load: float, *, now: float, horizon: float) -> float:
     """The load at the horizon, at the QUANTILE of what was wrong before; never less than the present load."""
+    cycle = cycles.ahead(outlook.cycles, seconds=horizon)
+    if cycle is not None:
+        return max(load, cycle + outlook.spread * load)
     median = _combined(outlook.losses, _members(outlook, load, now, horizon))
     return min(max(load, median + outlook.spread * load), _GROWTH * load)
+
+
+def cyclic(outlook: Outlook) -> bool:
+    """Whether load is where it was a period ago."""
+    return cycles.ahead(outlook.cycles, seconds=0.0) is not None
+
+
+def foreseen(outlook: Outlook, load: float, *, horizon: float) -> bool:
+    """Whether a load like this is known to come again by then."""
+    cycle = cycles.ahead(outlook.cycles, seconds=horizon)
+    return cycle is not None and cycle >= load
 
 
 def _since_jump(
@@ -186,7 +209,7 @@ def _judged(outlook: Outlook, load: float, now: float) -> Outlook:
         _FORGET * loss + _pinball(load - value)
         for loss, value in zip(outlook.losses, members, strict=True)
     )
-    residual = load - _combined(outlook.losses, members)
+    residual = load - (_combined(outlook.losses, members) if entry.cycle is None else entry.cycle)
     share = residual / max(load, entry.last, 0.1)
     step = max(0.01, 0.1 * abs(outlook.spread))
     spread = outlook.spread + step * (QUANTILE if share > outlook.spread else QUANTILE - 1)

@@ -33,8 +33,8 @@ GAP_SECONDS: Final = 60.0
 """Data may be missing for so long before a whole new window must be watched."""
 MIN_REQUESTS: Final = 5.0
 """Requests in the rate window below which a percentile says nothing."""
-_DRAIN_SECONDS: Final = 120.0
-_MOST_DRAIN: Final = 0.25
+_DRAIN_SECONDS: Final = 60.0
+_MOST_DRAIN: Final = 1.0
 """Of the load, and no more, is ordered for what waits: the rest would stand idle right after."""
 _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
@@ -111,8 +111,13 @@ class _Scene:
     goals: tuple[sizing.Goal, ...]
     horizon: float
     """Seconds until a pod that is ordered now would be ready and measured."""
-    utilisation: float
-    """Load of the ready pods; above 1 they can't keep up."""
+    work: float
+    """Replicas that the load keeps busy; 0 if the step time is not known."""
+
+    @property
+    def utilisation(self) -> float:
+        """Load of the ready pods; above 1 they can't keep up."""
+        return self.work / max(self.pods.ready, 1)
 
 
 def _follow(
@@ -136,7 +141,7 @@ def _follow(
         asked=asked,
         goals=(),
         horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
-        utilisation=work / max(pods.ready, 1),
+        work=work,
     )
     hopeless = _hopeless(scene, state)
     scene = dataclasses.replace(scene, goals=_goals(inputs, hopeless))
@@ -404,6 +409,7 @@ def _step(
         "futility" not in inputs.without
         and need > pods.ready + pods.starting
         and spikes.futile(state.spikes, now=inputs.now, horizon=state.cold.p90)
+        and not forecast.foreseen(state.outlook, scene.work, horizon=scene.horizon)
     ):
         spike = f"such spikes end within {state.cold.p90:.0f} s"
         return current, f"{current} stay: {reason}, but {spike}", state

@@ -14,7 +14,7 @@ from slipstream_operator.simulator.policies.policy import Seen
 
 TICK: float = 5.0
 WINDOW: float = 60.0
-DOWN_WINDOW: float = 300.0
+DOWN_WINDOW: float = 120.0
 """The operator's defaults."""
 _FEEDBACK: Final = "5m"
 """The longest span of latencies that decisions look at; the longer ones are for status."""
