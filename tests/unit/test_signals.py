@@ -7,7 +7,6 @@ import pytest
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import grouped, queries, signals
-from slipstream_operator.core.scaling.grouped import Grouped
 from slipstream_operator.core.scaling.signals import Load, PodLoad, Sample, Unknown
 from tests import given
 
@@ -47,7 +46,7 @@ def _samples(pods: tuple[str, ...] = PODS, **changed: Any) -> dict[str, Any]:
 def _load(
     samples: dict[str, Any], *, pods: tuple[str, ...] = PODS, since: float = LONG_AGO
 ) -> Load | Unknown:
-    own = Grouped(samples).of(given.KEY)
+    own = given.grouped(samples).of(given.KEY)
     return signals.load(own, pods=dict.fromkeys(pods, since), now=NOW, max_age=60.0)
 
 
@@ -279,7 +278,7 @@ def _guess(value: float, revision: str = "new") -> Sample:
 def test_guesses_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
-    samples = Grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
+    samples = given.grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
     found = signals.guesses(samples.of(given.KEY), revision="new")
     assert (found and found.acceptance) == expected
 
@@ -300,7 +299,7 @@ def _gain(value: float, *, revision: str = "new") -> Sample:
     ],
 )
 def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: float | None) -> None:
-    samples = Grouped({queries.GAIN: result}).of(given.KEY)
+    samples = given.grouped({queries.GAIN: result}).of(given.KEY)
     assert signals.gain(samples, revision="new") == expected
 
 
@@ -325,7 +324,7 @@ def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
 
 
 def test_what_fails_halfway_through_says_nothing() -> None:
-    found = Grouped(_samples())
+    found = given.grouped(_samples())
     found.take(queries.RUNNING, Unknown("broken off"))
     own = found.of(given.KEY)
     pods = dict.fromkeys(PODS, LONG_AGO)
@@ -333,8 +332,8 @@ def test_what_fails_halfway_through_says_nothing() -> None:
 
 
 def test_what_is_not_asked_anew_is_kept() -> None:
-    before = Grouped({"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]})
-    after = Grouped(_samples())
+    before = given.grouped({"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]})
+    after = given.grouped(_samples())
     after.keep(before.totals(queries.LENGTHS))
     found = signals.load(
         after.of(given.KEY), pods=dict.fromkeys(PODS, LONG_AGO), now=NOW, max_age=60.0

@@ -33,6 +33,9 @@ class Sample(NamedTuple):
     value: float
 
 
+Raw: TypeAlias = tuple[bytes, float]
+"""A sample whose labels are still JSON without spaces: of equal ones, which a round has many of, one is read."""
+
 PER_POD: Final = (
     queries.RUNNING,
     queries.WAITING,
