@@ -132,8 +132,7 @@ def parent(
         generation=generation,
         created=created,
         deleting=deleting,
-        spec={"model": MODEL} if spec is None else spec,
-        status=status or {},
+        packed=pack({"spec": {"model": MODEL} if spec is None else spec, "status": status or {}}),
     )
 
 

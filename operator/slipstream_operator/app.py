@@ -30,7 +30,7 @@ from slipstream_operator.shell.routes import RouteReconciler
 from slipstream_operator.shell.routing import RouterReconciler
 from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.store import Store
-from slipstream_operator.telemetry import Telemetry
+from slipstream_operator.telemetry import DesiredReplicas, Telemetry
 
 _ALLOCATIONS: Final = 50_000
 """Net allocations between two collections of garbage; Python's default is 700."""
@@ -64,6 +64,7 @@ class App:
         self._store = Store()
         self._queue = Queue()
         self._ledger = Ledger()
+        self._telemetry.registry.register(DesiredReplicas(self._ledger.decided))
         self._synced = False
         self._beat = self._clock.monotonic()
 

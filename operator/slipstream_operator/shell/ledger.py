@@ -58,3 +58,11 @@ class Ledger:
     def known(self) -> list[tuple[Key, Account]]:
         """All pages."""
         return list(self._accounts.items())
+
+    def decided(self) -> list[tuple[str, str, int]]:
+        """Namespace, name and replicas of each service that something was decided for."""
+        return [
+            (key.namespace, key.name, account.decision.desired)
+            for key, account in self._accounts.items()
+            if account.decision is not None
+        ]

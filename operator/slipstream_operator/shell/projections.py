@@ -1,15 +1,27 @@
 """From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref, pack
+from slipstream_operator.core.observed import (
+    Child,
+    Key,
+    Manifest,
+    Packed,
+    Parent,
+    Pod,
+    Profile,
+    Ref,
+    pack,
+)
 from slipstream_operator.names import Reason
 
 Body = Mapping[str, Any]
+Pack: TypeAlias = Callable[[Manifest], Packed]
 
+_NOTHING: Final[Manifest] = {}
 _MESSAGE_LENGTH: Final = 1000
 _HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
 _IMAGE_REASONS: Final = (
@@ -21,31 +33,24 @@ _IMAGE_REASONS: Final = (
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE) -> Parent:
+def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE, pack: Pack = pack) -> Parent:
     """An InferenceService or InferenceRoute."""
     metadata = body["metadata"]
     return Parent(
-        key=Key(metadata["namespace"], metadata["name"], kind),
+        key=Key(_shared(metadata["namespace"]), metadata["name"], kind),
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
         deleting="deletionTimestamp" in metadata,
-        spec=_shared(body.get("spec") or {}),
-        status=_shared(body.get("status") or {}),
+        packed=pack(
+            {"kind": kind, "spec": body.get("spec") or {}, "status": body.get("status") or {}}
+        ),
     )
 
 
-def _shared(value: Any) -> Any:
-    """The same, with one object for all equal strings: most of what thousands of services say is alike."""
-    match value:
-        case str():
-            return sys.intern(value)
-        case Mapping():
-            return {sys.intern(key): _shared(part) for key, part in value.items()}
-        case list():
-            return [_shared(part) for part in value]
-        case _:
-            return value
+def _shared(text: str) -> str:
+    """One object for all equal texts: most of what thousands of services say is alike."""
+    return sys.intern(text)
 
 
 def profile(body: Body) -> Profile:
@@ -54,7 +59,7 @@ def profile(body: Body) -> Profile:
     return Profile(metadata["name"], metadata["creationTimestamp"], dict(body.get("spec") or {}))
 
 
-def child(kind: str, body: Body) -> Child:
+def child(kind: str, body: Body, *, pack: Pack = pack) -> Child:
     """A child, without what others keep in it: managedFields, and status but for what requests pass through."""
     metadata = {
         key: value
@@ -67,8 +72,8 @@ def child(kind: str, body: Body) -> Child:
         ref=Ref(kind, _shared(metadata["namespace"]), metadata["name"]),
         uid=metadata["uid"],
         service=_shared(metadata.get("labels", {}).get(names.SERVICE_LABEL, "")),
-        controller=_shared(
-            next((owner["uid"] for owner in owners if owner.get("controller")), None)
+        controller=next(
+            (_shared(owner["uid"]) for owner in owners if owner.get("controller")), None
         ),
         deleting="deletionTimestamp" in metadata,
         packed=pack(
@@ -83,7 +88,7 @@ def child(kind: str, body: Body) -> Child:
             }
         ),
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
-        status=dict(body.get("status") or {}) if on_the_way else {},
+        status=dict(body.get("status") or {}) if on_the_way else _NOTHING,
         generation=body["metadata"].get("generation", 0) if on_the_way else 0,
     )
 

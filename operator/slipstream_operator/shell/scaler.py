@@ -138,9 +138,6 @@ class Scaler:
             measured, account.decision
         )
         account.measured = measured
-        self._telemetry.desired_replicas.labels(key.namespace, key.name).set(
-            account.decision.desired
-        )
         if news:
             self._queue.add(key)
         else:
