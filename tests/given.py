@@ -132,7 +132,8 @@ def parent(
         generation=generation,
         created=created,
         deleting=deleting,
-        packed=pack({"spec": {"model": MODEL} if spec is None else spec, "status": status or {}}),
+        packed_spec=pack({"model": MODEL} if spec is None else spec),
+        packed_status=pack(status or {}),
     )
 
 

@@ -91,20 +91,18 @@ class Parent:
     generation: int
     created: str
     deleting: bool
-    packed: Packed
-    """Its `spec`, still as the user wrote it, and its `status`."""
+    packed_spec: Packed
+    packed_status: Packed
 
     @property
     def spec(self) -> Manifest:
-        """What the user asks for, not validated."""
-        spec: Manifest = self.packed.manifest["spec"]
-        return spec
+        """Still as the user wrote it."""
+        return self.packed_spec.manifest
 
     @property
     def status(self) -> Manifest:
-        """What was written last."""
-        status: Manifest = self.packed.manifest["status"]
-        return status
+        """As it was written last."""
+        return self.packed_status.manifest
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

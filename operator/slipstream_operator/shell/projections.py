@@ -1,25 +1,15 @@
 """From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import (
-    Child,
-    Key,
-    Manifest,
-    Packed,
-    Parent,
-    Pod,
-    Profile,
-    Ref,
-    pack,
-)
+from slipstream_operator.core.observed import Child, Key, Manifest, Parent, Pod, Profile, Ref
 from slipstream_operator.names import Reason
+from slipstream_operator.shell.packing import Packer
 
 Body = Mapping[str, Any]
-Pack: TypeAlias = Callable[[Manifest], Packed]
 
 _NOTHING: Final[Manifest] = {}
 _MESSAGE_LENGTH: Final = 1000
@@ -33,7 +23,7 @@ _IMAGE_REASONS: Final = (
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE, pack: Pack = pack) -> Parent:
+def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -> Parent:
     """An InferenceService or InferenceRoute."""
     metadata = body["metadata"]
     return Parent(
@@ -42,9 +32,8 @@ def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE, pack: Pack = pack
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
         deleting="deletionTimestamp" in metadata,
-        packed=pack(
-            {"kind": kind, "spec": body.get("spec") or {}, "status": body.get("status") or {}}
-        ),
+        packed_spec=packer.pack(body.get("spec") or {}, sort=f"spec of {kind}"),
+        packed_status=packer.pack(body.get("status") or {}, sort=f"status of {kind}"),
     )
 
 
@@ -59,24 +48,24 @@ def profile(body: Body) -> Profile:
     return Profile(metadata["name"], metadata["creationTimestamp"], dict(body.get("spec") or {}))
 
 
-def child(kind: str, body: Body, *, pack: Pack = pack) -> Child:
+def child(kind: str, body: Body, *, packer: Packer) -> Child:
     """A child, without what others keep in it: managedFields, and status but for what requests pass through."""
     metadata = {
         key: value
         for key, value in body["metadata"].items()
         if key not in ("managedFields", "resourceVersion", "generation")
     }
-    owners = metadata.get("ownerReferences", [])
+    owners, labels = metadata.get("ownerReferences", []), metadata.get("labels", {})
     on_the_way = _is_on_the_way(kind, metadata)
     return Child(
         ref=Ref(kind, _shared(metadata["namespace"]), metadata["name"]),
         uid=metadata["uid"],
-        service=_shared(metadata.get("labels", {}).get(names.SERVICE_LABEL, "")),
+        service=_shared(labels.get(names.SERVICE_LABEL, "")),
         controller=next(
             (_shared(owner["uid"]) for owner in owners if owner.get("controller")), None
         ),
         deleting="deletionTimestamp" in metadata,
-        packed=pack(
+        packed=packer.pack(
             {
                 "kind": kind,
                 **{
@@ -85,7 +74,8 @@ def child(kind: str, body: Body, *, pack: Pack = pack) -> Child:
                     if key not in ("metadata", "status", "kind")
                 },
                 "metadata": metadata,
-            }
+            },
+            sort=f"{kind} of {labels.get(names.COMPONENT_LABEL)}",
         ),
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
         status=dict(body.get("status") or {}) if on_the_way else _NOTHING,

@@ -94,11 +94,12 @@ class Store:
     def feed(self, kind: str, body: Body, *, gone: bool) -> Iterable[Key]:
         """Take in one watch event; the keys of the services to look at again."""
         self._note_seen(kind, body["metadata"]["uid"], gone=gone)
-        pack = self._packer.pack
         if kind == names.INFERENCE_SERVICE:
-            return self._feed_parent(projections.parent(body, pack=pack), gone=gone)
+            return self._feed_parent(projections.parent(body, packer=self._packer), gone=gone)
         if kind == names.INFERENCE_ROUTE:
-            return self._feed_route(projections.parent(body, kind=kind, pack=pack), gone=gone)
+            return self._feed_route(
+                projections.parent(body, kind=kind, packer=self._packer), gone=gone
+            )
         if kind == names.SERVING_PROFILE:
             return self._feed_profile(projections.profile(body), gone=gone)
         if kind == "Namespace":
@@ -109,7 +110,7 @@ class Store:
             return self._feed_gateway(body, gone=gone)
         if kind == "Pod":
             return self._feed_pod(projections.pod(body), gone=gone)
-        return self._feed_child(projections.child(kind, body, pack=pack), gone=gone)
+        return self._feed_child(projections.child(kind, body, packer=self._packer), gone=gone)
 
     def has_seen(self, kind: str, uids: set[str]) -> bool:
         """Whether all of these objects came by already."""
