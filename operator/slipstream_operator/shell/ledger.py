@@ -12,7 +12,7 @@ from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Account:
     """One service's page."""
 
@@ -21,6 +21,8 @@ class Account:
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
+    told: object = None
+    """Of what was measured and decided, what the reconcile was last asked for at once."""
     off: SwitchedOff | None = None
     """The speculation that was found not to pay."""
     below_since: float | None = None

@@ -130,15 +130,16 @@ class Scaler:
         )
         since = speculation.loss_since(measured.gain, since=account.loss_since, now=now)
         account.loss_since = since
-        measured = dataclasses.replace(
-            measured, loss=speculation.loss(measured.gain, since=since, now=now)
-        )
+        if loss := speculation.loss(measured.gain, since=since, now=now):
+            measured = dataclasses.replace(measured, loss=loss)
         account.off = off or account.off
-        news = off is not None or _essence(account.measured, before) != _essence(
-            measured, account.decision
-        )
         account.measured = measured
-        if news:
+        decided = before is None or before.desired != account.decision.desired
+        # NB: when queries fail this is so for all services, and again when they don't any more.
+        silent = asked is not None and bool(asked.failed)
+        essence = _essence(measured, account.decision)
+        if off is not None or decided or (essence != account.told and not silent):
+            account.told = essence
             self._queue.add(key)
         else:
             self._queue.add_later(key, LOOK_SECONDS)
@@ -170,20 +171,25 @@ def _measured(answers: Answers | Unknown, inputs: Inputs, active: str) -> Measur
     )
 
 
-def _essence(measured: Measured | None, decision: Decision | None) -> tuple[object, ...]:
+def _essence(measured: Measured, decision: Decision) -> tuple[object, ...]:
     """What must reach the status soon if it changes."""
-    readings = measured.readings if measured else None
     verdicts: object = None
-    if isinstance(readings, tuple):
-        verdicts = (
+    if isinstance(measured.readings, tuple):
+        verdicts = tuple(
             [
-                reading.requests >= policy.MIN_REQUESTS and (reading.pressure or 0) > 1
-                for reading in readings
-            ],
-            [reading.current is None for reading in readings],
+                (
+                    reading.requests >= policy.MIN_REQUESTS and (reading.pressure or 0) > 1,
+                    reading.current is None,
+                )
+                for reading in measured.readings
+            ]
         )
     return (
         verdicts,
-        measured is not None and (measured.kv_capacity, measured.adapters, measured.loss is None),
-        decision and (decision.desired, decision.known, decision.infeasible is None),
+        measured.kv_capacity,
+        measured.adapters,
+        measured.loss is None,
+        decision.desired,
+        decision.known,
+        decision.infeasible is None,
     )
