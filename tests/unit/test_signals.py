@@ -7,6 +7,7 @@ import pytest
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import grouped, queries, signals
+from slipstream_operator.core.scaling.grouped import Grouped
 from slipstream_operator.core.scaling.signals import Load, PodLoad, Sample, Unknown
 from tests import given
 
@@ -340,3 +341,23 @@ def test_what_is_not_asked_anew_is_kept() -> None:
     )
     assert isinstance(found, Load)
     assert found.output_length == 100.0
+
+
+def test_a_pod_is_the_same_however_its_labels_are_written() -> None:
+    found = given.grouped(_samples())
+    running = b'{"service":"chat","pod":"\\u0061","namespace":"team"}'
+    found.take(queries.RUNNING, [(running, 7.0)])
+    row = found.of(given.KEY).pods["a"]
+    assert (row[0], row[1]) == (7.0, SERIES[queries.WAITING])
+
+
+def test_the_bound_of_a_bucket_may_stand_anywhere_among_its_labels() -> None:
+    found = Grouped()
+    name = queries.latency("ttft", "now")
+    for labels in (
+        b'{"le":"0.5","namespace":"team","service":"chat"}',
+        b'{"namespace":"team","le":"1.0","service":"chat"}',
+        b'{"namespace":"team","service":"chat","le":"+Inf"}',
+    ):
+        found.take(name, [(labels, 1.0)])
+    assert found.of(given.KEY).histograms[name].bounds == (0.5, 1.0, math.inf)

@@ -31,9 +31,11 @@ class Account:
     """Since when speculation has made decoding slower, on the monotonic clock."""
     remembered: bool = False
     """Whether what an earlier leader kept was taken up."""
-    saved: str | None = None
+    saved: str = ""
     """The scaling state as it was last written to the cluster."""
     saved_at: float = 0.0
+    saved_decision: tuple[int, str] | None = None
+    """Count and reason in it; None as long as none was written."""
     status_at: float = -math.inf
     looked: bool = False
     """Whether `entry` is known."""
