@@ -117,7 +117,7 @@ def _config(exporter: int) -> dict[str, Any]:
     job = {"job_name": "engines", "honor_labels": True, "static_configs": targets}
     return {
         "global": {"scrape_interval": every, "scrape_timeout": every},
-        "runtime": {"gogc": 50},
+        "runtime": {"gogc": 200},
         "scrape_configs": [job],
     }
 

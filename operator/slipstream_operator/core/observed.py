@@ -43,7 +43,7 @@ def pack(manifest: Manifest, *, like: bytes = b"") -> Packed:
     return Packed(packer.compress(text(manifest)) + packer.flush(), like)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=128)
 def _unpacked(packed: Packed) -> Manifest:
     """NB: kept for the few objects that a look at a service reads many times."""
     manifest: Manifest = json.loads(
