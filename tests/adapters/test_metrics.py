@@ -186,8 +186,9 @@ async def test_an_answer_without_spaces_is_read_the_same() -> None:
     assert found["up"] == [Sample(labels, float(value)) for labels, value in series]
 
 
-async def test_a_large_answer_is_handed_over_in_parts() -> None:
-    series = [({"pod": f'p{number}"}},{{"metric":'}, str(number)) for number in range(20_000)]
+async def test_a_large_answer_is_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_CHUNK_BYTES", 1 << 16)
+    series = [({"pod": f'p{number}"}},{{"metric":'}, str(number)) for number in range(5000)]
     parts: list[Any] = []
     async with _prometheus(_as_prometheus_writes(*series)) as url:
         adapter = metrics.Metrics()
