@@ -22,7 +22,7 @@ ROUND_SECONDS: Final = 15.0
 """After which no further query of a round begins: a Prometheus that answers none must not hold up a tick for each."""
 _AT_ONCE: Final = 2
 """Queries: while one answer is read the next one is made, and a large Prometheus is not flooded."""
-_CHUNK_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 18
 _NO_RETRY: Final = Retry(total=0)
 """The next tick asks again; a retry inside a tick would only make the answer older."""
 

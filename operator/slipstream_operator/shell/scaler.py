@@ -76,8 +76,11 @@ class Scaler:
             answers = None
             if url:
                 answers = await self._ask(url, window, [resolved for *_, resolved in members])
+            now = self._clock.now()  # one for all: what they remember shares it
             for key, account, resolved in members:
-                self._judge(key, account, resolved, answers, window=window or resolve.RATE_WINDOW)
+                self._judge(
+                    key, account, resolved, answers, now=now, window=window or resolve.RATE_WINDOW
+                )
 
     async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
         """Answers to what is due, of latencies only what somebody has objectives for."""
@@ -100,6 +103,7 @@ class Scaler:
         resolved: Resolved,
         asked: Grouped | None,
         *,
+        now: float,
         window: float,
     ) -> None:
         assert account.state is not None
@@ -110,7 +114,7 @@ class Scaler:
         active = account.rollout.active
         inputs = gather.inputs(
             answers,
-            now=self._clock.now(),
+            now=now,
             window=window,
             pods=tuple(_supplied(pod) for pod in self._store.pods(key) if pod.revision == active),
             bounds=resolved.bounds,
@@ -121,16 +125,16 @@ class Scaler:
             max_sequences=resolved.max_sequences,
             earlier=known if isinstance(known, tuple) else (),
         )
-        now = self._clock.monotonic()
+        moment = self._clock.monotonic()
         measured = _measured(answers, inputs, active)
         before = account.decision
         account.decision, account.state = policy.decide(inputs, account.state)
         off, account.below_since = speculation.judge(
-            resolved, measured.guesses, below_since=account.below_since, now=now
+            resolved, measured.guesses, below_since=account.below_since, now=moment
         )
-        since = speculation.loss_since(measured.gain, since=account.loss_since, now=now)
+        since = speculation.loss_since(measured.gain, since=account.loss_since, now=moment)
         account.loss_since = since
-        if loss := speculation.loss(measured.gain, since=since, now=now):
+        if loss := speculation.loss(measured.gain, since=since, now=moment):
             measured = dataclasses.replace(measured, loss=loss)
         account.off = off or account.off
         account.measured = measured
