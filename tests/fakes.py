@@ -115,7 +115,7 @@ class Metrics:
 
     async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
         for name, result in (await self.query(url, queries)).items():
-            take(name, result)
+            take(name, given.raw(result))
 
 
 class SilentMetrics(Metrics):

@@ -1,6 +1,7 @@
 """Builders of the values that tests start from; everything has a sensible default."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,16 @@ from slipstream_operator.core.observed import (
     pack,
 )
 from slipstream_operator.core.render import config
-from slipstream_operator.core.scaling.signals import Load, PodLoad, Reading
+from slipstream_operator.core.scaling.grouped import Grouped
+from slipstream_operator.core.scaling.signals import (
+    Load,
+    PodLoad,
+    Raw,
+    Reading,
+    Sample,
+    Samples,
+    Unknown,
+)
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 
@@ -122,8 +132,8 @@ def parent(
         generation=generation,
         created=created,
         deleting=deleting,
-        spec={"model": MODEL} if spec is None else spec,
-        status=status or {},
+        packed_spec=pack({"model": MODEL} if spec is None else spec),
+        packed_status=pack(status or {}),
     )
 
 
@@ -369,3 +379,18 @@ def state(desired: int = 1, **fields: Any) -> State:
 def revisioned(**fields: Any) -> resolve.Revisioned:
     """What a pod must be restarted for, of the default service."""
     return dataclasses.replace(resolved().revisioned, **fields)
+
+
+def raw(result: Sequence[Sample] | Unknown) -> list[Raw] | Unknown:
+    """The samples as they come from Prometheus."""
+    if isinstance(result, Unknown):
+        return result
+    return [(json.dumps(labels, separators=(",", ":")).encode(), value) for labels, value in result]
+
+
+def grouped(samples: Samples) -> Grouped:
+    """A round in which each answer came in one part."""
+    found = Grouped()
+    for name, result in samples.items():
+        found.take(name, raw(result))
+    return found

@@ -5,9 +5,9 @@ from typing import Any, Protocol, TypeAlias
 
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
+from slipstream_operator.core.scaling.signals import Raw, Samples, Unknown
 
-Part: TypeAlias = Sequence[Sample] | Unknown
+Part: TypeAlias = Sequence[Raw] | Unknown
 """Some samples of an answer, or why there is none."""
 Take: TypeAlias = Callable[[str, Part], None]
 """Takes in the part of the answer to the query with this name."""

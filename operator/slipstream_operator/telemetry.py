@@ -1,6 +1,13 @@
 """The operator's own metrics, in a registry of their own."""
 
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
 import prometheus_client
+from prometheus_client.core import GaugeMetricFamily
+
+Decided: TypeAlias = Callable[[], Iterable[tuple[str, str, int]]]
+"""Namespace, name and replicas of each service that something was decided for."""
 
 
 class Telemetry:
@@ -35,12 +42,6 @@ class Telemetry:
         self.services = prometheus_client.Gauge(
             "slipstream_services", "InferenceServices that are watched.", registry=registry
         )
-        self.desired_replicas = prometheus_client.Gauge(
-            "slipstream_desired_replicas",
-            "Replicas that were decided.",
-            ["namespace", "service"],
-            registry=registry,
-        )
         self.tick_seconds = prometheus_client.Histogram(
             "slipstream_scaling_tick_seconds",
             "Duration of one tick of the scaling loop, queries included.",
@@ -52,3 +53,21 @@ class Telemetry:
             registry=registry,
         )
         prometheus_client.ProcessCollector(registry=registry)
+
+
+class DesiredReplicas:
+    """Made when it is asked for: gauges of thousands of services would take much memory, and outlive them."""
+
+    def __init__(self, decided: Decided) -> None:
+        self._decided = decided
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What prometheus_client calls."""
+        family = GaugeMetricFamily(
+            "slipstream_desired_replicas",
+            "Replicas that were decided.",
+            labels=["namespace", "service"],
+        )
+        for namespace, service, desired in self._decided():
+            family.add_metric([namespace, service], desired)
+        yield family

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.shell import projections
+from slipstream_operator.shell.packing import Packer
 from tests import fakes, given
 
 
@@ -113,7 +114,9 @@ def test_a_parent_keeps_conditions_that_can_be_read() -> None:
         "lastTransitionTime": given.NOW,
     }
     body = fakes.service_body(status={"conditions": [good, {"type": "Broken"}]})
-    assert [condition.type for condition in projections.parent(body).conditions] == ["Ready"]
+    assert [
+        condition.type for condition in projections.parent(body, packer=Packer()).conditions
+    ] == ["Ready"]
 
 
 def test_only_a_controlling_owner_controls() -> None:
@@ -122,6 +125,6 @@ def test_only_a_controlling_owner_controls() -> None:
         "uid": "uid-1",
         "ownerReferences": [{"uid": "a"}, {"uid": "b", "controller": True}],
     }
-    assert projections.child("Deployment", body).controller == "b"
+    assert projections.child("Deployment", body, packer=Packer()).controller == "b"
     body["metadata"]["ownerReferences"] = [{"uid": "a", "controller": False}]
-    assert projections.child("Deployment", body).controller is None
+    assert projections.child("Deployment", body, packer=Packer()).controller is None

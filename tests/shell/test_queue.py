@@ -24,6 +24,16 @@ async def test_keys_come_in_the_order_in_which_they_were_added() -> None:
     assert [await queue.get() for _ in range(3)] == [A, B, C]
 
 
+async def test_others_have_their_turn_before_each_key() -> None:
+    queue = _queue()
+    queue.add_all([A, B])
+    for _ in range(2):
+        other = asyncio.create_task(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        await queue.get()
+        assert other.done()
+
+
 async def test_a_key_waits_only_once() -> None:
     queue = _queue()
     queue.add_all([A, B, A, A])

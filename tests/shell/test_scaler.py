@@ -1,6 +1,7 @@
 """The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
 
 import asyncio
+import dataclasses
 from contextlib import suppress
 from typing import Any
 
@@ -210,6 +211,45 @@ async def test_without_data_the_count_is_held(metrics: fakes.Metrics) -> None:
     await loop.scaler.tick()
     assert account.decision is not None
     assert (account.decision.desired, account.decision.known) == (5, False)
+
+
+async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end() -> None:
+    loop = Loop(_busy())
+    loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
+    await loop.scaler.tick()
+    loop.queue.done(await loop.queue.get())
+    answering = loop.metrics
+    for metrics in (fakes.SilentMetrics(), answering):
+        loop.scaler._metrics = metrics
+        loop.clock.seconds += 20.0
+        await loop.scaler.tick()
+        assert len(loop.queue) == 0
+
+
+async def test_what_happened_during_an_outage_is_told_after_it() -> None:
+    loop = Loop(_busy())
+    account = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
+    await loop.scaler.tick()
+    loop.queue.done(await loop.queue.get())
+    loop.scaler._metrics = fakes.SilentMetrics()
+    await loop.scaler.tick()
+    assert account.decision is not None
+    assert not account.decision.known
+    loop.scaler._metrics = fakes.Metrics()  # no engine reports any more
+    await loop.scaler.tick()
+    assert len(loop.queue) == 1
+
+
+async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> None:
+    loop = Loop(_busy())
+    account = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
+    await loop.scaler.tick()
+    loop.queue.done(await loop.queue.get())
+    assert account.decision is not None
+    account.decision = dataclasses.replace(account.decision, desired=3)
+    loop.scaler._metrics = fakes.SilentMetrics()
+    await loop.scaler.tick()
+    assert len(loop.queue) == 1
 
 
 async def test_without_a_prometheus_nothing_is_asked_and_the_count_is_held() -> None:

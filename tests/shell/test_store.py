@@ -57,7 +57,7 @@ def test_a_snapshot_holds_everything_that_is_known() -> None:
     _feed(store, "Deployment", _child())
     found = store.snapshot(given.KEY)
     assert found is not None
-    assert found.parent == given.parent()
+    assert (found.parent.uid, found.parent.spec) == (given.UID, {"model": given.MODEL})
     assert found.profiles == (given.profile(),)
     assert found.namespace_labels == {"env": "prod"}
     assert [pod.name for pod in found.pods] == ["pod-0"]

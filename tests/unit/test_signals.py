@@ -47,7 +47,7 @@ def _samples(pods: tuple[str, ...] = PODS, **changed: Any) -> dict[str, Any]:
 def _load(
     samples: dict[str, Any], *, pods: tuple[str, ...] = PODS, since: float = LONG_AGO
 ) -> Load | Unknown:
-    own = Grouped(samples).of(given.KEY)
+    own = given.grouped(samples).of(given.KEY)
     return signals.load(own, pods=dict.fromkeys(pods, since), now=NOW, max_age=60.0)
 
 
@@ -279,7 +279,7 @@ def _guess(value: float, revision: str = "new") -> Sample:
 def test_guesses_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
-    samples = Grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
+    samples = given.grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
     found = signals.guesses(samples.of(given.KEY), revision="new")
     assert (found and found.acceptance) == expected
 
@@ -300,7 +300,7 @@ def _gain(value: float, *, revision: str = "new") -> Sample:
     ],
 )
 def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: float | None) -> None:
-    samples = Grouped({queries.GAIN: result}).of(given.KEY)
+    samples = given.grouped({queries.GAIN: result}).of(given.KEY)
     assert signals.gain(samples, revision="new") == expected
 
 
@@ -325,7 +325,7 @@ def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
 
 
 def test_what_fails_halfway_through_says_nothing() -> None:
-    found = Grouped(_samples())
+    found = given.grouped(_samples())
     found.take(queries.RUNNING, Unknown("broken off"))
     own = found.of(given.KEY)
     pods = dict.fromkeys(PODS, LONG_AGO)
@@ -333,11 +333,31 @@ def test_what_fails_halfway_through_says_nothing() -> None:
 
 
 def test_what_is_not_asked_anew_is_kept() -> None:
-    before = Grouped({"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]})
-    after = Grouped(_samples())
+    before = given.grouped({"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]})
+    after = given.grouped(_samples())
     after.keep(before.totals(queries.LENGTHS))
     found = signals.load(
         after.of(given.KEY), pods=dict.fromkeys(PODS, LONG_AGO), now=NOW, max_age=60.0
     )
     assert isinstance(found, Load)
     assert found.output_length == 100.0
+
+
+def test_a_pod_is_the_same_however_its_labels_are_written() -> None:
+    found = given.grouped(_samples())
+    running = b'{"service":"chat","pod":"\\u0061","namespace":"team"}'
+    found.take(queries.RUNNING, [(running, 7.0)])
+    row = found.of(given.KEY).pods["a"]
+    assert (row[0], row[1]) == (7.0, SERIES[queries.WAITING])
+
+
+def test_the_bound_of_a_bucket_may_stand_anywhere_among_its_labels() -> None:
+    found = Grouped()
+    name = queries.latency("ttft", "now")
+    for labels in (
+        b'{"le":"0.5","namespace":"team","service":"chat"}',
+        b'{"namespace":"team","le":"1.0","service":"chat"}',
+        b'{"namespace":"team","service":"chat","le":"+Inf"}',
+    ):
+        found.take(name, [(labels, 1.0)])
+    assert found.of(given.KEY).histograms[name].bounds == (0.5, 1.0, math.inf)

@@ -1,10 +1,12 @@
 """Prometheus through prometheus-api-client, whose calls block: each runs in a thread and is bounded in time."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+import orjson
 import prometheus_api_client
 import requests
 from prometheus_api_client.exceptions import PrometheusApiClientException
@@ -12,7 +14,7 @@ from urllib3.util.retry import Retry
 
 from slipstream_operator import ports
 from slipstream_operator.adapters import vectors
-from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
+from slipstream_operator.core.scaling.signals import Raw, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
 """Seconds for one query: a thread can't be cancelled, so this is what ends it."""
@@ -20,6 +22,7 @@ ROUND_SECONDS: Final = 15.0
 """After which no further query of a round begins: a Prometheus that answers none must not hold up a tick for each."""
 _AT_ONCE: Final = 2
 """Queries: while one answer is read the next one is made, and a large Prometheus is not flooded."""
+_CHUNK_BYTES: Final = 1 << 18
 _NO_RETRY: Final = Retry(total=0)
 """The next tick asks again; a retry inside a tick would only make the answer older."""
 
@@ -39,7 +42,7 @@ class Metrics:
             if isinstance(part, Unknown):
                 found[name] = part
             elif isinstance(known, list):
-                known.extend(part)
+                known.extend(Sample(orjson.loads(labels), value) for labels, value in part)
 
         await self.read(url, queries, take=take)
         return found
@@ -58,33 +61,24 @@ class Metrics:
         async def ask(name: str, query: str) -> None:
             async with places:
                 if time.monotonic() > until:
-                    take(
-                        name,
-                        Unknown(f"Prometheus took {ROUND_SECONDS:.0f} s for the queries before"),
-                    )
+                    why = f"Prometheus took {ROUND_SECONDS:.0f} s for the queries before"
+                    take(name, Unknown(why))
                     return
-                answer = await asyncio.to_thread(_ask, connection, query)
-                _hand_over(name, answer, take)
+                parts = _ask(connection, query)
+                try:
+                    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                        take(name, part)
+                except PrometheusApiClientException as error:
+                    take(name, Unknown(f"Prometheus refused the query: {error}"[:500]))
+                except requests.RequestException as error:
+                    take(name, Unknown(f"Prometheus did not answer: {type(error).__name__}"))
+                except (LookupError, TypeError, ValueError) as error:
+                    take(name, Unknown(f"Prometheus gave no valid answer: {error!r}"[:500]))
 
         await asyncio.gather(*(ask(name, query) for name, query in queries.items()))
 
 
-def _ask(connection: prometheus_api_client.PrometheusConnect, query: str) -> bytes | Unknown:
-    try:
-        answer: bytes = connection.custom_query(query, timeout=TIMEOUT)
-    except PrometheusApiClientException as error:
-        return Unknown(f"Prometheus refused the query: {error}"[:500])
-    except requests.RequestException as error:
-        return Unknown(f"Prometheus did not answer: {type(error).__name__}")
-    return answer
-
-
-def _hand_over(name: str, answer: bytes | Unknown, take: ports.Take) -> None:
-    if isinstance(answer, Unknown):
-        take(name, answer)
-        return
-    try:
-        for part in vectors.read(answer):
-            take(name, part)
-    except (LookupError, TypeError, ValueError) as error:
-        take(name, Unknown(f"Prometheus gave no valid answer: {error!r}"[:500]))
+def _ask(connection: prometheus_api_client.PrometheusConnect, query: str) -> Iterator[list[Raw]]:
+    """The answer, part by part; blocks for each of them."""
+    with contextlib.closing(connection.custom_query(query, timeout=TIMEOUT)) as answer:
+        yield from vectors.read(answer.iter_content(_CHUNK_BYTES))

@@ -19,11 +19,13 @@ _ITEM_KEYS: Final = (
 
 def difference(desired: Any, observed: Any, path: str = "") -> str | None:
     """Path of the first value that is wanted and missing or different; None if there is none."""
+    if desired == observed:
+        return None
     if isinstance(desired, dict):
         return _mapping_difference(desired, observed, path)
     if isinstance(desired, list):
         return _list_difference(desired, observed, path)
-    return None if _equal(desired, observed) else path
+    return None if _same_quantity(desired, observed) else path
 
 
 def _mapping_difference(desired: dict[str, Any], observed: Any, path: str) -> str | None:
@@ -70,10 +72,8 @@ def _tells_apart(key: str, items: list[dict[str, Any]]) -> bool:
     return len({item[key] for item in items if key in item}) == len(items)
 
 
-def _equal(desired: Any, observed: Any) -> bool:
-    """Equal, or the same quantity in another spelling (the API server writes 1000m as 1)."""
-    if desired == observed:
-        return True
+def _same_quantity(desired: Any, observed: Any) -> bool:
+    """The same in another spelling: the API server writes 1000m as 1."""
     if not isinstance(desired, str) or not isinstance(observed, str):
         return False
     try:

@@ -45,9 +45,7 @@ def identity(revisioned: Revisioned) -> str:
     Inputs are hashed, not the rendered template: a newer operator that renders differently restarts nothing. What is
     None is left out, so that a field which a newer operator adds does not either.
     """
-    given = {
-        name: part for name, part in dataclasses.asdict(revisioned).items() if part is not None
-    }
+    given = {name: part for name, part in vars(revisioned).items() if part is not None}
     text = json.dumps(given, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -12,7 +12,7 @@ from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Account:
     """One service's page."""
 
@@ -21,6 +21,8 @@ class Account:
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
+    told: object = None
+    """Of what was measured and decided, what the reconcile was last asked for at once."""
     off: SwitchedOff | None = None
     """The speculation that was found not to pay."""
     below_since: float | None = None
@@ -29,9 +31,11 @@ class Account:
     """Since when speculation has made decoding slower, on the monotonic clock."""
     remembered: bool = False
     """Whether what an earlier leader kept was taken up."""
-    saved: str | None = None
+    saved: str = ""
     """The scaling state as it was last written to the cluster."""
     saved_at: float = 0.0
+    saved_decision: tuple[int, str] | None = None
+    """Count and reason in it; None as long as none was written."""
     status_at: float = -math.inf
     looked: bool = False
     """Whether `entry` is known."""
@@ -58,3 +62,11 @@ class Ledger:
     def known(self) -> list[tuple[Key, Account]]:
         """All pages."""
         return list(self._accounts.items())
+
+    def decided(self) -> list[tuple[str, str, int]]:
+        """Namespace, name and replicas of each service that something was decided for."""
+        return [
+            (key.namespace, key.name, account.decision.desired)
+            for key, account in self._accounts.items()
+            if account.decision is not None
+        ]

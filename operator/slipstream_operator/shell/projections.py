@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Child, Key, Parent, Pod, Profile, Ref, pack
+from slipstream_operator.core.observed import Child, Key, Manifest, Parent, Pod, Profile, Ref
 from slipstream_operator.names import Reason
+from slipstream_operator.shell.packing import Packer
 
 Body = Mapping[str, Any]
 
+_NOTHING: Final[Manifest] = {}
 _MESSAGE_LENGTH: Final = 1000
 _HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
 _IMAGE_REASONS: Final = (
@@ -21,31 +23,23 @@ _IMAGE_REASONS: Final = (
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def parent(body: Body, *, kind: str = names.INFERENCE_SERVICE) -> Parent:
+def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -> Parent:
     """An InferenceService or InferenceRoute."""
     metadata = body["metadata"]
     return Parent(
-        key=Key(metadata["namespace"], metadata["name"], kind),
+        key=Key(_shared(metadata["namespace"]), metadata["name"], kind),
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
         deleting="deletionTimestamp" in metadata,
-        spec=_shared(body.get("spec") or {}),
-        status=_shared(body.get("status") or {}),
+        packed_spec=packer.pack(body.get("spec") or {}, sort=f"spec of {kind}"),
+        packed_status=packer.pack(body.get("status") or {}, sort=f"status of {kind}"),
     )
 
 
-def _shared(value: Any) -> Any:
-    """The same, with one object for all equal strings: most of what thousands of services say is alike."""
-    match value:
-        case str():
-            return sys.intern(value)
-        case Mapping():
-            return {sys.intern(key): _shared(part) for key, part in value.items()}
-        case list():
-            return [_shared(part) for part in value]
-        case _:
-            return value
+def _shared(text: str) -> str:
+    """One object for all equal texts: most of what thousands of services say is alike."""
+    return sys.intern(text)
 
 
 def profile(body: Body) -> Profile:
@@ -54,24 +48,24 @@ def profile(body: Body) -> Profile:
     return Profile(metadata["name"], metadata["creationTimestamp"], dict(body.get("spec") or {}))
 
 
-def child(kind: str, body: Body) -> Child:
+def child(kind: str, body: Body, *, packer: Packer) -> Child:
     """A child, without what others keep in it: managedFields, and status but for what requests pass through."""
     metadata = {
         key: value
         for key, value in body["metadata"].items()
         if key not in ("managedFields", "resourceVersion", "generation")
     }
-    owners = metadata.get("ownerReferences", [])
+    owners, labels = metadata.get("ownerReferences", []), metadata.get("labels", {})
     on_the_way = _is_on_the_way(kind, metadata)
     return Child(
         ref=Ref(kind, _shared(metadata["namespace"]), metadata["name"]),
         uid=metadata["uid"],
-        service=_shared(metadata.get("labels", {}).get(names.SERVICE_LABEL, "")),
-        controller=_shared(
-            next((owner["uid"] for owner in owners if owner.get("controller")), None)
+        service=_shared(labels.get(names.SERVICE_LABEL, "")),
+        controller=next(
+            (_shared(owner["uid"]) for owner in owners if owner.get("controller")), None
         ),
         deleting="deletionTimestamp" in metadata,
-        packed=pack(
+        packed=packer.pack(
             {
                 "kind": kind,
                 **{
@@ -80,10 +74,11 @@ def child(kind: str, body: Body) -> Child:
                     if key not in ("metadata", "status", "kind")
                 },
                 "metadata": metadata,
-            }
+            },
+            sort=f"{kind} of {labels.get(names.COMPONENT_LABEL)}",
         ),
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
-        status=dict(body.get("status") or {}) if on_the_way else {},
+        status=dict(body.get("status") or {}) if on_the_way else _NOTHING,
         generation=body["metadata"].get("generation", 0) if on_the_way else 0,
     )
 

@@ -67,7 +67,11 @@ class Queue:
         self._failures.pop(key, None)
 
     async def get(self) -> Key:
-        """The next key; the caller must call `done` with it."""
+        """The next key; the caller must call `done` with it.
+
+        Others have their turn before: work that waits for nothing would hold them up for as long as keys wait.
+        """
+        await asyncio.sleep(0)
         while not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()

@@ -200,11 +200,11 @@ class Reconciler:
 
     def _scaling_text(self, account: Account, state: State) -> str:
         """The state to keep in the cluster: at once after a decision, else the saved one for a minute."""
-        saved = memory.load(account.saved) if account.saved else None
-        decided = saved is None or (saved.desired, saved.reason) != (state.desired, state.reason)
+        decision = state.desired, state.reason
         now = self._clock.monotonic()
-        if account.saved is None or decided or now - account.saved_at >= STATE_EVERY:
+        if account.saved_decision != decision or now - account.saved_at >= STATE_EVERY:
             account.saved, account.saved_at = memory.dump(state), now
+            account.saved_decision = decision
         return account.saved
 
     async def _report(

@@ -76,8 +76,11 @@ class Scaler:
             answers = None
             if url:
                 answers = await self._ask(url, window, [resolved for *_, resolved in members])
+            now = self._clock.now()  # one for all: what they remember shares it
             for key, account, resolved in members:
-                self._judge(key, account, resolved, answers, window=window or resolve.RATE_WINDOW)
+                self._judge(
+                    key, account, resolved, answers, now=now, window=window or resolve.RATE_WINDOW
+                )
 
     async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
         """Answers to what is due, of latencies only what somebody has objectives for."""
@@ -100,6 +103,7 @@ class Scaler:
         resolved: Resolved,
         asked: Grouped | None,
         *,
+        now: float,
         window: float,
     ) -> None:
         assert account.state is not None
@@ -110,7 +114,7 @@ class Scaler:
         active = account.rollout.active
         inputs = gather.inputs(
             answers,
-            now=self._clock.now(),
+            now=now,
             window=window,
             pods=tuple(_supplied(pod) for pod in self._store.pods(key) if pod.revision == active),
             bounds=resolved.bounds,
@@ -121,27 +125,25 @@ class Scaler:
             max_sequences=resolved.max_sequences,
             earlier=known if isinstance(known, tuple) else (),
         )
-        now = self._clock.monotonic()
+        moment = self._clock.monotonic()
         measured = _measured(answers, inputs, active)
         before = account.decision
         account.decision, account.state = policy.decide(inputs, account.state)
         off, account.below_since = speculation.judge(
-            resolved, measured.guesses, below_since=account.below_since, now=now
+            resolved, measured.guesses, below_since=account.below_since, now=moment
         )
-        since = speculation.loss_since(measured.gain, since=account.loss_since, now=now)
+        since = speculation.loss_since(measured.gain, since=account.loss_since, now=moment)
         account.loss_since = since
-        measured = dataclasses.replace(
-            measured, loss=speculation.loss(measured.gain, since=since, now=now)
-        )
+        if loss := speculation.loss(measured.gain, since=since, now=moment):
+            measured = dataclasses.replace(measured, loss=loss)
         account.off = off or account.off
-        news = off is not None or _essence(account.measured, before) != _essence(
-            measured, account.decision
-        )
         account.measured = measured
-        self._telemetry.desired_replicas.labels(key.namespace, key.name).set(
-            account.decision.desired
-        )
-        if news:
+        decided = before is None or before.desired != account.decision.desired
+        # NB: when queries fail this is so for all services, and again when they don't any more.
+        silent = asked is not None and bool(asked.failed)
+        essence = _essence(measured, account.decision)
+        if off is not None or decided or (essence != account.told and not silent):
+            account.told = essence
             self._queue.add(key)
         else:
             self._queue.add_later(key, LOOK_SECONDS)
@@ -173,20 +175,25 @@ def _measured(answers: Answers | Unknown, inputs: Inputs, active: str) -> Measur
     )
 
 
-def _essence(measured: Measured | None, decision: Decision | None) -> tuple[object, ...]:
+def _essence(measured: Measured, decision: Decision) -> tuple[object, ...]:
     """What must reach the status soon if it changes."""
-    readings = measured.readings if measured else None
     verdicts: object = None
-    if isinstance(readings, tuple):
-        verdicts = (
+    if isinstance(measured.readings, tuple):
+        verdicts = tuple(
             [
-                reading.requests >= policy.MIN_REQUESTS and (reading.pressure or 0) > 1
-                for reading in readings
-            ],
-            [reading.current is None for reading in readings],
+                (
+                    reading.requests >= policy.MIN_REQUESTS and (reading.pressure or 0) > 1,
+                    reading.current is None,
+                )
+                for reading in measured.readings
+            ]
         )
     return (
         verdicts,
-        measured is not None and (measured.kv_capacity, measured.adapters, measured.loss is None),
-        decision and (decision.desired, decision.known, decision.infeasible is None),
+        measured.kv_capacity,
+        measured.adapters,
+        measured.loss is None,
+        decision.desired,
+        decision.known,
+        decision.infeasible is None,
     )

@@ -24,6 +24,7 @@ from slipstream_operator.core.observed import (
     router_key,
 )
 from slipstream_operator.shell import projections
+from slipstream_operator.shell.packing import Packer
 from slipstream_operator.shell.projections import Body
 from slipstream_runtime import contract
 
@@ -47,7 +48,7 @@ CHILD_KINDS: Final = (
 )
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class _Family:
     """Everything that is known of one service."""
 
@@ -76,6 +77,7 @@ class Store:
     """Fed by watch events; read by the loops."""
 
     def __init__(self) -> None:
+        self._packer = Packer()
         self._families: dict[str, dict[str, _Family]] = {}
         self._profiles: dict[str, Profile] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
@@ -93,9 +95,11 @@ class Store:
         """Take in one watch event; the keys of the services to look at again."""
         self._note_seen(kind, body["metadata"]["uid"], gone=gone)
         if kind == names.INFERENCE_SERVICE:
-            return self._feed_parent(projections.parent(body), gone=gone)
+            return self._feed_parent(projections.parent(body, packer=self._packer), gone=gone)
         if kind == names.INFERENCE_ROUTE:
-            return self._feed_route(projections.parent(body, kind=kind), gone=gone)
+            return self._feed_route(
+                projections.parent(body, kind=kind, packer=self._packer), gone=gone
+            )
         if kind == names.SERVING_PROFILE:
             return self._feed_profile(projections.profile(body), gone=gone)
         if kind == "Namespace":
@@ -106,7 +110,7 @@ class Store:
             return self._feed_gateway(body, gone=gone)
         if kind == "Pod":
             return self._feed_pod(projections.pod(body), gone=gone)
-        return self._feed_child(projections.child(kind, body), gone=gone)
+        return self._feed_child(projections.child(kind, body, packer=self._packer), gone=gone)
 
     def has_seen(self, kind: str, uids: set[str]) -> bool:
         """Whether all of these objects came by already."""

@@ -1,10 +1,10 @@
 """The answers of a round, sorted by service as they come, so that only numbers are kept of them."""
 
-import itertools
+import json
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from slipstream_operator.core import objectives
@@ -14,6 +14,7 @@ from slipstream_operator.core.scaling.signals import (
     PER_POD,
     TOTALS,
     Answers,
+    Raw,
     Sample,
     Samples,
     Unknown,
@@ -22,7 +23,6 @@ from slipstream_operator.core.scaling.signals import (
 Service: TypeAlias = tuple[str, str]
 """Namespace and name."""
 
-_ALONE: Final = Key("", "")
 _PLACES: Final = {name: place for place, name in enumerate(PER_POD)}
 _NOTHING: Final = array("d", [-1.0] * len(PER_POD))
 _HISTOGRAMS: Final = frozenset(
@@ -30,42 +30,41 @@ _HISTOGRAMS: Final = frozenset(
     for metric in objectives.METRICS
     for span in ("now", *queries.SPANS)
 )
-
-
-def _service(sample: Sample) -> Service:
-    labels = sample.labels
-    return labels.get("namespace", ""), labels.get("service", "")
+_BOUND: Final = b'"le":"'
+"""NB: inside of a label quotes are escaped, so this is seen nowhere else."""
 
 
 class Grouped:
     """Takes in the samples of all services, and gives out what concerns one."""
 
-    def __init__(
-        self,
-        samples: Samples | None = None,
-        *,
-        service: Callable[[Sample], Service] = _service,
-    ) -> None:
-        self._service = service
+    def __init__(self) -> None:
         self._asked: set[str] = set()
         self._failed: dict[str, Unknown] = {}
+        self._services: dict[bytes, Service] = {}
+        """By labels, without the bound of a bucket."""
+        self._rows: dict[bytes, array[float]] = {}
+        """By labels, the same as in `_pods`."""
         self._pods: defaultdict[Service, dict[str, array[float]]] = defaultdict(dict)
         self._totals: dict[str, dict[Service, float]] = {}
         self._buckets: dict[str, defaultdict[Service, array[float]]] = {}
         self._others: dict[str, defaultdict[Service, list[Sample]]] = {}
-        for name, result in (samples or {}).items():
-            self.take(name, result)
 
-    def take(self, name: str, part: Iterable[Sample] | Unknown) -> None:
+    def take(self, name: str, part: Iterable[Raw] | Unknown) -> None:
         """Some samples of an answer, or that there is none, whatever came before."""
         self._asked.add(name)
         if isinstance(part, Unknown):
             self._failed[name] = part
             return
         # NB: NaN and infinite are missing.
-        known = (sample for sample in part if math.isfinite(sample.value))
-        for service, samples in itertools.groupby(known, key=self._service):
-            self._note(name, service, samples)
+        known = [sample for sample in part if math.isfinite(sample[1])]
+        if name in _PLACES:
+            self._note_pods(_PLACES[name], known)
+        elif name in _HISTOGRAMS:
+            self._note_buckets(self._buckets.setdefault(name, defaultdict(_flat)), known)
+        elif name in TOTALS:
+            self._note_totals(self._totals.setdefault(name, {}), known)
+        else:
+            self._note_others(self._others.setdefault(name, defaultdict(list)), known)
 
     def keep(self, totals: Mapping[str, dict[Service, float]]) -> None:
         """Numbers of an earlier round, where they were not asked anew."""
@@ -108,32 +107,80 @@ class Grouped:
             },
         )
 
-    def _note(self, name: str, service: Service, samples: Iterable[Sample]) -> None:
-        place = _PLACES.get(name)
-        if place is not None:
-            rows = self._pods[service]
-            for sample in samples:
-                pod = sample.labels.get("pod", "")
-                row = rows.get(pod)
-                if row is None:
-                    row = rows[pod] = _NOTHING[:]
-                row[place] = sample.value
-        elif name in _HISTOGRAMS:
-            flat = self._buckets.setdefault(name, defaultdict(_flat))[service]
-            for sample in samples:
-                flat.append(float(sample.labels["le"]))
-                flat.append(sample.value)
-        elif name in TOTALS:
-            found = self._totals.setdefault(name, {})
-            found[service] = sum([sample.value for sample in samples], found.get(service, 0.0))
-        else:
-            self._others.setdefault(name, defaultdict(list))[service].extend(samples)
+    def _note_pods(self, place: int, samples: Iterable[Raw]) -> None:
+        rows = self._rows
+        for labels, value in samples:
+            row = rows.get(labels)
+            if row is None:
+                row = rows[labels] = self._row(json.loads(labels))
+            row[place] = value
+
+    def _row(self, labels: Mapping[str, str]) -> "array[float]":
+        pods = self._pods[_service(labels)]
+        return pods.setdefault(labels.get("pod", ""), _NOTHING[:])
+
+    def _note_buckets(
+        self, found: defaultdict[Service, "array[float]"], samples: Iterable[Raw]
+    ) -> None:
+        services = self._services
+        for labels, value in samples:
+            before, _, rest = labels.partition(_BOUND)
+            bound, _, after = rest.partition(b'"')
+            others = before + after
+            service = services.get(others)
+            if service is None:
+                service = services[others] = _service(json.loads(labels))
+            flat = found[service]
+            flat.append(float(bound))
+            flat.append(value)
+
+    def _note_totals(self, found: dict[Service, float], samples: Iterable[Raw]) -> None:
+        services = self._services
+        for labels, value in samples:
+            service = services.get(labels)
+            if service is None:
+                service = services[labels] = _service(json.loads(labels))
+            found[service] = found.get(service, 0.0) + value
+
+    def _note_others(
+        self, found: defaultdict[Service, list[Sample]], samples: Iterable[Raw]
+    ) -> None:
+        for labels, value in samples:
+            sample = Sample(json.loads(labels), value)
+            found[_service(sample.labels)].append(sample)
 
 
 def alone(samples: Samples) -> Answers:
     """Of the only service that a Prometheus knows, whatever the labels say."""
-    service = _ALONE.namespace, _ALONE.name
-    return Grouped(samples, service=lambda _: service).of(_ALONE)
+    known = {
+        name: [sample for sample in result if math.isfinite(sample.value)]
+        for name, result in samples.items()
+        if not isinstance(result, Unknown)
+    }
+    pods: dict[str, array[float]] = {}
+    for name, place in _PLACES.items():
+        for labels, value in known.get(name, ()):
+            pods.setdefault(labels.get("pod", ""), _NOTHING[:])[place] = value
+    return Answers(
+        asked=samples.keys(),
+        failed={name: one for name, one in samples.items() if isinstance(one, Unknown)},
+        pods=pods,
+        totals={
+            name: sum([value for _, value in found])
+            for name in TOTALS
+            if (found := known.get(name))
+        },
+        histograms={
+            name: objectives.histogram([(float(labels["le"]), value) for labels, value in found])
+            for name in _HISTOGRAMS
+            if (found := known.get(name))
+        },
+        others=known,
+    )
+
+
+def _service(labels: Mapping[str, str]) -> Service:
+    return labels.get("namespace", ""), labels.get("service", "")
 
 
 def _flat() -> "array[float]":

@@ -33,6 +33,9 @@ class Sample(NamedTuple):
     value: float
 
 
+Raw: TypeAlias = tuple[bytes, float]
+"""A sample whose labels are still JSON without spaces: of equal ones, which a round has many of, one is read."""
+
 PER_POD: Final = (
     queries.RUNNING,
     queries.WAITING,
@@ -155,6 +158,9 @@ class Load:
         return sum([pod.output for pod in self.pods])
 
 
+_NO_ROUTER: Final = Load((), complete=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """What is measured for one latency objective; `current` in seconds, None without traffic."""
@@ -208,10 +214,13 @@ def load(
     found, complete = _filled(rows, settled_rows)
     if missing:
         found += [_median(found)] * missing
-    return dataclasses.replace(
-        _at_the_router(answers) or Load((), complete=True),
+    router = _at_the_router(answers) or _NO_ROUTER
+    return Load(
         pods=tuple(found),
         complete=complete and reporting >= COMPLETE * (reporting + missing),
+        arrivals=router.arrivals,
+        surge=router.surge,
+        cancelled=router.cancelled,
         output_length=_ratio(answers, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
         prompt_length=_ratio(answers, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
         kv_tokens=kv_capacity(answers),
