@@ -77,7 +77,7 @@ class Scores:
 
     def ratio(self, policy: str, other: str, scenarios: Sequence[str]) -> Interval:
         """GPU-hours over another policy's, and its 95 % interval, by a bootstrap of seeds that both have."""
-        pairs = [self._paired(policy, other, name) for name in scenarios]
+        pairs = [self._paired(policy, other, name, lambda one: one.gpu_hours) for name in scenarios]
         generator = np.random.default_rng(0)
         drawn = []
         for _ in range(_RESAMPLES):
@@ -88,11 +88,18 @@ class Scores:
         low, high = np.quantile(drawn, [0.025, 0.975])
         return Interval(float(ours / theirs), float(low), float(high))
 
+    def beyond(self, policy: str, other: str, scenarios: Sequence[str]) -> float:
+        """What it attains beyond another policy: mean over the scenarios, of seeds that both have."""
+        pairs = [
+            self._paired(policy, other, name, lambda one: one.attainment) for name in scenarios
+        ]
+        return float(np.mean([pair[0].mean() - pair[1].mean() for pair in pairs]))
+
     def _paired(
-        self, policy: str, other: str, scenario: str
+        self, policy: str, other: str, scenario: str, figure: Figure
     ) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-        first = {one.seed: one.gpu_hours for one in self.of(policy, scenario)}
-        second = {one.seed: one.gpu_hours for one in self.of(other, scenario)}
+        first = {one.seed: figure(one) for one in self.of(policy, scenario)}
+        second = {one.seed: figure(one) for one in self.of(other, scenario)}
         seeds = sorted(first.keys() & second.keys())
         return np.array([[first[seed] for seed in seeds], [second[seed] for seed in seeds]])
 

@@ -217,7 +217,7 @@ def _losses(contest: Contest) -> str:
 
 
 def _policies(contest: Contest, names: Sequence[str]) -> str:
-    least = contest.totals(registry.ORACLE).gpu_hours
+    """Beside the oracle and ours on the seeds that both played: most played the first alone."""
     rows = []
     for name in names:
         totals = contest.totals(name)
@@ -229,11 +229,14 @@ def _policies(contest: Contest, names: Sequence[str]) -> str:
                 name,
                 f"{totals.attainment:.2%}",
                 f"{totals.gpu_hours:.2f}",
-                f"{totals.gpu_hours / least:.2f}",
+                f"{contest.scores.ratio(name, registry.ORACLE, contest.counted).middle:.2f}",
+                f"{100 * contest.scores.beyond(name, registry.OURS, contest.counted):+.2f}",
+                f"{contest.scores.ratio(name, registry.OURS, contest.counted).middle:.2f}",
                 str(unsafe),
             )
         )
-    return _table(("policy", "attained", "GPU-h", "over oracle", "unsafe"), rows)
+    head = ("attained", "GPU-h", "over oracle", "points beyond ours", "over ours", "unsafe")
+    return _table(("policy", *head), rows)
 
 
 def plot(contest: Contest, *, static: Sequence[str], path: Path) -> None:

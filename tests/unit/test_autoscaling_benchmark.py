@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
+import pytest
 from rich.progress import Progress
 
 from benchmarks.autoscaling import run, tables
@@ -68,6 +69,7 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
             (registry.OURS, "jump", 0.7),
             ("kaito@2", "calm", 0.999),
             ("kaito@2", "jump", 0.6),
+            ("kaito", "calm", 0.95),
         ]
     )
     text = tables.details(contest, seeds=3, ablations=[], static=[])
@@ -76,6 +78,13 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     assert "ours does not attain 99 % in 1: calm (98.00%)." in text
     assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
     assert "| calm | 3.00 (2.00 to 4.00) |" in text
+
+
+def test_policies_are_held_against_each_other_on_the_seeds_that_both_played() -> None:
+    scores = Scores(_score("a", "s", seed, attainment=0.9, gpu_hours=1.0 + seed) for seed in (0, 1))
+    scores.add([_score("b", "s", 0, attainment=0.8, gpu_hours=2.0)])
+    assert scores.ratio("b", "a", ["s"]).middle == 2.0
+    assert scores.beyond("b", "a", ["s"]) == pytest.approx(-0.1)
 
 
 def test_an_interval_holds_the_mean_and_shrinks_with_more_seeds() -> None:
