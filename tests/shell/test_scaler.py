@@ -213,11 +213,17 @@ async def test_without_data_the_count_is_held(metrics: fakes.Metrics) -> None:
     assert (account.decision.desired, account.decision.known) == (5, False)
 
 
-async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end() -> None:
-    loop = Loop(_busy())
-    loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
+async def _told(loop: Loop) -> Account:
+    """A service of one replica at most, whose first look was had."""
+    account = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
     await loop.scaler.tick()
     loop.queue.done(await loop.queue.get())
+    return account
+
+
+async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end() -> None:
+    loop = Loop(_busy())
+    await _told(loop)
     answering = loop.metrics
     for metrics in (fakes.SilentMetrics(), answering):
         loop.scaler._metrics = metrics
@@ -228,9 +234,7 @@ async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end(
 
 async def test_what_happened_during_an_outage_is_told_after_it() -> None:
     loop = Loop(_busy())
-    account = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
-    await loop.scaler.tick()
-    loop.queue.done(await loop.queue.get())
+    account = await _told(loop)
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
     assert account.decision is not None
@@ -242,9 +246,7 @@ async def test_what_happened_during_an_outage_is_told_after_it() -> None:
 
 async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> None:
     loop = Loop(_busy())
-    account = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
-    await loop.scaler.tick()
-    loop.queue.done(await loop.queue.get())
+    account = await _told(loop)
     assert account.decision is not None
     account.decision = dataclasses.replace(account.decision, desired=3)
     loop.scaler._metrics = fakes.SilentMetrics()

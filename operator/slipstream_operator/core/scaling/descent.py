@@ -13,8 +13,9 @@ PAUSE_SECONDS: Final = 60.0
 SHARE: Final = 0.2
 """One step takes a fifth at most, or one replica."""
 _MAX_CAUTION: Final = 2.0
-_FALLING: Final = 0.4
-"""Share of the window that counts while load falls beyond doubt: older needs are not about to come back."""
+_FORETOLD: Final = 0.4
+"""Share of the window that counts while load falls beyond doubt, or comes again when it is known to: older needs are
+not about to come back."""
 _BURNING: Final = 2.0
 _ENOUGH: Final = 20.0
 
@@ -56,9 +57,8 @@ def step(
     utilisation: float,
 ) -> tuple[int, str, State]:
     """One careful step down, or the present count with what speaks against one."""
-    falling = forecast.falling(state.outlook)
-    known = falling or forecast.cyclic(state.outlook)
-    watched = window(inputs, state) * (_FALLING if known else 1.0)
+    foretold = forecast.falling(state.outlook) or forecast.cyclic(state.outlook)
+    watched = window(inputs, state) * (_FORETOLD if foretold else 1.0)
     enough = needs.highest(state.needs, since=inputs.now - watched)
     if enough == 0 and _may_sleep(inputs, state, load):
         return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state

@@ -50,6 +50,7 @@ class Pending:
     trend: float
     season: float
     cycle: float | None
+    """None where no period was known, or the load was not where it was a period ago."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Outlook:
     season: tuple[float, ...] = ()
     """Mean load by quarter of an hour of the day; less than 0 where it was never seen."""
     cycles: Cycles = dataclasses.field(default_factory=Cycles)
+    """The load of the last hours by minutes, and the period in it."""
 
 
 def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outlook:
@@ -78,6 +80,11 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
     passed = now - outlook.at
     if passed < STEP:
         return outlook
+    outlook = dataclasses.replace(
+        outlook,
+        season=_seen(outlook, load, now),
+        cycles=cycles.noted(outlook.cycles, load, now=now),
+    )
     if outlook.at == 0 or passed > 4 * horizon:
         return dataclasses.replace(
             outlook,
@@ -87,8 +94,6 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
             line=(load, 0.0),
             rising_since=None,
             pending=(),
-            season=_seen(outlook, load, now),
-            cycles=cycles.noted(outlook.cycles, load, now=now),
         )
     level = load + (1 - _LEVEL) ** (passed / STEP) * (outlook.level - load)
     recent = _since_jump(outlook.recent, load, now)
@@ -101,8 +106,6 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
         recent=recent,
         line=line,
         rising_since=_rising_since(outlook, recent, slope=line[1]),
-        season=_seen(outlook, load, now),
-        cycles=cycles.noted(outlook.cycles, load, now=now),
     )
     if outlook.pending and outlook.pending[-1].due - horizon + horizon / _PENDING * 2 > now:
         return outlook

@@ -34,8 +34,7 @@ GAP_SECONDS: Final = 60.0
 MIN_REQUESTS: Final = 5.0
 """Requests in the rate window below which a percentile says nothing."""
 _DRAIN_SECONDS: Final = 60.0
-_MOST_DRAIN: Final = 1.0
-"""Of the load, and no more, is ordered for what waits: the rest would stand idle right after."""
+"""What waits is worked off within this time, or within that of a start."""
 _FULL: Final = 0.95
 _KV_ALARM: Final = 0.92
 _BURN_ALARM: Final = 14.0
@@ -294,13 +293,14 @@ def _sized(
 
 
 def _drain(scene: _Scene, work: float) -> float:
-    """Replicas more, to work off in good time what will still wait when new pods are ready."""
+    """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
+    itself: they stand idle right after."""
     pods, waiting = scene.pods, scene.load.waiting + (scene.inputs.held or 0.0)
     if waiting <= pods.ready or scene.asked.requests <= 0:
         return 0.0
     queued = waiting * work / scene.asked.requests
     left = queued + (work - _FULL * pods.ready) * scene.horizon
-    return min(max(0.0, left) / max(_DRAIN_SECONDS, scene.horizon), _MOST_DRAIN * work)
+    return min(max(0.0, left) / max(_DRAIN_SECONDS, scene.horizon), work)
 
 
 def _pressed(scene: _Scene, state: State) -> tuple[int, str]:
