@@ -27,8 +27,6 @@ _DISBELIEF: Final = 8
 """So many unbelievable observations in a row mean that the engine changed, and what was learned is dropped."""
 _CLASSES: Final = 8
 _MAX_UNCERTAINTY: Final = 0.5
-_BEYOND: Final = 1.5
-"""Uncertainty is that at so many times the heaviest load that was seen."""
 
 Vector: TypeAlias = tuple[float, float, float, float]
 
@@ -71,7 +69,7 @@ class Model:
     rows: tuple[Row, ...] = ()
     coefficients: Coefficients | None = None
     uncertainty: float = _MAX_UNCERTAINTY
-    """One relative standard deviation of a step's time, a little beyond the heaviest load that was seen."""
+    """One relative standard deviation of a step's time at the heaviest load that was seen."""
     disbelieved: int = 0
 
     @property
@@ -131,13 +129,7 @@ def fit(rows: tuple[Row, ...]) -> Model:
             break
         active = [i for i in active if solution[i] >= 0]
     values = [solution[i] * prior[i] for i in range(4)]
-    heaviest = rows[-1]
-    point = _scaled(
-        dataclasses.replace(
-            heaviest, batch=_BEYOND * heaviest.batch, context=_BEYOND * heaviest.context
-        ),
-        prior,
-    )
+    point = _scaled(rows[-1], prior)
     variance = sum(point[i] * inverse[i][j] * point[j] for i in active for j in active)
     predicted = sum(point[i] * solution[i] for i in range(4))
     uncertainty = min(math.sqrt(max(variance, 0.0)) / predicted, _MAX_UNCERTAINTY)
