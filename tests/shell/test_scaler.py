@@ -181,6 +181,33 @@ async def test_only_latencies_with_objectives_are_asked() -> None:
     assert all("time_to_first_token" in query for query in buckets)
 
 
+async def _asked_for_a_day(loop: Loop, ticks: int) -> list[str]:
+    asked = [query for queries in await _asked_per_tick(loop, ticks) for query in queries]
+    return [query for query in asked if "[86400s]" in query]
+
+
+def _with_bounds(*bounds: str) -> fakes.Metrics:
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
+    return fakes.Metrics({"ttft:now": [Sample({**labels, "le": le}, 90.0) for le in bounds]})
+
+
+async def test_a_day_is_asked_for_the_buckets_around_the_targets_alone() -> None:
+    loop = Loop(_with_bounds("0.01", "0.04", "0.1", "0.25", "0.5", "1.0", "+Inf"))
+    loop.serve()
+    loop.serve("other", spec={**SPEC, "slo": {"ttft": {"p95": "80ms"}}})
+    (query,) = await _asked_for_a_day(loop, 13)
+    assert 'le=~"0[.]04|0[.]1|0[.]25|0[.]5|[+]Inf"' in query
+
+
+async def test_a_day_is_asked_anew_at_once_when_other_buckets_matter() -> None:
+    loop = Loop(_with_bounds("0.25", "0.5", "1.0", "+Inf"))
+    loop.serve()
+    assert len(await _asked_for_a_day(loop, 13)) == 1
+    loop.metrics.answers = _with_bounds("0.4", "0.6", "+Inf").answers
+    (query,) = await _asked_for_a_day(loop, 5)
+    assert 'le=~"0[.]4|0[.]6|[+]Inf"' in query
+
+
 async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
     loop = Loop(_busy())
     account = loop.serve()

@@ -361,3 +361,15 @@ def test_the_bound_of_a_bucket_may_stand_anywhere_among_its_labels() -> None:
     ):
         found.take(name, [(labels, 1.0)])
     assert found.of(given.KEY).histograms[name].bounds == (0.5, 1.0, math.inf)
+
+
+@pytest.mark.parametrize("target", [0.05, 0.1, 0.3, 0.5, 2.0])
+def test_the_buckets_around_a_target_are_enough_to_tell_the_share_within_it(target: float) -> None:
+    scale = (0.1, 0.25, 0.5, 1.0, math.inf)
+    whole = list(zip(scale, (3.0, 20.0, 50.0, 90.0, 100.0), strict=True))
+    wanted = queries.near([scale, (0.4, math.inf)], [target])
+    few = [(bound, count) for bound, count in whole if bound in wanted]
+    assert len(few) <= 4
+    assert objectives.attainment(objectives.histogram(few), target) == pytest.approx(
+        objectives.attainment(objectives.histogram(whole), target)
+    )

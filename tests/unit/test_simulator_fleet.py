@@ -333,6 +333,15 @@ def test_targets_that_come_together_are_all_there_and_take_the_places_of_those_l
     assert len(series.targets) == 4
 
 
+def test_of_a_histogram_the_buckets_that_are_wanted_are_found_alone() -> None:
+    bounds = ("0.5", "1.0", "+Inf")
+    fields = [Field("x", column, "gauge", {"le": bound}) for column, bound in enumerate(bounds)]
+    series = Table(fields, rows=1, keep=10)
+    series.append(0.0, ["a"], [{"pod": "a"}], np.array([[1.0, 2.0, 3.0]]))
+    found = ask(Series("x", bounds=("0.5", "+Inf")), series, now=0)
+    assert [sample.value for sample in found] == [1.0, 3.0]
+
+
 def test_a_rate_survives_a_reset_and_is_extrapolated_to_its_window() -> None:
     # From 100 to 130 and, after a reset, 20 more: 50 in 40 s, stretched to the window of 50 s.
     (sample,) = ask(Over("increase", Series("x"), 50), table([100, 110, 130, 10, 20]), now=45)

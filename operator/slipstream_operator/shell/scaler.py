@@ -84,11 +84,14 @@ class Scaler:
 
     async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
         """Answers to what is due, of latencies only what somebody has objectives for."""
-        used = {one.metric for resolved in members for one in resolved.objectives.latency}
+        targets: defaultdict[str, set[float]] = defaultdict(set)
+        for resolved in members:
+            for objective in resolved.objectives.latency:
+                targets[objective.metric].add(objective.target)
         source = self._sources.setdefault((url, window), Source(url=url, window=window))
         answers = await source.ask(
             self._metrics,
-            wanted=tuple(metric for metric in objectives.METRICS if metric in used),
+            wanted={one: targets[one] for one in objectives.METRICS if one in targets},
             now=self._clock.monotonic(),
         )
         if answers.failed:

@@ -2,7 +2,7 @@
 ticks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from slipstream_operator import ports
@@ -25,26 +25,42 @@ class Source:
         self._due: dict[str, float] = {}
         self._begun = False
         self._lengths: dict[str, dict[Service, float]] = {}
+        self._bounds: dict[str, tuple[str, ...]] = {}
+        """Of the buckets around the objectives' targets, by metric."""
 
-    async def ask(self, metrics: ports.Metrics, *, wanted: tuple[str, ...], now: float) -> Grouped:
+    async def ask(
+        self, metrics: ports.Metrics, *, wanted: Mapping[str, Collection[float]], now: float
+    ) -> Grouped:
         """Answers to all queries that are due, and to none of the other histograms.
 
-        `wanted` are the metrics that objectives are about; `now` is on the monotonic clock.
+        `wanted` are the metrics that objectives are about, with their targets; `now` is on the monotonic clock.
         """
-        asked = {name: str(query) for name, query in self._to_ask(wanted, now=now).items()}
+        asked = {name: str(query) for name, query in self._to_ask([*wanted], now=now).items()}
         found = Grouped()
         await metrics.read(self._url, asked, take=found.take)
         for name in found.failed:
             self._due.pop(name, None)
         found.keep(self._lengths)
         self._lengths = found.totals(queries.LENGTHS)
+        for metric, targets in wanted.items():
+            self._narrow(metric, found.near(queries.latency(metric, "now"), targets))
         return found
 
-    def _to_ask(self, wanted: tuple[str, ...], *, now: float) -> Mapping[str, Expression]:
+    def _narrow(self, metric: str, bounds: tuple[str, ...]) -> None:
+        """Long ranges are asked for these buckets alone; anew, if some were not asked for before."""
+        if not bounds:
+            return
+        known = self._bounds.get(metric)
+        if known is not None and not set(bounds) <= set(known):
+            for span in queries.LONG:
+                self._due.pop(queries.latency(metric, span), None)
+        self._bounds[metric] = bounds
+
+    def _to_ask(self, wanted: Sequence[str], *, now: float) -> Mapping[str, Expression]:
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
         latencies = queries.every_scrape(window=self._window, metrics=wanted)
         due |= self._all_if_any_is_due(latencies, every=SCRAPE_SECONDS, now=now)
-        slow = queries.every_minute(metrics=wanted)
+        slow = queries.every_minute(metrics=wanted, bounds=self._bounds)
         if not self._begun:
             self._begun = True
             # NB: all long ranges in one tick would be most of the memory that the process ever takes.

@@ -98,7 +98,7 @@ def longest(expression: Expression) -> float:
 def metrics(expression: Expression) -> set[str]:
     """The names of the metrics in it."""
     match expression:
-        case Series(metric, _):
+        case Series(metric):
             return {metric}
         case Over(_, of, _) | Age(of) | By(_, _, of):
             return metrics(of)
@@ -151,6 +151,7 @@ class _Selection:
                 for index, one in enumerate(table.fields)
                 if one.metric == series.metric
                 and all(one.labels.get(name) == value for name, value in series.labels.items())
+                and (not series.bounds or one.labels.get("le") in series.bounds)
             ]
             if chosen:
                 return cls(table, np.array(chosen))

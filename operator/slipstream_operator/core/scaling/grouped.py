@@ -47,6 +47,8 @@ class Grouped:
         self._pods: defaultdict[Service, dict[str, array[float]]] = defaultdict(dict)
         self._totals: dict[str, dict[Service, float]] = {}
         self._buckets: dict[str, defaultdict[Service, array[float]]] = {}
+        self._bounds: dict[str, dict[bytes, float]] = {}
+        """Upper bounds of buckets as Prometheus writes them, and their values."""
         self._others: dict[str, defaultdict[Service, list[Sample]]] = {}
 
     def take(self, name: str, part: Iterable[Raw] | Unknown) -> None:
@@ -60,7 +62,11 @@ class Grouped:
         if name in _PLACES:
             self._note_pods(_PLACES[name], known)
         elif name in _HISTOGRAMS:
-            self._note_buckets(self._buckets.setdefault(name, defaultdict(_flat)), known)
+            self._note_buckets(
+                self._buckets.setdefault(name, defaultdict(_flat)),
+                self._bounds.setdefault(name, {}),
+                known,
+            )
         elif name in TOTALS:
             self._note_totals(self._totals.setdefault(name, {}), known)
         else:
@@ -79,6 +85,14 @@ class Grouped:
             for name in names
             if name in self._asked and name not in self._failed
         }
+
+    def near(self, name: str, targets: Iterable[float]) -> tuple[str, ...]:
+        """Of the bounds of a query's buckets those around the targets, as Prometheus writes them; none if none came."""
+        flats = {flat[::2].tobytes() for flat in self._buckets.get(name, {}).values()}
+        wanted = queries.near((tuple(sorted(array("d", one))) for one in flats), targets)
+        bounds = self._bounds.get(name, {})
+        texts = sorted((bound, text) for text, bound in bounds.items() if bound in wanted)
+        return tuple(text.decode() for _, text in texts)
 
     @property
     def failed(self) -> Mapping[str, Unknown]:
@@ -120,18 +134,24 @@ class Grouped:
         return pods.setdefault(labels.get("pod", ""), _NOTHING[:])
 
     def _note_buckets(
-        self, found: defaultdict[Service, "array[float]"], samples: Iterable[Raw]
+        self,
+        found: defaultdict[Service, "array[float]"],
+        bounds: dict[bytes, float],
+        samples: Iterable[Raw],
     ) -> None:
         services = self._services
         for labels, value in samples:
             before, _, rest = labels.partition(_BOUND)
-            bound, _, after = rest.partition(b'"')
+            text, _, after = rest.partition(b'"')
+            bound = bounds.get(text)
+            if bound is None:
+                bound = bounds[text] = float(text)
             others = before + after
             service = services.get(others)
             if service is None:
                 service = services[others] = _service(json.loads(labels))
             flat = found[service]
-            flat.append(float(bound))
+            flat.append(bound)
             flat.append(value)
 
     def _note_totals(self, found: dict[Service, float], samples: Iterable[Raw]) -> None:

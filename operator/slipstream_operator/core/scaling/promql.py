@@ -3,6 +3,7 @@
 Only what the queries of scaling policies need; a tree of frozen values, so that another evaluator can walk it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -17,13 +18,19 @@ _EVERY: Final = 'service!=""'
 
 @dataclass(frozen=True)
 class Series:
-    """The newest samples of a metric: `name{service!="", label="value"}`."""
+    """The newest samples of a metric: `name{service!="", label="value", le=~"1|2"}`."""
 
     metric: str
     labels: Labels = field(default_factory=dict)
+    bounds: tuple[str, ...] = ()
+    """Of a histogram's buckets, the only ones that are wanted; all if there are none."""
 
     def __str__(self) -> str:
         wanted = [_EVERY, *(f'{label}="{value}"' for label, value in self.labels.items())]
+        if self.bounds:
+            # NB: a character class, since a backslash would have to be doubled in PromQL's strings.
+            among = "|".join(re.sub(r"[.+]", r"[\g<0>]", bound) for bound in self.bounds)
+            wanted.append(f'le=~"{among}"')
         return f"{self.metric}{{{', '.join(wanted)}}}"
 
 

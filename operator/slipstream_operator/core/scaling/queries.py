@@ -3,6 +3,7 @@
 Every engine series carries the target labels `namespace`, `service`, `revision` and `pod`.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
@@ -33,6 +34,8 @@ GAIN: Final = "gain"
 LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
 SPANS: Final = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
 """Long ranges of latencies, in seconds."""
+LONG: Final = ("1h", "1d")
+"""Of these only the share within the targets is wanted, not the shape."""
 
 
 def every_tick(*, window: float) -> Queries:
@@ -46,14 +49,22 @@ def every_scrape(*, window: float, metrics: Iterable[str] = objectives.METRICS) 
 
 
 def every_minute(
-    *, metrics: Iterable[str] = objectives.METRICS, spans: Iterable[str] = tuple(SPANS)
+    *,
+    metrics: Iterable[str] = objectives.METRICS,
+    spans: Iterable[str] = tuple(SPANS),
+    bounds: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Queries:
-    """What slow feedback, which is over 5 minutes, and status need, over long ranges."""
+    """What slow feedback, which is over 5 minutes, and status need, over long ranges.
+
+    `bounds` are those of the buckets that an hour and a day are asked for, by metric; all where none are named.
+    """
     metrics = tuple(metrics)
     latencies = {
         name: query
         for span in spans
-        for name, query in _latencies(span, SPANS[span], metrics).items()
+        for name, query in _latencies(
+            span, SPANS[span], metrics, bounds if span in LONG else None
+        ).items()
     }
     lengths = {
         OUTPUT_LENGTHS: _increase(f"{contract.OUTPUT_LENGTH}_sum", 300.0, _SERVICE),
@@ -122,10 +133,28 @@ def _of_service(window: float) -> Queries:
     }
 
 
-def _latencies(span: str, over: float, metrics: Iterable[str]) -> Queries:
+def near(scales: Iterable[tuple[float, ...]], targets: Iterable[float]) -> set[float]:
+    """Of histograms' upper bounds in order, those that the share of requests within a target is interpolated from."""
+    targets = tuple(targets)
+    return {
+        bound
+        for scale in scales
+        for place in (bisect_left(scale, target) for target in targets)
+        for bound in (*scale[max(0, place - 1) : place + 1], scale[-1])
+    }
+
+
+def _latencies(
+    span: str,
+    over: float,
+    metrics: Iterable[str],
+    bounds: Mapping[str, tuple[str, ...]] | None = None,
+) -> Queries:
     labels = (*_SERVICE, "le")
     return {
-        latency(metric, span): _increase(f"{LATENCY[metric]}_bucket", over, labels)
+        latency(metric, span): _increase(
+            f"{LATENCY[metric]}_bucket", over, labels, bounds=(bounds or {}).get(metric, ())
+        )
         for metric in metrics
     }
 
@@ -134,5 +163,7 @@ def _rate(metric: str, window: float) -> By:
     return By("sum", _POD, Over("rate", Series(metric), window))
 
 
-def _increase(metric: str, seconds: float, labels: tuple[str, ...]) -> By:
-    return By("sum", labels, Over("increase", Series(metric), seconds))
+def _increase(
+    metric: str, seconds: float, labels: tuple[str, ...], *, bounds: tuple[str, ...] = ()
+) -> By:
+    return By("sum", labels, Over("increase", Series(metric, bounds=bounds), seconds))
