@@ -27,7 +27,7 @@ SWEPT: Final = 3
 BATCH: Final = 8
 """So many policies on one scenario and seed are one job, which draws the traffic once."""
 BOUNDS, PARTS, KNOBS, ALL, BEST = PHASES = (
-    "ours, static, oracle",
+    "ours, static, bounds",
     "ablations",
     "peers' knobs",
     "all peers",
@@ -101,7 +101,8 @@ def main(seeds: int, only: tuple[str, ...], jobs: int) -> None:
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
         arena = Arena(progress, workers)
-        arena.play(BOUNDS, field, (registry.OURS, *STATIC, registry.ORACLE), seeds=seeds)
+        bounds = (registry.OURS, *STATIC, registry.NOWCAST, registry.ORACLE)
+        arena.play(BOUNDS, field, bounds, seeds=seeds)
         arena.play(PARTS, field, ABLATIONS, seeds=1)
         counted = _kept(arena.scores, field)
         tuned = _tune(arena, field, counted, seeds=seeds)

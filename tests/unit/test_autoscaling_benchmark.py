@@ -65,6 +65,8 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
         [
             (registry.ORACLE, "calm", 0.995),
             (registry.ORACLE, "jump", 0.9),
+            (registry.NOWCAST, "calm", 0.993),
+            (registry.NOWCAST, "jump", 0.8),
             (registry.OURS, "calm", 0.98),
             (registry.OURS, "jump", 0.7),
             ("kaito@2", "calm", 0.999),
@@ -76,6 +78,11 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     assert "- The oracle keeps 99 % in 1 of 2 scenarios, which are those that count: calm." in text
     assert "- It does not in: jump (90.00%)." in text
     assert "ours does not attain 99 % in 1: calm (98.00%)." in text
+    assert (
+        "It keeps 99 % in 1 of these 1, with 1.00 times the oracle's GPU-hours, and does not in: none."
+        in text
+    )
+    assert "- Of those that the nowcast keeps, ours does not attain 99 % in: calm (98.00%)." in text
     assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
     assert "| calm | 3.00 (2.00 to 4.00) |" in text
 

@@ -1,5 +1,7 @@
-"""The oracle of one scenario and seed: the simulator itself judges its schedules."""
+"""The policies that know a scenario's traffic: the oracle, whose schedules the simulator itself judges, and who knows
+the present alone."""
 
+import math
 import statistics
 from typing import Final
 
@@ -8,7 +10,9 @@ import numpy as np
 from slipstream_operator.simulator import limits, pods, simulation, traffic
 from slipstream_operator.simulator.kernel import misses
 from slipstream_operator.simulator.kernel.fleet import Kernel
+from slipstream_operator.simulator.kernel.layout import Records
 from slipstream_operator.simulator.policies import oracle
+from slipstream_operator.simulator.policies.nowcast import Nowcast
 from slipstream_operator.simulator.policies.oracle import Oracle
 from slipstream_operator.simulator.policies.schedule import Schedule
 from slipstream_operator.simulator.scenario import Scenario
@@ -22,6 +26,12 @@ _STARTS: Final = 200
 def foreseen(scenario: Scenario, seed: int) -> Oracle:
     """Knows the requests and the starts of this seed."""
     return _Fleet(scenario, seed).oracle()
+
+
+def unforeseen(scenario: Scenario, seed: int) -> Nowcast:
+    """Knows the requests of this seed that have come."""
+    work = _work(scenario, traffic.requests(scenario, seed=seed))
+    return Nowcast(Schedule(oracle.WINDOW_SECONDS, tuple(math.ceil(one) for one in work)))
 
 
 def played(scenario: Scenario, seed: int) -> Run:
@@ -48,14 +58,7 @@ class _Fleet:
     def oracle(self) -> Oracle:
         """The policy with the cheapest schedule that is found."""
         scenario, scaling = self._scenario, self._scenario.scaling
-        work = oracle.load(
-            self._records["arrival"],
-            self._records["prompt"],
-            self._records["output"],
-            duration=scenario.duration,
-            engine=scenario.engine.parameters(),
-            objectives=scenario.objectives,
-        )
+        work = _work(scenario, self._records)
         fleet = oracle.Fleet(
             scaling.min_replicas,
             scaling.max_replicas,
@@ -90,3 +93,15 @@ class _Fleet:
 
     def _hopeless(self, kernel: Kernel) -> bool:
         return kernel.missed(self._scenario.warmup, self._limits) > self._allowed
+
+
+def _work(scenario: Scenario, records: Records) -> tuple[float, ...]:
+    """Replicas that each window keeps busy."""
+    return oracle.load(
+        records["arrival"],
+        records["prompt"],
+        records["output"],
+        duration=scenario.duration,
+        engine=scenario.engine.parameters(),
+        objectives=scenario.objectives,
+    )

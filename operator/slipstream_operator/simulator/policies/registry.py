@@ -11,10 +11,11 @@ from slipstream_operator.simulator.policies.policy import Policy
 from slipstream_operator.simulator.scenario import Scenario
 
 Factory: TypeAlias = Callable[[Scenario, int], Policy]
-"""From a scenario and a seed, which only the oracle looks at."""
+"""From a scenario and a seed, which only those look at who know the traffic."""
 
 OURS: Final = "ours"
 ORACLE: Final = "oracle"
+NOWCAST: Final = "nowcast"
 PARTS: Final = ("conservation", "feedback", "forecast", "futility")
 """What an ablation of ours leaves out."""
 DEFAULT: Final = (OURS, "static-mean", "static-peak")
@@ -40,6 +41,7 @@ POLICIES: Final[Mapping[str, Factory]] = {
     "static-mean": lambda scenario, _: static.mean(scenario),
     "static-peak": lambda scenario, _: static.peak(scenario),
     **{name: partial(_peer, peer=peer) for name, peer in PEERS.items()},
+    NOWCAST: foresight.unforeseen,
     ORACLE: foresight.foreseen,
 }
 
