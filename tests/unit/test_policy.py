@@ -211,7 +211,7 @@ def test_between_two_known_spikes_older_needs_do_not_hold() -> None:
     known = dataclasses.replace(unknown, outlook=_spiky(3))
     options = {**QUIET, "ready": 6, "load": _traffic(6.0, pods=6), "down_window": 200.0}
     assert _decide(unknown, **options).desired == 6
-    assert _decide(known, **options).desired == 5
+    assert _decide(known, **options).desired == 4
 
 
 def test_one_hot_pod_adds_one_replica_at_most() -> None:
@@ -248,7 +248,7 @@ QUIET: dict[str, Any] = {"ready": 4, "load": _traffic(2.0, pods=4), "readings": 
 
 
 @pytest.mark.parametrize(
-    ("current", "expected"), [(4, 3), (10, 8), (2, 1)], ids=["one", "a fifth", "to minReplicas"]
+    ("current", "expected"), [(4, 3), (10, 7), (2, 1)], ids=["one", "a third", "to minReplicas"]
 )
 def test_the_count_shrinks_in_careful_steps(current: int, expected: int) -> None:
     state = _known(current, needs=WINDOW, watched_since=0.0)
@@ -292,7 +292,7 @@ AGAINST: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the last step was just now": (
         {"since": 990.0},
         {},
-        "1 would do, but steps down are 60 s apart",
+        "1 would do, but steps down are 45 s apart",
     ),
 }
 
@@ -315,7 +315,7 @@ def test_while_load_falls_beyond_doubt_older_needs_do_not_hold() -> None:
     falls = dataclasses.replace(state, outlook=outlook)
     options = {**QUIET, "ready": 10, "load": _traffic(2.0, pods=10)}
     assert _decide(state, **options).desired == 10
-    assert _decide(falls, **options).desired == 8
+    assert _decide(falls, **options).desired == 7
 
 
 def test_a_step_down_stops_at_the_highest_need_of_the_window() -> None:

@@ -9,9 +9,9 @@ from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Supply
 
-PAUSE_SECONDS: Final = 60.0
-SHARE: Final = 0.2
-"""One step takes a fifth at most, or one replica."""
+PAUSE_SECONDS: Final = 45.0
+SHARE: Final = 1 / 3
+"""One step takes a third at most, or one replica."""
 _MAX_CAUTION: Final = 2.0
 _FORETOLD: Final = 0.4
 """Share of the window that counts while load falls beyond doubt, or comes again when it is known to: older needs are

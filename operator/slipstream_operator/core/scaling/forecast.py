@@ -33,7 +33,7 @@ _TOLERANCE: Final = 1.25
 _FORGET: Final = 0.98
 _SHARPNESS: Final = 8.0
 _PENDING: Final = 24
-QUANTILE: Final = 0.85
+QUANTILE: Final = 0.9
 """The share of the residuals that the forecast covers: what a missing replica costs to what a spare one does."""
 _GROWTH: Final = 4.0
 """No forecast is higher than this times the present load."""
