@@ -33,7 +33,7 @@ BOUNDS, PARTS, KNOBS, ALL, BEST = PHASES = (
     "all peers",
     "best peers, all seeds",
 )
-FINALISTS: Final = 5
+FINALISTS: Final = 3
 """So many tuned peers play all seeds; all others the first one."""
 
 MEANINGS: Final = {

@@ -121,7 +121,7 @@ def _kept(contest: Contest) -> str:
                 f"{_each(contest, registry.OURS, missed)}."
             ),
             (
-                "- Without foresight: the nowcast knows the load exactly as it was at the last scrape and nothing of "
+                "- Without foresight: the nowcast knows exactly what had come until the last scrape, and nothing of "
                 f"what comes. It keeps 99 % in {len(seen)} of these {len(kept)}, with {hours:.2f} times the oracle's "
                 f"GPU-hours, and does not in: {_each(contest, registry.NOWCAST, _without(kept, seen))}."
             ),

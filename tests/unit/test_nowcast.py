@@ -5,7 +5,7 @@ from slipstream_operator.simulator.policies import schedule
 from slipstream_operator.simulator.policies.nowcast import Nowcast
 from tests import seen
 
-JUMP = schedule.Schedule(30.0, (2, 5, 5, 5, 1, 1, 1, 1))
+JUMP = schedule.Schedule(15.0, (2, 2, 5, 5, 5, 5, 5, 5, 1, 1, 1, 1, 1, 1, 1, 1))
 
 
 def _age(seconds: float) -> dict[str, list[Sample]]:
@@ -15,7 +15,7 @@ def _age(seconds: float) -> dict[str, list[Sample]]:
 def test_it_asks_for_what_the_last_scrape_showed() -> None:
     counts = seen.driven(Nowcast(JUMP), lambda *_: _age(12.0), replicas=2, until=100)
     first = next(index for index, count in enumerate(counts) if count > 2)
-    assert 5 * first == 45  # 30 s, 12 s of age, and the next decision
+    assert 5 * first == 60  # the 15 s from 30 s on are known at 45 s, 12 s later
 
 
 def test_it_learns_nothing_while_prometheus_is_silent() -> None:
@@ -24,6 +24,12 @@ def test_it_learns_nothing_while_prometheus_is_silent() -> None:
 
     counts = seen.driven(Nowcast(JUMP), answers, replicas=2, until=200)
     assert set(counts) == {2}
+
+
+def test_it_holds_what_was_needed_in_the_last_minute() -> None:
+    counts = seen.driven(Nowcast(JUMP), lambda *_: _age(0.0), replicas=5, until=240)
+    # The last 15 s with a need of 5 end at 120 s.
+    assert [counts[second // 5] for second in (120, 175, 180)] == [5, 5, 1]
 
 
 def test_what_was_not_served_is_worked_off_in_a_minute() -> None:

@@ -292,7 +292,7 @@ AGAINST: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the last step was just now": (
         {"since": 990.0},
         {},
-        "1 would do, but steps down are 45 s apart",
+        "1 would do, but steps down are 30 s apart",
     ),
 }
 

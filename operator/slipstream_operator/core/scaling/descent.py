@@ -9,7 +9,7 @@ from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Supply
 
-PAUSE_SECONDS: Final = 45.0
+PAUSE_SECONDS: Final = 30.0
 SHARE: Final = 1 / 3
 """One step takes a third at most, or one replica."""
 _MAX_CAUTION: Final = 2.0

@@ -24,7 +24,7 @@ from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
 from slipstream_operator.core.scaling.supply import Supply
 
-BUDGET_SHARE: Final = 0.15
+BUDGET_SHARE: Final = 0.14
 """Steady state may spend this share of the error budget; the rest is for what no policy can foresee."""
 UP_SECONDS: Final = 30.0
 UP_REPLICAS: Final = 4

@@ -30,8 +30,9 @@ def foreseen(scenario: Scenario, seed: int) -> Oracle:
 
 def unforeseen(scenario: Scenario, seed: int) -> Nowcast:
     """Knows the requests of this seed that have come."""
-    work = _work(scenario, traffic.requests(scenario, seed=seed))
-    return Nowcast(Schedule(oracle.WINDOW_SECONDS, tuple(math.ceil(one) for one in work)))
+    window = scenario.metrics.scrape
+    work = _work(scenario, traffic.requests(scenario, seed=seed), window=window)
+    return Nowcast(Schedule(window, tuple(math.ceil(one) for one in work)))
 
 
 def played(scenario: Scenario, seed: int) -> Run:
@@ -95,7 +96,9 @@ class _Fleet:
         return kernel.missed(self._scenario.warmup, self._limits) > self._allowed
 
 
-def _work(scenario: Scenario, records: Records) -> tuple[float, ...]:
+def _work(
+    scenario: Scenario, records: Records, *, window: float = oracle.WINDOW_SECONDS
+) -> tuple[float, ...]:
     """Replicas that each window keeps busy."""
     return oracle.load(
         records["arrival"],
@@ -104,4 +107,5 @@ def _work(scenario: Scenario, records: Records) -> tuple[float, ...]:
         duration=scenario.duration,
         engine=scenario.engine.parameters(),
         objectives=scenario.objectives,
+        window=window,
     )

@@ -1,9 +1,11 @@
-"""What can be attained by who knows the load exactly as it was at the last scrape, and nothing of what comes."""
+"""What can be attained by who knows exactly what had come until the last scrape, and nothing of what comes."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
 
 from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Series
 from slipstream_operator.core.scaling.signals import Unknown
@@ -13,16 +15,18 @@ from slipstream_operator.simulator.policies.schedule import Schedule
 from slipstream_runtime import contract
 
 _AGE: Final = "age"
+_HELD_SECONDS: Final = 60.0
+"""The highest need of such a time counts: between two scrapes load varies by chance."""
 _DRAIN_SECONDS: Final = 60.0
 """What came too late is worked off in this time; clients don't wait for longer."""
 
 
 @dataclass
 class Nowcast:
-    """Asks for what was needed at the last scrape, and for as many more as what was not served since still needs."""
+    """Asks for what was needed before the last scrape, and for as many more as what was not served still needs."""
 
     need: Schedule
-    """The replicas that each window's load keeps busy."""
+    """The replicas that each window's load keeps busy; a window is the time between two scrapes."""
     name: str = "nowcast"
     every: float = 5.0
     _known: float = 0.0
@@ -40,11 +44,15 @@ class Nowcast:
         age = seen.samples[_AGE]
         if not isinstance(age, Unknown) and age:
             self._known = max(self._known, seen.now - age[0].value)
-        needed = self.need.at(self._known)
+        before = (
+            self._known - self.need.window
+        )  # what comes in the window that has begun is not known
+        recent = np.arange(before, before - _HELD_SECONDS, -self.need.window)
+        present, *_ = needs = [self.need.at(time) for time in recent]
         ready = sum(pod.ready and not pod.terminating for pod in seen.pods)
-        owed = self._owed + (needed - ready) * self.every
-        self._owed = min(max(0.0, owed), needed * _DRAIN_SECONDS)
-        return readings.bounded(seen, needed + math.ceil(self._owed / _DRAIN_SECONDS))
+        owed = self._owed + (present - ready) * self.every
+        self._owed = min(max(0.0, owed), present * _DRAIN_SECONDS)
+        return readings.bounded(seen, max(needs) + math.ceil(self._owed / _DRAIN_SECONDS))
 
     def restarted(self) -> None:
         """It can ask again."""
