@@ -166,6 +166,12 @@ def test_what_was_never_measured_is_scaled_by_latency() -> None:
     )
 
 
+def test_how_busy_replicas_are_is_not_said_before_a_step_time_is_known() -> None:
+    found = _decide(given.state(1), load=_traffic(2.0), readings=FAST)
+    assert found.reason.startswith("1 are right: ")
+    assert found.reason.endswith("requests in flight, and no step time known yet")
+
+
 def test_in_an_emergency_the_step_has_no_limit() -> None:
     calm = _traffic(150.0, pods=2, waiting=0.0)
     failing = _traffic(150.0, pods=2, waiting=200.0, waiting_mean=100.0, preempted=1.0)

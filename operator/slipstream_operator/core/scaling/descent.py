@@ -64,7 +64,8 @@ def step(
         return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state
     enough = max(enough, 1, inputs.bounds.minimum)
     if enough >= current:
-        return current, _holding(pods, current, utilisation), state
+        known = state.model.coefficients is not None
+        return current, _holding(pods, load, current, utilisation if known else None), state
     if against := _against(inputs, state, pods, load, enough, burning=bool(_burning(readings))):
         return current, f"{current} stay: {enough} would do, but {against}", state
     target = max(enough, current - max(1, math.floor(current * SHARE)))
@@ -112,7 +113,12 @@ def _may_sleep(inputs: Inputs, state: State, load: Load) -> bool:
     )
 
 
-def _holding(pods: Supply, current: int, utilisation: float) -> str:
+def _holding(pods: Supply, load: Load, current: int, utilisation: float | None) -> str:
     coming = f", {pods.starting} starting" if pods.starting > 0 else ""
-    busy = f"the ready ones are {utilisation:.0%} busy" if pods.ready else "none is ready yet"
+    if pods.ready == 0:
+        busy = "none is ready yet"
+    elif utilisation is None:
+        busy = f"{load.in_flight:.0f} requests in flight, and no step time known yet"
+    else:
+        busy = f"the ready ones are {utilisation:.0%} busy"
     return f"{current} are right: {busy}{coming}"
