@@ -33,7 +33,7 @@ BOUNDS, PARTS, KNOBS, ALL, BEST = PHASES = (
     "all peers",
     "best peers, all seeds",
 )
-FINALISTS: Final = 3
+FINALISTS: Final = 2
 """So many tuned peers play all seeds; all others the first one."""
 
 MEANINGS: Final = {
