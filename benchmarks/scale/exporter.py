@@ -16,8 +16,10 @@ REPLICAS = 4
 """Of each service."""
 CLASSES = 10
 """So many kinds of load; pods of one kind show the same values."""
-MEDIANS = {contract.TTFT: 0.15, contract.TPOT: 0.03}
+MEDIANS = {contract.TTFT: 0.1, contract.TPOT: 0.03}
 """Latencies in seconds: only what the objectives of the benchmark's services are about."""
+_SECONDS = MEDIANS[contract.TTFT] + 199 * MEDIANS[contract.TPOT]
+"""That a request of 200 tokens takes."""
 _SIGMA = 0.4
 _LABELS = "@"
 """Stands for a pod's labels in the text of its kind."""
@@ -56,18 +58,19 @@ def pod(service: int, replica: int) -> str:
 
 def page(kind: int, seconds: float) -> str:
     """What a pod of this kind of load shows after so many seconds."""
-    rate = 1.0 + kind / CLASSES
+    running = 2 + kind % 3
+    rate = running / _SECONDS
     requests = math.floor(rate * seconds)
     lines = [
-        _line(contract.RUNNING, 2 + kind % 3),
+        _line(contract.RUNNING, running),
         _line(contract.WAITING, 0),
         _line(contract.QUEUED, 0),
         _line(contract.KV_USAGE, 0.1 + 0.01 * kind),
         _line(contract.CACHE_INFO, 1, 'block_size="16",num_gpu_blocks="7500"'),
         _line(contract.GENERATION_TOKENS, 200 * requests),
-        _line(contract.PROMPT_TOKENS, 1000 * requests),
-        _line(contract.COMPUTED_PROMPT_TOKENS, 800 * requests, 'source="local_compute"'),
-        _line(f"{contract.ITERATION_TOKENS}_count", 80 * requests),
+        _line(contract.PROMPT_TOKENS, 300 * requests),
+        _line(contract.COMPUTED_PROMPT_TOKENS, 240 * requests, 'source="local_compute"'),
+        _line(f"{contract.ITERATION_TOKENS}_count", 200 // running * requests),
         _line(f"{contract.ITL}_sum", 6.0 * requests),
         _line(f"{contract.ITL}_count", 199 * requests),
         _line(contract.REQUEST_SUCCESS, requests, 'finished_reason="stop"'),
@@ -75,7 +78,7 @@ def page(kind: int, seconds: float) -> str:
         _line(contract.PREEMPTIONS, 0),
         _line(f"{contract.TTFT}_count", requests),
     ]
-    for metric, tokens in ((contract.PROMPT_LENGTH, 1000), (contract.OUTPUT_LENGTH, 200)):
+    for metric, tokens in ((contract.PROMPT_LENGTH, 300), (contract.OUTPUT_LENGTH, 200)):
         lines += [
             _line(f"{metric}_sum", tokens * requests),
             _line(f"{metric}_count", requests),

@@ -221,6 +221,63 @@ async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
         }
 
 
+def _calm(*, running: float = 2.0, waiting: float = 0.0, slow: bool = False) -> fakes.Metrics:
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
+    within = 0.0 if slow else 90.0
+    counts = (("0.25", within), ("0.5", within), ("1.0", 90.0), ("+Inf", 90.0))
+    gauges = {**GAUGES, "running": running, "waiting": waiting, "waiting_mean": waiting}
+    return fakes.Metrics(
+        {
+            **{name: _series(value) for name, value in gauges.items()},
+            **{name: [] for name in RATES},
+            "ttft:now": [Sample({**labels, "le": le}, count) for le, count in counts],
+        }
+    )
+
+
+async def _decided_anew(loop: Loop, account: Account, *, after: float = 5.0) -> bool:
+    before = account.decision
+    loop.clock.seconds += after
+    await loop.scaler.tick()
+    return account.decision is not before
+
+
+async def _at_rest() -> tuple[Loop, Account]:
+    """At the begin of the time until it is looked at again in any case."""
+    loop = Loop(_calm())
+    account = loop.serve()
+    await loop.scaler.tick()
+    assert await _decided_anew(loop, account, after=15.0)
+    return loop, account
+
+
+async def test_a_service_at_rest_is_decided_anew_each_quarter_of_a_minute() -> None:
+    loop, account = await _at_rest()
+    assert [await _decided_anew(loop, account) for _ in range(6)] == [False, False, True] * 2
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [_calm(running=4.0), _calm(waiting=1.0), _calm(slow=True), fakes.SilentMetrics()],
+    ids=["more load", "requests wait", "an objective is missed", "nothing is known"],
+)
+async def test_what_may_need_more_is_decided_at_once(metrics: fakes.Metrics) -> None:
+    loop, account = await _at_rest()
+    account.glance = dataclasses.replace(account.glance, until=1e9) if account.glance else None
+    loop.metrics.answers = metrics.answers
+    if isinstance(metrics, fakes.SilentMetrics):
+        loop.scaler._metrics = metrics
+    assert await _decided_anew(loop, account, after=15.0)
+
+
+async def test_a_change_of_the_pods_is_decided_on_at_once() -> None:
+    loop, account = await _at_rest()
+    assert account.rollout is not None
+    pod = fakes.pod_body(account.rollout.active, name="new", service=given.NAME, uid="new")
+    loop.store.feed("Pod", pod, gone=False)
+    assert await _decided_anew(loop, account)
+
+
 async def test_a_query_that_failed_is_asked_again_with_the_next_tick() -> None:
     loop = Loop(fakes.SilentMetrics())
     loop.serve()

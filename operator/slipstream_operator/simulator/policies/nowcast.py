@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Series
 from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.simulator.policies import readings
@@ -47,8 +45,8 @@ class Nowcast:
         before = (
             self._known - self.need.window
         )  # what comes in the window that has begun is not known
-        recent = np.arange(before, before - _HELD_SECONDS, -self.need.window)
-        present, *_ = needs = [self.need.at(time) for time in recent]
+        windows = range(math.ceil(_HELD_SECONDS / self.need.window))
+        present, *_ = needs = [self.need.at(before - self.need.window * one) for one in windows]
         ready = sum(pod.ready and not pod.terminating for pod in seen.pods)
         owed = self._owed + (present - ready) * self.every
         self._owed = min(max(0.0, owed), present * _DRAIN_SECONDS)
