@@ -45,7 +45,7 @@ def test_what_was_learned_is_rounded_so_that_noise_writes_nothing() -> None:
         {"needs": ((10.0, 1), (12.0, 4))},
         {"watched_since": 10.0},
         {"blind_since": 10.0},
-        {"outlook": Outlook(at=10.0, level=3.0, recent=((10.0, 3.0),))},
+        {"outlook": Outlook(at=10.0, level=3.0, recent=bytes(16))},
         {"spikes": Spikes(began=10.0, before=2)},
         {"coming": ("a",)},
     ],

@@ -121,9 +121,11 @@ class Scaler:
         known = account.measured.readings if account.measured else ()
         earlier = known if isinstance(known, tuple) else ()
         if not isinstance(answers, Unknown) and _can_wait(account, answers, pods, now=moment):
-            readings = signals.readings(answers, resolved.objectives, earlier=earlier)
-            if account.measured is not None and _kept(readings) and _kept(earlier):
+            readings: tuple[signals.Reading, ...] | Unknown = earlier
+            if answers.histograms and account.measured is not None:
+                readings = signals.readings(answers, resolved.objectives, earlier=earlier)
                 account.measured = dataclasses.replace(account.measured, readings=readings)
+            if _kept(readings):
                 return
         active = account.rollout.active
         inputs = gather.inputs(
@@ -169,9 +171,11 @@ class Scaler:
 def _glance(
     account: Account, answers: Answers | Unknown, pods: tuple[Pod, ...], *, until: float
 ) -> Glance | None:
-    """None unless all pods that are wanted are there, ready and measured."""
+    """None unless all pods that are wanted are there, ready and measured, and the objectives kept."""
     resolved, rollout, state = account.resolved, account.rollout, account.state
     if isinstance(answers, Unknown) or resolved is None or rollout is None or state is None:
+        return None
+    if account.measured is None or not _kept(account.measured.readings):
         return None
     settled = all(pod.ready and not pod.deleting for pod in pods)
     if not settled or len(pods) != state.desired or len(answers.pods) != len(pods):

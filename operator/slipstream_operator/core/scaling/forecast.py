@@ -7,6 +7,8 @@ before. Those that forecast worse than the last value count for nothing.
 
 import dataclasses
 import math
+import struct
+from collections.abc import Sequence
 from typing import Final
 
 from slipstream_operator.core.scaling import cycles
@@ -39,6 +41,8 @@ _GROWTH: Final = 4.0
 """No forecast is higher than this times the present load."""
 _MOST_SPREAD: Final = 0.2
 _SEASON_SHARE: Final = 0.5
+_POINT: Final = struct.Struct("2d")
+"""Time and load."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Outlook:
 
     at: float = 0.0
     level: float = 0.0
-    recent: tuple[tuple[float, float], ...] = ()
-    """Time and load since the last jump, the oldest first."""
+    recent: bytes = b""
+    """Points since the last jump, the oldest first: small, for thousands of services."""
     line: tuple[float, float] = (0.0, 0.0)
     """Through these: the load at its end, and its slope per second; 0 unless it is beyond doubt."""
     rising_since: float | None = None
@@ -90,14 +94,14 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
             outlook,
             at=now,
             level=load,
-            recent=((now, load),),
+            recent=_POINT.pack(now, load),
             line=(load, 0.0),
             rising_since=None,
             pending=(),
         )
     level = load + (1 - _LEVEL) ** (passed / STEP) * (outlook.level - load)
     recent = _since_jump(outlook.recent, load, now)
-    line = _line(recent)
+    line = _line([*_POINT.iter_unpack(recent)])
     outlook = _judged(outlook, load, now)
     outlook = dataclasses.replace(
         outlook,
@@ -135,23 +139,26 @@ def foreseen(outlook: Outlook, load: float, *, horizon: float) -> bool:
     return cycle is not None and cycle >= load
 
 
-def _since_jump(
-    recent: tuple[tuple[float, float], ...], load: float, now: float
-) -> tuple[tuple[float, float], ...]:
-    if not recent or abs(load - recent[-1][1]) > _JUMP * max(recent[-1][1], load):
-        return ((now, load),)
-    return (*recent[1 - _POINTS[1] :], (now, load))
+def _since_jump(recent: bytes, load: float, now: float) -> bytes:
+    point = _POINT.pack(now, load)
+    if not recent:
+        return point
+    _, last = _POINT.unpack_from(recent, len(recent) - _POINT.size)
+    if abs(load - last) > _JUMP * max(last, load):
+        return point
+    return recent[_POINT.size * (1 - _POINTS[1]) :] + point
 
 
-def _rising_since(
-    outlook: Outlook, recent: tuple[tuple[float, float], ...], *, slope: float
-) -> float | None:
+def _rising_since(outlook: Outlook, recent: bytes, *, slope: float) -> float | None:
     if slope <= 0:
         return None
-    return recent[0][0] if outlook.rising_since is None else outlook.rising_since
+    if outlook.rising_since is not None:
+        return outlook.rising_since
+    began, _ = _POINT.unpack_from(recent)
+    return float(began)
 
 
-def _line(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The least-squares line: its end and slope, as in Outlook."""
     count = len(points)
     if count < _POINTS[0]:
