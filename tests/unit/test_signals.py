@@ -373,3 +373,12 @@ def test_the_buckets_around_a_target_are_enough_to_tell_the_share_within_it(targ
     assert objectives.attainment(objectives.histogram(few), target) == pytest.approx(
         objectives.attainment(objectives.histogram(whole), target)
     )
+
+
+def test_an_answer_that_broke_off_does_not_say_which_buckets_there_are() -> None:
+    name = queries.latency("ttft", "now")
+    found = Grouped()
+    found.take(name, [(b'{"le":"0.5","namespace":"n","service":"s"}', 1.0)])
+    assert found.near(name, [0.3]) == ("0.5",)
+    found.take(name, Unknown("it breaks off"))
+    assert found.near(name, [0.3]) == ()

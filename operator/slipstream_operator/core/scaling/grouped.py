@@ -88,6 +88,8 @@ class Grouped:
 
     def near(self, name: str, targets: Iterable[float]) -> tuple[str, ...]:
         """Of the bounds of a query's buckets those around the targets, as Prometheus writes them; none if none came."""
+        if name in self._failed:
+            return ()
         flats = {flat[::2].tobytes() for flat in self._buckets.get(name, {}).values()}
         wanted = queries.near((tuple(sorted(array("d", one))) for one in flats), targets)
         bounds = self._bounds.get(name, {})
