@@ -263,7 +263,7 @@ async def test_a_service_at_rest_is_decided_anew_each_quarter_of_a_minute() -> N
 )
 async def test_what_may_need_more_is_decided_at_once(metrics: fakes.Metrics) -> None:
     loop, account = await _at_rest()
-    account.glance = dataclasses.replace(account.glance, until=1e9) if account.glance else None
+    account.rest = dataclasses.replace(account.rest, until=1e9) if account.rest else None
     loop.metrics.answers = metrics.answers
     if isinstance(metrics, fakes.SilentMetrics):
         loop.scaler._metrics = metrics

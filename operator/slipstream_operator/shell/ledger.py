@@ -2,30 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Set
 
 from slipstream_operator.core import revisions
-from slipstream_operator.core.observed import Key, Pod
+from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling.burden import Burden
+from slipstream_operator.core.scaling.rest import Rest
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status import Measured
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Glance:
-    """What the last decision was made on, where all was at rest."""
-
-    until: float
-    """When it is made anew in any case, on the monotonic clock."""
-    resolved: Resolved
-    rollout: revisions.Rollout
-    state: State
-    pods: tuple[Pod, ...]
-    reporting: Set[str]
-    burden: Burden
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,7 +22,7 @@ class Account:
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
-    glance: Glance | None = None
+    rest: Rest | None = None
     """None while anything is going on."""
     told: object = None
     """Of what was measured and decided, what the reconcile was last asked for at once."""

@@ -12,14 +12,14 @@ from slipstream_operator.api import units
 from slipstream_operator.core import objectives, resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling import burden, gather, policy, signals
+from slipstream_operator.core.scaling import gather, policy, rest, signals
 from slipstream_operator.core.scaling.grouped import Grouped
 from slipstream_operator.core.scaling.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status import Measured
 from slipstream_operator.names import Reason
-from slipstream_operator.shell.ledger import Account, Glance, Ledger
+from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.source import SCRAPE_SECONDS, Source
 from slipstream_operator.shell.store import Store
@@ -120,12 +120,15 @@ class Scaler:
         pods = tuple(self._store.pods(key))
         known = account.measured.readings if account.measured else ()
         earlier = known if isinstance(known, tuple) else ()
-        if not isinstance(answers, Unknown) and _can_wait(account, answers, pods, now=moment):
+        basis = resolved, account.rollout, account.state
+        if not isinstance(answers, Unknown) and rest.lasts(
+            account.rest, answers, pods=pods, basis=basis, now=moment
+        ):
             readings: tuple[signals.Reading, ...] | Unknown = earlier
             if answers.histograms and account.measured is not None:
                 readings = signals.readings(answers, resolved.objectives, earlier=earlier)
                 account.measured = dataclasses.replace(account.measured, readings=readings)
-            if _kept(readings):
+            if rest.kept(readings):
                 return
         active = account.rollout.active
         inputs = gather.inputs(
@@ -154,9 +157,15 @@ class Scaler:
         account.off = off or account.off
         account.measured = measured
         # NB: by turns, so that no tick has to bear all services; who was busy joins in at a place of its own.
-        turn = 0.0 if account.glance else zlib.crc32(key.name.encode()) % _TURNS / _TURNS
-        until = moment + SCRAPE_SECONDS * (1 - turn)
-        account.glance = _glance(account, answers, pods, until=until)
+        turn = 0.0 if account.rest else zlib.crc32(key.name.encode()) % _TURNS / _TURNS
+        account.rest = rest.begun(
+            answers,
+            measured.readings,
+            pods=pods,
+            desired=account.state.desired,
+            basis=(resolved, account.rollout, account.state),
+            until=moment + SCRAPE_SECONDS * (1 - turn),
+        )
         decided = before is None or before.desired != account.decision.desired
         # NB: when queries fail this is so for all services, and again when they don't any more.
         silent = asked is not None and bool(asked.failed)
@@ -166,43 +175,6 @@ class Scaler:
             self._queue.add(key)
         else:
             self._queue.add_later(key, LOOK_SECONDS)
-
-
-def _glance(
-    account: Account, answers: Answers | Unknown, pods: tuple[Pod, ...], *, until: float
-) -> Glance | None:
-    """None unless all pods that are wanted are there, ready and measured, and the objectives kept."""
-    resolved, rollout, state = account.resolved, account.rollout, account.state
-    if isinstance(answers, Unknown) or resolved is None or rollout is None or state is None:
-        return None
-    if account.measured is None or not _kept(account.measured.readings):
-        return None
-    settled = all(pod.ready and not pod.deleting for pod in pods)
-    if not settled or len(pods) != state.desired or len(answers.pods) != len(pods):
-        return None
-    reporting = answers.pods.keys()
-    return Glance(until, resolved, rollout, state, pods, reporting, burden.of(answers))
-
-
-def _can_wait(account: Account, answers: Answers, pods: tuple[Pod, ...], *, now: float) -> bool:
-    """Whether a decision would be the last one again, but for a step down, as long as the objectives are kept."""
-    last = account.glance
-    return (
-        last is not None
-        and now < last.until
-        and not answers.failed
-        and last.resolved is account.resolved
-        and last.rollout is account.rollout
-        and last.state is account.state
-        and last.pods == pods
-        and last.reporting == answers.pods.keys()
-        and burden.bearable(burden.of(answers), last.burden)
-    )
-
-
-def _kept(readings: tuple[signals.Reading, ...] | Unknown) -> bool:
-    """Whether every objective is known to be kept, or has no traffic."""
-    return isinstance(readings, tuple) and all((one.pressure or 0.0) <= 1 for one in readings)
 
 
 def _supplied(pod: Pod) -> Supplied:

@@ -13,6 +13,9 @@ from slipstream_runtime import contract
 
 Queries: TypeAlias = Mapping[str, Expression]
 """Name -> what is asked."""
+Bounds: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Metric -> upper bounds of the buckets that are wanted, as Prometheus writes them; of others all."""
+ALL: Final[Bounds] = {}
 
 _POD: Final = ("namespace", "service", "revision", "pod")
 _SERVICE: Final = ("namespace", "service")
@@ -52,7 +55,7 @@ def every_minute(
     *,
     metrics: Iterable[str] = objectives.METRICS,
     spans: Iterable[str] = tuple(SPANS),
-    bounds: Mapping[str, tuple[str, ...]] | None = None,
+    bounds: Bounds = ALL,
 ) -> Queries:
     """What slow feedback, which is over 5 minutes, and status need, over long ranges.
 
@@ -63,7 +66,7 @@ def every_minute(
         name: query
         for span in spans
         for name, query in _latencies(
-            span, SPANS[span], metrics, bounds if span in LONG else None
+            span, SPANS[span], metrics, bounds if span in LONG else ALL
         ).items()
     }
     lengths = {
@@ -144,16 +147,11 @@ def near(scales: Iterable[tuple[float, ...]], targets: Iterable[float]) -> set[f
     }
 
 
-def _latencies(
-    span: str,
-    over: float,
-    metrics: Iterable[str],
-    bounds: Mapping[str, tuple[str, ...]] | None = None,
-) -> Queries:
+def _latencies(span: str, over: float, metrics: Iterable[str], bounds: Bounds = ALL) -> Queries:
     labels = (*_SERVICE, "le")
     return {
         latency(metric, span): _increase(
-            f"{LATENCY[metric]}_bucket", over, labels, bounds=(bounds or {}).get(metric, ())
+            f"{LATENCY[metric]}_bucket", over, labels, bounds=bounds.get(metric, ())
         )
         for metric in metrics
     }

@@ -1,12 +1,19 @@
-"""What weighs on a service: as long as nothing of it grew, no more replicas are needed than at the last look.
+"""Services at rest, whose next decision can wait a little.
 
-For a decision is monotone in all of it; that a lower need is seen some seconds later does no harm.
+For a decision is monotone in what weighs on a service: as long as nothing of that grew, no more replicas are needed
+than at the last look, and that a lower need is seen some seconds later does no harm.
 """
 
-from typing import Final, NamedTuple
+import dataclasses
+from collections.abc import Set
+from typing import Final, NamedTuple, TypeAlias
 
+from slipstream_operator.core.observed import Pod
 from slipstream_operator.core.scaling import queries, signals
-from slipstream_operator.core.scaling.signals import Answers
+from slipstream_operator.core.scaling.signals import Answers, Reading, Unknown
+
+Basis: TypeAlias = tuple[object, ...]
+"""What a decision is made of beside pods and measurements: values that are replaced when they change."""
 
 _GROWTH: Final = 1.1
 """Less is chance."""
@@ -36,7 +43,57 @@ class Burden(NamedTuple):
     held: float
 
 
-def of(answers: Answers) -> Burden:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rest:
+    """How a service at rest was when the last decision was made."""
+
+    until: float
+    """When it is decided on anew in any case, on the monotonic clock."""
+    basis: Basis
+    pods: tuple[Pod, ...]
+    reporting: Set[str]
+    burden: Burden
+
+
+def begun(
+    answers: Answers | Unknown,
+    readings: tuple[Reading, ...] | Unknown,
+    *,
+    pods: tuple[Pod, ...],
+    desired: int,
+    basis: Basis,
+    until: float,
+) -> Rest | None:
+    """None unless all pods that are wanted are there, ready and measured, and the objectives kept."""
+    if isinstance(answers, Unknown) or not kept(readings):
+        return None
+    settled = all(pod.ready and not pod.deleting for pod in pods)
+    if not settled or len(pods) != desired or len(answers.pods) != len(pods):
+        return None
+    return Rest(until, basis, pods, answers.pods.keys(), _burden(answers))
+
+
+def lasts(
+    rest: Rest | None, answers: Answers, *, pods: tuple[Pod, ...], basis: Basis, now: float
+) -> bool:
+    """Whether a decision would be the last one again, but for a step down, as long as the objectives are kept."""
+    return (
+        rest is not None
+        and now < rest.until
+        and not answers.failed
+        and all(new is old for new, old in zip(basis, rest.basis, strict=True))
+        and rest.pods == pods
+        and rest.reporting == answers.pods.keys()
+        and _bearable(_burden(answers), rest.burden)
+    )
+
+
+def kept(readings: tuple[Reading, ...] | Unknown) -> bool:
+    """Whether every objective is known to be kept, or has no traffic."""
+    return isinstance(readings, tuple) and all((one.pressure or 0.0) <= 1 for one in readings)
+
+
+def _burden(answers: Answers) -> Burden:
     """From one round's answers about a service."""
     rows, totals = answers.pods.values(), answers.totals
     return Burden(
@@ -50,7 +107,7 @@ def of(answers: Answers) -> Burden:
     )
 
 
-def bearable(now: Burden, before: Burden) -> bool:
+def _bearable(now: Burden, before: Burden) -> bool:
     """Whether nothing waits, nothing goes wrong, and no load is more than chance above what it was."""
     if now.waiting > 0 or now.trouble > 0 or now.held > 0:
         return False

@@ -42,9 +42,8 @@ class Nowcast:
         age = seen.samples[_AGE]
         if not isinstance(age, Unknown) and age:
             self._known = max(self._known, seen.now - age[0].value)
-        before = (
-            self._known - self.need.window
-        )  # what comes in the window that has begun is not known
+        # NB: what comes in the window that has begun is not known.
+        before = self._known - self.need.window
         windows = range(math.ceil(_HELD_SECONDS / self.need.window))
         present, *_ = needs = [self.need.at(before - self.need.window * one) for one in windows]
         ready = sum(pod.ready and not pod.terminating for pod in seen.pods)
