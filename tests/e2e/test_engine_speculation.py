@@ -138,6 +138,11 @@ def test_a_draft_that_is_noise_loses_and_one_that_knows_the_model_gains_more(
     # NB: whether the good one gains at all depends on what its steps cost on this processor.
     assert contract.SPECULATION_GAIN not in guessing.metrics()
     assert gained(guessing) < min(1.0, gained(sampled))
+    made, tokens = (
+        series(sampled, name, "speculation", "batch")["on", "1"]
+        for name in (contract.SAMPLED_STEPS, contract.SAMPLED_TOKENS)
+    )
+    assert tokens > 2 * made
 
 
 def test_a_draft_misses_nothing_in_a_window(certain: Engine) -> None:
