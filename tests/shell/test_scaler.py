@@ -1,6 +1,7 @@
 """The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
 
 import asyncio
+import collections
 import dataclasses
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from slipstream_operator import names
 from slipstream_operator.core import resolve, revisions, speculation
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.scaling import queries, rest
 from slipstream_operator.core.scaling.signals import Sample, Unknown
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
@@ -242,18 +243,34 @@ async def _decided_anew(loop: Loop, account: Account, *, after: float = 5.0) -> 
     return account.decision is not before
 
 
-async def _at_rest() -> tuple[Loop, Account]:
-    """At the begin of the time until it is looked at again in any case."""
-    loop = Loop(_calm())
+async def _at_rest(*, running: float = 2.0) -> tuple[Loop, Account]:
+    """In the middle of the time until it is looked at again in any case."""
+    loop = Loop(_calm(running=running))
     account = loop.serve()
     await loop.scaler.tick()
-    assert await _decided_anew(loop, account, after=15.0)
+    assert account.rest is not None
+    half = account.rest.until - loop.clock.seconds + rest.SECONDS / 2
+    assert await _decided_anew(loop, account, after=half)
     return loop, account
 
 
-async def test_a_service_at_rest_is_decided_anew_each_quarter_of_a_minute() -> None:
+async def test_a_service_at_rest_is_decided_anew_each_half_minute() -> None:
     loop, account = await _at_rest()
-    assert [await _decided_anew(loop, account) for _ in range(6)] == [False, False, True] * 2
+    anew = [await _decided_anew(loop, account) for _ in range(12)]
+    assert anew == [False, False, True, False, False, False] * 2
+
+
+def test_services_at_rest_have_their_turns_at_different_times() -> None:
+    keys = [Key(given.NAMESPACE, f"service-{number}") for number in range(600)]
+    places = collections.Counter(rest.turn(key, now=7.0) // 5 for key in keys)
+    assert len(places) == 7  # the first and the last are parts of 5 seconds
+    assert max(places.values()) < 150
+
+
+async def test_a_load_that_falls_ends_the_rest() -> None:
+    loop, account = await _at_rest(running=8.0)
+    loop.metrics.answers = _calm(running=4.0).answers
+    assert await _decided_anew(loop, account)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import logging
-import zlib
 from collections import defaultdict
 from typing import Final
 
@@ -21,15 +20,13 @@ from slipstream_operator.core.status import Measured
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.source import SCRAPE_SECONDS, Source
+from slipstream_operator.shell.source import Source
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
 LOOK_SECONDS: Final = 60.0
 """Within which a service is looked at again when there are no news."""
 
-_TURNS: Final = 3
-"""Ticks within which each service at rest has its turn."""
 _NOWHERE: Final = Unknown("the ServingProfile names no prometheus.url")
 
 logger = logging.getLogger(__name__)
@@ -156,15 +153,13 @@ class Scaler:
             measured = dataclasses.replace(measured, loss=loss)
         account.off = off or account.off
         account.measured = measured
-        # NB: by turns, so that no tick has to bear all services; who was busy joins in at a place of its own.
-        turn = 0.0 if account.rest else zlib.crc32(key.name.encode()) % _TURNS / _TURNS
         account.rest = rest.begun(
             answers,
             measured.readings,
             pods=pods,
-            desired=account.state.desired,
+            decision=account.decision,
             basis=(resolved, account.rollout, account.state),
-            until=moment + SCRAPE_SECONDS * (1 - turn),
+            until=rest.turn(key, now=moment),
         )
         decided = before is None or before.desired != account.decision.desired
         # NB: when queries fail this is so for all services, and again when they don't any more.

@@ -1,11 +1,12 @@
 """The answers of a round, sorted by service as they come, so that only numbers are kept of them."""
 
-import json
 import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
+
+import orjson
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
@@ -128,7 +129,7 @@ class Grouped:
         for labels, value in samples:
             row = rows.get(labels)
             if row is None:
-                row = rows[labels] = self._row(json.loads(labels))
+                row = rows[labels] = self._row(orjson.loads(labels))
             row[place] = value
 
     def _row(self, labels: Mapping[str, str]) -> "array[float]":
@@ -151,7 +152,7 @@ class Grouped:
             others = before + after
             service = services.get(others)
             if service is None:
-                service = services[others] = _service(json.loads(labels))
+                service = services[others] = _service(orjson.loads(labels))
             flat = found[service]
             flat.append(bound)
             flat.append(value)
@@ -161,14 +162,14 @@ class Grouped:
         for labels, value in samples:
             service = services.get(labels)
             if service is None:
-                service = services[labels] = _service(json.loads(labels))
+                service = services[labels] = _service(orjson.loads(labels))
             found[service] = found.get(service, 0.0) + value
 
     def _note_others(
         self, found: defaultdict[Service, list[Sample]], samples: Iterable[Raw]
     ) -> None:
         for labels, value in samples:
-            sample = Sample(json.loads(labels), value)
+            sample = Sample(orjson.loads(labels), value)
             found[_service(sample.labels)].append(sample)
 
 

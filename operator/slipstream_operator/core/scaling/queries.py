@@ -17,7 +17,7 @@ Bounds: TypeAlias = Mapping[str, tuple[str, ...]]
 """Metric -> upper bounds of the buckets that are wanted, as Prometheus writes them; of others all."""
 ALL: Final[Bounds] = {}
 
-_POD: Final = ("namespace", "service", "revision", "pod")
+_POD: Final = ("namespace", "service", "pod")
 _SERVICE: Final = ("namespace", "service")
 _REVISION: Final = ("namespace", "service", "revision")
 LATENCY: Final = dict(

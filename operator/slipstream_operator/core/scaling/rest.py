@@ -1,22 +1,27 @@
 """Services at rest, whose next decision can wait a little.
 
 For a decision is monotone in what weighs on a service: as long as nothing of that grew, no more replicas are needed
-than at the last look, and that a lower need is seen some seconds later does no harm.
+than at the last look. A lower need ends the rest too, if it shows in the load; else it is seen a little later.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Set
 from typing import Final, NamedTuple, TypeAlias
 
-from slipstream_operator.core.observed import Pod
+from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.scaling import queries, signals
 from slipstream_operator.core.scaling.signals import Answers, Reading, Unknown
+from slipstream_operator.core.scaling.state import Decision
 
 Basis: TypeAlias = tuple[object, ...]
 """What a decision is made of beside pods and measurements: values that are replaced when they change."""
 
+SECONDS: Final = 30.0
+"""After which a service at rest is decided on in any case."""
 _GROWTH: Final = 1.1
-"""Less is chance."""
+_FALL: Final = 0.75
+"""Between these times the load before, all is chance."""
 _RUNNING, _WAITING, _KV, _REJECTED, _PREEMPTED = (
     signals.PER_POD.index(name)
     for name in (
@@ -60,23 +65,31 @@ def begun(
     readings: tuple[Reading, ...] | Unknown,
     *,
     pods: tuple[Pod, ...],
-    desired: int,
+    decision: Decision,
     basis: Basis,
     until: float,
 ) -> Rest | None:
-    """None unless all pods that are wanted are there, ready and measured, and the objectives kept."""
+    """None unless all pods that are wanted and needed are there, ready and measured, and the objectives kept."""
     if isinstance(answers, Unknown) or not kept(readings):
         return None
     settled = all(pod.ready and not pod.deleting for pod in pods)
-    if not settled or len(pods) != desired or len(answers.pods) != len(pods):
+    if not settled or len(pods) != decision.desired or len(answers.pods) != len(pods):
+        return None
+    if decision.numbers is not None and decision.numbers.need < decision.desired:
         return None
     return Rest(until, basis, pods, answers.pods.keys(), _burden(answers))
+
+
+def turn(key: Key, *, now: float) -> float:
+    """When a service is next decided on in any case: each has a place of its own, so that no tick bears them all."""
+    place = zlib.crc32(str(key).encode()) / 2**32 * SECONDS
+    return now + SECONDS - (now - place) % SECONDS
 
 
 def lasts(
     rest: Rest | None, answers: Answers, *, pods: tuple[Pod, ...], basis: Basis, now: float
 ) -> bool:
-    """Whether a decision would be the last one again, but for a step down, as long as the objectives are kept."""
+    """Whether a decision would hardly be another one, as long as the objectives are kept."""
     return (
         rest is not None
         and now < rest.until
@@ -84,7 +97,7 @@ def lasts(
         and all(new is old for new, old in zip(basis, rest.basis, strict=True))
         and rest.pods == pods
         and rest.reporting == answers.pods.keys()
-        and _bearable(_burden(answers), rest.burden)
+        and _alike(_burden(answers), rest.burden)
     )
 
 
@@ -107,13 +120,13 @@ def _burden(answers: Answers) -> Burden:
     )
 
 
-def _bearable(now: Burden, before: Burden) -> bool:
-    """Whether nothing waits, nothing goes wrong, and no load is more than chance above what it was."""
+def _alike(now: Burden, before: Burden) -> bool:
+    """Whether nothing waits, nothing goes wrong, and the load is what it was but for chance."""
     if now.waiting > 0 or now.trouble > 0 or now.held > 0:
         return False
     return (
-        now.running <= _GROWTH * before.running + 1
+        _FALL * before.running - 1 <= now.running <= _GROWTH * before.running + 1
+        and _FALL * before.arrivals <= now.arrivals <= _GROWTH * before.arrivals
         and now.kv <= _GROWTH * before.kv
-        and now.arrivals <= _GROWTH * before.arrivals
         and now.surge <= _GROWTH * before.surge
     )
