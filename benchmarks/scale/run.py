@@ -43,7 +43,7 @@ MEANINGS = {
 
 @click.command()
 @click.option("--services", default=5000, show_default=True)
-@click.option("--ticks", type=click.IntRange(12), default=20, show_default=True, help="5 s each.")
+@click.option("--ticks", type=click.IntRange(12), default=48, show_default=True, help="5 s each.")
 def main(*, services: int, ticks: int) -> None:
     """Measure with one service and with many, and report."""
     with contextlib.ExitStack() as stack:

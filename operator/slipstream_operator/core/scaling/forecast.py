@@ -20,8 +20,8 @@ BUCKETS: Final = 96
 """Quarters of an hour of a day."""
 _DAY: Final = 86400.0
 _LEVEL: Final = 0.3
-_POINTS: Final = (8, 32)
-"""Loads that a trend is seen in: at least, and at most."""
+_POINTS: Final = (8, 16, 32)
+"""So many of the last loads are looked at for a trend: few show it soon, many show a slow one."""
 _CERTAIN: Final = 6.0
 """A trend is as many times the standard error of its slope."""
 _OVERLAP: Final = 2.0
@@ -35,11 +35,11 @@ _TOLERANCE: Final = 1.25
 _FORGET: Final = 0.98
 _SHARPNESS: Final = 8.0
 _PENDING: Final = 24
-QUANTILE: Final = 0.9
+QUANTILE: Final = 0.88
 """The share of the residuals that the forecast covers: what a missing replica costs to what a spare one does."""
 _GROWTH: Final = 4.0
 """No forecast is higher than this times the present load."""
-_MOST_SPREAD: Final = 0.2
+_MOST_SPREAD: Final = 0.25
 _SEASON_SHARE: Final = 0.5
 _POINT: Final = struct.Struct("2d")
 """Time and load."""
@@ -101,7 +101,7 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
         )
     level = load + (1 - _LEVEL) ** (passed / STEP) * (outlook.level - load)
     recent = _since_jump(outlook.recent, load, now)
-    line = _line([*_POINT.iter_unpack(recent)])
+    line, began = _trend([*_POINT.iter_unpack(recent)])
     outlook = _judged(outlook, load, now)
     outlook = dataclasses.replace(
         outlook,
@@ -109,7 +109,7 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
         level=level,
         recent=recent,
         line=line,
-        rising_since=_rising_since(outlook, recent, slope=line[1]),
+        rising_since=_rising_since(outlook, slope=line[1], began=began),
     )
     if outlook.pending and outlook.pending[-1].due - horizon + horizon / _PENDING * 2 > now:
         return outlook
@@ -146,16 +146,23 @@ def _since_jump(recent: bytes, load: float, now: float) -> bytes:
     _, last = _POINT.unpack_from(recent, len(recent) - _POINT.size)
     if abs(load - last) > _JUMP * max(last, load):
         return point
-    return recent[_POINT.size * (1 - _POINTS[1]) :] + point
+    return recent[_POINT.size * (1 - _POINTS[-1]) :] + point
 
 
-def _rising_since(outlook: Outlook, recent: bytes, *, slope: float) -> float | None:
+def _rising_since(outlook: Outlook, *, slope: float, began: float) -> float | None:
     if slope <= 0:
         return None
-    if outlook.rising_since is not None:
-        return outlook.rising_since
-    began, _ = _POINT.unpack_from(recent)
-    return float(began)
+    return began if outlook.rising_since is None else outlook.rising_since
+
+
+def _trend(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], float]:
+    """The line that rises most, or falls least, of those that are beyond doubt, and when it began."""
+    found = [
+        (line, points[-count:][0][0])
+        for count in _POINTS
+        if len(points) > count // 2 and (line := _line(points[-count:]))[1] != 0
+    ]
+    return max(found, key=lambda one: one[0][1], default=((points[-1][1], 0.0), points[-1][0]))
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

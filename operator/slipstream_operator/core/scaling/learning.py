@@ -85,11 +85,10 @@ def after(
     seen = demand.observations(load, window=inputs.window)
     if seen:
         state = dataclasses.replace(state, model=steptime.learn(state.model, seen))
-    settled = not pods.starting and inputs.now - pods.newest >= inputs.window
-    if not settled or pods.ready == 0:
+    if inputs.now - pods.newest < inputs.window or pods.ready == 0:
         return state
     if state.model.coefficients is None:
-        return _concurrency(state, load, readings, pods)
+        return state if pods.starting else _concurrency(state, load, readings, pods)
     if "feedback" in inputs.without:
         return state
     return _feedback(
@@ -135,6 +134,7 @@ def _feedback(
     *,
     seconds: float,
 ) -> State:
+    """While engines start there may be too few, so that high latencies say nothing about the model; low ones do."""
     if not 0 < utilisation < 1:
         return state
     weight = min(1.0, utilisation / MIN_UTILISATION)
@@ -149,19 +149,19 @@ def _feedback(
             continue
         predicted = sizing.latency(goal.metric, goal.share, model, asked, limits, pods.ready)
         measured = feedback.quantile(reading.now, goal.share, expected=predicted)
-        if measured is not None:
-            corrections = feedback.corrected(
-                corrections,
-                goal.metric,
-                measured=measured,
-                predicted=predicted,
-                seconds=weight * seconds,
-            )
-    corrections = feedback.judged(
-        corrections,
-        spent=_spent(inputs, state, readings, pods, utilisation),
-        seconds=seconds,
-    )
+        known = corrections.corrections.get(goal.metric, 1.0)
+        if measured is None or (pods.starting and measured >= known * predicted):
+            continue
+        corrections = feedback.corrected(
+            corrections,
+            goal.metric,
+            measured=measured,
+            predicted=predicted,
+            seconds=weight * seconds,
+        )
+    if not pods.starting:
+        spent = _spent(inputs, state, readings, pods, utilisation)
+        corrections = feedback.judged(corrections, spent=spent, seconds=seconds)
     return dataclasses.replace(state, feedback=corrections)
 
 

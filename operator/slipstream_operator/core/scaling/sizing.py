@@ -21,6 +21,9 @@ _TYPICAL: Final = 0.6
 """Length of the usual output over the mean: prompts of others delay short outputs most."""
 KV_FULL: Final = 0.9
 """Above this share of a full KV cache vLLM begins to preempt."""
+_KV_ROOM: Final = 1.75
+"""Standard deviations of the requests in service that the KV cache has room for: who finds it full preempts others,
+while who finds no free sequence only waits, which the time to the first token knows."""
 _MOST: Final = 0.98
 _NORMAL: Final = NormalDist()
 
@@ -50,12 +53,15 @@ class Limits:
     kv_tokens: int | None = None
     sequences: int | None = None
 
+    def in_cache(self, context: float) -> float:
+        """The most requests of this size that the KV cache holds."""
+        if self.kv_tokens is None or context <= 0:
+            return math.inf
+        return max(1.0, KV_FULL * self.kv_tokens / context)
+
     def batch(self, context: float) -> float:
         """The largest batch of requests of this size."""
-        by_kv = math.inf
-        if self.kv_tokens is not None and context > 0:
-            by_kv = KV_FULL * self.kv_tokens / context
-        return max(1.0, min(by_kv, self.sequences or math.inf))
+        return min(self.in_cache(context), self.sequences or math.inf)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -180,9 +186,10 @@ def _fits(
     run = operate(model, demand, count)
     if run is None:
         return False
-    slots = count * limits.batch(demand.context)
     taken = count * run.batch
-    if taken + 2 * math.sqrt(taken * PEAKEDNESS) > slots:
+    if taken > count * limits.batch(demand.context):
+        return False
+    if taken + _KV_ROOM * math.sqrt(taken * PEAKEDNESS) > count * limits.in_cache(demand.context):
         return False
     for goal in goals:
         predicted = _latency(goal.metric, goal.share, run, model, demand, limits, count)
@@ -231,7 +238,9 @@ def _ttft(
     if demand.requests <= 0:
         return slot_wait + 2 * run.step
     own = model.delta * demand.prompt / demand.requests
-    mean_wait = demand.requests / count * own**2 * (1 + _SPREAD) / (2 * (1 - run.prefill))
+    # NB: arrivals are spread over the replicas nearly in turn, so at each they are more regular than by chance.
+    variation = 1 / count + _SPREAD
+    mean_wait = demand.requests / count * own**2 * variation / (2 * (1 - run.prefill))
     queue = 0.0
     if run.prefill > 1 - share:
         queue = mean_wait * math.log(run.prefill / (1 - share)) / run.prefill
