@@ -481,3 +481,15 @@ def test_a_correction_that_was_too_high_is_unlearned_by_engines_that_are_hardly_
         inputs = given.inputs(now=1000.0 + 30 * tick, ready=10, load=load, readings=readings)
         state = policy.decide(inputs, dataclasses.replace(state, desired=10))[1]
     assert state.feedback.corrections["ttft"] < 1.5
+
+
+@pytest.mark.parametrize(("current", "learned"), [(0.06, True), (0.9, False)], ids=["low", "high"])
+def test_while_engines_start_low_latencies_correct_the_model_and_high_ones_do_not(
+    current: float, learned: bool
+) -> None:
+    state = _known(4, watched_since=0.0)
+    load = _traffic(20.0, pods=2)
+    readings = (given.reading(current=current, requests=500.0),)
+    inputs = given.inputs(now=1000.0, ready=2, starting=2, load=load, readings=readings)
+    _, after = policy.decide(inputs, state)
+    assert (after.feedback.corrections.get("ttft", 1.0) < 1.0) == learned

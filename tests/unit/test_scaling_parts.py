@@ -83,6 +83,13 @@ def test_a_trend_is_carried_on_for_as_long_as_it_has_lasted() -> None:
     assert ramp[-1] < ahead < ramp[-1] + slope * 15 * minutes
 
 
+def test_a_rise_after_a_fall_is_seen_within_three_minutes() -> None:
+    fall = [10.0 - 0.1 * step for step in range(60)]
+    rise = [4.0 + 0.1 * step for step in range(12)]
+    ahead, _ = _forecast(fall + rise)
+    assert ahead > rise[-1] + 0.1 * 8
+
+
 def test_noise_is_no_trend() -> None:
     dice = random.Random(0)
     noisy = [10.0 + dice.gauss(0.0, 0.3) for _ in range(400)]

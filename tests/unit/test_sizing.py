@@ -1,5 +1,7 @@
 """How many replicas a demand needs: the worked examples, and that more never needs fewer."""
 
+import math
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -76,6 +78,21 @@ def test_a_small_kv_cache_needs_more_replicas() -> None:
     demand = _demand(60.0)
     ample, scarce = Limits(kv_tokens=1_000_000), Limits(kv_tokens=40_000)
     assert _replicas(demand, TTFT, limits=scarce) > _replicas(demand, TTFT, limits=ample)
+
+
+def test_a_free_sequence_may_be_waited_for_but_a_full_cache_may_not() -> None:
+    demand = _demand(60.0)
+    sequences = Limits(sequences=20)
+    cache = Limits(kv_tokens=math.ceil(20 * demand.context / sizing.KV_FULL))
+    waits, preempts = (_replicas(demand, TTFT, limits=limits) for limits in (sequences, cache))
+    assert _replicas(demand, TTFT) < waits < preempts
+
+
+def test_prompts_queue_less_where_arrivals_are_spread_over_many() -> None:
+    alone, many = (
+        sizing.latency("ttft", 0.99, CHAT, _demand(10.0 * count), AMPLE, count) for count in (1, 10)
+    )
+    assert many < alone
 
 
 def test_head_room_shrinks_with_size() -> None:
