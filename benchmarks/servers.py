@@ -16,6 +16,8 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from dev import waiting
+from dev.errors import DevError
 from slipstream_runtime import contract
 from slipstream_runtime.web import sockets
 
@@ -134,18 +136,14 @@ def _running(
 
 
 def _until_it_answers(url: str, process: subprocess.Popen[bytes], *, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{url} never answered; the end of its log:\n{_tail(log)}")
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise DevError(f"{url} ended with {process.returncode}", log=log)
         with contextlib.suppress(httpx.TransportError):
-            if httpx.post(f"{url}/v1/completions", json=_PROBE, timeout=60).status_code == 200:
-                return
-        time.sleep(0.05)
+            return httpx.post(f"{url}/v1/completions", json=_PROBE, timeout=60).is_success
+        return False
 
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    waiting.until(answers, seconds=_START_SECONDS, what=f"{url} answers", log=log)
 
 
 def _local(port: int) -> str:

@@ -16,6 +16,9 @@ import yaml
 
 Object = dict[str, Any]
 
+_TRIES = 10
+_LONGEST_PAUSE = 5.0
+"""Seconds."""
 _PATHS = {
     "Namespace": ("/api/v1", "namespaces", False),
     "Node": ("/api/v1", "nodes", False),
@@ -208,12 +211,12 @@ class Kube:
                     yield objects
 
     def _send(self, method: str, path: str, **arguments: Any) -> Object:
-        response = self.http.request(method, path, **arguments)
-        while (
-            response.status_code == 429
-        ):  # a kind that is just being made; the server says how long
-            time.sleep(float(response.headers.get("Retry-After", "1")))
+        for _ in range(_TRIES):
             response = self.http.request(method, path, **arguments)
+            if response.status_code != 429:
+                break
+            # A kind that is just being made; the server says how long.
+            time.sleep(min(float(response.headers.get("Retry-After", "1")), _LONGEST_PAUSE))
         if response.status_code == 404:
             raise Gone(404, path)
         if response.status_code >= 400:

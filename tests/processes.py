@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from dev import waiting
 from slipstream_runtime import contract
 
 
@@ -52,14 +52,15 @@ class Process:
     def until_ready(self) -> list[str]:
         """The answers of the readiness probe until it says yes."""
         answers: list[str] = []
-        deadline = time.monotonic() + self.start_seconds
-        while not answers or not answers[-1].startswith("200"):
+
+        def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
             if self.events("listening"):
                 answer = self.get(contract.READY_PATH)
                 answers.append(f"{answer.status_code} {answer.text.strip()}")
+            return bool(answers) and answers[-1].startswith("200")
+
+        waiting.until(ready, seconds=self.start_seconds, what="ready", log=self.log, interval=0.1)
         return answers
 
     def exit_code(self, *, within: float) -> int:
