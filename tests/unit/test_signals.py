@@ -136,6 +136,14 @@ def test_with_less_than_four_fifths_of_the_pods_the_load_is_incomplete() -> None
     assert not found.complete
 
 
+def test_a_new_pod_does_not_make_up_for_one_that_is_silent() -> None:
+    own = given.grouped(_samples(pods=("a", "b", "c", "new"))).of(given.KEY)
+    pods = {**dict.fromkeys("abcd", LONG_AGO), "new": NOW - 30.0}
+    found = signals.load(own, pods=pods, now=NOW, max_age=60.0)
+    assert isinstance(found, Load)
+    assert not found.complete
+
+
 def test_the_fullest_kv_cache_counts() -> None:
     usage = [_sample(value, pod=pod) for value, pod in zip((0.1, 0.95, 0.2), "abc", strict=True)]
     assert _found(_samples(kv=usage)).kv_usage == 0.95

@@ -14,7 +14,7 @@ from slipstream_runtime import contract
 ENOUGH: Final = 0.5
 """Share of the ready pods that must report before their load says anything about the service."""
 COMPLETE: Final = 0.8
-"""Share of the ready pods that must report before a step down."""
+"""Share of the ready pods that must report before a step down; new ones don't count, they have no rates yet."""
 _SETTLED: Final = 60.0
 """Seconds after its readiness within which a pod need not report yet."""
 
@@ -217,7 +217,7 @@ def load(
     router = _at_the_router(answers) or _NO_ROUTER
     return Load(
         pods=tuple(found),
-        complete=complete and reporting >= COMPLETE * (reporting + missing),
+        complete=complete and sum(settled_rows) >= COMPLETE * (sum(settled_rows) + missing),
         arrivals=router.arrivals,
         surge=router.surge,
         cancelled=router.cancelled,
