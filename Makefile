@@ -126,6 +126,10 @@ bench-cluster-vs-simulator: deps ## a flash crowd, an outage and a restart in th
 bench-autoscaling: $(STAMP) ## what keeping the objectives costs, under our policy, under others' and at least
 	@$(BIN)/python -m benchmarks.autoscaling.run
 
+.PHONY: bench-drawn-scenarios
+bench-drawn-scenarios: $(STAMP) ## the same in scenarios that are drawn by chance
+	@$(BIN)/python -m benchmarks.drawn_scenarios.run
+
 .PHONY: bench-routing
 bench-routing: $(STAMP) ## prefix hits and time to first token of the router's choice and of others'
 	@$(BIN)/python -m benchmarks.routing.run
