@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -121,6 +122,18 @@ async def test_a_second_head_that_comes_too_slowly_is_ended_too() -> None:
         writer.write(HEAD.encode())
         assert (await reader.read()).startswith(b"HTTP/1.1 408")
         writer.close()
+
+
+async def test_a_body_that_comes_right_after_its_head_is_no_second_head() -> None:
+    async with routing() as router:
+        connection = router.router._listener()
+        transport = Mock(asyncio.Transport)
+        connection.connection_made(transport)
+        await until(lambda: connection._waiter is not None)
+        connection.data_received(HEAD.encode() + b"Content-Length: 2\r\n\r\n")
+        connection.data_received(b"{}")  # uvloop reads on before others have their turn
+        assert connection._head_timer is None
+        connection.connection_lost(None)
 
 
 async def test_a_body_that_comes_too_slowly_is_408() -> None:

@@ -127,7 +127,7 @@ class _Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head_came()
-        elif self._head_timer is None and self._waiter is not None:
+        elif self._head_timer is None and self._waiter is not None and not self._waiter.done():
             self._wait_for_head()
 
     def close_idle(self) -> None:

@@ -215,9 +215,10 @@ def load(
     if missing:
         found += [_median(found)] * missing
     router = _at_the_router(answers) or _NO_ROUTER
+    measured = sum(settled_rows)
     return Load(
         pods=tuple(found),
-        complete=complete and sum(settled_rows) >= COMPLETE * (sum(settled_rows) + missing),
+        complete=complete and measured >= COMPLETE * (measured + missing),
         arrivals=router.arrivals,
         surge=router.surge,
         cancelled=router.cancelled,
