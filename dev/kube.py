@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import yaml
 
+from dev import waiting
+
 Object = dict[str, Any]
 
-_TRIES = 10
-_LONGEST_PAUSE = 5.0
-"""Seconds."""
+_PATIENCE_SECONDS = 30.0
 _PATHS = {
     "Namespace": ("/api/v1", "namespaces", False),
     "Node": ("/api/v1", "nodes", False),
@@ -211,12 +211,15 @@ class Kube:
                     yield objects
 
     def _send(self, method: str, path: str, **arguments: Any) -> Object:
-        for _ in range(_TRIES):
-            response = self.http.request(method, path, **arguments)
-            if response.status_code != 429:
-                break
-            # A kind that is just being made; the server says how long.
-            time.sleep(min(float(response.headers.get("Retry-After", "1")), _LONGEST_PAUSE))
+        response = self.http.request(method, path, **arguments)
+
+        def taken() -> bool:
+            nonlocal response
+            if response.status_code == 429:  # a kind that is just being made
+                response = self.http.request(method, path, **arguments)
+            return bool(response.status_code != 429)
+
+        waiting.until(taken, seconds=_PATIENCE_SECONDS, what=f"{method} {path} taken", interval=1.0)
         if response.status_code == 404:
             raise Gone(404, path)
         if response.status_code >= 400:

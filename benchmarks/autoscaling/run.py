@@ -104,19 +104,10 @@ def main(seeds: int, only: tuple[str, ...], jobs: int) -> None:
         bounds = (registry.OURS, *STATIC, registry.NOWCAST, registry.ORACLE)
         arena.play(BOUNDS, field, bounds, seeds=seeds)
         arena.play(PARTS, field, ABLATIONS, seeds=1)
-        counted = _kept(arena.scores, field)
+        names = [one.name for one in field]
+        counted = arena.scores.kept(registry.ORACLE, names) or names
         tuned = _tune(arena, field, counted, seeds=seeds)
     _publish(arena.scores, field, counted, tuned, seeds=seeds, began=began)
-
-
-def _kept(scores: Scores, field: Sequence[Scenario]) -> list[str]:
-    """Scenarios in which the oracle attains the goal; all if there is none."""
-    names = [one.name for one in field]
-    return [
-        name
-        for name in names
-        if scores.mean(registry.ORACLE, name, lambda score: score.attainment) >= GOAL
-    ] or names
 
 
 def _bar(scores: Scores, counted: Sequence[str]) -> float:

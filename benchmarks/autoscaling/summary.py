@@ -68,6 +68,10 @@ class Scores:
         low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
         return Interval(float(values.mean()), float(low), float(high))
 
+    def kept(self, policy: str, scenarios: Sequence[str]) -> list[str]:
+        """Of these those in which it attains the goal."""
+        return [one for one in scenarios if self.mean(policy, one, lambda s: s.attainment) >= GOAL]
+
     def totals(self, policy: str, scenarios: Sequence[str]) -> Totals:
         """Over these scenarios."""
         return Totals(

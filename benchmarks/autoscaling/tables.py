@@ -104,10 +104,10 @@ def _shown(interval: Interval, form: str) -> str:
 
 
 def _kept(contest: Contest) -> str:
-    kept = [one for one in contest.scenarios if contest.attained(registry.ORACLE, one) >= GOAL]
+    kept = contest.scores.kept(registry.ORACLE, contest.scenarios)
     others = _without(contest.scenarios, kept)
-    missed = [one for one in kept if contest.attained(registry.OURS, one) < GOAL]
-    seen = [one for one in kept if contest.attained(registry.NOWCAST, one) >= GOAL]
+    missed = _without(kept, contest.scores.kept(registry.OURS, kept))
+    seen = contest.scores.kept(registry.NOWCAST, kept)
     hours = contest.ratio(registry.ORACLE, of=registry.NOWCAST).middle
     return "\n".join(
         [

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from slipstream_operator.core.scaling import sizing
 from slipstream_operator.core.scaling.steptime import Coefficients
 from slipstream_operator.simulator import scenario as scenarios
-from slipstream_operator.simulator.scenario import Scenario
+from slipstream_operator.simulator.scenario import EngineSpec, Scenario
 
 Data: TypeAlias = Mapping[str, Any]
 
@@ -17,25 +17,28 @@ Data: TypeAlias = Mapping[str, Any]
 class Engine:
     """A model on an accelerator, and the objectives that it is given."""
 
-    coefficients: Coefficients
-    limits: Data
+    spec: Data
     slo: Data
 
 
 ENGINES: Final = (
     Engine(
-        Coefficients(7e-3, 20e-6, 45e-9, 32e-6),
-        {"kvTokens": 120_000, "maxSequences": 256},
+        {"alpha": "7ms", "beta": "20us", "gamma": "45ns", "delta": "32us", "kvTokens": 120_000},
         {"ttft": {"p95": "1s"}, "tpot": {"p95": "40ms"}},
     ),
     Engine(
-        Coefficients(16e-3, 60e-6, 90e-9, 80e-6),
-        {"kvTokens": 250_000, "maxSequences": 128},
+        {
+            "alpha": "16ms",
+            "beta": "60us",
+            "gamma": "90ns",
+            "delta": "80us",
+            "kvTokens": 250_000,
+            "maxSequences": 128,
+        },
         {"ttft": {"p95": "2s"}, "tpot": {"p95": "60ms"}},
     ),
     Engine(
-        Coefficients(4e-3, 12e-6, 25e-9, 14e-6),
-        {"kvTokens": 80_000, "maxSequences": 256},
+        {"alpha": "4ms", "beta": "12us", "gamma": "25ns", "delta": "14us", "kvTokens": 80_000},
         {"ttft": {"p95": "600ms"}, "tpot": {"p95": "25ms"}},
     ),
 )
@@ -61,7 +64,7 @@ def draw(number: int, *, seed: int) -> Scenario:
     """One of the scenarios of this seed, always the same."""
     dice = random.Random(f"{seed}/{number}")
     engine, prompt, output = dice.choice(ENGINES), dice.choice(PROMPTS), dice.choice(OUTPUTS)
-    replica = _FULL / _work(engine.coefficients, prompt[1], output[1])
+    replica = _FULL / _work(EngineSpec.model_validate(engine.spec), prompt[1], output[1])
     high = dice.uniform(3.0, 12.0) * replica
     low = high * dice.uniform(0.2, 0.6)
     minutes = dice.choice((120, 150, 180))
@@ -75,7 +78,7 @@ def draw(number: int, *, seed: int) -> Scenario:
         "duration": f"{minutes}m",
         "warmup": "10m",
         "seeds": 1,
-        "engine": {**_times(engine.coefficients), **engine.limits, "maxBatchedTokens": 8192},
+        "engine": engine.spec,
         "slo": engine.slo,
         "scaling": {"maxReplicas": 40, "initialReplicas": max(2, round(1.4 * low / replica))},
         "coldStart": {"distribution": "lognormal", "median": f"{median}s", "sigma": 0.3},
@@ -139,18 +142,10 @@ def _process(dice: random.Random) -> Data:
     return {"process": "poisson"} if cv is None else {"process": "gamma", "cv": cv}
 
 
-def _work(engine: Coefficients, prompt: float, output: float) -> float:
+def _work(engine: EngineSpec, prompt: float, output: float) -> float:
     """Of one request per second, in replicas."""
-    return sizing.work(engine, sizing.Demand(1.0, prompt, output, prompt + output / 2))
-
-
-def _times(engine: Coefficients) -> Data:
-    return {
-        "alpha": f"{engine.alpha * 1e3:g}ms",
-        "beta": f"{engine.beta * 1e6:g}us",
-        "gamma": f"{engine.gamma * 1e9:g}ns",
-        "delta": f"{engine.delta * 1e6:g}us",
-    }
+    step = Coefficients(engine.alpha, engine.beta, engine.gamma, engine.delta)
+    return sizing.work(step, sizing.Demand(1.0, prompt, output, prompt + output / 2))
 
 
 def _lengths(of: tuple[int, int, int]) -> Data:

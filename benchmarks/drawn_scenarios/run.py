@@ -52,7 +52,7 @@ def main(count: int, seed: int, jobs: int) -> None:
             scores.add(played)
             progress.advance(task)
     names = [one.name for one in field]
-    counted = _kept(scores, registry.ORACLE, names)
+    counted = scores.kept(registry.ORACLE, names)
     ours, oracle, peer = (
         scores.totals(policy, counted or names) for policy in (registry.OURS, registry.ORACLE, PEER)
     )
@@ -63,9 +63,9 @@ def main(count: int, seed: int, jobs: int) -> None:
         figures={
             "scenarios": count,
             "kept_by_oracle": len(counted),
-            "kept": len(_kept(scores, registry.OURS, counted)),
-            "kept_by_nowcast": len(_kept(scores, registry.NOWCAST, counted)),
-            "kept_by_peer": len(_kept(scores, PEER, counted)),
+            "kept": len(scores.kept(registry.OURS, counted)),
+            "kept_by_nowcast": len(scores.kept(registry.NOWCAST, counted)),
+            "kept_by_peer": len(scores.kept(PEER, counted)),
             "attainment": round(ours.attainment, 4),
             "gpu_hours_vs_oracle": round(ours.gpu_hours / oracle.gpu_hours, 3),
             "saving_vs_peer": round(1 - ours.gpu_hours / peer.gpu_hours, 3),
@@ -77,10 +77,6 @@ def main(count: int, seed: int, jobs: int) -> None:
         meanings=MEANINGS,
         details=_details(scores, field),
     )
-
-
-def _kept(scores: Scores, policy: str, names: Sequence[str]) -> list[str]:
-    return [name for name in names if scores.mean(policy, name, lambda s: s.attainment) >= GOAL]
 
 
 def _details(scores: Scores, field: Sequence[Scenario]) -> str:

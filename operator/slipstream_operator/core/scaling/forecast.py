@@ -157,6 +157,7 @@ def _rising_since(outlook: Outlook, *, slope: float, began: float) -> float | No
 
 def _trend(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], float]:
     """The line that rises most, or falls least, of those that are beyond doubt, and when it began."""
+    # NB: with half as many points or less, the next smaller count has looked at all of them.
     found = [
         (line, points[-count:][0][0])
         for count in _POINTS
