@@ -16,7 +16,7 @@ from tests.processes import Process
 NAME = "tiny"
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path, *, positions: int = 1024) -> None:
     """A random Llama over single bytes: 2 layers, 0.4 M parameters."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
@@ -43,7 +43,7 @@ def write_model(folder: Path) -> None:
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
         "head_dim": head,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": positions,
         "tie_word_embeddings": False,
         "dtype": "float32",
         "bos_token_id": 0,

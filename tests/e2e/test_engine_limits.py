@@ -31,7 +31,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 LIMITS = {
-    "maxOutputTokens": 4000,
+    "maxOutputTokens": 16000,
     "maxPromptTokens": 300,
     "timeoutSeconds": 2,
     "concurrency": 2,
@@ -51,7 +51,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Engine]:
     model = tmp_path_factory.mktemp("model")
-    write_model(model)
+    write_model(model, positions=4096)
     parts = {"limits": LIMITS, "output": {"schema": json.dumps(SCHEMA)}, "apiKeys": str(keys)}
     engine = Engine(tmp_path_factory.mktemp("engine"), config(f"file://{model}", **parts))
     try:
@@ -111,9 +111,9 @@ def test_prompts_are_counted_in_tokens_before_a_response_begins(
 
 
 def test_output_tokens_past_the_limit_are_told_in_numbers(engine: Engine) -> None:
-    answer = post(engine, CHAT, **chat("hi"), max_tokens=1000, n=5, stream=True)
+    answer = post(engine, CHAT, **chat("hi"), max_tokens=4000, n=5, stream=True)
     assert answer.status_code == 400
-    assert "5 times 1000 output tokens, more than the 4000" in error(answer)["message"]
+    assert "5 times 4000 output tokens, more than the 16000" in error(answer)["message"]
 
 
 async def burst(engine: Engine, count: int) -> list[tuple[int, httpx.Headers, str]]:
@@ -154,7 +154,7 @@ def idle(engine: Engine) -> bool:
 
 
 def test_a_request_that_takes_too_long_is_ended_here_and_in_the_engine(engine: Engine) -> None:
-    long = {**chat("hi"), **FREE, "max_tokens": 1000, "n": 4}
+    long = {**chat("hi"), **FREE, "max_tokens": 4000, "n": 4}
     began = time.monotonic()
     answer = post(engine, CHAT, **long)
     assert answer.status_code == 504
