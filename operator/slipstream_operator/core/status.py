@@ -13,7 +13,6 @@ from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.policy import MIN_REQUESTS
 from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import Guesses
@@ -261,7 +260,7 @@ def _slo_met(outcome: Outcome) -> Verdict:
     readings = outcome.measured.readings
     if isinstance(readings, Unknown):
         return verdict("Unknown", Reason.NO_METRICS, readings.reason)
-    measured = [reading for reading in readings if reading.requests >= MIN_REQUESTS]
+    measured = [reading for reading in readings if reading.telling]
     if not measured:
         return verdict("Unknown", Reason.NO_TRAFFIC, "Too few requests to judge by.")
     if outcome.decision and outcome.decision.infeasible:

@@ -205,7 +205,7 @@ def _essence(measured: Measured, decision: Decision) -> tuple[object, ...]:
         verdicts = tuple(
             [
                 (
-                    reading.requests >= policy.MIN_REQUESTS and (reading.pressure or 0) > 1,
+                    reading.telling and (reading.pressure or 0) > 1,
                     reading.current is None,
                 )
                 for reading in measured.readings

@@ -5,9 +5,9 @@ import math
 from typing import Final
 
 from slipstream_operator.core.scaling import forecast, learning, needs
+from slipstream_operator.core.scaling.scene import Scene
 from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
-from slipstream_operator.core.scaling.supply import Supply
 
 PAUSE_SECONDS: Final = 30.0
 SHARE: Final = 1 / 3
@@ -26,20 +26,15 @@ def window(inputs: Inputs, state: State) -> float:
     return max(inputs.down_window, start) * state.caution
 
 
-def regretted(
-    inputs: Inputs,
-    state: State,
-    readings: tuple[Reading, ...],
-    current: int,
-    utilisation: float,
-) -> Reading | None:
+def regretted(scene: Scene, state: State, current: int) -> Reading | None:
     """The objective that the last step down hurts, while it is on probation."""
+    inputs = scene.inputs
     probation = 2 * max(inputs.window, PAUSE_SECONDS)
     if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
         return None
-    if utilisation < learning.MIN_UTILISATION:
+    if scene.utilisation < learning.MIN_UTILISATION:
         return None
-    return next(iter(_burning(readings)), None)
+    return next(iter(_burning(scene.readings)), None)
 
 
 def cautious(state: State) -> State:
@@ -47,26 +42,18 @@ def cautious(state: State) -> State:
     return dataclasses.replace(state, lowered_from=0, caution=min(2 * state.caution, _MAX_CAUTION))
 
 
-def step(
-    inputs: Inputs,
-    state: State,
-    pods: Supply,
-    load: Load,
-    readings: tuple[Reading, ...],
-    current: int,
-    utilisation: float,
-) -> tuple[int, str, State]:
+def step(scene: Scene, state: State, current: int) -> tuple[int, str, State]:
     """One careful step down, or the present count with what speaks against one."""
+    inputs = scene.inputs
     foretold = forecast.falling(state.outlook) or forecast.cyclic(state.outlook)
     watched = window(inputs, state) * (_FORETOLD if foretold else 1.0)
     enough = needs.highest(state.needs, since=inputs.now - watched)
-    if enough == 0 and _may_sleep(inputs, state, load):
+    if enough == 0 and _may_sleep(inputs, state, scene.load):
         return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state
     enough = max(enough, 1, inputs.bounds.minimum)
     if enough >= current:
-        known = state.model.coefficients is not None
-        return current, _holding(pods, load, current, utilisation if known else None), state
-    if against := _against(inputs, state, pods, load, enough, burning=bool(_burning(readings))):
+        return current, _holding(scene, state, current), state
+    if against := _against(scene, state, enough):
         return current, f"{current} stay: {enough} would do, but {against}", state
     target = max(enough, current - max(1, math.floor(current * SHARE)))
     state = dataclasses.replace(state, lowered_at=inputs.now, lowered_from=current)
@@ -81,9 +68,8 @@ def _burning(readings: tuple[Reading, ...]) -> list[Reading]:
     ]
 
 
-def _against(
-    inputs: Inputs, state: State, pods: Supply, load: Load, enough: int, *, burning: bool
-) -> str | None:
+def _against(scene: Scene, state: State, enough: int) -> str | None:
+    inputs, load, pods = scene.inputs, scene.load, scene.pods
     watched = inputs.now - (inputs.now if state.watched_since is None else state.watched_since)
     pause = min(PAUSE_SECONDS, inputs.down_window)
     if watched < window(inputs, state):
@@ -94,7 +80,7 @@ def _against(
         return "engines are starting"
     if load.waiting >= max(1.0, 0.5 * pods.ready):
         return "requests wait"
-    if burning:
+    if _burning(scene.readings):
         return "the error budget is being spent"
     if inputs.now - state.since < pause:
         return f"steps down are {pause:.0f} s apart"
@@ -113,12 +99,13 @@ def _may_sleep(inputs: Inputs, state: State, load: Load) -> bool:
     )
 
 
-def _holding(pods: Supply, load: Load, current: int, utilisation: float | None) -> str:
+def _holding(scene: Scene, state: State, current: int) -> str:
+    pods = scene.pods
     coming = f", {pods.starting} starting" if pods.starting > 0 else ""
     if pods.ready == 0:
         busy = "none is ready yet"
-    elif utilisation is None:
-        busy = f"{load.in_flight:.0f} requests in flight, and no step time known yet"
+    elif state.model.coefficients is None:
+        busy = f"{scene.load.in_flight:.0f} requests in flight, and no step time known yet"
     else:
-        busy = f"the ready ones are {utilisation:.0%} busy"
+        busy = f"the ready ones are {scene.utilisation:.0%} busy"
     return f"{current} are right: {busy}{coming}"

@@ -12,6 +12,7 @@ from slipstream_operator.core.scaling import (
     sizing,
     steptime,
 )
+from slipstream_operator.core.scaling.scene import Scene
 from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Supply
@@ -32,10 +33,10 @@ def starts(state: State, pods: Supply) -> State:
     return dataclasses.replace(state, cold=cold, coming=pods.coming)
 
 
-def missed(reading: Reading, *, at_least: float) -> bool:
+def missed(reading: Reading) -> bool:
     """Whether clearly more requests are too slow than may be, by more than chance."""
     attained = reading.attained
-    if attained is None or reading.requests < at_least:
+    if attained is None or not reading.telling:
         return False
     share = reading.objective.share
     chance = 2 * math.sqrt(share * (1 - share) / reading.requests)
@@ -48,26 +49,17 @@ def burn(reading: Reading) -> float:
     return 0.0 if attained is None else (1 - attained) / (1 - reading.objective.share)
 
 
-def busy(inputs: Inputs, state: State, load: Load, pods: Supply, asked: sizing.Demand) -> bool:
+def busy(scene: Scene, state: State) -> bool:
     """Whether bad latency can be for want of replicas."""
     model = state.model.coefficients
     if model is None:
-        return load.in_flight >= pods.ready
-    return sizing.work(model, asked) >= MIN_UTILISATION * pods.ready
+        return scene.load.in_flight >= scene.pods.ready
+    return sizing.work(model, scene.asked) >= MIN_UTILISATION * scene.pods.ready
 
 
-def after(
-    inputs: Inputs,
-    state: State,
-    load: Load,
-    readings: tuple[Reading, ...],
-    asked: sizing.Demand,
-    pods: Supply,
-    *,
-    utilisation: float,
-    goals: tuple[sizing.Goal, ...],
-) -> State:
+def after(scene: Scene, state: State) -> State:
     """The state with what this tick taught."""
+    inputs, load, pods, asked = scene.inputs, scene.load, scene.pods, scene.asked
     state = _idleness(inputs, state, load)
     seconds = min(inputs.now - state.learned_at, 2 * EVERY)
     if seconds < EVERY:
@@ -88,12 +80,10 @@ def after(
     if inputs.now - pods.newest < inputs.window or pods.ready == 0:
         return state
     if state.model.coefficients is None:
-        return state if pods.starting else _concurrency(state, load, readings, pods)
+        return state if pods.starting else _concurrency(scene, state)
     if "feedback" in inputs.without:
         return state
-    return _feedback(
-        inputs, state, load, readings, asked, pods, utilisation, goals, seconds=seconds
-    )
+    return _feedback(scene, state, seconds=seconds)
 
 
 def _idleness(inputs: Inputs, state: State, load: Load) -> State:
@@ -109,45 +99,36 @@ def _idleness(inputs: Inputs, state: State, load: Load) -> State:
     return state if since == state.idle_since else dataclasses.replace(state, idle_since=since)
 
 
-def _concurrency(state: State, load: Load, readings: tuple[Reading, ...], pods: Supply) -> State:
-    inside = sum([pod.running_mean + pod.waiting_mean for pod in load.pods])
+def _concurrency(scene: Scene, state: State) -> State:
+    inside = sum([pod.running_mean + pod.waiting_mean for pod in scene.load.pods])
     slow = max(
-        [reading.pressure or 0.0 for reading in readings if reading.requests > 0], default=0.0
+        [reading.pressure or 0.0 for reading in scene.readings if reading.requests > 0],
+        default=0.0,
     )
     learned = concurrency.learn(
         state.concurrency,
-        per_replica=inside / pods.ready,
-        pressure=max(slow, load.kv_usage / KV_TARGET),
+        per_replica=inside / scene.pods.ready,
+        pressure=max(slow, scene.load.kv_usage / KV_TARGET),
     )
     return dataclasses.replace(state, concurrency=learned)
 
 
-def _feedback(
-    inputs: Inputs,
-    state: State,
-    load: Load,
-    readings: tuple[Reading, ...],
-    asked: sizing.Demand,
-    pods: Supply,
-    utilisation: float,
-    goals: tuple[sizing.Goal, ...],
-    *,
-    seconds: float,
-) -> State:
+def _feedback(scene: Scene, state: State, *, seconds: float) -> State:
     """While engines start there may be too few, so that high latencies say nothing about the model; low ones do."""
-    if not 0 < utilisation < 1:
+    if not 0 < scene.utilisation < 1:
         return state
-    weight = min(1.0, utilisation / MIN_UTILISATION)
+    pods = scene.pods
+    weight = min(1.0, scene.utilisation / MIN_UTILISATION)
     model = state.model.cautious
     assert model is not None
     corrections = state.feedback
-    by_metric = {goal.metric: goal for goal in goals}
-    limits = sizing.Limits(load.kv_tokens, inputs.max_sequences)
-    for reading in readings:
+    by_metric = {goal.metric: goal for goal in scene.goals}
+    limits = sizing.Limits(scene.load.kv_tokens, scene.inputs.max_sequences)
+    for reading in scene.readings:
         goal = by_metric.get(reading.objective.metric)
         if goal is None or reading.now.count < feedback.MIN_REQUESTS:
             continue
-        predicted = sizing.latency(goal.metric, goal.share, model, asked, limits, pods.ready)
+        predicted = sizing.latency(goal.metric, goal.share, model, scene.asked, limits, pods.ready)
         measured = feedback.quantile(reading.now, goal.share, expected=predicted)
         known = corrections.corrections.get(goal.metric, 1.0)
         if measured is None or (pods.starting and measured >= known * predicted):
@@ -160,21 +141,19 @@ def _feedback(
             seconds=weight * seconds,
         )
     if not pods.starting:
-        spent = _spent(inputs, state, readings, pods, utilisation)
-        corrections = feedback.judged(corrections, spent=spent, seconds=seconds)
+        corrections = feedback.judged(corrections, spent=_spent(scene, state), seconds=seconds)
     return dataclasses.replace(state, feedback=corrections)
 
 
-def _spent(
-    inputs: Inputs, state: State, readings: tuple[Reading, ...], pods: Supply, utilisation: float
-) -> float | None:
+def _spent(scene: Scene, state: State) -> float | None:
     """How fast the error budget goes, if more or fewer replicas could change it."""
+    inputs, pods = scene.inputs, scene.pods
     calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.window
-    if not calm or utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
+    if not calm or scene.utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
         return None
     spent = [
         (1 - attained) / (1 - reading.objective.share)
-        for reading in readings
+        for reading in scene.readings
         if reading.recent.count >= feedback.MIN_REQUESTS
         and (attained := feedback.attainment(reading.recent, reading.objective.target)) is not None
     ]

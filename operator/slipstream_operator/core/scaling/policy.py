@@ -5,22 +5,23 @@ objectives. What is measured corrects what is predicted. Missing data only ever 
 """
 
 import dataclasses
-import math
 from typing import Final
 
-from slipstream_operator.api import units
 from slipstream_operator.core.scaling import (
-    concurrency,
     demand,
     descent,
+    emergency,
+    feasibility,
     forecast,
     learning,
     needs,
     sizing,
     spikes,
     supply,
+    wanted,
 )
-from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.scene import Scene
+from slipstream_operator.core.scaling.signals import Load, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
 from slipstream_operator.core.scaling.supply import Supply
 
@@ -31,19 +32,6 @@ UP_REPLICAS: Final = 4
 """In UP_SECONDS the count at most doubles, or grows by this, unless it is an emergency."""
 GAP_SECONDS: Final = 60.0
 """Data may be missing for so long before a whole new window must be watched."""
-MIN_REQUESTS: Final = 5.0
-"""Requests in the rate window below which a percentile says nothing."""
-_DRAIN_SECONDS: Final = 60.0
-"""What waits is worked off within this time, or within that of a start."""
-_FULL: Final = 0.95
-_KV_ALARM: Final = 0.92
-_BURN_ALARM: Final = 14.0
-_UNSURE_GROWTH: Final = 4
-"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for, of
-which at most half may be too new to show in what is measured."""
-_SLACK_TARGET: Final = 0.9
-"""A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
-_HEADROOM_DOWN: Final = 0.7
 
 
 def initial(*, desired: int, now: float) -> State:
@@ -98,76 +86,24 @@ def _blind(inputs: Inputs, state: State, current: int, why: Unknown) -> tuple[De
     return _settle(state, inputs, current, f"holding {current}: {why.reason}", known=False)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Scene:
-    """What a decision looks at, beside the state."""
-
-    inputs: Inputs
-    pods: Supply
-    load: Load
-    readings: tuple[Reading, ...]
-    asked: sizing.Demand
-    goals: tuple[sizing.Goal, ...]
-    horizon: float
-    """Seconds until a pod that is ordered now would be ready and measured."""
-    work: float
-    """Replicas that the load keeps busy; 0 if the step time is not known."""
-
-    @property
-    def utilisation(self) -> float:
-        """Load of the ready pods; above 1 they can't keep up."""
-        return self.work / max(self.pods.ready, 1)
-
-
 def _follow(
     inputs: Inputs, state: State, pods: Supply, load: Load, current: int
 ) -> tuple[Decision, State]:
-    readings = inputs.readings if isinstance(inputs.readings, tuple) else ()
-    if state.blind_since is not None or state.watched_since is None:
-        since = inputs.now if state.watched_since is None else state.watched_since
-        state = dataclasses.replace(state, blind_since=None, watched_since=since)
-    calmer = demand.without_outlier(load)
-    asked = _asked(inputs, state, load)
-    usual = asked if calmer is None else _asked(inputs, state, calmer)
-    lasting = demand.first_attempts(usual, load)
-    model = state.model.cautious
-    work = 0.0 if model is None else sizing.work(model, asked)
-    scene = _Scene(
-        inputs=inputs,
-        pods=pods,
-        load=load,
-        readings=readings,
-        asked=asked,
-        goals=(),
-        horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
-        work=work,
-    )
-    hopeless = _hopeless(scene, state)
+    state = _sighted(inputs, state)
+    scene = _scene(inputs, state, pods, load)
+    hopeless = feasibility.hopeless(scene, state)
     scene = dataclasses.replace(scene, goals=_goals(inputs, hopeless))
-    if model is not None:
-        outlook = forecast.update(
-            state.outlook, sizing.work(model, lasting), now=inputs.now, horizon=scene.horizon
-        )
-        if outlook is not state.outlook:
-            state = dataclasses.replace(state, outlook=outlook)
-    need, reason = _need(scene, state)
-    if calmer is not None and need > current:
-        without, _ = _need(dataclasses.replace(scene, load=calmer, asked=usual), state)
-        need = min(need, without + 1)
-    enough = need
-    if lasting is not asked or _drain(scene, work) > 0:
-        without, _ = _need(dataclasses.replace(scene, asked=lasting), state, drain=False)
-        enough = min(need, without)
-    if need > current and pods.starting and load.cancelled > 0:
-        need = max(current, enough)
-    if need < current:
-        enough = max(enough, _lower(scene, state, need))
-    window = descent.window(inputs, state)
+    calm = _without_outlier(scene, state)
+    lasting = demand.first_attempts(calm.asked, load)
+    state = _foreseen(scene, state, lasting)
+    need, enough, reason = _needs(scene, state, calm, lasting, current)
     state = dataclasses.replace(
         state,
-        needs=needs.noted(state.needs, enough, now=inputs.now, window=window),
+        needs=needs.noted(
+            state.needs, enough, now=inputs.now, window=descent.window(inputs, state)
+        ),
         spikes=spikes.follow(
-            state.spikes, work=work, supply=pods.ready, now=inputs.now, horizon=scene.horizon
+            state.spikes, work=scene.work, supply=pods.ready, now=inputs.now, horizon=scene.horizon
         ),
     )
     target, why, state = _step(scene, state, current, need, reason)
@@ -180,8 +116,8 @@ def _follow(
         infeasible=next(iter(hopeless.values()), None),
         limited=pods.limited,
         numbers=Numbers(
-            work=work,
-            requests=asked.requests,
+            work=scene.work,
+            requests=scene.asked.requests,
             utilisation=scene.utilisation,
             need=need,
             ready=pods.ready,
@@ -189,17 +125,67 @@ def _follow(
             horizon=scene.horizon,
         ),
     )
-    state = learning.after(
-        inputs,
-        state,
-        load,
-        readings,
-        asked,
-        pods,
-        utilisation=scene.utilisation,
-        goals=scene.goals,
+    return decision, learning.after(scene, state)
+
+
+def _sighted(inputs: Inputs, state: State) -> State:
+    """With the end of a gap in the data noted."""
+    if state.blind_since is None and state.watched_since is not None:
+        return state
+    since = inputs.now if state.watched_since is None else state.watched_since
+    return dataclasses.replace(state, blind_since=None, watched_since=since)
+
+
+def _scene(inputs: Inputs, state: State, pods: Supply, load: Load) -> Scene:
+    asked = _asked(inputs, state, load)
+    model = state.model.cautious
+    return Scene(
+        inputs=inputs,
+        pods=pods,
+        load=load,
+        readings=inputs.readings if isinstance(inputs.readings, tuple) else (),
+        asked=asked,
+        goals=(),
+        horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
+        work=0.0 if model is None else sizing.work(model, asked),
     )
-    return decision, state
+
+
+def _without_outlier(scene: Scene, state: State) -> Scene:
+    """As it would be if the one pod that stands out were like the others."""
+    calmer = demand.without_outlier(scene.load)
+    if calmer is None:
+        return scene
+    return dataclasses.replace(scene, load=calmer, asked=_asked(scene.inputs, state, calmer))
+
+
+def _foreseen(scene: Scene, state: State, lasting: sizing.Demand) -> State:
+    """With one more point of what is forecast: the work that no retry repeats."""
+    model = state.model.cautious
+    if model is None:
+        return state
+    work = sizing.work(model, lasting)
+    outlook = forecast.update(state.outlook, work, now=scene.inputs.now, horizon=scene.horizon)
+    return state if outlook is state.outlook else dataclasses.replace(state, outlook=outlook)
+
+
+def _needs(
+    scene: Scene, state: State, calm: Scene, lasting: sizing.Demand, current: int
+) -> tuple[int, int, str]:
+    """The count that is needed, the one that would be enough for good, and the reason for the former."""
+    need, reason = wanted.replicas(scene, state)
+    if calm is not scene and need > current:
+        without, _ = wanted.replicas(calm, state)
+        need = min(need, without + 1)
+    enough = need
+    if lasting is not scene.asked or wanted.backlog(scene, scene.work) > 0:
+        without, _ = wanted.replicas(dataclasses.replace(scene, asked=lasting), state, drain=False)
+        enough = min(need, without)
+    if need > current and scene.pods.starting and scene.load.cancelled > 0:
+        need = max(current, enough)
+    if need < current:
+        enough = max(enough, wanted.with_slack(scene, state, need))
+    return need, enough, reason
 
 
 def _asked(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
@@ -222,187 +208,18 @@ def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
     )
 
 
-def _need(scene: _Scene, state: State, *, drain: bool = True) -> tuple[int, str]:
-    """The count that is needed when a pod ordered now is ready, and why."""
-    inputs, pods = scene.inputs, scene.pods
-    options = [(inputs.bounds.minimum, "minReplicas is enough")]
-    if inputs.held:
-        options.append((1, f"{inputs.held:.0f} requests wait for a replica"))
-    model = state.model.cautious
-    if model is None:
-        options.append(_by_concurrency(scene, state))
-    else:
-        now = sizing.work(model, scene.asked)
-        later = now
-        if "forecast" not in inputs.without and pods.limited is None:
-            first = sizing.work(model, demand.first_attempts(scene.asked, scene.load))
-            later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=scene.horizon)
-            later = max(now, later)
-        if drain:
-            later += _drain(scene, now)
-        factor = later / now * state.feedback.kappa if now > 0 else 1.0
-        count = _sized(scene, state, scene.asked.scaled(factor), scene.goals)
-        ahead = "" if later < now * 1.02 else f", {later:.1f} in {scene.horizon:.0f} s"
-        options.append((count, f"the load keeps {now:.1f} replicas busy{ahead}"))
-        wanted = inputs.objectives.throughput
-        served = scene.asked if scene.asked.output > 0 else state.mix
-        if wanted is not None and served is not None:
-            mix = served.scaled(wanted / served.output)
-            count = _sized(scene, state, mix, scene.goals)
-            options.append((count, f"{wanted} tokens/s are asked for"))
-    if not pods.starting and inputs.now - pods.newest >= inputs.window:
-        options.append(_pressed(scene, state))
-    return max(options, key=lambda option: option[0])
-
-
-def _by_concurrency(scene: _Scene, state: State) -> tuple[int, str]:
-    """What the requests in flight ask for, where no step time is known."""
-    inputs, ready = scene.inputs, scene.pods.ready
-    count = concurrency.replicas(state.concurrency, in_flight=scene.load.in_flight)
-    tried = sum(
-        pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
-        for pod in inputs.pods
-    )
-    count = min(count, _UNSURE_GROWTH * min(ready, 2 * max(tried, 1)))
-    return (
-        count,
-        f"{scene.load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
-    )
-
-
-def _sized(
-    scene: _Scene,
-    state: State,
-    asked: sizing.Demand,
-    goals: tuple[sizing.Goal, ...],
-    *,
-    least: int = 1,
-) -> int:
-    model, inputs = state.model.cautious, scene.inputs
-    assert model is not None
-    return sizing.replicas(
-        model,
-        asked,
-        sizing.Limits(scene.load.kv_tokens, inputs.max_sequences),
-        goals,
-        corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
-        start=state.needs[-1][1] if state.needs else least,
-        most=4 * inputs.bounds.maximum,
-        least=least,
-    )
-
-
-def _drain(scene: _Scene, work: float) -> float:
-    """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
-    itself: they stand idle right after."""
-    pods, waiting = scene.pods, scene.load.waiting + (scene.inputs.held or 0.0)
-    if waiting <= pods.ready or scene.asked.requests <= 0:
-        return 0.0
-    queued = waiting * work / scene.asked.requests
-    left = queued + (work - _FULL * pods.ready) * scene.horizon
-    return min(max(0.0, left) / max(_DRAIN_SECONDS, scene.horizon), work)
-
-
-def _pressed(scene: _Scene, state: State) -> tuple[int, str]:
-    """What the measured latency and the queue ask for, whatever the model says."""
-    pods, load = scene.pods, scene.load
-    queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
-    queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
-    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
-    reason = f"{load.waiting:.0f} requests wait in the engines"
-    wanted = {goal.metric for goal in scene.goals}
-    missed = [
-        reading
-        for reading in scene.readings
-        if reading.objective.metric in wanted and learning.missed(reading, at_least=MIN_REQUESTS)
-    ]
-    busy = growth > 1 or learning.busy(scene.inputs, state, load, pods, scene.asked)
-    if missed and busy:
-        worst = max(missed, key=lambda reading: reading.pressure or 0.0)
-        latency = units.format_seconds(worst.current or 0.0)
-        reason = f"{worst.objective.name} is {latency}, over its target of {worst.objective.text}"
-        growth = max(growth, 1.1 if state.model.coefficients else min(worst.pressure or 1.0, 2.0))
-    elif wanted and state.model.coefficients and load.kv_usage < _KV_ALARM:
-        growth = 1.0
-    if load.kv_usage > _KV_ALARM and growth == 1.0:
-        growth, reason = 1.1, f"the KV cache is {load.kv_usage:.0%} full"
-    return (math.ceil(pods.ready * growth - 1e-9) if growth > 1 else 0, reason)
-
-
-def _lower(scene: _Scene, state: State, need: int) -> int:
-    """The need with tighter targets, which a step down must not go below."""
-    if state.model.cautious is None:
-        return concurrency.replicas(
-            state.concurrency, in_flight=scene.load.in_flight, headroom=_HEADROOM_DOWN
-        )
-    tighter = tuple(
-        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in scene.goals]
-    )
-    return _sized(
-        scene, state, scene.asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
-    )
-
-
-def _hopeless(scene: _Scene, state: State) -> dict[str, str]:
-    """Objectives that no number of replicas would meet -> what would be feasible."""
-    found = {}
-    load, pods = scene.load, scene.pods
-    for reading in scene.readings:
-        if not learning.missed(reading, at_least=MIN_REQUESTS):
-            continue
-        name, current = reading.objective.name, units.format_seconds(reading.current or 0.0)
-        model = state.model.coefficients
-        if model is not None and scene.asked.requests > 0:
-            floor = sizing.latency(
-                reading.objective.metric,
-                reading.objective.share,
-                model,
-                scene.asked.scaled(1e-3),
-                sizing.Limits(),
-                1,
-            )
-            if floor > reading.objective.target:
-                found[name] = (
-                    f"{name} is {current}, and an engine without load needs {units.format_seconds(floor)}: "
-                    f"ask for {units.format_seconds(1.2 * floor)} or more, or for a faster engine or shorter requests"
-                )
-        elif model is None and load.in_flight < pods.ready and load.waiting < 1:
-            found[name] = (
-                f"{name} is {current} with {load.in_flight / max(pods.ready, 1):.1f} requests in flight per "
-                f"replica: more replicas can't make one request faster than {reading.objective.text}"
-            )
-    return found
-
-
-def _emergency(scene: _Scene) -> bool:
-    """Any two signs that the service is failing right now."""
-    load, pods = scene.load, scene.pods
-    waiting = sum([pod.waiting_mean for pod in load.pods])
-    signs = (
-        load.kv_usage > _KV_ALARM,
-        any(pod.preempted > 0 for pod in load.pods),
-        load.waiting > pods.ready and load.waiting > waiting,
-        any(pod.rejected > 0 for pod in load.pods),
-        any(learning.burn(reading) >= _BURN_ALARM for reading in scene.readings),
-        load.waiting > load.running,
-    )
-    return sum(signs) >= 2
-
-
 def _step(
-    scene: _Scene, state: State, current: int, need: int, reason: str
+    scene: Scene, state: State, current: int, need: int, reason: str
 ) -> tuple[int, str, State]:
     """From the present count towards the need, no faster than the limits allow."""
     inputs, pods = scene.inputs, scene.pods
     maximum = inputs.bounds.maximum
-    if hurt := descent.regretted(inputs, state, scene.readings, current, scene.utilisation):
+    if hurt := descent.regretted(scene, state, current):
         state = descent.cautious(state)
         need = max(need, current + 1)
         reason = f"{hurt.objective.name} got worse with {current}, so the last step is taken back"
     if need <= current:
-        return descent.step(
-            inputs, state, pods, scene.load, scene.readings, current, scene.utilisation
-        )
+        return descent.step(scene, state, current)
     if pods.broken:
         return current, f"{current} stay, {need} would be needed: {pods.limited}", state
     if (
@@ -416,7 +233,7 @@ def _step(
     if inputs.now - state.raised_at >= UP_SECONDS:
         state = dataclasses.replace(state, raised_at=inputs.now, raised_from=current)
     base = min(state.raised_from or current, current)
-    limit = maximum if _emergency(scene) else max(base + UP_REPLICAS, 2 * base)
+    limit = maximum if emergency.seen(scene) else max(base + UP_REPLICAS, 2 * base)
     target = max(current, min(need, limit, maximum))
     if target == current:
         held = "maxReplicas is reached" if current == maximum else "one step was just made"

@@ -15,6 +15,8 @@ ENOUGH: Final = 0.5
 """Share of the ready pods that must report before their load says anything about the service."""
 COMPLETE: Final = 0.8
 """Share of the ready pods that must report before a step down; new ones don't count, they have no rates yet."""
+_TELLING: Final = 5.0
+"""Requests in the rate window below which a percentile says nothing."""
 _SETTLED: Final = 60.0
 """Seconds after its readiness within which a pod need not report yet."""
 
@@ -179,6 +181,11 @@ class Reading:
     def attained(self) -> float | None:
         """Share of the requests within the target now, by lognormal interpolation; None without traffic."""
         return feedback.attainment(self.now, self.objective.target)
+
+    @property
+    def telling(self) -> bool:
+        """Whether it was enough requests for a percentile to say something."""
+        return self.requests >= _TELLING
 
     @property
     def pressure(self) -> float | None:

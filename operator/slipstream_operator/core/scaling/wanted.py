@@ -1,0 +1,148 @@
+"""The count that is wanted when a pod ordered now is ready, and why: by model, by what is measured, by what waits."""
+
+import dataclasses
+import math
+from typing import Final
+
+from slipstream_operator.api import units
+from slipstream_operator.core.scaling import (
+    concurrency,
+    demand,
+    emergency,
+    forecast,
+    learning,
+    sizing,
+)
+from slipstream_operator.core.scaling.scene import Scene
+from slipstream_operator.core.scaling.state import State
+
+_DRAIN_SECONDS: Final = 60.0
+"""What waits is worked off within this time, or within that of a start."""
+_FULL: Final = 0.95
+_UNSURE_GROWTH: Final = 4
+"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for, of
+which at most half may be too new to show in what is measured."""
+_SLACK_TARGET: Final = 0.9
+"""A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
+_HEADROOM_DOWN: Final = 0.7
+
+
+def replicas(scene: Scene, state: State, *, drain: bool = True) -> tuple[int, str]:
+    """The count, and why; `drain` is for what waits now."""
+    inputs, pods = scene.inputs, scene.pods
+    options = [(inputs.bounds.minimum, "minReplicas is enough")]
+    if inputs.held:
+        options.append((1, f"{inputs.held:.0f} requests wait for a replica"))
+    model = state.model.cautious
+    if model is None:
+        options.append(_by_concurrency(scene, state))
+    else:
+        now = sizing.work(model, scene.asked)
+        later = now
+        if "forecast" not in inputs.without and pods.limited is None:
+            first = sizing.work(model, demand.first_attempts(scene.asked, scene.load))
+            later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=scene.horizon)
+            later = max(now, later)
+        if drain:
+            later += backlog(scene, now)
+        factor = later / now * state.feedback.kappa if now > 0 else 1.0
+        count = _sized(scene, state, scene.asked.scaled(factor), scene.goals)
+        ahead = "" if later < now * 1.02 else f", {later:.1f} in {scene.horizon:.0f} s"
+        options.append((count, f"the load keeps {now:.1f} replicas busy{ahead}"))
+        wanted = inputs.objectives.throughput
+        served = scene.asked if scene.asked.output > 0 else state.mix
+        if wanted is not None and served is not None:
+            mix = served.scaled(wanted / served.output)
+            count = _sized(scene, state, mix, scene.goals)
+            options.append((count, f"{wanted} tokens/s are asked for"))
+    if not pods.starting and inputs.now - pods.newest >= inputs.window:
+        options.append(_pressed(scene, state))
+    return max(options, key=lambda option: option[0])
+
+
+def _by_concurrency(scene: Scene, state: State) -> tuple[int, str]:
+    """What the requests in flight ask for, where no step time is known."""
+    inputs, ready = scene.inputs, scene.pods.ready
+    count = concurrency.replicas(state.concurrency, in_flight=scene.load.in_flight)
+    tried = sum(
+        pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
+        for pod in inputs.pods
+    )
+    count = min(count, _UNSURE_GROWTH * min(ready, 2 * max(tried, 1)))
+    return (
+        count,
+        f"{scene.load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
+    )
+
+
+def _sized(
+    scene: Scene,
+    state: State,
+    asked: sizing.Demand,
+    goals: tuple[sizing.Goal, ...],
+    *,
+    least: int = 1,
+) -> int:
+    model, inputs = state.model.cautious, scene.inputs
+    assert model is not None
+    return sizing.replicas(
+        model,
+        asked,
+        sizing.Limits(scene.load.kv_tokens, inputs.max_sequences),
+        goals,
+        corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
+        start=state.needs[-1][1] if state.needs else least,
+        most=4 * inputs.bounds.maximum,
+        least=least,
+    )
+
+
+def backlog(scene: Scene, work: float) -> float:
+    """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
+    itself: they stand idle right after."""
+    pods, waiting = scene.pods, scene.load.waiting + (scene.inputs.held or 0.0)
+    if waiting <= pods.ready or scene.asked.requests <= 0:
+        return 0.0
+    queued = waiting * work / scene.asked.requests
+    left = queued + (work - _FULL * pods.ready) * scene.horizon
+    return min(max(0.0, left) / max(_DRAIN_SECONDS, scene.horizon), work)
+
+
+def _pressed(scene: Scene, state: State) -> tuple[int, str]:
+    """What the measured latency and the queue ask for, whatever the model says."""
+    pods, load = scene.pods, scene.load
+    queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
+    queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
+    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
+    reason = f"{load.waiting:.0f} requests wait in the engines"
+    wanted = {goal.metric for goal in scene.goals}
+    missed = [
+        reading
+        for reading in scene.readings
+        if reading.objective.metric in wanted and learning.missed(reading)
+    ]
+    busy = growth > 1 or learning.busy(scene, state)
+    if missed and busy:
+        worst = max(missed, key=lambda reading: reading.pressure or 0.0)
+        latency = units.format_seconds(worst.current or 0.0)
+        reason = f"{worst.objective.name} is {latency}, over its target of {worst.objective.text}"
+        growth = max(growth, 1.1 if state.model.coefficients else min(worst.pressure or 1.0, 2.0))
+    elif wanted and state.model.coefficients and load.kv_usage < emergency.KV_ALARM:
+        growth = 1.0
+    if load.kv_usage > emergency.KV_ALARM and growth == 1.0:
+        growth, reason = 1.1, f"the KV cache is {load.kv_usage:.0%} full"
+    return (math.ceil(pods.ready * growth - 1e-9) if growth > 1 else 0, reason)
+
+
+def with_slack(scene: Scene, state: State, need: int) -> int:
+    """The count for tighter targets, which a step down must not go below."""
+    if state.model.cautious is None:
+        return concurrency.replicas(
+            state.concurrency, in_flight=scene.load.in_flight, headroom=_HEADROOM_DOWN
+        )
+    tighter = tuple(
+        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in scene.goals]
+    )
+    return _sized(
+        scene, state, scene.asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
+    )
