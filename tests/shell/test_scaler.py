@@ -1,112 +1,22 @@
 """The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
 
 import asyncio
-import collections
 import dataclasses
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from slipstream_operator import names
-from slipstream_operator.core import resolve, revisions, speculation
-from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling import queries, rest
+from slipstream_operator.core import speculation
+from slipstream_operator.core.scaling import queries
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.shell.ledger import Account, Ledger
-from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.scaler import Scaler
-from slipstream_operator.shell.store import Store
+from slipstream_operator.shell.ledger import Account
 from tests import fakes, given
-
-SPEC: dict[str, Any] = {
-    "model": given.MODEL,
-    "slo": {"ttft": {"p95": "500ms"}},
-    "scaling": {"maxReplicas": 9},
-}
-FIXED: dict[str, Any] = {"model": given.MODEL, "replicas": 2}
-
-
-class Loop:
-    """A scaler with services that were reconciled before."""
-
-    def __init__(self, metrics: fakes.Metrics) -> None:
-        self.metrics, self.clock = metrics, fakes.Clock()
-        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
-        self.scaler = Scaler(
-            store=self.store,
-            ledger=self.ledger,
-            queue=self.queue,
-            metrics=metrics,
-            clock=self.clock,
-            telemetry=fakes.telemetry(),
-        )
-
-    def serve(
-        self,
-        name: str = given.NAME,
-        *,
-        spec: dict[str, Any] = SPEC,
-        ready: int = 1,
-        desired: int = 1,
-        profile: Any = None,
-    ) -> Account:
-        key = Key(given.NAMESPACE, name)
-        parent = given.parent(spec, key=key)
-        observed = given.observed(parent=parent, profiles=[profile or given.profile()])
-        account = self.ledger.of(key)
-        account.resolved = resolve.resolve(observed)
-        account.rollout = revisions.roll_out(observed, account.resolved, replicas=desired)
-        account.state = given.state(desired)
-        body = fakes.service_body(spec, key=key)
-        self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
-        for number in range(ready):
-            pod = fakes.pod_body(
-                account.rollout.active, name=f"{name}-{number}", service=name, uid=f"{name}{number}"
-            )
-            self.store.feed("Pod", pod, gone=False)
-        return account
-
-
-def _series(value: float, *, ready: int = 1, name: str = given.NAME) -> list[Sample]:
-    return [
-        Sample({"namespace": given.NAMESPACE, "service": name, "pod": f"{name}-{number}"}, value)
-        for number in range(ready)
-    ]
-
-
-GAUGES = {
-    "running": 4.0,
-    "waiting": 2.0,
-    "kv": 0.5,
-    "age": 1.0,
-    "running_mean": 4.0,
-    "waiting_mean": 2.0,
-    "kv_mean": 0.5,
-    "finished": 0.5,
-}
-RATES = (
-    "output", "prompt", "steps", "itl_sum", "itl_count", "started", "rejected", "preempted",
-)  # fmt: skip
-
-
-def _busy(ready: int = 1) -> fakes.Metrics:
-    """Every engine has requests that wait, and the first token takes a second."""
-    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
-    buckets = [
-        Sample({**labels, "le": le}, n) for le, n in (("0.5", 0.0), ("1.0", 90.0), ("+Inf", 90.0))
-    ]
-    return fakes.Metrics(
-        {
-            **{name: _series(value, ready=ready) for name, value in GAUGES.items()},
-            **{name: [] for name in RATES},
-            "ttft:now": buckets,
-        }
-    )
+from tests.scalers import FIXED, SPEC, Loop, busy
 
 
 async def test_a_decision_is_handed_to_the_reconcile() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = loop.serve()
     await loop.scaler.tick()
     assert account.decision is not None
@@ -164,7 +74,7 @@ async def test_queries_over_long_ranges_are_spread_over_the_ticks() -> None:
 
 
 async def test_a_new_objective_is_measured_with_the_next_round() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "1s"}}})
     await _asked_per_tick(loop, 4)
     loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "2s"}}})
@@ -210,7 +120,7 @@ async def test_a_day_is_asked_anew_at_once_when_other_buckets_matter() -> None:
 
 
 async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = loop.serve()
     for _ in range(2):
         await loop.scaler.tick()
@@ -220,79 +130,6 @@ async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
         loop.metrics.answers = {
             name: answer for name, answer in loop.metrics.answers.items() if name != "ttft:now"
         }
-
-
-def _calm(*, running: float = 2.0, waiting: float = 0.0, slow: bool = False) -> fakes.Metrics:
-    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
-    within = 0.0 if slow else 90.0
-    counts = (("0.25", within), ("0.5", within), ("1.0", 90.0), ("+Inf", 90.0))
-    gauges = {**GAUGES, "running": running, "waiting": waiting, "waiting_mean": waiting}
-    return fakes.Metrics(
-        {
-            **{name: _series(value) for name, value in gauges.items()},
-            **{name: [] for name in RATES},
-            "ttft:now": [Sample({**labels, "le": le}, count) for le, count in counts],
-        }
-    )
-
-
-async def _decided_anew(loop: Loop, account: Account, *, after: float = 5.0) -> bool:
-    before = account.decision
-    loop.clock.seconds += after
-    await loop.scaler.tick()
-    return account.decision is not before
-
-
-async def _at_rest(*, running: float = 2.0) -> tuple[Loop, Account]:
-    """In the middle of the time until it is looked at again in any case."""
-    loop = Loop(_calm(running=running))
-    account = loop.serve()
-    await loop.scaler.tick()
-    assert account.rest is not None
-    half = account.rest.until - loop.clock.seconds + rest.SECONDS / 2
-    assert await _decided_anew(loop, account, after=half)
-    return loop, account
-
-
-async def test_a_service_at_rest_is_decided_anew_each_half_minute() -> None:
-    loop, account = await _at_rest()
-    anew = [await _decided_anew(loop, account) for _ in range(12)]
-    assert anew == [False, False, True, False, False, False] * 2
-
-
-def test_services_at_rest_have_their_turns_at_different_times() -> None:
-    keys = [Key(given.NAMESPACE, f"service-{number}") for number in range(600)]
-    places = collections.Counter(rest.turn(key, now=7.0) // 5 for key in keys)
-    assert len(places) == 7  # the first and the last are parts of 5 seconds
-    assert max(places.values()) < 150
-
-
-async def test_a_load_that_falls_ends_the_rest() -> None:
-    loop, account = await _at_rest(running=8.0)
-    loop.metrics.answers = _calm(running=4.0).answers
-    assert await _decided_anew(loop, account)
-
-
-@pytest.mark.parametrize(
-    "metrics",
-    [_calm(running=4.0), _calm(waiting=1.0), _calm(slow=True), fakes.SilentMetrics()],
-    ids=["more load", "requests wait", "an objective is missed", "nothing is known"],
-)
-async def test_what_may_need_more_is_decided_at_once(metrics: fakes.Metrics) -> None:
-    loop, account = await _at_rest()
-    account.rest = dataclasses.replace(account.rest, until=1e9) if account.rest else None
-    loop.metrics.answers = metrics.answers
-    if isinstance(metrics, fakes.SilentMetrics):
-        loop.scaler._metrics = metrics
-    assert await _decided_anew(loop, account, after=15.0)
-
-
-async def test_a_change_of_the_pods_is_decided_on_at_once() -> None:
-    loop, account = await _at_rest()
-    assert account.rollout is not None
-    pod = fakes.pod_body(account.rollout.active, name="new", service=given.NAME, uid="new")
-    loop.store.feed("Pod", pod, gone=False)
-    assert await _decided_anew(loop, account)
 
 
 async def test_a_query_that_failed_is_asked_again_with_the_next_tick() -> None:
@@ -323,7 +160,7 @@ async def _told(loop: Loop) -> Account:
 
 
 async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     await _told(loop)
     answering = loop.metrics
     for metrics in (fakes.SilentMetrics(), answering):
@@ -334,7 +171,7 @@ async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end(
 
 
 async def test_what_happened_during_an_outage_is_told_after_it() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = await _told(loop)
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
@@ -346,7 +183,7 @@ async def test_what_happened_during_an_outage_is_told_after_it() -> None:
 
 
 async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = await _told(loop)
     assert account.decision is not None
     account.decision = dataclasses.replace(account.decision, desired=3)
@@ -365,7 +202,7 @@ async def test_without_a_prometheus_nothing_is_asked_and_the_count_is_held() -> 
 
 
 async def test_a_fixed_count_is_measured_but_not_changed() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = loop.serve(spec=FIXED, desired=2)
     await loop.scaler.tick()
     assert account.measured is not None
@@ -375,7 +212,7 @@ async def test_a_fixed_count_is_measured_but_not_changed() -> None:
 
 
 async def test_pods_that_were_ordered_count_as_starting() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = loop.serve(desired=5, ready=1)
     await loop.scaler.tick()
     assert account.decision is not None
@@ -383,7 +220,7 @@ async def test_pods_that_were_ordered_count_as_starting() -> None:
 
 
 async def test_a_recommendation_is_not_waited_for() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}
     account = loop.serve(spec=recommend, desired=3, ready=1)
     await loop.scaler.tick()
@@ -392,7 +229,7 @@ async def test_a_recommendation_is_not_waited_for() -> None:
 
 
 async def test_a_service_that_is_not_accepted_is_left_out() -> None:
-    loop = Loop(_busy())
+    loop = Loop(busy())
     account = loop.serve()
     account.resolved = account.rollout = None
     await loop.scaler.tick()
