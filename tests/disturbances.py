@@ -1,4 +1,4 @@
-"""What happens to a routed service under steady load, round after round, and what its clients lose by it."""
+"""What happens to a service under steady load, round after round, and what its clients lose by it."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,6 @@ ENGINE: Final = {"alpha": "10ms", "maxSequences": 8, "coldStart": "1s"}
 BETWEEN: Final = 20
 """Requests that are answered before each round, and after the last."""
 SOON: Final = 120.0
-ROUTED: Final = {"routing": {"mode": "Router"}}
 PICKER: Final = {"spec": {"images": {"picker": "example.com/picker:1"}}}
 
 
@@ -31,10 +30,12 @@ class Site:
     cluster: Cluster
     kube: Kube
     namespace: str
+    mode: str = "Router"
+    """How clients reach the engines, unless a disturbance says otherwise."""
 
     def write(self, **spec: Any) -> None:
         """What the service's user wants from now on."""
-        wanted = {**ROUTED, "simulator": ENGINE, **spec}
+        wanted = {"routing": {"mode": self.mode}, "simulator": ENGINE, **spec}
         self.kube.apply(services.simulated(self.namespace, SERVICE, fake=False, **wanted))
 
     def url(self) -> str:
@@ -45,11 +46,10 @@ class Site:
 
     def pods(self, *, routers: bool) -> list[Object]:
         """The router's, or the engines."""
-        found = self.kube.find("Pod", self.namespace)
-        return [pod for pod in found if ("-router-" in pod["metadata"]["name"]) is routers]
+        return _of(self.kube.find("Pod", self.namespace), routers=routers)
 
     def settled(self, replicas: int) -> None:
-        """Wait until one revision alone serves with so many engines."""
+        """Wait until one revision alone serves with so many engines, and all others are gone."""
         self.until(
             "InferenceService",
             lambda items: (
@@ -65,6 +65,11 @@ class Site:
             "Deployment",
             lambda items: sum(item["metadata"]["name"].startswith(prefix) for item in items) == 1,
             what="one revision",
+        )
+        self.until(
+            "Pod",
+            lambda items: len(_of(items, routers=False)) == replicas,
+            what="the end of other engines",
         )
 
     def until(self, kind: str, predicate: Callable[[list[Object]], Any], **options: Any) -> None:
@@ -168,6 +173,10 @@ async def _run(
     )
 
 
+def _of(pods: list[Object], *, routers: bool) -> list[Object]:
+    return [pod for pod in pods if ("-router-" in pod["metadata"]["name"]) is routers]
+
+
 def _retries(pod: Object) -> float:
     address = pod.get("status", {}).get("podIP")
     try:
@@ -265,8 +274,9 @@ def _selects(site: Site, *, engines: bool) -> None:
     )
 
 
+UPDATE: Final = Disturbance("rolling update", 2, _update)
 ALL: Final = (
-    Disturbance("rolling update", 2, _update),
+    UPDATE,
     Disturbance("scale 1 to 4 to 1", 1, _scale),
     Disturbance("engine pod deleted", 2, _delete_an_engine),
     Disturbance("engine killed -9", 2, _kill_an_engine, breaks_streams=True),

@@ -32,10 +32,11 @@ TERMINATION_LOG: Final = "/dev/termination-log"
 
 MODEL_TOKEN_ENV: Final = "HF_TOKEN"  # noqa: S105 (a name, not a token)
 
-DRAIN_LINGER_SECONDS: Final = 4
-"""Between leaving the endpoints and SIGTERM: the time that proxies get to notice."""
+LINGER_SECONDS: Final = 4
+"""After SIGTERM: the time that proxies and pooled connections get to notice; what still comes is served, and its
+connection closed."""
 DRAIN_SECONDS: Final = 60
-"""After SIGTERM: the time that running requests get to finish."""
+"""After that: the time that running requests get to finish."""
 EXIT_SECONDS: Final = 10
 """After the drain: the time that the engine gets to exit before SIGKILL."""
 

@@ -124,7 +124,7 @@ async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: E
             await event.wait()
         engine.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
-            while (await client.get(management + contract.READY_PATH)).status_code == 200:
+            while (await client.get(management + contract.READY_PATH)).text != "draining\n":
                 pass
         refused = await client.post(f"{api}/v1/chat/completions", json=body(max_tokens=1))
         assert (await client.get(management + contract.LIVE_PATH)).status_code == 200

@@ -228,7 +228,7 @@ async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: E
                 await asyncio.sleep(0.01)
         engine.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
-            while (await client.get(management + contract.READY_PATH)).status_code == 200:
+            while (await client.get(management + contract.READY_PATH)).text != "draining\n":
                 pass
         refused = await client.post(f"{api}/v1/embeddings", json={"input": "x"})
         assert (await client.get(management + contract.LIVE_PATH)).status_code == 200

@@ -103,6 +103,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "file": Path("/etc/slipstream-adapters/adapters.json"),
         },
         "engine_args": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
+        "linger_seconds": 4,
         "drain_seconds": 60,
         "stall_seconds": 300,
         "limits": {

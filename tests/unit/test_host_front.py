@@ -154,12 +154,19 @@ async def test_what_the_application_refuses_is_answered_and_counted(path: str, m
     assert guard.in_flight == 0
 
 
+async def test_an_engine_that_leaves_serves_what_still_comes_and_closes_its_connection() -> None:
+    guard, _ = guarded(answer, Phase.LEAVING)
+    client = await ask(guard)
+    assert client.status == 200
+    assert client.headers[b"connection"] == b"close"
+
+
 async def test_a_drain_lets_streams_finish_and_sends_their_clients_away() -> None:
     app = Held(begin=False)
     guard, life = guarded(app)
     asked = asyncio.create_task(ask(guard))
     await turns(lambda: guard.in_flight == 1)
-    life.drain()
+    life.enter(Phase.DRAINING)
     assert (await ask(guard)).status == 503
     app.release.set()
     client = await asked
@@ -180,7 +187,7 @@ async def aborted(app: Held) -> Client:
     await turns(lambda: guard.in_flight == 1)
     for _ in range(10):
         await asyncio.sleep(0)
-    life.drain()
+    life.enter(Phase.DRAINING)
     guard.abort()
     assert await guard.emptied(within=1)
     await asked

@@ -43,19 +43,23 @@ def test_phases_only_go_forward_and_take_time() -> None:
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.READY])
-def test_there_is_nothing_to_drain_but_in_a_ready_engine(phase: Phase) -> None:
+def test_only_a_ready_engine_has_anybody_to_tell_that_it_leaves(phase: Phase) -> None:
     life, _ = started()
     life.enter(phase)
-    assert not life.drain()
+    assert not life.leave()
 
 
-def test_a_drain_begins_once() -> None:
+def test_an_engine_begins_to_leave_once_and_serves_until_it_drains() -> None:
     life, _ = started()
     life.enter(Phase.READY)
-    assert life.drain()
-    assert life.draining
+    assert life.leave()
+    assert life.leaving
+    assert life.serves
     assert not life.ready
-    assert not life.drain()
+    assert not life.leave()
+    life.enter(Phase.DRAINING)
+    assert life.leaving
+    assert not life.serves
 
 
 def test_the_first_reason_of_a_failure_stays() -> None:
@@ -165,7 +169,7 @@ async def test_metrics_are_ours_and_once_ready_vllms() -> None:
     assert (contract.PROMPT_TOKENS,) not in samples(observed)
     life.enter(Phase.READY)
     guard.refused["draining"] += 2
-    life.drain()
+    life.leave()
     found = samples(observed)
     assert found[(contract.PROMPT_TOKENS,)] == 3
     assert found[(contract.PHASE_SECONDS, "starting")] == 4.0

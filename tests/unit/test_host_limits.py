@@ -214,7 +214,7 @@ async def test_a_drain_lets_those_who_wait_have_their_turn() -> None:
     guard = front.Front(app, life=life, probe_key=KEY, guard=front.Guard(limits=limits))
     running, waiting = Asked(guard), Asked(guard)
     await turns(lambda: guard.queued == 1)
-    life.drain()
+    life.enter(Phase.DRAINING)
     assert (await ask(guard)).status == 503
     app.release.set()
     assert (await running.answered()).status == (await waiting.answered()).status == 200

@@ -51,6 +51,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "cores": 2,
         "tensorrt": False,
         "batching": {"maxSequences": 8, "maxBatchedTokens": 512},
+        "lingerSeconds": 4,
         "drainSeconds": 60,
         "limits": {
             "maxOutputTokens": None,

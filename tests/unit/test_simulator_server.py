@@ -62,7 +62,9 @@ class Pod:
 @asynccontextmanager
 async def running(folder: Path, **settings: object) -> AsyncIterator[Pod]:
     file = folder / "simulator.json"
-    file.write_text(json.dumps({"model": {"name": "m"}, "coldStart": 0, **settings}))
+    file.write_text(
+        json.dumps({"model": {"name": "m"}, "coldStart": 0, "lingerSeconds": 0, **settings})
+    )
     command = (sys.executable, "-m", "slipstream_runtime.simulator", "--config", str(file))
     ports = ("--api-port", "0", "--management-port", "0")
     process = await asyncio.create_subprocess_exec(*command, *ports, stderr=asyncio.subprocess.PIPE)
@@ -208,10 +210,10 @@ async def test_sigterm_refuses_new_requests_and_finishes_the_old(tmp_path: Path)
         await until(started)
         pod.process.send_signal(signal.SIGTERM)
 
-        async def left() -> bool:
-            return await pod.ready() == 503
+        async def drains() -> bool:
+            return (await pod.status())["phase"] == "draining"
 
-        await until(left)
+        await until(drains)
         request = {"model": "m", "prompt": "late"}
         async with pod.http.post(f"{pod.api}/v1/completions", json=request) as response:
             assert response.status == 503
@@ -222,6 +224,25 @@ async def test_sigterm_refuses_new_requests_and_finishes_the_old(tmp_path: Path)
         assert status == 200
         assert isinstance(answer["usage"], dict)
         assert answer["usage"]["completion_tokens"] == 140
+        async with asyncio.timeout(DEADLINE):
+            assert await pod.process.wait() == 0
+
+
+async def test_until_proxies_noticed_sigterm_requests_are_served_and_their_connections_closed(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, lingerSeconds=1) as pod:
+        await until_ready(pod)
+        pod.process.send_signal(signal.SIGTERM)
+
+        async def leaves() -> bool:
+            return await pod.ready() == 503
+
+        await until(leaves)
+        request = {"model": "m", "prompt": "late"}
+        async with pod.http.post(f"{pod.api}/v1/completions", json=request) as response:
+            assert response.status == 200
+            assert response.headers["Connection"] == "close"
         async with asyncio.timeout(DEADLINE):
             assert await pod.process.wait() == 0
 

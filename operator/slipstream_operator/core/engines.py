@@ -56,6 +56,7 @@ def vllm(
         "model": {**_dump(spec.model, exclude=_NOT_OF_THE_ENGINE), "name": model_name},
         "device": "cpu" if on_cpu else "cuda",
         "cache": cache,
+        "lingerSeconds": contract.LINGER_SECONDS,
         "drainSeconds": contract.DRAIN_SECONDS,
     }
     if on_cpu:
@@ -104,6 +105,7 @@ def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerato
             "name": model_name,
         },
         "device": "cpu" if on_cpu else "cuda",
+        "lingerSeconds": contract.LINGER_SECONDS,
         "drainSeconds": contract.DRAIN_SECONDS,
     }
     if on_cpu:
@@ -138,6 +140,7 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
         "kvTokens": behaviour.kv_tokens,
         "maxSequences": behaviour.max_sequences,
         "coldStart": units.seconds(behaviour.cold_start),
+        "lingerSeconds": contract.LINGER_SECONDS,
         "drainSeconds": contract.DRAIN_SECONDS,
     }
 

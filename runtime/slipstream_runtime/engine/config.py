@@ -102,7 +102,10 @@ class EngineConfig(Part):
     adapters: Adapters | None = None
     engine_args: Mapping[str, Argument | list[Argument]] = {}
     """More arguments of vLLM by their long names; they win over the defaults of what they set."""
+    linger_seconds: Annotated[int, pydantic.Field(ge=0)] = 0
+    """After SIGTERM: how long what still comes is served, its connection closed with the answer."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
+    """After that: how long running requests may take to finish."""
     stall_seconds: Positive = 300
     """An engine that holds requests and shows no sign of work for so long is restarted."""
     limits: Limits = Limits()

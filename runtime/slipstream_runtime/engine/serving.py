@@ -145,6 +145,7 @@ class _Serving:
         life = asyncio.create_task(
             service.run(
                 probes.build(config, tasks=tasks),
+                linger_seconds=config.linger_seconds,
                 drain_seconds=config.drain_seconds,
                 before_ready=keeper.begin if keeper else None,
             )

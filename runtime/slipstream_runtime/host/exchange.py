@@ -97,9 +97,8 @@ class Exchange:
             name.lower() == b"content-type" and value.startswith(b"text/event-stream")
             for name, value in headers
         )
-        if self._life.draining:
-            headers.append((b"connection", b"close"))
-            message["headers"] = headers
+        if self._life.leaving:
+            asgi.close_after(message)
 
     async def _last_words(self, why: Refusal) -> None:
         if self._status is None:

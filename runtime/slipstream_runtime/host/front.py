@@ -192,15 +192,15 @@ class Front:
         return computes
 
     def _check_life(self) -> None:
-        if self._life.ready:
+        if self._life.serves:
             return
-        draining = self._life.draining
-        message = "This replica is shutting down" if draining else "The model is not ready yet"
-        retry = _RETRY_DRAINING if draining else _RETRY_LOADING
+        leaving = self._life.leaving
+        message = "This replica is shutting down" if leaving else "The model is not ready yet"
+        retry = _RETRY_DRAINING if leaving else _RETRY_LOADING
         raise Refusal(
             503,
             f"{message}; try again",
-            reason=Reason.DRAINING if draining else Reason.LOADING,
+            reason=Reason.DRAINING if leaving else Reason.LOADING,
             headers={"retry-after": str(retry), **CLOSE},
         )
 

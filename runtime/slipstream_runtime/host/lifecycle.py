@@ -22,6 +22,7 @@ class Phase(enum.StrEnum):
     LOADING = "loading"
     PROBING = "probing"
     READY = "ready"
+    LEAVING = "leaving"
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -56,9 +57,14 @@ class Lifecycle:
         return self._phase is Phase.READY
 
     @property
-    def draining(self) -> bool:
+    def serves(self) -> bool:
+        """Whether new requests are answered: also those of proxies and clients that have not noticed the end yet."""
+        return self._phase in (Phase.READY, Phase.LEAVING)
+
+    @property
+    def leaving(self) -> bool:
         """Whether the engine is on its way out, for whatever reason."""
-        return self._phase in (Phase.DRAINING, Phase.STOPPED, Phase.FAILED)
+        return self._phase in (Phase.LEAVING, Phase.DRAINING, Phase.STOPPED, Phase.FAILED)
 
     @property
     def has_served(self) -> bool:
@@ -88,12 +94,12 @@ class Lifecycle:
             listener(before, phase, took)
         return True
 
-    def drain(self) -> bool:
-        """Begin to drain; False if the engine was not ready, so that there is nothing to drain."""
+    def leave(self) -> bool:
+        """Begin to leave; False if the engine was not ready, so that there is nobody to tell."""
         with self._lock:
             if self._phase is not Phase.READY:
                 return False
-            return self.enter(Phase.DRAINING)
+            return self.enter(Phase.LEAVING)
 
     def fail(self, reason: str) -> None:
         """End for this reason; the first reason stays."""

@@ -73,7 +73,7 @@ class Metrics(Collector):
             value=self._front.queued if self._front else 0,
         )
         draining = GaugeMetricFamily(
-            contract.DRAINING, "1 once the engine is shutting down.", value=self._life.draining
+            contract.DRAINING, "1 once the engine is shutting down.", value=self._life.leaving
         )
         loaded = GaugeMetricFamily(
             contract.ADAPTER_LOADED,

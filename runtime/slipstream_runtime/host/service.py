@@ -62,18 +62,21 @@ class Service:
         self,
         probes: Sequence[probe.Probe],
         *,
+        linger_seconds: float,
         drain_seconds: float,
         before_ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """From the first request to the end of the drain; EngineError if a probe fails."""
-        draining = self._draining()
+        leaving = self._leaving()
         self._life.enter(Phase.PROBING)
         for request in probes:
             await self.prove(request)
         if before_ready is not None:
             await before_ready()
         self._life.enter(Phase.READY)
-        await draining.wait()
+        await leaving.wait()
+        await asyncio.sleep(linger_seconds)
+        self._life.enter(Phase.DRAINING)
         if await self.front.emptied(within=drain_seconds):
             return
         logs.event("aborting", inFlight=self.front.in_flight)
@@ -89,13 +92,13 @@ class Service:
         await self.front.emptied(within=_LAST_ANSWERS_SECONDS)
         raise EngineError(reason) from cause
 
-    def _draining(self) -> asyncio.Event:
-        draining = asyncio.Event()
+    def _leaving(self) -> asyncio.Event:
+        leaving = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def notice(_before: Phase, phase: Phase, _took: float) -> None:
-            if phase is Phase.DRAINING:
-                loop.call_soon_threadsafe(draining.set)
+            if phase is Phase.LEAVING:
+                loop.call_soon_threadsafe(leaving.set)
 
         self._life.subscribe(notice)
-        return draining
+        return leaving

@@ -45,7 +45,7 @@ class Engine(Protocol):
     @property
     def api(self) -> socket.socket: ...  # noqa: D102
     @property
-    def drain_seconds(self) -> float: ...  # noqa: D102
+    def stop_seconds(self) -> float: ...  # noqa: D102
     def run(self) -> None: ...  # noqa: D102
 
 
@@ -106,17 +106,17 @@ class Supervisor:
         loop.call_soon_threadsafe(_settle, ended, outcome)
 
     def _stop(self, number: int, ended: asyncio.Future[Outcome]) -> None:
-        """SIGTERM or SIGINT: drain if there is something to drain, else leave; a second one changes nothing."""
-        if self._life.drain():
+        """SIGTERM or SIGINT: leave in order from ready, at once before; a second one changes nothing."""
+        if self._life.leave():
             logs.event(
-                "draining",
+                "leaving",
                 signal=signal.Signals(number).name,
                 inFlight=self._engine.observed.in_flight,
             )
-            limit = self._engine.drain_seconds + _EXIT_SECONDS
+            limit = self._engine.stop_seconds + _EXIT_SECONDS
             forced = Outcome(1, f"the engine did not end within {limit} s of SIGTERM")
             asyncio.get_running_loop().call_later(limit, _settle, ended, forced)
-        elif not self._life.draining:
+        elif not self._life.leaving:
             logs.event("stopped before ready", signal=signal.Signals(number).name)
             _settle(ended, Outcome(0))
 

@@ -41,7 +41,10 @@ class OnnxConfig(Part):
     tensorrt: bool = False
     """Compile the model with TensorRT; only with device `cuda`."""
     batching: Batching = Batching()
+    linger_seconds: Annotated[int, pydantic.Field(ge=0)] = 0
+    """After SIGTERM: how long what still comes is served, its connection closed with the answer."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
+    """After that: how long running requests may take to finish."""
     limits: Limits = Limits()
     api_keys: Path | None = None
     """Folder of the keys that clients need; None asks for none."""

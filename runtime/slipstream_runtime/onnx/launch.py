@@ -32,9 +32,9 @@ class Launch:
     cache: Path
 
     @property
-    def drain_seconds(self) -> float:
-        """After SIGTERM: seconds for running requests to finish."""
-        return self.config.drain_seconds
+    def stop_seconds(self) -> float:
+        """From SIGTERM to the end of the last running request, at most."""
+        return self.config.linger_seconds + self.config.drain_seconds
 
     @property
     def threads(self) -> int:

@@ -73,7 +73,9 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         work = asyncio.create_task(batcher.serve())
         life = asyncio.create_task(
             service.run(
-                probes.build(name, task=model.reading.task), drain_seconds=launch.drain_seconds
+                probes.build(name, task=model.reading.task),
+                linger_seconds=launch.config.linger_seconds,
+                drain_seconds=launch.config.drain_seconds,
             )
         )
         await asyncio.wait({work, life}, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--linger",
         type=float,
-        default=contract.DRAIN_LINGER_SECONDS,
+        default=contract.LINGER_SECONDS,
         metavar="SECONDS",
         help="how long new requests are served after SIGTERM, while proxies still send them",
     )

@@ -31,10 +31,16 @@ class Api:
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""
+
+        async def answer(message: asgi.Message) -> None:
+            if message["type"] == "http.response.start" and self._life.leaving:
+                asgi.close_after(message)
+            await send(message)
+
         try:
-            await self._route(scope["method"], scope["path"], receive, send)
+            await self._route(scope["method"], scope["path"], receive, answer)
         except Refusal as refusal:
-            await refusal.answer(send)
+            await refusal.answer(answer)
         except asgi.DisconnectedError:
             return
 

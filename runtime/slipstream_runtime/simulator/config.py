@@ -35,6 +35,7 @@ class Config(Part):
     max_sequences: int = pydantic.Field(default=_DEFAULTS.max_sequences, ge=1)
     cold_start: Seconds = 10.0
     """From the start of the process to ready; 10 s is a small model that is already on the node."""
+    linger_seconds: int = pydantic.Field(default=contract.LINGER_SECONDS, ge=0)
     drain_seconds: int = pydantic.Field(default=contract.DRAIN_SECONDS, ge=0)
 
     def parameters(self) -> Parameters:

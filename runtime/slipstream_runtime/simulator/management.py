@@ -26,7 +26,7 @@ class Management:
         observer.watch_waiting(lambda: paced.waiting)
         observer.watch(contract.KV_USAGE, lambda: engine.kv_usage)
         observer.watch(contract.IN_FLIGHT, lambda: life.in_flight)
-        observer.watch(contract.DRAINING, lambda: life.phase is lifecycle.Phase.DRAINING)
+        observer.watch(contract.DRAINING, lambda: life.leaving)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""

@@ -33,7 +33,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     life = lifecycle.Lifecycle(cold_start=settings.cold_start, started=started)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, life.drain)
+        loop.add_signal_handler(number, life.stop)
     name = settings.model.name
     observer = metrics.Metrics(model_name=name, kv_tokens=settings.kv_tokens)
     engine = model.Engine(settings.parameters())
@@ -53,7 +53,11 @@ async def serve(
             api=api_socket.getsockname()[1],
             management=management_socket.getsockname()[1],
         )
-        await life.draining.wait()
+        await life.stopped.wait()
+        if life.leaving:
+            _log("leaving", inFlight=life.in_flight)
+            await asyncio.sleep(settings.linger_seconds)
+        life.drain()
         _log("draining", inFlight=life.in_flight)
         if not await life.emptied(within=settings.drain_seconds):
             _log("aborting", inFlight=life.in_flight)

@@ -70,6 +70,11 @@ async def start(
     await send({"type": "http.response.start", "status": status, "headers": fields})
 
 
+def close_after(start: Message) -> None:
+    """Let the head of a response tell that its connection ends with it."""
+    start["headers"] = [*start.get("headers", ()), (b"connection", b"close")]
+
+
 async def respond(
     send: Send,
     body: bytes,

@@ -11,9 +11,7 @@ SCRAPED: Final = {
     "prometheus.io/path": contract.METRICS_PATH,
 }
 """Annotations of a pod of the data plane."""
-GRACE_SECONDS: Final = (
-    contract.DRAIN_LINGER_SECONDS + contract.DRAIN_SECONDS + contract.EXIT_SECONDS
-)
+GRACE_SECONDS: Final = contract.LINGER_SECONDS + contract.DRAIN_SECONDS + contract.EXIT_SECONDS
 """From the deletion of a pod of the data plane to SIGKILL."""
 
 

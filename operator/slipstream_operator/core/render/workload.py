@@ -122,7 +122,6 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             "timeoutSeconds": 10,
             "failureThreshold": 3,
         },
-        "lifecycle": {"preStop": {"sleep": {"seconds": contract.DRAIN_LINGER_SECONDS}}},
         "terminationMessagePath": contract.TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pods.container_confined(),
