@@ -28,7 +28,7 @@ from slipstream_runtime.evaluate import load, records, traffic
 from slipstream_runtime.simulator import calibration, model, replay
 
 FOLDER = Path(__file__).parent
-ROUNDS = 7
+ROUNDS = 11
 SECONDS = 5.0
 SEQUENCES = 32
 BATCHED_TOKENS = 256
