@@ -109,6 +109,8 @@ def _kubelet(layout: Layout) -> Mapping[str, object]:
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{layout.cgroup}",
+        # NB: so often files of ConfigMaps and Secrets are renewed; the default is a minute.
+        "syncFrequency": "10s",
         "cpuManagerPolicy": "none",
         # NB: raising either needs CAP_SYS_RESOURCE, which containers and sandboxes often lack.
         "oomScoreAdj": 0,
