@@ -31,7 +31,7 @@ class Site:
     kube: Kube
     namespace: str
     mode: str = "Router"
-    """How clients reach the engines, unless a disturbance says otherwise."""
+    """How clients reach the engines, unless a change says otherwise."""
 
     def write(self, **spec: Any) -> None:
         """What the service's user wants from now on."""
@@ -101,6 +101,8 @@ class Disturbance:
     """Do it, and return once it is over; gets the number of the round."""
     breaks_streams: bool = False
     """Whether streams that had begun can only be told that they end."""
+    mode: str = "Router"
+    """How clients reach the engines."""
     one_in: int = 1
     """It has this part of the rounds of others: it takes longer."""
 
@@ -143,6 +145,7 @@ def run(
     progress: Callable[[], None] = lambda: None,
 ) -> Trial:
     """Start the service, put it under load, and disturb it; `progress` is called after each round."""
+    site = dataclasses.replace(site, mode=disturbance.mode)
     site.write(replicas=disturbance.replicas)
     services.ready(site.kube, site.namespace, SERVICE, timeout=SOON)
     site.settled(disturbance.replicas)
@@ -274,9 +277,9 @@ def _selects(site: Site, *, engines: bool) -> None:
     )
 
 
-UPDATE: Final = Disturbance("rolling update", 2, _update)
 ALL: Final = (
-    UPDATE,
+    Disturbance("rolling update", 2, _update),
+    Disturbance("update, no router", 2, _update, mode="Direct"),
     Disturbance("scale 1 to 4 to 1", 1, _scale),
     Disturbance("engine pod deleted", 2, _delete_an_engine),
     Disturbance("engine killed -9", 2, _kill_an_engine, breaks_streams=True),

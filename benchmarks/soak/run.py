@@ -131,7 +131,8 @@ def _table(trials: Sequence[Trial]) -> str:
         for trial in trials
     )
     return (
-        "A simulated service behind its router, 6 clients that never pause, two of them for whole answers.\n\n"
+        "A simulated service, 6 clients that never pause and keep their connections, two of them for whole\n"
+        "answers; behind the router, unless said otherwise.\n\n"
         "| disturbance | rounds | requests | failures | broken streams | retries |\n"
         f"|---|---:|---:|---:|---:|---:|\n{rows}"
     )

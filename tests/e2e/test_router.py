@@ -1,4 +1,4 @@
-"""Behind the router nothing is lost, whatever changes; past it, nothing by an update. At zero, requests are held."""
+"""Nothing is lost, whatever changes, and at zero replicas the first request is held and answered."""
 
 import random
 
@@ -21,14 +21,6 @@ def test_no_request_is_lost(
     trial = disturbances.run(site, disturbance, rounds=1, dice=random.Random(0))
     assert trial.clean, trial
     assert trial.requests > disturbances.BETWEEN
-
-
-def test_clients_that_keep_connections_to_engines_lose_nothing_by_an_update(
-    cluster: Cluster, kube: Kube, namespace: str
-) -> None:
-    site = Site(cluster, kube, namespace, mode="Direct")
-    trial = disturbances.run(site, disturbances.UPDATE, rounds=1, dice=random.Random(0))
-    assert trial.clean, trial
 
 
 def test_at_zero_replicas_the_first_request_is_held_and_answered(
