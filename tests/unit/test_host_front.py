@@ -161,6 +161,19 @@ async def test_an_engine_that_leaves_serves_what_still_comes_and_closes_its_conn
     assert client.headers[b"connection"] == b"close"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"), [("/no/such/route", b"{}", 404), (CHAT, b"no JSON", 400)]
+)
+async def test_an_engine_that_leaves_closes_the_connections_of_what_it_refuses_too(
+    path: str, body: bytes, status: int
+) -> None:
+    guard, _ = guarded(answer, Phase.LEAVING)
+    client = Client(body)
+    await guard(request(path), client.receive, client.send)
+    assert client.status == status
+    assert client.headers[b"connection"] == b"close"
+
+
 async def test_a_drain_lets_streams_finish_and_sends_their_clients_away() -> None:
     app = Held(begin=False)
     guard, life = guarded(app)

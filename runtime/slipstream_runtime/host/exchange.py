@@ -91,18 +91,17 @@ class Exchange:
                 await self._last_words(self._why)
 
     def _begin(self, message: asgi.Message) -> None:
-        headers = list(message.get("headers", ()))
         self._status = message["status"]
         self._streams_events = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-            for name, value in headers
+            for name, value in message.get("headers", ())
         )
         if self._life.leaving:
             asgi.close_after(message)
 
     async def _last_words(self, why: Refusal) -> None:
         if self._status is None:
-            await why.answer(self._send)
+            await why.answer(self._send, close=self._life.leaving)
         elif self._streams_events:
             # NB: no [DONE] after it, which would call the truncated answer whole.
             event = b"data: " + json.dumps(why.content).encode() + b"\n\n"

@@ -150,7 +150,7 @@ class Front:
             computes = self._check(scope, probe=probe)
         except Refusal as refusal:
             self._note(refusal)
-            await refusal.answer(send)
+            await refusal.answer(send, close=self._life.leaving)
             return
         exchange = Exchange(receive, send, life=self._life)
         self._exchanges.add(exchange)

@@ -71,9 +71,10 @@ class Refusal(Exception):  # noqa: N818 (no error of ours)
             self.message, kind=_KINDS[self.status], status=self.status.value, param=self.param
         )
 
-    async def answer(self, send: asgi.Send) -> None:
-        """Send it as a whole response."""
-        await asgi.respond_json(send, self.content, status=self.status, headers=self.headers)
+    async def answer(self, send: asgi.Send, *, close: bool = False) -> None:
+        """Send it as a whole response, and close the connection after it if so told."""
+        headers = {**self.headers, **CLOSE} if close else self.headers
+        await asgi.respond_json(send, self.content, status=self.status, headers=headers)
 
 
 def malformed(message: str, *, param: str | None = None) -> Refusal:
