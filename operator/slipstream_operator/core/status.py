@@ -265,7 +265,7 @@ def _slo_met(outcome: Outcome) -> Verdict:
         return verdict("Unknown", Reason.NO_TRAFFIC, "Too few requests to judge by.")
     if outcome.decision and outcome.decision.infeasible:
         return verdict("False", Reason.INFEASIBLE, outcome.decision.infeasible)
-    missed = [reading for reading in measured if (reading.pressure or 0) > 1]
+    missed = [reading for reading in measured if reading.over]
     if missed:
         return verdict("False", Reason.MISSED, "; ".join(map(_in_words, missed)))
     return verdict("True", Reason.MET, "; ".join(map(_in_words, measured)))

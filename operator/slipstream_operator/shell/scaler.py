@@ -204,10 +204,7 @@ def _essence(measured: Measured, decision: Decision) -> tuple[object, ...]:
     if isinstance(measured.readings, tuple):
         verdicts = tuple(
             [
-                (
-                    reading.telling and (reading.pressure or 0) > 1,
-                    reading.current is None,
-                )
+                (reading.telling and reading.over, reading.current is None)
                 for reading in measured.readings
             ]
         )

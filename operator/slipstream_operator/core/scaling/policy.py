@@ -137,17 +137,15 @@ def _sighted(inputs: Inputs, state: State) -> State:
 
 
 def _scene(inputs: Inputs, state: State, pods: Supply, load: Load) -> Scene:
-    asked = _asked(inputs, state, load)
-    model = state.model.cautious
     return Scene(
         inputs=inputs,
+        model=state.model.cautious,
         pods=pods,
         load=load,
         readings=inputs.readings if isinstance(inputs.readings, tuple) else (),
-        asked=asked,
+        asked=_asked(inputs, state, load),
         goals=(),
         horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
-        work=0.0 if model is None else sizing.work(model, asked),
     )
 
 
@@ -161,10 +159,9 @@ def _without_outlier(scene: Scene, state: State) -> Scene:
 
 def _foreseen(scene: Scene, state: State, lasting: sizing.Demand) -> State:
     """With one more point of what is forecast: the work that no retry repeats."""
-    model = state.model.cautious
-    if model is None:
+    if scene.model is None:
         return state
-    work = sizing.work(model, lasting)
+    work = sizing.work(scene.model, lasting)
     outlook = forecast.update(state.outlook, work, now=scene.inputs.now, horizon=scene.horizon)
     return state if outlook is state.outlook else dataclasses.replace(state, outlook=outlook)
 
@@ -178,7 +175,7 @@ def _needs(
         without, _ = wanted.replicas(calm, state)
         need = min(need, without + 1)
     enough = need
-    if lasting is not scene.asked or wanted.backlog(scene, scene.work) > 0:
+    if lasting is not scene.asked or wanted.backlog(scene) > 0:
         without, _ = wanted.replicas(dataclasses.replace(scene, asked=lasting), state, drain=False)
         enough = min(need, without)
     if need > current and scene.pods.starting and scene.load.cancelled > 0:

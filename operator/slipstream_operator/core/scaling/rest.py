@@ -103,7 +103,7 @@ def lasts(
 
 def kept(readings: tuple[Reading, ...] | Unknown) -> bool:
     """Whether every objective is known to be kept, or has no traffic."""
-    return isinstance(readings, tuple) and all((one.pressure or 0.0) <= 1 for one in readings)
+    return isinstance(readings, tuple) and not any(one.over for one in readings)
 
 
 def _burden(answers: Answers) -> Burden:

@@ -1,18 +1,22 @@
 """What a decision looks at, beside the state."""
 
 import dataclasses
+import functools
 
 from slipstream_operator.core.scaling import sizing
 from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs
+from slipstream_operator.core.scaling.steptime import Coefficients
 from slipstream_operator.core.scaling.supply import Supply
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class Scene:
     """Of one tick in which the load is known."""
 
     inputs: Inputs
+    model: Coefficients | None
+    """The step time as sizing takes it; None where it is not known."""
     pods: Supply
     load: Load
     readings: tuple[Reading, ...]
@@ -20,8 +24,11 @@ class Scene:
     goals: tuple[sizing.Goal, ...]
     horizon: float
     """Seconds until a pod that is ordered now would be ready and measured."""
-    work: float
-    """Replicas that the load keeps busy; 0 if the step time is not known."""
+
+    @functools.cached_property
+    def work(self) -> float:
+        """Replicas that the load keeps busy; 0 if the step time is not known."""
+        return 0.0 if self.model is None else sizing.work(self.model, self.asked)
 
     @property
     def utilisation(self) -> float:

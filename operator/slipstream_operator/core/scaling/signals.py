@@ -192,6 +192,11 @@ class Reading:
         """Measured over target: more than 1 is too slow."""
         return None if self.current is None else self.current / self.objective.target
 
+    @property
+    def over(self) -> bool:
+        """Whether the measured percentile is over its target."""
+        return (self.pressure or 0.0) > 1
+
 
 def load(
     answers: Answers, *, pods: Mapping[str, float], now: float, max_age: float

@@ -33,18 +33,16 @@ def replicas(scene: Scene, state: State, *, drain: bool = True) -> tuple[int, st
     options = [(inputs.bounds.minimum, "minReplicas is enough")]
     if inputs.held:
         options.append((1, f"{inputs.held:.0f} requests wait for a replica"))
-    model = state.model.cautious
-    if model is None:
+    if scene.model is None:
         options.append(_by_concurrency(scene, state))
     else:
-        now = sizing.work(model, scene.asked)
-        later = now
+        now = later = scene.work
         if "forecast" not in inputs.without and pods.limited is None:
-            first = sizing.work(model, demand.first_attempts(scene.asked, scene.load))
+            first = sizing.work(scene.model, demand.first_attempts(scene.asked, scene.load))
             later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=scene.horizon)
             later = max(now, later)
         if drain:
-            later += backlog(scene, now)
+            later += backlog(scene)
         factor = later / now * state.feedback.kappa if now > 0 else 1.0
         count = _sized(scene, state, scene.asked.scaled(factor), scene.goals)
         ahead = "" if later < now * 1.02 else f", {later:.1f} in {scene.horizon:.0f} s"
@@ -83,7 +81,7 @@ def _sized(
     *,
     least: int = 1,
 ) -> int:
-    model, inputs = state.model.cautious, scene.inputs
+    model, inputs = scene.model, scene.inputs
     assert model is not None
     return sizing.replicas(
         model,
@@ -97,10 +95,11 @@ def _sized(
     )
 
 
-def backlog(scene: Scene, work: float) -> float:
+def backlog(scene: Scene) -> float:
     """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
     itself: they stand idle right after."""
-    pods, waiting = scene.pods, scene.load.waiting + (scene.inputs.held or 0.0)
+    pods, work = scene.pods, scene.work
+    waiting = scene.load.waiting + (scene.inputs.held or 0.0)
     if waiting <= pods.ready or scene.asked.requests <= 0:
         return 0.0
     queued = waiting * work / scene.asked.requests
@@ -136,7 +135,7 @@ def _pressed(scene: Scene, state: State) -> tuple[int, str]:
 
 def with_slack(scene: Scene, state: State, need: int) -> int:
     """The count for tighter targets, which a step down must not go below."""
-    if state.model.cautious is None:
+    if scene.model is None:
         return concurrency.replicas(
             state.concurrency, in_flight=scene.load.in_flight, headroom=_HEADROOM_DOWN
         )
