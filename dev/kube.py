@@ -211,13 +211,12 @@ class Kube:
                     yield objects
 
     def _send(self, method: str, path: str, **arguments: Any) -> Object:
-        response = self.http.request(method, path, **arguments)
+        response: httpx.Response
 
         def taken() -> bool:
             nonlocal response
-            if response.status_code == 429:  # a kind that is just being made
-                response = self.http.request(method, path, **arguments)
-            return bool(response.status_code != 429)
+            response = self.http.request(method, path, **arguments)
+            return response.status_code != httpx.codes.TOO_MANY_REQUESTS  # a kind being made
 
         waiting.until(taken, seconds=_PATIENCE_SECONDS, what=f"{method} {path} taken", interval=1.0)
         if response.status_code == 404:

@@ -12,15 +12,18 @@ from tests.disturbances import Disturbance, Site
 
 pytestmark = pytest.mark.timeout(300)
 
+ROUNDS = 2
+
 
 @pytest.mark.parametrize("disturbance", disturbances.ALL, ids=lambda each: each.name)
 def test_no_request_is_lost(
     cluster: Cluster, kube: Kube, namespace: str, disturbance: Disturbance
 ) -> None:
     site = Site(cluster, kube, namespace)
-    trial = disturbances.run(site, disturbance, rounds=1, dice=random.Random(0))
+    rounds = disturbance.rounds(ROUNDS)
+    trial = disturbances.run(site, disturbance, rounds=rounds, dice=random.Random(0))
     assert trial.clean, trial
-    assert trial.requests > disturbances.BETWEEN
+    assert trial.requests > disturbances.BETWEEN * rounds
 
 
 def test_at_zero_replicas_the_first_request_is_held_and_answered(
