@@ -14,9 +14,8 @@ from typing import Any
 
 import httpx
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
-from dev import waiting
+from dev import metrics, waiting
 from dev.errors import DevError
 from slipstream_runtime import contract
 from slipstream_runtime.web import sockets
@@ -48,9 +47,8 @@ class Server:
 
     def gauge(self, name: str) -> float | None:
         """A gauge without labels, as the metrics page shows it now; None if it is not there."""
-        page = text_string_to_metric_families(httpx.get(self.metrics).raise_for_status().text)
-        samples = (sample for family in page if family.name == name for sample in family.samples)
-        return next((sample.value for sample in samples), None)
+        page = httpx.get(self.metrics).raise_for_status().text
+        return next((sample.value for sample in metrics.samples(page, name)), None)
 
     def memory_mb(self) -> float:
         """Memory of the server and its children, shared pages counted once, in MiB."""

@@ -1,7 +1,6 @@
 """`make demo`: one object becomes a served model, and its replicas follow the load. Everything is real and local."""
 
 import asyncio
-import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +15,11 @@ from rich.table import Table
 from dev import install
 from dev.cluster import Cluster
 from dev.kube import Kube, Object, condition, is_true
+from dev.models import heldout
 from slipstream_runtime.evaluate import load, traffic
 
 NAMESPACE: Final = "demo"
 SAMPLE: Final = Path("manifests/samples/chat.yaml")
-HELD_OUT: Final = Path("dev/models/heldout.jsonl")
 START_SECONDS: Final = 300.0
 LOAD_SECONDS: Final = 120.0
 REST_SECONDS: Final = 150.0
@@ -107,8 +106,8 @@ def _url(kube: Kube) -> str:
 
 def _questions() -> list[str]:
     """One held-out question of each task that the tiny model was trained for."""
-    items = [json.loads(line) for line in HELD_OUT.read_text().splitlines()]
-    return list({item["task"]: item["prompt"] for item in reversed(items)}.values())
+    items = reversed(heldout.read())
+    return list({item["task"]: item["prompt"] for item in items}.values())
 
 
 def _chat(url: str, question: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
+from dev import metrics
 from dev.cluster import Cluster
 from dev.kube import Kube, Object
 from slipstream_operator import names
@@ -188,12 +188,7 @@ def _retries(pod: Object) -> float:
         ).text
     except httpx.HTTPError:
         return 0.0  # it is starting, or leaving
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "slipstream_router_retries_total"
-    )
+    return metrics.total(text, "slipstream_router_retries_total")
 
 
 def _update(site: Site, number: int) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
-from dev import waiting
+from dev import metrics, waiting
 from slipstream_runtime import contract
 
 
@@ -72,11 +71,7 @@ class Process:
 
     def metrics(self) -> dict[str, float]:
         """Sums over the labels."""
-        found: dict[str, float] = {}
-        for family in text_string_to_metric_families(self.get(contract.METRICS_PATH).text):
-            for sample in family.samples:
-                found[sample.name] = found.get(sample.name, 0) + sample.value
-        return found
+        return metrics.totals(self.get(contract.METRICS_PATH).text)
 
 
 def _environment() -> dict[str, str]:

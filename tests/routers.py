@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from dev import metrics
 from slipstream_runtime.router import config
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.endpoints import Address
@@ -128,12 +129,7 @@ class Running:
 
     async def metric(self, name: str, **labels: str) -> float:
         text = (await self.router.metrics.render()).decode()
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        return sum(
-            float(line.rpartition(" ")[2])
-            for line in text.splitlines()
-            if line.startswith((f"{name}{{", f"{name} ")) and all(each in line for each in wanted)
-        )
+        return metrics.total(text, name, **labels)
 
     @property
     def chat(self) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import math
 import random
 import tempfile
@@ -22,6 +21,7 @@ from safetensors import safe_open
 
 from benchmarks import report, servers
 from benchmarks.servers import Server
+from dev.models import heldout
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.config import Accept, Config, Revision, Route, Service, Share, Stage
 from slipstream_runtime.router.endpoints import Address
@@ -156,8 +156,7 @@ class Bench:
 
 def main() -> None:
     """Choose a threshold on one half of the questions, and measure it on the other."""
-    lines = (MODELS / "heldout.jsonl").read_text().splitlines()
-    items = [json.loads(line) for line in lines]
+    items = heldout.read()
     with ExitStack() as stack:
         small, large = (
             stack.enter_context(

@@ -4,7 +4,6 @@ Two servers run side by side and are measured in turn, many times: what the mach
 """
 
 import asyncio
-import json
 import random
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from rich.progress import Progress
 
 from benchmarks import report, servers
 from benchmarks.servers import Server
+from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.arguments import Weights
@@ -272,10 +272,9 @@ def _measure(
 
 
 def _prompts() -> tuple[traffic.Body, ...]:
-    lines = (MODELS / "heldout.jsonl").read_text().splitlines()
-    asked = [json.loads(line)["prompt"] for line in lines]
     return tuple(
-        {"messages": [{"role": "user", "content": text}], "temperature": 0} for text in asked
+        {"messages": [{"role": "user", "content": item["prompt"]}], "temperature": 0}
+        for item in heldout.read()
     )
 
 

@@ -5,7 +5,6 @@ busy machine its threads wait for each other. Of each batch the fastest round co
 NB: even so, other work on the machine hurts PyTorch more, so the load is part of the result: measure on an idle one.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -17,14 +16,13 @@ import torch
 import transformers
 
 from benchmarks import report
-from dev.models import minilm
+from dev.models import heldout, minilm
 from slipstream_runtime.onnx import batching, export, exported, providers
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.session import Session
 from slipstream_runtime.onnx.tokens import Texts, Tokens
 
 FOLDER = Path(__file__).parent
-HELD_OUT = Path("dev/models/heldout.jsonl")
 TEXTS = 32
 SIZES = (1, 8, 32)
 ROUNDS = 10
@@ -64,7 +62,7 @@ def main() -> None:
             limits=batching.Limits(sequences=max(SIZES), tokens=max(SIZES) * model.max_length),
             cache=None,
         )
-        prompts = [json.loads(line)["prompt"] for line in HELD_OUT.read_text().splitlines()[:TEXTS]]
+        prompts = [item["prompt"] for item in heldout.read()[:TEXTS]]
         sequences = Texts(model, uri=minilm.SOURCE.as_uri()).singles(prompts, cut=None)
         figures = _measure(session.run, _pytorch(), sequences, threads=threads)
     figures["load_average"] = round(load, 1)

@@ -1,26 +1,24 @@
 """`make bench-operator`: how fast the operator converges, what it costs, and where the time to Ready goes."""
 
 import asyncio
-import json
 import re
 import time
 from pathlib import Path
 
 import httpx
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import report
-from dev import install
+from dev import install, metrics
 from dev.cluster import Cluster
 from dev.kube import Kube, Object, is_true
+from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, traffic
 from tests import services
 
 FOLDER = Path(__file__).parent
 SAMPLE = Path("manifests/samples/chat.yaml")
-HELD_OUT = Path("dev/models/heldout.jsonl")
 SYSTEM = "slipstream-system"
 COUNT = 200
 
@@ -102,8 +100,8 @@ def _acceptance(kube: Kube) -> float | None:
     assert service is not None
     url = f"http://{service['spec']['clusterIP']}"
     prompts = tuple(
-        {"messages": [{"role": "user", "content": json.loads(line)["prompt"]}], "temperature": 0}
-        for line in HELD_OUT.read_text().splitlines()
+        {"messages": [{"role": "user", "content": item["prompt"]}], "temperature": 0}
+        for item in heldout.read()
     )
     plan = traffic.Plan(url=url, model="chat", concurrency=4, duration=20, prompts=prompts)
     asyncio.run(load.run(plan))
@@ -149,11 +147,7 @@ def _median(kube: Kube) -> float | None:
 def _scrape(address: str, port: int) -> dict[str, float]:
     """Sample name -> sum over its series."""
     text = httpx.get(f"http://{address}:{port}{contract.METRICS_PATH}").text
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    return found
+    return metrics.totals(text)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from pathlib import Path
 import click
 import httpx
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import report, servers
 from benchmarks.servers import Server
+from dev import metrics
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
 from slipstream_runtime.simulator import calibration, model, replay
@@ -278,9 +278,8 @@ def _quantiles(observations: Iterable[calibration.Observation]) -> dict[str, flo
 
 def _metric(server: Server, name: str) -> float:
     """The only series of this name."""
-    families = text_string_to_metric_families(httpx.get(server.metrics).text)
-    (value,) = (s.value for family in families for s in family.samples if s.name == name)
-    return value
+    (sample,) = metrics.samples(httpx.get(server.metrics).text, name)
+    return sample.value
 
 
 if __name__ == "__main__":

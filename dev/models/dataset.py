@@ -1,11 +1,9 @@
-"""Batches to train on, and the file of held-out questions that scores are taken from."""
+"""Batches to train on."""
 
 import itertools
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -13,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 from dev.models import language
 from dev.models.tokenizer import ASSISTANT, END, SYSTEM, USER
 
-HELD_OUT = Path(__file__).parent / "heldout.jsonl"
 _SYSTEMS = (
     "You are a helpful assistant.",
     "Answer briefly.",
@@ -76,17 +73,3 @@ def _rows(
             ids, owner = [], []
         ids += new[:width]
         owner += [made] * len(new[:width])
-
-
-def write_held_out(path: Path = HELD_OUT) -> None:
-    """Write the held-out questions as JSON lines."""
-    lines = (
-        json.dumps({"task": i.task, "prompt": i.prompt, "answer": i.answer})
-        for i in language.held_out()
-    )
-    path.write_text("".join(f"{line}\n" for line in lines))
-
-
-def read_held_out(path: Path = HELD_OUT) -> list[dict[str, str]]:
-    """The held-out questions as written."""
-    return [json.loads(line) for line in path.read_text().splitlines()]

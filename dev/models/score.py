@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaForCausalLM
 
-from dev.models import dataset, tokenizer
+from dev.models import heldout, tokenizer
 
 HERE = Path(__file__).parent
 MODELS = ("target", "draft", "target-w8a8")
@@ -67,7 +67,7 @@ def table(scores: dict[str, Counts]) -> Table:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def main(*, models: tuple[Path, ...], output: str) -> None:
     """Score the given model folders, or every committed one."""
-    items = dataset.read_held_out()
+    items = heldout.read()
     folders = models or tuple(HERE / name for name in MODELS)
     scores = {folder.name: score(folder, items=items) for folder in folders}
     if output == "json":

@@ -2,19 +2,18 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from dev.kube import Kube, Object, is_true
+from dev.models import heldout
 from slipstream_runtime import contract
 from tests import services
 
 pytestmark = pytest.mark.timeout(540)
 
-HELD_OUT = Path("dev/models/heldout.jsonl")
 EVERY = 8
 """One of so many held-out questions is asked: 50."""
 START = 300.0
@@ -101,7 +100,7 @@ def test_the_small_model_answers_what_it_is_sure_of_and_status_tells(
     assert router is not None
     url = f"http://{router['spec']['clusterIP']}"
 
-    items = [json.loads(line) for line in HELD_OUT.read_text().splitlines()][::EVERY]
+    items = heldout.read()[::EVERY]
     right, by = 0, Counter[str]()
     for number, item in enumerate(items):
         answer, model = ask(url, item["prompt"], stream=number % 2 == 1)

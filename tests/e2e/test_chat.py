@@ -10,7 +10,9 @@ import httpx
 import pytest
 import yaml
 
+from dev import metrics
 from dev.kube import Kube, Object, condition, is_true
+from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
 from tests import clusters, services
@@ -73,7 +75,7 @@ def ask(chat: Chat, question: str, **more: Any) -> httpx.Response:
 
 
 def test_the_sample_answers_through_its_service(chat: Chat) -> None:
-    item = json.loads(Path("dev/models/heldout.jsonl").read_text().splitlines()[0])
+    item = heldout.read()[0]
     response = ask(chat, item["prompt"])
     assert response.status_code == 200, response.text
     assert response.json()["choices"][0]["message"]["content"].strip()
@@ -81,7 +83,7 @@ def test_the_sample_answers_through_its_service(chat: Chat) -> None:
 
 @pytest.mark.parametrize("temperature", [0, 1], ids=["greedy", "sampled"])
 def test_it_answers_most_of_what_it_was_taught(chat: Chat, temperature: int) -> None:
-    items = [json.loads(line) for line in Path("dev/models/heldout.jsonl").read_text().splitlines()]
+    items = heldout.read()
     right = sum(
         ask(chat, item["prompt"], temperature=temperature)
         .json()["choices"][0]["message"]["content"]
@@ -109,9 +111,7 @@ def test_it_streams(chat: Chat) -> None:
 def test_the_draft_model_is_at_work(chat: Chat) -> None:
     (pod,) = chat.pods()
     address = f"http://{pod['status']['podIP']}:{contract.MANAGEMENT_PORT}{contract.METRICS_PATH}"
-    lines = httpx.get(address).text.splitlines()
-    accepted = [line for line in lines if line.startswith(contract.ACCEPTED_TOKENS + "{")]
-    assert float(accepted[0].rsplit(" ", 1)[1]) > 0
+    assert metrics.total(httpx.get(address).text, contract.ACCEPTED_TOKENS) > 0
 
 
 def test_the_model_is_quantised(chat: Chat) -> None:

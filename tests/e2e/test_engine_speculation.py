@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from dev.models import dataset
+from dev import metrics
+from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.engine import gain, windows
 from tests import engines
@@ -87,9 +87,7 @@ def series(engine: Engine, name: str, *labels: str) -> dict[tuple[str, ...], flo
     text = engine.get(contract.METRICS_PATH).text
     return {
         tuple(sample.labels[label] for label in labels): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name
+        for sample in metrics.samples(text, name)
     }
 
 
@@ -109,7 +107,7 @@ def gained(engine: Engine) -> float:
 
 
 def test_answers_are_the_same_with_windows_and_without(sampled: Engine, plain: Engine) -> None:
-    questions = [item["prompt"] for item in dataset.read_held_out()]
+    questions = [item["prompt"] for item in heldout.read()]
     before = steps(sampled, "off")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda question: chat(sampled, question), questions))

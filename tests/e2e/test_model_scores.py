@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dev.models import heldout
+
 pytest.importorskip("transformers")
 score = pytest.importorskip("dev.models.score")
-dataset = pytest.importorskip("dev.models.dataset")
 
 MODELS = Path(score.__file__).parent
 SERVE = """
@@ -57,13 +58,13 @@ def share(items: list[dict[str, str]], answers: list[str]) -> float:
 
 @pytest.mark.timeout(120)
 def test_the_committed_weights_answer_held_out_questions() -> None:
-    counts = score.score(MODELS / "target", items=dataset.read_held_out())
+    counts = score.score(MODELS / "target", items=heldout.read())
     assert all(right / asked >= 0.9 for right, asked in counts.values()), counts
 
 
 @pytest.mark.timeout(300)
 def test_vllm_accepts_the_draft_and_answers_right() -> None:
-    items = dataset.read_held_out()[::2]
+    items = heldout.read()[::2]
     result = serve(
         items,
         model=str(MODELS / "target"),
@@ -94,5 +95,5 @@ def test_vllm_accepts_the_draft_and_answers_right() -> None:
     ids=["w8a8", "fp8_per_channel"],
 )
 def test_vllm_serves_the_target_quantised(options: dict[str, str]) -> None:
-    items = dataset.read_held_out()[::2]
+    items = heldout.read()[::2]
     assert share(items, serve(items, **options)["answers"]) >= 0.9

@@ -3,8 +3,7 @@
 import asyncio
 import time
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from dev import metrics
 from slipstream_runtime import contract
 from tests import backends
 from tests.backends import Held, Peer, Received
@@ -66,16 +65,13 @@ async def test_the_exported_text_is_what_prometheus_reads() -> None:
         url = f"http://127.0.0.1:{router.management}{contract.METRICS_PATH}"
         async with router.http.get(url) as response:
             text = await response.text()
-        families = {family.name: family for family in text_string_to_metric_families(text)}
         for name in (contract.ROUTER_TTFT, contract.ROUTER_ITL, contract.ROUTER_E2E):
-            [count] = [s for s in families[name].samples if s.name.endswith("_count")]
+            [count] = metrics.samples(text, f"{name}_count")
             assert count.labels == {contract.SERVICE_LABEL: "chat"}
-        bounds = [
-            s.labels["le"] for s in families[contract.ROUTER_TTFT].samples if "le" in s.labels
-        ]
-        assert len(bounds) == len(contract.LATENCY_BUCKETS[contract.TTFT]) + 1
-        refused = "slipstream_router_refused_requests"
-        assert families[refused].samples[0].labels["reason"] == "unknown_model"
+        buckets = metrics.samples(text, f"{contract.ROUTER_TTFT}_bucket")
+        assert len(buckets) == len(contract.LATENCY_BUCKETS[contract.TTFT]) + 1
+        refused = "slipstream_router_refused_requests_total"
+        assert metrics.total(text, refused, reason="unknown_model") == 1
         assert "_created" not in text
 
 

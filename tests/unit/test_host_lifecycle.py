@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.parser import text_string_to_metric_families
 
+from dev import metrics as pages
 from slipstream_runtime import contract
 from slipstream_runtime.host import facts, front, management, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
@@ -148,8 +148,7 @@ async def test_other_paths_are_not_found() -> None:
 def samples(observed: metrics.Metrics) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(observed.render().decode())
-        for sample in family.samples
+        for sample in pages.samples(observed.render().decode())
     }
 
 

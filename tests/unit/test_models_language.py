@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev.models import language
+from dev.models import heldout, language
 
 MODELS = Path(language.__file__).parent
 
@@ -26,7 +26,7 @@ def test_the_same_seed_draws_the_same_questions() -> None:
 
 
 def test_the_committed_held_out_file_is_what_the_language_generates() -> None:
-    written = [json.loads(line) for line in (MODELS / "heldout.jsonl").read_text().splitlines()]
+    written = heldout.read()
     drawn = [
         {"task": item.task, "prompt": item.prompt, "answer": item.answer}
         for item in language.held_out()

@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pydantic
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from dev import metrics
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import config
 
@@ -54,8 +54,7 @@ class Pod:
             text = await response.text()
         return {
             (sample.name, *sorted(sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
+            for sample in metrics.samples(text)
         }
 
 
