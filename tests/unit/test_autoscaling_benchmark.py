@@ -1,7 +1,7 @@
 """`make bench-autoscaling`: what is played once only, and what its report says plainly."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from rich.progress import Progress
@@ -23,13 +23,23 @@ def _score(policy: str, scenario: str, seed: int, **figures: float) -> Score:
 
 
 class _Workers:
-    def __init__(self) -> None:
+    def __init__(self, attained: Callable[[str, int], float] = lambda *_: 1.0) -> None:
         self.played: list[Job] = []
+        self._attained = attained
+        """By a policy with a seed."""
 
     def results(self, planned: Sequence[Job]) -> Iterator[tuple[Job, list[Score]]]:
         self.played += planned
         for job in planned:
-            yield job, [_score(name, job.scenario.name, job.seed) for name in job.policies]
+            yield (
+                job,
+                [
+                    _score(
+                        name, job.scenario.name, job.seed, attainment=self._attained(name, job.seed)
+                    )
+                    for name in job.policies
+                ],
+            )
 
 
 def test_what_was_played_is_not_played_again() -> None:
@@ -51,13 +61,38 @@ def test_many_policies_are_played_in_several_jobs() -> None:
     assert [len(job.policies) for job in workers.played] == [run.BATCH, run.BATCH, 1]
 
 
+def test_a_reserve_is_the_least_that_all_seeds_confirm() -> None:
+    enough = {"ours@3": {0}, "ours@4": {0, 1}}
+    workers = _Workers(lambda policy, seed: 1.0 if seed in enough.get(policy, ()) else 0.9)
+    arena = run.Arena(Progress(disable=True), workers)
+    arena.play(run.BOUNDS, [SCENARIO], [registry.OURS], seeds=2)
+    assert run._reserve(arena, [SCENARIO], ["steady"], seeds=2) == {"steady": "ours@4"}
+    played = [(*job.policies, job.seed) for job in workers.played[2:]]
+    assert played == [
+        ("ours@1", 0),
+        ("ours@2", 0),
+        *[("ours@3", 0), ("ours@3", 1)],
+        *[("ours@4", 0), ("ours@4", 1)],
+    ]
+
+
+def test_no_reserve_is_looked_for_where_the_goal_is_kept_or_nothing_keeps_it() -> None:
+    for attained, policies in ((1.0, 0), (0.5, SCENARIO.scaling.max_replicas)):
+        workers = _Workers(lambda *_, share=attained: share)
+        arena = run.Arena(Progress(disable=True), workers)
+        arena.play(run.BOUNDS, [SCENARIO], [registry.OURS], seeds=1)
+        assert run._reserve(arena, [SCENARIO], ["steady"], seeds=1) == {}
+        assert len(workers.played) == 1 + policies
+
+
 def _contest(attained: Iterable[tuple[str, str, float]]) -> tables.Contest:
     scores = Scores(
         _score(policy, scenario, seed, attainment=value, gpu_hours=2.0 + seed)
         for policy, scenario, value in attained
         for seed in range(3)
     )
-    return tables.Contest(scores, ["calm", "jump"], ["calm"], {"kaito": "kaito@2"}, "kaito@2")
+    reserves, tuned = {"calm": "ours@3"}, {"kaito": "kaito@2"}
+    return tables.Contest(scores, ["calm", "jump"], ["calm"], reserves, tuned, "kaito@2")
 
 
 def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> None:
@@ -69,6 +104,7 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
             (registry.NOWCAST, "jump", 0.8),
             (registry.OURS, "calm", 0.98),
             (registry.OURS, "jump", 0.7),
+            ("ours@3", "calm", 0.992),
             ("kaito@2", "calm", 0.999),
             ("kaito@2", "jump", 0.6),
             ("kaito", "calm", 0.95),
@@ -85,6 +121,10 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     assert "- Of those that the nowcast keeps, ours does not attain 99 % in: calm (98.00%)." in text
     assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
     assert "| calm | 3.00 (2.00 to 4.00) |" in text
+    assert "| calm | `ours@3` | 99.20% | 98.00% | 3.00 | 3.00 | 3.00 |" in text
+    assert "With them ours keeps 99 % in 1 of the 1 scenarios that count" in text
+    assert "with 1.00 times the oracle's GPU-hours; it would take 1.00 times as many" in text
+    assert "is `kaito@2`: ours takes 1.00 of its GPU-hours." in text
 
 
 def test_policies_are_held_against_each_other_on_the_seeds_that_both_played() -> None:

@@ -34,7 +34,7 @@ def test_every_policy_can_be_made_for_a_scenario(name: str) -> None:
     assert registry.find(name)(SCENARIO, 0).every > 0
 
 
-@pytest.mark.parametrize("name", ["nobody", "hpa-kv@high", "nobody@1", "ours@1"])
+@pytest.mark.parametrize("name", ["nobody", "hpa-kv@high", "nobody@1", "ours@much", "oracle@1"])
 def test_a_name_that_is_none_is_a_key_error(name: str) -> None:
     with pytest.raises(KeyError):
         registry.find(name)
@@ -43,6 +43,17 @@ def test_a_name_that_is_none_is_a_key_error(name: str) -> None:
 def test_a_run_has_the_name_by_which_its_policy_was_asked_for() -> None:
     name = registry.tuned("hpa-kv", 0.2)
     assert campaign.play(SCENARIO, name, seed=0).policy == name == "hpa-kv@0.2"
+
+
+def test_ours_can_have_replicas_that_wait() -> None:
+    run = campaign.play(SCENARIO, registry.standing(3), seed=0)
+    assert run.policy == "ours@3"
+    assert min(asked for _, asked in run.asked[1:]) == 3
+
+
+def test_no_more_replicas_wait_than_the_service_may_have() -> None:
+    run = campaign.play(SCENARIO, registry.standing(99), seed=0)
+    assert max(asked for _, asked in run.asked) == SCENARIO.scaling.max_replicas
 
 
 def test_the_shipped_value_of_a_knob_is_the_peer_itself() -> None:

@@ -5,6 +5,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -16,6 +17,8 @@ from slipstream_operator.simulator import scenario as scenarios
 from slipstream_operator.simulator.policies import registry
 from slipstream_operator.simulator.scenario import Scenario
 from slipstream_operator.simulator.score import Score
+
+_KNOBS: Final = "another value of a peer's knob as hpa-kv@0.4, of our minReplicas as ours@4"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,7 +34,7 @@ def _policies(_: click.Context, __: click.Parameter, value: str) -> tuple[str, .
     if unknown or not names:
         raise click.BadParameter(
             f"there is no policy {', '.join(unknown) or value!r}: "
-            f"choose from {', '.join(registry.POLICIES)}, or a peer's with its knob, as hpa-kv@0.4"
+            f"choose from {', '.join(registry.POLICIES)}, or {_KNOBS}"
         )
     return names
 
@@ -53,9 +56,7 @@ def _exists(name: str) -> bool:
     show_default=True,
     callback=_policies,
     metavar="P,...",
-    help="Scaling policies to compare, or all: "
-    + ", ".join(registry.POLICIES)
-    + "; a peer's other value of its knob as hpa-kv@0.4.",
+    help="Scaling policies to compare, or all: " + ", ".join(registry.POLICIES) + f"; {_KNOBS}.",
 )
 @click.option(
     "--seeds",

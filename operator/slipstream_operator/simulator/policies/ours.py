@@ -21,7 +21,10 @@ _FEEDBACK: Final = "5m"
 
 
 class Ours:
-    """`policy.decide` with the state that the operator keeps; `metrics` are those with objectives."""
+    """`policy.decide` with the state that the operator keeps.
+
+    `metrics` are those with objectives; `standing` replicas wait all the time, as if `minReplicas` were no less.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Ours:
         without: frozenset[str] = frozenset(),
         max_sequences: int | None = None,
         idle_after: float | None = None,
+        standing: int = 0,
         tick: float = TICK,
         window: float = WINDOW,
         down_window: float = DOWN_WINDOW,
@@ -39,6 +43,7 @@ class Ours:
         self._without = without
         self._max_sequences = max_sequences
         self._idle_after = idle_after
+        self._standing = standing
         metrics = tuple(metrics)
         latencies = {
             **queries.every_scrape(window=window, metrics=metrics),
@@ -80,7 +85,10 @@ class Ours:
                 for pod in seen.pods
             ),
             bounds=Bounds(
-                seen.minimum, seen.maximum, follows_load=True, idle_after=self._idle_after
+                max(seen.minimum, min(self._standing, seen.maximum)),
+                seen.maximum,
+                follows_load=True,
+                idle_after=self._idle_after,
             ),
             objectives=seen.objectives,
             down_window=self._down_window,

@@ -1,4 +1,4 @@
-"""Scaling policies by name, a peer's with another value of its knob as `name@value`."""
+"""Scaling policies by name; with another value of a peer's knob, or of our `minReplicas`, as `name@value`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,11 +22,14 @@ DEFAULT: Final = (OURS, "static-mean", "static-peak")
 _KNOB: Final = "@"
 
 
-def _ours(scenario: Scenario, _: int, *, without: frozenset[str] = frozenset()) -> Policy:
+def _ours(
+    scenario: Scenario, _: int, *, without: frozenset[str] = frozenset(), standing: int = 0
+) -> Policy:
     return Ours(
         metrics=dict.fromkeys(one.metric for one in scenario.objectives.latency),
         without=without,
         idle_after=scenario.scaling.idle_after,
+        standing=standing,
         max_sequences=scenario.engine.max_sequences,
     )
 
@@ -51,13 +54,19 @@ def tuned(peer: str, knob: float) -> str:
     return peer if knob == PEERS[peer].shipped else f"{peer}{_KNOB}{knob:g}"
 
 
+def standing(replicas: int) -> str:
+    """The name of ours with so many replicas at least, all the time."""
+    return f"{OURS}{_KNOB}{replicas}"
+
+
 def find(name: str) -> Factory:
     """The policy of that name; a KeyError if there is none."""
-    peer, at, knob = name.partition(_KNOB)
+    policy, at, knob = name.partition(_KNOB)
     if not at:
         return POLICIES[name]
     try:
-        value = float(knob)
+        if policy == OURS:
+            return partial(_ours, standing=int(knob))
+        return partial(_peer, peer=PEERS[policy], knob=float(knob))
     except ValueError as error:
         raise KeyError(name) from error
-    return partial(_peer, peer=PEERS[peer], knob=value)
