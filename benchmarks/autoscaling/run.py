@@ -121,19 +121,16 @@ def _reserve(
     NB: all seeds confirm what the first one finds.
     """
     reserves: dict[str, str] = {}
-    missed = [one for one in field if one.name in counted and not _kept(arena, registry.OURS, one)]
+    keeps = arena.scores.keeps
+    missed = [one for one in field if one.name in counted and not keeps(registry.OURS, one.name)]
     most = max((one.scaling.max_replicas for one in missed), default=0)
     for policy in map(registry.standing, range(1, most + 1)):
         arena.play(RESERVES, missed, [policy], seeds=1)
-        likely = [one for one in missed if _kept(arena, policy, one)]
+        likely = [one for one in missed if keeps(policy, one.name)]
         arena.play(RESERVES, likely, [policy], seeds=seeds)
-        reserves |= {one.name: policy for one in likely if _kept(arena, policy, one)}
+        reserves |= {one.name: policy for one in likely if keeps(policy, one.name)}
         missed = [one for one in missed if one.name not in reserves]
     return reserves
-
-
-def _kept(arena: Arena, policy: str, scenario: Scenario) -> bool:
-    return bool(arena.scores.kept(policy, [scenario.name]))
 
 
 def _bar(scores: Scores, counted: Sequence[str]) -> float:

@@ -68,9 +68,13 @@ class Scores:
         low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
         return Interval(float(values.mean()), float(low), float(high))
 
+    def keeps(self, policy: str, scenario: str) -> bool:
+        """Whether it attains the goal, in the mean over the seeds."""
+        return self.mean(policy, scenario, lambda score: score.attainment) >= GOAL
+
     def kept(self, policy: str, scenarios: Sequence[str]) -> list[str]:
         """Of these those in which it attains the goal."""
-        return [one for one in scenarios if self.mean(policy, one, lambda s: s.attainment) >= GOAL]
+        return [one for one in scenarios if self.keeps(policy, one)]
 
     def totals(self, policy: str, scenarios: Sequence[str]) -> Totals:
         """Over these scenarios."""

@@ -140,6 +140,8 @@ def _kept(contest: Contest) -> str:
 
 def _reserves(contest: Contest, static: Sequence[str]) -> str:
     """What ours needs with replicas that wait for a jump, where it misses the goal without them."""
+    if not contest.reserves:
+        return "Replicas that wait all the time would keep nothing more."
     rows = [
         (
             name,
@@ -154,7 +156,7 @@ def _reserves(contest: Contest, static: Sequence[str]) -> str:
     ]
     head = ("policy", "attained", "without", "GPU-h", "without", "oracle")
     chosen = {name: contest.reserves.get(name, registry.OURS) for name in contest.counted}
-    kept = [name for name, policy in chosen.items() if contest.scores.kept(policy, [name])]
+    kept = [name for name, policy in chosen.items() if contest.scores.keeps(policy, name)]
     attained = statistics.fmean(contest.attained(policy, name) for name, policy in chosen.items())
     hours = sum(contest.hours(policy, name) for name, policy in chosen.items())
     least = sum(

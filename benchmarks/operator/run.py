@@ -1,7 +1,6 @@
 """`make bench-operator`: how fast the operator converges, what it costs, and where the time to Ready goes."""
 
 import asyncio
-import re
 import time
 from pathlib import Path
 
@@ -105,13 +104,13 @@ def _acceptance(kube: Kube) -> float | None:
     )
     plan = traffic.Plan(url=url, model="chat", concurrency=4, duration=20, prompts=prompts)
     asyncio.run(load.run(plan))
-    scraped = [
-        _scrape(pod["status"]["podIP"], contract.MANAGEMENT_PORT)
+    pages = [
+        _page(pod["status"]["podIP"], contract.MANAGEMENT_PORT)
         for pod in kube.find("Pod", "real")
         if is_true(pod, "Ready")
     ]
     drafted, accepted = (
-        sum(metrics.get(name, 0.0) for metrics in scraped)
+        sum(metrics.total(page, name) for page in pages)
         for name in (contract.DRAFT_TOKENS, contract.ACCEPTED_TOKENS)
     )
     return round(accepted / drafted, 3) if drafted else None
@@ -126,15 +125,15 @@ def _leader(kube: Kube) -> Object:
 
 
 def _megabytes(kube: Kube) -> float:
-    metrics = _scrape(_leader(kube)["status"]["podIP"], 8080)
-    return round(metrics["process_resident_memory_bytes"] / 2**20, 1)
+    page = _page(_leader(kube)["status"]["podIP"], 8080)
+    return round(metrics.totals(page)["process_resident_memory_bytes"] / 2**20, 1)
 
 
 def _median(kube: Kube) -> float | None:
     """Interpolated in the histogram's buckets, as PromQL does."""
-    text = httpx.get(f"http://{_leader(kube)['status']['podIP']}:8080/metrics").text
-    pattern = r'slipstream_reconcile_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)'
-    buckets = [(float(bound), float(count)) for bound, count in re.findall(pattern, text)]
+    page = _page(_leader(kube)["status"]["podIP"], 8080)
+    samples = metrics.samples(page, "slipstream_reconcile_seconds_bucket")
+    buckets = [(float(sample.labels["le"]), sample.value) for sample in samples]
     half = buckets[-1][1] / 2
     low, below = 0.0, 0.0
     for bound, count in buckets:
@@ -144,10 +143,8 @@ def _median(kube: Kube) -> float | None:
     return None
 
 
-def _scrape(address: str, port: int) -> dict[str, float]:
-    """Sample name -> sum over its series."""
-    text = httpx.get(f"http://{address}:{port}{contract.METRICS_PATH}").text
-    return metrics.totals(text)
+def _page(address: str, port: int) -> str:
+    return httpx.get(f"http://{address}:{port}{contract.METRICS_PATH}").text
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def test_every_policy_can_be_made_for_a_scenario(name: str) -> None:
     assert registry.find(name)(SCENARIO, 0).every > 0
 
 
-@pytest.mark.parametrize("name", ["nobody", "hpa-kv@high", "nobody@1", "ours@much", "oracle@1"])
+@pytest.mark.parametrize(
+    "name", ["nobody", "hpa-kv@high", "nobody@1", "ours@much", "ours@-1", "oracle@1"]
+)
 def test_a_name_that_is_none_is_a_key_error(name: str) -> None:
     with pytest.raises(KeyError):
         registry.find(name)

@@ -64,9 +64,9 @@ def find(name: str) -> Factory:
     policy, at, knob = name.partition(_KNOB)
     if not at:
         return POLICIES[name]
+    if policy == OURS and knob.isdecimal():
+        return partial(_ours, standing=int(knob))
     try:
-        if policy == OURS:
-            return partial(_ours, standing=int(knob))
         return partial(_peer, peer=PEERS[policy], knob=float(knob))
     except ValueError as error:
         raise KeyError(name) from error
