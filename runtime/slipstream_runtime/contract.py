@@ -104,6 +104,33 @@ PROVIDER: Final = "slipstream_engine_provider"
 PROVIDER_FALLBACK: Final = "slipstream_engine_provider_fallback"
 """Our own metrics beside vLLM's."""
 
+FACT_KEYS: Final = (
+    "architectures", "model_type", "dtype", "torch_dtype", "vocab_size", "tie_word_embeddings",
+    "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "attention_k_eq_v",
+    "num_global_key_value_heads", "global_head_dim", "num_kv_shared_layers",
+    "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim",
+    "index_head_dim", "index_topk",
+    "sliding_window", "use_sliding_window", "max_window_layers", "layer_types",
+    "sliding_window_pattern", "full_attention_interval", "attention_chunk_size",
+    "num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts",
+    "moe_intermediate_size", "shared_expert_intermediate_size", "first_k_dense_replace",
+    "decoder_sparse_step", "mlp_only_layers", "num_nextn_predict_layers",
+    "linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim",
+    "linear_value_head_dim", "linear_conv_kernel_dim", "mamba_ssm_dtype",
+    "n_embd", "n_layer", "n_head", "n_positions", "n_inner", "num_heads", "ffn_hidden_size",
+    "rope_scaling", "rope_parameters",
+)  # fmt: skip
+"""Keys of config.json that decide whether a model fits: only these are reported, where the checkpoint has them."""
+FACT_PARTS: Final = ("text_config", "llm_config", "language_config")
+"""Keys of config.json that hold the language model of a multimodal one: reported with the keys of `FACT_KEYS` below."""
+FACT_QUANTIZATION: Final = "quantization_config"
+"""The key of config.json that describes a quantized checkpoint: reported with the keys of `FACT_QUANTIZATION_KEYS`."""
+FACT_QUANTIZATION_KEYS: Final = (
+    "quant_method", "quant_algo", "format", "fmt", "bits", "weight_bits", "weight_block_size",
+    "kv_cache_quant_algo", "kv_cache_scheme",
+)  # fmt: skip
+
 ROUTER_MODULE: Final = "slipstream_runtime.router"
 ROUTER_NAME: Final = "slipstream-router"
 """Name of a namespace's router: its Deployment, Service, ServiceAccount, Role and ConfigMap."""

@@ -12,6 +12,7 @@ import pydantic
 
 from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
+from slipstream_operator.core.facts import Facts
 from slipstream_runtime import contract
 
 Manifest: TypeAlias = Mapping[str, Any]
@@ -235,6 +236,8 @@ class Observed:
     """Whether the cluster has the PodMonitor kind."""
     router: Listed = Listed()
     gateway: GatewayState = GatewayState()
+    facts: Facts | None = None
+    """Size and configuration of the model and its draft; None until the checkpoints were inspected."""
 
     def child(self, kind: str, name: str) -> Child | None:
         """The child of this kind and name, if it is known."""

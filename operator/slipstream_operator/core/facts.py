@@ -1,0 +1,57 @@
+"""Facts about a service's checkpoints: size and configuration, as the job that inspects a model reports them.
+
+Reported as JSON: `{"model": {"uri": "hf://org/name", "bytes": 16381470720, "config": {...}}, "draft": {...}}`, where
+`config` holds the keys of the checkpoint's config.json that `contract.FACT_KEYS` names. A fact that is missing or
+malformed is unknown; an unknown fact never refuses a service.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFacts:
+    """Facts about one checkpoint."""
+
+    bytes: int | None = None
+    """Size of the weights as stored, of one form only; None if unknown."""
+    config: Mapping[str, Any] | None = None
+    """Keys of config.json, whole or only those of `contract.FACT_KEYS`; None if unknown."""
+    uri: str | None = None
+    """Source that the facts were read from; None if unknown."""
+
+    def concerns(self, uri: str | None) -> bool:
+        """Whether the facts may be about this source: facts of a former source say nothing."""
+        return self.uri is None or self.uri == uri
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Facts about a service's model and its draft model."""
+
+    model: ModelFacts = ModelFacts()
+    draft: ModelFacts = ModelFacts()
+
+
+def parse(text: str) -> Facts | None:
+    """Return the facts of a report; None if the text is no report. Never raises."""
+    try:
+        report = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(report, dict):
+        return None
+    return Facts(model=_model(report.get("model")), draft=_model(report.get("draft")))
+
+
+def _model(entry: object) -> ModelFacts:
+    if not isinstance(entry, dict):
+        return ModelFacts()
+    size, config, uri = entry.get("bytes"), entry.get("config"), entry.get("uri")
+    return ModelFacts(
+        bytes=size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+        config=config if isinstance(config, dict) and config else None,
+        uri=uri if isinstance(uri, str) and uri else None,
+    )
