@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,8 @@ TARGETS = (
     ),
     Target("kwok", "tools", "sigs.k8s.io/kwok/cmd/kwok"),
 )
+EXTRAS = (Target("epp", "epp", "sigs.k8s.io/gateway-api-inference-extension/cmd/epp"),)
+"""Programs of single tests and benchmarks, each built when one first asks for it."""
 CONTROL_PLANE = frozenset({"kubernetes", "etcd"})
 NODE = frozenset(target.name for target in TARGETS) - CONTROL_PLANE - {"kwok"}
 FAKES = frozenset({"kwok"})
@@ -91,11 +93,29 @@ Report = Callable[[Target, State, float, int], None]
 
 def folder() -> Path:
     """Where the programs of the present pins lie, whether or not they are built yet."""
-    digest = hashlib.sha256(repr(TARGETS).encode())
+    modules = {target.module for target in TARGETS}
+    return paths.cache() / "bin" / _digest(repr(TARGETS), modules=modules)
+
+
+def _digest(recipe: str, *, modules: Collection[str]) -> str:
+    digest = hashlib.sha256(recipe.encode())
     for file in sorted(paths.SOURCES.rglob("*")):
-        if file.is_file():
+        if file.is_file() and file.relative_to(paths.SOURCES).parts[0] in modules:
             digest.update(file.name.encode() + file.read_bytes())
-    return paths.cache() / "bin" / digest.hexdigest()[:16]
+    return digest.hexdigest()[:16]
+
+
+def extra(name: str, *, report: Report) -> Path:
+    """Build the program of `EXTRAS` unless the cache has it, and return its path."""
+    target = next(one for one in EXTRAS if one.name == name)
+    digest = _digest(repr(target), modules={target.module})
+    there = paths.cache() / "bin" / f"{name}-{digest}"
+    program = there / name
+    if not program.exists():
+        with locks.held(there):
+            if not program.exists():
+                _build(target, there=there, report=report)
+    return program
 
 
 def missing(wanted: Iterable[str]) -> list[Target]:

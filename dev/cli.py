@@ -103,11 +103,16 @@ def doctor_(*, fix: bool) -> None:
 
 
 @cli.command()
-def build() -> None:
-    """Build every program that a cluster can need, into the user's cache."""
+@click.argument("extra", nargs=-1, type=click.Choice([one.name for one in binaries.EXTRAS]))
+def build(extra: tuple[str, ...]) -> None:
+    """Build every program that a cluster can need, into the user's cache; with EXTRA only that."""
     with display.Builds() as builds:
-        there = binaries.build(binaries.ALL, report=builds.report)
-    display.console.print(f"programs: {there}", highlight=False)
+        if extra:
+            found = [binaries.extra(name, report=builds.report) for name in extra]
+        else:
+            found = [binaries.build(binaries.ALL, report=builds.report)]
+    for there in found:
+        display.console.print(f"programs: {there}", highlight=False)
 
 
 @cli.command()

@@ -41,21 +41,20 @@ class Image:
 
 def addons(binaries: Path) -> list[Image]:
     """What the cluster itself runs; the programs' folder is named by a hash of their pins."""
+    return [program(binaries / name) for name in ("pause", "coredns", "prometheus")]
 
-    def program(name: str) -> oci.Layer:
+
+def program(binary: Path) -> Image:
+    """An image of one static program; the folder that holds it is named by a hash of its pins."""
+    name = binary.name
+    config = {"User": str(USER), "WorkingDir": "/", "Entrypoint": [f"/bin/{name}"]}
+
+    def layers() -> list[oci.Layer]:
         layer = oci.Layer()
-        layer.add(f"/bin/{name}", (binaries / name).read_bytes(), mode=0o755)
-        return layer
+        layer.add(f"/bin/{name}", binary.read_bytes(), mode=0o755)
+        return [_skeleton(), layer]
 
-    found = []
-    for name in ("pause", "coredns", "prometheus"):
-        config = {"User": str(USER), "WorkingDir": "/", "Entrypoint": [f"/bin/{name}"]}
-
-        def layers(name: str = name) -> list[oci.Layer]:
-            return [_skeleton(), program(name)]
-
-        found.append(_image(name, content=binaries.name, config=config, layers=layers))
-    return found
+    return _image(name, content=binary.parent.name, config=config, layers=layers)
 
 
 def application() -> dict[str, Image]:
