@@ -78,6 +78,18 @@ EAGER = "--enforce-eager "
             CPU.format("--kv-cache-memory-bytes 1024 ", "", ""),
         ),
         (
+            {"device": "cuda", "cache": {"gpuMemoryUtilization": 0.45}},
+            "none",
+            CUDA.format("--gpu-memory-utilization 0.45 ", "", ""),
+        ),
+        (
+            {"device": "cuda", "load": "streamed"},
+            "none",
+            CUDA.format("", "", "").replace(
+                "--dtype auto", "--load-format runai_streamer --dtype auto"
+            ),
+        ),
+        (
             {"device": "cpu", "speculation": {"method": "ngram", "tokens": 3}},
             "none",
             CPU.format(

@@ -81,6 +81,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "max_length": 4096,
             "trust_remote_code": True,
         },
+        "load": "auto",
         "device": "cuda",
         "cores": None,
         "dtype": "auto",
@@ -89,7 +90,12 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "data_parallel": 4,
         "quantization": {"method": "fp8", "kv_cache": "fp8"},
         "speculation": {"draft": "hf://org/small", "method": None, "tokens": 3},
-        "cache": {"prefix": False, "compile": False, "kv_bytes": None},
+        "cache": {
+            "prefix": False,
+            "compile": False,
+            "kv_bytes": None,
+            "gpu_memory_utilization": None,
+        },
         "batching": {
             "max_sequences": 8,
             "max_batched_tokens": 8192,

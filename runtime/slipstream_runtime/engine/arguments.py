@@ -19,6 +19,8 @@ _SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}
 a second; what follows is two seconds of Python's own clean-up, not worth a wait."""
 _ONLINE_FP8: Final = {"cuda": "fp8", "cpu": "fp8_per_channel"}
 """Device -> vLLM's name of quantising bf16 weights to fp8 at load; CPUs have no per-tensor kernel."""
+_LOAD_FORMAT: Final = {"auto": None, "streamed": "runai_streamer"}
+"""How weights are read -> vLLM's name of it; None leaves vLLM its default."""
 
 _WORKER: Final = "slipstream_runtime.engine.worker.CPUWorker"
 
@@ -46,11 +48,13 @@ def build(
         ("--model", target.folder),
         ("--served-model-name", config.model.name),
         ("--max-model-len", config.model.max_length),
+        ("--load-format", _LOAD_FORMAT[config.load]),
         ("--trust-remote-code", True if config.model.trust_remote_code else None),
         ("--dtype", _dtype(config, target, cpu_flags=cpu_flags)),
         ("--quantization", _quantization(config, target)),
         ("--kv-cache-dtype", _kv_dtype(config, cpu_flags=cpu_flags)),
         ("--kv-cache-memory-bytes", cache.kv_bytes),
+        ("--gpu-memory-utilization", cache.gpu_memory_utilization),
         ("--enable-prefix-caching", cache.prefix),
         # How long blocks lay idle before they were evicted: whether the KV cache is too small for what is asked again.
         ("--kv-cache-metrics", True),

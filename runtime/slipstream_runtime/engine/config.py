@@ -54,6 +54,8 @@ class Cache(Part):
     prefix: bool = True
     compile: bool = True
     kv_bytes: Positive | None = None
+    gpu_memory_utilization: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
+    """Share of a GPU's memory that the engine may take, where several share one; None is vLLM's default."""
 
 
 class Adapters(Part):
@@ -87,6 +89,8 @@ class EngineConfig(Part):
     """Everything that decides how a vLLM engine of one revision runs."""
 
     model: Model
+    load: Literal["auto", "streamed"] = "auto"
+    """`streamed` reads safetensors by the Run:ai model streamer, several parts of a file at once."""
     device: Literal["cuda", "cpu"] = "cuda"
     cores: Positive | None = None
     """CPU cores of one engine; only with device `cpu`."""
