@@ -3,14 +3,8 @@
 # router for the router, runtime-onnx and runtime-onnx-cuda for ONNX Runtime)
 
 FROM python:3.11-slim AS python-3.11
-FROM python:3.12-slim AS python-3.12
 
 FROM python-3.11 AS build-3.11
-COPY requirements/uv.txt /build/
-RUN pip install --no-cache-dir --require-hashes -r /build/uv.txt && uv venv /opt/slipstream/venv
-ENV VIRTUAL_ENV=/opt/slipstream/venv
-
-FROM python-3.12 AS build-3.12
 COPY requirements/uv.txt /build/
 RUN pip install --no-cache-dir --require-hashes -r /build/uv.txt && uv venv /opt/slipstream/venv
 ENV VIRTUAL_ENV=/opt/slipstream/venv
@@ -23,7 +17,7 @@ FROM build-3.11 AS runtime-cpu-packages
 COPY requirements/runtime-cpu.txt /build/
 RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-cpu.txt
 
-FROM build-3.12 AS runtime-packages
+FROM build-3.11 AS runtime-packages
 COPY requirements/runtime-cuda.txt /build/
 RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-cuda.txt
 
@@ -31,7 +25,7 @@ FROM build-3.11 AS runtime-onnx-packages
 COPY requirements/runtime-onnx.txt /build/
 RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-onnx.txt
 
-FROM build-3.12 AS runtime-onnx-cuda-packages
+FROM build-3.11 AS runtime-onnx-cuda-packages
 COPY requirements/runtime-onnx-cuda.txt /build/
 RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-onnx-cuda.txt
 
@@ -58,7 +52,7 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.engine"]
 
-FROM python-3.12 AS runtime
+FROM python-3.11 AS runtime
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 COPY --from=runtime-packages /opt/slipstream/venv /opt/slipstream/venv
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
@@ -75,7 +69,7 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.onnx"]
 
-FROM python-3.12 AS runtime-onnx-cuda
+FROM python-3.11 AS runtime-onnx-cuda
 COPY --from=runtime-onnx-cuda-packages /opt/slipstream/venv /opt/slipstream/venv
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1

@@ -91,8 +91,8 @@ lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra simulate -c requirements/dev.txt -o requirements/simulate.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cpu --override requirements/overrides-cpu.txt -c requirements/dev.txt -o requirements/runtime-cpu.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx -c requirements/dev.txt -o requirements/runtime-onnx.txt
-	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.12 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt
-	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.12 pyproject.toml --extra runtime-onnx-cuda -o requirements/runtime-onnx-cuda.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx-cuda -o requirements/runtime-onnx-cuda.txt
 
 .PHONY: bench-operator
 bench-operator: deps ## convergence, latency and memory of the operator

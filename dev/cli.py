@@ -7,7 +7,7 @@ import sys
 import click
 import httpx
 
-from dev import binaries, components, display, doctor, install
+from dev import binaries, components, cuda, display, doctor, install
 from dev.cluster import Cluster
 from dev.errors import DevError
 
@@ -113,6 +113,13 @@ def build(extra: tuple[str, ...]) -> None:
             found = [binaries.build(binaries.ALL, report=builds.report)]
     for there in found:
         display.console.print(f"programs: {there}", highlight=False)
+
+
+@cli.command("cuda")
+def cuda_() -> None:
+    """Build the environment of the GPU image, 8 GB, into the user's cache; needs no GPU."""
+    there = cuda.build(report=display.phase)
+    display.console.print(f"environment: {there}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
