@@ -36,7 +36,9 @@ LINGER_SECONDS: Final = 4
 """After SIGTERM: the time that proxies and pooled connections get to notice; what still comes is served, and its
 connection closed."""
 DRAIN_SECONDS: Final = 60
-"""After that: the time that running requests get to finish."""
+"""After that: the time that running requests get to finish, where nothing else is set."""
+LONGEST_DRAIN_SECONDS: Final = 3600
+"""The most that a service can set for it; a router, which drains for all of its services, gets as much."""
 EXIT_SECONDS: Final = 10
 """After the drain: the time that the engine gets to exit before SIGKILL."""
 

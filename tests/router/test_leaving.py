@@ -5,7 +5,7 @@ import asyncio
 from slipstream_runtime import contract
 from tests import backends
 from tests.backends import Held
-from tests.routers import Running, routing, until
+from tests.routers import Running, routing, service, until
 
 
 async def ready(router: Running) -> int:
@@ -40,6 +40,17 @@ async def test_streams_end_in_time_and_held_requests_are_told() -> None:
             held.release.set()
             assert (await stream).events[-1] == "[DONE]"
             await leaving
+
+
+async def test_the_longest_drain_of_all_services_counts() -> None:
+    listed = [
+        service(name="short", model="short"),
+        service(name="long", model="long", limits={"drain": 300}),
+    ]
+    async with routing(services=listed) as router:
+        assert router.router.longest_drain == 300
+        router.configure(service(name="short", model="short"))
+        assert router.router.longest_drain == 0
 
 
 async def test_new_requests_are_served_while_proxies_still_send_them() -> None:

@@ -7,6 +7,7 @@ import pytest
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Bounds, Resolved
 from slipstream_operator.core.routing import Routing
+from slipstream_operator.core.times import Times
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests import given
@@ -36,7 +37,10 @@ def test_a_model_alone_is_a_whole_service() -> None:
         objectives=found.objectives,
         scale_down_window=120.0,
         prometheus=("http://prometheus.monitoring.svc:9090", 60.0),
-        routing=Routing(limits={"concurrency": 256}),
+        routing=Routing(limits={"concurrency": 256, "hold": 600, "drain": 300}),
+        times=Times(start=3600, drain=300, hold=600),
+        default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
+        packs=True,
     )
     assert not found.objectives
     assert found.revisioned == given.revisioned(

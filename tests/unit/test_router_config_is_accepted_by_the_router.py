@@ -66,7 +66,7 @@ def test_every_choice_of_the_user_reaches_the_router() -> None:
 
 
 def test_a_model_alone_has_the_routers_defaults() -> None:
-    entry = _entry()
+    entry = _entry({"model": given.MODEL, "accelerator": {"type": "cpu"}})
     assert entry.keys is None
     (service,) = _read(entry).services
     assert service.limits == type(service.limits)()
@@ -93,6 +93,16 @@ def test_an_engine_gets_as_many_requests_as_it_is_said_to_bear(
 ) -> None:
     (service,) = _read(_entry(spec)).services
     assert service.limits.concurrency == expected
+
+
+def test_the_router_holds_and_drains_as_long_as_the_service_needs() -> None:
+    (plain,) = _read(_entry()).services
+    assert (plain.limits.hold, plain.limits.drain) == (600, 300)
+    times = {"hold": "20m", "drain": "15m"}
+    (chosen,) = _read(_entry({"model": given.MODEL, "times": times})).services
+    assert (chosen.limits.hold, chosen.limits.drain) == (1200, 900)
+    (spot,) = _read(_entry({"model": given.MODEL, "times": {"drain": "15s"}})).services
+    assert spot.limits.drain is None
 
 
 def test_where_the_router_queues_the_engine_is_not_told_to() -> None:

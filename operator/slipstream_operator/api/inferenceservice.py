@@ -19,6 +19,7 @@ from slipstream_operator.api.limits import LimitsSpec, OutputSpec
 from slipstream_operator.api.routing import RoutingSpec
 from slipstream_operator.api.sources import ModelUri
 from slipstream_operator.api.template import Template
+from slipstream_operator.api.times import Times
 
 
 class SecretKey(Model):
@@ -446,6 +447,11 @@ class InferenceServiceSpec(Model):
                 field_path=".cache",
             ),
             rule(
+                f"{_ROUTED} || !has(self.times) || !has(self.times.hold)",
+                message="times.hold needs routing.mode: Router, which holds the requests: leave out one of them",
+                field_path=".times",
+            ),
+            rule(
                 "!has(self.scaling) || self.replicas == 1",
                 message_expression=(
                     "'replicas (%d) can\\'t be set together with scaling: set scaling.minReplicas and maxReplicas, "
@@ -471,7 +477,10 @@ class InferenceServiceSpec(Model):
     )
     resources: pod.Resources | None = Field(
         default=None,
-        description="Requests and limits of the engine container. Default: the profile's for the accelerator.",
+        description="Requests and limits of the engine container. Default: the profile's for the accelerator; on "
+        "accelerators resource by resource, then requests of 2 cores and 1 per accelerator, memory of 4Gi, 2Gi per "
+        "accelerator and up to 5Gi of weights per accelerator, and ephemeral storage of 10Gi and the downloads "
+        "(16Gi if their size is unknown).",
     )
     parallelism: ParallelismSpec | None = Field(
         default=None, description="How one replica is spread over its accelerators."
@@ -511,6 +520,9 @@ class InferenceServiceSpec(Model):
     )
     routing: RoutingSpec | None = Field(
         default=None, description="How requests reach the service, and who may send them."
+    )
+    times: Times | None = Field(
+        default=None, description="Longest times of a start, a drain and a held request."
     )
     template: Template | None = Field(
         default=None, description="Overrides of the engine pods, merged last."

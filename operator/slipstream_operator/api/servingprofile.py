@@ -7,6 +7,7 @@ from pydantic import Field
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import Duration, Model, ShortText, list_map
 from slipstream_operator.api.inferenceservice import LatencyObjectives
+from slipstream_operator.api.times import Times
 
 
 class Accelerator(Model):
@@ -27,6 +28,10 @@ class Accelerator(Model):
     )
     resources: pod.Resources | None = Field(
         default=None, description="Requests and limits of the engine container for one replica."
+    )
+    times: Times | None = Field(
+        default=None,
+        description="Longest times of a start, a drain and a held request on it, such as drain: 15s on spot nodes.",
     )
 
 

@@ -34,6 +34,7 @@ def vllm(
     accelerator: Accelerator,
     split: Split,
     resources: Manifest,
+    drain: int = contract.DRAIN_SECONDS,
 ) -> Manifest:
     """Configuration of a vLLM engine; PermanentError if vLLM would refuse it."""
     assert spec.model is not None
@@ -57,7 +58,7 @@ def vllm(
         "device": "cpu" if on_cpu else "cuda",
         "cache": cache,
         "lingerSeconds": contract.LINGER_SECONDS,
-        "drainSeconds": contract.DRAIN_SECONDS,
+        "drainSeconds": drain,
     }
     if on_cpu:
         config["cores"] = spec.accelerator.count if spec.accelerator else 1
@@ -89,7 +90,13 @@ def _slots(model: ModelSpec) -> int:
     return max(LEAST_SLOTS, 1 << (len(model.adapters) - 1).bit_length())
 
 
-def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerator) -> Manifest:
+def onnx(
+    spec: InferenceServiceSpec,
+    *,
+    model_name: str,
+    accelerator: Accelerator,
+    drain: int = contract.DRAIN_SECONDS,
+) -> Manifest:
     """Configuration of an ONNX Runtime engine; PermanentError if it can't be run so."""
     assert spec.model is not None
     if spec.engine_args:
@@ -106,7 +113,7 @@ def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerato
         },
         "device": "cpu" if on_cpu else "cuda",
         "lingerSeconds": contract.LINGER_SECONDS,
-        "drainSeconds": contract.DRAIN_SECONDS,
+        "drainSeconds": drain,
     }
     if on_cpu:
         config["cores"] = count
@@ -128,7 +135,9 @@ def onnx(spec: InferenceServiceSpec, *, model_name: str, accelerator: Accelerato
     return config | _front(spec)
 
 
-def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
+def simulator(
+    spec: InferenceServiceSpec, *, model_name: str, drain: int = contract.DRAIN_SECONDS
+) -> Manifest:
     """Configuration of a simulated engine, times in seconds."""
     behaviour = spec.simulator or SimulatorSpec()
     return {
@@ -141,7 +150,7 @@ def simulator(spec: InferenceServiceSpec, *, model_name: str) -> Manifest:
         "maxSequences": behaviour.max_sequences,
         "coldStart": units.seconds(behaviour.cold_start),
         "lingerSeconds": contract.LINGER_SECONDS,
-        "drainSeconds": contract.DRAIN_SECONDS,
+        "drainSeconds": drain,
     }
 
 

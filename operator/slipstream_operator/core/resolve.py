@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.api import pod, units
+from slipstream_operator.api import units
 from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
@@ -20,7 +20,9 @@ from slipstream_operator.core import (
     parallelism,
     parsing,
     profiles,
+    resources,
     routing,
+    times,
 )
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.parallelism import Split
@@ -28,10 +30,6 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
-CPU_RESOURCES: Final = pod.Resources(requests={"memory": "4Gi"}, limits={"memory": "8Gi"})
-SIMULATOR_RESOURCES: Final = pod.Resources(
-    requests={"cpu": "20m", "memory": "64Mi"}, limits={"memory": "256Mi"}
-)
 SCALE_DOWN_WINDOW: Final = 120.0
 """Seconds, as HPA's default."""
 RATE_WINDOW: Final = 60.0
@@ -59,6 +57,8 @@ class Revisioned:
     """Secret whose keys the engine asks for, or the router's token; its content is no part of this."""
     cache: Manifest | None = None
     """Source of the cache volume, as core/v1 names it; None is an emptyDir."""
+    start: int | None = None
+    """Budget of a start in seconds, if the object or the profile names one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +98,11 @@ class Resolved:
     prometheus: tuple[str, float] | None
     """Base URL and rate window in seconds."""
     routing: routing.Routing
+    times: times.Times
+    default_requests: Mapping[str, str]
+    """Requests of the engine container where `revisioned.resources` says nothing; no part of the revision."""
+    packs: bool
+    """Whether pods go to nodes that run engines already, so that whole nodes stay free; no part of the revision."""
     max_sequences: int | None = None
     """The largest batch of one engine, if the object says so."""
     speculation_disabled: str | None = None
@@ -127,9 +132,12 @@ def resolve(observed: Observed) -> Resolved:
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
     simulated = runtime == "simulator"
+    on_gpu = not simulated and accelerator.name != engines.CPU
+    weights_bytes = None
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     count = _count(spec, accelerator, split, simulated=simulated)
-    resources = _resources(spec, accelerator, count, simulated=simulated)
+    chosen = times.of(spec, accelerator, on_gpu=on_gpu, weights_bytes=weights_bytes)
+    said = resources.said(spec, accelerator, count, simulated=simulated)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -153,18 +161,30 @@ def resolve(observed: Observed) -> Resolved:
                 model_name=model_name,
                 accelerator=accelerator,
                 split=split,
-                resources=resources,
+                resources=said,
+                drain=chosen.drain,
             ),
             claims=() if simulated else _claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
             if spec.model and spec.model.token_secret
             else None,
-            resources=resources,
+            resources=said,
             template=_template(spec, accelerator),
             cache=_cache(spec),
             api_keys=routing.engine_keys(spec),
+            start=chosen.start if times.asked(spec, accelerator).start else None,
         ),
-        routing=routing.resolve(spec, profile, name),
+        times=chosen,
+        default_requests=resources.defaults(
+            gpus=count,
+            weights_bytes=weights_bytes,
+            downloads=_downloads(spec),
+            keeps_cache=_cache(spec) is not None,
+        )
+        if on_gpu
+        else {},
+        packs=on_gpu,
+        routing=routing.resolve(spec, profile, name, times=chosen),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=_bounds(spec, profile, name),
         objectives=_objectives(spec, profile, name),
@@ -203,12 +223,13 @@ def _config(
     accelerator: Accelerator,
     split: Split,
     resources: Manifest,
+    drain: int,
 ) -> Manifest:
     match spec.runtime:
         case "simulator":
-            return engines.simulator(spec, model_name=model_name)
+            return engines.simulator(spec, model_name=model_name, drain=drain)
         case "onnx":
-            return engines.onnx(spec, model_name=model_name, accelerator=accelerator)
+            return engines.onnx(spec, model_name=model_name, accelerator=accelerator, drain=drain)
         case _:
             return engines.vllm(
                 spec,
@@ -216,6 +237,7 @@ def _config(
                 accelerator=accelerator,
                 split=split,
                 resources=resources,
+                drain=drain,
             )
 
 
@@ -306,30 +328,6 @@ def _image(
     return image
 
 
-def _resources(
-    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, simulated: bool
-) -> Manifest:
-    """The object's own, else the profile's, else built in; the accelerator itself is always asked for."""
-    cpu = accelerator.name == engines.CPU
-    if simulated:
-        base = SIMULATOR_RESOURCES
-    elif cpu:
-        base = accelerator.resources or CPU_RESOURCES
-    else:
-        base = accelerator.resources or pod.Resources()
-    chosen = spec.resources or base
-    requests, limits = dict(chosen.requests or {}), dict(chosen.limits or {})
-    if cpu and not simulated:
-        requests.setdefault("cpu", str(count))
-    elif accelerator.resource_name and not simulated:
-        requests[accelerator.resource_name] = limits[accelerator.resource_name] = str(count)
-    return {
-        key: dict(sorted(value.items()))
-        for key, value in (("limits", limits), ("requests", requests))
-        if value
-    }
-
-
 def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
     uris = [
         spec.model.uri if spec.model else "",
@@ -341,6 +339,15 @@ def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
             {uri.removeprefix("pvc://").split("/")[0] for uri in uris if uri.startswith("pvc://")}
         )
     )
+
+
+def _downloads(spec: InferenceServiceSpec) -> bool:
+    """Whether each pod fetches weights of its own: those of claims and of the image are there."""
+    uris = [
+        spec.model.uri if spec.model else "",
+        (spec.speculation and spec.speculation.draft) or "",
+    ]
+    return any(uri and not uri.startswith(("pvc://", "file://")) for uri in uris)
 
 
 def _cache(spec: InferenceServiceSpec) -> Manifest | None:

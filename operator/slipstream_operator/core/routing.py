@@ -8,8 +8,10 @@ from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
 from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.times import HOLD_SECONDS, Times
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 
 Mode = Literal["Router", "Gateway", "Direct"]
 
@@ -48,7 +50,9 @@ def engine_keys(spec: InferenceServiceSpec) -> str | None:
     return spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None
 
 
-def resolve(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Routing:
+def resolve(
+    spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str, *, times: Times
+) -> Routing:
     """Every decision about routing; PermanentError if the profile can't provide for it."""
     asked, chosen = spec.routing, mode(spec)
     images = profile.images
@@ -63,7 +67,7 @@ def resolve(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) 
         picker_image=images.picker if images and chosen == "Gateway" else None,
         picker_placement=_placement(profile) if chosen == "Gateway" else {},
         keys=asked.api_keys.name if asked and asked.api_keys and chosen == "Router" else None,
-        limits=_limits(spec),
+        limits=_limits(spec, times),
         responses=_responses(spec),
     )
 
@@ -84,8 +88,12 @@ def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
     )
 
 
-def _limits(spec: InferenceServiceSpec) -> dict[str, Any]:
+def _limits(spec: InferenceServiceSpec, times: Times) -> dict[str, Any]:
     limits: dict[str, Any] = {"concurrency": _concurrency(spec)}
+    if times.hold != HOLD_SECONDS:
+        limits["hold"] = times.hold
+    if times.drain > contract.DRAIN_SECONDS:
+        limits["drain"] = times.drain
     if spec.limits is None:
         return limits
     if spec.limits.queue is not None:

@@ -127,6 +127,13 @@ class Router:
         await self._management.shutdown(SHUTDOWN_SECONDS)
         await self._upstream.__aexit__()
 
+    @property
+    def longest_drain(self) -> float:
+        """Longest drain in seconds that a service asks for; 0 if none does."""
+        return max(
+            (service.settings.limits.drain or 0 for service in self.table.services()), default=0
+        )
+
     async def drain(self, *, linger: float, grace: float) -> None:
         """Leave: unready at once, after `linger` no new requests, held ones sent away, streams ended within `grace`."""
         front = self.front

@@ -33,6 +33,8 @@ class Limits(Part):
     """From the request's arrival to the last byte of its answer."""
     hold: Seconds = 300.0
     """For a replica to start."""
+    drain: Seconds | None = None
+    """For running requests to finish when the router stops; None: as long as its command line says."""
     max_output_tokens: int | None = Field(default=None, ge=1)
     queue_size: int = Field(default=64 * 1024 * 1024, ge=0)
     """Bytes of the bodies that wait here."""

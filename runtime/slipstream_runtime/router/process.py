@@ -62,7 +62,7 @@ async def serve(
         logs.event("listening", api=api.getsockname()[1], management=management.getsockname()[1])
         # NB: a router that can't follow any more would send requests to engines long gone: it ends, to be restarted.
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        await router.drain(linger=options.linger, grace=options.grace)
+        await router.drain(linger=options.linger, grace=max(options.grace, router.longest_drain))
         await _end(ends)
     logs.event("stopped")
 

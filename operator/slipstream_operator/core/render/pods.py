@@ -11,17 +11,23 @@ SCRAPED: Final = {
     "prometheus.io/path": contract.METRICS_PATH,
 }
 """Annotations of a pod of the data plane."""
-GRACE_SECONDS: Final = contract.LINGER_SECONDS + contract.DRAIN_SECONDS + contract.EXIT_SECONDS
-"""From the deletion of a pod of the data plane to SIGKILL."""
+ROUTER_GRACE_SECONDS: Final = (
+    contract.LINGER_SECONDS + contract.LONGEST_DRAIN_SECONDS + contract.EXIT_SECONDS
+)
+"""From the deletion of a router's pod to SIGKILL. The router ends by itself after the longest drain of its services,
+which may change: a constant here restarts no router for it."""
 
 
 def confined(*, group: int | None = USER) -> dict[str, Any]:
-    """A pod's security context, as the restricted standard wants it; its volumes belong to `group`."""
+    """A pod's security context, as the restricted standard wants it; its volumes belong to `group`.
+
+    A volume whose root belongs to the group already isn't walked at each mount: a kept cache has many files.
+    """
     return {
         "runAsNonRoot": True,
         "runAsUser": USER,
         "runAsGroup": USER,
-        **({} if group is None else {"fsGroup": group}),
+        **({} if group is None else {"fsGroup": group, "fsGroupChangePolicy": "OnRootMismatch"}),
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 

@@ -160,7 +160,7 @@ def _deployment(router: Router) -> dict[str, Any]:
         "spec": {
             "serviceAccountName": NAME,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": pods.GRACE_SECONDS,
+            "terminationGracePeriodSeconds": pods.ROUTER_GRACE_SECONDS,
             "securityContext": pods.confined(),
             "affinity": {
                 "podAntiAffinity": {

@@ -1,18 +1,20 @@
 """The engine pods: a revision's pod template, and the Deployment that runs it."""
 
+import math
 from typing import Any, Final
 
 from slipstream_operator import names
+from slipstream_operator.core import resources
 from slipstream_operator.core.observed import Key, Manifest
-from slipstream_operator.core.render import common, pods
+from slipstream_operator.core.render import common, placement, pods
 from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
 NO_DEADLINE: Final = 2**31 - 1
 """Kubernetes' word for none: a large model may load for longer than the ten minutes after which a Deployment would be
 called stuck. The startup probe is the limit."""
-START_SECONDS: Final = 3600
-"""How long a start may take, from download to warm-up, before the kubelet starts it again."""
+PROBES_OF_A_START: Final = 720
+"""Probes that a start's budget is divided into on GPUs, where it takes minutes: each that fails is an Event."""
 
 
 def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
@@ -21,23 +23,19 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": pods.GRACE_SECONDS,
+        "terminationGracePeriodSeconds": resolved.times.grace,
         "securityContext": pods.confined(),
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": common.selector(resolved.key.name, revision)},
-            }
-        ],
+        **placement.of(
+            overrides,
+            labels=common.selector(resolved.key.name, revision),
+            packs=resolved.packs,
+        ),
         "containers": [_container(resolved)],
         "volumes": _volumes(resolved, revision),
     }
     for field in (
         "nodeSelector",
         "tolerations",
-        "affinity",
         "runtimeClassName",
         "serviceAccountName",
         "priorityClassName",
@@ -104,12 +102,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             {"name": "http", "containerPort": contract.API_PORT, "protocol": "TCP"},
             {"name": "management", "containerPort": contract.MANAGEMENT_PORT, "protocol": "TCP"},
         ],
-        "startupProbe": {
-            **_probe(contract.READY_PATH),
-            "periodSeconds": 1,
-            "timeoutSeconds": 5,
-            "failureThreshold": START_SECONDS,
-        },
+        "startupProbe": _startup(resolved),
         "readinessProbe": {
             **_probe(contract.READY_PATH),
             "periodSeconds": 2,
@@ -163,9 +156,21 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
-    if resolved.revisioned.resources:
-        container["resources"] = resolved.revisioned.resources
+    if wanted := resources.complete(resolved.revisioned.resources, resolved.default_requests):
+        container["resources"] = wanted
     return container
+
+
+def _startup(resolved: Resolved) -> dict[str, Any]:
+    """Probe until the budget of a start is used up; a CPU's engine starts in seconds, so it is asked each second."""
+    budget = resolved.times.start
+    period = math.ceil(budget / PROBES_OF_A_START) if resolved.packs else 1
+    return {
+        **_probe(contract.READY_PATH),
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": math.ceil(budget / period),
+    }
 
 
 def _environment(resolved: Resolved) -> list[dict[str, Any]]:

@@ -1,0 +1,52 @@
+"""Placement of engine pods relative to each other: packed on GPU nodes, spread over nodes else."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Manifest
+
+HOSTNAME: Final = "kubernetes.io/hostname"
+ZONE: Final = "topology.kubernetes.io/zone"
+
+
+def of(overrides: Manifest, *, labels: Mapping[str, str], packs: bool) -> dict[str, Any]:
+    """Return affinity and topologySpreadConstraints of the pods that carry the labels.
+
+    On GPUs replicas prefer nodes that run engines already, so that other nodes stay whole for replicas of many GPUs,
+    and empty for an autoscaler to remove; zones are what replicas spread over. A template that places pods relative to
+    pods, or by topology, is left to do so alone.
+    """
+    affinity = dict(overrides.get("affinity", {}))
+    spread = overrides.get("topologySpreadConstraints")
+    if packs and spread is None and affinity.keys().isdisjoint(("podAffinity", "podAntiAffinity")):
+        affinity["podAffinity"] = _near_engines()
+    if spread is None:
+        topology = ZONE if packs else HOSTNAME
+        spread = [
+            {"maxSkew": 1, "topologyKey": topology, "whenUnsatisfiable": "ScheduleAnyway"},
+        ]
+    placed: dict[str, Any] = {}
+    if affinity:
+        placed["affinity"] = affinity
+    if spread:
+        selector = {"labelSelector": {"matchLabels": dict(labels)}}
+        placed["topologySpreadConstraints"] = [{**selector, **constraint} for constraint in spread]
+    return placed
+
+
+def _near_engines() -> dict[str, Any]:
+    """Return a preference for nodes with engines of whatever service and namespace."""
+    engines = {names.MANAGED_BY_LABEL: names.OPERATOR, names.COMPONENT_LABEL: "engine"}
+    return {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "podAffinityTerm": {
+                    "topologyKey": HOSTNAME,
+                    "namespaceSelector": {},
+                    "labelSelector": {"matchLabels": engines},
+                },
+            }
+        ]
+    }

@@ -1,0 +1,116 @@
+"""Requests and limits of the engine container: the object's, else the profile's, else built in, resource by resource.
+
+The built-in requests of GPU pods are not part of the revision: a checkpoint whose size becomes known, or a newer
+operator with other defaults, restarts nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from slipstream_operator.api import pod
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core import engines
+from slipstream_operator.core.observed import Manifest
+
+CPU_RESOURCES: Final = pod.Resources(requests={"memory": "4Gi"}, limits={"memory": "8Gi"})
+SIMULATOR_RESOURCES: Final = pod.Resources(
+    requests={"cpu": "20m", "memory": "64Mi"}, limits={"memory": "256Mi"}
+)
+
+_GI: Final = 1 << 30
+CORES: Final = 2
+"""Cores of the API server and the engine core, which both are busy at full load."""
+CORES_PER_GPU: Final = 1
+"""Core of a GPU's worker, which polls. With CORES this is the least that vLLM recommends, and fits beside the system
+pods of a cloud's smallest GPU node, which has 4 cores. There is no limit: idle cores of the node are used, too."""
+MEMORY: Final = 4 * _GI
+"""Bytes of the API server, the engine core and the tokenizer."""
+MEMORY_PER_GPU: Final = 2 * _GI
+"""Bytes of a GPU's worker: PyTorch, the CUDA context, pinned buffers and its queues in /dev/shm."""
+SHARD: Final = 5 * _GI
+"""Bytes of the largest file of most checkpoints: a worker holds one file at a time while it loads."""
+WEIGHTS: Final = 16 * _GI
+"""Bytes of a checkpoint of unknown size: that of 8 billion parameters in bfloat16."""
+DISK: Final = 10 * _GI
+"""Bytes of compiled kernels, logs and temporary files."""
+
+
+def said(
+    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, simulated: bool
+) -> Manifest:
+    """Return the object's and the profile's resources; the accelerator itself is always requested."""
+    cpu = accelerator.name == engines.CPU
+    if simulated:
+        chosen = _plain(spec.resources or SIMULATOR_RESOURCES)
+    elif cpu:
+        chosen = _plain(spec.resources or accelerator.resources or CPU_RESOURCES)
+        chosen["requests"].setdefault("cpu", str(count))
+    else:
+        chosen = _merge(_plain(spec.resources), _plain(accelerator.resources))
+        if accelerator.resource_name:
+            for kind in chosen.values():
+                kind[accelerator.resource_name] = str(count)
+    return _tidy(chosen)
+
+
+def defaults(
+    *, gpus: int, weights_bytes: int | None, downloads: bool, keeps_cache: bool
+) -> Mapping[str, str]:
+    """Return the requests of a GPU pod where neither the object nor the profile says anything of a resource.
+
+    `weights_bytes` is the size of all checkpoints, None if unknown; `downloads` says whether the pod writes them to its
+    own disk, `keeps_cache` whether downloads and compiled kernels go to a volume that outlives it.
+    """
+    weights = WEIGHTS if weights_bytes is None else weights_bytes
+    memory = MEMORY + gpus * MEMORY_PER_GPU + min(weights, gpus * SHARD)
+    disk = DISK + (weights if downloads and not keeps_cache else 0)
+    return {
+        "cpu": str(CORES + gpus * CORES_PER_GPU),
+        "memory": _gibibytes(memory),
+        "ephemeral-storage": _gibibytes(disk),
+    }
+
+
+def complete(resources: Manifest, requests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the resources with a request for each resource that they say nothing of: a limit is a request, too."""
+    known = _known(resources)
+    added = {name: size for name, size in requests.items() if name not in known}
+    return _tidy(
+        {
+            "limits": resources.get("limits", {}),
+            "requests": {**resources.get("requests", {}), **added},
+        }
+    )
+
+
+def _merge(first: dict[str, dict[str, str]], second: dict[str, dict[str, str]]) -> Any:
+    """Request and limit of a resource come from one place, so that no request exceeds its limit."""
+    known = _known(first)
+    return {
+        kind: {
+            **{name: size for name, size in second[kind].items() if name not in known},
+            **first[kind],
+        }
+        for kind in ("limits", "requests")
+    }
+
+
+def _known(resources: Manifest) -> set[str]:
+    return {*resources.get("limits", {}), *resources.get("requests", {})}
+
+
+def _plain(resources: pod.Resources | None) -> dict[str, dict[str, str]]:
+    return {
+        "limits": dict((resources and resources.limits) or {}),
+        "requests": dict((resources and resources.requests) or {}),
+    }
+
+
+def _tidy(resources: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    return {kind: dict(sorted(sizes.items())) for kind, sizes in resources.items() if sizes}
+
+
+def _gibibytes(size: int) -> str:
+    return f"{math.ceil(size / _GI)}Gi"

@@ -1,0 +1,95 @@
+"""Requests and limits of engine pods: the object's, the profile's, and what a GPU pod gets by default."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator.core import resources
+from tests import given
+
+GI = 1 << 30
+GPU = "nvidia.com/gpu"
+
+
+def container(spec: dict[str, Any] | None = None, **snapshot: Any) -> Any:
+    """The engine container's resources, as rendered."""
+    manifests = given.rendered(given.observed({"model": given.MODEL, **(spec or {})}, **snapshot))
+    (deployment,) = (each for each in manifests if each["kind"] == "Deployment")
+    return deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
+
+
+def test_a_gpu_pod_is_never_best_effort() -> None:
+    assert container() == {
+        "limits": {GPU: "1"},
+        "requests": {"cpu": "3", "ephemeral-storage": "26Gi", "memory": "11Gi", GPU: "1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("gpus", "weights", "expected"),
+    [
+        (1, None, {"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"}),
+        (1, 2 * GI, {"cpu": "3", "memory": "8Gi", "ephemeral-storage": "12Gi"}),
+        (1, 16 * GI, {"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"}),
+        (4, 141 * 10**9, {"cpu": "6", "memory": "32Gi", "ephemeral-storage": "142Gi"}),
+        (8, 410 * 10**9, {"cpu": "10", "memory": "60Gi", "ephemeral-storage": "392Gi"}),
+    ],
+)
+def test_the_default_follows_gpus_and_weights(
+    gpus: int, weights: int | None, expected: dict[str, str]
+) -> None:
+    found = resources.defaults(gpus=gpus, weights_bytes=weights, downloads=True, keeps_cache=False)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "storage"),
+    [
+        ({}, "26Gi"),
+        ({"cache": {"model": {"claim": {"name": "kept"}}}}, "10Gi"),
+        ({"model": {"uri": "pvc://models/qwen"}}, "10Gi"),
+        ({"model": {"uri": "pvc://models/qwen"}, "speculation": {"draft": "hf://a/b"}}, "26Gi"),
+    ],
+)
+def test_only_what_a_pod_downloads_to_its_own_disk_is_requested_there(
+    spec: dict[str, Any], storage: str
+) -> None:
+    assert container(spec)["requests"]["ephemeral-storage"] == storage
+
+
+def test_object_and_profile_win_resource_by_resource() -> None:
+    accelerator = {
+        "name": "gpu",
+        "resourceName": GPU,
+        "resources": {
+            "requests": {"cpu": "8", "memory": "64Gi"},
+            "limits": {"memory": "128Gi", "example.com/rdma": "1"},
+        },
+    }
+    found = container(
+        {"resources": {"requests": {"memory": "200Gi"}}},
+        profiles=[given.profile(accelerators=[accelerator])],
+    )
+    assert found == {
+        "limits": {GPU: "1", "example.com/rdma": "1"},
+        "requests": {"cpu": "8", "ephemeral-storage": "26Gi", "memory": "200Gi", GPU: "1"},
+    }
+
+
+def test_a_limit_alone_is_the_request_too() -> None:
+    found = container({"resources": {"limits": {"memory": "24Gi"}}})
+    assert found["limits"]["memory"] == "24Gi"
+    assert "memory" not in found["requests"]
+
+
+def test_defaults_of_gpu_pods_are_no_part_of_the_revision() -> None:
+    revisioned = given.resolved().revisioned
+    assert revisioned.resources == {"limits": {GPU: "1"}, "requests": {GPU: "1"}}
+
+
+@pytest.mark.parametrize("spec", [{"accelerator": {"type": "cpu"}}])
+def test_cpu_pods_have_their_own_defaults(spec: dict[str, Any]) -> None:
+    assert container(spec) == {
+        "limits": {"memory": "4Gi"},
+        "requests": {"cpu": "1", "memory": "1Gi"},
+    }
