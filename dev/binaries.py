@@ -1,8 +1,8 @@
-"""The cluster's programs, built from pinned modules into the user's cache.
+"""Programs of the local cluster, built from pinned modules into the user's cache.
 
-The folder's name is a hash of everything that decides its content, so a changed pin builds anew and
-an unchanged one costs a few file reads. Each program is renamed into place when it is complete: an
-interrupted build goes on where it stopped.
+Each program is kept under a hash of what decides its content: a new program or a changed pin builds
+that program alone. The folder of a set of pins links to them. Each program is renamed into place
+when it is complete: an interrupted build goes on where it stopped.
 """
 
 import hashlib
@@ -118,6 +118,23 @@ def extra(name: str, *, report: Report) -> Path:
     return program
 
 
+def _kept(target: Target) -> Path:
+    """Where a program is kept, whichever set of pins it is part of."""
+    digest = hashlib.sha256(repr(target).encode())
+    for file in sorted((paths.SOURCES / target.module).rglob("*")):
+        if file.is_file():
+            digest.update(file.name.encode() + file.read_bytes())
+    return paths.cache() / "programs" / f"{target.name}-{digest.hexdigest()[:16]}"
+
+
+def _place(target: Target, *, there: Path) -> None:
+    """Hard-link the kept program into a folder, by rename: a caller that died leaves no half of it."""
+    link = there / f".{target.name}.{os.getpid()}.link"
+    link.unlink(missing_ok=True)
+    link.hardlink_to(_kept(target))
+    link.rename(there / target.name)
+
+
 def missing(wanted: Iterable[str]) -> list[Target]:
     """The programs still to build, in the order in which a cluster can use them."""
     there, names = folder(), set(wanted)
@@ -150,6 +167,9 @@ def _build(target: Target, *, there: Path, report: Report) -> None:
     if shutil.which(compiler) is None:
         remedy = "run `python -m dev doctor`"
         raise DevError(f"building {target.name} needs {compiler}", remedy=remedy)
+    if _kept(target).exists():
+        _place(target, there=there)
+        return
     begin = time.monotonic()
     report(target, "building", 0.0, 0)
     log = there / f"{target.name}.log"
@@ -171,8 +191,11 @@ def _build(target: Target, *, there: Path, report: Report) -> None:
         report(target, "failed", time.monotonic() - begin, 0)
         remedy = "run `python -m dev doctor`, then `python -m dev build`"
         raise DevError(f"building {target.name} failed", log=log, remedy=remedy)
-    partial.rename(there / target.name)
+    kept = _kept(target)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial.rename(kept)
     log.unlink()
+    _place(target, there=there)
     report(target, "built", time.monotonic() - begin, (there / target.name).stat().st_size)
 
 
