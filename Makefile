@@ -32,7 +32,8 @@ deps: $(STAMP) ## install missing system packages (as root), build the local clu
 	@$(DEV) build
 
 .PHONY: demo
-demo: deps ## boot a cluster, install Slipstream, serve the sample, show it scale
+demo: $(STAMP) ## boot a cluster, install Slipstream, serve the sample, show it scale
+	@$(DEV) doctor --fix --quiet
 	@$(BIN)/python -m dev.demo
 
 .PHONY: test

@@ -92,13 +92,15 @@ def logs(name: str, component: str, lines: int) -> None:
 
 @cli.command("doctor")
 @click.option("--fix", is_flag=True, help="Install missing Debian packages with apt-get.")
-def doctor_(*, fix: bool) -> None:
-    """Check what the machine must have, and say what mends it."""
+@click.option("--quiet", is_flag=True, help="Print only what is missing.")
+def doctor_(*, fix: bool, quiet: bool) -> None:
+    """Check what the machine must have, and name the remedy for what it lacks."""
     found = doctor.checks()
     if fix:
         doctor.fix([check for check in found if not check.fulfilled])
         found = doctor.checks()
-    display.checks(found)
+    if not quiet or not all(check.fulfilled for check in found):
+        display.checks(found)
     sys.exit(0 if all(check.fulfilled for check in found) else 1)
 
 

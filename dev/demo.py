@@ -1,7 +1,11 @@
 """`make demo`: one object becomes a served model, and its replicas follow the load. Everything is real and local."""
 
 import asyncio
+import contextlib
+import itertools
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,44 +16,67 @@ from rich.live import Live
 from rich.syntax import Syntax
 from rich.table import Table
 
-from dev import install
+from dev import display, install
 from dev.cluster import Cluster
-from dev.kube import Kube, Object, condition, is_true
+from dev.errors import DevError
+from dev.kube import Kube, Object, Refused, condition, is_true
 from dev.models import heldout
+from dev.patience import Patience, follow
 from slipstream_runtime.evaluate import load, traffic
 
 NAMESPACE: Final = "demo"
 SAMPLE: Final = Path("manifests/samples/chat.yaml")
-START_SECONDS: Final = 300.0
-LOAD_SECONDS: Final = 120.0
-REST_SECONDS: Final = 150.0
+PATIENCE_SECONDS: Final = 300.0
+"""Without any change of the service, its pods or the load for this long, the demo gives up."""
 CLIENTS: Final = 48
+MOST_CLIENTS: Final = 384
+STEP_SECONDS: Final = 60.0
+"""After this long without a decision to scale up, as many clients again join the load."""
+ROWS: Final = 12
+LOOK: Final = (
+    'eval "$(.venv/bin/python -m dev env)"; '
+    f"kubectl describe infer,pods -n {NAMESPACE}; then run make demo again"
+)
 
 console = Console()
 
 
-def main() -> None:
+def main() -> int:
+    """Run the demo; 1 with a plain sentence if it can't go on."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        console.print("\nStopped. The cluster stays up; `make cluster-down` removes it.")
+        return 130
+    except (DevError, Refused, httpx.HTTPError, OSError) as error:
+        remedy = "" if isinstance(error, DevError) else f"\n  remedy: {LOOK}"
+        console.print(f"\nThe demo stopped: {error}{remedy}", highlight=False, markup=False)
+        return 1
+    return 0
+
+
+def run() -> None:
     """Tell the whole story; leave the cluster up to look around."""
     began = time.monotonic()
     cluster = Cluster(name="slipstream")
     _say("A local Kubernetes")
-    cluster.up()
+    with display.Builds() as builds:
+        cluster.up(build_report=builds.report)
     _say("Slipstream, installed from manifests/overlays/local")
     install.install(cluster)
     kube = Kube(cluster.kubeconfig, cluster.kubectl)
     _say(f"{SAMPLE}: all that a user writes")
     console.print(Syntax(SAMPLE.read_text(), "yaml", background_color="default"))
     _apply(kube)
-    took = _until_ready(kube)
-    console.print(f"Ready {took:.0f} s after apply.")
+    console.print(f"Ready {_until_ready(kube):.0f} s after apply.")
     _say("A chat")
     url = _url(kube)
     for question in _questions():
         _chat(url, question)
-    _say(f"Load: {CLIENTS} clients that never pause, for at most {LOAD_SECONDS:.0f} s")
+    _say(f"Load: {CLIENTS} clients that never pause, until a second replica is ready")
     asyncio.run(_drive(kube, url))
-    _say("Rest: the second replica goes after the load has")
-    asyncio.run(_rest(kube))
+    _say("Rest: without load, the second replica goes")
+    asyncio.run(_watch(kube, lambda item: _ready_replicas(item) == 1, "one replica again"))
     _say("What happened, as Kubernetes Events")
     for event in sorted(kube.find("Event", NAMESPACE), key=lambda event: event["eventTime"] or ""):
         if event["regarding"]["kind"] == "InferenceService":
@@ -88,14 +115,55 @@ def _apply(kube: Kube) -> None:
 
 def _until_ready(kube: Kube) -> float:
     started = time.monotonic()
+    item: Object = {}
+
     with console.status("starting the engine") as status:
 
-        def ready(items: list[Object]) -> bool:
-            status.update(condition(items[0], "Ready").get("message") or "starting the engine")
-            return is_true(items[0], "Ready")
+        def observe() -> tuple[Any, ...]:
+            nonlocal item
+            item = _service(kube)
+            message = condition(item, "Ready").get("message") or "starting the engine"
+            status.update(message)
+            return message, _pods(kube)
 
-        kube.until("InferenceService", NAMESPACE, ready, name="chat", timeout=START_SECONDS)
+        waiting = follow(
+            observe,
+            lambda: is_true(item, "Ready"),
+            patience=Patience(PATIENCE_SECONDS),
+            what=lambda: f"Waited for the service to be Ready: {_reason(item)}",
+            remedy=LOOK,
+        )
+        asyncio.run(waiting)
     return time.monotonic() - started
+
+
+def _service(kube: Kube) -> Object:
+    found = kube.get("InferenceService", NAMESPACE, "chat")
+    if found is None:
+        raise DevError(
+            f"someone deleted the InferenceService chat of namespace {NAMESPACE}", remedy=LOOK
+        )
+    return found
+
+
+def _reason(item: Object) -> str:
+    return condition(item, "Ready").get("message") or "the operator has not written a status yet."
+
+
+def _pods(kube: Kube) -> tuple[Any, ...]:
+    """The parts of the pods' status that change as they start, serve and end."""
+    return tuple(
+        (
+            pod["metadata"]["name"],
+            pod["status"].get("phase"),
+            tuple(entry["status"] for entry in pod["status"].get("conditions", ())),
+            tuple(
+                (entry["restartCount"], *entry.get("state", ()))
+                for entry in pod["status"].get("containerStatuses", ())
+            ),
+        )
+        for pod in kube.find("Pod", NAMESPACE)
+    )
 
 
 def _url(kube: Kube) -> str:
@@ -112,60 +180,93 @@ def _questions() -> list[str]:
 
 def _chat(url: str, question: str) -> None:
     body = {"model": "chat", "messages": [{"role": "user", "content": question}], "temperature": 0}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE_SECONDS)
+    answer.raise_for_status()
     console.print(f"  user       {question}", highlight=False)
-    console.print(f"  assistant  {answer['choices'][0]['message']['content']}", highlight=False)
+    text = answer.json()["choices"][0]["message"]["content"]
+    console.print(f"  assistant  {text}", highlight=False)
 
 
 async def _drive(kube: Kube, url: str) -> None:
+    """Load the service until its second replica is ready; a fast machine gets more clients."""
+    clients: list[asyncio.Task[Any]] = []
+
+    async def grow() -> None:
+        for step in itertools.count():
+            if step and (_desired(await asyncio.to_thread(_service, kube)) or 0) >= 2:
+                return
+            if len(clients) * CLIENTS < MOST_CLIENTS:
+                clients.append(asyncio.create_task(_clients(url)))
+            await asyncio.sleep(STEP_SECONDS)
+
+    growing = asyncio.create_task(grow())
+    try:
+        await _watch(
+            kube,
+            lambda item: _ready_replicas(item) == 2,
+            "a second replica",
+            lambda: len(clients) * CLIENTS,
+        )
+    finally:
+        for task in (growing, *clients):
+            task.cancel()
+        await asyncio.gather(growing, *clients, return_exceptions=True)
+
+
+async def _clients(url: str) -> None:
     plan = traffic.Plan(
         url=url,
         model="chat",
         concurrency=CLIENTS,
-        duration=LOAD_SECONDS,
+        duration=24 * 3600.0,
+        timeout=PATIENCE_SECONDS,
         prompt_tokens=32,
         max_tokens=64,
         ignore_eos=True,
     )
-    driving = asyncio.create_task(load.run(plan))
-    await _watch(kube, lambda item: _ready_replicas(item) == 2, LOAD_SECONDS)
-    driving.cancel()
-    await asyncio.gather(driving, return_exceptions=True)
+    await load.run(plan)
 
 
-async def _rest(kube: Kube) -> None:
-    await _watch(kube, lambda item: _ready_replicas(item) == 1, REST_SECONDS)
-
-
-async def _watch(kube: Kube, done: Any, seconds: float) -> None:
-    """A live table of the object's status until `done` or the time is up."""
+async def _watch(
+    kube: Kube,
+    done: Callable[[Object], bool],
+    awaited: str,
+    clients: Callable[[], int] = lambda: 0,
+) -> None:
+    """Show the object's status as it changes, until `done`."""
     rows: list[tuple[str, ...]] = []
     started = time.monotonic()
+    item: Object = {}
     with Live(_table(rows), console=console, refresh_per_second=4) as live:
 
-        def look(items: list[Object]) -> bool:
-            row = _row(items[0])
+        def observe() -> tuple[Any, ...]:
+            nonlocal item
+            item = _service(kube)
+            row = _row(item)
             if not rows or rows[-1][1:] != row:
                 rows.append((f"{time.monotonic() - started:4.0f} s", *row))
                 live.update(_table(rows))
-            return bool(done(items[0]))
+            return _ready_replicas(item), _desired(item), clients(), _pods(kube)
 
-        await asyncio.to_thread(
-            kube.until, "InferenceService", NAMESPACE, look, name="chat", timeout=seconds
+        await follow(
+            observe,
+            lambda: done(item),
+            patience=Patience(PATIENCE_SECONDS),
+            what=lambda: f"Waited for {awaited}; the last decision was: {_row(item)[-1]}",
+            remedy=LOOK,
         )
 
 
 def _row(item: Object) -> tuple[str, ...]:
     status = item.get("status", {})
     current = {entry["metric"]: entry.get("current", "-") for entry in status.get("slo", [])}
-    scaling = status.get("scaling", {})
     return (
         str(_ready_replicas(item)),
-        str(scaling.get("desired", "-")),
+        str(_desired(item) or "-"),
         current.get("ttft", "-"),
         current.get("tpot", "-"),
         condition(item, "SLOMet").get("status", "-"),
-        scaling.get("reason", "-"),
+        status.get("scaling", {}).get("reason", "-"),
     )
 
 
@@ -173,7 +274,7 @@ def _table(rows: list[tuple[str, ...]]) -> Table:
     table = Table(box=None)
     for name in ("time", "ready", "desired", "ttft", "tpot", "slo", "reason"):
         table.add_column(name, overflow="fold")
-    for row in rows[-12:]:
+    for row in rows[-ROWS:]:
         table.add_row(*row)
     return table
 
@@ -183,5 +284,11 @@ def _ready_replicas(item: Object) -> int:
     return count
 
 
+def _desired(item: Object) -> int | None:
+    desired: int | None = item.get("status", {}).get("scaling", {}).get("desired")
+    return desired
+
+
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from types import TracebackType
 
 from rich.console import Console
-from rich.live import Live
-from rich.spinner import Spinner
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from dev import binaries
 from dev.binaries import State, Target
 from dev.cluster import Status
 from dev.doctor import Check
@@ -19,12 +19,23 @@ errors = Console(stderr=True)
 
 
 class Builds:
-    """A live table of the programs being built; shows nothing if none has to be."""
+    """Progress of the programs being built, with an estimate; shows nothing if none has to be."""
 
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[Target, State, float, int]] = {}
-        self._live: Live | None = None
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._wanted: set[str] = set()
+        self._begin: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
         self._lock = threading.Lock()
+        self._progress = Progress(
+            TextColumn("building"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %  {task.description}"),
+            console=console,
+            get_time=clock,
+        )
+        self._task: TaskID | None = None
+        self._ticker = threading.Event()
 
     def __enter__(self) -> "Builds":
         return self
@@ -35,26 +46,57 @@ class Builds:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._ticker.set()
+        if self._task is not None:
+            self._progress.stop()
+            seconds = self._clock() - min(self._begin.values())
+            console.print(f"built {', '.join(self._ended)} in {seconds:.0f} s", highlight=False)
 
-    def report(self, target: Target, state: State, seconds: float, size: int) -> None:
-        begin = time.monotonic() if state == "building" else seconds
+    def report(self, target: Target, state: State, _seconds: float, _size: int) -> None:
         with self._lock:
-            self._rows[target.name] = (target, state, begin, size)
-            if self._live is None:
-                self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
-                self._live.start()
+            self._wanted.add(target.name)
+            if state == "waiting":
+                return
+            if state == "building":
+                self._begin[target.name] = self._clock()
+            else:
+                self._ended[target.name] = self._clock()
+            if self._task is None:
+                self._task = self._progress.add_task("", total=1.0)
+                self._progress.start()
+                threading.Thread(target=self._tick, daemon=True).start()
 
-    def _table(self) -> Table:
-        table = Table("program", "module", "seconds", "MB", box=None, pad_edge=False)
-        for target, state, seconds, size in list(self._rows.values()):
-            shown = time.monotonic() - seconds if state == "building" else seconds
-            mark = (
-                Spinner("dots") if state == "building" else f"{size / 1e6:.0f}" if size else state
-            )
-            table.add_row(target.name, target.module, f"{shown:.0f}", mark)
-        return table
+    def _tick(self) -> None:
+        while not self._ticker.wait(1.0):
+            self.update()
+
+    def update(self) -> None:
+        """Show how much is done and how long the rest will take at the speed so far."""
+        with self._lock:
+            done, left = estimate(self._wanted, self._begin, self._ended, now=self._clock())
+            running = ", ".join(name for name in self._begin if name not in self._ended)
+        assert self._task is not None
+        rest = "" if left is None else f", about {max(1, round(left / 60))} min left"
+        self._progress.update(self._task, completed=done, description=f"{running}{rest}")
+
+
+def estimate(
+    wanted: Set[str], begin: Mapping[str, float], ended: Mapping[str, float], *, now: float
+) -> tuple[float, float | None]:
+    """Share of the work that is done, and the seconds that the rest needs; None while unknown.
+
+    A program that runs counts by its time at the speed of those that are done, up to nine tenths.
+    """
+    costs = {name: binaries.COSTS.get(name, binaries.CHEAP) for name in wanted}
+    spent = sum(ended[name] - begin[name] for name in ended)
+    speed = sum(costs[name] for name in ended) / spent if spent else 1.0
+    done = sum(
+        costs[name] if name in ended else min(0.9 * costs[name], speed * (now - begin[name]))
+        for name in begin
+    )
+    total = sum(costs.values())
+    elapsed = now - min(begin.values(), default=now)
+    return done / total, elapsed * (total - done) / done if elapsed > 10 and done else None
 
 
 def phase(name: str, seconds: float) -> None:
