@@ -15,12 +15,18 @@ NGRAM = (
     '--speculative-config={"method": "ngram", "num_speculative_tokens": 4, '
     '"prompt_lookup_max": 4, "prompt_lookup_min": 2}'
 )
+OFFLOAD = (
+    '--kv-transfer-config={"kv_connector": "OffloadingConnector", "kv_role": "kv_both", '
+    '"kv_connector_extra_config": {"cpu_bytes_to_use": 1073741824}}'
+)
 LORA = ("--enable-lora", "--max-loras=4")
 TAKEN: dict[str, tuple[str, ...]] = {
     "nothing": (),
     "as many tokens as sequences": ("--max-num-batched-tokens=128", "--max-num-seqs=128"),
     "adapters and speculation in big steps": (*LORA, NGRAM, "--max-num-seqs=8"),
     "several engines": ("--data-parallel-size=2",),
+    "offload beside adapters and speculation": (OFFLOAD, NGRAM, *LORA, "--max-num-seqs=8"),
+    "offload of several engines": (OFFLOAD, "--data-parallel-size=2"),
 }
 REFUSED: dict[str, tuple[str, ...]] = {
     "fewer tokens than sequences": ("--max-num-batched-tokens=64", "--max-num-seqs=128"),

@@ -95,6 +95,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "compile": False,
             "kv_bytes": None,
             "gpu_memory_utilization": None,
+            "offload_bytes": None,
         },
         "batching": {
             "max_sequences": 8,

@@ -173,6 +173,20 @@ class ResponsesSpec(Model):
     )
 
 
+class OffloadSpec(Model):
+    """Where KV cache blocks go when they leave the accelerator's memory; a later request reads them back."""
+
+    cpu: Quantity = Field(
+        description="Memory of a replica for offloaded blocks, such as 20Gi. It is added to the engine's memory "
+        "request and limit unless spec.resources sets them.",
+    )
+    disk: Quantity | None = Field(
+        default=None,
+        description="Disk for blocks that leave that memory. Refused with the pinned vLLM, whose disk tier never "
+        "deletes a file. Default: none.",
+    )
+
+
 class CacheSpec(Model):
     """What is kept to be used again."""
 
@@ -187,6 +201,11 @@ class CacheSpec(Model):
     model: ModelCacheSpec | None = Field(
         default=None,
         description="Where downloads and compiled kernels outlive a pod. Default: nowhere, each pod has its own.",
+    )
+    offload: OffloadSpec | None = Field(
+        default=None,
+        description="Larger, slower memory for KV cache blocks; on GPUs. Default: none, evicted blocks are computed "
+        "again.",
     )
     responses: ResponsesSpec | None = Field(
         default=None,
@@ -386,6 +405,11 @@ _ONNX_RULES = (
     _unless_onnx(
         "!has(self.cache) || !has(self.cache.prefix)",
         "cache.prefix can't be used with runtime: onnx, which has no KV cache: leave it out",
+        field_path=".cache",
+    ),
+    _unless_onnx(
+        "!has(self.cache) || !has(self.cache.offload)",
+        "cache.offload can't be used with runtime: onnx, which has no KV cache: leave it out",
         field_path=".cache",
     ),
     _unless_onnx(

@@ -86,6 +86,9 @@ SHARED: Final[Mapping[str, tuple[str, str]]] = {
     "enable-chunked-prefill": ("batching", "chunked_prefill"),
     "scheduling-policy": ("batching", "policy"),
     "attention-backend": ("attention", "backend"),
+    **dict.fromkeys(
+        ("kv-transfer-config", "kv-offloading-size", "kv-offloading-backend"), ("cache", "offload")
+    ),
 }
 """Arguments that a typed field sets, too: given here they win over its default, given in both they are refused."""
 

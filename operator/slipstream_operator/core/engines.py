@@ -10,7 +10,7 @@ from typing import Any, Final
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, ModelSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import combinations, engine_arguments, routing
+from slipstream_operator.core import combinations, engine_arguments, offload, routing
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
@@ -46,6 +46,8 @@ def vllm(
             cache["compile"] = spec.cache.compile
     if on_cpu:
         cache["kvBytes"] = _kv_bytes(resources)
+    if (offloaded := offload.engine_bytes(spec, split)) is not None:
+        cache["offloadBytes"] = offloaded
     arguments = engine_arguments.check(spec)
     slots = _slots(spec.model)
     combinations.check(

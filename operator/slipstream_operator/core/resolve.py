@@ -16,6 +16,7 @@ from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSp
 from slipstream_operator.core import (
     engines,
     objectives,
+    offload,
     outputs,
     parallelism,
     parsing,
@@ -137,7 +138,8 @@ def resolve(observed: Observed) -> Resolved:
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     count = _count(spec, accelerator, split, simulated=simulated)
     chosen = times.of(spec, accelerator, on_gpu=on_gpu, weights_bytes=weights_bytes)
-    said = resources.said(spec, accelerator, count, simulated=simulated)
+    offload.check(spec, on_cpu=accelerator.name == engines.CPU)
+    said = offload.added(resources.said(spec, accelerator, count, simulated=simulated), spec)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -175,11 +177,14 @@ def resolve(observed: Observed) -> Resolved:
             start=chosen.start if times.asked(spec, accelerator).start else None,
         ),
         times=chosen,
-        default_requests=resources.defaults(
-            gpus=count,
-            weights_bytes=weights_bytes,
-            downloads=_downloads(spec),
-            keeps_cache=_cache(spec) is not None,
+        default_requests=offload.requested(
+            resources.defaults(
+                gpus=count,
+                weights_bytes=weights_bytes,
+                downloads=_downloads(spec),
+                keeps_cache=_cache(spec) is not None,
+            ),
+            spec,
         )
         if on_gpu
         else {},

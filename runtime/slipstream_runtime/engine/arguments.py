@@ -55,6 +55,7 @@ def build(
         ("--kv-cache-dtype", _kv_dtype(config, cpu_flags=cpu_flags)),
         ("--kv-cache-memory-bytes", cache.kv_bytes),
         ("--gpu-memory-utilization", cache.gpu_memory_utilization),
+        ("--kv-transfer-config", _offload(config)),
         ("--enable-prefix-caching", cache.prefix),
         # How long blocks lay idle before they were evicted: whether the KV cache is too small for what is asked again.
         ("--kv-cache-metrics", True),
@@ -156,6 +157,19 @@ def _kv_dtype(config: EngineConfig, *, cpu_flags: Set[str]) -> str | None:
             "Leave it out, or use other nodes."
         )
     return config.quantization.kv_cache
+
+
+def _offload(config: EngineConfig) -> str | None:
+    """Return vLLM's own connector to host memory, if blocks are kept there."""
+    size = config.cache.offload_bytes
+    if size is None:
+        return None
+    wanted = {
+        "kv_connector": "OffloadingConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"cpu_bytes_to_use": size},
+    }
+    return json.dumps(wanted, sort_keys=True)
 
 
 def _speculation(config: EngineConfig, draft: Weights | None) -> str | None:
