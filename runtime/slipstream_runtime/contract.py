@@ -32,6 +32,15 @@ TERMINATION_LOG: Final = "/dev/termination-log"
 
 MODEL_TOKEN_ENV: Final = "HF_TOKEN"  # noqa: S105 (a name, not a token)
 
+LEADER_ADDRESS_ENV: Final = "LWS_LEADER_ADDRESS"
+WORKER_INDEX_ENV: Final = "LWS_WORKER_INDEX"
+GROUP_SIZE_ENV: Final = "LWS_GROUP_SIZE"
+"""Variables of LeaderWorkerSet v0.7 in each pod of a group: the leader's host name, the pod's rank, the number of
+pods."""
+GROUP_PORT: Final = 29501
+"""The leader's rendezvous of torch.distributed, vLLM's default; all other ports between the pods of a group are free
+ones."""
+
 LINGER_SECONDS: Final = 4
 """After SIGTERM: the time that proxies and pooled connections get to notice; what still comes is served, and its
 connection closed."""

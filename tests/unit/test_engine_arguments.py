@@ -8,6 +8,7 @@ import pytest
 from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.group import Member
 from slipstream_runtime.host import hardware
 from slipstream_runtime.host.errors import UnsuitableError
 
@@ -163,6 +164,21 @@ def test_a_draft_and_a_head_are_models_of_their_own(
         '--speculative-config {"draft_tensor_parallel_size": 2, '
         f'{expected}, "num_speculative_tokens": 3}}'
     ) in line(wanted, draft=DRAFT)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_pod_of_a_group_knows_its_rank_and_its_leader(rank: int) -> None:
+    words = arguments.build(
+        config(tensorParallel=2, nodes=2),
+        target=TARGET,
+        draft=None,
+        cpu_flags=AVX2,
+        member=Member(rank, 2, "chat-0.chat-0.team"),
+    )
+    assert (
+        f"--distributed-executor-backend mp --nnodes 2 --node-rank {rank} --master-addr chat-0.chat-0.team "
+        "--master-port 29501"
+    ) in " ".join(words)
 
 
 def test_an_engine_with_room_for_adapters_names_none_of_them() -> None:

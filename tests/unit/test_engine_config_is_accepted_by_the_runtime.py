@@ -88,6 +88,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "tensor_parallel": 2,
         "pipeline_parallel": 3,
         "data_parallel": 4,
+        "nodes": 1,
         "quantization": {"method": "fp8", "kv_cache": "fp8"},
         "speculation": {"draft": "hf://org/small", "method": None, "tokens": 3},
         "cache": {

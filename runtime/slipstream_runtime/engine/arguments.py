@@ -9,8 +9,10 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
+from slipstream_runtime import contract
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.group import Member
 from slipstream_runtime.host import hardware
 from slipstream_runtime.host.errors import UnsuitableError
 
@@ -40,9 +42,9 @@ def build(
     draft: Weights | None,
     cpu_flags: Set[str],
     adapter_rank: int | None = None,
+    member: Member | None = None,
 ) -> list[str]:
     """Command line arguments of vLLM's API server."""
-    single = config.tensor_parallel * config.pipeline_parallel == 1
     batching, cache = config.batching, config.cache
     table: tuple[tuple[str, object], ...] = (
         ("--model", target.folder),
@@ -63,7 +65,11 @@ def build(
         ("--tensor-parallel-size", _several(config.tensor_parallel)),
         ("--pipeline-parallel-size", _several(config.pipeline_parallel)),
         ("--data-parallel-size", _several(config.data_parallel)),
-        ("--distributed-executor-backend", "uni" if single else "mp"),
+        ("--distributed-executor-backend", "uni" if config.single else "mp"),
+        ("--nnodes", member and member.size),
+        ("--node-rank", member and member.rank),
+        ("--master-addr", member and member.leader),
+        ("--master-port", member and contract.GROUP_PORT),
         ("--max-num-seqs", batching.max_sequences),
         ("--max-num-batched-tokens", batching.max_batched_tokens),
         ("--enable-chunked-prefill", batching.chunked_prefill),

@@ -102,6 +102,8 @@ class EngineConfig(Part):
     tensor_parallel: Positive = 1
     pipeline_parallel: Positive = 1
     data_parallel: Positive = 1
+    nodes: Positive = 1
+    """Pods of a replica, each with an equal share of the ranks."""
     quantization: Quantization = Quantization()
     speculation: Speculation | None = None
     cache: Cache = Cache()
@@ -120,6 +122,11 @@ class EngineConfig(Part):
     output: Output | None = None
     api_keys: Path | None = None
     """Folder of the keys that clients need; None asks for none."""
+
+    @property
+    def single(self) -> bool:
+        """Whether one process computes."""
+        return self.tensor_parallel * self.pipeline_parallel == 1
 
     @property
     def uris(self) -> list[str]:

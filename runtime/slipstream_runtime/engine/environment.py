@@ -56,7 +56,7 @@ def build(
         # NB: development mode adds routes that stop the engine.
         "VLLM_SERVER_DEV_MODE": "0",
     }
-    if config.device == "cpu" and config.tensor_parallel == 1:
+    if config.device == "cpu" and config.single:
         # NB: on CPU vLLM replaces the uni executor by a third process unless this says otherwise.
         # AsyncLLM runs its engine core in a process of its own in either case.
         forced["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

@@ -17,13 +17,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import adapters, arguments, causes, checkpoint, environment
+from slipstream_runtime.engine import (
+    adapters,
+    arguments,
+    causes,
+    checkpoint,
+    environment,
+    group,
+)
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.host import facts, hardware, metrics, sources
 from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 _SERVING: Final = "slipstream_runtime.engine.serving"
+_HEADLESS: Final = "slipstream_runtime.engine.headless"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +55,13 @@ class Launch:
     @property
     def forks(self) -> bool:
         """Whether the engine core is forked from this process."""
-        return self.config.device == "cpu" and self.config.tensor_parallel == 1
+        return self.config.device == "cpu" and self.config.single
 
     def run(self) -> None:
         """Serve until drained; EngineError says why it ended otherwise."""
         try:
             self.life.enter(Phase.RESOLVING)
+            member = group.member(os.environ, nodes=self.config.nodes)
             target, draft = self.weights
             self.known.arguments = arguments.build(
                 self.config,
@@ -60,7 +69,11 @@ class Launch:
                 draft=draft,
                 cpu_flags=hardware.cpu_flags(),
                 adapter_rank=self.adapter_rank if self.config.adapters else None,
+                member=member,
             )
+            if member is not None and not member.leads:
+                self._join(member)
+                return
             self.life.enter(Phase.IMPORTING)
             models = [each for each in (target, draft) if each is not None]
             _import(_SERVING).run(
@@ -70,6 +83,13 @@ class Launch:
             raise
         except Exception as error:
             raise EngineError(causes.read(self.errors) or describe(error)) from error
+
+    def _join(self, member: group.Member) -> None:
+        """Compute for the leader of the group."""
+        ask = group.asking(member)
+        group.wait(member, ask)
+        self.life.enter(Phase.IMPORTING)
+        _import(_HEADLESS).run(self, member, ask)
 
     @functools.cached_property
     def weights(self) -> tuple[arguments.Weights, arguments.Weights | None]:

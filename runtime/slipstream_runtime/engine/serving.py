@@ -48,11 +48,7 @@ _SIGNS_OF_WORK: Final = (
 
 def run(launch: Launch, architectures: Set[str]) -> None:
     """Load and serve until drained, in an event loop of its own; `architectures` are the models' classes."""
-    launch.known.versions |= {
-        "vllm": vllm.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+    launch.known.versions |= versions()
     if launch.config.output is not None:
         forms.check(launch.config.output)
     set_ulimit()
@@ -68,6 +64,15 @@ def run(launch: Launch, architectures: Set[str]) -> None:
             runner.run(_Serving(launch).run(client, config, parsed))
     finally:
         client.shutdown(timeout=config.shutdown_timeout)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {
+        "vllm": vllm.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def parse(words: list[str]) -> Namespace:

@@ -1,0 +1,152 @@
+"""Pods that are one replica together: a leader, which serves, and workers, which compute with it.
+
+LeaderWorkerSet gives each pod its rank and the leader's address. A worker waits until the leader can be reached, and
+ends when the leader has: what is left of a group is of no use.
+"""
+
+import dataclasses
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from slipstream_runtime import contract
+from slipstream_runtime.host import logs
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.lifecycle import Phase
+
+LOST_SECONDS: Final = 15.0
+"""Seconds without an answer after which a leader counts as lost; it answers while it loads and while it drains."""
+_LOOK_SECONDS: Final = 1.0
+"""Between two looks at the leader."""
+_TOLD_EVERY: Final = 15.0
+"""Seconds between two log lines about a leader that is not there yet."""
+_TIMEOUT: Final = 2.0
+"""Seconds for one answer of the leader."""
+_ENDED: Final = (Phase.STOPPED, Phase.FAILED)
+_ORDER: Final = tuple(Phase)
+
+Ask = Callable[[], Phase | None]
+"""Return the leader's phase; None if it does not answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A pod's place in its group."""
+
+    rank: int
+    size: int
+    leader: str
+    """Host name of the leader, which is a name of its own in the leader's pod, too."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this pod is the leader."""
+        return self.rank == 0
+
+
+def member(environment: Mapping[str, str], *, nodes: int) -> Member | None:
+    """Return this pod's place; None for a replica of one pod."""
+    if nodes == 1:
+        return None
+    names = (contract.WORKER_INDEX_ENV, contract.GROUP_SIZE_ENV, contract.LEADER_ADDRESS_ENV)
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise UnsuitableError(
+            f"spec.parallelism.nodes: {nodes} needs {', '.join(missing)}, which LeaderWorkerSet sets. "
+            "Run the engine as a pod of a LeaderWorkerSet."
+        )
+    rank, size = (int(environment[name]) for name in names[:2])
+    if size != nodes:
+        raise UnsuitableError(
+            f"spec.parallelism.nodes: {nodes} needs a group of as many pods, and this one has {size}. "
+            "Restore the LeaderWorkerSet's size."
+        )
+    return Member(rank, size, environment[contract.LEADER_ADDRESS_ENV])
+
+
+def asking(member: Member, *, port: int = contract.MANAGEMENT_PORT) -> Ask:
+    """Return a function that reads the phase from the leader's status."""
+
+    def ask() -> Phase | None:
+        connection = http.client.HTTPConnection(member.leader, port, timeout=_TIMEOUT)
+        try:
+            connection.request("GET", contract.STATUS_PATH)
+            return Phase(json.loads(connection.getresponse().read())["phase"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError):
+            return None
+        finally:
+            connection.close()
+
+    return ask
+
+
+def wait(member: Member, ask: Ask, *, pause: Callable[[float], None] = time.sleep) -> None:
+    """Wait until the leader's name resolves and the leader answers; how long is up to the startup probe."""
+    begun = time.monotonic()
+    told = begun
+    while ask() is None:
+        if (now := time.monotonic()) - told >= _TOLD_EVERY:
+            told = now
+            logs.event(
+                "waiting for leader",
+                leader=member.leader,
+                resolved=_address(member.leader),
+                seconds=round(now - begun),
+            )
+        pause(_LOOK_SECONDS)
+    logs.event("leader found", leader=member.leader, seconds=round(time.monotonic() - begun, 1))
+
+
+def _address(host: str) -> str | None:
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return None
+
+
+class Watch:
+    """Looks at the leader now and then, and notices its end or its restart."""
+
+    def __init__(self, member: Member, ask: Ask, *, clock: Callable[[], float]) -> None:
+        self._leader = member.leader
+        self._ask = ask
+        self._clock = clock
+        self._answered = self._looked = clock()
+        self._phase: Phase | None = None
+
+    @property
+    def orderly(self) -> bool:
+        """Whether the leader was on its way out when it was seen last."""
+        return self._phase in (Phase.LEAVING, Phase.DRAINING, Phase.STOPPED)
+
+    def lost(self) -> str | None:
+        """Return why the leader is of no use any more; None while it is there."""
+        now = self._clock()
+        if now - self._looked < _LOOK_SECONDS:
+            return None
+        self._looked = now
+        phase = self._ask()
+        if phase is None:
+            silent = now - self._answered
+            if self.orderly:
+                return f"the leader {self._leader} has stopped"
+            return (
+                f"the leader {self._leader} has not answered for {silent:.0f} s"
+                if silent > LOST_SECONDS
+                else None
+            )
+        before, self._phase, self._answered = self._phase, phase, now
+        if phase in _ENDED:
+            return f"the leader {self._leader} has {phase.value}"
+        if before is not None and _ORDER.index(phase) < _ORDER.index(before):
+            return f"the leader {self._leader} was restarted"
+        return None
+
+
+def require(lost: str | None) -> None:
+    """Raise EngineError if the leader is lost."""
+    if lost is not None:
+        raise EngineError(lost)

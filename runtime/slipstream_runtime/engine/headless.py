@@ -1,0 +1,65 @@
+"""A worker pod of a replica that spans nodes: vLLM's worker processes of this node, without a scheduler or an API."""
+
+import multiprocessing.connection
+import time
+from typing import Any, Final
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.system_utils import set_ulimit
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+
+from slipstream_runtime.engine import causes, group, serving
+from slipstream_runtime.engine.launch import Launch
+from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
+
+_LAST_WORD_SECONDS: Final = 2.0
+"""How long a worker process that died may take to have its error in the log."""
+
+
+def run(launch: Launch, member: group.Member, ask: group.Ask) -> None:
+    """Join the leader and compute until it ends, or until this pod has to; EngineError says what went wrong."""
+    launch.known.versions |= serving.versions()
+    set_ulimit()
+    parsed = serving.parse(launch.known.arguments)
+    launch.life.enter(Phase.LOADING)
+    config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(
+        usage_context=UsageContext.OPENAI_API_SERVER, headless=True
+    )
+    executor = MultiprocExecutor(config, monitor_workers=False)
+    try:
+        launch.life.enter(Phase.READY)
+        _follow(launch, executor, group.Watch(member, ask, clock=time.monotonic))
+    finally:
+        executor.shutdown()
+
+
+def _follow(launch: Launch, executor: Any, watch: group.Watch) -> None:
+    """Watch the processes of this node and the leader.
+
+    A worker that has to leave stays while the leader drains, or as long as a drain may take: requests need it.
+    """
+    sentinels = [worker.proc.sentinel for worker in executor.workers]
+    limit: float | None = None
+    while True:
+        ended = multiprocessing.connection.wait(sentinels, timeout=BEAT_SECONDS)
+        if ended:
+            dead = next(one.proc for one in executor.workers if one.proc.sentinel in ended)
+            raise EngineError(_cause(launch, dead))
+        launch.life.beat()
+        now = time.monotonic()
+        if launch.life.leaving and limit is None:
+            limit = now + launch.stop_seconds
+        lost = watch.lost()
+        if limit is not None and (lost or now > limit):
+            return
+        if watch.orderly and lost:
+            return
+        group.require(lost)
+
+
+def _cause(launch: Launch, dead: Any) -> str:
+    dead.join(_LAST_WORD_SECONDS)
+    told = causes.read(launch.errors)
+    return told or f"worker process {dead.name} ended with exit code {dead.exitcode}"
