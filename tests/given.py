@@ -156,6 +156,7 @@ def pod(
     deleting: bool = False,
     created: str = CREATED,
     trouble: tuple[str, str] | None = None,
+    worker: bool = False,
 ) -> Pod:
     """An engine pod, ready unless said otherwise."""
     return Pod(
@@ -169,6 +170,7 @@ def pod(
         created=created,
         ready_since=created if ready else None,
         trouble=trouble,
+        worker=worker,
     )
 
 
@@ -208,6 +210,8 @@ def observed(
     pod_monitors: bool = False,
     router: Listed | None = None,
     gateway: GatewayState | None = None,
+    workers: Sequence[Pod] = (),
+    leader_worker_sets: bool = False,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
     return Observed(
@@ -220,6 +224,8 @@ def observed(
         pod_monitors=pod_monitors,
         router=router or Listed(available=True, answers=True),
         gateway=gateway or GatewayState(),
+        workers=tuple(workers),
+        leader_worker_sets=leader_worker_sets,
     )
 
 

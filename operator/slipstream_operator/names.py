@@ -20,6 +20,9 @@ HTTP_ROUTE: Final = "HTTPRoute"
 INFERENCE_POOL: Final = "InferencePool"
 GATEWAY_CHILDREN: Final = (INFERENCE_POOL, HTTP_ROUTE)
 """Kinds that attach a service to a Gateway, where the cluster has them."""
+LEADER_WORKER_SET: Final = "LeaderWorkerSet"
+WORKLOADS: Final = ("Deployment", LEADER_WORKER_SET)
+"""Kinds that run a revision: the second one where a replica spans nodes."""
 LEASE: Final = OPERATOR
 
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
@@ -27,12 +30,15 @@ NAME_LABEL: Final = "app.kubernetes.io/name"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SERVICE_LABEL: Final = f"{GROUP}/service"
 REVISION_LABEL: Final = f"{GROUP}/revision"
+WORKER_LABEL: Final = f"{GROUP}/worker-of"
+"""The service that a pod computes for without serving it: such a pod is no replica, so it has no service label."""
 MANAGED_BY_SELECTOR: Final = f"{MANAGED_BY_LABEL}={OPERATOR}"
 PICKER_LABEL: Final = f"{GROUP}/picker"
 """The service whose endpoints a picker picks: its pods are no engines, so they carry no service label."""
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 
 ENGINE_CONTAINER: Final = "engine"
+WORKER_COMPONENT: Final = "worker"
 ROUTER_COMPONENT: Final = "router"
 ROUTER_TOKEN: Final = "slipstream-router-token"  # noqa: S105 (a name)
 """The Secret by which engines know a namespace's router."""
@@ -65,6 +71,7 @@ class Reason:
     LIMIT_EXCEEDED: Final = "LimitExceeded"
     UNSUPPORTED: Final = "Unsupported"
     IMAGE_MISSING: Final = "ImageMissing"
+    LEADER_WORKER_SET_MISSING: Final = "LeaderWorkerSetMissing"
     NAME_TAKEN: Final = "NameTaken"
     NAME_CONFLICT: Final = "NameConflict"
     REJECTED: Final = "Rejected"
@@ -75,6 +82,7 @@ class Reason:
     PENDING: Final = "Pending"
     UNSCHEDULABLE: Final = "Unschedulable"
     ENGINE_FAILED: Final = "EngineFailed"
+    GROUP_RESTARTED: Final = "GroupRestarted"
     CONFIG_ERROR: Final = "ContainerConfigError"
     IMAGE_PULL: Final = "ImagePullFailed"
     STOPPED: Final = "Stopped"
@@ -136,6 +144,11 @@ def adapters_name(service: str) -> str:
 def demand_name(service: str) -> str:
     """Name of the Lease that the router renews while requests wait for a first replica."""
     return f"{service}-demand"
+
+
+def workers_name(service: str) -> str:
+    """Name of the NetworkPolicy of a service's workers; the dot keeps it apart from all services' own."""
+    return f"{service}.workers"
 
 
 def picker_name(service: str) -> str:

@@ -44,6 +44,7 @@ def _observed(path: Path) -> Observed:
         profiles=[_profile(path.stem)],
         pod_monitors=True,
         gateway=GatewayState(kinds=True),
+        leader_worker_sets=True,
     )
 
 

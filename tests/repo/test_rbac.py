@@ -45,7 +45,9 @@ def _used() -> set[Right]:
         (*_resource(kind), verb) for kind in CHILD_KINDS for verb in ("create", "patch", "delete")
     }
     polled = {(group, plural, "list") for group, _, plural in polling.POLLED.values()}
-    read = {(*_resource(kind), "get") for kind in names.GATEWAY_CHILDREN}
+    read = {
+        (*_resource(kind), "get") for kind in (*names.GATEWAY_CHILDREN, names.LEADER_WORKER_SET)
+    }
     return {
         *watched,
         *polled,
@@ -74,7 +76,7 @@ def _granted_on() -> set[Right]:
 
 
 def _rendered() -> list[dict[str, Any]]:
-    """Of a service that may be at zero, of one behind a gateway, and of their namespace's router."""
+    """Of a service that may be at zero, one behind a gateway, one over nodes, and of their namespace's router."""
     idle = {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2}
     routed = given.observed({"model": given.MODEL, "scaling": idle}, pod_monitors=True)
     entry = given.entry(routed)
@@ -86,7 +88,15 @@ def _rendered() -> list[dict[str, Any]]:
     attached = given.observed(
         {"model": given.MODEL, "routing": routing}, gateway=GatewayState(kinds=True)
     )
-    return [*given.rendered(routed), *given.rendered(attached), *render.render(found)]
+    spread = given.observed(
+        {"model": given.MODEL, "parallelism": {"nodes": 2}}, leader_worker_sets=True
+    )
+    return [
+        *given.rendered(routed),
+        *given.rendered(attached),
+        *given.rendered(spread),
+        *render.render(found),
+    ]
 
 
 def _resource(kind: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ CASES: list[tuple[Asked, str]] = [
         Asked(method="suffix", own_image=True, ways=2, stages=2),
         "spec.speculation.method: suffix does not work with spec.parallelism.pipeline",
     ),
-    (Asked(on_cpu=True, ways=2), "spec.parallelism: a replica on type cpu is one engine"),
+    (Asked(on_cpu=True, ways=2), "spec.parallelism: a pod on type cpu computes in one process"),
     (
         Asked(on_cpu=True, backend="FLASHINFER"),
         'spec.attention.backend: "FLASHINFER" does not run on type cpu',

@@ -49,6 +49,11 @@ class ParallelismSpec(Model):
     data: Ways | None = Field(
         default=None, description="This many engines share the requests of a replica. Default: 1."
     )
+    nodes: Ways | None = Field(
+        default=None,
+        description="A replica is this many pods, each with an equal share of its accelerators, run as a "
+        "LeaderWorkerSet; for models that fit on no single node. Default: 1.",
+    )
 
 
 class SpeculationSpec(Model):

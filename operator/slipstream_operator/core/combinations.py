@@ -32,6 +32,8 @@ class Asked:
     """Accelerators of one replica."""
     stages: int = 1
     """Of the pipeline."""
+    nodes: int = 1
+    """Pods of one replica."""
     max_length: int | None = None
     max_sequences: int | None = None
     max_batched_tokens: int | None = None
@@ -105,9 +107,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "spec.speculation.method: suffix does not work with spec.parallelism.pipeline: use ngram, or tensor",
     ),
     Row(
-        lambda asked: asked.on_cpu and asked.ways > 1,
-        "spec.parallelism: a replica on type cpu is one engine, of which nothing is split: leave it out, and give it "
-        "cores by accelerator.count",
+        lambda asked: asked.on_cpu and asked.ways != asked.nodes,
+        "spec.parallelism: a pod on type cpu computes in one process, of which nothing is split: leave it out, and "
+        "give it cores by accelerator.count, or set nodes to tensor x pipeline ({asked.ways})",
     ),
     Row(
         lambda asked: (
@@ -201,6 +203,7 @@ def asked(
         own_image=bool(spec.template and spec.template.image),
         ways=split.total,
         stages=split.pipeline,
+        nodes=split.nodes,
         max_length=spec.model.max_length if spec.model else None,
         max_sequences=batching.max_sequences or plain.number("max-num-seqs"),
         max_batched_tokens=batching.max_batched_tokens or plain.number("max-num-batched-tokens"),

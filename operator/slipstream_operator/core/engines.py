@@ -63,13 +63,15 @@ def vllm(
         "drainSeconds": drain,
     }
     if on_cpu:
-        config["cores"] = spec.accelerator.count if spec.accelerator else 1
-    else:
+        config["cores"] = cores(spec, split) // split.nodes
+    if not on_cpu or split.tensor > 1:
         config["tensorParallel"] = split.tensor
     if split.pipeline > 1:
         config["pipelineParallel"] = split.pipeline
     if split.data > 1:
         config["dataParallel"] = split.data
+    if split.nodes > 1:
+        config["nodes"] = split.nodes
     for key in ("quantization", "batching", "output", "attention"):
         part = getattr(spec, key)
         if part is not None:
@@ -83,6 +85,11 @@ def vllm(
     if arguments:
         config["engineArgs"] = arguments
     return config | _front(spec)
+
+
+def cores(spec: InferenceServiceSpec, split: Split) -> int:
+    """Cores of a replica on CPU: at least one for each of its pods."""
+    return max(spec.accelerator.count if spec.accelerator else 1, split.nodes)
 
 
 def _slots(model: ModelSpec) -> int:

@@ -37,7 +37,7 @@ def of_plan(plan: Plan) -> list[Happening]:
             found.append(
                 Happening("Warning", Reason.DRIFT_REPAIRED, f"{step.ref}: {step.reason}, restored")
             )
-        elif revision and step.ref.kind == "Deployment" and step.uid is None and not first:
+        elif revision and step.ref.kind in names.WORKLOADS and step.uid is None and not first:
             found.append(
                 Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
             )
@@ -51,7 +51,7 @@ def of_plan(plan: Plan) -> list[Happening]:
     found += [
         Happening("Normal", Reason.REVISION_DELETED, f"{step.ref} is {step.reason}")
         for step in plan.deletes
-        if step.ref.kind == "Deployment"
+        if step.ref.kind in names.WORKLOADS
     ]
     return found
 

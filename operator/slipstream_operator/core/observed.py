@@ -168,6 +168,8 @@ class Pod:
     ready_since: str | None
     trouble: tuple[str, str] | None
     """Reason and message of what keeps it from running, if the kubelet or the scheduler says so."""
+    worker: bool = False
+    """Whether it computes for a leader, and serves nobody."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +240,10 @@ class Observed:
     gateway: GatewayState = GatewayState()
     facts: Facts | None = None
     """Size and configuration of the model and its draft; None until the checkpoints were inspected."""
+    workers: tuple[Pod, ...] = ()
+    """Pods that compute for the leaders among `pods`."""
+    leader_worker_sets: bool = False
+    """Whether the cluster has the LeaderWorkerSet kind."""
 
     def child(self, kind: str, name: str) -> Child | None:
         """The child of this kind and name, if it is known."""

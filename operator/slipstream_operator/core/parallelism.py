@@ -1,4 +1,4 @@
-"""How one replica is spread over its accelerators: count = tensor x pipeline x data, whichever of them were given."""
+"""How one replica is spread over accelerators and nodes: count = tensor x pipeline x data, whichever were given."""
 
 import dataclasses
 
@@ -10,11 +10,12 @@ from slipstream_operator.names import Reason
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Sizes of the three ways."""
+    """Sizes of the three ways, and the pods that they are spread over."""
 
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
+    nodes: int = 1
 
     @property
     def total(self) -> int:
@@ -25,19 +26,62 @@ class Split:
 def split(spec: InferenceServiceSpec, *, on_cpu: bool) -> Split:
     """The sizes of a replica; PermanentError if they don't fit the count, which on CPU is of cores."""
     asked = spec.parallelism or ParallelismSpec()
-    pipeline, data = asked.pipeline or 1, asked.data or 1
+    pipeline, data, nodes = asked.pipeline or 1, asked.data or 1, asked.nodes or 1
     count = None if on_cpu else _count(spec)
-    if asked.tensor is not None or count is None:
-        chosen = Split(asked.tensor or 1, pipeline, data)
+    if asked.tensor is not None:
+        tensor = asked.tensor
+    elif count is not None:
+        tensor = max(count // (pipeline * data), 1)
     else:
-        chosen = Split(max(count // (pipeline * data), 1), pipeline, data)
+        tensor = max(nodes // (pipeline * data), 1)
+    chosen = Split(tensor, pipeline, data, nodes)
     if count is not None and count != chosen.total:
         raise PermanentError(
             Reason.INVALID_SPEC,
             f"spec.accelerator.count: {count} is not tensor x pipeline x data of spec.parallelism "
             f"({chosen.tensor} x {pipeline} x {data} = {chosen.total}): make them equal, or leave out count",
         )
+    _check_nodes(spec, chosen, cores=_count(spec) if on_cpu else None)
     return chosen
+
+
+def _check_nodes(spec: InferenceServiceSpec, split: Split, *, cores: int | None) -> None:
+    """Refuse what a replica of several pods can't do."""
+    nodes = split.nodes
+    if nodes == 1:
+        return
+    problems = []
+    if spec.runtime == "simulator":
+        problems.append(
+            "can't be used with runtime: simulator, which has no model to spread: leave it out"
+        )
+    elif split.total % nodes:
+        problems.append(
+            f"can't work because tensor x pipeline ({split.tensor} x {split.pipeline}) can't be shared equally: "
+            "use a number of nodes that divides it"
+        )
+    if cores is not None and cores % nodes:
+        problems.append(
+            f"can't work because accelerator.count ({cores} cores) can't be shared equally: use a multiple of {nodes}"
+        )
+    if split.data > 1:
+        problems.append(
+            f"can't be used with data: {split.data}, whose engines each fit on a node: leave out nodes, or data"
+        )
+    if spec.model is not None and spec.model.adapters is not None:
+        problems.append(
+            "can't be used with spec.model.adapters, which only the leader's node would have: merge the adapter into "
+            "the model, or leave out one of them"
+        )
+    if spec.cache is not None and spec.cache.offload is not None:
+        problems.append(
+            "can't be used with spec.cache.offload, whose memory vLLM shares inside one node: leave out one of them"
+        )
+    if problems:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            "; ".join(f"spec.parallelism.nodes: {nodes} {problem}" for problem in problems),
+        )
 
 
 def _count(spec: InferenceServiceSpec) -> int | None:

@@ -60,6 +60,8 @@ class Revisioned:
     """Source of the cache volume, as core/v1 names it; None is an emptyDir."""
     start: int | None = None
     """Budget of a start in seconds, if the object or the profile names one."""
+    nodes: int | None = None
+    """Pods of a replica that spans nodes; None is one pod."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,16 +138,19 @@ def resolve(observed: Observed) -> Resolved:
     on_gpu = not simulated and accelerator.name != engines.CPU
     weights_bytes = None
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
+    _check_groups(observed, split)
     count = _count(spec, accelerator, split, simulated=simulated)
     chosen = times.of(spec, accelerator, on_gpu=on_gpu, weights_bytes=weights_bytes)
     offload.check(spec, on_cpu=accelerator.name == engines.CPU)
-    said = offload.added(resources.said(spec, accelerator, count, simulated=simulated), spec)
+    per_pod = count // split.nodes
+    said = offload.added(resources.said(spec, accelerator, per_pod, simulated=simulated), spec)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
         model_name=model_name,
         runtime=runtime,
-        accelerator=f"{accelerator.name} x {count}",
+        accelerator=f"{accelerator.name} x {count}"
+        + (f" on {split.nodes} nodes" if split.nodes > 1 else ""),
         quantization=spec.quantization.method if spec.quantization else "auto",
         speculation=_speculation_in_short(spec),
         disable_below=units.share(spec.speculation.disable_below_acceptance)
@@ -173,13 +178,14 @@ def resolve(observed: Observed) -> Resolved:
             resources=said,
             template=_template(spec, accelerator),
             cache=_cache(spec),
+            nodes=split.nodes if split.nodes > 1 else None,
             api_keys=routing.engine_keys(spec),
             start=chosen.start if times.asked(spec, accelerator).start else None,
         ),
         times=chosen,
         default_requests=offload.requested(
             resources.defaults(
-                gpus=count,
+                gpus=per_pod,
                 weights_bytes=weights_bytes,
                 downloads=_downloads(spec),
                 keeps_cache=_cache(spec) is not None,
@@ -217,7 +223,7 @@ def _count(
 ) -> int:
     """Accelerators of one replica, or cores."""
     if simulated or accelerator.name == engines.CPU:
-        return spec.accelerator.count if spec.accelerator else 1
+        return engines.cores(spec, split)
     return split.total
 
 
@@ -280,6 +286,15 @@ def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -
             Reason.REMOTE_CODE_NOT_ALLOWED,
             f"spec.model.trustRemoteCode: true is refused by ServingProfile {profile}: leave it out, "
             "or ask the platform team",
+        )
+
+
+def _check_groups(observed: Observed, split: Split) -> None:
+    if split.nodes > 1 and not observed.leader_worker_sets:
+        raise PermanentError(
+            Reason.LEADER_WORKER_SET_MISSING,
+            f"spec.parallelism.nodes: {split.nodes} can't work because the cluster has no LeaderWorkerSet "
+            f"(leaderworkerset.x-k8s.io/v1): ask the platform team to install it, or use nodes: 1",
         )
 
 

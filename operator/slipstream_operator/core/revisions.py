@@ -123,6 +123,12 @@ def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
     return data if TEMPLATE_KEY in data else None
 
 
+def nodes(data: Mapping[str, str]) -> int:
+    """Pods of one replica of the revision that was made with these texts."""
+    found: int = json.loads(data[ENGINE_KEY]).get("nodes", 1)
+    return found
+
+
 def _by_router(observed: Observed) -> bool | None:
     """Whether the Service selects the router; None if there is no Service of ours."""
     service = observed.child("Service", observed.parent.key.name)
@@ -146,11 +152,14 @@ def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
 
 
 def _existing(observed: Observed, name: str | None) -> str | None:
-    """Hash of the revision of this name, if it has a Deployment."""
+    """Hash of the revision of this name, if it has a workload."""
     if name is None:
         return None
-    deployment = observed.child("Deployment", name)
-    return deployment.revision if deployment is not None else None
+    for kind in names.WORKLOADS:
+        workload = observed.child(kind, name)
+        if workload is not None:
+            return workload.revision
+    return None
 
 
 def _ready(observed: Observed) -> dict[str, int]:

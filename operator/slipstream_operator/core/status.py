@@ -53,6 +53,8 @@ class Outcome:
     measured: Measured | None = None
     gateway: Standing | None = None
     """How the service stands at its inference gateway, if it names one."""
+    loss: str | None = None
+    """Why a group of pods that are one replica restarts."""
 
     @property
     def at_zero(self) -> bool:
@@ -209,13 +211,19 @@ def _available(
         )
     if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
         return verdict(Reason.STOPPED, "spec.replicas is 0.")
-    if trouble := _trouble(serving):
+    if trouble := _trouble([*serving, *_live(observed.workers)]):
         return verdict(*trouble)
+    if outcome.loss is not None:
+        return verdict(Reason.GROUP_RESTARTED, outcome.loss)
     if refused:
         return verdict(Reason.CREATE_FAILED, refused[0])
     if not serving:
         return verdict(Reason.PENDING, "No engine exists yet.")
     return verdict(Reason.STARTING, f"0 of {len(serving)} engines are ready.")
+
+
+def _live(pods: Sequence[Pod]) -> list[Pod]:
+    return [pod for pod in pods if not pod.deleting]
 
 
 def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
@@ -224,7 +232,12 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
         (pod for pod in pods if pod.trouble and not pod.ready),
         key=lambda pod: (pod.created, pod.name),
     )
-    return troubled[-1].trouble if troubled else None
+    if not troubled:
+        return None
+    newest = troubled[-1]
+    assert newest.trouble is not None
+    reason, message = newest.trouble
+    return (reason, f"worker {newest.name}: {message}") if newest.worker else newest.trouble
 
 
 def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
@@ -302,7 +315,9 @@ def _progress(
     if rollout is None:
         return None
     if rollout.active != rollout.wanted:
-        coming = [pod for pod in serving if pod.revision == rollout.wanted]
+        coming = [
+            pod for pod in (*serving, *_live(observed.workers)) if pod.revision == rollout.wanted
+        ]
         message = (
             f"revision {rollout.active} stops before {rollout.wanted} starts"
             if outcome.resolved is not None and outcome.resolved.recreate
@@ -325,7 +340,8 @@ def _progress(
             Condition.RECONCILING,
             "True",
             Reason.STARTING,
-            f"{len(ready)} of {wanted} engines are ready.",
+            f"{len(ready)} of {wanted} engines are ready."
+            + (f" {outcome.loss}" if outcome.loss else ""),
         )
     return None
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from slipstream_operator.core import revisions
+from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.router import Entry
@@ -44,6 +45,8 @@ class Account:
     """Whether `entry` is known."""
     entry: Entry | None = None
     """The service as its namespace's router shall have it."""
+    loss: Loss | None = None
+    """Why a group of pods that are one replica restarts."""
     left_at: float | None = None
     """Since when requests go past the router, on the monotonic clock."""
 

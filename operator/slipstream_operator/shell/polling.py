@@ -1,7 +1,8 @@
 """Kinds that a cluster may lack and get at any time, looked at now and then instead of being watched.
 
 kopf looks for a new kind once, when its definition changes, which may be before the API server serves it: then it is
-never watched. These kinds tell how things stand and carry no traffic, so seconds do not matter.
+never watched. These kinds tell how things stand and carry no traffic, so seconds do not matter. The pods of a
+LeaderWorkerSet carry it, and pods are watched.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ POLLED: Final[dict[str, tuple[str, str, str]]] = {
     names.GATEWAY: ("gateway.networking.k8s.io", "v1", "gateways"),
     names.HTTP_ROUTE: ("gateway.networking.k8s.io", "v1", "httproutes"),
     names.INFERENCE_POOL: ("inference.networking.k8s.io", "v1", "inferencepools"),
+    names.LEADER_WORKER_SET: ("leaderworkerset.x-k8s.io", "v1", "leaderworkersets"),
 }
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class Poller:
         """Look once at every kind that the cluster has."""
         for kind in POLLED:
             found: dict[str, dict[str, Any]] = {}
-            if self._store.has_gateway_kinds:
+            if self._store.has_kind(kind):
                 ours = None if kind == names.GATEWAY else names.MANAGED_BY_SELECTOR
                 bodies = await self._cluster.list_objects(kind, label_selector=ours)
                 found = {body["metadata"]["uid"]: body for body in bodies}

@@ -92,8 +92,9 @@ def _is_on_the_way(kind: str, metadata: Body) -> bool:
 
 
 def pod(body: Body) -> Pod:
-    """An engine pod."""
+    """An engine pod, or a worker of one."""
     metadata, status = body["metadata"], body.get("status") or {}
+    labels = metadata.get("labels", {})
     ready = next(
         (entry for entry in status.get("conditions", []) if entry["type"] == "Ready"),
         {"status": "False"},
@@ -102,14 +103,15 @@ def pod(body: Body) -> Pod:
     return Pod(
         namespace=_shared(metadata["namespace"]),
         name=metadata["name"],
-        service=_shared(metadata.get("labels", {}).get(names.SERVICE_LABEL, "")),
-        revision=_shared(metadata.get("labels", {}).get(names.REVISION_LABEL, "")),
+        service=_shared(labels.get(names.SERVICE_LABEL) or labels.get(names.WORKER_LABEL, "")),
+        revision=_shared(labels.get(names.REVISION_LABEL, "")),
         phase=_shared(status.get("phase", "Pending")),
         ready=is_ready,
         deleting="deletionTimestamp" in metadata,
         created=metadata["creationTimestamp"],
         ready_since=ready.get("lastTransitionTime") if is_ready else None,
         trouble=_trouble(status),
+        worker=names.WORKER_LABEL in labels,
     )
 
 

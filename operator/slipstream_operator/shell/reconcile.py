@@ -10,6 +10,7 @@ from slipstream_operator.api import units
 from slipstream_operator.core import (
     demand,
     gateway,
+    groups,
     happenings,
     plan,
     render,
@@ -26,6 +27,7 @@ from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling import gather, memory, policy
 from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.names import Reason
 from slipstream_operator.shell import execution
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
@@ -105,6 +107,7 @@ class Reconciler:
             steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
         )
         self._list(observed, account, self._entry(account, resolved))
+        lost = self._loss(observed, account)
         outcome = status.Outcome(
             resolved=resolved,
             rollout=rollout,
@@ -116,11 +119,21 @@ class Reconciler:
             gateway=gateway.standing(observed, resolved)
             if resolved.routing.mode == "Gateway"
             else None,
+            loss=account.loss.message if account.loss else None,
         )
         return outcome, [
+            *lost,
             *happenings.of_plan(steps),
             *happenings.of_rollout(observed.router.active, resolved.key.name, rollout),
         ]
+
+    def _loss(self, observed: Observed, account: Account) -> list[Happening]:
+        """Note that a group was lost; the Event about it, once."""
+        before = account.loss
+        account.loss = groups.loss(observed, before, now=units.timestamp(self._clock.now()))
+        if account.loss is None or account.loss == before:
+            return []
+        return [Happening("Warning", Reason.GROUP_RESTARTED, account.loss.message)]
 
     def _list(self, observed: Observed, account: Account, entry: Entry | None) -> None:
         """Have the namespace's router know the service so."""
@@ -237,11 +250,11 @@ def _kept(observed: Observed) -> Mapping[str, str]:
 
 
 def _running(observed: Observed, resolved: resolve.Resolved) -> int:
-    """What the Deployments ask for now, or else the minimum."""
+    """What the workloads ask for now, or else the minimum."""
     counts = [
         child.manifest["spec"].get("replicas", 0)
         for child in observed.children
-        if child.ref.kind == "Deployment"
+        if child.ref.kind in names.WORKLOADS
         and child.revision is not None
         and child.controller == observed.parent.uid
     ]

@@ -33,8 +33,10 @@ GATEWAY_CRDS: Final = (
     "httproutes.gateway.networking.k8s.io",
     "inferencepools.inference.networking.k8s.io",
 )
+LEADER_WORKER_SET_CRD: Final = "leaderworkersets.leaderworkerset.x-k8s.io"
+_OPTIONAL: Final = (POD_MONITOR_CRD, LEADER_WORKER_SET_CRD, *GATEWAY_CRDS)
 CHILD_KINDS: Final = (
-    "Deployment",
+    *names.WORKLOADS,
     "Service",
     "ConfigMap",
     "NetworkPolicy",
@@ -55,6 +57,7 @@ class _Family:
     parent: Parent | None = None
     children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
     pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
+    workers: dict[str, Pod] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -149,12 +152,20 @@ class Store:
                 kinds=self.has_gateway_kinds,
                 status=self._gateways.get(_gateway(family.parent) or ("", "")),
             ),
+            workers=tuple(family.workers.values()),
+            leader_worker_sets=LEADER_WORKER_SET_CRD in self._definitions,
         )
 
     @property
     def has_gateway_kinds(self) -> bool:
         """Whether the cluster has the kinds that attach a service to a Gateway."""
         return self._definitions.issuperset(GATEWAY_CRDS)
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether the cluster has this kind, which it may lack."""
+        if kind == names.LEADER_WORKER_SET:
+            return LEADER_WORKER_SET_CRD in self._definitions
+        return self.has_gateway_kinds
 
     def router(self, namespace: str) -> ObservedRouter:
         """Everything that a look at the router of this namespace depends on."""
@@ -291,7 +302,7 @@ class Store:
 
     def _feed_definition(self, body: Body, *, gone: bool) -> Iterable[Key]:
         name = body["metadata"]["name"]
-        if name not in (POD_MONITOR_CRD, *GATEWAY_CRDS):
+        if name not in _OPTIONAL:
             return ()
         before = name in self._definitions
         exists = not gone and (name == POD_MONITOR_CRD or _serves_v1(body))
@@ -317,7 +328,8 @@ class Store:
     def _feed_pod(self, pod: Pod, *, gone: bool) -> Iterable[Key]:
         if not pod.service:
             return ()
-        pods = self._family(pod.namespace, pod.service).pods
+        family = self._family(pod.namespace, pod.service)
+        pods = family.workers if pod.worker else family.pods
         if not gone and pods.get(pod.name) == pod:
             return ()
         pods.pop(pod.name, None)

@@ -6,12 +6,13 @@ from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.core import revisions
-from slipstream_operator.core.observed import Observed
+from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.render import (
     common,
     config,
     demand,
     gateway,
+    group,
     monitor,
     protection,
     service,
@@ -30,7 +31,8 @@ def render(
     """Every child that shall exist, in the order in which they are best created; `state` is what shall be kept."""
     key, uid = resolved.key, resolved.uid
     prometheus = resolved.prometheus[0] if resolved.prometheus else None
-    children = [protection.network_policy(key, uid, prometheus=prometheus)]
+    children: list[dict[str, Any]] = []
+    spans_nodes = False
     if state:
         children.append(config.state(key, uid, texts=state))
     if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
@@ -46,14 +48,20 @@ def render(
             )
         if data is None:
             continue
-        template = json.loads(data[revisions.TEMPLATE_KEY])
+        nodes = revisions.nodes(data)
+        spans_nodes |= nodes > 1
         children += [
             config.revision(key, uid, revision=revision.hash, data=data),
             service.headless(key, uid, revision=revision.hash),
-            workload.deployment(
-                key, uid, revision=revision.hash, template=template, replicas=revision.replicas
+            _workload(
+                key, uid, revision, template=json.loads(data[revisions.TEMPLATE_KEY]), nodes=nodes
             ),
         ]
+    policies = [
+        protection.network_policy(key, uid, prometheus=prometheus, spans_nodes=spans_nodes),
+        *([protection.workers_policy(key, uid)] if spans_nodes else []),
+    ]
+    children = [*policies, *children]
     selected = (
         names.router_selector() if rollout.by_router else common.selector(key.name, rollout.active)
     )
@@ -65,3 +73,21 @@ def render(
     if observed.pod_monitors:
         children.append(monitor.pod_monitor(key, uid))
     return [common.fingerprinted(child) for child in children]
+
+
+def _workload(
+    key: Key, uid: str, revision: revisions.Revision, *, template: Manifest, nodes: int
+) -> dict[str, Any]:
+    """The object that runs the pods of a revision."""
+    if nodes > 1:
+        return group.leader_worker_set(
+            key,
+            uid,
+            revision=revision.hash,
+            template=template,
+            replicas=revision.replicas,
+            nodes=nodes,
+        )
+    return workload.deployment(
+        key, uid, revision=revision.hash, template=template, replicas=revision.replicas
+    )

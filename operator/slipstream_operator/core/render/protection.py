@@ -23,8 +23,13 @@ def disruption_budget(key: Key, uid: str) -> dict[str, Any]:
     }
 
 
-def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, Any]:
-    """Clients reach the API; Prometheus and who picks replicas the management port; nobody anything else."""
+def network_policy(
+    key: Key, uid: str, *, prometheus: str | None, spans_nodes: bool = False
+) -> dict[str, Any]:
+    """Clients reach the API; Prometheus and who picks replicas the management port; nobody anything else.
+
+    Workers of a replica that spans nodes reach all ports: torch.distributed takes free ones.
+    """
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -42,9 +47,31 @@ def network_policy(key: Key, uid: str, *, prometheus: str | None) -> dict[str, A
                     ],
                     "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
                 },
+                *([_from_workers(key)] if spans_nodes else []),
             ],
         },
     }
+
+
+def workers_policy(key: Key, uid: str) -> dict[str, Any]:
+    """Only the leaders and the other workers of the service reach its workers."""
+    leaders = {"podSelector": {"matchLabels": common.selector(key.name)}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": common.metadata(
+            key, uid, name=names.workers_name(key.name), component=names.WORKER_COMPONENT
+        ),
+        "spec": {
+            "podSelector": {"matchLabels": {names.WORKER_LABEL: key.name}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [leaders]}, _from_workers(key)],
+        },
+    }
+
+
+def _from_workers(key: Key) -> dict[str, Any]:
+    return {"from": [{"podSelector": {"matchLabels": {names.WORKER_LABEL: key.name}}}]}
 
 
 def prometheus_namespace(url: str | None) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""Replicas that span nodes: why a group of pods was lost, which its next pods can't tell any more."""
+
+import dataclasses
+
+from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.names import Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A group that restarts, since one of its pods ended."""
+
+    message: str
+    at: str
+    """When it was noticed, as Kubernetes writes times."""
+
+
+def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
+    """Return the loss to report: until a group that was made after it is ready.
+
+    LeaderWorkerSet replaces all pods of a group, so the cause is only seen for a moment, and what ends after it is a
+    consequence. A worker comes before its leader, which ends when a worker is gone.
+    """
+    since = known.at if known else ""
+    if not observed.workers:
+        return known
+    for pod in (*observed.workers, *observed.pods):
+        ended = pod.trouble is not None and pod.trouble[0] == Reason.ENGINE_FAILED
+        if ended and pod.created > since:
+            return Loss(_message(pod), now)
+    healed = any(pod.ready and pod.created > since for pod in observed.pods)
+    return None if healed else known
+
+
+def _message(pod: Pod) -> str:
+    assert pod.trouble is not None
+    kind = "worker" if pod.worker else "leader"
+    return f"The group restarts because {kind} {pod.name} ended: {pod.trouble[1]}"
