@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from slipstream_operator.core.objectives import Objective, Objectives
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.simulator.policies.policy import Pod, Policy, Seen
 from slipstream_runtime.simulator import model
+from slipstream_simulator.policy import Pod, Policy, Seen
 
 TTFT = Objective("ttft", "p95", 1.0, "1s")
 TPOT = Objective("tpot", "p95", 0.04, "40ms")

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from slipstream_operator.simulator.score import Score
+from slipstream_simulator.score import Score
 
 GOAL: Final = 0.99
 _RESAMPLES: Final = 2000

@@ -9,7 +9,7 @@ from typing import Final
 from matplotlib import figure as drawing
 
 from benchmarks.autoscaling.summary import GOAL, Figure, Interval, Scores, Totals, front
-from slipstream_operator.simulator.policies import registry
+from slipstream_simulator import registry
 
 
 @dataclass(frozen=True)

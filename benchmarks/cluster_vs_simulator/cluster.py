@@ -12,16 +12,16 @@ from typing import Any, Final
 import numpy as np
 
 from dev.kube import Kube, Object, condition, is_true
-from slipstream_operator.simulator import traffic
-from slipstream_operator.simulator.events import Event
-from slipstream_operator.simulator.kernel import layout
-from slipstream_operator.simulator.kernel.layout import Records
-from slipstream_operator.simulator.pods import Pod
-from slipstream_operator.simulator.scenario import Scenario
-from slipstream_operator.simulator.simulation import Run
 from slipstream_runtime.evaluate import load
 from slipstream_runtime.evaluate import traffic as replay
 from slipstream_runtime.evaluate.records import Record
+from slipstream_simulator import traffic
+from slipstream_simulator.events import Event
+from slipstream_simulator.kernel import layout
+from slipstream_simulator.kernel.layout import Records
+from slipstream_simulator.pods import Pod
+from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.simulation import Run
 from tests import faults
 
 EVERY: Final = 1.0

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cluster_vs_simulator.cluster import Recording
-from slipstream_operator.simulator import score
-from slipstream_operator.simulator.simulation import Run
+from slipstream_simulator import score
+from slipstream_simulator.simulation import Run
 
 SLACK: Final = 1
 """Replicas that the count may lie outside of what the seeds show."""

@@ -17,10 +17,10 @@ from benchmarks.cluster_vs_simulator.cluster import Recording
 from benchmarks.cluster_vs_simulator.comparison import ENOUGH, SLACK, Check, Comparison
 from dev.kube import Kube
 from slipstream_operator.api import units
-from slipstream_operator.simulator import plots, scenario, simulation
-from slipstream_operator.simulator.policies.ours import Ours
-from slipstream_operator.simulator.scenario import Scenario
-from slipstream_operator.simulator.simulation import Run
+from slipstream_simulator import plots, scenario, simulation
+from slipstream_simulator.policies.ours import Ours
+from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.simulation import Run
 from tests import clusters, faults
 
 FOLDER: Final = Path(__file__).parent

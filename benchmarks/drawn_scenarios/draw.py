@@ -7,8 +7,8 @@ from typing import Any, Final, TypeAlias
 
 from slipstream_operator.core.scaling import sizing
 from slipstream_operator.core.scaling.steptime import Coefficients
-from slipstream_operator.simulator import scenario as scenarios
-from slipstream_operator.simulator.scenario import EngineSpec, Scenario
+from slipstream_simulator import scenario as scenarios
+from slipstream_simulator.scenario import EngineSpec, Scenario
 
 Data: TypeAlias = Mapping[str, Any]
 

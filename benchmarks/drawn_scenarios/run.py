@@ -13,9 +13,9 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from benchmarks import report
 from benchmarks.autoscaling.summary import GOAL, Scores
 from benchmarks.drawn_scenarios.draw import draw
-from slipstream_operator.simulator.campaign import Job, Workers
-from slipstream_operator.simulator.policies import registry
-from slipstream_operator.simulator.scenario import Scenario
+from slipstream_simulator import registry
+from slipstream_simulator.campaign import Job, Workers
+from slipstream_simulator.scenario import Scenario
 
 FOLDER: Final = Path(__file__).parent
 PEER: Final = "ray-serve@16"

@@ -8,10 +8,10 @@ from rich.progress import Progress
 
 from benchmarks.autoscaling import run, tables
 from benchmarks.autoscaling.summary import Scores
-from slipstream_operator.simulator import scenario as scenarios
-from slipstream_operator.simulator.campaign import Job
-from slipstream_operator.simulator.policies import registry
-from slipstream_operator.simulator.score import Score
+from slipstream_simulator import registry
+from slipstream_simulator import scenario as scenarios
+from slipstream_simulator.campaign import Job
+from slipstream_simulator.score import Score
 
 SCENARIO = scenarios.load(run.FOLDER / "scenarios/01-steady.yaml")
 

@@ -6,11 +6,11 @@ import pytest
 from benchmarks.cluster_vs_simulator import cluster, comparison
 from benchmarks.cluster_vs_simulator.cluster import Recording, Seen
 from benchmarks.cluster_vs_simulator.comparison import Check, Envelope
-from slipstream_operator.simulator import scenario, traffic
-from slipstream_operator.simulator.kernel import layout
-from slipstream_operator.simulator.scenario import Scenario
-from slipstream_operator.simulator.simulation import Run
 from slipstream_runtime.evaluate.records import Record
+from slipstream_simulator import scenario, traffic
+from slipstream_simulator.kernel import layout
+from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.simulation import Run
 
 SCENARIO = {
     "apiVersion": scenario.API_VERSION,

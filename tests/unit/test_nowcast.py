@@ -1,8 +1,8 @@
 """Who knows the load of the last scrape, and nothing of what comes."""
 
 from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
-from slipstream_operator.simulator.policies import schedule
-from slipstream_operator.simulator.policies.nowcast import Nowcast
+from slipstream_simulator.policies import schedule
+from slipstream_simulator.policies.nowcast import Nowcast
 from tests import seen
 
 JUMP = schedule.Schedule(15.0, (2, 2, 5, 5, 5, 5, 5, 5, 1, 1, 1, 1, 1, 1, 1, 1))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_operator.simulator.policies import capacity, oracle, schedule
-from slipstream_operator.simulator.policies.schedule import Schedule
+from slipstream_simulator.policies import capacity, oracle, schedule
+from slipstream_simulator.policies.schedule import Schedule
 from tests import seen
 
 NEEDS = st.lists(st.integers(0, 3), min_size=1, max_size=6)

@@ -3,8 +3,8 @@
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import queries
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.simulator.policies.ours import Ours
-from slipstream_operator.simulator.policies.policy import Pod, Seen
+from slipstream_simulator.policies.ours import Ours
+from slipstream_simulator.policy import Pod, Seen
 from tests import given
 
 SLOW = (("0.5", 0.0), ("1.0", 90.0), ("+Inf", 90.0))

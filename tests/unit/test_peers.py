@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slipstream_operator.core.scaling.promql import By, Expression
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.simulator.policies.peers import PEERS
+from slipstream_simulator.peers.catalogue import PEERS
 from tests import seen
 
 Values = Sequence[float | None]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.simulator.policies import aibrix, aibrix_optimizer, capacity
-from slipstream_operator.simulator.policies.policy import Policy
 from slipstream_runtime.simulator import model
+from slipstream_simulator.peers import aibrix, aibrix_optimizer
+from slipstream_simulator.policies import capacity
+from slipstream_simulator.policy import Policy
 from tests import seen
 from tests.seen import ENGINE, OBJECTIVES
 

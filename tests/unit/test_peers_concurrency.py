@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from slipstream_operator.simulator.policies import knative, kubeai, ray_serve
+from slipstream_simulator.peers import knative, kubeai, ray_serve
 from tests import seen
 from tests.seen import ENGINE
 

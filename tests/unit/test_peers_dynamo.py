@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from slipstream_operator.simulator.policies import dynamo
+from slipstream_simulator.peers import dynamo
 from tests import seen
 from tests.seen import ENGINE
 

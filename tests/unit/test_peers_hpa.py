@@ -4,7 +4,7 @@ import pytest
 
 from slipstream_operator.core.scaling.promql import Series
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.simulator.policies import hpa, hpa_pods, keda
+from slipstream_simulator.peers import hpa, hpa_pods, keda
 from tests import seen
 
 UNKNOWN = Unknown("not there")

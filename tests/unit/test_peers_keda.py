@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.simulator.policies import kaito, ome, production_stack
-from slipstream_operator.simulator.policies.peers import PEERS
+from slipstream_simulator.peers import kaito, ome, production_stack
+from slipstream_simulator.peers.catalogue import PEERS
 from tests import seen
 from tests.seen import ENGINE
 

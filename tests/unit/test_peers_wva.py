@@ -6,11 +6,16 @@ from collections.abc import Mapping
 import pytest
 
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.simulator.policies import wva, wva_old, wva_v1, wva_v2
-from slipstream_operator.simulator.policies.policy import Pod
-from slipstream_operator.simulator.policies.queueing import Profile, Queue
-from slipstream_operator.simulator.policies.wva_v1 import SaturationV1
-from slipstream_operator.simulator.policies.wva_v2 import SaturationV2
+from slipstream_simulator.peers import (
+    wva,
+    wva_old,
+    wva_v1,
+    wva_v2,
+)
+from slipstream_simulator.peers.queueing import Profile, Queue
+from slipstream_simulator.peers.wva_v1 import SaturationV1
+from slipstream_simulator.peers.wva_v2 import SaturationV2
+from slipstream_simulator.policy import Pod
 from tests import seen
 from tests.seen import ENGINE
 

@@ -9,20 +9,20 @@ import pytest
 
 from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Over, Series
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.simulator import (
-    evaluation,
+from slipstream_runtime import contract
+from slipstream_simulator import (
     limits,
     scenario,
     score,
     simulation,
     traffic,
 )
-from slipstream_operator.simulator.catalogue import Field
-from slipstream_operator.simulator.kernel import misses
-from slipstream_operator.simulator.kernel.fleet import Kernel
-from slipstream_operator.simulator.policies.policy import Seen
-from slipstream_operator.simulator.table import Table
-from slipstream_runtime import contract
+from slipstream_simulator.kernel import misses
+from slipstream_simulator.kernel.fleet import Kernel
+from slipstream_simulator.policy import Seen
+from slipstream_simulator.prometheus import evaluation
+from slipstream_simulator.prometheus.catalogue import Field
+from slipstream_simulator.prometheus.table import Table
 
 # NB: the kernel is compiled once for each version of its sources.
 pytestmark = pytest.mark.timeout(300)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from slipstream_operator.simulator.kernel import fleet
 from slipstream_runtime.simulator import model, replay
+from slipstream_simulator.kernel import fleet
 from tests.workloads import workloads
 
 

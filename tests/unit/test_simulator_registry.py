@@ -4,8 +4,14 @@ import dataclasses
 
 import pytest
 
-from slipstream_operator.simulator import campaign, scenario, score, simulation
-from slipstream_operator.simulator.policies import foresight, registry
+from slipstream_simulator import (
+    campaign,
+    registry,
+    scenario,
+    score,
+    simulation,
+)
+from slipstream_simulator.policies import foresight
 
 SCENARIO = scenario.parse(
     {

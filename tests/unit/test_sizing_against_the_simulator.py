@@ -8,9 +8,9 @@ import pytest
 from slipstream_operator.core.scaling import sizing
 from slipstream_operator.core.scaling.sizing import Demand, Limits
 from slipstream_operator.core.scaling.steptime import Coefficients
-from slipstream_operator.simulator import scenario as scenarios
-from slipstream_operator.simulator import score, simulation
-from slipstream_operator.simulator.policies.static import Static
+from slipstream_simulator import scenario as scenarios
+from slipstream_simulator import score, simulation
+from slipstream_simulator.policies.static import Static
 
 ENGINE = Coefficients(0.007, 20e-6, 45e-9, 32e-6)
 SCENARIO = """

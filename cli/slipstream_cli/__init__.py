@@ -1,0 +1,1 @@
+"""`slipstream`, the command line for users."""

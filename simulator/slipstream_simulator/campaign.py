@@ -1,0 +1,98 @@
+"""Many runs: every policy on every scenario with every seed, in several processes."""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from slipstream_simulator import registry, score, simulation, traffic
+from slipstream_simulator.policies import foresight
+from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.score import Score
+from slipstream_simulator.simulation import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """All policies on one scenario with one seed, which have the same traffic and luck."""
+
+    scenario: Scenario
+    policies: tuple[str, ...]
+    seed: int
+
+    @property
+    def weight(self) -> float:
+        """What it takes grows with it."""
+        return len(self.policies) * traffic.expected(self.scenario)
+
+    def scores(self) -> list[Score]:
+        """One score a policy; the oracle, if it is among them, is what the others are held against."""
+        # One run at a time: the records of a long scenario are large.
+        oracle = None
+        if registry.ORACLE in self.policies:
+            oracle = play(self.scenario, registry.ORACLE, seed=self.seed)
+        return [
+            score.score(
+                oracle
+                if oracle is not None and name == registry.ORACLE
+                else play(self.scenario, name, seed=self.seed),
+                oracle=oracle,
+            )
+            for name in self.policies
+        ]
+
+
+def play(scenario: Scenario, policy: str, *, seed: int) -> Run:
+    """One run of a policy by its name."""
+    if policy == registry.ORACLE:
+        run = foresight.played(scenario, seed)
+    else:
+        run = simulation.run(scenario, registry.find(policy)(scenario, seed), seed=seed)
+    return dataclasses.replace(run, policy=policy)
+
+
+class Workers:
+    """Processes that play jobs, none but this one if there is one job at a time."""
+
+    def __init__(self, jobs: int) -> None:
+        self._pool = concurrent.futures.ProcessPoolExecutor(jobs) if jobs > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=kind is not None)
+
+    def results(self, planned: Sequence[Job]) -> Iterator[tuple[Job, list[Score]]]:
+        """Each job with its scores, as they come; the heaviest are begun first, so that no process idles at the end."""
+        ordered = sorted(planned, key=lambda job: job.weight, reverse=True)
+        if self._pool is None:
+            yield from ((job, job.scores()) for job in ordered)
+            return
+        scores: Callable[[Job], list[Score]] = Job.scores
+        waiting = {self._pool.submit(scores, job): job for job in ordered}
+        for done in concurrent.futures.as_completed(waiting):
+            yield waiting[done], done.result()
+
+
+def campaign(
+    scenarios: Sequence[Scenario], policies: Sequence[str], *, seeds: int | None, jobs: int
+) -> tuple[int, Iterator[list[Score]]]:
+    """The number of jobs, and their scores as they come, the heaviest first."""
+    planned = [
+        Job(scenario, tuple(policies), seed)
+        for scenario in scenarios
+        for seed in range(scenario.seeds if seeds is None else seeds)
+    ]
+    return len(planned), _results(planned, jobs if len(planned) > 1 else 1)
+
+
+def _results(planned: Sequence[Job], jobs: int) -> Iterator[list[Score]]:
+    with Workers(jobs) as workers:
+        for _, scores in workers.results(planned):
+            yield scores

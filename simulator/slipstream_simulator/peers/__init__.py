@@ -1,0 +1,1 @@
+"""Autoscalers of other projects, as they are published."""

@@ -1,0 +1,137 @@
+"""KEDA 2: its own loop between zero and one, and the HorizontalPodAutoscaler that it makes for the rest.
+
+The HPA's questions go through to the triggers, so between them lies no lag but that of Prometheus. Semantics:
+keda.sh/docs/2.17, concepts/scaling-deployments and scalers/prometheus.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_simulator.peers import hpa
+from slipstream_simulator.policy import Seen
+
+_POLLING_SECONDS: Final = 30.0
+_COOLDOWN_SECONDS: Final = 300.0
+
+Kind: TypeAlias = Literal["AverageValue", "Value"]
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One metric: how it is read, and what the HPA makes of it."""
+
+    queries: Mapping[str, Expression]
+    read: Callable[[Seen], float | Unknown]
+    threshold: float
+    kind: Kind = "AverageValue"
+    scales: bool = True
+    """False: it only tells whether there is anything to serve."""
+
+    def proposal(self, seen: Seen, measured: float | Unknown) -> int | Unknown:
+        """What the HPA proposes for it."""
+        if isinstance(measured, Unknown):
+            return measured
+        if self.kind == "Value":
+            return hpa.value(seen, measured, target=self.threshold)
+        return hpa.average_value(seen, measured, target=self.threshold)
+
+
+def prometheus(
+    name: str,
+    query: Expression,
+    *,
+    threshold: float,
+    kind: Kind = "AverageValue",
+    ignore_null_values: bool = True,
+) -> Trigger:
+    """The scaler `prometheus`: no series is 0 unless told otherwise, several are an error."""
+
+    def read(seen: Seen) -> float | Unknown:
+        result = seen.samples[name]
+        if isinstance(result, Unknown):
+            return result
+        if len(result) > 1:
+            return Unknown(f"query {name} returned {len(result)} series")
+        if result and math.isfinite(result[0].value):
+            return result[0].value
+        return 0.0 if ignore_null_values else Unknown(f"query {name} returned nothing")
+
+    return Trigger({name: query}, read, threshold, kind)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The count while a trigger has failed more than `failures` times in a row."""
+
+    failures: int
+    replicas: int
+
+
+@dataclass
+class Keda:
+    """One ScaledObject."""
+
+    name: str
+    triggers: tuple[Trigger, ...]
+    behavior: hpa.Behavior = hpa.DEFAULT
+    cooldown: float = _COOLDOWN_SECONDS
+    floor: int = 0
+    """1 where no trigger could wake it from zero."""
+    fallback: Fallback | None = None
+    every: float = hpa.SYNC_SECONDS
+    _hpa: hpa.Hpa = field(init=False)
+    _polled: float = -math.inf
+    _active: float | None = None
+    _failures: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hpa = hpa.Hpa(self.behavior)
+        self._failures = [0] * len(self.triggers)
+
+    def queries(self) -> Mapping[str, Expression]:
+        """Those of all triggers."""
+        return {name: query for trigger in self.triggers for name, query in trigger.queries.items()}
+
+    def decide(self, seen: Seen) -> int:
+        """KEDA's count between zero and one, else the HPA's."""
+        measured = [trigger.read(seen) for trigger in self.triggers]
+        if seen.now - self._polled >= _POLLING_SECONDS:
+            self._polled = seen.now
+            idle = self._idle(seen, measured)
+            if not seen.replicas:
+                return max(seen.minimum, self.floor, 0 if idle else 1)
+            if idle and not max(seen.minimum, self.floor):
+                return 0
+        if not seen.replicas:
+            return 0
+        return self._hpa.sync(seen, self._proposals(seen, measured))
+
+    def restarted(self) -> None:
+        """The HPA forgets its windows; times and failures are in the status of the ScaledObject."""
+        self._hpa.restarted()
+
+    def _idle(self, seen: Seen, measured: list[float | Unknown]) -> bool:
+        """Whether no trigger was active during the cool-down; a trigger that fails tells nothing."""
+        known = [one for one in measured if not isinstance(one, Unknown)]
+        active = any(one > 0 for one in known)
+        if active or self._active is None:
+            self._active = seen.now
+        if not seen.replicas:
+            return not active
+        return len(known) == len(measured) and seen.now - self._active >= self.cooldown
+
+    def _proposals(self, seen: Seen, measured: list[float | Unknown]) -> list[int | Unknown]:
+        proposals: list[int | Unknown] = []
+        for index, (trigger, one) in enumerate(zip(self.triggers, measured, strict=True)):
+            failed = isinstance(one, Unknown)
+            self._failures[index] = self._failures[index] + 1 if failed else 0
+            fallback = self.fallback
+            if fallback and self._failures[index] > fallback.failures:
+                proposals.append(fallback.replicas)
+            elif trigger.scales:
+                proposals.append(trigger.proposal(seen, one))
+        return proposals

@@ -1,0 +1,62 @@
+"""KubeAI (chart 0.22.1): the 10-minute mean of the requests in flight at its proxy, over a target."""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_runtime.simulator import model
+from slipstream_simulator import readings
+from slipstream_simulator.policy import Policy, Seen
+
+_INTERVAL_SECONDS: Final = 10.0
+_SAMPLES: Final = 60
+_LOWER_TICKS: Final = 3
+"""scaleDownDelay 30 s, over the interval."""
+
+
+@dataclass
+class KubeAI:
+    """Up at once to the mean over the target; down after as many lower ticks in a row as the delay holds."""
+
+    target: float
+    name: str = "kubeai"
+    every: float = _INTERVAL_SECONDS
+    _samples: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    _lower: int = 0
+
+    def queries(self) -> Mapping[str, Expression]:
+        """Requests in flight: those in the engines and those that the proxy holds."""
+        return {"in_flight": readings.in_flight()}
+
+    def decide(self, seen: Seen) -> int:
+        """The count; the same if it could not read its own metrics."""
+        active = readings.value(seen, "in_flight")
+        if isinstance(active, Unknown):
+            return seen.replicas
+        if not self._samples:
+            self._samples.extend([active] * _SAMPLES)
+        self._samples.append(active)
+        if not seen.replicas and active:
+            return max(1, seen.minimum)
+        mean = sum(self._samples) / len(self._samples)
+        wanted = readings.bounded(seen, math.ceil(mean / self.target))
+        if wanted >= seen.replicas:
+            self._lower = 0
+            return wanted
+        self._lower += 1
+        return wanted if self._lower > _LOWER_TICKS else seen.replicas
+
+    def restarted(self) -> None:
+        """A ConfigMap keeps the mean, of which the window is filled anew; ticks are not kept."""
+        if self._samples:
+            self._samples.extend([sum(self._samples) / len(self._samples)] * _SAMPLES)
+        self._lower = 0
+
+
+def shipped(_: model.Parameters, target: float) -> Policy:
+    """With targetRequests as the knob."""
+    return KubeAI(target)

@@ -1,0 +1,34 @@
+"""A policy that watches before it acts: a run begins without history, which in a real fleet is never so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_simulator import readings
+from slipstream_simulator.policy import Policy, Seen
+
+
+@dataclass
+class Settled:
+    """Lets a policy fill its windows for some seconds, in which the count stays."""
+
+    policy: Policy
+    seconds: float
+    name: str = field(init=False)
+    every: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name, self.every = self.policy.name, self.policy.every
+
+    def queries(self) -> Mapping[str, Expression]:
+        """Those of the policy."""
+        return self.policy.queries()
+
+    def decide(self, seen: Seen) -> int:
+        """The policy's count, once it has watched for long enough."""
+        wanted = self.policy.decide(seen)
+        return wanted if seen.now >= self.seconds else readings.bounded(seen, seen.replicas)
+
+    def restarted(self) -> None:
+        """The policy forgets what it had not written down."""
+        self.policy.restarted()

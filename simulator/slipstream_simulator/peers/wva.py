@@ -1,0 +1,71 @@
+"""How llm-d's workload-variant-autoscaler acts: its gauge goes through Prometheus to a HorizontalPodAutoscaler."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_simulator.peers import hpa
+from slipstream_simulator.policy import Seen
+
+CHART_WINDOW_SECONDS: Final = 240.0
+"""Stabilisation of the chart's HPA, in both directions."""
+
+
+class Controller(Protocol):
+    """One of WVA's engines."""
+
+    every: float
+
+    def queries(self) -> Mapping[str, Expression]:
+        """What it asks Prometheus."""
+
+    def desired(self, seen: Seen, last: int) -> int:
+        """The replicas to emit, `last` being what it emitted before."""
+
+    def restarted(self) -> None:
+        """Forget what it had not written down."""
+
+
+@dataclass
+class Pipeline:
+    """A controller, its gauge `wva_desired_replicas`, and the chart's HPA with AverageValue 1."""
+
+    name: str
+    controller: Controller
+    window: float = CHART_WINDOW_SECONDS
+    every: float = hpa.SYNC_SECONDS
+    _hpa: hpa.Hpa = field(init=False)
+    _desired: int | None = None
+    _ran: float = -math.inf
+
+    def __post_init__(self) -> None:
+        rules = hpa.Rules(self.window, (hpa.Rate("Pods", 10, 150),))
+        self._hpa = hpa.Hpa(hpa.Behavior(up=rules, down=rules))
+
+    def queries(self) -> Mapping[str, Expression]:
+        """Those of the controller."""
+        return self.controller.queries()
+
+    def decide(self, seen: Seen) -> int:
+        """The HPA's count, from the gauge as it was scraped: one sync after it was set."""
+        away = any(isinstance(result, Unknown) for result in seen.samples.values())
+        scraped = self._desired
+        if self._desired is None:
+            self._desired = max(1, seen.replicas)
+        if seen.now - self._ran >= self.controller.every:
+            self._ran = seen.now
+            if not away:
+                self._desired = self.controller.desired(seen, self._desired)
+        proposal: int | Unknown = Unknown("the gauge is not there")
+        if scraped is not None and not away:
+            proposal = hpa.average_value(seen, scraped, target=1.0)
+        return self._hpa.sync(seen, [proposal])
+
+    def restarted(self) -> None:
+        """What was emitted is in the status of the object; the controller and the HPA forget the rest."""
+        self._ran = -math.inf
+        self.controller.restarted()
+        self._hpa.restarted()

@@ -1,0 +1,239 @@
+"""Pods of a simulated Deployment: from creation by way of a cold start to serving, drain and end."""
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from slipstream_simulator import policy, traffic
+from slipstream_simulator.kernel.fleet import Kernel
+from slipstream_simulator.scenario import Scenario
+
+_COLD, _CRASH = 201, 202
+_CRASH_BACKOFF_SECONDS: Final = 10.0
+_LONGEST_BACKOFF_SECONDS: Final = 300.0
+"""As the kubelet: 10 s, doubled with each crash, at most 5 minutes."""
+
+FLEET, SCRAPE, DECISION = range(3)
+"""Order of control events of the same instant."""
+
+
+@dataclass
+class Agenda:
+    """Control events in order of time."""
+
+    _heap: list[tuple[float, int, int, Callable[[float], None]]] = field(default_factory=list)
+    _count: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def at(self, time: float, order: int, action: Callable[[float], None]) -> None:
+        """Plan an action."""
+        heapq.heappush(self._heap, (time, order, next(self._count), action))
+
+    def run(self, until: float, advance: Callable[[float], None]) -> None:
+        """Play all actions before `until`, after `advance` to the time of each."""
+        while self._heap and self._heap[0][0] < until:
+            now, _, _, action = heapq.heappop(self._heap)
+            advance(now)
+            action(now)
+
+    def clear(self) -> None:
+        """Forget what is left: the actions refer to the fleet, which would live on with its large arrays."""
+        self._heap.clear()
+
+
+@dataclass(eq=False)
+class Pod:
+    """One pod, to its end; times in seconds of the simulation."""
+
+    name: str
+    index: int
+    created: float
+    scheduled: float | None = None
+    ready: float | None = None
+    closed: float | None = None
+    """When it was told to go."""
+    ended: float | None = None
+    slot: int | None = None
+    failed_starts: int = 0
+    _seen: policy.Pod | None = None
+
+    @property
+    def seen(self) -> policy.Pod:
+        """What the API server says of it; the same object while it says the same."""
+        ready, terminating = self.slot is not None and self.closed is None, self.closed is not None
+        scheduled, seen = self.scheduled is not None, self._seen
+        if (
+            seen is None
+            or seen.ready != ready
+            or seen.ready_at != self.ready
+            or seen.terminating != terminating
+            or seen.scheduled != scheduled
+            or seen.failed_starts != self.failed_starts
+        ):
+            seen = self._seen = policy.Pod(
+                name=self.name,
+                created=self.created,
+                ready=ready,
+                ready_at=self.ready,
+                terminating=terminating,
+                scheduled=scheduled,
+                failed_starts=self.failed_starts,
+            )
+        return seen
+
+
+def cold_start(scenario: Scenario, *, seed: int, index: int, attempt: int = 0) -> float:
+    """Seconds that a start of the pod takes which is the `index`-th in order of creation."""
+    return scenario.cold_start.draw(traffic.generator(seed, _COLD, index, attempt))
+
+
+class Deployment:
+    """Keeps the wanted number of pods, as Kubernetes does: replaces lost ones, waits for room, backs off from crashes.
+
+    Removed first: pods that are not ready, the newest first; then those with the least in flight.
+    """
+
+    def __init__(self, scenario: Scenario, kernel: Kernel, agenda: Agenda, *, seed: int) -> None:
+        self._scenario, self._kernel, self._agenda, self._seed = scenario, kernel, agenda, seed
+        self.replicas = scenario.scaling.initial
+        self.pods: list[Pod] = []
+        """Those that exist, in order of creation."""
+        self.past: list[Pod] = []
+        self.ready_counts: list[tuple[float, int]] = []
+        for index in range(self.replicas):
+            began = -cold_start(scenario, seed=seed, index=index)
+            pod = self._create(began)
+            pod.scheduled = began
+            self._open(pod, 0.0)
+
+    @property
+    def ready(self) -> list[Pod]:
+        """Pods that take requests, the oldest first."""
+        return [pod for pod in self.pods if pod.slot is not None and pod.closed is None]
+
+    def scale(self, replicas: int, now: float) -> None:
+        """Want so many pods."""
+        self.replicas = replicas
+        self.reconcile(now)
+
+    def reconcile(self, now: float) -> None:
+        """Bring the pods closer to the wanted number."""
+        self._reap(now)
+        kept = [pod for pod in self.pods if pod.closed is None]
+        for _ in range(self.replicas - len(kept)):
+            self._create(now)
+        excess = len(kept) - self.replicas
+        if excess > 0:
+            for pod in sorted(kept, key=self._deletion_order)[:excess]:
+                self._remove(pod, now)
+        self._schedule(now)
+
+    def lose(self, share: float, now: float) -> None:
+        """So many of the ready pods vanish with their nodes, the oldest first."""
+        ready = self.ready
+        for pod in ready[: math.ceil(share * len(ready) - 1e-9)]:
+            self._end(pod, now)
+        self._note(now)
+        self.reconcile(now)
+
+    def _deletion_order(self, pod: Pod) -> tuple[int, int, int]:
+        if pod.slot is None:
+            return (0, 0 if pod.scheduled is None else 1, -pod.index)
+        return (1, self._kernel.in_flight(pod.slot), -pod.index)
+
+    def _room(self, now: float) -> float:
+        scenario = self._scenario
+        room = math.inf if scenario.scaling.capacity is None else float(scenario.scaling.capacity)
+        away = self._away(now)
+        if away:
+            room = min(room, scenario.scaling.max_replicas) - away
+        return min([room, *(float(event.quota or 0) for event in scenario.during("quota", now))])
+
+    def _away(self, now: float) -> int:
+        return sum(count for since, until, count in self.nodes_away if since <= now < until)
+
+    nodes_away: tuple[tuple[float, float, int], ...] = ()
+    """GPUs that are gone: from, until, how many."""
+
+    def _create(self, now: float) -> Pod:
+        index = len(self.pods) + len(self.past)
+        pod = Pod(f"{self._scenario.name}-{index}", index, now)
+        self.pods.append(pod)
+        return pod
+
+    def _schedule(self, now: float) -> None:
+        used = sum(pod.scheduled is not None for pod in self.pods)
+        room = self._room(now)
+        for pod in self.pods:
+            if pod.scheduled is None and used < room:
+                pod.scheduled = now
+                used += 1
+                self._start(pod, now)
+
+    def _start(self, pod: Pod, now: float) -> None:
+        """Plan the end of a start; its luck belongs to the pod, whatever else happens."""
+        attempt = pod.failed_starts
+        takes = cold_start(self._scenario, seed=self._seed, index=pod.index, attempt=attempt)
+        luck = traffic.generator(self._seed, _CRASH, pod.index, attempt).random()
+
+        def finish(then: float) -> None:
+            if pod.ended is not None:
+                return
+            failing = self._scenario.during("fail_starts", then)
+            if any(luck < (event.fail_starts or 0.0) for event in failing):
+                pod.failed_starts += 1
+                pause = min(_CRASH_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)
+                self._agenda.at(then + pause, FLEET, again)
+            else:
+                self._open(pod, then)
+
+        def again(then: float) -> None:
+            if pod.ended is None:
+                self._start(pod, then)
+
+        self._agenda.at(now + takes, FLEET, finish)
+
+    def _open(self, pod: Pod, now: float) -> None:
+        pod.ready = now
+        pod.slot = self._kernel.open(now)
+        self._note(now)
+
+    def _remove(self, pod: Pod, now: float) -> None:
+        if pod.slot is None:
+            self._end(pod, now)
+            return
+        pod.closed = now
+        self._kernel.close(pod.slot)
+        self._note(now)
+
+        def kill(then: float) -> None:
+            self._reap(then)
+            if pod.ended is None:
+                self._end(pod, then)
+                self.reconcile(then)
+
+        self._agenda.at(now + self._scenario.scaling.grace, FLEET, kill)
+        self._reap(now)
+
+    def _reap(self, now: float) -> None:
+        """Draining pods end when they have nothing to do any more."""
+        for pod in [pod for pod in self.pods if pod.closed is not None and pod.slot is not None]:
+            assert pod.slot is not None and pod.closed is not None
+            emptied = self._kernel.emptied(pod.slot)
+            if emptied <= now:
+                self._end(pod, now)
+                pod.ended = max(emptied, pod.closed)
+
+    def _end(self, pod: Pod, now: float) -> None:
+        if pod.slot is not None:
+            self._kernel.clear(pod.slot, now)
+        pod.ended, pod.slot = now, None
+        self.pods.remove(pod)
+        self.past.append(pod)
+
+    def _note(self, now: float) -> None:
+        ready = self.ready
+        self._kernel.pin(ready[0].slot if ready else None)
+        self.ready_counts.append((now, len(ready)))

@@ -1,0 +1,55 @@
+"""What can be attained by who knows exactly what had come until the last scrape, and nothing of what comes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Series
+from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_runtime import contract
+from slipstream_simulator import readings
+from slipstream_simulator.policies.schedule import Schedule
+from slipstream_simulator.policy import Seen
+
+_AGE: Final = "age"
+_HELD_SECONDS: Final = 60.0
+"""The highest need of such a time counts: between two scrapes load varies by chance."""
+_DRAIN_SECONDS: Final = 60.0
+"""What came too late is worked off in this time; clients don't wait for longer."""
+
+
+@dataclass
+class Nowcast:
+    """Asks for what was needed before the last scrape, and for as many more as what was not served still needs."""
+
+    need: Schedule
+    """The replicas that each window's load keeps busy; a window is the time between two scrapes."""
+    name: str = "nowcast"
+    every: float = 5.0
+    _known: float = 0.0
+    """The time of the last scrape."""
+    _owed: float = 0.0
+    """Replica-seconds."""
+
+    def queries(self) -> Mapping[str, Expression]:
+        """How old the newest sample is, of an engine or the router; what samples say is known."""
+        ages = Binary(Age(Series(contract.RUNNING)), "or", Age(Series(contract.ROUTER_REQUESTS)))
+        return {_AGE: By("min", (), ages)}
+
+    def decide(self, seen: Seen) -> int:
+        """What is needed, and what works off the queue."""
+        age = seen.samples[_AGE]
+        if not isinstance(age, Unknown) and age:
+            self._known = max(self._known, seen.now - age[0].value)
+        # NB: what comes in the window that has begun is not known.
+        before = self._known - self.need.window
+        windows = range(math.ceil(_HELD_SECONDS / self.need.window))
+        present, *_ = needs = [self.need.at(before - self.need.window * one) for one in windows]
+        ready = sum(pod.ready and not pod.terminating for pod in seen.pods)
+        owed = self._owed + (present - ready) * self.every
+        self._owed = min(max(0.0, owed), present * _DRAIN_SECONDS)
+        return readings.bounded(seen, max(needs) + math.ceil(self._owed / _DRAIN_SECONDS))
+
+    def restarted(self) -> None:
+        """It can ask again."""

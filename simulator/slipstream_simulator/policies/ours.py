@@ -1,0 +1,123 @@
+"""Slipstream's own policy, run as the operator runs it; parts of it can be left out to see what they are worth."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from slipstream_operator.core import objectives
+from slipstream_operator.core.resolve import Bounds
+from slipstream_operator.core.scaling import gather, grouped, memory, policy, queries, supply
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.signals import Answers, Reading, Samples, Unknown
+from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_simulator.policy import Seen
+
+TICK: float = 5.0
+WINDOW: float = 60.0
+DOWN_WINDOW: float = 120.0
+"""The operator's defaults."""
+_FEEDBACK: Final = "5m"
+"""The longest span of latencies that decisions look at; the longer ones are for status."""
+
+
+class Ours:
+    """`policy.decide` with the state that the operator keeps.
+
+    `metrics` are those with objectives; `standing` replicas wait all the time, as if `minReplicas` were no less.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: Iterable[str] = objectives.METRICS,
+        without: frozenset[str] = frozenset(),
+        max_sequences: int | None = None,
+        idle_after: float | None = None,
+        standing: int = 0,
+        tick: float = TICK,
+        window: float = WINDOW,
+        down_window: float = DOWN_WINDOW,
+    ) -> None:
+        self.name = "-".join(["ours", *(f"no-{part}" for part in sorted(without))])
+        self.every = tick
+        self._without = without
+        self._max_sequences = max_sequences
+        self._idle_after = idle_after
+        self._standing = standing
+        metrics = tuple(metrics)
+        latencies = {
+            **queries.every_scrape(window=window, metrics=metrics),
+            **queries.every_minute(metrics=metrics, spans=(_FEEDBACK,)),
+        }
+        self._queries = {**queries.every_tick(window=window), **latencies}
+        self._unlike_latencies = self._queries.keys() - latencies | {*queries.LENGTHS}
+        self._window = window
+        self._down_window = down_window
+        self._state: State | None = None
+        self._samples: Samples = {}
+        self._answers: Answers | None = None
+        self._readings: tuple[Reading, ...] = ()
+        self.decision: Decision | None = None
+        """The last one, for plots and explanations."""
+
+    def queries(self) -> Mapping[str, Expression]:
+        """What the operator's decisions need of all that it asks."""
+        return self._queries
+
+    def decide(self, seen: Seen) -> int:
+        """One tick of the scaling loop."""
+        if self._state is None:
+            self._state = policy.initial(desired=seen.replicas, now=seen.now)
+        inputs = gather.inputs(
+            self._sorted(seen.samples),
+            earlier=self._readings,
+            now=seen.now,
+            window=self._window,
+            pods=tuple(
+                supply.Pod(
+                    name=pod.name,
+                    created=pod.created,
+                    ready_at=pod.ready_at if pod.ready else None,
+                    terminating=pod.terminating,
+                    scheduled=pod.scheduled,
+                    failed_starts=pod.failed_starts,
+                )
+                for pod in seen.pods
+            ),
+            bounds=Bounds(
+                max(seen.minimum, min(self._standing, seen.maximum)),
+                seen.maximum,
+                follows_load=True,
+                idle_after=self._idle_after,
+            ),
+            objectives=seen.objectives,
+            down_window=self._down_window,
+            max_sequences=self._max_sequences,
+            without=self._without,
+        )
+        self._readings = () if isinstance(inputs.readings, Unknown) else inputs.readings
+        self.decision, self._state = policy.decide(inputs, self._state)
+        return self.decision.desired
+
+    def _sorted(self, samples: Samples) -> Answers:
+        """The answers; between two scrapes only the ages are new, and nothing else is asked."""
+        before, self._samples = self._samples, samples
+        if self._answers is None or any(
+            samples[name] is not before.get(name) for name in samples if name != queries.AGE
+        ):
+            self._answers = grouped.alone(samples)
+            return self._answers
+        ages = grouped.alone({queries.AGE: samples[queries.AGE]}).pods
+        return dataclasses.replace(
+            self._answers,
+            asked=self._unlike_latencies,
+            pods={
+                pod: [*row[:-1], ages[pod][-1] if pod in ages else -1.0]
+                for pod, row in self._answers.pods.items()
+            },
+        )
+
+    def restarted(self) -> None:
+        """What was written down is read again."""
+        if self._state is not None:
+            self._state = memory.load(memory.dump(self._state))

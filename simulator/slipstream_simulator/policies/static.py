@@ -1,0 +1,72 @@
+"""A fixed number of replicas: what teams run without an autoscaler, sized for the mean or the peak of the traffic."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from slipstream_operator.core.scaling.promql import Expression
+from slipstream_simulator import traffic
+from slipstream_simulator.kernel.layout import Floats
+from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.scenario import Scenario
+
+_UTILISATION: Final = 0.7
+"""What capacity planners leave as room for bursts."""
+_WINDOW_SECONDS: Final = 60.0
+
+
+@dataclass
+class Static:
+    """Always the same count."""
+
+    name: str
+    replicas: int
+    every: float = 60.0
+
+    def queries(self) -> Mapping[str, Expression]:
+        """None: it looks at nothing."""
+        return {}
+
+    def decide(self, seen: Seen) -> int:
+        """The count, within the limits."""
+        return min(max(self.replicas, seen.minimum), seen.maximum)
+
+    def restarted(self) -> None:
+        """Nothing to forget."""
+
+
+def mean(scenario: Scenario) -> Policy:
+    """Enough for the mean load."""
+    return Static("static-mean", _replicas(float(np.mean(_work(scenario)))))
+
+
+def peak(scenario: Scenario) -> Policy:
+    """Enough for the busiest minute."""
+    return Static("static-peak", _replicas(float(np.max(_work(scenario)))))
+
+
+def _replicas(work: float) -> int:
+    return max(1, math.ceil(work / _UTILISATION))
+
+
+@functools.lru_cache(maxsize=32)
+def _work(scenario: Scenario) -> Floats:
+    """Replicas that each minute keeps busy, knowing the traffic beforehand.
+
+    A replica does what its batch of best size does: `(beta + gamma k)` a token, and alpha shared by the batch.
+    """
+    records = traffic.requests(scenario, seed=0)
+    engine = scenario.engine
+    length = records["prompt"] + records["output"] / 2.0
+    batch = min(engine.max_sequences, 0.9 * engine.kv_tokens / max(1.0, float(np.mean(length))))
+    token = engine.alpha / batch + engine.beta + engine.gamma * length
+    seconds = engine.delta * records["prompt"] + token * records["output"]
+    minutes = math.ceil(scenario.duration / _WINDOW_SECONDS)
+    busy = np.bincount(
+        (records["arrival"] / _WINDOW_SECONDS).astype(np.int64), weights=seconds, minlength=minutes
+    )
+    return busy / _WINDOW_SECONDS

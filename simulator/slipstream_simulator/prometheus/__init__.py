@@ -1,0 +1,1 @@
+"""Simulated Prometheus: scrapes, samples and the evaluation of the queries that policies ask."""

@@ -1,0 +1,72 @@
+"""Scaling policies by name; with another value of a peer's knob, or of our `minReplicas`, as `name@value`."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, TypeAlias
+
+from slipstream_simulator.peers.catalogue import PEERS, Peer
+from slipstream_simulator.policies import foresight, static
+from slipstream_simulator.policies.ours import Ours
+from slipstream_simulator.policy import Policy
+from slipstream_simulator.scenario import Scenario
+
+Factory: TypeAlias = Callable[[Scenario, int], Policy]
+"""From a scenario and a seed, which only those look at who know the traffic."""
+
+OURS: Final = "ours"
+ORACLE: Final = "oracle"
+NOWCAST: Final = "nowcast"
+PARTS: Final = ("conservation", "feedback", "forecast", "futility")
+"""What an ablation of ours leaves out."""
+DEFAULT: Final = (OURS, "static-mean", "static-peak")
+_KNOB: Final = "@"
+
+
+def _ours(
+    scenario: Scenario, _: int, *, without: frozenset[str] = frozenset(), standing: int = 0
+) -> Policy:
+    return Ours(
+        metrics=dict.fromkeys(one.metric for one in scenario.objectives.latency),
+        without=without,
+        idle_after=scenario.scaling.idle_after,
+        standing=standing,
+        max_sequences=scenario.engine.max_sequences,
+    )
+
+
+def _peer(scenario: Scenario, _: int, *, peer: Peer, knob: float | None = None) -> Policy:
+    return peer.make(scenario.engine.parameters(), knob=knob, settle=scenario.warmup / 2)
+
+
+POLICIES: Final[Mapping[str, Factory]] = {
+    OURS: _ours,
+    **{f"{OURS}-no-{part}": partial(_ours, without=frozenset({part})) for part in PARTS},
+    "static-mean": lambda scenario, _: static.mean(scenario),
+    "static-peak": lambda scenario, _: static.peak(scenario),
+    **{name: partial(_peer, peer=peer) for name, peer in PEERS.items()},
+    NOWCAST: foresight.unforeseen,
+    ORACLE: foresight.foreseen,
+}
+
+
+def tuned(peer: str, knob: float) -> str:
+    """The name of a peer with a value of its knob: of the peer itself, if it is shipped with that value."""
+    return peer if knob == PEERS[peer].shipped else f"{peer}{_KNOB}{knob:g}"
+
+
+def standing(replicas: int) -> str:
+    """The name of ours with so many replicas at least, all the time."""
+    return f"{OURS}{_KNOB}{replicas}"
+
+
+def find(name: str) -> Factory:
+    """The policy of that name; a KeyError if there is none."""
+    policy, at, knob = name.partition(_KNOB)
+    if not at:
+        return POLICIES[name]
+    if policy == OURS and knob.isdecimal():
+        return partial(_ours, standing=int(knob))
+    try:
+        return partial(_peer, peer=PEERS[policy], knob=float(knob))
+    except ValueError as error:
+        raise KeyError(name) from error
