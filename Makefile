@@ -55,7 +55,7 @@ format: $(STAMP) ## format the code and mend what the linter can
 
 .PHONY: unit
 unit: $(STAMP) ## tests without a cluster
-	$(BIN)/pytest -q tests/unit tests/golden tests/repo tests/shell tests/adapters tests/router
+	$(BIN)/pytest -q tests/unit tests/golden tests/repo tests/shell tests/adapters tests/router tests/fetching
 
 .PHONY: cluster-test
 cluster-test: deps ## tests against a real API server, with the operator as a pod
@@ -85,6 +85,7 @@ vllm-arguments: $(STAMP) ## generate the list of vLLM's arguments from the locke
 .PHONY: lock
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/store.in -o requirements/store.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/bench-router.in -o requirements/bench-router.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra simulate --extra router --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt

@@ -1,18 +1,16 @@
 """The programs that the router is compared with, fetched where they are missing, and installed for this alone."""
 
-import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from dev import paths
+from dev import environments, paths
+from dev.errors import DevError
 
 LOCK: Final = Path("requirements/bench-router.txt")
-_UV: Final = str(Path(sys.executable).with_name("uv"))
 
 
 class UnobtainableError(Exception):
@@ -42,18 +40,10 @@ def nginx() -> Path:
 
 def peer() -> Path:
     """The Python of an environment of its own that holds vllm-router as the lock has it."""
-    digest = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = paths.cache() / f"bench-router-{digest}"
-    python = folder / "bin" / "python"
-    complete = folder / "complete"
-    if not complete.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        here = Path.cwd()
-        _run([_UV, "venv", "--quiet", "--python", sys.executable, str(folder)], folder=here)
-        install = [_UV, "pip", "sync", "--quiet", "--require-hashes", "--python", str(python)]
-        _run([*install, str(LOCK)], folder=here)
-        complete.touch()
-    return python
+    try:
+        return environments.python(LOCK)
+    except DevError as error:
+        raise UnobtainableError(str(error)) from None
 
 
 def _run(command: Sequence[str], *, folder: Path) -> None:

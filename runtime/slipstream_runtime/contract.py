@@ -3,6 +3,7 @@
 Standard library only: this is the one module of the data plane that the control plane may import.
 """
 
+import hashlib
 from typing import Final
 
 API_PORT: Final = 8000
@@ -22,6 +23,12 @@ ADAPTERS_DIRECTORY: Final = "/etc/slipstream-adapters"
 """The list of LoRA adapters, name -> uri: a volume of its own, since it changes while the engine runs."""
 CLAIMS_DIRECTORY: Final = "/mnt/models"
 """`pvc://claim/path` is mounted read-only at `CLAIMS_DIRECTORY/claim` and read from `.../path` below it."""
+IMAGES_DIRECTORY: Final = "/mnt/images"
+"""An image of `oci://` is mounted read-only at `image_directory(uri)`."""
+CREDENTIALS_DIRECTORY: Final = "/etc/slipstream-credentials"
+"""The Secret of spec.model.credentials, one file a key: credentials of object stores."""
+FETCHED_ENV: Final = "SLIPSTREAM_FETCHED"
+"""Set where a Job downloads into the cache before an engine starts: what is there complete is used unasked."""
 CACHE_DIRECTORY: Final = "/var/cache/slipstream"
 """Downloaded models and compiled kernels: the only big writable folder of an engine pod, its own or kept."""
 SCRATCH_DIRECTORY: Final = "/tmp"  # noqa: S108 (an emptyDir of the pod's own)
@@ -41,6 +48,12 @@ GROUP_PORT: Final = 29501
 """The leader's rendezvous of torch.distributed, vLLM's default; all other ports between the pods of a group are free
 ones."""
 
+
+def image_directory(uri: str) -> str:
+    """Return the folder at which the image of `oci://` is mounted, the same for operator and engine."""
+    return f"{IMAGES_DIRECTORY}/{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+
+
 LINGER_SECONDS: Final = 4
 """After SIGTERM: the time that proxies and pooled connections get to notice; what still comes is served, and its
 connection closed."""
@@ -54,6 +67,8 @@ EXIT_SECONDS: Final = 10
 ENGINE_MODULE: Final = "slipstream_runtime.engine"
 ONNX_MODULE: Final = "slipstream_runtime.onnx"
 SIMULATOR_MODULE: Final = "slipstream_runtime.simulator"
+FETCH_MODULE: Final = "slipstream_runtime.fetch"
+"""Downloads models into a cache, or reads their size and configuration, in a pod without an accelerator."""
 
 SERVICE_LABEL: Final = "service"
 REVISION_LABEL: Final = "revision"

@@ -42,7 +42,19 @@ def test_hub_uris_are_repositories(uri: str, repository: str, revision: str | No
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "/m", "m", "file://m", "s3://b/m", "hf://name", "hf://a/b/c", "pvc://", "hf://a/b@"]
+    "uri",
+    [
+        "",
+        "/m",
+        "m",
+        "file://m",
+        "s3://",
+        "oci://",
+        "hf://name",
+        "hf://a/b/c",
+        "pvc://",
+        "hf://a/b@",
+    ],
 )
 def test_other_uris_are_refused_by_name(uri: str) -> None:
     with pytest.raises(UnsuitableError, match=r"spec\.model\.uri"):
@@ -95,7 +107,8 @@ def response(status: int) -> Any:
         (hub_errors.HfHubHTTPError("", response=response(401)), True, "was refused (401)"),
         (hub_errors.HfHubHTTPError("", response=response(503)), True, "the hub answered 503"),
         (hub_errors.LocalEntryNotFoundError("x"), True, "cannot be reached"),
-        (ConnectionError("x"), True, "cannot be reached (ConnectionError)"),
+        (ConnectionError("x"), True, "cannot be reached: ConnectionError"),
+        (OSError(28, "No space left on device"), True, "the download stopped: the disk is full"),
     ],
 )
 def test_failures_of_the_hub_are_told_in_terms_of_the_service(
@@ -106,51 +119,56 @@ def test_failures_of_the_hub_are_told_in_terms_of_the_service(
     assert reason in told
 
 
-def test_the_token_is_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, token: str, **kwargs: object) -> str:
-        raise ConnectionError(f"with {token}")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", refuse)
-    source = sources.parse("hf://org/name")
-    with pytest.raises(EngineError) as caught:
-        sources.resolve(source, cache=tmp_path, token="hf_secret")
-    assert "hf_secret" not in caught.value.reason
-
-
 @pytest.mark.parametrize(
-    ("names", "pickled_too"), [(["a.safetensors", "a.bin"], False), (["a.bin"], True)]
+    ("uri", "bucket", "prefix"),
+    [
+        ("s3://weights/chat/8b", "weights", "chat/8b"),
+        ("s3://weights/chat/", "weights", "chat"),
+        ("gs://weights", "weights", ""),
+    ],
 )
-def test_pickled_copies_of_the_weights_are_not_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], pickled_too: bool
+def test_bucket_uris_are_prefixes(uri: str, bucket: str, prefix: str) -> None:
+    source = sources.parse(uri, claims=CLAIMS)
+    assert (source.kind, source.bucket, source.prefix) == (uri[:2], bucket, prefix)
+    assert source.remote
+
+
+def image(tmp_path: Path) -> tuple[sources.Source, Path]:
+    source = sources.parse("oci://registry.local/m:1", images=tmp_path)
+    assert source.path is not None
+    return source, source.path
+
+
+@pytest.mark.parametrize("folder", ["", "models"])
+def test_a_model_is_found_at_the_root_of_its_image_or_in_models(
+    tmp_path: Path, folder: str
 ) -> None:
-    seen: dict[str, Any] = {}
-
-    def download(*args: object, **kwargs: object) -> str:
-        seen.update(kwargs)
-        (tmp_path / "config.json").write_text("{}")
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *args, **kwargs: names)
-    source = sources.parse("hf://org/name@v1")
-    assert sources.resolve(source, cache=tmp_path, token="t") == tmp_path
-    assert ("*.bin" not in seen["ignore_patterns"]) is pickled_too
-    assert (seen["revision"], seen["cache_dir"]) == ("v1", tmp_path / "hub")
+    source, mounted = image(tmp_path)
+    (mounted / folder).mkdir(parents=True)
+    (mounted / folder / "config.json").write_text("{}")
+    assert sources.resolve(source, cache=tmp_path, token=None) == mounted / folder
 
 
-def test_an_engine_that_names_its_files_gets_these_and_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: dict[str, Any] = {}
+def test_an_artifact_that_is_mounted_as_an_empty_folder_is_reported(tmp_path: Path) -> None:
+    source, mounted = image(tmp_path)
+    mounted.mkdir()
+    with pytest.raises(EngineError, match=r"the image is empty. It must be an ordinary container"):
+        sources.resolve(source, cache=tmp_path, token=None)
 
-    def download(*args: object, **kwargs: object) -> str:
-        seen.update(kwargs)
-        (tmp_path / "config.json").write_text("{}")
-        return str(tmp_path)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    source = sources.parse("hf://org/name")
-    sources.resolve(source, cache=tmp_path, token=None, files=["*.json", "onnx/model.onnx"])
-    assert seen["allow_patterns"] == ["*.json", "onnx/model.onnx"]
-    assert seen["ignore_patterns"] == []
+def test_an_image_without_a_model_is_reported(tmp_path: Path) -> None:
+    source, mounted = image(tmp_path)
+    (mounted / "bin").mkdir(parents=True)
+    with pytest.raises(EngineError, match=r"the image holds no config\.json"):
+        sources.resolve(source, cache=tmp_path, token=None)
+
+
+def test_a_folder_that_lacks_a_shard_of_its_index_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "a.safetensors").write_text("")
+    (tmp_path / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}'
+    )
+    source = sources.parse(f"file://{tmp_path}", claims=CLAIMS)
+    with pytest.raises(EngineError, match=r"names b\.safetensors, which is missing \(1 of 2"):
+        sources.resolve(source, cache=tmp_path, token=None)

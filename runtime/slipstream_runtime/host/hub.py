@@ -1,70 +1,214 @@
-"""Downloads from the model hub, with every failure told in terms of the service's fields.
+"""Downloads from the model hub or its mirror, with every failure reported in terms of the service's fields.
 
 Nothing here may log or repeat the token.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import huggingface_hub
 from huggingface_hub import errors
+from huggingface_hub.utils.tqdm import tqdm
 
+from slipstream_runtime.host import logs, network, records, selection, space
 from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.progress import Progress
 
-_NOT_NEEDED: Final = (
-    "original/*",
-    "onnx/*",
-    "*.gguf",
-    "*.onnx",
-    "*.h5",
-    "*.msgpack",
-    "*.ot",
-    "*.pth",
-)
-"""Other copies of the same weights, which vLLM does not read."""
+_CONFIG: Final = "config.json"
+_READERS: Final = 4
+"""Threads that compare checksums."""
 
 
-def download(
-    uri: str,
-    repository: str,
-    *,
-    revision: str | None,
-    cache: Path,
-    token: str | None,
-    files: Sequence[str] | None = None,
-) -> Path:
-    """The folder of a snapshot; what the cache holds already is not loaded again.
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A file of a repository: its size, its name in the cache, and its checksum where the hub keeps one."""
 
-    `files` are patterns of what is needed; without them, it is what vLLM needs.
-    """
-    ignored = [] if files is not None else list(_NOT_NEEDED)
-    if files is None and _has_safetensors(repository, revision=revision, token=token):
-        ignored.append("*.bin")
-    try:
-        return Path(
+    size: int
+    blob: str
+    sha256: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """One repository at one revision, and the cache that it is downloaded into."""
+
+    uri: str
+    repository: str
+    revision: str | None
+    cache: Path
+    token: str | None
+    files: Sequence[str] | None = None
+    """Patterns of what is needed; without them, it is what vLLM needs."""
+    progress: Progress | None = None
+
+    def folder(self) -> Path:
+        """Return the folder of a complete snapshot; what the cache holds already is not loaded again."""
+        try:
+            return self._from_hub()
+        except errors.HFValidationError as error:
+            raise UnsuitableError(
+                f'spec.model.uri: "{self.uri}" is not the name of a hub repository'
+            ) from error
+        except EngineError:
+            raise
+        except Exception as error:
+            # NB: the library's transport, and so its exceptions, change with its version.
+            reason = explain(
+                error, uri=self.uri, revision=self.revision, has_token=bool(self.token)
+            )
+            kept = None if network.is_disk(error) else self._kept()
+            if kept is None:
+                raise EngineError(reason) from error
+            logs.event("the cached copy is used", uri=self.uri, reason=reason)
+            return kept
+
+    def inspect(self) -> tuple[dict[str, int], bytes | None]:
+        """Return the sizes of the files that would be downloaded, and the content of config.json if there is one."""
+        try:
+            commit, listed = self._list()
+            sizes = {name: listed[name].size for name in self._choose(commit, listed)}
+            config = self._small(_CONFIG, commit=commit) if _CONFIG in listed else None
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(
+                explain(error, uri=self.uri, revision=self.revision, has_token=bool(self.token))
+            ) from error
+        return sizes, config
+
+    def _from_hub(self) -> Path:
+        commit, listed = self._list()
+        chosen = self._choose(commit, listed)
+        missing = {name for name in chosen if not self._blob(listed[name]).exists()}
+        self._begin(listed, chosen, missing)
+        folder = Path(
             huggingface_hub.snapshot_download(
-                repository,
-                revision=revision,
-                cache_dir=cache / "hub",
-                token=token or False,
-                allow_patterns=None if files is None else list(files),
-                ignore_patterns=ignored,
+                self.repository,
+                revision=commit,
+                cache_dir=self._hub,
+                token=self.token or False,
+                endpoint=_endpoint(),
+                allow_patterns=[_literal(name) for name in chosen],
+                tqdm_class=_counting(self.progress) if self.progress else None,
             )
         )
-    except errors.HFValidationError as error:
-        raise UnsuitableError(
-            f'spec.model.uri: "{uri}" is not the name of a hub repository'
-        ) from error
-    except Exception as error:
-        # NB: the library's transport, and so its exceptions, change with its version.
-        raise EngineError(
-            explain(error, uri=uri, revision=revision, has_token=bool(token))
-        ) from error
+        self._verify(folder, {name: listed[name] for name in missing})
+        if self.files is None:
+            records.keep(self.cache, self.uri, folder, {name: listed[name].size for name in chosen})
+        return folder
+
+    def _list(self) -> tuple[str, dict[str, _File]]:
+        """Return the commit of the revision, and every file of it."""
+        api = self._api
+        commit = api.model_info(self.repository, revision=self.revision).sha
+        assert commit is not None
+        return commit, {
+            entry.path: _File(
+                size=entry.size,
+                blob=entry.lfs.sha256 if entry.lfs else entry.blob_id,
+                sha256=entry.lfs.sha256 if entry.lfs else None,
+            )
+            for entry in api.list_repo_tree(self.repository, recursive=True, revision=commit)
+            if isinstance(entry, huggingface_hub.RepoFile)
+        }
+
+    def _choose(self, commit: str, listed: Mapping[str, _File]) -> list[str]:
+        if self.files is not None:
+            return selection.matching(listed, self.files)
+        if selection.INDEX not in listed:
+            return selection.choose(listed)
+        text = self._small(selection.INDEX, commit=commit)
+        shards = selection.shards(text, uri=self.uri)
+        selection.check_whole(shards, is_there=listed.__contains__, uri=self.uri)
+        return selection.choose(listed, shards=shards)
+
+    def _small(self, name: str, *, commit: str | None) -> bytes:
+        return Path(
+            huggingface_hub.hf_hub_download(
+                self.repository,
+                name,
+                revision=commit,
+                cache_dir=self._hub,
+                token=self.token or False,
+                endpoint=_endpoint(),
+            )
+        ).read_bytes()
+
+    def _begin(self, listed: Mapping[str, _File], chosen: Sequence[str], missing: set[str]) -> None:
+        """Check the free space, and tell the progress how much there is to do."""
+        total = sum(listed[name].size for name in chosen)
+        partial = sum(
+            path.stat().st_size
+            for name in missing
+            for path in self._blobs.glob(f"{listed[name].blob}*.incomplete")
+        )
+        left = sum(listed[name].size for name in missing)
+        space.check(self.cache, needed=max(left - partial, 0), uri=self.uri)
+        if self.progress is not None:
+            self.progress.begin(total=total, there=total - left)
+
+    def _verify(self, folder: Path, fresh: Mapping[str, _File]) -> None:
+        """Compare downloaded files with the hub's checksums; one that differs is deleted, and EngineError raised."""
+        checked = {name: file.sha256 for name, file in fresh.items() if file.sha256}
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = dict(
+                zip(checked, pool.map(lambda name: _sha256(folder / name), checked), strict=True)
+            )
+        for name, expected in checked.items():
+            if found[name] != expected:
+                (folder / name).resolve().unlink(missing_ok=True)
+                (folder / name).unlink(missing_ok=True)
+                raise EngineError(
+                    f"{self.uri}: {name} arrived with another checksum than the hub's, and is downloaded again"
+                )
+
+    def _kept(self) -> Path | None:
+        """Return a complete copy that the cache holds, for when the hub can't be asked."""
+        if self.files is None and (found := records.find(self.cache, self.uri)) is not None:
+            return found
+        try:
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    self.repository,
+                    revision=self.revision,
+                    cache_dir=self._hub,
+                    local_files_only=True,
+                    allow_patterns=None if self.files is None else list(self.files),
+                    ignore_patterns=list(selection.NOT_NEEDED) if self.files is None else None,
+                )
+            )
+        except Exception:
+            # NB: no copy; the caller reports why the hub could not be asked, which is what matters.
+            return None
+        index = folder / selection.INDEX
+        if self.files is None and index.is_file():
+            wanted = selection.shards(index.read_bytes(), uri=self.uri)
+            return folder if all((folder / name).is_file() for name in wanted) else None
+        return folder
+
+    def _blob(self, file: _File) -> Path:
+        return self._blobs / file.blob
+
+    @property
+    def _api(self) -> huggingface_hub.HfApi:
+        return huggingface_hub.HfApi(endpoint=_endpoint(), token=self.token or False)
+
+    @property
+    def _hub(self) -> Path:
+        return self.cache / "hub"
+
+    @property
+    def _blobs(self) -> Path:
+        return self._hub / f"models--{self.repository.replace('/', '--')}" / "blobs"
 
 
 def explain(error: Exception, *, uri: str, revision: str | None, has_token: bool) -> str:
-    """One line on why the download failed."""
+    """Return one line on why the download failed."""
     access = (
         "for the token of spec.model.tokenSecret"
         if has_token
@@ -81,20 +225,41 @@ def explain(error: Exception, *, uri: str, revision: str | None, has_token: bool
             return f"{uri}: was refused ({error.response.status_code}) {access}"
         case errors.HfHubHTTPError():
             return f"{uri}: the hub answered {error.response.status_code}"
-        case _:
-            return (
-                f"{uri}: the hub cannot be reached ({type(error).__name__}) and the cache holds no copy. "
-                "Use pvc:// where there is no network"
-            )
+    found = network.cause(error)
+    if network.is_disk(error):
+        return f"{uri}: the download stopped: {found}. Use a larger claim in spec.cache.model.claim"
+    return (
+        f"{uri}: the hub cannot be reached: {found or type(error).__name__}; the cache holds no copy. "
+        "Use HF_ENDPOINT in spec.template.env for a mirror, or pvc:// where there is no network"
+    )
 
 
-def _has_safetensors(repository: str, *, revision: str | None, token: str | None) -> bool:
-    """Whether pickled weights would be a second copy; False where the hub does not say."""
-    try:
-        names = huggingface_hub.HfApi().list_repo_files(
-            repository, revision=revision, token=token or False
-        )
-    except Exception:
-        # NB: the download that follows fails for the same cause, and tells it.
-        return False
-    return any(name.endswith(".safetensors") for name in names)
+def _counting(progress: Progress) -> type[Any]:
+    """Return a progress bar that draws nothing and counts the bytes that reach the disk."""
+
+    class Counter(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._counts = str(kwargs.get("desc", "")).startswith("Reconstructing")
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts and n:
+                progress.add(int(n))
+            return None
+
+    return Counter
+
+
+def _endpoint() -> str | None:
+    """Return the address of the mirror that HF_ENDPOINT names; None is the public hub."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+
+
+def _literal(name: str) -> str:
+    """Return the pattern that only this name matches."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

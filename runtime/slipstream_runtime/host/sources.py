@@ -1,6 +1,6 @@
 """From a model's URI to a folder with its files.
 
-Nothing here may log or repeat the hub's token.
+Nothing here may log or repeat the hub's token or credentials of a store.
 """
 
 import dataclasses
@@ -8,32 +8,45 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from slipstream_runtime import contract
+from slipstream_runtime.host import locks, records, selection
 from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.progress import Progress
 
 _HUB: Final = re.compile(r"(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
+_BUCKET: Final = re.compile(r"(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
+_IMAGE_FOLDERS: Final = ("", "models")
+"""Folders of an image that may hold the model; the second is the one of KServe's model images."""
+CONFIG: Final = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A parsed URI: a folder of this machine, or a repository of the hub."""
+    """A parsed URI: a folder of this machine, a repository of the hub, or a prefix of a bucket."""
 
-    kind: Literal["file", "pvc", "hf"]
+    kind: Literal["file", "pvc", "oci", "hf", "s3", "gs"]
     uri: str
     path: Path | None = None
     repository: str | None = None
     revision: str | None = None
+    bucket: str | None = None
+    prefix: str = ""
 
     @property
     def local(self) -> bool:
-        """Whether no network is needed."""
+        """Whether the hub is not needed."""
         return self.kind != "hf"
+
+    @property
+    def remote(self) -> bool:
+        """Whether the files come over the network into the cache."""
+        return self.path is None
 
 
 def cache_folder(folder: Path = Path(contract.CACHE_DIRECTORY)) -> Path:
-    """Where downloads are kept, if it exists, as in every pod; UnsuitableError if nothing can be written there."""
+    """Return the folder of downloads, as it exists in every pod; UnsuitableError if nothing can be written there."""
     if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
         raise UnsuitableError(
             f"spec.cache.model: user {os.getuid()} can't write to the folder: let it belong to that user, or to group "
@@ -43,12 +56,17 @@ def cache_folder(folder: Path = Path(contract.CACHE_DIRECTORY)) -> Path:
 
 
 def token() -> str | None:
-    """For gated sources of the hub."""
+    """Return the token for gated sources of the hub."""
     return os.environ.get(contract.MODEL_TOKEN_ENV) or None
 
 
-def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source:
-    """Parse `file:///path`, `pvc://claim/path` or `hf://org/name[@revision]`."""
+def parse(
+    uri: str,
+    *,
+    claims: Path = Path(contract.CLAIMS_DIRECTORY),
+    images: Path = Path(contract.IMAGES_DIRECTORY),
+) -> Source:
+    """Parse a URI of one of the schemes file, pvc, oci, hf, s3 and gs."""
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "file" and rest.startswith("/"):
         return Source("file", uri, path=Path(rest))
@@ -56,10 +74,16 @@ def parse(uri: str, *, claims: Path = Path(contract.CLAIMS_DIRECTORY)) -> Source
         if ".." in Path(rest).parts:
             raise UnsuitableError(f'spec.model.uri: "{uri}" leaves its claim')
         return Source("pvc", uri, path=claims / rest.lstrip("/"))
+    if separator and scheme == "oci" and rest.strip("/"):
+        return Source("oci", uri, path=images / Path(contract.image_directory(uri)).name)
     if separator and scheme == "hf" and (match := _HUB.fullmatch(rest)):
         return Source("hf", uri, repository=match["repository"], revision=match["revision"])
+    if scheme in ("s3", "gs") and separator and (match := _BUCKET.fullmatch(rest)):
+        kind: Literal["s3", "gs"] = "s3" if scheme == "s3" else "gs"
+        return Source(kind, uri, bucket=match["bucket"], prefix=(match["prefix"] or "").strip("/"))
     raise UnsuitableError(
-        f'spec.model.uri: "{uri}" is none of file:///path, pvc://claim/path and hf://org/name[@revision]'
+        f'spec.model.uri: "{uri}" is none of hf://org/name[@revision], pvc://claim/path, s3://bucket/prefix, '
+        "gs://bucket/prefix, oci://image and file:///path"
     )
 
 
@@ -68,31 +92,109 @@ def resolve(
     *,
     cache: Path,
     token: str | None,
-    holds: str = "config.json",
+    holds: str = CONFIG,
     files: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """The folder that holds the model, or whatever the file `holds` tells, after a download if the source is the hub.
+    """Return the folder that holds the model, or what the file `holds` tells, after a download if it is remote.
 
-    `files` are patterns of what is needed, as for the hub.
+    `files` are patterns of what is needed; without them, it is what vLLM needs.
     """
     folder = source.path
     if folder is None:
-        # NB: importing the hub's library takes as long as all the rest of this package.
+        folder = _fetched(source, cache, files) or _download(
+            source, cache=cache, token=token, files=files, progress=progress
+        )
+    elif source.kind == "oci":
+        folder = _in_image(source, folder, holds=holds)
+    if not folder.is_dir():
+        place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
+        raise EngineError(f"{source.uri}: there is no folder {folder} in {place}")
+    if not (folder / holds).is_file():
+        what = "a model" if holds == CONFIG else "an adapter"
+        raise EngineError(f"{source.uri}: {folder} holds no {holds}, so it is not {what}")
+    index = folder / selection.INDEX
+    if files is None and index.is_file():
+        wanted = selection.shards(index.read_bytes(), uri=source.uri)
+        there = folder
+        selection.check_whole(
+            wanted, is_there=lambda name: (there / name).is_file(), uri=source.uri
+        )
+    return folder
+
+
+def downloader(
+    source: Source,
+    *,
+    cache: Path,
+    token: str | None,
+    files: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Return the download of a remote source; it has `folder()` and `inspect()`."""
+    # NB: importing either library takes as long as all the rest of this package.
+    if source.kind == "hf":
         from slipstream_runtime.host import hub  # noqa: PLC0415
 
         assert source.repository is not None
-        folder = hub.download(
+        return hub.Download(
             source.uri,
             source.repository,
             revision=source.revision,
             cache=cache,
             token=token,
             files=files,
+            progress=progress,
         )
-    if not folder.is_dir():
-        place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
-        raise EngineError(f"{source.uri}: there is no folder {folder} in {place}")
-    if not (folder / holds).is_file():
-        what = "a model" if holds == "config.json" else "an adapter"
-        raise EngineError(f"{source.uri}: {folder} holds no {holds}, so it is not {what}")
-    return folder
+    try:
+        from slipstream_runtime.host import buckets  # noqa: PLC0415
+    except ImportError as error:
+        raise UnsuitableError(
+            f"{source.uri}: this image lacks obstore, which reads {source.kind}://. Use a newer image"
+        ) from error
+    assert source.bucket is not None
+    return buckets.Download(
+        source.uri,
+        source.kind,
+        source.bucket,
+        source.prefix,
+        cache=cache,
+        files=files,
+        progress=progress,
+    )
+
+
+def _download(
+    source: Source,
+    *,
+    cache: Path,
+    token: str | None,
+    files: Sequence[str] | None,
+    progress: Progress | None,
+) -> Path:
+    download = downloader(source, cache=cache, token=token, files=files, progress=progress)
+    with locks.held(cache, source.uri):
+        folder: Path = download.folder()
+        return folder
+
+
+def _fetched(source: Source, cache: Path, files: Sequence[str] | None) -> Path | None:
+    """Return the complete folder that a Job downloaded before this pod started."""
+    if files is not None or not os.environ.get(contract.FETCHED_ENV):
+        return None
+    return records.find(cache, source.uri)
+
+
+def _in_image(source: Source, mounted: Path, *, holds: str) -> Path:
+    """Return the folder of a mounted image that holds the model; EngineError says what an image must be."""
+    for name in _IMAGE_FOLDERS:
+        if (mounted / name / holds).is_file():
+            return mounted / name
+    if mounted.is_dir():
+        found = "is empty" if not any(mounted.iterdir()) else f"holds no {holds}"
+        raise EngineError(
+            f"{source.uri}: the image {found}. It must be an ordinary container image (configuration "
+            f"application/vnd.oci.image.config.v1+json, layers in tar form) with {holds} at its root or in /models; "
+            "artifacts such as ModelPack's are mounted as an empty folder"
+        )
+    raise EngineError(f"{source.uri}: no image is mounted at {mounted}")

@@ -1,0 +1,329 @@
+"""Downloads from S3 and Google Cloud Storage: resumed after a kill, checked, several parts at a time.
+
+Nothing here may log or repeat credentials.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+import obstore
+from obstore import exceptions
+from obstore.store import GCSStore, S3Store
+
+from slipstream_runtime.host import credentials, network, records, selection, space
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.progress import Progress
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+PART_BYTES: Final = 32 << 20
+"""Bytes of one request; what a killed download loses is at most this for each of its connections."""
+_CONNECTIONS: Final = 8
+_REQUEST_SECONDS: Final = 600
+_RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=3)}
+"""Of one request, with growing pauses; the container's restart is the retry beyond."""
+_CONFIG: Final = "config.json"
+_MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
+"""The ETag of an object that was uploaded to S3 in one part, unless a key of KMS encrypts it."""
+
+_IDENTITY: Final = re.compile(r"/latest/(?:api|meta-data)|/computeMetadata/|metadata\.google")
+"""Addresses that a client asks for the identity of its machine, once nothing else gave credentials."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Object:
+    """One object below the prefix."""
+
+    key: str
+    size: int
+    tag: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """The objects below a prefix of a bucket, and the cache that they are downloaded into."""
+
+    uri: str
+    scheme: str
+    bucket: str
+    prefix: str
+    cache: Path
+    files: Sequence[str] | None = None
+    """Patterns of what is needed; without them, it is what vLLM needs."""
+    progress: Progress | None = None
+    connections: int = _CONNECTIONS
+
+    def folder(self) -> Path:
+        """Return the folder of a complete copy; what the cache holds already is not loaded again."""
+        try:
+            return self._from_store()
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(explain(error, uri=self.uri, bucket=self.bucket)) from error
+
+    def inspect(self) -> tuple[dict[str, int], bytes | None]:
+        """Return the sizes of the files that would be downloaded, and the content of config.json if there is one."""
+        try:
+            store = self._store()
+            listed = self._list(store)
+            sizes = {name: listed[name].size for name in self._choose(store, listed)}
+            config = self._small(store, listed[_CONFIG]) if _CONFIG in listed else None
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(explain(error, uri=self.uri, bucket=self.bucket)) from error
+        return sizes, config
+
+    def _from_store(self) -> Path:
+        store = self._store()
+        listed = self._list(store)
+        chosen = {name: listed[name] for name in self._choose(store, listed)}
+        base = self.cache / "buckets" / records.identity(self.uri)
+        folder = base / _version(chosen)
+        files = [
+            _File(entry, folder / name, partial=base / "partial" / _version({name: entry}))
+            for name, entry in chosen.items()
+        ]
+        total, there = sum(entry.size for entry in chosen.values()), sum(f.there for f in files)
+        space.check(self.cache, needed=total - there, uri=self.uri)
+        if self.progress is not None:
+            self.progress.begin(total=total, there=there)
+        self._load(store, files)
+        if self.files is None:
+            records.keep(self.cache, self.uri, folder, {n: e.size for n, e in chosen.items()})
+        return folder
+
+    def _load(self, store: "obstore.store.ObjectStore", files: Sequence["_File"]) -> None:
+        """Download the parts that are missing; the first failure ends the others."""
+        stop = threading.Event()
+
+        def load(file: _File, part: int) -> None:
+            if stop.is_set():
+                return
+            try:
+                start = part * PART_BYTES
+                end = min(start + PART_BYTES, file.entry.size)
+                answer = obstore.get(
+                    store,
+                    file.entry.key,
+                    options={"range": (start, end), "if_match": file.entry.tag},
+                )
+                file.write(part, memoryview(answer.bytes()))
+            except BaseException:
+                stop.set()
+                raise
+            if self.progress is not None:
+                self.progress.add(end - start)
+
+        for file in files:
+            file.open()
+        try:
+            with ThreadPoolExecutor(self.connections) as pool:
+                work = [
+                    pool.submit(load, file, part) for file in files for part in file.missing_parts
+                ]
+                for each in work:
+                    each.result()
+            for file in files:
+                file.finish(uri=self.uri)
+        finally:
+            for file in files:
+                file.close()
+
+    def _list(self, store: "obstore.store.ObjectStore") -> dict[str, _Object]:
+        """Return the objects below the prefix by their names relative to it."""
+        found = {}
+        prefix = f"{self.prefix}/" if self.prefix else ""
+        for batch in obstore.list(store, prefix=self.prefix or None):
+            for entry in batch:
+                key = entry["path"]
+                name = key.removeprefix(prefix)
+                if not key.startswith(prefix) or not name or not entry["size"]:
+                    continue
+                if ".." in PurePosixPath(name).parts:
+                    raise UnsuitableError(f"{self.uri}: the object {key!r} leaves the folder")
+                found[name] = _Object(key, entry["size"], entry.get("e_tag"))
+        if not found:
+            raise EngineError(
+                f"{self.uri}: bucket {self.bucket} has no object below {prefix or 'its root'}"
+            )
+        return found
+
+    def _choose(
+        self, store: "obstore.store.ObjectStore", listed: Mapping[str, _Object]
+    ) -> list[str]:
+        if self.files is not None:
+            return selection.matching(listed, self.files)
+        if selection.INDEX not in listed:
+            return selection.choose(listed)
+        text = self._small(store, listed[selection.INDEX])
+        shards = selection.shards(text, uri=self.uri)
+        selection.check_whole(shards, is_there=listed.__contains__, uri=self.uri)
+        return selection.choose(listed, shards=shards)
+
+    def _small(self, store: "obstore.store.ObjectStore", entry: _Object) -> bytes:
+        return bytes(obstore.get(store, entry.key).bytes())
+
+    def _store(self) -> "obstore.store.ObjectStore":
+        if self.scheme == "gs":
+            return GCSStore(
+                self.bucket,
+                config=credentials.gs(),
+                client_options=_client(""),
+                retry_config=_RETRY,
+            )
+        options = credentials.s3()
+        endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+        return S3Store(
+            self.bucket,
+            config=options,
+            client_options=_client(endpoint),
+            retry_config=_RETRY,
+        )
+
+
+class _File:
+    """One object on its way to the disk: parts are written where they belong, and noted once they are safe."""
+
+    def __init__(self, entry: _Object, path: Path, *, partial: Path) -> None:
+        self.entry = entry
+        self._path = path
+        self._data = partial
+        self._notes = partial.with_suffix(".parts")
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._whole = path.is_file() and path.stat().st_size == entry.size
+        self._done = set() if self._whole else self._noted()
+
+    @property
+    def missing_parts(self) -> list[int]:
+        """The parts still to download."""
+        if self._whole:
+            return []
+        return [part for part in range(self._parts) if part not in self._done]
+
+    @property
+    def there(self) -> int:
+        """Bytes that need not be downloaded again."""
+        if self._whole:
+            return self.entry.size
+        return min(len(self._done) * PART_BYTES, self.entry.size)
+
+    def open(self) -> None:
+        """Make the partial file, at its full length so that parts can come in any order."""
+        if self._whole:
+            return
+        self._data.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
+        os.truncate(self._file, self.entry.size)
+
+    def write(self, part: int, content: memoryview) -> None:
+        """Write one part, and note it once the disk has it."""
+        assert self._file is not None
+        os.pwrite(self._file, content, part * PART_BYTES)
+        os.fdatasync(self._file)
+        with self._lock, self._notes.open("a") as notes:
+            notes.write(f"{part}\n")
+
+    def finish(self, *, uri: str) -> None:
+        """Check the whole and give it its name; EngineError if it is not what the store has."""
+        if self._whole:
+            return
+        expected = _MD5.fullmatch(self.entry.tag or "")
+        if expected and self._md5() != expected[1]:
+            self._notes.unlink(missing_ok=True)
+            raise EngineError(
+                f"{uri}: {self.entry.key} arrived with another checksum than the store's, and is downloaded again"
+            )
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._data.replace(self._path)
+        self._notes.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._file is not None:
+            os.close(self._file)
+
+    @property
+    def _parts(self) -> int:
+        return -(-self.entry.size // PART_BYTES)
+
+    def _noted(self) -> set[int]:
+        """Return the parts that an earlier run noted, if its file is still there."""
+        if not self._data.is_file() or not self._notes.is_file():
+            return set()
+        lines = self._notes.read_text().splitlines()
+        return {int(line) for line in lines if line.isdigit() and int(line) < self._parts}
+
+    def _md5(self) -> str:
+        with self._data.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def explain(error: BaseException, *, uri: str, bucket: str) -> str:
+    """Return one line on why a store could not be read; never the library's text, which may hold an address."""
+    text = str(error)
+    code = re.search(r"<Code>(\w{1,64})</Code>", text)
+    status = re.search(r"(?:non-2xx status code|status): ?(\d{3})", text)
+    number = int(status[1]) if status else None
+    if _IDENTITY.search(text):
+        return (
+            f"{uri}: no credentials: neither spec.model.credentials nor the pod's service account gives any. "
+            "Name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or with a Google key file, or a service "
+            "account in spec.template.serviceAccountName"
+        )
+    if isinstance(error, exceptions.PreconditionError):
+        return f"{uri}: an object changed while it was downloaded; it is downloaded again"
+    if code and code[1] == "NoSuchBucket":
+        return f"{uri}: there is no bucket {bucket}"
+    if isinstance(error, FileNotFoundError):
+        return f"{uri}: an object of bucket {bucket} is gone"
+    if code and code[1] in (
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+    ):
+        return f"{uri}: bucket {bucket} is in another region. Set AWS_REGION in the Secret or in spec.template.env"
+    if number in (401, 403) or isinstance(
+        error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+    ):
+        said = f"{number or 403}{f' {code[1]}' if code else ''}"
+        return (
+            f"{uri}: was refused ({said}). The credentials of spec.model.credentials, or of the pod's service account, "
+            f"need to list and read bucket {bucket}"
+        )
+    if network.is_disk(error):
+        return f"{uri}: the download stopped: {network.cause(error)}. Use a larger claim in spec.cache.model.claim"
+    if number is not None:
+        return f"{uri}: the store answered {number}{f' {code[1]}' if code else ''}"
+    found = network.cause(error) or type(error).__name__
+    return f"{uri}: the store can't be reached: {found}"
+
+
+def _client(endpoint: str) -> "ClientConfig":
+    """Return options of the HTTP client: a company's certificate authority is trusted beside the public ones."""
+    options: ClientConfig = {
+        "timeout": timedelta(seconds=_REQUEST_SECONDS),
+        "connect_timeout": timedelta(seconds=20),
+        "allow_http": endpoint.startswith("http://"),
+    }
+    bundle = os.environ.get("SSL_CERT_FILE")
+    if bundle and Path(bundle).is_file():
+        options["root_certificate"] = Path(bundle).read_text()
+    return options
+
+
+def _version(chosen: Mapping[str, _Object]) -> str:
+    """Return a short name of exactly these objects in exactly these versions."""
+    text = repr(sorted((name, entry.size, entry.tag) for name, entry in chosen.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

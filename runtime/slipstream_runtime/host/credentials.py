@@ -1,0 +1,49 @@
+"""Credentials of object stores, from the Secret of spec.model.credentials as it is mounted.
+
+They reach the stores' clients as values: never the pod's specification, an argument or a log.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from slipstream_runtime import contract
+
+S3_KEYS: Final = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_SESSION_TOKEN": "session_token",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT_URL": "endpoint",
+}
+"""Key of the Secret -> option of the client."""
+GS_FILES: Final = ("GOOGLE_APPLICATION_CREDENTIALS", "credentials.json", "key.json")
+"""Keys of the Secret that may hold a service account's key file."""
+
+
+def s3(folder: Path = Path(contract.CREDENTIALS_DIRECTORY)) -> dict[str, str]:
+    """Return options of an S3 client from the Secret; what it lacks comes from the pod's identity or environment."""
+    found = {option: _read(folder / key) for key, option in S3_KEYS.items()}
+    return {option: value for option, value in found.items() if value}
+
+
+def gs(folder: Path = Path(contract.CREDENTIALS_DIRECTORY)) -> dict[str, str]:
+    """Return options of a Google Cloud Storage client from the Secret; without it the pod's identity is used."""
+    for name in GS_FILES:
+        if value := _read(folder / name):
+            return {"service_account_key": value}
+    return {}
+
+
+def environment(folder: Path = Path(contract.CREDENTIALS_DIRECTORY)) -> Mapping[str, str]:
+    """Return the S3 keys as variables, for a library inside this process that reads no others."""
+    found = {key: _read(folder / key) for key in S3_KEYS}
+    return {key: value for key, value in found.items() if value and key not in os.environ}
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None

@@ -1,0 +1,35 @@
+"""One download of a model at a time among all pods that share a cache."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from slipstream_runtime.host import logs, records
+
+
+@contextlib.contextmanager
+def held(cache: Path, uri: str) -> Iterator[None]:
+    """Hold the model's lock; the kernel, or the file server, releases it with the process.
+
+    A file system without locks is used without: files then may be loaded twice, but are renamed only when complete.
+    """
+    path = cache / "locks" / f"{records.identity(uri)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o660)
+    try:
+        _lock(file, uri)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, uri: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logs.event("waiting for another pod's download", uri=uri)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        logs.event("the cache has no file locks", error=str(error))

@@ -1,0 +1,68 @@
+"""The true cause of a failed transfer, which libraries hide behind exceptions of their own.
+
+A message never repeats a library's text as a whole: it may hold a signed address or a header.
+"""
+
+import errno
+import re
+from collections.abc import Iterator
+from typing import Final
+
+_LIMIT: Final = 16
+"""Exceptions of a chain that are read; a cycle ends there."""
+
+_UNTRUSTED: Final = (
+    "certificate verify failed{detail}. A company's certificate authority is trusted by SSL_CERT_FILE in "
+    "spec.template.env, the path of a file that spec.template.volumes mounts"
+)
+_CAUSES: Final[tuple[tuple[str, str], ...]] = (
+    (r"certificate verify failed(?:: (?P<detail>[a-z0-9 '.,_-]+))?", _UNTRUSTED),
+    (r"invalid peer certificate: (?P<detail>\w+)", _UNTRUSTED),
+    (r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(?P<detail>\w+)", _UNTRUSTED),
+    (
+        r"name or service not known|name resolution|nodename nor servname|no address associated|dns error",
+        "its host name can't be resolved (DNS)",
+    ),
+    (
+        r"proxyerror|tunnel (?:error|connection failed)|proxy .*(?:refused|40[37])|unsuccessful tunnel",
+        "the proxy of HTTPS_PROXY refused the connection",
+    ),
+    (r"connection refused|os error 111", "the connection was refused"),
+    (r"no space left on device", "the disk is full"),
+    (r"disk quota exceeded", "the disk quota is used up"),
+    (r"network is unreachable|no route to host", "there is no route to it"),
+    (r"timed ?out|timeouterror|timeoutexception|kind: timeout", "it did not answer in time"),
+    (
+        r"connection reset|broken pipe|incompletemessage|peer closed|server disconnected",
+        "the connection broke off",
+    ),
+)
+"""(pattern, cause): the first pattern that an exception of the chain matches decides."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+def cause(error: BaseException) -> str | None:
+    """Return the cause in plain words; None if the chain of exceptions tells none."""
+    chain = list(_chain(error))
+    texts = [f"{type(each).__name__}: {each}" for each in chain]
+    for pattern, words in _CAUSES:
+        for text in texts:
+            if match := re.search(pattern, text, re.IGNORECASE):
+                found = match.groupdict().get("detail")
+                return words.format(detail=f" ({found.strip()})" if found else "")
+    return None
+
+
+def is_disk(error: BaseException) -> bool:
+    """Whether the local disk, and not the network, is at fault."""
+    return any(isinstance(each, OSError) and each.errno in _FULL for each in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that caused it, outermost first."""
+    following: BaseException | None = error
+    for _ in range(_LIMIT):
+        if following is None:
+            return
+        yield following
+        following = following.__cause__ or following.__context__

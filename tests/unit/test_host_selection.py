@@ -1,0 +1,70 @@
+"""The files of a repository that are downloaded: one form of the weights."""
+
+import json
+
+import pytest
+
+from slipstream_runtime.host import selection
+from slipstream_runtime.host.errors import UnsuitableError
+
+OTHERS = ["config.json", "tokenizer.json"]
+
+
+def test_a_mistral_repository_is_not_downloaded_twice() -> None:
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    names = [*OTHERS, *shards, "consolidated.safetensors", selection.INDEX, "params.json"]
+    assert selection.choose(names, shards=shards) == sorted(
+        set(names) - {"consolidated.safetensors"}
+    )
+
+
+def test_consolidated_weights_are_kept_where_there_are_no_others() -> None:
+    names = [*OTHERS, "consolidated.safetensors"]
+    assert selection.choose(names) == sorted(names)
+
+
+def test_copies_in_other_forms_are_left_out() -> None:
+    copies = [
+        "original/model.safetensors",
+        "metal/model.bin",
+        "coreml/model.mlpackage/Data/weights.bin",
+        "openvino/openvino_model.bin",
+        "openvino_model.xml",
+        "onnx/model.onnx",
+        "model.onnx_data",
+        "model-Q4.gguf",
+        "tf_model.h5",
+        "flax_model.msgpack",
+        "consolidated.00.pth",
+        "pytorch_model.bin",
+        "model.fp16.safetensors",
+    ]
+    assert selection.choose([*OTHERS, "model.safetensors", *copies]) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+
+
+def test_pickled_weights_are_kept_where_there_are_no_safetensors() -> None:
+    assert selection.choose([*OTHERS, "pytorch_model.bin"]) == [
+        "config.json",
+        "pytorch_model.bin",
+        "tokenizer.json",
+    ]
+
+
+def test_parts_of_a_model_in_folders_of_their_own_are_kept() -> None:
+    names = ["model.safetensors", "2_Dense/model.safetensors", "adapter_model.safetensors"]
+    assert selection.choose(names) == sorted(names)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"weight_map": 1}', b"{}"])
+def test_an_index_that_cannot_be_read_is_reported(text: bytes) -> None:
+    with pytest.raises(UnsuitableError, match="not a valid index"):
+        selection.shards(text, uri="hf://a/b")
+
+
+def test_an_index_names_each_shard_once() -> None:
+    text = json.dumps({"weight_map": {"x": "b", "y": "a", "z": "b"}}).encode()
+    assert selection.shards(text, uri="hf://a/b") == ["a", "b"]
