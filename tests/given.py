@@ -9,6 +9,7 @@ from typing import Any
 from slipstream_operator import names
 from slipstream_operator.core import objectives, render, resolve, revisions
 from slipstream_operator.core import router as router_core
+from slipstream_operator.core.facts import Facts
 from slipstream_operator.core.observed import (
     Child,
     GatewayState,
@@ -210,6 +211,7 @@ def observed(
     pod_monitors: bool = False,
     router: Listed | None = None,
     gateway: GatewayState | None = None,
+    facts: Facts | None = None,
     workers: Sequence[Pod] = (),
     leader_worker_sets: bool = False,
 ) -> Observed:
@@ -224,6 +226,7 @@ def observed(
         pod_monitors=pod_monitors,
         router=router or Listed(available=True, answers=True),
         gateway=gateway or GatewayState(),
+        facts=facts,
         workers=tuple(workers),
         leader_worker_sets=leader_worker_sets,
     )

@@ -2,6 +2,7 @@
 
 import click
 
+from slipstream_cli.plan import plan
 from slipstream_cli.simulate import simulate
 
 
@@ -10,5 +11,5 @@ def main() -> None:
     """Slipstream serves language models on Kubernetes inside their latency objectives."""
 
 
-for command in (simulate,):
+for command in (plan, simulate):
     main.add_command(command)

@@ -75,6 +75,9 @@ class Reason:
     NAME_TAKEN: Final = "NameTaken"
     NAME_CONFLICT: Final = "NameConflict"
     REJECTED: Final = "Rejected"
+    INVALID_PARALLELISM: Final = "InvalidParallelism"
+    DOES_NOT_FIT: Final = "DoesNotFit"
+    QUOTA_EXCEEDED: Final = "QuotaExceeded"
 
     CREATE_FAILED: Final = "CreateFailed"
     ENGINES_READY: Final = "EnginesReady"

@@ -41,6 +41,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         times=Times(start=3600, drain=300, hold=600),
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
         packs=True,
+        demand=found.demand,
     )
     assert not found.objectives
     assert found.revisioned == given.revisioned(

@@ -113,6 +113,21 @@ Quantity = Annotated[
     ),
 ]
 
+Money = Annotated[
+    str,
+    Field(
+        max_length=20,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('{units.MONEY_PATTERN}')",
+                message_expression=(
+                    "'\"' + self + '\" is not a sum of money: write for example \"2.50\", without a currency'"
+                ),
+            )
+        ),
+    ),
+]
+
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 LabelValue = Annotated[str, Field(max_length=63)]
 LabelKey = Annotated[str, Field(max_length=317)]

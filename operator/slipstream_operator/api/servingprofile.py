@@ -2,10 +2,21 @@
 
 from typing import Annotated
 
+import pydantic
 from pydantic import Field
 
 from slipstream_operator.api import pod
-from slipstream_operator.api.base import Duration, Model, ShortText, list_map
+from slipstream_operator.api.base import (
+    Duration,
+    Model,
+    Money,
+    Percentage,
+    Quantity,
+    ShortText,
+    list_map,
+    rule,
+    rules,
+)
 from slipstream_operator.api.inferenceservice import LatencyObjectives
 from slipstream_operator.api.times import Times
 
@@ -13,11 +24,45 @@ from slipstream_operator.api.times import Times
 class Accelerator(Model):
     """A kind of accelerator that the platform has."""
 
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.resourceName) || !has(self.deviceClass)",
+                message="names both resourceName and deviceClass: use only one, a device plugin or DRA",
+                field_path=".deviceClass",
+            ),
+            rule(
+                "self.name != 'cpu' || !(has(self.deviceClass) || has(self.memory) || has(self.memoryShare))",
+                message="cpu has no device: leave out deviceClass, memory and memoryShare",
+                field_path=".name",
+            ),
+        )
+    )
+
     name: ShortText = Field(
         description="Name that spec.accelerator.type refers to; cpu means vLLM on CPU."
     )
     resource_name: ShortText | None = Field(
         default=None, description="Extended resource, such as nvidia.com/gpu; leave out for cpu."
+    )
+    device_class: ShortText | None = Field(
+        default=None,
+        description="DeviceClass of dynamic resource allocation, such as gpu.nvidia.com, in place of resourceName; "
+        "needs Kubernetes 1.34.",
+    )
+    memory: Quantity | None = Field(
+        default=None,
+        description="Memory of one device as CUDA reports it, such as 79Gi for an H100. With it, services that do not "
+        "fit are refused before a node is bought.",
+    )
+    memory_share: Percentage | None = Field(
+        default=None,
+        description="Share of a device's memory that one engine may use, where time slicing or MPS lets several share "
+        "it: 50% for two. Default: all.",
+    )
+    hourly_cost: Money | None = Field(
+        default=None,
+        description='Cost of one device for an hour, as text and in any currency, such as "2.50".',
     )
     node_selector: pod.Labels | None = Field(
         default=None, description="Labels of the nodes that have it."
@@ -105,10 +150,15 @@ class Sources(Model):
 
 
 class ProfileLimits(Model):
-    """What one service may ask for."""
+    """Most that services may ask for."""
 
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Most replicas of one service."
+    )
+    max_accelerators_per_namespace: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        default=None,
+        description="Most accelerators of all services of a namespace together, those of a rollout included; the "
+        "oldest services get theirs first.",
     )
 
 

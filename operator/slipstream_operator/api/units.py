@@ -10,6 +10,7 @@ DURATION_PATTERN: Final = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 FINE_DURATION_PATTERN: Final = "^[0-9]{1,6}([.][0-9]{1,6})?(s|ms|us|ns)$"
 
 PERCENTAGE_PATTERN: Final = "^(100|[0-9]{1,2}([.][0-9]{1,2})?)%$"
+MONEY_PATTERN: Final = "^[0-9]{1,7}([.][0-9]{1,6})?$"
 
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _QUANTITY: Final = re.compile(r"^([+-]?[0-9]*\.?[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$")

@@ -4,6 +4,7 @@ The keys are those of `config` in the packages `engine`, `onnx` and `simulator` 
 these there.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec, ModelSpec, SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core import combinations, engine_arguments, offload, routing
+from slipstream_operator.core.engine_arguments import Value
+from slipstream_operator.core.fit import demands
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
@@ -49,6 +52,8 @@ def vllm(
     if (offloaded := offload.engine_bytes(spec, split)) is not None:
         cache["offloadBytes"] = offloaded
     arguments = engine_arguments.check(spec)
+    if accelerator.memory_share is not None and not on_cpu:
+        cache["gpuMemoryUtilization"] = _share(accelerator, arguments)
     slots = _slots(spec.model)
     combinations.check(
         combinations.asked(
@@ -90,6 +95,20 @@ def vllm(
 def cores(spec: InferenceServiceSpec, split: Split) -> int:
     """Cores of a replica on CPU: at least one for each of its pods."""
     return max(spec.accelerator.count if spec.accelerator else 1, split.nodes)
+
+
+def _share(accelerator: Accelerator, arguments: Mapping[str, Value]) -> float:
+    """Return the share of a device that one of several engines on it may take."""
+    share = demands.utilization(accelerator)
+    wanted = arguments.get("gpu-memory-utilization")
+    if isinstance(wanted, int | float) and wanted > share:
+        raise PermanentError(
+            Reason.LIMIT_EXCEEDED,
+            f"spec.engineArgs.gpu-memory-utilization: {wanted} can't work because engines share a device of "
+            f"{accelerator.name}, whose memoryShare of {accelerator.memory_share} leaves each {share}. "
+            "Use at most that, or leave it out.",
+        )
+    return share
 
 
 def _slots(model: ModelSpec) -> int:

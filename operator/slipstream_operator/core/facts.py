@@ -34,6 +34,13 @@ class Facts:
     model: ModelFacts = ModelFacts()
     draft: ModelFacts = ModelFacts()
 
+    def weights(self, model: str | None, draft: str | None) -> int | None:
+        """Return the bytes of the weights of these sources together; None if one is unknown."""
+        wanted = [(self.model, model), *([(self.draft, draft)] if draft else [])]
+        sizes = [facts.bytes if facts.concerns(uri) else None for facts, uri in wanted]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
+
 
 def parse(text: str) -> Facts | None:
     """Return the facts of a report; None if the text is no report. Never raises."""

@@ -6,6 +6,7 @@ What can't work raises PermanentError, which becomes `Accepted=False`.
 import dataclasses
 import fnmatch
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -25,6 +26,8 @@ from slipstream_operator.core import (
     routing,
     times,
 )
+from slipstream_operator.core.fit import demands, verdict
+from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
@@ -110,6 +113,10 @@ class Resolved:
     """The largest batch of one engine, if the object says so."""
     speculation_disabled: str | None = None
     """Why the speculation that the object asks for does not run."""
+    demand: Demand | None = None
+    """Memory that vLLM asks of an accelerator, as far as it is known; no part of the revision."""
+    hourly_cost: Decimal | None = None
+    """Cost of one replica for an hour; None if the profile names none."""
 
 
 def resolve(observed: Observed) -> Resolved:
@@ -136,7 +143,7 @@ def resolve(observed: Observed) -> Resolved:
     _check_adapters(spec, model_name)
     simulated = runtime == "simulator"
     on_gpu = not simulated and accelerator.name != engines.CPU
-    weights_bytes = None
+    weights_bytes = _weights_bytes(observed, spec)
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     _check_groups(observed, split)
     count = _count(spec, accelerator, split, simulated=simulated)
@@ -144,6 +151,18 @@ def resolve(observed: Observed) -> Resolved:
     offload.check(spec, on_cpu=accelerator.name == engines.CPU)
     per_pod = count // split.nodes
     said = offload.added(resources.said(spec, accelerator, per_pod, simulated=simulated), spec)
+    config = _config(
+        spec,
+        model_name=model_name,
+        accelerator=accelerator,
+        split=split,
+        resources=said,
+        drain=chosen.drain,
+    )
+    demand = None
+    if on_gpu and runtime == "vllm":
+        demand = demands.of(config, accelerator, observed.facts)
+        verdict.check(demand, profile.accelerators)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -163,14 +182,7 @@ def resolve(observed: Observed) -> Resolved:
         revisioned=Revisioned(
             module=_MODULES[runtime],
             image=_image(spec, profile, name, accelerator),
-            config=_config(
-                spec,
-                model_name=model_name,
-                accelerator=accelerator,
-                split=split,
-                resources=said,
-                drain=chosen.drain,
-            ),
+            config=config,
             claims=() if simulated else _claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
             if spec.model and spec.model.token_secret
@@ -209,7 +221,17 @@ def resolve(observed: Observed) -> Resolved:
         if profile.prometheus
         else None,
         max_sequences=_max_sequences(spec),
+        demand=demand,
+        hourly_cost=Decimal(accelerator.hourly_cost) * count if accelerator.hourly_cost else None,
     )
+
+
+def _weights_bytes(observed: Observed, spec: InferenceServiceSpec) -> int | None:
+    """Return the size of all checkpoints; None if unknown."""
+    if observed.facts is None or spec.model is None:
+        return None
+    draft = spec.speculation.draft if spec.speculation else None
+    return observed.facts.weights(spec.model.uri, draft)
 
 
 def _max_sequences(spec: InferenceServiceSpec) -> int | None:

@@ -1,0 +1,70 @@
+"""From an engine's configuration to what the fit check asks: one place that knows the keys of both."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from slipstream_operator.api import units
+from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core.facts import Facts, ModelFacts
+from slipstream_operator.core.fit.memory import UTILIZATION, Demand
+from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.parallelism import Split
+
+KV_BYTES: Final[Mapping[str, int]] = {
+    "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1, "int8_per_token_head": 1,
+    "fp8_per_token_head": 1, "float32": 4,
+}  # fmt: skip
+"""vLLM's --kv-cache-dtype -> bytes of a value; all others count as 2."""
+DRAFTLESS: Final = ("ngram", "suffix", "mtp")
+
+
+def of(config: Manifest, accelerator: Accelerator, facts: Facts | None) -> Demand:
+    """Return what an engine of this configuration asks of its accelerators."""
+    arguments: Mapping[str, Any] = config.get("engineArgs", {})
+    model, speculation = config.get("model", {}), config.get("speculation", {})
+    quantization, batching = config.get("quantization", {}), config.get("batching", {})
+    adapters = config.get("adapters", {})
+    known = facts or Facts()
+    draft = speculation.get("draft")
+    memory = accelerator.memory
+    kv_dtype = str(arguments.get("kv-cache-dtype") or quantization.get("kvCache") or "auto")
+    return Demand(
+        model=_concerning(known.model, model.get("uri")),
+        draft=_concerning(known.draft, draft) if draft else None,
+        split=Split(
+            tensor=config.get("tensorParallel", 1),
+            pipeline=config.get("pipelineParallel", 1),
+            data=config.get("dataParallel", 1),
+        ),
+        memory=int(units.quantity(memory)) if memory else None,
+        utilization=float(arguments.get("gpu-memory-utilization") or utilization(accelerator)),
+        expert_parallel=bool(arguments.get("enable-expert-parallel")),
+        fp8=quantization.get("method") == "fp8",
+        kv_bytes=KV_BYTES.get(kv_dtype, 2),
+        max_length=model.get("maxLength"),
+        sliding_window=config.get("attention", {}).get("slidingWindow"),
+        sequences=_number(arguments.get("max-num-seqs")) or batching.get("maxSequences"),
+        batched_tokens=_number(arguments.get("max-num-batched-tokens"))
+        or batching.get("maxBatchedTokens"),
+        graphs=not arguments.get("enforce-eager"),
+        mtp=speculation.get("method") == "mtp",
+        adapter_slots=adapters.get("slots", 0),
+        adapter_rank=adapters.get("rank"),
+        accelerator=accelerator.name,
+        kv_memory=_number(arguments.get("kv-cache-memory-bytes")),
+    )
+
+
+def utilization(accelerator: Accelerator) -> float:
+    """Return the share of a device's memory that an engine takes: vLLM's, of the part that is the engine's."""
+    if accelerator.memory_share is None:
+        return UTILIZATION
+    return round(UTILIZATION * units.share(accelerator.memory_share), 4)
+
+
+def _concerning(facts: ModelFacts, uri: str | None) -> ModelFacts:
+    return facts if facts.concerns(uri) else ModelFacts()
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,140 @@
+"""Verdict on a service: split as vLLM can, and small enough; else what is wrong and what would fit."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from slipstream_operator.api import units
+from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core.fit import demands, split
+from slipstream_operator.core.fit.architecture import read
+from slipstream_operator.core.fit.memory import (
+    GIB,
+    LEAST_RESERVE,
+    Demand,
+    Estimate,
+    estimate,
+    longest,
+)
+from slipstream_operator.core.parallelism import Split
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+MOST_PER_NODE: Final = 8
+"""Accelerators of a usual node: more are not proposed for tensor parallelism."""
+SHORTEST_LENGTH: Final = 1024
+"""Context lengths below this are not proposed."""
+
+
+def check(demand: Demand, accelerators: Sequence[Accelerator]) -> None:
+    """Raise PermanentError if the model can't be split so, or can't fit. Unknown facts refuse nothing."""
+    _check_split(demand)
+    found = estimate(demand)
+    if found is not None and found.impossible:
+        raise PermanentError(Reason.DOES_NOT_FIT, _does_not_fit(demand, found, accelerators))
+
+
+def _check_split(demand: Demand) -> None:
+    architecture = demand.architecture
+    if architecture is not None:
+        found = split.problem(architecture, demand.split, expert_parallel=demand.expert_parallel)
+        if found is not None:
+            sizes = split.tensor_sizes(
+                architecture, up_to=MOST_PER_NODE, expert_parallel=demand.expert_parallel
+            )
+            raise PermanentError(
+                Reason.INVALID_PARALLELISM,
+                f"{_field(demand.split)}: {demand.split.tensor} can't work because {found}. "
+                f"Use a tensor-parallel size of {_or(sizes)}.",
+            )
+    drafter = read(demand.draft.config) if demand.draft else None
+    if drafter is not None:
+        found = split.problem(drafter, Split(tensor=demand.split.tensor))
+        if found is not None:
+            raise PermanentError(
+                Reason.INVALID_PARALLELISM,
+                f"spec.speculation.draft: can't be split over {demand.split.tensor} accelerators because "
+                f"{found.replace('the model', 'the draft')}. Use another draft, or method: ngram.",
+            )
+
+
+def _field(chosen: Split) -> str:
+    plain = chosen.pipeline == chosen.data == 1
+    return "spec.accelerator.count" if plain else "spec.parallelism.tensor"
+
+
+def _does_not_fit(demand: Demand, found: Estimate, accelerators: Sequence[Accelerator]) -> str:
+    request = found.request or 0
+    needed = found.loaded + request + LEAST_RESERVE
+    what = f"{_gib(found.weights)} of weights"
+    if found.draft:
+        what += f", {_gib(found.draft)} of the draft's weights"
+    if found.adapters:
+        what += f", {_gib(found.adapters)} of adapter slots"
+    if request:
+        what += f", {_gib(request)} of KV cache for one request of {found.max_length} tokens"
+    proposals = fitting(demand, accelerators)
+    remedy = "; or ".join(proposals) or "a smaller model, or an accelerator with more memory"
+    return (
+        f"{_field(demand.split)}: {demand.split.total} x {demand.accelerator} can't work because each would hold "
+        f"{_gib(needed)} ({what}, and {_gib(LEAST_RESERVE)} for the engine), and vLLM may use {_gib(found.usable)} "
+        f"of {_gib(found.memory)}. Use {remedy}."
+    )
+
+
+def fitting(demand: Demand, accelerators: Sequence[Accelerator]) -> list[str]:
+    """Return changes, one each, with which the service would fit."""
+    proposals = []
+    architecture = demand.architecture
+    if architecture is None:
+        return []
+
+    def fits(**changes: object) -> bool:
+        found = estimate(dataclasses.replace(demand, **changes))  # type: ignore[arg-type]
+        return found is not None and not found.tight
+
+    here = demand.split
+    for size in split.tensor_sizes(
+        architecture, up_to=MOST_PER_NODE, expert_parallel=demand.expert_parallel
+    ):
+        wider = dataclasses.replace(here, tensor=size)
+        possible = split.problem(architecture, wider, expert_parallel=demand.expert_parallel)
+        if size > here.tensor and possible is None and fits(split=wider):
+            proposals.append(
+                f"accelerator.count: {wider.total}"
+                if here.pipeline == here.data == 1
+                else f"parallelism.tensor: {size}"
+            )
+            break
+    if not demand.fp8 and not architecture.quantized and fits(fp8=True):
+        proposals.append("quantization.method: fp8")
+    length = longest(demand)
+    if length is not None and length >= SHORTEST_LENGTH and fits(max_length=length):
+        proposals.append(f"model.maxLength: {length // SHORTEST_LENGTH * SHORTEST_LENGTH}")
+    if demand.kv_bytes > 1 and fits(kv_bytes=1):
+        proposals.append("quantization.kvCache: fp8")
+    for other in accelerators:
+        if other.name == demand.accelerator or other.memory is None:
+            continue
+        memory = int(units.quantity(other.memory))
+        if fits(memory=memory, accelerator=other.name, utilization=demands.utilization(other)):
+            proposals.append(f"accelerator.type: {other.name}")
+            break
+    if not proposals:
+        for stages in (2, 3, 4, 8):
+            deeper = Split(tensor=MOST_PER_NODE, pipeline=stages)
+            if split.problem(architecture, deeper) is None and fits(split=deeper):
+                proposals.append(
+                    f"parallelism: {{tensor: {MOST_PER_NODE}, pipeline: {stages}, nodes: {stages}}}"
+                )
+                break
+    return proposals
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def _or(sizes: Sequence[int]) -> str:
+    *others, last = map(str, sizes or [1])
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,140 @@
+"""`slipstream plan` on files: the table, the JSON, and the exit status."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+import yaml
+
+from slipstream_cli.main import main
+from tests.configs import CONFIGS
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "manifests/samples/chat-gpu.yaml"
+PROFILE: dict[str, Any] = {
+    "apiVersion": "slipstream.dev/v1alpha1",
+    "kind": "ServingProfile",
+    "metadata": {"name": "gpus"},
+    "spec": {
+        "namespaceSelector": {"matchLabels": {"team": "elsewhere"}},
+        "accelerators": [
+            {"name": "nvidia-h100", "resourceName": "nvidia.com/gpu", "memory": "79Gi", "hourlyCost": "2.50"},
+            {"name": "nvidia-t4", "resourceName": "nvidia.com/gpu", "memory": "14Gi"},
+            {"name": "other", "resourceName": "nvidia.com/gpu"},
+        ],
+        "images": {"vllm": "image/vllm:1", "router": "image/router:1"},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run the command on the sample, or on one with other fields, and the configs of public models."""
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
+    for name, config in CONFIGS.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+
+    def command(*words: str, **spec: Any) -> click.testing.Result:
+        body = yaml.safe_load(SAMPLE.read_text())
+        body["spec"] |= spec
+        service = tmp_path / "service.yaml"
+        service.write_text(yaml.safe_dump(body))
+        arguments = [str(tmp_path / word) if word in files else word for word in words]
+        return click.testing.CliRunner().invoke(
+            main, ["plan", "-f", str(service), "--profile", str(tmp_path / "profile.yaml"), *arguments]
+        )  # fmt: skip
+
+    files = {f"{name}.json" for name in CONFIGS} | {"absent.json"}
+    return command
+
+
+def test_a_service_that_fits_is_shown_with_memory_capacity_cost_and_arguments(run):
+    result = run("--config", "Qwen3-8B.json", "--draft-config", "Qwen3-0.6B.json")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    assert "Each of nvidia-h100 x 1" in text
+    assert "weights │ 8.8" in text
+    assert "draft's weights │ 1.1" in text
+    assert "Replicas: 1 to 4, each nvidia-h100 x 1." in text
+    assert "Cost per hour: 2.50 to 10.00." in text
+    assert "--quantization fp8" in text
+    assert "Warning" not in text
+
+
+def test_json_holds_the_same_numbers(run):
+    result = run("--config", "Qwen3-8B.json", "--draft-config", "Qwen3-0.6B.json", "-o", "json")
+    found = json.loads(result.output)
+    assert found["fits"] is True
+    assert found["tight"] is False
+    assert found["costPerHour"] == {"min": "2.50", "max": "10.00"}
+    assert found["kvTokens"] == int(found["memory"]["kv"] / found["memory"]["request"] * 40960)
+    assert found["engineArguments"][:2] == ["--model", "MODEL"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "config", "reason"),
+    [
+        ({"accelerator": {"count": 3}}, "Qwen3-8B", "InvalidParallelism"),
+        ({"accelerator": {"type": "nvidia-t4"}}, "Llama-3.1-70B", "DoesNotFit"),
+        ({"accelerator": {"type": "nvidia-a100"}}, "Qwen3-8B", "UnknownAccelerator"),
+    ],
+)
+def test_a_service_that_would_not_be_accepted_fails_with_the_operators_words(
+    run, spec, config, reason
+):
+    result = run("--config", f"{config}.json", **spec)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"{reason}: spec.accelerator")
+    as_json = run("--config", f"{config}.json", "-o", "json", **spec)
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.output)["reason"] == reason
+
+
+def test_a_service_without_a_known_model_is_planned_with_a_warning(run):
+    result = run(quantization={"method": "none"})
+    assert result.exit_code == 0
+    assert "configuration is not known" in " ".join(result.output.split())
+
+
+def test_an_accelerator_without_memory_is_said(run):
+    result = run("--config", "Qwen3-8B.json", accelerator={"type": "other"})
+    assert "has no memory" in " ".join(result.output.split())
+
+
+def test_a_service_that_may_not_start_is_warned_of_with_what_would_fit(run):
+    result = run(
+        "--config", "Qwen3-8B.json", "-o", "json", accelerator={"type": "nvidia-t4"},
+        speculation={"method": "ngram", "tokens": 3}, model={"uri": "hf://Qwen/Qwen3-8B", "maxLength": 22000},
+    )  # fmt: skip
+    found = json.loads(result.output)
+    assert found["tight"] is True
+    assert "quantization.kvCache: fp8" in found["warnings"][0]
+
+
+def test_kernels_that_are_compiled_at_run_time_are_warned_of(run):
+    result = run(
+        "--config", "DeepSeek-V3.json", accelerator={"type": "other", "count": 8},
+        quantization={"method": "auto", "kvCache": "fp8"},
+    )  # fmt: skip
+    text = " ".join(result.output.split())
+    assert "DeepGEMM" in text
+    assert "FlashInfer" in text
+
+
+def test_the_size_of_a_folder_is_that_of_its_weights_once(run, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIGS["Qwen3-0.6B"]))
+    (folder / "model-00001-of-00001.safetensors").write_bytes(bytes(400_000_000))
+    (folder / "consolidated.safetensors").write_bytes(bytes(1000))
+    result = run("--model", str(folder), "-o", "json", quantization={"method": "none"})
+    assert json.loads(result.output)["memory"]["weights"] == pytest.approx(400_000_000, rel=1e-6)
+
+
+def test_a_file_that_cannot_be_read_is_named(run, tmp_path):
+    (tmp_path / "absent.json").write_text("[]")
+    result = run("--config", "absent.json")
+    assert result.exit_code == 2
+    assert "absent.json: is no model's config.json" in result.output
