@@ -19,6 +19,11 @@ OFFLOAD = (
     '--kv-transfer-config={"kv_connector": "OffloadingConnector", "kv_role": "kv_both", '
     '"kv_connector_extra_config": {"cpu_bytes_to_use": 1073741824}}'
 )
+TIERS = OFFLOAD.replace(
+    "1073741824",
+    '1073741824, "spec_name": "TieringOffloadingSpec", '
+    '"secondary_tiers": [{"type": "fs", "root_dir": "/tmp/offload"}]',
+)
 LORA = ("--enable-lora", "--max-loras=4")
 TAKEN: dict[str, tuple[str, ...]] = {
     "nothing": (),
@@ -26,6 +31,7 @@ TAKEN: dict[str, tuple[str, ...]] = {
     "adapters and speculation in big steps": (*LORA, NGRAM, "--max-num-seqs=8"),
     "several engines": ("--data-parallel-size=2",),
     "offload beside adapters and speculation": (OFFLOAD, NGRAM, *LORA, "--max-num-seqs=8"),
+    "offload to disk": (TIERS,),
     "offload of several engines": (OFFLOAD, "--data-parallel-size=2"),
 }
 REFUSED: dict[str, tuple[str, ...]] = {

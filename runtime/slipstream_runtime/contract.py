@@ -31,6 +31,8 @@ FETCHED_ENV: Final = "SLIPSTREAM_FETCHED"
 """Set where a Job downloads into the cache before an engine starts: what is there complete is used unasked."""
 CACHE_DIRECTORY: Final = "/var/cache/slipstream"
 """Downloaded models and compiled kernels: the only big writable folder of an engine pod, its own or kept."""
+OFFLOAD_DIRECTORY: Final = "/var/cache/slipstream-offload"
+"""KV cache blocks on the node's disk: a volume of its own, whose size is limited."""
 SCRATCH_DIRECTORY: Final = "/tmp"  # noqa: S108 (an emptyDir of the pod's own)
 API_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
 """The Secret of spec.routing.apiKeys, one file an entry; read again when it changes."""

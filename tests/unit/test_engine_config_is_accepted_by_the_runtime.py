@@ -97,6 +97,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "kv_bytes": None,
             "gpu_memory_utilization": None,
             "offload_bytes": None,
+            "offload_disk_bytes": None,
         },
         "batching": {
             "max_sequences": 8,

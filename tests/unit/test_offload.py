@@ -8,6 +8,7 @@ import pytest
 from slipstream_operator.api import units
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 from slipstream_runtime.engine import arguments
 from slipstream_runtime.engine.config import EngineConfig
 from tests import given
@@ -71,6 +72,24 @@ def test_its_memory_is_added_to_the_built_in_request_too() -> None:
     assert units.quantity(more) - units.quantity(plain) == 20 * 2**30
 
 
+def test_blocks_go_to_a_volume_of_limited_size_on_the_nodes_disk() -> None:
+    spec = {"model": given.MODEL, "cache": {"offload": {"cpu": "20Gi", "disk": "100Gi"}}}
+    found = words(spec)
+    connector = json.loads(found[found.index("--kv-transfer-config") + 1])
+    assert connector["kv_connector_extra_config"] == {
+        "cpu_bytes_to_use": 20 * 2**30,
+        "spec_name": "TieringOffloadingSpec",
+        "secondary_tiers": [{"type": "fs", "root_dir": contract.OFFLOAD_DIRECTORY}],
+    }
+    pod = given.find(given.rendered(given.observed(spec)), "Deployment")["spec"]["template"]["spec"]
+    assert {"name": "offload", "emptyDir": {"sizeLimit": "100Gi"}} in pod["volumes"]
+    (container,) = pod["containers"]
+    assert {"name": "offload", "mountPath": contract.OFFLOAD_DIRECTORY} in container["volumeMounts"]
+    plain = given.resolved({"model": given.MODEL}).default_requests["ephemeral-storage"]
+    more = container["resources"]["requests"]["ephemeral-storage"]
+    assert units.quantity(more) - units.quantity(plain) == 100 * 2**30
+
+
 def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
     spec = {**OFFLOAD, "resources": {"limits": {"memory": "64Gi"}}}
     assert resources(spec, resources=MEMORY)["limits"] == {"memory": "64Gi"}
@@ -84,8 +103,11 @@ def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
             "spec.cache.offload: can't work on type cpu, whose KV cache is in the same memory already",
         ),
         (
-            {"cache": {"offload": {"cpu": "1Gi", "disk": "9Gi"}}},
-            'spec.cache.offload.disk: "9Gi" can\'t work because the disk tier of vLLM 0.32 never deletes',
+            {
+                "cache": {"offload": {"cpu": "1Gi", "disk": "9Gi"}},
+                "resources": {"requests": {"ephemeral-storage": "5Gi"}},
+            },
+            'spec.resources: ephemeral-storage "5Gi" leaves no room beside spec.cache.offload.disk "9Gi"',
         ),
         (
             {"cache": {"prefix": False, "offload": {"cpu": "1Gi"}}},

@@ -182,8 +182,8 @@ class OffloadSpec(Model):
     )
     disk: Quantity | None = Field(
         default=None,
-        description="Disk for blocks that leave that memory. Refused with the pinned vLLM, whose disk tier never "
-        "deletes a file. Default: none.",
+        description="Disk of the node for blocks that leave that memory, such as 100Gi; an emptyDir of this size. "
+        "The oldest blocks are deleted. Default: none.",
     )
 
 

@@ -51,6 +51,8 @@ def vllm(
         cache["kvBytes"] = _kv_bytes(resources)
     if (offloaded := offload.engine_bytes(spec, split)) is not None:
         cache["offloadBytes"] = offloaded
+    if (on_disk := offload.disk_bytes(spec)) is not None:
+        cache["offloadDiskBytes"] = on_disk
     arguments = engine_arguments.check(spec)
     if accelerator.memory_share is not None and not on_cpu:
         cache["gpuMemoryUtilization"] = _share(accelerator, arguments)

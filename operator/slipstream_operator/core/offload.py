@@ -33,11 +33,6 @@ def check(spec: InferenceServiceSpec, *, on_cpu: bool) -> None:
         problems.append(
             f"{_FIELD}: can't work on type cpu, whose KV cache is in the same memory already: leave it out"
         )
-    if offload.disk is not None:
-        problems.append(
-            f'{_FIELD}.disk: "{offload.disk}" can\'t work because the disk tier of vLLM 0.32 never deletes a file, so '
-            "the kubelet would evict each pod that fills it: leave it out, and raise cpu"
-        )
     if spec.cache is not None and not spec.cache.prefix:
         problems.append(
             f"{_FIELD}: needs spec.cache.prefix, since offloaded blocks are found by their prefix: "
@@ -53,32 +48,65 @@ def engine_bytes(spec: InferenceServiceSpec, split: Split) -> int | None:
     return None if offload is None else int(units.quantity(offload.cpu) / split.data)
 
 
+def disk(spec: InferenceServiceSpec) -> str | None:
+    """Size of the volume for blocks on disk, as a quantity; None if there is none."""
+    offload = of(spec)
+    return offload.disk if offload else None
+
+
+def disk_bytes(spec: InferenceServiceSpec) -> int | None:
+    """Bytes of the disk of a pod, which its engines share."""
+    size = disk(spec)
+    return None if size is None else int(units.quantity(size))
+
+
 def added(resources: Manifest, spec: InferenceServiceSpec) -> Manifest:
-    """Return the profile's resources with the offload's memory on top; memory that the object sets is all there is."""
+    """Return the profile's resources with the offload's on top; what the object sets is all there is of it."""
     offload = of(spec)
     if offload is None:
         return resources
     own = spec.resources
     sizes = {**((own and own.requests) or {}), **((own and own.limits) or {})}
-    if "memory" in sizes:
-        _check_room(sizes["memory"], offload)
-        return resources
-    return {kind: requested(quantities, spec) for kind, quantities in resources.items()}
+    for name, field, extra in (
+        ("memory", "cpu", offload.cpu),
+        ("ephemeral-storage", "disk", offload.disk),
+    ):
+        if name in sizes and extra is not None:
+            _check_room(name, sizes[name], field, extra)
+    return {
+        kind: {
+            **quantities,
+            **{
+                name: size
+                for name, size in requested(quantities, spec).items()
+                if name not in sizes
+            },
+        }
+        for kind, quantities in resources.items()
+    }
 
 
 def requested(quantities: Mapping[str, str], spec: InferenceServiceSpec) -> Mapping[str, str]:
-    """Return the quantities with the offload's memory on top of their own, if they say any."""
+    """Return the quantities with the offload's memory and disk on top of their own, where they say any."""
     offload = of(spec)
-    if offload is None or "memory" not in quantities:
+    if offload is None:
         return quantities
-    total = units.quantity(offload.cpu) + units.quantity(quantities["memory"])
-    return {**quantities, "memory": f"{-int(-total // _MEBIBYTE)}Mi"}
+    more = {"memory": offload.cpu, "ephemeral-storage": offload.disk}
+    return {
+        name: size if (extra := more.get(name)) is None else _sum(size, extra)
+        for name, size in quantities.items()
+    }
 
 
-def _check_room(memory: str, offload: OffloadSpec) -> None:
-    if units.quantity(memory) <= units.quantity(offload.cpu):
+def _sum(size: str, extra: str) -> str:
+    total = units.quantity(size) + units.quantity(extra)
+    return f"{-int(-total // _MEBIBYTE)}Mi"
+
+
+def _check_room(name: str, size: str, field: str, extra: str) -> None:
+    if units.quantity(size) <= units.quantity(extra):
         raise PermanentError(
             Reason.INVALID_SPEC,
-            f'spec.resources: memory "{memory}" leaves no room beside spec.cache.offload.cpu "{offload.cpu}", which '
-            "is part of it: raise it, or leave it out",
+            f'spec.resources: {name} "{size}" leaves no room beside {_FIELD}.{field} "{extra}", which is part of it: '
+            "raise it, or leave it out",
         )

@@ -63,6 +63,8 @@ class Revisioned:
     """Source of the cache volume, as core/v1 names it; None is an emptyDir."""
     start: int | None = None
     """Budget of a start in seconds, if the object or the profile names one."""
+    offload_disk: str | None = None
+    """Size of the volume for KV cache blocks on disk."""
     nodes: int | None = None
     """Pods of a replica that spans nodes; None is one pod."""
 
@@ -190,6 +192,7 @@ def resolve(observed: Observed) -> Resolved:
             resources=said,
             template=_template(spec, accelerator),
             cache=_cache(spec),
+            offload_disk=offload.disk(spec),
             nodes=split.nodes if split.nodes > 1 else None,
             api_keys=routing.engine_keys(spec),
             start=chosen.start if times.asked(spec, accelerator).start else None,

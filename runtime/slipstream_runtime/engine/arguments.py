@@ -166,14 +166,18 @@ def _kv_dtype(config: EngineConfig, *, cpu_flags: Set[str]) -> str | None:
 
 
 def _offload(config: EngineConfig) -> str | None:
-    """Return vLLM's own connector to host memory, if blocks are kept there."""
-    size = config.cache.offload_bytes
-    if size is None:
+    """Return vLLM's own connector to host memory, and to disk behind it, if blocks are kept there."""
+    cache = config.cache
+    if cache.offload_bytes is None:
         return None
+    extra: dict[str, object] = {"cpu_bytes_to_use": cache.offload_bytes}
+    if cache.offload_disk_bytes is not None:
+        extra["spec_name"] = "TieringOffloadingSpec"
+        extra["secondary_tiers"] = [{"type": "fs", "root_dir": contract.OFFLOAD_DIRECTORY}]
     wanted = {
         "kv_connector": "OffloadingConnector",
         "kv_role": "kv_both",
-        "kv_connector_extra_config": {"cpu_bytes_to_use": size},
+        "kv_connector_extra_config": extra,
     }
     return json.dumps(wanted, sort_keys=True)
 

@@ -51,7 +51,8 @@ class Speculation(Part):
 class Cache(Part):
     """`kv_bytes` is the KV cache's size in bytes; None on GPUs, where vLLM takes what is left of the device.
 
-    `offload_bytes` is the size of the host memory that evicted blocks go to; None keeps none.
+    `offload_bytes` is the size of the host memory that evicted blocks go to; None keeps none. `offload_disk_bytes` is
+    that of the disk behind it.
     """
 
     prefix: bool = True
@@ -60,6 +61,7 @@ class Cache(Part):
     gpu_memory_utilization: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
     """Share of a GPU's memory that the engine may take, where several share one; None is vLLM's default."""
     offload_bytes: Positive | None = None
+    offload_disk_bytes: Positive | None = None
 
 
 class Adapters(Part):

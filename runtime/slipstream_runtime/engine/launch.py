@@ -24,6 +24,7 @@ from slipstream_runtime.engine import (
     checkpoint,
     environment,
     group,
+    offload,
 )
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.host import facts, hardware, metrics, sources
@@ -74,6 +75,8 @@ class Launch:
             if member is not None and not member.leads:
                 self._join(member)
                 return
+            if (limit := self.config.cache.offload_disk_bytes) is not None:
+                offload.Pruner(Path(contract.OFFLOAD_DIRECTORY), limit=limit).start()
             self.life.enter(Phase.IMPORTING)
             models = [each for each in (target, draft) if each is not None]
             _import(_SERVING).run(

@@ -153,6 +153,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 if resolved.adapters is not None
                 else []
             ),
+            *_offload_mount(resolved),
             *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
@@ -214,8 +215,20 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
         ),
         *_api_keys(resolved.revisioned.api_keys),
         *_adapters(resolved),
+        *_offload(resolved),
         *resolved.revisioned.template.get("volumes", ()),
     ]
+
+
+def _offload(resolved: Resolved) -> list[dict[str, Any]]:
+    size = resolved.revisioned.offload_disk
+    return [] if size is None else [{"name": "offload", "emptyDir": {"sizeLimit": size}}]
+
+
+def _offload_mount(resolved: Resolved) -> list[dict[str, Any]]:
+    if resolved.revisioned.offload_disk is None:
+        return []
+    return [{"name": "offload", "mountPath": contract.OFFLOAD_DIRECTORY}]
 
 
 def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
