@@ -9,7 +9,7 @@ from slipstream_operator import errors, names
 from slipstream_operator.core.observed import GatewayState, Ref
 from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.store import GATEWAY_CRDS, Store
+from slipstream_operator.shell.store import GATEWAY_CRDS, LEADER_WORKER_SET_CRD, Store
 from tests import fakes, given
 
 SPEC: dict[str, Any] = {
@@ -114,6 +114,24 @@ async def test_what_goes_with_its_kind_is_forgotten() -> None:
     found = world.store.snapshot(given.KEY)
     assert found is not None
     assert not found.children
+
+
+async def test_leader_worker_sets_are_asked_for_once_the_cluster_has_them() -> None:
+    world = World(kinds=False)
+    spread = {"model": given.MODEL, "parallelism": {"nodes": 2}}
+    rendered = given.rendered(given.observed(spread, leader_worker_sets=True))
+    body = copy.deepcopy(given.find(rendered, names.LEADER_WORKER_SET))
+    ref = Ref(names.LEADER_WORKER_SET, given.NAMESPACE, body["metadata"]["name"])
+    world.cluster.objects[ref] = {**body, "metadata": {**body["metadata"], "uid": "uid-1"}}
+    assert await world.poll() == 0
+    versions = {"versions": [{"name": "v1", "served": True}]}
+    definition = {**fakes.named(LEADER_WORKER_SET_CRD), "spec": versions}
+    world.store.feed("CustomResourceDefinition", definition, gone=False)
+    assert await world.poll() == 1
+    found = world.store.snapshot(given.KEY)
+    assert found is not None
+    assert found.leader_worker_sets
+    assert [child.ref for child in found.children] == [ref]
 
 
 async def test_without_an_answer_what_was_seen_last_stays() -> None:

@@ -122,6 +122,19 @@ def test_what_others_keep_in_a_child_concerns_nobody(change: Callable[[Any], obj
     assert not _feed(store, "Deployment", body)
 
 
+def test_a_worker_of_a_replica_is_no_engine_pod() -> None:
+    store = _store()
+    worker = fakes.pod_body(HASH, name="chat-0-1", uid="uid-of-worker")
+    labels = worker["metadata"]["labels"]
+    labels[names.WORKER_LABEL] = labels.pop(names.SERVICE_LABEL)
+    assert _feed(store, "Pod", worker) == {given.KEY}
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    assert (found.pods, [pod.name for pod in found.workers]) == ((), ["chat-0-1"])
+    assert store.pods(given.KEY) == []
+    assert _feed(store, "Pod", worker, gone=True) == {given.KEY}
+
+
 def test_what_is_gone_is_forgotten() -> None:
     store = _store()
     _feed(store, "Deployment", _child())

@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core import groups
+from slipstream_operator.core import groups, resolve, revisions, status
 from slipstream_operator.core.groups import Loss
+from slipstream_operator.core.observed import Observed
+from slipstream_operator.core.revisions import Revision, Rollout
+from slipstream_operator.core.scaling.state import Decision
+from slipstream_operator.core.status import Outcome
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime.engine.config import EngineConfig
@@ -158,6 +162,68 @@ def test_a_cluster_without_the_kind_is_named_with_the_remedy() -> None:
         given.resolved(SPREAD)
     assert refused.value.reason == Reason.LEADER_WORKER_SET_MISSING
     assert "ask the platform team to install it" in refused.value.message
+
+
+def test_recreate_waits_for_the_workers_of_the_old_revision_too() -> None:
+    wanted = {**SPREAD, "rollout": {"strategy": "Recreate"}, "routing": {"mode": "Direct"}}
+    old = given.identity(
+        {**wanted, "model": {**given.MODEL, "maxLength": 64}}, leader_worker_sets=True
+    )
+    before = given.realised(
+        given.observed(
+            {**wanted, "model": {**given.MODEL, "maxLength": 64}}, leader_worker_sets=True
+        )
+    )
+    ending = dataclasses.replace(
+        before,
+        parent=given.parent(wanted),
+        workers=(given.pod(old, worker=True, deleting=True),),
+    )
+    resolved = resolve.resolve(ending)
+    counts = {
+        revision.hash: revision.replicas
+        for revision in revisions.roll_out(ending, resolved, replicas=1).revisions
+    }
+    assert counts == {old: 0, revisions.identity(resolved.revisioned): 0}
+
+
+def outcome(loss: str | None) -> Outcome:
+    resolved = given.resolved(SPREAD, leader_worker_sets=True)
+    rollout = Rollout("r", "r", (Revision("r", 1),))
+    return Outcome(
+        resolved=resolved,
+        rollout=rollout,
+        decision=Decision(1, "spec.replicas says so", known=True),
+        loss=loss,
+    )
+
+
+def available(observed: Observed, loss: str | None = None) -> tuple[str, str]:
+    found = status.summarise(observed, outcome(loss), now=given.NOW)
+    entry = next(one for one in found["conditions"] if one["type"] == "Available")
+    return entry["reason"], entry["message"]
+
+
+def test_a_worker_is_no_replica_and_its_trouble_is_the_groups() -> None:
+    observed = given.observed(
+        SPREAD,
+        pods=[given.pod("r", ready=False)],
+        workers=[
+            given.pod(
+                "r", name="chat-r-0-1", worker=True, ready=False, trouble=("Unschedulable", "0/1")
+            )
+        ],
+        leader_worker_sets=True,
+    )
+    assert available(observed) == ("Unschedulable", "worker chat-r-0-1: 0/1")
+    assert status.summarise(observed, outcome(None), now=given.NOW)["replicas"] == 1
+
+
+def test_a_group_that_restarts_says_why_until_a_leader_is_ready() -> None:
+    coming = given.observed(SPREAD, pods=[given.pod("r", ready=False)], leader_worker_sets=True)
+    assert available(coming, "why") == ("GroupRestarted", "why")
+    there = given.observed(SPREAD, pods=[given.pod("r")], leader_worker_sets=True)
+    assert available(there, "why")[0] == "EnginesReady"
 
 
 def lost(

@@ -100,7 +100,8 @@ def _target(
 ) -> str:
     """The revision that shall take the traffic now."""
     if resolved.recreate:
-        return serving if serving in {pod.revision for pod in observed.pods} else wanted
+        left = {pod.revision for pod in (*observed.pods, *observed.workers)}
+        return serving if serving in left else wanted
     proved = ready.get(wanted, 0) >= max(replicas, 1) or replicas == 0
     return wanted if proved or not ready.get(serving) else serving
 
