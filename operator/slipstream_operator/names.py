@@ -150,7 +150,7 @@ def demand_name(service: str) -> str:
 
 
 def workers_name(service: str) -> str:
-    """Name of the NetworkPolicy of a service's workers; the dot keeps it apart from all services' own."""
+    """Name of what guards a service's workers; the dot keeps it apart from all services' own."""
     return f"{service}.workers"
 
 

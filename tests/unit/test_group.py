@@ -66,7 +66,9 @@ def test_services_budgets_and_metrics_select_leaders_and_no_workers() -> None:
         one for one in manifests if one["kind"] == "Service" and one["metadata"]["name"] != "chat"
     )
     selectors = [
-        given.find(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        given.find(manifests, "PodDisruptionBudget", name="chat")["spec"]["selector"][
+            "matchLabels"
+        ],
         given.find(manifests, "PodMonitor")["spec"]["selector"]["matchLabels"],
         headless["spec"]["selector"],
     ]
@@ -75,6 +77,15 @@ def test_services_budgets_and_metrics_select_leaders_and_no_workers() -> None:
         assert not selector.items() <= worker["labels"].items()
     assert leader["annotations"]["prometheus.io/scrape"] == "true"
     assert "prometheus.io/scrape" not in worker["annotations"]
+
+
+def test_workers_are_evicted_from_one_group_at_a_time() -> None:
+    found = rendered({**SPREAD, "scaling": {"maxReplicas": 2}})
+    budget = given.find(found, "PodDisruptionBudget", name="chat.workers")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"] == {names.WORKER_LABEL: "chat"}
+    alone = rendered({**SPREAD, "replicas": 1})
+    assert "PodDisruptionBudget" not in {manifest["kind"] for manifest in alone}
 
 
 def test_the_pods_of_a_service_reach_each_other_on_all_ports() -> None:

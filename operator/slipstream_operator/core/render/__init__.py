@@ -61,6 +61,8 @@ def render(
         protection.network_policy(key, uid, prometheus=prometheus, spans_nodes=spans_nodes),
         *([protection.workers_policy(key, uid)] if spans_nodes else []),
     ]
+    if spans_nodes and resolved.bounds.maximum > 1:
+        policies.append(protection.workers_budget(key, uid))
     children = [*policies, *children]
     selected = (
         names.router_selector() if rollout.by_router else common.selector(key.name, rollout.active)

@@ -11,14 +11,27 @@ from slipstream_runtime import contract
 
 def disruption_budget(key: Key, uid: str) -> dict[str, Any]:
     """One budget over all revisions: a pod under two can't be evicted at all."""
+    metadata = common.metadata(key, uid, name=key.name, component="service")
+    return _budget(metadata, selected=common.selector(key.name))
+
+
+def workers_budget(key: Key, uid: str) -> dict[str, Any]:
+    """Workers are evicted from one group at a time: one that is gone takes its whole group with it."""
+    metadata = common.metadata(
+        key, uid, name=names.workers_name(key.name), component=names.WORKER_COMPONENT
+    )
+    return _budget(metadata, selected={names.WORKER_LABEL: key.name})
+
+
+def _budget(metadata: dict[str, Any], *, selected: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": common.metadata(key, uid, name=key.name, component="service"),
+        "metadata": metadata,
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": common.selector(key.name)},
+            "selector": {"matchLabels": selected},
         },
     }
 
