@@ -80,7 +80,10 @@ TARGETS = (
     ),
     Target("kwok", "tools", "sigs.k8s.io/kwok/cmd/kwok"),
 )
-EXTRAS = (Target("epp", "epp", "sigs.k8s.io/gateway-api-inference-extension/cmd/epp"),)
+EXTRAS = (
+    Target("epp", "epp", "sigs.k8s.io/gateway-api-inference-extension/cmd/epp"),
+    Target("lws", "lws", "sigs.k8s.io/lws/cmd"),
+)
 """Programs of single tests and benchmarks, each built when one first asks for it."""
 CONTROL_PLANE = frozenset({"kubernetes", "etcd"})
 NODE = frozenset(target.name for target in TARGETS) - CONTROL_PLANE - {"kwok"}

@@ -7,7 +7,7 @@ import sys
 import click
 import httpx
 
-from dev import binaries, components, cuda, display, doctor, install
+from dev import binaries, components, cuda, display, doctor, install, leaderworkerset
 from dev.cluster import Cluster
 from dev.errors import DevError
 
@@ -139,6 +139,15 @@ def install_(name: str) -> None:
     for deployment in install.install(Cluster(name=name)):
         display.console.print(f"available: {deployment}")
     display.console.print("next: kubectl apply -f a sample, then kubectl get pods --watch")
+
+
+@cli.command("leaderworkerset")
+@_name
+def leaderworkerset_(name: str) -> None:
+    """Install LeaderWorkerSet's controller, which runs replicas that span nodes."""
+    with display.Builds() as builds:
+        leaderworkerset.install(Cluster(name=name), report=builds.report)
+    display.console.print("available: lws-system/lws-controller-manager")
 
 
 def main() -> None:
