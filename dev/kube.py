@@ -68,7 +68,7 @@ class Kube:
 
     def __init__(self, kubeconfig: Path, kubectl: Path) -> None:
         self.kubeconfig = kubeconfig
-        self._kubectl = kubectl
+        self.kubectl_path = kubectl
         settings = yaml.safe_load(kubeconfig.read_text())
         cluster, user = settings["clusters"][0]["cluster"], settings["users"][0]["user"]
         with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ class Kube:
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What kubectl prints; Refused if it fails."""
         done = subprocess.run(
-            [str(self._kubectl), "--kubeconfig", str(self.kubeconfig), *arguments],
+            [str(self.kubectl_path), "--kubeconfig", str(self.kubeconfig), *arguments],
             input=stdin,
             capture_output=True,
             text=True,

@@ -1,0 +1,20 @@
+"""Command reference: `slipstream` and its commands, as their own help prints them."""
+
+import click
+
+from slipstream_cli.main import main
+
+WIDTH = 96
+
+
+def page() -> str:
+    """Markdown page of the command line."""
+    lines = [
+        "# The slipstream command",
+        "",
+        "Every command and option of `slipstream`, which `kubectl slipstream` runs, too. Generated from the program.",
+    ]
+    for name, command in sorted(main.commands.items()):
+        context = click.Context(command, info_name=f"slipstream {name}", terminal_width=WIDTH)
+        lines += ["", f"## slipstream {name}", "", "```text", command.get_help(context), "```"]
+    return "\n".join(lines) + "\n"
