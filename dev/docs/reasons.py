@@ -27,7 +27,7 @@ def page() -> str:
         "# Conditions, reasons and Events",
         "",
         (
-            "Every condition type, and every reason of a condition or Event with its remedy, for those who read a status. "
+            "Every condition type, and every reason with its remedy, for those who read a status or Event. "
             "Generated from the code."
         ),
         "",
