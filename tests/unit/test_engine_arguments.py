@@ -1,10 +1,12 @@
 """vLLM's arguments and environment for each kind of engine."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipstream_runtime import contract
 from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
@@ -36,14 +38,16 @@ def line(
 
 
 CPU = (
-    "--model /m --served-model-name n --dtype float32 {0}--enable-prefix-caching --kv-cache-metrics {1}"
-    "--distributed-executor-backend uni --enable-chunked-prefill --scheduling-policy fcfs {2}"
+    "--model /m --served-model-name n --dtype float32 {0}--kv-cache-metrics --custom-histogram-buckets BUCKETS {1}"
+    "--distributed-executor-backend uni --scheduling-policy fcfs {2}"
     "{worker}--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
 )
+BUCKETS = json.dumps({"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]})
 WORKER = "--worker-cls slipstream_runtime.engine.worker.CPUWorker "
 CUDA = CPU.replace("float32", "auto").replace("timeout 1", "timeout 3").replace("{worker}", "")
 CPU = CPU.replace("{worker}", WORKER)
 EAGER = "--enforce-eager "
+WITHOUT_COMPILER = '{"cudagraph_mode": "FULL_DECODE_ONLY", "mode": 0}'
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,11 @@ EAGER = "--enforce-eager "
         ({"device": "cpu", "cache": {"compile": False}}, "none", CPU.format("", EAGER, "")),
         ({"device": "cuda"}, "none", CUDA.format("", "", "")),
         (
+            {"device": "cuda", "cache": {"compile": False}},
+            "none",
+            CUDA.format("", "--compilation-config GRAPHS ", ""),
+        ),
+        (
             {"device": "cpu", "quantization": {"method": "fp8"}},
             "none",
             CPU.format("--quantization fp8_per_channel ", "", "").replace("float32", "bfloat16"),
@@ -60,13 +69,15 @@ EAGER = "--enforce-eager "
         (
             {"device": "cuda", "quantization": {"method": "fp8"}},
             "none",
-            CUDA.format("--quantization fp8 ", "", ""),
+            CUDA.format("--quantization fp8_per_channel ", "", ""),
         ),
         ({"device": "cuda", "quantization": {"method": "fp8"}}, "fp8", CUDA.format("", "", "")),
         ({"device": "cuda", "quantization": {"method": "int8"}}, "int8", CUDA.format("", "", "")),
         ({"device": "cuda", "quantization": {"method": "int4"}}, "int4", CUDA.format("", "", "")),
         ({"device": "cuda", "quantization": {"method": "awq"}}, "awq", CUDA.format("", "", "")),
         ({"device": "cuda", "quantization": {"method": "gptq"}}, "gptq", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "nvfp4"}}, "nvfp4", CUDA.format("", "", "")),
+        ({"device": "cuda", "quantization": {"method": "mxfp4"}}, "mxfp4", CUDA.format("", "", "")),
         ({"device": "cuda", "quantization": {"method": "none"}}, "none", CUDA.format("", "", "")),
         (
             {"device": "cuda", "quantization": {"kvCache": "fp8"}},
@@ -146,7 +157,8 @@ EAGER = "--enforce-eager "
     ],
 )
 def test_the_arguments_of_each_method(parts: dict[str, Any], kind: str, expected: str) -> None:
-    assert line(config(**parts), kind=kind) == expected
+    found = line(config(**parts), kind=kind)
+    assert found.replace(BUCKETS, "BUCKETS").replace(WITHOUT_COMPILER, "GRAPHS") == expected
 
 
 @pytest.mark.parametrize(
@@ -179,6 +191,50 @@ def test_a_pod_of_a_group_knows_its_rank_and_its_leader(rank: int) -> None:
         f"--distributed-executor-backend mp --nnodes 2 --node-rank {rank} --master-addr chat-0.chat-0.team "
         "--master-port 29501"
     ) in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        (None, "fp8_per_channel"),
+        ((7, 5), "fp8_per_tensor"),
+        ((8, 0), "fp8_per_tensor"),
+        ((8, 9), "fp8_per_channel"),
+        ((9, 0), "fp8_per_channel"),
+        ((10, 0), "fp8_per_channel"),
+    ],
+)
+def test_weights_become_fp8_by_channel_where_the_gpu_multiplies_fp8(
+    capability: tuple[int, int] | None, expected: str
+) -> None:
+    wanted = config(
+        quantization={"method": "fp8"},
+        speculation={"draft": "file:///d", "draftQuantization": "fp8", "tokens": 3},
+    )
+    words = arguments.build(
+        wanted, target=TARGET, draft=DRAFT, cpu_flags=AVX2, capability=capability
+    )
+    assert words[words.index("--quantization") + 1] == expected
+    speculation = json.loads(words[words.index("--speculative-config") + 1])
+    assert speculation["quantization"] == expected
+
+
+def test_a_draft_keeps_the_precision_of_its_checkpoint_unless_the_service_says_otherwise() -> None:
+    speculation = {"draft": "file:///d", "tokens": 3}
+    bf16 = line(
+        config(quantization={"method": "fp8"}, speculation=speculation), kind="none", draft=DRAFT
+    )
+    assert bf16.count("fp8") == 1
+    fp8 = arguments.Weights(Path("/d"), Checkpoint("fp8", "fp8"))
+    already = config(speculation={**speculation, "draftQuantization": "fp8"})
+    assert "fp8" not in line(already, draft=fp8)
+
+
+def test_buckets_of_times_per_token_see_an_engine_that_is_faster_than_ten_milliseconds() -> None:
+    buckets = contract.LATENCY_BUCKETS[contract.TPOT]
+    assert list(buckets) == sorted(set(buckets))
+    assert sum(bound < 0.01 for bound in buckets) >= 5
+    assert json.loads(BUCKETS) == {"inter_token_latency": list(buckets)}
 
 
 def test_an_engine_with_room_for_adapters_names_none_of_them() -> None:
@@ -221,8 +277,8 @@ def test_everything_at_once() -> None:
     )
     assert line(wanted, draft=DRAFT) == (
         "--model /m --served-model-name n --max-model-len 512 --trust-remote-code --dtype bfloat16 "
-        "--kv-cache-memory-bytes 7 --no-enable-prefix-caching --kv-cache-metrics --enforce-eager "
-        "--tensor-parallel-size 2 "
+        f"--kv-cache-memory-bytes 7 --no-enable-prefix-caching --kv-cache-metrics --custom-histogram-buckets {BUCKETS} "
+        f"--compilation-config {WITHOUT_COMPILER} --tensor-parallel-size 2 "
         "--distributed-executor-backend mp --max-num-seqs 8 --max-num-batched-tokens 256 "
         "--no-enable-chunked-prefill --scheduling-policy priority "
         '--speculative-config {"draft_tensor_parallel_size": 2, "method": "draft_model", "model": "/d", '
@@ -244,8 +300,9 @@ def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
         },
     )
     assert line(wanted) == (
-        "--model /m --served-model-name n --dtype auto --enable-prefix-caching --kv-cache-metrics "
-        "--distributed-executor-backend uni --scheduling-policy priority --shutdown-timeout 3 "
+        "--model /m --served-model-name n --dtype auto --kv-cache-metrics "
+        f"--custom-histogram-buckets {BUCKETS} --distributed-executor-backend uni "
+        "--scheduling-policy priority --shutdown-timeout 3 "
         "--disable-fastapi-docs --no-use-tqdm-on-load --async-scheduling --no-enable-chunked-prefill "
         "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "
         "--reasoning-parser=-x y"

@@ -8,14 +8,17 @@ from slipstream_runtime.engine import checkpoint
 from slipstream_runtime.host.errors import UnsuitableError
 
 
-def compressed(*, bits: int, kind: str = "int", activations: int | None = None) -> dict[str, Any]:
+def compressed(
+    *, bits: int, kind: str = "int", activations: int | None = None, group: int | None = None
+) -> dict[str, Any]:
     inputs = None if activations is None else {"num_bits": activations, "type": kind}
-    group = {"weights": {"num_bits": bits, "type": kind}, "input_activations": inputs}
+    weights = {"num_bits": bits, "type": kind} | ({"group_size": group} if group else {})
+    scheme = {"weights": weights, "input_activations": inputs}
     return {
         "dtype": "bfloat16",
         "quantization_config": {
             "quant_method": "compressed-tensors",
-            "config_groups": {"group_0": group},
+            "config_groups": {"group_0": scheme},
         },
     }
 
@@ -45,7 +48,16 @@ def own(method: str, **more: object) -> dict[str, Any]:
         (own("gptq", bits=8), "gptq", "gptq with 8 bits"),
         (own("fp8"), "fp8", "fp8"),
         (own("modelopt", quant_algo="FP8"), "fp8", "ModelOpt FP8"),
-        (own("modelopt", quant_algo="NVFP4"), "fp4", "ModelOpt NVFP4"),
+        (own("modelopt", quant_algo="NVFP4"), "nvfp4", "ModelOpt NVFP4"),
+        (own("modelopt", quant_algo="MXFP8"), "mxfp8", "ModelOpt MXFP8"),
+        (own("mxfp4"), "mxfp4", "mxfp4"),
+        (compressed(bits=4, kind="float", group=16), "nvfp4", "compressed-tensors W4A16"),
+        (
+            compressed(bits=4, kind="float", group=16, activations=4),
+            "nvfp4",
+            "compressed-tensors W4A4",
+        ),
+        (compressed(bits=4, kind="float", group=32), "mxfp4", "compressed-tensors W4A16"),
         (own("bitsandbytes"), "bitsandbytes", "bitsandbytes"),
         ({"text_config": own("awq", bits=4)}, "awq", "awq with 4 bits"),
     ],
@@ -61,6 +73,8 @@ INT4 = checkpoint.Checkpoint("int4", "compressed-tensors W4A16")
 INT8 = checkpoint.Checkpoint("int8", "compressed-tensors W8A8")
 FP8 = checkpoint.Checkpoint("fp8", "fp8")
 AWQ = checkpoint.Checkpoint("awq", "awq with 4 bits")
+NVFP4 = checkpoint.Checkpoint("nvfp4", "ModelOpt NVFP4")
+MXFP4 = checkpoint.Checkpoint("mxfp4", "mxfp4")
 GPTQ = checkpoint.Checkpoint("gptq", "gptq with 4 bits")
 OTHER = checkpoint.Checkpoint("bitsandbytes", "bitsandbytes")
 
@@ -68,17 +82,19 @@ OTHER = checkpoint.Checkpoint("bitsandbytes", "bitsandbytes")
 @pytest.mark.parametrize(
     ("method", "fitting"),
     [
-        ("auto", {"BF16", "INT4", "INT8", "FP8", "AWQ", "GPTQ", "OTHER"}),
+        ("auto", {"BF16", "INT4", "INT8", "FP8", "AWQ", "GPTQ", "NVFP4", "MXFP4", "OTHER"}),
         ("none", {"BF16"}),
         ("fp8", {"BF16", "FP8"}),
         ("int8", {"INT8"}),
         ("int4", {"INT4"}),
         ("awq", {"AWQ"}),
         ("gptq", {"GPTQ"}),
+        ("nvfp4", {"NVFP4"}),
+        ("mxfp4", {"MXFP4"}),
     ],
 )
 def test_each_method_fits_its_own_checkpoints_only(method: str, fitting: set[str]) -> None:
-    names = ("BF16", "INT4", "INT8", "FP8", "AWQ", "GPTQ", "OTHER")
+    names = ("BF16", "INT4", "INT8", "FP8", "AWQ", "GPTQ", "NVFP4", "MXFP4", "OTHER")
     fits = set()
     for name in names:
         try:

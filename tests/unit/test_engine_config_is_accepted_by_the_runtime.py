@@ -28,7 +28,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "parallelism": {"tensor": 2, "pipeline": 3, "data": 4},
         "attention": {"slidingWindow": 64, "backend": "FLASH_ATTN"},
         "quantization": {"method": "fp8", "kvCache": "fp8"},
-        "speculation": {"draft": "hf://org/small", "tokens": 3},
+        "speculation": {"draft": "hf://org/small", "draftQuantization": "fp8", "tokens": 3},
         "cache": {"prefix": False, "compile": False},
         "batching": {
             "maxSequences": 8,
@@ -90,7 +90,12 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "data_parallel": 4,
         "nodes": 1,
         "quantization": {"method": "fp8", "kv_cache": "fp8"},
-        "speculation": {"draft": "hf://org/small", "method": None, "tokens": 3},
+        "speculation": {
+            "draft": "hf://org/small",
+            "method": None,
+            "draft_quantization": "fp8",
+            "tokens": 3,
+        },
         "cache": {
             "prefix": False,
             "compile": False,

@@ -1,6 +1,9 @@
 """Windows without speculation are short and rare, and come soon after a start."""
 
 from itertools import groupby
+from typing import Any
+
+import pytest
 
 from slipstream_runtime.engine import windows
 from slipstream_runtime.engine.windows import Windows
@@ -13,6 +16,30 @@ def spans(steps: int) -> list[tuple[bool, int]]:
         seen.append(under_way.suspended)
         under_way.step()
     return [(suspended, len(list(run))) for suspended, run in groupby(seen)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, True),
+        ({"varies": True}, False),
+        ({"own_scheduler": True}, False),
+        ({"ranks": 2}, False),
+        ({"full_graphs": True}, False),
+        ({"second_runner": True}, False),
+    ],
+)
+def test_speculation_pauses_only_where_steps_without_it_are_as_fast_as_an_engine_without_it(
+    changed: dict[str, Any], expected: bool
+) -> None:
+    usual: dict[str, Any] = {
+        "varies": False,
+        "own_scheduler": False,
+        "ranks": 1,
+        "second_runner": False,
+        "full_graphs": False,
+    }
+    assert windows.possible(**{**usual, **changed}) is expected
 
 
 def test_an_engine_starts_with_speculation_and_soon_goes_without_for_a_window() -> None:

@@ -134,6 +134,7 @@ async def test_the_status_tells_what_is_known() -> None:
         "model": "m",
         "versions": {},
         "kvCapacityTokens": 256,
+        "maxSequences": None,
         "maxModelLength": None,
         "adapters": {},
         "arguments": ["--model", "/m"],

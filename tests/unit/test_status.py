@@ -538,3 +538,20 @@ def test_one_router_of_two_is_enough_to_be_available() -> None:
     condition = _condition(found, "Available")
     assert condition is not None
     assert condition[:2] == ("True", "EnginesReady")
+
+
+@pytest.mark.parametrize(
+    ("spec", "gain", "expected"),
+    [
+        ({"speculation": {"method": "ngram"}}, None, "unknown"),
+        ({"speculation": {"method": "ngram"}}, 1.163, "at most 1.16"),
+        ({}, None, None),
+    ],
+)
+def test_a_gain_that_was_not_sampled_is_unknown(
+    spec: dict[str, Any], gain: float | None, expected: str | None
+) -> None:
+    measured = dataclasses.replace(_measured(given.reading()), gain=gain)
+    resolved = given.resolved({**SPEC, **spec})
+    found = _summary(resolved=resolved, measured=measured)
+    assert found["engine"].get("speculationGain") == expected

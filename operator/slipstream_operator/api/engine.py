@@ -77,6 +77,11 @@ class SpeculationSpec(Model):
                 "!has(self.method) || self.method != 'eagle3' || has(self.draft)",
                 message="method eagle3 needs draft: where the head is that was trained for this model",
             ),
+            rule(
+                "!has(self.draftQuantization) || has(self.draft)",
+                message="needs draft: leave out draftQuantization, or name a draft model",
+                field_path=".draftQuantization",
+            ),
         )
     )
     draft: ModelUri | None = Field(
@@ -88,6 +93,11 @@ class SpeculationSpec(Model):
         description="ngram copies from the prompt; suffix also from earlier answers, and needs an image with "
         "arctic-inference; eagle3 is a head trained for the model; mtp the model's own multi-token prediction. "
         "Default: a draft model.",
+    )
+    draft_quantization: Literal["auto", "fp8"] | None = Field(
+        default=None,
+        description="Precision of the draft's weights: auto is its checkpoint's, fp8 also quantizes while loading. "
+        "Default: auto, whatever spec.quantization says of the model.",
     )
     tokens: Annotated[int, Field(ge=1, le=32)] = Field(
         default=4, description="Tokens guessed per step. Default: 4."

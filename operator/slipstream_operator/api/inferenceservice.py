@@ -113,10 +113,11 @@ class AcceleratorSpec(Model):
 class QuantizationSpec(Model):
     """Fewer bits per weight."""
 
-    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq"] = Field(
+    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"] = Field(
         default="auto",
-        description="auto reads the checkpoint (default); fp8 also quantises while loading; int8, int4, awq "
-        "and gptq need a checkpoint that already is so; none refuses a quantised one.",
+        description="auto reads the checkpoint (default); fp8 also quantises while loading; int8, int4, awq, "
+        "gptq, nvfp4 and mxfp4 need a checkpoint that already is so; none refuses a quantised one. GPUs before Ada "
+        "(A100, A10, T4) hold fp8 weights but multiply in 16 bits, as those before Blackwell do with nvfp4.",
     )
     kv_cache: Literal["auto", "fp8"] = Field(
         default="auto", description="Precision of the KV cache. Default: auto, the model's own."
@@ -191,11 +192,13 @@ class CacheSpec(Model):
     """What is kept to be used again."""
 
     prefix: bool = Field(
-        default=True, description="Reuse the KV cache of a prompt's known beginning. Default: true."
+        default=True,
+        description="Reuse the KV cache of a prompt's known beginning. Default: true, where the model allows it.",
     )
     compile: bool | None = Field(
         default=None,
-        description="Compile the model with torch.compile. Default: true on GPUs, false on cpu. With runtime onnx: "
+        description="Compile the model with torch.compile. Default: true on GPUs, false on cpu. GPUs keep CUDA graphs "
+        "of decode steps without it. With runtime onnx: "
         "with TensorRT, on GPUs only. Default: false.",
     )
     model: ModelCacheSpec | None = Field(
@@ -217,13 +220,16 @@ class BatchingSpec(Model):
     """How requests share engine steps."""
 
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(
-        default=None, description="Sequences that run at once. Default: vLLM's."
+        default=None,
+        description="Sequences that one engine runs at once. Default: vLLM's, 256 to 1024 by GPU.",
     )
     max_batched_tokens: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
         default=None, description="Tokens of one engine step. Default: vLLM's."
     )
     chunked_prefill: bool = Field(
-        default=True, description="Split long prompts over several steps. Default: true."
+        default=True,
+        description="Split long prompts over several steps. Default: true, where the model allows it. vLLM "
+        "warns that false may crash the engine or give wrong answers with models that generate.",
     )
     policy: Literal["fcfs", "priority"] = Field(
         default="fcfs", description="Order of waiting requests. Default: fcfs."

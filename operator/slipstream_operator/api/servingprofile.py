@@ -74,6 +74,11 @@ class Accelerator(Model):
     resources: pod.Resources | None = Field(
         default=None, description="Requests and limits of the engine container for one replica."
     )
+    provision_time: Duration | None = Field(
+        default=None,
+        description="A pod without a node counts as starting for this long, since one may be on the way. "
+        "Default: 15m, and 1m for cpu.",
+    )
     times: Times | None = Field(
         default=None,
         description="Longest times of a start, a drain and a held request on it, such as drain: 15s on spot nodes.",

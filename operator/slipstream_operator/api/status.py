@@ -87,7 +87,8 @@ class EngineStatus(Model):
     )
     speculation_gain: Text | None = Field(
         default=None,
-        description="Tokens per second of decoding with speculation, at most, over those without it, as sampled.",
+        description="Tokens per second of decoding with speculation, at most, over those without it, as sampled; "
+        "unknown where it is not, as on GPUs.",
     )
     speculation_loss: Text | None = Field(
         default=None, description="That speculation makes decoding slower, and what to do."

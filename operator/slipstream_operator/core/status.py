@@ -465,14 +465,21 @@ def _engine(outcome: Outcome) -> api.EngineStatus | None:
         speculation=resolved.speculation,
         speculation_disabled=resolved.speculation_disabled,
         acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,
-        speculation_gain=f"at most {measured.gain:.2f}"
-        if measured and measured.gain is not None
-        else None,
+        speculation_gain=_gain(resolved, measured),
         speculation_loss=measured.loss if measured else None,
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,
         adapters=_adapters(resolved.adapters, measured.adapters if measured else {}),
     )
+
+
+def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
+    """What speculation gains; unknown where nothing was sampled, as on GPUs. None without speculation."""
+    if measured is None:
+        return None
+    if measured.gain is not None:
+        return f"at most {measured.gain:.2f}"
+    return None if resolved.speculation is None else "unknown"
 
 
 def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:

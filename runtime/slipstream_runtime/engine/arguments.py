@@ -19,8 +19,12 @@ from slipstream_runtime.host.errors import UnsuitableError
 _SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}
 """Device -> what vLLM gives its engine core, idle by then, before it kills it. On CPU all resources are back within
 a second; what follows is two seconds of Python's own clean-up, not worth a wait."""
-_ONLINE_FP8: Final = {"cuda": "fp8", "cpu": "fp8_per_channel"}
-"""Device -> vLLM's name of quantising bf16 weights to fp8 at load; CPUs have no per-tensor kernel."""
+_ADA: Final = (8, 9)
+"""The first compute capability whose tensor cores multiply fp8."""
+_FULL_GRAPHS: Final = {"cudagraph_mode": "FULL_DECODE_ONLY", "mode": 0}
+"""CompilationConfig without torch.compile: CUDA graphs of whole decode steps stay, those in pieces need a compiler."""
+_BUCKETS: Final = {"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]}
+"""vLLM's family of histograms -> upper bounds in seconds; its own for times per output token begin at 10 ms."""
 _LOAD_FORMAT: Final = {"auto": None, "streamed": "runai_streamer"}
 """How weights are read -> vLLM's name of it; None leaves vLLM its default."""
 
@@ -41,10 +45,11 @@ def build(
     target: Weights,
     draft: Weights | None,
     cpu_flags: Set[str],
+    capability: tuple[int, int] | None = None,
     adapter_rank: int | None = None,
     member: Member | None = None,
 ) -> list[str]:
-    """Command line arguments of vLLM's API server."""
+    """Command line arguments of vLLM's API server; `capability` is the GPU's, None where it is not known."""
     batching, cache = config.batching, config.cache
     table: tuple[tuple[str, object], ...] = (
         ("--model", target.folder),
@@ -53,15 +58,21 @@ def build(
         ("--load-format", _LOAD_FORMAT[config.load]),
         ("--trust-remote-code", True if config.model.trust_remote_code else None),
         ("--dtype", _dtype(config, target, cpu_flags=cpu_flags)),
-        ("--quantization", _quantization(config, target)),
+        ("--quantization", _quantization(config, target, capability=capability)),
         ("--kv-cache-dtype", _kv_dtype(config, cpu_flags=cpu_flags)),
         ("--kv-cache-memory-bytes", cache.kv_bytes),
         ("--gpu-memory-utilization", cache.gpu_memory_utilization),
         ("--kv-transfer-config", _offload(config)),
-        ("--enable-prefix-caching", cache.prefix),
+        # NB: where it is on, vLLM decides by model: it crashes if it is made to cache for one that can't.
+        ("--enable-prefix-caching", _only_off(cache.prefix)),
         # How long blocks lay idle before they were evicted: whether the KV cache is too small for what is asked again.
         ("--kv-cache-metrics", True),
-        ("--enforce-eager", None if cache.compile else True),
+        ("--custom-histogram-buckets", json.dumps(_BUCKETS)),
+        ("--enforce-eager", None if cache.compile or config.device == "cuda" else True),
+        (
+            "--compilation-config",
+            None if cache.compile or config.device == "cpu" else json.dumps(_FULL_GRAPHS),
+        ),
         ("--tensor-parallel-size", _several(config.tensor_parallel)),
         ("--pipeline-parallel-size", _several(config.pipeline_parallel)),
         ("--data-parallel-size", _several(config.data_parallel)),
@@ -72,11 +83,11 @@ def build(
         ("--master-port", member and contract.GROUP_PORT),
         ("--max-num-seqs", batching.max_sequences),
         ("--max-num-batched-tokens", batching.max_batched_tokens),
-        ("--enable-chunked-prefill", batching.chunked_prefill),
+        ("--enable-chunked-prefill", _only_off(batching.chunked_prefill)),
         ("--scheduling-policy", batching.policy),
         ("--attention-backend", config.attention.backend),
         ("--hf-overrides", _overrides(config, target)),
-        ("--speculative-config", _speculation(config, draft)),
+        ("--speculative-config", _speculation(config, draft, capability=capability)),
         ("--structured-outputs-config", _structured_outputs(config)),
         ("--enable-lora", True if config.adapters else None),
         ("--max-loras", config.adapters.slots if config.adapters else None),
@@ -124,6 +135,11 @@ def _own_words(flag: str, value: object) -> list[str]:
             return [f"{flag}={value}"]
 
 
+def _only_off(on: bool) -> bool | None:
+    """False if it is off, else None: vLLM decides by model."""
+    return None if on else False
+
+
 def _several(size: int) -> int | None:
     return size if size > 1 else None
 
@@ -141,17 +157,29 @@ def _overrides(config: EngineConfig, target: Weights) -> str | None:
 def _dtype(config: EngineConfig, weights: Weights, *, cpu_flags: Set[str]) -> str:
     if config.dtype != "auto" or config.device == "cuda":
         return config.dtype
-    if weights.checkpoint.quantized or _quantization(config, weights) is not None:
+    if weights.checkpoint.quantized or config.quantization.method == "fp8":
         # NB: fp8, AWQ and GPTQ refuse float32 activations; `auto` would keep those of a float32 checkpoint.
         return "bfloat16"
     return "auto" if hardware.computes_bfloat16(cpu_flags) else "float32"
 
 
-def _quantization(config: EngineConfig, weights: Weights) -> str | None:
-    """Only quantising at load is said; what a checkpoint already is, vLLM reads itself."""
+def _quantization(
+    config: EngineConfig, weights: Weights, *, capability: tuple[int, int] | None
+) -> str | None:
+    """Return the method that quantizes at load; vLLM reads itself what a checkpoint already is."""
     if config.quantization.method == "fp8" and not weights.checkpoint.quantized:
-        return _ONLINE_FP8[config.device]
+        return _online_fp8(capability)
     return None
+
+
+def _online_fp8(capability: tuple[int, int] | None) -> str:
+    """Return vLLM's name of quantizing bf16 weights to fp8 at load.
+
+    One scale for each output channel and each token is CUTLASS's on GPUs and oneDNN's on CPUs, and needs no compiler.
+    Scales for blocks would take DeepGEMM on Hopper and Blackwell, which nvcc compiles at start. GPUs before Ada only
+    have Marlin, which multiplies in 16 bits, and which vLLM refuses for scales of channels.
+    """
+    return "fp8_per_tensor" if capability is not None and capability < _ADA else "fp8_per_channel"
 
 
 def _kv_dtype(config: EngineConfig, *, cpu_flags: Set[str]) -> str | None:
@@ -182,7 +210,9 @@ def _offload(config: EngineConfig) -> str | None:
     return json.dumps(wanted, sort_keys=True)
 
 
-def _speculation(config: EngineConfig, draft: Weights | None) -> str | None:
+def _speculation(
+    config: EngineConfig, draft: Weights | None, *, capability: tuple[int, int] | None
+) -> str | None:
     speculation = config.speculation
     if speculation is None:
         return None
@@ -192,6 +222,8 @@ def _speculation(config: EngineConfig, draft: Weights | None) -> str | None:
     }
     if draft is not None:
         wanted["model"] = str(draft.folder)
+        if speculation.draft_quantization == "fp8" and not draft.checkpoint.quantized:
+            wanted["quantization"] = _online_fp8(capability)
         if config.tensor_parallel > 1:
             wanted["draft_tensor_parallel_size"] = config.tensor_parallel
     if speculation.method == "ngram":

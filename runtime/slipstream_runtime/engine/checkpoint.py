@@ -19,11 +19,14 @@ _OWN_METHODS: Final = {
     "gptq_marlin": "gptq",
     "fp8": "fp8",
     "fbgemm_fp8": "fp8",
-    "mxfp4": "fp4",
+    "mxfp4": "mxfp4",
+    "gpt_oss_mxfp4": "mxfp4",
 }
 """quant_method of config.json -> kind, where the method alone says it."""
-_CHOICES: Final = frozenset({"fp8", "int8", "int4", "awq", "gptq"})
+_CHOICES: Final = frozenset({"fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"})
 """Kinds that spec.quantization.method can name."""
+_FP4_GROUPS: Final = {16: "nvfp4", 32: "mxfp4"}
+"""Weights that share a scale -> kind, of 4-bit floating point in compressed-tensors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +77,15 @@ def _weights(config: Mapping[str, Any]) -> Checkpoint:
         return _compressed(quantization)
     if method.startswith("modelopt"):
         algorithm = str(quantization.get("quant_algo", "")).upper()
-        return Checkpoint("fp8" if algorithm.startswith("FP8") else "fp4", f"ModelOpt {algorithm}")
+        return Checkpoint(_modelopt(algorithm), f"ModelOpt {algorithm}")
     bits = quantization.get("bits") or quantization.get("w_bit")
     detail = f"{method} with {bits} bits" if bits else method or "of an unnamed method"
     return Checkpoint(_OWN_METHODS.get(method, method or "unknown"), detail)
 
 
-def check(method: str, found: Checkpoint, *, uri: str, field: str = "spec.quantization") -> None:
+def check(
+    method: str, found: Checkpoint, *, uri: str, field: str = "spec.quantization.method"
+) -> None:
     """Raise UnsuitableError if the checkpoint is not what the service asks for."""
     if method == "auto" or method == found.kind:
         return
@@ -100,7 +105,7 @@ def check(method: str, found: Checkpoint, *, uri: str, field: str = "spec.quanti
     if found.quantized and found.detail.lower() != found.kind:
         is_what = f"{found.kind} ({found.detail})"
     raise UnsuitableError(
-        f'{field}.method: "{method}" needs {needs}; {uri} is {is_what}. Use {instead}, or {wanted}.'
+        f'{field}: "{method}" needs {needs}; {uri} is {is_what}. Use {instead}, or {wanted}.'
     )
 
 
@@ -143,7 +148,16 @@ def _group(group: Mapping[str, Any]) -> tuple[str, str]:
     bits, kind = weights.get("num_bits"), str(weights.get("type", "int"))
     scheme = f"W{bits}A{activations.get('num_bits', 16)}"
     prefix = "fp" if kind == "float" else "int"
+    if prefix == "fp" and bits == 4:
+        return _FP4_GROUPS.get(weights.get("group_size", 0), "fp4"), scheme
     return f"{prefix}{bits}", scheme
+
+
+def _modelopt(algorithm: str) -> str:
+    """Return the kind of one of ModelOpt's algorithms; its own name in lower case where no method can name it."""
+    if algorithm.startswith("FP8"):
+        return "fp8"
+    return "nvfp4" if "NVFP4" in algorithm else algorithm.lower() or "unknown"
 
 
 def _unnamed() -> Checkpoint:

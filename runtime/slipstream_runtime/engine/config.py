@@ -30,15 +30,19 @@ class Model(Part):
 class Quantization(Part):
     """`auto` reads the checkpoint; any other method must be the checkpoint's own or one that quantises at load."""
 
-    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq"] = "auto"
+    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"] = "auto"
     kv_cache: Literal["auto", "fp8"] = "auto"
 
 
 class Speculation(Part):
-    """A draft model, a method that needs none, or eagle3 with its head as draft."""
+    """A draft model, a method that needs none, or eagle3 with its head as draft.
+
+    `draft_quantization` is `auto` (as the draft's checkpoint is) or fp8, which also quantizes it at load.
+    """
 
     draft: str | None = None
     method: Literal["ngram", "suffix", "eagle3", "mtp"] | None = None
+    draft_quantization: Literal["auto", "fp8"] = "auto"
     tokens: Positive
 
     @pydantic.model_validator(mode="after")

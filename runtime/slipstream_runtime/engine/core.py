@@ -18,7 +18,7 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from slipstream_runtime.engine import scheduler
+from slipstream_runtime.engine import scheduler, windows
 from slipstream_runtime.engine.gain import TALLY_ENV, GainMetrics, Tally
 
 _DIE_WITH_PARENT: Final = 1
@@ -71,21 +71,14 @@ def start(
 
 
 def _can_do_without_guesses(config: Any) -> bool:
-    """Whether the number of guesses may change from step to step.
-
-    Under the same conditions vLLM takes `num_speculative_tokens_per_batch_size` without changing other settings: ranks
-    of data parallelism would part, and full CUDA graphs of its first model runner know one number only.
-    """
+    """Whether this engine's speculation can pause."""
     speculation, parallel = config.speculative_config, config.parallel_config
-    return (
-        speculation is not None
-        and not speculation.uses_dynamic_speculative_decoding()
-        and config.scheduler_config.scheduler_cls is None
-        and parallel.data_parallel_size * parallel.pipeline_parallel_size == 1
-        and (
-            config.use_v2_model_runner
-            or not config.compilation_config.cudagraph_mode.has_full_cudagraphs()
-        )
+    return speculation is not None and windows.possible(
+        varies=speculation.uses_dynamic_speculative_decoding(),
+        own_scheduler=config.scheduler_config.scheduler_cls is not None,
+        ranks=parallel.data_parallel_size * parallel.pipeline_parallel_size,
+        second_runner=config.use_v2_model_runner,
+        full_graphs=config.compilation_config.cudagraph_mode.has_full_cudagraphs(),
     )
 
 

@@ -69,6 +69,7 @@ class Launch:
                 target=target,
                 draft=draft,
                 cpu_flags=hardware.cpu_flags(),
+                capability=hardware.compute_capability() if self.config.device == "cuda" else None,
                 adapter_rank=self.adapter_rank if self.config.adapters else None,
                 member=member,
             )
@@ -105,7 +106,14 @@ class Launch:
         checkpoint.check_window(self.config.attention.sliding_window, target.checkpoint, uri=uri)
         if speculation is None or speculation.draft is None:
             return target, None
-        return target, self._resolve(speculation.draft)
+        draft = self._resolve(speculation.draft)
+        checkpoint.check(
+            speculation.draft_quantization,
+            draft.checkpoint,
+            uri=speculation.draft,
+            field="spec.speculation.draftQuantization",
+        )
+        return target, draft
 
     @functools.cached_property
     def adapter_rank(self) -> int:

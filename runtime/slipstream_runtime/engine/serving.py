@@ -188,8 +188,7 @@ class _Serving:
         config = self._launch.config
         return front.Guard(
             limits=config.limits,
-            places=vllm_config.scheduler_config.max_num_seqs
-            * vllm_config.parallel_config.data_parallel_size,
+            places=self._launch.known.max_sequences,
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
             rule=Requests(
                 most=config.limits.max_output_tokens,
@@ -202,4 +201,9 @@ class _Serving:
         known = self._launch.known
         known.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
         self._launch.observed.tell_kv_capacity(known.kv_capacity_tokens)
+        known.max_sequences = (
+            vllm_config.scheduler_config.max_num_seqs
+            * vllm_config.parallel_config.data_parallel_size
+        )
+        self._launch.observed.tell_sequences(known.max_sequences)
         known.max_model_length = vllm_config.model_config.max_model_len

@@ -11,6 +11,19 @@ EARLY: Final = 16
 EARLY_GAP: Final = 9 * LENGTH
 
 
+def possible(
+    *, varies: bool, own_scheduler: bool, ranks: int, second_runner: bool, full_graphs: bool
+) -> bool:
+    """Whether the number of draft tokens may change from step to step, so that windows measure the gain.
+
+    vLLM takes `num_speculative_tokens_per_batch_size` under the same conditions: ranks of data parallelism would part,
+    and full CUDA graphs are captured for one number only. Its second model runner, which CUDA takes, runs steps of
+    another length without them. A window there would be slower than an engine without speculation, so that the gain
+    would be overstated.
+    """
+    return not varies and not own_scheduler and ranks == 1 and not second_runner and not full_graphs
+
+
 class Windows:
     """Short windows without speculation; steps are only made while requests run, so an idle engine has none."""
 

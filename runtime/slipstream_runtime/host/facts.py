@@ -24,6 +24,9 @@ class Facts:
     arguments: list[str] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     kv_capacity_tokens: int | None = None
+    """Of one data-parallel engine."""
+    max_sequences: int | None = None
+    """That run at once, in all data-parallel engines together."""
     max_model_length: int | None = None
     adapters: dict[str, Adapter] = dataclasses.field(default_factory=dict)
     details: dict[str, object] = dataclasses.field(default_factory=dict)
@@ -35,6 +38,7 @@ class Facts:
             "model": self.model,
             "versions": dict(self.versions),
             "kvCapacityTokens": self.kv_capacity_tokens,
+            "maxSequences": self.max_sequences,
             "maxModelLength": self.max_model_length,
             "adapters": {
                 name: {"uri": adapter.uri, "loaded": adapter.loaded, "reason": adapter.reason}

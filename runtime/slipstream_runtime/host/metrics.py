@@ -30,6 +30,7 @@ class Metrics(Collector):
         self._engine: CollectorRegistry | None = None
         self._adapters: Mapping[str, facts.Adapter] = {}
         self._kv_tokens: int | None = None
+        self._sequences: int | None = None
 
     @property
     def in_flight(self) -> int:
@@ -47,6 +48,10 @@ class Metrics(Collector):
     def tell_kv_capacity(self, tokens: int | None) -> None:
         """Report this capacity of the KV cache from now on."""
         self._kv_tokens = tokens
+
+    def tell_sequences(self, most: int) -> None:
+        """Report from now on that so many sequences run at once."""
+        self._sequences = most
 
     def watch_adapters(self, adapters: Mapping[str, facts.Adapter]) -> None:
         """Report on these adapters, which may change."""
@@ -83,11 +88,16 @@ class Metrics(Collector):
         for name, adapter in dict(self._adapters).items():
             loaded.add_metric([name], adapter.loaded)
         capacity = GaugeMetricFamily(
-            contract.KV_CAPACITY, "Tokens that the KV cache holds, of all requests together."
+            contract.KV_CAPACITY, "Tokens that the KV cache of one data-parallel engine holds."
         )
         if self._kv_tokens is not None:
             capacity.add_metric([], self._kv_tokens)
-        return (seconds, in_flight, queued, draining, refused, loaded, capacity)
+        sequences = GaugeMetricFamily(
+            contract.SEQUENCES, "Sequences that run at once, in all data-parallel engines together."
+        )
+        if self._sequences is not None:
+            sequences.add_metric([], self._sequences)
+        return (seconds, in_flight, queued, draining, refused, loaded, capacity, sequences)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

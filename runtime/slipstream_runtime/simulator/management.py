@@ -26,6 +26,7 @@ class Management:
         observer.watch_waiting(lambda: paced.waiting)
         observer.watch(contract.KV_USAGE, lambda: engine.kv_usage)
         observer.watch(contract.IN_FLIGHT, lambda: life.in_flight)
+        observer.watch(contract.SEQUENCES, lambda: engine.parameters.max_sequences)
         observer.watch(contract.DRAINING, lambda: life.leaving)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
