@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.choice import Cheapest
 from slipstream_runtime.router.endpoints import (
+    DEFAULT_CONCURRENCY,
     EJECTION_SECONDS,
     FAILURES,
     STALE_SECONDS,
@@ -19,7 +20,7 @@ A, B, C = (Address(name, "10.0.0.1", port) for name, port in (("a", 1), ("b", 2)
 
 
 def endpoint(*, capacity: int = 2) -> Endpoint:
-    return Endpoint(A, revision="r", capacity=capacity)
+    return Endpoint(A, revision="r", concurrency=capacity)
 
 
 class Clock:
@@ -44,6 +45,21 @@ def test_an_engine_is_free_up_to_its_capacity() -> None:
     assert not one.free(0)
     one.leave()
     assert one.free(0)
+
+
+def test_an_engine_takes_what_it_says_that_it_runs_at_once() -> None:
+    one = Endpoint(A, revision="r", concurrency=None)
+    assert one.capacity == DEFAULT_CONCURRENCY
+    one.report(Load(waiting=0, kv=0, at=0, sequences=8192))
+    assert one.capacity == 8192
+    one.report(Load(waiting=None, kv=None, at=1))
+    assert one.capacity == 8192
+
+
+def test_what_the_configuration_says_of_a_replica_wins_over_what_it_says_itself() -> None:
+    one = endpoint(capacity=2)
+    one.report(Load(waiting=0, kv=0, at=0, sequences=8192))
+    assert one.capacity == 2
 
 
 def test_it_is_ejected_after_failures_in_a_row_and_then_tried_by_one_request() -> None:
@@ -95,7 +111,7 @@ def test_a_trial_that_its_client_ended_lets_the_next_one_try() -> None:
 def test_the_least_loaded_engine_is_picked_by_its_own_queue_and_ours() -> None:
     clock = Clock()
     found = pool(clock)
-    found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
+    found.update({"r": [A, B]}, weights={"r": 100}, concurrency=9)
     first, second = found
     first.load = Load(waiting=3, kv=None, at=clock.now)
     second.load = Load(waiting=0, kv=None, at=clock.now)
@@ -106,7 +122,7 @@ def test_the_least_loaded_engine_is_picked_by_its_own_queue_and_ours() -> None:
 def test_what_an_engine_said_too_long_ago_does_not_count() -> None:
     clock = Clock()
     found = pool(clock)
-    found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
+    found.update({"r": [A, B]}, weights={"r": 100}, concurrency=9)
     first, second = found
     first.load = Load(waiting=3, kv=None, at=clock.now)
     second.load = Load(waiting=0, kv=None, at=clock.now)
@@ -116,7 +132,7 @@ def test_what_an_engine_said_too_long_ago_does_not_count() -> None:
 
 def test_engines_that_were_tried_are_left_out() -> None:
     found = pool(Clock())
-    found.update({"r": [A, B]}, weights={"r": 100}, capacity=9)
+    found.update({"r": [A, B]}, weights={"r": 100}, concurrency=9)
     first, second = found
     assert found.take(ASKED, tried={first}) is second
     assert found.take(ASKED, tried={first, second}) is None
@@ -125,35 +141,35 @@ def test_engines_that_were_tried_are_left_out() -> None:
 def test_revisions_share_by_weight_and_the_free_one_takes_what_the_full_one_cannot() -> None:
     found = pool(Clock(), draws=[0.89, 0.9, 0.0, 0.99])
     weights = {"old": 90, "new": 10, "none": 0}
-    found.update({"old": [A], "new": [B], "none": [C]}, weights=weights, capacity=2)
+    found.update({"old": [A], "new": [B], "none": [C]}, weights=weights, concurrency=2)
     taken = [found.take(ASKED, tried=()) for _ in range(5)]
     assert [one and one.name for one in taken] == ["a", "b", "a", "b", None]
 
 
 def test_an_engine_that_comes_back_is_a_new_one() -> None:
     found = pool(Clock())
-    found.update({"r": [A]}, weights={"r": 1}, capacity=2)
+    found.update({"r": [A]}, weights={"r": 1}, concurrency=2)
     [before] = found
-    _, gone = found.update({}, weights={"r": 1}, capacity=2)
+    _, gone = found.update({}, weights={"r": 1}, concurrency=2)
     assert gone == [before]
     assert before.gone
-    came, _ = found.update({"r": [A]}, weights={"r": 1}, capacity=2)
+    came, _ = found.update({"r": [A]}, weights={"r": 1}, concurrency=2)
     assert came[0] is not before
 
 
 def test_an_engine_that_stays_keeps_what_is_known_of_it() -> None:
     found = pool(Clock())
-    found.update({"r": [A]}, weights={"r": 1}, capacity=2)
+    found.update({"r": [A]}, weights={"r": 1}, concurrency=2)
     [before] = found
     before.enter()
-    found.update({"r": [A, B]}, weights={"r": 5}, capacity=7)
+    found.update({"r": [A, B]}, weights={"r": 5}, concurrency=7)
     assert next(iter(found)) is before
     assert (before.in_flight, before.capacity) == (1, 7)
 
 
 def test_engines_of_revisions_without_weight_do_not_serve() -> None:
     found = pool(Clock())
-    found.update({"r": [A]}, weights={"r": 0}, capacity=2)
+    found.update({"r": [A]}, weights={"r": 0}, concurrency=2)
     assert len(found) == 1
     assert not found.serving
     assert found.take(ASKED, tried=()) is None

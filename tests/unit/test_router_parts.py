@@ -109,9 +109,10 @@ def test_a_load_is_summed_over_an_engines_parts() -> None:
         b'vllm:num_requests_waiting{engine="1",model_name="m"} 3.0\n'
         b'vllm:num_requests_waiting_by_reason{reason="capacity"} 9\n'
         b'vllm:kv_cache_usage_perc{engine="0"} 0.25\nvllm:kv_cache_usage_perc{engine="1"} 0.5\n'
+        b"slipstream_engine_max_sequences 2048.0\n"
     )
     load = scrape.parse(text, at=1.0)
-    assert (load.waiting, load.kv, load.at) == (5.0, 0.5, 1.0)
+    assert (load.waiting, load.kv, load.at, load.sequences) == (5.0, 0.5, 1.0, 2048)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_a_load_is_summed_over_an_engines_parts() -> None:
 )
 def test_a_load_that_was_not_told_is_not_zero(text: bytes) -> None:
     assert scrape.parse(text, at=0).waiting is None
+    assert scrape.parse(text, at=0).sequences is None
 
 
 def sliced(*endpoints: dict[str, object], **fields: object) -> dict[str, object]:

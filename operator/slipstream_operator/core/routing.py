@@ -1,7 +1,7 @@
 """Where a service's requests go: by the namespace's router, by an inference gateway, or straight to its replicas."""
 
 import dataclasses
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from slipstream_operator import names
 from slipstream_operator.api import units
@@ -14,9 +14,6 @@ from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
 Mode = Literal["Router", "Gateway", "Direct"]
-
-SEQUENCES: Final = 256
-"""Requests in flight in one engine where nothing says otherwise: what vLLM schedules by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +86,9 @@ def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
 
 
 def _limits(spec: InferenceServiceSpec, times: Times) -> dict[str, Any]:
-    limits: dict[str, Any] = {"concurrency": _concurrency(spec)}
+    limits: dict[str, Any] = {}
+    if (concurrency := _concurrency(spec)) is not None:
+        limits["concurrency"] = concurrency
     if times.hold != HOLD_SECONDS:
         limits["hold"] = times.hold
     if times.drain > contract.DRAIN_SECONDS:
@@ -105,15 +104,16 @@ def _limits(spec: InferenceServiceSpec, times: Times) -> dict[str, Any]:
     return limits
 
 
-def _concurrency(spec: InferenceServiceSpec) -> int:
-    """What the object says of one engine, the most explicit first."""
+def _concurrency(spec: InferenceServiceSpec) -> int | None:
+    """Return the requests in flight of one replica by the object; None: the router learns it from engines."""
     if spec.limits and spec.limits.concurrency is not None:
         return spec.limits.concurrency
     if spec.simulator is not None:
         return spec.simulator.max_sequences
     if spec.batching and spec.batching.max_sequences is not None:
-        return spec.batching.max_sequences
-    return SEQUENCES
+        engines = (spec.parallelism and spec.parallelism.data) or 1
+        return spec.batching.max_sequences * engines
+    return None
 
 
 def _responses(spec: InferenceServiceSpec) -> dict[str, Any] | None:

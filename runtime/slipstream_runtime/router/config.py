@@ -25,8 +25,8 @@ class Revision(Part):
 class Limits(Part):
     """What the router bounds for a service; what one replica bounds is the engine's own affair."""
 
-    concurrency: int = Field(default=256, ge=1)
-    """Requests in flight in one engine; more wait here."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Requests in flight in one replica; more wait here. None: as many as the replica says that it runs at once."""
     queue: int = Field(default=1024, ge=0)
     """Requests that may wait here for a free or a starting replica."""
     timeout: Seconds = 3600.0

@@ -17,6 +17,8 @@ FAILURES: Final = 3
 """In a row, after which an engine gets no requests for a while."""
 EJECTION_SECONDS: Final = 10.0
 """Then one request tries it."""
+DEFAULT_CONCURRENCY: Final = 256
+"""Requests in flight in an engine that has not said yet how many it runs at once: vLLM's default on small GPUs."""
 STALE_SECONDS: Final = 3.0
 """What an engine said of itself longer ago is ignored."""
 
@@ -48,17 +50,21 @@ class Load:
     waiting: float | None
     kv: float | None
     at: float
+    sequences: int | None = None
+    """That it runs at once."""
 
 
 class Endpoint:
     """One engine that may get requests, from when it is Ready until it is not."""
 
-    def __init__(self, address: Address, *, revision: str, capacity: int) -> None:
+    def __init__(self, address: Address, *, revision: str, concurrency: int | None) -> None:
         self.address = address
         self.revision = revision
-        self.capacity = capacity
+        self.concurrency = concurrency
+        """Requests that it may have in flight by configuration; None: as many as it runs at once."""
         self.in_flight = 0
         self.load: Load | None = None
+        self._sequences: int | None = None
         self.gone = False
         self.pending = 0.0
         """Blocks of prompt that it was sent and has not computed yet."""
@@ -71,6 +77,17 @@ class Endpoint:
     def name(self) -> str:
         """Of its pod."""
         return self.address.name
+
+    @property
+    def capacity(self) -> int:
+        """Requests that it may have in flight."""
+        return self.concurrency or self._sequences or DEFAULT_CONCURRENCY
+
+    def report(self, load: Load) -> None:
+        """Take what it says of itself; how many sequences it runs holds for its lifetime."""
+        self.load = load
+        if load.sequences is not None:
+            self._sequences = load.sequences
 
     def url(self, path: str) -> URL:
         """Of its API; built once for each path."""
@@ -188,7 +205,7 @@ class Pool:
         found: Mapping[str, Collection[Address]],
         *,
         weights: Mapping[str, int],
-        capacity: int,
+        concurrency: int | None,
     ) -> tuple[list[Endpoint], list[Endpoint]]:
         """Take the engines of each revision as they are now; those that came, and those that went."""
         self._weights = weights
@@ -198,13 +215,13 @@ class Pool:
             endpoint.gone = True
             self.picker.forget(endpoint)
         came = [
-            Endpoint(address, revision=revision, capacity=capacity)
+            Endpoint(address, revision=revision, concurrency=concurrency)
             for address, revision in now.items()
             if address not in self._endpoints
         ]
         self._endpoints.update({endpoint.address: endpoint for endpoint in came})
         for endpoint in self._endpoints.values():
-            endpoint.capacity = capacity
+            endpoint.concurrency = concurrency
             endpoint.revision = now[endpoint.address]
         return came, gone
 

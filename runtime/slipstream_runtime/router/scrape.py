@@ -21,12 +21,18 @@ def _series(name: str) -> re.Pattern[bytes]:
 
 _WAITING: Final = _series(contract.WAITING)
 _KV: Final = _series(contract.KV_USAGE)
+_SEQUENCES: Final = _series(contract.SEQUENCES)
 
 
 def parse(text: bytes, *, at: float) -> Load:
-    """The load in a Prometheus text: waiting requests summed, the fullest cache."""
-    waiting, kv = _values(_WAITING, text), _values(_KV, text)
-    return Load(waiting=sum(waiting) if waiting else None, kv=max(kv, default=None), at=at)
+    """The load in a Prometheus text: waiting requests summed, the fullest cache, the sequences that run at once."""
+    waiting, kv, sequences = (_values(series, text) for series in (_WAITING, _KV, _SEQUENCES))
+    return Load(
+        waiting=sum(waiting) if waiting else None,
+        kv=max(kv, default=None),
+        at=at,
+        sequences=int(sequences[0]) if sequences and sequences[0] >= 1 else None,
+    )
 
 
 def _values(series: re.Pattern[bytes], text: bytes) -> list[float]:
@@ -85,4 +91,4 @@ class Scrapes:
         timeout = aiohttp.ClientTimeout(total=STALE_SECONDS)
         async with self._session.get(endpoint.address.metrics_url(), timeout=timeout) as response:
             if response.status == 200:
-                endpoint.load = parse(await response.read(), at=self._clock())
+                endpoint.report(parse(await response.read(), at=self._clock()))

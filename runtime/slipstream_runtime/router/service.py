@@ -96,7 +96,7 @@ class Service:
         changes = self.pool.update(
             found,
             weights={revision.name: revision.weight for revision in self.settings.revisions},
-            capacity=self.settings.limits.concurrency,
+            concurrency=self.settings.limits.concurrency,
         )
         self.pump()
         if self.starving:

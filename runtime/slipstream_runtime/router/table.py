@@ -124,6 +124,6 @@ class Table:
 
     def _remove(self, service: Service) -> None:
         service.dismiss(reasons.unknown_model(service.settings.model))
-        _, gone = service.pool.update({}, weights={}, capacity=1)
+        _, gone = service.pool.update({}, weights={}, concurrency=1)
         self._changed((), gone)
         self._gone(service)
