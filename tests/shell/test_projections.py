@@ -34,6 +34,22 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         },
         ("Unschedulable", "0/3 nodes are available"),
     ),
+    "waiting for a node": (
+        {
+            "conditions": [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    "message": "0/3 nodes are available",
+                }
+            ]
+        },
+        (
+            "Unschedulable",
+            "waiting for a node since 2026-01-01T00:00:00Z: 0/3 nodes are available",
+        ),
+    ),
     "scheduled": ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, None),
     "no image": (
         _container(**_waiting("ErrImagePull", "not found")),

@@ -37,11 +37,12 @@ def test_a_model_alone_is_a_whole_service() -> None:
         objectives=found.objectives,
         scale_down_window=120.0,
         prometheus=("http://prometheus.monitoring.svc:9090", 60.0),
-        routing=Routing(limits={"concurrency": 256, "hold": 600, "drain": 300}),
+        routing=Routing(limits={"hold": 600, "drain": 300}),
         times=Times(start=3600, drain=300, hold=600),
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
         packs=True,
         demand=found.demand,
+        provision_time=900.0,
     )
     assert not found.objectives
     assert found.revisioned == given.revisioned(
@@ -62,6 +63,8 @@ def test_a_model_alone_is_a_whole_service() -> None:
         ({"model": MODEL, "accelerator": {"count": 2}}, "accelerator", "gpu x 2"),
         ({"model": MODEL, "parallelism": {"tensor": 4}}, "accelerator", "gpu x 4"),
         ({"model": MODEL, "parallelism": {"tensor": 2, "data": 3}}, "accelerator", "gpu x 6"),
+        ({"model": MODEL, "parallelism": {"tensor": 2, "data": 3}}, "engines", 3),
+        ({"model": MODEL, "accelerator": CPU}, "provision_time", 60.0),
         ({"model": MODEL, "accelerator": CPU}, "accelerator", "cpu x 1"),
         ({"model": MODEL, "quantization": {"method": "fp8"}}, "quantization", "fp8"),
         ({"model": MODEL, "speculation": {"method": "ngram"}}, "speculation", "ngram, 4 tokens"),
@@ -113,6 +116,11 @@ def test_bounds_are_replicas_or_those_of_scaling(spec: dict[str, Any], expected:
     [
         ({"scaling": {"scaleDownWindow": "90s"}}, "scale_down_window", 90.0),
         (
+            {"accelerators": [{"name": "gpu", "resourceName": "v/gpu", "provisionTime": "20m"}]},
+            "provision_time",
+            1200.0,
+        ),
+        (
             {"prometheus": {"url": "http://p.m.svc/", "window": "15s"}},
             "prometheus",
             ("http://p.m.svc", 15.0),
@@ -124,6 +132,21 @@ def test_what_the_profile_says_is_taken(
     profile: dict[str, Any], field: str, expected: object
 ) -> None:
     assert getattr(given.resolved(profiles=[given.profile(**profile)]), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, None),
+        ({"limits": {"concurrency": 7}, "batching": {"maxSequences": 64}}, 7),
+        ({"batching": {"maxSequences": 64}}, 64),
+        ({"batching": {"maxSequences": 64}, "parallelism": {"data": 8}}, 512),
+    ],
+)
+def test_the_router_learns_from_engines_what_the_object_does_not_say_of_a_replica(
+    spec: dict[str, Any], expected: int | None
+) -> None:
+    assert given.resolved({"model": MODEL, **spec}).routing.limits.get("concurrency") == expected
 
 
 def test_without_a_prometheus_nothing_is_measured() -> None:

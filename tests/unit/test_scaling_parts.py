@@ -239,9 +239,16 @@ def _survey(
     ordered_at: float = 0.0,
     coming: tuple[str, ...] = (),
     cold: ColdStart = SEEN,
+    provision: float = supply.UNSCHEDULABLE_AFTER,
 ) -> supply.Supply:
     return supply.survey(
-        pods, ordered=ordered, ordered_at=ordered_at, now=1000.0, cold=cold, coming=coming
+        pods,
+        ordered=ordered,
+        ordered_at=ordered_at,
+        now=1000.0,
+        cold=cold,
+        coming=coming,
+        provision=provision,
     )
 
 
@@ -257,6 +264,14 @@ def test_pods_are_supply_until_they_are_stuck() -> None:
     )
     assert (found.ready, found.starting, found.stuck) == (1, 2, 3)
     assert found.limited == "1 pods find no place"
+
+
+def test_a_pod_without_a_node_is_coming_while_one_may_be_made() -> None:
+    waiting = Pod("no-node", 200.0, None, scheduled=False)
+    found = _survey(waiting, provision=900.0)
+    assert (found.ready, found.starting, found.stuck, found.limited) == (0, 1, 0, None)
+    late = _survey(waiting, provision=700.0)
+    assert (late.starting, late.stuck, late.limited) == (0, 1, "1 pods find no place")
 
 
 def test_what_was_ordered_is_coming_unless_it_never_comes() -> None:

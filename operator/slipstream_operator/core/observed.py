@@ -171,6 +171,11 @@ class Pod:
     worker: bool = False
     """Whether it computes for a leader, and serves nobody."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it will never run again: evicted, rejected by its node, or finished."""
+        return self.phase in ("Failed", "Succeeded")
+
 
 @dataclasses.dataclass(frozen=True)
 class Listed:

@@ -36,6 +36,9 @@ from slipstream_runtime import contract
 
 SCALE_DOWN_WINDOW: Final = 120.0
 """Seconds, as HPA's default."""
+CPU_PROVISION_SECONDS: Final = 60.0
+GPU_PROVISION_SECONDS: Final = 900.0
+"""Seconds in which a node may come for a pod: autoscalers take 2 to 10 minutes for one with GPUs and its drivers."""
 RATE_WINDOW: Final = 60.0
 _MODULES: Final = {
     "vllm": contract.ENGINE_MODULE,
@@ -113,6 +116,10 @@ class Resolved:
     """Whether pods go to nodes that run engines already, so that whole nodes stay free; no part of the revision."""
     max_sequences: int | None = None
     """The largest batch of one engine, if the object says so."""
+    engines: int = 1
+    """Data-parallel engines of one replica."""
+    provision_time: float = CPU_PROVISION_SECONDS
+    """Seconds for which a pod without a node counts as starting."""
     speculation_disabled: str | None = None
     """Why the speculation that the object asks for does not run."""
     demand: Demand | None = None
@@ -224,6 +231,8 @@ def resolve(observed: Observed) -> Resolved:
         if profile.prometheus
         else None,
         max_sequences=_max_sequences(spec),
+        engines=split.data,
+        provision_time=_provision_time(accelerator),
         demand=demand,
         hourly_cost=Decimal(accelerator.hourly_cost) * count if accelerator.hourly_cost else None,
     )
@@ -235,6 +244,12 @@ def _weights_bytes(observed: Observed, spec: InferenceServiceSpec) -> int | None
         return None
     draft = spec.speculation.draft if spec.speculation else None
     return observed.facts.weights(spec.model.uri, draft)
+
+
+def _provision_time(accelerator: Accelerator) -> float:
+    if accelerator.provision_time is not None:
+        return units.seconds(accelerator.provision_time)
+    return CPU_PROVISION_SECONDS if accelerator.name == engines.CPU else GPU_PROVISION_SECONDS
 
 
 def _max_sequences(spec: InferenceServiceSpec) -> int | None:

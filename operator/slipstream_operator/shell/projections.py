@@ -127,7 +127,7 @@ def _trouble(status: Body) -> tuple[str, str] | None:
     """What the scheduler or the kubelet says, in our reasons and their words."""
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Reason.UNSCHEDULABLE, _short(condition.get("message", ""))
+            return Reason.UNSCHEDULABLE, _short(_since(condition) + condition.get("message", ""))
     containers: Sequence[Body] = status.get("containerStatuses", [])
     for container in containers:
         waiting = container.get("state", {}).get("waiting") or {}
@@ -150,6 +150,12 @@ def _trouble(status: Body) -> tuple[str, str] | None:
         if reason and reason not in _HARMLESS_WAITING:
             return Reason.ENGINE_FAILED, _short(f"{reason}: {waiting.get('message', '')}")
     return None
+
+
+def _since(condition: Body) -> str:
+    """Return since when a pod waits for a node, as words before the scheduler's own."""
+    since = condition.get("lastTransitionTime")
+    return f"waiting for a node since {since}: " if since else ""
 
 
 def _short(text: str) -> str:

@@ -132,13 +132,15 @@ class Scaler:
             answers,
             now=now,
             window=window,
-            pods=tuple(_supplied(pod) for pod in pods if pod.revision == active),
+            pods=tuple(_supplied(pod) for pod in pods if pod.revision == active and not pod.ended),
             bounds=resolved.bounds,
             objectives=resolved.objectives,
             down_window=resolved.scale_down_window,
             rolling=account.rollout.active != account.rollout.wanted,
             revision=active,
             max_sequences=resolved.max_sequences,
+            engines=resolved.engines,
+            provision=resolved.provision_time,
             earlier=earlier,
         )
         measured = _measured(answers, inputs, active)

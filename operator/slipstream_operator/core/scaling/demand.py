@@ -21,9 +21,17 @@ _COME_AGAIN: Final = 0.5
 
 
 def estimate(
-    load: Load, *, window: float, usual: Demand | None = None, conserve: bool = True
+    load: Load,
+    *,
+    window: float,
+    engines: int = 1,
+    usual: Demand | None = None,
+    conserve: bool = True,
 ) -> Demand:
-    """Work that is done, raised to the work that arrives where that is clearly more.
+    """Work of one engine of each replica: what is done, raised to what arrives where that is clearly more.
+
+    The `engines` of a replica share its requests. So a count of replicas is as loaded by all requests as the same
+    count of single engines by this part of them.
 
     By conservation, arrivals are completions plus the growth of what is inside, and first tokens plus the growth
     of the queue; growth is twice what a gauge is above its mean over the window. Both are lower bounds, so the
@@ -33,8 +41,9 @@ def estimate(
     started = sum([pod.started for pod in load.pods])
     prompt = sum([pod.prompt for pod in load.pods])
     output = sum([pod.output for pod in load.pods])
+    part, length = 1 / engines, context(load, engines=engines)
     if not conserve:
-        return Demand(started, prompt, output, context(load))
+        return Demand(started, prompt, output, length).scaled(part)
     conserved = sum([_arrivals(pod, window) for pod in load.pods])
     arriving = max(conserved, load.arrivals or 0.0)
     served = started
@@ -45,30 +54,31 @@ def estimate(
         prompt *= requests / started
         output *= requests / started
     elif usual is not None and usual.requests > 0:
-        return usual.scaled(requests / usual.requests)
+        return usual.scaled(part * requests / usual.requests)
     if load.output_length is not None:
         output = max(output, requests * load.output_length / _SIGNIFICANT)
-    return Demand(requests, prompt, output, context(load))
+    return Demand(requests, prompt, output, length).scaled(part)
 
 
-def first_attempts(asked: Demand, load: Load) -> Demand:
+def first_attempts(asked: Demand, load: Load, *, engines: int = 1) -> Demand:
     """What is asked without those who ask again: of the clients that leave, a half is taken to come back."""
     if load.cancelled <= 0:
         return asked
-    return asked.scaled(1 - _COME_AGAIN * load.cancelled / max(asked.requests, load.cancelled))
+    cancelled = load.cancelled / engines
+    return asked.scaled(1 - _COME_AGAIN * cancelled / max(asked.requests, cancelled))
 
 
-def context(load: Load) -> float:
+def context(load: Load, *, engines: int = 1) -> float:
     """KV tokens of one running request."""
     running = sum([pod.running_mean for pod in load.pods])
     if load.kv_tokens is not None and running > _CACHE_GUESS:
-        return sum([pod.kv_mean for pod in load.pods]) * load.kv_tokens / running
+        return sum([pod.kv_mean for pod in load.pods]) * engines * load.kv_tokens / running
     return (load.prompt_length or 0.0) + (load.output_length or 0.0) / 2
 
 
-def observations(load: Load, *, window: float) -> tuple[Observation, ...]:
+def observations(load: Load, *, window: float, engines: int = 1) -> tuple[Observation, ...]:
     """What the engines tell about the time of their steps; those that are new, silent or out of
-    memory tell nothing."""
+    memory tell nothing. Sums over the engines of a replica and over their steps give means of one step."""
     found = []
     for pod in load.pods:
         if not pod.settled or pod.preempted or pod.steps <= 0 or pod.itl_count * window < _TOKENS:
@@ -79,7 +89,8 @@ def observations(load: Load, *, window: float) -> tuple[Observation, ...]:
         batch = pod.output / pod.steps
         resident = 0.0
         if load.kv_tokens is not None and pod.running_mean > 0:
-            resident = pod.kv_mean * load.kv_tokens * batch / max(pod.running_mean, batch)
+            running = pod.running_mean / engines
+            resident = pod.kv_mean * load.kv_tokens * batch / max(running, batch)
         seconds = pod.itl_sum / pod.itl_count
         if batch > 0 and seconds > 0:
             found.append(Observation(batch, resident, pod.prompt / pod.steps, seconds))

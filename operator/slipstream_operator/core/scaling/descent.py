@@ -78,7 +78,7 @@ def _against(scene: Scene, state: State, enough: int) -> str | None:
         return "not every engine reports"
     if inputs.rolling or (pods.starting > 0 and enough > pods.ready):
         return "engines are starting"
-    if load.waiting >= max(1.0, 0.5 * pods.ready):
+    if load.waiting >= max(1.0, 0.5 * scene.engines):
         return "requests wait"
     if _burning(scene.readings):
         return "the error budget is being spent"

@@ -12,12 +12,12 @@ _BURN_ALARM: Final = 14.0
 
 def seen(scene: Scene) -> bool:
     """Any two signs that the service is failing right now."""
-    load, pods = scene.load, scene.pods
+    load = scene.load
     waiting = sum([pod.waiting_mean for pod in load.pods])
     signs = (
         load.kv_usage > KV_ALARM,
         any(pod.preempted > 0 for pod in load.pods),
-        load.waiting > pods.ready and load.waiting > waiting,
+        load.waiting > scene.engines and load.waiting > waiting,
         any(pod.rejected > 0 for pod in load.pods),
         any(learning.burn(reading) >= _BURN_ALARM for reading in scene.readings),
         load.waiting > load.running,

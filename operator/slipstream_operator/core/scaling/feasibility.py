@@ -29,7 +29,7 @@ def hopeless(scene: Scene, state: State) -> dict[str, str]:
                     f"{name} is {current}, and an engine without load needs {units.format_seconds(floor)}: "
                     f"ask for {units.format_seconds(1.2 * floor)} or more, or for a faster engine or shorter requests"
                 )
-        elif model is None and load.in_flight < pods.ready and load.waiting < 1:
+        elif model is None and load.in_flight < scene.engines and load.waiting < 1:
             found[name] = (
                 f"{name} is {current} with {load.in_flight / max(pods.ready, 1):.1f} requests in flight per "
                 f"replica: more replicas can't make one request faster than {reading.objective.text}"

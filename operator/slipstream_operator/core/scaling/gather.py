@@ -2,7 +2,7 @@
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.resolve import Bounds
-from slipstream_operator.core.scaling import signals
+from slipstream_operator.core.scaling import signals, supply
 from slipstream_operator.core.scaling.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Inputs
 from slipstream_operator.core.scaling.supply import Pod
@@ -20,18 +20,22 @@ def inputs(
     rolling: bool = False,
     revision: str = "",
     max_sequences: int | None = None,
+    engines: int = 1,
+    provision: float = supply.UNSCHEDULABLE_AFTER,
     earlier: tuple[signals.Reading, ...] = (),
     without: frozenset[str] = frozenset(),
 ) -> Inputs:
     """All that `policy.decide` wants of one service, from the answers about it and its pods.
 
-    `earlier` readings say what is not in the answers since it is asked less often.
+    `max_sequences` is the object's word on one engine, for as long as the engines say nothing. `earlier` readings say
+    what is not in the answers since it is asked less often.
     """
     load: signals.Load | Unknown
     readings: tuple[signals.Reading, ...] | Unknown
     if isinstance(answers, Unknown):
         load = readings = answers
         held = None
+        measured = None
     else:
         ready = {
             pod.name: pod.ready_at
@@ -41,6 +45,7 @@ def inputs(
         load = signals.load(answers, pods=ready, now=now, max_age=window)
         readings = signals.readings(answers, objectives, earlier=earlier)
         held = signals.held(answers)
+        measured = signals.sequences(answers)
     return Inputs(
         now=now,
         bounds=bounds,
@@ -52,7 +57,9 @@ def inputs(
         down_window=down_window,
         window=window,
         revision=revision,
-        max_sequences=max_sequences,
+        max_sequences=max_sequences if measured is None else max(1, measured // engines),
+        engines=engines,
+        provision=provision,
         held=held,
         without=without,
     )

@@ -53,7 +53,7 @@ def busy(scene: Scene, state: State) -> bool:
     """Whether bad latency can be for want of replicas."""
     model = state.model.coefficients
     if model is None:
-        return scene.load.in_flight >= scene.pods.ready
+        return scene.load.in_flight >= scene.engines
     return sizing.work(model, scene.asked) >= MIN_UTILISATION * scene.pods.ready
 
 
@@ -74,7 +74,7 @@ def after(scene: Scene, state: State) -> State:
         return state
     if asked.output > 0:
         state = dataclasses.replace(state, mix=asked.scaled(1 / asked.output))
-    seen = demand.observations(load, window=inputs.window)
+    seen = demand.observations(load, window=inputs.window, engines=inputs.engines)
     if seen:
         state = dataclasses.replace(state, model=steptime.learn(state.model, seen))
     if inputs.now - pods.newest < inputs.window or pods.ready == 0:

@@ -59,6 +59,7 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
         now=inputs.now,
         cold=state.cold,
         coming=state.coming,
+        provision=inputs.provision,
     )
     state = learning.starts(state, pods)
     if not bounds.follows_load:
@@ -94,7 +95,7 @@ def _follow(
     hopeless = feasibility.hopeless(scene, state)
     scene = dataclasses.replace(scene, goals=_goals(inputs, hopeless))
     calm = _without_outlier(scene, state)
-    lasting = demand.first_attempts(calm.asked, load)
+    lasting = demand.first_attempts(calm.asked, load, engines=inputs.engines)
     state = _foreseen(scene, state, lasting)
     need, enough, reason = _needs(scene, state, calm, lasting, current)
     state = dataclasses.replace(
@@ -117,7 +118,7 @@ def _follow(
         limited=pods.limited,
         numbers=Numbers(
             work=scene.work,
-            requests=scene.asked.requests,
+            requests=scene.asked.requests * inputs.engines,
             utilisation=scene.utilisation,
             need=need,
             ready=pods.ready,
@@ -189,6 +190,7 @@ def _asked(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
     return demand.estimate(
         load,
         window=inputs.window,
+        engines=inputs.engines,
         usual=state.mix,
         conserve="conservation" not in inputs.without,
     )

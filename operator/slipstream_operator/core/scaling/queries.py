@@ -33,7 +33,7 @@ OUTPUT_LENGTHS, OUTPUT_COUNT = "output_lengths", "output_count"
 PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
 ARRIVALS, SURGE, CANCELLED, HELD = "arrivals", "surge", "cancelled", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
-GAIN: Final = "gain"
+GAIN, SEQUENCES = "gain", "sequences"
 LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
 SPANS: Final = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
 """Long ranges of latencies, in seconds."""
@@ -98,7 +98,7 @@ def _gauges(window: float) -> Queries:
         AGE: By("max", _POD, Age(running)),
         RUNNING_MEAN: By("sum", _POD, mean(running)),
         WAITING_MEAN: By("sum", _POD, Binary(mean(waiting), "or", mean(queued))),
-        KV_MEAN: By("max", _POD, mean(kv)),
+        KV_MEAN: By("avg", _POD, mean(kv)),
     }
 
 
@@ -131,7 +131,13 @@ def _of_service(window: float) -> Queries:
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
         GAIN: By("avg", _REVISION, Series(contract.SPECULATION_GAIN)),
-        KV_TOKENS: By("max", info, Series(contract.CACHE_INFO)),
+        # NB: vLLM's blocks are summed over data-parallel engines, and say little of a cache of several kinds of layers.
+        KV_TOKENS: Binary(
+            By("min", _SERVICE, Series(contract.KV_CAPACITY)),
+            "or",
+            By("max", info, Series(contract.CACHE_INFO)),
+        ),
+        SEQUENCES: By("min", _SERVICE, Series(contract.SEQUENCES)),
         ADAPTERS: By("min", (*_SERVICE, contract.ADAPTER_LABEL), Series(contract.ADAPTER_LOADED)),
     }
 

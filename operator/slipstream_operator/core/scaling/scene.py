@@ -31,6 +31,11 @@ class Scene:
         return 0.0 if self.model is None else sizing.work(self.model, self.asked)
 
     @property
+    def engines(self) -> int:
+        """Engines that are ready: with data parallelism several in a replica."""
+        return self.pods.ready * self.inputs.engines
+
+    @property
     def utilisation(self) -> float:
         """Load of the ready pods; above 1 they can't keep up."""
         return self.work / max(self.pods.ready, 1)

@@ -91,7 +91,7 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodLoad:
-    """What one engine carries: gauges now and as a mean over the rate window, and rates per second."""
+    """What one replica carries: gauges now and as a mean over the rate window, and rates per second."""
 
     running: float
     waiting: float
@@ -132,7 +132,7 @@ class Load:
     """Mean tokens of the answers of the last minutes."""
     prompt_length: float | None = None
     kv_tokens: int | None = None
-    """KV capacity of one engine."""
+    """KV capacity of one engine, of which a replica has several with data parallelism."""
 
     @property
     def running(self) -> float:
@@ -389,16 +389,25 @@ def gain(answers: Answers, *, revision: str) -> float | None:
 
 
 def kv_capacity(answers: Answers) -> int | None:
-    """KV capacity of one engine in tokens."""
+    """KV capacity of one engine in tokens: as it says itself, else by the blocks of its cache."""
     result = answers.result(queries.KV_TOKENS)
     if result is None:
         return None
+    told = [sample.value for sample in result if "num_gpu_blocks" not in sample.labels]
+    if told:
+        return int(min(told))
     sizes = []
     for sample in result:
         blocks, size = sample.labels.get("num_gpu_blocks", ""), sample.labels.get("block_size", "")
         if blocks.isdigit() and size.isdigit():
             sizes.append(int(blocks) * int(size))
     return min(sizes, default=None)
+
+
+def sequences(answers: Answers) -> int | None:
+    """Sequences that the engines of one replica run at once, of the smallest; None if none says it."""
+    values = [sample.value for sample in answers.result(queries.SEQUENCES) or ()]
+    return int(min(values)) if values else None
 
 
 def adapters(answers: Answers) -> Mapping[str, bool]:

@@ -4,6 +4,7 @@ import dataclasses
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.resolve import Bounds
+from slipstream_operator.core.scaling import supply
 from slipstream_operator.core.scaling.coldstart import ColdStart
 from slipstream_operator.core.scaling.feedback import Feedback
 from slipstream_operator.core.scaling.forecast import Outlook
@@ -34,6 +35,10 @@ class Inputs:
     """Of the pods: another engine has another step time."""
     max_sequences: int | None = None
     """The largest batch of one engine, if it is known."""
+    engines: int = 1
+    """Data-parallel engines of one replica, which share its requests."""
+    provision: float = supply.UNSCHEDULABLE_AFTER
+    """Seconds for which a pod without a node counts as starting."""
     held: float | None = None
     """Requests that wait in the router, if there is one."""
     without: frozenset[str] = frozenset()

@@ -7,7 +7,8 @@ from typing import Final
 from slipstream_operator.core.scaling.coldstart import ColdStart
 
 UNSCHEDULABLE_AFTER: Final = 60.0
-"""Seconds without a place on a node, or without existing at all, after which a pod no longer counts as coming."""
+"""Seconds without existing at all, or without a node where none is made for it, after which a pod no longer counts as
+coming."""
 _OVERDUE: Final = 3.0
 """Times the usual start after which a pod no longer counts as coming."""
 _OVERDUE_AT_FIRST: Final = 1800.0
@@ -72,15 +73,15 @@ def survey(
     now: float,
     cold: ColdStart,
     coming: Collection[str],
+    provision: float = UNSCHEDULABLE_AFTER,
 ) -> Supply:
     """Sort the pods; `coming` are the names that were not ready when it was last looked, `ordered` the pods that
-    were asked for, of which some may not exist yet: a quota can forbid them."""
+    were asked for, of which some may not exist yet: a quota can forbid them. For `provision` seconds a pod without a
+    node counts as starting: an autoscaler may be making one, which nothing that we can read tells."""
     live = [pod for pod in pods if not pod.terminating]
     ready = [pod.ready_at for pod in live if pod.ready_at is not None]
     waiting = [pod for pod in live if pod.ready_at is None]
-    unschedulable = sum(
-        not pod.scheduled and now - pod.created > UNSCHEDULABLE_AFTER for pod in waiting
-    )
+    unschedulable = sum(not pod.scheduled and now - pod.created > provision for pod in waiting)
     failing = sum(pod.failed_starts > 0 for pod in waiting)
     patience = _OVERDUE * cold.p90 if cold.known else _OVERDUE_AT_FIRST
     ages = [now - pod.created for pod in waiting if pod.scheduled and not pod.failed_starts]

@@ -38,7 +38,8 @@ def replicas(scene: Scene, state: State, *, drain: bool = True) -> tuple[int, st
     else:
         now = later = scene.work
         if "forecast" not in inputs.without and pods.limited is None:
-            first = sizing.work(scene.model, demand.first_attempts(scene.asked, scene.load))
+            lasting = demand.first_attempts(scene.asked, scene.load, engines=inputs.engines)
+            first = sizing.work(scene.model, lasting)
             later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=scene.horizon)
             later = max(now, later)
         if drain:
@@ -50,7 +51,7 @@ def replicas(scene: Scene, state: State, *, drain: bool = True) -> tuple[int, st
         wanted = inputs.objectives.throughput
         served = scene.asked if scene.asked.output > 0 else state.mix
         if wanted is not None and served is not None:
-            mix = served.scaled(wanted / served.output)
+            mix = served.scaled(wanted / inputs.engines / served.output)
             count = _sized(scene, state, mix, scene.goals)
             options.append((count, f"{wanted} tokens/s are asked for"))
     if not pods.starting and inputs.now - pods.newest >= inputs.window:
@@ -99,7 +100,7 @@ def backlog(scene: Scene) -> float:
     """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
     itself: they stand idle right after."""
     pods, work = scene.pods, scene.work
-    waiting = scene.load.waiting + (scene.inputs.held or 0.0)
+    waiting = (scene.load.waiting + (scene.inputs.held or 0.0)) / scene.inputs.engines
     if waiting <= pods.ready or scene.asked.requests <= 0:
         return 0.0
     queued = waiting * work / scene.asked.requests
@@ -112,7 +113,7 @@ def _pressed(scene: Scene, state: State) -> tuple[int, str]:
     pods, load = scene.pods, scene.load
     queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
     queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
-    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= pods.ready else 1.0
+    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= scene.engines else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
     wanted = {goal.metric for goal in scene.goals}
     missed = [
