@@ -74,6 +74,7 @@ unit: $(STAMP) ## tests without a cluster
 
 .PHONY: cluster-test
 cluster-test: deps ## tests against a real API server, with the operator as a pod
+	@$(DEV) build epp
 	$(BIN)/pytest -q tests/cluster
 
 .PHONY: e2e
@@ -102,6 +103,7 @@ lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/store.in -o requirements/store.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/bench-router.in -o requirements/bench-router.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/gateway-test.in -o requirements/gateway-test.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra simulate --extra router --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra router -c requirements/dev.txt -o requirements/router.txt
@@ -154,6 +156,11 @@ bench-routing: $(STAMP) ## prefix hits and time to first token of the router's c
 .PHONY: bench-router
 bench-router: $(STAMP) ## what the router adds to its engines' times, beside nginx and another LLM router
 	@$(BIN)/python -m benchmarks.router.run
+
+.PHONY: bench-gateway
+bench-gateway: deps ## what the way through Envoy and an endpoint picker costs beside the router
+	@$(DEV) build epp
+	@$(BIN)/python -m benchmarks.gateway.run
 
 .PHONY: bench-scale
 bench-scale: deps ## cost of a tick, memory and writes of the operator with 5,000 services

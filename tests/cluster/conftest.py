@@ -4,13 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from dev.cluster import Cluster
 from dev.kube import Kube
 from tests import clusters, services
+
+NAME = "cluster-test"
+
+
+@pytest.fixture(scope="session")
+def cluster(kube: Kube) -> Cluster:
+    """The cluster itself, for what a node holds."""
+    return Cluster(name=NAME)
 
 
 @pytest.fixture(scope="session")
 def kube() -> Iterator[Kube]:
-    with clusters.running("cluster-test", fake_nodes=4) as kube:
+    with clusters.running(NAME, fake_nodes=4) as kube:
         kube.patch("ServingProfile", None, "local", {"spec": {"router": services.FAKE_NODES}})
         yield kube
 

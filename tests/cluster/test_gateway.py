@@ -1,70 +1,75 @@
 """Inference gateways: attached to where the cluster has the kinds, told about where it has not.
 
-The kinds are those of the Gateway API and its inference extension; what a gateway's controller would answer is written
-into the status by the tests.
+The kinds are those of the Gateway API and its inference extension. What a gateway's controller would answer is written
+into the status by the tests; requests go through the real Envoy, which asks the real endpoint picker.
 """
 
+import contextlib
 import json
-import subprocess
+import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-import yaml
 
-from dev.kube import Kube, Object, condition, is_true
-from tests import services
+from dev import waiting
+from dev.cluster import Cluster
+from dev.kube import Kube, Object, condition
+from slipstream_runtime import contract
+from tests import clusters, gateways, services
+from tests.gateways import ACCEPTED, GONE, SOON, Gateway, answer, programmed
 
-SOON = 20.0
-GONE = 60.0
-DEFINITIONS = {
-    "sigs.k8s.io/gateway-api@v1.5.1": (
-        "config/crd/standard/gateway.networking.k8s.io_gateways.yaml",
-        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
-    ),
-    "sigs.k8s.io/gateway-api-inference-extension@v1.5.0": (
-        "config/crd/bases/inference.networking.k8s.io_inferencepools.yaml",
-    ),
-}
-GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "inference"}
-ACCEPTED = {"Accepted": "True", "ResolvedRefs": "True"}
-
-
-def definitions() -> Iterator[dict[str, Any]]:
-    """The kinds as their projects publish them, from their Go modules."""
-    for module, files in DEFINITIONS.items():
-        told = subprocess.run(
-            ["go", "mod", "download", "-json", module],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd="/",
-        )
-        for file in files:
-            yield yaml.safe_load((Path(json.loads(told.stdout)["Dir"]) / file).read_text())
+LONG = 300.0
+"""For a picker that is built, and a Envoy that is fetched, for the first time."""
+REPLICAS = 3
+PLACES = 8
+"""Sequences that a replica runs at once."""
 
 
 @pytest.fixture(scope="module")
 def kinds(kube: Kube) -> Iterator[None]:
     """The kinds of the Gateway API exist, and the profile names an endpoint picker."""
-    found = list(definitions())
     kube.patch(
         "ServingProfile", None, "local", {"spec": {"images": {"picker": "example.com/picker:1"}}}
     )
-    for definition in found:
-        kube.apply(definition)
-    for definition in found:
-        kube.until(
-            "CustomResourceDefinition",
-            None,
-            lambda items: is_true(items[0], "Established"),
-            name=definition["metadata"]["name"],
-            timeout=SOON,
+    with gateways.kinds(kube):
+        yield
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    kube: Kube, cluster: Cluster, kinds: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """Three simulated engines, the picker that the operator made for them, and Envoy before both."""
+    image = gateways.picker_image(cluster)
+    here = {"images": {"picker": image}, "router": dict.fromkeys(services.FAKE_NODES)}
+    kube.patch("ServingProfile", None, "local", {"spec": here})
+    with clusters.namespace(kube, "gateway") as namespace:
+        programmed(kube, namespace)
+        kube.apply(
+            services.simulated(
+                namespace,
+                "chat",
+                fake=False,
+                routing={"mode": "Gateway", "gateway": {"name": "inference"}},
+                simulator={"alpha": "5ms", "maxSequences": PLACES, "coldStart": "1s"},
+                replicas=REPLICAS,
+            )
         )
-    yield
-    for definition in found:
-        kube.delete("CustomResourceDefinition", None, definition["metadata"]["name"])
+        answer(kube, namespace, "InferencePool", **ACCEPTED)
+        answer(kube, namespace, "HTTPRoute", **ACCEPTED)
+        services.ready(kube, namespace, "chat", timeout=GONE)
+        with gateways.attached(kube, namespace, tmp_path_factory.mktemp("envoy")) as found:
+            assert len(found.pods) == REPLICAS
+            waiting.until(
+                lambda: found.http.get("/models").status_code == httpx.codes.OK,
+                seconds=SOON,
+                what="the gateway's first answer",
+            )
+            yield found
+    there = {"images": {"picker": "example.com/picker:1"}, "router": services.FAKE_NODES}
+    kube.patch("ServingProfile", None, "local", {"spec": there})
 
 
 def attached(namespace: str) -> dict[str, Any]:
@@ -91,52 +96,6 @@ def until_told(kube: Kube, namespace: str, message: str) -> None:
         name="chat",
         timeout=GONE,
     )
-
-
-def conditions(generation: int, **statuses: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": kind,
-            "status": status,
-            "reason": "Refused" if status == "False" else kind,
-            "message": "as the test says",
-            "observedGeneration": generation,
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-        for kind, status in statuses.items()
-    ]
-
-
-def answer(kube: Kube, namespace: str, kind: str, **statuses: str) -> None:
-    """What the gateway's controller would write about a child."""
-    child = kube.until(kind, namespace, lambda items: items and items[0], name="chat", timeout=GONE)
-    parent: dict[str, Any] = {
-        "parentRef": {**GATEWAY, "namespace": namespace},
-        "conditions": conditions(child["metadata"]["generation"], **statuses),
-    }
-    if kind == "HTTPRoute":
-        parent["controllerName"] = "example.com/gateway"
-    kube.write_status(kind, namespace, "chat", {"parents": [parent]})
-
-
-def programmed(kube: Kube, namespace: str) -> None:
-    """A Gateway whose controller has given it an address."""
-    kube.apply(
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": "inference", "namespace": namespace},
-            "spec": {
-                "gatewayClassName": "any",
-                "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
-            },
-        }
-    )
-    status = {
-        "addresses": [{"type": "IPAddress", "value": "192.0.2.7"}],
-        "conditions": conditions(1, Programmed="True"),
-    }
-    kube.write_status("Gateway", namespace, "inference", status)
 
 
 def test_without_the_kinds_it_is_a_condition_and_the_engines_run(
@@ -184,6 +143,76 @@ def test_what_attached_it_goes_when_the_mode_changes(kube: Kube, namespace: str)
     kube.apply(services.simulated(namespace, "chat"))
     for kind in ("HTTPRoute", "InferencePool"):
         kube.until(kind, namespace, lambda items: not items, name="chat", timeout=SOON)
-    for kind in ("Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "ConfigMap"):
+    for kind in ("Deployment", "Service", "ServiceAccount", "Role", "RoleBinding"):
         kube.until(kind, namespace, lambda items: not items, name="chat-epp", timeout=SOON)
     services.ready(kube, namespace, "chat")
+
+
+@contextlib.contextmanager
+def busy(address: str) -> Iterator[None]:
+    """An engine with all places taken, and as many requests that wait, from clients past the gateway."""
+    body = json.dumps({"model": "chat", "prompt": "hello", "max_tokens": 50_000, "stream": True})
+    request = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * PLACES):
+            client = socket.create_connection((address, contract.API_PORT), timeout=SOON)
+            stack.enter_context(client).sendall(request.encode())
+        yield
+
+
+@pytest.mark.timeout(LONG)
+def test_prompts_that_share_nothing_are_spread_over_the_engines(gateway: Gateway) -> None:
+    shares = gateway.shares(gateways.unlike(300), clients=16)
+    assert sum(shares.values()) == 300
+    assert min(shares.values()) >= 60, shares
+
+
+@pytest.mark.timeout(LONG)
+def test_equal_prompts_go_where_their_prefix_is_cached(gateway: Gateway) -> None:
+    [prompt] = gateways.unlike(1)
+    shares = gateway.shares([prompt] * 100, clients=1)
+    assert sorted(shares.values()) == [0, 0, 100]
+
+
+@pytest.mark.timeout(LONG)
+def test_an_engine_with_a_queue_gets_no_more_requests(gateway: Gateway) -> None:
+    loaded, address = next(iter(gateway.pods.items()))
+    with busy(address):
+        waiting.until(
+            lambda: gateway.queue(loaded) >= PLACES,
+            seconds=SOON,
+            what="the picker seeing the queue",
+        )
+        shares = gateway.shares(gateways.unlike(60), clients=4)
+    assert shares.pop(loaded) == 0
+    assert min(shares.values()) > 0, shares
+
+
+@pytest.mark.timeout(LONG)
+def test_streams_pass_whole_and_other_paths_do_not(gateway: Gateway) -> None:
+    body = {"model": "chat", "prompt": "hello", "max_tokens": 5, "stream": True}
+    with gateway.http.stream("POST", "/completions", json=body) as stream:
+        events = [line.removeprefix("data: ") for line in stream.iter_lines() if line]
+    assert events[-1] == "[DONE]"
+    assert [json.loads(event)["choices"][0]["finish_reason"] for event in events[:-1]][
+        -1
+    ] == "length"
+    outside = str(gateway.http.base_url).removesuffix("/v1/") + contract.METRICS_PATH
+    assert httpx.get(outside, trust_env=False).status_code == 404
+
+
+@pytest.mark.timeout(LONG)
+def test_an_engine_that_leaves_loses_no_request(kube: Kube, gateway: Gateway) -> None:
+    namespace = gateway.namespace
+    kube.patch("InferenceService", namespace, "chat", {"spec": {"replicas": REPLICAS - 1}})
+    prompts = iter(gateways.unlike(5000))
+
+    def left() -> bool:
+        gateway.ask(next(prompts))
+        there = {pod["metadata"]["name"] for pod in kube.find("Pod", namespace)}
+        return len(set(gateway.pods) - there) == 1
+
+    waiting.until(left, seconds=GONE, what="an engine being gone", interval=0)

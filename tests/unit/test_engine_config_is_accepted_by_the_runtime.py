@@ -58,6 +58,7 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "empty parts": {"model": MODEL, "quantization": {}, "cache": {}, "batching": {}, "limits": {}},
     "a regex": {"model": MODEL, "output": {"regex": "[ab]+"}},
+    "a gateway": {"model": MODEL, "routing": {"mode": "Gateway", "gateway": {"name": "inference"}}},
     "a grammar": {"model": MODEL, "output": {"grammar": 'root ::= "a"'}},
 }
 
@@ -135,6 +136,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "enforce": True,
         },
         "api_keys": Path(contract.API_KEYS_DIRECTORY),
+        "open_metrics": False,
     }
 
 

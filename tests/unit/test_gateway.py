@@ -225,3 +225,30 @@ def test_behind_a_gateway_engines_ask_for_the_users_keys() -> None:
     keyed = {**SPEC, "routing": {**SPEC["routing"], "apiKeys": {"name": "keys"}}}
     assert given.resolved(keyed).revisioned.api_keys == "keys"
     assert given.resolved(SPEC).revisioned.api_keys is None
+
+
+def test_engines_behind_a_gateway_show_their_metrics_where_pickers_look() -> None:
+    direct = {**SPEC, "routing": {"mode": "Direct"}}
+    simulated = {key: value for key, value in SPEC.items() if key != "model"}
+    for spec in (SPEC, {**simulated, "runtime": "simulator"}):
+        assert given.resolved(spec).revisioned.config["openMetrics"] is True
+    assert "openMetrics" not in given.resolved(direct).revisioned.config
+
+
+def test_pickers_get_only_options_that_each_of_their_versions_knows() -> None:
+    rendered = given.rendered(given.observed(SPEC, gateway=PROGRAMMED))
+    picker = given.find(rendered, "Deployment", name=f"{given.NAME}-epp")
+    pod = picker["spec"]["template"]["spec"]
+    options = {word.partition("=")[0] for word in pod["containers"][0]["args"]}
+    assert options == {
+        "--pool-name",
+        "--pool-namespace",
+        "--pool-group",
+        "--grpc-port",
+        "--grpc-health-port",
+        "--metrics-port",
+        "--metrics-endpoint-auth",
+        "--zap-encoder",
+        "--tracing",
+    }
+    assert "volumes" not in pod

@@ -258,3 +258,18 @@ async def test_the_lifespan_passes_and_websockets_do_not() -> None:
     for kind in ("lifespan", "websocket"):
         await guard({"type": kind, "path": CHAT}, client.receive, client.send)
     assert seen == ["lifespan"]
+
+
+async def test_metrics_are_shown_without_a_key_where_a_picker_reads_them() -> None:
+    shown = front.Front(
+        answer,
+        life=life_in(Phase.LOADING),
+        probe_key=KEY,
+        guard=front.Guard(metrics=lambda: b"# TYPE load gauge\nload 1\n"),
+    )
+    client = await ask(shown, request("/metrics", method="GET"))
+    assert client.status == 200
+    assert client.body == b"# TYPE load gauge\nload 1\n"
+    assert client.headers[b"content-type"].startswith(b"text/plain; version=")
+    assert (await ask(shown, request("/metrics", method="POST"))).status == 405
+    assert (await ask(shown, request("/metrics/", method="GET"))).status == 404

@@ -277,3 +277,20 @@ def test_a_wrong_key_is_named_in_the_error(tmp_path: Path) -> None:
     file.write_text('{"model": {"name": "m"}, "gama": 1}')
     with pytest.raises(pydantic.ValidationError, match="gama"):
         config.load(file)
+
+
+async def test_typed_metrics_are_on_the_api_port_where_a_picker_reads_them(tmp_path: Path) -> None:
+    async with running(tmp_path, openMetrics=True) as pod:
+        await until_ready(pod)
+        async with pod.http.get(f"{pod.api}{contract.METRICS_PATH}") as response:
+            assert response.status == 200
+            page = await response.text()
+    for gauge in (contract.WAITING, contract.RUNNING, contract.KV_USAGE):
+        assert f"# TYPE {gauge} gauge" in page
+
+
+async def test_metrics_are_not_on_the_api_port_unless_asked_for(tmp_path: Path) -> None:
+    async with running(tmp_path) as pod:
+        await until_ready(pod)
+        async with pod.http.get(f"{pod.api}{contract.METRICS_PATH}") as response:
+            assert response.status == 404

@@ -181,12 +181,18 @@ def simulator(
         "coldStart": units.seconds(behaviour.cold_start),
         "lingerSeconds": contract.LINGER_SECONDS,
         "drainSeconds": drain,
+        **_metrics(spec),
     }
+
+
+def _metrics(spec: InferenceServiceSpec) -> dict[str, Any]:
+    """Endpoint pickers read metrics where they send requests: their option for another port is gone from new ones."""
+    return {"openMetrics": True} if routing.mode(spec) == "Gateway" else {}
 
 
 def _front(spec: InferenceServiceSpec) -> dict[str, Any]:
     """What is checked in front of an engine, whichever it is; with a router, requests queue there."""
-    config: dict[str, Any] = {}
+    config = _metrics(spec)
     if spec.limits is not None:
         elsewhere = {"timeout", "queue"} if routing.mode(spec) == "Router" else {"timeout"}
         config["limits"] = _dump(spec.limits, exclude=elsewhere)

@@ -128,6 +128,8 @@ class EngineConfig(Part):
     output: Output | None = None
     api_keys: Path | None = None
     """Folder of the keys that clients need; None asks for none."""
+    open_metrics: bool = False
+    """Show the metrics on the API's port, too, where endpoint pickers look for them."""
 
     @property
     def single(self) -> bool:

@@ -195,6 +195,7 @@ class _Serving:
                 context=vllm_config.model_config.max_model_len,
                 output=config.output,
             ),
+            metrics=self._launch.observed.render if config.open_metrics else None,
         )
 
     def _learn(self, vllm_config: Any) -> None:

@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import prometheus_client
+
+from slipstream_runtime import contract
 from slipstream_runtime.host import admission, body
 from slipstream_runtime.host.exchange import Exchange
 from slipstream_runtime.host.keys import Keys
@@ -22,6 +25,7 @@ from slipstream_runtime.host.waiting import happens
 from slipstream_runtime.web import asgi
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
+METRICS_KIND: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Guard:
     """Requests that the engine by itself runs at once, if it says so."""
     keys: Keys | None = None
     rule: Rule | None = None
+    metrics: Callable[[], bytes] | None = None
+    """Page that `GET /metrics` shows without a key; None is no such route."""
 
 
 def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:
@@ -123,6 +129,9 @@ class Front:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
+            if self._guard.metrics is not None and scope["path"] == contract.METRICS_PATH:
+                await _show(self._guard.metrics, scope, send)
+                return
             await self._http(scope, receive, send)
 
     async def emptied(self, *, within: float) -> bool:
@@ -289,6 +298,14 @@ class Front:
             name == PROBE_HEADER and hmac.compare_digest(value, self._probe_key)
             for name, value in scope["headers"]
         )
+
+
+async def _show(metrics: Callable[[], bytes], scope: asgi.Scope, send: asgi.Send) -> None:
+    """Answer with the metrics; rendered in a thread, since pickers ask for them every 50 ms."""
+    if scope["method"] != "GET":
+        await wrong_method(scope["path"], scope["method"], allowed="GET").answer(send)
+        return
+    await asgi.respond(send, await asyncio.to_thread(metrics), kind=METRICS_KIND)
 
 
 def _late(seconds: float) -> Refusal:

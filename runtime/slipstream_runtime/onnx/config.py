@@ -48,6 +48,8 @@ class OnnxConfig(Part):
     limits: Limits = Limits()
     api_keys: Path | None = None
     """Folder of the keys that clients need; None asks for none."""
+    open_metrics: bool = False
+    """Show the metrics on the API's port, too, where endpoint pickers look for them."""
 
     @pydantic.model_validator(mode="after")
     def _tensorrt_is_for_gpus(self) -> "OnnxConfig":

@@ -16,7 +16,6 @@ from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.onnx import api, metrics, probes, providers, session
 from slipstream_runtime.onnx.batcher import Batcher
-from slipstream_runtime.onnx.config import OnnxConfig
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
@@ -66,7 +65,7 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         api=launch.api,
         lifespan=False,
         routes=api.ROUTES,
-        guard=_guard(launch.config),
+        guard=_guard(launch),
     )
     launch.observed.watch(service.front, engine=observer.registry)
     async with _beating(launch), service.listening():
@@ -87,11 +86,13 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         await life
 
 
-def _guard(config: OnnxConfig) -> front.Guard:
+def _guard(launch: Launch) -> front.Guard:
+    config = launch.config
     return front.Guard(
         limits=config.limits,
         places=config.batch.sequences,
         keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+        metrics=launch.observed.render if config.open_metrics else None,
     )
 
 

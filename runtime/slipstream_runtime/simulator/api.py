@@ -7,6 +7,7 @@ import uuid
 
 import pydantic
 
+from slipstream_runtime import contract
 from slipstream_runtime.host.refusal import Refusal, invalid
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
 from slipstream_runtime.web import asgi
@@ -22,8 +23,10 @@ class Api:
         paced: pace.Pace,
         life: lifecycle.Lifecycle,
         observer: metrics.Metrics,
+        open_metrics: bool = False,
     ) -> None:
         self._model = model
+        self._open_metrics = open_metrics
         self._pace = paced
         self._life = life
         self._metrics = observer
@@ -51,6 +54,9 @@ class Api:
                 if method not in ("GET", "HEAD"):
                     raise Refusal(405, f"{method} is not allowed here")
                 await asgi.respond_json(send, self._models())
+                return
+            case contract.METRICS_PATH if self._open_metrics and method == "GET":
+                await asgi.respond(send, self._metrics.render(), kind=metrics.CONTENT_TYPE)
                 return
             case "/v1/chat/completions":
                 form = protocol.Chat

@@ -37,6 +37,8 @@ class Config(Part):
     """From the start of the process to ready; 10 s is a small model that is already on the node."""
     linger_seconds: int = pydantic.Field(default=contract.LINGER_SECONDS, ge=0)
     drain_seconds: int = pydantic.Field(default=contract.DRAIN_SECONDS, ge=0)
+    open_metrics: bool = False
+    """Show the metrics on the API's port, too, where endpoint pickers look for them."""
 
     def parameters(self) -> Parameters:
         """The engine model that it describes."""

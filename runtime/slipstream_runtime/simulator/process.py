@@ -41,7 +41,9 @@ async def serve(
     manage = management.Management(
         model_name=name, engine=engine, paced=paced, life=life, observer=observer
     )
-    answer = api.Api(model=name, paced=paced, life=life, observer=observer)
+    answer = api.Api(
+        model=name, paced=paced, life=life, observer=observer, open_metrics=settings.open_metrics
+    )
     servers = [server.Server(app, lifespan=False) for app in (answer, manage)]
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(paced.run()), group.create_task(life.warm_up())]

@@ -1,6 +1,5 @@
 """What attaches a service to an inference gateway: a pool of its engines, a route to it, and an endpoint picker."""
 
-import json
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -16,12 +15,6 @@ HEALTH_PORT: Final = 9003
 METRICS_PORT: Final = 9090
 GRACE_SECONDS: Final = 130
 """As the picker's own chart has it: long streams are open while it stops."""
-_WEIGHTS: Final = {
-    "queue-scorer": 2,
-    "kv-cache-utilization-scorer": 2,
-    "prefix-cache-scorer": 3,
-}
-"""Plugins of the picker with their weights, as its chart sets them."""
 
 
 def render(resolved: Resolved, *, active: str) -> list[dict[str, Any]]:
@@ -30,12 +23,6 @@ def render(resolved: Resolved, *, active: str) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "ServiceAccount", **_picker(resolved)},
         _role(resolved),
         _role_binding(resolved),
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            **_picker(resolved),
-            "data": {"epp.yaml": json.dumps(_configuration(), indent=1)},
-        },
         _deployment(resolved),
         _service(resolved),
         _pool(resolved, active=active),
@@ -83,23 +70,6 @@ def _role_binding(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _configuration() -> dict[str, Any]:
-    """As JSON, which is YAML, too."""
-    return {
-        "apiVersion": "llm-d.ai/v1alpha1",
-        "kind": "EndpointPickerConfig",
-        "plugins": [{"type": plugin} for plugin in _WEIGHTS],
-        "schedulingProfiles": [
-            {
-                "name": "default",
-                "plugins": [
-                    {"pluginRef": plugin, "weight": weight} for plugin, weight in _WEIGHTS.items()
-                ],
-            }
-        ],
-    }
-
-
 def _selector(resolved: Resolved) -> dict[str, str]:
     return {
         names.COMPONENT_LABEL: names.PICKER_COMPONENT,
@@ -117,9 +87,6 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": pods.confined(group=None),
         "containers": [_container(resolved)],
-        "volumes": [
-            {"name": "config", "configMap": {"name": names.picker_name(resolved.key.name)}}
-        ],
     }
     return {
         "apiVersion": "apps/v1",
@@ -136,14 +103,18 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
 
 
 def _container(resolved: Resolved) -> dict[str, Any]:
+    """No plugin file: its API group changed twice, and what pickers do without one weighs queue, cache and prefix.
+
+    Metrics are open as those of engines and router are: with authentication they need rights over the whole cluster.
+    """
     options = {
         "pool-name": resolved.key.name,
         "pool-namespace": resolved.key.namespace,
         "pool-group": POOL_GROUP,
-        "config-file": "/config/epp.yaml",
         "grpc-port": GRPC_PORT,
         "grpc-health-port": HEALTH_PORT,
-        "model-server-metrics-port": contract.MANAGEMENT_PORT,
+        "metrics-port": METRICS_PORT,
+        "metrics-endpoint-auth": "false",
         "zap-encoder": "json",
         "tracing": "false",
     }
@@ -170,7 +141,6 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             "requests": {"cpu": "100m", "memory": "128Mi"},
             "limits": {"memory": "1Gi"},
         },
-        "volumeMounts": [{"name": "config", "mountPath": "/config", "readOnly": True}],
     }
 
 

@@ -1,0 +1,250 @@
+"""`make bench-gateway`: what the way through an inference gateway costs beside the router, and how each picks engines.
+
+One cluster, two services with equal simulated engines: one behind the operator's router, one behind the real Envoy
+with the real endpoint picker. All ways are measured in turn, many times: what the machine does meanwhile befalls all.
+"""
+
+import asyncio
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import click
+import httpx
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks import report
+from dev import install, metrics
+from dev.cluster import Cluster
+from dev.kube import Kube, Object
+from slipstream_runtime import contract
+from slipstream_runtime.evaluate import load, records, traffic
+from tests import gateways, services
+from tests.gateways import Gateway
+
+FOLDER: Final = Path(__file__).parent
+NAMESPACE: Final = "bench"
+ENGINES: Final = 3
+ROUNDS: Final = 8
+REQUESTS: Final = 100
+"""One after the other, for the latency of one client."""
+CLIENTS: Final = 16
+SECONDS: Final = 3.0
+UNLIKE: Final = 300
+EQUAL: Final = 100
+READY_SECONDS: Final = 120.0
+WAYS: Final = ("direct", "router", "gateway")
+CPU: Final = "process_cpu_seconds_total"
+MEMORY: Final = "process_resident_memory_bytes"
+
+MEANINGS: Final = {
+    "router_added_p50_ms": "whole answers of one token, 1 client: what the router adds to an engine's time, median",
+    "gateway_added_p50_ms": "the same through Envoy and its picker",
+    "router_added_p99_ms": "the same, 99th percentile, through the router",
+    "gateway_added_p99_ms": "the same, 99th percentile, through Envoy and its picker",
+    "router_added_ttft_p50_ms": f"time to first token of {CLIENTS} clients: what the router adds, median",
+    "gateway_added_ttft_p50_ms": "the same through Envoy and its picker",
+    "router_cpu_us": "processor time of a request in the router",
+    "gateway_cpu_us": "processor time of a request in Envoy and the picker, reading of metrics included",
+    "router_mb": "memory of one of the two router pods",
+    "gateway_mb": "memory of Envoy and of the picker",
+    "gateway_least_share": f"{UNLIKE} unlike prompts over {ENGINES} engines: share of the one with the fewest",
+    "gateway_most_equal_share": f"{EQUAL} equal prompts: share of the engine with the most",
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to an engine: where requests go, and how the processes between them are read."""
+
+    url: str
+    model: str
+    cpu: Callable[[], float] = lambda: 0.0
+    """Processor seconds so far of what lies between."""
+
+
+@dataclass
+class Samples:
+    """What the rounds found on one way, in ms; CPU in us per request."""
+
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    ttft: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+@click.command()
+@click.option("--rounds", default=ROUNDS, show_default=True, help="Times that each is measured.")
+@click.option("--quick", is_flag=True, help="Two rounds, without writing RESULTS.md.")
+def main(*, rounds: int, quick: bool) -> None:
+    """Measure on a cluster of its own."""
+    cluster = Cluster(name="bench-gateway")
+    cluster.down()
+    cluster.up()
+    try:
+        install.install(cluster)
+        with Kube(cluster.kubeconfig, cluster.kubectl) as kube, gateways.kinds(kube):
+            figures, details = _measure(kube, cluster, rounds=2 if quick else rounds)
+    finally:
+        cluster.down()
+    report.publish(
+        folder=FOLDER,
+        title="An inference gateway beside the router",
+        command="make bench-gateway",
+        figures=figures,
+        meanings=MEANINGS,
+        details=details,
+        kept=not quick,
+    )
+
+
+def _measure(
+    kube: Kube, cluster: Cluster, *, rounds: int
+) -> tuple[Mapping[str, float | str | None], str]:
+    with tempfile.TemporaryDirectory() as home, _served(kube, cluster, Path(home)) as gateway:
+        router = _routers(kube)
+        ways = {
+            "direct": Way(
+                f"http://{next(iter(gateway.pods.values()))}:{contract.API_PORT}", "chat"
+            ),
+            "router": Way(f"http://{_address(kube, 'routed')}", "routed", _reader(router, CPU)),
+            "gateway": Way(
+                str(gateway.http.base_url).removesuffix("/v1/"), "chat", _gateway_cpu(gateway)
+            ),
+        }
+        samples = {name: Samples() for name in WAYS}
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("measuring in turn", total=rounds)
+            for number in range(rounds):
+                for way in (*WAYS[number % 3 :], *WAYS[: number % 3]):
+                    _round(ways[way], samples[way])
+                progress.advance(task)
+        spread = gateway.shares(gateways.unlike(UNLIKE), clients=CLIENTS)
+        equal = gateway.shares(gateways.unlike(1) * EQUAL, clients=1)
+        memory = {
+            "router_mb": _reader(router, MEMORY)() / len(router) / 2**20,
+            "gateway_mb": gateway.envoy.memory_mb() + _reader([gateway.picker], MEMORY)() / 2**20,
+        }
+    return _figures(samples, memory, spread=spread, equal=equal), _details(samples)
+
+
+@contextlib.contextmanager
+def _served(kube: Kube, cluster: Cluster, home: Path) -> Iterator[Gateway]:
+    """Both services, ready, and Envoy before the second."""
+    picker = {"images": {"picker": gateways.picker_image(cluster)}}
+    kube.patch("ServingProfile", None, "local", {"spec": picker})
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    gateways.programmed(kube, NAMESPACE)
+    behind = {"mode": "Gateway", "gateway": {"name": "inference"}}
+    for name, routing in (("routed", {"mode": "Router"}), ("chat", behind)):
+        kube.apply(_service(name, routing))
+    for kind in ("InferencePool", "HTTPRoute"):
+        gateways.answer(kube, NAMESPACE, kind, **gateways.ACCEPTED)
+    for name in ("routed", "chat"):
+        services.ready(kube, NAMESPACE, name, timeout=READY_SECONDS)
+    with gateways.attached(kube, NAMESPACE, home) as gateway:
+        yield gateway
+
+
+def _service(name: str, routing: Object) -> Object:
+    simulator = {"alpha": "5ms", "coldStart": "1s"}
+    return services.simulated(
+        NAMESPACE, name, fake=False, routing=routing, simulator=simulator, replicas=ENGINES
+    )
+
+
+def _round(way: Way, samples: Samples) -> None:
+    """One client's latency, then many clients' time to first token."""
+    body = {"model": way.model, "max_tokens": 1}
+    taken = []
+    before = way.cpu()
+    with httpx.Client(base_url=way.url, timeout=30, trust_env=False) as client:
+        for prompt in gateways.unlike(REQUESTS):
+            began = time.perf_counter()
+            client.post("/v1/completions", json={**body, "prompt": prompt}).raise_for_status()
+            taken.append(1e3 * (time.perf_counter() - began))
+    taken.sort()
+    samples.p50.append(records.quantile(taken, 0.5))
+    samples.p99.append(records.quantile(taken, 0.99))
+    plan = traffic.Plan(
+        url=way.url, model=way.model, duration=SECONDS, concurrency=CLIENTS, max_tokens=20
+    )
+    found = asyncio.run(load.run(plan)).summary
+    if found.failed or found.ttft.p50 is None:
+        raise RuntimeError(f"requests failed: {found.errors}")
+    samples.ttft.append(1e3 * found.ttft.p50)
+    samples.cpu.append(1e6 * (way.cpu() - before) / (REQUESTS + found.requests))
+
+
+def _address(kube: Kube, name: str) -> str:
+    service = kube.get("Service", NAMESPACE, name)
+    assert service is not None
+    address: str = service["spec"]["clusterIP"]
+    return address
+
+
+def _routers(kube: Kube) -> list[str]:
+    """Addresses at which the router's pods show their metrics."""
+    pods = kube.find("Pod", NAMESPACE, labelSelector="app.kubernetes.io/component=router")
+    return [f"{pod['status']['podIP']}:{contract.MANAGEMENT_PORT}" for pod in pods]
+
+
+def _reader(addresses: list[str], name: str) -> Callable[[], float]:
+    """Sum of a metric over these processes."""
+
+    def read() -> float:
+        pages = [httpx.get(f"http://{one}/metrics", trust_env=False).text for one in addresses]
+        return sum(metrics.total(page, name) for page in pages)
+
+    return read
+
+
+def _gateway_cpu(gateway: Gateway) -> Callable[[], float]:
+    picker = _reader([gateway.picker], CPU)
+    return lambda: picker() + gateway.envoy.cpu_seconds()
+
+
+def _figures(
+    samples: Mapping[str, Samples],
+    memory: Mapping[str, float],
+    *,
+    spread: Mapping[str, int],
+    equal: Mapping[str, int],
+) -> dict[str, float | str | None]:
+    found = dict(memory)
+    for way in ("router", "gateway"):
+        for name, suffix in (("p50", "p50_ms"), ("p99", "p99_ms"), ("ttft", "ttft_p50_ms")):
+            pairs = zip(getattr(samples[way], name), getattr(samples["direct"], name), strict=True)
+            found[f"{way}_added_{suffix}"] = statistics.median(one - plain for one, plain in pairs)
+        found[f"{way}_cpu_us"] = statistics.median(samples[way].cpu)
+    found["gateway_least_share"] = min(spread.values()) / UNLIKE
+    found["gateway_most_equal_share"] = max(equal.values()) / EQUAL
+    return {name: float(f"{found[name]:.3g}") for name in MEANINGS}
+
+
+def _details(samples: Mapping[str, Samples]) -> str:
+    lines = ["| way | p50, ms | p99, ms | TTFT p50, ms | rounds of p50 from .. to |"]
+    lines += ["|---|---:|---:|---:|---|"]
+    for way, found in samples.items():
+        values = (found.p50, found.p99, found.ttft)
+        cells = " | ".join(f"{statistics.median(each):.2f}" for each in values)
+        lines.append(f"| {way} | {cells} | {min(found.p50):.2f} .. {max(found.p50):.2f} |")
+    return "\n".join([*lines, "", _BASIS]) + "\n"
+
+
+_BASIS: Final = (
+    f"Medians over rounds in which all ways are measured in turn. {ENGINES} simulated engines a service (5 ms a step), "
+    "prompts of 4,000 characters that share nothing. Router: two pods. Gateway: Envoy (one thread, on the host) with "
+    "ext_proc in FULL_DUPLEX_STREAMED mode, and the inference extension's picker as a pod with the options that the "
+    "operator gives it. Engines, clients and all between them share the cores. Direct goes to one engine."
+)
+
+
+if __name__ == "__main__":
+    main()
