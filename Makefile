@@ -166,6 +166,18 @@ bench-gateway: deps ## what the way through Envoy and an endpoint picker costs b
 bench-scale: deps ## cost of a tick, memory and writes of the operator with 5,000 services
 	@$(BIN)/python -m benchmarks.scale.run
 
+# A machine with a GPU has its own Python, with PyTorch or with the whole image.
+GPU_PYTHON ?= $(shell test -x $(BIN)/python && echo $(BIN)/python || echo python3)
+GPU_CHECK ?=
+
+.PHONY: gpu-bundle
+gpu-bundle: $(STAMP) ## what an engine needs beside PyTorch 2.11, within 64 MiB: build/gpu/bundle.tar.xz
+	@$(BIN)/python -m dev.gpu.bundle
+
+.PHONY: gpu-check
+gpu-check: ## measure the engine on this machine's GPU; GPU_CHECK="--device cpu" rehearses it without one
+	@PYTHONPATH=runtime:operator:.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m dev.gpu.check $(GPU_CHECK)
+
 .PHONY: soak
 soak: deps ## the long proofs: what must hold every time
 	@$(BIN)/python -m benchmarks.soak.run
