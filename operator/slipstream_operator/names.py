@@ -37,6 +37,10 @@ PICKER_LABEL: Final = f"{GROUP}/picker"
 """The service whose endpoints a picker picks: its pods are no engines, so they carry no service label."""
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 
+RESOURCE_CLAIM_TEMPLATE: Final = "ResourceClaimTemplate"
+DEVICES: Final = "accelerators"
+"""Name of a pod's claim of devices, where dynamic resource allocation gives access to them."""
+
 ENGINE_CONTAINER: Final = "engine"
 WORKER_COMPONENT: Final = "worker"
 ROUTER_COMPONENT: Final = "router"

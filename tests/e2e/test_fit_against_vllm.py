@@ -26,7 +26,9 @@ with warnings.catch_warnings():
         SlidingWindowSpec,
     )
 
-pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+pytestmark = [pytest.mark.filterwarnings("ignore::Warning"), pytest.mark.timeout(300)]
+READ_BY_VLLM = ("Qwen3-8B", "gpt-oss-20b", "DeepSeek-V3")
+"""Each costs the start of a process, in which vLLM looks at the model's class."""
 TENSOR_SIZES = (1, 2, 3, 4, 5, 6, 8, 16, 32, 64)
 IN_FLIGHT = 4096
 
@@ -37,9 +39,9 @@ def read(name: str) -> architecture.Architecture:
     return found
 
 
-@pytest.fixture(scope="module", params=[name for name in CONFIGS if name != "gemma-3-12b"])
+@pytest.fixture(scope="module", params=READ_BY_VLLM)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model by name, and vLLM's view of its config.json; multimodal ones need a processor's files."""
+    """A model by name, and vLLM's view of its config.json."""
     folder: Path = tmp_path_factory.mktemp("model")
     (folder / "config.json").write_text(json.dumps(CONFIGS[request.param]))
     return request.param, ModelConfig(model=str(folder), skip_tokenizer_init=True, dtype="bfloat16")
@@ -147,7 +149,7 @@ def test_vocabularies_are_padded_as_in_vllm() -> None:
         assert -(-vocabulary // padding) * padding == pad_vocab_size(vocabulary)
 
 
-@pytest.mark.parametrize("name", ["Qwen3-8B", "gpt-oss-20b", "DeepSeek-V3", "Qwen3-Next-80B-A3B"])
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "DeepSeek-V3", "Qwen3-Next-80B-A3B"])
 def test_weights_are_as_many_as_in_the_model_itself(name: str) -> None:
     fields = {
         key: value for key, value in CONFIGS[name].items() if key not in ("quantization_config",)

@@ -76,7 +76,7 @@ def _granted_on() -> set[Right]:
 
 
 def _rendered() -> list[dict[str, Any]]:
-    """Of a service that may be at zero, one behind a gateway, one over nodes, and of their namespace's router."""
+    """Of a service that may be at zero, one behind a gateway, one over nodes, one that claims devices, and a router."""
     idle = {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2}
     routed = given.observed({"model": given.MODEL, "scaling": idle}, pod_monitors=True)
     entry = given.entry(routed)
@@ -91,10 +91,14 @@ def _rendered() -> list[dict[str, Any]]:
     spread = given.observed(
         {"model": given.MODEL, "parallelism": {"nodes": 2}}, leader_worker_sets=True
     )
+    claiming = given.observed(
+        profiles=[given.profile(accelerators=[{"name": "gpu", "deviceClass": "gpu.example.com"}])]
+    )
     return [
         *given.rendered(routed),
         *given.rendered(attached),
         *given.rendered(spread),
+        *given.rendered(claiming),
         *render.render(found),
     ]
 

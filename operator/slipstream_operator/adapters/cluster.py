@@ -35,6 +35,7 @@ API_VERSIONS: Final = {
     "NetworkPolicy": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
     "PodMonitor": "monitoring.coreos.com/v1",
+    names.RESOURCE_CLAIM_TEMPLATE: "resource.k8s.io/v1",
     "Lease": "coordination.k8s.io/v1",
     "Secret": "v1",
     "ServiceAccount": "v1",

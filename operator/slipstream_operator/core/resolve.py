@@ -70,6 +70,8 @@ class Revisioned:
     """Size of the volume for KV cache blocks on disk."""
     nodes: int | None = None
     """Pods of a replica that spans nodes; None is one pod."""
+    devices: Manifest | None = None
+    """`deviceClass` and `count` of a pod's claim; None if a device plugin gives access, or none is needed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +203,9 @@ def resolve(observed: Observed) -> Resolved:
             cache=_cache(spec),
             offload_disk=offload.disk(spec),
             nodes=split.nodes if split.nodes > 1 else None,
+            devices={"deviceClass": accelerator.device_class, "count": per_pod}
+            if accelerator.device_class and not simulated
+            else None,
             api_keys=routing.engine_keys(spec),
             start=chosen.start if times.asked(spec, accelerator).start else None,
         ),

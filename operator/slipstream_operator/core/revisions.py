@@ -16,6 +16,8 @@ from slipstream_operator.core.resolve import Resolved, Revisioned
 
 ENGINE_KEY: Final = "engine.json"
 TEMPLATE_KEY: Final = "template.json"
+DEVICES_KEY: Final = "devices.json"
+"""Only of revisions whose pods claim devices."""
 
 
 @dataclasses.dataclass(frozen=True)

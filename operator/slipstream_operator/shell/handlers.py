@@ -25,6 +25,7 @@ WATCHED: Final[dict[str, tuple[str, str, str]]] = {
     "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
     "PodMonitor": ("monitoring.coreos.com", "v1", "podmonitors"),
+    names.RESOURCE_CLAIM_TEMPLATE: ("resource.k8s.io", "v1", "resourceclaimtemplates"),
     "Lease": ("coordination.k8s.io", "v1", "leases"),
     "ServiceAccount": ("", "v1", "serviceaccounts"),
     "Role": ("rbac.authorization.k8s.io", "v1", "roles"),

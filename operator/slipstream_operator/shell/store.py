@@ -42,6 +42,7 @@ CHILD_KINDS: Final = (
     "NetworkPolicy",
     "PodDisruptionBudget",
     "PodMonitor",
+    names.RESOURCE_CLAIM_TEMPLATE,
     *names.GATEWAY_CHILDREN,
     "Lease",
     "ServiceAccount",

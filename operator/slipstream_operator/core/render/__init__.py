@@ -11,6 +11,7 @@ from slipstream_operator.core.render import (
     common,
     config,
     demand,
+    devices,
     gateway,
     group,
     monitor,
@@ -45,6 +46,7 @@ def render(
             data = config.revision_data(
                 config=resolved.revisioned.config,
                 template=workload.pod_template(resolved, revision=revision.hash),
+                devices=resolved.revisioned.devices,
             )
         if data is None:
             continue
@@ -53,6 +55,7 @@ def render(
         children += [
             config.revision(key, uid, revision=revision.hash, data=data),
             service.headless(key, uid, revision=revision.hash),
+            *devices.claim_templates(key, uid, revision=revision.hash, data=data),
             _workload(
                 key, uid, revision, template=json.loads(data[revisions.TEMPLATE_KEY]), nodes=nodes
             ),

@@ -14,11 +14,19 @@ SCALING_KEY: Final = "scaling.json"
 SPECULATION_KEY: Final = "speculation.json"
 
 
-def revision_data(*, config: Manifest, template: Manifest) -> dict[str, str]:
+def revision_data(
+    *, config: Manifest, template: Manifest, devices: Manifest | None = None
+) -> dict[str, str]:
     """The texts of a new revision."""
+    parts = {
+        revisions.ENGINE_KEY: config,
+        revisions.TEMPLATE_KEY: template,
+        revisions.DEVICES_KEY: devices,
+    }
     return {
-        revisions.ENGINE_KEY: json.dumps(config, indent=1, sort_keys=True),
-        revisions.TEMPLATE_KEY: json.dumps(template, indent=1, sort_keys=True),
+        key: json.dumps(part, indent=1, sort_keys=True)
+        for key, part in parts.items()
+        if part is not None
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.core import resources
 from slipstream_operator.core.observed import Key, Manifest
-from slipstream_operator.core.render import common, placement, pods
+from slipstream_operator.core.render import common, devices, placement, pods
 from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
@@ -42,6 +42,10 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
     ):
         if field in overrides:
             pod[field] = overrides[field]
+    if resolved.revisioned.devices is not None:
+        pod["resourceClaims"] = devices.pod_claims(resolved.key.name, revision)
+        engine = pod["containers"][0].setdefault("resources", {})
+        engine["claims"] = [{"name": names.DEVICES}]
     return {
         "metadata": {
             "labels": {
