@@ -1,6 +1,7 @@
 """Engine processes for tests: their log, probes and metrics. One is started with the module and its configuration."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from dev import metrics, waiting
 from slipstream_runtime import contract
@@ -72,6 +74,17 @@ class Process:
     def metrics(self) -> dict[str, float]:
         """Sums over the labels."""
         return metrics.totals(self.get(contract.METRICS_PATH).text)
+
+    def bounds(self, histogram: str) -> tuple[float, ...]:
+        """Finite upper bounds of a histogram's buckets, in order."""
+        text = self.get(contract.METRICS_PATH).text
+        found = {
+            float(sample.labels["le"])
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"{histogram}_bucket"
+        }
+        return tuple(sorted(found - {math.inf}))
 
 
 def _environment() -> dict[str, str]:

@@ -86,6 +86,8 @@ def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
         assert found[f"{name}_count"] > 0
     for name in (contract.KV_USAGE, contract.RUNNING, contract.WAITING, contract.CACHE_INFO):
         assert name in found
+    for name in (contract.TTFT, contract.TPOT, contract.E2E):
+        assert engine.bounds(name) == contract.LATENCY_BUCKETS[name]
     assert found[contract.PHASE_SECONDS] > 0
     assert found[contract.IN_FLIGHT] == found[contract.DRAINING] == found[contract.REFUSED] == 0
 
@@ -95,6 +97,7 @@ def test_its_status_tells_versions_capacity_and_arguments(engine: Engine) -> Non
     assert status["phase"] == "ready"
     assert status["versions"]["vllm"].startswith("0.")
     assert status["kvCapacityTokens"] > 1024
+    assert status["maxSequences"] == engine.metrics()[contract.SEQUENCES] == 256
     assert status["maxModelLength"] == 1024
     assert status["arguments"][:4:2] == ["--model", "--served-model-name"]
 

@@ -24,6 +24,10 @@ CASES: list[tuple[Asked, str]] = [
         "spec.speculation.tokens: 4 with spec.model.adapters needs batching.maxBatchedTokens (512)",
     ),
     (Asked(on_cpu=True, kv_cache="fp8"), 'spec.quantization.kvCache: "fp8" needs AVX-512'),
+    (
+        Asked(on_cpu=True, quantization="nvfp4"),
+        'spec.quantization.method: "nvfp4" does not run on type cpu, for which vLLM has no such kernel',
+    ),
     (Asked(method="suffix"), 'spec.speculation.method: "suffix" needs arctic-inference'),
     (
         Asked(method="suffix", own_image=True, ways=2, stages=2),

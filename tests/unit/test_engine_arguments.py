@@ -330,6 +330,13 @@ def test_quantised_weights_on_a_cpu_have_bf16_activations(kind: str) -> None:
         assert "--dtype bfloat16 " in line(config(device="cpu"), kind=kind, flags=flags)
 
 
+def test_an_fp8_draft_on_a_cpu_has_bf16_activations() -> None:
+    speculation = {"draft": "file:///d", "draftQuantization": "fp8", "tokens": 3}
+    found = line(config(device="cpu", speculation=speculation), draft=DRAFT)
+    assert "--dtype bfloat16 " in found
+    assert '"quantization": "fp8_per_channel"' in found
+
+
 def test_an_fp8_kv_cache_needs_a_cpu_that_can_read_it() -> None:
     wanted = config(device="cpu", quantization={"kvCache": "fp8"})
     assert "--kv-cache-dtype fp8" in line(wanted, flags=AVX512)

@@ -38,6 +38,7 @@ class Asked:
     max_sequences: int | None = None
     max_batched_tokens: int | None = None
     chunked_prefill: bool = True
+    quantization: str = "auto"
     kv_cache: str = "auto"
     backend: str | None = None
     method: str | None = None
@@ -96,6 +97,11 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda asked: asked.on_cpu and asked.kv_cache.startswith("fp8"),
         'spec.quantization.kvCache: "{asked.kv_cache}" needs AVX-512 or AMX on type cpu, which nodes may lack: '
         "leave it out, or use a GPU",
+    ),
+    Row(
+        lambda asked: asked.on_cpu and asked.quantization == "nvfp4",
+        'spec.quantization.method: "nvfp4" does not run on type cpu, for which vLLM has no such kernel: use a '
+        "checkpoint in int8 or int4, or a GPU",
     ),
     Row(
         lambda asked: asked.method == "suffix" and not asked.own_image,
@@ -208,6 +214,7 @@ def asked(
         max_sequences=batching.max_sequences or plain.number("max-num-seqs"),
         max_batched_tokens=batching.max_batched_tokens or plain.number("max-num-batched-tokens"),
         chunked_prefill=bool(arguments.get("enable-chunked-prefill", batching.chunked_prefill)),
+        quantization=spec.quantization.method if spec.quantization else "auto",
         kv_cache=str(
             arguments.get("kv-cache-dtype", (spec.quantization or QuantizationSpec()).kv_cache)
         ),

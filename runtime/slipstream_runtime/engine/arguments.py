@@ -157,7 +157,9 @@ def _overrides(config: EngineConfig, target: Weights) -> str | None:
 def _dtype(config: EngineConfig, weights: Weights, *, cpu_flags: Set[str]) -> str:
     if config.dtype != "auto" or config.device == "cuda":
         return config.dtype
-    if weights.checkpoint.quantized or config.quantization.method == "fp8":
+    speculation = config.speculation
+    wanted = (config.quantization.method, speculation and speculation.draft_quantization)
+    if weights.checkpoint.quantized or "fp8" in wanted:
         # NB: fp8, AWQ and GPTQ refuse float32 activations; `auto` would keep those of a float32 checkpoint.
         return "bfloat16"
     return "auto" if hardware.computes_bfloat16(cpu_flags) else "float32"
