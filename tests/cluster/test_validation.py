@@ -87,6 +87,11 @@ REFUSED = [
         "method ngram guesses without a draft: leave out draft, or method",
     ),
     ("spec.speculation", {"method": "eagle3"}, "method eagle3 needs draft: where the head is"),
+    (
+        "spec.speculation",
+        {"method": "ngram", "draftQuantization": "fp8"},
+        "needs draft: leave out draftQuantization, or name a draft model",
+    ),
     ("spec.speculation.method", "eagle", 'supported values: "ngram", "suffix", "eagle3", "mtp"'),
     (
         "spec.model.adapters",

@@ -329,6 +329,11 @@ PROGRESS: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str] 
         {},
         ("True", "Starting", "0 of 1 engines are ready."),
     ),
+    "waiting for a node": (
+        (*given.pods(A, 1), given.pod(A, name="b", ready=False, trouble=UNSCHEDULABLE)),
+        {"rollout": revisions.Rollout(A, A, (revisions.Revision(A, 2),), by_router=True)},
+        ("True", "Starting", f"1 of 2 engines are ready. Unschedulable: {UNSCHEDULABLE[1]}"),
+    ),
     "too many": (given.pods(A, 2), {}, ("True", "Starting", "2 of 1 engines are ready.")),
     "rolling out": (
         given.pods(A, 1) + given.pods("b", 1, ready=False),

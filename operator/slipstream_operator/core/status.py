@@ -336,13 +336,12 @@ def _progress(
         )
     wanted = next(entry.replicas for entry in rollout.revisions if entry.hash == rollout.active)
     if len(ready) < wanted or len(serving) > wanted:
-        return Verdict(
-            Condition.RECONCILING,
-            "True",
-            Reason.STARTING,
-            f"{len(ready)} of {wanted} engines are ready."
-            + (f" {outcome.loss}" if outcome.loss else ""),
-        )
+        message = f"{len(ready)} of {wanted} engines are ready."
+        if outcome.loss:
+            message = f"{message} {outcome.loss}"
+        elif trouble := _trouble(serving):
+            message = f"{message} {trouble[0]}: {trouble[1]}"
+        return Verdict(Condition.RECONCILING, "True", Reason.STARTING, message)
     return None
 
 
