@@ -70,6 +70,21 @@ async def test_a_thousand_identical_prompts_are_released_in_order_and_never_past
         assert all(abs(place[user] - at) < 2 * 10 for at, user in enumerate(arrived))
 
 
+async def test_an_engine_gets_as_many_requests_as_it_says_that_it_runs_at_once() -> None:
+    async with backends.running() as (engine,), routing() as router:
+        engine.metrics += f"{contract.SEQUENCES} 3.0\n"
+        engine.always = held = Held()
+        router.engines(engine)
+        [known] = [*router.chat.pool]
+        await until(lambda: known.capacity == 3)
+        tasks = await ask_all(router, 5)
+        await until(lambda: held.waiting == 3)
+        assert router.chat.held == 2
+        held.release.set()
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+        assert held.most == 3
+
+
 class Counted:
     """A behaviour, and how many requests met it at once at most."""
 
