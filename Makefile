@@ -176,7 +176,7 @@ gpu-bundle: $(STAMP) ## what an engine needs beside PyTorch 2.11, within 64 MiB:
 
 .PHONY: gpu-check
 gpu-check: ## measure the engine on this machine's GPU; GPU_CHECK="--device cpu" rehearses it without one
-	@PYTHONPATH=runtime:operator:.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m dev.gpu.check $(GPU_CHECK)
+	@PYTHONPATH=runtime:operator:.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m dev.gpu $(GPU_CHECK)
 
 .PHONY: soak
 soak: deps ## the long proofs: what must hold every time

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from dev import paths
-from dev.gpu import bundle, engines, models, report, steps
+from dev.gpu import engines, memory, models, report, steps
 from dev.gpu.engines import Engine, Setup
 from dev.gpu.steps import Check, Group, Scale, Step
 
@@ -39,7 +39,7 @@ SCALES: Final = {
         output=128,
         start=150.0,
     ),
-    "cpu": Scale(clients=(1, 4, 16), few=(1, 8), seconds=4.0, prompt=64, output=32, start=120.0),
+    "cpu": Scale(clients=(1, 4, 16), few=(1, 4), seconds=4.0, prompt=64, output=32, start=240.0),
 }
 _EAGER: Final = json.dumps({"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"})
 """CUDA graphs without torch.compile, whose passes are made for the release of torch that vLLM pins."""
@@ -98,6 +98,9 @@ class Run:
                 errors.append(f"{dict(setup.engine_args)}: {error}")
                 continue
             figures = steps.started(engine) | {"engine_args": dict(setup.engine_args)}
+            if (total := engines.total_mib()) is not None and engine.status_url is not None:
+                gpu = str(self.found["facts"].get("gpu"))
+                figures["predicted"] = memory.predicted(setup, total_mib=total, gpu=gpu)
             took = round(time.monotonic() - began, 1)
             self._keep(results, "start", {"status": "done", "seconds": took, "figures": figures})
             return engine
@@ -187,23 +190,10 @@ def _nvidia_smi(query: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-@contextlib.contextmanager
-def _unpacked(archive: Path | None, home: Path) -> Iterator[None]:
-    """Let this process and its children import the bundle, which comes before what is installed."""
-    if archive is not None:
-        site = str(bundle.unpack(archive, home))
-        sys.path.insert(0, site)
-        os.environ["PYTHONPATH"] = os.pathsep.join([site, os.environ.get("PYTHONPATH", "")])
-    yield
-
-
 def main() -> int:
     """Run the check; 1 if a step has no result."""
     parser = argparse.ArgumentParser(prog="dev.gpu.check", description=__doc__)
     parser.add_argument("--device", choices=tuple(SCALES), default="cuda")
-    parser.add_argument(
-        "--bundle", type=Path, help="archive of make gpu-bundle, if vLLM is not installed"
-    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of check.json and check.md")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all steps together")
     parser.add_argument("--resume", action="store_true", help="keep the results that are there")
@@ -212,13 +202,12 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         home = Path(scratch)
-        with _unpacked(given.bundle, home):
-            run = Run(check(given.device, home), out=given.out, home=home, deadline=deadline)
-            if given.resume:
-                run.resume()
-            run.found["facts"] = facts(given.device)
-            asyncio.run(run.run())
-            run.write()
+        run = Run(check(given.device, home), out=given.out, home=home, deadline=deadline)
+        if given.resume:
+            run.resume()
+        run.found["facts"] = facts(given.device)
+        asyncio.run(run.run())
+        run.write()
     print(json.dumps(run.found))
     sys.stderr.write(f"{given.out / 'check.md'}\n")
     every = [one for results in run.found["groups"].values() for one in results.values()]

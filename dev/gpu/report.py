@@ -41,29 +41,32 @@ def _facts(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _starts(groups: Mapping[str, Mapping[str, Result]]) -> Iterator[str]:
-    yield "| engine | seconds to the first answer | phases | memory, MiB | KV cache, tokens |"
-    yield "|---|---:|---|---:|---:|"
+    yield "| engine | s to the first answer | phases | memory, MiB | KV cache, tokens | the fit check predicts |"
+    yield "|---|---:|---|---:|---:|---|"
     for group, steps in groups.items():
         figures = steps.get("start", {}).get("figures")
         if figures:
             phases = ", ".join(f"{name} {took}" for name, took in figures.get("phases", {}).items())
-            cells = (figures["seconds"], phases or "-", figures["used_mib"])
-            shown = " | ".join(_shown(cell) for cell in (*cells, figures.get("kv_tokens")))
-            yield f"| {group} | {shown} |"
+            names = ("used_mib", "kv_tokens", "predicted")
+            cells = (figures["seconds"], phases or "-", *(figures.get(name) for name in names))
+            yield f"| {group} | {' | '.join(map(_shown, cells))} |"
 
 
 def _speeds(groups: Mapping[str, Mapping[str, Result]]) -> Iterator[str]:
-    yield "| clients | engine | tokens/s | TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | requests | failed |"
-    yield "|---:|---|---:|---:|---:|---:|---:|---:|"
+    yield "| clients | engine | tokens/s | of ours | TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | requests | failed |"
+    yield "|---:|---|---:|---:|---:|---:|---:|---:|---:|"
     rows = []
     for order, (group, steps) in enumerate(groups.items()):
         for name, result in steps.items():
             if name.startswith(_LOADS) and "figures" in result:
                 rows.append((int(name.removeprefix(_LOADS)), order, group, result["figures"]))
     for count, _, group, figures in sorted(rows, key=lambda row: row[:2]):
-        names = ("tokens_per_second", "ttft_p50_ms", "ttft_p95_ms", "tpot_p50_ms")
-        cells = [_shown(figures[name]) for name in (*names, "requests", "failed")]
-        yield f"| {count} | {group} | {' | '.join(cells)} |"
+        speed = figures["tokens_per_second"]
+        ours = groups.get("ours", {}).get(f"{_LOADS}{count}", {}).get("figures")
+        share = round(speed / ours["tokens_per_second"], 2) if ours else None
+        names = ("ttft_p50_ms", "ttft_p95_ms", "tpot_p50_ms", "requests", "failed")
+        cells = [speed, share, *(figures[name] for name in names)]
+        yield f"| {count} | {group} | {' | '.join(map(_shown, cells))} |"
 
 
 def _outcome(result: Result) -> Iterator[str]:

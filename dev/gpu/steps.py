@@ -15,6 +15,7 @@ from dev import metrics, waiting
 from dev.gpu import clients, engines, measures
 from dev.gpu.engines import Engine, Setup
 from slipstream_runtime import contract
+from slipstream_runtime.evaluate.records import Record
 from slipstream_runtime.simulator import model
 
 Figures = Mapping[str, Any]
@@ -145,10 +146,9 @@ class Check:
         code = await engine.process.wait()
         took = time.monotonic() - began
         found = await sending
-        cut = [one for one in found if one.error is not None and one.status == 200]
         return {
             "in_flight_at_sigterm": round(in_flight),
-            "answers_cut": len(cut),
+            "answers_cut": _cut(found),
             "whole_answers": sum(one.succeeded for one in found),
             "refused_afterwards": sum(one.status != 200 for one in found),
             "exit_code": code,
@@ -173,7 +173,8 @@ class Check:
             "exit_code": code,
             "seconds_to_exit": round(took, 2),
             "reason": engine.reason(),
-            "answers_cut": sum(one.error is not None for one in found),
+            "answers_cut": _cut(found),
+            "refused_afterwards": sum(one.status != 200 for one in found),
             "processes_left": engines.alive(below),
         }
 
@@ -195,11 +196,19 @@ class Check:
 
 def started(engine: Engine) -> dict[str, Any]:
     """Return what the start of an engine took."""
-    found: dict[str, Any] = {"seconds": round(engine.seconds, 2), "used_mib": engine.used_mib}
+    found: dict[str, Any] = {
+        "seconds": round(engine.seconds, 2),
+        "used_mib": None if engine.used_mib is None else round(engine.used_mib),
+    }
     if phases := engine.phases():
         found["phases"] = {name: round(value, 2) for name, value in phases.items()}
         found["kv_tokens"] = round(metrics.total(engine.metrics(), contract.KV_CAPACITY))
     return found
+
+
+def _cut(found: Sequence[Record]) -> int:
+    """Count answers that began and did not end."""
+    return sum(one.error is not None and one.status == 200 for one in found)
 
 
 async def _speculation(engine: Engine) -> Figures:

@@ -1,11 +1,14 @@
 """The bundle for machines with a GPU: code for one GPU alone, what the lock pins, and a size that can be carried."""
 
 import struct
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from dev import paths
 from dev.errors import DevError
 from dev.gpu import bundle, fatbin
 
@@ -109,3 +112,25 @@ def test_an_archive_unpacks_to_the_folder_that_is_imported_from(tmp_path: Path) 
     assert (found / "package" / "__init__.py").read_text() == "VALUE = 1\n"
     with tarfile.open(archive) as tar:
         assert {member.mtime for member in tar} == {0}
+
+
+def test_the_check_finds_the_packages_of_the_bundle_before_it_needs_them(tmp_path: Path) -> None:
+    """Up to the start of the check nothing is imported but what Python itself brings."""
+    site = tmp_path / "made" / "site"
+    site.mkdir(parents=True)
+    (site / "sitecustomize.py").write_text("raise SystemExit('from the bundle')\n")
+    archive = tmp_path / "bundle.tar.xz"
+    bundle.write(site, archive)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _ALONE, str(archive)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "from the bundle" in done.stderr, done.stderr
+
+
+_ALONE = (
+    f"import runpy, sys; sys.path.append({str(paths.REPOSITORY)!r}); "
+    "sys.argv = ['dev.gpu', '--bundle', sys.argv[1], '--help']; runpy.run_module('dev.gpu', run_name='__main__')"
+)

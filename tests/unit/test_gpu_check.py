@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dev import waiting
-from dev.gpu import check, engines, measures, models, report, steps
+from dev.gpu import check, engines, measures, memory, models, report, steps
 from dev.gpu.clients import Offer
 from dev.gpu.engines import Engine, Setup
 from dev.gpu.steps import Figures, Group, Step
@@ -283,3 +283,13 @@ def test_the_groups_have_the_steps_that_the_page_promises(tmp_path: Path) -> Non
     assert groups["fp8"][-1] == "kill"
     assert groups["draft"][-1] == "speculation"
     assert steps.ACCEPTED < 1 + steps.GUESSES
+
+
+def test_the_fit_checks_prediction_stands_beside_what_the_engine_took(tmp_path: Path) -> None:
+    [setup, _] = check.check("cuda", tmp_path).setups
+    found = memory.predicted(setup, total_mib=143_771, gpu="NVIDIA H200")
+    assert found["taken_mib"] == pytest.approx(0.92 * 143_771, rel=0.001)
+    assert found["weights_mib"] == pytest.approx(16.4e9 / 2**20, rel=0.02)
+    tokens = found["kv_tokens"]
+    assert tokens is not None
+    assert tokens > 500_000
