@@ -219,6 +219,22 @@ async def test_pods_that_were_ordered_count_as_starting() -> None:
     assert account.decision.desired == 5
 
 
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_pods_that_ended_count_neither_as_starting_nor_as_stuck(phase: str) -> None:
+    loop = Loop(busy())
+    account = loop.serve()
+    assert account.rollout is not None
+    evicted = fakes.pod_body(account.rollout.active, name="evicted", uid="evicted")
+    evicted["status"] = {"phase": phase, "reason": "Evicted"}
+    evicted["metadata"]["creationTimestamp"] = "2026-01-03T00:43:00Z"  # 20 s ago
+    loop.store.feed("Pod", evicted, gone=False)
+    await loop.scaler.tick()
+    assert account.decision is not None
+    assert account.decision.numbers is not None
+    assert (account.decision.numbers.ready, account.decision.numbers.starting) == (1, 0)
+    assert account.decision.limited is None
+
+
 async def test_a_recommendation_is_not_waited_for() -> None:
     loop = Loop(busy())
     recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}
