@@ -97,7 +97,7 @@ def test_its_status_tells_versions_capacity_and_arguments(engine: Engine) -> Non
     assert status["phase"] == "ready"
     assert status["versions"]["vllm"].startswith("0.")
     assert status["kvCapacityTokens"] > 1024
-    assert status["maxSequences"] == engine.metrics()[contract.SEQUENCES] == 256
+    assert status["maxSequences"] == engine.metrics()[contract.SEQUENCES] == 128
     assert status["maxModelLength"] == 1024
     assert status["arguments"][:4:2] == ["--model", "--served-model-name"]
 

@@ -221,7 +221,7 @@ class BatchingSpec(Model):
 
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,
-        description="Sequences that one engine runs at once. Default: vLLM's, 256 to 1024 by GPU.",
+        description="Sequences that one engine runs at once. Default: vLLM's, 128 on CPU, 256 to 1024 by GPU.",
     )
     max_batched_tokens: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
         default=None, description="Tokens of one engine step. Default: vLLM's."
