@@ -7,7 +7,21 @@ FROM python:3.11-slim AS python-3.11
 FROM python-3.11 AS build-3.11
 COPY requirements/uv.txt /build/
 RUN pip install --no-cache-dir --require-hashes -r /build/uv.txt && uv venv /opt/slipstream/venv
-ENV VIRTUAL_ENV=/opt/slipstream/venv
+ENV VIRTUAL_ENV=/opt/slipstream/venv UV_NO_CACHE=1
+
+# vLLM and its libraries compile kernels at run time.
+FROM python-3.11 AS compiler
+RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*
+
+# Device plugins that mount the driver at /usr/local/nvidia, such as GKE's, leave the loader's path to the image.
+FROM python-3.11 AS gpu
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM compiler AS gpu-compiler
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    CUDA_HOME=/opt/slipstream/venv/cuda
 
 FROM build-3.11 AS operator-packages
 COPY requirements/operator.txt /build/
@@ -16,10 +30,6 @@ RUN uv pip sync --require-hashes --compile-bytecode /build/operator.txt
 FROM build-3.11 AS runtime-cpu-packages
 COPY requirements/runtime-cpu.txt /build/
 RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-cpu.txt
-
-FROM build-3.11 AS runtime-packages
-COPY requirements/runtime-cuda.txt /build/
-RUN uv pip sync --require-hashes --compile-bytecode /build/runtime-cuda.txt
 
 FROM build-3.11 AS runtime-onnx-packages
 COPY requirements/runtime-onnx.txt /build/
@@ -42,9 +52,7 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_operator"]
 
-FROM python-3.11 AS runtime-cpu
-# vLLM compiles CPU kernels at start when compilation is asked for.
-RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*
+FROM compiler AS runtime-cpu
 COPY --from=runtime-cpu-packages /opt/slipstream/venv /opt/slipstream/venv
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
@@ -52,9 +60,15 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.engine"]
 
-FROM python-3.11 AS runtime
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
-COPY --from=runtime-packages /opt/slipstream/venv /opt/slipstream/venv
+# Its packages take 8 GB: they are installed where they stay, and copied from no other stage.
+FROM gpu-compiler AS runtime
+RUN --mount=type=bind,from=build-3.11,source=/usr/local/bin,target=/build/bin \
+    --mount=type=bind,source=requirements,target=/build/requirements \
+    --mount=type=bind,source=dev,target=/build/dev \
+    export UV_NO_CACHE=1 VIRTUAL_ENV=/opt/slipstream/venv && \
+    /build/bin/uv venv $VIRTUAL_ENV && \
+    /build/bin/uv pip sync --require-hashes --compile-bytecode /build/requirements/runtime-cuda.txt && \
+    python /build/dev/toolkit.py $VIRTUAL_ENV
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
 RUN python -m compileall -q /app
@@ -69,7 +83,7 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.onnx"]
 
-FROM python-3.11 AS runtime-onnx-cuda
+FROM gpu AS runtime-onnx-cuda
 COPY --from=runtime-onnx-cuda-packages /opt/slipstream/venv /opt/slipstream/venv
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1

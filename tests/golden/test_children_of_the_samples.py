@@ -33,7 +33,10 @@ def _profile(sample: str) -> Profile:
     spec: dict[str, Any] = body["spec"]
     if sample.endswith("-gpu"):
         spec["accelerators"] = [GPU, *spec["accelerators"]]
-        spec["images"] |= {"vllm": "vllm/vllm-openai:v0", "picker": "ghcr.io/llm-d/picker:v0"}
+        spec["images"] |= {
+            "vllm": "registry.example/slipstream-runtime:v0",
+            "picker": "ghcr.io/llm-d/picker:v0",
+        }
     return Profile(body["metadata"]["name"], given.CREATED, spec)
 
 

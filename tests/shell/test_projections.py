@@ -22,6 +22,7 @@ def _ended(code: int, **fields: str) -> dict[str, Any]:
     return {"terminated": {"exitCode": code, **fields}}
 
 
+ANOTHER_IMAGE = "image/vllm:1 is no image of Slipstream's runtime: name one in the ServingProfile"
 TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "nothing known": ({}, None),
     "running": (_container(state={"running": {}}), None),
@@ -51,6 +52,20 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         ),
     ),
     "scheduled": ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, None),
+    "an image of another project": (
+        _container(
+            restartCount=2,
+            lastState=_ended(
+                1,
+                message="/usr/bin/python: Error while finding module specification for "
+                "'slipstream_runtime.engine' (ModuleNotFoundError: No module named 'slipstream_runtime')",
+            ),
+        ),
+        (
+            "EngineFailed",
+            f"the engine ended with exit code 1 (2 restarts): {ANOTHER_IMAGE}",
+        ),
+    ),
     "no image": (
         _container(**_waiting("ErrImagePull", "not found")),
         ("ImagePullFailed", "image/vllm:1: not found"),

@@ -400,6 +400,21 @@ def test_a_gpu_engine_keeps_vllms_threads_and_processes() -> None:
     assert not {"OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING", "HF_HOME"} & set(found)
 
 
+def test_kernels_that_a_gpu_engine_compiled_are_kept_with_its_model() -> None:
+    found = variables(config(device="cuda"))
+    folders = {
+        Path(value) for name, value in found.items() if "CACHE" in name or "WORKSPACE" in name
+    }
+    assert len(folders) == 11
+    assert all(folder.is_relative_to("/cache") for folder in folders)
+
+
+@pytest.mark.parametrize(("offline", "kept"), [("1", True), ("true", True), ("0", False)])
+def test_sites_without_a_network_are_not_made_to_wait_for_nvidias(offline: str, kept: bool) -> None:
+    found = variables(config(device="cuda"), present={"HF_HUB_OFFLINE": offline})
+    assert ("FLASHINFER_CUBINS_REPOSITORY" in found) is kept
+
+
 def test_the_hub_stays_reachable_for_models_from_the_hub() -> None:
     assert "HF_HUB_OFFLINE" not in variables(config(), local=False)
 

@@ -76,7 +76,8 @@ def test_the_least_service_has_the_devices_limits() -> None:
 def test_compiling_means_tensorrt_and_is_not_done_unasked() -> None:
     assert not config().tensorrt
     assert not config(cache={}).tensorrt
-    assert config(cache={"compile": True}).tensorrt
+    own = {"image": "registry/onnx-tensorrt:1"}
+    assert config(cache={"compile": True}, template=own).tensorrt
 
 
 def test_output_tokens_are_no_limit_of_an_engine_that_makes_none() -> None:
@@ -107,6 +108,11 @@ def refused(**spec: Any) -> PermanentError:
             {"accelerator": CPU, "cache": {"compile": True}},
             Reason.UNSUPPORTED,
             "spec.cache.compile: true means TensorRT with runtime: onnx",
+        ),
+        (
+            {"cache": {"compile": True}},
+            Reason.UNSUPPORTED,
+            "leave it out, or name an image that holds it in spec.template.image",
         ),
         (
             {"engineArgs": {"seed": 7}},

@@ -199,7 +199,7 @@ class CacheSpec(Model):
         default=None,
         description="Compile the model with torch.compile. Default: true on GPUs, false on cpu. GPUs keep CUDA graphs "
         "of decode steps without it. With runtime onnx: "
-        "with TensorRT, on GPUs only. Default: false.",
+        "with TensorRT 10, on GPUs only, which needs a template.image that holds it. Default: false.",
     )
     model: ModelCacheSpec | None = Field(
         default=None,

@@ -159,6 +159,12 @@ def onnx(
                 Reason.UNSUPPORTED,
                 "spec.cache.compile: true means TensorRT with runtime: onnx, which type cpu can't run: leave it out",
             )
+        if not (spec.template and spec.template.image):
+            raise PermanentError(
+                Reason.UNSUPPORTED,
+                "spec.cache.compile: true means TensorRT 10 with runtime: onnx, which the ONNX image does not hold: "
+                "leave it out, or name an image that holds it in spec.template.image",
+            )
         config["tensorrt"] = True
     if spec.batching is not None:
         config["batching"] = _dump(spec.batching, exclude={"chunked_prefill", "policy"})

@@ -15,6 +15,7 @@ from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
 from slipstream_operator.core import (
+    devices,
     engines,
     objectives,
     offload,
@@ -154,6 +155,8 @@ def resolve(observed: Observed) -> Resolved:
     _check_adapters(spec, model_name)
     simulated = runtime == "simulator"
     on_gpu = not simulated and accelerator.name != engines.CPU
+    if on_gpu:
+        devices.check(accelerator, profile=name)
     weights_bytes = _weights_bytes(observed, spec)
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     _check_groups(observed, split)

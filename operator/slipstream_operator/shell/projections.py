@@ -143,6 +143,8 @@ def _trouble(status: Body) -> tuple[str, str] | None:
         )
         if ended and ended.get("exitCode"):
             said = ended.get("message") or ended.get("reason", "")
+            if "No module named 'slipstream_runtime'" in said:
+                said = f"{container['image']} is no image of Slipstream's runtime: name one in the ServingProfile"
             return Reason.ENGINE_FAILED, _short(
                 f"the engine ended with exit code {ended['exitCode']} "
                 f"({container.get('restartCount', 0)} restarts): {said}"

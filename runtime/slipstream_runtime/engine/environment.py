@@ -10,6 +10,10 @@ from slipstream_runtime.engine.config import EngineConfig
 
 _READY_TIMEOUT_SECONDS = 24 * 3600
 """vLLM's own limit of a load; the pod's startup probe is the one that counts."""
+_TRUE = ("1", "ON", "YES", "TRUE")
+"""Spellings that Hugging Face's libraries know."""
+_NO_REPOSITORY = "file:///nonexistent/"
+"""Kept from the network, vLLM goes without FlashInfer's downloads; else it waits 5 s for an answer."""
 
 
 def build(
@@ -43,6 +47,11 @@ def build(
             "TRITON_CACHE_DIR": str(cache / "triton"),
             "VLLM_CACHE_ROOT": str(cache / "vllm"),
         }
+    if config.device == "cuda":
+        if cache is not None:
+            chosen |= _kernels(cache / "kernels")
+        if present.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+            chosen["FLASHINFER_CUBINS_REPOSITORY"] = _NO_REPOSITORY
     if config.device == "cpu":
         chosen |= {
             "OMP_NUM_THREADS": str(cores),
@@ -61,3 +70,19 @@ def build(
         # AsyncLLM runs its engine core in a process of its own in either case.
         forced["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return {name: value for name, value in chosen.items() if name not in present} | forced
+
+
+def _kernels(folder: Path) -> dict[str, str]:
+    """Places where libraries keep the GPU kernels that they compiled; DeepGEMM's are in VLLM_CACHE_ROOT."""
+    return {
+        "XDG_CACHE_HOME": str(folder),
+        "CUDA_CACHE_PATH": str(folder / "driver"),
+        "CUTE_DSL_CACHE_DIR": str(folder / "cutlass"),
+        "FLASHINFER_WORKSPACE_BASE": str(folder),
+        "HUMMING_CACHE_DIR": str(folder / "humming"),
+        "MINFER_FMHA_CACHE_DIR": str(folder / "minfer"),
+        "QUACK_CACHE_DIR": str(folder / "quack"),
+        "TILELANG_CACHE_DIR": str(folder / "tilelang"),
+        "TORCH_EXTENSIONS_DIR": str(folder / "torch"),
+        "TVM_FFI_CACHE_DIR": str(folder / "tvm-ffi"),
+    }

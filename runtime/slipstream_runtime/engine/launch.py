@@ -27,7 +27,7 @@ from slipstream_runtime.engine import (
     offload,
 )
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.host import facts, hardware, metrics, sources
+from slipstream_runtime.host import facts, gpu, hardware, metrics, sources
 from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
@@ -62,6 +62,8 @@ class Launch:
         """Serve until drained; EngineError says why it ended otherwise."""
         try:
             self.life.enter(Phase.RESOLVING)
+            if self.config.device == "cuda":
+                gpu.check()
             member = group.member(os.environ, nodes=self.config.nodes)
             target, draft = self.weights
             self.known.arguments = arguments.build(

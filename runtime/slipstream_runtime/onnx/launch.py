@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from slipstream_runtime.host import facts, hardware, metrics, sources
+from slipstream_runtime.host import facts, gpu, hardware, metrics, sources
 from slipstream_runtime.host.errors import EngineError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.onnx import exported
@@ -45,6 +45,8 @@ class Launch:
         """Serve until drained; EngineError says why it ended otherwise."""
         try:
             self.life.enter(Phase.RESOLVING)
+            if self.config.device == "cuda":
+                gpu.check()
             model = self._model()
             self.known.max_model_length = model.max_length
             self.life.enter(Phase.IMPORTING)

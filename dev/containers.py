@@ -1,0 +1,97 @@
+"""The Dockerfile's images, built for real on a Debian machine without Docker and without a registry.
+
+The base of the published images is python:3.11-slim. Where no registry can be reached, Debian's own
+Python stands in for it: the same release of Debian, the same minor version of Python.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dev import locks, paths
+from dev.errors import DevError
+
+BASE = "docker.io/library/python:3.11-slim"
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+_RELEASE = "bookworm"
+_PACKAGES = ("ca-certificates", "python3", "python3-dev", "python3-pip", "python3-venv")
+_FINISH = """
+set -eu
+ln -sf /usr/bin/python3 "$1/usr/local/bin/python"
+rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
+cp "$2" "$1/etc/ssl/certs/ca-certificates.crt"
+"""
+Report = Callable[[str, float], None]
+
+
+def build(target: str, *, report: Report) -> str:
+    """Build one target of the Dockerfile and return the image's name."""
+    for program, package in (("buildah", "buildah"), ("mmdebstrap", "mmdebstrap")):
+        if shutil.which(program) is None:
+            remedy = f"apt-get install {package}"
+            raise DevError(f"building images needs {program}", remedy=remedy)
+    name = f"localhost/slipstream-{target}:dev"
+    with locks.held(_folder()):
+        if BASE not in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
+            _base(report)
+        begin = time.monotonic()
+        command = ["build", "--pull-never", "--layers", "--target", target, "--tag", name]
+        _buildah(*command, str(paths.REPOSITORY), log=_folder() / f"{target}.log")
+        report(f"build {target}", time.monotonic() - begin)
+    return name
+
+
+def remove() -> None:
+    """Remove every image and what was built on the way to it."""
+    with locks.held(_folder()):
+        _buildah("rmi", "--all", "--force")
+    shutil.rmtree(_folder())
+
+
+def _folder() -> Path:
+    return paths.cache() / "containers"
+
+
+def _base(report: Report) -> None:
+    begin = time.monotonic()
+    archive, log = _folder() / "base.tar", _folder() / "base.log"
+    include = f"--include={','.join(_PACKAGES)}"
+    _run(["mmdebstrap", "--variant=minbase", include, _RELEASE, str(archive)], log=log)
+    container = _buildah("from", "scratch").strip()
+    try:
+        _buildah("add", container, str(archive), "/", log=log)
+        root = _buildah("mount", container).strip()
+        _run(["sh", "-c", _FINISH, "finish", root, str(AUTHORITIES)], log=log)
+        # NB: pip finds the authorities by itself, uv only by this variable.
+        variables = ("PATH=/usr/local/bin:/usr/bin:/bin", f"SSL_CERT_FILE={AUTHORITIES}")
+        settings = [word for variable in variables for word in ("--env", variable)]
+        _buildah("config", *settings, container)
+        _buildah("commit", container, BASE, log=log)
+    finally:
+        _buildah("rm", container)
+        archive.unlink(missing_ok=True)
+    report("make the base from Debian's packages", time.monotonic() - begin)
+
+
+def _buildah(*arguments: str, log: Path | None = None) -> str:
+    storage = ["--root", str(_folder() / "storage"), "--runroot", str(_folder() / "run")]
+    command = ["buildah", *storage, "--storage-driver", "overlay", *arguments]
+    return _run(command, log=log or _folder() / "buildah.log")
+
+
+def _run(command: list[str], *, log: Path) -> str:
+    scratch = _folder() / "tmp"
+    scratch.mkdir(exist_ok=True)
+    # NB: without a daemon, the build's steps are isolated by chroot.
+    environment = os.environ | {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(scratch)}
+    with log.open("a") as errors:
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+        )
+        errors.write(done.stdout)
+    if done.returncode != 0:
+        raise DevError(f"`{' '.join(command[:12])}` failed", log=log)
+    return done.stdout
