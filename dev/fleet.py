@@ -34,7 +34,13 @@ def ensure(client: Api, *, count: int, layout: Layout) -> None:
 def node(index: int) -> Manifest:
     """One made-up machine with eight GPUs; only pods that tolerate its taint land on it."""
     name = f"kwok-{index}"
-    resources = {"cpu": "192", "memory": "2Ti", "pods": "250", "nvidia.com/gpu": str(GPUS)}
+    resources = {
+        "cpu": "192",
+        "memory": "2Ti",
+        "ephemeral-storage": "8Ti",
+        "pods": "250",
+        "nvidia.com/gpu": str(GPUS),
+    }
     labels = {
         "type": "kwok",
         "kubernetes.io/hostname": name,

@@ -75,6 +75,8 @@ def plan(
         raise click.exceptions.Exit(2) from error
     try:
         resolved = resolve(observed)
+        if resolved.share is not None and resolved.share.refused is not None:
+            raise PermanentError(names.Reason.QUOTA_EXCEEDED, resolved.share.refused)
         found = plans.of(
             resolved,
             arguments=_engine_arguments(resolved, facts),

@@ -348,3 +348,16 @@ async def test_an_old_renewal_wakes_nobody() -> None:
     world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
+
+
+async def test_a_running_service_that_the_quota_leaves_nothing_runs_nothing_and_says_why() -> None:
+    world = World({"model": given.MODEL, **DIRECT})
+    await world.look()
+    deployment = Ref("Deployment", given.NAMESPACE, f"chat-{OLD}")
+    assert world.cluster.objects[deployment]["spec"]["replicas"] == 1
+    limits = {"maxAcceleratorsPerNamespace": 0}
+    world.store.feed(names.SERVING_PROFILE, fakes.profile_body(limits=limits), gone=False)
+    await world.look()
+    assert world.cluster.objects[deployment]["spec"]["replicas"] == 0
+    assert world.condition("Accepted") == ("False", "QuotaExceeded")
+    assert world.condition("Available") == ("False", "QuotaExceeded")

@@ -248,3 +248,30 @@ def test_it_is_known_whether_everything_came_by() -> None:
     _feed(store, "Pod", fakes.pod_body(HASH))
     assert store.has_seen("Pod", {"uid-of-pod"})
     assert not store.has_seen("Deployment", {"uid-of-pod"})
+
+
+def _limited() -> dict[str, Any]:
+    return fakes.profile_body(limits={"maxAcceleratorsPerNamespace": 8})
+
+
+def test_with_a_quota_a_snapshot_holds_the_other_services_of_the_namespace() -> None:
+    store = _store()
+    found = store.snapshot(given.KEY)
+    assert found is not None and found.siblings == ()
+    _feed(store, names.SERVING_PROFILE, _limited())
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    assert [sibling.key for sibling in found.siblings] == [OTHER]
+    _feed_service(store, key=OTHER, uid=f"uid-of-{OTHER}", deleting=True)
+    found = store.snapshot(given.KEY)
+    assert found is not None and found.siblings == ()
+
+
+def test_with_a_quota_what_a_service_asks_for_concerns_the_others_and_its_status_does_not() -> None:
+    store = _store()
+    _feed(store, names.SERVING_PROFILE, _limited())
+    uid = f"uid-of-{OTHER}"
+    assert _feed_service(store, key=OTHER, uid=uid, status={"replicas": 1}) == {OTHER}
+    changed = {"model": given.MODEL, "replicas": 4}
+    assert _feed_service(store, key=OTHER, uid=uid, spec=changed) == {OTHER, given.KEY}
+    assert _feed_service(store, key=OTHER, uid=uid, spec=changed, gone=True) == {OTHER, given.KEY}

@@ -24,6 +24,7 @@ PROFILE: dict[str, Any] = {
             {"name": "nvidia-t4", "resourceName": "nvidia.com/gpu", "memory": "14Gi"},
             {"name": "other", "resourceName": "nvidia.com/gpu"},
         ],
+        "limits": {"maxAcceleratorsPerNamespace": 10},
         "images": {"vllm": "image/vllm:1", "router": "image/router:1"},
     },
 }  # fmt: skip
@@ -79,6 +80,7 @@ def test_json_holds_the_same_numbers(run):
         ({"accelerator": {"count": 3}}, "Qwen3-8B", "InvalidParallelism"),
         ({"accelerator": {"type": "nvidia-t4"}}, "Llama-3.1-70B", "DoesNotFit"),
         ({"accelerator": {"type": "nvidia-a100"}}, "Qwen3-8B", "UnknownAccelerator"),
+        ({"accelerator": {"count": 16}}, "Llama-3.1-70B", "QuotaExceeded"),
     ],
 )
 def test_a_service_that_would_not_be_accepted_fails_with_the_operators_words(
@@ -131,6 +133,14 @@ def test_the_size_of_a_folder_is_that_of_its_weights_once(run, tmp_path):
     (folder / "consolidated.safetensors").write_bytes(bytes(1000))
     result = run("--model", str(folder), "-o", "json", quantization={"method": "none"})
     assert json.loads(result.output)["memory"]["weights"] == pytest.approx(400_000_000, rel=1e-6)
+
+
+def test_replicas_beyond_the_quota_are_warned_of_and_not_counted(run):
+    result = run("--config", "Qwen3-8B.json", "-o", "json", accelerator={"count": 4})
+    found = json.loads(result.output)
+    assert found["replicas"] == {"min": 1, "max": 2}
+    assert found["costPerHour"]["max"] == "20.00"
+    assert "2 of 4 replicas" in found["warnings"][0]
 
 
 def test_a_file_that_cannot_be_read_is_named(run, tmp_path):

@@ -243,6 +243,8 @@ class Observed:
     """Whether the cluster has the PodMonitor kind."""
     router: Listed = Listed()
     gateway: GatewayState = GatewayState()
+    siblings: tuple[Parent, ...] = ()
+    """The other services of the namespace; empty where no profile has a quota."""
     facts: Facts | None = None
     """Size and configuration of the model and its draft; None until the checkpoints were inspected."""
     workers: tuple[Pod, ...] = ()

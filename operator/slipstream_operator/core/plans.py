@@ -82,9 +82,11 @@ def _sizes(memory: Estimate) -> list[tuple[str, int | None]]:
 
 def _warnings(resolved: Resolved, memory: Estimate | None, *, knows_model: bool) -> list[str]:
     demand = resolved.demand
-    if demand is None:
-        return []
     found = []
+    if resolved.share is not None and resolved.share.capped is not None:
+        found.append(resolved.share.capped)
+    if demand is None:
+        return found
     if not knows_model or demand.architecture is None:
         found.append(
             "the model's configuration is not known, so nothing of its size was checked: name it with --config or "

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.pod import LabelSelector
-from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec
 from slipstream_operator.core import parsing
 from slipstream_operator.core.observed import Profile
 from slipstream_operator.errors import PermanentError
@@ -29,6 +30,14 @@ def select(
         )
     _, _, name, chosen = min(candidates, key=lambda candidate: candidate[:3])
     return name, chosen
+
+
+def accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec) -> Accelerator | None:
+    """Return the accelerator that the service names, else the profile's default; None if there is no such."""
+    wanted = (spec.accelerator and spec.accelerator.type) or profile.default_accelerator
+    if wanted is None:
+        return profile.accelerators[0]
+    return next((known for known in profile.accelerators if known.name == wanted), None)
 
 
 def specificity(selector: LabelSelector) -> int:

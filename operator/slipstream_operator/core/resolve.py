@@ -23,6 +23,7 @@ from slipstream_operator.core import (
     parallelism,
     parsing,
     profiles,
+    quota,
     resources,
     routing,
     times,
@@ -127,6 +128,8 @@ class Resolved:
     """Why the speculation that the object asks for does not run."""
     demand: Demand | None = None
     """Memory that vLLM asks of an accelerator, as far as it is known; no part of the revision."""
+    share: quota.Share | None = None
+    """Replicas that the namespace's quota leaves; None without a quota."""
     hourly_cost: Decimal | None = None
     """Cost of one replica for an hour; None if the profile names none."""
 
@@ -177,6 +180,7 @@ def resolve(observed: Observed) -> Resolved:
     if on_gpu and runtime == "vllm":
         demand = demands.of(config, accelerator, observed.facts)
         verdict.check(demand, profile.accelerators)
+    share = quota.share(observed, profile, name)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -227,7 +231,8 @@ def resolve(observed: Observed) -> Resolved:
         packs=on_gpu,
         routing=routing.resolve(spec, profile, name, times=chosen),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
-        bounds=_bounds(spec, profile, name),
+        bounds=_inside(_bounds(spec, profile, name), share),
+        share=share,
         objectives=_objectives(spec, profile, name),
         scale_down_window=units.seconds(profile.scaling.scale_down_window)
         if profile.scaling and profile.scaling.scale_down_window
@@ -301,17 +306,16 @@ def _config(
 
 
 def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Accelerator:
-    wanted = (spec.accelerator and spec.accelerator.type) or profile.default_accelerator
-    known = {accelerator.name: accelerator for accelerator in profile.accelerators}
-    if wanted is None:
-        return profile.accelerators[0]
-    if wanted not in known:
+    found = profiles.accelerator(spec, profile)
+    if found is None:
+        wanted = (spec.accelerator and spec.accelerator.type) or profile.default_accelerator
+        known = sorted(accelerator.name for accelerator in profile.accelerators)
         raise PermanentError(
             Reason.UNKNOWN_ACCELERATOR,
             f'spec.accelerator.type: "{wanted}" is no accelerator of ServingProfile {name}: '
-            f"use one of {', '.join(sorted(known))}",
+            f"use one of {', '.join(known)}",
         )
-    return known[wanted]
+    return found
 
 
 def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -> None:
@@ -455,6 +459,19 @@ def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
 
 def _dump(model: Model) -> dict[str, Any]:
     return model.model_dump(by_alias=True, exclude_none=True)
+
+
+def _inside(bounds: Bounds, share: quota.Share | None) -> Bounds:
+    """The bounds inside the namespace's quota: one that it leaves nothing runs nothing."""
+    if share is None:
+        return bounds
+    if share.refused is not None:
+        return Bounds(0, 0, follows_load=False)
+    return dataclasses.replace(
+        bounds,
+        minimum=min(bounds.minimum, share.replicas),
+        maximum=min(bounds.maximum, share.replicas),
+    )
 
 
 def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Bounds:

@@ -77,9 +77,13 @@ def roll_out(observed: Observed, resolved: Resolved, *, replicas: int) -> Rollou
     routed = target if routes else listed or (serving if by_router else None)
     kept |= {serving} if routes else {routed} if routed else set()
 
+    share = resolved.share
+    room = share is None or replicas * len(kept) <= share.replicas + share.surge
+
     def count(revision: str) -> int:
         stops = resolved.recreate and (revision != wanted or target != wanted)
-        return 0 if stops else replicas
+        waits = revision == wanted != target and not room
+        return 0 if stops or waits else replicas
 
     order = sorted(kept, key=lambda revision: (revision == wanted, revision != active, revision))
     return Rollout(

@@ -161,6 +161,8 @@ def _verdicts(
         verdicts.append(
             Verdict(Condition.STALLED, "True", outcome.rejected.reason, outcome.rejected.message)
         )
+    elif over := _over_quota(outcome):
+        verdicts.append(Verdict(Condition.STALLED, "True", Reason.QUOTA_EXCEEDED, over))
     elif progress := _progress(observed, outcome, serving=serving, ready=ready):
         verdicts.append(progress)
     return verdicts
@@ -171,7 +173,15 @@ def _accepted(outcome: Outcome) -> Verdict:
         return Verdict(
             Condition.ACCEPTED, "False", outcome.rejected.reason, outcome.rejected.message
         )
+    if over := _over_quota(outcome):
+        return Verdict(Condition.ACCEPTED, "False", Reason.QUOTA_EXCEEDED, over)
     return Verdict(Condition.ACCEPTED, "True", Reason.ACCEPTED, "The object is valid.")
+
+
+def _over_quota(outcome: Outcome) -> str | None:
+    """Return why the namespace's quota leaves the service nothing, if that is so."""
+    resolved = outcome.resolved
+    return resolved.share.refused if resolved is not None and resolved.share is not None else None
 
 
 def _available(
@@ -209,6 +219,8 @@ def _available(
         return verdict(
             Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"
         )
+    if over := _over_quota(outcome):
+        return verdict(Reason.QUOTA_EXCEEDED, over)
     if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
         return verdict(Reason.STOPPED, "spec.replicas is 0.")
     if trouble := _trouble([*serving, *_live(observed.workers)]):
@@ -315,6 +327,8 @@ def _progress(
     if rollout is None:
         return None
     if rollout.active != rollout.wanted:
+        if waiting := _waits_for_quota(outcome, rollout):
+            return Verdict(Condition.RECONCILING, "True", Reason.QUOTA_EXCEEDED, waiting)
         coming = [
             pod for pod in (*serving, *_live(observed.workers)) if pod.revision == rollout.wanted
         ]
@@ -343,6 +357,22 @@ def _progress(
             message = f"{message} {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.STARTING, message)
     return None
+
+
+def _waits_for_quota(outcome: Outcome, rollout: revisions.Rollout) -> str | None:
+    """Return why a revision can't start beside the one that serves, if the namespace's quota is why."""
+    resolved = outcome.resolved
+    counts = {revision.hash: revision.replicas for revision in rollout.revisions}
+    if resolved is None or resolved.share is None or resolved.recreate:
+        return None
+    if counts[rollout.wanted] or not counts[rollout.active]:
+        return None
+    most = resolved.share.replicas + resolved.share.surge
+    return (
+        f"revision {rollout.wanted} waits: the namespace's quota of accelerators leaves this service {most} replicas, "
+        f"and {rollout.active} runs {counts[rollout.active]}. Use rollout.strategy: Recreate, fewer replicas for a "
+        "while, or ask the platform team for more"
+    )
 
 
 def _waits_for_router(outcome: Outcome) -> bool:
@@ -416,8 +446,16 @@ def _scaling(outcome: Outcome) -> api.ScalingStatus | None:
         inputs=_inputs(outcome, decision),
         model=_model(state),
         cold_start=f"{state.cold.p90:.0f}s" if state.cold.known else None,
-        limited=decision.limited,
+        limited=decision.limited or _capped(outcome, decision),
     )
+
+
+def _capped(outcome: Outcome, decision: Decision) -> str | None:
+    """Return how the namespace's quota keeps a service that has all of its share from more."""
+    resolved = outcome.resolved
+    if resolved is None or resolved.share is None or decision.desired < resolved.bounds.maximum:
+        return None
+    return resolved.share.capped
 
 
 def _inputs(outcome: Outcome, decision: Decision) -> str | None:

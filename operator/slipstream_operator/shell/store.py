@@ -155,6 +155,7 @@ class Store:
             ),
             workers=tuple(family.workers.values()),
             leader_worker_sets=LEADER_WORKER_SET_CRD in self._definitions,
+            siblings=self._siblings(key) if self._has_quota else (),
         )
 
     @property
@@ -234,6 +235,19 @@ class Store:
         families = self._families.get(namespace, {}).values()
         return [family.parent for family in families if family.parent is not None]
 
+    def _siblings(self, key: Key) -> tuple[Parent, ...]:
+        """The other services of the namespace that stay."""
+        return tuple(
+            parent
+            for parent in self._parents(key.namespace)
+            if parent.key != key and not parent.deleting
+        )
+
+    @property
+    def _has_quota(self) -> bool:
+        """Whether what one service asks for may concern the others of its namespace."""
+        return any(_quota(profile) is not None for profile in self._profiles.values())
+
     def _note_seen(self, kind: str, uid: str, *, gone: bool) -> None:
         seen = self._seen.setdefault(kind, set())
         if gone:
@@ -262,9 +276,12 @@ class Store:
         rivals = self._note_claim(family.parent, before)
         self._forget_if_empty(parent.key.namespace, parent.key.name)
         routes = [route.key for route in self._routes.get(parent.key.namespace, {}).values()]
+        others: set[Key] = set()
+        if self._has_quota and (gone or before is None or _asks(before) != _asks(parent)):
+            others = {other.key for other in self._siblings(parent.key)}
         if not gone and before is not None and _claim(before) == _claim(parent):
-            return (parent.key, *routes)
-        return {parent.key, *rivals, *routes}
+            return {parent.key, *others, *routes}
+        return {parent.key, *others, *rivals, *routes}
 
     def _feed_route(self, route: Parent, *, gone: bool) -> Iterable[Key]:
         routes = self._routes.setdefault(route.key.namespace, {})
@@ -417,6 +434,16 @@ def model_name(parent: Parent) -> str:
     """The name that clients use for this service."""
     model = parent.spec.get("model")
     return (model.get("name") if isinstance(model, Mapping) else None) or parent.key.name
+
+
+def _quota(profile: Profile) -> object:
+    limits = profile.spec.get("limits")
+    return limits.get("maxAcceleratorsPerNamespace") if isinstance(limits, Mapping) else None
+
+
+def _asks(parent: Parent) -> tuple[object, ...]:
+    """Return all that the shares of a quota depend on."""
+    return parent.packed_spec, parent.created, parent.deleting
 
 
 def _claim(parent: Parent) -> tuple[str, str, bool]:

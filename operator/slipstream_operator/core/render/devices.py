@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core import revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.render import common
 
-API_VERSION = "resource.k8s.io/v1"
+API_VERSION: Final = "resource.k8s.io/v1"
 
 
 def claim_templates(

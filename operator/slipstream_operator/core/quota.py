@@ -1,0 +1,142 @@
+"""Quota of accelerators of a namespace: a share for each service, decided by their specs alone.
+
+All services are taken together, so that two of them never get the same accelerators. First each gets its fewest
+replicas, or as many as are left, the oldest service first. The rest goes to the oldest first, up to its most replicas;
+what is then left, to the oldest first for a second set of replicas while a new revision starts beside the old one.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.core import engines, parallelism, parsing, profiles
+from slipstream_operator.core.observed import Key, Observed, Packed, Parent
+from slipstream_operator.errors import PermanentError
+
+
+@dataclasses.dataclass(frozen=True)
+class Want:
+    """Accelerators that a service asks for."""
+
+    key: Key
+    created: str
+    accelerators: int
+    """Of one replica."""
+    fewest: int
+    """Replicas that it always runs."""
+    most: int
+    surges: bool = True
+    """Whether a new revision starts beside the one that serves."""
+
+    @property
+    def age(self) -> tuple[str, Key]:
+        """Order of services, the oldest first."""
+        return self.created, self.key
+
+
+@dataclasses.dataclass(frozen=True)
+class Grant:
+    """Replicas that a service gets."""
+
+    replicas: int
+    surge: int
+    """More of them while a rollout lasts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Part of the quota that a service gets."""
+
+    replicas: int
+    surge: int = 0
+    """More replicas while a rollout lasts."""
+    refused: str | None = None
+    """Reason why it gets none."""
+    capped: str | None = None
+    """Reason why it gets fewer than the most that it asks for."""
+
+
+def share(observed: Observed, profile: ServingProfileSpec, name: str) -> Share | None:
+    """Return the service's share; None if there is no quota, or if it needs no accelerators."""
+    limit = profile.limits.max_accelerators_per_namespace if profile.limits else None
+    if limit is None:
+        return None
+    own = _want(observed.parent, profile)
+    if own is None:
+        return None
+    wants = [own, *(want for other in observed.siblings if (want := _want(other, profile)))]
+    granted = allocate(wants, limit)
+    replicas, surge = granted[own.key].replicas, granted[own.key].surge
+    if own.fewest and not replicas:
+        older = sum(
+            granted[want.key].replicas * want.accelerators for want in wants if want.age < own.age
+        )
+        return Share(0, refused=_refusal(own, name, limit=limit, older=older))
+    if replicas == own.most:
+        return Share(replicas, surge)
+    return Share(
+        replicas,
+        surge,
+        capped=f"ServingProfile {name} allows {limit} accelerators per namespace, of which this service's share is "
+        f"{replicas * own.accelerators}: {replicas} of {own.most} replicas",
+    )
+
+
+def allocate(wants: Sequence[Want], limit: int) -> Mapping[Key, Grant]:
+    """Return the grant of each service."""
+    replicas, surges, left = {}, {}, limit
+    by_age = sorted(wants, key=lambda want: want.age)
+    for want in by_age:
+        replicas[want.key] = min(want.fewest, left // want.accelerators)
+        left -= replicas[want.key] * want.accelerators
+    for want in by_age:
+        if want.fewest and not replicas[want.key]:
+            continue
+        more = min(want.most - replicas[want.key], left // want.accelerators)
+        replicas[want.key] += more
+        left -= more * want.accelerators
+    for want in by_age:
+        most = replicas[want.key] if want.surges else 0
+        surges[want.key] = min(most, left // want.accelerators)
+        left -= surges[want.key] * want.accelerators
+    return {want.key: Grant(replicas[want.key], surges[want.key]) for want in wants}
+
+
+def _refusal(want: Want, name: str, *, limit: int, older: int) -> str:
+    each = "accelerator" if want.accelerators == 1 else "accelerators"
+    count = "replica" if want.fewest == 1 else "replicas"
+    return (
+        f"spec.accelerator.count: {want.fewest} {count} of {want.accelerators} {each} can't run because ServingProfile "
+        f"{name} allows {limit} accelerators per namespace, and older services hold {older}. Use fewer replicas or "
+        "accelerators, stop another service, or ask the platform team for more."
+    )
+
+
+def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
+    """Return what a service asks for; None if it needs no accelerators, or can't be understood."""
+    spec = _spec(parent.packed_spec)
+    accelerator = profiles.accelerator(spec, profile) if spec else None
+    if spec is None or accelerator is None:
+        return None
+    if spec.runtime == "simulator" or accelerator.name == engines.CPU:
+        return None
+    try:
+        accelerators = parallelism.split(spec, on_cpu=False).total
+    except PermanentError:
+        return None
+    fewest = most = spec.replicas
+    if spec.scaling is not None:
+        # One that may be at zero needs a replica for the next request.
+        fewest, most = max(spec.scaling.min_replicas, 1), max(spec.scaling.max_replicas, 1)
+    recreates = spec.rollout is not None and spec.rollout.strategy == "Recreate"
+    return Want(parent.key, parent.created, accelerators, fewest, most, surges=not recreates)
+
+
+@functools.lru_cache(maxsize=4096)
+def _spec(packed: Packed) -> InferenceServiceSpec | None:
+    try:
+        return parsing.parse(InferenceServiceSpec, packed.manifest, what="spec")
+    except PermanentError:
+        return None
