@@ -59,6 +59,7 @@ def looks(phases: Sequence[Phase | None], *, every: float = 1.0) -> tuple[str | 
         [Phase.READY, Phase.LEAVING, Phase.DRAINING],
         [Phase.READY, *[None] * 10],
         [Phase.READY, *[None] * 10, Phase.READY, *[None] * 10],
+        [Phase.DRAINING, *[None] * 4, Phase.DRAINING, *[None] * 4],
     ],
 )
 def test_a_leader_that_loads_serves_drains_or_is_silent_for_seconds_is_there(
@@ -72,7 +73,7 @@ def test_a_leader_that_loads_serves_drains_or_is_silent_for_seconds_is_there(
     [
         ([Phase.READY, Phase.FAILED], "the leader chat-0.chat-0.team has failed", False),
         ([Phase.READY, Phase.STOPPED], "the leader chat-0.chat-0.team has stopped", True),
-        ([Phase.DRAINING, None], "the leader chat-0.chat-0.team has stopped", True),
+        ([Phase.DRAINING, *[None] * 6], "the leader chat-0.chat-0.team has stopped", True),
         ([Phase.READY, Phase.STARTING], "the leader chat-0.chat-0.team was restarted", False),
         ([Phase.READY, *[None] * 16], "has not answered for 16 s", False),
     ],

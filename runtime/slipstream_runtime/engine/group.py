@@ -19,6 +19,8 @@ from slipstream_runtime.host.lifecycle import Phase
 
 LOST_SECONDS: Final = 15.0
 """Seconds without an answer after which a leader counts as lost; it answers while it loads and while it drains."""
+_GONE_SECONDS: Final = 5.0
+"""The same for a leader that was on its way out; one answer may be late while it drains."""
 _LOOK_SECONDS: Final = 1.0
 """Between two looks at the leader."""
 _TOLD_EVERY: Final = 15.0
@@ -131,13 +133,11 @@ class Watch:
         phase = self._ask()
         if phase is None:
             silent = now - self._answered
-            if self.orderly:
+            if self.orderly and silent > _GONE_SECONDS:
                 return f"the leader {self._leader} has stopped"
-            return (
-                f"the leader {self._leader} has not answered for {silent:.0f} s"
-                if silent > LOST_SECONDS
-                else None
-            )
+            if silent > LOST_SECONDS:
+                return f"the leader {self._leader} has not answered for {silent:.0f} s"
+            return None
         before, self._phase, self._answered = self._phase, phase, now
         if phase in _ENDED:
             return f"the leader {self._leader} has {phase.value}"
