@@ -1,5 +1,6 @@
 """The fit check's arithmetic against vLLM's own: heads, KV cache, and numbers of weights. Needs no cluster."""
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -22,6 +23,7 @@ with warnings.catch_warnings():
     from vllm.v1.kv_cache_interface import (
         FullAttentionSpec,
         KVCacheConfig,
+        MambaSpec,
         MLAAttentionSpec,
         SlidingWindowSpec,
     )
@@ -90,19 +92,44 @@ def test_each_rank_has_as_many_kv_heads_as_in_vllm(model: Any) -> None:
         assert max(known.kv_heads // tensor, 1) == config.get_num_kv_heads(parallel)
 
 
-@pytest.mark.parametrize("name", ["Qwen3-8B", "DeepSeek-V3", "gpt-oss-20b", "gemma-3-12b"])
+def mamba(known: architecture.Architecture) -> tuple[int, MambaSpec]:
+    """Block size of attention beside linear layers, and their state, as vLLM's platforms/interface.py sets them."""
+    from vllm.model_executor.layers.mamba.mamba_utils import MambaStateShapeCalculator
+
+    part = known.linear
+    assert part is not None
+    shapes = MambaStateShapeCalculator.gated_delta_net_state_shape(
+        1, part.key_heads, part.value_heads, part.key_size, part.value_size, part.kernel
+    )
+    state = MambaSpec(
+        block_size=1,
+        shapes=shapes,
+        dtypes=(torch.bfloat16, torch.bfloat16),
+        mamba_cache_mode="align",
+    )
+    token = 2 * known.kv_heads * known.head_size * 2
+    block = 16 * -(-state.page_size_bytes // (16 * token))
+    return block, dataclasses.replace(state, block_size=block, page_size_padded=block * token)
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen3-8B", "DeepSeek-V3", "gpt-oss-20b", "gemma-3-12b", "Qwen3-Next-80B-A3B"]
+)
 @pytest.mark.parametrize("length", [1000, 40960, 131072])
 def test_a_request_holds_as_many_bytes_as_in_vllm(name: str, length: int) -> None:
     known = read(name)
     specs: dict[str, Any] = {}
+    block, state = mamba(known) if known.linear else (kv.BLOCK, None)
     for index, layer in enumerate(known.layers or ()):
         sizes: dict[str, Any] = {
-            "block_size": kv.BLOCK,
+            "block_size": block,
             "num_kv_heads": layer.kv_heads,
             "head_size": layer.head_size,
             "dtype": torch.bfloat16,
         }
-        if layer.latent is not None:
+        if layer.kind == "linear":
+            specs[f"{index}"] = state
+        elif layer.latent is not None:
             specs[f"{index}"] = MLAAttentionSpec(**sizes)
         elif layer.kind == "sliding":
             assert layer.window is not None
@@ -117,7 +144,8 @@ def test_a_request_holds_as_many_bytes_as_in_vllm(name: str, length: int) -> Non
         parallel_config=SimpleNamespace(decode_context_parallel_size=1),
         attention_config=SimpleNamespace(hisparse_config=None),
         cache_config=SimpleNamespace(
-            get_resolved_kv_cache_layout=lambda: SimpleNamespace(is_block_outermost=False)
+            get_resolved_kv_cache_layout=lambda: SimpleNamespace(is_block_outermost=False),
+            mamba_cache_mode="align",
         ),
         speculative_config=None,
         max_in_flight_tokens=IN_FLIGHT,

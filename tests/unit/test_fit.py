@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core.facts import Facts, ModelFacts
-from slipstream_operator.core.fit import architecture, kv, memory, parameters, split, verdict
+from slipstream_operator.core.fit import (
+    architecture,
+    demands,
+    kv,
+    memory,
+    parameters,
+    split,
+    verdict,
+)
 from slipstream_operator.core.fit.memory import GIB, Demand
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
@@ -141,6 +149,14 @@ def test_a_draft_takes_weights_and_kv_cache_beside_the_model():
     assert with_draft.draft == pytest.approx(2 * 0.596e9, rel=0.01)
     assert (with_draft.request or 0) - (alone.request or 0) == 40960 * 28 * 8 * 2 * 128 * 2
     assert (with_draft.tokens or 0) < (alone.tokens or 0)
+
+
+def test_a_draft_that_is_quantized_takes_less():
+    draft = ModelFacts(config=CONFIGS["Qwen3-0.6B"])
+    assert estimate(draft=draft, draft_fp8=True).draft < 0.7 * estimate(draft=draft).draft
+    halved = {"draft": "hf://org/draft", "draftQuantization": "fp8"}
+    h100 = Accelerator(name="gpu", memory="79Gi")
+    assert demands.of({"speculation": halved}, h100, None).draft_fp8
 
 
 def test_slots_of_adapters_take_memory_by_their_rank():

@@ -15,7 +15,6 @@ KV_BYTES: Final[Mapping[str, int]] = {
     "fp8_per_token_head": 1, "float32": 4,
 }  # fmt: skip
 """vLLM's --kv-cache-dtype -> bytes of a value; all others count as 2."""
-DRAFTLESS: Final = ("ngram", "suffix", "mtp")
 
 
 def of(config: Manifest, accelerator: Accelerator, facts: Facts | None) -> Demand:
@@ -40,6 +39,7 @@ def of(config: Manifest, accelerator: Accelerator, facts: Facts | None) -> Deman
         utilization=float(arguments.get("gpu-memory-utilization") or utilization(accelerator)),
         expert_parallel=bool(arguments.get("enable-expert-parallel")),
         fp8=quantization.get("method") == "fp8",
+        draft_fp8=speculation.get("draftQuantization") == "fp8",
         kv_bytes=KV_BYTES.get(kv_dtype, 2),
         max_length=model.get("maxLength"),
         sliding_window=config.get("attention", {}).get("slidingWindow"),

@@ -49,6 +49,8 @@ class Demand:
     expert_parallel: bool = False
     fp8: bool = False
     """Whether weights that are not quantized become fp8 when they are loaded."""
+    draft_fp8: bool = False
+    """The same for the draft's."""
     kv_bytes: int = 2
     """Bytes of a value of the KV cache."""
     max_length: int | None = None
@@ -234,13 +236,13 @@ def weights_bytes(
 
 
 def _draft_bytes(demand: Demand, drafter: Architecture | None) -> int:
-    """Return the draft model's weights: split as the model's, in the precision of its checkpoint."""
+    """Return the draft model's weights: split as the model's, in its own precision."""
     if demand.draft is None:
         return 0
     split = Split(tensor=demand.split.tensor)
     if drafter is None:
         return (demand.draft.bytes or 0) // split.tensor
-    return weights_bytes(drafter, demand.draft.bytes, split) or 0
+    return weights_bytes(drafter, demand.draft.bytes, split, fp8=demand.draft_fp8) or 0
 
 
 def _adapter_bytes(demand: Demand, model: Architecture) -> int:
