@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 from slipstream_runtime import contract
+from slipstream_runtime.router.endpoints import DEFAULT_CONCURRENCY
 from tests import backends
 from tests.backends import Backend, Held, Peer, Received
 from tests.routers import Running, routing, service, until
@@ -83,6 +84,19 @@ async def test_an_engine_gets_as_many_requests_as_it_says_that_it_runs_at_once()
         held.release.set()
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
         assert held.most == 3
+
+
+async def test_requests_that_wait_go_at_once_when_their_engine_says_that_it_takes_more() -> None:
+    async with backends.running() as (engine,), routing() as router:
+        engine.always = held = Held()
+        router.engines(engine)
+        tasks = await ask_all(router, DEFAULT_CONCURRENCY + 2)
+        await until(lambda: held.waiting == DEFAULT_CONCURRENCY)
+        assert router.chat.held == 2
+        engine.metrics += f"{contract.SEQUENCES} 1024.0\n"
+        await until(lambda: held.waiting == DEFAULT_CONCURRENCY + 2)
+        held.release.set()
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
 
 
 class Counted:

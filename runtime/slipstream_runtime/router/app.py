@@ -53,7 +53,7 @@ class Router:
         self._chance = chance
         self.metrics = Metrics()
         self._upstream = Upstream()
-        self._scrapes = Scrapes(self._upstream.session, clock=clock)
+        self._scrapes = Scrapes(self._upstream.session, clock=clock, grown=self._pump)
         self._demand = Demand(renew, clock=clock)
         self.table = Table(
             make=self._service,
@@ -165,6 +165,11 @@ class Router:
         for what, endpoints in (("endpoint came", came), ("endpoint left", gone)):
             for endpoint in endpoints:
                 logs.event(what, endpoint=endpoint.name, revision=endpoint.revision)
+
+    def _pump(self) -> None:
+        """Let requests that wait take new places."""
+        for service in self.table.services():
+            service.pump()
 
     def _gone(self, service: Service) -> None:
         self.metrics.forget(service.name)

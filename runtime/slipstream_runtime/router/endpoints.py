@@ -83,11 +83,16 @@ class Endpoint:
         """Requests that it may have in flight."""
         return self.concurrency or self._sequences or DEFAULT_CONCURRENCY
 
-    def report(self, load: Load) -> None:
-        """Take what it says of itself; how many sequences it runs holds for its lifetime."""
+    def report(self, load: Load) -> bool:
+        """Take what it says of itself; True if it may get more requests than before.
+
+        The number of sequences that it runs at once holds for its lifetime.
+        """
+        before = self.capacity
         self.load = load
         if load.sequences is not None:
             self._sequences = load.sequences
+        return self.capacity > before
 
     def url(self, path: str) -> URL:
         """Of its API; built once for each path."""

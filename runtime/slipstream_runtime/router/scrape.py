@@ -49,17 +49,19 @@ def _values(series: re.Pattern[bytes], text: bytes) -> list[float]:
 
 
 class Scrapes:
-    """One task for each engine."""
+    """One task for each engine; `grown` is called when one says that it takes more requests than before."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         *,
         clock: Callable[[], float],
+        grown: Callable[[], None],
         period: float = PERIOD_SECONDS,
     ) -> None:
         self._session = session
         self._clock = clock
+        self._grown = grown
         self._period = period
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
@@ -91,4 +93,6 @@ class Scrapes:
         timeout = aiohttp.ClientTimeout(total=STALE_SECONDS)
         async with self._session.get(endpoint.address.metrics_url(), timeout=timeout) as response:
             if response.status == 200:
-                endpoint.report(parse(await response.read(), at=self._clock()))
+                load = parse(await response.read(), at=self._clock())
+                if endpoint.report(load):
+                    self._grown()
