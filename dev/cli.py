@@ -7,7 +7,7 @@ import sys
 import click
 import httpx
 
-from dev import binaries, components, cuda, display, doctor, install, leaderworkerset
+from dev import binaries, components, containers, cuda, display, doctor, install, leaderworkerset
 from dev.cluster import Cluster
 from dev.errors import DevError
 
@@ -122,6 +122,23 @@ def cuda_() -> None:
     """Build the environment of the GPU image, 8 GB, into the user's cache; needs no GPU."""
     there = cuda.build(report=display.phase)
     display.console.print(f"environment: {there}", highlight=False, soft_wrap=True)
+
+
+@cli.command()
+@click.argument("target", required=False)
+@click.option("--remove", is_flag=True, help="Remove all images and what was built for them.")
+def image(target: str | None, *, remove: bool) -> None:
+    """Build a target of the Dockerfile from Debian's packages and show its layers.
+
+    It is built by buildah, without Docker and without a registry. `runtime` needs 40 GB of disk.
+    """
+    if remove:
+        containers.remove()
+    if target is not None:
+        name = containers.build(target, report=display.phase)
+        sizes = containers.layers(name)
+        click.echo(f"{name}: {sum(sizes) / 1e9:.2f} GB in {len(sizes)} layers")
+        click.echo("MB: " + ", ".join(f"{size / 1e6:.1f}" for size in sizes))
 
 
 @cli.command()

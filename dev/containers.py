@@ -4,6 +4,7 @@ The base of the published images is python:3.11-slim. Where no registry can be r
 Python stands in for it: the same release of Debian, the same minor version of Python.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -44,11 +45,26 @@ def build(target: str, *, report: Report) -> str:
     return name
 
 
+def layers(name: str) -> list[int]:
+    """Bytes of each layer, the lowest first."""
+    storage = _folder() / "storage"
+    images = json.loads((storage / "overlay-images" / "images.json").read_text())
+    found = json.loads((storage / "overlay-layers" / "layers.json").read_text())
+    by_id = {layer["id"]: layer for layer in found}
+    at = next(image["layer"] for image in images if name in image.get("names", ()))
+    sizes = []
+    while at:
+        sizes.append(by_id[at].get("diff-size", 0))
+        at = by_id[at].get("parent")
+    return sizes[::-1]
+
+
 def remove() -> None:
     """Remove every image and what was built on the way to it."""
-    with locks.held(_folder()):
-        _buildah("rmi", "--all", "--force")
-    shutil.rmtree(_folder())
+    if _folder().exists():
+        with locks.held(_folder()):
+            _buildah("rmi", "--all", "--force")
+        shutil.rmtree(_folder())
 
 
 def _folder() -> Path:
