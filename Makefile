@@ -72,6 +72,14 @@ format: $(STAMP) ## format the code and mend what the linter can
 unit: $(STAMP) ## tests without a cluster
 	$(BIN)/pytest -q tests/unit tests/golden tests/repo tests/shell tests/adapters tests/router tests/fetching
 
+.PHONY: gpu-contract
+gpu-contract: $(STAMP) ## take every GPU service to vLLM's choice of kernels, on a machine without a GPU
+	$(BIN)/pytest -q tests/gpu
+
+.PHONY: gpu-kernels
+gpu-kernels: $(STAMP) ## print the kernels by GPU, and write them into docs/gpu-kernels.md
+	@$(BIN)/python -m tests.gpu --write
+
 .PHONY: cluster-test
 cluster-test: deps ## tests against a real API server, with the operator as a pod
 	@$(DEV) build epp

@@ -1,0 +1,83 @@
+"""Every case on every GPU gets through to vLLM's choice of kernels, and the image holds what each kernel needs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.gpu import contract, page
+from tests.gpu.cases import BY_NAME, CASES
+from tests.gpu.hardware import GPUS
+from tests.gpu.plan import SAMPLES
+
+pytestmark = pytest.mark.timeout(contract.TIMEOUT * 3)
+
+SAMPLE_NAMES = [f"sample {path.stem}" for path in SAMPLES]
+PAIRS = [
+    pytest.param(gpu.key, name, id=f"{gpu.key}-{name}")
+    for gpu in GPUS
+    for name in [case.name for case in CASES if gpu in case.gpus] + SAMPLE_NAMES
+]
+
+
+@pytest.fixture(scope="session")
+def found() -> contract.Answers:
+    return contract.answers(report=lambda *_: None)
+
+
+@pytest.mark.parametrize(("gpu", "name"), PAIRS)
+def test_a_service_gets_a_configuration_and_kernels_that_the_image_can_run(
+    gpu: str, name: str, found: contract.Answers
+) -> None:
+    answer = found.found[gpu][name]
+    refusal = BY_NAME[name].refusal(gpu) if name in BY_NAME else None
+    if refusal is not None:
+        assert refusal in (answer["error"] or "")
+        return
+    assert answer["error"] is None
+    assert answer["kernels"]["attention"]
+    assert answer["kernels"]["linear"]
+    assert {need: lack for need, lack in answer["needs"].items() if lack} == {}
+
+
+def _settings(found: contract.Answers, name: str) -> Mapping[str, Mapping[str, Any]]:
+    return {
+        gpu: cases[name]["settings"]
+        for gpu, cases in found.found.items()
+        if name in cases and "settings" in cases[name]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tensor", {"tensor": 2, "pipeline": 1, "data": 1}),
+        ("pipeline", {"tensor": 1, "pipeline": 2, "data": 1}),
+        ("data", {"tensor": 1, "pipeline": 1, "data": 2}),
+        ("data with expert parallelism", {"data": 8, "experts": True}),
+        ("no prefix cache", {"prefixCache": False}),
+        ("Qwen3-8B", {"prefixCache": True, "compilation": "VLLM_COMPILE", "eager": False}),
+        ("batching", {"maxSequences": 64, "maxBatchedTokens": 4096, "policy": "priority"}),
+        ("whole prompts in a step", {"chunkedPrefill": False}),
+        ("all of model", {"length": 8192}),
+        ("draft", {"speculation": "draft_model"}),
+        ("ngram", {"speculation": "ngram"}),
+        ("eagle3", {"speculation": "eagle3"}),
+        ("mtp", {"speculation": "mtp"}),
+        ("Qwen3-8B, kvCache fp8", {"kvCache": "fp8"}),
+        ("half of a GPU", {"memoryShare": 0.5}),
+        ("KV cache in memory", {"connector": "OffloadingConnector"}),
+        ("KV cache on disk", {"connector": "OffloadingConnector"}),
+    ],
+)
+def test_vllm_makes_of_a_field_what_it_promises(
+    name: str, expected: Mapping[str, Any], found: contract.Answers
+) -> None:
+    settings = _settings(found, name)
+    assert settings
+    for gpu, each in settings.items():
+        assert {key: each[key] for key in expected} == expected, gpu
+
+
+def test_the_page_shows_what_was_found(found: contract.Answers) -> None:
+    assert page.PAGE.read_text() == page.text(found), "run `make gpu-kernels`"
