@@ -95,6 +95,7 @@ TEMPLATE: dict[str, Any] = {
                 ]
             },
         },
+        {"name": "weights", "image": {"reference": "registry/m:1", "pullPolicy": "IfNotPresent"}},
         {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
         {
             "name": "fast",
@@ -111,6 +112,32 @@ TEMPLATE: dict[str, Any] = {
     "volumeMounts": [
         {"name": "rules", "mountPath": "/etc/rules", "readOnly": True},
         {"name": "data", "mountPath": "/mnt/data", "subPath": "models"},
+    ],
+    "initContainers": [
+        {
+            "name": "fetch",
+            "image": "registry.example.com/tools:1",
+            "command": ["fetch"],
+            "args": ["--all"],
+            "env": [{"name": "FROM", "value": "here"}],
+            "resources": {"requests": {"cpu": "100m"}},
+            "volumeMounts": [{"name": "spare", "mountPath": "/mnt/spare"}],
+        }
+    ],
+    "imagePullSecrets": [{"name": "registry"}],
+    "supplementalGroups": [44],
+    "schedulerName": "gang",
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "minDomains": 2,
+            "labelSelector": {"matchLabels": {"team": "a"}},
+            "matchLabelKeys": ["pod-template-hash"],
+            "nodeAffinityPolicy": "Honor",
+            "nodeTaintsPolicy": "Honor",
+        }
     ],
 }
 """spec.template with a volume of every kind."""

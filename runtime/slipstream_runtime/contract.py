@@ -39,6 +39,10 @@ API_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
 TERMINATION_LOG: Final = "/dev/termination-log"
 """Where an engine that cannot start leaves its reason, in one line, for the operator to show."""
 
+SHARED_MEMORY_DIRECTORY: Final = "/dev/shm"  # noqa: S108 (an emptyDir of the pod's own)
+SHARED_MEMORY_ENV: Final = "SLIPSTREAM_SHARED_MEMORY"
+"""Folder of shared memory that is the pod's own: an engine clears it at its start of what a dead one left."""
+
 MODEL_TOKEN_ENV: Final = "HF_TOKEN"  # noqa: S105 (a name, not a token)
 
 LEADER_ADDRESS_ENV: Final = "LWS_LEADER_ADDRESS"

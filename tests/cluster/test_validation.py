@@ -157,6 +157,44 @@ REFUSED = [
         [{"name": "data", "mountPath": "/mnt/data"}],
         "add a volume of that name, or correct it",
     ),
+    (
+        "spec.template.initContainers",
+        [{"name": "engine", "image": "tools:1"}],
+        '"engine" is a name that the operator uses: choose another',
+    ),
+    (
+        "spec.template.initContainers",
+        [{"name": "a", "image": "b", "volumeMounts": [{"name": "c", "mountPath": "/mnt/c"}]}],
+        "add a volume of that name, or correct it",
+    ),
+    ("spec.template.env", [{"name": "TMPDIR", "value": "/x"}], "are set by the operator"),
+    (
+        "spec.template.labels",
+        {"mine": "1", "slipstream.dev/service": "a"},
+        '"slipstream.dev/service" is set by the operator: leave it out',
+    ),
+    (
+        "spec.template.annotations",
+        {"prometheus.io/port": "1"},
+        '"prometheus.io/port" is set by the operator: leave it out',
+    ),
+    (
+        "spec.template.topologySpreadConstraints",
+        [
+            {
+                "maxSkew": 1,
+                "topologyKey": "a",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "minDomains": 2,
+            }
+        ],
+        "minDomains needs whenUnsatisfiable: DoNotSchedule",
+    ),
+    ("spec.template.supplementalGroups", [0], "should be greater than or equal to 1"),
+    ("spec.times.start", "5s", '"5s" is out of bounds: use a duration from 10s to 24h'),
+    ("spec.times.drain", "2h", '"2h" is out of bounds: use a duration from 1s to 1h'),
+    ("spec.times.hold", "soon", '"soon" is not a duration'),
+    ("spec.template", mounted("/dev/shm"), '"/dev/shm" overlaps a path that the engine uses'),
     ("spec.template", mounted("/etc/slipstream"), "overlaps a path that the engine uses"),
     ("spec.template", mounted("/tmp/x"), '"/tmp/x" overlaps a path that the engine uses'),
     ("spec.template", mounted("/var"), '"/var" overlaps a path that the engine uses'),
@@ -176,6 +214,20 @@ def test_what_cannot_work_is_refused(
         kube.apply(_with(field, value, namespace))
     assert message in refusal.value.message
     assert field.rsplit(".", 1)[0].removesuffix(".maxReplicas") in refusal.value.message
+
+
+def test_a_time_to_hold_requests_needs_the_router_that_holds_them(
+    kube: Kube, namespace: str
+) -> None:
+    manifest = _with("spec.times", {"hold": "10m"}, namespace)
+    manifest["spec"]["routing"] = {"mode": "Direct"}
+    with pytest.raises(Refused, match=r"times\.hold needs routing\.mode: Router"):
+        kube.apply(manifest)
+
+
+def test_times_are_stored_as_written(kube: Kube, namespace: str) -> None:
+    times = {"start": "2h", "drain": "15s", "hold": "10m"}
+    assert kube.apply(_with("spec.times", times, namespace))["spec"]["times"] == times
 
 
 @pytest.mark.parametrize(

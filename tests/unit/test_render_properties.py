@@ -246,16 +246,10 @@ def test_without_a_token_there_is_no_variable_for_it() -> None:
     assert "HF_TOKEN" not in json.dumps(_pod())
 
 
-def test_the_users_variables_win_over_ours() -> None:
-    pod = _pod({"model": given.MODEL, "template": {"env": [{"name": "HOME", "value": "/x"}]}})
-    found = [entry["value"] for entry in pod["containers"][0]["env"] if entry["name"] == "HOME"]
-    assert found == ["/x"]
-
-
-def test_labels_of_the_template_reach_the_pods_only_and_never_replace_ours() -> None:
+def test_labels_of_the_template_reach_the_pods_only() -> None:
     spec = {
         "model": given.MODEL,
-        "template": {"labels": {"mine": "1", SERVICE_LABEL: "x"}, "annotations": {"a": "1"}},
+        "template": {"labels": {"mine": "1"}, "annotations": {"a": "1"}},
     }
     rendered = given.rendered(given.observed(spec))
     metadata = given.find(rendered, "Deployment")["spec"]["template"]["metadata"]

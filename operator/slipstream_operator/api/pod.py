@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipstream_operator.api.base import LabelKey, LabelValue, Model, Quantity, ShortText
+from slipstream_operator.api.base import LabelKey, LabelValue, Model, Quantity, ShortText, list_map
 
 ResourceName = Annotated[str, Field(max_length=253)]
 Resource = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
@@ -80,4 +80,13 @@ class EnvVar(Model):
     value_from: EnvSource | None = Field(default=None, description="Where the value comes from.")
 
 
+class PullSecret(Model):
+    """A Secret of the namespace that holds a registry's credentials."""
+
+    name: ShortText = Field(
+        description="Name of the Secret, of type kubernetes.io/dockerconfigjson."
+    )
+
+
+PullSecrets = Annotated[list[PullSecret], Field(max_length=8, json_schema_extra=list_map("name"))]
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]

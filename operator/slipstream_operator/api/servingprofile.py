@@ -137,6 +137,10 @@ class RouterSpec(Model):
     runtime_class_name: ShortText | None = Field(
         default=None, description="RuntimeClass of its pods. Default: the cluster's."
     )
+    image_pull_secrets: pod.PullSecrets | None = Field(
+        default=None,
+        description="Secrets, in each namespace, for the registries of its image and of endpoint pickers.",
+    )
 
 
 class Sources(Model):

@@ -1,14 +1,44 @@
 """spec.template: what users may override in the engine pods."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import pydantic
 from pydantic import Field
 
+from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.affinity import Affinity
-from slipstream_operator.api.base import LabelKey, Model, ShortText, list_map, rule, rules
-from slipstream_operator.api.volumes import Mount, Volume
+from slipstream_operator.api.base import (
+    LabelKey,
+    LabelValue,
+    Model,
+    ShortText,
+    list_map,
+    rule,
+    rules,
+)
+from slipstream_operator.api.containers import InitContainers, Variables
+from slipstream_operator.api.scheduling import TopologySpreads
+from slipstream_operator.api.volumes import Mounts, Volume
+
+RESERVED_LABELS: Final = (names.MANAGED_BY_LABEL, names.NAME_LABEL, names.COMPONENT_LABEL)
+"""Labels that the operator sets on pods, besides those of its own domain."""
+RESERVED_ANNOTATIONS: Final = ("prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path")
+"""Annotations that the operator sets on pods."""
+RESERVED_DOMAIN: Final = f"{names.GROUP}/"
+
+
+def _without(reserved: tuple[str, ...]) -> dict[str, Any]:
+    """Return the rule that no key is one that the operator sets itself."""
+    clash = f"key.startsWith('{RESERVED_DOMAIN}') || key in {list(reserved)}"
+    return rules(
+        rule(
+            f"!self.exists(key, {clash})",
+            message_expression=(
+                f"'\"' + self.filter(key, {clash})[0] + '\" is set by the operator: leave it out'"
+            ),
+        )
+    )
 
 
 class Template(Model):
@@ -21,12 +51,28 @@ class Template(Model):
                 "self.volumes.exists(volume, volume.name == mount.name))",
                 message="a name is not in spec.template.volumes: add a volume of that name, or correct it",
                 field_path=".volumeMounts",
-            )
+            ),
+            rule(
+                "!has(self.initContainers) || self.initContainers.all(container, "
+                "!has(container.volumeMounts) || container.volumeMounts.all(mount, has(self.volumes) && "
+                "self.volumes.exists(volume, volume.name == mount.name)))",
+                message="a mount's name is not in spec.template.volumes: add a volume of that name, or correct it",
+                field_path=".initContainers",
+            ),
         )
     )
-    labels: pod.Labels | None = Field(default=None, description="Labels added to the pods.")
+    labels: (
+        Annotated[
+            dict[LabelKey, LabelValue],
+            Field(max_length=64, json_schema_extra=_without(RESERVED_LABELS)),
+        ]
+        | None
+    ) = Field(default=None, description="Labels added to the pods.")
     annotations: (
-        Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
+        Annotated[
+            dict[LabelKey, Annotated[str, Field(max_length=4096)]],
+            Field(max_length=64, json_schema_extra=_without(RESERVED_ANNOTATIONS)),
+        ]
         | None
     ) = Field(default=None, description="Annotations added to the pods.")
     node_selector: pod.Labels | None = Field(
@@ -38,15 +84,36 @@ class Template(Model):
     affinity: Affinity | None = Field(
         default=None, description="Where the pods run: near which nodes and pods, or not."
     )
-    env: (
-        Annotated[list[pod.EnvVar], Field(max_length=64, json_schema_extra=list_map("name"))] | None
-    ) = Field(default=None, description="Environment variables of the engine container.")
+    topology_spread_constraints: TopologySpreads | None = Field(
+        default=None,
+        description="How evenly the pods are spread; an empty list spreads nothing. Default: on accelerators over "
+        "zones if possible, near other engines; else over nodes if possible.",
+    )
+    scheduler_name: ShortText | None = Field(
+        default=None, description="Scheduler of the pods. Default: the cluster's."
+    )
+    image_pull_secrets: pod.PullSecrets | None = Field(
+        default=None, description="Secrets for registries of the pods' images and image volumes."
+    )
+    supplemental_groups: (
+        Annotated[list[Annotated[int, Field(ge=1, le=(1 << 31) - 1)]], Field(max_length=16)] | None
+    ) = Field(
+        default=None,
+        description="Groups that the processes belong to besides 65532, such as a device's.",
+    )
+    init_containers: InitContainers | None = Field(
+        default=None,
+        description="Containers that run, one after the other, before the engine starts.",
+    )
+    env: Variables | None = Field(
+        default=None, description="Environment variables of the engine container."
+    )
     volumes: (
         Annotated[list[Volume], Field(max_length=16, json_schema_extra=list_map("name"))] | None
     ) = Field(default=None, description="Volumes added to the pods.")
-    volume_mounts: (
-        Annotated[list[Mount], Field(max_length=16, json_schema_extra=list_map("mountPath"))] | None
-    ) = Field(default=None, description="Where the engine container sees them.")
+    volume_mounts: Mounts | None = Field(
+        default=None, description="Where the engine container sees them."
+    )
     service_account_name: ShortText | None = Field(
         default=None, description="ServiceAccount of the pods; its token is not mounted."
     )

@@ -24,7 +24,7 @@ def _bounded(field: str, least: str, most: str) -> dict[str, str]:
 
 _RULES: dict[str, Any] = rules(
     _bounded("start", "10s", "24h"),
-    _bounded("drain", "1s", f"{contract.LONGEST_DRAIN_SECONDS}s"),
+    _bounded("drain", "1s", f"{contract.LONGEST_DRAIN_SECONDS // 3600}h"),
     _bounded("hold", "1s", "24h"),
 )
 

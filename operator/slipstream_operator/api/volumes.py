@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, Quantity, ShortText, rule, rules
+from slipstream_operator.api.base import Model, Quantity, ShortText, list_map, rule, rules
 from slipstream_runtime import contract
 
 RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters", "api-keys")
@@ -190,7 +190,20 @@ class Ephemeral(Model):
     volume_claim_template: ClaimTemplate = Field(description="The claim that is made for each pod.")
 
 
-_SOURCES = ("configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected", "csi", "ephemeral")  # fmt: skip
+class ImageVolume(Model):
+    """The files of an OCI image or artifact, read-only."""
+
+    reference: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        description="Image or artifact, such as registry.example.com/models/qwen3-8b:1."
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="When it is pulled. Default: Always with tag latest, else once."
+    )
+
+
+_SOURCES = (
+    "configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected", "csi", "ephemeral", "image",
+)  # fmt: skip
 
 
 class Volume(Model):
@@ -230,6 +243,9 @@ class Volume(Model):
     )
     ephemeral: Ephemeral | None = Field(
         default=None, description="A PersistentVolumeClaim that lives as long as the pod."
+    )
+    image: ImageVolume | None = Field(
+        default=None, description="The files of an OCI image or artifact, read-only."
     )
 
 
@@ -271,3 +287,6 @@ class Mount(Model):
         default=None, description="Folder or file in the volume. Default: all of it."
     )
     read_only: bool | None = Field(default=None, description="Mount it read-only.")
+
+
+Mounts = Annotated[list[Mount], Field(max_length=16, json_schema_extra=list_map("mountPath"))]

@@ -22,6 +22,7 @@ from slipstream_operator.core import (
     outputs,
     parallelism,
     parsing,
+    pod_template,
     profiles,
     quota,
     resources,
@@ -153,6 +154,7 @@ def resolve(observed: Observed) -> Resolved:
     _check_sources(spec, sources, name)
     if spec.output is not None:
         outputs.check(spec.output)
+    pod_template.check(spec)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
@@ -453,8 +455,17 @@ def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
             "affinity": _dump(own.affinity) if own.affinity else None,
             "volumes": [_dump(volume) for volume in own.volumes or []],
             "volumeMounts": [_dump(mount) for mount in own.volume_mounts or []],
+            "initContainers": [_dump(container) for container in own.init_containers or []],
+            "imagePullSecrets": [_dump(secret) for secret in own.image_pull_secrets or []],
+            "supplementalGroups": own.supplemental_groups,
+            "schedulerName": own.scheduler_name,
         }
-    return {key: value for key, value in base.items() if value}
+    merged = {key: value for key, value in base.items() if value}
+    if own is not None and own.topology_spread_constraints is not None:
+        merged["topologySpreadConstraints"] = [
+            _dump(constraint) for constraint in own.topology_spread_constraints
+        ]
+    return merged
 
 
 def _dump(model: Model) -> dict[str, Any]:

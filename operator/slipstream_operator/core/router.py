@@ -142,7 +142,7 @@ def _placement(asked: RouterSpec) -> dict[str, Any]:
     placed = _dump(asked)
     return {
         key: placed[key]
-        for key in ("nodeSelector", "tolerations", "runtimeClassName")
+        for key in ("nodeSelector", "tolerations", "runtimeClassName", "imagePullSecrets")
         if key in placed
     }
 

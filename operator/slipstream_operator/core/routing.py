@@ -26,7 +26,7 @@ class Routing:
     """Namespace (None: the service's) and name of the Gateway."""
     picker_image: str | None = None
     picker_placement: Manifest = dataclasses.field(default_factory=dict)
-    """Node selector and tolerations, as core/v1 names them."""
+    """Node selector, tolerations and pull secrets, as core/v1 names them."""
     keys: str | None = None
     """Secret whose keys the router asks clients for."""
     limits: Manifest = dataclasses.field(default_factory=dict)
@@ -73,7 +73,9 @@ def _placement(profile: ServingProfileSpec) -> dict[str, Any]:
     if profile.router is None:
         return {}
     return profile.router.model_dump(
-        by_alias=True, exclude_none=True, include={"node_selector", "tolerations"}
+        by_alias=True,
+        exclude_none=True,
+        include={"node_selector", "tolerations", "image_pull_secrets"},
     )
 
 

@@ -28,7 +28,7 @@ class Router:
     replicas: int
     resources: Manifest
     placement: Manifest
-    """Node selector, tolerations and runtime class, as core/v1 names them."""
+    """Node selector, tolerations, runtime class and pull secrets, as core/v1 names them."""
     document: str
     """Its configuration."""
     keys: Mapping[str, str]

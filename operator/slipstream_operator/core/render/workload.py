@@ -13,6 +13,14 @@ from slipstream_runtime import contract
 NO_DEADLINE: Final = 2**31 - 1
 """Kubernetes' word for none: a large model may load for longer than the ten minutes after which a Deployment would be
 called stuck. The startup probe is the limit."""
+_SCRATCH: Final = (
+    {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
+    {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
+)
+_SHARED_MEMORY: Final = {
+    "name": contract.SHARED_MEMORY_ENV,
+    "value": contract.SHARED_MEMORY_DIRECTORY,
+}
 PROBES_OF_A_START: Final = 720
 """Probes that a start's budget is divided into on GPUs, where it takes minutes: each that fails is an Event."""
 
@@ -24,12 +32,13 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": resolved.times.grace,
-        "securityContext": pods.confined(),
+        "securityContext": _security(overrides),
         **placement.of(
             overrides,
             labels=common.selector(resolved.key.name, revision),
             packs=resolved.packs,
         ),
+        **_init_containers(overrides),
         "containers": [_container(resolved)],
         "volumes": _volumes(resolved, revision),
     }
@@ -39,6 +48,8 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
         "runtimeClassName",
         "serviceAccountName",
         "priorityClassName",
+        "schedulerName",
+        "imagePullSecrets",
     ):
         if field in overrides:
             pod[field] = overrides[field]
@@ -59,6 +70,31 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
         },
         "spec": pod,
     }
+
+
+def _security(overrides: Manifest) -> dict[str, Any]:
+    groups = overrides.get("supplementalGroups")
+    return {**pods.confined(), **({"supplementalGroups": groups} if groups else {})}
+
+
+def _init_containers(overrides: Manifest) -> dict[str, Any]:
+    """Confined as the engine is, with the same folder for temporary files."""
+    asked = overrides.get("initContainers", [])
+    containers = [
+        {
+            "imagePullPolicy": "IfNotPresent",
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "securityContext": pods.container_confined(),
+            **container,
+            "env": [*_SCRATCH, *container.get("env", [])],
+            "volumeMounts": [
+                {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
+                *container.get("volumeMounts", []),
+            ],
+        }
+        for container in asked
+    ]
+    return {"initContainers": containers} if containers else {}
 
 
 def deployment(
@@ -126,7 +162,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             {"name": "config", "mountPath": contract.CONFIG_DIRECTORY, "readOnly": True},
             {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
             {"name": "cache", "mountPath": contract.CACHE_DIRECTORY},
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 (a volume of the pod)
+            {"name": "shm", "mountPath": contract.SHARED_MEMORY_DIRECTORY},
             *(
                 {
                     "name": f"claim-{index}",
@@ -180,8 +216,7 @@ def _startup(resolved: Resolved) -> dict[str, Any]:
 
 def _environment(resolved: Resolved) -> list[dict[str, Any]]:
     environment: dict[str, dict[str, Any]] = {
-        "HOME": {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
-        "TMPDIR": {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
+        variable["name"]: variable for variable in (*_SCRATCH, _SHARED_MEMORY)
     }
     if resolved.revisioned.token_secret is not None:
         secret, key = resolved.revisioned.token_secret

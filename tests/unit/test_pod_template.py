@@ -1,0 +1,149 @@
+"""spec.template: what it adds to the pods, and what clashes with the operator's own."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+from tests import given
+
+DATA = {"name": "data", "emptyDir": {}}
+
+
+def pod(template: dict[str, Any], **spec: Any) -> Any:
+    """The pod that is rendered."""
+    snapshot = given.observed({"model": given.MODEL, "template": template, **spec})
+    (deployment,) = (each for each in given.rendered(snapshot) if each["kind"] == "Deployment")
+    return deployment["spec"]["template"]["spec"]
+
+
+def mounted(path: str, volume: str = "data") -> dict[str, Any]:
+    """A template with a volume at the path."""
+    return {"volumes": [DATA], "volumeMounts": [{"name": volume, "mountPath": path}]}
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"volumes": [{"name": "shm", "emptyDir": {}}]}, 'volumes: "shm" can\'t be used'),
+        ({"volumes": [{"name": "cache", "emptyDir": {}}]}, 'volumes: "cache" can\'t be used'),
+        ({"volumes": [{"name": "claim-12", "emptyDir": {}}]}, 'volumes: "claim-12" can\'t be used'),
+        (mounted("/dev/shm"), 'volumeMounts: "/dev/shm" can\'t be used because it overlaps /dev'),
+        (mounted("/tmp/a"), 'volumeMounts: "/tmp/a" can\'t be used because it overlaps /tmp'),
+        (mounted("/var/cache"), 'volumeMounts: "/var/cache" can\'t be used because it overlaps'),
+        (
+            mounted("/etc"),
+            'volumeMounts: "/etc" can\'t be used because it overlaps /etc/slipstream',
+        ),
+        (mounted("/mnt/models/a"), "overlaps /mnt/models"),
+        (mounted("/data", "other"), 'volumeMounts: "other" is no volume of spec.template.volumes'),
+        ({"env": [{"name": "HOME", "value": "/root"}]}, 'env: "HOME" can\'t be set'),
+        ({"labels": {"slipstream.dev/service": "a"}}, 'labels: "slipstream.dev/service" can\'t be'),
+        ({"labels": {"app.kubernetes.io/name": "a"}}, 'labels: "app.kubernetes.io/name" can\'t be'),
+        ({"annotations": {"prometheus.io/port": "1"}}, 'annotations: "prometheus.io/port" can\'t'),
+        ({"initContainers": [{"name": "engine", "image": "a"}]}, 'initContainers: "engine" can\'t'),
+        (
+            {"initContainers": [{"name": "a", "image": "a", **mounted("/tmp")}], "volumes": [DATA]},
+            'initContainers[a].volumeMounts: "/tmp" can\'t be used because it overlaps /tmp',
+        ),
+    ],
+)
+def test_what_clashes_is_refused_with_a_remedy(template: dict[str, Any], message: str) -> None:
+    with pytest.raises(PermanentError) as refused:
+        given.resolved({"model": given.MODEL, "template": template})
+    assert refused.value.reason == Reason.INVALID_SPEC
+    assert f"spec.template.{message}" in refused.value.message or message in refused.value.message
+    remedies = ("choose another", "leave it out", "add a volume of that name")
+    assert any(remedy in refused.value.message for remedy in remedies)
+
+
+def test_a_token_comes_from_one_place() -> None:
+    token = {"env": [{"name": "HF_TOKEN", "value": "a"}]}
+    assert {"name": "HF_TOKEN", "value": "a"} in pod(token)["containers"][0]["env"]
+    secret = {**given.MODEL, "tokenSecret": {"name": "hub", "key": "token"}}
+    with pytest.raises(PermanentError, match=r"env: \"HF_TOKEN\" .* spec.model.tokenSecret"):
+        pod(token, model=secret)
+
+
+def test_paths_that_only_begin_alike_do_not_clash() -> None:
+    found = pod(mounted("/tmpdata"))
+    assert found["containers"][0]["volumeMounts"][-1] == {"name": "data", "mountPath": "/tmpdata"}
+
+
+def test_scheduler_pull_secrets_and_groups_reach_the_pod() -> None:
+    found = pod(
+        {
+            "schedulerName": "gang",
+            "imagePullSecrets": [{"name": "registry"}],
+            "supplementalGroups": [44, 992],
+        }
+    )
+    assert found["schedulerName"] == "gang"
+    assert found["imagePullSecrets"] == [{"name": "registry"}]
+    assert found["securityContext"]["supplementalGroups"] == [44, 992]
+    assert found["securityContext"]["runAsNonRoot"] is True
+
+
+def test_init_containers_are_confined_as_the_engine_is() -> None:
+    asked = {
+        "name": "fetch",
+        "image": "tools:1",
+        "command": ["fetch", "--all"],
+        "env": [{"name": "A", "value": "b"}],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    found = pod({"initContainers": [asked], "volumes": [DATA]})
+    (init,) = found["initContainers"]
+    assert init["securityContext"] == found["containers"][0]["securityContext"]
+    assert init["command"] == ["fetch", "--all"]
+    assert [variable["name"] for variable in init["env"]] == ["HOME", "TMPDIR", "A"]
+    assert init["volumeMounts"] == [
+        {"name": "scratch", "mountPath": "/tmp"},
+        {"name": "data", "mountPath": "/data"},
+    ]
+
+
+def test_an_image_is_mounted_as_a_volume() -> None:
+    image = {"reference": "registry.example.com/m:1", "pullPolicy": "Always"}
+    found = pod({"volumes": [{"name": "weights", "image": image}]})
+    assert {"name": "weights", "image": image} in found["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([], None),
+        (
+            [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}],
+            "own",
+        ),
+    ],
+)
+def test_a_spread_of_the_users_own_replaces_ours(
+    asked: list[dict[str, Any]], expected: str | None
+) -> None:
+    found = pod({"topologySpreadConstraints": asked})
+    assert "affinity" not in found
+    if expected is None:
+        assert "topologySpreadConstraints" not in found
+        return
+    (constraint,) = found["topologySpreadConstraints"]
+    assert constraint["topologyKey"] == "rack"
+    assert constraint["labelSelector"]["matchLabels"]["slipstream.dev/service"] == "chat"
+
+
+def test_a_selector_of_the_users_own_is_kept() -> None:
+    asked = {
+        "maxSkew": 1,
+        "topologyKey": "rack",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"team": "a"}},
+    }
+    (constraint,) = pod({"topologySpreadConstraints": [asked]})["topologySpreadConstraints"]
+    assert constraint == asked
+
+
+def test_the_new_fields_do_not_change_the_revision_of_objects_without_them() -> None:
+    plain = given.resolved({"model": given.MODEL, "template": {"priorityClassName": "high"}})
+    assert plain.revisioned.template == {"priorityClassName": "high"}
