@@ -17,6 +17,9 @@ NEW: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
 RECREATE: dict[str, Any] = {**NEW, "rollout": {"strategy": "Recreate"}}
 A, B = given.identity(OLD), given.identity(NEW)
 
+MOUNTING = ("volumeMounts", "initContainers")
+"""Parts of a template that name its volumes."""
+
 
 @pytest.mark.parametrize(
     "spec",
@@ -71,12 +74,25 @@ def test_the_profiles_other_settings_make_no_revision(profile: dict[str, Any]) -
         {"model": MODEL, "template": {"image": "other"}},
         {"model": MODEL, "template": {"env": [{"name": "A", "value": "1"}]}},
         {"model": MODEL, "template": {"labels": {"a": "1"}}},
-        *({"model": MODEL, "template": {key: value}} for key, value in given.TEMPLATE.items()),
+        *(
+            {"model": MODEL, "template": {key: value}}
+            for key, value in given.TEMPLATE.items()
+            if key not in MOUNTING
+        ),
         {"runtime": "simulator"},
     ],
 )
 def test_what_a_pod_must_be_restarted_for_makes_a_revision(spec: dict[str, Any]) -> None:
     assert given.identity(spec) != given.identity({"model": MODEL})
+
+
+@pytest.mark.parametrize("key", MOUNTING)
+def test_where_volumes_are_mounted_makes_a_revision(key: str) -> None:
+    volumes = {"volumes": given.TEMPLATE["volumes"]}
+    mounted = {**volumes, key: given.TEMPLATE[key]}
+    assert given.identity({"model": MODEL, "template": mounted}) != given.identity(
+        {"model": MODEL, "template": volumes}
+    )
 
 
 ADAPTED = {**MODEL, "adapters": [{"name": "a", "uri": "hf://org/a"}]}
