@@ -83,8 +83,186 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         ("EngineFailed", "the engine ended with exit code 1 (2 restarts): no such model"),
     ),
     "it ended without words": (
+        _container(state=_ended(137, reason="Error")),
+        ("EngineFailed", "the engine ended with exit code 137 (0 restarts): Error"),
+    ),
+    "its memory limit was reached": (
         _container(state=_ended(137, reason="OOMKilled")),
-        ("EngineFailed", "the engine ended with exit code 137 (0 restarts): OOMKilled"),
+        (
+            "OutOfMemory",
+            (
+                "the engine was killed because its memory limit was reached (0 restarts). Raise limits.memory in "
+                "spec.resources, or lower batching.maxSequences."
+            ),
+        ),
+    ),
+    "its memory limit was reached before": (
+        _container(
+            **_waiting("CrashLoopBackOff", "back-off 5m"),
+            lastState=_ended(137, reason="OOMKilled"),
+            restartCount=3,
+        ),
+        (
+            "OutOfMemory",
+            (
+                "the engine was killed because its memory limit was reached (3 restarts). Raise limits.memory in "
+                "spec.resources, or lower batching.maxSequences."
+            ),
+        ),
+    ),
+    "an init container failed": (
+        {
+            "initContainerStatuses": [
+                {"name": "fetch", "image": "tools:1", "state": _ended(3, message="no route")}
+            ],
+            **_container(**_waiting("PodInitializing")),
+        },
+        ("EngineFailed", "init container fetch ended with exit code 3 (0 restarts): no route"),
+    ),
+    "an init container has no image": (
+        {
+            "initContainerStatuses": [
+                {"name": "fetch", "image": "tools:1", **_waiting("ImagePullBackOff", "denied")}
+            ]
+        },
+        ("ImagePullFailed", "tools:1: denied"),
+    ),
+    "evicted for a volume": (
+        {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": 'Usage of EmptyDir volume "spare" exceeds the limit "1Mi". ',
+            **_container(state=_ended(137, reason="Error")),
+        },
+        (
+            "Evicted",
+            (
+                'Usage of EmptyDir volume "spare" exceeds the limit "1Mi". Raise the volume\'s sizeLimit in '
+                "spec.template.volumes, or leave it out."
+            ),
+        ),
+    ),
+    "evicted for the node's disk": (
+        {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 9Gi. "
+            "Container engine was using 141Gi, request is 26Gi, has larger consumption of ephemeral-storage. ",
+        },
+        (
+            "Evicted",
+            (
+                "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 9Gi. "
+                "Container "
+                "engine was using 141Gi, request is 26Gi, has larger consumption of ephemeral-storage. "
+                "Request more "
+                "ephemeral-storage in spec.resources, so that the pod gets a node with enough of it, or "
+                "keep downloads in "
+                "spec.cache.model."
+            ),
+        ),
+    ),
+    "evicted for the node's memory": (
+        {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "The node was low on resource: memory. Threshold quantity: 100Mi, available: 80Mi. ",
+        },
+        (
+            "Evicted",
+            (
+                "The node was low on resource: memory. Threshold quantity: 100Mi, available: 80Mi. Request "
+                "as much memory "
+                "in spec.resources as the engine uses, so that it is not evicted first."
+            ),
+        ),
+    ),
+    "the node shuts down": (
+        {
+            "phase": "Failed",
+            "reason": "Terminated",
+            "message": "Pod was terminated in response to imminent node shutdown.",
+        },
+        (
+            "NodeShutdown",
+            (
+                "Pod was terminated in response to imminent node shutdown. A new pod starts on another "
+                "node. On nodes that "
+                "go away at short notice, such as spot nodes, set spec.times.drain to less than that notice."
+            ),
+        ),
+    ),
+    "the node's devices are gone": (
+        {
+            "phase": "Failed",
+            "reason": "UnexpectedAdmissionError",
+            "message": "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. "
+            "Requested: "
+            "1, Available: 0, which is unexpected",
+        },
+        (
+            "RejectedByNode",
+            (
+                "UnexpectedAdmissionError: Allocate failed due to requested number of devices unavailable for "
+                "nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected. A new pod starts. If it "
+                "happens again, "
+                "look at the node: a device plugin that restarts, a GPU that failed, or pods that the "
+                "scheduler did not "
+                "place."
+            ),
+        ),
+    ),
+    "the node has no room": (
+        {
+            "phase": "Failed",
+            "reason": "OutOfcpu",
+            "message": "Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: 4000",
+        },
+        (
+            "RejectedByNode",
+            (
+                "OutOfcpu: Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: "
+                "4000. A new pod "
+                "starts. If it happens again, look at the node: a device plugin that restarts, a GPU that "
+                "failed, or pods "
+                "that the scheduler did not place."
+            ),
+        ),
+    ),
+    "preempted": (
+        {
+            "phase": "Running",
+            "conditions": [
+                {
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "PreemptionByScheduler",
+                    "message": "default-scheduler: preempting to accommodate a higher priority pod",
+                }
+            ],
+            **_container(state={"running": {}}),
+        },
+        (
+            "Preempted",
+            (
+                "default-scheduler: preempting to accommodate a higher priority pod. A pod of higher "
+                "priority took its "
+                "place. Set spec.template.priorityClassName, or add nodes."
+            ),
+        ),
+    ),
+    "its node is drained": (
+        {
+            "conditions": [
+                {
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "EvictionByEvictionAPI",
+                    "message": "Eviction API: evicting",
+                }
+            ]
+        },
+        ("NodeDrained", "Eviction API: evicting. A new pod starts on another node."),
     ),
     "it waits to be started again": (
         _container(
@@ -100,7 +278,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     ),
     "it was started again": (
         _container(state={"running": {}}, lastState=_ended(1, message="once"), restartCount=1),
-        ("EngineFailed", "the engine ended with exit code 1 (1 restarts): once"),
+        ("EngineFailed", "the engine ended with exit code 1 (1 restart): once"),
     ),
     "it ended well": (_container(state=_ended(0)), None),
 }
@@ -109,6 +287,16 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
 @pytest.mark.parametrize(("status", "expected"), TROUBLE.values(), ids=TROUBLE)
 def test_what_troubles_a_pod(status: dict[str, Any], expected: tuple[str, str] | None) -> None:
     assert projections.pod(fakes.pod_body("a", status=status)).trouble == expected
+
+
+def test_a_pod_that_ended_has_the_time_of_its_end() -> None:
+    ended = _container(state=_ended(137, finishedAt="2026-01-01T00:00:05Z"))
+    found = projections.pod(fakes.pod_body("a", status={"phase": "Failed", **ended}))
+    assert found.ended
+    assert found.ended_at == "2026-01-01T00:00:05Z"
+    never_ran = {"phase": "Failed", "startTime": "2026-01-01T00:00:01Z"}
+    assert projections.pod(fakes.pod_body("a", status=never_ran)).ended_at == never_ran["startTime"]
+    assert projections.pod(fakes.pod_body("a")).ended_at is None
 
 
 def test_of_long_words_the_end_is_kept() -> None:

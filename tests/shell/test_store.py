@@ -275,3 +275,12 @@ def test_with_a_quota_what_a_service_asks_for_concerns_the_others_and_its_status
     changed = {"model": given.MODEL, "replicas": 4}
     assert _feed_service(store, key=OTHER, uid=uid, spec=changed) == {OTHER, given.KEY}
     assert _feed_service(store, key=OTHER, uid=uid, spec=changed, gone=True) == {OTHER, given.KEY}
+
+
+def test_pods_that_have_ended_are_no_supply() -> None:
+    store = Store()
+    for name, reason in (("a", "Evicted"), ("b", "UnexpectedAdmissionError")):
+        ended = {"phase": "Failed", "reason": reason, "message": "why"}
+        store.feed("Pod", fakes.pod_body("r", name=name, uid=name, status=ended), gone=False)
+    store.feed("Pod", fakes.pod_body("r", name="c", uid="c"), gone=False)
+    assert [pod.name for pod in store.pods(given.KEY)] == ["c"]

@@ -1,5 +1,6 @@
 """Revisions: what starts a new one, which of them run, and when the traffic moves."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -269,6 +270,12 @@ CASES: list[tuple[str, Observed, int, Rollout]] = [
         Rollout(A, B, (Revision(A, 0), Revision(B, 0))),
     ),
     ("then recreate starts the new one", _cluster(RECREATE), 2, _only(B, 2)),
+    (
+        "recreate does not wait for pods that were evicted",
+        _cluster(RECREATE, pods=(dataclasses.replace(given.pod(A, ready=False), phase="Failed"),)),
+        2,
+        _only(B, 2),
+    ),
 ]
 
 

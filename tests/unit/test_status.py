@@ -163,6 +163,11 @@ def test_a_healthy_service() -> None:
 
 
 UNSCHEDULABLE = ("Unschedulable", "0/3 nodes have a GPU")
+EVICTED = dataclasses.replace(
+    given.pod(A, name="evicted", ready=False, trouble=("Evicted", "too much")),
+    phase="Failed",
+    ended_at=given.CREATED,
+)
 AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]]] = {
     "ready": (given.pods(A, 1), {}, ("True", "EnginesReady", "1 of 1 engines are ready.")),
     "some ready": (
@@ -228,6 +233,35 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
         {},
         ("False", "Pending", "No engine exists yet."),
     ),
+    "evicted, before another exists": (
+        (EVICTED,),
+        {},
+        ("False", "Evicted", "too much"),
+    ),
+    "evicted, and another starts": (
+        (EVICTED, given.pod(A, ready=False, created=given.NOW)),
+        {},
+        ("False", "Evicted", "too much"),
+    ),
+    "evicted, and another finds no place": (
+        (EVICTED, given.pod(A, ready=False, created=given.NOW, trouble=UNSCHEDULABLE)),
+        {},
+        ("False", *UNSCHEDULABLE),
+    ),
+    "evicted long ago": (
+        (
+            EVICTED,
+            given.pod(A, name="b", created=given.NOW),
+            given.pod("other", name="c", ready=False),
+        ),
+        {"rollout": revisions.Rollout("other", "other", (revisions.Revision("other", 1),))},
+        ("False", "Starting", "0 of 2 engines are ready."),
+    ),
+    "preempted": (
+        (given.pod(A, ready=False, deleting=True, trouble=("Preempted", "by others")),),
+        {},
+        ("False", "Preempted", "by others"),
+    ),
     "ready pods of a revision that has no traffic": (
         given.pods("other", 1),
         {},
@@ -241,6 +275,21 @@ def test_available(
     pods: tuple[Pod, ...], fields: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
     assert _condition(_summary(pods=pods, **fields), "Available") == expected
+
+
+def test_pods_that_have_ended_are_no_replicas() -> None:
+    found = _summary(pods=(*given.pods(A, 1), EVICTED, dataclasses.replace(EVICTED, name="b")))
+    assert (found["replicas"], found["readyReplicas"]) == (1, 1)
+    assert _condition(found, "Available") == ("True", "EnginesReady", "1 of 1 engines are ready.")
+    assert _condition(found, "Reconciling") is None
+
+
+def test_while_a_lost_engine_is_replaced_status_says_why() -> None:
+    lost = dataclasses.replace(EVICTED, ended_at=given.NOW)
+    pods = (*given.pods(A, 1), lost, given.pod(A, name="new", ready=False))
+    rollout = revisions.Rollout(A, A, (revisions.Revision(A, 2),), by_router=True)
+    found = _condition(_summary(pods=pods, rollout=rollout), "Reconciling")
+    assert found == ("True", "Starting", "1 of 2 engines are ready. Evicted: too much")
 
 
 def test_model_ready_and_ready_say_why_not() -> None:

@@ -12,6 +12,7 @@ import pydantic
 
 from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
+from slipstream_operator.core import pod_failures
 from slipstream_operator.core.facts import Facts
 from slipstream_runtime import contract
 
@@ -167,14 +168,16 @@ class Pod:
     created: str
     ready_since: str | None
     trouble: tuple[str, str] | None
-    """Reason and message of what keeps it from running, if the kubelet or the scheduler says so."""
+    """Reason and message of what keeps it from running or ended it, if the kubelet or the scheduler says so."""
     worker: bool = False
     """Whether it computes for a leader, and serves nobody."""
+    ended_at: str | None = None
+    """When it ended, in phase Failed or Succeeded; None if it may still run."""
 
     @property
     def ended(self) -> bool:
-        """Whether it will never run again: evicted, rejected by its node, or finished."""
-        return self.phase in ("Failed", "Succeeded")
+        """Whether it never runs again: no pod of the service any more, though it may stay for days."""
+        return self.phase in pod_failures.ENDED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +254,11 @@ class Observed:
     """Pods that compute for the leaders among `pods`."""
     leader_worker_sets: bool = False
     """Whether the cluster has the LeaderWorkerSet kind."""
+
+    @property
+    def live_pods(self) -> list[Pod]:
+        """Pods that run or may come to run."""
+        return [pod for pod in self.pods if not pod.ended]
 
     def child(self, kind: str, name: str) -> Child | None:
         """The child of this kind and name, if it is known."""

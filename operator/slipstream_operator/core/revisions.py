@@ -106,7 +106,7 @@ def _target(
 ) -> str:
     """The revision that shall take the traffic now."""
     if resolved.recreate:
-        left = {pod.revision for pod in (*observed.pods, *observed.workers)}
+        left = {pod.revision for pod in (*observed.pods, *observed.workers) if not pod.ended}
         return serving if serving in left else wanted
     proved = ready.get(wanted, 0) >= max(replicas, 1) or replicas == 0
     return wanted if proved or not ready.get(serving) else serving
@@ -171,7 +171,7 @@ def _existing(observed: Observed, name: str | None) -> str | None:
 
 def _ready(observed: Observed) -> dict[str, int]:
     ready: dict[str, int] = {}
-    for pod in observed.pods:
+    for pod in observed.live_pods:
         if pod.ready and not pod.deleting:
             ready[pod.revision] = ready.get(pod.revision, 0) + 1
     return ready

@@ -8,7 +8,7 @@ from slipstream_operator import names
 from slipstream_operator.api import conditions, units
 from slipstream_operator.api import status as api
 from slipstream_operator.api.conditions import Verdict
-from slipstream_operator.core import objectives, revisions
+from slipstream_operator.core import objectives, pod_failures, revisions
 from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.render import common, service
@@ -71,7 +71,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
     """The status to write."""
     parent = observed.parent
     active = outcome.rollout.active if outcome.rollout else None
-    serving = [pod for pod in observed.pods if not pod.deleting]
+    serving = [pod for pod in observed.live_pods if not pod.deleting]
     ready = [pod for pod in serving if pod.ready and active in (None, pod.revision)]
     verdicts = _verdicts(observed, outcome, serving=serving, ready=ready)
     merged = conditions.merge(
@@ -223,7 +223,7 @@ def _available(
         return verdict(Reason.QUOTA_EXCEEDED, over)
     if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
         return verdict(Reason.STOPPED, "spec.replicas is 0.")
-    if trouble := _trouble([*serving, *_live(observed.workers)]):
+    if trouble := _trouble([*serving, *_live(observed.workers)]) or _loss(observed):
         return verdict(*trouble)
     if outcome.loss is not None:
         return verdict(Reason.GROUP_RESTARTED, outcome.loss)
@@ -235,7 +235,7 @@ def _available(
 
 
 def _live(pods: Sequence[Pod]) -> list[Pod]:
-    return [pod for pod in pods if not pod.deleting]
+    return [pod for pod in pods if not pod.deleting and not pod.ended]
 
 
 def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
@@ -250,6 +250,23 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     assert newest.trouble is not None
     reason, message = newest.trouble
     return (reason, f"worker {newest.name}: {message}") if newest.worker else newest.trouble
+
+
+def _loss(observed: Observed) -> tuple[str, str] | None:
+    """Why the newest of the pods that were evicted, preempted or lost with their node is gone.
+
+    NB: pods that ended stay for days, so this is over once a pod became ready after it.
+    """
+    gone = sorted(
+        (pod.ended_at or pod.created, pod.name, pod.trouble)
+        for pod in (*observed.pods, *observed.workers)
+        if pod.trouble and pod.trouble[0] in pod_failures.LOST and (pod.ended or pod.deleting)
+    )
+    if not gone:
+        return None
+    ended, _, trouble = gone[-1]
+    later = (pod.ready_since for pod in observed.live_pods if pod.ready and not pod.deleting)
+    return None if any(since and since > ended for since in later) else trouble
 
 
 def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
@@ -353,7 +370,7 @@ def _progress(
         message = f"{len(ready)} of {wanted} engines are ready."
         if outcome.loss:
             message = f"{message} {outcome.loss}"
-        elif trouble := _trouble(serving):
+        elif trouble := _trouble(serving) or _loss(observed):
             message = f"{message} {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.STARTING, message)
     return None

@@ -1,26 +1,17 @@
 """From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
+from slipstream_operator.core import pod_failures
 from slipstream_operator.core.observed import Child, Key, Manifest, Parent, Pod, Profile, Ref
-from slipstream_operator.names import Reason
 from slipstream_operator.shell.packing import Packer
 
 Body = Mapping[str, Any]
 
 _NOTHING: Final[Manifest] = {}
-_MESSAGE_LENGTH: Final = 1000
-_HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
-_IMAGE_REASONS: Final = (
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-)
-_CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
 def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -> Parent:
@@ -110,7 +101,8 @@ def pod(body: Body) -> Pod:
         deleting="deletionTimestamp" in metadata,
         created=metadata["creationTimestamp"],
         ready_since=ready.get("lastTransitionTime") if is_ready else None,
-        trouble=_trouble(status),
+        trouble=pod_failures.of(status),
+        ended_at=pod_failures.ended_at(status),
         worker=names.WORKER_LABEL in labels,
     )
 
@@ -123,42 +115,5 @@ def _failure(status: Body) -> str | None:
     return None
 
 
-def _trouble(status: Body) -> tuple[str, str] | None:
-    """What the scheduler or the kubelet says, in our reasons and their words."""
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Reason.UNSCHEDULABLE, _short(_since(condition) + condition.get("message", ""))
-    containers: Sequence[Body] = status.get("containerStatuses", [])
-    for container in containers:
-        waiting = container.get("state", {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if reason in _IMAGE_REASONS:
-            return Reason.IMAGE_PULL, _short(
-                f"{container['image']}: {waiting.get('message', reason)}"
-            )
-        if reason in _CONFIG_REASONS:
-            return Reason.CONFIG_ERROR, _short(waiting.get("message", reason))
-        ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
-            "terminated"
-        )
-        if ended and ended.get("exitCode"):
-            said = ended.get("message") or ended.get("reason", "")
-            if "No module named 'slipstream_runtime'" in said:
-                said = f"{container['image']} is no image of Slipstream's runtime: name one in the ServingProfile"
-            return Reason.ENGINE_FAILED, _short(
-                f"the engine ended with exit code {ended['exitCode']} "
-                f"({container.get('restartCount', 0)} restarts): {said}"
-            )
-        if reason and reason not in _HARMLESS_WAITING:
-            return Reason.ENGINE_FAILED, _short(f"{reason}: {waiting.get('message', '')}")
-    return None
-
-
-def _since(condition: Body) -> str:
-    """Return since when a pod waits for a node, as words before the scheduler's own."""
-    since = condition.get("lastTransitionTime")
-    return f"waiting for a node since {since}: " if since else ""
-
-
 def _short(text: str) -> str:
-    return text.strip()[-_MESSAGE_LENGTH:]
+    return text.strip()[-pod_failures.MESSAGE_LENGTH :]

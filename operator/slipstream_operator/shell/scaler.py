@@ -132,7 +132,7 @@ class Scaler:
             answers,
             now=now,
             window=window,
-            pods=tuple(_supplied(pod) for pod in pods if pod.revision == active and not pod.ended),
+            pods=tuple(_supplied(pod) for pod in pods if pod.revision == active),
             bounds=resolved.bounds,
             objectives=resolved.objectives,
             down_window=resolved.scale_down_window,

@@ -199,9 +199,9 @@ class Store:
         )
 
     def pods(self, key: Key) -> list[Pod]:
-        """The engine pods of a service."""
+        """The engine pods of a service, without those that have ended."""
         family = self._families.get(key.namespace, {}).get(key.name)
-        return list(family.pods.values()) if family else []
+        return [pod for pod in family.pods.values() if not pod.ended] if family else []
 
     def _name_holders(self, namespace: str, name: str) -> dict[str, Key]:
         claims = [
