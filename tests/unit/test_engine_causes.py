@@ -26,6 +26,43 @@ vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See 
 """
 
 
+WORKER = """Worker proc VllmWorker-0 died unexpectedly (exit code: {code}), shutting down executor.
+EngineCore encountered a fatal error.
+Traceback (most recent call last):
+  File "multiproc_executor.py", line 1, in get_response
+RuntimeError: cancelled
+AsyncLLM output_handler failed.
+Traceback (most recent call last):
+vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above).
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "out_of_memory", "cause"),
+    [
+        (-9, None, "VllmWorker-0 was killed by SIGKILL, most likely because memory ran out. Raise"),
+        (-9, True, "VllmWorker-0 was killed because memory ran out. Raise limits.memory"),
+        (-9, False, "VllmWorker-0 was killed by SIGKILL, though memory did not run out"),
+        (-7, None, "VllmWorker-0 was killed by SIGBUS: most likely /dev/shm is full"),
+        (-11, None, "VllmWorker-0 was killed by SIGSEGV: it crashed."),
+        (-99, None, "VllmWorker-0 was killed by signal 99"),
+        (1, None, "VllmWorker-0 ended with exit code 1"),
+    ],
+)
+def test_a_worker_that_is_killed_is_the_cause_and_not_what_follows(
+    code: int, out_of_memory: bool | None, cause: str
+) -> None:
+    found = causes.find(WORKER.format(code=code), out_of_memory=out_of_memory)
+    assert found is not None
+    assert found.startswith(cause)
+
+
+def test_a_worker_that_fails_by_itself_has_said_why_before() -> None:
+    own = "WorkerProc hit an exception.\ntorch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB\n"
+    found = causes.find(own + WORKER.format(code=1))
+    assert found == "OutOfMemoryError: CUDA out of memory. Tried 2 GiB"
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [

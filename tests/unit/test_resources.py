@@ -1,10 +1,12 @@
 """Requests and limits of engine pods: the object's, the profile's, and what a GPU pod gets by default."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from slipstream_operator.core import resources
+from slipstream_operator.core import resolve, resources
+from slipstream_operator.core.facts import Facts, ModelFacts
 from tests import given
 
 GI = 1 << 30
@@ -93,3 +95,22 @@ def test_cpu_pods_have_their_own_defaults(spec: dict[str, Any]) -> None:
         "limits": {"memory": "4Gi"},
         "requests": {"cpu": "1", "memory": "1Gi"},
     }
+
+
+@pytest.mark.parametrize(
+    ("facts", "memory", "storage"),
+    [
+        (None, "11Gi", "26Gi"),
+        (Facts(ModelFacts(bytes=2 * GI)), "8Gi", "12Gi"),
+        (Facts(ModelFacts(bytes=2 * GI, uri="hf://org/model")), "8Gi", "12Gi"),
+        (Facts(ModelFacts(bytes=2 * GI, uri="hf://org/former")), "11Gi", "26Gi"),
+    ],
+)
+def test_the_size_that_was_reported_counts_without_a_new_revision(
+    facts: Facts | None, memory: str, storage: str
+) -> None:
+    snapshot = given.observed()
+    found = resolve.resolve(dataclasses.replace(snapshot, facts=facts))
+    assert found.default_requests["memory"] == memory
+    assert found.default_requests["ephemeral-storage"] == storage
+    assert found.revisioned == resolve.resolve(snapshot).revisioned

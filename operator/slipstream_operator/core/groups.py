@@ -1,9 +1,13 @@
 """Replicas that span nodes: why a group of pods was lost, which its next pods can't tell any more."""
 
 import dataclasses
+from typing import Final
 
+from slipstream_operator.core import pod_failures
 from slipstream_operator.core.observed import Observed, Pod
 from slipstream_operator.names import Reason
+
+_ENDS: Final = (Reason.ENGINE_FAILED, Reason.OUT_OF_MEMORY, *pod_failures.LOST)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,7 @@ def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
     if not observed.workers:
         return known
     for pod in (*observed.workers, *observed.pods):
-        ended = pod.trouble is not None and pod.trouble[0] == Reason.ENGINE_FAILED
+        ended = pod.trouble is not None and pod.trouble[0] in _ENDS
         if ended and pod.created > since:
             return Loss(_message(pod), now)
     healed = any(pod.ready and pod.created > since for pod in observed.pods)

@@ -6,9 +6,12 @@ errors also go to a small file, by vLLM's own logging configuration, and the cau
 
 import json
 import re
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from slipstream_runtime import contract
 from slipstream_runtime.host.errors import one_line
 
 _EXCEPTION: Final = re.compile(
@@ -20,6 +23,16 @@ _CONSEQUENCES: Final = (
     "Worker failed with error",
 )
 """Messages that only pass on that something else failed."""
+_DEATH: Final = re.compile(r"^Worker proc (\S+) died unexpectedly \(exit code: (-?\d+)\)")
+"""What vLLM's executor logs when a process of a GPU ends."""
+_MORE_MEMORY: Final = (
+    "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
+)
+_NO_SHARED_MEMORY: Final = (
+    f"most likely {contract.SHARED_MEMORY_DIRECTORY} is full, which counts as the container's "
+    f"memory. {_MORE_MEMORY}"
+)
+_CRASH: Final = "The engine's log has more"
 _KEPT_BYTES: Final = 1024 * 1024
 
 
@@ -61,9 +74,43 @@ def logging_config(errors: Path) -> str:
     )
 
 
-def find(text: str) -> str | None:
-    """The last exception in the text that is not the mere consequence of another."""
-    for line in reversed(text.splitlines()):
+def find(text: str, *, out_of_memory: bool | None = None) -> str | None:
+    """The death of a worker, or the last exception in the text that is not the mere consequence of another.
+
+    What follows a worker's death is its consequence; a worker that fails by itself logs its exception before.
+    `out_of_memory` says whether the kernel killed a process of this container for want of memory; None if unknown.
+    """
+    lines = text.splitlines()
+    for index, line in enumerate(lines):
+        if (death := _DEATH.match(line)) is not None:
+            code = int(death[2])
+            if code < 0:
+                return killed(death[1], -code, out_of_memory=out_of_memory)
+            return _last_exception(lines[:index]) or f"{death[1]} ended with exit code {code}"
+    return _last_exception(lines)
+
+
+def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
+    """Why a process ended by this signal, as far as that can be known."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if name == "SIGBUS":
+        return f"{process} was killed by SIGBUS: {_NO_SHARED_MEMORY}"
+    if name != "SIGKILL":
+        return f"{process} was killed by {name}: it crashed. {_CRASH}"
+    if out_of_memory:
+        return f"{process} was killed because memory ran out. {_MORE_MEMORY}"
+    if out_of_memory is None:
+        return (
+            f"{process} was killed by SIGKILL, most likely because memory ran out. {_MORE_MEMORY}"
+        )
+    return f"{process} was killed by SIGKILL, though memory did not run out: another process on the node did it"
+
+
+def _last_exception(lines: Sequence[str]) -> str | None:
+    for line in reversed(lines):
         match = _EXCEPTION.match(line.strip())
         if match is None or match[1] == "EngineDeadError":
             continue
@@ -73,9 +120,9 @@ def find(text: str) -> str | None:
     return None
 
 
-def read(errors: Path) -> str | None:
+def read(errors: Path, *, out_of_memory: bool | None = None) -> str | None:
     """The cause in the file, if there is one."""
     try:
-        return find(errors.read_text(errors="replace"))
+        return find(errors.read_text(errors="replace"), out_of_memory=out_of_memory)
     except OSError:
         return None

@@ -70,6 +70,17 @@ def start(
     return client, config, gain
 
 
+def killed_by(client: AsyncLLM) -> int | None:
+    """Number of the signal that ended an engine core; None if none did, or its process is not known.
+
+    vLLM ends the other cores of a client by SIGTERM once one is gone.
+    """
+    manager = getattr(client.engine_core.resources, "engine_manager", None)
+    codes = [] if manager is None else manager.finished_procs().values()
+    signals = [-code for code in codes if code < 0]
+    return next((number for number in signals if number != signal.SIGTERM), None)
+
+
 def _can_do_without_guesses(config: Any) -> bool:
     """Whether this engine's speculation can pause."""
     speculation, parallel = config.speculative_config, config.parallel_config

@@ -27,7 +27,7 @@ from slipstream_runtime.engine import (
     offload,
 )
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.host import facts, gpu, hardware, metrics, sources
+from slipstream_runtime.host import facts, gpu, hardware, memory, metrics, sources
 from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
@@ -47,6 +47,8 @@ class Launch:
     errors: Path
     tally: Path
     cache: Path
+    kills: int | None = None
+    """Processes that the kernel had killed for want of memory when this one started; None if it doesn't say."""
 
     @property
     def stop_seconds(self) -> float:
@@ -88,7 +90,18 @@ class Launch:
         except EngineError:
             raise
         except Exception as error:
-            raise EngineError(causes.read(self.errors) or describe(error)) from error
+            raise EngineError(self.cause or describe(error)) from error
+
+    @property
+    def cause(self) -> str | None:
+        """Why vLLM failed, by its log; None if it says nothing."""
+        return causes.read(self.errors, out_of_memory=self.out_of_memory)
+
+    @property
+    def out_of_memory(self) -> bool | None:
+        """Whether the kernel killed a process of this container for want of memory since the start."""
+        now = memory.kills()
+        return None if now is None or self.kills is None else now > self.kills
 
     def _join(self, member: group.Member) -> None:
         """Compute for the leader of the group."""
@@ -183,4 +196,5 @@ def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
         errors=errors,
         tally=folder / "speculation",
         cache=cache,
+        kills=memory.kills(),
     )

@@ -182,7 +182,15 @@ class _Serving:
             if stalled > limit:
                 return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
             await asyncio.sleep(BEAT_SECONDS)
-        return f"the engine died: {causes.read(self._launch.errors) or _WITHOUT_A_WORD}"
+        return f"the engine died: {self._launch.cause or self._killed(client) or _WITHOUT_A_WORD}"
+
+    def _killed(self, client: Any) -> str | None:
+        """Why the engine core ended, if it was by a signal: then it could log nothing."""
+        number = core.killed_by(client)
+        if number is None:
+            return None
+        out_of_memory = self._launch.out_of_memory
+        return causes.killed("the engine core", number, out_of_memory=out_of_memory)
 
     def _guard(self, vllm_config: Any) -> front.Guard:
         config = self._launch.config

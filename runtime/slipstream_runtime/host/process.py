@@ -31,10 +31,12 @@ def main(
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
     options = parser.parse_args()
 
-    from slipstream_runtime.host import errors, logs, supervisor  # noqa: PLC0415
+    from slipstream_runtime.host import errors, logs, memory, supervisor  # noqa: PLC0415
     from slipstream_runtime.web import sockets  # noqa: PLC0415
 
     logs.configure()
+    if (shared := os.environ.get(contract.SHARED_MEMORY_ENV)) is not None:
+        logs.event("cleared shared memory", bytes=memory.clear(Path(shared), owner=os.getuid()))
     try:
         with contextlib.ExitStack() as stack:
             api = stack.enter_context(sockets.bind(options.api_port))

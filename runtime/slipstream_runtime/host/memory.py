@@ -1,0 +1,37 @@
+"""Memory of the container: kills for want of it, as the kernel counts them, and what dead processes left in it."""
+
+import contextlib
+import stat
+from pathlib import Path
+from typing import Final
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+_COUNTERS: Final = ("memory.events", "memory/memory.oom_control")
+"""Files that hold the line `oom_kill N`, of cgroup v2 and v1."""
+
+
+def kills(cgroups: Path = CGROUPS) -> int | None:
+    """Return the number of processes that the kernel killed for want of memory; None if it can't be read."""
+    for name in _COUNTERS:
+        with contextlib.suppress(OSError, ValueError):
+            for line in (cgroups / name).read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "oom_kill":
+                    return int(value)
+    return None
+
+
+def clear(folder: Path, *, owner: int) -> int:
+    """Delete the owner's files in a folder of shared memory, and return their bytes.
+
+    NB: only for a folder of the pod's own, before the engine's first process: then all owners of these files are dead.
+    """
+    freed = 0
+    with contextlib.suppress(OSError):
+        for file in sorted(folder.iterdir()):
+            with contextlib.suppress(OSError):
+                found = file.lstat()
+                if found.st_uid == owner and stat.S_ISREG(found.st_mode):
+                    file.unlink()
+                    freed += found.st_size
+    return freed
