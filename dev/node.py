@@ -111,6 +111,8 @@ def _kubelet(layout: Layout) -> Mapping[str, object]:
         "cgroupRoot": f"/{layout.cgroup}",
         # NB: so often files of ConfigMaps and Secrets are renewed; the default is a minute.
         "syncFrequency": "10s",
+        # NB: so often volumes are measured, for evictions; the default is a minute.
+        "volumeStatsAggPeriod": "10s",
         "cpuManagerPolicy": "none",
         # NB: raising either needs CAP_SYS_RESOURCE, which containers and sandboxes often lack.
         "oomScoreAdj": 0,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,3 +89,52 @@ def test_a_model_without_a_kernel_here_is_never_ready_and_tells_vllms_own_reason
     assert engine.exit_code(within=120) == 1
     assert "cpu_gemm_wna16" in engine.termination_log.read_text()
     assert "ready" not in [entry["phase"] for entry in engine.events("phase")]
+
+
+def test_a_worker_that_is_killed_is_named_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, shared = tmp_path / "model", tmp_path / "shm"
+    model.mkdir()
+    write_model(model)
+    shared.mkdir()
+    (shared / "psm_of_a_dead_engine").write_bytes(b"left")
+    monkeypatch.setenv(contract.SHARED_MEMORY_ENV, str(shared))
+    engine = Engine(tmp_path, config(f"file://{model}", tensorParallel=2))
+    try:
+        engine.until_ready()
+        assert not list(shared.iterdir())
+        workers = _workers(engine)
+        assert len(workers) == 2
+
+        async def main() -> list[str]:
+            begun = asyncio.Event()
+            async with httpx.AsyncClient(base_url=engine.api, timeout=120) as client:
+                stream = asyncio.create_task(_stream(client, begun))
+                await begun.wait()
+                os.kill(workers[1].pid, signal.SIGKILL)
+                return await stream
+
+        lines = asyncio.run(main())
+        assert "data: [DONE]" not in lines
+        assert engine.exit_code(within=90) == 1
+    finally:
+        engine.kill()
+    reason = engine.termination_log.read_text()
+    assert re.search(r"the engine died: VllmWorker-\d was killed", reason), reason
+    assert "limits.memory" in reason or "memory did not run out" in reason
+    assert "cancelled" not in reason
+
+
+def _workers(engine: Engine) -> list[psutil.Process]:
+    """Processes of the engine core that compute."""
+    (core,) = (
+        process
+        for process in psutil.Process(engine.process.pid).children()
+        if "resource_tracker" not in " ".join(process.cmdline())
+    )
+    return [
+        process
+        for process in core.children()
+        if "resource_tracker" not in " ".join(process.cmdline())
+    ]

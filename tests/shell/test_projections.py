@@ -91,8 +91,9 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "OutOfMemory",
             (
-                "the engine was killed because its memory limit was reached (0 restarts). Raise limits.memory in "
-                "spec.resources, or lower batching.maxSequences."
+                "the engine was killed because its memory limit, or its node's memory, was exhausted "
+                "(0 restarts). Raise limits.memory and requests.memory in spec.resources, or lower "
+                "batching.maxSequences."
             ),
         ),
     ),
@@ -105,8 +106,9 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "OutOfMemory",
             (
-                "the engine was killed because its memory limit was reached (3 restarts). Raise limits.memory in "
-                "spec.resources, or lower batching.maxSequences."
+                "the engine was killed because its memory limit, or its node's memory, was exhausted "
+                "(3 restarts). Raise limits.memory and requests.memory in spec.resources, or lower "
+                "batching.maxSequences."
             ),
         ),
     ),

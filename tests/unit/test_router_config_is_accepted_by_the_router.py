@@ -252,6 +252,7 @@ def test_the_profile_sizes_and_places_the_router() -> None:
         "nodeSelector": {"pool": "edge"},
         "tolerations": [{"key": "edge", "operator": "Exists"}],
         "runtimeClassName": "thin",
+        "imagePullSecrets": [{"name": "registry"}],
         "resources": {"requests": {"cpu": "1"}},
     }
     deployment = given.find(
@@ -260,9 +261,31 @@ def test_the_profile_sizes_and_places_the_router() -> None:
     pod = deployment["spec"]["template"]["spec"]
     assert deployment["spec"]["replicas"] == 3
     assert pod["containers"][0]["resources"] == asked["resources"]
-    assert all(
-        pod[key] == asked[key] for key in ("nodeSelector", "tolerations", "runtimeClassName")
-    )
+    placed = ("nodeSelector", "tolerations", "runtimeClassName", "imagePullSecrets")
+    assert all(pod[key] == asked[key] for key in placed)
+
+
+def test_a_picker_is_pulled_with_the_routers_secrets() -> None:
+    profile = given.profile(router={"imagePullSecrets": [{"name": "registry"}]})
+    spec = {
+        "model": given.MODEL,
+        "routing": {"mode": "Gateway", "gateway": {"name": "inference"}},
+    }
+    found = given.resolved(spec, profiles=[profile]).routing.picker_placement
+    assert found == {"imagePullSecrets": [{"name": "registry"}]}
+
+
+def test_a_services_drain_reaches_the_router_without_restarting_it() -> None:
+    manifests = [
+        render.render(_resolved({"small": _entry({"model": given.MODEL, "times": times})}))
+        for times in ({"drain": "30m"}, {"drain": "15s"})
+    ]
+    long, short = (given.find(each, "Deployment") for each in manifests)
+    assert long == short
+    assert long["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 4 + 3600 + 10
+    texts = [given.find(each, "ConfigMap")["data"]["router.json"] for each in manifests]
+    drains = [Config.model_validate_json(text).services[0].limits.drain for text in texts]
+    assert drains == [1800, None]
 
 
 def test_a_single_router_may_be_evicted() -> None:

@@ -41,7 +41,9 @@ _MORE_OF_A_VOLUME: Final = "Raise the volume's sizeLimit in spec.template.volume
 _MORE_MEMORY_ON_THE_NODE: Final = (
     "Request as much memory in spec.resources as the engine uses, so that it is not evicted first."
 )
-_MORE_MEMORY: Final = "Raise limits.memory in spec.resources, or lower batching.maxSequences."
+_MORE_MEMORY: Final = (
+    "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
+)
 _HIGHER_PRIORITY: Final = (
     "A pod of higher priority took its place. Set spec.template.priorityClassName, or add nodes."
 )
@@ -162,7 +164,8 @@ def _container(container: Body) -> Failure | None:
         restarts = f"{count} restart" if count == 1 else f"{count} restarts"
         if ended.get("reason") == _OUT_OF_MEMORY:
             return Reason.OUT_OF_MEMORY, _short(
-                f"{who} was killed because its memory limit was reached ({restarts}). {_MORE_MEMORY}"
+                f"{who} was killed because its memory limit, or its node's memory, was exhausted "
+                f"({restarts}). {_MORE_MEMORY}"
             )
         said = ended.get("message") or ended.get("reason", "")
         if _FOREIGN_IMAGE in said:

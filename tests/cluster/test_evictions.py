@@ -1,0 +1,54 @@
+"""A pod that the kubelet evicts: status says why, it is no replica, and another one takes its place."""
+
+from typing import Any
+
+import pytest
+
+from dev.kube import Kube, Object, condition
+from tests import services
+
+IMAGE = "localhost/slipstream/runtime:dev"
+NOTICED = 90.0
+"""Seconds until the kubelet has measured a volume and evicts, both each ten seconds, on a busy machine."""
+FILLED: dict[str, Any] = {
+    "volumes": [{"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}],
+    "initContainers": [
+        {
+            "name": "fill",
+            "image": IMAGE,
+            "command": ["dd", "if=/dev/zero", "of=/mnt/spare/file", "bs=1M", "count=8"],
+            "volumeMounts": [{"name": "spare", "mountPath": "/mnt/spare"}],
+        }
+    ],
+}
+
+
+def evicted(items: list[Object]) -> list[Object]:
+    """Pods that the kubelet evicted."""
+    return [item for item in items if item.get("status", {}).get("reason") == "Evicted"]
+
+
+@pytest.mark.timeout(NOTICED + 120)
+def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replica_behind(
+    kube: Kube, namespace: str
+) -> None:
+    kube.apply(services.simulated(namespace, "full", fake=False, template=FILLED))
+    services.ready(kube, namespace, "full", timeout=90)
+    (lost,) = kube.until("Pod", namespace, evicted, timeout=NOTICED, what="an evicted pod")
+
+    def told(items: list[Object]) -> Object | None:
+        for item in items:
+            for kind in ("Available", "Reconciling"):
+                found = condition(item, kind)
+                if found and "Evicted" in (found["reason"], found["message"].split(": ")[0][-7:]):
+                    return item
+        return None
+
+    item = kube.until(
+        "InferenceService", namespace, told, name="full", timeout=30, what="the cause"
+    )
+    conditions = " ".join(entry["message"] for entry in item["status"]["conditions"])
+    assert 'EmptyDir volume "spare" exceeds the limit "1Mi"' in conditions
+    assert "Raise the volume's sizeLimit in spec.template.volumes" in conditions
+    assert item["status"].get("replicas", 0) <= 1
+    assert lost["status"]["phase"] == "Failed"
