@@ -7,20 +7,23 @@ import pytest
 from dev.kube import Kube, Object, condition
 from tests import services
 
-IMAGE = "localhost/slipstream/runtime:dev"
 NOTICED = 90.0
 """Seconds until the kubelet has measured a volume and evicts, both each ten seconds, on a busy machine."""
-FILLED: dict[str, Any] = {
-    "volumes": [{"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}],
-    "initContainers": [
-        {
-            "name": "fill",
-            "image": IMAGE,
-            "command": ["dd", "if=/dev/zero", "of=/mnt/spare/file", "bs=1M", "count=8"],
-            "volumeMounts": [{"name": "spare", "mountPath": "/mnt/spare"}],
-        }
-    ],
-}
+
+
+def filled(image: str) -> dict[str, Any]:
+    """A template whose init container writes more into a volume than it may hold."""
+    return {
+        "volumes": [{"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}],
+        "initContainers": [
+            {
+                "name": "fill",
+                "image": image,
+                "command": ["dd", "if=/dev/zero", "of=/mnt/spare/file", "bs=1M", "count=8"],
+                "volumeMounts": [{"name": "spare", "mountPath": "/mnt/spare"}],
+            }
+        ],
+    }
 
 
 def evicted(items: list[Object]) -> list[Object]:
@@ -32,7 +35,10 @@ def evicted(items: list[Object]) -> list[Object]:
 def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replica_behind(
     kube: Kube, namespace: str
 ) -> None:
-    kube.apply(services.simulated(namespace, "full", fake=False, template=FILLED))
+    profile = kube.get("ServingProfile", None, "local")
+    assert profile is not None
+    template = filled(profile["spec"]["images"]["simulator"])
+    kube.apply(services.simulated(namespace, "full", fake=False, template=template))
     services.ready(kube, namespace, "full", timeout=90)
     (lost,) = kube.until("Pod", namespace, evicted, timeout=NOTICED, what="an evicted pod")
 

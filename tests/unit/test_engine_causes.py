@@ -27,6 +27,8 @@ vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See 
 
 
 WORKER = """Worker proc VllmWorker-0 died unexpectedly (exit code: {code}), shutting down executor.
+Dumping input data for V1 LLM engine (v0.32.0) with config: model='/models/m', speculative_config=None
+Dumping scheduler stats: SchedulerStats(num_running_reqs=1, num_waiting_reqs=0)
 EngineCore encountered a fatal error.
 Traceback (most recent call last):
   File "multiproc_executor.py", line 1, in get_response

@@ -4,6 +4,12 @@ from typing import Any
 
 import pytest
 
+from slipstream_operator.api.containers import (
+    RESERVED_CONTAINERS,
+    RESERVED_PREFIX,
+    RESERVED_VARIABLES,
+)
+from slipstream_operator.api.volumes import RESERVED_NAMES, RESERVED_PATHS
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests import given
@@ -147,3 +153,31 @@ def test_a_selector_of_the_users_own_is_kept() -> None:
 def test_the_new_fields_do_not_change_the_revision_of_objects_without_them() -> None:
     plain = given.resolved({"model": given.MODEL, "template": {"priorityClassName": "high"}})
     assert plain.revisioned.template == {"priorityClassName": "high"}
+
+
+EVERYTHING: dict[str, Any] = {
+    "model": {
+        "uri": "pvc://models/target",
+        "adapters": [],
+        "tokenSecret": {"name": "hub", "key": "token"},
+    },
+    "speculation": {"draft": "pvc://drafts/small"},
+    "cache": {"model": {"claim": {"name": "kept"}}, "offload": {"cpu": "1Gi", "disk": "2Gi"}},
+    "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
+}
+
+
+def test_all_that_the_operator_puts_into_a_pod_is_reserved() -> None:
+    found = pod({}, **EVERYTHING)
+    (engine,) = found["containers"]
+    for volume in found["volumes"]:
+        name = volume["name"]
+        assert name in RESERVED_NAMES or name.startswith("claim-"), name
+    for mount in engine["volumeMounts"]:
+        path = mount["mountPath"]
+        assert any(f"{path}/".startswith(f"{ours}/") for ours in RESERVED_PATHS), path
+    variables = {variable["name"] for variable in engine["env"]}
+    assert variables == {*RESERVED_VARIABLES, "HF_TOKEN"}
+    for container in (*found.get("initContainers", ()), engine):
+        name = container["name"]
+        assert name in RESERVED_CONTAINERS or name.startswith(RESERVED_PREFIX), name

@@ -11,7 +11,7 @@ from slipstream_operator.api.pod import LabelSelector
 
 
 class TopologySpread(Model):
-    """How evenly pods are spread over parts of the cluster."""
+    """Rule by which pods are spread evenly over parts of the cluster."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(

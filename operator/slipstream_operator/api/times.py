@@ -42,8 +42,8 @@ class Times(Model):
     drain: Duration | None = Field(
         default=None,
         description="Longest time that running requests get to finish when a pod stops; the pod ends earlier if they "
-        "do. Use less on spot nodes, which give 15s to 2m. Default: 1m; with vLLM on accelerators 5m, or what "
-        "limits.timeout or limits.maxOutputTokens make enough.",
+        "do. A pod may take 14s more, so use less on spot nodes, which give 15s to 2m. Default: 1m; with vLLM on "
+        "accelerators 5m, or what limits.timeout or limits.maxOutputTokens make enough.",
     )
     hold: Duration | None = Field(
         default=None,

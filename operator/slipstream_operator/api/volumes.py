@@ -8,7 +8,7 @@ from pydantic import Field
 from slipstream_operator.api.base import Model, Quantity, ShortText, list_map, rule, rules
 from slipstream_runtime import contract
 
-RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters", "api-keys")
+RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters", "api-keys", "offload")
 """Volumes that the operator makes itself; it also makes claim-0, claim-1, ..."""
 RESERVED_PATHS: Final = (
     contract.CONFIG_DIRECTORY,
@@ -16,6 +16,7 @@ RESERVED_PATHS: Final = (
     contract.API_KEYS_DIRECTORY,
     contract.CLAIMS_DIRECTORY,
     contract.CACHE_DIRECTORY,
+    contract.OFFLOAD_DIRECTORY,
     contract.SCRATCH_DIRECTORY,
     "/dev",
     "/proc",

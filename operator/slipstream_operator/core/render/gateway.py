@@ -14,7 +14,8 @@ GRPC_PORT: Final = 9002
 HEALTH_PORT: Final = 9003
 METRICS_PORT: Final = 9090
 GRACE_SECONDS: Final = 130
-"""As the picker's own chart has it: long streams are open while it stops."""
+"""Least grace of a picker, as its own chart has it: a stream is open as long as the answer, so it gets as much as the
+engines."""
 
 
 def render(resolved: Resolved, *, active: str) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
         "serviceAccountName": names.picker_name(resolved.key.name),
         "enableServiceLinks": False,
         **resolved.routing.picker_placement,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": max(GRACE_SECONDS, resolved.times.grace),
         "securityContext": pods.confined(group=None),
         "containers": [_container(resolved)],
     }
