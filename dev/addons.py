@@ -1,4 +1,4 @@
-"""What runs inside the cluster from its first second: names for Services, and Prometheus."""
+"""Programs that every cluster runs from its first second: CoreDNS and Prometheus."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -107,7 +107,7 @@ Report = Callable[[Target, State, float, int], None]
 
 
 def folder() -> Path:
-    """Where the programs of the present pins lie, whether or not they are built yet."""
+    """Return the folder of the present pins' programs, whether or not they are built yet."""
     modules = {target.module for target in TARGETS}
     return paths.cache() / "bin" / _digest(repr(TARGETS), modules=modules)
 
@@ -134,7 +134,7 @@ def extra(name: str, *, report: Report) -> Path:
 
 
 def _kept(target: Target) -> Path:
-    """Where a program is kept, whichever set of pins it is part of."""
+    """Return the path where a program is kept, whichever set of pins it is part of."""
     digest = hashlib.sha256(repr(target).encode())
     for file in sorted((paths.SOURCES / target.module).rglob("*")):
         if file.is_file():

@@ -21,7 +21,7 @@ Report = Callable[[str, float], None]
 
 
 def folder() -> Path:
-    """Where the environment of the present lock lies, whether or not it is built yet."""
+    """Return the folder of the present lock's environment, whether or not it is built yet."""
     digest = hashlib.sha256(sys.version.encode() + sys.base_prefix.encode())
     for file in (LOCK, Path(toolkit.__file__)):
         digest.update(file.read_bytes())

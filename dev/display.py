@@ -1,4 +1,4 @@
-"""What the command line shows: progress of builds, phases of a boot, tables."""
+"""Output of the command line: progress of builds, phases of a boot, tables."""
 
 import threading
 import time

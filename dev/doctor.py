@@ -1,4 +1,4 @@
-"""What the machine must have, and for each thing that lacks the one command that mends it."""
+"""Requirements of the machine, and for each missing one the command that provides it."""
 
 import os
 import re

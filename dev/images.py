@@ -40,7 +40,7 @@ class Image:
 
 
 def addons(binaries: Path) -> list[Image]:
-    """What the cluster itself runs; the programs' folder is named by a hash of their pins."""
+    """Build the images of the cluster's own programs; their folder is named by a hash of their pins."""
     return [program(binaries / name) for name in ("pause", "coredns", "prometheus")]
 
 
@@ -121,7 +121,7 @@ def _image(
 
 
 def _skeleton() -> oci.Layer:
-    """What any program expects of a root file system."""
+    """Return the layer that any program expects of a root file system."""
     layer = oci.Layer(folders={"/tmp": 0o1777, "/run": 0o755, "/home": 0o755})
     layer.add("/etc/passwd", _PASSWD.encode())
     layer.add("/etc/group", _GROUP.encode())
@@ -134,7 +134,7 @@ def _skeleton() -> oci.Layer:
 
 
 def _userland() -> oci.Layer:
-    """What makes the machine's /usr, mounted by the runtime handler, usable in a container."""
+    """Return the layer that makes the machine's /usr, mounted by the runtime handler, usable in a container."""
     merged = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
     links = {f"/{name}": f"usr/{name}" for name in merged if Path("/usr", name).exists()}
     layer = oci.Layer(links=links, folders={"/usr": 0o755})

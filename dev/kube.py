@@ -93,7 +93,7 @@ class Kube:
         self.http.close()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """What kubectl prints; Refused if it fails."""
+        """Return the output of kubectl; Refused if it fails."""
         done = subprocess.run(
             [str(self.kubectl_path), "--kubeconfig", str(self.kubeconfig), *arguments],
             input=stdin,

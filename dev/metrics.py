@@ -1,4 +1,4 @@
-"""What a page of metrics says, in the text format that Prometheus scrapes."""
+"""Reader of metric pages in the text format that Prometheus scrapes."""
 
 from collections import defaultdict
 
@@ -7,7 +7,7 @@ from prometheus_client.samples import Sample
 
 
 def samples(page: str, name: str | None = None, **labels: str) -> list[Sample]:
-    """Those of this name, or all, that have these labels among theirs."""
+    """Return the samples of this name, or all, that have these labels among theirs."""
     return [
         sample
         for family in text_string_to_metric_families(page)

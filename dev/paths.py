@@ -1,4 +1,4 @@
-"""Where things lie: the working tree, the user's cache and the state of each cluster."""
+"""Paths of the working tree, the user's cache and the state of each cluster."""
 
 import os
 from pathlib import Path

@@ -21,7 +21,7 @@ _LIFETIME = datetime.timedelta(days=365)
 
 @dataclass(frozen=True)
 class Subject:
-    """Who a certificate is for: user name, groups, and addresses if it serves."""
+    """Subject of a certificate: user name, groups, and addresses if it serves."""
 
     user: str
     groups: Sequence[str] = ()

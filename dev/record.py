@@ -1,4 +1,4 @@
-"""What is known about one cluster between invocations: a small JSON file in its folder."""
+"""Record of one cluster between invocations: a small JSON file in its folder."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -31,7 +31,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """What both engines run."""
+    """Settings that both engines share."""
 
     device: str
     model: Path

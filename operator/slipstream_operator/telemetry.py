@@ -11,7 +11,7 @@ Decided: TypeAlias = Callable[[], Iterable[tuple[str, str, int]]]
 
 
 class Telemetry:
-    """What the shell counts and times."""
+    """Counters and timings of the shell."""
 
     def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
         self.registry = registry
@@ -62,7 +62,7 @@ class DesiredReplicas:
         self._decided = decided
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What prometheus_client calls."""
+        """Yield the gauge of each service, as prometheus_client asks for it."""
         family = GaugeMetricFamily(
             "slipstream_desired_replicas",
             "Replicas that were decided.",

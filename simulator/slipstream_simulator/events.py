@@ -10,13 +10,13 @@ from slipstream_simulator.quantities import Part, Seconds, Share
 
 
 class Pods(Part):
-    """How many pods, the oldest first."""
+    """Number of pods that are lost, the oldest first."""
 
     pods: int = Field(ge=1)
 
 
 class Slow(Part):
-    """So many pods, the oldest first, at a share of their speed."""
+    """Pods that run at a share of their speed, the oldest first."""
 
     count: int = Field(ge=1)
     speed: float = Field(gt=0, le=10)

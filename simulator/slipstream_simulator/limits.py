@@ -1,4 +1,4 @@
-"""What each kind of request must keep, in seconds."""
+"""Latency limits of each kind of request, in seconds."""
 
 import math
 from collections.abc import Mapping

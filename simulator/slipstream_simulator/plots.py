@@ -56,7 +56,7 @@ def _minute(times: Floats) -> np.ndarray:
 
 
 def _p95_by_minute(run: Run) -> Floats:
-    """Of requests by minute of arrival; those without a first token waited until they gave up, or the end."""
+    """Return percentiles by minute of arrival; requests without a first token waited until they gave up or the end."""
     arrival = run.requests["arrival"]
     first = run.requests["first"]
     given_up = np.fmin(run.requests["finished"], run.scenario.duration)

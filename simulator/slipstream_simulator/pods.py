@@ -61,7 +61,7 @@ class Pod:
 
     @property
     def seen(self) -> policy.Pod:
-        """What the API server says of it; the same object while it says the same."""
+        """Return the pod as the API server shows it; the same object while nothing changes."""
         ready, terminating = self.slot is not None and self.closed is None, self.closed is not None
         scheduled, seen = self.scheduled is not None, self._seen
         if (
@@ -131,7 +131,7 @@ class Deployment:
         self._schedule(now)
 
     def lose(self, share: float, now: float) -> None:
-        """So many of the ready pods vanish with their nodes, the oldest first."""
+        """Remove this number of ready pods with their nodes, the oldest first."""
         ready = self.ready
         for pod in ready[: math.ceil(share * len(ready) - 1e-9)]:
             self._end(pod, now)

@@ -1,4 +1,4 @@
-"""What every scaling policy is to the simulator: queries that it asks, and a count that it decides."""
+"""Interface of a scaling policy: the queries that it asks, and the count that it decides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from slipstream_operator.core.scaling.signals import Sample, Unknown
 
 @dataclass(frozen=True)
 class Pod:
-    """What the API server says of a pod of the service; times in seconds of the simulation."""
+    """Pod of the service as the API server shows it; times in seconds of the simulation."""
 
     name: str
     created: float
@@ -53,4 +53,4 @@ class Policy(Protocol):
         """The replicas to ask for."""
 
     def restarted(self) -> None:
-        """The process that decides was started anew: all that it had not written down is gone."""
+        """Handle a restart of the deciding process: state that was not persisted is gone."""

@@ -1,4 +1,4 @@
-"""What the peers read of a query's result, and the queries that several of them share."""
+"""Readings that peers take from a query's result, and queries that several peers share."""
 
 import math
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def alive(seen: Seen) -> tuple[Pod, ...]:
 
 
 def ready(seen: Seen) -> tuple[Pod, ...]:
-    """Those of them that are ready."""
+    """Return the pods that are ready."""
     return tuple(pod for pod in alive(seen) if pod.ready)
 
 

@@ -50,7 +50,7 @@ class EngineSpec(Part):
         return self
 
     def parameters(self) -> model.Parameters:
-        """What the engine model takes."""
+        """Return the parameters of the engine model."""
         return model.Parameters(**self.model_dump())
 
 
@@ -85,14 +85,14 @@ class ScalingSpec(Part):
 
 
 class MetricsSpec(Part):
-    """How Prometheus sees the pods."""
+    """Scrapes of the pods by Prometheus."""
 
     scrape: Seconds = Field(default=15.0, ge=1)
     lag: Seconds = Field(default=0.0, ge=0, description="From a scrape until queries see it.")
 
 
 class ClientSpec(Part):
-    """What clients do when it takes too long: they leave unless the first token has come."""
+    """Patience of clients: they leave after `timeout` unless the first token has come."""
 
     timeout: Seconds | None = None
     retries: int = Field(default=0, ge=0, le=10)
@@ -216,7 +216,7 @@ class Scenario(Part):
 
     @property
     def objectives(self) -> objectives.Objectives:
-        """What the fleet has to keep."""
+        """Return the objectives of the fleet."""
         return objectives.combine(self.slo, tier=None)
 
     def during(self, kind: str, now: float) -> tuple[Event, ...]:

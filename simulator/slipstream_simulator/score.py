@@ -1,4 +1,4 @@
-"""What a run was worth: attainment as the users saw it, and what it cost."""
+"""Score of a run: attainment as users saw it, and cost."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _GOOD_MINUTES: Final = 3
 
 @dataclass(frozen=True)
 class Score:
-    """Of the time after the warm-up; a request without verdict at the end is left out."""
+    """Score of the time after the warm-up; requests without a verdict at the end are left out."""
 
     scenario: str
     policy: str

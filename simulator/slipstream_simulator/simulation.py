@@ -29,7 +29,7 @@ _LOOK_SECONDS: Final = 300.0
 
 @dataclass
 class Safety:
-    """How often a policy did what none may do."""
+    """Number of decisions that no policy may take, by kind."""
 
     down_while_incomplete: int = 0
     """Decisions for fewer replicas while less than 80 % of the ready pods report."""
@@ -53,7 +53,7 @@ class Safety:
 
 @dataclass
 class Run:
-    """What happened."""
+    """Record of a simulated run."""
 
     scenario: Scenario
     policy: str
@@ -128,7 +128,7 @@ class _Simulation:
         self._agenda.run(until, self.kernel.advance)
 
     def finished(self) -> Run:
-        """What happened, after all events to the end."""
+        """Return the record of the run after all events."""
         self.kernel.advance(self._scenario.duration)
         self._deployment.reconcile(self._scenario.duration)
         self._run.pods = [*self._deployment.past, *self._deployment.pods]

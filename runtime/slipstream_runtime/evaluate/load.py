@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class _Answer:
-    """What has come so far of one answer, in the loop's time."""
+    """Part of one answer that has arrived so far, in the event loop's time."""
 
     status: int | None = None
     first: float | None = None
@@ -64,7 +64,7 @@ class _Run:
                 group.create_task(self._request(*self._next()))
 
     async def closed(self, clients: int) -> None:
-        """Keep so many requests in flight until time or count is up, or it is told to stop."""
+        """Keep `clients` requests in flight until the time or count is up, or `stop` is set."""
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(self._client())
@@ -204,7 +204,7 @@ def _arguments(argv: Sequence[str] | None) -> tuple[traffic.Plan, str]:
     kind.add_argument("--rate", type=float, help="requests per second, Poisson")
     kind.add_argument("--concurrency", type=int, help="clients that never pause")
     add("--duration", type=float, default=30.0, help="seconds in which requests are sent")
-    add("--requests", type=int, help="stop after so many")
+    add("--requests", type=int, help="stop after this many requests")
     add("--prompt-tokens", type=int, default=256)
     add("--max-tokens", type=int, default=128)
     add("--ignore-eos", action="store_true")

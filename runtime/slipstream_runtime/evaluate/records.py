@@ -1,4 +1,4 @@
-"""What one load run measured: a record a request, and their summary. Pure."""
+"""Measurements of one load run: a record per request, and their summary. Pure."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How a load run looks in a terminal: a progress bar on stderr, a table on stdout."""
+"""Terminal view of a load run: a progress bar on stderr, a table on stdout."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a load run sends and when: a plan, its arrival times and its request bodies. Pure."""
+"""Plan of a load run: arrival times and request bodies. Pure."""
 
 import json
 import random
@@ -29,7 +29,7 @@ class Plan:
     times: tuple[float, ...] | None = None
     """Seconds since the start, in order; those after `duration` are left out."""
     requests: int | None = None
-    """Stop after so many, even before the end of `duration`."""
+    """Stop after this many requests, even before `duration` ends."""
     prompt_tokens: int = 256
     max_tokens: int = 128
     ignore_eos: bool = False

@@ -23,7 +23,7 @@ class Observer(Protocol):
     """Hears of each batch when it starts."""
 
     def batch(self, *, tokens: int) -> None:
-        """So many tokens, padding not counted."""
+        """Number of tokens, without padding."""
 
 
 @dataclasses.dataclass(eq=False)

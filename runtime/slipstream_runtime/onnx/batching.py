@@ -1,4 +1,4 @@
-"""Which of the waiting sequences run together next.
+"""Choice of the waiting sequences that run together next.
 
 Pure. A batch is padded to its longest sequence, so sequences of like length belong together; but the oldest is
 always in the next batch, so that none waits for more batches than there were sequences before it.
@@ -23,7 +23,7 @@ class Limits:
 
 
 def window(limits: Limits) -> int:
-    """How many of the oldest sequences `choose` looks at."""
+    """Number of the oldest sequences that `choose` considers."""
     return _BATCHES * limits.sequences
 
 

@@ -17,7 +17,7 @@ _BATCHES = {
 
 
 class Model(Part):
-    """Which exported model, and the name that clients ask for."""
+    """Exported model to serve, and the name that clients ask for."""
 
     uri: str
     name: str

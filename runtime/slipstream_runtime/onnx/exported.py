@@ -1,4 +1,4 @@
-"""What a folder with an exported model says: where the graph is, what the model is for, how its output is read.
+"""Description of an exported model's folder: its graph, its task and the way its output is read.
 
 Pure over the content of its JSON files, but for `load`. The rules are those of Sentence Transformers and vLLM.
 """
@@ -47,7 +47,7 @@ _OFFSET_POSITIONS: Final = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a model is for, and how its inputs and outputs are to be taken."""
+    """Task of a model, and the form of its inputs and outputs."""
 
     task: Task
     pooling: Pooling

@@ -1,4 +1,4 @@
-"""From the configuration to a serving session: find the model, read what it is, import, load, serve.
+"""Start of an ONNX Runtime engine: find the model, read its description, import, load, serve.
 
 What can go wrong without ONNX Runtime goes wrong before it is imported.
 """
@@ -33,7 +33,7 @@ class Launch:
 
     @property
     def stop_seconds(self) -> float:
-        """From SIGTERM to the end of the last running request, at most."""
+        """Longest time in seconds between SIGTERM and the end of the last running request."""
         return self.config.linger_seconds + self.config.drain_seconds
 
     @property

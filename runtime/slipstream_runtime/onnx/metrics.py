@@ -1,4 +1,4 @@
-"""What the engine exports beside the front's own: vLLM's names where they mean the same, and its provider.
+"""Metrics of the ONNX engine beside the front's: vLLM's names where the meaning is equal, and the provider.
 
 Running, waiting and batches count sequences, of which a request may have many; latency and success count requests,
 as a client sees them.
@@ -23,7 +23,7 @@ E2E_BUCKETS: Final = (
 
 
 class Request:
-    """How one request ended; None if it asked for what can't be had."""
+    """Outcome of one request; None if the request could not be served."""
 
     def __init__(self) -> None:
         self.reason: str | None = "abort"

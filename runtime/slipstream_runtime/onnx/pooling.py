@@ -1,4 +1,4 @@
-"""From a model's output to what clients get: one vector, score or distribution a sequence.
+"""Pooling of a model's output into one vector, score or distribution per sequence.
 
 Pure, over numpy arrays in float32.
 """

@@ -1,4 +1,4 @@
-"""What an engine must have done once before it is Ready, by what its model is for."""
+"""Request that an engine must answer before it is Ready, by the model's task."""
 
 from slipstream_runtime.host.probe import Answer, Probe
 from slipstream_runtime.onnx import api

@@ -1,4 +1,4 @@
-"""Which execution providers run a model, and whether these are the ones that the service pays for.
+"""Execution providers that run a model, and whether they are the ones that the service asks for.
 
 Pure: what ONNX Runtime has and what a session got come in as values.
 """
@@ -43,14 +43,14 @@ def wanted(device: Device, *, tensorrt: bool) -> tuple[str, ...]:
 
 
 def usable(wanted: Sequence[str], *, available: Collection[str]) -> tuple[str, ...]:
-    """Those of the wanted providers that this build of ONNX Runtime has."""
+    """Return the wanted providers that this build of ONNX Runtime has."""
     found = tuple(name for name in wanted if name in available)
     _check(wanted, found, why=f"this image's ONNX Runtime has {', '.join(available) or 'none'}")
     return found
 
 
 def outcome(wanted: Sequence[str], *, used: Sequence[str]) -> Outcome:
-    """What a session made of the wishes."""
+    """Return the providers that a session uses, beside the wanted ones."""
     _check(wanted, used, why=f"the session got {', '.join(used) or 'none'}")
     return Outcome(tuple(wanted), tuple(used))
 

@@ -1,4 +1,4 @@
-"""From text to sequences of tokens, as the model's own tokenizer makes them, and the bounds that they must keep."""
+"""Token sequences of texts, made by the model's own tokenizer, and their length limits."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What a route decides: which service answers, and whether its answer stands. Pure.
+"""Decisions of a route: the service that answers, and whether its answer is kept. Pure.
 
 An answer that may yet be replaced can't be streamed: a stage that judges by confidence is asked
 for a whole one. Nothing escalates after the client's first byte.

@@ -1,4 +1,4 @@
-"""Where the configuration and the engines come from: the API server, or two files that do not change."""
+"""Sources of the configuration and of the engines: the API server, or two files that do not change."""
 
 import asyncio
 import json

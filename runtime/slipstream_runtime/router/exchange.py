@@ -22,7 +22,7 @@ from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
 
 
 class HeldBack(enum.Enum):
-    """What is returned whole, and not passed on to the client as it comes."""
+    """Answer that is returned whole instead of being streamed to the client."""
 
     NOTHING = "nothing"
     FAILURES = "failures"
@@ -30,7 +30,7 @@ class HeldBack(enum.Enum):
 
 
 class Exchange:
-    """What one client asked, and what became of it."""
+    """Request of one client and its outcome."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Exchange:
         self._service.metrics.broken.inc()
 
     def _settle(self, reservation: Reservation) -> None:
-        """What an answer used is what its engine said, or what passed by; without an answer it is nothing."""
+        """Settle the budget with the usage that the engine reported or that was counted; no answer costs nothing."""
         if self._relay is not None:
             counted = self._relay.counted
             counted.guess()

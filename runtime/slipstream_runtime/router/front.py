@@ -1,4 +1,4 @@
-"""What a client's request goes through: known route, whole and valid, somebody's who may, a place, an answer.
+"""Handling of a client's request: route, validate, authorize, queue, proxy.
 
 Whatever happens, what was counted in is counted out.
 """

@@ -1,4 +1,4 @@
-"""Which headers pass the router: those named here, and no other.
+"""Headers that pass the router: those named here, and no others.
 
 So nothing that steers a proxy or an engine, and no client's key, comes through by being forgotten in a list.
 """

@@ -63,7 +63,7 @@ class Keyring:
         self._clients: dict[bytes, Client] = {}
 
     def client(self, key: bytes | None) -> Client | None:
-        """Whose key it is; None if it is nobody's, or no longer."""
+        """Return the tenant of the key; None if the key is unknown or expired."""
         entries = self._folder.changed()
         if entries is not None:
             self._clients = {

@@ -1,4 +1,4 @@
-"""Who waits for a place in an engine: bounded in number and bytes, the more important first, then the earlier."""
+"""Queue of requests that wait for a slot: bounded in number and bytes, ordered by priority and arrival."""
 
 import asyncio
 import bisect

@@ -144,7 +144,7 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP, or met a fault of ours, in the form of the OpenAI API."""
+        """Answer malformed HTTP and internal errors in the form of the OpenAI API."""
         if status >= 500:
             self.log_exception("request failed", exc_info=exc)
             refusal = Refusal(500, "The router failed; this is its fault, not the request's")

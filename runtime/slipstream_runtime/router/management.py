@@ -11,7 +11,7 @@ from slipstream_runtime.router import metrics
 
 
 class Observed(Protocol):
-    """What is asked of the router."""
+    """Router as the management server sees it."""
 
     @property
     def ready(self) -> bool:
@@ -24,7 +24,7 @@ class Observed(Protocol):
 
 
 class Management:
-    """What the kubelet, Prometheus and the operator read."""
+    """Management endpoints for the kubelet, Prometheus and the operator."""
 
     def __init__(self, router: Observed, measured: metrics.Metrics) -> None:
         self._router = router

@@ -1,4 +1,4 @@
-"""What the router measures: requests as their clients see them, by service, and what routes made of them."""
+"""Metrics of the router: requests as clients see them, by service, and outcomes of routes."""
 
 import asyncio
 import enum
@@ -21,7 +21,7 @@ Kind = TypeVar("Kind", bound=MetricWrapperBase)
 
 
 class Phase(enum.StrEnum):
-    """What a request was doing when its client left."""
+    """Phase of a request when its client left."""
 
     WAITING = "waiting"
     ANSWERING = "answering"
@@ -184,7 +184,7 @@ class RouteMetrics:
         self._kept[position].inc(tokens)
 
     def discarded(self, position: int, tokens: int) -> None:
-        """Nobody got it."""
+        """Count the tokens of an answer that no client got."""
         self._discarded[position].inc(tokens)
 
     def escalated(self, position: int, reason: str) -> None:

@@ -42,7 +42,7 @@ class _Answer:
 
 
 class Passage:
-    """What one client asked a route, and what became of it.
+    """Request of one client to a route and its outcome.
 
     A stage before the last is asked in a hurry: one that is down, or has no place soon, is passed over.
     """

@@ -1,4 +1,4 @@
-"""Which replica gets a request: where most of its prompt is computed, unless that one is too busy. Pure.
+"""Choice of the replica: the one that has computed most of the prompt, unless it is too busy. Pure.
 
 Both sides of the choice are counted in one unit, the prompt that an engine has to compute, so no
 score has to be weighed against another. `benchmarks/routing` compares it with the scores of the

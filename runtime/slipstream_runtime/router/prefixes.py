@@ -1,4 +1,4 @@
-"""Which engine has probably computed the start of a prompt: hashed blocks of its text, and who was sent them.
+"""Index of the engines that have probably computed a prompt's prefix, by hashed blocks of text.
 
 An estimate that costs no tokenizer and no message from the engines: a wrong one costs time, never
 a wrong answer.
@@ -65,7 +65,7 @@ def _tokens(prompt: list[int]) -> bytes:
 
 
 def length(blocks: Sequence[int]) -> int:
-    """What a prompt measures in `SMALL` blocks."""
+    """Return a prompt's length in `SMALL` blocks."""
     return _length(len(blocks))
 
 
@@ -143,7 +143,7 @@ class Index:
         self._evict(holder)
 
     def size(self, endpoint: str) -> int:
-        """What an endpoint holds, in `SMALL` blocks."""
+        """Return the number of `SMALL` blocks that an endpoint holds."""
         holder = self._holders.get(endpoint)
         return holder.size if holder else 0
 

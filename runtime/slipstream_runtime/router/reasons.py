@@ -7,7 +7,7 @@ from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal
 
 
 class Why(enum.StrEnum):
-    """What only a router can say."""
+    """Reasons that only the router gives."""
 
     UNKNOWN_MODEL = "unknown_model"
     FORBIDDEN = "forbidden"

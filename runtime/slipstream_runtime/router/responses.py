@@ -23,7 +23,7 @@ OPT_IN: Final = "x-slipstream-cache"
 
 
 def key(body: Mapping[str, object], *, path: str, revision: str, tenant: str) -> bytes:
-    """What two requests share if one answer does for both; `revision` is the model's."""
+    """Return the key of a request: requests with equal keys share one answer; `revision` is the model's."""
     asked = {name: value for name, value in body.items() if name not in _NOT_PART}
     text = orjson.dumps([path, revision, tenant, asked], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).digest()
@@ -73,7 +73,7 @@ class Hit:
 
 
 class Turn(enum.Enum):
-    """What a request that is not answered from the cache does."""
+    """Role of a request that the cache does not answer."""
 
     LEAD = "lead"
     """Ask the engine, and say what came of it."""

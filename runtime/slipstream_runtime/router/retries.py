@@ -1,4 +1,4 @@
-"""How many requests may be sent a second time: a share of all, so that retries never double the load of an outage."""
+"""Retry budget: a share of all requests, so that retries never double the load of an outage."""
 
 from typing import Final
 

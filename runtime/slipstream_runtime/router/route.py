@@ -11,7 +11,7 @@ from slipstream_runtime.router.spending import Account, Tokens
 
 
 class Route:
-    """What the router knows of one route; belongs to one event loop.
+    """State of one route in the router; belongs to one event loop.
 
     A position counts its stages, or its backends, from 0.
     """

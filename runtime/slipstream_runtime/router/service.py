@@ -33,7 +33,7 @@ class Wake(Protocol):
 
 
 class Service:
-    """What the router knows of one service; belongs to one event loop."""
+    """State of one service in the router; belongs to one event loop."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Service:
         return model == self.settings.model or model in self.settings.adapters
 
     def client(self, key: bytes | None) -> Client | None:
-        """Whose key it is; without keys everybody is welcome, under no name."""
+        """Return the tenant of the key; a service without keys admits every client, under no name."""
         return self._keyring.client(key) if self.settings.keys else _ANYBODY
 
     def reserve(self, asked: Asked, client: Client) -> "Reservation":

@@ -40,7 +40,7 @@ class Kept:
             self._parts.clear()
 
     def complete(self) -> None:
-        """That was all."""
+        """Mark the answer as complete."""
         self._complete = True
 
     def answer(self, status: int, content_type: str) -> Answer | None:

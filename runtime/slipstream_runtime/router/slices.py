@@ -1,4 +1,4 @@
-"""From EndpointSlices to the engines that take new requests."""
+"""Engines that take new requests, read from EndpointSlices."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final

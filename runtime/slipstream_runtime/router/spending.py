@@ -1,4 +1,4 @@
-"""What the services of a route answered, and what was spent on answers that were discarded. Values."""
+"""Answers of a route's services, and the tokens spent on discarded answers. Values."""
 
 from dataclasses import dataclass, replace
 
@@ -63,12 +63,12 @@ class Account:
 
     @property
     def saved(self) -> Tokens:
-        """What the last stage did not have to compute, for an earlier one's answer stood."""
+        """Output tokens that the last stage did not compute because an earlier stage's answer was kept."""
         return sum((stage.kept_tokens for stage in self.stages[:-1]), Tokens())
 
     @property
     def spent(self) -> Tokens:
-        """What was computed for answers that nobody got."""
+        """Output tokens of answers that no client got."""
         return sum((stage.discarded_tokens for stage in self.stages), Tokens())
 
     @property

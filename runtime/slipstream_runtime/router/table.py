@@ -1,4 +1,4 @@
-"""Which service or route a request means, by its Host or its model."""
+"""Lookup of the service or route that a request names by its Host or its model."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -85,7 +85,7 @@ class Table:
         return self._routes.values()
 
     def models(self, names: Collection[str], *, here: Service | None) -> list[str]:
-        """What clients may call; of these services alone."""
+        """Return the names that clients may call, of these services alone."""
         services = [self._services[name] for name in names if name in self._services]
         models = [m for s in services for m in (s.settings.model, *s.settings.adapters)]
         if here is None:
@@ -109,7 +109,7 @@ class Table:
             known[name].forget()
 
     def _route(self, settings: config.Route, known: Route | None) -> Route | None:
-        """What it is at run time, without the services that are gone or weigh 0; None if none is left."""
+        """Return the route without services that are gone or have weight 0; None if no service is left."""
         shares = [s for s in settings.backends if s.weight and s.service in self._services]
         stages = [stage for stage in settings.stages if stage.service in self._services]
         named = [share.service for share in shares] or [stage.service for stage in stages]

@@ -13,7 +13,7 @@ _KEPT: Final = 1024
 
 
 class Counted:
-    """What one answer took, as far as it is known."""
+    """Token usage of one answer, as far as it is known."""
 
     def __init__(self) -> None:
         self.prompt: int | None = None
@@ -65,7 +65,7 @@ class Withheld:
         return b"".join(event + _END for event in events if not _is_usage(event))
 
     def rest(self) -> bytes:
-        """What is left of a stream at its end."""
+        """Return the unread rest of a stream at its end."""
         rest, self._rest = self._rest, b""
         return rest
 

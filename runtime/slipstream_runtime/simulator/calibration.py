@@ -56,7 +56,7 @@ class Fit:
     """Standard deviation of the relative errors of the latencies, without outliers."""
 
     def predict(self, requests: Sequence[model.Request]) -> list[Observation]:
-        """What the clients of these requests would see, in order of arrival."""
+        """Return the latencies that clients of these requests would see, in order of arrival."""
         return [
             Observation(
                 request=outcome.request,
@@ -131,7 +131,7 @@ def _equations(run: Sequence[Observation], parameters: model.Parameters) -> tupl
 
 
 def _terms(step: model.Step) -> _Array:
-    """What alpha, beta, gamma and delta are multiplied with in all iterations of the step."""
+    """Factors of alpha, beta, gamma and delta, summed over the iterations of the step."""
     n = step.iterations
     kv_tokens = n * step.kv_used + step.decoded * n * (n - 1) / 2
     return np.array([n, n * step.running, kv_tokens, step.prefilled, 0.0])

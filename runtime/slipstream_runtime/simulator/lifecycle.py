@@ -1,4 +1,4 @@
-"""Where a simulator pod stands between its start and its exit, and which requests it still has."""
+"""Lifecycle of a simulator pod, and the requests that it still has."""
 
 import asyncio
 import enum

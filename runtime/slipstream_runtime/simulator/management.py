@@ -6,7 +6,7 @@ from slipstream_runtime.web import asgi
 
 
 class Management:
-    """What the kubelet, Prometheus and the operator read; it never waits for anything."""
+    """Management endpoints for the kubelet, Prometheus and the operator; they never wait."""
 
     def __init__(
         self,

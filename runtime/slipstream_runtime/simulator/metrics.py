@@ -1,4 +1,4 @@
-"""What the simulator exports: vLLM's metric names, labels and buckets, from the same events."""
+"""Metrics of the simulator: vLLM's names, labels and buckets, from the same events."""
 
 from collections.abc import Callable
 from typing import Final

@@ -44,7 +44,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks; the prefix cache has `cached` tokens of the prompt, never its last."""
+    """Request of a client; the prefix cache has `cached` tokens of the prompt, never its last."""
 
     key: Hashable
     arrival: float
@@ -275,7 +275,7 @@ class Engine:
         return done
 
     def _mergeable(self, shortest: float, growth: float, horizon: float) -> int:
-        """How many iterations like the present one come before anything else happens."""
+        """Return the number of iterations like the present one that come before anything else happens."""
         while self._ends[0][2].ends != self._ends[0][0]:
             heappop(self._ends)  # cancelled or preempted since
         room = self.parameters.kv_tokens - self.kv_used

@@ -70,7 +70,7 @@ class Message(_Part):
 
 
 class StreamOptions(_Part):
-    """What a stream carries beside the tokens."""
+    """Options of a stream beside its tokens."""
 
     include_usage: bool = False
 
@@ -132,7 +132,7 @@ def filler(start: int, end: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How the answer to one request is written; it holds what all its chunks share."""
+    """Writer of the answer to one request; holds the fields that all its chunks share."""
 
     identity: str
     created: int
@@ -153,7 +153,7 @@ class Answer:
         return {**self._head(kind), "choices": [choice], "usage": self._usage(tokens)}
 
     def opening(self) -> bytes:
-        """What a stream starts with, at its first token."""
+        """Return the first chunk of a stream, at its first token."""
         return self._event({"role": "assistant", "content": ""}) if self.chat else b""
 
     def text(self, start: int, end: int) -> bytes:
@@ -162,7 +162,7 @@ class Answer:
         return self._event({"content": text} if self.chat else text)
 
     def closing(self, tokens: int, *, usage: bool) -> bytes:
-        """What a stream ends with."""
+        """Return the last chunks of a stream."""
         parts = [self._event({} if self.chat else "", reason=self.reason)]
         if usage:
             parts.append(_data({**self._chunk_head(), "choices": [], "usage": self._usage(tokens)}))

@@ -251,7 +251,7 @@ def _compute(state: State, slot: int, request: int, chunk: int) -> None:
 
 @compiled
 def end(state: State, slot: int, now: float) -> None:
-    """What comes with the end of a step: tokens, and sequences that are done."""
+    """Apply the end of a step: tokens, and sequences that are done."""
     pod = state.pods[slot]
     if pod.doing == DECODING:
         _commit(state, slot, pod.left)

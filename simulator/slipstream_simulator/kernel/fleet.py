@@ -108,7 +108,7 @@ class Kernel:
 
     @property
     def records(self) -> Records:
-        """What became of the requests."""
+        """Return the records of the requests."""
         return self.state.requests
 
     @property
@@ -174,7 +174,7 @@ class Kernel:
         return int(pod["running"]) + int(pod["waiting"])
 
     def emptied(self, slot: int) -> float:
-        """Since when an engine has had nothing to do; inf while it has."""
+        """Return the time at which the engine ran out of work; inf while it works."""
         return float(self.state.pods[slot]["emptied"])
 
     def read(self, slots: Sequence[int], now: float) -> Floats:

@@ -1,4 +1,4 @@
-"""How many requests have missed their limits so far: what `score.verdicts` says, in one pass."""
+"""Count of requests that have missed their limits so far, equal to `score.verdicts`, in one pass."""
 
 import math
 

@@ -28,7 +28,7 @@ _MEANS: Final = {
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of one interval: requests, mean lengths in tokens, mean latencies in seconds."""
+    """Means of one interval: requests, lengths in tokens, latencies in seconds."""
 
     requests: float
     isl: float

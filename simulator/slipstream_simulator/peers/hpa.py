@@ -28,7 +28,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Rules:
-    """Of one direction: its stabilisation window in seconds, and rates of which the fastest counts."""
+    """Behavior of one direction: stabilization window in seconds, and rates of which the fastest counts."""
 
     window: float
     rates: tuple[Rate, ...]
@@ -46,7 +46,7 @@ DEFAULT: Final = Behavior()
 
 
 def pods_metric(seen: Seen, values: Mapping[str, float], *, target: float) -> int | Unknown:
-    """What a metric of type Pods proposes: silent pods count against the direction that the others ask for."""
+    """Return the proposal of a metric of type Pods: silent pods count against the direction of the others."""
     pods = readings.alive(seen)
     unready = [pod.name for pod in pods if not pod.scheduled]
     usage = {pod.name: values[pod.name] for pod in pods if pod.scheduled and pod.name in values}
@@ -69,7 +69,7 @@ def pods_metric(seen: Seen, values: Mapping[str, float], *, target: float) -> in
 
 
 def average_value(seen: Seen, total: float, *, target: float) -> int:
-    """What an external metric of type AverageValue proposes: the number of pods that share `total`."""
+    """Return the proposal of an external metric of type AverageValue: the number of pods that share `total`."""
     pods = len(readings.alive(seen))
     if pods and _within(total / (target * pods)):
         return pods
@@ -77,7 +77,7 @@ def average_value(seen: Seen, total: float, *, target: float) -> int:
 
 
 def value(seen: Seen, measured: float, *, target: float) -> int:
-    """What an external metric of type Value proposes: the ready pods times its ratio to the target."""
+    """Return the proposal of an external metric of type Value: ready pods times its ratio to the target."""
     ratio = measured / target
     if not seen.replicas:
         return math.ceil(ratio)
@@ -139,7 +139,7 @@ class Hpa:
         return stable
 
     def _limit(self, rate: Rate, now: float, current: int, *, up: bool) -> int:
-        """Where a rate lets the count go from what it was when the period began."""
+        """Return the count that a rate allows, from the count at the start of the period."""
         self._changes = [one for one in self._changes if one[0] > now - 1800]
         start = current - sum(change for time, change in self._changes if time > now - rate.seconds)
         if rate.kind == "Pods":

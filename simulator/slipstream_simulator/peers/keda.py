@@ -32,7 +32,7 @@ class Trigger:
     """False: it only tells whether there is anything to serve."""
 
     def proposal(self, seen: Seen, measured: float | Unknown) -> int | Unknown:
-        """What the HPA proposes for it."""
+        """Return the HPA's proposal for the trigger."""
         if isinstance(measured, Unknown):
             return measured
         if self.kind == "Value":
@@ -93,7 +93,7 @@ class Keda:
         self._failures = [0] * len(self.triggers)
 
     def queries(self) -> Mapping[str, Expression]:
-        """Those of all triggers."""
+        """Return the queries of all triggers."""
         return {name: query for trigger in self.triggers for name, query in trigger.queries.items()}
 
     def decide(self, seen: Seen) -> int:

@@ -27,7 +27,7 @@ class Profile:
     def perfect(
         cls, engine: model.Parameters, prompt: float, output: float, *, batch: int
     ) -> "Profile":
-        """What benchmarks of these lengths would find without error."""
+        """Return the profile that benchmarks of these lengths would find without error."""
         per_sequence = engine.beta + engine.gamma * (prompt + output / 2)
         return cls(engine.alpha, per_sequence, engine.alpha, engine.delta, batch)
 

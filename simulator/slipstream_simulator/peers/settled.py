@@ -21,7 +21,7 @@ class Settled:
         self.name, self.every = self.policy.name, self.policy.every
 
     def queries(self) -> Mapping[str, Expression]:
-        """Those of the policy."""
+        """Return the queries of the wrapped policy."""
         return self.policy.queries()
 
     def decide(self, seen: Seen) -> int:

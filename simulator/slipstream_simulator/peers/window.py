@@ -18,7 +18,7 @@ class Window:
             self.entries.popleft()
 
     def values(self, now: float, seconds: float | None = None) -> list[float]:
-        """Those of the last `seconds` (of all, if None), the oldest first."""
+        """Return the values of the last `seconds` (all values if None), the oldest first."""
         start = now - (self.seconds if seconds is None else seconds)
         return [value for time, value in self.entries if time > start]
 

@@ -1,4 +1,4 @@
-"""How llm-d's workload-variant-autoscaler acts: its gauge goes through Prometheus to a HorizontalPodAutoscaler."""
+"""Actuation of llm-d's workload-variant-autoscaler: a gauge, through Prometheus, to a HorizontalPodAutoscaler."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Controller(Protocol):
     every: float
 
     def queries(self) -> Mapping[str, Expression]:
-        """What it asks Prometheus."""
+        """Return the queries of the controller."""
 
     def desired(self, seen: Seen, last: int) -> int:
         """The replicas to emit, `last` being what it emitted before."""
@@ -46,7 +46,7 @@ class Pipeline:
         self._hpa = hpa.Hpa(hpa.Behavior(up=rules, down=rules))
 
     def queries(self) -> Mapping[str, Expression]:
-        """Those of the controller."""
+        """Return the queries of the controller and the HPA."""
         return self.controller.queries()
 
     def decide(self, seen: Seen) -> int:
@@ -65,7 +65,7 @@ class Pipeline:
         return self._hpa.sync(seen, [proposal])
 
     def restarted(self) -> None:
-        """What was emitted is in the status of the object; the controller and the HPA forget the rest."""
+        """Keep the emitted count, which is in the object's status; forget the rest."""
         self._ran = -math.inf
         self.controller.restarted()
         self._hpa.restarted()

@@ -62,7 +62,7 @@ class SaturationV2:
         return max(1, ready + pending - max(0, math.floor(spare / capacity)))
 
     def restarted(self) -> None:
-        """What it learned is in memory only."""
+        """Forget the learned capacity, which is in memory only."""
         self._seen_full.clear()
 
     def _capacity(

@@ -1,4 +1,4 @@
-"""What one replica carries, measured on the engine model itself as an offline benchmark would: no formula of ours.
+"""Capacity of one replica, measured on the engine model as an offline benchmark would: no formula of ours.
 
 Deterministic: the arrivals of every measurement are the same Poisson process, stretched to the rate.
 """

@@ -1,4 +1,4 @@
-"""What can be attained by who knows exactly what had come until the last scrape, and nothing of what comes."""
+"""Bound without foresight: a policy that knows all arrivals up to the last scrape, and nothing later."""
 
 import math
 from collections.abc import Mapping
@@ -33,12 +33,12 @@ class Nowcast:
     """Replica-seconds."""
 
     def queries(self) -> Mapping[str, Expression]:
-        """How old the newest sample is, of an engine or the router; what samples say is known."""
+        """Ask for the age of the newest sample of an engine or the router."""
         ages = Binary(Age(Series(contract.RUNNING)), "or", Age(Series(contract.ROUTER_REQUESTS)))
         return {_AGE: By("min", (), ages)}
 
     def decide(self, seen: Seen) -> int:
-        """What is needed, and what works off the queue."""
+        """Return the number of replicas that the known load needs, plus those that drain the queue."""
         age = seen.samples[_AGE]
         if not isinstance(age, Unknown) and age:
             self._known = max(self._known, seen.now - age[0].value)

@@ -36,7 +36,7 @@ _LOWEST, _HIGHEST, _PRECISION = 0.25, 8.0, 0.02
 
 @dataclass(frozen=True)
 class Fleet:
-    """What a schedule must obey: limits, what runs at first, and the mean time of a start in seconds."""
+    """Constraints of a schedule: limits, initial replicas, and the mean time of a start in seconds."""
 
     minimum: int
     maximum: int
@@ -69,7 +69,7 @@ class Oracle:
         return {}
 
     def decide(self, seen: Seen) -> int:
-        """What is due now, and what is starting for later."""
+        """Return the number of replicas due now plus those that start for later."""
         wanted = self.timetable.at(seen.now) + self._orders.starting(seen.now)
         return readings.bounded(seen, wanted)
 
@@ -131,7 +131,7 @@ class _Search:
     _verdicts: dict[Schedule, bool] = field(default_factory=dict)
 
     def executed(self, need: Schedule) -> Schedule:
-        """What the fleet does for a need."""
+        """Return the cheapest schedule of the fleet that covers a need."""
         return schedule.cheapest(need, initial=self.fleet.initial, start=self.fleet.start)
 
     def keeps(self, need: Schedule) -> bool:

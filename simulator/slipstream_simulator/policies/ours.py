@@ -61,7 +61,7 @@ class Ours:
         """The last one, for plots and explanations."""
 
     def queries(self) -> Mapping[str, Expression]:
-        """What the operator's decisions need of all that it asks."""
+        """Return the subset of the operator's queries that its decisions need."""
         return self._queries
 
     def decide(self, seen: Seen) -> int:
@@ -118,6 +118,6 @@ class Ours:
         )
 
     def restarted(self) -> None:
-        """What was written down is read again."""
+        """Restore the state that was persisted."""
         if self._state is not None:
             self._state = memory.load(memory.dump(self._state))

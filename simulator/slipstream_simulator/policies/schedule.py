@@ -1,4 +1,4 @@
-"""How many replicas are to be ready when, and the cheapest way to have them if a start costs its time."""
+"""Schedule of ready replicas over time, and the cheapest one if a start costs its time."""
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ class Schedule:
         return self.replicas[min(max(0, int(time // self.window)), len(self.replicas) - 1)]
 
     def gpu_seconds(self, *, initial: int, start: float) -> float:
-        """Of all replicas ready and starting, where a start takes `start` seconds."""
+        """Return the replica-seconds of ready and starting replicas, where a start takes `start` seconds."""
         rises = sum(
             max(0, after - before)
             for before, after in zip((initial, *self.replicas), self.replicas, strict=False)

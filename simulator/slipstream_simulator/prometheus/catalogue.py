@@ -45,7 +45,7 @@ _HISTOGRAMS: Final = {
 
 
 def extended(read: Floats, *, kv_tokens: int) -> Floats:
-    """What the kernel reads of each engine, with sums and constants as further columns."""
+    """Columns that the kernel reads of each engine, with sums and constants as further columns."""
     more = np.zeros((len(read), 5))
     more[:, 0] = read[:, _COMPUTED] + read[:, _CACHED]
     more[:, 1] = read[:, _RUNNING] + read[:, _WAITING]

@@ -109,7 +109,7 @@ def metrics(expression: Expression) -> set[str]:
 
 
 def plan(expression: Expression, tables: Sequence[Table]) -> Plan:
-    """How to evaluate it; labels are matched once for as long as the targets stay the same."""
+    """Evaluator of an expression; labels are matched once while the targets stay the same."""
     match expression:
         case Series():
             return _instant(_Selection.of(expression, tables))
@@ -158,7 +158,7 @@ class _Selection:
         return cls(None, np.zeros(0, dtype=np.int64))
 
     def labels(self) -> Names:
-        """Of every target and field; the same object while the targets are the same."""
+        """Return the labels of every target and field; the same object while the targets are the same."""
         assert self.table is not None
         if self._version != self.table.version:
             self._version = self.table.version
@@ -175,7 +175,7 @@ class _Selection:
         return tuple({**target, **self.table.fields[index].labels} for index in self.fields)
 
     def flat(self, values: Floats, present: NDArray[np.bool_]) -> Vector:
-        """From targets x fields, and the targets that are there."""
+        """Return the series of targets x fields, of the targets that exist."""
         return Vector(self.labels(), values.ravel(), np.repeat(present, len(self.fields)))
 
 

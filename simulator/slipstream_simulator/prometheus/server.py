@@ -167,7 +167,7 @@ class Prometheus:
     def _with_faults(
         self, now: float, targets: Sequence[Target], values: Floats, row: int
     ) -> Floats:
-        """What the scrapes see in place of the truth."""
+        """Return the values that scrapes see in place of the true ones."""
         scenario = self._scenario
         noise = max((event.noise or 0.0 for event in self._during("noise", now)), default=0.0)
         resets = [

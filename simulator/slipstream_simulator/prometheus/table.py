@@ -60,7 +60,7 @@ class Table:
         self._last[columns] = row
 
     def reserve(self, seconds: float, fields: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the increases of these fields over so many seconds will be among a span's."""
+        """Return the position of these fields' increases over `seconds` among those of a span."""
         reserved = self._reserved.setdefault(seconds, [])
         reserved += [one for one in fields.tolist() if one not in reserved]
         return np.array([reserved.index(one) for one in fields.tolist()], dtype=np.int64)
