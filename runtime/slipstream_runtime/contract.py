@@ -156,6 +156,10 @@ FACT_KEYS: Final = (
     "linear_value_head_dim", "linear_conv_kernel_dim", "mamba_ssm_dtype",
     "n_embd", "n_layer", "n_head", "n_positions", "n_inner", "num_heads", "ffn_hidden_size",
     "rope_scaling", "rope_parameters",
+    "n_head_kv", "num_kv_heads", "multi_query", "new_decoder_architecture", "num_attention_groups",
+    "interleave_moe_layer_step", "compress_ratios", "block_configs", "hybrid_override_pattern",
+    "layers_block_type", "attn_layer_period", "attn_type_list", "mamba_d_state", "state_size",
+    "ssm_cfg", "conv_L_cache", "attention_window_pattern", "is_encoder_decoder",
 )  # fmt: skip
 """Keys of config.json that decide whether a model fits: only these are reported, where the checkpoint has them."""
 FACT_PARTS: Final = ("text_config", "llm_config", "language_config")

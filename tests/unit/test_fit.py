@@ -1,6 +1,8 @@
 """Fit check: whether a model can be split and fits, from its config.json, before a node is bought."""
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from slipstream_operator.core.fit.memory import GIB, Demand
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 from tests import given
 from tests.configs import BILLIONS, CONFIGS
 
@@ -84,6 +87,15 @@ def test_weights_of_a_known_size_are_what_is_stored():
     assert estimate(size=16_381_470_720).weights == 16_381_470_720
 
 
+def test_layers_of_multi_token_prediction_count_only_where_they_are_used():
+    config = {**CONFIGS["DeepSeek-V3"], "num_nextn_predict_layers": 1}
+    asked = demand(model=ModelFacts(bytes=688 * 10**9, config=config), split=Split(tensor=8))
+    without = memory.estimate(asked)
+    used = memory.estimate(dataclasses.replace(asked, mtp=True))
+    assert without is not None and used is not None
+    assert used.weights / without.weights == pytest.approx(62 / 61, rel=0.001)
+
+
 def test_float32_weights_are_loaded_in_half_the_size():
     config = {**CONFIGS["Qwen3-8B"], "torch_dtype": "float32"}
     found = memory.estimate(demand(model=ModelFacts(bytes=32_000_000_000, config=config)))
@@ -135,6 +147,50 @@ def test_a_shared_cache_layer_takes_nothing():
     known = architecture.read(config)
     assert known is not None and known.layers is not None
     assert len(known.layers) == 18
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model_type": "jamba", "attn_layer_period": 8},
+        {"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*"},
+        {"model_type": "bert"},
+        {"model_type": "deepseek_v4", "compress_ratios": [4, 128]},
+        {"layer_types": ["conv"] * 36},
+    ],
+)
+def test_of_layers_that_are_not_known_only_the_weights_are_checked(fields):
+    found = memory.estimate(demand(model=ModelFacts(config={**CONFIGS["Qwen3-8B"], **fields})))
+    assert found is not None
+    assert found.request is None
+    assert found.weights > 0
+    assert not found.impossible
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"num_key_value_heads": None, "n_head_kv": 8}, 8),
+        ({"num_key_value_heads": None, "multi_query": True}, 1),
+        ({"num_key_value_heads": None, "multi_query": True, "new_decoder_architecture": True}, 32),
+        ({"num_key_value_heads": None}, 32),
+    ],
+)
+def test_kv_heads_are_found_under_each_name(fields, expected):
+    assert read("Qwen3-8B", **fields).kv_heads == expected
+
+
+def test_every_key_that_is_read_is_reported():
+    text = Path(architecture.__file__).read_text()
+    keys = set(re.findall(r'config(?:\.get\(|\[)"(\w+)"', text))
+    keys |= {
+        key
+        for call in re.findall(r"_number\((?:config|whole|rope),([^)]*)\)", text)
+        for key in re.findall(r'"(\w+)"', call)
+    }
+    nested = {"original_max_position_embeddings"}
+    assert keys - nested <= set(contract.FACT_KEYS)
+    assert set(architecture.OTHER_CACHES) <= set(contract.FACT_KEYS)
 
 
 def test_the_window_of_the_object_replaces_the_models():

@@ -39,6 +39,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     "linear_attention": "linear",
 }
 """Values of config.json's layer_types -> kind of their cache."""
+OTHER_CACHES: Final = (
+    "compress_ratios", "block_configs", "hybrid_override_pattern", "layers_block_type",
+    "attn_layer_period", "attn_type_list", "mamba_d_state", "state_size", "ssm_cfg", "conv_L_cache",
+    "attention_window_pattern", "is_encoder_decoder",
+)  # fmt: skip
+"""Keys of models whose layers keep something that is not known here, such as the states of Mamba layers."""
+WITHOUT_CACHE: Final = ("bert", "roberta", "electra", "deberta", "nomic_bert", "gte", "mpnet")
+"""Ends of model_type of encoders, which keep no KV cache."""
 DEFAULT_EMBEDDING_TIES: Final = frozenset(
     {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "cohere", "cohere2", "opt", "bloom"}
 )
@@ -125,6 +133,8 @@ class Architecture:
     """Method of a checkpoint that is quantized already."""
     bits: float | None
     """Bits of a quantized weight, with its scales; None if unknown or not quantized."""
+    prediction_layers: int
+    """Layers of multi-token prediction in the checkpoint, which vLLM loads only for method mtp."""
     block: int | None
     """Size of the blocks that an fp8 checkpoint has scales for; each rank must hold whole ones."""
 
@@ -168,7 +178,7 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
     if not (hidden and count and heads and vocabulary) or count > MOST_LAYERS:
         return None
     latent = _latent(config, model_type)
-    kv_heads = 1 if latent else (_number(config, "num_key_value_heads") or heads)
+    kv_heads = 1 if latent else _kv_heads(config, heads)
     head_size = _number(config, "head_dim") or hidden // heads
     tied = config.get("tie_word_embeddings", whole.get("tie_word_embeddings"))
     linear = _linear(config)
@@ -193,6 +203,7 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
         stored_bytes=_stored_bytes(config, whole),
         quantization=method,
         bits=bits,
+        prediction_layers=_number(config, "num_nextn_predict_layers") or 0,
         block=block,
     )
 
@@ -204,6 +215,14 @@ def _number(config: Mapping[str, Any], *keys: str) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIZE:
             return value
     return None
+
+
+def _kv_heads(config: Mapping[str, Any], heads: int) -> int:
+    """Return the number of KV heads, by the keys that vLLM reads it from."""
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        return 1
+    keys = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "num_attention_groups")
+    return _number(config, *keys) or heads
 
 
 def _max_length(config: Mapping[str, Any]) -> int | None:
@@ -284,7 +303,7 @@ def _layers(
     linear: LinearAttention | None,
 ) -> tuple[Layer, ...] | None:
     """Return the layers that keep a cache."""
-    if "compress_ratios" in config:
+    if any(config.get(key) for key in OTHER_CACHES) or model_type.endswith(WITHOUT_CACHE):
         return None
     kinds = _kinds(config, model_type, count)
     if kinds is None or ("linear" in kinds and linear is None):
@@ -330,8 +349,6 @@ def _kinds(config: Mapping[str, Any], model_type: str, count: int) -> list[Kind]
         other: Kind = "chunked" if model_type == "llama4_text" else "sliding"
         known = _number(config, "attention_chunk_size") if other == "chunked" else window
         return [other if (i + 1) % every and known else "full" for i in range(count)]
-    if any(key in config for key in ("ssm_cfg", "hybrid_override_pattern", "mamba_d_state")):
-        return None
     if window is None or config.get("use_sliding_window") is False:
         return ["full"] * count
     if model_type in WINDOW_NEEDS_SWITCH:

@@ -216,6 +216,8 @@ def weights_bytes(
     else:
         layers = counted.total - counted.embedding - counted.head
         inner = layers * (model.bits or 16) / 8
+    if size is not None and not mtp:
+        inner *= model.layer_count / (model.layer_count + model.prediction_layers)
     if fp8 and not model.quantized:
         inner /= 2
     layers = max(counted.dense + counted.experts + counted.replicated, 1)
