@@ -44,6 +44,15 @@ def test_what_cannot_run_is_told_with_what_to_do(driver: gpu.Driver, words: str)
 
 
 @pytest.mark.parametrize(
+    ("gpus", "expected"), [((), None), ((H100,), (9, 0)), ((H100, V100), (7, 0))]
+)
+def test_a_node_is_as_capable_as_its_oldest_gpu(
+    gpus: tuple[gpu.Gpu, ...], expected: tuple[int, int] | None
+) -> None:
+    assert gpu.Driver((13, 0), gpus=gpus).capability == expected
+
+
+@pytest.mark.parametrize(
     ("answers", "expected"),
     [
         ({}, gpu.Driver((13, 0), gpus=(H100,))),

@@ -528,7 +528,7 @@ def _engine(outcome: Outcome) -> api.EngineStatus | None:
 
 
 def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
-    """What speculation gains; unknown where nothing was sampled, as on GPUs. None without speculation."""
+    """Return the gain of speculation; unknown where nothing was sampled, as on GPUs. None without speculation."""
     if measured is None:
         return None
     if measured.gain is not None:

@@ -64,8 +64,7 @@ class Launch:
         """Serve until drained; EngineError says why it ended otherwise."""
         try:
             self.life.enter(Phase.RESOLVING)
-            if self.config.device == "cuda":
-                gpu.check()
+            capability = gpu.check().capability if self.config.device == "cuda" else None
             member = group.member(os.environ, nodes=self.config.nodes)
             target, draft = self.weights
             self.known.arguments = arguments.build(
@@ -73,7 +72,7 @@ class Launch:
                 target=target,
                 draft=draft,
                 cpu_flags=hardware.cpu_flags(),
-                capability=hardware.compute_capability() if self.config.device == "cuda" else None,
+                capability=capability,
                 adapter_rank=self.adapter_rank if self.config.adapters else None,
                 member=member,
             )

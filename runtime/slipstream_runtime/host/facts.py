@@ -24,9 +24,9 @@ class Facts:
     arguments: list[str] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     kv_capacity_tokens: int | None = None
-    """Of one data-parallel engine."""
+    """Capacity of the KV cache of one data-parallel engine."""
     max_sequences: int | None = None
-    """That run at once, in all data-parallel engines together."""
+    """Sequences that run at once, in all data-parallel engines together."""
     max_model_length: int | None = None
     adapters: dict[str, Adapter] = dataclasses.field(default_factory=dict)
     details: dict[str, object] = dataclasses.field(default_factory=dict)

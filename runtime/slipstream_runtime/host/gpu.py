@@ -47,6 +47,11 @@ class Driver:
     code: int = 0
     gpus: tuple[Gpu, ...] = ()
 
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """Compute capability that all GPUs have; None without any."""
+        return min((gpu.capability for gpu in self.gpus), default=None)
+
 
 def refusal(driver: Driver) -> str | None:
     """Why this image can't run on the node, or None."""
@@ -69,10 +74,12 @@ def refusal(driver: Driver) -> str | None:
     return None
 
 
-def check() -> None:
-    """Raise UnsuitableError, with what to do, if the node can't run this image."""
-    if reason := refusal(ask()):
+def check() -> Driver:
+    """Return the node's driver; UnsuitableError, with what to do, if the node can't run this image."""
+    driver = ask()
+    if reason := refusal(driver):
         raise UnsuitableError(reason)
+    return driver
 
 
 def ask(library: str = _LIBRARY) -> Driver:

@@ -1,6 +1,5 @@
 """What the machine under the engine can do, read once and passed on as plain values."""
 
-import importlib
 import os
 from collections.abc import Set
 from pathlib import Path
@@ -23,23 +22,6 @@ def cpu_flags() -> frozenset[str]:
         return parse_cpu_flags(Path("/proc/cpuinfo").read_text())
     except OSError:
         return frozenset()
-
-
-def compute_capability() -> tuple[int, int] | None:
-    """Return the compute capability of the first GPU; None where no NVIDIA driver says it.
-
-    NVML needs no CUDA context for that: one would take memory of the GPU from the engine.
-    """
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:  # only the image for GPUs has it
-        return None
-    try:
-        nvml.nvmlInit()
-        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(nvml.nvmlDeviceGetHandleByIndex(0))
-    except nvml.NVMLError:
-        return None
-    return major, minor
 
 
 def usable_cores() -> int:

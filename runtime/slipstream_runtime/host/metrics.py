@@ -50,7 +50,7 @@ class Metrics(Collector):
         self._kv_tokens = tokens
 
     def tell_sequences(self, most: int) -> None:
-        """Report from now on that so many sequences run at once."""
+        """Report this number of sequences that run at once from now on."""
         self._sequences = most
 
     def watch_adapters(self, adapters: Mapping[str, facts.Adapter]) -> None:

@@ -51,7 +51,7 @@ class Load:
     kv: float | None
     at: float
     sequences: int | None = None
-    """That it runs at once."""
+    """Sequences that it runs at once."""
 
 
 class Endpoint:

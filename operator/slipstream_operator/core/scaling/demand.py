@@ -77,8 +77,10 @@ def context(load: Load, *, engines: int = 1) -> float:
 
 
 def observations(load: Load, *, window: float, engines: int = 1) -> tuple[Observation, ...]:
-    """What the engines tell about the time of their steps; those that are new, silent or out of
-    memory tell nothing. Sums over the engines of a replica and over their steps give means of one step."""
+    """Return one observation of the step time for each replica that is not new, silent or out of memory.
+
+    Sums over the engines of a replica and over their steps give means of one step.
+    """
     found = []
     for pod in load.pods:
         if not pod.settled or pod.preempted or pod.steps <= 0 or pod.itl_count * window < _TOKENS:

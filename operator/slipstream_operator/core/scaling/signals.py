@@ -393,9 +393,9 @@ def kv_capacity(answers: Answers) -> int | None:
     result = answers.result(queries.KV_TOKENS)
     if result is None:
         return None
-    told = [sample.value for sample in result if "num_gpu_blocks" not in sample.labels]
-    if told:
-        return int(min(told))
+    reported = [sample.value for sample in result if "num_gpu_blocks" not in sample.labels]
+    if reported:
+        return int(min(reported))
     sizes = []
     for sample in result:
         blocks, size = sample.labels.get("num_gpu_blocks", ""), sample.labels.get("block_size", "")
