@@ -1,4 +1,4 @@
-"""A pod that the kubelet evicts: status says why, it is no replica, and another one takes its place."""
+"""Pods that kubelet and kernel end: status says why, and a pod that was evicted is no replica."""
 
 from typing import Any
 
@@ -58,3 +58,29 @@ def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replic
     assert "Raise the volume's sizeLimit in spec.template.volumes" in conditions
     assert item["status"].get("replicas", 0) <= 1
     assert lost["status"]["phase"] == "Failed"
+
+
+def test_a_container_that_the_kernel_kills_for_its_memory_is_told_so(
+    kube: Kube, namespace: str
+) -> None:
+    profile = kube.get("ServingProfile", None, "local")
+    assert profile is not None
+    greedy = {
+        "name": "greedy",
+        "image": profile["spec"]["images"]["simulator"],
+        "command": ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"],
+        "resources": {"limits": {"memory": "32Mi"}},
+    }
+    template = {"initContainers": [greedy]}
+    kube.apply(services.simulated(namespace, "greedy", fake=False, template=template))
+
+    def killed(items: list[Object]) -> str | None:
+        found = [condition(item, "Available") for item in items]
+        told = [entry["message"] for entry in found if entry.get("reason") == "OutOfMemory"]
+        return told[0] if told else None
+
+    message = kube.until(
+        "InferenceService", namespace, killed, name="greedy", timeout=60, what="the cause"
+    )
+    assert "init container greedy was killed because its memory limit" in message
+    assert "Raise limits.memory" in message
