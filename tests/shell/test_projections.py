@@ -301,11 +301,12 @@ def test_a_pod_that_ended_has_the_time_of_its_end() -> None:
     assert projections.pod(fakes.pod_body("a")).ended_at is None
 
 
-def test_of_long_words_the_end_is_kept() -> None:
+def test_of_long_words_the_exit_code_and_the_end_are_kept() -> None:
     status = _container(state=_ended(1, message="x" * 5000 + "the cause"))
     trouble = projections.pod(fakes.pod_body("a", status=status)).trouble
     assert trouble is not None
     assert len(trouble[1]) == 1000
+    assert trouble[1].startswith("the engine ended with exit code 1 (0 restarts): xxx")
     assert trouble[1].endswith("the cause")
 
 

@@ -10,7 +10,7 @@ Failure = tuple[str, str]
 """Reason and message."""
 
 MESSAGE_LENGTH: Final = 1000
-"""Characters of a message; of a longer one the end is kept, where engines and remedies have the cause."""
+"""Characters of a message; of longer words of an engine the end is kept, where engines and remedies have the cause."""
 ENDED: Final = ("Failed", "Succeeded")
 """Phases of a pod that never runs again; it stays until it is deleted, and Kubernetes makes another one."""
 LOST: Final = (
@@ -170,9 +170,8 @@ def _container(container: Body) -> Failure | None:
         said = ended.get("message") or ended.get("reason", "")
         if _FOREIGN_IMAGE in said:
             said = f"{container['image']} is no image of Slipstream's runtime: name one in the ServingProfile"
-        return Reason.ENGINE_FAILED, _short(
-            f"{who} ended with exit code {ended['exitCode']} ({restarts}): {said}"
-        )
+        begin = f"{who} ended with exit code {ended['exitCode']} ({restarts}): "
+        return Reason.ENGINE_FAILED, begin + said.strip()[len(begin) - MESSAGE_LENGTH :]
     if reason and reason not in _HARMLESS_WAITING:
         before = "" if engine else f"{who}: "
         return Reason.ENGINE_FAILED, _short(f"{before}{reason}: {waiting.get('message', '')}")
