@@ -79,6 +79,14 @@ def test_services_budgets_and_metrics_select_leaders_and_no_workers() -> None:
     assert "prometheus.io/scrape" not in worker["annotations"]
 
 
+def test_a_topology_domain_for_each_group_is_asked_of_the_set_itself() -> None:
+    exclusive = {"leaderworkerset.sigs.k8s.io/exclusive-topology": "rack"}
+    found = workload({**SPREAD, "template": {"annotations": {**exclusive, "team": "a"}}})
+    annotations = found["metadata"]["annotations"]
+    assert exclusive.items() <= annotations.items()
+    assert "team" not in annotations
+
+
 def test_workers_are_evicted_from_one_group_at_a_time() -> None:
     found = rendered({**SPREAD, "scaling": {"maxReplicas": 2}})
     budget = given.find(found, "PodDisruptionBudget", name="chat.workers")["spec"]
@@ -261,6 +269,12 @@ def test_the_first_pod_of_a_group_that_ends_is_the_cause_until_the_next_group_is
     still = {"created": THIRD, "ready": False}
     assert lost(one, leader=still, worker=still, now=THIRD) == one
     assert lost(one, leader={"created": THIRD}, worker={"created": THIRD}, now=THIRD) is None
+
+
+@pytest.mark.parametrize("reason", [Reason.UNSCHEDULABLE, Reason.IMAGE_PULL, Reason.CONFIG_ERROR])
+def test_a_group_that_waits_to_start_is_not_lost(reason: str) -> None:
+    waits = {"created": FIRST, "ready": False, "trouble": (reason, "not yet")}
+    assert lost(None, leader=waits, worker=waits, now=SECOND) is None
 
 
 def test_a_group_that_is_lost_again_says_the_new_cause() -> None:

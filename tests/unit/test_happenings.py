@@ -15,6 +15,7 @@ DESIRED = given.rendered(given.observed(DIRECT))
 ROUTED = given.rendered(given.observed())
 HASH = given.identity(DIRECT)
 SERVICE = given.find(DESIRED, "Service", name=given.NAME)
+HEADLESS = given.find(DESIRED, "Service", name=f"chat-{HASH}")
 DEPLOYMENT = given.find(DESIRED, "Deployment")
 
 
@@ -30,13 +31,13 @@ def _delete(manifest: Any) -> plan.Delete:
 PLANS: dict[str, tuple[plan.Plan, list[Happening]]] = {
     "nothing": (plan.Plan(), []),
     "the first revision": (
-        plan.Plan(
-            tuple(_apply(each, uid=None, reason="missing") for each in (DEPLOYMENT, SERVICE))
-        ),
+        plan.Plan(tuple(_apply(each, uid=None, reason="missing") for each in (HEADLESS, SERVICE))),
         [],
     ),
     "another revision": (
-        plan.Plan((_apply(DEPLOYMENT, uid=None, reason="missing"),)),
+        plan.Plan(
+            tuple(_apply(each, uid=None, reason="missing") for each in (HEADLESS, DEPLOYMENT))
+        ),
         [Happening("Normal", "RevisionCreated", f"revision {HASH} starts")],
     ),
     "a deployment that is scaled": (plan.Plan((_apply(DEPLOYMENT),)), []),
@@ -65,7 +66,7 @@ PLANS: dict[str, tuple[plan.Plan, list[Happening]]] = {
                 for kind in ("Deployment", "Service", "ConfigMap")
             )
         ),
-        [Happening("Normal", "RevisionDeleted", f"Deployment chat-{HASH} is no longer wanted")],
+        [Happening("Normal", "RevisionDeleted", f"revision chat-{HASH} is no longer wanted")],
     ),
 }
 

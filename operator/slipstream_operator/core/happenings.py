@@ -18,6 +18,10 @@ _SPECULATION: Final = {
 """Field of status.engine -> the reason under which its appearance is told."""
 
 
+_OF_A_REVISION: Final = "Service"
+"""Kind of child that marks the start and the end of a revision: its headless Service. Not all workloads are watched."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Happening:
     """One Event on the user's object."""
@@ -37,7 +41,7 @@ def of_plan(plan: Plan) -> list[Happening]:
             found.append(
                 Happening("Warning", Reason.DRIFT_REPAIRED, f"{step.ref}: {step.reason}, restored")
             )
-        elif revision and step.ref.kind in names.WORKLOADS and step.uid is None and not first:
+        elif revision and step.ref.kind == _OF_A_REVISION and step.uid is None and not first:
             found.append(
                 Happening("Normal", Reason.REVISION_CREATED, f"revision {revision} starts")
             )
@@ -49,9 +53,9 @@ def of_plan(plan: Plan) -> list[Happening]:
             else:
                 found.append(_activated(active))
     found += [
-        Happening("Normal", Reason.REVISION_DELETED, f"{step.ref} is {step.reason}")
+        Happening("Normal", Reason.REVISION_DELETED, f"revision {step.ref.name} is {step.reason}")
         for step in plan.deletes
-        if step.ref.kind in names.WORKLOADS
+        if step.ref.kind == _OF_A_REVISION
     ]
     return found
 

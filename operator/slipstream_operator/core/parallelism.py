@@ -1,4 +1,4 @@
-"""How one replica is spread over accelerators and nodes: count = tensor x pipeline x data, whichever were given."""
+"""Spread of one replica over accelerators and nodes: count = tensor x pipeline x data, whichever were given."""
 
 import dataclasses
 

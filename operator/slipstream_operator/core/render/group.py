@@ -8,6 +8,8 @@ from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common, pods
 
 API_VERSION: Final = "leaderworkerset.x-k8s.io/v1"
+_ANNOTATIONS: Final = "leaderworkerset.sigs.k8s.io/"
+"""Prefix of the annotations that LeaderWorkerSet reads."""
 
 
 def leader_worker_set(
@@ -19,16 +21,19 @@ def leader_worker_set(
     groups. Each group has a subdomain of its own, since the revision's headless Service has the set's name and lists
     only pods that are ready.
     """
+    metadata = common.metadata(
+        key,
+        uid,
+        name=names.revision_name(key.name, revision),
+        component="engine",
+        revision=revision,
+    )
+    if placed := _placement(template):
+        metadata["annotations"] = placed
     return {
         "apiVersion": API_VERSION,
         "kind": names.LEADER_WORKER_SET,
-        "metadata": common.metadata(
-            key,
-            uid,
-            name=names.revision_name(key.name, revision),
-            component="engine",
-            revision=revision,
-        ),
+        "metadata": metadata,
         "spec": {
             "replicas": replicas,
             "startupPolicy": "LeaderCreated",
@@ -43,8 +48,14 @@ def leader_worker_set(
     }
 
 
+def _placement(template: Manifest) -> dict[str, str]:
+    """The template's annotations for the set itself, such as one topology domain for each group."""
+    annotations: Manifest = template["metadata"].get("annotations", {})
+    return {key: value for key, value in annotations.items() if key.startswith(_ANNOTATIONS)}
+
+
 def _worker(key: Key, template: Manifest) -> dict[str, Any]:
-    """The leader's template for pods that serve nobody: not selected, not scraped, not spread as replicas are."""
+    """The leader's template for pods that serve no requests: not selected, not scraped, not spread as replicas are."""
     worker: dict[str, Any] = copy.deepcopy(dict(template))
     labels = worker["metadata"]["labels"]
     labels.pop(names.SERVICE_LABEL)
