@@ -119,3 +119,24 @@ def test_what_the_engines_run_at_once_is_known_once_they_say_it() -> None:
     answers = grouped.alone({queries.SEQUENCES: [sample(8192.0)]})
     assert signals.sequences(answers) == 8192
     assert signals.sequences(grouped.alone({})) is None
+
+
+def test_prometheus_sums_what_the_engines_of_a_pod_do_and_takes_the_mean_of_their_caches() -> None:
+    asked = queries.every_tick(window=60.0)
+    of_a_pod = {
+        name: str(asked[name]).partition(" by (namespace, service, pod)")[0]
+        for name in (
+            queries.RUNNING,
+            queries.OUTPUT,
+            queries.STEPS,
+            queries.KV_MEAN,
+            queries.KV_USAGE,
+        )
+    }
+    assert of_a_pod == {
+        queries.RUNNING: "sum",
+        queries.OUTPUT: "sum",
+        queries.STEPS: "sum",
+        queries.KV_MEAN: "avg",
+        queries.KV_USAGE: "max",
+    }
