@@ -14,7 +14,7 @@ from typing import Final
 
 from slipstream_runtime import contract
 from slipstream_runtime.host import logs
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.errors import UnsuitableError
 from slipstream_runtime.host.lifecycle import Phase
 
 LOST_SECONDS: Final = 15.0
@@ -144,9 +144,3 @@ class Watch:
         if before is not None and _ORDER.index(phase) < _ORDER.index(before):
             return f"the leader {self._leader} was restarted"
         return None
-
-
-def require(lost: str | None) -> None:
-    """Raise EngineError if the leader is lost."""
-    if lost is not None:
-        raise EngineError(lost)

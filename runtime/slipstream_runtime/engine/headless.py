@@ -9,7 +9,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
-from slipstream_runtime.engine import causes, group, serving
+from slipstream_runtime.engine import group, serving
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
@@ -52,14 +52,12 @@ def _follow(launch: Launch, executor: Any, watch: group.Watch) -> None:
         if launch.life.leaving and limit is None:
             limit = now + launch.stop_seconds
         lost = watch.lost()
-        if limit is not None and (lost or now > limit):
+        if lost is not None and not watch.orderly and limit is None:
+            raise EngineError(lost)
+        if lost is not None or (limit is not None and now > limit):
             return
-        if watch.orderly and lost:
-            return
-        group.require(lost)
 
 
 def _cause(launch: Launch, dead: Any) -> str:
     dead.join(_LAST_WORD_SECONDS)
-    told = causes.read(launch.errors)
-    return told or f"worker process {dead.name} ended with exit code {dead.exitcode}"
+    return launch.cause or f"worker process {dead.name} ended with exit code {dead.exitcode}"
