@@ -11,7 +11,7 @@ from dev.kube import Kube, Object, condition
 from slipstream_operator import names
 from tests import services
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)  # the first time with a build of the controller
 START, SOON = 240.0, 60.0
 NAME = "large"
 
