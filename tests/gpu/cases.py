@@ -25,6 +25,8 @@ class Case:
     """Model of checkpoints.py that speculation.draft points at."""
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """GPU -> part of the message with which the engine must refuse the service there."""
+    unsuited: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """GPU -> the reason why vLLM starts there and fails with the first request; nothing is checked."""
     family: bool = False
     """Whether it is a row of the table: a model family as most people serve it."""
 
@@ -38,11 +40,18 @@ class Case:
     @property
     def gpus(self) -> list[Gpu]:
         """GPUs to check it on; slices of a GPU can't be joined by tensor parallelism."""
-        return [gpu for gpu in GPUS if gpu.key != "MIG" or self.accelerators == 1]
+        return [
+            gpu
+            for gpu in GPUS
+            if gpu.key not in self.unsuited and (gpu.key != "MIG" or self.accelerators == 1)
+        ]
 
     def refusal(self, gpu: str) -> str | None:
         """Part of the message that is expected instead of a configuration."""
         return self.refused.get(gpu, self.refused.get(ANY))
+
+
+NO_PREFILL: Final = {"T4": "FlashAttention, which computes MLA's prefill, has no code for it"}
 
 
 def _on(count: int, **spec: Any) -> dict[str, Any]:
@@ -56,7 +65,13 @@ def _quantized(method: str, **more: str) -> dict[str, Any]:
 FAMILIES: Final = (
     Case("Qwen3-8B", "qwen3-8b", family=True),
     Case("Qwen3-8B, method fp8", "qwen3-8b", _quantized("fp8"), family=True),
-    Case("Qwen3-8B, kvCache fp8", "qwen3-8b", _quantized("auto", kvCache="fp8"), family=True),
+    Case(
+        "Qwen3-8B, kvCache fp8",
+        "qwen3-8b",
+        _quantized("auto", kvCache="fp8"),
+        refused={"T4": "FP8 KV cache is not supported"},
+        family=True,
+    ),
     Case("Qwen3-8B fp8 by block", "qwen3-8b-fp8-block", _quantized("fp8"), family=True),
     Case("Qwen3-8B W8A8 fp8", "qwen3-8b-w8a8-fp8", family=True),
     Case("Qwen3-8B W8A8 int8", "qwen3-8b-w8a8-int8", _quantized("int8"), family=True),
@@ -68,13 +83,20 @@ FAMILIES: Final = (
     Case("Qwen3-30B-A3B, method fp8", "qwen3-30b-a3b", _on(2, **_quantized("fp8")), family=True),
     Case("Qwen3-30B-A3B fp8 by block", "qwen3-30b-a3b-fp8-block", _on(2), family=True),
     Case("Qwen3-30B-A3B NVFP4", "qwen3-30b-a3b-nvfp4", _on(2), family=True),
-    Case("gpt-oss-120b", "gpt-oss-120b", _quantized("mxfp4"), family=True),
-    Case("DeepSeek-V3", "deepseek-v3", _on(8), family=True),
+    Case(
+        "gpt-oss-120b",
+        "gpt-oss-120b",
+        _quantized("mxfp4"),
+        refused={"T4": "gpt_oss_mxfp4 is not supported for the current GPU"},
+        family=True,
+    ),
+    Case("DeepSeek-V3", "deepseek-v3", _on(8), unsuited=NO_PREFILL, family=True),
     Case(
         "DeepSeek-V3, kvCache fp8",
         "deepseek-v3",
         _on(8, **_quantized("auto", kvCache="fp8")),
         refused={"A100": "FP8 KV cache is not supported by the Triton MLA backend"},
+        unsuited=NO_PREFILL,
         family=True,
     ),
     Case("Qwen3-Next-80B-A3B", "qwen3-next-80b", _on(4), family=True),
@@ -121,6 +143,7 @@ FIELDS: Final = (
         "data with expert parallelism",
         "deepseek-v3",
         {"parallelism": {"data": 8}, "engineArgs": {"enable-expert-parallel": True}},
+        unsuited=NO_PREFILL,
     ),
     Case("nodes", "llama-405b", {"parallelism": {"tensor": 8, "pipeline": 2, "nodes": 2}}),
     Case(
@@ -159,7 +182,12 @@ FIELDS: Final = (
         refused={ANY: 'spec.speculation.method: "suffix" needs arctic-inference'},
     ),
     Case("eagle3", "llama-8b", {"speculation": {"method": "eagle3"}}, draft="llama-8b-eagle3"),
-    Case("mtp", "deepseek-v3", _on(8, speculation={"method": "mtp", "tokens": 1})),
+    Case(
+        "mtp",
+        "deepseek-v3",
+        _on(8, speculation={"method": "mtp", "tokens": 1}),
+        unsuited=NO_PREFILL,
+    ),
     Case("no prefix cache", "qwen3-8b", {"cache": {"prefix": False}}),
     Case("no compilation", "qwen3-8b", {"cache": {"compile": False}}),
     Case(

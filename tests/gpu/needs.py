@@ -84,8 +84,11 @@ def of(kernel: str) -> tuple[str, ...]:
 
 
 def check(kernels: Mapping[str, Any], gpu: Gpu) -> dict[str, str | None]:
-    """Return need -> what the image lacks for it, or None, over all kernels of a choice."""
-    found: dict[str, str | None] = {}
+    """Return need -> what the image lacks for it, or None, over all kernels of a choice.
+
+    Triton is always needed: torch.compile and vLLM's sampler use it.
+    """
+    found = {"triton": _lack("triton", gpu)}
     for kernel in sorted({name for names in kernels.values() for name in names}):
         try:
             needs = of(kernel)
