@@ -8,8 +8,8 @@ import pytest
 
 from slipstream_runtime.engine import group
 from slipstream_runtime.engine.group import Member
-from slipstream_runtime.host.errors import UnsuitableError
-from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 LWS = {
     "LWS_LEADER_ADDRESS": "chat-0.chat-0.team",
@@ -85,6 +85,63 @@ def test_a_leader_that_ended_is_lost(
     assert found is not None
     assert expected in found
     assert watch.orderly is orderly
+
+
+class Pod:
+    """A worker whose leader is in these phases, one a second; it gets SIGTERM in the second `stop`."""
+
+    def __init__(self, phases: Sequence[Phase | None], *, stop: int | None = None) -> None:
+        self.now = 0.0
+        self.life = Lifecycle(clock=lambda: self.now)
+        self.life.enter(Phase.READY)
+        self._phases = list(phases)
+        self._stop = stop
+        self.dies_at: float | None = None
+
+    def _phase(self) -> Phase | None:
+        return self._phases[min(int(self.now) - 1, len(self._phases) - 1)]
+
+    def _wait(self) -> list[str]:
+        self.now += 1
+        if self.now == self._stop:
+            self.life.leave()
+        return ["VllmWorker-1"] if self.now == self.dies_at else []
+
+    def follow(self) -> list[str]:
+        watch = group.Watch(MEMBER, self._phase, clock=lambda: self.now)
+        return group.follow(
+            self.life, watch, wait=self._wait, stop_seconds=20, clock=lambda: self.now
+        )
+
+
+READY, DRAINING, STOPPED = Phase.READY, Phase.DRAINING, Phase.STOPPED
+
+
+def test_a_worker_that_has_to_leave_computes_until_its_leader_has_drained() -> None:
+    pod = Pod([READY] * 3 + [DRAINING] * 9 + [STOPPED], stop=2)
+    assert pod.follow() == []
+    assert pod.now == 13
+
+
+def test_a_worker_that_has_to_leave_alone_stays_no_longer_than_a_drain() -> None:
+    pod = Pod([READY], stop=2)
+    assert pod.follow() == []
+    assert pod.now == 23
+
+
+def test_a_worker_whose_leader_left_in_order_leaves_in_order() -> None:
+    assert Pod([READY, DRAINING, STOPPED]).follow() == []
+
+
+def test_a_worker_whose_leader_was_lost_fails_and_says_so() -> None:
+    with pytest.raises(EngineError, match="has not answered for"):
+        Pod([READY, None]).follow()
+
+
+def test_a_process_of_the_worker_that_dies_is_returned() -> None:
+    pod = Pod([READY])
+    pod.dies_at = 3
+    assert pod.follow() == ["VllmWorker-1"]
 
 
 class _Status(BaseHTTPRequestHandler):

@@ -10,12 +10,12 @@ import json
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from slipstream_runtime import contract
 from slipstream_runtime.host import logs
-from slipstream_runtime.host.errors import UnsuitableError
-from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 LOST_SECONDS: Final = 15.0
 """Seconds without an answer after which a leader counts as lost; it answers while it loads and while it drains."""
@@ -144,3 +144,30 @@ class Watch:
         if before is not None and _ORDER.index(phase) < _ORDER.index(before):
             return f"the leader {self._leader} was restarted"
         return None
+
+
+def follow(
+    life: Lifecycle,
+    watch: Watch,
+    *,
+    wait: Callable[[], list[Any]],
+    stop_seconds: float,
+    clock: Callable[[], float],
+) -> list[Any]:
+    """Compute for the leader until it has ended; return the processes of this pod that ended by themselves.
+
+    `wait` waits a moment and returns those. A worker that has to leave stays while the leader drains, or as long as a
+    drain may take, since requests need it. EngineError says that the leader was lost.
+    """
+    limit: float | None = None
+    while True:
+        if ended := wait():
+            return ended
+        life.beat()
+        if life.leaving and limit is None:
+            limit = clock() + stop_seconds
+        lost = watch.lost()
+        if lost is not None and not watch.orderly and limit is None:
+            raise EngineError(lost)
+        if lost is not None or (limit is not None and clock() > limit):
+            return []

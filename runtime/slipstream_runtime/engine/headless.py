@@ -36,26 +36,16 @@ def run(launch: Launch, member: group.Member, ask: group.Ask) -> None:
 
 
 def _follow(launch: Launch, executor: Any, watch: group.Watch) -> None:
-    """Watch the processes of this node and the leader.
-
-    A worker that has to leave stays while the leader drains, or as long as a drain may take: requests need it.
-    """
-    sentinels = [worker.proc.sentinel for worker in executor.workers]
-    limit: float | None = None
-    while True:
-        ended = multiprocessing.connection.wait(sentinels, timeout=BEAT_SECONDS)
-        if ended:
-            dead = next(one.proc for one in executor.workers if one.proc.sentinel in ended)
-            raise EngineError(_cause(launch, dead))
-        launch.life.beat()
-        now = time.monotonic()
-        if launch.life.leaving and limit is None:
-            limit = now + launch.stop_seconds
-        lost = watch.lost()
-        if lost is not None and not watch.orderly and limit is None:
-            raise EngineError(lost)
-        if lost is not None or (limit is not None and now > limit):
-            return
+    processes = {worker.proc.sentinel: worker.proc for worker in executor.workers}
+    ended = group.follow(
+        launch.life,
+        watch,
+        wait=lambda: multiprocessing.connection.wait(processes, timeout=BEAT_SECONDS),
+        stop_seconds=launch.stop_seconds,
+        clock=time.monotonic,
+    )
+    if ended:
+        raise EngineError(_cause(launch, processes[ended[0]]))
 
 
 def _cause(launch: Launch, dead: Any) -> str:
