@@ -161,7 +161,7 @@ def _route(rule: Object) -> dict[str, Any]:
 
 
 def _ask_picker() -> dict[str, Any]:
-    """As inference gateways configure it; Envoy allows no `failure_mode_allow` with streamed bodies."""
+    """As inference gateways configure it; the pool's failureMode is left out: without its picker nothing is served."""
     return {
         "name": "envoy.filters.http.ext_proc",
         "typed_config": {
