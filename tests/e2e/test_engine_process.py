@@ -27,7 +27,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, 
     model = tmp_path_factory.mktemp("model")
     write_model(model)
     uri = f"file://{model}"
-    engine = Engine(folder, config(uri, speculation={"draft": uri, "tokens": 3}))
+    speculation = {"draft": uri, "tokens": 3}
+    engine = Engine(folder, config(uri, speculation=speculation, openMetrics=True))
     try:
         yield engine, engine.until_ready()
     finally:
@@ -90,6 +91,13 @@ def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
         assert engine.bounds(name) == contract.LATENCY_BUCKETS[name]
     assert found[contract.PHASE_SECONDS] > 0
     assert found[contract.IN_FLIGHT] == found[contract.DRAINING] == found[contract.REFUSED] == 0
+
+
+def test_endpoint_pickers_find_typed_gauges_on_the_apis_port(engine: Engine) -> None:
+    answer = httpx.get(f"{engine.api}{contract.METRICS_PATH}", timeout=60)
+    assert answer.status_code == 200
+    for name in (contract.KV_USAGE, contract.RUNNING, contract.WAITING):
+        assert f"# TYPE {name} gauge" in answer.text
 
 
 def test_its_status_tells_versions_capacity_and_arguments(engine: Engine) -> None:
