@@ -4,6 +4,7 @@ SlipstreamError
 ├── PermanentError     the user's input can't work: becomes a condition, no retry
 └── TransientError     the world isn't ready: retried with backoff
     ├── NotFound       HTTP 404
+    │   └── KindMissing  the cluster does not have this kind of object
     ├── Conflict       HTTP 409: someone else changed or owns it
     ├── Rejected       HTTP 400, 403, 422: refused as invalid or forbidden
     └── Unavailable    no answer, a time-out, or HTTP 429 and 5xx
@@ -29,6 +30,10 @@ class TransientError(SlipstreamError):
 
 class NotFound(TransientError):
     """The object isn't there."""
+
+
+class KindMissing(NotFound):
+    """The cluster does not have this kind of object."""
 
 
 class Conflict(TransientError):

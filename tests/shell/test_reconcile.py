@@ -361,3 +361,22 @@ async def test_a_running_service_that_the_quota_leaves_nothing_runs_nothing_and_
     assert world.cluster.objects[deployment]["spec"]["replicas"] == 0
     assert world.condition("Accepted") == ("False", "QuotaExceeded")
     assert world.condition("Available") == ("False", "QuotaExceeded")
+
+
+async def test_a_kind_that_the_cluster_lacks_is_a_condition_and_not_a_silent_retry() -> None:
+    world = World({"model": given.MODEL, **DIRECT})
+    accelerators = [{"name": "gpu", "deviceClass": "gpu.example.com"}]
+    profile = fakes.profile_body(accelerators=accelerators)
+    world.store.feed(names.SERVING_PROFILE, profile, gone=False)
+    revision = given.identity(
+        {"model": given.MODEL, **DIRECT}, profiles=[given.profile(accelerators=accelerators)]
+    )
+    name = f"ResourceClaimTemplate chat-{revision}"
+    missing = "the cluster has no ResourceClaimTemplate of resource.k8s.io/v1"
+    world.cluster.fails["create", name] = errors.KindMissing(missing)
+    assert await world.look() == CONFLICT_RETRY
+    assert world.condition("Available") == ("False", "Rejected")
+    (found,) = (
+        entry for entry in world.cluster.statuses[-1]["conditions"] if entry["type"] == "Available"
+    )
+    assert found["message"] == f"{name} was refused: {missing}"

@@ -229,6 +229,8 @@ class Cluster:
                 found = await self._dynamic.resources.get(api_version=API_VERSIONS[kind], kind=kind)
             except dynamic.exceptions.ResourceNotFoundError as error:
                 self._dynamic = None
-                raise errors.NotFound(f"the cluster has no kind {kind}") from error
+                raise errors.KindMissing(
+                    f"the cluster has no {kind} of {API_VERSIONS[kind]}"
+                ) from error
             self._resources[kind] = found
             return found

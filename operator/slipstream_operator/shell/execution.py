@@ -22,7 +22,7 @@ async def execute(
                 conflicts.append(step.ref)
                 continue
             telemetry.applies.labels(step.ref.kind).inc()
-        except errors.Rejected as error:
+        except (errors.Rejected, errors.KindMissing) as error:
             failures.append(f"{step.ref} was refused: {error}")
     if not (conflicts or failures):
         for deletion in steps.deletes:
