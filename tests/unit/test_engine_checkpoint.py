@@ -182,3 +182,27 @@ def test_a_window_is_only_for_models_that_were_made_with_one() -> None:
         "spec.attention.slidingWindow: 64 needs a model whose layers have a sliding window; hf://a/b has none. "
         "Leave it out, or bound the context by spec.model.maxLength."
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "capability"),
+    [
+        (INT8, (9, 0)),
+        (INT8, None),
+        (checkpoint.Checkpoint("int8", "compressed-tensors W8A16"), (10, 0)),
+        (FP8, (10, 0)),
+    ],
+)
+def test_int8_products_are_for_gpus_before_blackwell(
+    found: checkpoint.Checkpoint, capability: tuple[int, int] | None
+) -> None:
+    checkpoint.check_gpu(found, capability, uri="file:///m")
+
+
+def test_int8_products_on_blackwell_are_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(UnsuitableError) as refusal:
+        checkpoint.check_gpu(INT8, (10, 0), uri="file:///m")
+    assert str(refusal.value) == (
+        "spec.model.uri: file:///m is int8 (compressed-tensors W8A8), and vLLM has no such kernel for GPUs of "
+        "compute capability 10.0. Use an fp8 checkpoint, or H100 or older GPUs."
+    )

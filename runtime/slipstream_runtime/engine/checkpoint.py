@@ -25,6 +25,8 @@ _OWN_METHODS: Final = {
 """quant_method of config.json -> kind, where the method alone says it."""
 _CHOICES: Final = frozenset({"fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"})
 """Kinds that spec.quantization.method can name."""
+BLACKWELL: Final = (10, 0)
+"""The first compute capability whose tensor cores have no int8 products that vLLM uses."""
 _FP4_GROUPS: Final = {16: "nvfp4", 32: "mxfp4"}
 """Weights that share a scale -> kind, of 4-bit floating point in compressed-tensors."""
 
@@ -107,6 +109,15 @@ def check(
     raise UnsuitableError(
         f'{field}: "{method}" needs {needs}; {uri} is {is_what}. Use {instead}, or {wanted}.'
     )
+
+
+def check_gpu(found: Checkpoint, capability: tuple[int, int] | None, *, uri: str) -> None:
+    """Raise UnsuitableError if vLLM would load the checkpoint and then fail with its first product."""
+    if found.kind == "int8" and found.detail.endswith("A8") and (capability or (0, 0)) >= BLACKWELL:
+        raise UnsuitableError(
+            f"spec.model.uri: {uri} is int8 ({found.detail}), and vLLM has no such kernel for GPUs of compute "
+            f"capability {'.'.join(map(str, capability or ()))}. Use an fp8 checkpoint, or H100 or older GPUs."
+        )
 
 
 def check_window(size: int | None, found: Checkpoint, *, uri: str) -> None:

@@ -67,6 +67,7 @@ class Launch:
             capability = gpu.check().capability if self.config.device == "cuda" else None
             member = group.member(os.environ, nodes=self.config.nodes)
             target, draft = self.weights
+            checkpoint.check_gpu(target.checkpoint, capability, uri=self.config.model.uri)
             self.known.arguments = arguments.build(
                 self.config,
                 target=target,
