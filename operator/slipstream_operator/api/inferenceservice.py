@@ -29,6 +29,16 @@ class SecretKey(Model):
     key: Annotated[str, Field(min_length=1, max_length=253, description="Key inside it.")]
 
 
+class StoreCredentials(Model):
+    """A Secret in the same namespace.
+
+    Its keys are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL for
+    s3://, and GOOGLE_APPLICATION_CREDENTIALS, a service account's key file, for gs://.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the Secret.")]
+
+
 class ModelSpec(Model):
     """The model to serve."""
 
@@ -42,8 +52,10 @@ class ModelSpec(Model):
         )
     )
     uri: ModelUri = Field(
-        description="Where the weights are: hf://org/name[@revision], pvc://claim/path, or "
-        "file:///path (already in the container; only where the ServingProfile allows it)."
+        description="Where the weights are: hf://org/name[@revision], pvc://claim/path, s3://bucket/prefix, "
+        "gs://bucket/prefix, oci://registry/image:tag (an ordinary image with the model's files at its root or in "
+        "/models, mounted as an image volume), or file:///path (already in the container). The ServingProfile says "
+        "which of them are allowed."
     )
     name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
         default=None, description="Name that clients ask for. Default: metadata.name."
@@ -51,6 +63,16 @@ class ModelSpec(Model):
     token_secret: SecretKey | None = Field(
         default=None,
         description="Token for gated sources; reaches the pod as an environment variable.",
+    )
+    credentials: StoreCredentials | None = Field(
+        default=None,
+        description="Secret with credentials for s3:// and gs:// sources, mounted as files. Default: the identity of "
+        "the pod, such as that of template.serviceAccountName.",
+    )
+    load: Literal["Auto", "Streamed"] | None = Field(
+        default=None,
+        description="How vLLM reads the weights: Auto, or Streamed by the Run:ai model streamer, several parts of a "
+        "file at once, where the image has it. Default: Auto.",
     )
     max_length: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
         default=None, description="Context length in tokens. Default: the model's own."
@@ -160,7 +182,10 @@ class ModelCacheSpec(Model):
             )
         )
     )
-    claim: CacheClaim | None = Field(default=None, description="In a PersistentVolumeClaim.")
+    claim: CacheClaim | None = Field(
+        default=None,
+        description="In a PersistentVolumeClaim. A Job downloads into it before any engine starts.",
+    )
     host_path: CacheHostPath | None = Field(default=None, description="In a folder of the node.")
 
 

@@ -8,10 +8,21 @@ from pydantic import Field
 from slipstream_operator.api.base import Model, Quantity, ShortText, list_map, rule, rules
 from slipstream_runtime import contract
 
-RESERVED_NAMES: Final = ("config", "scratch", "cache", "shm", "adapters", "api-keys", "offload")
-"""Volumes that the operator makes itself; it also makes claim-0, claim-1, ..."""
+RESERVED_NAMES: Final = (
+    "config",
+    "scratch",
+    "cache",
+    "shm",
+    "adapters",
+    "api-keys",
+    "store-credentials",
+    "offload",
+)
+"""Volumes that the operator makes itself; it also makes claim-0, image-0, ..."""
 RESERVED_PATHS: Final = (
     contract.CONFIG_DIRECTORY,
+    contract.IMAGES_DIRECTORY,
+    contract.CREDENTIALS_DIRECTORY,
     contract.ADAPTERS_DIRECTORY,
     contract.API_KEYS_DIRECTORY,
     contract.CLAIMS_DIRECTORY,
@@ -219,7 +230,7 @@ class Volume(Model):
                 ),
             ),
             rule(
-                f"!(self.name in {list(RESERVED_NAMES)}) && !self.name.matches('^claim-[0-9]+$')",
+                f"!(self.name in {list(RESERVED_NAMES)}) && !self.name.matches('^(claim|image)-[0-9]+$')",
                 message_expression=(
                     "'\"' + self.name + '\" is a volume that the operator makes: choose another name'"
                 ),

@@ -26,7 +26,13 @@ KV_SHARE_OF_MEMORY: Final = Decimal("0.125")
 """On CPU, weights, Python and the KV cache share the container's limit: an eighth of it is for the cache."""
 
 LEAST_SLOTS: Final = 4
-_NOT_OF_THE_ENGINE: Final = {"token_secret", "adapters", "max_adapter_rank"}
+_NOT_OF_THE_ENGINE: Final = {
+    "token_secret",
+    "credentials",
+    "load",
+    "adapters",
+    "max_adapter_rank",
+}
 """Of spec.model: the token comes as a variable, adapters as a list that may change."""
 
 
@@ -85,6 +91,8 @@ def vllm(
             config[key] = _dump(part)
     if spec.speculation is not None:
         config["speculation"] = _dump(spec.speculation, exclude={"disable_below_acceptance"})
+    if spec.model.load == "Streamed":
+        config["load"] = "streamed"
     if slots:
         config["adapters"] = {"slots": slots}
         if spec.model.max_adapter_rank is not None:

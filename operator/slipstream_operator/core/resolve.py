@@ -4,7 +4,6 @@ What can't work raises PermanentError, which becomes `Accepted=False`.
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -28,6 +27,7 @@ from slipstream_operator.core import (
     resources,
     routing,
     times,
+    weights,
 )
 from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.fit.memory import Demand
@@ -75,6 +75,10 @@ class Revisioned:
     """Pods of a replica that spans nodes; None is one pod."""
     devices: Manifest | None = None
     """`deviceClass` and `count` of a pod's claim; None if a device plugin gives access, or none is needed."""
+    images: tuple[str, ...] | None = None
+    """Sources that are mounted as image volumes."""
+    credentials: str | None = None
+    """Secret with credentials of object stores; its content is no part of this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +155,7 @@ def resolve(observed: Observed) -> Resolved:
     accelerator = _accelerator(spec, profile, name)
     runtime = spec.runtime or "vllm"
     sources = profile.sources or Sources()
-    _check_sources(spec, sources, name)
+    weights.check(spec, sources, name)
     if spec.output is not None:
         outputs.check(spec.output)
     pod_template.check(spec)
@@ -196,21 +200,25 @@ def resolve(observed: Observed) -> Resolved:
         if spec.speculation and spec.speculation.disable_below_acceptance
         else None,
         max_length=spec.model.max_length if spec.model else None,
-        adapters=_adapters(spec)
+        adapters=weights.adapters(spec)
         if spec.model is not None and spec.model.adapters is not None and not simulated
         else None,
         revisioned=Revisioned(
             module=_MODULES[runtime],
             image=_image(spec, profile, name, accelerator),
             config=config,
-            claims=() if simulated else _claims(spec),
+            claims=() if simulated else weights.claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
             if spec.model and spec.model.token_secret
             else None,
             resources=said,
             template=_template(spec, accelerator),
-            cache=_cache(spec),
             offload_disk=offload.disk(spec),
+            cache=weights.cache(spec),
+            images=None if simulated else weights.images(spec),
+            credentials=spec.model.credentials.name
+            if spec.model and spec.model.credentials
+            else None,
             nodes=split.nodes if split.nodes > 1 else None,
             devices={"deviceClass": accelerator.device_class, "count": per_pod}
             if accelerator.device_class and not simulated
@@ -223,8 +231,8 @@ def resolve(observed: Observed) -> Resolved:
             resources.defaults(
                 gpus=per_pod,
                 weights_bytes=weights_bytes,
-                downloads=_downloads(spec),
-                keeps_cache=_cache(spec) is not None,
+                downloads=weights.downloads(spec),
+                keeps_cache=weights.cache(spec) is not None,
             ),
             spec,
         )
@@ -320,29 +328,6 @@ def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: 
     return found
 
 
-def _check_sources(spec: InferenceServiceSpec, sources: Sources, profile: str) -> None:
-    if spec.model is None:
-        return
-    uris = {"spec.model.uri": spec.model.uri}
-    for adapter in spec.model.adapters or []:
-        uris[f"spec.model.adapters[{adapter.name}].uri"] = adapter.uri
-    if spec.speculation and spec.speculation.draft:
-        uris["spec.speculation.draft"] = spec.speculation.draft
-    for field, uri in uris.items():
-        if not any(fnmatch.fnmatchcase(uri, pattern) for pattern in sources.allow):
-            raise PermanentError(
-                Reason.SOURCE_NOT_ALLOWED,
-                f'{field}: "{uri}" matches none of the sources that ServingProfile {profile} allows '
-                f"({', '.join(sources.allow)}): use one of these, or ask the platform team",
-            )
-    if spec.model.trust_remote_code and not sources.trust_remote_code:
-        raise PermanentError(
-            Reason.REMOTE_CODE_NOT_ALLOWED,
-            f"spec.model.trustRemoteCode: true is refused by ServingProfile {profile}: leave it out, "
-            "or ask the platform team",
-        )
-
-
 def _check_groups(observed: Observed, split: Split) -> None:
     if split.nodes > 1 and not observed.leader_worker_sets:
         raise PermanentError(
@@ -363,16 +348,12 @@ def _check_name(observed: Observed, model_name: str) -> None:
 
 
 def _check_adapters(spec: InferenceServiceSpec, model_name: str) -> None:
-    if model_name in _adapters(spec):
+    if model_name in weights.adapters(spec):
         raise PermanentError(
             Reason.INVALID_SPEC,
             f'spec.model.adapters: "{model_name}" is the name of the model itself: '
             "choose another name for the adapter, or for the model by spec.model.name",
         )
-
-
-def _adapters(spec: InferenceServiceSpec) -> dict[str, str]:
-    return {adapter.name: adapter.uri for adapter in (spec.model and spec.model.adapters) or []}
 
 
 def _image(
@@ -400,38 +381,6 @@ def _image(
             f"set images.{field} in ServingProfile {name}",
         )
     return image
-
-
-def _claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
-    uris = [
-        spec.model.uri if spec.model else "",
-        (spec.speculation and spec.speculation.draft) or "",
-        *_adapters(spec).values(),
-    ]
-    return tuple(
-        sorted(
-            {uri.removeprefix("pvc://").split("/")[0] for uri in uris if uri.startswith("pvc://")}
-        )
-    )
-
-
-def _downloads(spec: InferenceServiceSpec) -> bool:
-    """Whether each pod fetches weights of its own: those of claims and of the image are there."""
-    uris = [
-        spec.model.uri if spec.model else "",
-        (spec.speculation and spec.speculation.draft) or "",
-    ]
-    return any(uri and not uri.startswith(("pvc://", "file://")) for uri in uris)
-
-
-def _cache(spec: InferenceServiceSpec) -> Manifest | None:
-    kept = spec.cache.model if spec.cache else None
-    if kept is None:
-        return None
-    if kept.claim is not None:
-        return {"persistentVolumeClaim": {"claimName": kept.claim.name}}
-    assert kept.host_path is not None
-    return {"hostPath": {"path": kept.host_path.path, "type": "DirectoryOrCreate"}}
 
 
 def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:

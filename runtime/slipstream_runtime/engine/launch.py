@@ -116,6 +116,8 @@ class Launch:
         uri, speculation = self.config.model.uri, self.config.speculation
         if speculation is not None and speculation.method == "suffix":
             _check_suffix()
+        if self.config.load == "streamed":
+            _check_streamer()
         target = self._resolve(uri)
         checkpoint.check(self.config.quantization.method, target.checkpoint, uri=uri)
         checkpoint.check_window(self.config.attention.sliding_window, target.checkpoint, uri=uri)
@@ -163,6 +165,14 @@ def _check_suffix() -> None:
         raise UnsuitableError(
             'spec.speculation.method: "suffix" needs arctic-inference, which this image lacks. '
             "Use ngram, or an image that holds it."
+        )
+
+
+def _check_streamer() -> None:
+    if importlib.util.find_spec("runai_model_streamer") is None:
+        raise UnsuitableError(
+            'spec.model.load: "Streamed" can\'t work because this image lacks runai-model-streamer. '
+            "Leave it out, or use an image that holds it."
         )
 
 

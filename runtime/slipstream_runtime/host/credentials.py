@@ -3,8 +3,6 @@
 They reach the stores' clients as values: never the pod's specification, an argument or a log.
 """
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,12 +32,6 @@ def gs(folder: Path = Path(contract.CREDENTIALS_DIRECTORY)) -> dict[str, str]:
         if value := _read(folder / name):
             return {"service_account_key": value}
     return {}
-
-
-def environment(folder: Path = Path(contract.CREDENTIALS_DIRECTORY)) -> Mapping[str, str]:
-    """Return the S3 keys as variables, for a library inside this process that reads no others."""
-    found = {key: _read(folder / key) for key in S3_KEYS}
-    return {key: value for key, value in found.items() if value and key not in os.environ}
 
 
 def _read(path: Path) -> str | None:

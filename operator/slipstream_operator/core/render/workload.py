@@ -7,6 +7,12 @@ from slipstream_operator import names
 from slipstream_operator.core import resources
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common, devices, placement, pods
+from slipstream_operator.core.render.sources import (
+    credential_mounts,
+    credential_volumes,
+    image_mounts,
+    image_volumes,
+)
 from slipstream_operator.core.resolve import Resolved
 from slipstream_runtime import contract
 
@@ -171,6 +177,8 @@ def _container(resolved: Resolved) -> dict[str, Any]:
                 }
                 for index, claim in enumerate(resolved.revisioned.claims)
             ),
+            *image_mounts(resolved.revisioned.images or ()),
+            *credential_mounts(resolved.revisioned.credentials),
             *(
                 [
                     {
@@ -252,6 +260,8 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
             }
             for index, claim in enumerate(resolved.revisioned.claims)
         ),
+        *image_volumes(resolved.revisioned.images or ()),
+        *credential_volumes(resolved.revisioned.credentials),
         *_api_keys(resolved.revisioned.api_keys),
         *_adapters(resolved),
         *_offload(resolved),

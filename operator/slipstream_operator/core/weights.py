@@ -1,0 +1,119 @@
+"""Sources of a service's weights: what a pod mounts for them, what it downloads, and what can't work."""
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Final
+
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import Sources
+from slipstream_operator.core.observed import Manifest
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+_CLAIM: Final = "pvc://"
+_IMAGE: Final = "oci://"
+_STORES: Final = ("s3://", "gs://")
+_REMOTE: Final = ("hf://", *_STORES)
+
+
+def check(spec: InferenceServiceSpec, sources: Sources, profile: str) -> None:
+    """Raise PermanentError if a source is not allowed or can't be used where it stands."""
+    if spec.model is None:
+        return
+    for field, uri in _named(spec).items():
+        if not any(fnmatch.fnmatchcase(uri, pattern) for pattern in sources.allow):
+            raise PermanentError(
+                Reason.SOURCE_NOT_ALLOWED,
+                f'{field}: "{uri}" matches none of the sources that ServingProfile {profile} allows '
+                f"({', '.join(sources.allow)}): use one of these, or ask the platform team",
+            )
+    if spec.model.trust_remote_code and not sources.trust_remote_code:
+        raise PermanentError(
+            Reason.REMOTE_CODE_NOT_ALLOWED,
+            f"spec.model.trustRemoteCode: true is refused by ServingProfile {profile}: leave it out, "
+            "or ask the platform team",
+        )
+    for name, uri in adapters(spec).items():
+        if uri.startswith(_IMAGE):
+            raise PermanentError(
+                Reason.UNSUPPORTED,
+                f'spec.model.adapters[{name}].uri: "{uri}" can\'t work because adapters change while engines run, and '
+                "an image is mounted when a pod starts. Use hf://, s3://, gs:// or pvc://.",
+            )
+    if spec.model.credentials and not any(uri.startswith(_STORES) for uri in _named(spec).values()):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'spec.model.credentials: "{spec.model.credentials.name}" can\'t work because no source is s3:// or gs://. '
+            "Leave it out, or use tokenSecret for a gated hf:// source.",
+        )
+    if spec.model.load == "Streamed" and spec.runtime == "onnx":
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            'spec.model.load: "Streamed" can\'t work because runtime: onnx does not read its model through vLLM. '
+            "Leave it out.",
+        )
+
+
+def adapters(spec: InferenceServiceSpec) -> dict[str, str]:
+    """Return the LoRA adapters, name -> uri."""
+    return {adapter.name: adapter.uri for adapter in (spec.model and spec.model.adapters) or []}
+
+
+def models(spec: InferenceServiceSpec) -> tuple[str, ...]:
+    """Return the sources of the model and of its draft, if it has one."""
+    draft = spec.speculation.draft if spec.speculation else None
+    return tuple(uri for uri in (spec.model and spec.model.uri, draft) if uri)
+
+
+def claims(spec: InferenceServiceSpec) -> tuple[str, ...]:
+    """Return the claims that hold weights."""
+    uris = (*models(spec), *adapters(spec).values())
+    return claims_of(uris)
+
+
+def claims_of(uris: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the claims that these sources name."""
+    named = {uri.removeprefix(_CLAIM).split("/")[0] for uri in uris if uri.startswith(_CLAIM)}
+    return tuple(sorted(named))
+
+
+def images(spec: InferenceServiceSpec) -> tuple[str, ...] | None:
+    """Return the oci:// sources, which are mounted as image volumes; None if there is none."""
+    return tuple(sorted({uri for uri in models(spec) if uri.startswith(_IMAGE)})) or None
+
+
+def image_reference(uri: str) -> str:
+    """Return the image of an oci:// source as a kubelet pulls it."""
+    return uri.removeprefix(_IMAGE)
+
+
+def is_remote(uri: str) -> bool:
+    """Whether the weights come over the network into the pod's cache."""
+    return uri.startswith(_REMOTE)
+
+
+def downloads(spec: InferenceServiceSpec) -> bool:
+    """Whether each pod fetches weights of its own: those of claims and images are mounted."""
+    return any(is_remote(uri) for uri in models(spec))
+
+
+def cache(spec: InferenceServiceSpec) -> Manifest | None:
+    """Return the source of the cache volume, as core/v1 names it; None is an emptyDir."""
+    kept = spec.cache.model if spec.cache else None
+    if kept is None:
+        return None
+    if kept.claim is not None:
+        return {"persistentVolumeClaim": {"claimName": kept.claim.name}}
+    assert kept.host_path is not None
+    return {"hostPath": {"path": kept.host_path.path, "type": "DirectoryOrCreate"}}
+
+
+def _named(spec: InferenceServiceSpec) -> Mapping[str, str]:
+    """Return the field and the uri of each source."""
+    assert spec.model is not None
+    named = {"spec.model.uri": spec.model.uri}
+    for name, uri in adapters(spec).items():
+        named[f"spec.model.adapters[{name}].uri"] = uri
+    if spec.speculation and spec.speculation.draft:
+        named["spec.speculation.draft"] = spec.speculation.draft
+    return named

@@ -1,0 +1,1 @@
+"""Models before their engines: downloads into a shared cache, and facts about checkpoints, without an accelerator."""
