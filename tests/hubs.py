@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 COMMIT = "a" * 40
+HUGE = 1 << 20
+"""The gate stops files of at least this many bytes."""
 LARGE = 1024
 """Files of at least this many bytes have a SHA-256, as files in git-lfs have."""
 
@@ -34,6 +36,10 @@ class Hub:
     gated: bool = False
     cut_after: int | None = None
     """Answers to GET end after this many bytes, once for each file."""
+    gate: threading.Event | None = None
+    """Answers to GET of huge files stop in their middle until it is set."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Set once an answer stopped in its middle."""
     corrupt: str | None = None
     """A file that arrives with another content of the same length."""
     url: str = ""
@@ -123,7 +129,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for key, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(key, value)
         self.end_headers()
-        if body:
+        if body and self.hub.gate is not None and len(content) >= HUGE and not only:
+            half = len(content) // 2
+            self.wfile.write(content[:half])
+            self.wfile.flush()
+            self.hub.stopped.set()
+            self.hub.gate.wait(60)
+            with contextlib.suppress(OSError):
+                self.wfile.write(content[half:])
+        elif body:
             self.wfile.write(content[:only])
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from slipstream_runtime import contract
 
-LIMIT_BYTES: Final = 4096
-"""Length of a termination message that the kubelet keeps."""
+LIMIT_BYTES: Final = 4095
+"""Bytes of a termination message that the kubelet keeps, less the line end."""
 _WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".gguf")
 
 

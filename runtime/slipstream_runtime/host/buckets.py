@@ -71,6 +71,9 @@ class Download:
         except Exception as error:
             raise EngineError(explain(error, uri=self.uri, bucket=self.bucket)) from error
 
+    def tidy(self) -> None:
+        """Keep everything: parts that a killed download left are taken up."""
+
     def inspect(self) -> tuple[dict[str, int], bytes | None]:
         """Return the sizes of the files that would be downloaded, and the content of config.json if there is one."""
         try:

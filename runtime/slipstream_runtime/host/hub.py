@@ -67,6 +67,11 @@ class Download:
             logs.event("the cached copy is used", uri=self.uri, reason=reason)
             return kept
 
+    def tidy(self) -> None:
+        """Delete what killed downloads left: the client names a partial file for itself, and takes up none."""
+        for path in self._blobs.glob("*.incomplete"):
+            path.unlink(missing_ok=True)
+
     def inspect(self) -> tuple[dict[str, int], bytes | None]:
         """Return the sizes of the files that would be downloaded, and the content of config.json if there is one."""
         try:
@@ -142,13 +147,8 @@ class Download:
     def _begin(self, listed: Mapping[str, _File], chosen: Sequence[str], missing: set[str]) -> None:
         """Check the free space, and tell the progress how much there is to do."""
         total = sum(listed[name].size for name in chosen)
-        partial = sum(
-            path.stat().st_size
-            for name in missing
-            for path in self._blobs.glob(f"{listed[name].blob}*.incomplete")
-        )
         left = sum(listed[name].size for name in missing)
-        space.check(self.cache, needed=max(left - partial, 0), uri=self.uri)
+        space.check(self.cache, needed=left, uri=self.uri)
         if self.progress is not None:
             self.progress.begin(total=total, there=total - left)
 

@@ -10,8 +10,8 @@ from slipstream_runtime.host import logs, records
 
 
 @contextlib.contextmanager
-def held(cache: Path, uri: str) -> Iterator[None]:
-    """Hold the model's lock; the kernel, or the file server, releases it with the process.
+def held(cache: Path, uri: str) -> Iterator[bool]:
+    """Hold the model's lock, and tell whether it is one; the kernel or the file server releases it with the process.
 
     A file system without locks is used without: files then may be loaded twice, but are renamed only when complete.
     """
@@ -19,13 +19,12 @@ def held(cache: Path, uri: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o660)
     try:
-        _lock(file, uri)
-        yield
+        yield _lock(file, uri)
     finally:
         os.close(file)
 
 
-def _lock(file: int, uri: str) -> None:
+def _lock(file: int, uri: str) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -33,3 +32,5 @@ def _lock(file: int, uri: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         logs.event("the cache has no file locks", error=str(error))
+        return False
+    return True

@@ -6,7 +6,7 @@ Nothing here may log or repeat the hub's token or credentials of a store.
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -123,6 +123,16 @@ def resolve(
     return folder
 
 
+def wanted(folder: Path, names: Collection[str]) -> list[str]:
+    """Return those files of a model's folder that an engine reads."""
+    index = folder / selection.INDEX
+    if not index.is_file():
+        return selection.choose(names)
+    return selection.choose(
+        names, shards=selection.shards(index.read_bytes(), uri=folder.as_posix())
+    )
+
+
 def downloader(
     source: Source,
     *,
@@ -173,7 +183,12 @@ def _download(
     progress: Progress | None,
 ) -> Path:
     download = downloader(source, cache=cache, token=token, files=files, progress=progress)
-    with locks.held(cache, source.uri):
+    # NB: all revisions of a repository share its files, so they share a lock, too.
+    with locks.held(
+        cache, f"hf://{source.repository}" if source.repository else source.uri
+    ) as alone:
+        if alone:
+            download.tidy()
         folder: Path = download.folder()
         return folder
 

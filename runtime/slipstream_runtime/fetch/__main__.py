@@ -1,0 +1,85 @@
+"""`python -m slipstream_runtime.fetch --model URI`: download a model into the cache, or only inspect it.
+
+It ends with 0 and a report of the checkpoints in the termination log, or with the reason of its failure there. What a
+killed run left is taken up by the next.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+from slipstream_runtime import contract
+from slipstream_runtime.fetch import management, work
+from slipstream_runtime.host import errors, logs
+from slipstream_runtime.host.progress import Progress
+
+_LOG_SECONDS: Final = 15.0
+"""Between two lines of progress in the log."""
+_STOPPED: Final = 128 + signal.SIGTERM
+
+
+def main() -> NoReturn:
+    """Do the work of one pod and exit."""
+    # NB: the first process of a container has no default for SIGTERM; a stopped download is not a finished one.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_STOPPED))
+    parser = argparse.ArgumentParser(prog=contract.FETCH_MODULE, description=__doc__)
+    parser.add_argument("--model", required=True, metavar="URI")
+    parser.add_argument("--draft", metavar="URI")
+    parser.add_argument("--inspect", action="store_true", help="read sizes and config.json only")
+    parser.add_argument("--cache", type=Path, default=Path(contract.CACHE_DIRECTORY))
+    parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)
+    parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
+    options = parser.parse_args()
+    logs.configure()
+    progress = Progress(clock=time.monotonic)
+    server = management.serve(progress, port=options.management_port)
+    logs.event("listening", management=server.server_address[1])
+    threading.Thread(target=_follow, args=(progress,), daemon=True).start()
+    _exit(_run(options, progress))
+
+
+def _run(options: argparse.Namespace, progress: Progress) -> int:
+    """Return the exit code."""
+    from slipstream_runtime.host import sources  # noqa: PLC0415
+
+    try:
+        found = work.Work(
+            model=options.model,
+            draft=options.draft,
+            cache=sources.cache_folder(options.cache),
+            inspect=options.inspect,
+            progress=progress,
+        ).run()
+    except errors.EngineError as error:
+        logs.failure("failed", reason=error.reason)
+        logs.leave_reason(options.termination_log, error.reason)
+        return error.exit_code
+    except Exception as error:
+        logs.failure("failed", error=error)
+        logs.leave_reason(options.termination_log, errors.describe(error))
+        return 1
+    logs.leave_reason(options.termination_log, found)
+    logs.event("done", **management.status(progress))
+    return 0
+
+
+def _follow(progress: Progress) -> None:
+    while True:
+        time.sleep(_LOG_SECONDS)
+        logs.event("progress", **management.status(progress))
+
+
+def _exit(code: int) -> NoReturn:
+    """Leave at once: no thread of a library may keep the pod."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

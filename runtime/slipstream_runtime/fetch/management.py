@@ -1,0 +1,45 @@
+"""Progress of the pod over HTTP: for the operator, which shows it in the service's status, and for people."""
+
+import http.server
+import json
+import threading
+from typing import Any
+
+from slipstream_runtime import contract
+from slipstream_runtime.host.progress import Progress
+
+
+def serve(progress: Progress, *, port: int) -> http.server.ThreadingHTTPServer:
+    """Answer on a thread of its own until the process ends; the server says its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            if self.path != contract.STATUS_PATH:
+                self.send_error(404)
+                return
+            content = json.dumps(status(progress)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Log nothing: the operator asks every few seconds."""
+
+    server = http.server.ThreadingHTTPServer(("", port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="management", daemon=True).start()
+    return server
+
+
+def status(progress: Progress) -> dict[str, int | None]:
+    """Return bytes in all, bytes done and bytes per second; None is unknown."""
+    rate = progress.rate
+    return {
+        "totalBytes": progress.total,
+        "doneBytes": progress.done,
+        "bytesPerSecond": None if rate is None else round(rate),
+    }

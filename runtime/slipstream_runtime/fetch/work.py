@@ -1,0 +1,54 @@
+"""Work of one pod: fetch or inspect a model and its draft, one after the other."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slipstream_runtime.fetch import report
+from slipstream_runtime.host import logs, sources
+from slipstream_runtime.host.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The sources, and whether their files are downloaded or only inspected."""
+
+    model: str
+    draft: str | None
+    cache: Path
+    inspect: bool
+    progress: Progress
+
+    def run(self) -> str:
+        """Do it all; the report. EngineError says why it can't be done."""
+        found = [self._one(uri) for uri in self._uris]
+        return report.text(found[0], found[1] if len(found) > 1 else None)
+
+    @property
+    def _uris(self) -> Sequence[str]:
+        return [self.model] if self.draft is None else [self.model, self.draft]
+
+    def _one(self, uri: str) -> dict[str, Any]:
+        source = sources.parse(uri)
+        if self.inspect and source.remote:
+            download = sources.downloader(source, cache=self.cache, token=sources.token())
+            sizes, config = download.inspect()
+            return report.facts(uri, sizes, config)
+        folder = sources.resolve(
+            source, cache=self.cache, token=sources.token(), progress=self.progress
+        )
+        logs.event("complete", uri=uri, folder=str(folder))
+        return report.facts(uri, _sizes(folder), (folder / sources.CONFIG).read_bytes())
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the files of a folder that an engine would read, with their sizes."""
+    found = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for directory, _, names in os.walk(folder)
+        for path in (Path(directory, name) for name in names)
+        if path.is_file()
+    }
+    return {name: found[name] for name in sources.wanted(folder, found)}
