@@ -35,6 +35,7 @@ _PATHS = {
     "HTTPRoute": ("/apis/gateway.networking.k8s.io/v1", "httproutes", True),
     "InferencePool": ("/apis/inference.networking.k8s.io/v1", "inferencepools", True),
     "Deployment": ("/apis/apps/v1", "deployments", True),
+    "Job": ("/apis/batch/v1", "jobs", True),
     "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
     "LeaderWorkerSet": ("/apis/leaderworkerset.x-k8s.io/v1", "leaderworkersets", True),
     "Event": ("/apis/events.k8s.io/v1", "events", True),

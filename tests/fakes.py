@@ -8,6 +8,7 @@ from typing import Any
 import prometheus_client
 
 from slipstream_operator import errors, names, ports
+from slipstream_operator.core import fetching
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Samples, Unknown
@@ -99,6 +100,16 @@ class Events:
 
     async def tell(self, key: Key, uid: str, happening: Happening) -> None:
         self.told.append(happening)
+
+
+class Progress:
+    """`ports.Progress` with one answer for all pods."""
+
+    def __init__(self) -> None:
+        self.answer: fetching.Progress | None = None
+
+    async def read(self, address: str) -> fetching.Progress | None:
+        return self.answer
 
 
 class Metrics:
@@ -200,3 +211,19 @@ def pod_body(
 def named(name: str, *, labels: Mapping[str, str] | None = None, uid: str = "") -> dict[str, Any]:
     """Anything without a namespace, such as a namespace."""
     return {"metadata": {"name": name, "uid": uid or f"uid-of-{name}", "labels": labels or {}}}
+
+
+def fetcher_body(
+    task: str, *, name: str = "fetch-0", service: str = given.NAME, status: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A pod that downloads or inspects a model."""
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": given.NAMESPACE,
+            "uid": f"uid-of-{name}",
+            "creationTimestamp": given.CREATED,
+            "labels": {names.FETCH_LABEL: service, names.TASK_LABEL: task},
+        },
+        "status": status,
+    }

@@ -12,6 +12,7 @@ from slipstream_operator.core import router as router_core
 from slipstream_operator.core.facts import Facts
 from slipstream_operator.core.observed import (
     Child,
+    Fetcher,
     GatewayState,
     Key,
     Listed,
@@ -240,6 +241,7 @@ def observed(
     gateway: GatewayState | None = None,
     facts: Facts | None = None,
     workers: Sequence[Pod] = (),
+    fetchers: Sequence[Fetcher] = (),
     leader_worker_sets: bool = False,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
@@ -255,6 +257,7 @@ def observed(
         gateway=gateway or GatewayState(),
         facts=facts,
         workers=tuple(workers),
+        fetchers=tuple(fetchers),
         leader_worker_sets=leader_worker_sets,
     )
 

@@ -22,7 +22,12 @@ class Store:
     """The server and one bucket in it."""
 
     url: str
+    log: Path
     bucket: str = "weights"
+
+    def downloads(self, key: str) -> int:
+        """Count the requests that began to read this object."""
+        return self.log.read_text().count(f"GET /{self.bucket}/{key} ")
 
     def put(self, files: Mapping[str, bytes], *, prefix: str) -> None:
         client = S3Store(
@@ -55,7 +60,7 @@ def serve(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Store]:
             stderr=output,
             env={**os.environ, "PYTHONPATH": ""},
         )
-    store = Store(f"http://{host}:{port}")
+    store = Store(f"http://{host}:{port}", log)
 
     def answers() -> bool:
         assert process.poll() is None, log.read_text()

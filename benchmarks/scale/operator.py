@@ -22,6 +22,7 @@ import psutil
 from benchmarks.scale import exporter
 from slipstream_operator import app, errors, names, ports
 from slipstream_operator.adapters import metrics
+from slipstream_operator.core import fetching
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Unknown
@@ -94,6 +95,13 @@ class Events:
         pass
 
 
+class Progress:
+    """`ports.Progress` of a cluster in which nothing is downloaded."""
+
+    async def read(self, address: str) -> fetching.Progress | None:
+        return None
+
+
 class Metrics(metrics.Metrics):
     """The real adapter, with a count of its queries."""
 
@@ -127,6 +135,7 @@ class Operator:
             queue=self.queue,
             cluster=self.cluster,
             events=Events(),
+            progress=Progress(),
             clock=clock,
             telemetry=telemetry,
         )

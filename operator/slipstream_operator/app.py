@@ -19,7 +19,7 @@ import prometheus_client
 import uvloop
 
 from slipstream_operator import errors, names
-from slipstream_operator.adapters import cluster, events, http, lease, metrics
+from slipstream_operator.adapters import cluster, events, http, lease, metrics, progress
 from slipstream_operator.config import Config
 from slipstream_operator.shell import handlers, settings, workers
 from slipstream_operator.shell.dispatch import Dispatcher
@@ -160,6 +160,7 @@ class App:
                 events=events.Events(
                     api, instance=self._config.identity, monotonic=self._clock.monotonic
                 ),
+                progress=progress.Progress(),
                 clock=self._clock,
                 telemetry=self._telemetry,
             ),

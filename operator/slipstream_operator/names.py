@@ -40,6 +40,12 @@ APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 RESOURCE_CLAIM_TEMPLATE: Final = "ResourceClaimTemplate"
 DEVICES: Final = "accelerators"
 """Name of a pod's claim of devices, where dynamic resource allocation gives access to them."""
+FETCH_LABEL: Final = f"{GROUP}/fetch"
+"""The service that a pod downloads or inspects a model for: it is no engine, so it carries no service label."""
+TASK_LABEL: Final = f"{GROUP}/task"
+"""What such a pod does, as a hash."""
+FETCH_COMPONENT: Final = "fetch"
+JOB: Final = "Job"
 
 ENGINE_CONTAINER: Final = "engine"
 WORKER_COMPONENT: Final = "worker"
@@ -109,6 +115,8 @@ class Reason:
     BACKENDS_NOT_READY: Final = "BackendsNotReady"
     ROLLING_OUT: Final = "RollingOut"
 
+    FETCHING: Final = "Fetching"
+    FETCH_FAILED: Final = "FetchFailed"
     LOADED: Final = "Loaded"
     NOT_LOADED: Final = "NotLoaded"
 
@@ -147,6 +155,11 @@ def revision_name(service: str, revision: str) -> str:
 def state_name(service: str) -> str:
     """Name of the ConfigMap that holds what the operator learned about a service."""
     return f"{service}-state"
+
+
+def fetch_name(service: str, digest: str) -> str:
+    """Name of the Job that downloads or inspects a service's model: at most 40 + 7 + 8 characters."""
+    return f"{service}-fetch-{digest}"
 
 
 def adapters_name(service: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from slipstream_operator.core import fetching
 from slipstream_operator.core.happenings import Happening
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Raw, Samples, Unknown
@@ -55,6 +56,13 @@ class Events(Protocol):
 
     async def tell(self, key: Key, uid: str, happening: Happening) -> None:
         """Post one; a failure is logged and forgotten."""
+
+
+class Progress(Protocol):
+    """Pods that download models."""
+
+    async def read(self, address: str) -> fetching.Progress | None:
+        """Return what the pod at this address counts; None if it does not answer soon."""
 
 
 class Clock(Protocol):

@@ -94,7 +94,11 @@ def _rendered() -> list[dict[str, Any]]:
     claiming = given.observed(
         profiles=[given.profile(accelerators=[{"name": "gpu", "deviceClass": "gpu.example.com"}])]
     )
+    fetched = given.observed(
+        {"model": given.MODEL, "cache": {"model": {"claim": {"name": "models"}}}}
+    )
     return [
+        *given.rendered(fetched),
         *given.rendered(routed),
         *given.rendered(attached),
         *given.rendered(spread),

@@ -36,6 +36,7 @@ class World:
     def __init__(self, spec: Mapping[str, Any] | None = None) -> None:
         self.store, self.ledger, self.clock = Store(), Ledger(), fakes.Clock()
         self.cluster, self.events = fakes.Cluster(), fakes.Events()
+        self.progress = fakes.Progress()
         self.queue = Queue()
         self.cluster.on_change = lambda kind, body, gone: self.store.feed(kind, body, gone=gone)
         self.reconciler = Reconciler(
@@ -44,6 +45,7 @@ class World:
             queue=self.queue,
             cluster=self.cluster,
             events=self.events,
+            progress=self.progress,
             clock=self.clock,
             telemetry=fakes.telemetry(),
         )

@@ -37,7 +37,9 @@ class World:
             "clock": self.clock,
             "telemetry": fakes.telemetry(),
         }
-        self.services = Reconciler(queue=self.queue, events=fakes.Events(), **common)
+        self.services = Reconciler(
+            queue=self.queue, events=fakes.Events(), progress=fakes.Progress(), **common
+        )
         self.routers = RouterReconciler(**common)
         self.routes = RouteReconciler(metrics=self.metrics, **common)
         self.store.feed(names.SERVING_PROFILE, fakes.profile_body(), gone=False)

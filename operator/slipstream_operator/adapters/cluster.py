@@ -31,6 +31,7 @@ API_VERSIONS: Final = {
     "Pod": "v1",
     "Namespace": "v1",
     "Deployment": "apps/v1",
+    names.JOB: "batch/v1",
     names.LEADER_WORKER_SET: "leaderworkerset.x-k8s.io/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",

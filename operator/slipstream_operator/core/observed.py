@@ -180,6 +180,26 @@ class Pod:
         return self.phase in pod_failures.ENDED
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fetcher:
+    """A pod that downloads or inspects a model before engines start."""
+
+    namespace: str
+    name: str
+    service: str
+    task: str
+    """Hash of what it does."""
+    phase: str
+    deleting: bool
+    created: str
+    address: str | None
+    """IP address, once it has one."""
+    report: str | None
+    """What it left when it succeeded."""
+    trouble: tuple[str, str] | None
+    """Reason and message of what keeps it from running, or of its last failure."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Listed:
     """What the router of the service's namespace does for it, as the cluster has it."""
@@ -252,6 +272,8 @@ class Observed:
     """Size and configuration of the model and its draft; None until the checkpoints were inspected."""
     workers: tuple[Pod, ...] = ()
     """Pods that compute for the leaders among `pods`."""
+    fetchers: tuple[Fetcher, ...] = ()
+    """Pods that download or inspect the model."""
     leader_worker_sets: bool = False
     """Whether the cluster has the LeaderWorkerSet kind."""
 

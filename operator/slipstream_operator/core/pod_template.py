@@ -38,7 +38,7 @@ def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
             yield f'env: "{variable.name}" can\'t be set because the operator sets it: {remedy}'
     declared = {volume.name for volume in asked.volumes or ()}
     for name in declared:
-        if name in volumes.RESERVED_NAMES or re.fullmatch("claim-[0-9]+", name):
+        if name in volumes.RESERVED_NAMES or re.fullmatch("(claim|image)-[0-9]+", name):
             yield (
                 f'volumes: "{name}" can\'t be used because the operator makes a volume of this name: '
                 "choose another name"

@@ -16,6 +16,7 @@ from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSp
 from slipstream_operator.core import (
     devices,
     engines,
+    fetching,
     objectives,
     offload,
     outputs,
@@ -131,6 +132,8 @@ class Resolved:
     """Seconds for which a pod without a node counts as starting."""
     speculation_disabled: str | None = None
     """Why the speculation that the object asks for does not run."""
+    task: fetching.Task | None = None
+    """Download or inspection that engines wait for; no part of the revision."""
     demand: Demand | None = None
     """Memory that vLLM asks of an accelerator, as far as it is known; no part of the revision."""
     share: quota.Share | None = None
@@ -174,6 +177,7 @@ def resolve(observed: Observed) -> Resolved:
     offload.check(spec, on_cpu=accelerator.name == engines.CPU)
     per_pod = count // split.nodes
     said = offload.added(resources.said(spec, accelerator, per_pod, simulated=simulated), spec)
+    image = _image(spec, profile, name, accelerator)
     config = _config(
         spec,
         model_name=model_name,
@@ -203,9 +207,12 @@ def resolve(observed: Observed) -> Resolved:
         adapters=weights.adapters(spec)
         if spec.model is not None and spec.model.adapters is not None and not simulated
         else None,
+        task=fetching.task(
+            spec, profile, accelerator, engine_image=image, template=_template(spec, accelerator)
+        ),
         revisioned=Revisioned(
             module=_MODULES[runtime],
-            image=_image(spec, profile, name, accelerator),
+            image=image,
             config=config,
             claims=() if simulated else weights.claims(spec),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)

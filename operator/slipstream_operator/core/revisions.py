@@ -52,11 +52,13 @@ def identity(revisioned: Revisioned) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def roll_out(observed: Observed, resolved: Resolved, *, replicas: int) -> Rollout:
+def roll_out(
+    observed: Observed, resolved: Resolved, *, replicas: int, held: bool = False
+) -> Rollout:
     """Start what is wanted, keep what serves until that has proved itself, then move the traffic.
 
     A new front (router or engines) takes the traffic only when it can serve it, and what the former one sends requests
-    to stays until nothing comes from there any more.
+    to stays until nothing comes from there any more. While `held`, a revision that has not started does not.
     """
     wanted = identity(resolved.revisioned)
     ready = _ready(observed)
@@ -79,8 +81,11 @@ def roll_out(observed: Observed, resolved: Resolved, *, replicas: int) -> Rollou
 
     share = resolved.share
     room = share is None or replicas * len(kept) <= share.replicas + share.surge
+    fetches = held and not _started(observed, wanted)
 
     def count(revision: str) -> int:
+        if fetches:
+            return 0 if revision == wanted else replicas
         stops = resolved.recreate and (revision != wanted or target != wanted)
         waits = revision == wanted != target and not room
         return 0 if stops or waits else replicas
@@ -92,6 +97,15 @@ def roll_out(observed: Observed, resolved: Resolved, *, replicas: int) -> Rollou
         tuple(Revision(revision, count(revision)) for revision in order),
         by_router=front,
         routed=routed,
+    )
+
+
+def _started(observed: Observed, revision: str) -> bool:
+    """Whether pods of the revision were asked for already."""
+    return any(
+        child.revision == revision and child.manifest["spec"].get("replicas", 0) > 0
+        for child in observed.children
+        if child.ref.kind in names.WORKLOADS and child.controller == observed.parent.uid
     )
 
 

@@ -1,6 +1,7 @@
 """What the operator reports: conditions and numbers from what was observed, resolved, decided and measured."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -8,8 +9,9 @@ from slipstream_operator import names
 from slipstream_operator.api import conditions, units
 from slipstream_operator.api import status as api
 from slipstream_operator.api.conditions import Verdict
+from slipstream_operator.core import gateway as gateways
 from slipstream_operator.core import objectives, pod_failures, revisions
-from slipstream_operator.core.gateway import Standing
+from slipstream_operator.core.fetching import Standing
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.resolve import Resolved
@@ -51,8 +53,10 @@ class Outcome:
     decision: Decision | None = None
     state: State | None = None
     measured: Measured | None = None
-    gateway: Standing | None = None
+    gateway: gateways.Standing | None = None
     """How the service stands at its inference gateway, if it names one."""
+    fetching: Standing | None = None
+    """How the download or inspection stands that engines wait for."""
     loss: str | None = None
     """Why a group of pods that are one replica restarts."""
 
@@ -137,7 +141,10 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(condition: Mapping[str, Any]) -> str | None:
-    """Which of the steps behind one reason a service at a gateway has come to."""
+    """Return the step behind one reason: of a service at a gateway, or tenths of a download."""
+    if condition["reason"] == Reason.FETCHING:
+        percent = re.search(r"(\d+)%", condition["message"])
+        return f"{int(percent[1]) // 10}" if percent else condition["message"]
     gateway = condition["reason"] in (Reason.GATEWAY_UNAVAILABLE, Reason.GATEWAY_NOT_READY)
     return condition["message"] if gateway else None
 
@@ -225,6 +232,8 @@ def _available(
         return verdict(Reason.STOPPED, "spec.replicas is 0.")
     if trouble := _trouble([*serving, *_live(observed.workers)]) or _loss(observed):
         return verdict(*trouble)
+    if outcome.fetching is not None and not serving:
+        return verdict(outcome.fetching.reason, outcome.fetching.message)
     if outcome.loss is not None:
         return verdict(Reason.GROUP_RESTARTED, outcome.loss)
     if refused:
@@ -273,6 +282,10 @@ def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> 
     if ready:
         return Verdict(
             Condition.MODEL_READY, "True", Reason.LOADED, "The model answered a completion."
+        )
+    if outcome.fetching is not None:
+        return Verdict(
+            Condition.MODEL_READY, "False", outcome.fetching.reason, outcome.fetching.message
         )
     if outcome.at_zero:
         return Verdict(
@@ -354,7 +367,9 @@ def _progress(
             if outcome.resolved is not None and outcome.resolved.recreate
             else f"revision {rollout.wanted} starts beside {rollout.active}, which serves"
         )
-        if trouble := _trouble(coming):
+        if outcome.fetching is not None:
+            message = f"revision {rollout.wanted} waits for its model: {outcome.fetching.message}"
+        elif trouble := _trouble(coming):
             message = f"{message}; {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
     if _waits_for_router(outcome):

@@ -20,6 +20,7 @@ WATCHED: Final[dict[str, tuple[str, str, str]]] = {
     "CustomResourceDefinition": ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
     "Pod": ("", "v1", "pods"),
     "Deployment": ("apps", "v1", "deployments"),
+    names.JOB: ("batch", "v1", "jobs"),
     "Service": ("", "v1", "services"),
     "ConfigMap": ("", "v1", "configmaps"),
     "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),

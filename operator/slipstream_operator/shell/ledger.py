@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from slipstream_operator.core import revisions
+from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
@@ -27,6 +28,8 @@ class Account:
     """None while anything is going on."""
     told: object = None
     """Of what was measured and decided, what the reconcile was last asked for at once."""
+    fetched: Fetched | None = None
+    """The download or inspection that is done."""
     off: SwitchedOff | None = None
     """The speculation that was found not to pay."""
     below_since: float | None = None

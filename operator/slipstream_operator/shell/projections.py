@@ -1,12 +1,22 @@
 """From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core import pod_failures
-from slipstream_operator.core.observed import Child, Key, Manifest, Parent, Pod, Profile, Ref
+from slipstream_operator.core.observed import (
+    Child,
+    Fetcher,
+    Key,
+    Manifest,
+    Parent,
+    Pod,
+    Profile,
+    Ref,
+)
+from slipstream_operator.names import Reason
 from slipstream_operator.shell.packing import Packer
 
 Body = Mapping[str, Any]
@@ -75,9 +85,9 @@ def child(kind: str, body: Body, *, packer: Packer) -> Child:
 
 
 def _is_on_the_way(kind: str, metadata: Body) -> bool:
-    """Whether requests pass through what the object stands for, before they reach an engine."""
+    """Whether requests, or models, pass through what the object stands for, before they reach an engine."""
     component = metadata.get("labels", {}).get(names.COMPONENT_LABEL)
-    return kind in names.GATEWAY_CHILDREN or (
+    return kind in (*names.GATEWAY_CHILDREN, names.JOB) or (
         kind == "Deployment" and component in (names.ROUTER_COMPONENT, names.PICKER_COMPONENT)
     )
 
@@ -105,6 +115,48 @@ def pod(body: Body) -> Pod:
         ended_at=pod_failures.ended_at(status),
         worker=names.WORKER_LABEL in labels,
     )
+
+
+def fetcher(body: Body) -> Fetcher:
+    """A pod that downloads or inspects a model."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    labels = metadata.get("labels", {})
+    return Fetcher(
+        namespace=_shared(metadata["namespace"]),
+        name=metadata["name"],
+        service=_shared(labels[names.FETCH_LABEL]),
+        task=labels.get(names.TASK_LABEL, ""),
+        phase=_shared(status.get("phase", "Pending")),
+        deleting="deletionTimestamp" in metadata,
+        created=metadata["creationTimestamp"],
+        address=status.get("podIP"),
+        report=_report(status),
+        trouble=_fetch_trouble(status),
+    )
+
+
+def _report(status: Body) -> str | None:
+    """Return what the pod's container left when it succeeded."""
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated") or {}
+        if ended.get("exitCode") == 0:
+            return ended.get("message") or None
+    return None
+
+
+def _fetch_trouble(status: Body) -> tuple[str, str] | None:
+    """Return what keeps a download from running, or why it failed last; None while it runs again."""
+    containers: Sequence[Body] = status.get("containerStatuses", [])
+    for container in containers:
+        if "running" in container.get("state", {}):
+            return None
+        state = container.get("state", {})
+        ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
+        if ended and ended.get("exitCode"):
+            said = ended.get("message") or ended.get("reason", "")
+            again = container.get("restartCount", 0)
+            return Reason.FETCH_FAILED, _short(f"{said.strip()} (tried {again + 1} times)")
+    return pod_failures.of(status)
 
 
 def _failure(status: Body) -> str | None:

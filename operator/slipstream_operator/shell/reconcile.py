@@ -1,6 +1,7 @@
 """One look at one service: snapshot, decide, apply, report. All decisions are made in `core`."""
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -9,6 +10,7 @@ from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
     demand,
+    fetching,
     gateway,
     groups,
     happenings,
@@ -56,6 +58,7 @@ class Reconciler:
         queue: Queue,
         cluster: ports.Cluster,
         events: ports.Events,
+        progress: ports.Progress,
         clock: ports.Clock,
         telemetry: Telemetry,
     ) -> None:
@@ -64,6 +67,7 @@ class Reconciler:
         self._queue = queue
         self._cluster = cluster
         self._events = events
+        self._progress = progress
         self._clock = clock
         self._telemetry = telemetry
 
@@ -77,6 +81,9 @@ class Reconciler:
         account = self._ledger.of(key)
         try:
             self._remember(observed, account)
+            account.fetched = fetching.noted(observed, account.fetched)
+            known = account.fetched.facts if account.fetched else None
+            observed = dataclasses.replace(observed, facts=known)
             account.resolved = speculation.applied(resolve.resolve(observed), account.off)
         except errors.PermanentError as rejection:
             account.resolved = account.rollout = None
@@ -86,7 +93,9 @@ class Reconciler:
             return None
         outcome, told = await self._realise(observed, account, account.resolved)
         await self._report(observed, account, outcome, told)
-        return CONFLICT_RETRY if outcome.conflicts or outcome.failures else None
+        if outcome.conflicts or outcome.failures:
+            return CONFLICT_RETRY
+        return fetching.PROGRESS_EVERY if outcome.fetching else None
 
     async def _realise(
         self, observed: Observed, account: Account, resolved: resolve.Resolved
@@ -94,8 +103,17 @@ class Reconciler:
         self._decide(observed, account, resolved)
         assert account.state is not None
         replicas = _replicas(observed, account, resolved)
-        rollout = account.rollout = revisions.roll_out(observed, resolved, replicas=replicas)
-        desired = render.render(observed, resolved, rollout, state=self._state(account, resolved))
+        held = fetching.holds(observed, resolved.task, account.fetched)
+        rollout = account.rollout = revisions.roll_out(
+            observed, resolved, replicas=replicas, held=held
+        )
+        desired = render.render(
+            observed,
+            resolved,
+            rollout,
+            state=self._state(account, resolved),
+            fetched=account.fetched,
+        )
         is_ours = plan.controlled_by(observed.parent.uid)
         steps = plan.plan(
             desired,
@@ -108,6 +126,7 @@ class Reconciler:
         )
         self._list(observed, account, self._entry(account, resolved))
         lost = self._loss(observed, account)
+        standing = await self._fetching(observed, resolved.task) if held else None
         outcome = status.Outcome(
             resolved=resolved,
             rollout=rollout,
@@ -120,12 +139,24 @@ class Reconciler:
             if resolved.routing.mode == "Gateway"
             else None,
             loss=account.loss.message if account.loss else None,
+            fetching=standing,
         )
         return outcome, [
             *lost,
             *happenings.of_plan(steps),
             *happenings.of_rollout(observed.router.active, resolved.key.name, rollout),
         ]
+
+    async def _fetching(
+        self, observed: Observed, task: fetching.Task | None
+    ) -> fetching.Standing | None:
+        """Return how the download or inspection stands that engines wait for."""
+        if task is None:
+            return None
+        pod, progress = fetching.running(observed, task), None
+        if pod is not None and pod.phase == "Running" and pod.address and not task.inspects:
+            progress = await self._progress.read(pod.address)
+        return fetching.standing(observed, task, progress)
 
     def _loss(self, observed: Observed, account: Account) -> list[Happening]:
         """Note that a group was lost; the Event about it, once."""
@@ -170,6 +201,8 @@ class Reconciler:
             account.state = memory.load(scaling)
         if off := kept.get(config.SPECULATION_KEY):
             account.off = speculation.load(off)
+        if fetched := kept.get(config.FETCHED_KEY):
+            account.fetched = fetching.load(fetched)
 
     def _decide(self, observed: Observed, account: Account, resolved: resolve.Resolved) -> None:
         """Make sure that there is a decision inside the present bounds; the scaling loop makes the better ones."""
@@ -209,6 +242,9 @@ class Reconciler:
             texts[config.SCALING_KEY] = self._scaling_text(account, account.state)
         if account.off is not None:
             texts[config.SPECULATION_KEY] = account.off.text
+        fetched = account.fetched
+        if fetched is not None and resolved.task and fetching.is_done(resolved.task, fetched):
+            texts[config.FETCHED_KEY] = fetched.text
         return texts
 
     def _scaling_text(self, account: Account, state: State) -> str:

@@ -11,6 +11,7 @@ from slipstream_operator import names
 from slipstream_operator.core import router
 from slipstream_operator.core.observed import (
     Child,
+    Fetcher,
     GatewayState,
     Key,
     Listed,
@@ -37,6 +38,7 @@ LEADER_WORKER_SET_CRD: Final = "leaderworkersets.leaderworkerset.x-k8s.io"
 _OPTIONAL: Final = (POD_MONITOR_CRD, LEADER_WORKER_SET_CRD, *GATEWAY_CRDS)
 CHILD_KINDS: Final = (
     *names.WORKLOADS,
+    names.JOB,
     "Service",
     "ConfigMap",
     "NetworkPolicy",
@@ -59,6 +61,7 @@ class _Family:
     children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
     pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
     workers: dict[str, Pod] = dataclasses.field(default_factory=dict)
+    fetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -112,6 +115,8 @@ class Store:
             return self._feed_definition(body, gone=gone)
         if kind == names.GATEWAY:
             return self._feed_gateway(body, gone=gone)
+        if kind == "Pod" and names.FETCH_LABEL in body["metadata"].get("labels", {}):
+            return self._feed_fetcher(projections.fetcher(body), gone=gone)
         if kind == "Pod":
             return self._feed_pod(projections.pod(body), gone=gone)
         return self._feed_child(projections.child(kind, body, packer=self._packer), gone=gone)
@@ -154,6 +159,7 @@ class Store:
                 status=self._gateways.get(_gateway(family.parent) or ("", "")),
             ),
             workers=tuple(family.workers.values()),
+            fetchers=tuple(family.fetchers.values()),
             leader_worker_sets=LEADER_WORKER_SET_CRD in self._definitions,
             siblings=self._siblings(key) if self._has_quota else (),
         )
@@ -355,6 +361,16 @@ class Store:
             pods[pod.name] = pod
         self._forget_if_empty(pod.namespace, pod.service)
         return (Key(pod.namespace, pod.service),)
+
+    def _feed_fetcher(self, fetcher: Fetcher, *, gone: bool) -> Iterable[Key]:
+        fetchers = self._family(fetcher.namespace, fetcher.service).fetchers
+        if not gone and fetchers.get(fetcher.name) == fetcher:
+            return ()
+        fetchers.pop(fetcher.name, None)
+        if not gone:
+            fetchers[fetcher.name] = fetcher
+        self._forget_if_empty(fetcher.namespace, fetcher.service)
+        return (Key(fetcher.namespace, fetcher.service),)
 
     def _feed_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
         if not child.service:

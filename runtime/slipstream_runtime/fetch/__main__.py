@@ -28,8 +28,8 @@ def main() -> NoReturn:
     # NB: the first process of a container has no default for SIGTERM; a stopped download is not a finished one.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_STOPPED))
     parser = argparse.ArgumentParser(prog=contract.FETCH_MODULE, description=__doc__)
-    parser.add_argument("--model", required=True, metavar="URI")
-    parser.add_argument("--draft", metavar="URI")
+    parser.add_argument("--model", metavar="URI", help="source of the model")
+    parser.add_argument("--draft", metavar="URI", help="source of its draft")
     parser.add_argument("--inspect", action="store_true", help="read sizes and config.json only")
     parser.add_argument("--cache", type=Path, default=Path(contract.CACHE_DIRECTORY))
     parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)

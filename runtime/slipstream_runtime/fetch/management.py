@@ -9,7 +9,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.host.progress import Progress
 
 
-def serve(progress: Progress, *, port: int) -> http.server.ThreadingHTTPServer:
+def serve(progress: Progress, *, port: int, host: str = "") -> http.server.ThreadingHTTPServer:
     """Answer on a thread of its own until the process ends; the server says its port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,7 +29,7 @@ def serve(progress: Progress, *, port: int) -> http.server.ThreadingHTTPServer:
         def log_message(self, *_: Any) -> None:
             """Log nothing: the operator asks every few seconds."""
 
-    server = http.server.ThreadingHTTPServer(("", port), Handler)
+    server = http.server.ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="management", daemon=True).start()
     return server

@@ -23,9 +23,10 @@ def facts(uri: str, sizes: Mapping[str, int], config: bytes | None) -> dict[str,
     return found
 
 
-def text(model: Mapping[str, Any], draft: Mapping[str, Any] | None) -> str:
+def text(model: Mapping[str, Any] | None, draft: Mapping[str, Any] | None) -> str:
     """Return the report; what does not fit is left out, the least telling first."""
-    report = {"model": dict(model)} | ({"draft": dict(draft)} if draft is not None else {})
+    given = {"model": model, "draft": draft}
+    report = {name: dict(entry) for name, entry in given.items() if entry is not None}
     for name in ("", "draft", "model"):
         report.get(name, {}).pop("config", None)
         written = json.dumps(report, separators=(",", ":"))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from slipstream_runtime.host.progress import Progress
 class Work:
     """The sources, and whether their files are downloaded or only inspected."""
 
-    model: str
+    model: str | None
     draft: str | None
     cache: Path
     inspect: bool
@@ -23,14 +22,12 @@ class Work:
 
     def run(self) -> str:
         """Do it all; the report. EngineError says why it can't be done."""
-        found = [self._one(uri) for uri in self._uris]
-        return report.text(found[0], found[1] if len(found) > 1 else None)
+        model, draft = self._one(self.model), self._one(self.draft)
+        return report.text(model, draft)
 
-    @property
-    def _uris(self) -> Sequence[str]:
-        return [self.model] if self.draft is None else [self.model, self.draft]
-
-    def _one(self, uri: str) -> dict[str, Any]:
+    def _one(self, uri: str | None) -> dict[str, Any] | None:
+        if uri is None:
+            return None
         source = sources.parse(uri)
         if self.inspect and source.remote:
             download = sources.downloader(source, cache=self.cache, token=sources.token())

@@ -6,12 +6,14 @@ from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.core import revisions
+from slipstream_operator.core.fetching import Fetched, is_done
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.render import (
     common,
     config,
     demand,
     devices,
+    fetch,
     gateway,
     group,
     monitor,
@@ -28,6 +30,7 @@ def render(
     rollout: revisions.Rollout,
     *,
     state: Mapping[str, str],
+    fetched: Fetched | None = None,
 ) -> list[dict[str, Any]]:
     """Every child that shall exist, in the order in which they are best created; `state` is what shall be kept."""
     key, uid = resolved.key, resolved.uid
@@ -36,6 +39,8 @@ def render(
     spans_nodes = False
     if state:
         children.append(config.state(key, uid, texts=state))
+    if resolved.task is not None and not is_done(resolved.task, fetched):
+        children.append(fetch.job(key, uid, task=resolved.task))
     if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
         children.append(protection.disruption_budget(key, uid))
     if resolved.adapters is not None:

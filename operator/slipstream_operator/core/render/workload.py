@@ -232,6 +232,8 @@ def _environment(resolved: Resolved) -> list[dict[str, Any]]:
             "name": contract.MODEL_TOKEN_ENV,
             "valueFrom": {"secretKeyRef": {"name": secret, "key": key}},
         }
+    if resolved.task is not None and not resolved.task.inspects:
+        environment[contract.FETCHED_ENV] = {"name": contract.FETCHED_ENV, "value": "1"}
     for variable in resolved.revisioned.template.get("env", []):
         environment[variable["name"]] = variable
     return list(environment.values())

@@ -1,0 +1,145 @@
+"""The Job that downloads or inspects a model before its engines start, on any node and without an accelerator."""
+
+import hashlib
+import json
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core import weights
+from slipstream_operator.core.fetching import Task
+from slipstream_operator.core.observed import Key
+from slipstream_operator.core.render import common, pods, sources
+from slipstream_runtime import contract
+
+_RESOURCES: Final = {
+    "requests": {"cpu": "250m", "memory": "512Mi"},
+    "limits": {"memory": "2Gi"},
+}
+"""Of eight connections with parts of 32 MiB each, twice, and of Python."""
+_RETRIES: Final = 1_000_000
+"""Restarts of a download: the kubelet's growing pauses, at most five minutes, are the limit. What is there stays, and a
+hub that comes back or a token that is granted later needs no other step."""
+_INSPECTION_RETRIES: Final = 2
+_INSPECTION_SECONDS: Final = 180
+"""After which engines start with unknown facts."""
+
+
+def job(key: Key, uid: str, *, task: Task) -> dict[str, Any]:
+    """Return the Job; its name carries the hash of its specification, which can't be changed."""
+    spec: dict[str, Any] = {
+        "backoffLimit": _INSPECTION_RETRIES if task.inspects else _RETRIES,
+        "template": _template(key, task),
+    }
+    if task.inspects:
+        spec["activeDeadlineSeconds"] = _INSPECTION_SECONDS
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    metadata = common.metadata(
+        key, uid, name=names.fetch_name(key.name, digest), component=names.FETCH_COMPONENT
+    )
+    metadata["labels"][names.TASK_LABEL] = task.identity
+    return {"apiVersion": "batch/v1", "kind": names.JOB, "metadata": metadata, "spec": spec}
+
+
+def _template(key: Key, task: Task) -> dict[str, Any]:
+    """Return the pod; it carries no service label, since it is no engine."""
+    overrides = task.template
+    pod: dict[str, Any] = {
+        "restartPolicy": "OnFailure",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pods.confined(),
+        "containers": [_container(task)],
+        "volumes": _volumes(task),
+        **task.placement,
+    }
+    for field in ("serviceAccountName", "imagePullSecrets"):
+        if field in overrides:
+            pod[field] = overrides[field]
+    metadata: dict[str, Any] = {
+        "labels": {
+            **overrides.get("labels", {}),
+            names.MANAGED_BY_LABEL: names.OPERATOR,
+            names.NAME_LABEL: "slipstream",
+            names.COMPONENT_LABEL: names.FETCH_COMPONENT,
+            names.FETCH_LABEL: key.name,
+            names.TASK_LABEL: task.identity,
+        }
+    }
+    if "annotations" in overrides:
+        metadata["annotations"] = overrides["annotations"]
+    return {"metadata": metadata, "spec": pod}
+
+
+def _container(task: Task) -> dict[str, Any]:
+    command = ["python", "-m", contract.FETCH_MODULE]
+    if task.model is not None:
+        command += ["--model", task.model]
+    if task.draft is not None:
+        command += ["--draft", task.draft]
+    if task.inspects:
+        command.append("--inspect")
+    return {
+        "name": names.FETCH_COMPONENT,
+        "image": task.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "env": _environment(task),
+        "ports": [
+            {"name": "management", "containerPort": contract.MANAGEMENT_PORT, "protocol": "TCP"}
+        ],
+        "resources": _RESOURCES,
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": pods.container_confined(),
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
+            {"name": "cache", "mountPath": contract.CACHE_DIRECTORY},
+            *(
+                {
+                    "name": f"claim-{index}",
+                    "mountPath": f"{contract.CLAIMS_DIRECTORY}/{claim}",
+                    "readOnly": True,
+                }
+                for index, claim in enumerate(weights.claims_of(task.uris))
+            ),
+            *sources.credential_mounts(task.credentials),
+            *task.template.get("volumeMounts", ()),
+        ],
+    }
+
+
+def _environment(task: Task) -> list[dict[str, Any]]:
+    environment: dict[str, dict[str, Any]] = {
+        "HOME": {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
+        "TMPDIR": {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
+        "HF_HOME": {"name": "HF_HOME", "value": contract.SCRATCH_DIRECTORY},
+    }
+    if task.token_secret is not None:
+        secret, key = task.token_secret
+        environment[contract.MODEL_TOKEN_ENV] = {
+            "name": contract.MODEL_TOKEN_ENV,
+            "valueFrom": {"secretKeyRef": {"name": secret, "key": key}},
+        }
+    for variable in task.template.get("env", []):
+        environment[variable["name"]] = variable
+    return list(environment.values())
+
+
+def _volumes(task: Task) -> list[dict[str, Any]]:
+    cache: dict[str, Any] = {"emptyDir": {}}
+    if task.claim is not None:
+        cache = {"persistentVolumeClaim": {"claimName": task.claim}}
+    return [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "cache", **cache},
+        *(
+            {
+                "name": f"claim-{index}",
+                "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+            }
+            for index, claim in enumerate(weights.claims_of(task.uris))
+        ),
+        *sources.credential_volumes(task.credentials),
+        *task.template.get("volumes", ()),
+    ]

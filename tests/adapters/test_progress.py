@@ -1,0 +1,71 @@
+"""Progress of a download, read from its pod: a tenant's answer, which may be anything or nothing."""
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from slipstream_operator.adapters import progress
+from slipstream_operator.core import fetching
+from slipstream_runtime import contract
+from slipstream_runtime.fetch import management
+from slipstream_runtime.host.progress import Progress
+
+ADDRESS = "127.0.9.1"
+"""A loopback address whose port 8001 is free."""
+
+
+@pytest.fixture
+def pod() -> Iterator[Progress]:
+    counted = Progress(clock=time.monotonic)
+    server = management.serve(counted, port=contract.MANAGEMENT_PORT, host=ADDRESS)
+    yield counted
+    server.shutdown()
+    server.server_close()
+
+
+def answering(content: bytes) -> http.server.HTTPServer:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return http.server.HTTPServer((ADDRESS, contract.MANAGEMENT_PORT), Handler)
+
+
+async def test_the_bytes_of_a_download_are_read(pod: Progress) -> None:
+    pod.begin(total=1000, there=100)
+    pod.add(150)
+    found = await progress.Progress().read(ADDRESS)
+    assert found is not None
+    assert (found.total, found.done) == (1000, 250)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"[" * 5000, b'{"totalBytes": "1"}'])
+async def test_an_answer_that_is_not_ours_is_unknown(content: bytes) -> None:
+    server = answering(content)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    assert await progress.Progress().read(ADDRESS) in (None, fetching.Progress())
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "not-an-address", "169.254.169.254/latest"])
+async def test_a_pod_that_cannot_be_reached_is_unknown(address: str) -> None:
+    assert await progress.Progress().read(address) is None
+
+
+async def test_a_pod_that_accepts_and_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "TIMEOUT", 0.2)
+    with socket.create_server((ADDRESS, contract.MANAGEMENT_PORT)):
+        assert await progress.Progress().read(ADDRESS) is None
