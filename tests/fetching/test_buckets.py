@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from slipstream_runtime.host import buckets, sources
@@ -182,6 +183,24 @@ def test_the_secret_that_is_mounted_names_endpoint_region_and_keys(
     given = buckets.credentials.s3(secret)
     monkeypatch.setattr(buckets.credentials, "s3", lambda: given)
     folder = fetch("s3://weights/mounted", tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_the_client_of_google_cloud_storage_takes_its_key_file_from_the_secret(
+    store: stores.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both stores speak the same XML; what Google's identity service does is not part of this."""
+    for name, content in FILES.items():
+        url = f"{store.url}/{store.bucket}/google/{name}"
+        httpx.put(url, content=content, headers={"x-amz-acl": "public-read"}).raise_for_status()
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    key = {"gcs_base_url": store.url, "disable_oauth": True}
+    key |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    (secret / "GOOGLE_APPLICATION_CREDENTIALS").write_text(json.dumps(key))
+    given = buckets.credentials.gs(secret)
+    monkeypatch.setattr(buckets.credentials, "gs", lambda: given)
+    folder = fetch("gs://weights/google", tmp_path / "cache")
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 

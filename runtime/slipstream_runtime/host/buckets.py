@@ -5,6 +5,7 @@ Nothing here may log or repeat credentials.
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import threading
@@ -179,11 +180,9 @@ class Download:
 
     def _store(self) -> "obstore.store.ObjectStore":
         if self.scheme == "gs":
+            key = credentials.gs()
             return GCSStore(
-                self.bucket,
-                config=credentials.gs(),
-                client_options=_client(""),
-                retry_config=_RETRY,
+                self.bucket, config=key, client_options=_client(_base(key)), retry_config=_RETRY
             )
         options = credentials.s3()
         endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
@@ -311,6 +310,14 @@ def explain(error: BaseException, *, uri: str, bucket: str) -> str:
         return f"{uri}: the store answered {number}{f' {code[1]}' if code else ''}"
     found = network.cause(error) or type(error).__name__
     return f"{uri}: the store can't be reached: {found}"
+
+
+def _base(key: Mapping[str, str]) -> str:
+    """Return the address that a key file names for another server than Google's, such as an emulator."""
+    try:
+        return str(json.loads(key.get("service_account_key", "{}")).get("gcs_base_url", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _client(endpoint: str) -> "ClientConfig":
