@@ -128,7 +128,12 @@ FIELDS: Final = (
                 "maxLength": 8192,
                 "trustRemoteCode": True,
                 "tokenSecret": {"name": "hub", "key": "token"},
-                "adapters": [{"name": "sql", "uri": "file:///adapters/sql"}],
+                "credentials": {"name": "store"},
+                "load": "Streamed",
+                "adapters": [
+                    {"name": "sql", "uri": "file:///adapters/sql"},
+                    {"name": "brief", "uri": "s3://adapters/brief"},
+                ],
                 "maxAdapterRank": 64,
             },
             "runtime": "vllm",
@@ -142,7 +147,7 @@ FIELDS: Final = (
         _quantized("none"),
         refused={ANY: 'spec.quantization.method: "none" needs an unquantised checkpoint'},
     ),
-    Case("tensor", "qwen3-8b", {"parallelism": {"tensor": 2}}),
+    Case("tensor", "qwen3-8b", {"model": {"load": "Auto"}, "parallelism": {"tensor": 2}}),
     Case("pipeline", "qwen3-8b", {"parallelism": {"pipeline": 2}}),
     Case("data", "qwen3-8b", {"parallelism": {"data": 2}}),
     Case(

@@ -318,6 +318,9 @@ SOURCES: Final[Mapping[str, str]] = {
     "hf://Qwen/Qwen3-8B": "qwen3-8b",
     "hf://Qwen/Qwen3-0.6B": "qwen3-0.6b",
     "pvc://models/qwen3-8b": "qwen3-8b",
+    "s3://weights/qwen3-8b": "qwen3-8b",
+    "s3://weights/qwen3-0.6b": "qwen3-0.6b",
+    "oci://registry.example.com/models/qwen3-8b:1.0": "qwen3-8b",
     "pvc://models/llama-3.1-405b": "llama-405b",
 }
 """Source that a sample names -> the model that stands for it."""

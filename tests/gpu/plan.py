@@ -16,7 +16,7 @@ from tests.gpu.cases import CASES, Case
 ROOT: Final = Path(__file__).parents[2]
 SAMPLES: Final = tuple(sorted((ROOT / "tests/golden").glob("*-gpu.yaml")))
 _PROFILE: Final = given.profile(
-    sources={"allow": ["file://*"], "trustRemoteCode": True},
+    sources={"allow": ["file://*", "s3://*"], "trustRemoteCode": True},
     accelerators=[
         {"name": "gpu", "resourceName": "nvidia.com/gpu"},
         {"name": "half", "resourceName": "nvidia.com/gpu.shared", "memoryShare": "50%"},

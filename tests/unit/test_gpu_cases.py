@@ -28,7 +28,6 @@ OTHER_ENGINES: Final = {("runtime", "onnx"), ("runtime", "simulator")}
 NOT_ON_GPUS: Final = {
     "cores": "only with device cpu",
     "cache.kv_bytes": "only with device cpu",
-    "load": "no field of the API sets it",
     "dtype": "for tests of engines; no field of the API sets it",
     "stall_seconds": "for tests of engines; no field of the API sets it",
     "adapters.file": "for tests of engines; no field of the API sets it",
