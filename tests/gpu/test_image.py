@@ -1,6 +1,7 @@
 """Facts about the locked packages that our code and documents state: read in the packages themselves."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -36,6 +37,12 @@ import json, torch
 flags = torch._C._cuda_getArchFlags()
 print(json.dumps({"cuda": torch.version.cuda, "flags": flags}))
 """
+PROBE = """
+import time
+from vllm.utils.flashinfer import has_nvidia_artifactory
+begin = time.monotonic()
+print(has_nvidia_artifactory(), time.monotonic() - begin)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +55,32 @@ def test_a_library_reads_the_variable_that_we_set(packages: Path, name: str) -> 
     assert re.search(rf"\b{name}\b", (packages / READ_BY[name]).read_text())
 
 
-def test_every_folder_that_we_set_is_one_that_a_library_reads() -> None:
+def variables(**present: str) -> dict[str, str]:
     config = EngineConfig.model_validate(
         {"model": {"uri": "pvc://a/b", "name": "m"}, "drainSeconds": 1, "device": "cuda"}
     )
-    values: dict[str, Any] = {"present": {}, "cores": 1, "local": True, "cache": Path("/cache")}
+    values: dict[str, Any] = {"cores": 1, "local": True, "cache": Path("/cache")}
     more = {"scratch": Path("/tmp"), "logging_config": Path("/l.json")}
-    found = environment.build(config, **values, **more)
+    return environment.build(config, present=present, **values, **more)
+
+
+@pytest.mark.timeout(300)
+def test_a_site_without_a_network_is_not_waited_for(packages: Path) -> None:
+    name = "FLASHINFER_CUBINS_REPOSITORY"
+    done = subprocess.run(
+        [cuda.python(), "-c", PROBE],
+        env=os.environ | {name: variables(HF_HUB_OFFLINE="1")[name]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, seconds = done.stdout.split()
+    assert found == "False"
+    assert float(seconds) < 1
+
+
+def test_every_folder_that_we_set_is_one_that_a_library_reads() -> None:
+    found = variables()
     folders = {name for name, value in found.items() if value.startswith("/cache")}
     assert folders == READ_BY.keys() - {"DG_JIT_CACHE_DIR", "FLASHINFER_CUBINS_REPOSITORY"} | (
         READ_BY_THE_DRIVER | READ_BY_THE_HUB
