@@ -41,6 +41,23 @@ def of(config: Any) -> Choice:
     return Choice(*(tuple(sorted(found)) for found in (attention, linear, experts)))
 
 
+def draft(config: Any) -> Any:
+    """Return the VllmConfig that vLLM makes for a draft model; None without one."""
+    from vllm.config.utils import replace
+
+    speculation = config.speculative_config
+    if speculation is None or speculation.method != "draft_model":
+        return None
+    return replace(
+        config,
+        quant_config=None,
+        parallel_config=replace(
+            speculation.draft_parallel_config, rank=config.parallel_config.rank
+        ),
+        model_config=speculation.draft_model_config,
+    )
+
+
 def _attention(layer: Any) -> set[str]:
     names = {_versioned(layer.get_attn_backend().get_name(), getattr(layer, "impl", None))}
     prefill = getattr(layer, "prefill_backend", None)

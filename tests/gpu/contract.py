@@ -25,7 +25,14 @@ TIMEOUT: Final = 900
 """Seconds; a probe takes about 50 s of CPU."""
 _CLOSED_SITE: Final = "http://127.0.0.1:9/"
 """Nothing answers there, as in a cluster from which NVIDIA's server can't be reached."""
-_DECIDES: Final = ("operator", "runtime", "tests/gpu", "tests/golden", "Dockerfile")
+_DECIDES: Final = (
+    "operator",
+    "runtime",
+    "tests/gpu",
+    "tests/golden",
+    "tests/given.py",
+    "Dockerfile",
+)
 Report = Callable[[str, float], None]
 
 

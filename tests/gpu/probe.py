@@ -96,6 +96,9 @@ def _look(config: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
         try:
             found["kernels"] = dataclasses.asdict(choices.of(end.config))
             found["needs"] = needs.check(found["kernels"], gpu)
+            if (draft := choices.draft(end.config)) is not None:
+                found["draft"] = dataclasses.asdict(choices.of(draft))
+                found["needs"] |= needs.check(found["draft"], gpu)
         except Exception as error:
             found["error"] = f"{type(error).__name__}: {error}"
     except Exception as error:

@@ -115,6 +115,16 @@ def test_fp8_has_a_scale_for_each_channel_where_the_gpu_multiplies_fp8(
     }
 
 
+def test_a_draft_has_the_kernels_of_its_own_precision(found: contract.Answers) -> None:
+    for gpu, cases in found.found.items():
+        quantized = cases["Qwen3-8B, method fp8"]["kernels"]["linear"]
+        plain = cases["Qwen3-8B"]["kernels"]["linear"]
+        assert cases["fp8 draft"]["kernels"]["linear"] == plain, gpu
+        assert cases["fp8 draft"]["draft"]["linear"] == quantized, gpu
+        assert cases["draft beside method fp8"]["kernels"]["linear"] == quantized, gpu
+        assert cases["draft beside method fp8"]["draft"]["linear"] == plain, gpu
+
+
 def test_large_gpus_run_more_sequences_at_once(found: contract.Answers) -> None:
     sequences = {gpu: each["maxSequences"] for gpu, each in _settings(found, "Qwen3-8B").items()}
     large = {"H100", "H200", "B200"}
