@@ -3,7 +3,6 @@
 Both with the toolkit that the image has, into a folder of their own, and with nothing else on the way.
 """
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -87,7 +86,6 @@ def test_flashinfer_builds_a_kernel(environment: Path, tmp_path: Path) -> None:
     assert H100.encode() in library.read_bytes()
     needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)
     assert "[libcudart.so.13]" in needed.stdout
-    assert "[libcuda.so.1]" in needed.stdout
 
 
 @pytest.mark.timeout(900)
@@ -118,4 +116,5 @@ def test_deepgemm_s_kernel_of_block_fp8_checkpoints_compiles(
     cubin = (tmp_path / "kernel.cubin").read_bytes()
     assert cubin[:4] == b"\x7fELF"
     assert int.from_bytes(cubin[18:20], "little") == ELF_CUDA_MACHINE
-    assert re.search(rb"sm90_fp8_gemm_1d2d_impl", cubin)
+    assert b"sm90_fp8_gemm_1d2d_impl" in cubin
+    assert len(cubin) > 16_384, "the kernel's body is missing"
