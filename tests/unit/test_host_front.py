@@ -271,5 +271,5 @@ async def test_metrics_are_shown_without_a_key_where_a_picker_reads_them() -> No
     assert client.status == 200
     assert client.body == b"# TYPE load gauge\nload 1\n"
     assert client.headers[b"content-type"].startswith(b"text/plain; version=")
-    assert (await ask(shown, request("/metrics", method="POST"))).status == 405
+    assert (await ask(shown, request("/metrics", method="POST"))).status == 404
     assert (await ask(shown, request("/metrics/", method="GET"))).status == 404

@@ -129,10 +129,12 @@ class Front:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            if self._guard.metrics is not None and scope["path"] == contract.METRICS_PATH:
-                await _show(self._guard.metrics, scope, send)
-                return
-            await self._http(scope, receive, send)
+            metrics = self._guard.metrics
+            if metrics is not None and _asks_for_metrics(scope):
+                # In a thread, since pickers ask every 50 ms.
+                await asgi.respond(send, await asyncio.to_thread(metrics), kind=METRICS_KIND)
+            else:
+                await self._http(scope, receive, send)
 
     async def emptied(self, *, within: float) -> bool:
         """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
@@ -300,12 +302,8 @@ class Front:
         )
 
 
-async def _show(metrics: Callable[[], bytes], scope: asgi.Scope, send: asgi.Send) -> None:
-    """Answer with the metrics; rendered in a thread, since pickers ask for them every 50 ms."""
-    if scope["method"] != "GET":
-        await wrong_method(scope["path"], scope["method"], allowed="GET").answer(send)
-        return
-    await asgi.respond(send, await asyncio.to_thread(metrics), kind=METRICS_KIND)
+def _asks_for_metrics(scope: asgi.Scope) -> bool:
+    return bool(scope["method"] == "GET" and scope["path"] == contract.METRICS_PATH)
 
 
 def _late(seconds: float) -> Refusal:
