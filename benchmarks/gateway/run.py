@@ -9,18 +9,19 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import click
 import httpx
+import psutil
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import report
-from dev import install, metrics
+from dev import cgroups, install
 from dev.cluster import Cluster
 from dev.kube import Kube, Object
 from slipstream_runtime import contract
@@ -40,8 +41,6 @@ UNLIKE: Final = 300
 EQUAL: Final = 100
 READY_SECONDS: Final = 120.0
 WAYS: Final = ("direct", "router", "gateway")
-CPU: Final = "process_cpu_seconds_total"
-MEMORY: Final = "process_resident_memory_bytes"
 
 MEANINGS: Final = {
     "router_added_p50_ms": "whole answers of one token, 1 client: what the router adds to an engine's time, median",
@@ -67,6 +66,8 @@ class Way:
     model: str
     cpu: Callable[[], float] = lambda: 0.0
     """Processor seconds so far of what lies between."""
+    spread: str | None = None
+    """Where many clients go instead: one engine alone would be a queue."""
 
 
 @dataclass
@@ -108,14 +109,16 @@ def _measure(
     kube: Kube, cluster: Cluster, *, rounds: int
 ) -> tuple[Mapping[str, float | str | None], str]:
     with tempfile.TemporaryDirectory() as home, _served(kube, cluster, Path(home)) as gateway:
-        router = _routers(kube)
+        router = _processes(kube, cluster, "app.kubernetes.io/component=router")
+        picker = _processes(kube, cluster, "app.kubernetes.io/component=picker")
+        between = [*picker, psutil.Process(gateway.envoy.process.pid)]
         ways = {
             "direct": Way(
                 f"http://{next(iter(gateway.pods.values()))}:{contract.API_PORT}", "chat"
             ),
-            "router": Way(f"http://{_address(kube, 'routed')}", "routed", _reader(router, CPU)),
+            "router": Way(f"http://{_address(kube, 'routed')}", "routed", lambda: _cpu(router)),
             "gateway": Way(
-                str(gateway.http.base_url).removesuffix("/v1/"), "chat", _gateway_cpu(gateway)
+                str(gateway.http.base_url).removesuffix("/v1/"), "chat", lambda: _cpu(between)
             ),
         }
         samples = {name: Samples() for name in WAYS}
@@ -128,8 +131,8 @@ def _measure(
         spread = gateway.shares(gateways.unlike(UNLIKE), clients=CLIENTS)
         equal = gateway.shares(gateways.unlike(1) * EQUAL, clients=1)
         memory = {
-            "router_mb": _reader(router, MEMORY)() / len(router) / 2**20,
-            "gateway_mb": gateway.envoy.memory_mb() + _reader([gateway.picker], MEMORY)() / 2**20,
+            "router_mb": _mb(router) / 2,
+            "gateway_mb": _mb(between),
         }
     return _figures(samples, memory, spread=spread, equal=equal), _details(samples)
 
@@ -173,7 +176,11 @@ def _round(way: Way, samples: Samples) -> None:
     samples.p50.append(records.quantile(taken, 0.5))
     samples.p99.append(records.quantile(taken, 0.99))
     plan = traffic.Plan(
-        url=way.url, model=way.model, duration=SECONDS, concurrency=CLIENTS, max_tokens=20
+        url=way.spread or way.url,
+        model=way.model,
+        duration=SECONDS,
+        concurrency=CLIENTS,
+        max_tokens=20,
     )
     found = asyncio.run(load.run(plan)).summary
     if found.failed or found.ttft.p50 is None:
@@ -189,25 +196,25 @@ def _address(kube: Kube, name: str) -> str:
     return address
 
 
-def _routers(kube: Kube) -> list[str]:
-    """Addresses at which the router's pods show their metrics."""
-    pods = kube.find("Pod", NAMESPACE, labelSelector="app.kubernetes.io/component=router")
-    return [f"{pod['status']['podIP']}:{contract.MANAGEMENT_PORT}" for pod in pods]
+def _processes(kube: Kube, cluster: Cluster, labels: str) -> list[psutil.Process]:
+    """Return the processes of the pods with these labels."""
+    found = []
+    for pod in kube.find("Pod", NAMESPACE, labelSelector=labels):
+        for status in pod["status"]["containerStatuses"]:
+            container = status["containerID"].removeprefix("containerd://")
+            found += cgroups.processes(f"slipstream-{cluster.name}", container=container)
+    assert found, labels
+    return [psutil.Process(pid) for pid in found]
 
 
-def _reader(addresses: list[str], name: str) -> Callable[[], float]:
-    """Sum of a metric over these processes."""
-
-    def read() -> float:
-        pages = [httpx.get(f"http://{one}/metrics", trust_env=False).text for one in addresses]
-        return sum(metrics.total(page, name) for page in pages)
-
-    return read
+def _cpu(processes: Sequence[psutil.Process]) -> float:
+    """Processor seconds that they have used so far."""
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
-def _gateway_cpu(gateway: Gateway) -> Callable[[], float]:
-    picker = _reader([gateway.picker], CPU)
-    return lambda: picker() + gateway.envoy.cpu_seconds()
+def _mb(processes: Sequence[psutil.Process]) -> float:
+    """Resident memory in MiB."""
+    return sum(one.memory_info().rss for one in processes) / 2**20
 
 
 def _figures(
@@ -242,7 +249,8 @@ _BASIS: Final = (
     f"Medians over rounds in which all ways are measured in turn. {ENGINES} simulated engines a service (5 ms a step), "
     "prompts of 4,000 characters that share nothing. Router: two pods. Gateway: Envoy (one thread, on the host) with "
     "ext_proc in FULL_DUPLEX_STREAMED mode, and the inference extension's picker as a pod with the options that the "
-    "operator gives it. Engines, clients and all between them share the cores. Direct goes to one engine."
+    "operator gives it. Engines, clients and all between them share "
+    "the cores. Direct is one engine for one client, and the Service for many."
 )
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,10 @@ class Run:
                 self.found["groups"][group] = done
 
     async def run(self) -> None:
-        """Run all groups in turn."""
+        """Run all groups in turn; SIGTERM ends the engines, and what is done stays."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         for group in self._check.groups():
             results = self.found["groups"].setdefault(group.name, {})
             left = [step for step in group.steps if step.name not in results]
@@ -206,7 +210,8 @@ def main() -> int:
         if given.resume:
             run.resume()
         run.found["facts"] = facts(given.device)
-        asyncio.run(run.run())
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(run.run())
         run.write()
     print(json.dumps(run.found))
     sys.stderr.write(f"{given.out / 'check.md'}\n")

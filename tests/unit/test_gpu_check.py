@@ -293,3 +293,20 @@ def test_the_fit_checks_prediction_stands_beside_what_the_engine_took(tmp_path: 
     tokens = found["kv_tokens"]
     assert tokens is not None
     assert tokens > 500_000
+
+
+def test_sigterm_ends_the_engines_and_keeps_what_is_done(tmp_path: Path) -> None:
+    pids = []
+
+    async def terminated(engine: Engine) -> Figures:
+        pids.append(engine.process.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    group = Group("ours", [SETUP], sleeping, [Step("good", 5, good), Step("last", 5, terminated)])
+    with pytest.raises(asyncio.CancelledError):
+        run(tmp_path, group)
+    assert engines.alive(pids) == 0
+    found = json.loads((tmp_path / "check.json").read_text())
+    assert statuses(found, "ours") == {"start": "done", "good": "done"}
