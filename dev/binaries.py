@@ -83,6 +83,7 @@ TARGETS = (
 EXTRAS = (
     Target("epp", "epp", "sigs.k8s.io/gateway-api-inference-extension/cmd/epp"),
     Target("lws", "lws", "sigs.k8s.io/lws/cmd"),
+    Target("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry"),
 )
 """Programs of single tests and benchmarks, each built when one first asks for it."""
 CONTROL_PLANE = frozenset({"kubernetes", "etcd"})

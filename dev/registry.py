@@ -1,0 +1,107 @@
+"""A container registry on this machine that one cluster's node pulls from, over plain HTTP."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from dev import binaries, waiting
+from dev.cluster import Cluster
+
+_PROGRAM = "registry"
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry, by the name that images in it begin with."""
+
+    address: str
+
+    def push(self, archive: Path, *, name: str, tag: str) -> str:
+        """Push the image of an OCI archive; its reference."""
+        with tarfile.open(archive) as opened:
+
+            def blob(digest: str) -> bytes:
+                member = opened.extractfile(f"blobs/{digest.replace(':', '/')}")
+                assert member is not None
+                return member.read()
+
+            index = opened.extractfile(_INDEX)
+            assert index is not None
+            entry = json.loads(index.read())["manifests"][0]
+            manifest = blob(entry["digest"])
+            parts = json.loads(manifest)
+            for part in (parts["config"], *parts["layers"]):
+                self.put_blob(blob(part["digest"]), name=name, digest=part["digest"])
+        return self.put_manifest(manifest, name=name, tag=tag, media=entry["mediaType"])
+
+    def put_blob(self, content: bytes, *, name: str, digest: str) -> None:
+        """Upload one blob."""
+        begun = httpx.post(f"http://{self.address}/v2/{name}/blobs/uploads/").raise_for_status()
+        where = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": digest})
+        httpx.put(where, content=content).raise_for_status()
+
+    def put_manifest(self, content: bytes, *, name: str, tag: str, media: str) -> str:
+        """Upload a manifest whose blobs are there; the image's reference."""
+        url = f"http://{self.address}/v2/{name}/manifests/{tag}"
+        httpx.put(url, content=content, headers={"Content-Type": media}).raise_for_status()
+        return f"{self.address}/{name}:{tag}"
+
+
+@contextlib.contextmanager
+def serve(cluster: Cluster, folder: Path, *, report: binaries.Report) -> Iterator[Registry]:
+    """Serve an empty registry until the end of the block, and have the node pull from it."""
+    program = binaries.extra(_PROGRAM, report=report)
+    host = cluster.layout.network.host
+    with socket.create_server((host, 0)) as free:
+        address = f"{host}:{free.getsockname()[1]}"
+    config = folder / "registry.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "version": 0.1,
+                "log": {"level": "warn"},
+                "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+                "http": {"addr": address},
+            }
+        )
+    )
+    log = folder / "registry.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(program), "serve", str(config)],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://{address}/v2/", timeout=10).is_success
+        return False
+
+    try:
+        waiting.until(answers, seconds=30, what="the registry", log=log)
+        _trust(cluster, address)
+        yield Registry(address)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _trust(cluster: Cluster, address: str) -> None:
+    """Have containerd, which reads this at each pull, use plain HTTP for the address."""
+    folder = cluster.layout.folder / "registries" / address
+    folder.mkdir(parents=True)
+    (folder / "hosts.toml").write_text(
+        f'server = "http://{address}"\n[host."http://{address}"]\ncapabilities = ["pull", "resolve"]\n'
+    )
