@@ -47,7 +47,7 @@ MEANINGS: Final = {
     "gateway_added_p50_ms": "the same through Envoy and its picker",
     "router_added_p99_ms": "the same, 99th percentile, through the router",
     "gateway_added_p99_ms": "the same, 99th percentile, through Envoy and its picker",
-    "router_added_ttft_p50_ms": f"time to first token of {CLIENTS} clients: what the router adds, median",
+    "router_added_ttft_p50_ms": f"TTFT p50 of {CLIENTS} clients over that by a Service, which picks engines by chance",
     "gateway_added_ttft_p50_ms": "the same through Envoy and its picker",
     "router_cpu_us": "processor time of a request in the router",
     "gateway_cpu_us": "processor time of a request in Envoy and the picker, reading of metrics included",
