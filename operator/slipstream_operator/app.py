@@ -147,7 +147,7 @@ class App:
         return False
 
     async def _work(self, api: cluster.Cluster) -> None:
-        """What only the leader does."""
+        """Run the loops that only the leader runs."""
         logger.info("leading", extra={"identity": self._config.identity})
         self._telemetry.leader.set(1)
         prometheus = metrics.Metrics()

@@ -1,4 +1,4 @@
-"""What the shell needs of the outside world. Adapters implement these; unit tests pass fakes."""
+"""Interfaces of the outside world that the shell needs. Adapters implement them; unit tests pass fakes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias

@@ -1,4 +1,4 @@
-"""What the operator and the pods that it makes agree on: ports, paths, environment and metric names.
+"""Contract between the operator and the pods that it makes: ports, paths, environment and metric names.
 
 Standard library only: this is the one module of the data plane that the control plane may import.
 """

@@ -61,7 +61,7 @@ def read(chunks: Iterable[bytes]) -> Iterator[list[Raw]]:
 
 
 def _series(text: bytes) -> list[Raw]:
-    """Of `LABELS,"value":[SECONDS,"NUMBER"]}` again and again."""
+    """Parse a series of `LABELS,"value":[SECONDS,"NUMBER"]}`."""
     found = []
     for one in text.split(_NEXT):
         labels, value = one.split(_VALUE)
@@ -71,6 +71,6 @@ def _series(text: bytes) -> list[Raw]:
 
 
 def _otherwise(content: bytes) -> list[Raw]:
-    """Of an answer that does not look as Prometheus writes it, or has no series."""
+    """Parse an answer that is written in another way than Prometheus does, or has no series."""
     result = orjson.loads(content)["data"]["result"]
     return [(orjson.dumps(one["metric"]), float(one["value"][1])) for one in result]

@@ -1,1 +1,1 @@
-"""What users write: the kinds as pydantic models, and the CRDs generated from them. No I/O."""
+"""Kinds that users write, as pydantic models, and the CRDs generated from them. No I/O."""

@@ -54,7 +54,7 @@ class PreferredNode(Model):
 
 
 class NodeAffinity(Model):
-    """Which nodes."""
+    """Rules about nodes."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = Field(
         default=None, description="Nodes that the pods must run on."
@@ -106,7 +106,7 @@ class PodAffinity(Model):
 
 
 class Affinity(Model):
-    """Where the pods run."""
+    """Placement of the pods."""
 
     node_affinity: NodeAffinity | None = Field(default=None, description="Which nodes.")
     pod_affinity: PodAffinity | None = Field(default=None, description="Near which pods.")

@@ -22,7 +22,7 @@ class Condition(Model):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a condition says now, before it is merged with what it said before."""
+    """Present value of a condition, before the merge with its previous value."""
 
     type: str
     status: ConditionStatus

@@ -37,7 +37,7 @@ Adapters = Annotated[list[AdapterSpec], Field(max_length=32, json_schema_extra=l
 
 
 class ParallelismSpec(Model):
-    """How one replica is spread over its accelerators; their count is tensor x pipeline x data."""
+    """Split of one replica over its accelerators; their count is tensor x pipeline x data."""
 
     tensor: Ways | None = Field(
         default=None,
@@ -110,7 +110,7 @@ class SpeculationSpec(Model):
 
 
 class AttentionSpec(Model):
-    """How attention is computed."""
+    """Computation of attention."""
 
     sliding_window: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
         default=None,

@@ -104,7 +104,7 @@ class InferenceRouteSpec(Model):
 
 
 class StageStatus(Model):
-    """What became of the requests at one service."""
+    """Outcome of the requests at one service."""
 
     service: Text = Field(description="The InferenceService.")
     share: Text | None = Field(

@@ -118,7 +118,7 @@ class SimulatorSpec(Model):
 
 
 class AcceleratorSpec(Model):
-    """What one replica runs on."""
+    """Accelerators of one replica."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
         default=None,
@@ -172,7 +172,7 @@ class CacheHostPath(Model):
 
 
 class ModelCacheSpec(Model):
-    """Where downloaded models and compiled kernels outlive a pod."""
+    """Place where downloaded models and compiled kernels outlive a pod."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
@@ -200,7 +200,7 @@ class ResponsesSpec(Model):
 
 
 class OffloadSpec(Model):
-    """Where KV cache blocks go when they leave the accelerator's memory; a later request reads them back."""
+    """Room for KV cache blocks that leave the accelerator's memory; a later request reads them back."""
 
     cpu: Quantity = Field(
         description="Memory of a replica for offloaded blocks, such as 20Gi. It is added to the engine's memory "
@@ -214,7 +214,7 @@ class OffloadSpec(Model):
 
 
 class CacheSpec(Model):
-    """What is kept to be used again."""
+    """Caches of a service."""
 
     prefix: bool = Field(
         default=True,
@@ -242,7 +242,7 @@ class CacheSpec(Model):
 
 
 class BatchingSpec(Model):
-    """How requests share engine steps."""
+    """Limits of one engine step."""
 
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,
@@ -373,7 +373,7 @@ class ScalingSpec(Model):
 
 
 class RolloutSpec(Model):
-    """How a changed engine replaces the one that serves."""
+    """Replacement of the engines after a change."""
 
     strategy: Literal["Canary", "Recreate"] = Field(
         default="Canary",
@@ -461,7 +461,7 @@ _ROUTED = "(!has(self.routing) || !has(self.routing.mode) || self.routing.mode =
 
 
 class InferenceServiceSpec(Model):
-    """What to serve, on what, and how fast. `model.uri` alone is a valid service."""
+    """Model to serve, its accelerators and its objectives. `model.uri` alone is a valid service."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(

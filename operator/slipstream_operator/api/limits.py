@@ -1,4 +1,4 @@
-"""What a request may ask of a service, and the form that the service gives its answers."""
+"""Limits of requests to a service, and the form of its answers."""
 
 from typing import Annotated
 

@@ -62,7 +62,7 @@ class KeySelector(Model):
 
 
 class EnvSource(Model):
-    """Where an environment variable's value comes from."""
+    """Source of an environment variable's value."""
 
     secret_key_ref: KeySelector | None = Field(default=None, description="A key of a Secret.")
     config_map_key_ref: KeySelector | None = Field(

@@ -1,4 +1,4 @@
-"""How requests reach a service, and who may send them."""
+"""Routing of requests to a service, and the keys that they need."""
 
 from typing import Annotated, Literal
 

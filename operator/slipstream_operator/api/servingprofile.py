@@ -86,7 +86,7 @@ class Accelerator(Model):
 
 
 class ProfileScaling(Model):
-    """How fast replica counts follow."""
+    """Pace of scaling."""
 
     scale_down_window: Duration | None = Field(
         default=None,
@@ -144,7 +144,7 @@ class RouterSpec(Model):
 
 
 class Sources(Model):
-    """What may be served."""
+    """Model sources that may be served."""
 
     allow: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)
@@ -172,7 +172,7 @@ class ProfileLimits(Model):
 
 
 class Prometheus(Model):
-    """Where latencies and load are measured."""
+    """Prometheus that measures latencies and load."""
 
     url: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         description="Base URL, such as http://prometheus.monitoring.svc:9090."

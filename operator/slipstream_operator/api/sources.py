@@ -1,4 +1,4 @@
-"""Where weights come from, as users write it."""
+"""URIs of model weights, as users write them."""
 
 from typing import Annotated
 

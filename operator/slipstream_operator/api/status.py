@@ -29,7 +29,7 @@ class ConditionStatus(Model):
 
 
 class ObjectiveStatus(Model):
-    """How one objective stands."""
+    """State of one objective."""
 
     objective: Text = Field(description="Such as ttft-p95.")
     metric: Text = Field(description="ttft, tpot, e2e or throughput.")

@@ -53,7 +53,7 @@ RelativePath = Annotated[
 
 
 class KeyPath(Model):
-    """Which key becomes which file."""
+    """File for one key."""
 
     key: ShortText = Field(description="Key of the object.")
     path: RelativePath = Field(description="File below the mount.")
@@ -166,7 +166,7 @@ class CsiVolume(Model):
 
 
 class StorageRequest(Model):
-    """How much storage."""
+    """Size of the storage."""
 
     storage: Quantity = Field(description="Size of the volume, such as 200Gi.")
 
@@ -178,7 +178,7 @@ class ClaimResources(Model):
 
 
 class ClaimSpec(Model):
-    """What a claim asks for."""
+    """Requirements of a claim."""
 
     access_modes: Annotated[
         list[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]],
@@ -289,7 +289,7 @@ MountPath = Annotated[
 
 
 class Mount(Model):
-    """Where a volume appears in the engine container."""
+    """Path of a volume in the engine container."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
         description="Name of the volume in spec.template.volumes."

@@ -24,7 +24,7 @@ CPU_BACKENDS: Final = ("CPU_ATTN", "CPU_MLA", "AMX_MLA")
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What the rows look at, wherever it was written; None is left to vLLM."""
+    """Settings that the rows check, whether fields or arguments set them; None leaves the choice to vLLM."""
 
     on_cpu: bool = False
     own_image: bool = False
@@ -196,7 +196,7 @@ def asked(
     adapter_slots: int,
     arguments: Mapping[str, Value],
 ) -> Asked:
-    """What the service asks for; an engine argument is worth as much as the field that sets the same."""
+    """Return the settings of the service; an engine argument counts like the field that sets the same."""
     batching = spec.batching or BatchingSpec()
     speculation = spec.speculation
     method = None

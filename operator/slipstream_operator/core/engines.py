@@ -122,7 +122,7 @@ def _share(accelerator: Accelerator, arguments: Mapping[str, Value]) -> float:
 
 
 def _slots(model: ModelSpec) -> int:
-    """How many adapters may run in one step: with room, so that some can be added without a restart."""
+    """Return the number of adapters of one step, with room for more without a restart."""
     if model.adapters is None:
         return 0
     return max(LEAST_SLOTS, 1 << (len(model.adapters) - 1).bit_length())
@@ -205,7 +205,7 @@ def _metrics(spec: InferenceServiceSpec) -> dict[str, Any]:
 
 
 def _front(spec: InferenceServiceSpec) -> dict[str, Any]:
-    """What is checked in front of an engine, whichever it is; with a router, requests queue there."""
+    """Return the checks in front of any engine; with a router, requests queue there."""
     config = _metrics(spec)
     if spec.limits is not None:
         elsewhere = {"timeout", "queue"} if routing.mode(spec) == "Router" else {"timeout"}

@@ -1,4 +1,4 @@
-"""How a service stands at its inference gateway, by what the Gateway API reports."""
+"""State of a service at its inference gateway, as the Gateway API reports it."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ DEGRADED: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """What keeps requests from passing the gateway (None: nothing), and where clients reach it."""
+    """Problem that keeps requests from passing the gateway (None: no problem), and the address for clients."""
 
     problem: tuple[str, str] | None = None
     """Reason and message."""
@@ -74,7 +74,7 @@ def _url(observed: Observed, resolved: Resolved) -> str | None:
 def _unaccepted(
     kind: str, child: Child | None, *, gateway: tuple[str, str]
 ) -> tuple[str, str] | None:
-    """What keeps the object from being accepted: a controller's answer, or the want of a fresh one."""
+    """Return the reason why the object is not accepted: a controller's answer, or the lack of a fresh one."""
     if child is None:
         return Reason.GATEWAY_NOT_READY, f"{kind} does not exist yet"
     answers = [

@@ -1,4 +1,4 @@
-"""What is worth an Event: transitions only, never a state that lasts."""
+"""Kubernetes Events: transitions only, never a state that lasts."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -47,7 +47,7 @@ class Objectives:
         return bool(self.latency) or self.throughput is not None
 
     def without_tokens(self) -> "Objectives":
-        """What of them a runtime can keep that generates no tokens."""
+        """Return the objectives that a runtime without tokens can keep."""
         return Objectives(tuple(one for one in self.latency if one.metric == "e2e"))
 
 
@@ -125,12 +125,12 @@ def attainment(histogram: Histogram, target: float) -> float | None:
 
 
 def budget_remaining(share: float, attained: float) -> float:
-    """What is left of the error budget `1 - share`: 1 is untouched, 0 spent, less than 0 overdrawn."""
+    """Return the remaining share of the error budget `1 - share`: 1 is untouched, 0 spent, less than 0 overdrawn."""
     return 1.0 - (1.0 - attained) / (1.0 - share)
 
 
 def histogram(buckets: Sequence[tuple[float, float]]) -> Histogram:
-    """From unordered cumulative buckets; counts are made monotone, since pods are not scraped at the same instant."""
+    """Build a histogram from unordered cumulative buckets; counts are made monotone, since scrapes differ in time."""
     ordered = sorted(buckets)
     counts = itertools.accumulate([count for _, count in ordered], max, initial=0.0)
     bounds = _shared(tuple([bound for bound, _ in ordered]))

@@ -1,4 +1,4 @@
-"""What the operator knows about the cluster when it decides: frozen values, without any client library."""
+"""Snapshot of the cluster that decisions are based on: frozen values, without any client library."""
 
 import contextlib
 import dataclasses
@@ -56,7 +56,7 @@ def _unpacked(packed: Packed) -> Manifest:
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
 class Ref:
-    """Which child: kind, namespace and name."""
+    """Reference to a child: kind, namespace and name."""
 
     kind: str
     namespace: str
@@ -68,7 +68,7 @@ class Ref:
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
 class Key:
-    """Which service, route or router: what the queue and the loops are keyed by."""
+    """Key of a service, route or router in the queue and the loops."""
 
     namespace: str
     name: str
@@ -108,7 +108,7 @@ class Parent:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Those of the status that are valid. NB: made anew each time, as those of thousands take much memory."""
+        """Return the valid conditions of the status. NB: built at each call: thousands of them take much memory."""
         found = []
         for entry in self.status.get("conditions", []):
             with contextlib.suppress(pydantic.ValidationError):
@@ -202,7 +202,7 @@ class Fetcher:
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """What the router of the service's namespace does for it, as the cluster has it."""
+    """Service's entry in the configuration of its namespace's router, as the cluster has it."""
 
     available: bool = False
     """Whether as many routers as wanted take requests."""

@@ -1,4 +1,4 @@
-"""From plain data to the models of `api`, with errors that users can act on."""
+"""Parsing of plain data into the models of `api`, with errors that users can act on."""
 
 from typing import TypeVar
 

@@ -13,7 +13,7 @@ from slipstream_operator.core.resolve import Resolved
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a service that would be accepted takes."""
+    """Memory, cost and arguments of a service that would be accepted."""
 
     accelerators: str
     """Type and count of one replica."""

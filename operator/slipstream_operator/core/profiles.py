@@ -1,4 +1,4 @@
-"""Which ServingProfile is for a namespace: the most specific selector wins, then the oldest."""
+"""Choice of the ServingProfile for a namespace: the most specific selector wins, then the oldest."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +41,7 @@ def accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec) -> Acce
 
 
 def specificity(selector: LabelSelector) -> int:
-    """How many requirements it makes."""
+    """Return the number of requirements of the selector."""
     return len(selector.match_labels or {}) + len(selector.match_expressions or [])
 
 

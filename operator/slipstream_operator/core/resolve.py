@@ -1,4 +1,4 @@
-"""From the user's object and the profile to a Resolved service: every default decided, nothing optional by accident.
+"""Resolution of the user's object and the profile into a service with every default decided.
 
 What can't work raises PermanentError, which becomes `Accepted=False`.
 """
@@ -53,7 +53,7 @@ _MODULES: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Revisioned:
-    """What a pod must be restarted for."""
+    """Inputs of a revision: a change of any of them restarts the pods."""
 
     module: str
     image: str
@@ -84,7 +84,7 @@ class Revisioned:
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """How many replicas may run; equal bounds mean a fixed count."""
+    """Bounds of the replica count; equal bounds mean a fixed count."""
 
     minimum: int
     maximum: int
@@ -143,7 +143,7 @@ class Resolved:
 
 
 def resolve(observed: Observed) -> Resolved:
-    """The service as it shall run; PermanentError if it can't."""
+    """Return the service with every decision made; PermanentError if it can't run."""
     parent = observed.parent
     if not names.is_valid_service_name(parent.key.name):
         raise PermanentError(
@@ -391,7 +391,7 @@ def _image(
 
 
 def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
-    """What the accelerator needs, with the user's overrides merged last."""
+    """Return the accelerator's pod settings, with the user's overrides merged last."""
     base: dict[str, Any] = {
         "nodeSelector": accelerator.node_selector or {},
         "tolerations": [_dump(toleration) for toleration in accelerator.tolerations or []],

@@ -136,7 +136,7 @@ def _can_move(observed: Observed, target: str, wanted: str, *, routes: bool) -> 
 
 
 def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
-    """What this revision was made with, if its ConfigMap exists: texts under ENGINE_KEY and TEMPLATE_KEY."""
+    """Return the texts that this revision was made with, under ENGINE_KEY and TEMPLATE_KEY, if its ConfigMap exists."""
     child = observed.child("ConfigMap", names.revision_name(observed.parent.key.name, revision))
     if child is None or child.controller != observed.parent.uid:
         return None

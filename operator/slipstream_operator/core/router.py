@@ -1,4 +1,4 @@
-"""What a namespace's router is told: the entries of its services and routes, and how it is run.
+"""Configuration of a namespace's router: entries of its services and routes, and its Deployment.
 
 The entries are `Service` and `Route` of `slipstream_runtime.router.config`; a test feeds these there.
 """

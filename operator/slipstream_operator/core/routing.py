@@ -1,4 +1,4 @@
-"""Where a service's requests go: by the namespace's router, by an inference gateway, or straight to its replicas."""
+"""Routing of a service: through the namespace's router, an inference gateway, or straight to its replicas."""
 
 import dataclasses
 from typing import Any, Literal
@@ -18,7 +18,7 @@ Mode = Literal["Router", "Gateway", "Direct"]
 
 @dataclasses.dataclass(frozen=True)
 class Routing:
-    """How requests reach a service; `limits` and `responses` are as the router's configuration has them."""
+    """Resolved routing of a service; `limits` and `responses` have the form of the router's configuration."""
 
     mode: Mode = "Router"
     strategy: str = "Prefix"

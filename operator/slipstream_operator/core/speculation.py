@@ -21,7 +21,7 @@ LOSS: Final = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Guesses:
-    """What the engines of one revision guessed in the last ten minutes."""
+    """Draft tokens of one revision's engines in the last ten minutes."""
 
     drafted: float
     accepted: float
@@ -34,7 +34,7 @@ class Guesses:
 
 @dataclasses.dataclass(frozen=True)
 class SwitchedOff:
-    """That this speculation with this model was found not to pay."""
+    """Record that this speculation with this model does not pay off."""
 
     speculation: str
     acceptance: float
@@ -75,7 +75,7 @@ def judge(
 
 
 def loss_since(gain: float | None, *, since: float | None, now: float) -> float | None:
-    """Since when speculation has made decoding slower, beyond doubt; a gain that is not known ends no suspicion."""
+    """Return the time since when speculation makes decoding slower beyond doubt; an unknown gain keeps it."""
     if gain is None:
         return since
     if gain >= LOSS:
@@ -84,7 +84,7 @@ def loss_since(gain: float | None, *, since: float | None, now: float) -> float 
 
 
 def loss(gain: float | None, *, since: float | None, now: float) -> str | None:
-    """What to tell once speculation has made decoding slower for long enough; without figures, which move."""
+    """Return the message once speculation has made decoding slower for long enough; without figures, which move."""
     if gain is None or since is None or now - since < PATIENCE:
         return None
     return (

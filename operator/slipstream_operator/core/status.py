@@ -1,4 +1,4 @@
-"""What the operator reports: conditions and numbers from what was observed, resolved, decided and measured."""
+"""Status of a service: conditions and numbers from the observed, resolved, decided and measured values."""
 
 import dataclasses
 import re
@@ -28,7 +28,7 @@ QUIET_SECONDS: Final = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What the scaling loop measured for a service at its last tick."""
+    """Measurements of a service at the last tick of the scaling loop."""
 
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
@@ -43,7 +43,7 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How one reconcile went."""
+    """Outcome of one reconcile."""
 
     rejected: PermanentError | None = None
     resolved: Resolved | None = None
@@ -248,7 +248,7 @@ def _live(pods: Sequence[Pod]) -> list[Pod]:
 
 
 def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
-    """What the kubelet or the scheduler says of the newest pod that is in trouble."""
+    """Return the reason and message of the newest pod that is in trouble."""
     troubled = sorted(
         (pod for pod in pods if pod.trouble and not pod.ready),
         key=lambda pod: (pod.created, pod.name),
@@ -552,7 +552,7 @@ def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
 
 
 def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:
-    """Those that clients can ask for, then those that they can't."""
+    """Return the adapters that clients can ask for, then the others."""
     if not listed:
         return None
     ready = [name for name in listed if loaded.get(name)]

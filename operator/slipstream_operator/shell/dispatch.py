@@ -1,4 +1,4 @@
-"""Which reconciler looks at which key."""
+"""Dispatch of each key to its reconciler."""
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key

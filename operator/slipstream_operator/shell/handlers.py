@@ -1,4 +1,4 @@
-"""What kopf does for us: it watches, and each event goes into the store and from there into the queue.
+"""Handlers of kopf's watches: each event goes into the store, and its key into the queue.
 
 Only `on.event` handlers: all others put finalizers or annotations on users' objects.
 """

@@ -1,4 +1,4 @@
-"""What the reconcile and the scaling loop tell each other about a service, between two looks at it."""
+"""In-memory state of each service that the reconciler and the scaling loop share."""
 
 import dataclasses
 import math

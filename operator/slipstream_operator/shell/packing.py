@@ -1,4 +1,4 @@
-"""What is kept of thousands of objects, in little memory."""
+"""Compact storage of thousands of objects."""
 
 from slipstream_operator.core import observed
 from slipstream_operator.core.observed import Manifest, Packed

@@ -1,4 +1,4 @@
-"""From raw bodies, as the API server sends them, to the frozen values of `core.observed`."""
+"""Projections of the API server's raw bodies into the frozen values of `core.observed`."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -174,7 +174,7 @@ class Reconciler:
         self._queue.add(router_key(observed.parent.key.namespace))
 
     def _entry(self, account: Account, resolved: resolve.Resolved) -> Entry | None:
-        """What the router shall know of the service: for a while yet, if requests no longer go there."""
+        """Return the router's entry for the service; it stays for a while after requests stop going there."""
         assert account.rollout is not None
         capacity = account.measured.kv_capacity if account.measured else None
         entry = router.entry(resolved, account.rollout, kv_capacity=capacity)
@@ -235,7 +235,7 @@ class Reconciler:
         )
 
     def _state(self, account: Account, resolved: resolve.Resolved) -> dict[str, str]:
-        """What must outlive this process: of a service that scales, and of speculation that was switched off."""
+        """Return the state that must outlive this process: of scaling, and of disabled speculation."""
         texts = {}
         if resolved.bounds.follows_load:
             assert account.state is not None
@@ -286,7 +286,7 @@ def _kept(observed: Observed) -> Mapping[str, str]:
 
 
 def _running(observed: Observed, resolved: resolve.Resolved) -> int:
-    """What the workloads ask for now, or else the minimum."""
+    """Return the replicas that the workloads ask for now, or else the minimum."""
     counts = [
         child.manifest["spec"].get("replicas", 0)
         for child in observed.children
@@ -299,7 +299,7 @@ def _running(observed: Observed, resolved: resolve.Resolved) -> int:
 
 
 def _replicas(observed: Observed, account: Account, resolved: resolve.Resolved) -> int:
-    """What shall run: the decision, unless it is only a recommendation."""
+    """Return the replicas to run: the decision, unless it is only a recommendation."""
     assert account.decision is not None
     if not resolved.bounds.recommend:
         return account.decision.desired

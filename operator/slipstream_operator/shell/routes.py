@@ -71,7 +71,7 @@ class RouteReconciler:
         return MEASURE_EVERY
 
     async def _samples(self, observed: ObservedRouter) -> Samples:
-        """What Prometheus says of all routes, at most a minute old; nothing where the profile names none."""
+        """Return the samples of all routes, at most a minute old; none where the profile names no Prometheus."""
         try:
             _, profile = profiles.select(
                 observed.profiles,

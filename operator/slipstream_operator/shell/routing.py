@@ -96,7 +96,7 @@ class RouterReconciler:
 
 
 def asked(observed: ObservedRouter, ledger: Ledger) -> Mapping[str, Entry] | None:
-    """What each service asks the router for; None while one of them was not looked at."""
+    """Return each service's entry for the router; None while a service has not been reconciled yet."""
     accounts = {parent.key.name: ledger.of(parent.key) for parent in observed.services}
     if not all(account.looked for account in accounts.values()):
         return None

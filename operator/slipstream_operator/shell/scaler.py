@@ -175,7 +175,7 @@ class Scaler:
 
 
 def _supplied(pod: Pod) -> Supplied:
-    """What the policy wants to know of a pod."""
+    """Return the policy's view of a pod."""
     reason = pod.trouble[0] if pod.trouble else None
     return Supplied(
         name=pod.name,
@@ -201,7 +201,7 @@ def _measured(answers: Answers | Unknown, inputs: Inputs, active: str) -> Measur
 
 
 def _essence(measured: Measured, decision: Decision) -> tuple[object, ...]:
-    """What must reach the status soon if it changes."""
+    """Return the values that must reach the status soon if they change."""
     verdicts: object = None
     if isinstance(measured.readings, tuple):
         verdicts = tuple(

@@ -81,7 +81,7 @@ class Source:
         return asked
 
     def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
-        """Those that are due; after the first time each has a time of its own, so that no tick has to bear them all."""
+        """Return the due queries; after the first time each has its own time, which spreads them over the ticks."""
         due = {}
         for index, (name, query) in enumerate(asked.items()):
             when = self._due.get(name, -math.inf)

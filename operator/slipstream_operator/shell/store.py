@@ -1,4 +1,4 @@
-"""What we watch, kept as frozen projections: snapshots for reconciles cost no API call.
+"""Store of all watched objects as frozen projections: snapshots for reconciles cost no API call.
 
 kopf's own indices are quadratic at start, hence this. Every change names the services that it concerns.
 """
@@ -194,7 +194,7 @@ class Store:
         return self._routes.get(key.namespace, {}).get(key.name)
 
     def listed(self, key: Key) -> Listed:
-        """What the router of the namespace does for a service."""
+        """Return the service's entry in its namespace's router."""
         known = self._routers.get(key.namespace, _Router())
         return Listed(
             known.available,
@@ -463,5 +463,5 @@ def _asks(parent: Parent) -> tuple[object, ...]:
 
 
 def _claim(parent: Parent) -> tuple[str, str, bool]:
-    """What decides who holds a model name."""
+    """Return the order in which services claim a model name."""
     return model_name(parent), parent.created, parent.deleting

@@ -32,7 +32,7 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """What to unload, and then what to load: name -> uri."""
+    """Adapters to unload, and then those to load: name -> uri."""
 
     unload: tuple[str, ...]
     load: Mapping[str, str]
@@ -55,7 +55,7 @@ def wanted(file: Path) -> dict[str, str]:
 
 
 def steps(held: Mapping[str, facts.Adapter], listed: Mapping[str, str], *, again: bool) -> Steps:
-    """From what is held to what is listed; what failed is tried `again`, or when its uri changes."""
+    """Return the steps from loaded to listed adapters; failed ones are retried `again`, or with a new uri."""
     kept = {
         name
         for name, adapter in held.items()

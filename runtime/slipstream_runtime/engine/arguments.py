@@ -1,4 +1,4 @@
-"""From EngineConfig to vLLM's arguments: the only place that knows how the two relate.
+"""Translation of EngineConfig into vLLM's arguments: the only place that knows both.
 
 Pure: paths and hardware come in as values, so every combination has a golden test.
 """
@@ -145,7 +145,7 @@ def _several(size: int) -> int | None:
 
 
 def _overrides(config: EngineConfig, target: Weights) -> str | None:
-    """What replaces values of the checkpoint's config.json, where that has them."""
+    """Return the overrides of values in the checkpoint's config.json."""
     window = config.attention.sliding_window
     if window is None:
         return None

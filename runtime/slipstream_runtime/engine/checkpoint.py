@@ -1,4 +1,4 @@
-"""What a checkpoint is quantised to, and whether that is what the service asks for.
+"""Quantization of a checkpoint, and whether it is the one that the service asks for.
 
 Pure over the content of config.json: no file, no vLLM.
 """
@@ -60,7 +60,7 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
 
 
 def read(config: Mapping[str, Any]) -> Checkpoint:
-    """What the config.json of a checkpoint says about its weights and its window."""
+    """Read the quantization and the attention window from a checkpoint's config.json."""
     return dataclasses.replace(_weights(config), window=_window(config))
 
 

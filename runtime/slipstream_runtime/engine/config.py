@@ -19,7 +19,7 @@ Argument = bool | int | float | str
 
 
 class Model(Part):
-    """Which weights, and the name that clients ask for."""
+    """Weights to load, and the name that clients ask for."""
 
     uri: str
     name: str

@@ -1,4 +1,4 @@
-"""What speculation gains: the output tokens of a second of decoding with it, over those of a second without it.
+"""Gain of speculation: output tokens per second of decoding with it, over those without it.
 
 The scheduler counts in the engine core's process, and the metrics are read in another: they share a file of numbers.
 Windows without speculation are compared with the steps right before and after them, of which only those count that do
@@ -102,7 +102,7 @@ class Tally:
 
 
 def estimate(numbers: Numbers) -> float | None:
-    """What is gained at most: how long the tokens that were decoded with speculation would have taken without it, over
+    """Return the upper bound of the gain: the time that the decoded tokens would have taken without speculation, over
     the time that they took. None without evidence.
 
     A draft model reads each token in the windows, too, lest its KV cache has gaps afterwards. That pass is taken off
@@ -129,7 +129,7 @@ class GainMetrics(Collector):
         """The metrics at this moment; no gain without evidence."""
         gain = GaugeMetricFamily(
             contract.SPECULATION_GAIN,
-            "Output tokens per second of decoding with speculation, over those without it, of late: at most so many.",
+            "Upper bound of the recent gain: output tokens per second with speculation, over those without.",
         )
         if (found := estimate(self._tally.recent.copy())) is not None:
             gain.add_metric([], found)

@@ -1,4 +1,4 @@
-"""From the configuration to a serving vLLM: find the weights, decide the arguments, import, load, serve.
+"""Start of a vLLM engine: find the weights, decide the arguments, import, load, serve.
 
 What can go wrong without vLLM goes wrong before vLLM is imported, within a second.
 """
@@ -52,7 +52,7 @@ class Launch:
 
     @property
     def stop_seconds(self) -> float:
-        """From SIGTERM to the end of the last running request, at most."""
+        """Return the longest time in seconds between SIGTERM and the end of the last running request."""
         return self.config.linger_seconds + self.config.drain_seconds
 
     @property

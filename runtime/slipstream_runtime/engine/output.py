@@ -26,7 +26,7 @@ class Output(Part):
 
     @property
     def form(self) -> dict[str, Any] | None:
-        """What vLLM calls structured_outputs."""
+        """Return vLLM's structured_outputs."""
         if self.schema_text is not None:
             return {"json": json.loads(self.schema_text)}
         if self.regex is not None:

@@ -1,4 +1,4 @@
-"""What an engine must have done once before it is Ready: each thing that its clients may ask for."""
+"""Requests that an engine must answer before it is Ready: one of each kind that clients may send."""
 
 from collections.abc import Collection
 from typing import Final

@@ -1,4 +1,4 @@
-"""What vLLM's requests ask for, held against the service's limits and the form of its answers.
+"""Checks of vLLM's requests against the service's limits and the form of its answers.
 
 Pure: a body in, the fields to set in it out.
 """
@@ -96,7 +96,7 @@ class Requests:
 
 
 def _check_vllms_blind_spots(body: Mapping[str, Any]) -> None:
-    """What vLLM answers with 500, though the client is to blame."""
+    """Refuse requests that vLLM answers with 500 although the client is to blame."""
     if not isinstance(body.get("structured_outputs"), Mapping | None):
         raise malformed("structured_outputs must be an object", param="structured_outputs")
     for name, value in body.items():

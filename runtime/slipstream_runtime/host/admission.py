@@ -1,4 +1,4 @@
-"""Who runs, who waits, who is turned away: decided before a response begins.
+"""Admission of requests: run, wait or refuse, decided before a response begins.
 
 Belongs to one event loop and never blocks it: a turn is a future, so whoever waits can also watch its client.
 """

@@ -13,7 +13,7 @@ _FINISH_SECONDS: Final = 1.0
 
 
 class Exchange:
-    """What the application sees of the client, and the client of the application."""
+    """Connection between the client and the application, seen from both sides."""
 
     def __init__(self, receive: asgi.Receive, send: asgi.Send, *, life: Lifecycle) -> None:
         self._receive = receive

@@ -1,4 +1,4 @@
-"""What is only known once the engine runs; filled in by the engine's thread, read by /status."""
+"""Facts of a running engine; filled in by the engine's thread, read by /status."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What stands between clients and the engine's application, in the same process: no extra hop.
+"""Front between clients and the engine's application, in the same process: no extra hop.
 
 It lets only the API's routes through, and of these only requests that are whole, known, inside the limits and have
 a place; counts what is in flight, and can end it in an orderly way. It holds no response back.
@@ -30,7 +30,7 @@ METRICS_KIND: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """How a route may be used: `open` without a key; one that computes has a JSON body, and needs a place."""
+    """Rules of a route: `open` needs no key; a route that computes has a JSON body and needs a slot."""
 
     method: str
     open: bool = False
@@ -68,7 +68,7 @@ Rule = Callable[[str, Mapping[str, Any]], Mapping[str, object]]
 
 @dataclasses.dataclass(frozen=True)
 class Guard:
-    """What a front checks beside the form of requests."""
+    """Checks of a front beside the form of requests."""
 
     limits: Limits = dataclasses.field(default_factory=Limits)
     places: int | None = None
@@ -85,7 +85,7 @@ def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:
 
 
 def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
-    """How clients may use this path; None if they may not."""
+    """Return the rules of this path; None if clients may not use it."""
     if _RESPONSES in routes and (match := _ONE_RESPONSE.fullmatch(path)):
         return _CANCELS if match["cancel"] else READS
     return routes.get(path)
@@ -181,7 +181,7 @@ class Front:
                 self._empty.set()
 
     def _check(self, scope: asgi.Scope, *, probe: bool) -> bool:
-        """What the head tells: whether the request computes, or a Refusal."""
+        """Check the head: return whether the request computes; raise a Refusal."""
         path, method = scope["path"], scope["method"]
         found = route(path, routes=self._routes)
         if found is None:

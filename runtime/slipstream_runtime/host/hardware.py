@@ -1,4 +1,4 @@
-"""What the machine under the engine can do, read once and passed on as plain values."""
+"""Features of the machine under the engine, read once and passed on as plain values."""
 
 import os
 from collections.abc import Set

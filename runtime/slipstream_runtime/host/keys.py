@@ -26,7 +26,7 @@ class Keys:
         self._tenants: dict[bytes, str] = {}
 
     def tenant(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Whose key the request carries as `Authorization: Bearer`; None if it is nobody's."""
+        """Return the tenant of the key in `Authorization: Bearer`; None if the key is unknown."""
         self._refresh()
         key = bearer([value for name, value in headers if name == b"authorization"])
         return None if key is None else self._tenants.get(self._digest(key))

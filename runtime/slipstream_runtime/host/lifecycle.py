@@ -1,4 +1,4 @@
-"""Where an engine stands between its start and its exit.
+"""Lifecycle of an engine between its start and its exit.
 
 Shared by two threads (one serves the probes, one runs vLLM), so every step is taken under a lock. It decides
 nothing about requests: the front counts those.

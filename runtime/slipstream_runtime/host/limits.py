@@ -1,4 +1,4 @@
-"""What a request may ask for, and how many may ask at once."""
+"""Limits of a request, and of the requests at once."""
 
 from typing import Annotated, Final
 

@@ -15,7 +15,7 @@ HANGING_SECONDS: Final = 60.0
 
 
 class Management:
-    """What the kubelet, Prometheus and the operator read."""
+    """Management endpoints for the kubelet, Prometheus and the operator."""
 
     def __init__(
         self,

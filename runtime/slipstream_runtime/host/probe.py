@@ -30,7 +30,7 @@ class Probe:
 
 
 def fault(probe: Probe, status: int, body: bytes) -> str | None:
-    """What is wrong with the answer; None if it is a real one."""
+    """Return the fault of an answer; None if it is a real one."""
     if status != 200:
         return one_line(f"status {status}: {body.decode(errors='replace')}", limit=500)
     try:

@@ -66,7 +66,7 @@ class Service:
         drain_seconds: float,
         before_ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """From the first request to the end of the drain; EngineError if a probe fails."""
+        """Serve from the first request to the end of the drain; EngineError if a probe fails."""
         leaving = self._leaving()
         self._life.enter(Phase.PROBING)
         for request in probes:

@@ -1,4 +1,4 @@
-"""From a model's URI to a folder with its files.
+"""Resolution of a model's URI into a folder with its files.
 
 Nothing here may log or repeat the hub's token or credentials of a store.
 """

@@ -27,14 +27,14 @@ _EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How the engine's thread ended."""
+    """End of the engine's thread."""
 
     exit_code: int
     reason: str | None = None
 
 
 class Engine(Protocol):
-    """What the supervisor runs: `run` belongs on a thread of its own, and returns once drained."""
+    """Engine that the supervisor runs: `run` has a thread of its own and returns once drained."""
 
     @property
     def life(self) -> Lifecycle: ...  # noqa: D102

@@ -43,7 +43,7 @@ class Asked:
 
     @property
     def prompt_tokens(self) -> float:
-        """Of the prompt, estimated."""
+        """Return the estimated tokens of the prompt."""
         return len(self.raw) / _BYTES_PER_TOKEN
 
     def to(self, model: str) -> "Asked":
@@ -57,7 +57,7 @@ class Asked:
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
 
     def tokens(self, *, limit: int | None) -> int:
-        """What the request may use at most, the prompt estimated; `limit` is the service's, for all its answers."""
+        """Return the most tokens that the request may use; `limit` is the service's, per answer."""
         prompt = int(self.prompt_tokens)
         names = _LIMITS.get(self.path)
         if names is None:

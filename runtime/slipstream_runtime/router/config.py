@@ -1,4 +1,4 @@
-"""What the operator tells a namespace's router: the content of its ConfigMap, validated at the border.
+"""Configuration of a namespace's router: the content of its ConfigMap, validated at the border.
 
 A document that is wrong as a whole is refused, and the router goes on with the one before.
 """
@@ -23,7 +23,7 @@ class Revision(Part):
 
 
 class Limits(Part):
-    """What the router bounds for a service; what one replica bounds is the engine's own affair."""
+    """Limits that the router keeps for a service; an engine keeps those of one replica."""
 
     concurrency: int | None = Field(default=None, ge=1)
     """Requests in flight in one replica; more wait here. None: as many as the replica says that it runs at once."""

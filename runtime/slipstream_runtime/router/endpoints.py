@@ -25,7 +25,7 @@ STALE_SECONDS: Final = 3.0
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Address:
-    """Where an engine listens; the name is its pod's."""
+    """Address of an engine; the name is its pod's."""
 
     name: str
     host: str
@@ -33,11 +33,11 @@ class Address:
     management_port: int = contract.MANAGEMENT_PORT
 
     def url(self, path: str) -> URL:
-        """Of its API."""
+        """Return the URL of a path of the API."""
         return URL.build(scheme="http", host=self.host, port=self.port, path=path)
 
     def metrics_url(self) -> URL:
-        """What Prometheus reads."""
+        """Return the URL of the metrics."""
         return URL.build(
             scheme="http", host=self.host, port=self.management_port, path=contract.METRICS_PATH
         )
@@ -45,7 +45,7 @@ class Address:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What an engine said of itself; None: it did not say."""
+    """Load that an engine reported; None: not reported."""
 
     waiting: float | None
     kv: float | None
@@ -75,7 +75,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """Of its pod."""
+        """Return the name of the pod."""
         return self.address.name
 
     @property
@@ -95,7 +95,7 @@ class Endpoint:
         return self.capacity > before
 
     def url(self, path: str) -> URL:
-        """Of its API; built once for each path."""
+        """Return the URL of a path of the API; built once for each path."""
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = self.address.url(path)
@@ -118,7 +118,7 @@ class Endpoint:
         return self._failures >= FAILURES and not self.free(now)
 
     def fresh_load(self, now: float) -> Load | None:
-        """What it said of itself, unless that is too long ago."""
+        """Return the reported load, unless it is too old."""
         load = self.load
         return load if load is not None and now - load.at <= STALE_SECONDS else None
 

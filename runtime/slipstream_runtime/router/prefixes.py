@@ -172,7 +172,7 @@ class Index:
 
 
 def _length(count: int) -> int:
-    """Of the first so many blocks."""
+    """Return the length of the first `count` blocks."""
     large = max(0, count - _FIRST_LARGE)
     return count - large + large * (LARGE // SMALL)
 

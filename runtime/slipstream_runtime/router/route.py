@@ -26,7 +26,7 @@ class Route:
 
     @property
     def names(self) -> Sequence[str]:
-        """Of its services, by position."""
+        """Return the names of the services, by position."""
         return [service.name for service in self.services]
 
     def configure(self, settings: config.Route, services: Sequence[Service]) -> None:

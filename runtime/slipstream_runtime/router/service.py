@@ -65,7 +65,7 @@ class Service:
 
     @property
     def name(self) -> str:
-        """Of the InferenceService."""
+        """Return the name of the InferenceService."""
         return self.settings.name
 
     @property

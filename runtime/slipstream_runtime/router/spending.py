@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Of prompts and of answers, by the engines' own counts."""
+    """Tokens of prompts and of answers, by the engines' own counts."""
 
     prompt: int = 0
     output: int = 0

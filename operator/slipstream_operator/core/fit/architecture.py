@@ -109,7 +109,7 @@ class LinearAttention:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a config.json says about sizes."""
+    """Sizes that a config.json states."""
 
     model_type: str
     hidden: int

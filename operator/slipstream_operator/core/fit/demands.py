@@ -1,4 +1,4 @@
-"""From an engine's configuration to what the fit check asks: one place that knows the keys of both."""
+"""Inputs of the fit check, from an engine's configuration: one place that knows the keys of both."""
 
 from collections.abc import Mapping
 from typing import Any, Final

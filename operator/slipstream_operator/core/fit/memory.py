@@ -67,7 +67,7 @@ class Demand:
 
     @property
     def architecture(self) -> Architecture | None:
-        """What is known of the model."""
+        """Return the model's architecture, None if unknown."""
         known = read(self.model.config)
         return known.with_window(self.sliding_window) if known else None
 
@@ -108,14 +108,14 @@ class Estimate:
 
     @property
     def kv(self) -> int:
-        """What is left for the KV cache."""
+        """Return the bytes that are left for the KV cache."""
         if self.kv_memory is not None:
             return self.kv_memory
         return self.usable - self.loaded - self.activations - self.graphs
 
     @property
     def most_kv(self) -> int:
-        """What would be left if the engine needed the least beside the weights."""
+        """Return the bytes that would be left if the engine needed the least beside the weights."""
         if self.kv_memory is not None:
             return self.kv_memory
         return self.usable - self.loaded - LEAST_RESERVE

@@ -1,4 +1,4 @@
-"""What every child carries: our labels, the owner, and a fingerprint of what we applied."""
+"""Metadata of every child: our labels, the owner, and a fingerprint of the applied manifest."""
 
 import hashlib
 import json

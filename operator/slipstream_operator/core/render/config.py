@@ -49,7 +49,7 @@ def revision(key: Key, uid: str, *, revision: str, data: Mapping[str, str]) -> d
 
 
 def state(key: Key, uid: str, *, texts: Mapping[str, str]) -> dict[str, Any]:
-    """What the operator learned and decided, kept over restarts."""
+    """Render the ConfigMap that keeps the operator's decisions and learned values over restarts."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

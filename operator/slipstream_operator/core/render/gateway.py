@@ -1,4 +1,4 @@
-"""What attaches a service to an inference gateway: a pool of its engines, a route to it, and an endpoint picker."""
+"""Objects that attach a service to an inference gateway: a pool of its engines, a route and an endpoint picker."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What the pods that we make have in common: how they are confined, scraped and ended."""
+"""Common parts of our pods: security context, scrape annotations and termination."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What guards the engine pods: a budget for disruptions, and a policy for who may reach which port."""
+"""Protection of the engine pods: a disruption budget, and a NetworkPolicy per port."""
 
 import re
 from typing import Any

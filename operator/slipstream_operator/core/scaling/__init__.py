@@ -1,1 +1,1 @@
-"""How many replicas a service needs, and why: signals, policy and stabilisation as pure functions."""
+"""Replica count of a service with its reason: signals, policy and stabilization as pure functions."""

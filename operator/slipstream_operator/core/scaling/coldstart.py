@@ -1,4 +1,4 @@
-"""How long it takes from a pod's creation to its readiness, learned as a lognormal distribution."""
+"""Cold start: seconds from a pod's creation to its readiness, learned as a lognormal distribution."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What clients ask for, uncensored: completions alone would equal capacity as soon as it is reached."""
+"""Uncensored demand of clients: completions alone equal capacity once it is reached."""
 
 import dataclasses
 import math
@@ -61,7 +61,7 @@ def estimate(
 
 
 def first_attempts(asked: Demand, load: Load, *, engines: int = 1) -> Demand:
-    """What is asked without those who ask again: of the clients that leave, a half is taken to come back."""
+    """Return the demand without retries: half of the clients that leave are assumed to retry."""
     if load.cancelled <= 0:
         return asked
     cancelled = load.cancelled / engines
@@ -117,7 +117,7 @@ def without_outlier(load: Load) -> Load | None:
 
 
 def _surge(load: Load, window: float) -> float:
-    """What certainly arrives of late, two standard deviations below the router's count over half the window."""
+    """Return the certain recent arrivals: two standard deviations below the router's count over half the window."""
     if load.surge is None:
         return 0.0
     return max(0.0, load.surge - 2 * math.sqrt(load.surge / (window / 2)))

@@ -59,7 +59,7 @@ class Pending:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outlook:
-    """What the forecasters remember. Load is in replicas."""
+    """State of the forecasters. Load is in replicas."""
 
     at: float = 0.0
     level: float = 0.0

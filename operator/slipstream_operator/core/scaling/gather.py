@@ -1,4 +1,4 @@
-"""From answers and pods to the inputs of a decision: the same for the operator and for the simulator."""
+"""Inputs of a decision, from query results and pods: the same for the operator and for the simulator."""
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.resolve import Bounds

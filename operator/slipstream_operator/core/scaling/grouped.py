@@ -88,7 +88,7 @@ class Grouped:
         }
 
     def near(self, name: str, targets: Iterable[float]) -> tuple[str, ...]:
-        """Of the bounds of a query's buckets those around the targets, as Prometheus writes them; none if none came."""
+        """Return the bucket bounds around the targets, as Prometheus writes them; empty without results."""
         if name in self._failed:
             return ()
         flats = {flat[::2].tobytes() for flat in self._buckets.get(name, {}).values()}
@@ -103,7 +103,7 @@ class Grouped:
         return self._failed
 
     def of(self, key: Key) -> Answers:
-        """What concerns a service."""
+        """Return the results of a service."""
         service = key.namespace, key.name
         return Answers(
             asked=self._asked,
@@ -174,7 +174,7 @@ class Grouped:
 
 
 def alone(samples: Samples) -> Answers:
-    """Of the only service that a Prometheus knows, whatever the labels say."""
+    """Return the results of the only service that a Prometheus knows, whatever the labels say."""
     known = {
         name: [sample for sample in result if math.isfinite(sample.value)]
         for name, result in samples.items()

@@ -1,4 +1,4 @@
-"""What a decision leaves for the next ones: starts, step times, corrections, idleness."""
+"""Learning from a tick: starts, step times, corrections, idleness."""
 
 import dataclasses
 import math
@@ -44,7 +44,7 @@ def missed(reading: Reading) -> bool:
 
 
 def burn(reading: Reading) -> float:
-    """How many times faster than it may the error budget is spent now."""
+    """Return the burn rate: the present spending of the error budget over the allowed one."""
     attained = reading.attained
     return 0.0 if attained is None else (1 - attained) / (1 - reading.objective.share)
 
@@ -87,7 +87,7 @@ def after(scene: Scene, state: State) -> State:
 
 
 def _idleness(inputs: Inputs, state: State, load: Load) -> State:
-    """Since when nothing came, by the router's count, and nothing is inside; without a router nobody knows."""
+    """Record the time since when no request arrived and none is in flight; unknown without a router."""
     quiet = (
         load.arrivals == 0
         and inputs.held == 0
@@ -146,7 +146,7 @@ def _feedback(scene: Scene, state: State, *, seconds: float) -> State:
 
 
 def _spent(scene: Scene, state: State) -> float | None:
-    """How fast the error budget goes, if more or fewer replicas could change it."""
+    """Return the burn rate of the error budget, if the replica count can change it."""
     inputs, pods = scene.inputs, scene.pods
     calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.window
     if not calm or scene.utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:

@@ -1,4 +1,4 @@
-"""How many replicas: `decide` maps inputs and state to a decision and the next state, and nothing else.
+"""Scaling policy: `decide` maps inputs and state to a decision and the next state, and nothing else.
 
 Work that arrives, at the time when a pod ordered now would be ready, is divided by what a replica does inside the
 objectives. What is measured corrects what is predicted. Missing data only ever forbid a step down.
@@ -197,7 +197,7 @@ def _asked(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
 
 
 def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
-    """What steady state aims at: less than the whole error budget, and nothing that can't be had."""
+    """Return the goals of steady state: less than the whole error budget, and no infeasible objective."""
     return tuple(
         [
             sizing.Goal(one.metric, 1 - (1 - one.share) * BUDGET_SHARE, one.target)
@@ -210,7 +210,7 @@ def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
 def _step(
     scene: Scene, state: State, current: int, need: int, reason: str
 ) -> tuple[int, str, State]:
-    """From the present count towards the need, no faster than the limits allow."""
+    """Move the count towards the need, no faster than the limits allow."""
     inputs, pods = scene.inputs, scene.pods
     maximum = inputs.bounds.maximum
     if hurt := descent.regretted(scene, state, current):

@@ -42,7 +42,7 @@ LONG: Final = ("1h", "1d")
 
 
 def every_tick(*, window: float) -> Queries:
-    """What each decision needs; rates over `window` seconds."""
+    """Return the queries of each decision; rates over `window` seconds."""
     return {**_gauges(window), **_rates(window), **_of_service(window)}
 
 
@@ -57,7 +57,7 @@ def every_minute(
     spans: Iterable[str] = tuple(SPANS),
     bounds: Bounds = ALL,
 ) -> Queries:
-    """What slow feedback, which is over 5 minutes, and status need, over long ranges.
+    """Return the queries of slow feedback (5 minutes) and of status (long ranges).
 
     `bounds` are those of the buckets that an hour and a day are asked for, by metric; all where none are named.
     """
@@ -143,7 +143,7 @@ def _of_service(window: float) -> Queries:
 
 
 def near(scales: Iterable[tuple[float, ...]], targets: Iterable[float]) -> set[float]:
-    """Of histograms' upper bounds in order, those that the share of requests within a target is interpolated from."""
+    """Return the bucket bounds from which the share of requests within a target is interpolated."""
     targets = tuple(targets)
     return {
         bound

@@ -50,7 +50,7 @@ class Burden(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rest:
-    """How a service at rest was when the last decision was made."""
+    """Snapshot of a steady service at its last decision."""
 
     until: float
     """When it is decided on anew in any case, on the monotonic clock."""
@@ -107,7 +107,7 @@ def kept(readings: tuple[Reading, ...] | Unknown) -> bool:
 
 
 def _burden(answers: Answers) -> Burden:
-    """From one round's answers about a service."""
+    """Read the load from one round of query results."""
     rows, totals = answers.pods.values(), answers.totals
     return Burden(
         running=sum([row[_RUNNING] for row in rows]),

@@ -1,4 +1,4 @@
-"""What a decision looks at, beside the state."""
+"""Context of a decision, beside the state."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from slipstream_operator.core.scaling.supply import Supply
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Of one tick in which the load is known."""
+    """Context of one tick in which the load is known."""
 
     inputs: Inputs
     model: Coefficients | None

@@ -1,4 +1,4 @@
-"""From samples to signals. What is absent, stale or NaN is Unknown, a type of its own, and never zero."""
+"""Signals from samples. An absent, stale or NaN value is Unknown, a type of its own, and never zero."""
 
 import dataclasses
 import functools
@@ -73,7 +73,7 @@ Samples: TypeAlias = Mapping[str, Sequence[Sample] | Unknown]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answers:
-    """What a round of queries says about one service."""
+    """Query results of one round about one service."""
 
     asked: Set[str]
     """All names, of queries that failed too."""
@@ -91,7 +91,7 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodLoad:
-    """What one replica carries: gauges now and as a mean over the rate window, and rates per second."""
+    """Load of one replica: gauges now and as a mean over the rate window, and rates per second."""
 
     running: float
     waiting: float
@@ -117,7 +117,7 @@ class PodLoad:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What the ready engines carry; a silent one is filled in by the median of the others."""
+    """Load of the ready engines; a silent one is filled in by the median of the others."""
 
     pods: tuple[PodLoad, ...]
     complete: bool
@@ -165,7 +165,7 @@ _NO_ROUTER: Final = Load((), complete=True)
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What is measured for one latency objective; `current` in seconds, None without traffic."""
+    """Measurement of one latency objective; `current` in seconds, None without traffic."""
 
     objective: objectives.Objective
     current: float | None
@@ -241,7 +241,7 @@ def load(
 
 
 def _at_the_router(answers: Answers) -> Load | None:
-    """What comes, whether or not an engine is there to take it; None without a router."""
+    """Return the arrivals at the router, with or without a ready engine; None without a router."""
     arrivals = answers.totals.get(queries.ARRIVALS)
     if arrivals is None:
         return None
@@ -365,7 +365,7 @@ def _latency(
 
 
 def guesses(answers: Answers, *, revision: str) -> Guesses | None:
-    """What this revision's engines guessed in the last ten minutes; None if nothing, or if it is not known."""
+    """Return the draft tokens of this revision's engines in the last ten minutes; None if unknown or none."""
     counts = []
     for name in (queries.DRAFTED, queries.ACCEPTED):
         result = answers.result(name)
@@ -380,7 +380,7 @@ def guesses(answers: Answers, *, revision: str) -> Guesses | None:
 
 
 def gain(answers: Answers, *, revision: str) -> float | None:
-    """What speculation gains at most in this revision's engines, on average; None if it is not known."""
+    """Return the mean upper bound of speculation's gain in this revision's engines; None if unknown."""
     result = answers.result(queries.GAIN)
     if result is None:
         return None

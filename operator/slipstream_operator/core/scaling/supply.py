@@ -1,4 +1,4 @@
-"""What runs and what comes: a starting pod is supply at its time of arrival, one that is stuck is none."""
+"""Supply of replicas: a starting pod counts from its expected arrival, a stuck pod does not count."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ _FAILED_STARTS: Final = 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pod:
-    """What the API server says of a pod; times in seconds since the epoch."""
+    """Pod as the API server shows it; times in seconds since the epoch."""
 
     name: str
     created: float

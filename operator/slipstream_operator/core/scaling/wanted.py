@@ -60,7 +60,7 @@ def replicas(scene: Scene, state: State, *, drain: bool = True) -> tuple[int, st
 
 
 def _by_concurrency(scene: Scene, state: State) -> tuple[int, str]:
-    """What the requests in flight ask for, where no step time is known."""
+    """Return the count for the requests in flight, while no step time is known."""
     inputs, ready = scene.inputs, scene.pods.ready
     count = concurrency.replicas(state.concurrency, in_flight=scene.load.in_flight)
     tried = sum(
@@ -109,7 +109,7 @@ def backlog(scene: Scene) -> float:
 
 
 def _pressed(scene: Scene, state: State) -> tuple[int, str]:
-    """What the measured latency and the queue ask for, whatever the model says."""
+    """Return the count that measured latency and the queue ask for, whatever the model says."""
     pods, load = scene.pods, scene.load
     queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
     queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
