@@ -20,7 +20,6 @@ def profile(name: str, **spec: Any) -> dict[str, Any]:
     """A profile of one namespace, whose GPUs are those of kwok's nodes."""
     accelerator = {
         "name": "gpu",
-        "memory": "79Gi",
         "hourlyCost": "2.50",
         **spec.pop("accelerator", {}),
     }
