@@ -13,6 +13,12 @@ def _container(**fields: Any) -> dict[str, Any]:
     return {"containerStatuses": [{"name": "engine", "image": "image/vllm:1", **fields}]}
 
 
+def _with_sidecar(**fields: Any) -> dict[str, Any]:
+    """An engine that runs, and a container that somebody else added."""
+    (engine,) = _container(state={"running": {}})["containerStatuses"]
+    return {"containerStatuses": [engine, {"name": "proxy", "image": "proxy:1", **fields}]}
+
+
 def _waiting(reason: str, message: str | None = None) -> dict[str, Any]:
     waiting = {"reason": reason} | ({} if message is None else {"message": message})
     return {"state": {"waiting": waiting}}
@@ -128,6 +134,78 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
             ]
         },
         ("ImagePullFailed", "tools:1: denied"),
+    ),
+    "an init container had no memory": (
+        {
+            "initContainerStatuses": [
+                {"name": "fetch", "image": "tools:1", "state": _ended(137, reason="OOMKilled")}
+            ]
+        },
+        (
+            "OutOfMemory",
+            (
+                "init container fetch was killed because its memory limit, or its node's memory, was exhausted "
+                "(0 restarts). Raise limits.memory in its resources in spec.template.initContainers."
+            ),
+        ),
+    ),
+    "an init container succeeded the second time": (
+        {
+            "initContainerStatuses": [
+                {
+                    "name": "fetch",
+                    "image": "tools:1",
+                    "restartCount": 1,
+                    "state": _ended(0),
+                    "lastState": _ended(1, message="no route"),
+                }
+            ],
+            **_container(state={"running": {}}),
+        },
+        None,
+    ),
+    "a sidecar runs again": (
+        _with_sidecar(
+            state={"running": {}}, lastState=_ended(137, reason="OOMKilled"), restartCount=1
+        ),
+        None,
+    ),
+    "a sidecar has ended": (
+        _with_sidecar(state=_ended(2, message="no certificate")),
+        ("EngineFailed", "container proxy ended with exit code 2 (0 restarts): no certificate"),
+    ),
+    "a sidecar ends again and again for want of memory": (
+        _with_sidecar(
+            **_waiting("CrashLoopBackOff", "back-off 5m"),
+            lastState=_ended(137, reason="OOMKilled"),
+            restartCount=4,
+        ),
+        (
+            "OutOfMemory",
+            (
+                "container proxy was killed because its memory limit, or its node's memory, was exhausted "
+                "(4 restarts). Raise its memory limit where it is added to the pod."
+            ),
+        ),
+    ),
+    "the node can't align its devices": (
+        {
+            "phase": "Failed",
+            "reason": "TopologyAffinityError",
+            "message": "Resources cannot be allocated with Topology locality",
+        },
+        (
+            "RejectedByNode",
+            (
+                "TopologyAffinityError: Resources cannot be allocated with Topology locality. A new pod starts. "
+                "If it happens again, look at the node: a device plugin that restarts, a GPU that failed, or "
+                "pods that the scheduler did not place."
+            ),
+        ),
+    ),
+    "it failed for a reason that is not known": (
+        {"phase": "Failed", "reason": "New", **_container(state=_ended(1, message="so"))},
+        ("EngineFailed", "the engine ended with exit code 1 (0 restarts): so"),
     ),
     "evicted for a volume": (
         {

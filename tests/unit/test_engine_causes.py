@@ -26,6 +26,77 @@ vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See 
 """
 
 
+MEMORY_IS_FULL = (
+    "The accelerator's memory is full: lower spec.model.maxLength or batching.maxSequences, or use "
+    "spec.quantization or more accelerators."
+)
+NO_ROOM = (
+    "ValueError: To serve at least one request 1.0 GiB is needed. In the service: lower spec.model.maxLength, or use "
+    "spec.quantization.kvCache or more accelerators."
+)
+FRAME = 'Traceback (most recent call last):\n  File "a.py", line 1, in load\n    run()\n'
+TWO_RANKS = f"""WorkerProc failed to start.
+{FRAME}torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 1 has 80 GiB
+WorkerProc failed to start.
+{FRAME}RuntimeError: [../gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:4567
+EngineCore failed to start.
+{FRAME}Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace
+"""
+LOGS = {
+    "another rank lost its peer": (TWO_RANKS, "OutOfMemoryError: CUDA out of memory. Tried to all"),
+    "only a peer is known": (
+        f"{FRAME}torch.distributed.DistNetworkError: Connection reset by peer\n",
+        "DistNetworkError: Connection reset by peer",
+    ),
+    "a message that begins on the next line": (
+        f"{FRAME}RuntimeError: \n        An attempt has been made to start a new process\n",
+        "RuntimeError: An attempt has been made to start a new process",
+    ),
+    "a validation error": (
+        (
+            f"{FRAME}pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+            "  Value error, User-specified max_model_len (99) is greater than the derived one (40) [type=value_error]\n"
+            "    For further information visit https://errors.pydantic.dev\n"
+        ),
+        "ValidationError: 1 validation error for ModelConfig Value error, User-specified max_model_len",
+    ),
+    "an exception of another name": (
+        f"{FRAME}triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 131072\n",
+        "OutOfResources: out of resource: shared memory, Required: 131072",
+    ),
+    "a line that only looks like it": (
+        "config.Model: a name\nValueError: wrong\nlater.Thing: more\n",
+        "ValueError: wrong",
+    ),
+    "no compiler": (
+        f"{FRAME}RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist\n",
+        "RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",
+    ),
+    "an old driver": (
+        f"{FRAME}RuntimeError: The NVIDIA driver on your system is too old (found version 12020).\n",
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12020).",
+    ),
+    "NCCL": (
+        f"{FRAME}torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:77, unhandled system error\n",
+        "DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:77, unhandled system error. Accelerators could not",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "cause"), LOGS.values(), ids=LOGS)
+def test_logs_as_vllm_writes_them_tell_the_cause(text: str, cause: str) -> None:
+    found = causes.find(text)
+    assert found is not None
+    assert found.startswith(cause)
+
+
+def test_a_remedy_survives_a_long_message() -> None:
+    found = causes.find(f"torch.OutOfMemoryError: CUDA out of memory. {'x' * 3000}\n")
+    assert found is not None
+    assert len(found) <= 1000
+    assert found.endswith(MEMORY_IS_FULL)
+
+
 WORKER = """Worker proc VllmWorker-0 died unexpectedly (exit code: {code}), shutting down executor.
 Dumping input data for V1 LLM engine (v0.32.0) with config: model='/models/m', speculative_config=None
 Dumping scheduler stats: SchedulerStats(num_running_reqs=1, num_waiting_reqs=0)
@@ -47,6 +118,8 @@ vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See 
         (-9, False, "VllmWorker-0 was killed by SIGKILL, though memory did not run out"),
         (-7, None, "VllmWorker-0 was killed by SIGBUS: most likely /dev/shm is full"),
         (-11, None, "VllmWorker-0 was killed by SIGSEGV: it crashed."),
+        (-6, None, "VllmWorker-0 was killed by SIGABRT: a library gave up, such as NCCL"),
+        (-15, None, "VllmWorker-0 was ended by SIGTERM, which something else in the pod"),
         (-99, None, "VllmWorker-0 was killed by signal 99"),
         (1, None, "VllmWorker-0 ended with exit code 1"),
     ],
@@ -62,20 +135,23 @@ def test_a_worker_that_is_killed_is_the_cause_and_not_what_follows(
 def test_a_worker_that_fails_by_itself_has_said_why_before() -> None:
     own = "WorkerProc hit an exception.\ntorch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB\n"
     found = causes.find(own + WORKER.format(code=1))
-    assert found == "OutOfMemoryError: CUDA out of memory. Tried 2 GiB"
+    assert found == f"OutOfMemoryError: CUDA out of memory. Tried 2 GiB. {MEMORY_IS_FULL}"
 
 
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (START, "ValueError: To serve at least one request 1.0 GiB is needed"),
+        (START, NO_ROOM),
         (
             DEATH,
             "AttributeError: '_OpNamespace' '_C' object has no attribute 'cpu_gemm_wna16'",
         ),
         (START + "RuntimeError: Engine core initialization failed. See root cause above.\n", None),
         ("AssertionError\n", "AssertionError"),
-        ("torch.OutOfMemoryError: CUDA out of memory\n", "OutOfMemoryError: CUDA out of memory"),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory\n",
+            f"OutOfMemoryError: CUDA out of memory. {MEMORY_IS_FULL}",
+        ),
         ("a line that says Error: nothing\n", None),
         ("", None),
     ],
@@ -84,7 +160,7 @@ def test_the_cause_is_the_last_exception_that_is_no_consequence(
     text: str, cause: str | None
 ) -> None:
     if text.startswith(START) and cause is None:
-        cause = "ValueError: To serve at least one request 1.0 GiB is needed"
+        cause = NO_ROOM
     assert causes.find(text) == cause
 
 

@@ -271,6 +271,13 @@ def test_the_first_pod_of_a_group_that_ends_is_the_cause_until_the_next_group_is
     assert lost(one, leader={"created": THIRD}, worker={"created": THIRD}, now=THIRD) is None
 
 
+def test_a_loss_is_over_once_the_service_spans_nodes_no_more() -> None:
+    ready = given.observed(pods=[given.pod("next", created=THIRD)])
+    assert groups.loss(ready, Loss("old", SECOND), now=THIRD) is None
+    starting = given.observed(pods=[given.pod("next", created=THIRD, ready=False)])
+    assert groups.loss(starting, Loss("old", SECOND), now=THIRD) == Loss("old", SECOND)
+
+
 @pytest.mark.parametrize("reason", [Reason.UNSCHEDULABLE, Reason.IMAGE_PULL, Reason.CONFIG_ERROR])
 def test_a_group_that_waits_to_start_is_not_lost(reason: str) -> None:
     waits = {"created": FIRST, "ready": False, "trouble": (reason, "not yet")}

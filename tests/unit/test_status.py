@@ -69,8 +69,19 @@ def _bounded(minimum: int, maximum: int, **options: bool) -> dict[str, Any]:
     return {"resolved": dataclasses.replace(RESOLVED, bounds=bounds)}
 
 
-def _summary(*, pods: tuple[Pod, ...] | None = None, old: Any = None, **fields: Any) -> Any:
+def _summary(
+    *,
+    pods: tuple[Pod, ...] | None = None,
+    old: Any = None,
+    refused: str | None = None,
+    **fields: Any,
+) -> Any:
+    """The status; `refused` is why the API server lets no pod of the Deployment be made."""
     observed = _observed(pods=given.pods(A, 1) if pods is None else pods, old=old)
+    if refused is not None:
+        manifest = given.find(given.rendered(observed), "Deployment")
+        child = dataclasses.replace(given.child(manifest), trouble=refused)
+        observed = dataclasses.replace(observed, children=(child,))
     return status.summarise(observed, _outcome(**fields), now=given.NOW)
 
 
@@ -239,9 +250,19 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
         ("False", "Evicted", "too much"),
     ),
     "evicted, and another starts": (
-        (EVICTED, given.pod(A, ready=False, created=given.NOW)),
+        (EVICTED, given.pod(A, ready=False, created=given.CREATED)),
         {},
         ("False", "Evicted", "too much"),
+    ),
+    "evicted a day before a service at zero woke": (
+        (EVICTED, given.pod(A, ready=False, created=given.NOW)),
+        {},
+        ("False", "Starting", "0 of 1 engines are ready."),
+    ),
+    "evicted, and another may not be made": (
+        (EVICTED,),
+        {"refused": "exceeded quota: team"},
+        ("False", "CreateFailed", "exceeded quota: team"),
     ),
     "evicted, and another finds no place": (
         (EVICTED, given.pod(A, ready=False, created=given.NOW, trouble=UNSCHEDULABLE)),
@@ -286,7 +307,7 @@ def test_pods_that_have_ended_are_no_replicas() -> None:
 
 def test_while_a_lost_engine_is_replaced_status_says_why() -> None:
     lost = dataclasses.replace(EVICTED, ended_at=given.NOW)
-    pods = (*given.pods(A, 1), lost, given.pod(A, name="new", ready=False))
+    pods = (*given.pods(A, 1), lost, given.pod(A, name="new", ready=False, created=given.NOW))
     rollout = revisions.Rollout(A, A, (revisions.Revision(A, 2),), by_router=True)
     found = _condition(_summary(pods=pods, rollout=rollout), "Reconciling")
     assert found == ("True", "Starting", "1 of 2 engines are ready. Evicted: too much")

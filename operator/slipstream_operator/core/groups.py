@@ -26,9 +26,8 @@ def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
     consequence. A worker comes before its leader, which ends when a worker is gone.
     """
     since = known.at if known else ""
-    if not observed.workers:
-        return known
-    for pod in (*observed.workers, *observed.pods):
+    members = (*observed.workers, *observed.pods) if observed.workers else ()
+    for pod in members:
         ended = pod.trouble is not None and pod.trouble[0] in _ENDS
         if ended and pod.created > since:
             return Loss(_message(pod), now)

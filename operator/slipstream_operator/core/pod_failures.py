@@ -1,9 +1,9 @@
 """Failures of pods, by cause: from a pod's status, as kubelet and scheduler write it, to reason, message and remedy."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from slipstream_operator.names import ENGINE_CONTAINER, Reason
+from slipstream_operator.names import ENGINE_CONTAINER, FETCH_COMPONENT, Reason
 
 Body = Mapping[str, Any]
 Failure = tuple[str, str]
@@ -22,6 +22,8 @@ LOST: Final = (
 )
 """Reasons for which a pod as a whole goes away, whatever its containers do."""
 
+_OURS: Final = (ENGINE_CONTAINER, FETCH_COMPONENT)
+"""Names of the container that does a pod's work; all others are the user's, or injected."""
 _HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
 _IMAGE_REASONS: Final = (
     "ErrImagePull",
@@ -44,6 +46,10 @@ _MORE_MEMORY_ON_THE_NODE: Final = (
 _MORE_MEMORY: Final = (
     "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
 )
+_MORE_MEMORY_AT_INIT: Final = (
+    "Raise limits.memory in its resources in spec.template.initContainers."
+)
+_MORE_MEMORY_OF_ANOTHER: Final = "Raise its memory limit where it is added to the pod."
 _HIGHER_PRIORITY: Final = (
     "A pod of higher priority took its place. Set spec.template.priorityClassName, or add nodes."
 )
@@ -57,17 +63,6 @@ _NODE_IN_DOUBT: Final = (
 )
 _NEW_POD: Final = "A new pod starts on another node."
 
-_ADMISSION: Final = (
-    "UnexpectedAdmissionError",
-    "NodeAffinity",
-    "NodeName",
-    "NodePorts",
-    "NodeUnschedulable",
-    "TaintToleration",
-    "PodOSNotSupported",
-    "InvalidNodeInfo",
-)
-"""Reasons for which a kubelet refuses a pod that the scheduler gave it, besides `OutOf` and a resource."""
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": (Reason.PREEMPTED, _HIGHER_PRIORITY),
     "DeletionByTaintManager": (Reason.EVICTED, _NEW_POD),
@@ -103,12 +98,13 @@ def _failures(status: Body) -> Iterator[Failure]:
                 Reason.UNSCHEDULABLE,
                 _short(_since(condition) + condition.get("message", "")),
             )
-    containers: Sequence[Body] = [
-        *status.get("initContainerStatuses", []),
-        *status.get("containerStatuses", []),
-    ]
-    for container in containers:
-        if (failed := _container(container)) is not None:
+    for container in status.get("initContainerStatuses", []):
+        if (failed := _foreign(container, kind="init container")) is not None:
+            yield failed
+    for container in status.get("containerStatuses", []):
+        engine = container["name"] in _OURS
+        failed = _engine(container) if engine else _foreign(container, kind="container")
+        if failed is not None:
             yield failed
 
 
@@ -116,7 +112,8 @@ def _lost(status: Body) -> Failure | None:
     """A kubelet gives a reason for the whole pod; whoever deletes one leaves a condition."""
     reason, message = status.get("reason", ""), status.get("message", "")
     if status.get("phase") == "Failed" and reason:
-        return _by_kubelet(reason, message)
+        ran = bool(status.get("containerStatuses"))
+        return _by_kubelet(reason, message, ran=ran)
     for condition in status.get("conditions", []):
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
             known = _DISRUPTIONS.get(condition.get("reason", ""))
@@ -125,14 +122,15 @@ def _lost(status: Body) -> Failure | None:
     return None
 
 
-def _by_kubelet(reason: str, message: str) -> Failure | None:
+def _by_kubelet(reason: str, message: str, *, ran: bool) -> Failure | None:
+    """A kubelet that refuses a pod starts none of its containers, whatever word it has for that."""
     if reason == "Evicted":
         return Reason.EVICTED, _with_remedy(message, _remedy_of_an_eviction(message))
     if reason in ("Terminated", "NodeShutdown", "Shutdown"):
         return Reason.NODE_SHUTDOWN, _with_remedy(message, _OTHER_NODE)
     if reason == "Preempting":
         return Reason.PREEMPTED, _with_remedy(message, _HIGHER_PRIORITY)
-    if reason in _ADMISSION or reason.startswith("OutOf"):
+    if not ran:
         return Reason.REJECTED_BY_NODE, _with_remedy(f"{reason}: {message}", _NODE_IN_DOUBT)
     return None
 
@@ -147,25 +145,44 @@ def _remedy_of_an_eviction(message: str) -> str:
     return _NEW_POD
 
 
-def _container(container: Body) -> Failure | None:
-    engine = container["name"] == ENGINE_CONTAINER
-    who = "the engine" if engine else f"init container {container['name']}"
+def _engine(container: Body) -> Failure | None:
+    """Return what keeps our container from running, or ended it last: until it is ready, it may end so again."""
+    ended = _terminated(container, "state") or _terminated(container, "lastState")
+    return _container(container, ended, who="the engine", memory=_MORE_MEMORY)
+
+
+def _foreign(container: Body, *, kind: str) -> Failure | None:
+    """Return what keeps an init container or a sidecar from running now.
+
+    An end that it has overcome is no trouble of the engine's: sidecars often start a second time.
+    """
+    ended = _terminated(container, "state")
+    if ended is None and container.get("state", {}).get("waiting"):
+        ended = _terminated(container, "lastState")
+    remedy = _MORE_MEMORY_AT_INIT if kind == "init container" else _MORE_MEMORY_OF_ANOTHER
+    return _container(container, ended, who=f"{kind} {container['name']}", memory=remedy)
+
+
+def _terminated(container: Body, state: str) -> Body | None:
+    ended: Body | None = container.get(state, {}).get("terminated")
+    return ended
+
+
+def _container(container: Body, ended: Body | None, *, who: str, memory: str) -> Failure | None:
+    """Return the failure of a container that ended so; `memory` is the remedy if it was for want of memory."""
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in _IMAGE_REASONS:
         return Reason.IMAGE_PULL, _short(f"{container['image']}: {waiting.get('message', reason)}")
     if reason in _CONFIG_REASONS:
         return Reason.CONFIG_ERROR, _short(waiting.get("message", reason))
-    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
-        "terminated"
-    )
     if ended and ended.get("exitCode"):
         count = container.get("restartCount", 0)
         restarts = f"{count} restart" if count == 1 else f"{count} restarts"
         if ended.get("reason") == _OUT_OF_MEMORY:
             return Reason.OUT_OF_MEMORY, _short(
                 f"{who} was killed because its memory limit, or its node's memory, was exhausted "
-                f"({restarts}). {_MORE_MEMORY}"
+                f"({restarts}). {memory}"
             )
         said = ended.get("message") or ended.get("reason", "")
         if _FOREIGN_IMAGE in said:
@@ -173,7 +190,7 @@ def _container(container: Body) -> Failure | None:
         begin = f"{who} ended with exit code {ended['exitCode']} ({restarts}): "
         return Reason.ENGINE_FAILED, begin + said.strip()[len(begin) - MESSAGE_LENGTH :]
     if reason and reason not in _HARMLESS_WAITING:
-        before = "" if engine else f"{who}: "
+        before = "" if container["name"] in _OURS else f"{who}: "
         return Reason.ENGINE_FAILED, _short(f"{before}{reason}: {waiting.get('message', '')}")
     return None
 

@@ -24,6 +24,8 @@ from slipstream_runtime import contract
 
 QUIET_SECONDS: Final = 60.0
 """Numbers alone are written no more often than this."""
+_REPLACED_SECONDS: Final = 300.0
+"""Seconds within which a pod that is gone is replaced: a node that does not answer keeps its pods for five minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,8 +232,12 @@ def _available(
         return verdict(Reason.QUOTA_EXCEEDED, over)
     if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
         return verdict(Reason.STOPPED, "spec.replicas is 0.")
-    if trouble := _trouble([*serving, *_live(observed.workers)]) or _loss(observed):
+    if trouble := _trouble([*serving, *_live(observed.workers)]):
         return verdict(*trouble)
+    if refused and not serving:
+        return verdict(Reason.CREATE_FAILED, refused[0])
+    if loss := _loss(observed):
+        return verdict(*loss)
     if outcome.fetching is not None and not serving:
         return verdict(outcome.fetching.reason, outcome.fetching.message)
     if outcome.loss is not None:
@@ -264,7 +270,8 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
 def _loss(observed: Observed) -> tuple[str, str] | None:
     """Why the newest of the pods that were evicted, preempted or lost with their node is gone.
 
-    NB: pods that ended stay for days, so this is over once a pod became ready after it.
+    NB: pods that ended stay for days, so this is over once a pod became ready after it, and it explains no pods that
+    were made long after it, such as after a night without replicas.
     """
     gone = sorted(
         (pod.ended_at or pod.created, pod.name, pod.trouble)
@@ -274,8 +281,14 @@ def _loss(observed: Observed) -> tuple[str, str] | None:
     if not gone:
         return None
     ended, _, trouble = gone[-1]
-    later = (pod.ready_since for pod in observed.live_pods if pod.ready and not pod.deleting)
-    return None if any(since and since > ended for since in later) else trouble
+    live = [pod for pod in observed.live_pods if not pod.deleting]
+    if any(pod.ready and (pod.ready_since or "") > ended for pod in live):
+        return None
+    coming = [
+        units.moment(pod.created) for pod in (*live, *_live(observed.workers)) if not pod.ready
+    ]
+    replaced = not coming or min(coming) <= units.moment(ended) + _REPLACED_SECONDS
+    return trouble if replaced else None
 
 
 def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:

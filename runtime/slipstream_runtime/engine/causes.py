@@ -12,17 +12,49 @@ from pathlib import Path
 from typing import Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.errors import one_line
+from slipstream_runtime.host.errors import LONGEST_LINE, one_line
 
 _EXCEPTION: Final = re.compile(
-    r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit))(?:: (.+))?$"
+    r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit)|Exception)(?::(?:\s+(.*))?)?$"
 )
+_OF_A_MODULE: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)+([A-Z]\w*):\s*(.*)$")
+"""Exception of whatever name, such as triton.runtime.errors.OutOfResources: only at the end of a traceback."""
+_BELOW: Final = re.compile(r"^$|^\d+ validation errors? for ")
+"""Beginning of a message whose next lines say what is wrong."""
+_LINES_BELOW: Final = 3
 _CONSEQUENCES: Final = (
     "Engine core initialization failed",
     "EngineCore encountered an issue",
     "Worker failed with error",
+    "WorkerProc initialization failed",
 )
 """Messages that only pass on that something else failed."""
+_PEER_GONE: Final = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "remote process exited",
+    "recvValue failed",
+    "Broken pipe",
+)
+"""Messages of a worker that lost another one: a consequence, if anything else is known."""
+_REMEDIES: Final = (
+    (
+        ("CUDA out of memory", "CUDA error: out of memory"),
+        (
+            "The accelerator's memory is full: lower spec.model.maxLength or batching.maxSequences, or use "
+            "spec.quantization or more accelerators."
+        ),
+    ),
+    (
+        ("To serve at least one request",),
+        "In the service: lower spec.model.maxLength, or use spec.quantization.kvCache or more accelerators.",
+    ),
+    (
+        ("NCCL error", "Watchdog caught collective operation timeout"),
+        "Accelerators could not exchange data: set NCCL_DEBUG=WARN in spec.template.env to see why.",
+    ),
+)
+"""Words of a cause -> what to do in the service's terms."""
 _DEATH: Final = re.compile(r"^Worker proc (\S+) died unexpectedly \(exit code: (-?\d+)\)")
 """What vLLM's executor logs when a process of a GPU ends."""
 _MORE_MEMORY: Final = (
@@ -98,6 +130,12 @@ def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
         name = f"signal {number}"
     if name == "SIGBUS":
         return f"{process} was killed by SIGBUS: {_NO_SHARED_MEMORY}"
+    if name == "SIGTERM":
+        return (
+            f"{process} was ended by SIGTERM, which something else in the pod or on the node sent"
+        )
+    if name == "SIGABRT":
+        return f"{process} was killed by SIGABRT: a library gave up, such as NCCL after a timeout. {_CRASH}"
     if name != "SIGKILL":
         return f"{process} was killed by {name}: it crashed. {_CRASH}"
     if out_of_memory:
@@ -110,14 +148,47 @@ def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
 
 
 def _last_exception(lines: Sequence[str]) -> str | None:
-    for line in reversed(lines):
-        match = _EXCEPTION.match(line.strip())
+    """Return the last exception that stands for itself, else the last one that says another worker is gone."""
+    of_peers = None
+    for index in range(len(lines) - 1, -1, -1):
+        match = _exception(lines, index)
         if match is None or match[1] == "EngineDeadError":
             continue
-        message = match[2] or ""
-        if not any(consequence in message for consequence in _CONSEQUENCES):
-            return one_line(f"{match[1]}: {message}" if message else match[1])
-    return None
+        message = (match[2] or "").strip()
+        if _BELOW.match(message):
+            message = " ".join([message, *_below(lines, index)]).strip()
+        if any(consequence in message for consequence in _CONSEQUENCES):
+            continue
+        found = _with_remedy(f"{match[1]}: {message}" if message else match[1])
+        if not any(words in message for words in _PEER_GONE):
+            return found
+        of_peers = of_peers or found
+    return of_peers
+
+
+def _exception(lines: Sequence[str], index: int) -> re.Match[str] | None:
+    if (match := _EXCEPTION.match(lines[index].strip())) is not None:
+        return match
+    after_a_frame = index > 0 and lines[index - 1].startswith("  ")
+    return _OF_A_MODULE.match(lines[index]) if after_a_frame else None
+
+
+def _below(lines: Sequence[str], index: int) -> list[str]:
+    """Return the next lines of a message, up to the next paragraph, traceback or record."""
+    found: list[str] = []
+    for line in lines[index + 1 : index + 1 + _LINES_BELOW]:
+        if not line.startswith(" "):
+            break
+        found.append(line.strip())
+    return found
+
+
+def _with_remedy(cause: str) -> str:
+    for words, remedy in _REMEDIES:
+        if any(each in cause for each in words):
+            said = one_line(cause, limit=LONGEST_LINE - len(remedy) - 2)
+            return f"{said}{'' if said.endswith(('.', '…')) else '.'} {remedy}"
+    return one_line(cause)
 
 
 def read(errors: Path, *, out_of_memory: bool | None = None) -> str | None:

@@ -1,6 +1,11 @@
 """Why an engine cannot go on, in one line that the operator shows to the user."""
 
+from typing import Final
+
 import pydantic
+
+LONGEST_LINE: Final = 1000
+"""Characters of a reason; the operator shows as many in a condition."""
 
 
 class EngineError(Exception):
@@ -28,7 +33,7 @@ def describe(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}")
 
 
-def one_line(text: str, *, limit: int = 1000) -> str:
+def one_line(text: str, *, limit: int = LONGEST_LINE) -> str:
     """The text with all white space runs as one space, cut at the limit."""
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
