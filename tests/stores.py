@@ -41,6 +41,18 @@ class Store:
         for name, content in files.items():
             obstore.put(client, f"{prefix}/{name}", content)
 
+    def put_raw(self, key: str, content: bytes) -> None:
+        """Store an object under a key that clients would not send as it is."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        head = (
+            f"PUT /{self.bucket}/{key} HTTP/1.1\r\nHost: {host}\r\nx-amz-acl: public-read\r\n"
+            f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        )
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(head.encode() + content)
+            answer = connection.makefile("rb").readline()
+        assert b" 200 " in answer, answer
+
     def check_credentials(self, *, after: int) -> None:
         """From this many requests on, refuse keys that are nobody's."""
         httpx.post(f"{self.url}/moto-api/reset-auth", content=str(after)).raise_for_status()

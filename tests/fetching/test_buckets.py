@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,65 @@ def test_missing_credentials_are_reported_by_their_field(
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(EngineError, match=r"no credentials: neither spec\.model\.credentials"):
         fetch("s3://weights/8b", tmp_path)
+
+
+@pytest.mark.parametrize("key", ["../../escaped", "%2e%2e/escaped", "/escaped", "a//escaped"])
+def test_a_key_that_would_leave_the_folder_is_refused_by_its_cause(
+    access: stores.Store, tmp_path: Path, key: str
+) -> None:
+    access.put(FILES, prefix=f"keys/{len(key)}")
+    access.put_raw(f"keys/{len(key)}/{key}", b"{}")
+    with pytest.raises(EngineError, match="an object there whose key is no path"):
+        fetch(f"s3://weights/keys/{len(key)}", tmp_path / "cache")
+    assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
+
+
+def test_objects_that_are_file_and_folder_at_once_are_reported_as_such(
+    access: stores.Store, tmp_path: Path
+) -> None:
+    access.put({**FILES, "a": b"x", "a/b": b"x"}, prefix="clash")
+    with pytest.raises(EngineError, match="its files can't be written to the cache"):
+        fetch("s3://weights/clash", tmp_path)
+
+
+def test_empty_weights_are_reported(access: stores.Store, tmp_path: Path) -> None:
+    access.put({**FILES, "model.safetensors": b""}, prefix="empty-weights")
+    with pytest.raises(EngineError, match=r"model\.safetensors is empty"):
+        fetch("s3://weights/empty-weights", tmp_path)
+
+
+def test_a_write_that_takes_a_part_is_continued(
+    access: stores.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up does so; the object was uploaded in parts, so that no checksum tells."""
+    access.put(FILES, prefix="short")
+    real = os.pwrite
+    monkeypatch.setattr(buckets, "_MD5", re.compile("never"))
+    monkeypatch.setattr(
+        buckets.os,
+        "pwrite",
+        lambda file, content, offset: real(file, content[: len(content) // 2 + 1], offset),
+    )
+    folder = fetch("s3://weights/short", tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_note_that_a_full_disk_cut_counts_for_no_part(
+    access: stores.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access.put(FILES, prefix="notes")
+    real = buckets.obstore.get
+
+    def broken(store: Any, key: str, **options: Any) -> Any:
+        if options and options["options"]["range"][0] >= PART:
+            raise ConnectionError("connection reset by peer")
+        return real(store, key, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(buckets.obstore, "get", broken)
+        with pytest.raises(EngineError, match="the connection broke off"):
+            fetch("s3://weights/notes", tmp_path)
+    for notes in tmp_path.rglob("*.parts"):
+        notes.write_text(notes.read_text() + "2")
+    folder = fetch("s3://weights/notes", tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS

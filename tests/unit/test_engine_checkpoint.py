@@ -1,11 +1,13 @@
 """What a checkpoint is quantised to, and which wishes it fits."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slipstream_runtime.engine import checkpoint
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
 
 
 def compressed(
@@ -206,3 +208,35 @@ def test_int8_products_on_blackwell_are_refused_before_anything_is_loaded() -> N
         "spec.model.uri: file:///m is int8 (compressed-tensors W8A8), and vLLM has no such kernel for GPUs of "
         "compute capability 10.0. Use an fp8 checkpoint, or H100 or older GPUs."
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"quantization_config": "fp8"},
+        {"quantization_config": ["fp8"]},
+        {"text_config": "x"},
+        {"quantization_config": {"config_groups": [1]}},
+        {"quantization_config": {"config_groups": {"a": {"weights": "x"}}}},
+        compressed(bits=4, kind="float", group=[16]),  # type: ignore[arg-type]
+        {"layer_types": 5, "sliding_window": 1},
+    ],
+)
+def test_a_malformed_config_is_reported_by_its_parts(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsuitableError, match=r"pvc://m: config\.json is malformed"):
+        checkpoint.load(tmp_path, uri="pvc://m")
+
+
+def test_a_config_nested_without_end_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"a":' * 100_000)
+    with pytest.raises(EngineError, match=r"config\.json cannot be read"):
+        checkpoint.load(tmp_path, uri="pvc://m")
+
+
+@pytest.mark.parametrize("architectures", [5, "LlamaForCausalLM", None, {}])
+def test_architectures_that_are_no_list_are_unknown(tmp_path: Path, architectures: object) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": architectures}))
+    assert checkpoint.load(tmp_path, uri="pvc://m").architectures == ()

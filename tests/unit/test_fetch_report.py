@@ -49,3 +49,7 @@ def test_the_operator_reads_what_is_reported() -> None:
     assert parsed is not None
     assert (parsed.model.bytes, parsed.model.config) == (8000, {"hidden_size": 64})
     assert parsed.draft.bytes is None
+
+
+def test_a_config_nested_without_end_is_left_out() -> None:
+    assert report.facts("hf://a/b", {}, b'{"a":' * 100_000) == {"uri": "hf://a/b", "bytes": 0}

@@ -13,7 +13,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.host import sources, space
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.host.errors import EngineError, UnsuitableError
 from slipstream_runtime.host.progress import Progress
 from tests import hubs
 
@@ -222,3 +222,59 @@ def test_an_engine_that_names_its_files_gets_these_and_no_others(
         folder = fetch(hub, tmp_path, monkeypatch, files=["*.json", "onnx/model.onnx"])
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found == {"config.json", "onnx/model.onnx"}
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_copy_that_another_token_got_is_not_handed_to_one_that_the_hub_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gated: bool
+) -> None:
+    with hubs.serve(hubs.Hub(FILES, token="hf_secret", gated=gated)) as hub:
+        fetch(hub, tmp_path, monkeypatch, token="hf_secret")
+        with pytest.raises(EngineError, match=r"is gated|does not exist, or is private"):
+            fetch(hub, tmp_path, monkeypatch, token="hf_of_others")
+
+
+def test_a_copy_without_weights_is_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that was killed leaves config.json, which is loaded first."""
+    with hubs.serve(hubs.Hub(FILES)) as hub:
+        huggingface_hub.snapshot_download(
+            "org/name",
+            cache_dir=tmp_path / "hub",
+            token=False,
+            endpoint=hub.url,
+            allow_patterns=["config.json"],
+        )
+    huggingface_hub.close_session()
+    with pytest.raises(EngineError, match="the cache holds no copy"):
+        fetch(hub, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["../../escaped.json", "/escaped.json", "a/../../escaped.json"])
+def test_a_mirror_that_names_files_outside_of_the_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with (
+        hubs.serve(hubs.Hub({**FILES, name: b"{}"})) as hub,
+        pytest.raises(UnsuitableError, match="does not lie in the model's folder"),
+    ):
+        fetch(hub, tmp_path / "cache", monkeypatch)
+    assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
+
+
+def test_a_repository_with_gguf_alone_is_refused_before_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": b"{}", "model-q4.gguf": WEIGHTS}
+    with (
+        hubs.serve(hubs.Hub(files)) as hub,
+        pytest.raises(UnsuitableError, match=r"does not read here \(model-q4\.gguf\)\. Use a repo"),
+    ):
+        fetch(hub, tmp_path, monkeypatch)
+
+
+def test_empty_weights_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        hubs.serve(hubs.Hub({**FILES, "model.safetensors": b""})) as hub,
+        pytest.raises(EngineError, match=r"model\.safetensors is empty"),
+    ):
+        fetch(hub, tmp_path, monkeypatch)

@@ -68,3 +68,42 @@ def test_an_index_that_cannot_be_read_is_reported(text: bytes) -> None:
 def test_an_index_names_each_shard_once() -> None:
     text = json.dumps({"weight_map": {"x": "b", "y": "a", "z": "b"}}).encode()
     assert selection.shards(text, uri="hf://a/b") == ["a", "b"]
+
+
+def test_consolidated_weights_beside_shards_are_left_out_without_an_index_too() -> None:
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert selection.choose([*shards, "consolidated.safetensors"]) == shards
+    assert selection.choose(["consolidated.safetensors"]) == ["consolidated.safetensors"]
+
+
+def test_an_index_nested_without_end_is_reported() -> None:
+    with pytest.raises(UnsuitableError, match="not a valid index"):
+        selection.shards(b"[" * 100_000, uri="hf://a/b")
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a//b", "a/../../b", "./a", "a\0b", ""])
+def test_an_index_that_names_files_outside_of_the_folder_is_refused(name: str) -> None:
+    text = json.dumps({"weight_map": {"x": name}}).encode()
+    with pytest.raises(UnsuitableError, match="does not lie in the model's folder"):
+        selection.shards(text, uri="hf://a/b")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["config.json"],
+        ["model.safetensors", "m.gguf"],
+        ["pytorch_model.bin", "tf_model.h5"],
+        ["consolidated.safetensors", "original/consolidated.00.pth"],
+    ],
+)
+def test_a_model_with_weights_that_vllm_reads_or_with_none_is_not_judged(names: list[str]) -> None:
+    selection.check_form(names, uri="hf://a/b")
+
+
+@pytest.mark.parametrize(
+    "foreign", ["m.gguf", "tf_model.h5", "flax_model.msgpack", "original/consolidated.00.pth"]
+)
+def test_weights_for_other_programs_alone_are_refused(foreign: str) -> None:
+    with pytest.raises(UnsuitableError, match=foreign):
+        selection.check_form(["config.json", foreign], uri="hf://a/b")

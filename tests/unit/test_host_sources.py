@@ -1,5 +1,6 @@
 """From a model's URI to a folder, and what is said when there is none."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import errors as hub_errors
 
-from slipstream_runtime.host import hub, sources
+from slipstream_runtime.host import hub, locks, records, sources
 from slipstream_runtime.host.errors import EngineError, UnsuitableError
 
 CLAIMS = Path("/mnt/models")
@@ -172,3 +173,44 @@ def test_a_folder_that_lacks_a_shard_of_its_index_is_reported(tmp_path: Path) ->
     source = sources.parse(f"file://{tmp_path}", claims=CLAIMS)
     with pytest.raises(EngineError, match=r"names b\.safetensors, which is missing \(1 of 2"):
         sources.resolve(source, cache=tmp_path, token=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("model.safetensors", b"", r"model\.safetensors is empty"),
+        ("m.gguf", b"GGUF", r"does not read here \(m\.gguf\)"),
+        (
+            "model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+            r"is a pointer of Git LFS, not weights\. Run git lfs pull",
+        ),
+    ],
+)
+def test_files_of_a_folder_that_are_no_weights_are_reported(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(content)
+    source = sources.parse(f"file://{tmp_path}", claims=CLAIMS)
+    with pytest.raises(EngineError, match=reason):
+        sources.resolve(source, cache=tmp_path, token=None)
+
+
+@pytest.mark.parametrize("folder", ["../elsewhere", "/etc", "a/../../elsewhere"])
+def test_a_record_that_leads_out_of_the_cache_is_none(tmp_path: Path, folder: str) -> None:
+    cache = tmp_path / "cache"
+    records.keep(cache, "hf://a/b", cache / "hub", {})
+    record = next((cache / "records").iterdir())
+    record.write_text(json.dumps({"uri": "hf://a/b", "folder": folder, "files": {}}))
+    (tmp_path / "elsewhere").mkdir()
+    assert records.find(cache, "hf://a/b") is None
+
+
+def test_a_cache_that_takes_no_lock_is_reported_by_its_field(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("a file where the folder belongs")
+    with (
+        pytest.raises(EngineError, match=r"the cache of spec\.cache\.model can't be written"),
+        locks.held(tmp_path, "hf://a/b"),
+    ):
+        pass

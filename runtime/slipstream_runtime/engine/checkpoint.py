@@ -52,11 +52,19 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
     """Read the folder's config.json."""
     try:
         found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{uri}: config.json cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise EngineError(f"{uri}: config.json is no JSON object")
-    return dataclasses.replace(read(found), architectures=tuple(found.get("architectures") or ()))
+    named = found.get("architectures")
+    architectures = tuple(map(str, named)) if isinstance(named, list) else ()
+    try:
+        return dataclasses.replace(read(found), architectures=architectures)
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        raise UnsuitableError(
+            f"{uri}: config.json is malformed: its quantization_config, compression_config, text_config or layer_types "
+            "has another form than transformers writes. Use the config.json of the model's publisher"
+        ) from error
 
 
 def read(config: Mapping[str, Any]) -> Checkpoint:

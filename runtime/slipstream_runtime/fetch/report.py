@@ -38,7 +38,7 @@ def text(model: Mapping[str, Any] | None, draft: Mapping[str, Any] | None) -> st
 def _config(content: bytes) -> dict[str, Any]:
     try:
         config = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(config, dict):
         return {}

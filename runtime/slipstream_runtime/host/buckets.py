@@ -4,6 +4,7 @@ Nothing here may log or repeat credentials.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import obstore
@@ -20,7 +21,7 @@ from obstore import exceptions
 from obstore.store import GCSStore, S3Store
 
 from slipstream_runtime.host import credentials, network, records, selection, space
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 PART_BYTES: Final = 32 << 20
 """Bytes of one request; what a killed download loses is at most this for each of its connections."""
+_NOTE_DIGITS: Final = 8
+"""Digits of the number of a part in the notes of finished parts."""
 _CONNECTIONS: Final = 8
 _REQUEST_SECONDS: Final = 600
 _RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=3)}
@@ -36,6 +39,11 @@ _CONFIG: Final = "config.json"
 _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 """The ETag of an object that was uploaded to S3 in one part, unless a key of KMS encrypts it."""
 
+_UNFIT: Final = (
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES,
+    errno.EROFS, errno.EIO, errno.EFBIG,
+)  # fmt: skip
+"""Errors of the local disk, as opposed to those of the network."""
 _IDENTITY: Final = re.compile(r"/latest/(?:api|meta-data)|/computeMetadata/|metadata\.google")
 """Addresses that a client asks for the identity of its machine, once nothing else gave credentials."""
 
@@ -122,7 +130,10 @@ class Download:
                     file.entry.key,
                     options={"range": (start, end), "if_match": file.entry.tag},
                 )
-                file.write(part, memoryview(answer.bytes()))
+                content = memoryview(answer.bytes())
+                if len(content) != end - start:
+                    raise ConnectionError("the connection broke off: peer closed it early")
+                file.write(part, content)
             except BaseException:
                 stop.set()
                 raise
@@ -152,11 +163,12 @@ class Download:
             for entry in batch:
                 key = entry["path"]
                 name = key.removeprefix(prefix)
-                if not key.startswith(prefix) or not name or not entry["size"]:
+                if not key.startswith(prefix) or not name:
                     continue
-                if ".." in PurePosixPath(name).parts:
-                    raise UnsuitableError(f"{self.uri}: the object {key!r} leaves the folder")
-                found[name] = _Object(key, entry["size"], entry.get("e_tag"))
+                selection.check_name(name, uri=self.uri)
+                selection.check_not_empty({name: entry["size"]}, uri=self.uri)
+                if entry["size"]:
+                    found[name] = _Object(key, entry["size"], entry.get("e_tag"))
         if not found:
             raise EngineError(
                 f"{self.uri}: bucket {self.bucket} has no object below {prefix or 'its root'}"
@@ -168,6 +180,7 @@ class Download:
     ) -> list[str]:
         if self.files is not None:
             return selection.matching(listed, self.files)
+        selection.check_form(listed, uri=self.uri)
         if selection.INDEX not in listed:
             return selection.choose(listed)
         text = self._small(store, listed[selection.INDEX])
@@ -232,10 +245,14 @@ class _File:
     def write(self, part: int, content: memoryview) -> None:
         """Write one part, and note it once the disk has it."""
         assert self._file is not None
-        os.pwrite(self._file, content, part * PART_BYTES)
+        offset = part * PART_BYTES
+        # NB: a disk that fills up takes a part of what is written, without an error.
+        while content:
+            written = os.pwrite(self._file, content, offset)
+            content, offset = content[written:], offset + written
         os.fdatasync(self._file)
         with self._lock, self._notes.open("a") as notes:
-            notes.write(f"{part}\n")
+            notes.write(f"{part:0{_NOTE_DIGITS}d}\n")
 
     def finish(self, *, uri: str) -> None:
         """Check the whole and give it its name; EngineError if it is not what the store has."""
@@ -265,7 +282,12 @@ class _File:
         if not self._data.is_file() or not self._notes.is_file():
             return set()
         lines = self._notes.read_text().splitlines()
-        return {int(line) for line in lines if line.isdigit() and int(line) < self._parts}
+        return {
+            int(line)
+            for line in lines
+            # NB: a full disk cuts a note, and the next one continues it: only whole ones count.
+            if len(line) == _NOTE_DIGITS and line.isdecimal() and int(line) < self._parts
+        }
 
     def _md5(self) -> str:
         with self._data.open("rb") as file:
@@ -304,8 +326,15 @@ def explain(error: BaseException, *, uri: str, bucket: str) -> str:
             f"{uri}: was refused ({said}). The credentials of spec.model.credentials, or of the pod's service account, "
             f"need to list and read bucket {bucket}"
         )
+    if isinstance(error, exceptions.InvalidPathError):
+        return (
+            f'{uri}: bucket {bucket} has an object there whose key is no path: it has an empty part, ".." or control '
+            "characters. Remove it, or use another prefix"
+        )
     if network.is_disk(error):
         return f"{uri}: the download stopped: {network.cause(error)}. Use a larger claim in spec.cache.model.claim"
+    if isinstance(error, OSError) and error.errno in _UNFIT:
+        return f"{uri}: its files can't be written to the cache: {error.strerror}"
     if number is not None:
         return f"{uri}: the store answered {number}{f' {code[1]}' if code else ''}"
     found = network.cause(error) or type(error).__name__

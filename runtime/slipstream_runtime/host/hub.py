@@ -61,7 +61,7 @@ class Download:
             reason = explain(
                 error, uri=self.uri, revision=self.revision, has_token=bool(self.token)
             )
-            kept = None if network.is_disk(error) else self._kept()
+            kept = None if network.is_disk(error) or _refused(error) else self._kept()
             if kept is None:
                 raise EngineError(reason) from error
             logs.event("the cached copy is used", uri=self.uri, reason=reason)
@@ -89,6 +89,7 @@ class Download:
     def _from_hub(self) -> Path:
         commit, listed = self._list()
         chosen = self._choose(commit, listed)
+        selection.check_not_empty({name: listed[name].size for name in chosen}, uri=self.uri)
         missing = {name for name in chosen if not self._blob(listed[name]).exists()}
         self._begin(listed, chosen, missing)
         folder = Path(
@@ -112,7 +113,7 @@ class Download:
         api = self._api
         commit = api.model_info(self.repository, revision=self.revision).sha
         assert commit is not None
-        return commit, {
+        listed = {
             entry.path: _File(
                 size=entry.size,
                 blob=entry.lfs.sha256 if entry.lfs else entry.blob_id,
@@ -121,10 +122,14 @@ class Download:
             for entry in api.list_repo_tree(self.repository, recursive=True, revision=commit)
             if isinstance(entry, huggingface_hub.RepoFile)
         }
+        for name in listed:
+            selection.check_name(name, uri=self.uri)
+        return commit, listed
 
     def _choose(self, commit: str, listed: Mapping[str, _File]) -> list[str]:
         if self.files is not None:
             return selection.matching(listed, self.files)
+        selection.check_form(listed, uri=self.uri)
         if selection.INDEX not in listed:
             return selection.choose(listed)
         text = self._small(selection.INDEX, commit=commit)
@@ -189,6 +194,8 @@ class Download:
         if self.files is None and index.is_file():
             wanted = selection.shards(index.read_bytes(), uri=self.uri)
             return folder if all((folder / name).is_file() for name in wanted) else None
+        if self.files is None and not selection.has_weights(path.name for path in folder.iterdir()):
+            return None
         return folder
 
     def _blob(self, file: _File) -> Path:
@@ -205,6 +212,13 @@ class Download:
     @property
     def _blobs(self) -> Path:
         return self._hub / f"models--{self.repository.replace('/', '--')}" / "blobs"
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the hub answered that this token may not read the model: a copy that another token got is not for it."""
+    if isinstance(error, errors.RevisionNotFoundError):
+        return False
+    return isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403)
 
 
 def explain(error: Exception, *, uri: str, revision: str | None, has_token: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slipstream_runtime.host import logs, records
+from slipstream_runtime.host.errors import EngineError
 
 
 @contextlib.contextmanager
@@ -16,8 +17,14 @@ def held(cache: Path, uri: str) -> Iterator[bool]:
     A file system without locks is used without: files then may be loaded twice, but are renamed only when complete.
     """
     path = cache / "locks" / f"{records.identity(uri)}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o660)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o660)
+    except OSError as error:
+        raise EngineError(
+            f"{uri}: the cache of spec.cache.model can't be written: {error.strerror} ({path}). "
+            "Make room in it, or let it belong to the user or group of the pods"
+        ) from error
     try:
         yield _lock(file, uri)
     finally:

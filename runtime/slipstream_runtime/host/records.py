@@ -25,10 +25,13 @@ def find(cache: Path, uri: str) -> Path | None:
     try:
         record = json.loads(_path(cache, uri).read_text())
         folder, files = cache / record["folder"], record["files"]
-        whole = record["uri"] == uri and all(
-            (folder / name).stat().st_size == size for name, size in files.items()
+        inside = Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(cache))
+        whole = (
+            inside
+            and record["uri"] == uri
+            and all((folder / name).stat().st_size == size for name, size in files.items())
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return folder if whole else None
 

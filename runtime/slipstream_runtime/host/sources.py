@@ -20,6 +20,9 @@ _BUCKET: Final = re.compile(r"(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
 _IMAGE_FOLDERS: Final = ("", "models")
 """Folders of an image that may hold the model; the second is the one of KServe's model images."""
 CONFIG: Final = "config.json"
+_POINTER: Final = b"version https://git-lfs"
+_POINTER_BYTES: Final = 1024
+"""Files of this size and more are no pointers, by Git LFS's specification."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +123,23 @@ def resolve(
         selection.check_whole(
             wanted, is_there=lambda name: (there / name).is_file(), uri=source.uri
         )
+    if files is None and holds == CONFIG and not source.remote:
+        _check_weights(folder, uri=source.uri)
     return folder
+
+
+def _check_weights(folder: Path, *, uri: str) -> None:
+    """Raise EngineError if the files of weights are not weights, or not in a form that vLLM reads."""
+    files = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    selection.check_form(files, uri=uri)
+    selection.check_not_empty(files, uri=uri)
+    for name, size in files.items():
+        if name.endswith(".safetensors") and size < _POINTER_BYTES:
+            with (folder / name).open("rb") as file:
+                if file.read(len(_POINTER)) == _POINTER:
+                    raise EngineError(
+                        f"{uri}: {name} is a pointer of Git LFS, not weights. Run git lfs pull"
+                    )
 
 
 def wanted(folder: Path, names: Collection[str]) -> list[str]:
