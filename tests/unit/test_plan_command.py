@@ -1,5 +1,6 @@
 """`slipstream plan` on files: the table, the JSON, and the exit status."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,48 @@ def test_a_service_without_a_known_model_is_planned_with_a_warning(run):
     result = run(quantization={"method": "none"})
     assert result.exit_code == 0
     assert "configuration is not known" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("memory", "abc", '"abc" is not a quantity above zero'),
+        ("memory", "0", '"0" is not a quantity above zero'),
+        ("memory", "-5Gi", '"-5Gi" is not a quantity above zero'),
+        (
+            "memory",
+            85899345920,
+            '85899345920 can\'t work because it must be text. Write "85899345920".',
+        ),
+        ("hourlyCost", 2.5, '2.5 can\'t work because it must be text. Write "2.5".'),
+        ("hourlyCost", "abc", '"abc" is not a sum of money'),
+        ("hourlyCost", "NaN", '"NaN" is not a sum of money'),
+        ("memoryShare", "50", '"50" is not a percentage'),
+        ("memoryShare", "0%", "must be more than 0%"),
+        ("provisionTime", "soon", '"soon" is not a duration'),
+        ("provisionTime", "0s", '"0s" must be more than zero'),
+        ("times.drain", "abc", '"abc" is not a duration'),
+    ],
+)
+def test_a_profile_that_the_api_server_would_refuse_is_refused_by_field_and_value(
+    run, tmp_path, field, value, message
+):
+    body = copy.deepcopy(PROFILE)
+    first, *rest = field.split(".")
+    body["spec"]["accelerators"][0][first] = {rest[0]: value} if rest else value
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
+    result = run("--config", "Qwen3-8B.json")
+    assert result.exit_code == 1
+    assert f"accelerators.0.{field}: {message}" in result.output
+
+
+@pytest.mark.parametrize("memory", ["80G", "80Gi", "8e10", "80000M", "80.Gi"])
+def test_memory_is_taken_in_every_form_of_a_quantity(run, tmp_path, memory):
+    body = copy.deepcopy(PROFILE)
+    body["spec"]["accelerators"][0]["memory"] = memory
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
+    found = json.loads(run("--config", "Qwen3-8B.json", "-o", "json").output)
+    assert found["memory"]["memory"] in (80 * 10**9, 80 * 2**30)
 
 
 def test_an_accelerator_without_memory_is_said(run):

@@ -349,7 +349,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"spec": {"model": {"uri": 3}}},
         {},
         Reason.INVALID_SPEC,
-        "spec.model.uri: Input should be a valid string",
+        'spec.model.uri: 3 can\'t work because it must be text. Write "3".',
     ),
     (
         "several wrong fields",

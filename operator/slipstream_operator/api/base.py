@@ -1,5 +1,10 @@
-"""The base of all models, and how CEL rules are attached to them."""
+"""The base of all models, and how CEL rules are attached to them.
 
+Text with a format of its own is checked twice: by CEL in the API server, and here for files and for objects that were
+stored before a rule existed.
+"""
+
+import re
 from typing import Annotated, Any
 
 import pydantic
@@ -50,8 +55,46 @@ def list_map(*keys: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
+def _duration(text: str) -> str:
+    if re.fullmatch(units.DURATION_PATTERN, text) is None:
+        raise ValueError(f'"{text}" is not a duration: write for example 500ms, 2s or 1h30m')
+    if units.seconds(text) <= 0:
+        raise ValueError(f'"{text}" must be more than zero')
+    return text
+
+
+def _fine_duration(text: str) -> str:
+    if re.fullmatch(units.FINE_DURATION_PATTERN, text) is None:
+        raise ValueError(f'"{text}" is not a duration: write for example 7ms, 20us or 60ns')
+    units.seconds(text)
+    return text
+
+
+def _percentage(text: str) -> str:
+    units.share(text)
+    return text
+
+
+def _quantity(text: str) -> str:
+    try:
+        positive = units.quantity(text) > 0
+    except ValueError:
+        positive = False
+    if not positive:
+        raise ValueError(
+            f'"{text}" is not a quantity above zero: write for example 500m, 4 or 16Gi'
+        )
+    return text
+
+
+def _money(text: str) -> str:
+    units.money(text)
+    return text
+
+
 Duration = Annotated[
     str,
+    pydantic.AfterValidator(_duration),
     Field(
         max_length=20,
         json_schema_extra=rules(
@@ -71,6 +114,7 @@ Duration = Annotated[
 
 Percentage = Annotated[
     str,
+    pydantic.AfterValidator(_percentage),
     Field(
         max_length=8,
         json_schema_extra=rules(
@@ -85,6 +129,7 @@ Percentage = Annotated[
 ]
 FineDuration = Annotated[
     str,
+    pydantic.AfterValidator(_fine_duration),
     Field(
         max_length=20,
         json_schema_extra=rules(
@@ -100,6 +145,7 @@ FineDuration = Annotated[
 
 Quantity = Annotated[
     str,
+    pydantic.AfterValidator(_quantity),
     Field(
         max_length=20,
         json_schema_extra=rules(
@@ -115,6 +161,7 @@ Quantity = Annotated[
 
 Money = Annotated[
     str,
+    pydantic.AfterValidator(_money),
     Field(
         max_length=20,
         json_schema_extra=rules(

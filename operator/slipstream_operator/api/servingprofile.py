@@ -5,7 +5,7 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api import pod
+from slipstream_operator.api import pod, units
 from slipstream_operator.api.base import (
     Duration,
     Model,
@@ -35,6 +35,11 @@ class Accelerator(Model):
                 "self.name != 'cpu' || !(has(self.deviceClass) || has(self.memory) || has(self.memoryShare))",
                 message="cpu has no device: leave out deviceClass, memory and memoryShare",
                 field_path=".name",
+            ),
+            rule(
+                "!has(self.memoryShare) || !self.memoryShare.matches('^0+([.]0+)?%$')",
+                message="must be more than 0%: an engine needs a part of the device",
+                field_path=".memoryShare",
             ),
         )
     )
@@ -83,6 +88,13 @@ class Accelerator(Model):
         default=None,
         description="Longest times of a start, a drain and a held request on it, such as drain: 15s on spot nodes.",
     )
+
+    @pydantic.field_validator("memory_share")
+    @classmethod
+    def _above_zero(cls, share: str | None) -> str | None:
+        if share is not None and units.share(share) == 0:
+            raise ValueError("must be more than 0%: an engine needs a part of the device")
+        return share
 
 
 class ProfileScaling(Model):

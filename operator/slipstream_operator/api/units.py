@@ -13,7 +13,9 @@ PERCENTAGE_PATTERN: Final = "^(100|[0-9]{1,2}([.][0-9]{1,2})?)%$"
 MONEY_PATTERN: Final = "^[0-9]{1,7}([.][0-9]{1,6})?$"
 
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-_QUANTITY: Final = re.compile(r"^([+-]?[0-9]*\.?[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$")
+_QUANTITY: Final = re.compile(
+    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([eE][+-]?[0-9]{1,3}|[numkMGTPE]|[KMGTPE]i)?"
+)
 _FACTORS: Final = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
     "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
@@ -33,20 +35,29 @@ def seconds(duration: str) -> float:
 
 def share(percentage: str) -> float:
     """`30%` -> 0.3; ValueError if it is no percentage."""
-    if re.match(PERCENTAGE_PATTERN, percentage) is None:
+    if re.fullmatch(PERCENTAGE_PATTERN, percentage) is None:
         raise ValueError(f'"{percentage}" is not a percentage: write for example 30% or 99.9%')
     return float(percentage.removesuffix("%")) / 100
 
 
 def quantity(text: str) -> Decimal:
     """`2Gi` -> 2147483648, `500m` -> 0.5; ValueError if it is no Kubernetes quantity."""
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f'"{text}" is not a quantity: write for example 500m, 4 or 16Gi')
     number, suffix = match.group(1), match.group(2) or ""
     if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix[1:].lstrip("+-").isdigit():
         return Decimal(number + suffix)
     return Decimal(number) * _FACTORS[suffix]
+
+
+def money(text: str) -> Decimal:
+    """`2.50` -> Decimal; ValueError if it is no sum of money."""
+    if re.fullmatch(MONEY_PATTERN, text) is None:
+        raise ValueError(
+            f'"{text}" is not a sum of money: write for example "2.50", without a currency'
+        )
+    return Decimal(text)
 
 
 def format_seconds(value: float) -> str:

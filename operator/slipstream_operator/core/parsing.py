@@ -1,6 +1,7 @@
 """Parsing of plain data into the models of `api`, with errors that users can act on."""
 
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
 import pydantic
 
@@ -20,7 +21,16 @@ def parse(model: type[M], data: Manifest, *, what: str) -> M:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
         problems = (
-            f"{'.'.join((what, *map(str, problem['loc'])))}: {problem['msg']}"
+            f"{'.'.join((what, *map(str, problem['loc'])))}: {_text(problem)}"
             for problem in error.errors(include_url=False)
         )
         raise PermanentError(Reason.INVALID_SPEC, "; ".join(problems)) from error
+
+
+def _text(problem: Any) -> str:
+    """Return what is wrong with a value; numbers and booleans where text belongs lack quotes in YAML."""
+    given = problem.get("input")
+    if problem["type"] == "string_type" and isinstance(given, bool | int | float):
+        shown = json.dumps(given)
+        return f'{shown} can\'t work because it must be text. Write "{shown}".'
+    return str(problem["msg"]).removeprefix("Value error, ")
