@@ -49,3 +49,9 @@ def test_facts_of_a_former_source_do_not_concern_the_present_one():
     assert ModelFacts(uri="hf://org/old").concerns("hf://org/new") is False
     assert ModelFacts(uri="hf://org/new").concerns("hf://org/new") is True
     assert ModelFacts().concerns("hf://org/new") is True
+
+
+@pytest.mark.parametrize("size", ["NaN", "1e999", "-5", "0", "true", '"16"', "1" + "0" * 400])
+def test_a_size_without_sense_is_unknown(size):
+    found = facts.parse('{"model": {"bytes": ' + size + "}}")
+    assert found is not None and found.model.bytes is None

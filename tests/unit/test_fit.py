@@ -157,13 +157,16 @@ def test_a_shared_cache_layer_takes_nothing():
         {"model_type": "bert"},
         {"model_type": "deepseek_v4", "compress_ratios": [4, 128]},
         {"layer_types": ["conv"] * 36},
+        {"model_type": "kimi_linear", "linear_attn_config": {"full_attn_layers": [4, 8]}},
+        {"model_type": "unknown_latent", "kv_lora_rank": 512, "qk_rope_head_dim": 64},
     ],
 )
 def test_of_layers_that_are_not_known_only_the_weights_are_checked(fields):
-    found = memory.estimate(demand(model=ModelFacts(config={**CONFIGS["Qwen3-8B"], **fields})))
+    config = {**CONFIGS["Qwen3-8B"], **fields}
+    found = memory.estimate(demand(model=ModelFacts(bytes=16_381_470_720, config=config)))
     assert found is not None
     assert found.request is None
-    assert found.weights > 0
+    assert found.weights == 16_381_470_720
     assert not found.impossible
 
 
@@ -375,6 +378,118 @@ def test_without_a_share_the_configuration_says_nothing_of_it():
     assert "gpuMemoryUtilization" not in given.resolved().revisioned.config["cache"]
 
 
+def test_the_size_of_layers_that_are_not_known_does_not_follow_from_their_number():
+    config = {**CONFIGS["Qwen3-8B"], "model_type": "jamba", "mamba_d_state": 16, "num_experts": 16}
+    assert memory.estimate(demand(model=ModelFacts(config=config), memory=10 * GIB)) is None
+
+
+@pytest.mark.parametrize(
+    "blocks", [["x"], [0, 0], [None], [-128, 128], [1.5], [[128]], [True, True], []]
+)
+def test_a_block_size_that_is_no_size_is_unknown(blocks):
+    quantization = {"quant_method": "fp8", "weight_block_size": blocks}
+    known = read("DeepSeek-V3", quantization_config=quantization)
+    assert known.block is None
+    assert split.problem(known, Split(tensor=32)) is None
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -4.0, 0, 1e300])
+def test_a_context_length_without_sense_refuses_nothing(factor):
+    rope = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": 32768}
+    config = {**CONFIGS["Qwen3-8B"], "rope_scaling": rope}
+    verdict.check(demand(model=ModelFacts(config=config)), [])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("cpu-offload-gb", 200), ("hf-overrides", '{"num_hidden_layers": 2}'), ("decode-context-parallel-size", 8)],
+)  # fmt: skip
+def test_arguments_that_change_what_is_held_leave_the_memory_unchecked(argument, value):
+    spec = {"accelerator": {"type": "nvidia-l4"}, "engineArgs": {argument: value}}
+    found = resolved(spec, name="Llama-3.1-70B").demand
+    assert found is not None and found.unchecked == argument
+    with pytest.raises(PermanentError):
+        resolved({**spec, "engineArgs": {}}, name="Llama-3.1-70B")
+
+
+def test_an_argument_that_overrides_the_configuration_leaves_the_split_unchecked():
+    overrides = {"hf-overrides": '{"num_attention_heads": 30}'}
+    resolved({"accelerator": {"type": "nvidia-h100", "count": 3}, "engineArgs": overrides})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", 0, -1, 1.5])
+def test_a_share_of_memory_that_is_none_is_refused_by_name(value):
+    error = refused({"engineArgs": {"gpu-memory-utilization": value}})
+    assert error.reason == Reason.INVALID_SPEC
+    assert error.message.startswith("spec.engineArgs.gpu-memory-utilization: ")
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "name", "message"),
+    [
+        (
+            {"tensor": 3}, "Qwen3-8B",
+            ("spec.parallelism.tensor: 3 can't work because the model's 32 attention heads can't be divided by 3. "
+            "Use a tensor-parallel size of 1, 2, 4 or 8."),
+        ),
+        (
+            {"pipeline": 37}, "Qwen3-8B",
+            ("spec.parallelism.pipeline: 37 can't work because the model's 36 layers can't make 37 stages. "
+            "Use at most 36."),
+        ),
+        (
+            {"data": 5}, "Qwen3-30B-A3B",
+            ("spec.parallelism.data: 5 can't work because the experts' intermediate size of 768 can't be divided by 5. "
+            "Use data: 1, 2, 3 or 4; or engineArgs.enable-expert-parallel: true."),
+        ),
+    ],
+)  # fmt: skip
+def test_the_field_that_was_written_is_refused_with_what_helps(parallelism, name, message):
+    accelerator = {"type": "nvidia-unknown"}
+    assert refused({"accelerator": accelerator, "parallelism": parallelism}, name=name).message == (
+        message
+    )
+
+
+def test_too_little_memory_names_the_parallelism_that_was_written():
+    spec = {"accelerator": {"type": "nvidia-l4"}, "parallelism": {"tensor": 2, "pipeline": 2}}
+    assert refused(spec, name="Llama-3.1-70B").message.startswith(
+        "spec.parallelism.tensor: 2 can't work because each of 4 x nvidia-l4 would hold "
+    )
+
+
+def test_a_stage_with_more_layers_than_the_first_holds_no_embedding():
+    # 61 layers over four stages are 15, 15, 16 and 15; embedding and output matrix are in the first and the last.
+    found = estimate("DeepSeek-V3", split=Split(pipeline=4)).weights
+    counted = parameters.count(read("DeepSeek-V3"))
+    inner = counted.total - counted.embedding - counted.head
+    first = 15 / 61 * inner + 2 * counted.embedding
+    assert found == pytest.approx(max(first, 16 / 61 * inner), rel=1e-6)
+
+
+def test_a_model_that_shares_its_embedding_by_default_is_counted_with_one():
+    config = {**CONFIGS["Qwen3-8B"], "model_type": "falcon"}
+    del config["tie_word_embeddings"]
+    known = architecture.read(config)
+    assert known is not None and parameters.count(known).head == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "gigabytes", "per_token"),
+    [
+        # Parameters of the model cards x 2 bytes; layers x KV heads x K and V x head size x 2 bytes.
+        ("Llama-3.1-70B", {"split": Split(tensor=4)}, 141.1 / 4, 80 * 8 // 4 * 2 * 128 * 2),
+        ("Qwen3-30B-A3B", {}, 61.06, 48 * 4 * 2 * 128 * 2),
+        # An eighth of the split parts of 671 GB, and the down-projections and routers whole; 61 x (512 + 64) x 2 bytes.
+        ("DeepSeek-V3", {"split": Split(tensor=8)}, 85.01, 61 * 576 * 2),
+    ],
+)
+def test_memory_is_that_of_a_calculation_by_hand(name, fields, gigabytes, per_token):
+    found = estimate(name, **fields)
+    assert found.weights / 1e9 == pytest.approx(gigabytes, rel=0.002)
+    assert found.request == per_token * found.max_length
+
+
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -390,14 +505,20 @@ junk = st.recursive(
         st.sampled_from(
             ["hidden_size", "num_hidden_layers", "num_attention_heads", "layer_types", "sliding_window",
              "vocab_size", "num_key_value_heads", "quantization_config", "rope_scaling", "num_experts",
-             "text_config", "kv_lora_rank", "first_k_dense_replace", "dtype"]
+             "text_config", "kv_lora_rank", "first_k_dense_replace", "dtype", "weight_block_size", "factor"]
         ),
-        junk,
+        junk | st.integers(-3, 3),
         max_size=3,
     ),
 )  # fmt: skip
 def test_a_malformed_configuration_never_fails(name, changes):
     config = {**CONFIGS[name], **changes}
+    if "weight_block_size" in changes:
+        blocks = [changes["weight_block_size"]] * 2
+        config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": blocks}
+    if "factor" in changes:
+        rope = {"rope_type": "yarn", "original_max_position_embeddings": 4096}
+        config["rope_scaling"] = {**rope, "factor": changes["factor"]}
     asked = demand(model=ModelFacts(config=config))
     memory.estimate(asked)
     try:

@@ -57,3 +57,47 @@ def test_a_simulated_service_uses_no_device() -> None:
         accelerators=accelerators(resourceName="amd.com/gpu"), without=["defaultAccelerator"]
     )
     assert given.resolved({"runtime": "simulator"}, profiles=[profile]).runtime == "simulator"
+
+
+def test_a_resource_of_another_maker_is_found_among_the_accelerators_resources() -> None:
+    entry = {"name": "mi300", "resources": {"limits": {"amd.com/gpu": "1"}}}
+    profile = given.profile(accelerators=[entry], without=["defaultAccelerator"])
+    with pytest.raises(PermanentError, match=r"resources amd.com/gpu .* means AMD GPUs"):
+        given.resolved({"model": given.MODEL}, profiles=[profile])
+
+
+MIXED: Any = [
+    {"name": "cpu"},
+    {"name": "slice", "resourceName": "nvidia.com/mig-1g.10gb"},
+    {"name": "renamed", "resourceName": "example.com/gpu"},
+]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"accelerator": {"type": "cpu"}, "resources": {"limits": {"nvidia.com/gpu": "8", "memory": "8Gi"}}},
+        {"accelerator": {"type": "slice"}, "resources": {"requests": {"nvidia.com/gpu": "8"}}},
+        {"accelerator": {"type": "slice"}, "resources": {"limits": {"example.com/gpu": "8"}}},
+        {"accelerator": {"type": "slice"}, "resources": {"limits": {"amd.com/gpu": "8"}}},
+        {"runtime": "simulator", "model": None, "accelerator": {"type": "slice"},
+         "resources": {"limits": {"nvidia.com/mig-1g.10gb": "8"}}},
+        {"accelerator": {"type": "slice"}, "template": {"initContainers": [
+            {"name": "warm", "image": "image/warm:1", "resources": {"limits": {"nvidia.com/mig-1g.10gb": "8"}}}]}},
+    ],
+)  # fmt: skip
+def test_accelerators_are_not_to_be_had_past_the_count_that_quotas_see(spec: Any) -> None:
+    profile = given.profile(accelerators=MIXED, without=["defaultAccelerator"])
+    with pytest.raises(
+        PermanentError, match=r"only spec.accelerator asks for accelerators"
+    ) as found:
+        given.resolved({"model": given.MODEL, **spec}, profiles=[profile])
+    assert found.value.reason is Reason.UNSUPPORTED
+
+
+def test_other_devices_beside_the_accelerator_are_free_to_ask_for() -> None:
+    profile = given.profile(accelerators=MIXED, without=["defaultAccelerator"])
+    asked = {"limits": {"rdma/hca": "1", "nvidia.com/hostdev": "1"}}
+    spec = {"model": given.MODEL, "accelerator": {"type": "slice"}, "resources": asked}
+    found = given.resolved(spec, profiles=[profile]).revisioned.resources["limits"]
+    assert found == {"nvidia.com/mig-1g.10gb": "1", "rdma/hca": "1", "nvidia.com/hostdev": "1"}

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -134,6 +135,10 @@ def _value(name: str, given: object) -> Value | None:
         items = given if isinstance(given, list) else [given]
         return [_item(kind.removeprefix("list of "), choices, item) for item in items]
     value = _scalar(kind, choices, given)
+    if name == "gpu-memory-utilization" and isinstance(value, float) and not 0 < value <= 1:
+        raise ValueError(
+            f"{_shown(given)} is no share of a GPU's memory: use more than 0, at most 1"
+        )
     if kind == "flag":
         return value or None
     return value
@@ -198,9 +203,10 @@ def _float(given: Scalar) -> float | None:
     if isinstance(given, bool):
         return None
     try:
-        return float(given)
+        value = float(given)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _str(given: Scalar) -> str | None:

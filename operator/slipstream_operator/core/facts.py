@@ -8,7 +8,10 @@ malformed is unknown; an unknown fact never refuses a service.
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+LARGEST: Final = 10**15
+"""Bytes beyond which a reported size is malformed: a petabyte."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,9 @@ def _model(entry: object) -> ModelFacts:
         return ModelFacts()
     size, config, uri = entry.get("bytes"), entry.get("config"), entry.get("uri")
     return ModelFacts(
-        bytes=size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+        bytes=size
+        if isinstance(size, int) and not isinstance(size, bool) and 0 < size <= LARGEST
+        else None,
         config=config if isinstance(config, dict) and config else None,
         uri=uri if isinstance(uri, str) and uri else None,
     )

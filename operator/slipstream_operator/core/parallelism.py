@@ -45,6 +45,13 @@ def split(spec: InferenceServiceSpec, *, on_cpu: bool) -> Split:
     return chosen
 
 
+def tensor_field(spec: InferenceServiceSpec, split: Split) -> str:
+    """Return the field that the tensor-parallel size follows from."""
+    named = spec.parallelism is not None and spec.parallelism.tensor is not None
+    counts = split.pipeline == split.data == split.nodes == 1 and not named
+    return "spec.accelerator.count" if counts else "spec.parallelism.tensor"
+
+
 def _check_nodes(spec: InferenceServiceSpec, split: Split, *, cores: int | None) -> None:
     """Refuse what a replica of several pods can't do."""
     nodes = split.nodes

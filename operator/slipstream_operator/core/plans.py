@@ -87,7 +87,11 @@ def _warnings(resolved: Resolved, memory: Estimate | None, *, knows_model: bool)
         found.append(resolved.share.capped)
     if demand is None:
         return found
-    if not knows_model or demand.architecture is None:
+    if demand.unchecked is not None:
+        found.append(
+            f"engineArgs.{demand.unchecked} changes what an accelerator holds, so its memory was not checked"
+        )
+    elif not knows_model or demand.architecture is None:
         found.append(
             "the model's configuration is not known, so nothing of its size was checked: name it with --config or "
             "--model"
@@ -96,7 +100,7 @@ def _warnings(resolved: Resolved, memory: Estimate | None, *, knows_model: bool)
         found.append(
             "the profile's accelerator has no memory, so only the split was checked: set accelerators[].memory"
         )
-    elif memory is None:
+    elif memory is None and demand.unchecked is None:
         found.append("the size of the weights is not known: name the model's folder with --model")
     if memory is not None and memory.tight:
         short = max(memory.request or 0, 1) - memory.kv

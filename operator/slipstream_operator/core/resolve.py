@@ -169,6 +169,7 @@ def resolve(observed: Observed) -> Resolved:
     on_gpu = not simulated and accelerator.name != engines.CPU
     if on_gpu:
         devices.check(accelerator, profile=name)
+    devices.check_requests(spec, accelerator, profile)
     weights_bytes = _weights_bytes(observed, spec)
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     _check_groups(observed, split)
@@ -188,7 +189,9 @@ def resolve(observed: Observed) -> Resolved:
     )
     demand = None
     if on_gpu and runtime == "vllm":
-        demand = demands.of(config, accelerator, observed.facts)
+        demand = demands.of(
+            config, accelerator, observed.facts, tensor_field=parallelism.tensor_field(spec, split)
+        )
         verdict.check(demand, profile.accelerators)
     share = quota.share(observed, profile, name)
     return Resolved(

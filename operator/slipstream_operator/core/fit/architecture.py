@@ -21,8 +21,11 @@ MLA_TYPES: Final = frozenset(
 )  # fmt: skip
 """Values of model_type with multi-head latent attention, if kv_lora_rank is set: vLLM's is_deepseek_mla."""
 UNGATED_TYPES: Final = frozenset(
-    {"gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi", "starcoder2", "nemotron", "mpt"}
-)
+    {
+        "gpt2", "gpt_neo", "gpt_neox", "gpt_bigcode", "gptj", "codegen", "opt", "bloom", "falcon", "phi",
+        "starcoder2", "nemotron", "mpt", "persimmon",
+    }
+)  # fmt: skip
 """Values of model_type whose MLP has two matrices; all others have three (gate, up, down)."""
 ALTERNATING: Final[Mapping[str, int]] = {
     "gemma2": 2, "gpt_oss": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "llama4_text": 4,
@@ -42,14 +45,18 @@ KINDS: Final[Mapping[str, Kind]] = {
 OTHER_CACHES: Final = (
     "compress_ratios", "block_configs", "hybrid_override_pattern", "layers_block_type",
     "attn_layer_period", "attn_type_list", "mamba_d_state", "state_size", "ssm_cfg", "conv_L_cache",
-    "attention_window_pattern", "is_encoder_decoder",
+    "attention_window_pattern", "is_encoder_decoder", "linear_attn_config", "layer_group_size",
 )  # fmt: skip
 """Keys of models whose layers keep something that is not known here, such as the states of Mamba layers."""
 WITHOUT_CACHE: Final = ("bert", "roberta", "electra", "deberta", "nomic_bert", "gte", "mpnet")
 """Ends of model_type of encoders, which keep no KV cache."""
 DEFAULT_EMBEDDING_TIES: Final = frozenset(
-    {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "cohere", "cohere2", "opt", "bloom"}
-)
+    {
+        "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4_text", "gpt2", "gpt_neo",
+        "gpt_bigcode", "cohere", "cohere2", "opt", "bloom", "falcon", "mpt", "starcoder2", "smollm3", "ernie4_5",
+        "lfm2",
+    }
+)  # fmt: skip
 """Values of model_type that share input and output embedding unless tie_word_embeddings says otherwise."""
 MOST_LAYERS: Final = 10_000
 LARGEST_SIZE: Final = 1_000_000_000
@@ -137,6 +144,8 @@ class Architecture:
     """Layers of multi-token prediction in the checkpoint, which vLLM loads only for method mtp."""
     block: int | None
     """Size of the blocks that an fp8 checkpoint has scales for; each rank must hold whole ones."""
+    counted: bool
+    """Whether the weights follow from the sizes here: not where some layers are of kinds not known here."""
 
     @property
     def quantized(self) -> bool:
@@ -182,6 +191,7 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
     head_size = _number(config, "head_dim") or hidden // heads
     tied = config.get("tie_word_embeddings", whole.get("tie_word_embeddings"))
     linear = _linear(config)
+    layers = _layers(config, model_type, count, kv_heads, head_size, latent, linear)
     method, bits, block = _quantization(config, whole)
     return Architecture(
         model_type=model_type,
@@ -189,7 +199,7 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
         heads=heads,
         kv_heads=kv_heads,
         head_size=head_size,
-        layers=_layers(config, model_type, count, kv_heads, head_size, latent, linear),
+        layers=layers,
         layer_count=count,
         intermediate=_number(config, "intermediate_size", "n_inner", "ffn_hidden_size")
         or (4 * hidden if model_type in UNGATED_TYPES else None),
@@ -205,6 +215,7 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
         bits=bits,
         prediction_layers=_number(config, "num_nextn_predict_layers") or 0,
         block=block,
+        counted=layers is not None or model_type.endswith(WITHOUT_CACHE),
     )
 
 
@@ -230,8 +241,10 @@ def _max_length(config: Mapping[str, Any]) -> int | None:
     rope = config.get("rope_scaling") or config.get("rope_parameters")
     if isinstance(rope, Mapping) and (rope.get("rope_type") or rope.get("type")) == "yarn":
         original = _number(rope, "original_max_position_embeddings")
-        if original is not None and isinstance(rope.get("factor"), int | float):
-            return int(original * rope["factor"])
+        factor = rope.get("factor")
+        if original is not None and isinstance(factor, int | float):
+            length = int(original * factor)
+            return length if 0 < length <= LARGEST_SIZE else None
     return _number(config, "max_position_embeddings", "n_positions")
 
 
@@ -305,6 +318,8 @@ def _layers(
     """Return the layers that keep a cache."""
     if any(config.get(key) for key in OTHER_CACHES) or model_type.endswith(WITHOUT_CACHE):
         return None
+    if latent is None and _number(config, "kv_lora_rank"):
+        return None  # latent attention of a model_type that is not known here
     kinds = _kinds(config, model_type, count)
     if kinds is None or ("linear" in kinds and linear is None):
         return None
@@ -368,7 +383,9 @@ def _quantization(
         return None, None, None
     method = str(entry.get("quant_method") or entry.get("quant_algo") or "unknown").lower()
     blocks = entry.get("weight_block_size")
-    block = blocks[0] if method == "fp8" and isinstance(blocks, list) and blocks else None
+    block = None
+    if method == "fp8" and isinstance(blocks, list) and blocks:
+        block = _number({"size": blocks[0]}, "size")
     stated = _number(entry, "bits", "weight_bits")
     text = f"{method} {entry.get('quant_algo', '')} {entry.get('format', '')}".lower()
     if stated is not None:

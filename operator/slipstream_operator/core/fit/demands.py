@@ -17,8 +17,26 @@ KV_BYTES: Final[Mapping[str, int]] = {
 """vLLM's --kv-cache-dtype -> bytes of a value; all others count as 2."""
 
 
-def of(config: Manifest, accelerator: Accelerator, facts: Facts | None) -> Demand:
-    """Return what an engine of this configuration asks of its accelerators."""
+OTHER_MODEL: Final = ("hf-overrides", "model-class-overrides")
+"""Arguments that make vLLM run another model than the checkpoint's config.json says."""
+OTHER_MEMORY: Final = (
+    "cpu-offload-gb", "offload-backend", "offload-group-size", "decode-context-parallel-size",
+    "prefill-context-parallel-size", "kv-cache-dtype-skip-layers", "num-gpu-blocks-override",
+)  # fmt: skip
+"""Arguments with which an accelerator holds less, or other things, than is computed here."""
+
+
+def of(
+    config: Manifest,
+    accelerator: Accelerator,
+    facts: Facts | None,
+    *,
+    tensor_field: str = "spec.accelerator.count",
+) -> Demand:
+    """Return what an engine of this configuration asks of its accelerators.
+
+    `tensor_field` is the field of the object that the tensor-parallel size follows from.
+    """
     arguments: Mapping[str, Any] = config.get("engineArgs", {})
     model, speculation = config.get("model", {}), config.get("speculation", {})
     quantization, batching = config.get("quantization", {}), config.get("batching", {})
@@ -26,9 +44,10 @@ def of(config: Manifest, accelerator: Accelerator, facts: Facts | None) -> Deman
     known = facts or Facts()
     draft = speculation.get("draft")
     memory = accelerator.memory
+    overridden = next((name for name in OTHER_MODEL if arguments.get(name)), None)
     kv_dtype = str(arguments.get("kv-cache-dtype") or quantization.get("kvCache") or "auto")
     return Demand(
-        model=_concerning(known.model, model.get("uri")),
+        model=ModelFacts() if overridden else _concerning(known.model, model.get("uri")),
         draft=_concerning(known.draft, draft) if draft else None,
         split=Split(
             tensor=config.get("tensorParallel", 1),
@@ -52,6 +71,8 @@ def of(config: Manifest, accelerator: Accelerator, facts: Facts | None) -> Deman
         adapter_rank=adapters.get("rank"),
         accelerator=accelerator.name,
         kv_memory=_number(arguments.get("kv-cache-memory-bytes")),
+        unchecked=overridden or next((name for name in OTHER_MEMORY if arguments.get(name)), None),
+        tensor_field=tensor_field,
     )
 
 

@@ -71,11 +71,16 @@ def request_bytes(
 
 
 def stage_layers(layers: int, stages: int) -> list[int]:
-    """Return the layers of each pipeline stage, fewest first: vLLM's get_pp_indices."""
+    """Return the layers of each pipeline stage, fewest first."""
+    return sorted(stage_sizes(layers, stages))
+
+
+def stage_sizes(layers: int, stages: int) -> list[int]:
+    """Return the layers of each pipeline stage, in their order: vLLM's get_pp_indices."""
     sizes = [layers // stages] * stages
     for index in range(2, layers % stages + 2):
         sizes[-index] += 1
-    return sorted(sizes)
+    return sizes
 
 
 def _spec(model: Architecture, layer: Layer, *, tensor: int, value_bytes: int) -> _Spec:

@@ -64,6 +64,10 @@ class Demand:
     accelerator: str = ""
     kv_memory: int | None = None
     """Bytes of the KV cache, if they are fixed by an engine argument."""
+    unchecked: str | None = None
+    """Engine argument with which an accelerator holds something else than is computed here."""
+    tensor_field: str = "spec.accelerator.count"
+    """Field of the object that the tensor-parallel size follows from, for messages."""
 
     @property
     def architecture(self) -> Architecture | None:
@@ -144,7 +148,7 @@ class Estimate:
 def estimate(demand: Demand) -> Estimate | None:
     """Return the memory of the fullest accelerator; None if too little is known."""
     model = demand.architecture
-    if model is None or demand.memory is None:
+    if model is None or demand.memory is None or demand.unchecked is not None:
         return None
     weights = weights_bytes(
         model,
@@ -209,6 +213,8 @@ def weights_bytes(
     """
     counted = parameters.count(model)
     outer = 2 * (counted.embedding + counted.head)
+    if size is None and not model.counted:
+        return None
     if size is not None:
         inner = max(size * (1 if model.quantized else 2 / model.stored_bytes) - outer, 0)
     elif model.quantized and model.bits is None:
@@ -229,12 +235,13 @@ def weights_bytes(
         + counted.replicated
         + counted.key_value * copies
     ) / layers
-    stages = kv.stage_layers(model.layer_count, split.pipeline)
     per_layer = inner * share / model.layer_count
+    stages = [count * per_layer for count in kv.stage_sizes(model.layer_count, split.pipeline)]
     embedding, head = 2 * counted.embedding / tensor, 2 * counted.head / tensor
-    if len(stages) == 1:
-        return int(stages[0] * per_layer + embedding + head)
-    return int(stages[-1] * per_layer + max(embedding, head))
+    stages[0] += embedding
+    # With several stages, the last one holds a copy of an embedding that is the output matrix, too.
+    stages[-1] += embedding if model.tied and len(stages) > 1 else head
+    return int(max(stages))
 
 
 def _draft_bytes(demand: Demand, drafter: Architecture | None) -> int:

@@ -22,13 +22,15 @@ def problem(model: Architecture, split: Split, *, expert_parallel: bool = False)
     return next(_problems(model, split, expert_parallel=expert_parallel), None)
 
 
-def tensor_sizes(model: Architecture, *, up_to: int, expert_parallel: bool = False) -> list[int]:
+def tensor_sizes(
+    model: Architecture, *, up_to: int, data: int = 1, expert_parallel: bool = False
+) -> list[int]:
     """Return the tensor-parallel sizes that the model can be split by."""
     return [
         size
         for size in SIZES
         if size <= up_to
-        and problem(model, Split(tensor=size), expert_parallel=expert_parallel) is None
+        and problem(model, Split(tensor=size, data=data), expert_parallel=expert_parallel) is None
     ]
 
 
@@ -55,7 +57,7 @@ def _problems(model: Architecture, split: Split, *, expert_parallel: bool) -> It
         yield f"the experts' intermediate size of {experts.size} can't be divided by {ways}"
     if split.pipeline > model.layer_count:
         yield f"the model's {model.layer_count} layers can't make {split.pipeline} stages"
-    if model.block is not None and tensor > 1:
+    if model.block is not None and ways > 1:
         yield from _of_blocks(model, split, model.block, expert_parallel=expert_parallel)
 
 

@@ -39,14 +39,7 @@ def _check_split(demand: Demand) -> None:
     if architecture is not None:
         found = split.problem(architecture, demand.split, expert_parallel=demand.expert_parallel)
         if found is not None:
-            sizes = split.tensor_sizes(
-                architecture, up_to=MOST_PER_NODE, expert_parallel=demand.expert_parallel
-            )
-            raise PermanentError(
-                Reason.INVALID_PARALLELISM,
-                f"{_field(demand.split)}: {demand.split.tensor} can't work because {found}. "
-                f"Use a tensor-parallel size of {_or(sizes)}.",
-            )
+            raise PermanentError(Reason.INVALID_PARALLELISM, _not_divisible(demand, found))
     drafter = read(demand.draft.config) if demand.draft else None
     if drafter is not None:
         found = split.problem(drafter, Split(tensor=demand.split.tensor))
@@ -58,9 +51,36 @@ def _check_split(demand: Demand) -> None:
             )
 
 
-def _field(chosen: Split) -> str:
-    plain = chosen.pipeline == chosen.data == 1
-    return "spec.accelerator.count" if plain else "spec.parallelism.tensor"
+def _not_divisible(demand: Demand, problem: str) -> str:
+    """Say which size can't work, and one that does."""
+    architecture, here, expert = demand.architecture, demand.split, demand.expert_parallel
+    assert architecture is not None
+    if here.pipeline > architecture.layer_count:
+        return (
+            f"spec.parallelism.pipeline: {here.pipeline} can't work because {problem}. "
+            f"Use at most {architecture.layer_count}."
+        )
+    sizes = split.tensor_sizes(
+        architecture, up_to=MOST_PER_NODE, data=here.data, expert_parallel=expert
+    )
+    if sizes:
+        return (
+            f"{demand.tensor_field}: {here.tensor} can't work because {problem}. "
+            f"Use a tensor-parallel size of {_or(sizes)}."
+        )
+    others = [
+        size
+        for size in split.SIZES
+        if size < here.data
+        and split.problem(architecture, dataclasses.replace(here, data=size)) is None
+    ]
+    remedies = [f"data: {_or(others)}"] if others else []
+    if not expert and split.problem(architecture, here, expert_parallel=True) is None:
+        remedies.append("engineArgs.enable-expert-parallel: true")
+    return (
+        f"spec.parallelism.data: {here.data} can't work because {problem}. "
+        f"Use {'; or '.join(remedies) or 'other sizes'}."
+    )
 
 
 def _does_not_fit(demand: Demand, found: Estimate, accelerators: Sequence[Accelerator]) -> str:
@@ -76,10 +96,18 @@ def _does_not_fit(demand: Demand, found: Estimate, accelerators: Sequence[Accele
     proposals = fitting(demand, accelerators)
     remedy = "; or ".join(proposals) or "a smaller model, or an accelerator with more memory"
     return (
-        f"{_field(demand.split)}: {demand.split.total} x {demand.accelerator} can't work because each would hold "
-        f"{_gib(needed)} ({what}, and {_gib(LEAST_RESERVE)} for the engine), and vLLM may use {_gib(found.usable)} "
-        f"of {_gib(found.memory)}. Use {remedy}."
+        f"{_sized(demand)} would hold {_gib(needed)} ({what}, and {_gib(LEAST_RESERVE)} for the engine), and vLLM may "
+        f"use {_gib(found.usable)} of {_gib(found.memory)}. Use {remedy}."
     )
+
+
+def _sized(demand: Demand) -> str:
+    """Return the beginning of a refusal: the field that the number of accelerators follows from."""
+    here, field = demand.split, demand.tensor_field
+    accelerators = f"{here.total} x {demand.accelerator}"
+    if field.endswith(".count"):
+        return f"{field}: {accelerators} can't work because each"
+    return f"{field}: {here.tensor} can't work because each of {accelerators}"
 
 
 def fitting(demand: Demand, accelerators: Sequence[Accelerator]) -> list[str]:
@@ -102,7 +130,7 @@ def fitting(demand: Demand, accelerators: Sequence[Accelerator]) -> list[str]:
         if size > here.tensor and possible is None and fits(split=wider):
             proposals.append(
                 f"accelerator.count: {wider.total}"
-                if here.pipeline == here.data == 1
+                if demand.tensor_field.endswith(".count")
                 else f"parallelism.tensor: {size}"
             )
             break
