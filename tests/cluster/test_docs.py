@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from dev.kube import Kube
+from tests import services
 
+GPUS = {
+    "accelerators": [{"name": "nvidia-h100", "resourceName": "nvidia.com/gpu"}],
+    "images": {"vllm": "registry.example/slipstream-runtime:v0"},
+    "sources": {"allow": ["hf://*", "pvc://*"]},
+}
 PAGES = sorted((Path(__file__).parents[2] / "docs/how-to").glob("*.md"))
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 
@@ -24,7 +30,7 @@ def _blocks(page: Path) -> list[tuple[str, str, str]]:
     ids=lambda page: page.stem,
 )
 def test_the_commands_of_a_how_to_page_work(
-    page: Path, kube: Kube, namespace: str, tmp_path: Path
+    page: Path, kube: Kube, namespace: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     config = tmp_path / "kubeconfig"
     shutil.copyfile(kube.kubeconfig, config)
@@ -45,6 +51,20 @@ def test_the_commands_of_a_how_to_page_work(
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
 
+    image = kube.get("ServingProfile", None, "local")["spec"]["images"]["router"]
+    profile = {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "ServingProfile",
+        "metadata": {"name": namespace},
+        "spec": {
+            **GPUS,
+            "images": {**GPUS["images"], "router": image},
+            "router": services.FAKE_NODES,
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        },
+    }
+    kube.apply(profile)
+    request.addfinalizer(lambda: kube.delete("ServingProfile", None, namespace))
     run(f"kubectl config set-context --current --namespace={namespace}")
     for kind, title, text in _blocks(page):
         if kind == "yaml" and title:

@@ -39,7 +39,6 @@ def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replic
     assert profile is not None
     template = filled(profile["spec"]["images"]["simulator"])
     kube.apply(services.simulated(namespace, "full", fake=False, template=template))
-    services.ready(kube, namespace, "full", timeout=90)
     (lost,) = kube.until("Pod", namespace, evicted, timeout=NOTICED, what="an evicted pod")
 
     def told(items: list[Object]) -> Object | None:
