@@ -52,6 +52,11 @@ class Telemetry:
             "Queries that Prometheus did not answer.",
             registry=registry,
         )
+        self.failed_decisions = prometheus_client.Counter(
+            "slipstream_failed_decisions",
+            "Decisions that failed, so that the count of replicas was kept; the log says why.",
+            registry=registry,
+        )
         prometheus_client.ProcessCollector(registry=registry)
 
 

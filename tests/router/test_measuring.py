@@ -138,3 +138,34 @@ async def test_a_response_stream_of_the_responses_api_has_an_end_of_its_own() ->
         reply = await router.ask("/v1/responses", stream=True)
         assert b"error" not in reply.body
         assert await router.metric("slipstream_router_broken_streams_total") == 0
+
+
+async def test_a_page_without_end_is_not_read() -> None:
+    """An engine's image may be a tenant's own."""
+    async with backends.running() as (engine,):
+        scrapes, whole = [], engine.scrape
+
+        async def endless(peer: Peer, received: Received) -> None:
+            scrapes.append(received.path)
+            await whole(peer, received)
+
+        engine.metrics = told(7) + "# " + "x" * (5 << 20) + "\n"
+        engine.scrape = endless
+        async with routing(engine) as router:
+            await until(lambda: len(scrapes) > 1)
+            assert loads(router) == [None]
+
+
+async def test_an_engine_sends_the_router_nowhere_else() -> None:
+    async with backends.running(2) as (engine, victim):
+        scrapes = []
+
+        async def elsewhere(peer: Peer, received: Received) -> None:
+            scrapes.append(received.path)
+            url = f"http://127.0.0.1:{victim.port}/internal"
+            await backends.status(302, location=url)(peer, received)
+
+        engine.scrape = elsewhere
+        async with routing(engine):
+            await until(lambda: len(scrapes) > 1)
+        assert victim.received == []

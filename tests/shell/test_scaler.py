@@ -2,17 +2,21 @@
 
 import asyncio
 import dataclasses
+import math
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from slipstream_operator.core import speculation
-from slipstream_operator.core.scaling import queries
+from slipstream_operator.core.scaling import policy, queries, signals
 from slipstream_operator.core.scaling.signals import Sample, Unknown
 from slipstream_operator.shell.ledger import Account
 from tests import fakes, given
-from tests.scalers import FIXED, SPEC, Loop, busy
+from tests.scalers import FIXED, SPEC, Loop, busy, series
 
 
 async def test_a_decision_is_handed_to_the_reconcile() -> None:
@@ -303,3 +307,56 @@ async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_last
     assert len(loop.queue) == 1
     assert account.measured is not None
     assert account.measured.loss is not None
+
+
+async def test_a_service_whose_decision_fails_keeps_its_count_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = Loop(busy())
+    broken, other = loop.serve("broken", desired=3), loop.serve()
+    decide = policy.decide
+
+    def failing(inputs: Any, state: Any) -> Any:
+        if state.desired == 3:
+            raise OverflowError("a value of one pod's page")
+        return decide(inputs, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(policy, "decide", failing)
+        await loop.scaler.tick()
+    assert other.decision is not None and other.decision.desired == 2
+    assert broken.decision is not None and not broken.decision.known
+    assert (broken.decision.desired, broken.state and broken.state.desired) == (3, 3)
+    assert "holding 3" in broken.decision.reason
+    await loop.scaler.tick()
+    assert "holding 3: its metrics have values" not in broken.decision.reason
+
+
+EXTREMES = (0.0, 5e-324, 1e-300, 1e15, 1e100, 1e308, -1.0, math.nan, math.inf)
+PER_SERVICE = (
+    *queries.LENGTHS, "arrivals", "surge", "cancelled", "held", "kv_tokens", "sequences", "gain",
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@drawn(data=st.data())
+def test_no_page_of_a_pod_makes_a_decision_fail(data: st.DataObject) -> None:
+    answers = busy(2).answers
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
+    for name in data.draw(st.sets(st.sampled_from((*signals.PER_POD, *PER_SERVICE)))):
+        value = data.draw(st.sampled_from(EXTREMES))
+        per_pod = name in signals.PER_POD
+        answers[name] = series(value, ready=2) if per_pod else [Sample(labels, value)]
+    for span in ("now", "5m"):
+        bounds = st.sampled_from(["0", "-1", "abc", "NaN", "+Inf", "-Inf", "0.5", "1e308"])
+        buckets = st.lists(st.tuples(bounds, st.sampled_from(EXTREMES)), max_size=5)
+        answers[f"ttft:{span}"] = [
+            Sample({**labels, "le": le}, value) for le, value in data.draw(buckets)
+        ]
+    loop = Loop(fakes.Metrics(answers))
+    account = loop.serve(ready=2, desired=2)
+    for _ in range(3):
+        asyncio.run(loop.scaler.tick())
+        loop.clock.seconds += 30
+    assert account.decision is not None
+    assert "values that no decision" not in account.decision.reason

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core import fetching, resolve, revisions
+from slipstream_operator.core import facts, fetching, resolve, revisions
 from slipstream_operator.core.fetching import Fetched, Progress
 from slipstream_operator.core.observed import Fetcher, Observed
 from slipstream_operator.core.render import fetch
@@ -210,7 +210,7 @@ def test_another_source_is_fetched_again() -> None:
     assert not fetching.is_done(wanted(), Fetched(other.identity if other else "", REPORT))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"task": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"task": 1}', "[" * 100_000])
 def test_a_broken_record_means_that_nothing_is_done(text: str) -> None:
     assert fetching.load(text) is None
 
@@ -256,3 +256,17 @@ def test_how_a_download_stands_is_said_in_one_line(
 @pytest.mark.parametrize("content", [None, [], {}, {"totalBytes": True, "doneBytes": -1}, "x"])
 def test_an_answer_that_is_not_ours_is_unknown(content: object) -> None:
     assert fetching.parse_progress(content) == Progress()
+
+
+@pytest.mark.parametrize("number", [1 << 53, 10**400, -1, 1.5, True, "5", None])
+def test_numbers_that_are_no_bytes_are_unknown_and_still_said_in_words(number: object) -> None:
+    found = fetching.parse_progress(dict.fromkeys(("totalBytes", "doneBytes"), number))
+    assert found == Progress()
+    assert fetching.standing(observed(fetchers=[pod(wanted())]), wanted(), found).message
+
+
+def test_a_download_of_the_largest_size_is_said_in_words() -> None:
+    most = facts.LARGEST
+    found = fetching.parse_progress({"totalBytes": 1, "doneBytes": most, "bytesPerSecond": most})
+    standing = fetching.standing(observed(fetchers=[pod(wanted())]), wanted(), found)
+    assert "downloading, 100% of 1 B" in standing.message

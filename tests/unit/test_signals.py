@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import orjson
 import pytest
 
 from slipstream_operator.core import objectives
@@ -390,3 +391,63 @@ def test_an_answer_that_broke_off_does_not_say_which_buckets_there_are() -> None
     assert found.near(name, [0.3]) == ("0.5",)
     found.take(name, Unknown("it breaks off"))
     assert found.near(name, [0.3]) == ()
+
+
+def _capacity(*reported: float, **labels: str) -> int | None:
+    found = [_sample(value) for value in reported]
+    found += [_sample(1.0, **labels)] if labels else []
+    return signals.kv_capacity(given.grouped({queries.KV_TOKENS: found}).of(given.KEY))
+
+
+@pytest.mark.parametrize("nothing", [0.0, 0.5, -1.0, math.nan, math.inf, 1e16])
+def test_a_capacity_that_no_engine_has_is_unknown_and_lowers_none(nothing: float) -> None:
+    """A KV cache of 0 tokens would set no limit to requests, and a service would get too few replicas."""
+    assert _capacity(nothing) is None
+    assert _capacity(nothing, 5_000.0) == 5_000
+    sequences = given.grouped({queries.SEQUENCES: [_sample(nothing)]}).of(given.KEY)
+    assert signals.sequences(sequences) is None
+
+
+def test_an_old_engine_without_a_capacity_in_tokens_leaves_those_of_new_ones() -> None:
+    assert _capacity(9_000.0, 5_000.0, num_gpu_blocks="10", block_size="16") == 5_000
+
+
+@pytest.mark.parametrize("blocks", ["²", "9" * 5_000, "", "-5", "1e3", "None", "٣"])
+def test_blocks_that_are_no_number_are_unknown(blocks: str) -> None:
+    assert _capacity(num_gpu_blocks=blocks, block_size="16") is None
+
+
+def _histogram(*buckets: tuple[str, float]) -> objectives.Histogram:
+    found = Grouped()
+    labels = {"namespace": given.NAMESPACE, "service": given.NAME}
+    found.take(
+        "ttft:now",
+        [(orjson.dumps({**labels, "le": le} if le else labels), count) for le, count in buckets],
+    )
+    return found.of(given.KEY).histograms["ttft:now"]
+
+
+@pytest.mark.parametrize("bound", ["abc", "NaN", "", "0x1"])
+def test_a_bucket_without_a_bound_is_dropped_and_the_others_count(bound: str) -> None:
+    whole = (("0.5", 3.0), ("+Inf", 9.0))
+    assert _histogram(*whole, (bound, 90.0)) == _histogram(*whole)
+
+
+def test_engines_with_other_buckets_make_latencies_look_no_lower() -> None:
+    """A rollout: ten requests of 8 ms each at an old engine, whose buckets begin at 10 ms, and at a new one."""
+    old = {"0.01": 10.0, "0.025": 10.0, "+Inf": 10.0}
+    new = {"0.0025": 0.0, "0.005": 0.0, "0.0075": 0.0, "0.01": 10.0, "+Inf": 10.0}
+    summed = {le: old.get(le, 0.0) + new.get(le, 0.0) for le in {**old, **new}}
+    mixed = _histogram(*summed.items())
+    alone = _histogram(*new.items())
+    for share in (0.5, 0.9, 0.99):
+        assert (objectives.quantile(mixed, share) or 0) >= (objectives.quantile(alone, share) or 0)
+    for target in (0.006, 0.008, 0.01, 0.02):
+        assert (objectives.attainment(mixed, target) or 0) <= (
+            objectives.attainment(alone, target) or 0
+        )
+
+
+@pytest.mark.parametrize("value", [-1.0, 1e16, 1e308, math.inf, math.nan])
+def test_a_value_that_no_engine_has_is_missing(value: float) -> None:
+    assert isinstance(_load(_samples(running=[_sample(value, pod=pod) for pod in PODS])), Unknown)

@@ -98,7 +98,7 @@ def load(text: str) -> Fetched | None:
     try:
         kept = json.loads(text)
         return Fetched(str(kept["task"]), kept["report"] and str(kept["report"]))
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
 
 
@@ -202,10 +202,7 @@ def parse_progress(content: object) -> Progress:
         return Progress()
     values = [content.get(key) for key in _KEYS]
     return Progress(
-        *(
-            value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-            for value in values
-        )
+        *(value if type(value) is int and 0 <= value <= facts.LARGEST else None for value in values)
     )
 
 

@@ -78,9 +78,20 @@ class Scaler:
                 answers = await self._ask(url, window, [resolved for *_, resolved in members])
             now = self._clock.now()  # one for all: what they remember shares it
             for key, account, resolved in members:
-                self._judge(
-                    key, account, resolved, answers, now=now, window=window or resolve.RATE_WINDOW
-                )
+                try:
+                    self._judge(
+                        key,
+                        account,
+                        resolved,
+                        answers,
+                        now=now,
+                        window=window or resolve.RATE_WINDOW,
+                    )
+                except Exception:
+                    # NB: what one service's pods report must not end the tick of all others.
+                    logger.exception("no decision", extra={"key": str(key)})
+                    self._telemetry.failed_decisions.inc()
+                    self._hold(key, account)
 
     async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
         """Answers to what is due, of latencies only what somebody has objectives for."""
@@ -98,6 +109,17 @@ class Scaler:
             self._telemetry.unknown_queries.inc(len(answers.failed))
             logger.warning("queries failed", extra={"url": url, "failed": len(answers.failed)})
         return answers
+
+    def _hold(self, key: Key, account: Account) -> None:
+        """Keep the count, and say in status that nothing could be decided."""
+        account.rest = None
+        if account.state is None:
+            return
+        count = account.state.desired
+        reason = f"holding {count}: its metrics have values that no decision can be made of"
+        if account.decision is None or account.decision.reason != reason:
+            account.decision = Decision(count, reason, known=False)
+            self._queue.add(key)
 
     def _judge(
         self,

@@ -13,6 +13,11 @@ from slipstream_runtime import contract
 from slipstream_runtime.router.endpoints import STALE_SECONDS, Endpoint, Load
 
 PERIOD_SECONDS: Final = 1.0
+_CHUNK_BYTES: Final = 1 << 16
+_MOST_BYTES: Final = 4 << 20
+"""Bytes of a page; that of vLLM with eight data-parallel engines has less than one MiB."""
+_MOST_SEQUENCES: Final = 1 << 20
+"""Sequences from this on are no number that an engine runs at once."""
 
 
 def _series(name: str) -> re.Pattern[bytes]:
@@ -31,7 +36,7 @@ def parse(text: bytes, *, at: float) -> Load:
         waiting=sum(waiting) if waiting else None,
         kv=max(kv, default=None),
         at=at,
-        sequences=int(sequences[0]) if sequences and sequences[0] >= 1 else None,
+        sequences=int(sequences[0]) if sequences and 1 <= sequences[0] < _MOST_SEQUENCES else None,
     )
 
 
@@ -91,8 +96,19 @@ class Scrapes:
 
     async def _once(self, endpoint: Endpoint) -> None:
         timeout = aiohttp.ClientTimeout(total=STALE_SECONDS)
-        async with self._session.get(endpoint.address.metrics_url(), timeout=timeout) as response:
-            if response.status == 200:
-                load = parse(await response.read(), at=self._clock())
-                if endpoint.report(load):
-                    self._grown()
+        url = endpoint.address.metrics_url()
+        async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+            if response.status != 200 or (page := await _page(response)) is None:
+                return
+            if endpoint.report(parse(page, at=self._clock())):
+                self._grown()
+
+
+async def _page(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return the page; None if it has no end, which an engine of a tenant's own image may send."""
+    page = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        page += chunk
+        if len(page) > _MOST_BYTES:
+            return None
+    return bytes(page)

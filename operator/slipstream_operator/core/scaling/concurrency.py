@@ -12,7 +12,7 @@ _HEADROOM: Final = 0.9
 
 def learn(capacity: float | None, *, per_replica: float, pressure: float) -> float | None:
     """Latency grows about as requests in flight do, so `per_replica / pressure` would just meet the target."""
-    if per_replica < 1 or pressure <= 0:
+    if per_replica < 1 or not 0 < pressure < math.inf:
         return capacity
     estimate = max(per_replica / pressure, 1.0)
     known = estimate if capacity is None else capacity

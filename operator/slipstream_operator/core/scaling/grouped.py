@@ -31,6 +31,11 @@ _HISTOGRAMS: Final = frozenset(
     for metric in objectives.METRICS
     for span in ("now", *queries.SPANS)
 )
+_LEAST: Final = 1e-12
+_MOST: Final = 1e15
+"""Values that are neither 0 nor between these are missing, as NaN is: pods report as they like, and none has such."""
+_MOST_SECONDS: Final = 1e6
+"""Seconds beyond which no bucket of a latency lies."""
 _BOUND: Final = b'"le":"'
 """NB: inside of a label quotes are escaped, so this is seen nowhere else."""
 
@@ -58,8 +63,8 @@ class Grouped:
         if isinstance(part, Unknown):
             self._failed[name] = part
             return
-        # NB: NaN and infinite are missing.
-        known = [sample for sample in part if math.isfinite(sample[1])]
+        # NB: NaN fails every comparison.
+        known = [one for one in part if _LEAST <= one[1] <= _MOST or one[1] == 0]
         if name in _PLACES:
             self._note_pods(_PLACES[name], known)
         elif name in _HISTOGRAMS:
@@ -148,7 +153,9 @@ class Grouped:
             text, _, after = rest.partition(b'"')
             bound = bounds.get(text)
             if bound is None:
-                bound = bounds[text] = float(text)
+                bound = bounds[text] = _bound(text)
+            if math.isnan(bound):
+                continue
             others = before + after
             service = services.get(others)
             if service is None:
@@ -176,7 +183,7 @@ class Grouped:
 def alone(samples: Samples) -> Answers:
     """Return the results of the only service that a Prometheus knows, whatever the labels say."""
     known = {
-        name: [sample for sample in result if math.isfinite(sample.value)]
+        name: [one for one in result if _LEAST <= one.value <= _MOST or one.value == 0]
         for name, result in samples.items()
         if not isinstance(result, Unknown)
     }
@@ -194,7 +201,13 @@ def alone(samples: Samples) -> Answers:
             if (found := known.get(name))
         },
         histograms={
-            name: objectives.histogram([(float(labels["le"]), value) for labels, value in found])
+            name: objectives.histogram(
+                [
+                    (bound, value)
+                    for labels, value in found
+                    if not math.isnan(bound := _bound(labels.get("le", "")))
+                ]
+            )
             for name in _HISTOGRAMS
             if (found := known.get(name))
         },
@@ -204,6 +217,15 @@ def alone(samples: Samples) -> Answers:
 
 def _service(labels: Mapping[str, str]) -> Service:
     return labels.get("namespace", ""), labels.get("service", "")
+
+
+def _bound(text: bytes | str) -> float:
+    """Return the upper bound of a bucket of seconds; NaN if it is none: a pod may name its buckets as it likes."""
+    try:
+        bound = float(text)
+    except ValueError:
+        return math.nan
+    return bound if _LEAST <= bound <= _MOST_SECONDS or bound in (0, math.inf) else math.nan
 
 
 def _flat() -> "array[float]":

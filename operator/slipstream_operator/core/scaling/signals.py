@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import re
 import statistics
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core import objectives
@@ -17,6 +18,9 @@ COMPLETE: Final = 0.8
 """Share of the ready pods that must report before a step down; new ones don't count, they have no rates yet."""
 _TELLING: Final = 5.0
 """Requests in the rate window below which a percentile says nothing."""
+_DIGITS: Final = re.compile(r"[0-9]{1,15}")
+_MOST: Final = 1e15
+"""Tokens or sequences from this on are no capacity of an engine."""
 _SETTLED: Final = 60.0
 """Seconds after its readiness within which a pod need not report yet."""
 
@@ -393,21 +397,26 @@ def kv_capacity(answers: Answers) -> int | None:
     result = answers.result(queries.KV_TOKENS)
     if result is None:
         return None
-    reported = [sample.value for sample in result if "num_gpu_blocks" not in sample.labels]
+    reported = _counts(one.value for one in result if "num_gpu_blocks" not in one.labels)
     if reported:
-        return int(min(reported))
+        return min(reported)
     sizes = []
     for sample in result:
         blocks, size = sample.labels.get("num_gpu_blocks", ""), sample.labels.get("block_size", "")
-        if blocks.isdigit() and size.isdigit():
+        if _DIGITS.fullmatch(blocks) and _DIGITS.fullmatch(size):
             sizes.append(int(blocks) * int(size))
-    return min(sizes, default=None)
+    return min(_counts(sizes), default=None)
 
 
 def sequences(answers: Answers) -> int | None:
     """Sequences that the engines of one replica run at once, of the smallest; None if none says it."""
-    values = [sample.value for sample in answers.result(queries.SEQUENCES) or ()]
-    return int(min(values)) if values else None
+    values = _counts(sample.value for sample in answers.result(queries.SEQUENCES) or ())
+    return min(values, default=None)
+
+
+def _counts(values: Iterable[float]) -> list[int]:
+    """Return the values that may be capacities: an engine that says 0, or more than any has, says nothing."""
+    return [int(value) for value in values if 1 <= value < _MOST]
 
 
 def adapters(answers: Answers) -> Mapping[str, bool]:
