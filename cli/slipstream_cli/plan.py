@@ -1,5 +1,6 @@
 """`slipstream plan`: what a service would take of its accelerators, and what it would cost, before it exists."""
 
+import dataclasses
 import json
 import shlex
 from decimal import Decimal
@@ -7,13 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import pydantic
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from slipstream_cli import checkpoints
 from slipstream_operator import names
-from slipstream_operator.core import plans
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.core import parsing, plans
 from slipstream_operator.core.facts import Facts, ModelFacts
 from slipstream_operator.core.fit.memory import GIB
 from slipstream_operator.core.observed import (
@@ -33,8 +37,30 @@ _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Document:
+    """An object of a YAML file."""
+
+    path: Path
+    body: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.body.get("kind"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        found = self.body.get("metadata")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def name(self) -> str:
+        return str(self.metadata.get("name", ""))
+
+
 @click.command()
 @click.option("-f", "--file", "service", type=_FILE, required=True, help="The InferenceService.")
+@click.option("--name", help="Name of the InferenceService, if the file holds several.")
 @click.option(
     "--profile",
     type=_FILE,
@@ -51,6 +77,7 @@ _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 )
 def plan(
     service: Path,
+    name: str | None,
     profile: Path | None,
     model_config: Path | None,
     model: Path | None,
@@ -60,21 +87,25 @@ def plan(
 ) -> None:
     """Plan a service: whether its model fits, what a GPU holds, and what it costs.
 
-    The same checks as the operator's, on files. Exit status: 0 if the service would be accepted, 1 if not, 2 if a file
-    can't be read.
+    The same checks as the operator's, on files. Rules between fields that the API server checks are left to
+    `kubectl apply --dry-run=server`. Exit status: 0 if the operator would accept the service, 1 if not, 2 if a file
+    can't be used.
     """
     try:
-        bodies = _bodies(service) + (_bodies(profile) if profile else [])
+        documents = _documents(service)
+        chosen = _service(documents, service, name)
+        defaults = _profile(_documents(profile) if profile else documents, profile or service)
         facts = Facts(
             model=checkpoints.read(config=model_config, folder=model),
             draft=checkpoints.read(config=draft_config, folder=draft),
         )
-        observed = _observed(bodies, facts)
+        observed = _observed(chosen, defaults, facts)
     except checkpoints.UnreadableError as error:
         click.echo(f"Error: {error}", err=True)
         raise click.exceptions.Exit(2) from error
     try:
         resolved = resolve(observed)
+        _check_fields(chosen, defaults)
         if resolved.share is not None and resolved.share.refused is not None:
             raise PermanentError(names.Reason.QUOTA_EXCEEDED, resolved.share.refused)
         found = plans.of(
@@ -103,7 +134,14 @@ def _engine_arguments(resolved: Resolved, facts: Facts) -> list[str]:
     """Return vLLM's command line as the engine builds it, but for the folders of the weights."""
     if resolved.runtime != "vllm":
         return []
-    engine = config.EngineConfig.model_validate(resolved.revisioned.config)
+    try:
+        engine = config.EngineConfig.model_validate(resolved.revisioned.config)
+    except pydantic.ValidationError as error:
+        problems = [
+            f"spec.{'.'.join(map(str, problem['loc']))}: {str(problem['msg']).removeprefix('Value error, ')}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise PermanentError(names.Reason.INVALID_SPEC, "; ".join(problems)) from error
     drafts = engine.speculation is not None and engine.speculation.draft is not None
     return arguments.build(
         engine,
@@ -117,23 +155,74 @@ def _weights(name: str, facts: ModelFacts) -> arguments.Weights:
     return arguments.Weights(Path(name), checkpoint.read(facts.config or {}))
 
 
-def _bodies(path: Path) -> list[dict[str, Any]]:
+def _check_fields(service: _Document, profile: _Document) -> None:
+    """Refuse fields that do not exist, as kubectl does: they would have no effect."""
+    problems = [
+        *_unknown(service, InferenceServiceSpec, what="spec"),
+        *_unknown(profile, ServingProfileSpec, what=f"ServingProfile {profile.name}"),
+    ]
+    if problems:
+        raise PermanentError(names.Reason.INVALID_SPEC, "; ".join(problems))
+
+
+def _unknown(document: _Document, model: type[pydantic.BaseModel], *, what: str) -> list[str]:
+    spec = document.body["spec"]
+    return list(parsing.unknown(parsing.parse(model, spec, what=what), spec, what=what))
+
+
+def _documents(path: Path) -> list[_Document]:
+    """Return the objects of a file, and those inside its Lists."""
     try:
         bodies = list(yaml.safe_load_all(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise checkpoints.UnreadableError(f"{path}: is not readable as YAML: {error}") from error
-    return [
-        body for body in bodies if isinstance(body, dict) and isinstance(body.get("spec"), dict)
-    ]
+    found = []
+    for body in bodies:
+        items = body.get("items") if isinstance(body, dict) and body.get("kind") == "List" else None
+        found += items if isinstance(items, list) else [body]
+    return [_Document(path, body) for body in found if isinstance(body, dict)]
 
 
-def _observed(bodies: list[dict[str, Any]], facts: Facts) -> Observed:
-    service = _one(bodies, names.INFERENCE_SERVICE)
-    profile = _one(bodies, names.SERVING_PROFILE, hint="; name one with --profile")
-    metadata = service.get("metadata") or {}
-    key = Key(str(metadata.get("namespace", "default")), str(metadata.get("name", "")))
+def _service(documents: list[_Document], path: Path, name: str | None) -> _Document:
+    found = [entry for entry in documents if entry.kind == names.INFERENCE_SERVICE]
+    if len(found) > 1 and name is None:
+        held = ", ".join(entry.name for entry in found)
+        raise checkpoints.UnreadableError(
+            f"{path}: holds {len(found)} InferenceServices ({held}): choose one with --name"
+        )
+    if found and name is not None:
+        held = ", ".join(entry.name for entry in found)
+        found = [entry for entry in found if entry.name == name]
+        if not found:
+            raise checkpoints.UnreadableError(
+                f"{path}: holds no InferenceService {name}, only {held}"
+            )
+    return _only(found, documents, path, names.INFERENCE_SERVICE, hint="name one with -f")
+
+
+def _profile(documents: list[_Document], path: Path) -> _Document:
+    found = [entry for entry in documents if entry.kind == names.SERVING_PROFILE]
+    return _only(found, documents, path, names.SERVING_PROFILE, hint="name one with --profile")
+
+
+def _only(
+    found: list[_Document], documents: list[_Document], path: Path, kind: str, *, hint: str
+) -> _Document:
+    """Return the one object of a kind."""
+    if not found:
+        others = ", ".join(sorted({entry.kind for entry in documents})) or "nothing"
+        raise checkpoints.UnreadableError(f"{path}: holds no {kind}, but {others}: {hint}")
+    if len(found) > 1:
+        raise checkpoints.UnreadableError(f"{path}: holds {len(found)} of {kind}: {hint}")
+    if not isinstance(found[0].body.get("spec"), dict):
+        raise checkpoints.UnreadableError(f"{path}: {kind} {found[0].name} has no spec")
+    return found[0]
+
+
+def _observed(service: _Document, profile: _Document, facts: Facts) -> Observed:
+    key = Key(str(service.metadata.get("namespace", "default")), service.name)
     # The API server's only default of spec.
-    spec = {"replicas": 1, **service["spec"]}
+    spec = {"replicas": 1, **service.body["spec"]}
     parent = Parent(
         key=key,
         uid="",
@@ -146,7 +235,7 @@ def _observed(bodies: list[dict[str, Any]], facts: Facts) -> Observed:
     return Observed(
         parent=parent,
         namespace_labels={},
-        profiles=(Profile(_name(profile), "", _for_all(profile["spec"])),),
+        profiles=(Profile(profile.name, "", _for_all(profile.body["spec"])),),
         children=(),
         pods=(),
         name_holders={},
@@ -161,20 +250,8 @@ def _for_all(profile: Manifest) -> Manifest:
     return {key: value for key, value in profile.items() if key != "namespaceSelector"}
 
 
-def _one(bodies: list[dict[str, Any]], kind: str, *, hint: str = "") -> dict[str, Any]:
-    found = [body for body in bodies if body.get("kind") == kind]
-    if len(found) != 1:
-        many = "no" if not found else "more than one"
-        raise checkpoints.UnreadableError(f"the files hold {many} {kind}{hint}")
-    return found[0]
-
-
-def _name(body: Manifest) -> str:
-    return str((body.get("metadata") or {}).get("name", ""))
-
-
 def _show(found: plans.Plan) -> None:
-    console = Console(width=100, highlight=False)
+    console = Console(width=100, highlight=False, markup=False)
     if (memory := found.memory) is not None:
         table = Table(title=f"Each of {found.accelerators}", title_justify="left")
         table.add_column("memory", no_wrap=True)
@@ -203,7 +280,8 @@ def _show(found: plans.Plan) -> None:
         low, high = found.cost
         console.print(f"Cost per hour: {_money(low)} to {_money(high)}.")
     if found.arguments:
-        console.print("Engine: vllm serve " + shlex.join(found.arguments))
+        # One line, so that it can be copied.
+        click.echo("Engine: vllm serve " + shlex.join(found.arguments))
     for warning in found.warnings:
         console.print(f"Warning: {warning}")
 

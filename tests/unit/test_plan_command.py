@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,92 @@ def test_a_file_that_cannot_be_read_is_named(run, tmp_path):
     result = run("--config", "absent.json")
     assert result.exit_code == 2
     assert "absent.json: is no model's config.json" in result.output
+
+
+def planned(text: str, tmp_path: Path, *words: str) -> click.testing.Result:
+    """Run the command on a service's file with this text."""
+    (tmp_path / "service.yaml").write_text(text)
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
+    return click.testing.CliRunner().invoke(
+        main,
+        ["plan", "-f", str(tmp_path / "service.yaml"), "--profile", str(tmp_path / "profile.yaml"), *words],
+    )  # fmt: skip
+
+
+ROUTE = "kind: InferenceRoute\nmetadata: {name: a}\nspec: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no InferenceService, but nothing"),
+        (ROUTE, "holds no InferenceService, but InferenceRoute: name one with -f"),
+        ("kind: InferenceService\nmetadata: {name: a}\nspec:\n", "InferenceService a has no spec"),
+        (SAMPLE.read_text() + "---\n" + SAMPLE.read_text(), "(chat, chat): choose one with --name"),
+        ("a: [", "is not readable as YAML"),
+    ],
+)
+def test_a_file_without_one_service_is_named_with_what_it_holds(tmp_path, text, message):
+    result = planned(text, tmp_path)
+    assert result.exit_code == 2
+    assert result.output.startswith(f"Error: {tmp_path / 'service.yaml'}: ")
+    assert message in result.output
+
+
+def test_one_of_several_services_is_chosen_by_name(tmp_path):
+    second = SAMPLE.read_text().replace("name: chat", "name: other").replace("count: 1", "count: 2")
+    text = ROUTE + "---\n" + SAMPLE.read_text() + "---\n" + second
+    assert "nvidia-h100 x 2" in planned(text, tmp_path, "--name", "other").output
+    assert "nvidia-h100 x 1" in planned(text, tmp_path, "--name", "chat").output
+    absent = planned(text, tmp_path, "--name", "third")
+    assert absent.exit_code == 2
+    assert "holds no InferenceService third, only chat, other" in absent.output
+
+
+def test_services_inside_a_list_are_found(tmp_path):
+    body = {"kind": "List", "items": [yaml.safe_load(SAMPLE.read_text())]}
+    assert planned(yaml.safe_dump(body), tmp_path).exit_code == 0
+
+
+def test_metadata_that_are_no_mapping_name_no_service(tmp_path):
+    text = "kind: InferenceService\nmetadata: [1]\nspec: {model: {uri: 'hf://a/b'}}\n"
+    result = planned(text, tmp_path)
+    assert result.exit_code == 1
+    assert result.output.startswith("InvalidSpec: metadata.name: ")
+
+
+def test_fields_that_do_not_exist_are_refused_with_the_nearest_name(run):
+    result = run(quantisation={"method": "fp8"}, model={"uri": "hf://a/b", "maxLenght": 8192})
+    assert result.exit_code == 1
+    assert "spec.quantisation: there is no such field: did you mean quantization?" in result.output
+    assert "spec.model.maxLenght: there is no such field: did you mean maxLength?" in result.output
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "manifests/samples").glob("*.yaml")))
+def test_every_field_of_the_samples_exists(tmp_path, sample):
+    for body in yaml.safe_load_all(sample.read_text()):
+        if body["kind"] == "InferenceService":
+            assert "no such field" not in planned(yaml.safe_dump(body), tmp_path).output
+
+
+def test_the_engines_command_is_one_line_that_a_shell_reads(run):
+    result = run("--config", "Qwen3-8B.json")
+    (line,) = [line for line in result.output.splitlines() if line.startswith("Engine: ")]
+    words = shlex.split(line.removeprefix("Engine: "))
+    assert words[:4] == ["vllm", "serve", "--model", "MODEL"]
+    assert words[-1] == "--no-use-tqdm-on-load"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"model": None}, "InvalidSpec: spec.model: is needed"),
+        ({"cache": {"model": {}}}, "InvalidSpec: spec.cache.model: needs exactly one of"),
+        ({"speculation": {"tokens": 4}}, "InvalidSpec: spec.speculation: a draft belongs to"),
+        ({"output": {"regex": "a", "grammar": "b"}}, "InvalidSpec: spec.output: at most one of"),
+    ],
+)
+def test_rules_of_the_api_server_that_an_engine_relies_on_are_said_without_it(run, spec, message):
+    result = run(**spec)
+    assert result.exit_code == 1
+    assert message in result.output

@@ -1,6 +1,8 @@
 """Parsing of plain data into the models of `api`, with errors that users can act on."""
 
+import difflib
 import json
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import pydantic
@@ -34,3 +36,23 @@ def _text(problem: Any) -> str:
         shown = json.dumps(given)
         return f'{shown} can\'t work because it must be text. Write "{shown}".'
     return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def unknown(parsed: object, given: object, *, what: str) -> Iterator[str]:
+    """Yield a complaint for each field of the data that the parsed model does not have: such as a misspelled one."""
+    if isinstance(parsed, pydantic.BaseModel) and isinstance(given, dict):
+        fields = {field.alias or name: name for name, field in type(parsed).model_fields.items()}
+        for key, value in given.items():
+            if key in fields:
+                yield from unknown(getattr(parsed, fields[key]), value, what=f"{what}.{key}")
+            else:
+                near = difflib.get_close_matches(str(key), fields, n=1)
+                yield f"{what}.{key}: there is no such field: " + (
+                    f"did you mean {near[0]}?" if near else "leave it out"
+                )
+    elif isinstance(parsed, dict) and isinstance(given, dict):
+        for key, value in given.items():
+            yield from unknown(parsed.get(key), value, what=f"{what}.{key}")
+    elif isinstance(parsed, list) and isinstance(given, list):
+        for index, (left, right) in enumerate(zip(parsed, given, strict=False)):
+            yield from unknown(left, right, what=f"{what}.{index}")

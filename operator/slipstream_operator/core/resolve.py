@@ -158,6 +158,7 @@ def resolve(observed: Observed) -> Resolved:
     accelerator = _accelerator(spec, profile, name)
     runtime = spec.runtime or "vllm"
     sources = profile.sources or Sources()
+    _check_model(spec)
     weights.check(spec, sources, name)
     if spec.output is not None:
         outputs.check(spec.output)
@@ -344,6 +345,17 @@ def _check_groups(observed: Observed, split: Split) -> None:
             Reason.LEADER_WORKER_SET_MISSING,
             f"spec.parallelism.nodes: {split.nodes} can't work because the cluster has no LeaderWorkerSet "
             f"(leaderworkerset.x-k8s.io/v1): ask the platform team to install it, or use nodes: 1",
+        )
+
+
+def _check_model(spec: InferenceServiceSpec) -> None:
+    """Refuse what the CRD's own rules refuse, too, unless the object was stored before they existed."""
+    if spec.model is None and spec.runtime != "simulator":
+        raise PermanentError(Reason.INVALID_SPEC, "spec.model: is needed: give model.uri")
+    kept = spec.cache.model if spec.cache else None
+    if kept is not None and kept.claim is None and kept.host_path is None:
+        raise PermanentError(
+            Reason.INVALID_SPEC, "spec.cache.model: needs exactly one of claim and hostPath"
         )
 
 
