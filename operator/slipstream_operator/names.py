@@ -144,12 +144,24 @@ class Reason:
     DRIFT_REPAIRED: Final = "DriftRepaired"
 
 
+_LONGEST_LABEL: Final = 63
+"""Characters of a label's value, in Kubernetes."""
 NAME_PATTERN: Final = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 
 def revision_name(service: str, revision: str) -> str:
     """Name of a revision's Deployment, ConfigMap and headless Service: at most 40 + 1 + 8 characters."""
     return f"{service}-{revision}"
+
+
+def longest_of_groups(replicas: int) -> int:
+    """Return the most characters that a service's name may have where a replica spans nodes.
+
+    A group's workers have a StatefulSet of their own, NAME-REVISION-INDEX, and Kubernetes labels its pods with that and
+    a hash of up to 10 digits.
+    """
+    last = str(max(replicas - 1, 0))
+    return _LONGEST_LABEL - len("-01234567-") - len(last) - len("-0123456789")
 
 
 def state_name(service: str) -> str:

@@ -168,6 +168,17 @@ REFUSED = [
         "add a volume of that name, or correct it",
     ),
     ("spec.template.env", [{"name": "TMPDIR", "value": "/x"}], "are set by the operator"),
+    ("spec.template.env", [{"name": "LWS_GROUP_SIZE", "value": "1"}], "are set by the operator"),
+    (
+        "spec.template.labels",
+        {"leaderworkerset.sigs.k8s.io/group-index": "0"},
+        '"leaderworkerset.sigs.k8s.io/group-index" is set by the operator: leave it out',
+    ),
+    (
+        "spec.template.annotations",
+        {"container.apparmor.security.beta.kubernetes.io/engine": "unconfined"},
+        '"container.apparmor.security.beta.kubernetes.io/engine" is set by the operator',
+    ),
     (
         "spec.template.labels",
         {"mine": "1", "slipstream.dev/service": "a"},

@@ -8,7 +8,7 @@ import pytest
 from slipstream_operator import names
 from slipstream_operator.core import groups, resolve, revisions, status
 from slipstream_operator.core.groups import Loss
-from slipstream_operator.core.observed import Observed
+from slipstream_operator.core.observed import Key, Observed
 from slipstream_operator.core.revisions import Revision, Rollout
 from slipstream_operator.core.scaling.state import Decision
 from slipstream_operator.core.status import Outcome
@@ -174,6 +174,25 @@ def test_what_cannot_be_spread_is_refused_with_a_remedy(
         given.resolved(given_spec, leader_worker_sets=True)
     assert expected in refused.value.message
     assert refused.value.reason == Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("length", "replicas", "longest"), [(40, 100, None), (39, 1000, None), (40, 101, 39)]
+)
+def test_a_name_leaves_room_for_the_labels_of_a_groups_workers(
+    length: int, replicas: int, longest: int | None
+) -> None:
+    spec = {**SPREAD, "scaling": {"maxReplicas": replicas}}
+    key = Key(given.NAMESPACE, "n" * length)
+    snapshot = given.observed(spec, parent=given.parent(spec, key=key), leader_worker_sets=True)
+    label = f"{names.revision_name(key.name, '01234567')}-{replicas - 1}-0123456789"
+    if longest is None:
+        assert len(label) <= 63
+        resolve.resolve(snapshot)
+        return
+    assert len(label) > 63
+    with pytest.raises(PermanentError, match=f"use at most {longest} characters, or fewer"):
+        resolve.resolve(snapshot)
 
 
 def test_a_cluster_without_the_kind_is_named_with_the_remedy() -> None:

@@ -14,6 +14,9 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests import given
 
+KEY = {"name": "a", "key": "b"}
+LWS = "leaderworkerset.sigs.k8s.io/"
+APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 DATA = {"name": "data", "emptyDir": {}}
 
 
@@ -45,9 +48,43 @@ def mounted(path: str, volume: str = "data") -> dict[str, Any]:
         (mounted("/mnt/models/a"), "overlaps /mnt/models"),
         (mounted("/data", "other"), 'volumeMounts: "other" is no volume of spec.template.volumes'),
         ({"env": [{"name": "HOME", "value": "/root"}]}, 'env: "HOME" can\'t be set'),
+        ({"env": [{"name": "SLIPSTREAM_FETCHED", "value": "1"}]}, 'env: "SLIPSTREAM_FETCHED" can'),
+        (
+            {"env": [{"name": "LWS_GROUP_SIZE", "value": "1"}]},
+            'env: "LWS_GROUP_SIZE" can\'t be set',
+        ),
+        ({"env": [{"name": "A=B", "value": "1"}]}, 'env: "A=B" is not a name of a variable'),
+        ({"env": [{"name": "A", "valueFrom": {}}]}, 'env: "A" can\'t have its value from'),
+        (
+            {"env": [{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": KEY}}]},
+            'env: "A" can\'t have its value from several places or from none: give value, or valueFrom',
+        ),
+        (
+            {"env": [{"name": "A", "valueFrom": {"secretKeyRef": KEY, "configMapKeyRef": KEY}}]},
+            'env: "A" can\'t have its value from several places',
+        ),
+        ({"volumes": [{"name": "My_Data", "emptyDir": {}}]}, 'volumes: "My_Data" is not a name of'),
+        (mounted("//tmp"), 'volumeMounts: "/tmp" can\'t be used because it overlaps /tmp'),
+        (mounted("/dev/shm/"), "overlaps /dev"),
+        (mounted("/mnt/../etc/./slipstream"), "overlaps /etc/slipstream"),
         ({"labels": {"slipstream.dev/service": "a"}}, 'labels: "slipstream.dev/service" can\'t be'),
         ({"labels": {"app.kubernetes.io/name": "a"}}, 'labels: "app.kubernetes.io/name" can\'t be'),
         ({"annotations": {"prometheus.io/port": "1"}}, 'annotations: "prometheus.io/port" can\'t'),
+        ({"labels": {f"{LWS}group-index": "0"}}, f'labels: "{LWS}group-index" can\'t be set'),
+        ({"annotations": {f"{LWS}size": "9"}}, f'annotations: "{LWS}size" can\'t be set'),
+        (
+            {"annotations": {f"{APPARMOR}engine": "unconfined"}},
+            f'annotations: "{APPARMOR}engine" ca',
+        ),
+        ({"initContainers": [{"name": "A", "image": "a"}]}, 'initContainers: "A" is not a name of'),
+        (
+            {
+                "initContainers": [
+                    {"name": "a", "image": "a", "env": [{"name": "TMPDIR", "value": "/x"}]}
+                ]
+            },
+            'initContainers[a].env: "TMPDIR" can\'t be set',
+        ),
         ({"initContainers": [{"name": "engine", "image": "a"}]}, 'initContainers: "engine" can\'t'),
         (
             {"initContainers": [{"name": "a", "image": "a", **mounted("/tmp")}], "volumes": [DATA]},
@@ -60,8 +97,13 @@ def test_what_clashes_is_refused_with_a_remedy(template: dict[str, Any], message
         given.resolved({"model": given.MODEL, "template": template})
     assert refused.value.reason == Reason.INVALID_SPEC
     assert f"spec.template.{message}" in refused.value.message or message in refused.value.message
-    remedies = ("choose another", "leave it out", "add a volume of that name")
+    remedies = ("choose another", "leave it out", "add a volume of that name", "use ", "give ")
     assert any(remedy in refused.value.message for remedy in remedies)
+
+
+def test_a_group_may_be_given_a_topology_domain_of_its_own() -> None:
+    exclusive = {f"{LWS}exclusive-topology": "rack"}
+    given.resolved({"model": given.MODEL, "template": {"annotations": exclusive}})
 
 
 def test_a_token_comes_from_one_place() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from slipstream_operator.core import resolve, resources
 from slipstream_operator.core.facts import Facts, ModelFacts
+from slipstream_operator.errors import PermanentError
 from tests import given
 
 GI = 1 << 30
@@ -18,6 +19,11 @@ def container(spec: dict[str, Any] | None = None, **snapshot: Any) -> Any:
     manifests = given.rendered(given.observed({"model": given.MODEL, **(spec or {})}, **snapshot))
     (deployment,) = (each for each in manifests if each["kind"] == "Deployment")
     return deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
+
+
+def init(resources: dict[str, Any]) -> dict[str, Any]:
+    """An init container."""
+    return {"name": "a", "image": "tools:1", "resources": resources}
 
 
 def test_a_gpu_pod_is_never_best_effort() -> None:
@@ -76,6 +82,71 @@ def test_object_and_profile_win_resource_by_resource() -> None:
         "limits": {GPU: "1", "example.com/rdma": "1"},
         "requests": {"cpu": "8", "ephemeral-storage": "26Gi", "memory": "200Gi", GPU: "1"},
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (
+            {"resources": {"requests": {"memory": "8Gi"}, "limits": {"memory": "4Gi"}}},
+            'spec.resources.requests: "memory" of 8Gi can\'t be more than its limit of 4Gi',
+        ),
+        (
+            {"resources": {"requests": {"rdma/hca": "1"}}},
+            'spec.resources.requests: "rdma/hca" can\'t differ from its limit',
+        ),
+        (
+            {"resources": {"requests": {"hugepages-2Mi": "1Gi"}}},
+            'spec.resources.requests: "hugepages-2Mi" can\'t differ from its limit',
+        ),
+        (
+            {"resources": {"limits": {"rdma/hca": "500m"}}},
+            'spec.resources.limits: "rdma/hca" of 500m can\'t be given because devices are whole',
+        ),
+        (
+            {"resources": {"limits": {"gpu": "1"}}},
+            'spec.resources.limits: "gpu" can\'t be asked for because Kubernetes has no such',
+        ),
+        (
+            {
+                "template": {
+                    "initContainers": [init({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})]
+                }
+            },
+            'spec.template.initContainers[a].resources.requests: "cpu" of 2 can\'t be more than',
+        ),
+    ],
+)
+def test_what_kubernetes_or_a_quota_would_not_grant_is_refused(
+    spec: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(PermanentError) as refused:
+        given.resolved({"model": given.MODEL, **spec})
+    assert refused.value.message.startswith(problem)
+
+
+def test_a_profile_whose_request_exceeds_its_limit_is_named() -> None:
+    resources = {"requests": {"cpu": "8"}, "limits": {"cpu": "4"}}
+    gpu = {"name": "gpu", "resourceName": GPU, "resources": resources}
+    with pytest.raises(
+        PermanentError, match=r"ServingProfile default: accelerators\[gpu\].resources"
+    ):
+        given.resolved(profiles=(given.profile(accelerators=[gpu]),))
+
+
+def test_network_devices_may_be_asked_for() -> None:
+    found = container({"resources": {"limits": {"rdma/hca": "1", "nvidia.com/hostdev": "1"}}})
+    assert found["limits"] == {"rdma/hca": "1", "nvidia.com/hostdev": "1", GPU: "1"}
+
+
+def test_the_request_of_cores_stays_within_their_limit() -> None:
+    spec = {
+        "accelerator": {"type": "cpu", "count": 4},
+        "resources": {"limits": {"cpu": "2500m", "memory": "8Gi"}},
+    }
+    assert container(spec)["requests"]["cpu"] == "2500m"
+    spec["resources"] = {"limits": {"cpu": "6", "memory": "8Gi"}}
+    assert container(spec)["requests"]["cpu"] == "4"
 
 
 def test_a_limit_alone_is_the_request_too() -> None:

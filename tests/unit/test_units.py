@@ -39,6 +39,7 @@ def test_what_is_no_duration_is_refused_by_name(text: str) -> None:
         ("4", Decimal(4)),
         ("1.5", Decimal("1.5")),
         (".5", Decimal("0.5")),
+        ("16.Gi", Decimal(2**34)),
         ("1k", Decimal(1000)),
         ("1e3", Decimal(1000)),
         ("1E3", Decimal(1000)),

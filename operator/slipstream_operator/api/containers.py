@@ -12,6 +12,8 @@ from slipstream_runtime import contract
 
 RESERVED_VARIABLES: Final = ("HOME", "TMPDIR", contract.SHARED_MEMORY_ENV)
 """Environment variables that the operator sets itself."""
+RESERVED_VARIABLE_PREFIXES: Final = ("SLIPSTREAM_", "LWS_")
+"""Prefixes of variables by which the operator, and LeaderWorkerSet, tell an engine what it is part of."""
 RESERVED_CONTAINERS: Final = (names.ENGINE_CONTAINER,)
 RESERVED_PREFIX: Final = "slipstream-"
 """Prefix of containers that the operator may add itself."""
@@ -23,9 +25,13 @@ Variables = Annotated[
         json_schema_extra=list_map("name")
         | rules(
             rule(
-                f"!self.exists(variable, variable.name in {list(RESERVED_VARIABLES)})",
-                message=f"{', '.join(RESERVED_VARIABLES)} are set by the operator, for the pod's only writable "
-                "folders: leave them out",
+                f"!self.exists(variable, variable.name in {list(RESERVED_VARIABLES)} || "
+                + " || ".join(
+                    f"variable.name.startsWith('{prefix}')" for prefix in RESERVED_VARIABLE_PREFIXES
+                )
+                + ")",
+                message=f"{', '.join(RESERVED_VARIABLES)} and all that begin with "
+                f"{' or '.join(RESERVED_VARIABLE_PREFIXES)} are set by the operator: leave them out",
             )
         ),
     ),

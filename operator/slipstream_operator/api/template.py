@@ -26,11 +26,28 @@ RESERVED_LABELS: Final = (names.MANAGED_BY_LABEL, names.NAME_LABEL, names.COMPON
 RESERVED_ANNOTATIONS: Final = ("prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path")
 """Annotations that the operator sets on pods."""
 RESERVED_DOMAIN: Final = f"{names.GROUP}/"
+GROUPS_DOMAIN: Final = "leaderworkerset.sigs.k8s.io/"
+"""Labels and annotations by which LeaderWorkerSet knows the pods of a group."""
+FREE_ANNOTATIONS: Final = (f"{GROUPS_DOMAIN}exclusive-topology",)
+"""Annotations of a reserved domain that are the user's to set."""
+_CONFINEMENT: Final = (
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+)
+"""Annotations that could loosen the confinement of the pods' containers."""
+RESERVED_LABEL_PREFIXES: Final = (RESERVED_DOMAIN, GROUPS_DOMAIN)
+RESERVED_ANNOTATION_PREFIXES: Final = (RESERVED_DOMAIN, GROUPS_DOMAIN, *_CONFINEMENT)
 
 
-def _without(reserved: tuple[str, ...]) -> dict[str, Any]:
+def _without(
+    reserved: tuple[str, ...], *, prefixes: tuple[str, ...], free: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return the rule that no key is one that the operator sets itself."""
-    clash = f"key.startsWith('{RESERVED_DOMAIN}') || key in {list(reserved)}"
+    begins = " || ".join(f"key.startsWith('{prefix}')" for prefix in prefixes)
+    clash = f"key in {list(reserved)} || {begins}"
+    if free:
+        clash = f"!(key in {list(free)}) && ({clash})"
     return rules(
         rule(
             f"!self.exists(key, {clash})",
@@ -64,14 +81,24 @@ class Template(Model):
     labels: (
         Annotated[
             dict[LabelKey, LabelValue],
-            Field(max_length=64, json_schema_extra=_without(RESERVED_LABELS)),
+            Field(
+                max_length=64,
+                json_schema_extra=_without(RESERVED_LABELS, prefixes=RESERVED_LABEL_PREFIXES),
+            ),
         ]
         | None
     ) = Field(default=None, description="Labels added to the pods.")
     annotations: (
         Annotated[
             dict[LabelKey, Annotated[str, Field(max_length=4096)]],
-            Field(max_length=64, json_schema_extra=_without(RESERVED_ANNOTATIONS)),
+            Field(
+                max_length=64,
+                json_schema_extra=_without(
+                    RESERVED_ANNOTATIONS,
+                    prefixes=RESERVED_ANNOTATION_PREFIXES,
+                    free=FREE_ANNOTATIONS,
+                ),
+            ),
         ]
         | None
     ) = Field(default=None, description="Annotations added to the pods.")

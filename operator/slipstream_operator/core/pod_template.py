@@ -3,15 +3,21 @@
 The API server refuses the same by the rules of the CRD; an object that is older than a rule meets it here.
 """
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from typing import Final
 
-from slipstream_operator.api import containers, template, volumes
+from slipstream_operator.api import containers, pod, template, volumes
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.template import Template
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
+
+_DNS_LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_VARIABLE: Final = re.compile("[ -<>-~]+")
+_SPELLING: Final = "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
 
 
 def check(spec: InferenceServiceSpec) -> None:
@@ -24,20 +30,23 @@ def check(spec: InferenceServiceSpec) -> None:
 
 
 def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
-    yield from _metadata("labels", asked.labels or (), reserved=template.RESERVED_LABELS)
     yield from _metadata(
-        "annotations", asked.annotations or (), reserved=template.RESERVED_ANNOTATIONS
+        "labels",
+        asked.labels or (),
+        reserved=template.RESERVED_LABELS,
+        prefixes=template.RESERVED_LABEL_PREFIXES,
     )
-    for variable in asked.env or ():
-        if variable.name in variables:
-            remedy = (
-                "leave it out, or leave out spec.model.tokenSecret"
-                if variable.name == contract.MODEL_TOKEN_ENV
-                else "leave it out"
-            )
-            yield f'env: "{variable.name}" can\'t be set because the operator sets it: {remedy}'
+    yield from _metadata(
+        "annotations",
+        (key for key in asked.annotations or () if key not in template.FREE_ANNOTATIONS),
+        reserved=template.RESERVED_ANNOTATIONS,
+        prefixes=template.RESERVED_ANNOTATION_PREFIXES,
+    )
+    yield from _variables("env", asked.env or (), reserved=variables)
     declared = {volume.name for volume in asked.volumes or ()}
-    for name in declared:
+    for name in sorted(declared):
+        if not _DNS_LABEL.fullmatch(name):
+            yield f'volumes: "{name}" is not a name of a volume: {_SPELLING}'
         if name in volumes.RESERVED_NAMES or re.fullmatch("(claim|image)-[0-9]+", name):
             yield (
                 f'volumes: "{name}" can\'t be used because the operator makes a volume of this name: '
@@ -45,25 +54,59 @@ def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
             )
     yield from _mounts("volumeMounts", asked.volume_mounts or (), declared=declared)
     for container in asked.init_containers or ():
+        if not _DNS_LABEL.fullmatch(container.name):
+            yield f'initContainers: "{container.name}" is not a name of a container: {_SPELLING}'
         taken = container.name in containers.RESERVED_CONTAINERS
         if taken or container.name.startswith(containers.RESERVED_PREFIX):
             yield (
                 f'initContainers: "{container.name}" can\'t be used because the operator uses this name: '
                 "choose another"
             )
-        where = f"initContainers[{container.name}].volumeMounts"
-        yield from _mounts(where, container.volume_mounts or (), declared=declared)
+        where = f"initContainers[{container.name}]"
+        yield from _variables(
+            f"{where}.env", container.env or (), reserved=containers.RESERVED_VARIABLES
+        )
+        yield from _mounts(
+            f"{where}.volumeMounts", container.volume_mounts or (), declared=declared
+        )
 
 
-def _metadata(field: str, keys: Iterable[str], *, reserved: tuple[str, ...]) -> Iterator[str]:
+def _variables(
+    field: str, variables: Iterable[pod.EnvVar], *, reserved: Iterable[str]
+) -> Iterator[str]:
+    for variable in variables:
+        name = variable.name
+        if name in reserved or name.startswith(containers.RESERVED_VARIABLE_PREFIXES):
+            remedy = (
+                "leave it out, or leave out spec.model.tokenSecret"
+                if name == contract.MODEL_TOKEN_ENV
+                else "leave it out"
+            )
+            yield f'{field}: "{name}" can\'t be set because the operator sets it: {remedy}'
+        if not _VARIABLE.fullmatch(name):
+            yield f'{field}: "{name}" is not a name of a variable: use printable ASCII without ='
+        if variable.value_from is None:
+            continue
+        source = variable.value_from
+        sources = [source.secret_key_ref, source.config_map_key_ref]
+        if len([one for one in sources if one is not None]) != 1 or variable.value:
+            yield (
+                f'{field}: "{name}" can\'t have its value from several places or from none: give value, or '
+                "valueFrom with one of secretKeyRef and configMapKeyRef"
+            )
+
+
+def _metadata(
+    field: str, keys: Iterable[str], *, reserved: tuple[str, ...], prefixes: tuple[str, ...]
+) -> Iterator[str]:
     for key in keys:
-        if key in reserved or key.startswith(template.RESERVED_DOMAIN):
+        if key in reserved or key.startswith(prefixes):
             yield f'{field}: "{key}" can\'t be set because the operator sets it: leave it out'
 
 
 def _mounts(field: str, mounts: Iterable[volumes.Mount], *, declared: set[str]) -> Iterator[str]:
     for mount in mounts:
-        path = mount.mount_path
+        path = posixpath.normpath(f"/{mount.mount_path.lstrip('/')}")
         for ours in volumes.RESERVED_PATHS:
             if f"{path}/".startswith(f"{ours}/") or f"{ours}/".startswith(f"{path}/"):
                 yield (

@@ -25,6 +25,7 @@ from slipstream_operator.core import (
     pod_template,
     profiles,
     quota,
+    resource_checks,
     resources,
     routing,
     times,
@@ -171,9 +172,10 @@ def resolve(observed: Observed) -> Resolved:
     if on_gpu:
         devices.check(accelerator, profile=name)
     devices.check_requests(spec, accelerator, profile)
+    resource_checks.check(spec, accelerator, profile=name)
     weights_bytes = _weights_bytes(observed, spec)
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
-    _check_groups(observed, split)
+    _check_groups(observed, spec, split)
     count = _count(spec, accelerator, split, simulated=simulated)
     chosen = times.of(spec, accelerator, on_gpu=on_gpu, weights_bytes=weights_bytes)
     offload.check(spec, on_cpu=accelerator.name == engines.CPU)
@@ -339,8 +341,18 @@ def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: 
     return found
 
 
-def _check_groups(observed: Observed, split: Split) -> None:
-    if split.nodes > 1 and not observed.leader_worker_sets:
+def _check_groups(observed: Observed, spec: InferenceServiceSpec, split: Split) -> None:
+    if split.nodes == 1:
+        return
+    most = spec.scaling.max_replicas if spec.scaling else spec.replicas
+    name, longest = observed.parent.key.name, names.longest_of_groups(most)
+    if len(name) > longest:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'metadata.name: "{name}" can\'t be used for {most} replicas that span nodes because labels of their '
+            f"workers would be longer than 63 characters: use at most {longest} characters, or fewer replicas",
+        )
+    if not observed.leader_worker_sets:
         raise PermanentError(
             Reason.LEADER_WORKER_SET_MISSING,
             f"spec.parallelism.nodes: {split.nodes} can't work because the cluster has no LeaderWorkerSet "

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from slipstream_operator.api import pod
+from slipstream_operator.api import pod, units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core import engines
@@ -46,7 +46,9 @@ def said(
         chosen = _plain(spec.resources or SIMULATOR_RESOURCES)
     elif cpu:
         chosen = _plain(spec.resources or accelerator.resources or CPU_RESOURCES)
-        chosen["requests"].setdefault("cpu", str(count))
+        limit = chosen["limits"].get("cpu", str(count))
+        least = min(limit, str(count), key=units.quantity)
+        chosen["requests"].setdefault("cpu", least)
     else:
         chosen = _merge(_plain(spec.resources), _plain(accelerator.resources))
         if accelerator.resource_name:

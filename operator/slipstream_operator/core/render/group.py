@@ -4,12 +4,11 @@ import copy
 from typing import Any, Final
 
 from slipstream_operator import names
+from slipstream_operator.api.template import FREE_ANNOTATIONS
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common, pods
 
 API_VERSION: Final = "leaderworkerset.x-k8s.io/v1"
-_ANNOTATIONS: Final = "leaderworkerset.sigs.k8s.io/"
-"""Prefix of the annotations that LeaderWorkerSet reads."""
 
 
 def leader_worker_set(
@@ -51,7 +50,7 @@ def leader_worker_set(
 def _placement(template: Manifest) -> dict[str, str]:
     """The template's annotations for the set itself, such as one topology domain for each group."""
     annotations: Manifest = template["metadata"].get("annotations", {})
-    return {key: value for key, value in annotations.items() if key.startswith(_ANNOTATIONS)}
+    return {key: value for key, value in annotations.items() if key in FREE_ANNOTATIONS}
 
 
 def _worker(key: Key, template: Manifest) -> dict[str, Any]:

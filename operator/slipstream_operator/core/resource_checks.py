@@ -1,0 +1,78 @@
+"""Requests and limits that Kubernetes would refuse in the pod."""
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final
+
+from slipstream_operator.api import pod, units
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+
+_STANDARD: Final = re.compile(r"^(cpu|memory|ephemeral-storage|hugepages-\w+)$")
+"""Names of resources without a domain that a container can ask for."""
+_NATIVE: Final = re.compile(r"^([^/]+|([^/]+\.)?kubernetes\.io/.*)$")
+"""Names of resources that a node may give more of than it has; all others are extended ones."""
+
+
+def check(spec: InferenceServiceSpec, accelerator: Accelerator, *, profile: str) -> None:
+    """Raise PermanentError for the first problem of the object's resources, or of the accelerator's in the profile.
+
+    The engine's own accelerator may be named in spec.resources: its count is replaced.
+    """
+    own = None if spec.runtime == "simulator" else accelerator.resource_name
+    given = list(_asked(spec))
+    if accelerator.resources is not None and spec.runtime != "simulator":
+        field = f"ServingProfile {profile}: accelerators[{accelerator.name}].resources"
+        given.append((field, accelerator.resources))
+    for field, resources in given:
+        for problem in _problems(resources, but=own):
+            raise PermanentError(Reason.INVALID_SPEC, f"{field}.{problem}")
+
+
+def _asked(spec: InferenceServiceSpec) -> Iterator[tuple[str, pod.Resources]]:
+    if spec.resources is not None:
+        yield "spec.resources", spec.resources
+    for container in (spec.template and spec.template.init_containers) or ():
+        if container.resources is not None:
+            yield f"spec.template.initContainers[{container.name}].resources", container.resources
+
+
+def _problems(resources: pod.Resources, *, but: str | None) -> Iterator[str]:
+    limits = _sizes(resources.limits, but=but)
+    requests = _sizes(resources.requests, but=but)
+    for resource in (*limits, *requests):
+        if "/" not in resource and not _STANDARD.match(resource):
+            yield (
+                f'limits: "{resource}" can\'t be asked for because Kubernetes has no such resource: use cpu, memory, '
+                "ephemeral-storage, hugepages-SIZE, or a device plugin's name with its domain"
+            )
+    for resource, size in requests.items():
+        limit = limits.get(resource)
+        exact = not _NATIVE.match(resource) or resource.startswith("hugepages-")
+        if exact and limit != size:
+            yield (
+                f'requests: "{resource}" can\'t differ from its limit because nodes give no more of it than they '
+                "have: set it in limits only"
+            )
+        if limit is not None and size > limit:
+            yield (
+                f'requests: "{resource}" of {_text(resources.requests, resource)} can\'t be more than its limit of '
+                f"{_text(resources.limits, resource)}: raise the limit, or lower the request"
+            )
+    for resource, size in limits.items():
+        if not _NATIVE.match(resource) and size % 1:
+            yield (
+                f'limits: "{resource}" of {_text(resources.limits, resource)} can\'t be given because devices are '
+                "whole: use an integer"
+            )
+
+
+def _sizes(quantities: pod.Resource | None, *, but: str | None) -> dict[str, Decimal]:
+    return {name: units.quantity(size) for name, size in (quantities or {}).items() if name != but}
+
+
+def _text(quantities: pod.Resource | None, name: str) -> str:
+    return (quantities or {})[name]
