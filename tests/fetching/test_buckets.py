@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,33 @@ def test_a_note_that_a_full_disk_cut_counts_for_no_part(
         notes.write_text(notes.read_text() + "2")
     folder = fetch("s3://weights/notes", tmp_path)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_model_with_more_files_than_a_process_may_open_is_downloaded(
+    access: stores.Store, tmp_path: Path
+) -> None:
+    files = {f"tokens/{number}.json": b"{}" for number in range(80)}
+    access.put({**FILES, **files}, prefix="files")
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 60, limits[1]))
+    try:
+        folder = fetch("s3://weights/files", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len([*folder.rglob("*.json")]) == len(files) + 1
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_download_that_was_killed_before_its_files_got_their_names_is_finished(
+    access: stores.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access.put(FILES, prefix="named")
+    with monkeypatch.context() as patched:
+        patched.setattr(buckets._File, "finish", lambda *_, **__: None)
+        with pytest.raises(EngineError, match="there is no folder"):
+            fetch("s3://weights/named", tmp_path)
+    asked = access.downloads("named/model.safetensors")
+    folder = fetch("s3://weights/named", tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert access.downloads("named/model.safetensors") == asked

@@ -91,3 +91,17 @@ async def test_a_new_leader_knows_what_was_fetched() -> None:
     fetched = world.ledger.of(given.KEY).fetched
     assert fetched is not None
     assert fetched.facts == facts.parse(REPORT)
+
+
+async def test_containers_that_others_add_to_the_pod_are_not_asked() -> None:
+    world = World(SPEC)
+    await world.look()
+    (job,) = objects(world, names.JOB)
+    task = job["metadata"]["labels"][names.TASK_LABEL]
+    mesh = {"name": "a-mesh", "state": {"terminated": {"exitCode": 0, "message": "bye"}}}
+    done = {"name": "fetch", "state": {"terminated": {"exitCode": 0, "message": REPORT}}}
+    status = {"phase": "Succeeded", "containerStatuses": [mesh, done]}
+    world.store.feed("Pod", fakes.fetcher_body(task, status=status), gone=False)
+    await world.look()
+    state = world.cluster.objects[Ref("ConfigMap", given.NAMESPACE, names.state_name(given.NAME))]
+    assert json.loads(state["data"]["fetched.json"])["report"] == REPORT

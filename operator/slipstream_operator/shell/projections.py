@@ -137,17 +137,22 @@ def fetcher(body: Body) -> Fetcher:
 
 def _report(status: Body) -> str | None:
     """Return what the pod's container left when it succeeded."""
-    for container in status.get("containerStatuses", []):
+    for container in _fetching(status):
         ended = container.get("state", {}).get("terminated") or {}
         if ended.get("exitCode") == 0:
             return ended.get("message") or None
     return None
 
 
+def _fetching(status: Body) -> list[Body]:
+    """Return the container that fetches; a webhook of the cluster may have added others to the pod."""
+    containers: Sequence[Body] = status.get("containerStatuses", [])
+    return [one for one in containers if one.get("name") == names.FETCH_COMPONENT]
+
+
 def _fetch_trouble(status: Body) -> tuple[str, str] | None:
     """Return what keeps a download from running, or why it failed last; None while it runs again."""
-    containers: Sequence[Body] = status.get("containerStatuses", [])
-    for container in containers:
+    for container in _fetching(status):
         if "running" in container.get("state", {}):
             return None
         state = container.get("state", {})

@@ -48,4 +48,5 @@ def _sizes(folder: Path) -> dict[str, int]:
         for path in (Path(directory, name) for name in names)
         if path.is_file()
     }
-    return {name: found[name] for name in sources.wanted(folder, found)}
+    # NB: an index may name files below a linked folder, which the walk leaves out.
+    return {name: (folder / name).stat().st_size for name in sources.wanted(folder, found)}

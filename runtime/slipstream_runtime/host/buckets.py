@@ -41,7 +41,7 @@ _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 
 _UNFIT: Final = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES,
-    errno.EROFS, errno.EIO, errno.EFBIG,
+    errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
 """Errors of the local disk, as opposed to those of the network."""
 _IDENTITY: Final = re.compile(r"/latest/(?:api|meta-data)|/computeMetadata/|metadata\.google")
@@ -133,15 +133,14 @@ class Download:
                 content = memoryview(answer.bytes())
                 if len(content) != end - start:
                     raise ConnectionError("the connection broke off: peer closed it early")
-                file.write(part, content)
+                if file.write(part, content):
+                    file.finish(uri=self.uri)
             except BaseException:
                 stop.set()
                 raise
             if self.progress is not None:
                 self.progress.add(end - start)
 
-        for file in files:
-            file.open()
         try:
             with ThreadPoolExecutor(self.connections) as pool:
                 work = [
@@ -149,6 +148,7 @@ class Download:
                 ]
                 for each in work:
                     each.result()
+            # NB: of some files an earlier run had all parts, and was killed before it gave them their names.
             for file in files:
                 file.finish(uri=self.uri)
         finally:
@@ -208,7 +208,10 @@ class Download:
 
 
 class _File:
-    """One object on its way to the disk: parts are written where they belong, and noted once they are safe."""
+    """One object on its way to the disk: parts are written where they belong, and noted once they are safe.
+
+    It is open from its first part to its last: a model may have more files than a process may open.
+    """
 
     def __init__(self, entry: _Object, path: Path, *, partial: Path) -> None:
         self.entry = entry
@@ -218,7 +221,7 @@ class _File:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._whole = path.is_file() and path.stat().st_size == entry.size
-        self._done = set() if self._whole else self._noted()
+        self._done: set[int] = set() if self._whole else self._noted()
 
     @property
     def missing_parts(self) -> list[int]:
@@ -234,25 +237,20 @@ class _File:
             return self.entry.size
         return min(len(self._done) * PART_BYTES, self.entry.size)
 
-    def open(self) -> None:
-        """Make the partial file, at its full length so that parts can come in any order."""
-        if self._whole:
-            return
-        self._data.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
-        os.truncate(self._file, self.entry.size)
-
-    def write(self, part: int, content: memoryview) -> None:
-        """Write one part, and note it once the disk has it."""
-        assert self._file is not None
+    def write(self, part: int, content: memoryview) -> bool:
+        """Write one part, and note it once the disk has it; True if it was the last one."""
+        file = self._open()
         offset = part * PART_BYTES
         # NB: a disk that fills up takes a part of what is written, without an error.
         while content:
-            written = os.pwrite(self._file, content, offset)
+            written = os.pwrite(file, content, offset)
             content, offset = content[written:], offset + written
-        os.fdatasync(self._file)
-        with self._lock, self._notes.open("a") as notes:
-            notes.write(f"{part:0{_NOTE_DIGITS}d}\n")
+        os.fdatasync(file)
+        with self._lock:
+            with self._notes.open("a") as notes:
+                notes.write(f"{part:0{_NOTE_DIGITS}d}\n")
+            self._done.add(part)
+            return len(self._done) == self._parts
 
     def finish(self, *, uri: str) -> None:
         """Check the whole and give it its name; EngineError if it is not what the store has."""
@@ -267,11 +265,23 @@ class _File:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._data.replace(self._path)
         self._notes.unlink(missing_ok=True)
+        self._whole = True
+        self.close()
 
     def close(self) -> None:
         """Release the file."""
-        if self._file is not None:
-            os.close(self._file)
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+    def _open(self) -> int:
+        """Return the partial file, which has its full length at once so that parts can come in any order."""
+        with self._lock:
+            if self._file is None:
+                self._data.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
+                os.truncate(self._file, self.entry.size)
+            return self._file
 
     @property
     def _parts(self) -> int:
