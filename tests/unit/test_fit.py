@@ -374,6 +374,14 @@ def test_an_engine_argument_can_take_less_of_a_shared_device_and_not_more():
     assert error.value.reason == Reason.LIMIT_EXCEEDED
 
 
+def test_a_size_of_the_kv_cache_in_bytes_keeps_to_no_share_and_is_refused_on_a_shared_device():
+    with pytest.raises(
+        PermanentError, match=r"spec.engineArgs.kv-cache-memory-bytes: \d+ can't work"
+    ) as error:
+        shared(engineArgs={"kv-cache-memory-bytes": 64 * GIB})
+    assert error.value.reason == Reason.LIMIT_EXCEEDED
+
+
 def test_without_a_share_the_configuration_says_nothing_of_it():
     assert "gpuMemoryUtilization" not in given.resolved().revisioned.config["cache"]
 

@@ -118,6 +118,13 @@ def _share(accelerator: Accelerator, arguments: Mapping[str, Value]) -> float:
             f"{accelerator.name}, whose memoryShare of {accelerator.memory_share} leaves each {share}. "
             "Use at most that, or leave it out.",
         )
+    if arguments.get("kv-cache-memory-bytes"):
+        raise PermanentError(
+            Reason.LIMIT_EXCEEDED,
+            f"spec.engineArgs.kv-cache-memory-bytes: {arguments['kv-cache-memory-bytes']} can't work because engines "
+            f"share a device of {accelerator.name}, and with it vLLM keeps to no share of it. Leave it out, and "
+            f"use gpu-memory-utilization of at most {share}.",
+        )
     return share
 
 
