@@ -9,6 +9,34 @@ CONFIGS: Final[dict[str, dict[str, Any]]] = {
         "tie_word_embeddings": False, "max_position_embeddings": 40960, "torch_dtype": "bfloat16",
         "sliding_window": None, "use_sliding_window": False, "architectures": ["Qwen3ForCausalLM"],
     },
+    "bge-m3": {
+        "model_type": "xlm-roberta", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 4096, "vocab_size": 250002, "max_position_embeddings": 8194,
+        "torch_dtype": "float32", "architectures": ["XLMRobertaModel"],
+    },
+    "ERNIE-4.5-21B-A3B": {
+        "model_type": "ernie4_5_moe", "hidden_size": 2560, "num_hidden_layers": 28, "num_attention_heads": 20,
+        "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": 12288, "moe_intermediate_size": 1536,
+        "moe_num_experts": 64, "moe_num_shared_experts": 2, "moe_layer_start_index": 1, "vocab_size": 103424,
+        "tie_word_embeddings": True, "max_position_embeddings": 131072, "torch_dtype": "bfloat16",
+        "architectures": ["Ernie4_5_MoeForCausalLM"],
+    },
+    "Falcon-40B": {
+        "model_type": "falcon", "hidden_size": 8192, "num_hidden_layers": 60, "num_attention_heads": 128,
+        "num_kv_heads": 8, "multi_query": True, "new_decoder_architecture": True, "vocab_size": 65024,
+        "max_position_embeddings": 2048, "torch_dtype": "bfloat16", "architectures": ["FalconForCausalLM"],
+    },
+    "starcoder": {
+        "model_type": "gpt_bigcode", "n_embd": 6144, "n_layer": 40, "n_head": 48, "n_inner": 24576,
+        "n_positions": 8192, "multi_query": True, "vocab_size": 49152, "torch_dtype": "bfloat16",
+        "architectures": ["GPTBigCodeForCausalLM"],
+    },
+    "Llama-3.1-8B": {
+        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
+        "tie_word_embeddings": False, "max_position_embeddings": 131072, "torch_dtype": "bfloat16",
+        "architectures": ["LlamaForCausalLM"],
+    },
     "Qwen3-0.6B": {
         "model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
         "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151936,
@@ -84,5 +112,10 @@ BILLIONS: Final = {
     "DeepSeek-V3": 671.0,
     "Qwen3-Next-80B-A3B": 79.67,
     "gpt2": 0.1244,
+    "bge-m3": 0.5596,  # of 0.568, without the position embedding
+    "ERNIE-4.5-21B-A3B": 21.83,
+    "Falcon-40B": 41.3,
+    "starcoder": 15.5,
+    "Llama-3.1-8B": 8.03,
 }
 """Weights of the language model, without a vision tower and without multi-token prediction."""

@@ -160,7 +160,7 @@ FACT_KEYS: Final = (
     "interleave_moe_layer_step", "compress_ratios", "block_configs", "hybrid_override_pattern",
     "layers_block_type", "attn_layer_period", "attn_type_list", "mamba_d_state", "state_size",
     "ssm_cfg", "conv_L_cache", "attention_window_pattern", "is_encoder_decoder",
-    "linear_attn_config", "layer_group_size",
+    "linear_attn_config", "layer_group_size", "moe_num_experts", "moe_num_shared_experts", "moe_layer_start_index",
 )  # fmt: skip
 """Keys of config.json that decide whether a model fits: only these are reported, where the checkpoint has them."""
 FACT_PARTS: Final = ("text_config", "llm_config", "language_config")

@@ -391,6 +391,11 @@ def test_the_size_of_layers_that_are_not_known_does_not_follow_from_their_number
     assert memory.estimate(demand(model=ModelFacts(config=config), memory=10 * GIB)) is None
 
 
+def test_an_mlp_that_is_not_stated_as_one_size_leaves_the_weights_unknown():
+    config = {**CONFIGS["Qwen3-8B"], "intermediate_size": [12288] * 36}
+    assert memory.estimate(demand(model=ModelFacts(config=config), memory=1 * GIB)) is None
+
+
 @pytest.mark.parametrize(
     "blocks", [["x"], [0, 0], [None], [-128, 128], [1.5], [[128]], [True, True], []]
 )
@@ -486,6 +491,7 @@ def test_a_model_that_shares_its_embedding_by_default_is_counted_with_one():
     ("name", "fields", "gigabytes", "per_token"),
     [
         # Parameters of the model cards x 2 bytes; layers x KV heads x K and V x head size x 2 bytes.
+        ("Llama-3.1-8B", {}, 16.06, 32 * 8 * 2 * 128 * 2),
         ("Llama-3.1-70B", {"split": Split(tensor=4)}, 141.1 / 4, 80 * 8 // 4 * 2 * 128 * 2),
         ("Qwen3-30B-A3B", {}, 61.06, 48 * 4 * 2 * 128 * 2),
         # An eighth of the split parts of 671 GB, and the down-projections and routers whole; 61 x (512 + 64) x 2 bytes.

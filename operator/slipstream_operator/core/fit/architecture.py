@@ -23,7 +23,7 @@ MLA_TYPES: Final = frozenset(
 UNGATED_TYPES: Final = frozenset(
     {
         "gpt2", "gpt_neo", "gpt_neox", "gpt_bigcode", "gptj", "codegen", "opt", "bloom", "falcon", "phi",
-        "starcoder2", "nemotron", "mpt", "persimmon",
+        "starcoder2", "nemotron", "mpt", "persimmon", "bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet",
     }
 )  # fmt: skip
 """Values of model_type whose MLP has two matrices; all others have three (gate, up, down)."""
@@ -191,6 +191,11 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
     head_size = _number(config, "head_dim") or hidden // heads
     tied = config.get("tie_word_embeddings", whole.get("tie_word_embeddings"))
     linear = _linear(config)
+    intermediate = _number(config, "intermediate_size", "n_inner", "ffn_hidden_size")
+    if intermediate is None and model_type in UNGATED_TYPES:
+        intermediate = 4 * hidden
+    experts = _experts(config, model_type, count)
+    encoder = model_type.endswith(WITHOUT_CACHE)  # without an output matrix, too
     layers = _layers(config, model_type, count, kv_heads, head_size, latent, linear)
     method, bits, block = _quantization(config, whole)
     return Architecture(
@@ -201,12 +206,11 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
         head_size=head_size,
         layers=layers,
         layer_count=count,
-        intermediate=_number(config, "intermediate_size", "n_inner", "ffn_hidden_size")
-        or (4 * hidden if model_type in UNGATED_TYPES else None),
+        intermediate=intermediate,
         gated=model_type not in UNGATED_TYPES,
         vocabulary=vocabulary,
-        tied=model_type in DEFAULT_EMBEDDING_TIES if tied is None else bool(tied),
-        experts=_experts(config, model_type, count),
+        tied=encoder or (model_type in DEFAULT_EMBEDDING_TIES if tied is None else bool(tied)),
+        experts=experts,
         latent=latent,
         linear=linear,
         max_length=_max_length(config),
@@ -215,7 +219,7 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
         bits=bits,
         prediction_layers=_number(config, "num_nextn_predict_layers") or 0,
         block=block,
-        counted=layers is not None or model_type.endswith(WITHOUT_CACHE),
+        counted=(layers is not None or encoder) and bool(intermediate or experts),
     )
 
 
@@ -289,17 +293,19 @@ def _linear(config: Mapping[str, Any]) -> LinearAttention | None:
 
 
 def _experts(config: Mapping[str, Any], model_type: str, layers: int) -> Experts | None:
-    count = _number(config, "num_experts", "n_routed_experts", "num_local_experts")
+    count = _number(
+        config, "num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"
+    )
     size = _number(config, "moe_intermediate_size", "intermediate_size")
     if count is None or count < 2 or size is None:
         return None
-    shared = (_number(config, "n_shared_experts") or 0) * size
+    shared = (_number(config, "n_shared_experts", "moe_num_shared_experts") or 0) * size
     shared += _number(config, "shared_expert_intermediate_size") or 0
     if model_type == "llama4_text":
         shared += size
     dense = config.get("mlp_only_layers")
     step = _number(config, "decoder_sparse_step", "interleave_moe_layer_step") or 1
-    first = _number(config, "first_k_dense_replace") or 0
+    first = _number(config, "first_k_dense_replace", "moe_layer_start_index") or 0
     without = len(dense) if isinstance(dense, list) else 0
     return Experts(
         count=count, size=size, shared=shared, layers=max((layers - first) // step - without, 0)
