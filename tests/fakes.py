@@ -227,3 +227,13 @@ def fetcher_body(
         },
         "status": status,
     }
+
+
+def prefetcher_body(
+    task: str, *, node: str | None, status: Mapping[str, Any], service: str = given.NAME
+) -> dict[str, Any]:
+    """A pod that has its node pull images."""
+    body = fetcher_body(task, name=f"prefetch-{node}", status=status)
+    labels = {names.PREFETCH_LABEL: service, names.TASK_LABEL: task}
+    spec = {} if node is None else {"nodeName": node}
+    return {**body, "metadata": {**body["metadata"], "labels": labels}, "spec": spec}

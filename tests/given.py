@@ -242,6 +242,7 @@ def observed(
     facts: Facts | None = None,
     workers: Sequence[Pod] = (),
     fetchers: Sequence[Fetcher] = (),
+    prefetchers: Sequence[Fetcher] = (),
     leader_worker_sets: bool = False,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
@@ -258,6 +259,7 @@ def observed(
         facts=facts,
         workers=tuple(workers),
         fetchers=tuple(fetchers),
+        prefetchers=tuple(prefetchers),
         leader_worker_sets=leader_worker_sets,
     )
 

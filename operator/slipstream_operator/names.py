@@ -45,6 +45,9 @@ FETCH_LABEL: Final = f"{GROUP}/fetch"
 TASK_LABEL: Final = f"{GROUP}/task"
 """What such a pod does, as a hash."""
 FETCH_COMPONENT: Final = "fetch"
+PREFETCH_LABEL: Final = f"{GROUP}/prefetch"
+"""The service that a pod has its node pull images for: likewise."""
+PREFETCH_COMPONENT: Final = "prefetch"
 JOB: Final = "Job"
 
 ENGINE_CONTAINER: Final = "engine"
@@ -172,6 +175,11 @@ def state_name(service: str) -> str:
 def fetch_name(service: str, digest: str) -> str:
     """Name of the Job that downloads or inspects a service's model: at most 40 + 7 + 8 characters."""
     return f"{service}-fetch-{digest}"
+
+
+def prefetch_name(service: str, digest: str) -> str:
+    """Name of the Job that has nodes pull images: at most 40 + 10 + 8 characters, and 3 for a pod's index."""
+    return f"{service}-prefetch-{digest}"
 
 
 def adapters_name(service: str) -> str:

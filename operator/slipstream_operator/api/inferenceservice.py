@@ -230,6 +230,12 @@ class CacheSpec(Model):
         default=None,
         description="Where downloads and compiled kernels outlive a pod. Default: nowhere, each pod has its own.",
     )
+    prefetch: bool = Field(
+        default=False,
+        description="Have nodes pull the images of oci:// sources, and the engine's, before an engine binds an "
+        "accelerator there: by a Job of as many pods as replicas may come, at most 16, without accelerators. Engines "
+        "don't wait for it. Default: false.",
+    )
     offload: OffloadSpec | None = Field(
         default=None,
         description="Larger, slower memory for KV cache blocks; on GPUs. Default: none, evicted blocks are computed "
@@ -460,6 +466,12 @@ _ONNX_RULES = (
 _ROUTED = "(!has(self.routing) || !has(self.routing.mode) || self.routing.mode == 'Router')"
 
 
+_HAS_AN_IMAGE = (
+    "(has(self.model) && self.model.uri.startsWith('oci://') || "
+    "has(self.speculation) && has(self.speculation.draft) && self.speculation.draft.startsWith('oci://'))"
+)
+
+
 class InferenceServiceSpec(Model):
     """Model to serve, its accelerators and its objectives. `model.uri` alone is a valid service."""
 
@@ -505,6 +517,13 @@ class InferenceServiceSpec(Model):
                 f"{_ROUTED} || !has(self.times) || !has(self.times.hold)",
                 message="times.hold needs routing.mode: Router, which holds the requests: leave out one of them",
                 field_path=".times",
+            ),
+            rule(
+                f"!has(self.cache) || !has(self.cache.prefetch) || !self.cache.prefetch || {_HAS_AN_IMAGE}",
+                message="cache.prefetch: true can't work because neither the model nor its draft is oci://, and nodes "
+                "keep nothing but images without hostPath: package the model as an image, or have it downloaded once "
+                "into a ReadWriteMany claim by cache.model.claim",
+                field_path=".cache",
             ),
             rule(
                 "!has(self.scaling) || self.replicas == 1",

@@ -182,7 +182,7 @@ class Pod:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fetcher:
-    """A pod that downloads or inspects a model before engines start."""
+    """A pod that downloads or inspects a model before engines start, or that has its node pull images."""
 
     namespace: str
     name: str
@@ -198,6 +198,8 @@ class Fetcher:
     """What it left when it succeeded."""
     trouble: tuple[str, str] | None
     """Reason and message of what keeps it from running, or of its last failure."""
+    node: str | None = None
+    """Name of its node, once it has one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +276,8 @@ class Observed:
     """Pods that compute for the leaders among `pods`."""
     fetchers: tuple[Fetcher, ...] = ()
     """Pods that download or inspect the model."""
+    prefetchers: tuple[Fetcher, ...] = ()
+    """Pods that have their nodes pull images."""
     leader_worker_sets: bool = False
     """Whether the cluster has the LeaderWorkerSet kind."""
 

@@ -23,6 +23,7 @@ from slipstream_operator.core import (
     parallelism,
     parsing,
     pod_template,
+    prefetching,
     profiles,
     quota,
     resource_checks,
@@ -135,6 +136,8 @@ class Resolved:
     """Why the speculation that the object asks for does not run."""
     task: fetching.Task | None = None
     """Download or inspection that engines wait for; no part of the revision."""
+    prefetch: prefetching.Prefetch | None = None
+    """Images that nodes pull ahead; no part of the revision."""
     demand: Demand | None = None
     """Memory that vLLM asks of an accelerator, as far as it is known; no part of the revision."""
     share: quota.Share | None = None
@@ -197,6 +200,8 @@ def resolve(observed: Observed) -> Resolved:
         )
         verdict.check(demand, profile.accelerators)
     share = quota.share(observed, profile, name)
+    bounds = _inside(_bounds(spec, profile, name), share)
+    template = _template(spec, accelerator)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -213,8 +218,14 @@ def resolve(observed: Observed) -> Resolved:
         adapters=weights.adapters(spec)
         if spec.model is not None and spec.model.adapters is not None and not simulated
         else None,
-        task=fetching.task(
-            spec, profile, accelerator, engine_image=image, template=_template(spec, accelerator)
+        task=fetching.task(spec, profile, accelerator, engine_image=image, template=template),
+        prefetch=prefetching.of(
+            spec,
+            image=image,
+            template=template,
+            pods=bounds.maximum * split.nodes,
+            anywhere=not on_gpu,
+            profile=name,
         ),
         revisioned=Revisioned(
             module=_MODULES[runtime],
@@ -225,7 +236,7 @@ def resolve(observed: Observed) -> Resolved:
             if spec.model and spec.model.token_secret
             else None,
             resources=said,
-            template=_template(spec, accelerator),
+            template=template,
             offload_disk=offload.disk(spec),
             cache=weights.cache(spec),
             images=None if simulated else weights.images(spec),
@@ -254,7 +265,7 @@ def resolve(observed: Observed) -> Resolved:
         packs=on_gpu,
         routing=routing.resolve(spec, profile, name, times=chosen),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
-        bounds=_inside(_bounds(spec, profile, name), share),
+        bounds=bounds,
         share=share,
         objectives=_objectives(spec, profile, name),
         scale_down_window=units.seconds(profile.scaling.scale_down_window)

@@ -61,6 +61,8 @@ class Outcome:
     """How the download or inspection stands that engines wait for."""
     loss: str | None = None
     """Why a group of pods that are one replica restarts."""
+    prefetch: str | None = None
+    """How many nodes have pulled the images ahead, in words."""
 
     @property
     def at_zero(self) -> bool:
@@ -143,10 +145,14 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(condition: Mapping[str, Any]) -> str | None:
-    """Return the step behind one reason: of a service at a gateway, or tenths of a download."""
+    """Return the step behind one reason: of a service at a gateway, tenths of a download, nodes of a prefetch."""
+    prefetch = re.search(r"Prefetch: [^:.]*", condition["message"])
     if condition["reason"] == Reason.FETCHING:
         percent = re.search(r"(\d+)%", condition["message"])
-        return f"{int(percent[1]) // 10}" if percent else condition["message"]
+        step = f"{int(percent[1]) // 10}" if percent else condition["message"]
+        return f"{step} {prefetch[0]}" if prefetch else step
+    if prefetch:
+        return prefetch[0]
     gateway = condition["reason"] in (Reason.GATEWAY_UNAVAILABLE, Reason.GATEWAY_NOT_READY)
     return condition["message"] if gateway else None
 
@@ -158,6 +164,8 @@ def _verdicts(
     refused = [child.trouble for child in observed.children if child.trouble]
     available = _available(observed, outcome, serving=serving, ready=ready, refused=refused)
     loaded = _model_ready(outcome, available, ready)
+    if outcome.prefetch is not None:
+        loaded = dataclasses.replace(loaded, message=f"{loaded.message} {outcome.prefetch}")
     verdicts = [
         _ready(accepted, available, loaded),
         accepted,

@@ -118,13 +118,13 @@ def pod(body: Body) -> Pod:
 
 
 def fetcher(body: Body) -> Fetcher:
-    """A pod that downloads or inspects a model."""
+    """A pod that downloads or inspects a model, or that has its node pull images."""
     metadata, status = body["metadata"], body.get("status") or {}
     labels = metadata.get("labels", {})
     return Fetcher(
         namespace=_shared(metadata["namespace"]),
         name=metadata["name"],
-        service=_shared(labels[names.FETCH_LABEL]),
+        service=_shared(labels.get(names.FETCH_LABEL) or labels[names.PREFETCH_LABEL]),
         task=labels.get(names.TASK_LABEL, ""),
         phase=_shared(status.get("phase", "Pending")),
         deleting="deletionTimestamp" in metadata,
@@ -132,6 +132,7 @@ def fetcher(body: Body) -> Fetcher:
         address=status.get("podIP"),
         report=_report(status),
         trouble=_fetch_trouble(status),
+        node=body.get("spec", {}).get("nodeName"),
     )
 
 
@@ -160,7 +161,8 @@ def _fetch_trouble(status: Body) -> tuple[str, str] | None:
         if ended and ended.get("exitCode"):
             said = ended.get("message") or ended.get("reason", "")
             again = container.get("restartCount", 0)
-            return Reason.FETCH_FAILED, _short(f"{said.strip()} (tried {again + 1} times)")
+            tried = f" (tried {again + 1} times)" if again else ""
+            return Reason.FETCH_FAILED, _short(f"{said.strip()}{tried}")
     return pod_failures.of(status)
 
 

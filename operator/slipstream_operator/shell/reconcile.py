@@ -15,6 +15,7 @@ from slipstream_operator.core import (
     groups,
     happenings,
     plan,
+    prefetching,
     render,
     resolve,
     revisions,
@@ -140,6 +141,9 @@ class Reconciler:
             else None,
             loss=account.loss.message if account.loss else None,
             fetching=standing,
+            prefetch=prefetching.standing(observed, resolved.prefetch)
+            if resolved.prefetch is not None
+            else None,
         )
         return outcome, [
             *lost,

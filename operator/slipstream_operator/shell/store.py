@@ -36,6 +36,7 @@ GATEWAY_CRDS: Final = (
 )
 LEADER_WORKER_SET_CRD: Final = "leaderworkersets.leaderworkerset.x-k8s.io"
 _OPTIONAL: Final = (POD_MONITOR_CRD, LEADER_WORKER_SET_CRD, *GATEWAY_CRDS)
+_FETCHING: Final = (names.FETCH_LABEL, names.PREFETCH_LABEL)
 CHILD_KINDS: Final = (
     *names.WORKLOADS,
     names.JOB,
@@ -62,6 +63,7 @@ class _Family:
     pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
     workers: dict[str, Pod] = dataclasses.field(default_factory=dict)
     fetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
+    prefetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -115,8 +117,10 @@ class Store:
             return self._feed_definition(body, gone=gone)
         if kind == names.GATEWAY:
             return self._feed_gateway(body, gone=gone)
-        if kind == "Pod" and names.FETCH_LABEL in body["metadata"].get("labels", {}):
-            return self._feed_fetcher(projections.fetcher(body), gone=gone)
+        labels = body["metadata"].get("labels", {})
+        if kind == "Pod" and not labels.keys().isdisjoint(_FETCHING):
+            prefetches = names.PREFETCH_LABEL in labels
+            return self._feed_fetcher(projections.fetcher(body), prefetches=prefetches, gone=gone)
         if kind == "Pod":
             return self._feed_pod(projections.pod(body), gone=gone)
         return self._feed_child(projections.child(kind, body, packer=self._packer), gone=gone)
@@ -160,6 +164,7 @@ class Store:
             ),
             workers=tuple(family.workers.values()),
             fetchers=tuple(family.fetchers.values()),
+            prefetchers=tuple(family.prefetchers.values()),
             leader_worker_sets=LEADER_WORKER_SET_CRD in self._definitions,
             siblings=self._siblings(key) if self._has_quota else (),
         )
@@ -362,8 +367,9 @@ class Store:
         self._forget_if_empty(pod.namespace, pod.service)
         return (Key(pod.namespace, pod.service),)
 
-    def _feed_fetcher(self, fetcher: Fetcher, *, gone: bool) -> Iterable[Key]:
-        fetchers = self._family(fetcher.namespace, fetcher.service).fetchers
+    def _feed_fetcher(self, fetcher: Fetcher, *, prefetches: bool, gone: bool) -> Iterable[Key]:
+        family = self._family(fetcher.namespace, fetcher.service)
+        fetchers = family.prefetchers if prefetches else family.fetchers
         if not gone and fetchers.get(fetcher.name) == fetcher:
             return ()
         fetchers.pop(fetcher.name, None)

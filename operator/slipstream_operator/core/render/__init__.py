@@ -17,6 +17,7 @@ from slipstream_operator.core.render import (
     gateway,
     group,
     monitor,
+    prefetch,
     protection,
     service,
     workload,
@@ -41,6 +42,8 @@ def render(
         children.append(config.state(key, uid, texts=state))
     if resolved.task is not None and not is_done(resolved.task, fetched):
         children.append(fetch.job(key, uid, task=resolved.task))
+    if resolved.prefetch is not None:
+        children.append(prefetch.job(key, uid, prefetch=resolved.prefetch))
     if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
         children.append(protection.disruption_budget(key, uid))
     if resolved.adapters is not None:

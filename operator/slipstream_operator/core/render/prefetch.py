@@ -1,0 +1,138 @@
+"""The Job that has nodes pull images: a pod for each, without an accelerator, which checks the model and ends."""
+
+import hashlib
+import json
+from typing import Any, Final
+
+from slipstream_operator import names
+from slipstream_operator.core.observed import Key
+from slipstream_operator.core.prefetching import Prefetch
+from slipstream_operator.core.render import common, placement, pods, sources
+from slipstream_runtime import contract
+
+_RESOURCES: Final = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"memory": "512Mi"},
+}
+"""Of Python, which reads names, sizes and config.json: little, so that a full node takes the pod, too."""
+_RETRIES: Final = 2
+"""Failed pods of an index that are replaced; a failure on one node ends no pod of another."""
+_DEADLINE_SECONDS: Final = 6 * 3600
+"""For 400 GiB at 20 MiB/s; until then a pod that no node takes, or that can't pull, stays."""
+_NO_DEVICES: Final = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+"""NVIDIA's runtime gives a container that asks for no GPU all of them, if its image says so."""
+
+
+def job(key: Key, uid: str, *, prefetch: Prefetch) -> dict[str, Any]:
+    """Return the Job; its name carries the hash of its specification, which can't be changed."""
+    spec: dict[str, Any] = {
+        "completionMode": "Indexed",
+        "completions": prefetch.pods,
+        "parallelism": prefetch.pods,
+        "backoffLimitPerIndex": _RETRIES,
+        "activeDeadlineSeconds": _DEADLINE_SECONDS,
+        "template": _template(key, prefetch),
+    }
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    metadata = common.metadata(
+        key, uid, name=names.prefetch_name(key.name, digest), component=names.PREFETCH_COMPONENT
+    )
+    metadata["labels"][names.TASK_LABEL] = prefetch.identity
+    return {"apiVersion": "batch/v1", "kind": names.JOB, "metadata": metadata, "spec": spec}
+
+
+def _template(key: Key, prefetch: Prefetch) -> dict[str, Any]:
+    """Return the pod; it carries no service label, since it is no engine."""
+    overrides = prefetch.template
+    own = {names.PREFETCH_LABEL: key.name, names.TASK_LABEL: prefetch.identity}
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pods.confined(),
+        **_spread(prefetch, own),
+        "containers": [_container(prefetch)],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {}},
+            *sources.image_volumes(prefetch.uris),
+        ],
+    }
+    for field in (
+        "nodeSelector",
+        "tolerations",
+        "runtimeClassName",
+        "serviceAccountName",
+        "imagePullSecrets",
+    ):
+        if field in overrides:
+            pod[field] = overrides[field]
+    metadata: dict[str, Any] = {
+        "labels": {
+            **overrides.get("labels", {}),
+            names.MANAGED_BY_LABEL: names.OPERATOR,
+            names.NAME_LABEL: "slipstream",
+            names.COMPONENT_LABEL: names.PREFETCH_COMPONENT,
+            **own,
+        }
+    }
+    if "annotations" in overrides:
+        metadata["annotations"] = overrides["annotations"]
+    return {"metadata": metadata, "spec": pod}
+
+
+def _spread(prefetch: Prefetch, labels: dict[str, str]) -> dict[str, Any]:
+    """Return a strong preference for nodes without such a pod: together, both weigh more than all other scores.
+
+    NB: no requirement, since an autoscaler would buy nodes for pods that find none of their own.
+    """
+    selector = {"matchLabels": labels}
+    affinity: dict[str, Any] = {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 100,
+                    "podAffinityTerm": {
+                        "topologyKey": placement.HOSTNAME,
+                        "labelSelector": selector,
+                    },
+                }
+            ]
+        }
+    }
+    if "nodeAffinity" in prefetch.template:
+        affinity["nodeAffinity"] = prefetch.template["nodeAffinity"]
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": placement.HOSTNAME,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": selector,
+    }
+    return {"affinity": affinity, "topologySpreadConstraints": [constraint]}
+
+
+def _container(prefetch: Prefetch) -> dict[str, Any]:
+    command = ["python", "-m", contract.FETCH_MODULE, "--cache", contract.SCRATCH_DIRECTORY]
+    if prefetch.model is not None:
+        command += ["--model", prefetch.model]
+    if prefetch.draft is not None:
+        command += ["--draft", prefetch.draft]
+    return {
+        "name": names.PREFETCH_COMPONENT,
+        "image": prefetch.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "env": [
+            {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
+            {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
+            _NO_DEVICES,
+        ],
+        "resources": _RESOURCES,
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": pods.container_confined(),
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
+            *sources.image_mounts(prefetch.uris),
+        ],
+    }
