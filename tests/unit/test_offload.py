@@ -118,6 +118,14 @@ def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
             'spec.resources: memory "20Gi" leaves no room beside spec.cache.offload.cpu "20Gi"',
         ),
         (
+            {"cache": {"offload": {"cpu": "20"}}},
+            'spec.cache.offload.cpu: "20" can\'t work because it is in bytes and holds no block: use at least 64Mi',
+        ),
+        (
+            {"cache": {"offload": {"cpu": "20Gi", "disk": "100"}}},
+            'spec.cache.offload.disk: "100" can\'t work because it is in bytes',
+        ),
+        (
             {"engineArgs": {"kv-offloading-size": 4}},
             "spec.engineArgs.kv-offloading-size: spec.cache.offload sets the same",
         ),

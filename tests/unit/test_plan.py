@@ -134,6 +134,7 @@ def test_what_is_being_deleted_is_waited_for(desired: list[dict[str, Any]]) -> N
 
 
 TEXT = st.text("abcdefgh-", min_size=1, max_size=12)
+LABEL = st.from_regex("[a-z0-9]([a-z0-9._-]{0,8}[a-z0-9])?", fullmatch=True)
 SPECS = st.fixed_dictionaries(
     {"model": st.just(given.MODEL)},
     optional={
@@ -145,8 +146,8 @@ SPECS = st.fixed_dictionaries(
         "template": st.fixed_dictionaries(
             {},
             optional={
-                "labels": st.dictionaries(TEXT, TEXT, max_size=3),
-                "nodeSelector": st.dictionaries(TEXT, TEXT, max_size=3),
+                "labels": st.dictionaries(LABEL, LABEL, max_size=3),
+                "nodeSelector": st.dictionaries(LABEL, LABEL, max_size=3),
                 "env": st.lists(
                     st.fixed_dictionaries({"name": TEXT, "value": st.just("") | TEXT}),
                     max_size=3,

@@ -70,6 +70,9 @@ def mounted(path: str, volume: str = "data") -> dict[str, Any]:
         ({"labels": {"slipstream.dev/service": "a"}}, 'labels: "slipstream.dev/service" can\'t be'),
         ({"labels": {"app.kubernetes.io/name": "a"}}, 'labels: "app.kubernetes.io/name" can\'t be'),
         ({"annotations": {"prometheus.io/port": "1"}}, 'annotations: "prometheus.io/port" can\'t'),
+        ({"labels": {"a b": "x"}}, 'labels: "a b" is not a key: use letters'),
+        ({"labels": {"a": "-x"}}, 'labels: "a: -x" is not a label: use letters'),
+        ({"nodeSelector": {"a/b/c": "x"}}, 'nodeSelector: "a/b/c: x" is not a label: use letters'),
         ({"labels": {f"{LWS}group-index": "0"}}, f'labels: "{LWS}group-index" can\'t be set'),
         ({"annotations": {f"{LWS}size": "9"}}, f'annotations: "{LWS}size" can\'t be set'),
         (
@@ -179,6 +182,17 @@ def test_a_spread_of_the_users_own_replaces_ours(
     (constraint,) = found["topologySpreadConstraints"]
     assert constraint["topologyKey"] == "rack"
     assert constraint["labelSelector"]["matchLabels"]["slipstream.dev/service"] == "chat"
+
+
+def test_a_label_that_the_api_server_matches_is_not_selected_twice() -> None:
+    asked = {
+        "maxSkew": 1,
+        "topologyKey": "rack",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "matchLabelKeys": ["slipstream.dev/revision"],
+    }
+    (constraint,) = pod({"topologySpreadConstraints": [asked]})["topologySpreadConstraints"]
+    assert constraint["labelSelector"] == {"matchLabels": {"slipstream.dev/service": "chat"}}
 
 
 def test_a_selector_of_the_users_own_is_kept() -> None:

@@ -185,3 +185,38 @@ def test_the_size_that_was_reported_counts_without_a_new_revision(
     assert found.default_requests["memory"] == memory
     assert found.default_requests["ephemeral-storage"] == storage
     assert found.revisioned == resolve.resolve(snapshot).revisioned
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [
+        ({"resources": {"limits": {"ephemeral-storage": "100Gi"}}}, True),
+        (
+            {
+                "resources": {"limits": {"ephemeral-storage": "200Gi"}},
+                "cache": {"offload": {"cpu": "1Gi", "disk": "100Gi"}},
+            },
+            True,
+        ),
+        ({"resources": {"limits": {"ephemeral-storage": "200Gi"}}}, False),
+        (
+            {
+                "resources": {"limits": {"ephemeral-storage": "20Gi"}},
+                "cache": {"model": {"claim": {"name": "kept"}}},
+            },
+            False,
+        ),
+    ],
+)
+def test_a_limit_of_the_disk_that_a_download_exceeds_is_refused(
+    spec: dict[str, Any], refused: bool
+) -> None:
+    facts = Facts(ModelFacts(bytes=141 * GI, uri=given.MODEL["uri"]))
+    snapshot = given.observed({"model": given.MODEL, **spec}, facts=facts)
+    if not refused:
+        resolve.resolve(snapshot)
+        return
+    with pytest.raises(
+        PermanentError, match="the pod downloads 141Gi to its own disk, and would be"
+    ):
+        resolve.resolve(snapshot)

@@ -94,7 +94,7 @@ def test_a_short_drain_for_spot_nodes_reaches_engine_and_pod() -> None:
 
 def test_the_budget_of_a_start_is_the_startup_probes() -> None:
     assert startup(pod({})) == (5, 720)
-    assert startup(pod({"times": {"start": "24h"}})) == (120, 720)
+    assert startup(pod({"times": {"start": "24h"}})) == (10, 8640)
     assert startup(pod({"times": {"start": "2m"}})) == (1, 120)
     assert startup(pod({**CPU, "times": {"start": "2m"}})) == (1, 120)
 

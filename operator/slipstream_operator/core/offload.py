@@ -11,6 +11,8 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 _MEBIBYTE: Final = 2**20
+LEAST_BYTES: Final = 64 * _MEBIBYTE
+"""Room for some blocks of a small model; less is a unit that was forgotten."""
 _FIELD: Final = "spec.cache.offload"
 
 
@@ -38,6 +40,12 @@ def check(spec: InferenceServiceSpec, *, on_cpu: bool) -> None:
             f"{_FIELD}: needs spec.cache.prefix, since offloaded blocks are found by their prefix: "
             "leave out prefix: false"
         )
+    for field, size in (("cpu", offload.cpu), ("disk", offload.disk)):
+        if size is not None and units.quantity(size) < LEAST_BYTES:
+            problems.append(
+                f'{_FIELD}.{field}: "{size}" can\'t work because it is in bytes and holds no block: use at least '
+                f"{LEAST_BYTES // _MEBIBYTE}Mi, such as 20Gi"
+            )
     if problems:
         raise PermanentError(Reason.UNSUPPORTED, "; ".join(problems))
 

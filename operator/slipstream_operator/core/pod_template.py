@@ -5,7 +5,7 @@ The API server refuses the same by the rules of the CRD; an object that is older
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from slipstream_operator.api import containers, pod, template, volumes
@@ -16,6 +16,10 @@ from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
 _DNS_LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_KEY: Final = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _VARIABLE: Final = re.compile("[ -<>-~]+")
 _SPELLING: Final = "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
 
@@ -42,6 +46,8 @@ def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
         reserved=template.RESERVED_ANNOTATIONS,
         prefixes=template.RESERVED_ANNOTATION_PREFIXES,
     )
+    for field, labels in (("labels", asked.labels), ("nodeSelector", asked.node_selector)):
+        yield from _labels(field, labels or {})
     yield from _variables("env", asked.env or (), reserved=variables)
     declared = {volume.name for volume in asked.volumes or ()}
     for name in sorted(declared):
@@ -69,6 +75,15 @@ def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
         yield from _mounts(
             f"{where}.volumeMounts", container.volume_mounts or (), declared=declared
         )
+
+
+def _labels(field: str, labels: Mapping[str, str]) -> Iterator[str]:
+    for key, value in labels.items():
+        if not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+            yield (
+                f'{field}: "{key}: {value}" is not a label: use letters, digits, -, _ and ., beginning and ending with '
+                "a letter or digit"
+            )
 
 
 def _variables(
@@ -100,6 +115,8 @@ def _metadata(
     field: str, keys: Iterable[str], *, reserved: tuple[str, ...], prefixes: tuple[str, ...]
 ) -> Iterator[str]:
     for key in keys:
+        if not _KEY.fullmatch(key):
+            yield f'{field}: "{key}" is not a key: use letters, digits, -, _ and ., after a domain and / if any'
         if key in reserved or key.startswith(prefixes):
             yield f'{field}: "{key}" can\'t be set because the operator sets it: leave it out'
 

@@ -184,6 +184,9 @@ def resolve(observed: Observed) -> Resolved:
     offload.check(spec, on_cpu=accelerator.name == engines.CPU)
     per_pod = count // split.nodes
     said = offload.added(resources.said(spec, accelerator, per_pod, simulated=simulated), spec)
+    keeps_cache = weights.cache(spec) is not None
+    if weights_bytes is not None and weights.downloads(spec) and not keeps_cache:
+        resources.check_disk(said, spec, weights_bytes)
     image = _image(spec, profile, name, accelerator)
     config = _config(
         spec,
@@ -256,7 +259,7 @@ def resolve(observed: Observed) -> Resolved:
                 gpus=per_pod,
                 weights_bytes=weights_bytes,
                 downloads=weights.downloads(spec),
-                keeps_cache=weights.cache(spec) is not None,
+                keeps_cache=keeps_cache,
             ),
             spec,
         )

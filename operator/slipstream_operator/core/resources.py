@@ -11,8 +11,10 @@ from typing import Any, Final
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import engines
+from slipstream_operator.core import engines, offload
 from slipstream_operator.core.observed import Manifest
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
 
 CPU_RESOURCES: Final = pod.Resources(requests={"memory": "4Gi"}, limits={"memory": "8Gi"})
 SIMULATOR_RESOURCES: Final = pod.Resources(
@@ -20,6 +22,7 @@ SIMULATOR_RESOURCES: Final = pod.Resources(
 )
 
 _GI: Final = 1 << 30
+_DISK: Final = "ephemeral-storage"
 CORES: Final = 2
 """Cores of the API server and the engine core, which both are busy at full load."""
 CORES_PER_GPU: Final = 1
@@ -71,8 +74,23 @@ def defaults(
     return {
         "cpu": str(CORES + gpus * CORES_PER_GPU),
         "memory": _gibibytes(memory),
-        "ephemeral-storage": _gibibytes(disk),
+        _DISK: _gibibytes(disk),
     }
+
+
+def check_disk(resources: Manifest, spec: InferenceServiceSpec, downloaded: int) -> None:
+    """Raise PermanentError if the limit of the pod's disk is less than it downloads: it would be evicted each time."""
+    limit = resources.get("limits", {}).get(_DISK)
+    if limit is None:
+        return
+    left = units.quantity(limit) - (offload.disk_bytes(spec) or 0)
+    if left < downloaded:
+        raise PermanentError(
+            Reason.DOES_NOT_FIT,
+            f'spec.resources.limits: "{_DISK}" of {limit} can\'t work because the pod downloads '
+            f"{_gibibytes(downloaded)} to its own disk, and would be evicted: raise it, leave it out, or keep "
+            "downloads in spec.cache.model",
+        )
 
 
 def complete(resources: Manifest, requests: Mapping[str, str]) -> dict[str, Any]:

@@ -30,9 +30,17 @@ def of(overrides: Manifest, *, labels: Mapping[str, str], packs: bool) -> dict[s
     if affinity:
         placed["affinity"] = affinity
     if spread:
-        selector = {"labelSelector": {"matchLabels": dict(labels)}}
-        placed["topologySpreadConstraints"] = [{**selector, **constraint} for constraint in spread]
+        placed["topologySpreadConstraints"] = [
+            {"labelSelector": {"matchLabels": _selected(labels, constraint)}, **constraint}
+            for constraint in spread
+        ]
     return placed
+
+
+def _selected(labels: Mapping[str, str], constraint: Manifest) -> dict[str, str]:
+    """Return the labels of the pods that count, without those that the API server adds for matchLabelKeys."""
+    added = constraint.get("matchLabelKeys", ())
+    return {key: value for key, value in labels.items() if key not in added}
 
 
 def _near_engines() -> dict[str, Any]:

@@ -29,6 +29,8 @@ _SHARED_MEMORY: Final = {
 }
 PROBES_OF_A_START: Final = 720
 """Probes that a start's budget is divided into on GPUs, where it takes minutes: each that fails is an Event."""
+LONGEST_PERIOD: Final = 10
+"""Seconds between two probes of a start, at most: an engine that is ready waits as long for its first request."""
 
 
 def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
 def _startup(resolved: Resolved) -> dict[str, Any]:
     """Probe until the budget of a start is used up; a CPU's engine starts in seconds, so it is asked each second."""
     budget = resolved.times.start
-    period = math.ceil(budget / PROBES_OF_A_START) if resolved.packs else 1
+    period = min(math.ceil(budget / PROBES_OF_A_START), LONGEST_PERIOD) if resolved.packs else 1
     return {
         **_probe(contract.READY_PATH),
         "periodSeconds": period,
