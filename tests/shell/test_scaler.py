@@ -360,3 +360,29 @@ def test_no_page_of_a_pod_makes_a_decision_fail(data: st.DataObject) -> None:
         loop.clock.seconds += 30
     assert account.decision is not None
     assert "values that no decision" not in account.decision.reason
+
+
+async def test_a_rollout_to_more_engines_a_replica_sizes_the_old_revision_by_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sized by the new number, the old pods would seem to have room for eight times their load."""
+    asked: list[int] = []
+    decide = policy.decide
+
+    def noting(inputs: Any, state: Any) -> Any:
+        asked.append(inputs.engines)
+        return decide(inputs, state)
+
+    monkeypatch.setattr(policy, "decide", noting)
+    loop = Loop(busy())
+    account = loop.serve()
+    await loop.scaler.tick()
+    assert account.resolved is not None and account.rollout is not None
+    account.resolved = dataclasses.replace(account.resolved, engines=8)
+    account.rollout = dataclasses.replace(account.rollout, wanted="new")
+    loop.clock.seconds += 30
+    await loop.scaler.tick()
+    account.rollout = dataclasses.replace(account.rollout, active="new")
+    loop.clock.seconds += 30
+    await loop.scaler.tick()
+    assert asked == [1, 1, 8]

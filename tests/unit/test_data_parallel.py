@@ -117,8 +117,19 @@ def test_the_capacity_of_one_engine_is_what_it_says_and_not_the_sum_of_vllms_blo
 
 def test_what_the_engines_run_at_once_is_known_once_they_say_it() -> None:
     answers = grouped.alone({queries.SEQUENCES: [sample(8192.0)]})
-    assert signals.sequences(answers) == 8192
-    assert signals.sequences(grouped.alone({})) is None
+    assert signals.sequences(answers, revision="a") == 8192
+    assert signals.sequences(grouped.alone({}), revision="a") is None
+
+
+def test_sequences_are_those_of_the_revision_that_is_sized() -> None:
+    old, new = (
+        Sample({**sample(0.0).labels, "revision": revision}, value)
+        for revision, value in (("old", 2048.0), ("new", 256.0))
+    )
+    answers = grouped.alone({queries.SEQUENCES: [old, new]})
+    assert signals.sequences(answers, revision="old") == 2048
+    assert signals.sequences(answers, revision="new") == 256
+    assert signals.sequences(answers, revision="other") is None
 
 
 def test_prometheus_sums_what_the_engines_of_a_pod_do_and_takes_the_mean_of_their_caches() -> None:

@@ -405,7 +405,7 @@ def test_a_capacity_that_no_engine_has_is_unknown_and_lowers_none(nothing: float
     assert _capacity(nothing) is None
     assert _capacity(nothing, 5_000.0) == 5_000
     sequences = given.grouped({queries.SEQUENCES: [_sample(nothing)]}).of(given.KEY)
-    assert signals.sequences(sequences) is None
+    assert signals.sequences(sequences, revision="a") is None
 
 
 def test_an_old_engine_without_a_capacity_in_tokens_leaves_those_of_new_ones() -> None:

@@ -21,6 +21,8 @@ class Account:
 
     resolved: Resolved | None = None
     rollout: revisions.Rollout | None = None
+    engines: int | None = None
+    """Data-parallel engines of one replica of the active revision; None before one was active."""
     state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None

@@ -150,6 +150,9 @@ class Scaler:
             if rest.kept(readings):
                 return
         active = account.rollout.active
+        rolling = active != account.rollout.wanted
+        if not rolling or account.engines is None:
+            account.engines = resolved.engines
         inputs = gather.inputs(
             answers,
             now=now,
@@ -158,10 +161,10 @@ class Scaler:
             bounds=resolved.bounds,
             objectives=resolved.objectives,
             down_window=resolved.scale_down_window,
-            rolling=account.rollout.active != account.rollout.wanted,
+            rolling=rolling,
             revision=active,
             max_sequences=resolved.max_sequences,
-            engines=resolved.engines,
+            engines=account.engines,
             provision=resolved.provision_time,
             earlier=earlier,
         )

@@ -45,7 +45,7 @@ def inputs(
         load = signals.load(answers, pods=ready, now=now, max_age=window)
         readings = signals.readings(answers, objectives, earlier=earlier)
         held = signals.held(answers)
-        measured = signals.sequences(answers)
+        measured = signals.sequences(answers, revision=revision)
     return Inputs(
         now=now,
         bounds=bounds,

@@ -137,7 +137,7 @@ def _of_service(window: float) -> Queries:
             "or",
             By("max", info, Series(contract.CACHE_INFO)),
         ),
-        SEQUENCES: By("min", _SERVICE, Series(contract.SEQUENCES)),
+        SEQUENCES: By("min", _REVISION, Series(contract.SEQUENCES)),
         ADAPTERS: By("min", (*_SERVICE, contract.ADAPTER_LABEL), Series(contract.ADAPTER_LOADED)),
     }
 

@@ -408,9 +408,13 @@ def kv_capacity(answers: Answers) -> int | None:
     return min(_counts(sizes), default=None)
 
 
-def sequences(answers: Answers) -> int | None:
-    """Sequences that the engines of one replica run at once, of the smallest; None if none says it."""
-    values = _counts(sample.value for sample in answers.result(queries.SEQUENCES) or ())
+def sequences(answers: Answers, *, revision: str) -> int | None:
+    """Sequences that the engines of one replica of this revision run at once; None if it says none."""
+    values = _counts(
+        sample.value
+        for sample in answers.result(queries.SEQUENCES) or ()
+        if sample.labels.get("revision", revision) == revision
+    )
     return min(values, default=None)
 
 
