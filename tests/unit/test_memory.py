@@ -1,5 +1,7 @@
 """The scaling state survives a restart, and an edit by hand does no harm."""
 
+import json
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -94,3 +96,34 @@ def test_what_an_older_operator_kept_is_taken_as_far_as_it_goes() -> None:
         '{"capacity": 12.3, "desired": 3, "reason": "why", "since": 5.0, "tokens_capacity": null}'
     )
     assert memory.load(text) == State(3, 5.0, "why")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("cold", "count", -1),
+        ("cold", "mean", 1e18),
+        ("cold", "variance", -1),
+        ("outlook", "losses", [0, 0, -1]),
+        ("outlook", "spread", -1),
+        ("spikes", "long", -1),
+        ("spikes", "short", -1),
+        ("feedback", "kappa", 0),
+        ("feedback", "corrections", {"ttft": -1}),
+        (None, "concurrency", 0),
+        (None, "caution", 0),
+        (None, "desired", -1),
+        (None, "lowered_from", -1),
+    ],
+)
+def test_numbers_that_no_decision_leaves_are_no_state(
+    part: str | None, key: str, value: object
+) -> None:
+    """Decisions would fail on them with each tick, for as long as the text is kept."""
+    kept = json.loads(memory.dump(STATE))
+    (kept[part] if part else kept)[key] = value
+    assert memory.load(json.dumps(kept)) is None
+
+
+def test_a_text_nested_without_end_is_no_state() -> None:
+    assert memory.load("[" * 100_000) is None

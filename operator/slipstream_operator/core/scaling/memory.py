@@ -22,6 +22,10 @@ _KEPT_OF: Final = {
     "spikes": ("long", "short"),
 }
 _EXACT: Final = ("since", "lowered_at")
+_LARGEST: Final = 1e9
+"""Replicas, requests and factors beyond this are malformed."""
+_LARGEST_LOG: Final = 30.0
+"""Logarithm of seconds beyond which a start is malformed."""
 _ADAPTER: Final = pydantic.TypeAdapter(State)
 
 
@@ -49,9 +53,30 @@ def load(text: str) -> State | None:
             return None
         if len(state.outlook.season) not in (0, forecast.BUCKETS) or math.isinf(state.since):
             return None
+        if not _in_range(state):
+            return None
         return dataclasses.replace(state, model=steptime.fit(rows))
-    except (ValueError, TypeError, OverflowError, ZeroDivisionError):
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError, RecursionError):
         return None
+
+
+def _in_range(state: State) -> bool:
+    """Whether the numbers are such as decisions leave: no others can be decided with."""
+    cold = state.cold
+    return (
+        0 <= state.desired <= _LARGEST
+        and 0 <= state.lowered_from <= _LARGEST
+        and (state.concurrency is None or 1 <= state.concurrency <= _LARGEST)
+        and 0 <= cold.count <= _LARGEST
+        and 0 <= cold.variance <= _LARGEST_LOG
+        and abs(cold.mean) <= _LARGEST_LOG
+        and 0 < state.caution <= _LARGEST
+        and 0 < state.feedback.kappa <= _LARGEST
+        and all(0 < one <= _LARGEST for one in state.feedback.corrections.values())
+        and all(0 <= one <= _LARGEST for one in (*state.outlook.losses, state.outlook.spread))
+        and all(0 <= one <= _LARGEST for one in (state.spikes.long, state.spikes.short))
+        and state.spikes.long + state.spikes.short > 0
+    )
 
 
 def _plain(value: Any) -> Any:
