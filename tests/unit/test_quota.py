@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from slipstream_operator.core import quota, resolve, revisions, status
-from slipstream_operator.core.observed import Key, Parent
+from slipstream_operator.core.observed import Key, Parent, pack
 from slipstream_operator.core.quota import Want
 from slipstream_operator.core.scaling.state import Decision
 from slipstream_operator.names import Reason
@@ -210,3 +211,46 @@ def test_a_rollout_runs_beside_the_old_revision_where_the_quota_has_room():
 def test_recreate_needs_no_room():
     observed, old = serving(2, rollout={"strategy": "Recreate"})
     assert counts(observed)[old] == 0
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"accelerator": {"type": "absent", "count": 4}},
+        {"accelerator": {"count": 3}, "parallelism": {"tensor": 2}},
+        {"replicas": "many"},
+    ],
+)
+def test_a_service_that_is_refused_holds_the_accelerators_that_it_still_runs(edited):
+    running = {"replicas": 1, "engine": {"runtime": "vllm", "accelerator": "gpu x 4 on 2 nodes"}}
+    old = service("old", created="2025-01-01T00:00:00Z", **edited)
+    old = dataclasses.replace(old, packed_status=pack(running))
+    found = resolve.resolve(snapshot(6, {"accelerator": {"count": 4}}, old)).share
+    assert found is not None and "older services hold 4" in (found.refused or "")
+    two = resolve.resolve(snapshot(6, {"accelerator": {"count": 2}}, old)).share
+    assert two is not None and two.replicas == 1
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"replicas": 0, "engine": {"runtime": "vllm", "accelerator": "gpu x 4"}},
+        {"replicas": 1, "engine": {"runtime": "vllm", "accelerator": "cpu x 4"}},
+        {"replicas": 1, "engine": {"runtime": "simulator", "accelerator": "gpu x 4"}},
+    ],
+)
+def test_a_service_that_is_refused_and_runs_no_accelerator_holds_none(status):
+    old = service("old", created="2025-01-01T00:00:00Z", accelerator={"type": "absent"})
+    old = dataclasses.replace(old, packed_status=pack(status))
+    found = resolve.resolve(snapshot(4, {"accelerator": {"count": 4}}, old)).share
+    assert found is not None and found.refused is None and found.replicas == 1
+
+
+def test_of_two_services_of_one_second_the_first_by_name_gets_what_is_left():
+    created = given.observed().parent.created
+    first, last = (
+        service(name, created=created, accelerator={"count": 4}) for name in ("aaa", "zzz")
+    )
+    assert resolve.resolve(snapshot(4, {"accelerator": {"count": 4}}, last)).bounds.minimum == 1
+    assert resolve.resolve(snapshot(4, {"accelerator": {"count": 4}}, first)).bounds.minimum == 0

@@ -1,4 +1,6 @@
-"""Quota of accelerators of a namespace: a share for each service, decided by their specs alone.
+"""Quota of accelerators of a namespace: a share for each service, decided by their specs.
+
+A service whose spec can't be understood holds what its status says that it runs: its last engines go on.
 
 All services are taken together, so that two of them never get the same accelerators. First each gets its fewest
 replicas, or as many as are left, the oldest service first. The rest goes to the oldest first, up to its most replicas;
@@ -7,13 +9,18 @@ what is then left, to the oldest first for a second set of replicas while a new 
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
 from slipstream_operator.core import engines, parallelism, parsing, profiles
 from slipstream_operator.core.observed import Key, Observed, Packed, Parent
 from slipstream_operator.errors import PermanentError
+
+_SHOWN: Final = re.compile(r"(?P<name>.+) x (?P<count>[1-9][0-9]{0,4})( on [0-9]+ nodes)?$")
+"""Form of status.engine.accelerator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,23 +122,33 @@ def _refusal(want: Want, name: str, *, limit: int, older: int) -> str:
 
 
 def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
-    """Return what a service asks for; None if it needs no accelerators, or can't be understood."""
+    """Return what a service asks for; None if it needs no accelerators."""
     spec = _spec(parent.packed_spec)
     accelerator = profiles.accelerator(spec, profile) if spec else None
     if spec is None or accelerator is None:
-        return None
+        return _running(parent)
     if spec.runtime == "simulator" or accelerator.name == engines.CPU:
         return None
     try:
         accelerators = parallelism.split(spec, on_cpu=False).total
     except PermanentError:
-        return None
+        return _running(parent)
     fewest = most = spec.replicas
     if spec.scaling is not None:
         # One that may be at zero needs a replica for the next request.
         fewest, most = max(spec.scaling.min_replicas, 1), max(spec.scaling.max_replicas, 1)
     recreates = spec.rollout is not None and spec.rollout.strategy == "Recreate"
     return Want(parent.key, parent.created, accelerators, fewest, most, surges=not recreates)
+
+
+def _running(parent: Parent) -> Want | None:
+    """Return what a service runs, by its status; None if that is no accelerator."""
+    engine, replicas = parent.status.get("engine") or {}, parent.status.get("replicas") or 0
+    shown = _SHOWN.match(str(engine.get("accelerator", "")))
+    if shown is None or shown["name"] == engines.CPU or engine.get("runtime") == "simulator":
+        return None
+    count = int(shown["count"])
+    return Want(parent.key, parent.created, count, replicas, replicas, surges=False)
 
 
 @functools.lru_cache(maxsize=4096)
