@@ -148,7 +148,7 @@ class _Status(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'{"phase": "loading"}')
+        self.wfile.write(self.server.answer)  # type: ignore[attr-defined]
 
     def log_message(self, *_: object) -> None:
         return None
@@ -157,6 +157,7 @@ class _Status(BaseHTTPRequestHandler):
 @pytest.fixture
 def leader() -> Iterator[HTTPServer]:
     server = HTTPServer(("127.0.0.1", 0), _Status)
+    server.answer = b'{"phase": "loading"}'  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -169,6 +170,14 @@ def test_the_phase_is_read_from_the_leaders_status(leader: HTTPServer) -> None:
     port = leader.server_port
     assert group.asking(Member(1, 2, "127.0.0.1"), port=port)() is Phase.LOADING
     assert group.asking(Member(1, 2, "no-such-host.invalid"), port=port)() is None
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b"null", b'{"phase": []}', b'{"phase": "new"}', b"{}", b"a"]
+)
+def test_an_answer_that_is_no_status_is_none(leader: HTTPServer, answer: bytes) -> None:
+    leader.answer = answer  # type: ignore[attr-defined]
+    assert group.asking(Member(1, 2, "127.0.0.1"), port=leader.server_port)() is None
 
 
 def test_a_worker_goes_on_as_soon_as_the_leader_answers() -> None:

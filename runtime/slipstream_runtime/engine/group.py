@@ -77,7 +77,7 @@ def asking(member: Member, *, port: int = contract.MANAGEMENT_PORT) -> Ask:
         try:
             connection.request("GET", contract.STATUS_PATH)
             return Phase(json.loads(connection.getresponse().read())["phase"])
-        except (OSError, http.client.HTTPException, ValueError, KeyError):
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return None
         finally:
             connection.close()
