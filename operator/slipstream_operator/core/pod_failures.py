@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from slipstream_operator.names import ENGINE_CONTAINER, FETCH_COMPONENT, Reason
+from slipstream_operator.names import ENGINE_CONTAINER, FETCH_COMPONENT, PREFETCH_COMPONENT, Reason
 
 Body = Mapping[str, Any]
 Failure = tuple[str, str]
@@ -22,7 +22,7 @@ LOST: Final = (
 )
 """Reasons for which a pod as a whole goes away, whatever its containers do."""
 
-_OURS: Final = (ENGINE_CONTAINER, FETCH_COMPONENT)
+_OURS: Final = (ENGINE_CONTAINER, FETCH_COMPONENT, PREFETCH_COMPONENT)
 """Names of the container that does a pod's work; all others are the user's, or injected."""
 _HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
 _IMAGE_REASONS: Final = (

@@ -148,7 +148,8 @@ def _report(status: Body) -> str | None:
 def _fetching(status: Body) -> list[Body]:
     """Return the container that fetches; a webhook of the cluster may have added others to the pod."""
     containers: Sequence[Body] = status.get("containerStatuses", [])
-    return [one for one in containers if one.get("name") == names.FETCH_COMPONENT]
+    ours = (names.FETCH_COMPONENT, names.PREFETCH_COMPONENT)
+    return [one for one in containers if one.get("name") in ours]
 
 
 def _fetch_trouble(status: Body) -> tuple[str, str] | None:
