@@ -1,5 +1,7 @@
 """Progress of a download, read from its pod: a tenant's answer, which may be anything or nothing."""
 
+import asyncio
+import contextlib
 import http.server
 import socket
 import threading
@@ -69,3 +71,32 @@ async def test_a_pod_that_accepts_and_says_nothing_is_not_waited_for(
     monkeypatch.setattr(progress, "TIMEOUT", 0.2)
     with socket.create_server((ADDRESS, contract.MANAGEMENT_PORT)):
         assert await progress.Progress().read(ADDRESS) is None
+
+
+async def test_many_pods_that_say_nothing_keep_few_workers_waiting_and_not_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "TIMEOUT", 0.5)
+    reader = progress.Progress()
+    addresses = [f"127.0.9.{number}" for number in range(1, 9)]
+    with contextlib.ExitStack() as stack:
+        servers = {
+            one: stack.enter_context(socket.create_server((one, contract.MANAGEMENT_PORT)))
+            for one in addresses
+        }
+        for _ in range(2):
+            found = await asyncio.gather(*(reader.read(one) for one in addresses))
+            assert found == [None] * len(addresses)
+        asked = [len(_connections(server)) for server in servers.values()]
+    assert sorted(asked) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def _connections(server: socket.socket) -> list[socket.socket]:
+    server.setblocking(False)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(server.accept()[0])
+    for one in found:
+        one.close()
+    return found

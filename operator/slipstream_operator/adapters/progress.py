@@ -6,6 +6,7 @@ The answer is a tenant's: it is bounded in time and length, and only numbers of 
 import asyncio
 import ipaddress
 import json
+import time
 from typing import Final
 
 import aiohttp
@@ -15,6 +16,10 @@ from slipstream_runtime import contract
 
 TIMEOUT: Final = 2.0
 """Seconds: a network policy may keep the pod out of reach, and the status must not wait for it."""
+AT_ONCE: Final = 2
+"""Pods that are read at once: each keeps one of the few workers of all services waiting."""
+PAUSE: Final = 60.0
+"""Seconds for which a pod that did not answer in time is not asked again."""
 _LIMIT: Final = 4096
 """Bytes of an answer that are read."""
 
@@ -22,13 +27,28 @@ _LIMIT: Final = 4096
 class Progress:
     """`ports.Progress` over HTTP."""
 
+    def __init__(self) -> None:
+        self._reading = 0
+        self._silent: dict[str, float] = {}
+        """Address -> monotonic time from which it is asked again."""
+
     async def read(self, address: str) -> fetching.Progress | None:
-        """Return what the pod at this address counts; None if it does not answer soon."""
+        """Return what the pod at this address counts; None if it does not answer soon, or others are waited for."""
+        now = time.monotonic()
+        self._silent = {one: until for one, until in self._silent.items() if until > now}
+        if address in self._silent or self._reading >= AT_ONCE:
+            return None
+        self._reading += 1
         try:
             host = ipaddress.ip_address(address)
             return fetching.parse_progress(json.loads(await _get(host)))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
+        except TimeoutError:
+            self._silent[address] = now + PAUSE
             return None
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+            return None
+        finally:
+            self._reading -= 1
 
 
 async def _get(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
@@ -36,7 +56,7 @@ async def _get(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
     url = f"http://{name}:{contract.MANAGEMENT_PORT}{contract.STATUS_PATH}"
     async with (
         asyncio.timeout(TIMEOUT),
-        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(auto_decompress=False) as session,
         session.get(url, allow_redirects=False) as answer,
     ):
         return await answer.content.read(_LIMIT)
