@@ -278,3 +278,25 @@ def test_empty_weights_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pytest.raises(EngineError, match=r"model\.safetensors is empty"),
     ):
         fetch(hub, tmp_path, monkeypatch)
+
+
+def test_a_name_that_the_disk_refuses_is_no_fault_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        hubs.serve(hubs.Hub({**FILES, "x" * 300: b"{}"})) as hub,
+        pytest.raises(EngineError, match=r"can't be written to the cache: File name too long"),
+    ):
+        fetch(hub, tmp_path, monkeypatch)
+
+
+def test_a_cache_behind_a_link_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with hubs.serve(hubs.Hub(FILES)) as hub:
+        fetch(hub, tmp_path / "link", monkeypatch)
+        monkeypatch.setenv(contract.FETCHED_ENV, "1")
+        asked = len(hub.asked)
+        folder = fetch(hub, tmp_path / "link", monkeypatch)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert len(hub.asked) == asked

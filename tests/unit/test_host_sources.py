@@ -214,3 +214,10 @@ def test_a_cache_that_takes_no_lock_is_reported_by_its_field(tmp_path: Path) -> 
         locks.held(tmp_path, "hf://a/b"),
     ):
         pass
+
+
+@pytest.mark.parametrize("revision", ["..", ".", "a/../b", "a//b", "/main", "main/"])
+def test_a_revision_that_an_address_would_swallow_is_refused(revision: str) -> None:
+    """`@..` was the default branch without a word."""
+    with pytest.raises(UnsuitableError, match="names no revision"):
+        sources.parse(f"hf://org/name@{revision}")

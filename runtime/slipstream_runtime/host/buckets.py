@@ -4,7 +4,6 @@ Nothing here may log or repeat credentials.
 """
 
 import dataclasses
-import errno
 import hashlib
 import json
 import os
@@ -39,11 +38,6 @@ _CONFIG: Final = "config.json"
 _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 """The ETag of an object that was uploaded to S3 in one part, unless a key of KMS encrypts it."""
 
-_UNFIT: Final = (
-    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES,
-    errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
-)  # fmt: skip
-"""Errors of the local disk, as opposed to those of the network."""
 _IDENTITY: Final = re.compile(r"/latest/(?:api|meta-data)|/computeMetadata/|metadata\.google")
 """Addresses that a client asks for the identity of its machine, once nothing else gave credentials."""
 
@@ -343,8 +337,8 @@ def explain(error: BaseException, *, uri: str, bucket: str) -> str:
         )
     if network.is_disk(error):
         return f"{uri}: the download stopped: {network.cause(error)}. Use a larger claim in spec.cache.model.claim"
-    if isinstance(error, OSError) and error.errno in _UNFIT:
-        return f"{uri}: its files can't be written to the cache: {error.strerror}"
+    if local := network.local(error):
+        return f"{uri}: its files can't be written to the cache: {local}"
     if number is not None:
         return f"{uri}: the store answered {number}{f' {code[1]}' if code else ''}"
     found = network.cause(error) or type(error).__name__

@@ -242,6 +242,8 @@ def explain(error: Exception, *, uri: str, revision: str | None, has_token: bool
     found = network.cause(error)
     if network.is_disk(error):
         return f"{uri}: the download stopped: {found}. Use a larger claim in spec.cache.model.claim"
+    if local := network.local(error):
+        return f"{uri}: its files can't be written to the cache: {local}"
     return (
         f"{uri}: the hub cannot be reached: {found or type(error).__name__}; the cache holds no copy. "
         "Use HF_ENDPOINT in spec.template.env for a mirror, or pvc:// where there is no network"

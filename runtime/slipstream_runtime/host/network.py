@@ -39,6 +39,11 @@ _CAUSES: Final[tuple[tuple[str, str], ...]] = (
 )
 """(pattern, cause): the first pattern that an exception of the chain matches decides."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_LOCAL: Final = (
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES,
+    errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+"""Errors of the local disk, as opposed to those of the network."""
 
 
 def cause(error: BaseException) -> str | None:
@@ -56,6 +61,12 @@ def cause(error: BaseException) -> str | None:
 def is_disk(error: BaseException) -> bool:
     """Whether the local disk, and not the network, is at fault."""
     return any(isinstance(each, OSError) and each.errno in _FULL for each in _chain(error))
+
+
+def local(error: BaseException) -> str | None:
+    """Return why the local disk refused a file, in the system's words; None if it was not the disk."""
+    found = (one for one in _chain(error) if isinstance(one, OSError) and one.errno in _LOCAL)
+    return next((one.strerror for one in found), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

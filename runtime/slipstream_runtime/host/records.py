@@ -40,7 +40,7 @@ def keep(cache: Path, uri: str, folder: Path, sizes: Mapping[str, int]) -> None:
     """Record a complete download; a cache that can't be written keeps none, and the next start asks the source."""
     record = {
         "uri": uri,
-        "folder": str(folder.relative_to(cache)),
+        "folder": str(folder.resolve().relative_to(cache.resolve())),
         "files": dict(sorted(sizes.items())),
     }
     path = _path(cache, uri)

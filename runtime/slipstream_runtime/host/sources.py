@@ -80,6 +80,10 @@ def parse(
     if separator and scheme == "oci" and rest.strip("/"):
         return Source("oci", uri, path=images / Path(contract.image_directory(uri)).name)
     if separator and scheme == "hf" and (match := _HUB.fullmatch(rest)):
+        if not {"", ".", ".."}.isdisjoint((match["revision"] or "main").split("/")):
+            raise UnsuitableError(
+                f'spec.model.uri: "{uri}" names no revision: write a branch, a tag or a commit after @'
+            )
         return Source("hf", uri, repository=match["repository"], revision=match["revision"])
     if scheme in ("s3", "gs") and separator and (match := _BUCKET.fullmatch(rest)):
         kind: Literal["s3", "gs"] = "s3" if scheme == "s3" else "gs"
