@@ -326,6 +326,15 @@ def test_what_is_proposed_is_accepted(spec):
     assert resolved(spec).demand is not None
 
 
+def test_no_second_slice_is_proposed_where_the_first_is_too_small():
+    entry = {"name": "mig", "resourceName": "nvidia.com/mig-1g.10gb", "memory": "9500Mi"}
+    slices = given.profile(accelerators=[entry], without=["defaultAccelerator"])
+    facts = Facts(model=ModelFacts(config=CONFIGS["Llama-3.1-70B"]))
+    with pytest.raises(PermanentError, match="Use a smaller model") as error:
+        given.resolved({"model": given.MODEL}, profiles=[slices], facts=facts)
+    assert "count: 2" not in error.value.message and "nodes" not in error.value.message
+
+
 def test_what_is_unknown_refuses_nothing():
     assert given.resolved({"model": given.MODEL}, profiles=[PROFILE]).demand is not None
     for facts in (Facts(), Facts(model=ModelFacts(bytes=10**15))):

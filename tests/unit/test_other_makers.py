@@ -101,3 +101,23 @@ def test_other_devices_beside_the_accelerator_are_free_to_ask_for() -> None:
     spec = {"model": given.MODEL, "accelerator": {"type": "slice"}, "resources": asked}
     found = given.resolved(spec, profiles=[profile]).revisioned.resources["limits"]
     assert found == {"nvidia.com/mig-1g.10gb": "1", "rdma/hca": "1", "nvidia.com/hostdev": "1"}
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"resourceName": "nvidia.com/mig-1g.10gb"},
+        {"deviceClass": "mig.nvidia.com"},
+        {"resourceName": "nvidia.com/gpu.shared", "memoryShare": "50%"},
+    ],
+)
+@pytest.mark.parametrize(
+    "spec", [{"accelerator": {"count": 2}}, {"parallelism": {"data": 2}}, {"parallelism": {"tensor": 2}}]
+)  # fmt: skip
+def test_parts_of_gpus_are_not_combined_for_one_replica(device: Any, spec: Any) -> None:
+    profile = given.profile(
+        accelerators=[{"name": "part", **device}], without=["defaultAccelerator"]
+    )
+    with pytest.raises(PermanentError, match=r"devices of part can't be combined"):
+        given.resolved({"model": given.MODEL, **spec}, profiles=[profile])
+    assert given.resolved({"model": given.MODEL}, profiles=[profile]).accelerator == "part x 1"

@@ -32,6 +32,9 @@ _OTHERS: Final[Mapping[str, str]] = {
 _NVIDIA: Final = re.compile(r"nvidia\.com/(gpu|mig-)")
 """Extended resources of NVIDIA's device plugin that are GPUs; nvidia.com/ has network devices, too."""
 
+_MIG: Final = re.compile(r"(^|[/.-])mig([.-]|$)")
+"""Extended resources and DeviceClasses of MIG slices."""
+
 
 def check(accelerator: Accelerator, *, profile: str) -> None:
     """Refuse an accelerator that CUDA doesn't run on, since its pods could only fail."""
@@ -45,6 +48,30 @@ def check(accelerator: Accelerator, *, profile: str) -> None:
                 f'spec.accelerator.type: "{accelerator.name}" can\'t work because {field} {value} in ServingProfile '
                 f"{profile} means {kind}, and engines run on NVIDIA GPUs and CPUs only. Use one of these.",
             )
+
+
+def single(accelerator: Accelerator) -> str | None:
+    """Return why a replica can have only one of these devices; None if it can have several."""
+    names = (accelerator.resource_name or "", accelerator.device_class or "")
+    if any(_MIG.search(name) for name in names):
+        return "CUDA sees only one MIG slice in a process, and NCCL connects none"
+    if accelerator.memory_share is not None:
+        return "engines share these devices, so that two of them may be one and the same"
+    return None
+
+
+def check_count(spec: InferenceServiceSpec, accelerator: Accelerator, count: int) -> None:
+    """Refuse several devices for a replica where an engine can use only one."""
+    reason = single(accelerator)
+    if reason is None or count == 1:
+        return
+    named = spec.accelerator is not None and "count" in spec.accelerator.model_fields_set
+    field = f"spec.accelerator.count: {count}" if named else f"spec.parallelism: {count} devices"
+    raise PermanentError(
+        Reason.UNSUPPORTED,
+        f"{field} can't work because devices of {accelerator.name} can't be combined: {reason}. Use one, and more "
+        "replicas, or an accelerator that is a whole GPU.",
+    )
 
 
 def check_requests(

@@ -179,6 +179,8 @@ def resolve(observed: Observed) -> Resolved:
     weights_bytes = _weights_bytes(observed, spec)
     split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
     _check_groups(observed, spec, split)
+    if on_gpu:
+        devices.check_count(spec, accelerator, split.total)
     count = _count(spec, accelerator, split, simulated=simulated)
     chosen = times.of(spec, accelerator, on_gpu=on_gpu, weights_bytes=weights_bytes)
     offload.check(spec, on_cpu=accelerator.name == engines.CPU)

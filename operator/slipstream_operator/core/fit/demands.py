@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core import devices
 from slipstream_operator.core.facts import Facts, ModelFacts
 from slipstream_operator.core.fit.memory import UTILIZATION, Demand
 from slipstream_operator.core.observed import Manifest
@@ -73,6 +74,7 @@ def of(
         kv_memory=_number(arguments.get("kv-cache-memory-bytes")),
         unchecked=overridden or next((name for name in OTHER_MEMORY if arguments.get(name)), None),
         tensor_field=tensor_field,
+        single=devices.single(accelerator) is not None,
     )
 
 

@@ -66,6 +66,8 @@ class Demand:
     """Bytes of the KV cache, if they are fixed by an engine argument."""
     unchecked: str | None = None
     """Engine argument with which an accelerator holds something else than is computed here."""
+    single: bool = False
+    """Whether a replica can have only one of these accelerators."""
     tensor_field: str = "spec.accelerator.count"
     """Field of the object that the tensor-parallel size follows from, for messages."""
 

@@ -127,6 +127,8 @@ def fitting(demand: Demand, accelerators: Sequence[Accelerator]) -> list[str]:
     ):
         wider = dataclasses.replace(here, tensor=size)
         possible = split.problem(architecture, wider, expert_parallel=demand.expert_parallel)
+        if demand.single:
+            break
         if size > here.tensor and possible is None and fits(split=wider):
             proposals.append(
                 f"accelerator.count: {wider.total}"
@@ -148,7 +150,7 @@ def fitting(demand: Demand, accelerators: Sequence[Accelerator]) -> list[str]:
         if fits(memory=memory, accelerator=other.name, utilization=demands.utilization(other)):
             proposals.append(f"accelerator.type: {other.name}")
             break
-    if not proposals:
+    if not proposals and not demand.single:
         for stages in (2, 3, 4, 8):
             deeper = Split(tensor=MOST_PER_NODE, pipeline=stages)
             if split.problem(architecture, deeper) is None and fits(split=deeper):
