@@ -17,7 +17,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.onnx import export, exported, providers
-from tests import encoders
+from tests import drivers, encoders
 from tests.processes import Process
 
 pytestmark = [
@@ -286,7 +286,13 @@ def test_a_model_that_is_not_exported_is_told_in_the_termination_log(tmp_path: P
     assert [entry["phase"] for entry in engine.events("phase")] == ["resolving", "failed"]
 
 
-def test_a_gpu_service_is_not_run_on_the_cpu(minilm: Path, tmp_path: Path) -> None:
+def test_a_gpu_service_is_not_run_on_the_cpu(
+    minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = tmp_path / "driver"
+    driver.mkdir()
+    drivers.compiled(driver)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
     engine = Engine(tmp_path, minilm, device="cuda")
     assert engine.exit_code(within=60) == 2
     assert "would run on the CPU of a GPU node" in engine.termination_log.read_text()
