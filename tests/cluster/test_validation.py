@@ -404,6 +404,34 @@ def test_explain_tells_what_the_fields_mean(kube: Kube) -> None:
 
 
 IDLE = {"minReplicas": 0, "idleAfter": "15m", "maxReplicas": 2}
+PREFETCHED = {"cache": {"prefetch": True}}
+
+
+@pytest.mark.parametrize("uri", ["hf://org/model", "s3://bucket/model", "file:///models/target"])
+def test_only_images_are_pulled_ahead(kube: Kube, namespace: str, uri: str) -> None:
+    manifest = _with("spec.model.uri", uri, namespace)
+    manifest["spec"] |= PREFETCHED
+    with pytest.raises(Refused) as refusal:
+        kube.apply(manifest)
+    assert "cache.prefetch: true can't work because" in refusal.value.message
+    assert "package the model as an image" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "oci://registry.local/m:1"}},
+        {"speculation": {"draft": "oci://registry.local/d:1", "tokens": 4}},
+    ],
+)
+def test_an_image_of_the_model_or_of_its_draft_is_pulled_ahead(
+    kube: Kube, namespace: str, spec: dict[str, Any]
+) -> None:
+    manifest = _with("metadata.name", "pulled", namespace)
+    manifest["spec"] |= PREFETCHED | spec
+    assert kube.apply(manifest)["spec"]["cache"]["prefetch"] is True
+
+
 NEEDS_THE_ROUTER = [
     (
         {"scaling": IDLE, "routing": {"mode": "Direct"}},

@@ -1,0 +1,69 @@
+"""The real API server takes the Job that has nodes pull images, and the real scheduler gives each pod its own node."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dev.kube import Kube, Object, condition
+from tests import services
+
+SOON = 30.0
+NODES = 4
+
+
+@pytest.fixture
+def gpus(kube: Kube, namespace: str) -> Iterator[None]:
+    """A profile for the namespace that allows images, and whose accelerators are the GPUs of the fake nodes."""
+    profile: dict[str, Any] = {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "ServingProfile",
+        "metadata": {"name": namespace},
+        "spec": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "accelerators": [
+                {"name": "gpu", "resourceName": "nvidia.com/gpu", **services.FAKE_NODES}
+            ],
+            "images": {"vllm": "localhost/slipstream/runtime:dev"},
+            "sources": {"allow": ["oci://*"]},
+        },
+    }
+    kube.apply(profile)
+    yield
+    kube.delete("ServingProfile", None, namespace)
+
+
+def test_each_node_has_the_images_while_the_service_serves(
+    kube: Kube, namespace: str, gpus: None
+) -> None:
+    kube.apply(
+        {
+            "apiVersion": "slipstream.dev/v1alpha1",
+            "kind": "InferenceService",
+            "metadata": {"name": "imaged", "namespace": namespace},
+            "spec": {
+                "model": {"uri": "oci://registry.local/model:1"},
+                "scaling": {"maxReplicas": NODES},
+                "cache": {"prefetch": True},
+                **services.DIRECT,
+            },
+        }
+    )
+
+    def done(items: list[Object]) -> Object | None:
+        said = condition(items[0], "ModelReady") if items else {}
+        ended = said.get("message", "").endswith(f"Prefetch: done, on {NODES} nodes.")
+        return items[0] if ended and said["status"] == "True" else None
+
+    kube.until(
+        "InferenceService",
+        namespace,
+        done,
+        name="imaged",
+        timeout=SOON,
+        what="images on all nodes beside a service that serves",
+    )
+    pods = kube.find("Pod", namespace, labelSelector="slipstream.dev/prefetch=imaged")
+    assert len({pod["spec"]["nodeName"] for pod in pods}) == len(pods) == NODES
+    (job,) = kube.find("Job", namespace)
+    assert job["status"]["succeeded"] == NODES
