@@ -186,9 +186,8 @@ def test_models_of_a_store_and_of_a_registry_are_served(
     assert "a-secret-of-the-tests" not in json.dumps(pods)
     store.put(FILES, prefix="target")
 
-    kube.apply(
-        service(namespace, "imaged", model={"uri": f"oci://{model_image(library, tmp_path)}"})
-    )
+    image = {"uri": f"oci://{model_image(library, tmp_path)}"}
+    kube.apply(service(namespace, "imaged", model=image, cache={"prefetch": True}))
     kube.apply(service(namespace, "packed", model={"uri": f"oci://{artifact(library)}"}))
     said = because(kube, namespace, "packed", kind="Available", reason="EngineFailed")
     assert "the image is empty. It must be an ordinary container image" in said
@@ -197,5 +196,14 @@ def test_models_of_a_store_and_of_a_registry_are_served(
     assert answer(kube, namespace, "stored") == answer(kube, namespace, "imaged")
     (weights,) = claim.rglob("model.safetensors")
     assert weights.read_bytes() == FILES["model.safetensors"]
-    assert not kube.find("Job", namespace)
+    # The node pulled the image for a pod that read the model in it; no Job of a download is left.
+    jobs = kube.until(
+        "Job",
+        namespace,
+        lambda items: all(item["status"].get("succeeded") for item in items) and items,
+        timeout=60,
+        what="the Job that has the node pull the image",
+    )
+    (job,) = jobs
+    assert job["metadata"]["name"].startswith("imaged-prefetch-")
     assert store.downloads("target/model.safetensors") == 1
