@@ -11,6 +11,21 @@ FAKE_NODES = {
 """spec.template that puts pods on kwok's nodes, where they are Ready at once and use nothing."""
 
 
+def gpu_profile(namespace: str, **spec: Any) -> dict[str, Any]:
+    """A ServingProfile of the namespace alone, whose accelerators are the GPUs of the fake nodes."""
+    return {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "ServingProfile",
+        "metadata": {"name": namespace},
+        "spec": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "accelerators": [{"name": "gpu", "resourceName": "nvidia.com/gpu", **FAKE_NODES}],
+            "images": {"vllm": "localhost/slipstream/runtime:dev"},
+            **spec,
+        },
+    }
+
+
 DIRECT = {"routing": {"mode": "Direct"}}
 """Part of a spec: the engines are reached past the router, where a test is about engines."""
 

@@ -11,11 +11,6 @@ import pytest
 from dev.kube import Kube
 from tests import services
 
-GPUS = {
-    "accelerators": [{"name": "nvidia-h100", "resourceName": "nvidia.com/gpu"}],
-    "images": {"vllm": "registry.example/slipstream-runtime:v0"},
-    "sources": {"allow": ["hf://*", "pvc://*"]},
-}
 PAGES = sorted((Path(__file__).parents[2] / "docs/how-to").glob("*.md"))
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 
@@ -51,19 +46,15 @@ def test_the_commands_of_a_how_to_page_work(
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
 
-    image = kube.get("ServingProfile", None, "local")["spec"]["images"]["router"]
-    profile = {
-        "apiVersion": "slipstream.dev/v1alpha1",
-        "kind": "ServingProfile",
-        "metadata": {"name": namespace},
-        "spec": {
-            **GPUS,
-            "images": {**GPUS["images"], "router": image},
-            "router": services.FAKE_NODES,
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        },
-    }
-    kube.apply(profile)
+    images = kube.get("ServingProfile", None, "local")["spec"]["images"]
+    kube.apply(
+        services.gpu_profile(
+            namespace,
+            images={**images, "vllm": images["vllmCpu"]},
+            router=services.FAKE_NODES,
+            sources={"allow": ["hf://*", "pvc://*"]},
+        )
+    )
     request.addfinalizer(lambda: kube.delete("ServingProfile", None, namespace))
     run(f"kubectl config set-context --current --namespace={namespace}")
     for kind, title, text in _blocks(page):

@@ -14,19 +14,7 @@ SOON = 30.0
 @pytest.fixture
 def gpus(kube: Kube, namespace: str) -> Iterator[None]:
     """A profile for the namespace whose accelerators are the GPUs of the fake nodes."""
-    profile: dict[str, Any] = {
-        "apiVersion": "slipstream.dev/v1alpha1",
-        "kind": "ServingProfile",
-        "metadata": {"name": namespace},
-        "spec": {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-            "accelerators": [
-                {"name": "gpu", "resourceName": "nvidia.com/gpu", **services.FAKE_NODES}
-            ],
-            "images": {"vllm": "localhost/slipstream/runtime:dev"},
-        },
-    }
-    kube.apply(profile)
+    kube.apply(services.gpu_profile(namespace))
     yield
     kube.delete("ServingProfile", None, namespace)
 

@@ -1,7 +1,6 @@
 """The real API server takes the Job that has nodes pull images, and the real scheduler gives each pod its own node."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -15,20 +14,7 @@ NODES = 4
 @pytest.fixture
 def gpus(kube: Kube, namespace: str) -> Iterator[None]:
     """A profile for the namespace that allows images, and whose accelerators are the GPUs of the fake nodes."""
-    profile: dict[str, Any] = {
-        "apiVersion": "slipstream.dev/v1alpha1",
-        "kind": "ServingProfile",
-        "metadata": {"name": namespace},
-        "spec": {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-            "accelerators": [
-                {"name": "gpu", "resourceName": "nvidia.com/gpu", **services.FAKE_NODES}
-            ],
-            "images": {"vllm": "localhost/slipstream/runtime:dev"},
-            "sources": {"allow": ["oci://*"]},
-        },
-    }
-    kube.apply(profile)
+    kube.apply(services.gpu_profile(namespace, sources={"allow": ["oci://*"]}))
     yield
     kube.delete("ServingProfile", None, namespace)
 

@@ -1,14 +1,12 @@
 """The Job that downloads or inspects a model before its engines start, on any node and without an accelerator."""
 
-import hashlib
-import json
 from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core import weights
 from slipstream_operator.core.fetching import Task
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.render import common, pods, sources
+from slipstream_operator.core.render import jobs, pods, sources
 from slipstream_runtime import contract
 
 _RESOURCES: Final = {
@@ -32,13 +30,14 @@ def job(key: Key, uid: str, *, task: Task) -> dict[str, Any]:
     }
     if task.inspects:
         spec["activeDeadlineSeconds"] = _INSPECTION_SECONDS
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    metadata = common.metadata(
-        key, uid, name=names.fetch_name(key.name, digest), component=names.FETCH_COMPONENT
+    return jobs.job(
+        key,
+        uid,
+        name=names.fetch_name(key.name, jobs.digest(spec)),
+        component=names.FETCH_COMPONENT,
+        identity=task.identity,
+        spec=spec,
     )
-    metadata["labels"][names.TASK_LABEL] = task.identity
-    return {"apiVersion": "batch/v1", "kind": names.JOB, "metadata": metadata, "spec": spec}
 
 
 def _template(key: Key, task: Task) -> dict[str, Any]:
@@ -56,18 +55,8 @@ def _template(key: Key, task: Task) -> dict[str, Any]:
     for field in ("serviceAccountName", "imagePullSecrets"):
         if field in overrides:
             pod[field] = overrides[field]
-    metadata: dict[str, Any] = {
-        "labels": {
-            **overrides.get("labels", {}),
-            names.MANAGED_BY_LABEL: names.OPERATOR,
-            names.NAME_LABEL: "slipstream",
-            names.COMPONENT_LABEL: names.FETCH_COMPONENT,
-            names.FETCH_LABEL: key.name,
-            names.TASK_LABEL: task.identity,
-        }
-    }
-    if "annotations" in overrides:
-        metadata["annotations"] = overrides["annotations"]
+    labels = {names.FETCH_LABEL: key.name, names.TASK_LABEL: task.identity}
+    metadata = jobs.pod_metadata(overrides, component=names.FETCH_COMPONENT, labels=labels)
     return {"metadata": metadata, "spec": pod}
 
 

@@ -1,13 +1,11 @@
 """The Job that has nodes pull images: a pod for each, without an accelerator, which checks the model and ends."""
 
-import hashlib
-import json
 from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.prefetching import Prefetch
-from slipstream_operator.core.render import common, placement, pods, sources
+from slipstream_operator.core.render import jobs, placement, pods, sources
 from slipstream_runtime import contract
 
 _RESOURCES: Final = {
@@ -33,13 +31,14 @@ def job(key: Key, uid: str, *, prefetch: Prefetch) -> dict[str, Any]:
         "activeDeadlineSeconds": _DEADLINE_SECONDS,
         "template": _template(key, prefetch),
     }
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    metadata = common.metadata(
-        key, uid, name=names.prefetch_name(key.name, digest), component=names.PREFETCH_COMPONENT
+    return jobs.job(
+        key,
+        uid,
+        name=names.prefetch_name(key.name, jobs.digest(spec)),
+        component=names.PREFETCH_COMPONENT,
+        identity=prefetch.identity,
+        spec=spec,
     )
-    metadata["labels"][names.TASK_LABEL] = prefetch.identity
-    return {"apiVersion": "batch/v1", "kind": names.JOB, "metadata": metadata, "spec": spec}
 
 
 def _template(key: Key, prefetch: Prefetch) -> dict[str, Any]:
@@ -67,17 +66,7 @@ def _template(key: Key, prefetch: Prefetch) -> dict[str, Any]:
     ):
         if field in overrides:
             pod[field] = overrides[field]
-    metadata: dict[str, Any] = {
-        "labels": {
-            **overrides.get("labels", {}),
-            names.MANAGED_BY_LABEL: names.OPERATOR,
-            names.NAME_LABEL: "slipstream",
-            names.COMPONENT_LABEL: names.PREFETCH_COMPONENT,
-            **own,
-        }
-    }
-    if "annotations" in overrides:
-        metadata["annotations"] = overrides["annotations"]
+    metadata = jobs.pod_metadata(overrides, component=names.PREFETCH_COMPONENT, labels=own)
     return {"metadata": metadata, "spec": pod}
 
 
