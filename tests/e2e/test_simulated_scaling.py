@@ -70,7 +70,7 @@ def test_a_service_follows_load_up_and_down_and_keeps_its_pods_through_restart_a
         return peak
 
     def go_blind() -> None:
-        status(lambda found: found["scaling"]["reason"].startswith("holding 4: "), 60)
+        status(lambda found: found["scaling"]["reason"].startswith("Holding 4 replicas: "), 60)
 
     def shrinks(timeout: float) -> None:
         status(lambda found: found["scaling"]["desired"] < 4, timeout)

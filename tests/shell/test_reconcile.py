@@ -337,7 +337,7 @@ async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
     assert list(concerned) == [given.KEY]
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
-    assert world.cluster.statuses[-1]["scaling"]["reason"] == "requests wait for a first replica"
+    assert world.cluster.statuses[-1]["scaling"]["reason"] == "Requests wait for a first replica."
 
 
 async def test_an_old_renewal_wakes_nobody() -> None:

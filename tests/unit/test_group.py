@@ -231,7 +231,7 @@ def outcome(loss: str | None) -> Outcome:
     return Outcome(
         resolved=resolved,
         rollout=rollout,
-        decision=Decision(1, "spec.replicas says so", known=True),
+        decision=Decision(1, "Fixed by spec.replicas.", known=True),
         loss=loss,
     )
 

@@ -70,43 +70,43 @@ HELD: dict[str, tuple[State, dict[str, Any], int, str]] = {
         given.state(5),
         {"bounds": given.bounds(3, 3, follows_load=False), "readings": SLOW},
         3,
-        "spec.replicas says so",
+        "Fixed by spec.replicas.",
     ),
     "a stopped service": (
         given.state(5),
         {"bounds": given.bounds(0, 0, follows_load=False), "readings": SLOW},
         0,
-        "spec.replicas says so",
+        "Fixed by spec.replicas.",
     ),
     "paused": (
         given.state(5),
         {"bounds": given.bounds(paused=True), "readings": SLOW},
         5,
-        "spec.scaling.paused holds the count",
+        "Paused by spec.scaling.paused.",
     ),
     "paused outside its bounds": (
         given.state(5),
         {"bounds": given.bounds(1, 3, paused=True)},
         3,
-        "spec.scaling.paused holds the count",
+        "Paused by spec.scaling.paused.",
     ),
     "load unknown": (
         given.state(5),
         {"load": Unknown("no engine is ready")},
         5,
-        "holding 5: no engine is ready",
+        "Holding 5 replicas: no engine is ready.",
     ),
     "asleep": (
         given.state(0),
         {"bounds": given.bounds(0, idle_after=600.0), "load": Unknown("no engine is ready")},
         0,
-        "no request came since the last replica stopped",
+        "No request since the last replica stopped.",
     ),
     "woken": (
         given.state(0),
         {"bounds": given.bounds(0, idle_after=600.0), "load": Unknown("none"), "held": 2.0},
         1,
-        "requests wait for a first replica",
+        "Requests wait for a first replica.",
     ),
 }
 
@@ -130,7 +130,7 @@ def test_a_higher_minimum_is_followed_at_once() -> None:
 def test_more_work_than_the_engines_do_inside_the_objectives_orders_more() -> None:
     found = _decide(_known(1), load=_traffic(15.0), readings=FAST)
     assert found.desired == 2
-    assert found.reason.startswith("the load keeps 0.8 replicas busy")
+    assert "the load keeps 0.8 replicas busy" in found.reason
 
 
 def test_without_objectives_only_saturation_counts() -> None:
@@ -143,7 +143,7 @@ def test_a_throughput_is_kept_ready_inside_the_objectives() -> None:
     wanted = objectives.Objectives((given.objective(),), throughput=12_000)
     found = _decide(_known(1), load=_traffic(5.0), readings=FAST, objectives=wanted)
     assert found.desired >= 4
-    assert found.reason.startswith("12000 tokens/s are asked for")
+    assert "12000 tokens/s are asked for" in found.reason
 
 
 def test_a_throughput_is_kept_ready_without_traffic() -> None:
@@ -162,14 +162,14 @@ def test_what_was_never_measured_is_scaled_by_latency() -> None:
     found = _decide(given.state(2), ready=2, load=given.load(8.0), readings=SLOW)
     assert (found.desired, found.reason) == (
         4,
-        "ttft-p95 is 1.00s, over its target of 500ms: 4 are needed",
+        "4 replicas needed: ttft-p95 is 1.00s, over its target of 500ms.",
     )
 
 
 def test_how_busy_replicas_are_is_not_said_before_a_step_time_is_known() -> None:
     found = _decide(given.state(1), load=_traffic(2.0), readings=FAST)
-    assert found.reason.startswith("1 are right: ")
-    assert found.reason.endswith("requests in flight, and no step time known yet")
+    assert found.reason.startswith("Keeping 1 replica: ")
+    assert found.reason.endswith("requests in flight, step time not learned yet.")
 
 
 def test_in_an_emergency_the_step_has_no_limit() -> None:
@@ -186,7 +186,7 @@ def test_in_an_emergency_the_step_has_no_limit() -> None:
 def test_maxreplicas_is_reached() -> None:
     found = _decide(_known(2), ready=2, load=_traffic(90.0, pods=2), bounds=given.bounds(1, 2))
     assert found.desired == 2
-    assert found.reason.endswith("maxReplicas is reached")
+    assert found.reason.endswith("maxReplicas is reached.")
 
 
 def test_short_spikes_get_no_pods_once_they_are_known_to_be_short() -> None:
@@ -236,7 +236,7 @@ def test_while_engines_fail_to_start_no_more_are_ordered() -> None:
     )
     assert found.desired == 3
     assert found.limited == "2 engines fail to start"
-    assert found.reason.startswith("3 stay, ")
+    assert found.reason.startswith("Keeping 3 of ")
 
 
 def test_pods_without_a_place_do_not_stop_a_step_down() -> None:
@@ -245,7 +245,7 @@ def test_pods_without_a_place_do_not_stop_a_step_down() -> None:
         _known(4, needs=WINDOW, watched_since=0.0),
         **{**QUIET, "pods": (*given.supplied(3), pending)},
     )
-    assert (found.desired, found.limited) == (3, "1 pods find no place")
+    assert (found.desired, found.limited) == (3, "1 pod is unschedulable")
 
 
 WINDOW = ((701.0, 1),)
@@ -260,45 +260,45 @@ def test_the_count_shrinks_in_careful_steps(current: int, expected: int) -> None
     state = _known(current, needs=WINDOW, watched_since=0.0)
     load = _traffic(2.0, pods=current)
     found = _decide(state, **{**QUIET, "ready": current, "load": load})
-    assert (found.desired, found.reason) == (expected, "1 were enough for 300 s")
+    assert (found.desired, found.reason) == (expected, "1 replica was enough for 300 s.")
 
 
 AGAINST: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the need was not watched for a whole window": (
         {"watched_since": 800.0},
         {},
-        "1 would do, but a lower need must last 300 s",
+        "1 would be enough, but a lower need must last 300 s",
     ),
     "a step down was wrong not long ago": (
         {"caution": 2.0, "watched_since": 500.0},
         {},
-        "1 would do, but a lower need must last 600 s",
+        "1 would be enough, but a lower need must last 600 s",
     ),
     "not every engine reports": (
         {},
         {"load": dataclasses.replace(_traffic(2.0, pods=4), complete=False)},
-        "1 would do, but not every engine reports",
+        "1 would be enough, but not every engine reports",
     ),
     "latency is not known": (
         {},
         {"readings": Unknown("refused")},
-        "1 would do, but not every engine reports",
+        "1 would be enough, but not every engine reports",
     ),
     "engines that are needed are starting": (
         {"needs": ((710.0, 1), (900.0, 3))},
         {"ready": 2, "starting": 2},
-        "3 would do, but engines are starting",
+        "3 would be enough, but engines are starting",
     ),
-    "a rollout is under way": ({}, {"rolling": True}, "1 would do, but engines are starting"),
+    "a rollout is under way": ({}, {"rolling": True}, "1 would be enough, but engines are starting"),
     "requests wait": (
         {},
         {"load": _traffic(2.0, pods=4, waiting=1.0)},
-        "1 would do, but requests wait",
+        "1 would be enough, but requests wait",
     ),
     "the last step was just now": (
         {"since": 990.0},
         {},
-        "1 would do, but steps down are 30 s apart",
+        "1 would be enough, but steps down are 30 s apart",
     ),
 }
 
@@ -309,7 +309,7 @@ def test_the_count_does_not_shrink_yet(
 ) -> None:
     before = _known(4, **{"needs": WINDOW, "watched_since": 0.0, **state})
     found = _decide(before, **{**QUIET, **fields})
-    assert (found.desired, found.reason) == (4, f"4 stay: {reason}")
+    assert (found.desired, found.reason) == (4, f"Keeping 4 replicas: {reason}.")
 
 
 def test_while_load_falls_beyond_doubt_older_needs_do_not_hold() -> None:
@@ -368,7 +368,7 @@ def _idle(load: Load, **changed: Any) -> Decision:
 
 def test_a_service_that_was_idle_for_long_enough_needs_no_replica() -> None:
     found = _idle(IDLE)
-    assert (found.desired, found.reason) == (0, "no request for 600 s")
+    assert (found.desired, found.reason) == (0, "No request for 600 s.")
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_a_service_at_zero_is_woken_to_one_and_says_why() -> None:
     decision, state = policy.woken(given.state(0), now=1000.0)
     assert (decision.desired, decision.known) == (1, True)
     assert (state.desired, state.since) == (1, 1000.0)
-    assert decision.reason == state.reason == "requests wait for a first replica"
+    assert decision.reason == state.reason == "Requests wait for a first replica."
 
 
 def test_what_runs_is_not_woken_to_less() -> None:

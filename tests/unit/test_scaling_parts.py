@@ -263,7 +263,7 @@ def test_pods_are_supply_until_they_are_stuck() -> None:
         Pod("leaving", 0.0, 100.0, terminating=True),
     )
     assert (found.ready, found.starting, found.stuck) == (1, 2, 3)
-    assert found.limited == "1 pods find no place"
+    assert found.limited == "1 pod is unschedulable"
 
 
 def test_a_pod_without_a_node_is_coming_while_one_may_be_made() -> None:
@@ -271,7 +271,7 @@ def test_a_pod_without_a_node_is_coming_while_one_may_be_made() -> None:
     found = _survey(waiting, provision=900.0)
     assert (found.ready, found.starting, found.stuck, found.limited) == (0, 1, 0, None)
     late = _survey(waiting, provision=700.0)
-    assert (late.starting, late.stuck, late.limited) == (0, 1, "1 pods find no place")
+    assert (late.starting, late.stuck, late.limited) == (0, 1, "1 pod is unschedulable")
 
 
 def test_what_was_ordered_is_coming_unless_it_never_comes() -> None:

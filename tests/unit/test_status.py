@@ -57,7 +57,7 @@ def _outcome(**fields: Any) -> Outcome:
     base = Outcome(
         resolved=RESOLVED,
         rollout=revisions.Rollout(A, A, (revisions.Revision(A, 1),), by_router=True),
-        decision=Decision(1, "1 are right", known=True, numbers=NUMBERS),
+        decision=Decision(1, "Keeping 1 replica.", known=True, numbers=NUMBERS),
         state=given.state(1, since=0.0, model=MODEL, cold=ColdStart(3.0, math.log(90.0))),
         measured=_measured(given.reading(_5m=0.99, _1h=0.98, _1d=0.975)),
     )
@@ -142,7 +142,7 @@ def test_a_healthy_service() -> None:
         ],
         "scaling": {
             "desired": 1,
-            "reason": "1 are right",
+            "reason": "Keeping 1 replica.",
             "since": "1970-01-01T00:00:00Z",
             "inputs": (
                 "inFlight=8 waiting=1 kv=10% tokensPerSecond=100 requestsPerSecond=9.5 work=0.62 "

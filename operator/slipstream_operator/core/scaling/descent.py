@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling import forecast, learning, needs
+from slipstream_operator.core.scaling import forecast, learning, needs, wording
 from slipstream_operator.core.scaling.scene import Scene
 from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
@@ -49,15 +49,20 @@ def step(scene: Scene, state: State, current: int) -> tuple[int, str, State]:
     watched = window(inputs, state) * (_FORETOLD if foretold else 1.0)
     enough = needs.highest(state.needs, since=inputs.now - watched)
     if enough == 0 and _may_sleep(inputs, state, scene.load):
-        return 0, f"no request for {inputs.bounds.idle_after or 0:.0f} s", state
+        return 0, f"No request for {inputs.bounds.idle_after or 0:.0f} s.", state
     enough = max(enough, 1, inputs.bounds.minimum)
     if enough >= current:
         return current, _holding(scene, state, current), state
     if against := _against(scene, state, enough):
-        return current, f"{current} stay: {enough} would do, but {against}", state
+        return (
+            current,
+            f"Keeping {wording.replicas(current)}: {enough} would be enough, but {against}.",
+            state,
+        )
     target = max(enough, current - max(1, math.floor(current * SHARE)))
     state = dataclasses.replace(state, lowered_at=inputs.now, lowered_from=current)
-    return target, f"{enough} were enough for {watched:.0f} s", state
+    sufficed = wording.agreeing(enough, "replica was", "replicas were")
+    return target, f"{sufficed} enough for {watched:.0f} s.", state
 
 
 def _burning(readings: tuple[Reading, ...]) -> list[Reading]:
@@ -105,7 +110,7 @@ def _holding(scene: Scene, state: State, current: int) -> str:
     if pods.ready == 0:
         busy = "none is ready yet"
     elif state.model.coefficients is None:
-        busy = f"{scene.load.in_flight:.0f} requests in flight, and no step time known yet"
+        busy = f"{scene.load.in_flight:.0f} requests in flight, step time not learned yet"
     else:
-        busy = f"the ready ones are {scene.utilisation:.0%} busy"
-    return f"{current} are right: {busy}{coming}"
+        busy = f"the ready replicas are {scene.utilisation:.0%} busy"
+    return f"Keeping {wording.replicas(current)}: {busy}{coming}."

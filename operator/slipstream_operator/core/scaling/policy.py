@@ -19,6 +19,7 @@ from slipstream_operator.core.scaling import (
     spikes,
     supply,
     wanted,
+    wording,
 )
 from slipstream_operator.core.scaling.scene import Scene
 from slipstream_operator.core.scaling.signals import Load, Unknown
@@ -36,12 +37,12 @@ GAP_SECONDS: Final = 60.0
 
 def initial(*, desired: int, now: float) -> State:
     """State of a service that has none yet."""
-    return State(desired, now, "as the service was found")
+    return State(desired, now, "Initial replica count.")
 
 
 def woken(state: State, *, now: float) -> tuple[Decision, State]:
     """At least one replica, because requests wait for the first."""
-    reason = "requests wait for a first replica"
+    reason = "Requests wait for a first replica."
     desired = max(state.desired, 1)
     if desired != state.desired:
         state = dataclasses.replace(state, desired=desired, since=now, reason=reason)
@@ -63,12 +64,12 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
     )
     state = learning.starts(state, pods)
     if not bounds.follows_load:
-        return _settle(state, inputs, bounds.minimum, "spec.replicas says so")
+        return _settle(state, inputs, bounds.minimum, "Fixed by spec.replicas.")
     if bounds.paused:
-        return _settle(state, inputs, current, "spec.scaling.paused holds the count")
+        return _settle(state, inputs, current, "Paused by spec.scaling.paused.")
     if current == 0:
         if not inputs.held:
-            return _settle(state, inputs, 0, "no request came since the last replica stopped")
+            return _settle(state, inputs, 0, "No request since the last replica stopped.")
         decision, state = woken(state, now=inputs.now)
         if isinstance(inputs.load, Unknown):
             return decision, state
@@ -84,7 +85,8 @@ def _blind(inputs: Inputs, state: State, current: int, why: Unknown) -> tuple[De
     state = dataclasses.replace(state, blind_since=since, idle_since=None)
     if inputs.now - since >= GAP_SECONDS:
         state = dataclasses.replace(state, needs=(), watched_since=None)
-    return _settle(state, inputs, current, f"holding {current}: {why.reason}", known=False)
+    reason = f"Holding {wording.replicas(current)}: {why.reason}."
+    return _settle(state, inputs, current, reason, known=False)
 
 
 def _follow(
@@ -216,11 +218,11 @@ def _step(
     if hurt := descent.regretted(scene, state, current):
         state = descent.cautious(state)
         need = max(need, current + 1)
-        reason = f"{hurt.objective.name} got worse with {current}, so the last step is taken back"
+        reason = f"{hurt.objective.name} got worse with {wording.replicas(current)}, so the last step is undone"
     if need <= current:
         return descent.step(scene, state, current)
     if pods.broken:
-        return current, f"{current} stay, {need} would be needed: {pods.limited}", state
+        return current, f"Keeping {current} of {need} replicas needed: {pods.limited}.", state
     if (
         "futility" not in inputs.without
         and need > pods.ready + pods.starting
@@ -228,7 +230,7 @@ def _step(
         and not forecast.foreseen(state.outlook, scene.work, horizon=scene.horizon)
     ):
         spike = f"such spikes end within {state.cold.p90:.0f} s"
-        return current, f"{current} stay: {reason}, but {spike}", state
+        return current, f"Keeping {wording.replicas(current)}: {reason}, but {spike}.", state
     if inputs.now - state.raised_at >= UP_SECONDS:
         state = dataclasses.replace(state, raised_at=inputs.now, raised_from=current)
     base = min(state.raised_from or current, current)
@@ -236,11 +238,11 @@ def _step(
     target = max(current, min(need, limit, maximum))
     if target == current:
         held = "maxReplicas is reached" if current == maximum else "one step was just made"
-        return current, f"{reason}; {held}", state
+        return current, f"Keeping {wording.replicas(current)}: {reason}, but {held}.", state
     recently = inputs.now - state.lowered_at < descent.window(inputs, state)
     if state.lowered_from > current and recently:
         state = descent.cautious(state)
-    return target, f"{reason}: {need} are needed", state
+    return target, f"{wording.replicas(need)} needed: {reason}.", state
 
 
 def _settle(

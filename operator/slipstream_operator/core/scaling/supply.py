@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from slipstream_operator.core.scaling import wording
 from slipstream_operator.core.scaling.coldstart import ColdStart
 
 UNSCHEDULABLE_AFTER: Final = 60.0
@@ -59,9 +60,9 @@ class Supply:
     def limited(self) -> str | None:
         """Why more pods would not help now, if that is so."""
         if self.broken:
-            return f"{self.failing} engines fail to start"
+            return wording.agreeing(self.failing, "engine fails", "engines fail") + " to start"
         if self.unschedulable:
-            return f"{self.unschedulable} pods find no place"
+            return wording.agreeing(self.unschedulable, "pod is", "pods are") + " unschedulable"
         return None
 
 
