@@ -168,7 +168,7 @@ def _decisions(recording: Recording) -> str:
     rows: list[str] = []
     before: tuple[int, bool] | None = None
     for one in recording.seen:
-        now = (one.desired, one.reason.startswith("holding"))
+        now = (one.desired, one.reason.startswith("Holding"))
         if now != before:
             rows.append(f"| {one.at:.0f} | {one.desired} | {one.reason} |")
         before = now

@@ -202,7 +202,8 @@ async def test_without_a_prometheus_nothing_is_asked_and_the_count_is_held() -> 
     await loop.scaler.tick()
     assert loop.metrics.asked == []
     assert account.decision is not None
-    assert account.decision.reason == "holding 3: the ServingProfile names no prometheus.url"
+    reason = "Holding 3 replicas: the ServingProfile names no prometheus.url."
+    assert account.decision.reason == reason
 
 
 async def test_a_fixed_count_is_measured_but_not_changed() -> None:
@@ -327,9 +328,9 @@ async def test_a_service_whose_decision_fails_keeps_its_count_and_holds_up_no_ot
     assert other.decision is not None and other.decision.desired == 2
     assert broken.decision is not None and not broken.decision.known
     assert (broken.decision.desired, broken.state and broken.state.desired) == (3, 3)
-    assert "holding 3" in broken.decision.reason
+    assert "Holding 3 replicas: the metrics" in broken.decision.reason
     await loop.scaler.tick()
-    assert "holding 3: its metrics have values" not in broken.decision.reason
+    assert "the metrics have values" not in broken.decision.reason
 
 
 EXTREMES = (0.0, 5e-324, 1e-300, 1e15, 1e100, 1e308, -1.0, math.nan, math.inf)

@@ -289,7 +289,11 @@ AGAINST: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"ready": 2, "starting": 2},
         "3 would be enough, but engines are starting",
     ),
-    "a rollout is under way": ({}, {"rolling": True}, "1 would be enough, but engines are starting"),
+    "a rollout is under way": (
+        {},
+        {"rolling": True},
+        "1 would be enough, but engines are starting",
+    ),
     "requests wait": (
         {},
         {"load": _traffic(2.0, pods=4, waiting=1.0)},

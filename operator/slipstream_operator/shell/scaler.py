@@ -11,7 +11,7 @@ from slipstream_operator.api import units
 from slipstream_operator.core import objectives, resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling import gather, policy, rest, signals
+from slipstream_operator.core.scaling import gather, policy, rest, signals, wording
 from slipstream_operator.core.scaling.grouped import Grouped
 from slipstream_operator.core.scaling.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
@@ -116,7 +116,9 @@ class Scaler:
         if account.state is None:
             return
         count = account.state.desired
-        reason = f"holding {count}: its metrics have values that no decision can be made of"
+        reason = (
+            f"Holding {wording.replicas(count)}: the metrics have values that no decision can use."
+        )
         if account.decision is None or account.decision.reason != reason:
             account.decision = Decision(count, reason, known=False)
             self._queue.add(key)
