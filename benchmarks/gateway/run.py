@@ -67,12 +67,12 @@ class Way:
     cpu: Callable[[], float] = lambda: 0.0
     """Processor seconds so far of what lies between."""
     spread: str | None = None
-    """Where many clients go instead: one engine alone would be a queue."""
+    """URL for many clients: one engine alone would be a queue."""
 
 
 @dataclass
 class Samples:
-    """What the rounds found on one way, in ms; CPU in us per request."""
+    """Results of the rounds on one path, in ms; CPU in us per request."""
 
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)

@@ -54,7 +54,7 @@ MEANINGS: Final = {
 
 @dataclass
 class Samples:
-    """What the rounds found on one way."""
+    """Results of the rounds on one path."""
 
     latency: list[Latency] = field(default_factory=list)
     streams: list[Streams] = field(default_factory=list)

@@ -94,7 +94,7 @@ class Engine:
     metrics_url: str
     status_url: str | None
     seconds: float
-    """From the start of the process to the first answer."""
+    """Seconds from the start of the process to the first answer."""
     used_mib: float | None = None
     """Memory that it took from the device, or, on CPU, from the machine."""
 

@@ -38,7 +38,7 @@ class Task:
     template: Manifest
     """The user's overrides of pods that concern network and identity, as core/v1 names them."""
     placement: Manifest
-    """Where pods without an accelerator run, by the profile."""
+    """Placement of pods without an accelerator, by the profile."""
 
     @property
     def identity(self) -> str:

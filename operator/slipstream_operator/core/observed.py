@@ -195,7 +195,7 @@ class Fetcher:
     address: str | None
     """IP address, once it has one."""
     report: str | None
-    """What it left when it succeeded."""
+    """Report of the Job's pod when it succeeded."""
     trouble: tuple[str, str] | None
     """Reason and message of what keeps it from running, or of its last failure."""
     node: str | None = None

@@ -30,7 +30,7 @@ class Want:
     key: Key
     created: str
     accelerators: int
-    """Of one replica."""
+    """Accelerators of one replica."""
     fewest: int
     """Replicas that it always runs."""
     most: int

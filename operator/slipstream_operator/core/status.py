@@ -58,7 +58,7 @@ class Outcome:
     gateway: gateways.Standing | None = None
     """How the service stands at its inference gateway, if it names one."""
     fetching: Standing | None = None
-    """How the download or inspection stands that engines wait for."""
+    """State of the download or inspection that engines wait for."""
     loss: str | None = None
     """Why a group of pods that are one replica restarts."""
     prefetch: str | None = None

@@ -30,7 +30,7 @@ STEP_WIDTHS: Final = 4
 SAMPLER_COPIES: Final = 3
 """Copies of the logits in float32 that sampling makes; estimated."""
 LARGE: Final = 70 * GIB
-"""From this memory on vLLM takes larger steps, but on an A100 (engine/arg_utils.py)."""
+"""Bytes of device memory from which vLLM takes larger steps, except on an A100 (engine/arg_utils.py)."""
 LARGEST: Final = 160 * GIB
 LORA_RANK: Final = 16
 """vLLM's default max_lora_rank."""

@@ -13,7 +13,7 @@ _RESOURCES: Final = {
     "requests": {"cpu": "250m", "memory": "512Mi"},
     "limits": {"memory": "2Gi"},
 }
-"""Of eight connections with parts of 32 MiB each, twice, and of Python."""
+"""Memory for eight connections with parts of 32 MiB each, twice, and for Python."""
 _RETRIES: Final = 1_000_000
 """Restarts of a download: the kubelet's growing pauses, at most five minutes, are the limit. What is there stays, and a
 hub that comes back or a token that is granted later needs no other step."""

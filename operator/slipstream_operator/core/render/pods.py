@@ -14,8 +14,8 @@ SCRAPED: Final = {
 ROUTER_GRACE_SECONDS: Final = (
     contract.LINGER_SECONDS + contract.LONGEST_DRAIN_SECONDS + contract.EXIT_SECONDS
 )
-"""From the deletion of a router's pod to SIGKILL. The router ends by itself after the longest drain of its services,
-which may change: a constant here restarts no router for it."""
+"""Seconds from the deletion of a router's pod to SIGKILL. The router ends by itself after the longest drain of its
+services, which may change: a constant here restarts no router for it."""
 
 
 def confined(*, group: int | None = USER) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"memory": "512Mi"},
 }
-"""Of Python, which reads names, sizes and config.json: little, so that a full node takes the pod, too."""
+"""Needs of Python, which reads names, sizes and config.json: little, so that a full node takes the pod, too."""
 _RETRIES: Final = 2
 """Failed pods of an index that are replaced; a failure on one node ends no pod of another."""
 _DEADLINE_SECONDS: Final = 6 * 3600

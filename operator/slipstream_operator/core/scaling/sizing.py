@@ -30,7 +30,7 @@ _NORMAL: Final = NormalDist()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Demand:
-    """What clients ask for, all replicas together, per second; of replicas with several engines, one engine's part."""
+    """Demand of clients per second, all replicas together; of replicas with several engines, one engine's part."""
 
     requests: float
     prompt: float
