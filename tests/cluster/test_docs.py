@@ -50,6 +50,7 @@ def test_the_commands_of_a_how_to_page_work(
     kube.apply(
         services.gpu_profile(
             namespace,
+            accelerators=[{"name": "nvidia-h100", "resourceName": "nvidia.com/gpu"}],
             images={**images, "vllm": images["vllmCpu"]},
             router=services.FAKE_NODES,
             sources={"allow": ["hf://*", "pvc://*"]},

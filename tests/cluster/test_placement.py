@@ -14,9 +14,19 @@ SOON = 30.0
 @pytest.fixture
 def gpus(kube: Kube, namespace: str) -> Iterator[None]:
     """A profile for the namespace whose accelerators are the GPUs of the fake nodes."""
+    kube.until("Pod", None, _no_gpu_is_taken, timeout=SOON, what="the GPUs of former tests free")
     kube.apply(services.gpu_profile(namespace))
     yield
     kube.delete("ServingProfile", None, namespace)
+
+
+def _no_gpu_is_taken(items: list[Object]) -> bool:
+    return not any(
+        "nvidia.com/gpu" in container.get("resources", {}).get("requests", {})
+        for item in items
+        if item["spec"].get("nodeName")
+        for container in item["spec"]["containers"]
+    )
 
 
 def service(namespace: str, name: str, *, gpus: int, replicas: int) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def test_each_node_has_the_images_while_the_service_serves(
         timeout=SOON,
         what="images on all nodes beside a service that serves",
     )
-    pods = kube.find("Pod", namespace, labelSelector="slipstream.dev/prefetch=imaged")
-    assert len({pod["spec"]["nodeName"] for pod in pods}) == len(pods) == NODES
-    (job,) = kube.find("Job", namespace)
+    # NB: where the operator saw the service before its profile, a Job of the local profile came first.
+    (job,) = kube.until("Job", namespace, lambda items: len(items) == 1 and items, timeout=SOON)
     assert job["status"]["succeeded"] == NODES
+    name = job["metadata"]["name"]
+    pods = kube.find("Pod", namespace, labelSelector=f"batch.kubernetes.io/job-name={name}")
+    assert len({pod["spec"]["nodeName"] for pod in pods}) == len(pods) == NODES
