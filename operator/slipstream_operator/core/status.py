@@ -62,7 +62,7 @@ class Outcome:
     loss: str | None = None
     """Why a group of pods that are one replica restarts."""
     prefetch: str | None = None
-    """How many nodes have pulled the images ahead, in words."""
+    """Number of nodes that have pulled the images ahead, in words."""
 
     @property
     def at_zero(self) -> bool:

@@ -26,7 +26,7 @@ _FULL_GRAPHS: Final = {"cudagraph_mode": "FULL_DECODE_ONLY", "mode": 0}
 _BUCKETS: Final = {"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]}
 """vLLM's family of histograms -> upper bounds in seconds; its own for times per output token begin at 10 ms."""
 _LOAD_FORMAT: Final = {"auto": None, "streamed": "runai_streamer"}
-"""How weights are read -> vLLM's name of it; None leaves vLLM its default."""
+"""Way of reading weights -> vLLM's name of it; None leaves vLLM its default."""
 
 _WORKER: Final = "slipstream_runtime.engine.worker.CPUWorker"
 

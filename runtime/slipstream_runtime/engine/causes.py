@@ -56,7 +56,7 @@ _REMEDIES: Final = (
 )
 """Words of a cause -> what to do in the service's terms."""
 _DEATH: Final = re.compile(r"^Worker proc (\S+) died unexpectedly \(exit code: (-?\d+)\)")
-"""What vLLM's executor logs when a process of a GPU ends."""
+"""Message of vLLM's executor when a process of a GPU ends."""
 _MORE_MEMORY: Final = (
     "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
 )

@@ -15,7 +15,7 @@ from slipstream_runtime.host.errors import EngineError
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 
 _LAST_WORD_SECONDS: Final = 2.0
-"""How long a worker process that died may take to have its error in the log."""
+"""Time in which a worker process that died writes its error into the log."""
 
 
 def run(launch: Launch, member: group.Member, ask: group.Ask) -> None:

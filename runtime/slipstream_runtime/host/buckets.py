@@ -33,7 +33,7 @@ _NOTE_DIGITS: Final = 8
 _CONNECTIONS: Final = 8
 _REQUEST_SECONDS: Final = 600
 _RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=3)}
-"""Of one request, with growing pauses; the container's restart is the retry beyond."""
+"""Retries of one request, with growing pauses; the container's restart is the retry beyond."""
 _CONFIG: Final = "config.json"
 _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 """The ETag of an object that was uploaded to S3 in one part, unless a key of KMS encrypts it."""

@@ -41,23 +41,18 @@ def job(key: Key, uid: str, *, task: Task) -> dict[str, Any]:
 
 
 def _template(key: Key, task: Task) -> dict[str, Any]:
-    """Return the pod; it carries no service label, since it is no engine."""
-    overrides = task.template
-    pod: dict[str, Any] = {
-        "restartPolicy": "OnFailure",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pods.confined(),
-        "containers": [_container(task)],
-        "volumes": _volumes(task),
-        **task.placement,
-    }
-    for field in ("serviceAccountName", "imagePullSecrets"):
-        if field in overrides:
-            pod[field] = overrides[field]
-    labels = {names.FETCH_LABEL: key.name, names.TASK_LABEL: task.identity}
-    metadata = jobs.pod_metadata(overrides, component=names.FETCH_COMPONENT, labels=labels)
-    return {"metadata": metadata, "spec": pod}
+    return jobs.pod_template(
+        task.template,
+        component=names.FETCH_COMPONENT,
+        labels={names.FETCH_LABEL: key.name, names.TASK_LABEL: task.identity},
+        restart="OnFailure",
+        passed=("serviceAccountName", "imagePullSecrets"),
+        spec={
+            "containers": [_container(task)],
+            "volumes": _volumes(task),
+            **task.placement,
+        },
+    )
 
 
 def _container(task: Task) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key, Manifest
-from slipstream_operator.core.render import common
+from slipstream_operator.core.render import common, pods
 
 
 def job(
@@ -25,10 +25,19 @@ def digest(spec: Manifest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def pod_metadata(
-    overrides: Manifest, *, component: str, labels: Mapping[str, str]
+def pod_template(
+    overrides: Manifest,
+    *,
+    component: str,
+    labels: Mapping[str, str],
+    restart: str,
+    passed: Sequence[str],
+    spec: Manifest,
 ) -> dict[str, Any]:
-    """Return the metadata of a Job's pod: without the service label, since it is no engine."""
+    """Return the pod of a Job; it carries no service label, since it is no engine.
+
+    `passed` are the fields of the overrides that the pod takes over, beside labels and annotations.
+    """
     metadata: dict[str, Any] = {
         "labels": {
             **overrides.get("labels", {}),
@@ -40,4 +49,14 @@ def pod_metadata(
     }
     if "annotations" in overrides:
         metadata["annotations"] = overrides["annotations"]
-    return metadata
+    return {
+        "metadata": metadata,
+        "spec": {
+            "restartPolicy": restart,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": pods.confined(),
+            **spec,
+            **{field: overrides[field] for field in passed if field in overrides},
+        },
+    }

@@ -20,6 +20,15 @@ _DEADLINE_SECONDS: Final = 6 * 3600
 _NO_DEVICES: Final = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
 """NVIDIA's runtime gives a container that asks for no GPU all of them, if its image says so."""
 
+_PASSED: Final = (
+    "nodeSelector",
+    "tolerations",
+    "runtimeClassName",
+    "serviceAccountName",
+    "imagePullSecrets",
+)
+"""Fields of the template that decide on nodes and pulls."""
+
 
 def job(key: Key, uid: str, *, prefetch: Prefetch) -> dict[str, Any]:
     """Return the Job; its name carries the hash of its specification, which can't be changed."""
@@ -42,32 +51,22 @@ def job(key: Key, uid: str, *, prefetch: Prefetch) -> dict[str, Any]:
 
 
 def _template(key: Key, prefetch: Prefetch) -> dict[str, Any]:
-    """Return the pod; it carries no service label, since it is no engine."""
-    overrides = prefetch.template
     own = {names.PREFETCH_LABEL: key.name, names.TASK_LABEL: prefetch.identity}
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pods.confined(),
-        **_spread(prefetch, own),
-        "containers": [_container(prefetch)],
-        "volumes": [
-            {"name": "scratch", "emptyDir": {}},
-            *sources.image_volumes(prefetch.uris),
-        ],
-    }
-    for field in (
-        "nodeSelector",
-        "tolerations",
-        "runtimeClassName",
-        "serviceAccountName",
-        "imagePullSecrets",
-    ):
-        if field in overrides:
-            pod[field] = overrides[field]
-    metadata = jobs.pod_metadata(overrides, component=names.PREFETCH_COMPONENT, labels=own)
-    return {"metadata": metadata, "spec": pod}
+    return jobs.pod_template(
+        prefetch.template,
+        component=names.PREFETCH_COMPONENT,
+        labels=own,
+        restart="Never",
+        passed=_PASSED,
+        spec={
+            **_spread(prefetch, own),
+            "containers": [_container(prefetch)],
+            "volumes": [
+                {"name": "scratch", "emptyDir": {}},
+                *sources.image_volumes(prefetch.uris),
+            ],
+        },
+    )
 
 
 def _spread(prefetch: Prefetch, labels: dict[str, str]) -> dict[str, Any]:
