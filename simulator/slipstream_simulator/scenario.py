@@ -7,7 +7,7 @@ import pydantic
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from slipstream_operator.api.inferenceservice import SloSpec
+from slipstream_operator.api.slo import SloSpec
 from slipstream_operator.core import objectives
 from slipstream_runtime.simulator import model
 from slipstream_simulator.distributions import Length, LognormalTime, Time

@@ -131,3 +131,52 @@ EngineArgs = Annotated[
     ],
     Field(max_length=64),
 ]
+
+
+class AcceleratorSpec(Model):
+    """Accelerators of one replica."""
+
+    type: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="An accelerator of the ServingProfile, such as nvidia-h100; cpu runs vLLM on CPU. "
+        "Default: the profile's.",
+    )
+    count: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="Accelerators of one replica (the tensor parallel size, unless parallelism says otherwise), or "
+        "cores with type cpu; with runtime onnx one GPU. Default: 1, or what parallelism needs.",
+    )
+
+
+class QuantizationSpec(Model):
+    """Fewer bits per weight."""
+
+    method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"] = Field(
+        default="auto",
+        description="auto reads the checkpoint (default); fp8 also quantises while loading; int8, int4, awq, "
+        "gptq, nvfp4 and mxfp4 need a checkpoint that already is so; none refuses a quantised one. GPUs before Ada "
+        "(A100, A10, T4) hold fp8 weights but multiply in 16 bits, as those before Blackwell do with nvfp4.",
+    )
+    kv_cache: Literal["auto", "fp8"] = Field(
+        default="auto", description="Precision of the KV cache. Default: auto, the model's own."
+    )
+
+
+class BatchingSpec(Model):
+    """Limits of one engine step."""
+
+    max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(
+        default=None,
+        description="Sequences that one engine runs at once. Default: vLLM's, 128 on CPU, 256 to 1024 by GPU.",
+    )
+    max_batched_tokens: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
+        default=None, description="Tokens of one engine step. Default: vLLM's."
+    )
+    chunked_prefill: bool = Field(
+        default=True,
+        description="Split long prompts over several steps. Default: true, where the model allows it. vLLM "
+        "warns that false may crash the engine or give wrong answers with models that generate.",
+    )
+    policy: Literal["fcfs", "priority"] = Field(
+        default="fcfs", description="Order of waiting requests. Default: fcfs."
+    )

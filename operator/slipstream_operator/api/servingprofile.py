@@ -17,7 +17,7 @@ from slipstream_operator.api.base import (
     rule,
     rules,
 )
-from slipstream_operator.api.inferenceservice import LatencyObjectives
+from slipstream_operator.api.slo import LatencyObjectives
 from slipstream_operator.api.times import Times
 
 

@@ -8,11 +8,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from slipstream_operator.api.inferenceservice import (
-    BatchingSpec,
-    InferenceServiceSpec,
-    QuantizationSpec,
-)
+from slipstream_operator.api.engine import BatchingSpec, QuantizationSpec
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.core.engine_arguments import Value
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError

@@ -9,7 +9,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from slipstream_operator.api import units
-from slipstream_operator.api.inferenceservice import InferenceServiceSpec, ModelSpec, SimulatorSpec
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.model import ModelSpec
+from slipstream_operator.api.runtimes.simulator import SimulatorSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core import combinations, engine_arguments, offload, routing
 from slipstream_operator.core.engine_arguments import Value

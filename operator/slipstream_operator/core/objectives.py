@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from slipstream_operator.api import units
-from slipstream_operator.api.inferenceservice import LatencyObjectives, Percentiles, SloSpec
+from slipstream_operator.api.slo import LatencyObjectives, Percentiles, SloSpec
 
 METRICS: Final = ("ttft", "tpot", "e2e")
 PERCENTILES: Final = {"p99": 0.99, "p95": 0.95, "p90": 0.90, "p50": 0.50}

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator.api import units
-from slipstream_operator.api.inferenceservice import InferenceServiceSpec, OffloadSpec
+from slipstream_operator.api.cache import OffloadSpec
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
