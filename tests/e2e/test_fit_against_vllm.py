@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from slipstream_operator.core.fit import architecture, kv, parameters, split
+from slipstream_operator.core.fit import architecture, config_json, kv, parameters, split
 from slipstream_operator.core.parallelism import Split
 from tests.configs import CONFIGS
 
@@ -36,7 +36,7 @@ IN_FLIGHT = 4096
 
 
 def read(name: str) -> architecture.Architecture:
-    found = architecture.read(CONFIGS[name])
+    found = config_json.read(CONFIGS[name])
     assert found is not None
     return found
 

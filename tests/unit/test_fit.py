@@ -13,9 +13,11 @@ from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core.facts import Facts, ModelFacts
 from slipstream_operator.core.fit import (
     architecture,
+    config_json,
     demands,
     kv,
     memory,
+    model_types,
     parameters,
     split,
     verdict,
@@ -40,7 +42,7 @@ PROFILE = given.profile(
 
 
 def read(name: str, **changes: Any) -> architecture.Architecture:
-    found = architecture.read({**CONFIGS[name], **changes})
+    found = config_json.read({**CONFIGS[name], **changes})
     assert found is not None
     return found
 
@@ -144,7 +146,7 @@ def test_layers_with_a_window_keep_the_window_and_what_is_under_way():
 
 def test_a_shared_cache_layer_takes_nothing():
     config = {**CONFIGS["Qwen3-8B"], "num_kv_shared_layers": 18}
-    known = architecture.read(config)
+    known = config_json.read(config)
     assert known is not None and known.layers is not None
     assert len(known.layers) == 18
 
@@ -184,7 +186,7 @@ def test_kv_heads_are_found_under_each_name(fields, expected):
 
 
 def test_every_key_that_is_read_is_reported():
-    text = Path(architecture.__file__).read_text()
+    text = Path(config_json.__file__).read_text()
     keys = set(re.findall(r'config(?:\.get\(|\[)"(\w+)"', text))
     keys |= {
         key
@@ -193,7 +195,7 @@ def test_every_key_that_is_read_is_reported():
     }
     nested = {"original_max_position_embeddings"}
     assert keys - nested <= set(contract.FACT_KEYS)
-    assert set(architecture.OTHER_CACHES) <= set(contract.FACT_KEYS)
+    assert set(model_types.OTHER_CACHES) <= set(contract.FACT_KEYS)
 
 
 def test_the_window_of_the_object_replaces_the_models():
@@ -492,7 +494,7 @@ def test_a_stage_with_more_layers_than_the_first_holds_no_embedding():
 def test_a_model_that_shares_its_embedding_by_default_is_counted_with_one():
     config = {**CONFIGS["Qwen3-8B"], "model_type": "falcon"}
     del config["tie_word_embeddings"]
-    known = architecture.read(config)
+    known = config_json.read(config)
     assert known is not None and parameters.count(known).head == 0
 
 

@@ -11,7 +11,7 @@ from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key, Observed
 from slipstream_operator.core.revisions import Revision, Rollout
 from slipstream_operator.core.scaling.state import Decision
-from slipstream_operator.core.status import Outcome
+from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime.engine.config import EngineConfig

@@ -11,6 +11,7 @@ from slipstream_operator.core import quota, resolve, revisions, status
 from slipstream_operator.core.observed import Key, Parent, pack
 from slipstream_operator.core.quota import Want
 from slipstream_operator.core.scaling.state import Decision
+from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
 from tests import given
 
@@ -107,7 +108,7 @@ OLD = service("old", created="2025-01-01T00:00:00Z", accelerator={"count": 4})
 
 def summary(observed: Any, *, desired: int) -> dict[str, Any]:
     resolved = resolve.resolve(observed)
-    outcome = status.Outcome(
+    outcome = Outcome(
         resolved=resolved,
         rollout=revisions.roll_out(observed, resolved, replicas=desired),
         decision=Decision(desired, "as it is", True),

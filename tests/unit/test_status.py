@@ -15,7 +15,7 @@ from slipstream_operator.core.scaling.signals import Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, Numbers
 from slipstream_operator.core.scaling.steptime import Coefficients, Model
 from slipstream_operator.core.speculation import Guesses
-from slipstream_operator.core.status import Measured, Outcome
+from slipstream_operator.core.status.outcome import Measured, Outcome
 from slipstream_operator.errors import PermanentError
 from tests import given
 

@@ -12,7 +12,7 @@ from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling.rest import Rest
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import SwitchedOff
-from slipstream_operator.core.status import Measured
+from slipstream_operator.core.status.outcome import Measured
 
 
 @dataclasses.dataclass(slots=True)

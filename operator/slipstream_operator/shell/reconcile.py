@@ -30,6 +30,7 @@ from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling import gather, memory, policy
 from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
 from slipstream_operator.shell import execution
 from slipstream_operator.shell.ledger import Account, Ledger
@@ -90,7 +91,7 @@ class Reconciler:
             account.resolved = account.rollout = None
             if not account.looked:
                 self._list(observed, account, router.known(observed.router))
-            await self._report(observed, account, status.Outcome(rejected=rejection), [])
+            await self._report(observed, account, Outcome(rejected=rejection), [])
             return None
         outcome, told = await self._realise(observed, account, account.resolved)
         await self._report(observed, account, outcome, told)
@@ -100,7 +101,7 @@ class Reconciler:
 
     async def _realise(
         self, observed: Observed, account: Account, resolved: resolve.Resolved
-    ) -> tuple[status.Outcome, list[Happening]]:
+    ) -> tuple[Outcome, list[Happening]]:
         self._decide(observed, account, resolved)
         assert account.state is not None
         replicas = _replicas(observed, account, resolved)
@@ -128,7 +129,7 @@ class Reconciler:
         self._list(observed, account, self._entry(account, resolved))
         lost = self._loss(observed, account)
         standing = await self._fetching(observed, resolved.task) if held else None
-        outcome = status.Outcome(
+        outcome = Outcome(
             resolved=resolved,
             rollout=rollout,
             conflicts=tuple(conflicts),
@@ -264,7 +265,7 @@ class Reconciler:
         self,
         observed: Observed,
         account: Account,
-        outcome: status.Outcome,
+        outcome: Outcome,
         told: list[Happening],
     ) -> None:
         parent = observed.parent

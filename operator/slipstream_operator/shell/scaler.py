@@ -16,7 +16,7 @@ from slipstream_operator.core.scaling.grouped import Grouped
 from slipstream_operator.core.scaling.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
-from slipstream_operator.core.status import Measured
+from slipstream_operator.core.status.outcome import Measured
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue

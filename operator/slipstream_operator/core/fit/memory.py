@@ -9,7 +9,8 @@ from typing import Final
 
 from slipstream_operator.core.facts import ModelFacts
 from slipstream_operator.core.fit import kv, parameters
-from slipstream_operator.core.fit.architecture import Architecture, read
+from slipstream_operator.core.fit.architecture import Architecture
+from slipstream_operator.core.fit.config_json import read
 from slipstream_operator.core.parallelism import Split
 
 MIB: Final = 2**20

@@ -7,7 +7,7 @@ from typing import Final
 from slipstream_operator.api import units
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.core.fit import demands, split
-from slipstream_operator.core.fit.architecture import read
+from slipstream_operator.core.fit.config_json import read
 from slipstream_operator.core.fit.memory import (
     GIB,
     LEAST_RESERVE,

@@ -1,0 +1,96 @@
+"""Status of a service, from the observed, resolved, decided and measured values."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from slipstream_operator.api import status as api
+from slipstream_operator.api.conditions import merge
+from slipstream_operator.core.observed import Observed
+from slipstream_operator.core.render import common, service
+from slipstream_operator.core.status import conditions, figures
+from slipstream_operator.core.status.outcome import Outcome
+from slipstream_operator.names import Reason
+
+QUIET_SECONDS: Final = 60.0
+"""Numbers alone are written no more often than this."""
+
+
+def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, Any]:
+    """The status to write."""
+    parent = observed.parent
+    active = outcome.rollout.active if outcome.rollout else None
+    serving = [pod for pod in observed.live_pods if not pod.deleting]
+    ready = [pod for pod in serving if pod.ready and active in (None, pod.revision)]
+    verdicts = conditions.verdicts(observed, outcome, serving=serving, ready=ready)
+    merged = merge(verdicts, before=parent.conditions, generation=parent.generation, now=now)
+    status = api.InferenceServiceStatus(
+        observed_generation=parent.generation,
+        url=(outcome.gateway and outcome.gateway.url) or service.url(parent.key),
+        replicas=len(serving),
+        ready_replicas=len(ready),
+        selector=",".join(
+            f"{key}={value}" for key, value in common.selector(parent.key.name).items()
+        ),
+        conditions=[api.ConditionStatus(**condition.model_dump()) for condition in merged],
+        slo=figures.objectives(outcome) or None,
+        scaling=figures.scaling(outcome),
+        engine=figures.engine(outcome),
+        revisions=figures.revisions(parent.key.name, outcome, ready=ready, serving=serving),
+    ).model_dump(by_alias=True, exclude_none=True)
+    if outcome.rejected is not None:
+        kept = ("slo", "scaling", "engine", "revisions")
+        status |= {key: parent.status[key] for key in kept if key in parent.status}
+    return status
+
+
+def worth_writing(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, since_last_write: float
+) -> bool:
+    """Whether the API server should hear of it: at once if a condition or a decision changed, else once a minute."""
+    if old == new:
+        return False
+    return since_last_write >= QUIET_SECONDS or _essence(old) != _essence(new)
+
+
+def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The status without numbers that move all the time."""
+    essence = {
+        key: status.get(key)
+        for key in (
+            "observedGeneration",
+            "url",
+            "replicas",
+            "readyReplicas",
+            "selector",
+            "revisions",
+        )
+    }
+    essence["conditions"] = [
+        (condition["type"], condition["status"], condition["reason"], _step(condition))
+        for condition in status.get("conditions", [])
+    ]
+    essence["desired"] = status.get("scaling", {}).get("desired")
+    essence["slo"] = [
+        (entry["objective"], entry["target"], entry.get("current") is None)
+        for entry in status.get("slo", [])
+    ]
+    essence["engine"] = {
+        key: value
+        for key, value in status.get("engine", {}).items()
+        if key not in ("acceptance", "speculationGain")
+    }
+    return essence
+
+
+def _step(condition: Mapping[str, Any]) -> str | None:
+    """Return the step behind one reason: of a service at a gateway, tenths of a download, nodes of a prefetch."""
+    prefetch = re.search(r"Prefetch: [^:.]*", condition["message"])
+    if condition["reason"] == Reason.FETCHING:
+        percent = re.search(r"(\d+)%", condition["message"])
+        step = f"{int(percent[1]) // 10}" if percent else condition["message"]
+        return f"{step} {prefetch[0]}" if prefetch else step
+    if prefetch:
+        return prefetch[0]
+    gateway = condition["reason"] in (Reason.GATEWAY_UNAVAILABLE, Reason.GATEWAY_NOT_READY)
+    return condition["message"] if gateway else None

@@ -1,0 +1,298 @@
+"""Conditions of a service."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from slipstream_operator.api import units
+from slipstream_operator.api.conditions import ConditionStatus, Verdict
+from slipstream_operator.core import pod_failures, revisions
+from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.core.scaling.signals import Reading, Unknown
+from slipstream_operator.core.status.outcome import Outcome
+from slipstream_operator.names import Condition, Reason
+from slipstream_runtime import contract
+
+_REPLACED_SECONDS: Final = 300.0
+"""Seconds within which a pod that is gone is replaced: a node that does not answer keeps its pods for five minutes."""
+
+
+def verdicts(
+    observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
+) -> list[Verdict]:
+    """Return the conditions of the service, Ready first."""
+    accepted = _accepted(outcome)
+    refused = [child.trouble for child in observed.children if child.trouble]
+    available = _available(observed, outcome, serving=serving, ready=ready, refused=refused)
+    loaded = _model_ready(outcome, available, ready)
+    if outcome.prefetch is not None:
+        loaded = dataclasses.replace(loaded, message=f"{loaded.message} {outcome.prefetch}")
+    found = [
+        _ready(accepted, available, loaded),
+        accepted,
+        loaded,
+        available,
+        _slo_met(outcome),
+        _scaling_active(outcome),
+    ]
+    if outcome.rejected is not None:
+        found.append(
+            Verdict(Condition.STALLED, "True", outcome.rejected.reason, outcome.rejected.message)
+        )
+    elif over := _over_quota(outcome):
+        found.append(Verdict(Condition.STALLED, "True", Reason.QUOTA_EXCEEDED, over))
+    elif progress := _progress(observed, outcome, serving=serving, ready=ready):
+        found.append(progress)
+    return found
+
+
+def _accepted(outcome: Outcome) -> Verdict:
+    if outcome.rejected is not None:
+        return Verdict(
+            Condition.ACCEPTED, "False", outcome.rejected.reason, outcome.rejected.message
+        )
+    if over := _over_quota(outcome):
+        return Verdict(Condition.ACCEPTED, "False", Reason.QUOTA_EXCEEDED, over)
+    return Verdict(Condition.ACCEPTED, "True", Reason.ACCEPTED, "The object is valid.")
+
+
+def _over_quota(outcome: Outcome) -> str | None:
+    """Return why the namespace's quota leaves the service nothing, if that is so."""
+    resolved = outcome.resolved
+    return resolved.share.refused if resolved is not None and resolved.share is not None else None
+
+
+def _available(
+    observed: Observed,
+    outcome: Outcome,
+    *,
+    serving: Sequence[Pod],
+    ready: Sequence[Pod],
+    refused: Sequence[str],
+) -> Verdict:
+    def verdict(reason: str, message: str, status: ConditionStatus = "False") -> Verdict:
+        return Verdict(Condition.AVAILABLE, status, reason, message)
+
+    if outcome.conflicts:
+        held = ", ".join(str(ref) for ref in outcome.conflicts)
+        return verdict(
+            Reason.NAME_CONFLICT,
+            f"{held} exists and is not ours, so it is left alone: delete or rename it, or rename this object",
+        )
+    if outcome.failures:
+        return verdict(Reason.REJECTED, "; ".join(outcome.failures))
+    by_router = outcome.rollout is not None and outcome.rollout.by_router
+    if (outcome.at_zero or ready) and by_router and not observed.router.answers:
+        why = observed.router.trouble or "none of its pods is ready"
+        return verdict(Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}")
+    if outcome.at_zero:
+        return verdict(
+            Reason.SCALED_TO_ZERO,
+            "No engine runs; the router holds the next request until one is ready.",
+            "True",
+        )
+    if ready and outcome.gateway is not None and outcome.gateway.problem is not None:
+        return verdict(*outcome.gateway.problem)
+    if ready:
+        return verdict(
+            Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"
+        )
+    if over := _over_quota(outcome):
+        return verdict(Reason.QUOTA_EXCEEDED, over)
+    if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
+        return verdict(Reason.STOPPED, "spec.replicas is 0.")
+    if trouble := _trouble([*serving, *_live(observed.workers)]):
+        return verdict(*trouble)
+    if refused and not serving:
+        return verdict(Reason.CREATE_FAILED, refused[0])
+    if loss := _loss(observed):
+        return verdict(*loss)
+    if outcome.fetching is not None and not serving:
+        return verdict(outcome.fetching.reason, outcome.fetching.message)
+    if outcome.loss is not None:
+        return verdict(Reason.GROUP_RESTARTED, outcome.loss)
+    if refused:
+        return verdict(Reason.CREATE_FAILED, refused[0])
+    if not serving:
+        return verdict(Reason.PENDING, "No engine exists yet.")
+    return verdict(Reason.STARTING, f"0 of {len(serving)} engines are ready.")
+
+
+def _live(pods: Sequence[Pod]) -> list[Pod]:
+    return [pod for pod in pods if not pod.deleting and not pod.ended]
+
+
+def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
+    """Return the reason and message of the newest pod that is in trouble."""
+    troubled = sorted(
+        (pod for pod in pods if pod.trouble and not pod.ready),
+        key=lambda pod: (pod.created, pod.name),
+    )
+    if not troubled:
+        return None
+    newest = troubled[-1]
+    assert newest.trouble is not None
+    reason, message = newest.trouble
+    return (reason, f"worker {newest.name}: {message}") if newest.worker else newest.trouble
+
+
+def _loss(observed: Observed) -> tuple[str, str] | None:
+    """Why the newest of the pods that were evicted, preempted or lost with their node is gone.
+
+    NB: pods that ended stay for days, so this is over once a pod became ready after it, and it explains no pods that
+    were made long after it, such as after a night without replicas.
+    """
+    gone = sorted(
+        (pod.ended_at or pod.created, pod.name, pod.trouble)
+        for pod in (*observed.pods, *observed.workers)
+        if pod.trouble and pod.trouble[0] in pod_failures.LOST and (pod.ended or pod.deleting)
+    )
+    if not gone:
+        return None
+    ended, _, trouble = gone[-1]
+    live = [pod for pod in observed.live_pods if not pod.deleting]
+    if any(pod.ready and (pod.ready_since or "") > ended for pod in live):
+        return None
+    coming = [
+        units.moment(pod.created) for pod in (*live, *_live(observed.workers)) if not pod.ready
+    ]
+    replaced = not coming or min(coming) <= units.moment(ended) + _REPLACED_SECONDS
+    return trouble if replaced else None
+
+
+def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
+    if ready:
+        return Verdict(
+            Condition.MODEL_READY, "True", Reason.LOADED, "The model answered a completion."
+        )
+    if outcome.fetching is not None:
+        return Verdict(
+            Condition.MODEL_READY, "False", outcome.fetching.reason, outcome.fetching.message
+        )
+    if outcome.at_zero:
+        return Verdict(
+            Condition.MODEL_READY,
+            "True",
+            Reason.SCALED_TO_ZERO,
+            "The model loads when a request comes.",
+        )
+    return Verdict(Condition.MODEL_READY, "False", Reason.NOT_LOADED, available.message)
+
+
+def _ready(*needed: Verdict) -> Verdict:
+    for verdict in needed:
+        if verdict.status != "True":
+            return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
+    return Verdict(Condition.READY, "True", Reason.ENGINES_READY, "The service answers.")
+
+
+def _slo_met(outcome: Outcome) -> Verdict:
+    def verdict(status: ConditionStatus, reason: str, message: str) -> Verdict:
+        return Verdict(Condition.SLO_MET, status, reason, message)
+
+    if outcome.resolved is not None and not outcome.resolved.objectives.latency:
+        return verdict("Unknown", Reason.NO_OBJECTIVES, "spec.slo names no latency objective.")
+    if outcome.measured is None:
+        return verdict("Unknown", Reason.NO_METRICS, "Nothing was measured yet.")
+    readings = outcome.measured.readings
+    if isinstance(readings, Unknown):
+        return verdict("Unknown", Reason.NO_METRICS, readings.reason)
+    measured = [reading for reading in readings if reading.telling]
+    if not measured:
+        return verdict("Unknown", Reason.NO_TRAFFIC, "Too few requests to judge by.")
+    if outcome.decision and outcome.decision.infeasible:
+        return verdict("False", Reason.INFEASIBLE, outcome.decision.infeasible)
+    missed = [reading for reading in measured if reading.over]
+    if missed:
+        return verdict("False", Reason.MISSED, "; ".join(map(_in_words, missed)))
+    return verdict("True", Reason.MET, "; ".join(map(_in_words, measured)))
+
+
+def _in_words(reading: Reading) -> str:
+    current = units.format_seconds(reading.current or 0)
+    return f"{reading.objective.name} is {current} of {reading.objective.text}"
+
+
+def _scaling_active(outcome: Outcome) -> Verdict:
+    def verdict(status: ConditionStatus, reason: str, message: str) -> Verdict:
+        return Verdict(Condition.SCALING_ACTIVE, status, reason, message)
+
+    if outcome.resolved is None or outcome.decision is None:
+        return verdict("Unknown", Reason.PENDING, "Nothing was decided yet.")
+    bounds, decision = outcome.resolved.bounds, outcome.decision
+    if not bounds.follows_load:
+        return verdict("False", Reason.FIXED, decision.reason)
+    if bounds.paused:
+        return verdict("False", Reason.PAUSED, decision.reason)
+    if not decision.known:
+        return verdict("False", Reason.HOLDING, decision.reason)
+    return verdict(
+        "True", Reason.RECOMMENDING if bounds.recommend else Reason.SCALING, decision.reason
+    )
+
+
+def _progress(
+    observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
+) -> Verdict | None:
+    """Reconciling, while the world is not yet what the object asks for."""
+    rollout = outcome.rollout
+    if rollout is None:
+        return None
+    if rollout.active != rollout.wanted:
+        if waiting := _waits_for_quota(outcome, rollout):
+            return Verdict(Condition.RECONCILING, "True", Reason.QUOTA_EXCEEDED, waiting)
+        coming = [
+            pod for pod in (*serving, *_live(observed.workers)) if pod.revision == rollout.wanted
+        ]
+        message = (
+            f"revision {rollout.active} stops before {rollout.wanted} starts"
+            if outcome.resolved is not None and outcome.resolved.recreate
+            else f"revision {rollout.wanted} starts beside {rollout.active}, which serves"
+        )
+        if outcome.fetching is not None:
+            message = f"revision {rollout.wanted} waits for its model: {outcome.fetching.message}"
+        elif trouble := _trouble(coming):
+            message = f"{message}; {trouble[0]}: {trouble[1]}"
+        return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
+    if _waits_for_router(outcome):
+        return Verdict(
+            Condition.RECONCILING,
+            "True",
+            Reason.ROUTER_NOT_READY,
+            f"the Service selects the engines until Deployment {contract.ROUTER_NAME} is available and knows "
+            "the service",
+        )
+    wanted = next(entry.replicas for entry in rollout.revisions if entry.hash == rollout.active)
+    if len(ready) < wanted or len(serving) > wanted:
+        message = f"{len(ready)} of {wanted} engines are ready."
+        if outcome.loss:
+            message = f"{message} {outcome.loss}"
+        elif trouble := _trouble(serving) or _loss(observed):
+            message = f"{message} {trouble[0]}: {trouble[1]}"
+        return Verdict(Condition.RECONCILING, "True", Reason.STARTING, message)
+    return None
+
+
+def _waits_for_quota(outcome: Outcome, rollout: revisions.Rollout) -> str | None:
+    """Return why a revision can't start beside the one that serves, if the namespace's quota is why."""
+    resolved = outcome.resolved
+    counts = {revision.hash: revision.replicas for revision in rollout.revisions}
+    if resolved is None or resolved.share is None or resolved.recreate:
+        return None
+    if counts[rollout.wanted] or not counts[rollout.active]:
+        return None
+    most = resolved.share.replicas + resolved.share.surge
+    return (
+        f"revision {rollout.wanted} waits: the namespace's quota of accelerators leaves this service {most} replicas, "
+        f"and {rollout.active} runs {counts[rollout.active]}. Use rollout.strategy: Recreate, fewer replicas for a "
+        "while, or ask the platform team for more"
+    )
+
+
+def _waits_for_router(outcome: Outcome) -> bool:
+    return (
+        outcome.resolved is not None
+        and outcome.rollout is not None
+        and outcome.resolved.routing.mode == "Router"
+        and not outcome.rollout.by_router
+    )

@@ -1,0 +1,180 @@
+"""Figures of a service's status: objectives, scaling, engines and revisions."""
+
+from collections.abc import Mapping, Sequence
+
+from slipstream_operator import names
+from slipstream_operator.api import status as api
+from slipstream_operator.api import units
+from slipstream_operator.core.objectives import Objective, budget_remaining
+from slipstream_operator.core.observed import Pod
+from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.core.status.outcome import Measured, Outcome
+
+
+def objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:
+    """Return each objective with its measurement."""
+    if outcome.resolved is None:
+        return []
+    measured = outcome.measured
+    readings = measured.readings if measured else Unknown("nothing was measured yet")
+    by_name = (
+        {}
+        if isinstance(readings, Unknown)
+        else {reading.objective.name: reading for reading in readings}
+    )
+    entries = [
+        _objective(objective, by_name.get(objective.name))
+        for objective in outcome.resolved.objectives.latency
+    ]
+    throughput = outcome.resolved.objectives.throughput
+    if throughput is not None:
+        load = measured.load if measured else None
+        entries.append(
+            api.ObjectiveStatus(
+                objective="throughput",
+                metric="throughput",
+                target=f"{throughput}/s",
+                current=f"{load.tokens_per_second:.0f}/s" if isinstance(load, Load) else None,
+            )
+        )
+    return entries
+
+
+def _objective(objective: Objective, reading: Reading | None) -> api.ObjectiveStatus:
+    attained = reading.attainment if reading else {}
+    over_a_day = attained.get("1d")
+    return api.ObjectiveStatus(
+        objective=objective.name,
+        metric=objective.metric,
+        percentile=objective.percentile,
+        target=objective.text,
+        current=units.format_seconds(reading.current)
+        if reading and reading.current is not None
+        else None,
+        attainment5m=_percent(attained.get("5m")),
+        attainment1h=_percent(attained.get("1h")),
+        budget_remaining=None
+        if over_a_day is None
+        else _percent(budget_remaining(objective.share, over_a_day)),
+    )
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share * 100:.1f}%"
+
+
+def scaling(outcome: Outcome) -> api.ScalingStatus | None:
+    """Return the last decision, and the numbers that it was made from."""
+    decision, state = outcome.decision, outcome.state
+    if decision is None or state is None:
+        return None
+    return api.ScalingStatus(
+        desired=decision.desired,
+        reason=decision.reason[:1024],
+        since=units.timestamp(state.since),
+        inputs=_inputs(outcome, decision),
+        model=_model(state),
+        cold_start=f"{state.cold.p90:.0f}s" if state.cold.known else None,
+        limited=decision.limited or _capped(outcome, decision),
+    )
+
+
+def _capped(outcome: Outcome, decision: Decision) -> str | None:
+    """Return how the namespace's quota keeps a service that has all of its share from more."""
+    resolved = outcome.resolved
+    if resolved is None or resolved.share is None or decision.desired < resolved.bounds.maximum:
+        return None
+    return resolved.share.capped
+
+
+def _inputs(outcome: Outcome, decision: Decision) -> str | None:
+    """The numbers that the decision was made from, as `name=value`."""
+    load = outcome.measured.load if outcome.measured else None
+    if not isinstance(load, Load):
+        return None
+    parts = [
+        f"inFlight={load.in_flight:.0f} waiting={load.waiting:.0f} kv={load.kv_usage:.0%}",
+        f"tokensPerSecond={load.tokens_per_second:.0f}",
+    ]
+    if (numbers := decision.numbers) is not None:
+        parts += [
+            f"requestsPerSecond={numbers.requests:.1f} work={numbers.work:.2f}",
+            f"utilisation={numbers.utilisation:.0%} need={numbers.need} ready={numbers.ready}",
+            f"starting={numbers.starting} horizon={numbers.horizon:.0f}s",
+        ]
+    return " ".join(parts)
+
+
+def _model(state: State) -> str | None:
+    """The step time in short, or what one replica carries where no step time is known."""
+    fitted = state.model.coefficients
+    if fitted is None:
+        return None if state.concurrency is None else f"concurrency={state.concurrency:.1f}"
+    corrections = "".join(
+        f" {metric}x{factor:.2f}" for metric, factor in sorted(state.feedback.corrections.items())
+    )
+    return (
+        f"step={fitted.alpha * 1e3:.2f}ms +{fitted.beta * 1e6:.1f}us/request "
+        f"+{fitted.gamma * 1e9:.1f}ns/kvToken +{fitted.delta * 1e6:.1f}us/promptToken "
+        f"(1 sd {state.model.uncertainty:.0%}) kappa={state.feedback.kappa:.2f}{corrections}"
+    )
+
+
+def engine(outcome: Outcome) -> api.EngineStatus | None:
+    """Return the resolved configuration of the engines in short."""
+    resolved, measured = outcome.resolved, outcome.measured
+    if resolved is None:
+        return None
+    return api.EngineStatus(
+        runtime=resolved.runtime,
+        accelerator=resolved.accelerator,
+        quantization=resolved.quantization if resolved.runtime == "vllm" else None,
+        speculation=resolved.speculation,
+        speculation_disabled=resolved.speculation_disabled,
+        acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,
+        speculation_gain=_gain(resolved, measured),
+        speculation_loss=measured.loss if measured else None,
+        max_length=resolved.max_length,
+        kv_capacity_tokens=measured.kv_capacity if measured else None,
+        adapters=_adapters(resolved.adapters, measured.adapters if measured else {}),
+    )
+
+
+def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
+    """Return the gain of speculation; unknown where nothing was sampled, as on GPUs. None without speculation."""
+    if measured is None:
+        return None
+    if measured.gain is not None:
+        return f"at most {measured.gain:.2f}"
+    return None if resolved.speculation is None else "unknown"
+
+
+def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:
+    """Return the adapters that clients can ask for, then the others."""
+    if not listed:
+        return None
+    ready = [name for name in listed if loaded.get(name)]
+    failed = [name for name in listed if loaded.get(name) is False]
+    coming = [name for name in listed if name not in loaded]
+    groups = (("", ready), ("not loaded: ", failed), ("not known yet: ", coming))
+    return "; ".join(f"{what}{', '.join(members)}" for what, members in groups if members)[:1024]
+
+
+def revisions(
+    name: str, outcome: Outcome, *, ready: Sequence[Pod], serving: Sequence[Pod]
+) -> list[api.RevisionStatus] | None:
+    """Return each revision while several exist."""
+    rollout = outcome.rollout
+    if rollout is None or len(rollout.revisions) < 2:
+        return None
+    return [
+        api.RevisionStatus(
+            name=names.revision_name(name, revision.hash),
+            hash=revision.hash,
+            weight=100 if revision.hash == rollout.active else 0,
+            replicas=sum(pod.ready for pod in serving if pod.revision == revision.hash),
+        )
+        for revision in rollout.revisions
+    ]

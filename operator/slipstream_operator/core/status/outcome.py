@@ -1,0 +1,61 @@
+"""Outcome of one reconcile and of the last tick: the values that a status is written from."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from slipstream_operator.core import gateway as gateways
+from slipstream_operator.core import revisions
+from slipstream_operator.core.fetching import Standing
+from slipstream_operator.core.observed import Ref
+from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.core.speculation import Guesses
+from slipstream_operator.errors import PermanentError
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Measurements of a service at the last tick of the scaling loop."""
+
+    load: Load | Unknown
+    readings: tuple[Reading, ...] | Unknown
+    guesses: Guesses | None = None
+    gain: float | None = None
+    loss: str | None = None
+    """That speculation has made decoding slower for long enough to say so."""
+    kv_capacity: int | None = None
+    adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    """LoRA adapter -> whether every engine has it loaded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Outcome of one reconcile."""
+
+    rejected: PermanentError | None = None
+    resolved: Resolved | None = None
+    rollout: revisions.Rollout | None = None
+    conflicts: tuple[Ref, ...] = ()
+    failures: tuple[str, ...] = ()
+    decision: Decision | None = None
+    state: State | None = None
+    measured: Measured | None = None
+    gateway: gateways.Standing | None = None
+    """How the service stands at its inference gateway, if it names one."""
+    fetching: Standing | None = None
+    """State of the download or inspection that engines wait for."""
+    loss: str | None = None
+    """Why a group of pods that are one replica restarts."""
+    prefetch: str | None = None
+    """Number of nodes that have pulled the images ahead, in words."""
+
+    @property
+    def at_zero(self) -> bool:
+        """Whether the service is scaled to zero and no engine runs until a request arrives."""
+        return (
+            self.resolved is not None
+            and self.resolved.bounds.follows_load
+            and self.decision is not None
+            and self.decision.desired == 0
+        )
