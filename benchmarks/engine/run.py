@@ -26,7 +26,7 @@ from slipstream_runtime.engine.arguments import Weights
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.evaluate import load, traffic
-from slipstream_runtime.host import hardware
+from slipstream_runtime.machine import hardware
 
 FOLDER = Path(__file__).parent
 MODELS = servers.MODEL.parent

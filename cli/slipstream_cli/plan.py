@@ -31,7 +31,7 @@ from slipstream_operator.core.observed import (
 from slipstream_operator.core.resolve import Resolved, resolve
 from slipstream_operator.errors import PermanentError
 from slipstream_runtime.engine import arguments, checkpoint, config
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)

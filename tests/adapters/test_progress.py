@@ -14,7 +14,7 @@ from slipstream_operator.adapters import progress
 from slipstream_operator.core import fetching
 from slipstream_runtime import contract
 from slipstream_runtime.fetch import management
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.model_files.progress import Progress
 
 ADDRESS = "127.0.9.1"
 """A loopback address whose port 8001 is free."""

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from slipstream_runtime import contract
-from slipstream_runtime.host import hardware
+from slipstream_runtime.machine import hardware
 from tests.engines import NAME, Engine, config, write_model
 
 pytestmark = pytest.mark.timeout(300)

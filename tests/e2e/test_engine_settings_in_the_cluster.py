@@ -16,7 +16,7 @@ import pytest
 
 from dev.kube import Kube, Object, condition, is_true
 from slipstream_runtime.evaluate import load, traffic
-from slipstream_runtime.host import hardware
+from slipstream_runtime.machine import hardware
 from tests import clusters, engines, services
 from tests.adapters import write_adapter
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from slipstream_runtime.host import buckets, sources
-from slipstream_runtime.host.errors import EngineError
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.errors import EngineError
+from slipstream_runtime.model_files import buckets, sources
+from slipstream_runtime.model_files.progress import Progress
 from tests import hubs, stores
 
 PART = 10_000

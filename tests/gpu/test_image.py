@@ -12,7 +12,7 @@ import pytest
 from dev import cuda, records
 from slipstream_runtime.engine import environment
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.host import gpu
+from slipstream_runtime.machine import gpu
 
 READ_BY = {
     "CUTE_DSL_CACHE_DIR": "flashinfer/data/cutlass/python/CuTeDSL/cutlass/base_dsl/cache_helpers.py",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from slipstream_runtime.engine import adapters
 from slipstream_runtime.engine.config import Adapters
+from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import facts
-from slipstream_runtime.host.errors import EngineError
 
 URIS = st.sampled_from(["file:///a", "file:///b"])
 NAMES = st.sampled_from(["x", "y", "z"])

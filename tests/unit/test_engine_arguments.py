@@ -11,8 +11,8 @@ from slipstream_runtime.engine import arguments, environment
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.engine.group import Member
-from slipstream_runtime.host import hardware
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.machine import hardware
 
 AVX2 = frozenset({"avx2"})
 AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})

@@ -7,10 +7,10 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from slipstream_runtime import logs
 from slipstream_runtime.engine import causes
 from slipstream_runtime.engine.config import Speculation
-from slipstream_runtime.host import logs
-from slipstream_runtime.host.errors import describe, one_line
+from slipstream_runtime.errors import describe, one_line
 
 START = """EngineCore failed to start.
 Traceback (most recent call last):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipstream_runtime.engine import checkpoint
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 
 
 def compressed(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipstream_runtime.engine import config
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
 
 GOOD: dict[str, Any] = {"model": {"uri": "file:///m", "name": "m"}, "drainSeconds": 60}
 

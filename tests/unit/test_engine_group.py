@@ -8,7 +8,7 @@ import pytest
 
 from slipstream_runtime.engine import group
 from slipstream_runtime.engine.group import Member
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 LWS = {

@@ -8,7 +8,7 @@ import pytest
 
 from slipstream_runtime.engine.output import Output
 from slipstream_runtime.engine.requests import Requests
-from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.web.refusal import Refusal
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 SCHEMA: dict[str, Any] = {"type": "object", "required": ["a"]}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.host import gpu
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.machine import gpu
 from tests import drivers
 
 H100 = gpu.Gpu("NVIDIA H100 80GB HBM3", (9, 0))

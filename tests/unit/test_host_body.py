@@ -7,8 +7,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from slipstream_runtime.host import body
-from slipstream_runtime.host.refusal import Refusal
+from slipstream_runtime.web import body
+from slipstream_runtime.web.refusal import Refusal
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)

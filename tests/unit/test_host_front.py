@@ -10,8 +10,8 @@ import pytest
 
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
-from slipstream_runtime.host.refusal import malformed
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.refusal import malformed
 from tests.clients import CHAT, KEY, Client, Held, answer, life_in, request, turns
 
 

@@ -12,9 +12,9 @@ import huggingface_hub
 import pytest
 
 from slipstream_runtime import contract
-from slipstream_runtime.host import sources, space
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import sources, space
+from slipstream_runtime.model_files.progress import Progress
 from tests import hubs
 
 WEIGHTS = os.urandom(64_000)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_runtime.host.keys import Keys
+from slipstream_runtime.web.keys import Keys
 
 
 class Clock:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import strategies as st
 
 from slipstream_runtime.host import front
-from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.host.refusal import Reason, Refusal
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web.refusal import Reason, Refusal
 from tests.clients import KEY, Client, Held, answer, life_in, request, turns
 from tests.loops import JumpingLoop
 

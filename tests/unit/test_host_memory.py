@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_runtime.host import memory
+from slipstream_runtime.machine import memory
 
 VERSION_2 = "low 0\nhigh 0\nmax 7\noom 1\noom_kill 3\noom_group_kill 0\n"
 VERSION_1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"

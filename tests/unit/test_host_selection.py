@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from slipstream_runtime.host import selection
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.model_files import selection
 
 OTHERS = ["config.json", "tokenizer.json"]
 

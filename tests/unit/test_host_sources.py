@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from huggingface_hub import errors as hub_errors
 
-from slipstream_runtime.host import hub, locks, records, sources
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import hub, locks, records, sources
 
 CLAIMS = Path("/mnt/models")
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.errors import EngineError
 from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.batching import Limits
 from slipstream_runtime.onnx.pooling import Floats

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.onnx import exported
 
 URI = "hf://org/model"

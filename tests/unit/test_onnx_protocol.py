@@ -8,9 +8,9 @@ import numpy as np
 import pydantic
 import pytest
 
-from slipstream_runtime.host.refusal import invalid
 from slipstream_runtime.onnx import protocol
 from slipstream_runtime.onnx.protocol import Classification, Embeddings, Rerank
+from slipstream_runtime.web.refusal import invalid
 
 
 def asked(**body: Any) -> Embeddings:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.onnx import providers
 from slipstream_runtime.onnx.providers import CPU, CUDA, TENSORRT
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from slipstream_runtime.host.errors import EngineError
-from slipstream_runtime.host.refusal import Reason, Refusal
+from slipstream_runtime.errors import EngineError
 from slipstream_runtime.onnx.exported import Exported, Reading
 from slipstream_runtime.onnx.tokens import Texts, Tokens
+from slipstream_runtime.web.refusal import Reason, Refusal
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three"]
 READING = Reading(

@@ -8,8 +8,8 @@ import orjson
 import pytest
 from hypothesis import strategies
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import asked
+from slipstream_runtime.web.refusal import Refusal
 
 CHAT = "/v1/chat/completions"
 

@@ -7,7 +7,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import scrape, slices
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.budgets import Bucket
@@ -15,6 +14,7 @@ from slipstream_runtime.router.endpoints import Address
 from slipstream_runtime.router.line import Line, Turn
 from slipstream_runtime.router.retries import Retries
 from slipstream_runtime.router.usage import Counted, Withheld
+from slipstream_runtime.web.refusal import Refusal
 
 
 def test_a_bucket_holds_a_minute_and_fills_at_its_rate() -> None:

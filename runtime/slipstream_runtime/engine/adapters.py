@@ -10,8 +10,9 @@ from typing import Any, Final
 import safetensors
 
 from slipstream_runtime.engine.config import Adapters
-from slipstream_runtime.host import facts, sources
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.errors import EngineError
+from slipstream_runtime.host import facts
+from slipstream_runtime.model_files import sources
 
 CONFIG: Final = "adapter_config.json"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)

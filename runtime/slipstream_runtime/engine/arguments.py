@@ -13,8 +13,8 @@ from slipstream_runtime import contract
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.engine.group import Member
-from slipstream_runtime.host import hardware
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.machine import hardware
 
 _SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}
 """Device -> what vLLM gives its engine core, idle by then, before it kills it. On CPU all resources are back within

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.errors import LONGEST_LINE, one_line
+from slipstream_runtime.errors import LONGEST_LINE, one_line
 
 _EXCEPTION: Final = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit)|Exception)(?::(?:\s+(.*))?)?$"

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from slipstream_runtime import contract
+from slipstream_runtime import config_file, contract
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.host import config_file
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.host.part import Part, Positive
+from slipstream_runtime.part import Part, Positive
 
 Argument = bool | int | float | str
 

@@ -8,7 +8,7 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.structured_output.backend_xgrammar import validate_xgrammar_grammar
 
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.host.errors import UnsuitableError, one_line
+from slipstream_runtime.errors import UnsuitableError, one_line
 
 _PLACE: Final = re.compile(r"^\[[^]]*\] \S+:\d+: ")
 """Time and place in xgrammar's own source, before what it has to say."""

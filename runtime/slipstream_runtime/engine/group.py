@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from slipstream_runtime import contract
-from slipstream_runtime.host import logs
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime import contract, logs
+from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 
 LOST_SECONDS: Final = 15.0

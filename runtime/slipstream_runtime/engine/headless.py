@@ -11,7 +11,7 @@ from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from slipstream_runtime.engine import group, serving
 from slipstream_runtime.engine.launch import Launch
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 
 _LAST_WORD_SECONDS: Final = 2.0

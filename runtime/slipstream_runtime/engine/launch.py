@@ -27,9 +27,11 @@ from slipstream_runtime.engine import (
     offload,
 )
 from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.host import facts, gpu, hardware, memory, metrics, sources
-from slipstream_runtime.host.errors import EngineError, UnsuitableError, describe
+from slipstream_runtime.errors import EngineError, UnsuitableError, describe
+from slipstream_runtime.host import facts, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.machine import gpu, hardware, memory
+from slipstream_runtime.model_files import sources
 
 _SERVING: Final = "slipstream_runtime.engine.serving"
 _HEADLESS: Final = "slipstream_runtime.engine.headless"

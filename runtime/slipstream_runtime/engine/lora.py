@@ -15,10 +15,11 @@ import safetensors
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest, UnloadLoRAAdapterRequest
 
+from slipstream_runtime import logs
 from slipstream_runtime.engine import adapters
 from slipstream_runtime.engine.config import Adapters
-from slipstream_runtime.host import facts, logs
-from slipstream_runtime.host.errors import EngineError, describe, one_line
+from slipstream_runtime.errors import EngineError, describe, one_line
+from slipstream_runtime.host import facts
 
 _LOOK_SECONDS: Final = 5.0
 """Between two looks at the list; the kubelet needs up to a minute or two to bring a new one."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from slipstream_runtime.host import logs
+from slipstream_runtime import logs
 
 FULL: Final = 0.85
 """Share of the limit above which files are deleted: the kubelet evicts a pod whose volume is over its limit."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pydantic
 
-from slipstream_runtime.host.part import Part
+from slipstream_runtime.part import Part
 
 
 class Output(Part):

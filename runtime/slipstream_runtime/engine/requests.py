@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.host.refusal import Reason, Refusal, malformed
+from slipstream_runtime.web.refusal import Reason, Refusal, malformed
 
 _CHAT: Final = "/v1/chat/completions"
 _COMPLETIONS: Final = "/v1/completions"

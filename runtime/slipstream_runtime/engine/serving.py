@@ -29,10 +29,11 @@ from slipstream_runtime.engine import causes, core, forms, lora, probes, prompts
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.progress import Progress
 from slipstream_runtime.engine.requests import Requests
-from slipstream_runtime.host import front, sources
-from slipstream_runtime.host.keys import Keys
+from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.service import Service
+from slipstream_runtime.model_files import sources
+from slipstream_runtime.web.keys import Keys
 
 _DEATH_SHOWS_SECONDS: Final = 3.0
 _WITHOUT_A_WORD: Final = "its process ended without a word"

@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from slipstream_runtime import contract
+from slipstream_runtime import contract, errors, logs
 from slipstream_runtime.fetch import management, work
-from slipstream_runtime.host import errors, logs
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.model_files.progress import Progress
 
 _LOG_SECONDS: Final = 15.0
 """Between two lines of progress in the log."""
@@ -45,7 +44,7 @@ def main() -> NoReturn:
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:
     """Return the exit code."""
-    from slipstream_runtime.host import sources  # noqa: PLC0415
+    from slipstream_runtime.model_files import sources  # noqa: PLC0415
 
     try:
         found = work.Work(

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.model_files.progress import Progress
 
 
 def serve(progress: Progress, *, port: int, host: str = "") -> http.server.ThreadingHTTPServer:

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from slipstream_runtime import logs
 from slipstream_runtime.fetch import report
-from slipstream_runtime.host import logs, sources
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.model_files import sources
+from slipstream_runtime.model_files.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ import json
 from typing import Final
 
 from slipstream_runtime.host.lifecycle import Lifecycle
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.refusal import Refusal
 
 _FINISH_SECONDS: Final = 1.0
 """How long the last words to a client may take; a client that does not read gets none."""

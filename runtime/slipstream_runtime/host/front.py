@@ -15,14 +15,14 @@ from typing import Any, Final
 import prometheus_client
 
 from slipstream_runtime import contract
-from slipstream_runtime.host import admission, body
+from slipstream_runtime.host import admission
 from slipstream_runtime.host.exchange import Exchange
-from slipstream_runtime.host.keys import Keys
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal
-from slipstream_runtime.host.waiting import happens
-from slipstream_runtime.web import asgi
+from slipstream_runtime.web import asgi, body
+from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal
+from slipstream_runtime.web.waiting import happens
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
 METRICS_KIND: Final = prometheus_client.CONTENT_TYPE_LATEST

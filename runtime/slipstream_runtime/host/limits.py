@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import pydantic
 
 from slipstream_runtime.host.admission import Gate
-from slipstream_runtime.host.part import Part, Positive
+from slipstream_runtime.part import Part, Positive
 
 QUEUE_PER_PLACE: Final = 4
 """Requests that may wait for each one that runs, where `queue` says nothing."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from slipstream_runtime.host.errors import EngineError, one_line
+from slipstream_runtime.errors import EngineError, one_line
 from slipstream_runtime.host.front import PROBE_HEADER
 
 _TIMEOUT_SECONDS: Final = 3600

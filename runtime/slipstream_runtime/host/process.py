@@ -31,7 +31,9 @@ def main(
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
     options = parser.parse_args()
 
-    from slipstream_runtime.host import errors, logs, memory, supervisor  # noqa: PLC0415
+    from slipstream_runtime import errors, logs  # noqa: PLC0415
+    from slipstream_runtime.host import supervisor  # noqa: PLC0415
+    from slipstream_runtime.machine import memory  # noqa: PLC0415
     from slipstream_runtime.web import sockets  # noqa: PLC0415
 
     logs.configure()

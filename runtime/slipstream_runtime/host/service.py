@@ -7,8 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
-from slipstream_runtime.host import front, logs, probe
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime import logs
+from slipstream_runtime.errors import EngineError
+from slipstream_runtime.host import front, probe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi, server
 

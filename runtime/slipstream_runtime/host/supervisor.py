@@ -15,9 +15,9 @@ import threading
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
-from slipstream_runtime import contract
-from slipstream_runtime.host import facts, logs, management, metrics
-from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime import contract, logs
+from slipstream_runtime.errors import EngineError, describe
+from slipstream_runtime.host import facts, management, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import server
 

@@ -17,7 +17,7 @@ def main() -> NoReturn:
 
 
 def _prepare(file: Path, api: socket.socket) -> "Launch":
-    from slipstream_runtime.host import config_file  # noqa: PLC0415
+    from slipstream_runtime import config_file  # noqa: PLC0415
     from slipstream_runtime.onnx import config, launch  # noqa: PLC0415
 
     return launch.prepare(config_file.load(file, config.OnnxConfig), api=api)

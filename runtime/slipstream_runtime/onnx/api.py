@@ -9,8 +9,8 @@ import numpy as np
 import pydantic
 import pydantic_core
 
-from slipstream_runtime.host import front, logs
-from slipstream_runtime.host.refusal import Refusal, invalid
+from slipstream_runtime import logs
+from slipstream_runtime.host import front
 from slipstream_runtime.onnx import pooling, protocol
 from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported, Task
@@ -18,6 +18,7 @@ from slipstream_runtime.onnx.metrics import Metrics
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Texts, Tokens
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.refusal import Refusal, invalid
 
 HEALTH, MODELS = "/health", "/v1/models"
 EMBEDDINGS, RERANK, CLASSIFY = "/v1/embeddings", "/v1/rerank", "/classify"

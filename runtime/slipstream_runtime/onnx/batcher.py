@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol
 
-from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.errors import EngineError, describe
 from slipstream_runtime.onnx import batching
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Tokens

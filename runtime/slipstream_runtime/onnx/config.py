@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import pydantic
 
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.host.part import Part, Positive
 from slipstream_runtime.onnx.batching import Limits as BatchLimits
+from slipstream_runtime.part import Part, Positive
 
 _BATCHES = {
     "cpu": BatchLimits(sequences=32, tokens=2048),

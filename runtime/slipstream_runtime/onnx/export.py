@@ -14,7 +14,7 @@ import onnx
 import torch
 import transformers
 
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.errors import EngineError
 from slipstream_runtime.onnx import exported
 
 OPSET: Final = 17

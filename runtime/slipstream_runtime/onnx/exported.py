@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 
 FILES: Final = (
     "*.json",

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from slipstream_runtime.host import facts, gpu, hardware, metrics, sources
-from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.errors import EngineError, describe
+from slipstream_runtime.host import facts, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.machine import gpu, hardware
+from slipstream_runtime.model_files import sources
 from slipstream_runtime.onnx import exported
 from slipstream_runtime.onnx.config import OnnxConfig
 

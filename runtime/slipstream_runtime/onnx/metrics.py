@@ -11,10 +11,10 @@ from typing import Final
 from prometheus_client import Gauge
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.providers import Outcome
 from slipstream_runtime.series import ITERATION_BUCKETS, Series
+from slipstream_runtime.web.refusal import Refusal
 
 E2E_BUCKETS: Final = (
     0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, *contract.LATENCY_BUCKETS[contract.E2E],

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import tokenizers
 
-from slipstream_runtime.host import front, logs
-from slipstream_runtime.host.keys import Keys
+from slipstream_runtime import logs
+from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.onnx import api, metrics, probes, providers, session
@@ -19,6 +19,7 @@ from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
+from slipstream_runtime.web.keys import Keys
 
 
 def run(launch: Launch, model: Exported) -> None:

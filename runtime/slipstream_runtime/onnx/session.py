@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from slipstream_runtime.host.errors import EngineError, describe
+from slipstream_runtime.errors import EngineError, describe
 from slipstream_runtime.onnx import pooling, providers
 from slipstream_runtime.onnx.batching import Limits
 from slipstream_runtime.onnx.exported import Exported

@@ -7,9 +7,9 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from slipstream_runtime.host.errors import EngineError, describe
-from slipstream_runtime.host.refusal import Refusal, prompt_too_long
+from slipstream_runtime.errors import EngineError, describe
 from slipstream_runtime.onnx.exported import Exported
+from slipstream_runtime.web.refusal import Refusal, prompt_too_long
 
 OWN_LENGTH: Final = -1
 """What a client says to have its texts cut at the length that the model takes."""

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from slipstream_runtime import contract
-from slipstream_runtime.host import errors, logs
+from slipstream_runtime import contract, errors, logs
 from slipstream_runtime.router import process
 
 

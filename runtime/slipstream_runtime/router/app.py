@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from slipstream_runtime import contract
-from slipstream_runtime.host import logs
+from slipstream_runtime import contract, logs
 from slipstream_runtime.router import config
 from slipstream_runtime.router.choice import Cheapest
 from slipstream_runtime.router.demand import Demand, Renew

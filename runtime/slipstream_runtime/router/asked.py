@@ -6,8 +6,8 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from slipstream_runtime.host import body
-from slipstream_runtime.host.refusal import malformed
+from slipstream_runtime.web import body
+from slipstream_runtime.web.refusal import malformed
 
 _BYTES_PER_TOKEN: Final = 4
 """Of text; a guess that the engine's count replaces."""

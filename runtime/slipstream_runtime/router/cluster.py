@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from slipstream_runtime.host import errors, logs
+from slipstream_runtime import errors, logs
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WATCH_SECONDS: Final = 60

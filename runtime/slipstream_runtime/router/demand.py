@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from slipstream_runtime.host import errors, logs
+from slipstream_runtime import errors, logs
 from slipstream_runtime.router.service import Service
 
 PERIOD_SECONDS: Final = 1.0

@@ -8,9 +8,8 @@ from typing import Final
 
 import pydantic
 
-from slipstream_runtime import contract
-from slipstream_runtime.host import config_file, errors, logs
-from slipstream_runtime.host.part import Part
+from slipstream_runtime import config_file, contract, errors, logs
+from slipstream_runtime.part import Part
 from slipstream_runtime.router import config, slices
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.cluster import Cluster, Manifest, Mirror

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import web
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import heads, reasons, retries
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.endpoints import Endpoint
@@ -19,6 +18,7 @@ from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.sharing import Kept
 from slipstream_runtime.router.spending import Tokens
 from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
+from slipstream_runtime.web.refusal import Refusal
 
 
 class HeldBack(enum.Enum):

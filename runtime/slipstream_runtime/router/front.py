@@ -11,10 +11,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from slipstream_runtime.host import body, keys
 from slipstream_runtime.host.front import wrong_method
-from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal, malformed
-from slipstream_runtime.host.waiting import happens
 from slipstream_runtime.router import admission, reasons
 from slipstream_runtime.router import asked as asking
 from slipstream_runtime.router.asked import Asked
@@ -27,7 +24,9 @@ from slipstream_runtime.router.route import Route
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.upstream import Token, Upstream
-from slipstream_runtime.web import asgi
+from slipstream_runtime.web import asgi, body, keys
+from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal, malformed
+from slipstream_runtime.web.waiting import happens
 
 MODELS: Final = "/v1/models"
 ROUTES: Final[Mapping[str, str]] = {

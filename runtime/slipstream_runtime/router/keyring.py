@@ -13,9 +13,10 @@ from typing import Annotated, Final
 import pydantic
 import yaml
 
-from slipstream_runtime.host import errors, keys, logs
-from slipstream_runtime.host.folder import Folder
-from slipstream_runtime.host.part import Part, Positive
+from slipstream_runtime import errors, logs
+from slipstream_runtime.part import Part, Positive
+from slipstream_runtime.web import keys
+from slipstream_runtime.web.folder import Folder
 
 _DOCUMENT: Final = re.compile(rb"^\s*\{|^\s*[\"']?sha256[\"']?\s*:", re.MULTILINE)
 

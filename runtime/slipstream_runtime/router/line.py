@@ -3,10 +3,10 @@
 import asyncio
 import bisect
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.endpoints import Endpoint
+from slipstream_runtime.web.refusal import Refusal
 
 
 class Turn:

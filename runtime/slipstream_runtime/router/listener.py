@@ -12,9 +12,9 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from slipstream_runtime.host.refusal import CLOSE, Refusal, malformed
 from slipstream_runtime.router import heads
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
 KEEP_ALIVE_SECONDS: Final = 75.0
 """As engines keep them: longer than pooled clients and proxies do."""

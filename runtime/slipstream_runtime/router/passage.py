@@ -7,8 +7,6 @@ from typing import Final, Protocol
 import orjson
 from aiohttp import web
 
-from slipstream_runtime.host.refusal import Reason as Refused
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import admission, cascade, sharing, streams
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.exchange import Exchange, HeldBack
@@ -17,6 +15,8 @@ from slipstream_runtime.router.reasons import Why
 from slipstream_runtime.router.route import Route
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.spending import Tokens
+from slipstream_runtime.web.refusal import Reason as Refused
+from slipstream_runtime.web.refusal import Refusal
 
 _FINAL: Final = frozenset({Refused.DRAINING, Why.BUDGET})
 """Refusals that are about the client or the router, and not about the stage."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 from typing import Any, Final
 
-from slipstream_runtime.host import logs
+from slipstream_runtime import logs
 from slipstream_runtime.router import discovery
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.cluster import Cluster

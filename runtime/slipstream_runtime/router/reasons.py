@@ -3,7 +3,7 @@
 import enum
 from typing import Final
 
-from slipstream_runtime.host.refusal import CLOSE, Reason, Refusal
+from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal
 
 
 class Why(enum.StrEnum):

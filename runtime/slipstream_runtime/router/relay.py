@@ -13,7 +13,6 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import heads, reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.config import Limits
@@ -21,6 +20,7 @@ from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.sharing import Kept
 from slipstream_runtime.router.upstream import Fault, Unanswered
 from slipstream_runtime.router.usage import Counted, Withheld
+from slipstream_runtime.web.refusal import Refusal
 
 _WHOLE: Final = 1024 * 1024
 """Bytes of an answer that is read before the client gets its first; one that dies before is a clean error."""

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import config, reasons
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.budgets import Bucket
@@ -17,6 +16,7 @@ from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.responses import Cache
 from slipstream_runtime.router.retries import Retries
 from slipstream_runtime.router.sharing import Waiter
+from slipstream_runtime.web.refusal import Refusal
 
 HURRIED_SECONDS: Final = 5.0
 """For a place in an engine, of a request that another service answers otherwise."""

@@ -6,10 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import heads, reasons, responses, streams
 from slipstream_runtime.router.asked import Asked
 from slipstream_runtime.router.responses import Answer, Cache, Hit, Turn
+from slipstream_runtime.web.refusal import Refusal
 
 PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 """Whose answers exist in two forms that can be made from each other."""

@@ -10,11 +10,11 @@ import aiohttp
 from multidict import CIMultiDict
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.folder import Folder
-from slipstream_runtime.host.refusal import Refusal
 from slipstream_runtime.router import reasons
 from slipstream_runtime.router.config import Limits
 from slipstream_runtime.router.endpoints import Endpoint
+from slipstream_runtime.web.folder import Folder
+from slipstream_runtime.web.refusal import Refusal
 
 _AGAIN: Final = frozenset({502, 503})
 """Status codes by which an engine says that it did not work on the request."""

@@ -8,9 +8,9 @@ import uuid
 import pydantic
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.refusal import Refusal, invalid
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.refusal import Refusal, invalid
 
 
 class Api:

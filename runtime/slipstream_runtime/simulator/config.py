@@ -9,7 +9,7 @@ from typing import Annotated
 import pydantic
 
 from slipstream_runtime import contract
-from slipstream_runtime.host.part import Part
+from slipstream_runtime.part import Part
 from slipstream_runtime.simulator.model import Parameters
 
 _DEFAULTS = Parameters()

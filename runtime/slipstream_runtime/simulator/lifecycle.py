@@ -3,7 +3,7 @@
 import asyncio
 import enum
 
-from slipstream_runtime.host.waiting import happens
+from slipstream_runtime.web.waiting import happens
 
 
 class Phase(enum.Enum):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from slipstream_runtime import contract
-from slipstream_runtime.host import locks, records, selection
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import locks, records, selection
+from slipstream_runtime.model_files.progress import Progress
 
 _HUB: Final = re.compile(r"(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
 _BUCKET: Final = re.compile(r"(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
@@ -167,7 +167,7 @@ def downloader(
     """Return the download of a remote source; it has `folder()` and `inspect()`."""
     # NB: importing either library takes as long as all the rest of this package.
     if source.kind == "hf":
-        from slipstream_runtime.host import hub  # noqa: PLC0415
+        from slipstream_runtime.model_files import hub  # noqa: PLC0415
 
         assert source.repository is not None
         return hub.Download(
@@ -180,7 +180,7 @@ def downloader(
             progress=progress,
         )
     try:
-        from slipstream_runtime.host import buckets  # noqa: PLC0415
+        from slipstream_runtime.model_files import buckets  # noqa: PLC0415
     except ImportError as error:
         raise UnsuitableError(
             f"{source.uri}: this image lacks obstore, which reads {source.kind}://. Use a newer image"

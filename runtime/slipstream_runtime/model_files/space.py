@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime.errors import EngineError
 
 _RESERVE_BYTES: Final = 64 << 20
 """Left free for records, logs and compiled kernels."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 
 INDEX: Final = "model.safetensors.index.json"
 """Name of the file that lists the shards of a model in safetensors form."""

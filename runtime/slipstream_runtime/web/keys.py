@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from slipstream_runtime.host.folder import Folder
+from slipstream_runtime.web.folder import Folder
 
 _SEPARATORS: Final = re.compile(rb"[\n,]")
 

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipstream_runtime.host import logs, records
-from slipstream_runtime.host.errors import EngineError
+from slipstream_runtime import logs
+from slipstream_runtime.errors import EngineError
+from slipstream_runtime.model_files import records
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ import obstore
 from obstore import exceptions
 from obstore.store import GCSStore, S3Store
 
-from slipstream_runtime.host import credentials, network, records, selection, space
-from slipstream_runtime.host.errors import EngineError
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime.errors import EngineError
+from slipstream_runtime.model_files import credentials, network, records, selection, space
+from slipstream_runtime.model_files.progress import Progress
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

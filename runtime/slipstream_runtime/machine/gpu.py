@@ -7,7 +7,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Final
 
-from slipstream_runtime.host.errors import UnsuitableError
+from slipstream_runtime.errors import UnsuitableError
 
 CUDA: Final = (13, 0)
 """Release of CUDA that the image's libraries are built with."""

@@ -15,9 +15,10 @@ import huggingface_hub
 from huggingface_hub import errors
 from huggingface_hub.utils.tqdm import tqdm
 
-from slipstream_runtime.host import logs, network, records, selection, space
-from slipstream_runtime.host.errors import EngineError, UnsuitableError
-from slipstream_runtime.host.progress import Progress
+from slipstream_runtime import logs
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import network, records, selection, space
+from slipstream_runtime.model_files.progress import Progress
 
 _CONFIG: Final = "config.json"
 _READERS: Final = 4

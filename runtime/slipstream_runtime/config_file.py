@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import pydantic
 
-from slipstream_runtime.host.errors import UnsuitableError, one_line
-from slipstream_runtime.host.part import Part
+from slipstream_runtime.errors import UnsuitableError, one_line
+from slipstream_runtime.part import Part
 
 Config = TypeVar("Config", bound=Part)
 

@@ -1,0 +1,1 @@
+"""Machine under an engine: its CPU, its GPUs and its memory."""

@@ -1,0 +1,1 @@
+"""Model files: where they are, how they are downloaded, and what the cache keeps of them."""
