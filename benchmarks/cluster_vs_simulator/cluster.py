@@ -22,7 +22,7 @@ from slipstream_simulator.kernel.layout import Records
 from slipstream_simulator.pods import Pod
 from slipstream_simulator.scenario import Scenario
 from slipstream_simulator.simulation import Run
-from tests import faults
+from tests.support import faults
 
 EVERY: Final = 1.0
 """Seconds between two looks at the cluster."""

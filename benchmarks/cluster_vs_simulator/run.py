@@ -21,7 +21,7 @@ from slipstream_simulator import plots, scenario, simulation
 from slipstream_simulator.policies.ours import Ours
 from slipstream_simulator.scenario import Scenario
 from slipstream_simulator.simulation import Run
-from tests import clusters, faults
+from tests.support import clusters, faults
 
 FOLDER: Final = Path(__file__).parent
 NAMESPACE: Final = "versus"

@@ -26,8 +26,8 @@ from dev.cluster import Cluster
 from dev.kube import Kube, Object
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
-from tests import gateways, services
-from tests.gateways import Gateway
+from tests.support import gateways, services
+from tests.support.gateways import Gateway
 
 FOLDER: Final = Path(__file__).parent
 NAMESPACE: Final = "bench"

@@ -14,7 +14,7 @@ from dev.kube import Kube, Object, is_true
 from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, traffic
-from tests import services
+from tests.support import services
 
 FOLDER = Path(__file__).parent
 SAMPLE = Path("manifests/samples/chat.yaml")

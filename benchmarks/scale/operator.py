@@ -32,7 +32,7 @@ from slipstream_operator.shell.reconcile import Reconciler
 from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
-from tests import fakes
+from tests.support import fakes
 
 TICK_SECONDS = 5.0
 SPEC = {

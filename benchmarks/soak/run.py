@@ -12,9 +12,9 @@ from rich.progress import Progress, track
 
 from benchmarks import report
 from dev.cluster import Cluster
-from tests import clusters, disturbances, stopping
-from tests.disturbances import Disturbance, Site, Trial
-from tests.engines import write_model
+from tests.support import clusters, disturbances, stopping
+from tests.support.disturbances import Disturbance, Site, Trial
+from tests.support.engines import write_model
 
 FOLDER = Path(__file__).parent
 TRIALS = 50

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.loops import JumpingLoop
+from tests.support.loops import JumpingLoop
 
 
 def pytest_asyncio_loop_factories(

@@ -10,7 +10,7 @@ from slipstream_operator import errors
 from slipstream_operator.adapters import cluster
 from slipstream_operator.adapters.cluster import Cluster
 from slipstream_operator.core.observed import Ref
-from tests import given
+from tests.support import given
 
 REF = Ref("ConfigMap", given.NAMESPACE, "chat-state")
 MANIFEST: dict[str, Any] = {"kind": "ConfigMap", "metadata": {"name": "chat-state"}}

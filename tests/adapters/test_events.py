@@ -5,7 +5,7 @@ from typing import Any
 from slipstream_operator import errors
 from slipstream_operator.adapters.events import QUIET_SECONDS, Events
 from slipstream_operator.core.happenings import Happening
-from tests import given
+from tests.support import given
 
 GROWS = Happening("Normal", "ScaledUp", "from 1 to 2")
 SHRINKS = Happening("Normal", "ScaledDown", "from 2 to 1")

@@ -6,7 +6,7 @@ import pytest
 
 from dev.cluster import Cluster
 from dev.kube import Kube
-from tests import clusters, services
+from tests.support import clusters, services
 
 NAME = "cluster-test"
 

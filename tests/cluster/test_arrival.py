@@ -3,7 +3,7 @@
 import copy
 
 from dev.kube import Kube, condition, is_true
-from tests import services
+from tests.support import services
 
 SOON = 20.0
 

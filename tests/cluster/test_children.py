@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Object, condition
-from tests import services
+from tests.support import services
 
 CHILD_KINDS = ("Deployment", "Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget")
 OWN = "slipstream.dev/service={}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dev.kube import Kube
-from tests import services
+from tests.support import services
 
 PAGES = sorted((Path(__file__).parents[2] / "docs/how-to").glob("*.md"))
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Object, condition
-from tests import services
+from tests.support import services
 
 NOTICED = 90.0
 """Seconds until the kubelet has measured a volume and evicts, both each ten seconds, on a busy machine."""

@@ -17,8 +17,8 @@ from dev import waiting
 from dev.cluster import Cluster
 from dev.kube import Kube, Object, condition
 from slipstream_runtime import contract
-from tests import clusters, gateways, services
-from tests.gateways import ACCEPTED, GONE, SOON, Gateway, answer, programmed
+from tests.support import clusters, gateways, services
+from tests.support.gateways import ACCEPTED, GONE, SOON, Gateway, answer, programmed
 
 LONG = 300.0
 """For a picker that is built, and a Envoy that is fetched, for the first time."""

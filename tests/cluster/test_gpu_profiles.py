@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dev.kube import Kube, Object, Refused, condition
-from tests import services
+from tests.support import services
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "manifests/samples/profiles").glob("*.yaml"))

@@ -7,7 +7,7 @@ import pytest
 
 from dev import leaderworkerset
 from dev.kube import Kube, Object, condition, is_true
-from tests import services
+from tests.support import services
 
 SOON = 20.0
 KIND = "LeaderWorkerSet"

@@ -3,7 +3,7 @@
 import time
 
 from dev.kube import Kube, condition, is_true
-from tests import services
+from tests.support import services
 
 SYSTEM = "slipstream-system"
 LABELS = "app.kubernetes.io/name=slipstream-operator"

@@ -3,7 +3,7 @@
 import time
 
 from dev.kube import Kube, is_true
-from tests import services
+from tests.support import services
 
 COUNT = 200
 BUDGET = 45.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Object
-from tests import services
+from tests.support import services
 
 SOON = 30.0
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dev.kube import Kube, Object, condition
-from tests import services
+from tests.support import services
 
 SOON = 30.0
 NODES = 4

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Object, condition, is_true
-from tests import services
+from tests.support import services
 
 SOON = 20.0
 GONE = 60.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dev.kube import Kube, Refused
-from tests.given import TEMPLATE
+from tests.support.given import TEMPLATE
 
 VALID: dict[str, Any] = {
     "apiVersion": "slipstream.dev/v1alpha1",

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from dev.kube import Kube, Object, condition, is_true
-from tests import services
+from tests.support import services
 
 pytestmark = pytest.mark.timeout(420)
 

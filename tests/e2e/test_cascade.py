@@ -10,7 +10,7 @@ import pytest
 from dev.kube import Kube, Object, is_true
 from dev.models import heldout
 from slipstream_runtime import contract
-from tests import services
+from tests.support import services
 
 pytestmark = pytest.mark.timeout(540)
 

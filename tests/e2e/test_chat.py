@@ -15,7 +15,7 @@ from dev.kube import Kube, Object, condition, is_true
 from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
-from tests import clusters, services
+from tests.support import clusters, services
 
 pytestmark = pytest.mark.timeout(420)
 

@@ -11,9 +11,9 @@ import pytest
 
 from dev import waiting
 from slipstream_runtime import contract
-from tests import engines
-from tests.adapters import write_adapter
-from tests.engines import NAME, Engine
+from tests.support import engines
+from tests.support.adapters import write_adapter
+from tests.support.engines import NAME, Engine
 
 pytestmark = pytest.mark.timeout(420)
 

@@ -16,7 +16,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.machine import hardware
-from tests.engines import NAME, Engine, config, write_model
+from tests.support.engines import NAME, Engine, config, write_model
 
 pytestmark = pytest.mark.timeout(300)
 STALL_SECONDS = 4

@@ -14,8 +14,8 @@ import pytest
 
 from dev import waiting
 from slipstream_runtime import contract
-from tests.engines import NAME, Engine, config, write_model
-from tests.malformed import Malformed
+from tests.support.engines import NAME, Engine, config, write_model
+from tests.support.malformed import Malformed
 
 pytestmark = pytest.mark.timeout(420)
 KEY = "a-key-of-the-team"

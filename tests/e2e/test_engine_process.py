@@ -15,7 +15,7 @@ import pytest
 
 from dev import waiting
 from slipstream_runtime import contract
-from tests.engines import NAME, Engine, config, write_model
+from tests.support.engines import NAME, Engine, config, write_model
 
 pytestmark = pytest.mark.timeout(420)
 

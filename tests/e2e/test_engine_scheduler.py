@@ -14,7 +14,7 @@ import pytest
 
 from slipstream_runtime.engine import gain, windows
 from slipstream_runtime.engine.gain import Tally
-from tests import engines
+from tests.support import engines
 
 pytest.importorskip("vllm")
 GUESSES, PROMPT, OUTPUT = 4, 20, 900

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from slipstream_runtime import contract
-from tests import engines
-from tests.engines import NAME, Engine
+from tests.support import engines
+from tests.support.engines import NAME, Engine
 
 pytestmark = pytest.mark.timeout(420)
 WINDOW = 16

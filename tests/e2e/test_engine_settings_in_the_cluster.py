@@ -17,8 +17,8 @@ import pytest
 from dev.kube import Kube, Object, condition, is_true
 from slipstream_runtime.evaluate import load, traffic
 from slipstream_runtime.machine import hardware
-from tests import clusters, engines, services
-from tests.adapters import write_adapter
+from tests.support import clusters, engines, services
+from tests.support.adapters import write_adapter
 
 pytestmark = pytest.mark.timeout(420)
 MODELS = Path("dev/models")

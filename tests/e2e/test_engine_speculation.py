@@ -17,8 +17,8 @@ from dev import metrics
 from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.engine import gain, windows
-from tests import engines
-from tests.engines import NAME, Engine
+from tests.support import engines
+from tests.support.engines import NAME, Engine
 
 pytestmark = pytest.mark.timeout(420)
 MODELS = Path("dev/models").absolute()

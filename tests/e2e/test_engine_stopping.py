@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import stopping
-from tests.engines import write_model
+from tests.support import stopping
+from tests.support.engines import write_model
 
 pytestmark = pytest.mark.timeout(180)
 

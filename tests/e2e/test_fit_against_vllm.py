@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from slipstream_operator.core.fit import architecture, config_json, kv, parameters, split
 from slipstream_operator.core.parallelism import Split
-from tests.configs import CONFIGS
+from tests.support.configs import CONFIGS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch warns of itself while vLLM is imported

@@ -15,7 +15,7 @@ import pytest
 from dev import oci, registry
 from dev.cluster import Cluster
 from dev.kube import Kube, Object, condition
-from tests import clusters, services, stores
+from tests.support import clusters, services, stores
 
 pytestmark = pytest.mark.timeout(420)
 TARGET = Path("dev/models/target")

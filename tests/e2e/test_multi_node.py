@@ -9,7 +9,7 @@ from dev import leaderworkerset
 from dev.cluster import Cluster
 from dev.kube import Kube, Object, condition
 from slipstream_operator import names
-from tests import services
+from tests.support import services
 
 pytestmark = pytest.mark.timeout(900)  # the first time with a build of the controller
 START, SOON = 240.0, 60.0

@@ -17,8 +17,8 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.onnx import export, exported, providers
-from tests import drivers, encoders
-from tests.processes import Process
+from tests.support import drivers, encoders
+from tests.support.processes import Process
 
 pytestmark = [
     pytest.mark.timeout(180),

@@ -13,7 +13,7 @@ import yaml
 from dev.kube import Kube
 from dev.models import minilm
 from slipstream_runtime import contract
-from tests import clusters, encoders, services
+from tests.support import clusters, encoders, services
 
 # NB: told by torch, of its own code, whenever it traces.
 pytestmark = [

@@ -7,8 +7,8 @@ import pytest
 
 from dev.cluster import Cluster
 from dev.kube import Kube
-from tests import disturbances, services
-from tests.disturbances import Disturbance, Site
+from tests.support import disturbances, services
+from tests.support.disturbances import Disturbance, Site
 
 pytestmark = pytest.mark.timeout(300)
 

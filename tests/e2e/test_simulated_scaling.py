@@ -7,7 +7,7 @@ import pytest
 
 from dev.kube import Kube, Object
 from slipstream_runtime.evaluate import load, traffic
-from tests import faults, services
+from tests.support import faults, services
 
 pytestmark = pytest.mark.timeout(420)
 

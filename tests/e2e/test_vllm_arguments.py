@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import vllm_checks
+from tests.support import vllm_checks
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -23,7 +23,7 @@ def test_the_committed_list_is_that_of_vllms_parser() -> None:
 
 
 def test_vllm_refuses_the_combinations_that_the_operator_refuses_and_no_others() -> None:
-    found = run("tests.vllm_checks")
+    found = run("tests.support.vllm_checks")
     assert found.returncode == 0, found.stderr
     told = json.loads(found.stdout.splitlines()[-1])
     assert {name for name, error in told.items() if error} == set(vllm_checks.REFUSED)

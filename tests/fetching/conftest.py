@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import stores
+from tests.support import stores
 
 
 @pytest.fixture(scope="session")

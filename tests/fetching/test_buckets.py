@@ -14,7 +14,7 @@ import pytest
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.model_files import buckets, sources
 from slipstream_runtime.model_files.progress import Progress
-from tests import hubs, stores
+from tests.support import hubs, stores
 
 PART = 10_000
 WEIGHTS = os.urandom(3 * PART + 7)

@@ -15,7 +15,7 @@ import pytest
 
 from dev import waiting
 from slipstream_runtime import contract
-from tests import hubs
+from tests.support import hubs
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "unknown": 1}
 WEIGHTS = os.urandom(24 << 20)

@@ -10,7 +10,7 @@ from slipstream_operator import names
 from slipstream_operator.core import router, routes
 from slipstream_operator.core.observed import GatewayState, Key, Observed, Profile
 from slipstream_operator.core.render import router as render
-from tests import given
+from tests.support import given
 
 ROOT = Path(__file__).parents[2]
 BODIES = {

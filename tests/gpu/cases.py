@@ -1,6 +1,6 @@
 """Services that the contract is checked with: every field, value and method that reaches the engine.
 
-tests/unit/test_gpu_cases.py fails for a field that no case sets: add a case here.
+tests/unit/gpu/test_cases.py fails for a field that no case sets: add a case here.
 """
 
 import dataclasses

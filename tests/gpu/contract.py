@@ -30,7 +30,7 @@ _DECIDES: Final = (
     "runtime",
     "tests/gpu",
     "tests/golden",
-    "tests/given.py",
+    "tests/support/given.py",
     "Dockerfile",
 )
 Report = Callable[[str, float], None]

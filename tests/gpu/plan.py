@@ -9,9 +9,9 @@ from typing import Any, Final
 import yaml
 
 from slipstream_operator.core import resolve
-from tests import given
 from tests.gpu import checkpoints
 from tests.gpu.cases import CASES, Case
+from tests.support import given
 
 ROOT: Final = Path(__file__).parents[2]
 SAMPLES: Final = tuple(sorted((ROOT / "tests/golden").glob("*-gpu.yaml")))

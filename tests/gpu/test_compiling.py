@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dev import cuda
-from tests import drivers
+from tests.support import drivers
 
 H100 = "sm_90a"
 ELF_CUDA_MACHINE = 190

@@ -11,7 +11,7 @@ from slipstream_operator.core.observed import GatewayState
 from slipstream_operator.core.render import router as render
 from slipstream_operator.shell import handlers, polling
 from slipstream_operator.shell.store import CHILD_KINDS
-from tests import given
+from tests.support import given
 
 ROOT = Path(__file__).parents[2]
 Right = tuple[str, str, str]

@@ -5,8 +5,8 @@ import resource
 
 import pytest
 
-from tests import backends, malformed
-from tests.routers import CHAT, Reply, Running, routing, service, until
+from tests.support import backends, malformed
+from tests.support.routers import CHAT, Reply, Running, routing, service, until
 
 GOOD = b'{"model": "m"}'
 KIND = b"Content-Type: application/json\r\n"

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.router import installed, proxies
 from dev import waiting
-from tests import backends
-from tests.routers import CHAT, routing
+from tests.support import backends
+from tests.support.routers import CHAT, routing
 
 BODY = b'{"model": "m"}'
 COUNT, AT_ONCE = 1000, 250

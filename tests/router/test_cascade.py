@@ -12,9 +12,9 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.router import service as services
-from tests import backends
-from tests.backends import Backend, Behaviour, Held, Peer, Received
-from tests.routers import Reply, Running, routing, service, until
+from tests.support import backends
+from tests.support.backends import Backend, Behaviour, Held, Peer, Received
+from tests.support.routers import Reply, Running, routing, service, until
 
 ESCALATIONS = "slipstream_router_route_escalations_total"
 RESPONSES = "slipstream_router_responses_total"

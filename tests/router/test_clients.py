@@ -13,9 +13,9 @@ from unittest.mock import Mock
 import pytest
 
 from slipstream_runtime.web import asgi
-from tests import backends
-from tests.backends import Held, Peer, Received
-from tests.routers import CHAT, Running, routing, until
+from tests.support import backends
+from tests.support.backends import Held, Peer, Received
+from tests.support.routers import CHAT, Running, routing, until
 
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: router\r\nContent-Type: application/json\r\n"
 CANCELLED = "slipstream_router_cancelled_requests_total"

@@ -9,10 +9,10 @@ from typing import Any
 from slipstream_runtime import contract
 from slipstream_runtime.router import discovery
 from slipstream_runtime.router.cluster import Cluster
-from tests import apiserver, backends
-from tests.apiserver import CONFIG_MAPS, SLICES, ApiServer
-from tests.backends import Backend
-from tests.routers import Running, routing, service, until
+from tests.support import apiserver, backends
+from tests.support.apiserver import CONFIG_MAPS, SLICES, ApiServer
+from tests.support.backends import Backend
+from tests.support.routers import Running, routing, service, until
 
 NAME = contract.ROUTER_NAME
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import backends
-from tests.backends import Held, Peer, Received
-from tests.routers import CHAT, routing, until
+from tests.support import backends
+from tests.support.backends import Held, Peer, Received
+from tests.support.routers import CHAT, routing, until
 
 
 async def reset_after_three(peer: Peer, received: Received) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from slipstream_runtime import contract
 from slipstream_runtime.router.endpoints import DEFAULT_CONCURRENCY
-from tests import backends
-from tests.backends import Backend, Held, Peer, Received
-from tests.routers import Running, routing, service, until
+from tests.support import backends
+from tests.support.backends import Backend, Held, Peer, Received
+from tests.support.routers import Running, routing, service, until
 
 BUSY = {"concurrency": 4}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests import backends
-from tests.backends import Held, Peer, Received
-from tests.routers import CHAT, Reply, Running, routing, service, until
+from tests.support import backends
+from tests.support.backends import Held, Peer, Received
+from tests.support.routers import CHAT, Reply, Running, routing, service, until
 
 SECRET = "sk-very-secret"
 LOCKED = service(keys=True, adapters=["m-legal"])

@@ -3,9 +3,9 @@
 import asyncio
 
 from slipstream_runtime import contract
-from tests import backends
-from tests.backends import Held
-from tests.routers import Running, routing, service, until
+from tests.support import backends
+from tests.support.backends import Held
+from tests.support.routers import Running, routing, service, until
 
 
 async def ready(router: Running) -> int:

@@ -5,9 +5,9 @@ import time
 
 from dev import metrics
 from slipstream_runtime import contract
-from tests import backends
-from tests.backends import Held, Peer, Received
-from tests.routers import Running, routing, until
+from tests.support import backends
+from tests.support.backends import Held, Peer, Received
+from tests.support.routers import Running, routing, until
 
 
 def told(waiting: int) -> str:

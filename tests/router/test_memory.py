@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from slipstream_runtime.router.exchange import Exchange
-from tests import backends
-from tests.routers import Running, routing
+from tests.support import backends
+from tests.support.routers import Running, routing
 
 
 @pytest.fixture

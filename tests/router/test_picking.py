@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests import backends
-from tests.routers import Running, routing, service
+from tests.support import backends
+from tests.support.routers import Running, routing, service
 
 LONG = "You are a helpful assistant of the library. " * 40
 

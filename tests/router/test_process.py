@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 
 from slipstream_runtime import contract
-from tests import backends
-from tests.backends import Backend, Held
-from tests.routers import CHAT, DEADLINE, service, until
+from tests.support import backends
+from tests.support.backends import Backend, Held
+from tests.support.routers import CHAT, DEADLINE, service, until
 
 Process = asyncio.subprocess.Process
 

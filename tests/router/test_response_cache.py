@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from tests import backends
-from tests.backends import Held, Peer, Received
-from tests.routers import Running, routing, service, until
+from tests.support import backends
+from tests.support.backends import Held, Peer, Received
+from tests.support.routers import Running, routing, service, until
 
 RESPONSES = {"ttl": 60, "size": 1_000_000}
 HEAD = {"id": "c", "created": 1, "model": "m"}

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from tests import backends
-from tests.backends import Behaviour, Peer, Received
-from tests.routers import routing
+from tests.support import backends
+from tests.support.backends import Behaviour, Peer, Received
+from tests.support.routers import routing
 
 
 def at(point: int) -> Behaviour:

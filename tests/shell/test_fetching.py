@@ -8,8 +8,8 @@ from slipstream_operator.core import facts
 from slipstream_operator.core.fetching import Progress
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.names import Condition, Reason
-from tests import fakes, given
 from tests.shell.test_reconcile import World
+from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {
     "model": {"uri": "hf://org/model"},

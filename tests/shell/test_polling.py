@@ -10,7 +10,7 @@ from slipstream_operator.core.observed import GatewayState, Ref
 from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.store import GATEWAY_CRDS, LEADER_WORKER_SET_CRD, Store
-from tests import fakes, given
+from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {
     "model": given.MODEL,

@@ -4,8 +4,8 @@ from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.names import Condition, Reason
-from tests import fakes, given
 from tests.shell.test_reconcile import World
+from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {
     "model": {"uri": "oci://registry.local/m:1"},

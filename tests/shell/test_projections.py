@@ -6,7 +6,7 @@ import pytest
 
 from slipstream_operator.shell import projections
 from slipstream_operator.shell.packing import Packer
-from tests import fakes, given
+from tests.support import fakes, given
 
 
 def _container(**fields: Any) -> dict[str, Any]:

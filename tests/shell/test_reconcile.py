@@ -13,7 +13,7 @@ from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.reconcile import CONFLICT_RETRY, Reconciler
 from slipstream_operator.shell.store import Store
-from tests import fakes, given
+from tests.support import fakes, given
 
 HASH = given.identity()
 DIRECT: dict[str, Any] = {"routing": {"mode": "Direct"}}

@@ -13,7 +13,7 @@ from slipstream_operator.shell.reconcile import LEAVE_SECONDS, Reconciler
 from slipstream_operator.shell.routes import RouteReconciler
 from slipstream_operator.shell.routing import CONFLICT_RETRY, TOKEN_EVERY, RouterReconciler
 from slipstream_operator.shell.store import Store
-from tests import fakes, given
+from tests.support import fakes, given
 
 ROUTER = "slipstream-router"
 TOKEN = Ref("Secret", given.NAMESPACE, "slipstream-router-token")

@@ -15,8 +15,8 @@ from slipstream_operator.core import speculation
 from slipstream_operator.core.scaling import policy, queries, signals
 from slipstream_operator.core.scaling.signals import Sample, Unknown
 from slipstream_operator.shell.ledger import Account
-from tests import fakes, given
-from tests.scalers import FIXED, SPEC, Loop, busy, series
+from tests.support import fakes, given
+from tests.support.scalers import FIXED, SPEC, Loop, busy, series
 
 
 async def test_a_decision_is_handed_to_the_reconcile() -> None:

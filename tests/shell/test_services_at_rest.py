@@ -9,8 +9,8 @@ from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import rest
 from slipstream_operator.core.scaling.signals import Sample
 from slipstream_operator.shell.ledger import Account
-from tests import fakes, given
-from tests.scalers import GAUGES, RATES, Loop, series
+from tests.support import fakes, given
+from tests.support.scalers import GAUGES, RATES, Loop, series
 
 
 def _calm(*, running: float = 2.0, waiting: float = 0.0, slow: bool = False) -> fakes.Metrics:

@@ -8,7 +8,7 @@ import pytest
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key, router_key
 from slipstream_operator.shell.store import POD_MONITOR_CRD, Store
-from tests import fakes, given
+from tests.support import fakes, given
 
 OTHER = Key(given.NAMESPACE, "other")
 ELSEWHERE = Key("elsewhere", "chat")

@@ -5,7 +5,7 @@ import prometheus_client
 from slipstream_operator.core.scaling.state import Decision
 from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.telemetry import DesiredReplicas
-from tests import given
+from tests.support import given
 
 
 def test_what_was_decided_is_shown_for_as_long_as_the_service_is_there() -> None:

@@ -11,7 +11,7 @@ from slipstream_operator import errors
 from slipstream_operator.core.observed import Key
 from slipstream_operator.shell import workers
 from slipstream_operator.shell.queue import Queue
-from tests import fakes
+from tests.support import fakes
 
 A, B = Key("team", "a"), Key("team", "b")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slipstream_simulator.policies import capacity, oracle, schedule
 from slipstream_simulator.policies.schedule import Schedule
-from tests import seen
+from tests.support import seen
 
 NEEDS = st.lists(st.integers(0, 3), min_size=1, max_size=6)
 

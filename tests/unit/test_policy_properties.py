@@ -15,7 +15,7 @@ from slipstream_operator.core.scaling.spikes import Spikes
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.steptime import Row
 from slipstream_operator.core.scaling.supply import Pod
-from tests import given
+from tests.support import given
 
 NOW = 10_000.0
 COUNTS = st.integers(1, 20)

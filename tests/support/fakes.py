@@ -1,0 +1,239 @@
+"""Fakes of the ports, and raw bodies as the API server sends them."""
+
+import asyncio
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import prometheus_client
+
+from slipstream_operator import errors, names, ports
+from slipstream_operator.core import fetching
+from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.observed import Key, Manifest, Ref
+from slipstream_operator.core.scaling.signals import Samples, Unknown
+from slipstream_operator.telemetry import Telemetry
+from tests.support import given
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> float:
+        return 1_767_400_000.0 + self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Cluster:
+    """Remembers what it was asked for, and keeps the objects as an API server would."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.objects: dict[Ref, dict[str, Any]] = {}
+        self.statuses: list[dict[str, Any]] = []
+        self.fails: dict[tuple[str, str], Exception] = {}
+        self.on_change: Callable[[str, dict[str, Any], bool], object] = lambda *_: None
+        self._uids = 0
+
+    def _called(self, verb: str, what: object) -> None:
+        self.calls.append((verb, str(what)))
+        if error := self.fails.get((verb, str(what))):
+            raise error
+
+    def verbs(self) -> set[str]:
+        return {verb for verb, _ in self.calls}
+
+    def strangers(self, ref: Ref) -> None:
+        """An object that someone else made."""
+        self.objects[ref] = {"metadata": {"uid": "uid-of-a-stranger"}}
+
+    async def create(self, ref: Ref, manifest: Manifest) -> None:
+        self._called("create", ref)
+        if ref in self.objects:
+            raise errors.Conflict(f"{ref} exists")
+        self._uids += 1
+        self._store(ref, manifest, uid=f"uid-{self._uids}")
+
+    async def apply(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
+        self._called("apply", ref)
+        if self.objects[ref]["metadata"]["uid"] != uid:
+            raise errors.Conflict(f"{ref} is another one")
+        self._store(ref, manifest, uid=uid)
+
+    async def delete(self, ref: Ref, *, uid: str) -> None:
+        self._called("delete", ref)
+        if ref in self.objects and self.objects[ref]["metadata"]["uid"] == uid:
+            self.on_change(ref.kind, self.objects.pop(ref), True)
+
+    async def metadata_of(self, ref: Ref) -> Manifest:
+        self._called("read", ref)
+        metadata: Manifest = self.objects[ref]["metadata"]
+        return metadata
+
+    async def list_objects(
+        self, kind: str, *, label_selector: str | None = None
+    ) -> list[dict[str, Any]]:
+        self._called("list", kind)
+        return [copy.deepcopy(body) for ref, body in self.objects.items() if ref.kind == kind]
+
+    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
+        self._called("status", key)
+        self.statuses.append(dict(status))
+
+    def _store(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
+        body = copy.deepcopy(dict(manifest))
+        body["metadata"] |= {"uid": uid, "creationTimestamp": given.CREATED}
+        self.objects[ref] = body
+        self.on_change(ref.kind, body, False)
+
+
+class Events:
+    """Remembers what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Happening] = []
+
+    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
+        self.told.append(happening)
+
+
+class Progress:
+    """`ports.Progress` with one answer for all pods."""
+
+    def __init__(self) -> None:
+        self.answer: fetching.Progress | None = None
+
+    async def read(self, address: str) -> fetching.Progress | None:
+        return self.answer
+
+
+class Metrics:
+    """Answers with what it was given; everything else is an empty vector."""
+
+    def __init__(self, answers: Samples | None = None) -> None:
+        self.answers = answers or {}
+        self.asked: list[tuple[str, str]] = []
+
+    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+        self.asked += [(url, query) for query in queries.values()]
+        await asyncio.sleep(0)
+        return {name: self.answers.get(name, ()) for name in queries}
+
+    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        for name, result in (await self.query(url, queries)).items():
+            take(name, given.raw(result))
+
+
+class SilentMetrics(Metrics):
+    """A Prometheus that does not answer."""
+
+    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+        return {name: Unknown("Prometheus did not answer") for name in queries}
+
+
+def telemetry() -> Telemetry:
+    return Telemetry(prometheus_client.CollectorRegistry())
+
+
+def service_body(
+    spec: Mapping[str, Any] | None = None,
+    *,
+    key: Key = given.KEY,
+    uid: str = given.UID,
+    created: str = given.CREATED,
+    deleting: bool = False,
+    status: Mapping[str, Any] | None = None,
+    generation: int = 1,
+) -> dict[str, Any]:
+    """An InferenceService."""
+    body: dict[str, Any] = {
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": uid,
+            "creationTimestamp": created,
+            "generation": generation,
+        },
+        "spec": {"model": given.MODEL} if spec is None else spec,
+    }
+    if status is not None:
+        body["status"] = status
+    if deleting:
+        body["metadata"]["deletionTimestamp"] = given.NOW
+    return body
+
+
+def profile_body(**spec: Any) -> dict[str, Any]:
+    """A ServingProfile."""
+    found = given.profile(**spec)
+    return {
+        "metadata": {
+            "name": found.name,
+            "uid": f"uid-of-{found.name}",
+            "creationTimestamp": found.created,
+        },
+        "spec": found.spec,
+    }
+
+
+def pod_body(
+    revision: str,
+    *,
+    name: str = "pod-0",
+    service: str = given.NAME,
+    uid: str = "uid-of-pod",
+    ready: bool = True,
+    status: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """An engine pod."""
+    condition = {
+        "type": "Ready",
+        "status": "True" if ready else "False",
+        "lastTransitionTime": given.NOW,
+    }
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": given.NAMESPACE,
+            "uid": uid,
+            "creationTimestamp": given.CREATED,
+            "labels": {names.SERVICE_LABEL: service, names.REVISION_LABEL: revision},
+        },
+        "status": {"phase": "Running", "conditions": [condition]} if status is None else status,
+    }
+
+
+def named(name: str, *, labels: Mapping[str, str] | None = None, uid: str = "") -> dict[str, Any]:
+    """Anything without a namespace, such as a namespace."""
+    return {"metadata": {"name": name, "uid": uid or f"uid-of-{name}", "labels": labels or {}}}
+
+
+def fetcher_body(
+    task: str, *, name: str = "fetch-0", service: str = given.NAME, status: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A pod that downloads or inspects a model."""
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": given.NAMESPACE,
+            "uid": f"uid-of-{name}",
+            "creationTimestamp": given.CREATED,
+            "labels": {names.FETCH_LABEL: service, names.TASK_LABEL: task},
+        },
+        "status": status,
+    }
+
+
+def prefetcher_body(
+    task: str, *, node: str | None, status: Mapping[str, Any], service: str = given.NAME
+) -> dict[str, Any]:
+    """A pod that has its node pull images."""
+    body = fetcher_body(task, name=f"prefetch-{node}", status=status)
+    labels = {names.PREFETCH_LABEL: service, names.TASK_LABEL: task}
+    spec = {} if node is None else {"nodeName": node}
+    return {**body, "metadata": {**body["metadata"], "labels": labels}, "spec": spec}

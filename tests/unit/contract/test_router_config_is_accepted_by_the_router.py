@@ -1,0 +1,307 @@
+"""What the operator writes for the router is what the router reads: the border between the two programs."""
+
+import json
+from typing import Any
+
+import pytest
+
+from slipstream_operator import names
+from slipstream_operator.core import router, routes
+from slipstream_operator.core.observed import Key, Parent
+from slipstream_operator.core.render import router as render
+from slipstream_operator.core.router import Entry
+from slipstream_runtime.router.config import Config
+from tests.support import given
+
+EVERYTHING: dict[str, Any] = {
+    "model": {
+        **given.MODEL,
+        "name": "Qwen",
+        "adapters": [{"name": "sql", "uri": "hf://org/sql"}],
+    },
+    "limits": {
+        "maxOutputTokens": 512,
+        "maxPromptTokens": 2048,
+        "timeout": "1m30s",
+        "concurrency": 8,
+        "queue": 16,
+    },
+    "cache": {"responses": {"ttl": "10m", "size": "256Mi"}},
+    "routing": {"strategy": "LeastLoad", "apiKeys": {"name": "keys"}},
+    "scaling": {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2},
+}
+
+
+def _entry(spec: dict[str, Any] | None = None, *, name: str = given.NAME) -> Entry:
+    found = given.entry(given.observed(parent=given.parent(spec, key=Key("team", name))))
+    assert found is not None
+    return found
+
+
+def _read(*services: Entry, routes: tuple[Any, ...] = ()) -> Config:
+    text = router.document("team", [entry.settings for entry in services], routes)
+    return Config.model_validate_json(text)
+
+
+def test_every_choice_of_the_user_reaches_the_router() -> None:
+    entry = _entry(EVERYTHING)
+    assert entry.keys == "keys"
+    (service,) = _read(entry).services
+    found = service.model_dump()
+    limits = {name: found["limits"][name] for name in ("concurrency", "queue", "timeout")}
+    assert limits == {"concurrency": 8, "queue": 16, "timeout": 90.0}
+    assert found["limits"]["max_output_tokens"] == 512
+    assert found["responses"] == {"ttl": 600.0, "size": 256 * 2**20}
+    kept = ("name", "model", "adapters", "strategy", "keys", "demand")
+    assert {key: found[key] for key in kept} == {
+        "name": "chat",
+        "model": "Qwen",
+        "adapters": ("sql",),
+        "strategy": "LeastLoad",
+        "keys": True,
+        "demand": "chat-demand",
+    }
+    (revision,) = service.revisions
+    assert (revision.name, revision.weight) == (f"chat-{given.identity(EVERYTHING)}", 100)
+
+
+def test_a_model_alone_has_the_routers_defaults() -> None:
+    entry = _entry({"model": given.MODEL, "accelerator": {"type": "cpu"}})
+    assert entry.keys is None
+    (service,) = _read(entry).services
+    assert service.limits == type(service.limits)()
+    assert (service.strategy, service.keys, service.demand) == ("Prefix", False, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"model": given.MODEL, "batching": {"maxSequences": 8}}, 8),
+        (
+            {
+                "model": given.MODEL,
+                "batching": {"maxSequences": 8},
+                "limits": {"concurrency": 4},
+            },
+            4,
+        ),
+        ({"runtime": "simulator", "simulator": {"maxSequences": 32}}, 32),
+    ],
+)
+def test_an_engine_gets_as_many_requests_as_it_is_said_to_bear(
+    spec: dict[str, Any], expected: int
+) -> None:
+    (service,) = _read(_entry(spec)).services
+    assert service.limits.concurrency == expected
+
+
+def test_the_router_holds_and_drains_as_long_as_the_service_needs() -> None:
+    (plain,) = _read(_entry()).services
+    assert (plain.limits.hold, plain.limits.drain) == (600, 300)
+    times = {"hold": "20m", "drain": "15m"}
+    (chosen,) = _read(_entry({"model": given.MODEL, "times": times})).services
+    assert (chosen.limits.hold, chosen.limits.drain) == (1200, 900)
+    (spot,) = _read(_entry({"model": given.MODEL, "times": {"drain": "15s"}})).services
+    assert spot.limits.drain is None
+
+
+def test_where_the_router_queues_the_engine_is_not_told_to() -> None:
+    spec = {"model": given.MODEL, "limits": {"queue": 9, "concurrency": 2}}
+    direct = {**spec, "routing": {"mode": "Direct"}}
+    assert given.resolved(spec).revisioned.config["limits"] == {"concurrency": 2}
+    assert given.resolved(direct).revisioned.config["limits"] == {"concurrency": 2, "queue": 9}
+
+
+def test_what_is_reached_past_the_router_is_not_listed() -> None:
+    spec = {"model": given.MODEL, "routing": {"mode": "Direct"}}
+    assert given.entry(given.observed(spec)) is None
+
+
+CASCADE: dict[str, Any] = {
+    "model": "assistant",
+    "cascade": {
+        "stages": [
+            {"service": "small", "accept": {"minConfidence": "70%", "maxPromptTokens": 2000}},
+            {"service": "large"},
+        ],
+        "budget": "50%",
+    },
+}
+SPLIT: dict[str, Any] = {
+    "model": "both",
+    "backends": [{"service": "small", "weight": 3}, {"service": "large"}],
+}
+
+
+def _route(spec: dict[str, Any], *, name: str = "route", created: str = given.CREATED) -> Parent:
+    key = Key("team", name, names.INFERENCE_ROUTE)
+    return given.parent(spec, key=key, uid=f"uid-of-{name}", created=created)
+
+
+SERVICES = {name: _entry(name=name) for name in ("small", "large")}
+PARENTS = [given.parent(key=Key("team", name)) for name in SERVICES]
+
+
+def _judge(*found: Parent, **fields: Any) -> routes.Judged:
+    return routes.judge(given.router(PARENTS, routes=found, **fields), SERVICES)
+
+
+@pytest.mark.parametrize("spec", [CASCADE, SPLIT])
+def test_the_router_reads_a_route(spec: dict[str, Any]) -> None:
+    judged = _judge(_route(spec))
+    (route,) = _read(routes=tuple(judged.entries.values())).routes
+    assert route.model == spec["model"]
+
+
+def test_every_choice_of_a_cascade_reaches_the_router() -> None:
+    (route,) = _read(routes=tuple(_judge(_route(CASCADE)).entries.values())).routes
+    first, last = route.stages
+    assert (first.service, first.accept.min_confidence, first.accept.max_prompt_tokens) == (
+        "small",
+        0.7,
+        2000,
+    )
+    assert (last.service, last.accept.min_confidence) == ("large", None)
+    assert route.max_escalation == 0.5
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a name that a service has": (
+        {**SPLIT, "model": "small"},
+        "NameTaken",
+        'spec.model: "small" is served by InferenceService small of this namespace',
+    ),
+    "a service that is not there": (
+        {"model": "x", "backends": [{"service": "tiny"}]},
+        "BackendNotFound",
+        'spec.backends[0].service: "tiny" is no InferenceService of this namespace: apply it',
+    ),
+    "a stage past the router": (
+        {
+            "model": "x",
+            "cascade": {"stages": [CASCADE["cascade"]["stages"][0], {"service": "direct"}]},
+        },
+        "BackendNotFound",
+        'spec.cascade.stages[1].service: "direct" is not served by the router',
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "reason", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_route_that_cannot_work_is_refused(
+    spec: dict[str, Any], reason: str, message: str
+) -> None:
+    direct = given.parent(key=Key("team", "direct"))
+    observed = given.router([*PARENTS, direct], routes=[_route(spec)])
+    judged = routes.judge(observed, SERVICES)
+    refusal = judged.refused["route"]
+    assert refusal.reason == reason
+    assert message in refusal.message
+    assert not judged.entries
+
+
+def test_of_two_routes_the_older_holds_a_name() -> None:
+    newer = _route(SPLIT, name="a", created="2026-03-01T00:00:00Z")
+    judged = _judge(newer, _route(SPLIT, name="b"))
+    assert set(judged.entries) == {"b"}
+    assert judged.refused["a"].reason == "NameTaken"
+
+
+def test_a_route_whose_change_cannot_work_stays_as_the_router_knows_it() -> None:
+    known = {"name": "route", "model": "public", "backends": []}
+    wrong = {"model": "public", "backends": [{"service": "tiny"}]}
+    judged = _judge(_route(wrong), listed_routes={"route": known})
+    assert judged.entries == {"route": known}
+    assert judged.refused
+
+
+def _resolved(entries: dict[str, Entry] | None = None, **fields: Any) -> render.Router:
+    found = router.resolve(given.router(PARENTS, **fields), entries or SERVICES, {})
+    assert found is not None
+    return found
+
+
+def test_without_a_service_there_is_no_router() -> None:
+    assert router.resolve(given.router([]), {}, {}) is None
+
+
+def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
+    role = given.find(render.render(_resolved()), "Role")
+    assert "leases" not in json.dumps(role)
+    entry = {"small": _entry(EVERYTHING, name="small")}
+    role = given.find(render.render(_resolved(entry)), "Role")
+    (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["leases"])
+    assert rule["resourceNames"] == ["small-demand"]
+    assert rule["verbs"] == ["get", "patch"]
+
+
+def test_keys_are_mounted_by_service_and_their_absence_stops_no_router() -> None:
+    entry = {"small": _entry(EVERYTHING, name="small")}
+    deployment = given.find(render.render(_resolved(entry)), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "keys-small")
+    assert volume["secret"] == {"secretName": "keys", "optional": True}
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["keys-small"] == "/etc/slipstream-keys/small"
+    assert router.keys(deployment) == {"small": "keys"}
+
+
+def test_the_profile_sizes_and_places_the_router() -> None:
+    asked = {
+        "replicas": 3,
+        "nodeSelector": {"pool": "edge"},
+        "tolerations": [{"key": "edge", "operator": "Exists"}],
+        "runtimeClassName": "thin",
+        "imagePullSecrets": [{"name": "registry"}],
+        "resources": {"requests": {"cpu": "1"}},
+    }
+    deployment = given.find(
+        render.render(_resolved(profiles=[given.profile(router=asked)])), "Deployment"
+    )
+    pod = deployment["spec"]["template"]["spec"]
+    assert deployment["spec"]["replicas"] == 3
+    assert pod["containers"][0]["resources"] == asked["resources"]
+    placed = ("nodeSelector", "tolerations", "runtimeClassName", "imagePullSecrets")
+    assert all(pod[key] == asked[key] for key in placed)
+
+
+def test_a_picker_is_pulled_with_the_routers_secrets() -> None:
+    profile = given.profile(router={"imagePullSecrets": [{"name": "registry"}]})
+    spec = {
+        "model": given.MODEL,
+        "routing": {"mode": "Gateway", "gateway": {"name": "inference"}},
+    }
+    found = given.resolved(spec, profiles=[profile]).routing.picker_placement
+    assert found == {"imagePullSecrets": [{"name": "registry"}]}
+
+
+def test_a_services_drain_reaches_the_router_without_restarting_it() -> None:
+    manifests = [
+        render.render(_resolved({"small": _entry({"model": given.MODEL, "times": times})}))
+        for times in ({"drain": "30m"}, {"drain": "15s"})
+    ]
+    long, short = (given.find(each, "Deployment") for each in manifests)
+    assert long == short
+    assert long["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 4 + 3600 + 10
+    texts = [given.find(each, "ConfigMap")["data"]["router.json"] for each in manifests]
+    drains = [Config.model_validate_json(text).services[0].limits.drain for text in texts]
+    assert drains == [1800, None]
+
+
+def test_a_single_router_may_be_evicted() -> None:
+    kinds = [
+        manifest["kind"]
+        for manifest in render.render(_resolved(profiles=[given.profile(router={"replicas": 1})]))
+    ]
+    assert "PodDisruptionBudget" not in kinds
+
+
+def test_the_token_is_in_the_secret_alone() -> None:
+    token = render.token("team", account="uid", value="very-secret")
+    assert token["stringData"] == {"token": "very-secret"}
+    assert "very-secret" not in json.dumps(render.render(_resolved()))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"services": [{}]}', '{"services": 1}'])
+def test_a_broken_configuration_lists_nobody(text: str) -> None:
+    assert router.entries(text, part="services") == {}

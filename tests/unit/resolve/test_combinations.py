@@ -1,0 +1,153 @@
+"""Combinations that vLLM refuses at start are refused before it starts: one case for each row of the table."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator.core import combinations
+from slipstream_operator.core.combinations import Asked
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+from tests.support import given
+
+CASES: list[tuple[Asked, str]] = [
+    (
+        Asked(max_batched_tokens=64, max_sequences=128),
+        "spec.batching.maxBatchedTokens: 64 is less than maxSequences (128)",
+    ),
+    (
+        Asked(max_batched_tokens=512, max_length=4096, chunked_prefill=False),
+        "spec.batching.chunkedPrefill: false needs maxBatchedTokens (512) of at least spec.model.maxLength (4096)",
+    ),
+    (
+        Asked(adapter_slots=4, method="ngram", tokens=4, max_sequences=128, max_batched_tokens=512),
+        "spec.speculation.tokens: 4 with spec.model.adapters needs batching.maxBatchedTokens (512)",
+    ),
+    (Asked(on_cpu=True, kv_cache="fp8"), 'spec.quantization.kvCache: "fp8" needs AVX-512'),
+    (
+        Asked(on_cpu=True, quantization="nvfp4"),
+        'spec.quantization.method: "nvfp4" does not run on type cpu, for which vLLM has no such kernel',
+    ),
+    (Asked(method="suffix"), 'spec.speculation.method: "suffix" needs arctic-inference'),
+    (
+        Asked(method="suffix", own_image=True, ways=2, stages=2),
+        "spec.speculation.method: suffix does not work with spec.parallelism.pipeline",
+    ),
+    (Asked(on_cpu=True, ways=2), "spec.parallelism: a pod on type cpu computes in one process"),
+    (
+        Asked(on_cpu=True, backend="FLASHINFER"),
+        'spec.attention.backend: "FLASHINFER" does not run on type cpu',
+    ),
+    (
+        Asked(method="ngram", arguments={"async-scheduling": True}),
+        "spec.engineArgs.async-scheduling: true does not work with spec.speculation.method ngram",
+    ),
+    (
+        Asked(method="draft_model", arguments={"logits-processors": ["a.B"]}),
+        "spec.engineArgs.logits-processors: does not work with spec.speculation",
+    ),
+    (
+        Asked(on_cpu=True, arguments={"enable-sleep-mode": True}),
+        "spec.engineArgs.enable-sleep-mode: true does not work on type cpu",
+    ),
+    (
+        Asked(on_cpu=True, arguments={"kv-offloading-size": 4.0}),
+        "spec.engineArgs.kv-offloading-size: does not work on type cpu",
+    ),
+    (
+        Asked(on_cpu=True, arguments={"enable-eplb": True, "enable-expert-parallel": True}),
+        "spec.engineArgs.enable-eplb: true does not work on type cpu",
+    ),
+    (
+        Asked(ways=2, arguments={"enable-eplb": True}),
+        "spec.engineArgs.enable-eplb: true needs enable-expert-parallel: true, too",
+    ),
+    (
+        Asked(arguments={"enable-eplb": True, "enable-expert-parallel": True}),
+        "spec.engineArgs.enable-eplb: true needs more than one accelerator",
+    ),
+    (
+        Asked(arguments={"enable-auto-tool-choice": True}),
+        "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser",
+    ),
+    (
+        Asked(arguments={"enable-log-outputs": True}),
+        "spec.engineArgs.enable-log-outputs: true needs enable-log-requests: true, too",
+    ),
+    (
+        Asked(max_sequences=8, arguments={"max-num-active-seqs": 9}),
+        "spec.engineArgs.max-num-active-seqs: is more than maxSequences (8)",
+    ),
+    (
+        Asked(max_length=1024, arguments={"long-prefill-token-threshold": 2048}),
+        "spec.engineArgs.long-prefill-token-threshold: is more than spec.model.maxLength (1024)",
+    ),
+    (
+        Asked(adapter_slots=4, arguments={"max-cpu-loras": 2}),
+        "spec.engineArgs.max-cpu-loras: is less than the 4 slots for spec.model.adapters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), CASES, ids=[message for _, message in CASES])
+def test_a_combination_that_cannot_work_is_refused_with_reason_and_remedy(
+    asked: Asked, message: str
+) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        combinations.check(asked)
+    assert refusal.value.reason == Reason.UNSUPPORTED
+    assert refusal.value.message.startswith(message)
+    assert ": " in refusal.value.message[len(message) - 1 :] or message.endswith("too")
+
+
+def test_every_row_has_its_case() -> None:
+    rows = [[row for row in combinations.TABLE if row.matches(asked)] for asked, _ in CASES]
+    assert rows == [[row] for row in combinations.TABLE]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked(),
+        Asked(max_batched_tokens=128, max_sequences=128),
+        Asked(max_batched_tokens=512, max_length=4096),
+        Asked(max_length=4096, chunked_prefill=False),
+        Asked(method="suffix", own_image=True, ways=2),
+        Asked(method="ngram", ways=2, stages=2),
+        Asked(on_cpu=True, backend="CPU_ATTN"),
+        Asked(on_cpu=True, method="eagle3", tokens=3),
+        Asked(method="draft_model", ways=8, arguments={"async-scheduling": True}),
+        Asked(method="ngram", arguments={"async-scheduling": False}),
+        Asked(ways=2, arguments={"enable-eplb": True, "enable-expert-parallel": True}),
+        Asked(adapter_slots=4, arguments={"max-cpu-loras": 4}),
+    ],
+)
+def test_what_vllm_takes_is_taken(asked: Asked) -> None:
+    combinations.check(asked)
+
+
+SPEC: dict[str, Any] = {"model": {**given.MODEL, "maxLength": 4096}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {**SPEC, "batching": {"maxSequences": 128, "maxBatchedTokens": 64}},
+        {**SPEC, "batching": {"maxSequences": 128}, "engineArgs": {"max-num-batched-tokens": 64}},
+        {**SPEC, "engineArgs": {"max-num-seqs": 128, "max-num-batched-tokens": "64"}},
+        {**SPEC, "batching": {"maxBatchedTokens": 512, "chunkedPrefill": False}},
+        {
+            **SPEC,
+            "batching": {"maxBatchedTokens": 512},
+            "engineArgs": {"enable-chunked-prefill": False},
+        },
+        {**SPEC, "accelerator": {"type": "cpu"}, "engineArgs": {"kv-cache-dtype": "fp8_e5m2"}},
+        {**SPEC, "accelerator": {"type": "cpu"}, "engineArgs": {"attention-backend": "FLASHINFER"}},
+        {**SPEC, "accelerator": {"type": "cpu"}, "parallelism": {"tensor": 2}},
+        {**SPEC, "speculation": {"method": "suffix"}},
+    ],
+)
+def test_it_does_not_matter_where_a_setting_is_written(spec: dict[str, Any]) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        given.resolved(spec)
+    assert refusal.value.reason == Reason.UNSUPPORTED

@@ -1,0 +1,109 @@
+"""Speculation is switched off when its guesses are rejected for long enough, and a loss of speed is told."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator.core import speculation
+from slipstream_operator.core.speculation import Guesses, SwitchedOff
+from tests.support import given
+
+SPEC: dict[str, Any] = {
+    "model": given.MODEL,
+    "speculation": {"draft": "hf://org/draft", "tokens": 4, "disableBelowAcceptance": "30%"},
+}
+POOR, GOOD = Guesses(5000.0, 500.0), Guesses(5000.0, 4000.0)
+FEW = Guesses(speculation.EVIDENCE - 1, 0.0)
+
+
+def judge(guesses: Guesses | None, since: float | None, now: float, spec: Any = None) -> Any:
+    return speculation.judge(given.resolved(spec or SPEC), guesses, below_since=since, now=now)
+
+
+def test_poor_acceptance_is_first_suspected_and_then_switched_off() -> None:
+    assert judge(POOR, None, 1000.0) == (None, 1000.0)
+    assert judge(POOR, 1000.0, 1000.0 + speculation.PATIENCE - 1) == (None, 1000.0)
+    off, _ = judge(POOR, 1000.0, 1000.0 + speculation.PATIENCE)
+    assert off.acceptance == 0.1
+
+
+def test_good_acceptance_ends_the_suspicion() -> None:
+    assert judge(GOOD, 1000.0, 5000.0) == (None, None)
+
+
+@pytest.mark.parametrize("guesses", [FEW, None], ids=["few", "none"])
+def test_without_evidence_nothing_is_decided(guesses: Guesses | None) -> None:
+    assert judge(guesses, 1000.0, 9000.0) == (None, 1000.0)
+
+
+def test_without_a_limit_speculation_stays() -> None:
+    spec = {"model": given.MODEL, "speculation": {"method": "ngram"}}
+    assert judge(POOR, 0.0, 9000.0, spec) == (None, None)
+
+
+def off(spec: Any = None, acceptance: float = 0.1) -> SwitchedOff:
+    found = speculation.identity(given.resolved(spec or SPEC).revisioned.config)
+    assert found is not None
+    return SwitchedOff(found, acceptance)
+
+
+def test_what_was_switched_off_runs_without_speculation_and_says_why() -> None:
+    plain = speculation.applied(given.resolved(SPEC), off())
+    assert "speculation" not in plain.revisioned.config
+    assert plain.speculation is None
+    assert plain.speculation_disabled == (
+        "hf://org/draft, 4 tokens: 10.0% of the guessed tokens were accepted, fewer than the 30% of "
+        "spec.speculation.disableBelowAcceptance"
+    )
+    assert judge(POOR, None, 0.0) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"draft": "hf://org/better"},
+        {"tokens": 2},
+        {"disableBelowAcceptance": "5%"},
+        {"disableBelowAcceptance": None},
+    ],
+    ids=str,
+)
+def test_a_change_of_the_speculation_or_of_its_limit_gives_it_another_try(
+    change: dict[str, Any],
+) -> None:
+    parts = {**SPEC["speculation"], **change}
+    spec = {**SPEC, "speculation": {key: part for key, part in parts.items() if part is not None}}
+    resolved = given.resolved(spec)
+    assert speculation.applied(resolved, off()) == resolved
+
+
+def test_a_verdict_is_kept_as_text() -> None:
+    assert speculation.load(off().text) == off()
+    assert speculation.load("not JSON") is None
+    assert speculation.load("[]") is None
+
+
+LOSING, PAYING = 0.66, 1.2
+
+
+def test_a_loss_is_told_once_it_has_lasted() -> None:
+    since = speculation.loss_since(LOSING, since=None, now=1000.0)
+    assert since == 1000.0
+    before, after = (1000.0 + speculation.PATIENCE + more for more in (-1, 0))
+    assert speculation.loss(LOSING, since=since, now=before) is None
+    told = speculation.loss(LOSING, since=since, now=after)
+    assert told is not None
+    assert told.startswith("decoding is slower with speculation than without it")
+
+
+def test_speculation_that_may_pay_is_no_loss() -> None:
+    assert speculation.loss_since(PAYING, since=1000.0, now=5000.0) is None
+
+
+def test_a_loss_within_the_scatter_of_its_measurement_is_none() -> None:
+    assert speculation.loss_since(speculation.LOSS, since=1000.0, now=5000.0) is None
+
+
+def test_a_gain_that_is_not_known_ends_no_suspicion_and_tells_nothing() -> None:
+    assert speculation.loss_since(None, since=1000.0, now=5000.0) == 1000.0
+    assert speculation.loss(None, since=1000.0, now=5000.0) is None

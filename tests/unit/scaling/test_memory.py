@@ -1,0 +1,129 @@
+"""The scaling state survives a restart, and an edit by hand does no harm."""
+
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from slipstream_operator.core.scaling import memory, steptime
+from slipstream_operator.core.scaling.coldstart import ColdStart
+from slipstream_operator.core.scaling.feedback import Feedback
+from slipstream_operator.core.scaling.forecast import Outlook
+from slipstream_operator.core.scaling.sizing import Demand
+from slipstream_operator.core.scaling.spikes import Spikes
+from slipstream_operator.core.scaling.state import State
+from slipstream_operator.core.scaling.steptime import Row
+from tests.support import given
+
+ROWS = (Row(3.0, 1.5, 900.0, 20.0, 0.009), Row(20.0, 40.0, 30000.0, 400.0, 0.021))
+STATE = State(
+    desired=3,
+    since=1000.0,
+    reason="why",
+    revision="abc",
+    model=steptime.fit(ROWS),
+    feedback=Feedback({"ttft": 1.2}, kappa=1.1),
+    cold=ColdStart(4.0, 4.5, 0.1),
+    outlook=Outlook(season=(1.5, -1.0) * 48, spread=0.05),
+    spikes=Spikes(2.0, 0.5),
+    mix=Demand(0.005, 5.5, 1.0, 1260.0),
+)
+
+
+@pytest.mark.parametrize("state", [STATE, given.state()])
+def test_what_was_kept_comes_back(state: State) -> None:
+    assert memory.load(memory.dump(state)) == state
+
+
+def test_what_was_learned_is_rounded_so_that_noise_writes_nothing() -> None:
+    text = memory.dump(given.state(feedback=Feedback(kappa=1.23456), since=1000.04))
+    assert memory.load(text) == given.state(feedback=Feedback(kappa=1.235), since=1000.0)
+
+
+@pytest.mark.parametrize(
+    "recent",
+    [
+        {"needs": ((10.0, 1), (12.0, 4))},
+        {"watched_since": 10.0},
+        {"blind_since": 10.0},
+        {"outlook": Outlook(at=10.0, level=3.0, recent=bytes(16))},
+        {"spikes": Spikes(began=10.0, before=2)},
+        {"coming": ("a",)},
+    ],
+)
+def test_what_is_recent_is_not_kept(recent: dict[str, object]) -> None:
+    assert memory.load(memory.dump(given.state(**recent))) == given.state()
+
+
+def test_the_text_is_small() -> None:
+    assert len(memory.dump(STATE)) < 3000
+
+
+@hypothesis.given(st.integers(0, 100), st.floats(0, 2e9), st.floats(1.0, 2.0))
+def test_what_comes_back_is_kept_as_the_same_text(desired: int, since: float, kappa: float) -> None:
+    text = memory.dump(State(desired, since, "why", feedback=Feedback(kappa=kappa)))
+    found = memory.load(text)
+    assert found is not None
+    assert memory.dump(found) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "3",
+        "not json",
+        '{"since": 1}',
+        '{"desired": "three", "since": 0, "reason": ""}',
+        '{"desired": 3, "since": null, "reason": ""}',
+        '{"desired": 3, "since": 0, "reason": "", "model": 3}',
+        '{"desired": 3, "since": 0, "reason": "", "caution": NaN}',
+        '{"desired": 3, "since": 1e999, "reason": ""}',
+        '{"desired": 3, "since": 0, "reason": "", "model": {"rows": [[1, 0, 0, 0, 0]]}}',
+        '{"desired": 3, "since": 0, "reason": "", "outlook": {"season": [1, 2]}}',
+    ],
+)
+def test_what_is_no_state_is_forgotten(text: str) -> None:
+    assert memory.load(text) is None
+
+
+def test_what_an_older_operator_kept_is_taken_as_far_as_it_goes() -> None:
+    text = (
+        '{"capacity": 12.3, "desired": 3, "reason": "why", "since": 5.0, "tokens_capacity": null}'
+    )
+    assert memory.load(text) == State(3, 5.0, "why")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("cold", "count", -1),
+        ("cold", "mean", 1e18),
+        ("cold", "variance", -1),
+        ("outlook", "losses", [0, 0, -1]),
+        ("outlook", "spread", -1),
+        ("spikes", "long", -1),
+        ("spikes", "short", -1),
+        ("feedback", "kappa", 0),
+        ("feedback", "corrections", {"ttft": -1}),
+        (None, "concurrency", 0),
+        (None, "caution", 0),
+        (None, "desired", -1),
+        (None, "lowered_from", -1),
+    ],
+)
+def test_numbers_that_no_decision_leaves_are_no_state(
+    part: str | None, key: str, value: object
+) -> None:
+    """Decisions would fail on them with each tick, for as long as the text is kept."""
+    kept = json.loads(memory.dump(STATE))
+    (kept[part] if part else kept)[key] = value
+    assert memory.load(json.dumps(kept)) is None
+
+
+def test_a_text_nested_without_end_is_no_state() -> None:
+    assert memory.load("[" * 100_000) is None

@@ -1,0 +1,144 @@
+"""What the status of an InferenceRoute says: how it stands, and where its answers came from."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_operator import names
+from slipstream_operator.core import routes
+from slipstream_operator.core.observed import Key, Listed, Parent
+from slipstream_operator.core.router import Entry
+from slipstream_operator.core.scaling.signals import Sample, Samples, Unknown
+from tests.support import given
+
+CASCADE: dict[str, Any] = {
+    "model": "assistant",
+    "cascade": {
+        "stages": [
+            {"service": "small", "accept": {"minConfidence": "70%"}},
+            {"service": "large"},
+        ]
+    },
+}
+SPLIT: dict[str, Any] = {
+    "model": "assistant",
+    "backends": [{"service": "small"}, {"service": "large"}],
+}
+UP = Listed(available=True, answers=True)
+NAMES = ("small", "large")
+
+
+def _service(name: str, *, available: bool = True) -> Parent:
+    condition = {
+        "type": "Available",
+        "status": "True" if available else "False",
+        "reason": "x",
+        "message": "",
+        "lastTransitionTime": given.NOW,
+    }
+    return given.parent(key=Key("team", name), status={"conditions": [condition]})
+
+
+def _entry(name: str) -> Entry:
+    found = given.entry(given.observed(parent=given.parent(key=Key("team", name))))
+    assert found is not None
+    return found
+
+
+def _summary(
+    spec: dict[str, Any] = CASCADE,
+    *,
+    listed: Listed = UP,
+    told: bool = True,
+    down: str = "",
+    samples: Samples | None = None,
+) -> Any:
+    route = given.parent(spec, key=Key("team", "assistant", names.INFERENCE_ROUTE), generation=7)
+    services = [_service(name, available=name != down) for name in NAMES]
+    entries = {name: _entry(name) for name in NAMES}
+    judged = routes.judge(given.router(services, routes=[route]), entries)
+    observed = given.router(services, routes=[route], listed_routes=judged.entries if told else {})
+    return routes.summarise(
+        route, observed, judged, listed=listed, samples=samples or {}, now=given.NOW
+    )
+
+
+def _condition(status: Any, kind: str) -> tuple[str, str, str]:
+    (found,) = (entry for entry in status["conditions"] if entry["type"] == kind)
+    return found["status"], found["reason"], found["message"]
+
+
+def test_a_route_that_answers_is_ready() -> None:
+    found = _summary()
+    assert _condition(found, "Ready") == ("True", "BackendsReady", "The route answers.")
+    assert found["url"] == "http://slipstream-router.team.svc/v1"
+    assert found["observedGeneration"] == 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "message"),
+    [
+        ({"listed": Listed()}, "RouterNotReady", "slipstream-router: none of its pods is ready"),
+        ({"listed": Listed(trouble="quota")}, "RouterNotReady", "slipstream-router: quota"),
+        ({"told": False}, "Pending", "The router is being told of the route."),
+        ({"down": "large"}, "BackendsNotReady", "not available: large"),
+    ],
+)
+def test_what_keeps_a_route_from_answering_is_told(
+    fields: dict[str, Any], reason: str, message: str
+) -> None:
+    found = _condition(_summary(**fields), "Available")
+    assert found[:2] == ("False", reason)
+    assert message in found[2]
+
+
+def _sample(value: float, *, route: str = "assistant", **labels: str) -> Sample:
+    return Sample({"namespace": "team", "route": route, **labels}, value)
+
+
+MEASURED: Samples = {
+    routes.ANSWERS: (
+        _sample(75.0, service="small"),
+        _sample(25.0, service="large"),
+        _sample(900.0, service="large", route="another"),
+    ),
+    routes.TOKENS: (
+        _sample(4000.0, service="small", outcome="kept"),
+        _sample(1000.0, service="small", outcome="discarded"),
+        _sample(2000.0, service="large", outcome="kept"),
+    ),
+}
+
+
+def test_a_cascade_tells_its_shares_and_what_it_saved_and_spent() -> None:
+    found = _summary(samples=MEASURED)
+    assert found["stages"] == [
+        {"service": "small", "share": "75.0%"},
+        {"service": "large", "share": "25.0%"},
+    ]
+    assert (found["saved"], found["discarded"]) == ("4000 tokens/1h", "1000 tokens/1h")
+
+
+def test_a_split_saves_nothing_and_discards_nothing() -> None:
+    found = _summary(SPLIT, samples=MEASURED)
+    assert [stage["share"] for stage in found["stages"]] == ["75.0%", "25.0%"]
+    assert not {"saved", "discarded"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        {},
+        {routes.ANSWERS: (), routes.TOKENS: ()},
+        {routes.ANSWERS: Unknown("down"), routes.TOKENS: Unknown("down")},
+    ],
+)
+def test_what_was_not_measured_is_left_out_and_not_zero(samples: Samples) -> None:
+    found = _summary(samples=samples)
+    assert found["stages"] == [{"service": "small"}, {"service": "large"}]
+    assert not {"saved", "discarded"} & found.keys()
+
+
+def test_numbers_that_move_are_not_what_the_status_is_about() -> None:
+    assert routes.essence(_summary()) == routes.essence(_summary(samples=MEASURED))
+    assert routes.essence(_summary()) != routes.essence(_summary(down="large"))
