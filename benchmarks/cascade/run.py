@@ -23,8 +23,8 @@ from benchmarks import report, servers
 from benchmarks.servers import Server
 from dev.models import heldout
 from slipstream_runtime.router.app import Router
+from slipstream_runtime.router.balancing.endpoints import Address
 from slipstream_runtime.router.config import Accept, Config, Revision, Route, Service, Share, Stage
-from slipstream_runtime.router.endpoints import Address
 from slipstream_runtime.web import sockets
 
 FOLDER: Final = Path(__file__).parent

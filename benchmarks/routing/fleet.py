@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import xxhash
 
 from benchmarks.routing import cache, workloads
-from slipstream_runtime.router import picking
+from slipstream_runtime.router.balancing import picking
 from slipstream_runtime.simulator import model
 
 CHARACTERS: Final = 4 * cache.BLOCK

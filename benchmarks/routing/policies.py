@@ -10,7 +10,7 @@ from typing import Final
 import xxhash
 
 from benchmarks.routing import fleet
-from slipstream_runtime.router import picking, prefixes
+from slipstream_runtime.router.balancing import picking, prefixes
 
 Endpoints = tuple[picking.Endpoint, ...]
 NEVER: Final = float("inf")

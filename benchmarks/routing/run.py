@@ -15,7 +15,7 @@ import orjson
 
 from benchmarks import report
 from benchmarks.routing import cache, fleet, policies, workloads
-from slipstream_runtime.router import picking, prefixes
+from slipstream_runtime.router.balancing import picking, prefixes
 from slipstream_runtime.simulator import model
 
 FOLDER: Final = Path(__file__).parent

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from slipstream_runtime import contract
-from slipstream_runtime.router import discovery
-from slipstream_runtime.router.cluster import Cluster
+from slipstream_runtime.router.cluster import discovery
+from slipstream_runtime.router.cluster.client import Cluster
 from tests.support import apiserver, backends
 from tests.support.apiserver import CONFIG_MAPS, SLICES, ApiServer
 from tests.support.backends import Backend

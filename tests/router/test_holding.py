@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.endpoints import DEFAULT_CONCURRENCY
+from slipstream_runtime.router.balancing.endpoints import DEFAULT_CONCURRENCY
 from tests.support import backends
 from tests.support.backends import Backend, Held, Peer, Received
 from tests.support.routers import Running, routing, service, until

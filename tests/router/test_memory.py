@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from slipstream_runtime.router.exchange import Exchange
+from slipstream_runtime.router.proxy.exchange import Exchange
 from tests.support import backends
 from tests.support.routers import Running, routing
 

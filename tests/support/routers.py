@@ -13,7 +13,7 @@ import aiohttp
 from dev import metrics
 from slipstream_runtime.router import config
 from slipstream_runtime.router.app import Router
-from slipstream_runtime.router.endpoints import Address
+from slipstream_runtime.router.balancing.endpoints import Address
 from slipstream_runtime.web import sockets
 from tests.support.backends import Backend
 

@@ -9,19 +9,24 @@ from typing import Any, Final, Self
 
 from slipstream_runtime import contract, logs
 from slipstream_runtime.router import config
-from slipstream_runtime.router.choice import Cheapest
-from slipstream_runtime.router.demand import Demand, Renew
-from slipstream_runtime.router.endpoints import Address, Endpoint, Pool
-from slipstream_runtime.router.front import BODY_SECONDS, Front
-from slipstream_runtime.router.keyring import Keyring
-from slipstream_runtime.router.listener import CONNECTIONS, HEAD_SECONDS, SHUTDOWN_SECONDS, Listener
+from slipstream_runtime.router.balancing.endpoints import Address, Endpoint, Pool
+from slipstream_runtime.router.balancing.prefix_picker import Cheapest
+from slipstream_runtime.router.balancing.scrape import Scrapes
+from slipstream_runtime.router.cascade.route import Route
+from slipstream_runtime.router.cluster.activation import Demand, Renew
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
-from slipstream_runtime.router.route import Route
-from slipstream_runtime.router.scrape import Scrapes
+from slipstream_runtime.router.proxy.front import BODY_SECONDS, Front
+from slipstream_runtime.router.proxy.listener import (
+    CONNECTIONS,
+    HEAD_SECONDS,
+    SHUTDOWN_SECONDS,
+    Listener,
+)
+from slipstream_runtime.router.proxy.upstream import Token, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
-from slipstream_runtime.router.upstream import Token, Upstream
+from slipstream_runtime.router.tenants.keyring import Keyring
 
 _ABORT_SECONDS: Final = 2.0
 """For the last words to clients."""

@@ -12,9 +12,9 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from slipstream_runtime import logs
-from slipstream_runtime.router import discovery
 from slipstream_runtime.router.app import Router
-from slipstream_runtime.router.cluster import Cluster
+from slipstream_runtime.router.cluster import discovery
+from slipstream_runtime.router.cluster.client import Cluster
 from slipstream_runtime.web import sockets
 
 _NEW_OBJECTS: Final = 20_000

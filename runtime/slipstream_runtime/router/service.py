@@ -5,17 +5,18 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
-from slipstream_runtime.router import config, reasons
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.budgets import Bucket
-from slipstream_runtime.router.choice import Cheapest
-from slipstream_runtime.router.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
-from slipstream_runtime.router.keyring import Client, Keyring
-from slipstream_runtime.router.line import Line, Turn
+from slipstream_runtime.router import config
+from slipstream_runtime.router.balancing.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
+from slipstream_runtime.router.balancing.prefix_picker import Cheapest
+from slipstream_runtime.router.balancing.queue import Line, Turn
+from slipstream_runtime.router.balancing.retries import Retries
+from slipstream_runtime.router.cache.responses import Cache
+from slipstream_runtime.router.cache.sharing import Waiter
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.metrics import ServiceMetrics
-from slipstream_runtime.router.responses import Cache
-from slipstream_runtime.router.retries import Retries
-from slipstream_runtime.router.sharing import Waiter
+from slipstream_runtime.router.tenants.budgets import Bucket
+from slipstream_runtime.router.tenants.keyring import Client, Keyring
 from slipstream_runtime.web.refusal import Refusal
 
 HURRIED_SECONDS: Final = 5.0

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from slipstream_runtime.router import config, reasons
-from slipstream_runtime.router.endpoints import Address, Endpoint
-from slipstream_runtime.router.route import Route
+from slipstream_runtime.router import config
+from slipstream_runtime.router.balancing.endpoints import Address, Endpoint
+from slipstream_runtime.router.cascade.route import Route
+from slipstream_runtime.router.messages import refusals as reasons
 from slipstream_runtime.router.service import Service
 
 Make = Callable[[config.Service], Service]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from hypothesis import strategies
 
-from slipstream_runtime.router import asked
+from slipstream_runtime.router.messages import request as asked
 from slipstream_runtime.web.refusal import Refusal
 
 CHAT = "/v1/chat/completions"

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_runtime.router import cascade, config, spending
-from slipstream_runtime.router.cascade import Reason
-from slipstream_runtime.router.spending import Account, Tokens
+from slipstream_runtime.router import config
+from slipstream_runtime.router.cascade import decisions as cascade
+from slipstream_runtime.router.cascade import totals as spending
+from slipstream_runtime.router.cascade.decisions import Reason
+from slipstream_runtime.router.cascade.totals import Account, Tokens
 
 CHAT: dict[str, object] = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
 SURE = config.Accept(min_confidence=0.8)

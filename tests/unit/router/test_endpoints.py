@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.choice import Cheapest
-from slipstream_runtime.router.endpoints import (
+from slipstream_runtime.router.balancing.endpoints import (
     DEFAULT_CONCURRENCY,
     EJECTION_SECONDS,
     FAILURES,
@@ -14,6 +12,8 @@ from slipstream_runtime.router.endpoints import (
     Load,
     Pool,
 )
+from slipstream_runtime.router.balancing.prefix_picker import Cheapest
+from slipstream_runtime.router.messages.request import Asked
 
 ASKED = Asked(path="/v1/chat/completions", raw=b"{}", content={}, model="m", stream=False)
 A, B, C = (Address(name, "10.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))

@@ -7,13 +7,14 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from slipstream_runtime.router import scrape, slices
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.budgets import Bucket
-from slipstream_runtime.router.endpoints import Address
-from slipstream_runtime.router.line import Line, Turn
-from slipstream_runtime.router.retries import Retries
-from slipstream_runtime.router.usage import Counted, Withheld
+from slipstream_runtime.router.balancing import scrape
+from slipstream_runtime.router.balancing.endpoints import Address
+from slipstream_runtime.router.balancing.queue import Line, Turn
+from slipstream_runtime.router.balancing.retries import Retries
+from slipstream_runtime.router.cluster import slices
+from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages.usage import Counted, Withheld
+from slipstream_runtime.router.tenants.budgets import Bucket
 from slipstream_runtime.web.refusal import Refusal
 
 

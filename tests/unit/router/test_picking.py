@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_runtime.router import picking, weights
-from slipstream_runtime.router.picking import Endpoint
+from slipstream_runtime.router.balancing import picking
+from slipstream_runtime.router.balancing import weighted as weights
+from slipstream_runtime.router.balancing.picking import Endpoint
 
 IDLE = Endpoint("a", in_flight=0, waiting=0, kv=0, capacity=100, weight_group="stable")
 KNOWN = st.none() | st.floats(0, 200)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_runtime.router import responses, streams
-from slipstream_runtime.router.responses import Answer, Hit, Turn
+from slipstream_runtime.router.cache import responses
+from slipstream_runtime.router.cache.responses import Answer, Hit, Turn
+from slipstream_runtime.router.messages import streams
 
 BODY: dict[str, object] = {
     "model": "chat",

@@ -12,18 +12,19 @@ import orjson
 from aiohttp import web
 
 from slipstream_runtime.host.front import wrong_method
-from slipstream_runtime.router import admission, reasons
-from slipstream_runtime.router import asked as asking
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.exchange import Exchange, HeldBack
-from slipstream_runtime.router.keyring import Client
-from slipstream_runtime.router.listener import answer
+from slipstream_runtime.router.cascade.route import Route
+from slipstream_runtime.router.cascade.run import Passage
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages import request as asking
+from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.metrics import Metrics
-from slipstream_runtime.router.passage import Passage
-from slipstream_runtime.router.route import Route
+from slipstream_runtime.router.proxy import admission
+from slipstream_runtime.router.proxy.exchange import Exchange, HeldBack
+from slipstream_runtime.router.proxy.listener import answer
+from slipstream_runtime.router.proxy.upstream import Token, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
-from slipstream_runtime.router.upstream import Token, Upstream
+from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import asgi, body, keys
 from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal, malformed
 from slipstream_runtime.web.waiting import happens

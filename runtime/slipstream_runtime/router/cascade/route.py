@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from slipstream_runtime.router import cascade, config
+from slipstream_runtime.router import config
+from slipstream_runtime.router.cache.sharing import PATHS
+from slipstream_runtime.router.cascade import decisions as cascade
+from slipstream_runtime.router.cascade.totals import Account, Tokens
 from slipstream_runtime.router.metrics import Metrics, RouteMetrics
 from slipstream_runtime.router.service import Service
-from slipstream_runtime.router.sharing import PATHS
-from slipstream_runtime.router.spending import Account, Tokens
 
 
 class Route:

@@ -2,11 +2,12 @@
 
 from aiohttp import web
 
-from slipstream_runtime.router import reasons, sharing
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.exchange import Exchange
-from slipstream_runtime.router.keyring import Client
+from slipstream_runtime.router.cache import sharing
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.proxy.exchange import Exchange
 from slipstream_runtime.router.service import Service
+from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web.refusal import Refusal
 
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import orjson
 
-from slipstream_runtime.router import config, weights
-from slipstream_runtime.router.spending import Account
+from slipstream_runtime.router import config
+from slipstream_runtime.router.balancing import weighted as weights
+from slipstream_runtime.router.cascade.totals import Account
 
 Body = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ import aiohttp
 from multidict import CIMultiDict
 
 from slipstream_runtime import contract
-from slipstream_runtime.router import reasons
+from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.config import Limits
-from slipstream_runtime.router.endpoints import Endpoint
+from slipstream_runtime.router.messages import refusals as reasons
 from slipstream_runtime.web.folder import Folder
 from slipstream_runtime.web.refusal import Refusal
 

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from yarl import URL
 
 from slipstream_runtime import contract
-from slipstream_runtime.router import weights as draws
-from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.balancing import weighted as draws
+from slipstream_runtime.router.messages.request import Asked
 
 FAILURES: Final = 3
 """In a row, after which an engine gets no requests for a while."""

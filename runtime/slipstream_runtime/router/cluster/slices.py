@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.endpoints import Address
+from slipstream_runtime.router.balancing.endpoints import Address
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 _PORT: Final = "http"

@@ -10,10 +10,11 @@ import pydantic
 
 from slipstream_runtime import config_file, contract, errors, logs
 from slipstream_runtime.part import Part
-from slipstream_runtime.router import config, slices
+from slipstream_runtime.router import config
 from slipstream_runtime.router.app import Router
-from slipstream_runtime.router.cluster import Cluster, Manifest, Mirror
-from slipstream_runtime.router.endpoints import Address
+from slipstream_runtime.router.balancing.endpoints import Address
+from slipstream_runtime.router.cluster import slices
+from slipstream_runtime.router.cluster.client import Cluster, Manifest, Mirror
 
 _SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
 _CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"

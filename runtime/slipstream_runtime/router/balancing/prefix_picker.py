@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from slipstream_runtime.router import picking, prefixes
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.endpoints import Endpoint
+from slipstream_runtime.router.balancing import picking, prefixes
+from slipstream_runtime.router.balancing.endpoints import Endpoint
+from slipstream_runtime.router.messages.request import Asked
 
 _BLOCK_TOKENS: Final = 16
 """Of a `prefixes.SMALL` block."""

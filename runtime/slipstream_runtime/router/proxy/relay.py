@@ -13,13 +13,14 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from slipstream_runtime.router import heads, reasons
-from slipstream_runtime.router.asked import Asked
+from slipstream_runtime.router.cache.sharing import Kept
 from slipstream_runtime.router.config import Limits
+from slipstream_runtime.router.messages import headers as heads
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages.usage import Counted, Withheld
 from slipstream_runtime.router.metrics import ServiceMetrics
-from slipstream_runtime.router.sharing import Kept
-from slipstream_runtime.router.upstream import Fault, Unanswered
-from slipstream_runtime.router.usage import Counted, Withheld
+from slipstream_runtime.router.proxy.upstream import Fault, Unanswered
 from slipstream_runtime.web.refusal import Refusal
 
 _WHOLE: Final = 1024 * 1024

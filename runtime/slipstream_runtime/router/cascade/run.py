@@ -7,14 +7,17 @@ from typing import Final, Protocol
 import orjson
 from aiohttp import web
 
-from slipstream_runtime.router import admission, cascade, sharing, streams
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.exchange import Exchange, HeldBack
-from slipstream_runtime.router.keyring import Client
-from slipstream_runtime.router.reasons import Why
-from slipstream_runtime.router.route import Route
+from slipstream_runtime.router.cache import sharing
+from slipstream_runtime.router.cascade import decisions as cascade
+from slipstream_runtime.router.cascade.route import Route
+from slipstream_runtime.router.cascade.totals import Tokens
+from slipstream_runtime.router.messages import streams
+from slipstream_runtime.router.messages.refusals import Why
+from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.proxy import admission
+from slipstream_runtime.router.proxy.exchange import Exchange, HeldBack
 from slipstream_runtime.router.service import Service
-from slipstream_runtime.router.spending import Tokens
+from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web.refusal import Reason as Refused
 from slipstream_runtime.web.refusal import Refusal
 

@@ -8,16 +8,18 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import web
 
-from slipstream_runtime.router import heads, reasons, retries
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.endpoints import Endpoint
-from slipstream_runtime.router.keyring import Client
+from slipstream_runtime.router.balancing import retries
+from slipstream_runtime.router.balancing.endpoints import Endpoint
+from slipstream_runtime.router.cache.sharing import Kept
+from slipstream_runtime.router.cascade.totals import Tokens
+from slipstream_runtime.router.messages import headers as heads
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.metrics import Phase
-from slipstream_runtime.router.relay import Broken, Relay
+from slipstream_runtime.router.proxy.relay import Broken, Relay
+from slipstream_runtime.router.proxy.upstream import Token, Unanswered, Upstream
 from slipstream_runtime.router.service import Reservation, Service
-from slipstream_runtime.router.sharing import Kept
-from slipstream_runtime.router.spending import Tokens
-from slipstream_runtime.router.upstream import Token, Unanswered, Upstream
+from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web.refusal import Refusal
 
 

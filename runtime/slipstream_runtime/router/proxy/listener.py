@@ -12,7 +12,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from slipstream_runtime.router import heads
+from slipstream_runtime.router.messages import headers as heads
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 

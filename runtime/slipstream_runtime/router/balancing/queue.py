@@ -3,9 +3,9 @@
 import asyncio
 import bisect
 
-from slipstream_runtime.router import reasons
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.endpoints import Endpoint
+from slipstream_runtime.router.balancing.endpoints import Endpoint
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.web.refusal import Refusal
 
 

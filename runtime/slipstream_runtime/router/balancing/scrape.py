@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.endpoints import STALE_SECONDS, Endpoint, Load
+from slipstream_runtime.router.balancing.endpoints import STALE_SECONDS, Endpoint, Load
 
 PERIOD_SECONDS: Final = 1.0
 _CHUNK_BYTES: Final = 1 << 16

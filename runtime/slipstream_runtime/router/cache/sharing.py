@@ -6,9 +6,12 @@ from typing import Final
 
 from aiohttp import web
 
-from slipstream_runtime.router import heads, reasons, responses, streams
-from slipstream_runtime.router.asked import Asked
-from slipstream_runtime.router.responses import Answer, Cache, Hit, Turn
+from slipstream_runtime.router.cache import responses
+from slipstream_runtime.router.cache.responses import Answer, Cache, Hit, Turn
+from slipstream_runtime.router.messages import headers as heads
+from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages import streams
+from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.web.refusal import Refusal
 
 PATHS: Final = ("/v1/chat/completions", "/v1/completions")

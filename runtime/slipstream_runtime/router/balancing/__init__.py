@@ -1,0 +1,1 @@
+"""Choice of a replica for each request: its load, cached prefixes, queue and retries."""

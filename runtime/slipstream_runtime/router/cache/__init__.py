@@ -1,0 +1,1 @@
+"""Response cache: one answer for equal requests."""

@@ -1,0 +1,1 @@
+"""InferenceRoutes: weighted splits, and cascades from cheap services to expensive ones."""

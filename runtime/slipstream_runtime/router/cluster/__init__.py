@@ -1,0 +1,1 @@
+"""Kubernetes API: configuration, endpoints and activation of a namespace's services."""

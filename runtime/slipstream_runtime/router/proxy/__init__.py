@@ -1,0 +1,1 @@
+"""Path of a request from the client's connection to a replica and back."""

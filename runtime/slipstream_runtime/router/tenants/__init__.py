@@ -1,0 +1,1 @@
+"""API keys and token budgets of a service's tenants."""
