@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from slipstream_runtime import contract
+from slipstream_runtime.engine import deaths
 from slipstream_runtime.errors import LONGEST_LINE, one_line
 
 _EXCEPTION: Final = re.compile(
@@ -27,8 +28,11 @@ _CONSEQUENCES: Final = (
     "EngineCore encountered an issue",
     "Worker failed with error",
     "WorkerProc initialization failed",
+    "Executor failed.",
 )
 """Messages that only pass on that something else failed."""
+_CANCELLED: Final = "cancelled"
+"""vLLM's message of a wait for a worker that is being stopped."""
 _PEER_GONE: Final = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -55,8 +59,9 @@ _REMEDIES: Final = (
     ),
 )
 """Words of a cause -> what to do in the service's terms."""
-_DEATH: Final = re.compile(r"^Worker proc (\S+) died unexpectedly \(exit code: (-?\d+)\)")
-"""Message of vLLM's executor when a process of a GPU ends."""
+DEATH: Final = "Worker proc %s died unexpectedly (exit code: %s)"
+"""Message of vLLM's executor when a worker process ends: its name and its exit code."""
+_DEATH: Final = re.compile(r"^Worker proc (\S+) died unexpectedly \(exit code: (-?\d+|None)\)")
 _MORE_MEMORY: Final = (
     "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
 )
@@ -106,20 +111,38 @@ def logging_config(errors: Path) -> str:
     )
 
 
-def find(text: str, *, out_of_memory: bool | None = None) -> str | None:
-    """The death of a worker, or the last exception in the text that is not the mere consequence of another.
+def find(
+    text: str, *, out_of_memory: bool | None = None, known: Sequence[deaths.Death] = ()
+) -> str | None:
+    """Return the death of a worker, or the last exception in the text that doesn't follow from another one.
 
-    What follows a worker's death is its consequence; a worker that fails by itself logs its exception before.
+    Errors after a death follow from it, and so do errors of other workers before it that lost their peer. A worker
+    that fails by itself logs its exception before it ends. `known` are deaths that the text doesn't have.
     `out_of_memory` says whether the kernel killed a process of this container for want of memory; None if unknown.
     """
     lines = text.splitlines()
-    for index, line in enumerate(lines):
-        if (death := _DEATH.match(line)) is not None:
-            code = int(death[2])
-            if code < 0:
-                return killed(death[1], -code, out_of_memory=out_of_memory)
-            return _last_exception(lines[:index]) or f"{death[1]} ended with exit code {code}"
-    return _last_exception(lines)
+    found = [(index, match) for index, line in enumerate(lines) if (match := _DEATH.match(line))]
+    reported = [
+        deaths.Death(match[1], None if match[2] == "None" else int(match[2])) for _, match in found
+    ]
+    death = deaths.first([*reported, *known])
+    if death is None:
+        return _last_exception(lines)
+    if death.code is not None and death.code < 0:
+        return killed(death.process, -death.code, out_of_memory=out_of_memory)
+    before = lines[: found[0][0]] if found else lines
+    if death.code is not None:
+        return _last_exception(before) or f"{death.process} ended with exit code {death.code}"
+    if out_of_memory:
+        return killed(death.process, signal.SIGKILL, out_of_memory=True)
+    return _last_exception(before, peers=False) or (
+        f"{death.process} ended, and its exit code is not known. {_CRASH}"
+    )
+
+
+def of_another(message: str) -> bool:
+    """Whether an error's message says that another worker is gone: its death shows at any moment."""
+    return message == _CANCELLED or any(words in message for words in _PEER_GONE)
 
 
 def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
@@ -147,8 +170,8 @@ def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
     return f"{process} was killed by SIGKILL, though memory did not run out: another process on the node did it"
 
 
-def _last_exception(lines: Sequence[str]) -> str | None:
-    """Return the last exception that stands for itself, else the last one that says another worker is gone."""
+def _last_exception(lines: Sequence[str], *, peers: bool = True) -> str | None:
+    """Return the last exception that stands for itself, else, if asked, the last one about a worker that is gone."""
     of_peers = None
     for index in range(len(lines) - 1, -1, -1):
         match = _exception(lines, index)
@@ -157,13 +180,13 @@ def _last_exception(lines: Sequence[str]) -> str | None:
         message = (match[2] or "").strip()
         if _BELOW.match(message):
             message = " ".join([message, *_below(lines, index)]).strip()
-        if any(consequence in message for consequence in _CONSEQUENCES):
+        if message == _CANCELLED or any(words in message for words in _CONSEQUENCES):
             continue
         found = _with_remedy(f"{match[1]}: {message}" if message else match[1])
-        if not any(words in message for words in _PEER_GONE):
+        if not of_another(message):
             return found
         of_peers = of_peers or found
-    return of_peers
+    return of_peers if peers else None
 
 
 def _exception(lines: Sequence[str], index: int) -> re.Match[str] | None:
@@ -191,9 +214,12 @@ def _with_remedy(cause: str) -> str:
     return one_line(cause)
 
 
-def read(errors: Path, *, out_of_memory: bool | None = None) -> str | None:
-    """The cause in the file, if there is one."""
+def read(
+    errors: Path, *, out_of_memory: bool | None = None, known: Sequence[deaths.Death] = ()
+) -> str | None:
+    """Return the cause by the file, which may not be there, and by the known deaths; None if there is none."""
     try:
-        return find(errors.read_text(errors="replace"), out_of_memory=out_of_memory)
+        text = errors.read_text(errors="replace")
     except OSError:
-        return None
+        text = ""
+    return find(text, out_of_memory=out_of_memory, known=known)

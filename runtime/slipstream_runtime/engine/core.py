@@ -5,6 +5,7 @@ interpreter and import it all once more, half of a start. On GPUs vLLM's own cho
 """
 
 import ctypes
+import multiprocessing.connection
 import os
 import signal
 import socket
@@ -18,9 +19,11 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from slipstream_runtime.engine import scheduler, windows
+from slipstream_runtime.engine import deaths, executor, scheduler, windows
 from slipstream_runtime.engine.gain import TALLY_ENV, GainMetrics, Tally
 
+_DEATH_SHOWS_SECONDS: Final = 5.0
+"""Longest wait for the end of an engine core that has reported its failure."""
 _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2): vLLM's core does not notice that its parent was killed."""
 
@@ -60,25 +63,31 @@ def start(
         # NB: only now, for making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     gain = _sample(config, tally) if _can_do_without_guesses(config) else None
-    client = AsyncLLM.from_vllm_config(
+    client = AsyncLLM(
         vllm_config=config,
+        executor_class=executor.class_for(config),
+        log_stats=not arguments.disable_log_stats,
         usage_context=UsageContext.OPENAI_API_SERVER,
-        enable_log_requests=arguments.enable_log_requests,
+        log_requests=arguments.enable_log_requests,
         aggregate_engine_logging=arguments.aggregate_engine_logging,
-        disable_log_stats=arguments.disable_log_stats,
     )
     return client, config, gain
 
 
 def killed_by(client: AsyncLLM) -> int | None:
-    """Number of the signal that ended an engine core; None if none did, or its process is not known.
+    """Return the number of the signal that ended an engine core; None if none did, or its process is not known.
 
     vLLM ends the other cores of a client by SIGTERM once one is gone.
     """
     manager = getattr(client.engine_core.resources, "engine_manager", None)
-    codes = [] if manager is None else manager.finished_procs().values()
-    signals = [-code for code in codes if code < 0]
-    return next((number for number in signals if number != signal.SIGTERM), None)
+    if manager is None:
+        return None
+    processes = {process.sentinel: process for process in manager.processes}
+    ended = multiprocessing.connection.wait(list(processes), timeout=_DEATH_SHOWS_SECONDS)
+    death = deaths.first([deaths.of(processes[sentinel]) for sentinel in ended])
+    if death is None or death.code is None or death.code in (0, -signal.SIGTERM):
+        return None
+    return -death.code if death.code < 0 else None
 
 
 def _can_do_without_guesses(config: Any) -> bool:

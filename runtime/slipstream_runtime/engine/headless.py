@@ -2,20 +2,17 @@
 
 import multiprocessing.connection
 import time
-from typing import Any, Final
+from typing import Any
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
-from slipstream_runtime.engine import group, serving
+from slipstream_runtime.engine import causes, deaths, group, serving
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
-
-_LAST_WORD_SECONDS: Final = 2.0
-"""Time in which a worker process that died writes its error into the log."""
 
 
 def run(launch: Launch, member: group.Member, ask: group.Ask) -> None:
@@ -45,9 +42,7 @@ def _follow(launch: Launch, executor: Any, watch: group.Watch) -> None:
         clock=time.monotonic,
     )
     if ended:
-        raise EngineError(_cause(launch, processes[ended[0]]))
-
-
-def _cause(launch: Launch, dead: Any) -> str:
-    dead.join(_LAST_WORD_SECONDS)
-    return launch.cause or f"worker process {dead.name} ended with exit code {dead.exitcode}"
+        known = [deaths.of(processes[sentinel]) for sentinel in ended]
+        cause = causes.read(launch.errors, out_of_memory=launch.out_of_memory, known=known)
+        assert cause is not None  # a death is one
+        raise EngineError(cause)

@@ -35,7 +35,8 @@ from slipstream_runtime.host.service import Service
 from slipstream_runtime.model_files import sources
 from slipstream_runtime.web.keys import Keys
 
-_DEATH_SHOWS_SECONDS: Final = 3.0
+_DEATH_SHOWS_SECONDS: Final = 10.0
+"""Longest wait for the engine's death to show after a request failed."""
 _WITHOUT_A_WORD: Final = "its process ended without a word"
 _SIGNS_OF_WORK: Final = (
     contract.GENERATION_TOKENS,
@@ -183,7 +184,8 @@ class _Serving:
             if stalled > limit:
                 return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
             await asyncio.sleep(BEAT_SECONDS)
-        return f"the engine died: {self._launch.cause or self._killed(client) or _WITHOUT_A_WORD}"
+        cause = self._launch.cause or await asyncio.to_thread(self._killed, client)
+        return f"the engine died: {cause or _WITHOUT_A_WORD}"
 
     def _killed(self, client: Any) -> str | None:
         """Why the engine core ended, if it was by a signal: then it could log nothing."""
