@@ -23,7 +23,7 @@ from benchmarks.scale import exporter
 from slipstream_operator import app, errors, names, ports
 from slipstream_operator.adapters import metrics
 from slipstream_operator.core import fetching
-from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.shell.ledger import Ledger
@@ -91,7 +91,7 @@ class Cluster:
 class Events:
     """`ports.Events` that nobody reads."""
 
-    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
+    async def post(self, key: Key, uid: str, event: Event) -> None:
         pass
 
 

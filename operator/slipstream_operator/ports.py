@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from slipstream_operator.core import fetching
-from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Raw, Samples, Unknown
 
@@ -54,8 +54,8 @@ class Metrics(Protocol):
 class Events(Protocol):
     """Kubernetes Events on users' objects."""
 
-    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
-        """Post one; a failure is logged and forgotten."""
+    async def post(self, key: Key, uid: str, event: Event) -> None:
+        """Post the Event; a failure is only logged."""
 
 
 class Progress(Protocol):

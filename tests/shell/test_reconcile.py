@@ -143,7 +143,7 @@ async def test_a_change_moves_the_traffic_and_then_deletes_the_old_revision() ->
     assert ("apply", "Service chat") in world.cluster.calls
     assert ("delete", f"Deployment chat-{OLD}") in world.cluster.calls
     assert verbs.index("apply") < verbs.index("delete")
-    told = [happening.reason for happening in world.events.told]
+    told = [event.reason for event in world.events.posted]
     assert told.index("RevisionActivated") < told.index("RevisionDeleted")
 
 
@@ -234,7 +234,7 @@ async def test_events_are_told_once() -> None:
     world.writes({"model": {"uri": "hf://org/other"}})
     for _ in range(3):
         await world.look()
-    told = [happening.reason for happening in world.events.told]
+    told = [event.reason for event in world.events.posted]
     assert told[0] == "RevisionCreated"
     assert len(told) == len(set(told))
 
@@ -306,7 +306,7 @@ async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered(
     assert found is not None
     world.ledger.of(given.KEY).off = speculation.SwitchedOff(found, 0.1)
     await world.look()
-    told = [happening.reason for happening in world.events.told]
+    told = [event.reason for event in world.events.posted]
     assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
     engine = world.cluster.statuses[-1]["engine"]
     assert "speculation" not in engine

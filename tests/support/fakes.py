@@ -9,7 +9,7 @@ import prometheus_client
 
 from slipstream_operator import errors, names, ports
 from slipstream_operator.core import fetching
-from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Samples, Unknown
 from slipstream_operator.telemetry import Telemetry
@@ -96,10 +96,10 @@ class Events:
     """Remembers what was told."""
 
     def __init__(self) -> None:
-        self.told: list[Happening] = []
+        self.posted: list[Event] = []
 
-    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
-        self.told.append(happening)
+    async def post(self, key: Key, uid: str, event: Event) -> None:
+        self.posted.append(event)
 
 
 class Progress:

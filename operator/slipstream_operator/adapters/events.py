@@ -1,4 +1,4 @@
-"""Kubernetes Events on users' objects, the same one at most once in ten minutes."""
+"""Kubernetes Events on users' objects. A repeated Event is posted at most once in ten minutes."""
 
 import datetime
 import hashlib
@@ -8,11 +8,13 @@ from typing import Final
 
 from slipstream_operator import errors, names
 from slipstream_operator.adapters.cluster import Cluster
-from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key
 
 QUIET_SECONDS: Final = 600.0
+"""Seconds for which repetitions of an Event are dropped."""
 _NOTE_LENGTH: Final = 1024
+"""Characters of an Event's note, a limit of the API server."""
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +26,17 @@ class Events:
         self._cluster = cluster
         self._instance = instance
         self._monotonic = monotonic
-        self._told: dict[tuple[str, Happening], float] = {}
+        self._posted: dict[tuple[str, Event], float] = {}
 
-    async def tell(self, key: Key, uid: str, happening: Happening) -> None:
-        """Post one Event; a failure is logged and forgotten, since Events are best effort."""
+    async def post(self, key: Key, uid: str, event: Event) -> None:
+        """Post the Event. A failure is only logged, since Events are best effort."""
         now = self._monotonic()
         self._forget(before=now - QUIET_SECONDS)
-        if (uid, happening) in self._told:
+        if (uid, event) in self._posted:
             return
-        self._told[uid, happening] = now
+        self._posted[uid, event] = now
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        unique = hashlib.sha256(f"{uid}{moment}{happening}".encode()).hexdigest()[:12]
+        unique = hashlib.sha256(f"{uid}{moment}{event}".encode()).hexdigest()[:12]
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -43,9 +45,9 @@ class Events:
             "reportingController": f"{names.GROUP}/{names.OPERATOR}",
             "reportingInstance": self._instance,
             "action": "Reconcile",
-            "type": happening.type,
-            "reason": happening.reason,
-            "note": happening.message[:_NOTE_LENGTH],
+            "type": event.type,
+            "reason": event.reason,
+            "note": event.message[:_NOTE_LENGTH],
             "regarding": {
                 "apiVersion": names.API_VERSION,
                 "kind": key.kind,
@@ -57,9 +59,9 @@ class Events:
         try:
             await self._cluster.send("create", "Event", body=body, namespace=key.namespace)
         except errors.TransientError as error:
-            logger.warning("event not posted", extra={"key": str(key), "error": str(error)})
+            logger.warning("failed to post Event", extra={"key": str(key), "error": str(error)})
 
     def _forget(self, *, before: float) -> None:
-        """Drop what was told earlier; the dict is in order of time."""
-        while self._told and next(iter(self._told.values())) <= before:
-            del self._told[next(iter(self._told))]
+        """Forget Events posted before this time; the dict is ordered by time."""
+        while self._posted and next(iter(self._posted.values())) <= before:
+            del self._posted[next(iter(self._posted))]

@@ -10,10 +10,10 @@ from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
     demand,
+    events,
     fetching,
     gateway,
     groups,
-    happenings,
     plan,
     prefetching,
     render,
@@ -23,7 +23,7 @@ from slipstream_operator.core import (
     speculation,
     status,
 )
-from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
 from slipstream_operator.core.router import Entry
@@ -93,15 +93,15 @@ class Reconciler:
                 self._list(observed, account, router.known(observed.router))
             await self._report(observed, account, Outcome(rejected=rejection), [])
             return None
-        outcome, told = await self._realise(observed, account, account.resolved)
-        await self._report(observed, account, outcome, told)
+        outcome, posts = await self._realise(observed, account, account.resolved)
+        await self._report(observed, account, outcome, posts)
         if outcome.conflicts or outcome.failures:
             return CONFLICT_RETRY
         return fetching.PROGRESS_EVERY if outcome.fetching else None
 
     async def _realise(
         self, observed: Observed, account: Account, resolved: resolve.Resolved
-    ) -> tuple[Outcome, list[Happening]]:
+    ) -> tuple[Outcome, list[Event]]:
         self._decide(observed, account, resolved)
         assert account.state is not None
         replicas = _replicas(observed, account, resolved)
@@ -148,8 +148,8 @@ class Reconciler:
         )
         return outcome, [
             *lost,
-            *happenings.of_plan(steps),
-            *happenings.of_rollout(observed.router.active, resolved.key.name, rollout),
+            *events.of_plan(steps),
+            *events.of_rollout(observed.router.active, resolved.key.name, rollout),
         ]
 
     async def _fetching(
@@ -163,13 +163,13 @@ class Reconciler:
             progress = await self._progress.read(pod.address)
         return fetching.standing(observed, task, progress)
 
-    def _loss(self, observed: Observed, account: Account) -> list[Happening]:
-        """Note that a group was lost; the Event about it, once."""
+    def _loss(self, observed: Observed, account: Account) -> list[Event]:
+        """Record the loss of a group; return an Event when the loss is new."""
         before = account.loss
         account.loss = groups.loss(observed, before, now=units.timestamp(self._clock.now()))
         if account.loss is None or account.loss == before:
             return []
-        return [Happening("Warning", Reason.GROUP_RESTARTED, account.loss.message)]
+        return [Event("Warning", Reason.GROUP_RESTARTED, account.loss.message)]
 
     def _list(self, observed: Observed, account: Account, entry: Entry | None) -> None:
         """Have the namespace's router know the service so."""
@@ -266,19 +266,19 @@ class Reconciler:
         observed: Observed,
         account: Account,
         outcome: Outcome,
-        told: list[Happening],
+        posts: list[Event],
     ) -> None:
         parent = observed.parent
         new = status.summarise(observed, outcome, now=units.timestamp(self._clock.now()))
         since = self._clock.monotonic() - account.status_at
         if status.worth_writing(parent.status, new, since_last_write=since):
-            told = [*told, *happenings.of_status(parent.status, new)]
+            posts = [*posts, *events.of_status(parent.status, new)]
             await self._cluster.write_status(parent.key, parent.uid, new)
             account.status_at = self._clock.monotonic()
             self._telemetry.status_writes.inc()
-        if told:
+        if posts:
             await asyncio.gather(
-                *(self._events.tell(parent.key, parent.uid, happening) for happening in told)
+                *(self._events.post(parent.key, parent.uid, event) for event in posts)
             )
 
 

@@ -1,12 +1,12 @@
-"""Happenings: Events for transitions, and none for a state that lasts."""
+"""Events are posted for transitions, and none for a state that lasts."""
 
 import dataclasses
 from typing import Any
 
 import pytest
 
-from slipstream_operator.core import happenings, plan
-from slipstream_operator.core.happenings import Happening
+from slipstream_operator.core import events, plan
+from slipstream_operator.core.events import Event
 from slipstream_operator.core.revisions import Rollout
 from tests.support import given
 
@@ -28,7 +28,7 @@ def _delete(manifest: Any) -> plan.Delete:
     return plan.Delete(plan.reference(manifest), "uid", "no longer wanted")
 
 
-PLANS: dict[str, tuple[plan.Plan, list[Happening]]] = {
+PLANS: dict[str, tuple[plan.Plan, list[Event]]] = {
     "nothing": (plan.Plan(), []),
     "the first revision": (
         plan.Plan(tuple(_apply(each, uid=None, reason="missing") for each in (HEADLESS, SERVICE))),
@@ -38,42 +38,42 @@ PLANS: dict[str, tuple[plan.Plan, list[Happening]]] = {
         plan.Plan(
             tuple(_apply(each, uid=None, reason="missing") for each in (HEADLESS, DEPLOYMENT))
         ),
-        [Happening("Normal", "RevisionCreated", f"revision {HASH} starts")],
+        [Event("Normal", "RevisionCreated", f"Revision {HASH} is starting.")],
     ),
     "a deployment that is scaled": (plan.Plan((_apply(DEPLOYMENT),)), []),
-    "a service that moves": (
+    "a service that selects another revision": (
         plan.Plan((_apply(SERVICE),)),
-        [Happening("Normal", "RevisionActivated", f"revision {HASH} takes the traffic")],
+        [Event("Normal", "RevisionActivated", f"Moved traffic to revision {HASH}.")],
     ),
-    "a service that moves to the router": (
+    "a service that selects the router": (
         plan.Plan((_apply(given.find(ROUTED, "Service", name=given.NAME)),)),
-        [Happening("Normal", "RouterActivated", "the router takes the traffic")],
+        [Event("Normal", "RouterActivated", "Moved traffic to the router.")],
     ),
     "drift": (
         plan.Plan((_apply(DEPLOYMENT, reason="spec.replicas was edited"),)),
         [
-            Happening(
+            Event(
                 "Warning",
                 "DriftRepaired",
-                f"Deployment chat-{HASH}: spec.replicas was edited, restored",
+                f"Deployment chat-{HASH}: spec.replicas was edited. Restored the desired value.",
             )
         ],
     ),
-    "a revision that goes": (
+    "a revision that is deleted": (
         plan.Plan(
             deletes=tuple(
                 _delete(given.find(DESIRED, kind, name=f"chat-{HASH}"))
                 for kind in ("Deployment", "Service", "ConfigMap")
             )
         ),
-        [Happening("Normal", "RevisionDeleted", f"revision chat-{HASH} is no longer wanted")],
+        [Event("Normal", "RevisionDeleted", f"Deleted revision chat-{HASH}.")],
     ),
 }
 
 
 @pytest.mark.parametrize(("steps", "expected"), PLANS.values(), ids=PLANS)
-def test_what_a_plan_tells(steps: plan.Plan, expected: list[Happening]) -> None:
-    assert happenings.of_plan(steps) == expected
+def test_events_of_a_plan(steps: plan.Plan, expected: list[Event]) -> None:
+    assert events.of_plan(steps) == expected
 
 
 def _status(*, desired: int | None = None, **conditions: str) -> dict[str, Any]:
@@ -84,55 +84,55 @@ def _status(*, desired: int | None = None, **conditions: str) -> dict[str, Any]:
         ]
     }
     if desired is not None:
-        found["scaling"] = {"desired": desired, "reason": "load grew"}
+        found["scaling"] = {"desired": desired, "reason": "The load grew."}
     return found
 
 
-def _told(kind: str, condition: str) -> Happening:
-    return Happening(kind, "Why", f"{condition}: because")  # type: ignore[arg-type]
+def _event(kind: str, condition: str) -> Event:
+    return Event(kind, "Why", f"{condition}: because")  # type: ignore[arg-type]
 
 
-STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Happening]]] = {
+STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Event]]] = {
     "a state that lasts": (_status(Available="False"), _status(Available="False"), []),
     "it becomes available": (
         _status(Available="False"),
         _status(Available="True"),
-        [_told("Normal", "Available")],
+        [_event("Normal", "Available")],
     ),
     "it stops being available": (
         _status(Available="True"),
         _status(Available="False"),
-        [_told("Warning", "Available")],
+        [_event("Warning", "Available")],
     ),
     "an objective is missed": (
         _status(SLOMet="Unknown"),
         _status(SLOMet="False"),
-        [_told("Warning", "SLOMet")],
+        [_event("Warning", "SLOMet")],
     ),
     "traffic ends": (_status(SLOMet="True"), _status(SLOMet="Unknown"), []),
     "a new object is accepted": ({}, _status(Accepted="True"), []),
-    "a new object is refused": ({}, _status(Accepted="False"), [_told("Warning", "Accepted")]),
+    "a new object is refused": ({}, _status(Accepted="False"), [_event("Warning", "Accepted")]),
     "a new object is not available yet": ({}, _status(Available="False"), []),
     "other conditions": (_status(Ready="False"), _status(Ready="True"), []),
     "more replicas": (
         _status(desired=1),
         _status(desired=3),
-        [Happening("Normal", "ScaledUp", "from 1 to 3: load grew")],
+        [Event("Normal", "ScaledUp", "Scaled from 1 to 3 replicas. The load grew.")],
     ),
     "fewer replicas": (
         _status(desired=3),
         _status(desired=1),
-        [Happening("Normal", "ScaledDown", "from 3 to 1: load grew")],
+        [Event("Normal", "ScaledDown", "Scaled from 3 to 1 replicas. The load grew.")],
     ),
     "speculation is switched off": (
         {},
-        {"engine": {"speculationDisabled": "it guesses badly"}},
-        [Happening("Warning", "SpeculationDisabled", "it guesses badly")],
+        {"engine": {"speculationDisabled": "few drafts were accepted"}},
+        [Event("Warning", "SpeculationDisabled", "few drafts were accepted")],
     ),
     "speculation makes decoding slower": (
         {"engine": {"speculationGain": "at most 0.66"}},
         {"engine": {"speculationGain": "at most 0.66", "speculationLoss": "it is slower"}},
-        [Happening("Warning", "SpeculationLoses", "it is slower")],
+        [Event("Warning", "SpeculationLoses", "it is slower")],
     ),
     "speculation is still slower": (
         {"engine": {"speculationLoss": "it is slower"}},
@@ -145,20 +145,20 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Happening]]] = {
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), STATUSES.values(), ids=STATUSES)
-def test_what_a_status_tells(
-    old: dict[str, Any], new: dict[str, Any], expected: list[Happening]
+def test_events_of_a_status_change(
+    old: dict[str, Any], new: dict[str, Any], expected: list[Event]
 ) -> None:
-    assert happenings.of_status(old, new) == expected
+    assert events.of_status(old, new) == expected
 
 
 ROLLOUT = Rollout("new", "new", (), by_router=True, routed="new")
-MOVES: dict[str, tuple[str | None, Rollout, list[Happening]]] = {
-    "nothing is recorded yet": (None, ROLLOUT, []),
-    "it is there already": ("chat-new", ROLLOUT, []),
-    "it moves": (
+MOVES: dict[str, tuple[str | None, Rollout, list[Event]]] = {
+    "the router has no entry yet": (None, ROLLOUT, []),
+    "the router sends traffic there already": ("chat-new", ROLLOUT, []),
+    "the router moves traffic": (
         "chat-old",
         ROLLOUT,
-        [Happening("Normal", "RevisionActivated", "revision new takes the traffic")],
+        [Event("Normal", "RevisionActivated", "Moved traffic to revision new.")],
     ),
     "the Service selects the engines": (
         "chat-old",
@@ -168,8 +168,8 @@ MOVES: dict[str, tuple[str | None, Rollout, list[Happening]]] = {
 }
 
 
-@pytest.mark.parametrize(("recorded", "rollout", "told"), MOVES.values(), ids=MOVES)
-def test_traffic_that_the_router_moves_is_told(
-    recorded: str | None, rollout: Rollout, told: list[Happening]
+@pytest.mark.parametrize(("routed", "rollout", "expected"), MOVES.values(), ids=MOVES)
+def test_an_event_is_posted_when_the_router_moves_traffic(
+    routed: str | None, rollout: Rollout, expected: list[Event]
 ) -> None:
-    assert happenings.of_rollout(recorded, "chat", rollout) == told
+    assert events.of_rollout(routed, "chat", rollout) == expected

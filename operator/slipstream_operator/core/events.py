@@ -1,0 +1,120 @@
+"""Kubernetes Events about state transitions. A state that lasts causes no further Events."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from slipstream_operator import names
+from slipstream_operator.core.plan import Apply, Plan
+from slipstream_operator.core.revisions import Rollout
+from slipstream_operator.names import Condition, Reason
+
+_CONDITIONS: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
+"""Conditions whose changes are posted as Events."""
+
+_SPECULATION: Final = {
+    "speculationDisabled": Reason.SPECULATION_DISABLED,
+    "speculationLoss": Reason.SPECULATION_LOSES,
+}
+"""Field of status.engine -> reason of the Event that is posted when the field appears."""
+
+_REVISION_KIND: Final = "Service"
+"""Kind of child whose creation and deletion mark those of a revision: its headless Service.
+A workload can't mark them, since LeaderWorkerSets are polled and not watched."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One Kubernetes Event on the user's object."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def of_plan(plan: Plan) -> list[Event]:
+    """Return the Events of a plan: revisions created and deleted, traffic moved, drift repaired."""
+    found = []
+    first = any(_is_public_service(step) and step.uid is None for step in plan.applies)
+    for step in plan.applies:
+        revision = step.manifest["metadata"]["labels"].get(names.REVISION_LABEL)
+        if step.drifted:
+            message = f"{step.ref}: {step.reason}. Restored the desired value."
+            found.append(Event("Warning", Reason.DRIFT_REPAIRED, message))
+        elif revision and step.ref.kind == _REVISION_KIND and step.uid is None and not first:
+            message = f"Revision {revision} is starting."
+            found.append(Event("Normal", Reason.REVISION_CREATED, message))
+        elif _is_public_service(step) and step.uid is not None:
+            active = step.manifest["spec"]["selector"].get(names.REVISION_LABEL)
+            if active is None:
+                message = "Moved traffic to the router."
+                found.append(Event("Normal", Reason.ROUTER_ACTIVATED, message))
+            else:
+                found.append(_activated(active))
+    found += [
+        Event("Normal", Reason.REVISION_DELETED, f"Deleted revision {step.ref.name}.")
+        for step in plan.deletes
+        if step.ref.kind == _REVISION_KIND
+    ]
+    return found
+
+
+def of_rollout(routed: str | None, service: str, rollout: Rollout) -> list[Event]:
+    """Return the Event of traffic that the router moves.
+
+    `routed` is the name of the revision that receives the traffic now.
+    """
+    if routed is None or not rollout.by_router or rollout.routed is None:
+        return []
+    moves = routed != names.revision_name(service, rollout.routed)
+    return [_activated(rollout.routed)] if moves else []
+
+
+def _activated(revision: str) -> Event:
+    return Event("Normal", Reason.REVISION_ACTIVATED, f"Moved traffic to revision {revision}.")
+
+
+def _is_public_service(step: Apply) -> bool:
+    """Whether the step applies the Service that clients connect to, created with the first revision."""
+    labels = step.manifest["metadata"]["labels"]
+    return step.ref.kind == "Service" and step.ref.name == labels.get(names.SERVICE_LABEL)
+
+
+def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
+    """Return the Events of a status change: conditions, speculation and replica count."""
+    return [*_of_conditions(old, new), *_of_speculation(old, new), *_of_scaling(old, new)]
+
+
+def _of_conditions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
+    before = {condition["type"]: condition for condition in old.get("conditions", [])}
+    found = []
+    for condition in new.get("conditions", []):
+        known = before.get(condition["type"])
+        changed = known is None or known["status"] != condition["status"]
+        if condition["type"] not in _CONDITIONS or not changed or condition["status"] == "Unknown":
+            continue
+        good = condition["status"] == "True"
+        expected_at_first = good if condition["type"] == Condition.ACCEPTED else not good
+        if known is None and expected_at_first:
+            continue
+        message = f"{condition['type']}: {condition['message']}"
+        found.append(Event("Normal" if good else "Warning", condition["reason"], message))
+    return found
+
+
+def _of_speculation(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
+    before, after = old.get("engine", {}), new.get("engine", {})
+    return [
+        Event("Warning", reason, after[field])
+        for field, reason in _SPECULATION.items()
+        if after.get(field) and not before.get(field)
+    ]
+
+
+def _of_scaling(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
+    before, after = (status.get("scaling", {}).get("desired") for status in (old, new))
+    if before is None or after is None or before == after:
+        return []
+    reason = Reason.SCALED_UP if after > before else Reason.SCALED_DOWN
+    message = f"Scaled from {before} to {after} replicas. {new['scaling']['reason']}"
+    return [Event("Normal", reason, message)]
