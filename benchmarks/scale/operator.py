@@ -26,10 +26,10 @@ from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Unknown
-from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.reconcile import Reconciler
 from slipstream_operator.shell.scaler import Scaler
+from slipstream_operator.shell.service_reconciler import Reconciler
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 from tests.support import fakes

@@ -23,13 +23,13 @@ from slipstream_operator.adapters import cluster, events, http, lease, metrics, 
 from slipstream_operator.config import Config
 from slipstream_operator.shell import handlers, settings, workers
 from slipstream_operator.shell.dispatch import Dispatcher
-from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.reconcile import Reconciler
-from slipstream_operator.shell.routes import RouteReconciler
-from slipstream_operator.shell.routing import RouterReconciler
+from slipstream_operator.shell.route_reconciler import RouteReconciler
+from slipstream_operator.shell.router_reconciler import RouterReconciler
 from slipstream_operator.shell.scaler import Scaler
+from slipstream_operator.shell.service_reconciler import Reconciler
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import DesiredReplicas, Telemetry
 

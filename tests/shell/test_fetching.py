@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+from tests.shell.test_reconcile import World
+
 from slipstream_operator import names
 from slipstream_operator.core import facts
 from slipstream_operator.core.fetching import Progress
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.names import Condition, Reason
-from tests.shell.test_reconcile import World
 from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {

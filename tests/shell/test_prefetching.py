@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from tests.shell.test_reconcile import World
+
 from slipstream_operator import names
 from slipstream_operator.names import Condition, Reason
-from tests.shell.test_reconcile import World
 from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slipstream_operator.core import speculation
 from slipstream_operator.core.scaling import policy, queries, signals
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.shell.ledger import Account
+from slipstream_operator.shell.service_states import Account
 from tests.support import fakes, given
 from tests.support.scalers import FIXED, SPEC, Loop, busy, series
 

@@ -8,7 +8,7 @@ import pytest
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import rest
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.shell.ledger import Account
+from slipstream_operator.shell.service_states import Account
 from tests.support import fakes, given
 from tests.support.scalers import GAUGES, RATES, Loop, series
 

@@ -3,7 +3,7 @@
 import prometheus_client
 
 from slipstream_operator.core.scaling.state import Decision
-from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.telemetry import DesiredReplicas
 from tests.support import given
 

@@ -6,9 +6,9 @@ from slipstream_operator import names
 from slipstream_operator.core import resolve, revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
+from slipstream_operator.shell.service_states import Account, Ledger
 from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 

@@ -2,9 +2,9 @@
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key
-from slipstream_operator.shell.reconcile import Reconciler
-from slipstream_operator.shell.routes import RouteReconciler
-from slipstream_operator.shell.routing import RouterReconciler
+from slipstream_operator.shell.route_reconciler import RouteReconciler
+from slipstream_operator.shell.router_reconciler import RouterReconciler
+from slipstream_operator.shell.service_reconciler import Reconciler
 
 
 class Dispatcher:

@@ -18,8 +18,8 @@ from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status.outcome import Measured
 from slipstream_operator.names import Reason
-from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.service_states import Account, Ledger
 from slipstream_operator.shell.source import Source
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry

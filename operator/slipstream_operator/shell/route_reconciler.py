@@ -10,8 +10,8 @@ from slipstream_operator.core import profiles, routes
 from slipstream_operator.core.observed import Key, ObservedRouter
 from slipstream_operator.core.scaling.signals import Samples
 from slipstream_operator.core.status import QUIET_SECONDS
-from slipstream_operator.shell import routing
-from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell import router_reconciler
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
@@ -49,7 +49,7 @@ class RouteReconciler:
             self._written.pop(key, None)
             return None
         observed = self._store.router(key.namespace)
-        services = routing.asked(observed, self._ledger)
+        services = router_reconciler.asked(observed, self._ledger)
         if services is None:
             return 1.0
         status = routes.summarise(

@@ -7,11 +7,15 @@ import pytest
 from slipstream_operator import errors, names
 from slipstream_operator.core.observed import Key, Ref, router_key
 from slipstream_operator.shell import handlers
-from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.reconcile import LEAVE_SECONDS, Reconciler
-from slipstream_operator.shell.routes import RouteReconciler
-from slipstream_operator.shell.routing import CONFLICT_RETRY, TOKEN_EVERY, RouterReconciler
+from slipstream_operator.shell.route_reconciler import RouteReconciler
+from slipstream_operator.shell.router_reconciler import (
+    CONFLICT_RETRY,
+    TOKEN_EVERY,
+    RouterReconciler,
+)
+from slipstream_operator.shell.service_reconciler import LEAVE_SECONDS, Reconciler
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 

@@ -9,9 +9,9 @@ from slipstream_operator import errors, names
 from slipstream_operator.api import units
 from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
-from slipstream_operator.shell.ledger import Ledger
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.reconcile import CONFLICT_RETRY, Reconciler
+from slipstream_operator.shell.service_reconciler import CONFLICT_RETRY, Reconciler
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 

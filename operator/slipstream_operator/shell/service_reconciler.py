@@ -33,8 +33,8 @@ from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
 from slipstream_operator.shell import execution
-from slipstream_operator.shell.ledger import Account, Ledger
 from slipstream_operator.shell.queue import Queue
+from slipstream_operator.shell.service_states import Account, Ledger
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 

@@ -12,7 +12,7 @@ from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
 from slipstream_operator.core.render import router as render
 from slipstream_operator.core.router import Entry
 from slipstream_operator.shell import execution
-from slipstream_operator.shell.ledger import Ledger
+from slipstream_operator.shell.service_states import Ledger
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
