@@ -1,4 +1,4 @@
-"""The operator without an API server: its store, ledger, reconcile and scaling loop, with a cluster that counts.
+"""The operator without an API server: its store, states, reconciler and scaling loop, with a cluster that counts.
 
 A process of its own, so that its memory is the operator's; prints one line of JSON.
 """
@@ -28,8 +28,8 @@ from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Unknown
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
-from slipstream_operator.shell.service_reconciler import Reconciler
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_reconciler import ServiceReconciler
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 from tests.support import fakes
@@ -124,14 +124,14 @@ class Operator:
     """All of it that works on a tick."""
 
     def __init__(self, url: str) -> None:
-        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
+        self.store, self.states, self.queue = Store(), ServiceStates(), Queue()
         self.cluster, self.metrics = Cluster(self.store), Metrics()
         self.reconciling = 0.0
         """Seconds of processor time that the worker took."""
         clock, telemetry = app.SystemClock(), Telemetry(prometheus_client.CollectorRegistry())
-        self._reconciler = Reconciler(
+        self._reconciler = ServiceReconciler(
             store=self.store,
-            ledger=self.ledger,
+            states=self.states,
             queue=self.queue,
             cluster=self.cluster,
             events=Events(),
@@ -141,7 +141,7 @@ class Operator:
         )
         self.scaler = Scaler(
             store=self.store,
-            ledger=self.ledger,
+            states=self.states,
             queue=self.queue,
             metrics=self.metrics,
             clock=clock,
@@ -156,7 +156,7 @@ class Operator:
             key = Key(exporter.namespace(number), exporter.name(number))
             self.cluster.serve(key)
             await self._reconciler.reconcile(key)
-            rollout = self.ledger.of(key).rollout
+            rollout = self.states.of(key).rollout
             assert rollout is not None
             for replica in range(exporter.REPLICAS):
                 name = exporter.pod(number, replica)
@@ -210,7 +210,7 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
     minutes = rest.wall() / 60
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
-    decisions = [account.decision for _, account in operator.ledger.known()]
+    decisions = [service.decision for _, service in operator.states.known()]
     return {
         "cpu_s": processor,
         "wall_s": wall,

@@ -28,8 +28,8 @@ from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.route_reconciler import RouteReconciler
 from slipstream_operator.shell.router_reconciler import RouterReconciler
 from slipstream_operator.shell.scaler import Scaler
-from slipstream_operator.shell.service_reconciler import Reconciler
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_reconciler import ServiceReconciler
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import DesiredReplicas, Telemetry
 
@@ -65,8 +65,8 @@ class App:
         self._telemetry = Telemetry(prometheus_client.CollectorRegistry())
         self._store = Store()
         self._queue = Queue()
-        self._ledger = Ledger()
-        self._telemetry.registry.register(DesiredReplicas(self._ledger.decided))
+        self._states = ServiceStates()
+        self._telemetry.registry.register(DesiredReplicas(self._states.decided))
         self._synced = False
         self._beat = self._clock.monotonic()
 
@@ -152,9 +152,9 @@ class App:
         self._telemetry.leader.set(1)
         prometheus = metrics.Metrics()
         dispatcher = Dispatcher(
-            services=Reconciler(
+            services=ServiceReconciler(
                 store=self._store,
-                ledger=self._ledger,
+                states=self._states,
                 queue=self._queue,
                 cluster=api,
                 events=events.Events(
@@ -166,14 +166,14 @@ class App:
             ),
             routers=RouterReconciler(
                 store=self._store,
-                ledger=self._ledger,
+                states=self._states,
                 cluster=api,
                 clock=self._clock,
                 telemetry=self._telemetry,
             ),
             routes=RouteReconciler(
                 store=self._store,
-                ledger=self._ledger,
+                states=self._states,
                 cluster=api,
                 metrics=prometheus,
                 clock=self._clock,
@@ -182,7 +182,7 @@ class App:
         )
         scaler = Scaler(
             store=self._store,
-            ledger=self._ledger,
+            states=self._states,
             queue=self._queue,
             metrics=prometheus,
             clock=self._clock,

@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
-from tests.shell.test_reconcile import World
-
 from slipstream_operator import names
 from slipstream_operator.core import facts
 from slipstream_operator.core.fetching import Progress
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.names import Condition, Reason
+from tests.shell.test_service_reconciler import World
 from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {
@@ -86,10 +85,10 @@ async def test_a_new_leader_knows_what_was_fetched() -> None:
     await world.look()
     running(world, phase="Succeeded", state={"terminated": {"exitCode": 0, "message": REPORT}})
     await world.look()
-    world.ledger.forget(given.KEY)
+    world.states.forget(given.KEY)
     await world.look()
     assert objects(world, names.JOB) == []
-    fetched = world.ledger.of(given.KEY).fetched
+    fetched = world.states.of(given.KEY).fetched
     assert fetched is not None
     assert fetched.facts == facts.parse(REPORT)
 

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from tests.shell.test_reconcile import World
-
 from slipstream_operator import names
 from slipstream_operator.names import Condition, Reason
+from tests.shell.test_service_reconciler import World
 from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {
@@ -99,4 +98,4 @@ async def test_pods_that_pull_are_no_download_that_engines_wait_for() -> None:
     await there.look()
     ends(there, "a", phase="Succeeded")
     await there.look()
-    assert there.ledger.of(given.KEY).fetched is None
+    assert there.states.of(given.KEY).fetched is None

@@ -14,8 +14,8 @@ from slipstream_operator.shell.router_reconciler import (
     TOKEN_EVERY,
     RouterReconciler,
 )
-from slipstream_operator.shell.service_reconciler import LEAVE_SECONDS, Reconciler
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_reconciler import LEAVE_SECONDS, ServiceReconciler
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 
@@ -30,18 +30,18 @@ class World:
     """Reconcilers of services, routers and routes over one store."""
 
     def __init__(self) -> None:
-        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
+        self.store, self.states, self.queue = Store(), ServiceStates(), Queue()
         self.clock, self.cluster = fakes.Clock(), fakes.Cluster()
         self.metrics = fakes.Metrics()
         self.cluster.on_change = self._seen
         common: dict[str, Any] = {
             "store": self.store,
-            "ledger": self.ledger,
+            "states": self.states,
             "cluster": self.cluster,
             "clock": self.clock,
             "telemetry": fakes.telemetry(),
         }
-        self.services = Reconciler(
+        self.services = ServiceReconciler(
             queue=self.queue, events=fakes.Events(), progress=fakes.Progress(), **common
         )
         self.routers = RouterReconciler(**common)
@@ -114,7 +114,7 @@ async def test_a_new_leader_drops_nobody_from_a_router_that_works() -> None:
     await world.look(given.KEY, OTHER)
     before = world.cluster.objects[CONFIG]
     for key in (given.KEY, OTHER):
-        world.ledger.forget(key)
+        world.states.forget(key)
     await world.look(OTHER)
     assert world.cluster.objects[CONFIG] == before
     await world.look(given.KEY)
@@ -127,7 +127,7 @@ async def test_after_a_restart_a_service_that_cannot_work_stays_as_the_router_kn
     world.writes(keyed)
     await world.look()
     before = dict(world.cluster.objects)
-    world.ledger.forget(given.KEY)
+    world.states.forget(given.KEY)
     world.writes({**keyed, "accelerator": {"type": "abacus"}})
     await world.look()
     assert {ref: world.cluster.objects[ref] for ref in before} == before

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from slipstream_operator.core import speculation
 from slipstream_operator.core.scaling import policy, queries, signals
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_operator.shell.service_states import Account
+from slipstream_operator.shell.service_states import ServiceState
 from tests.support import fakes, given
 from tests.support.scalers import FIXED, SPEC, Loop, busy, series
 
 
 async def test_a_decision_is_handed_to_the_reconcile() -> None:
     loop = Loop(busy())
-    account = loop.serve()
+    service = loop.serve()
     await loop.scaler.tick()
-    assert account.decision is not None
-    assert account.decision.desired == 2
-    assert account.state is not None
-    assert account.state.desired == 2
+    assert service.decision is not None
+    assert service.decision.desired == 2
+    assert service.scaling_state is not None
+    assert service.scaling_state.desired == 2
     assert await loop.queue.get() == given.KEY
 
 
@@ -79,13 +79,13 @@ async def test_queries_over_long_ranges_are_spread_over_the_ticks() -> None:
 
 async def test_a_new_objective_is_measured_with_the_next_round() -> None:
     loop = Loop(busy())
-    account = loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "1s"}}})
+    service = loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "1s"}}})
     await _asked_per_tick(loop, 4)
     loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "2s"}}})
     await _asked_per_tick(loop, 4)
-    assert account.measured is not None
-    assert isinstance(account.measured.readings, tuple)
-    assert len(account.measured.readings) == 2
+    assert service.measured is not None
+    assert isinstance(service.measured.readings, tuple)
+    assert len(service.measured.readings) == 2
 
 
 async def test_only_latencies_with_objectives_are_asked() -> None:
@@ -125,12 +125,12 @@ async def test_a_day_is_asked_anew_at_once_when_other_buckets_matter() -> None:
 
 async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
     loop = Loop(busy())
-    account = loop.serve()
+    service = loop.serve()
     for _ in range(2):
         await loop.scaler.tick()
-        assert account.measured is not None
-        assert isinstance(account.measured.readings, tuple)
-        assert account.measured.readings[0].requests == 90.0
+        assert service.measured is not None
+        assert isinstance(service.measured.readings, tuple)
+        assert service.measured.readings[0].requests == 90.0
         loop.metrics.answers = {
             name: answer for name, answer in loop.metrics.answers.items() if name != "ttft:now"
         }
@@ -149,18 +149,18 @@ async def test_a_query_that_failed_is_asked_again_with_the_next_tick() -> None:
 )
 async def test_without_data_the_count_is_held(metrics: fakes.Metrics) -> None:
     loop = Loop(metrics)
-    account = loop.serve(desired=5, ready=5)
+    service = loop.serve(desired=5, ready=5)
     await loop.scaler.tick()
-    assert account.decision is not None
-    assert (account.decision.desired, account.decision.known) == (5, False)
+    assert service.decision is not None
+    assert (service.decision.desired, service.decision.known) == (5, False)
 
 
-async def _told(loop: Loop) -> Account:
+async def _told(loop: Loop) -> ServiceState:
     """A service of one replica at most, whose first look was had."""
-    account = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
+    service = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
     await loop.scaler.tick()
     loop.queue.done(await loop.queue.get())
-    return account
+    return service
 
 
 async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end() -> None:
@@ -176,11 +176,11 @@ async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end(
 
 async def test_what_happened_during_an_outage_is_told_after_it() -> None:
     loop = Loop(busy())
-    account = await _told(loop)
+    service = await _told(loop)
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
-    assert account.decision is not None
-    assert not account.decision.known
+    assert service.decision is not None
+    assert not service.decision.known
     loop.scaler._metrics = fakes.Metrics()  # no engine reports any more
     await loop.scaler.tick()
     assert len(loop.queue) == 1
@@ -188,9 +188,9 @@ async def test_what_happened_during_an_outage_is_told_after_it() -> None:
 
 async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> None:
     loop = Loop(busy())
-    account = await _told(loop)
-    assert account.decision is not None
-    account.decision = dataclasses.replace(account.decision, desired=3)
+    service = await _told(loop)
+    assert service.decision is not None
+    service.decision = dataclasses.replace(service.decision, desired=3)
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
     assert len(loop.queue) == 1
@@ -198,63 +198,63 @@ async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> N
 
 async def test_without_a_prometheus_nothing_is_asked_and_the_count_is_held() -> None:
     loop = Loop(fakes.Metrics())
-    account = loop.serve(desired=3, profile=given.profile(without=["prometheus"]))
+    service = loop.serve(desired=3, profile=given.profile(without=["prometheus"]))
     await loop.scaler.tick()
     assert loop.metrics.asked == []
-    assert account.decision is not None
+    assert service.decision is not None
     reason = "Holding 3 replicas: the ServingProfile names no prometheus.url."
-    assert account.decision.reason == reason
+    assert service.decision.reason == reason
 
 
 async def test_a_fixed_count_is_measured_but_not_changed() -> None:
     loop = Loop(busy())
-    account = loop.serve(spec=FIXED, desired=2)
+    service = loop.serve(spec=FIXED, desired=2)
     await loop.scaler.tick()
-    assert account.measured is not None
-    assert not isinstance(account.measured.load, Unknown)
-    assert account.decision is not None
-    assert account.decision.desired == 2
+    assert service.measured is not None
+    assert not isinstance(service.measured.load, Unknown)
+    assert service.decision is not None
+    assert service.decision.desired == 2
 
 
 async def test_pods_that_were_ordered_count_as_starting() -> None:
     loop = Loop(busy())
-    account = loop.serve(desired=5, ready=1)
+    service = loop.serve(desired=5, ready=1)
     await loop.scaler.tick()
-    assert account.decision is not None
-    assert account.decision.desired == 5
+    assert service.decision is not None
+    assert service.decision.desired == 5
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 async def test_pods_that_ended_count_neither_as_starting_nor_as_stuck(phase: str) -> None:
     loop = Loop(busy())
-    account = loop.serve()
-    assert account.rollout is not None
-    evicted = fakes.pod_body(account.rollout.active, name="evicted", uid="evicted")
+    service = loop.serve()
+    assert service.rollout is not None
+    evicted = fakes.pod_body(service.rollout.active, name="evicted", uid="evicted")
     evicted["status"] = {"phase": phase, "reason": "Evicted"}
     evicted["metadata"]["creationTimestamp"] = "2026-01-03T00:43:00Z"  # 20 s ago
     loop.store.feed("Pod", evicted, gone=False)
     await loop.scaler.tick()
-    assert account.decision is not None
-    assert account.decision.numbers is not None
-    assert (account.decision.numbers.ready, account.decision.numbers.starting) == (1, 0)
-    assert account.decision.limited is None
+    assert service.decision is not None
+    assert service.decision.numbers is not None
+    assert (service.decision.numbers.ready, service.decision.numbers.starting) == (1, 0)
+    assert service.decision.limited is None
 
 
 async def test_a_recommendation_is_not_waited_for() -> None:
     loop = Loop(busy())
     recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}
-    account = loop.serve(spec=recommend, desired=3, ready=1)
+    service = loop.serve(spec=recommend, desired=3, ready=1)
     await loop.scaler.tick()
-    assert account.state is not None
-    assert account.state.concurrency is not None  # it learns from the engine that runs
+    assert service.scaling_state is not None
+    assert service.scaling_state.concurrency is not None  # it learns from the engine that runs
 
 
 async def test_a_service_that_is_not_accepted_is_left_out() -> None:
     loop = Loop(busy())
-    account = loop.serve()
-    account.resolved = account.rollout = None
+    service = loop.serve()
+    service.resolved = service.rollout = None
     await loop.scaler.tick()
-    assert account.decision is None
+    assert service.decision is None
     assert len(loop.queue) == 0
 
 
@@ -294,10 +294,10 @@ async def test_the_loop_survives_a_tick_that_fails() -> None:
 async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_lasted() -> None:
     metrics = fakes.Metrics()
     loop = Loop(metrics)
-    account = loop.serve(spec=FIXED)
-    assert account.rollout is not None
+    service = loop.serve(spec=FIXED)
+    assert service.rollout is not None
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
-    sample = Sample({**labels, "revision": account.rollout.active}, 0.6)
+    sample = Sample({**labels, "revision": service.rollout.active}, 0.6)
     metrics.answers = {queries.GAIN: [sample]}
     await loop.scaler.tick()
     loop.queue.done(await loop.queue.get())
@@ -306,8 +306,8 @@ async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_last
     loop.clock.seconds += speculation.PATIENCE
     await loop.scaler.tick()
     assert len(loop.queue) == 1
-    assert account.measured is not None
-    assert account.measured.loss is not None
+    assert service.measured is not None
+    assert service.measured.loss is not None
 
 
 async def test_a_service_whose_decision_fails_keeps_its_count_and_holds_up_no_other(
@@ -327,7 +327,10 @@ async def test_a_service_whose_decision_fails_keeps_its_count_and_holds_up_no_ot
         await loop.scaler.tick()
     assert other.decision is not None and other.decision.desired == 2
     assert broken.decision is not None and not broken.decision.known
-    assert (broken.decision.desired, broken.state and broken.state.desired) == (3, 3)
+    assert (broken.decision.desired, broken.scaling_state and broken.scaling_state.desired) == (
+        3,
+        3,
+    )
     assert "Holding 3 replicas: the metrics" in broken.decision.reason
     await loop.scaler.tick()
     assert "the metrics have values" not in broken.decision.reason
@@ -355,12 +358,12 @@ def test_no_page_of_a_pod_makes_a_decision_fail(data: st.DataObject) -> None:
             Sample({**labels, "le": le}, value) for le, value in data.draw(buckets)
         ]
     loop = Loop(fakes.Metrics(answers))
-    account = loop.serve(ready=2, desired=2)
+    service = loop.serve(ready=2, desired=2)
     for _ in range(3):
         asyncio.run(loop.scaler.tick())
         loop.clock.seconds += 30
-    assert account.decision is not None
-    assert "values that no decision" not in account.decision.reason
+    assert service.decision is not None
+    assert "values that no decision" not in service.decision.reason
 
 
 async def test_a_rollout_to_more_engines_a_replica_sizes_the_old_revision_by_its_own(
@@ -376,14 +379,14 @@ async def test_a_rollout_to_more_engines_a_replica_sizes_the_old_revision_by_its
 
     monkeypatch.setattr(policy, "decide", noting)
     loop = Loop(busy())
-    account = loop.serve()
+    service = loop.serve()
     await loop.scaler.tick()
-    assert account.resolved is not None and account.rollout is not None
-    account.resolved = dataclasses.replace(account.resolved, engines=8)
-    account.rollout = dataclasses.replace(account.rollout, wanted="new")
+    assert service.resolved is not None and service.rollout is not None
+    service.resolved = dataclasses.replace(service.resolved, engines=8)
+    service.rollout = dataclasses.replace(service.rollout, wanted="new")
     loop.clock.seconds += 30
     await loop.scaler.tick()
-    account.rollout = dataclasses.replace(account.rollout, active="new")
+    service.rollout = dataclasses.replace(service.rollout, active="new")
     loop.clock.seconds += 30
     await loop.scaler.tick()
     assert asked == [1, 1, 8]

@@ -10,8 +10,8 @@ from slipstream_operator.api import units
 from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.service_reconciler import CONFLICT_RETRY, Reconciler
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_reconciler import CONFLICT_RETRY, ServiceReconciler
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 
@@ -34,14 +34,14 @@ class World:
     """A reconciler, and a store that sees what happens in its cluster."""
 
     def __init__(self, spec: Mapping[str, Any] | None = None) -> None:
-        self.store, self.ledger, self.clock = Store(), Ledger(), fakes.Clock()
+        self.store, self.states, self.clock = Store(), ServiceStates(), fakes.Clock()
         self.cluster, self.events = fakes.Cluster(), fakes.Events()
         self.progress = fakes.Progress()
         self.queue = Queue()
         self.cluster.on_change = lambda kind, body, gone: self.store.feed(kind, body, gone=gone)
-        self.reconciler = Reconciler(
+        self.reconciler = ServiceReconciler(
             store=self.store,
-            ledger=self.ledger,
+            states=self.states,
             queue=self.queue,
             cluster=self.cluster,
             events=self.events,
@@ -225,7 +225,7 @@ async def test_an_object_that_is_gone_is_forgotten() -> None:
     world.store.feed(names.INFERENCE_SERVICE, fakes.service_body(), gone=True)
     assert await world.look() is None
     assert world.cluster.calls == []
-    assert world.ledger.known() == []
+    assert world.states.known() == []
 
 
 async def test_events_are_told_once() -> None:
@@ -251,11 +251,11 @@ async def test_before_anything_is_measured_the_minimum_runs() -> None:
 async def test_after_a_restart_the_last_decision_holds() -> None:
     world = World(SCALED)
     await world.look()
-    account = world.ledger.of(given.KEY)
-    account.state = given.state(4, reason="load grew")
-    account.decision = None
+    service = world.states.of(given.KEY)
+    service.scaling_state = given.state(4, reason="load grew")
+    service.decision = None
     await world.look()
-    world.ledger.forget(given.KEY)
+    world.states.forget(given.KEY)
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 4
 
@@ -268,7 +268,7 @@ async def test_after_the_state_was_lost_what_runs_holds() -> None:
     world.store.feed("Deployment", deployment, gone=False)
     world.cluster.objects[state := Ref("ConfigMap", "team", "chat-state")]["data"] = {}
     world.store.feed("ConfigMap", world.cluster.objects[state], gone=False)
-    world.ledger.forget(given.KEY)
+    world.states.forget(given.KEY)
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
 
@@ -276,9 +276,9 @@ async def test_after_the_state_was_lost_what_runs_holds() -> None:
 async def test_a_recommendation_changes_nothing_but_the_status() -> None:
     world = World({**SCALED, "scaling": {"maxReplicas": 5, "mode": "Recommend"}})
     await world.look()
-    account = world.ledger.of(given.KEY)
-    account.state = given.state(4)
-    account.decision = None
+    service = world.states.of(given.KEY)
+    service.scaling_state = given.state(4)
+    service.decision = None
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
     assert world.cluster.statuses[-1]["scaling"]["desired"] == 4
@@ -304,16 +304,16 @@ async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered(
     config = given.resolved(SPECULATING).revisioned.config
     found = speculation.identity(config)
     assert found is not None
-    world.ledger.of(given.KEY).off = speculation.SwitchedOff(found, 0.1)
+    world.states.of(given.KEY).disabled_speculation = speculation.SwitchedOff(found, 0.1)
     await world.look()
     told = [event.reason for event in world.events.posted]
     assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
     engine = world.cluster.statuses[-1]["engine"]
     assert "speculation" not in engine
     assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the guessed tokens")
-    world.ledger.forget(given.KEY)
+    world.states.forget(given.KEY)
     await world.look()
-    assert world.ledger.of(given.KEY).off == speculation.SwitchedOff(found, 0.1)
+    assert world.states.of(given.KEY).disabled_speculation == speculation.SwitchedOff(found, 0.1)
 
 
 IDLE: dict[str, Any] = {
@@ -326,9 +326,9 @@ async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
     world = World(IDLE)
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
-    account = world.ledger.of(given.KEY)
-    account.state = given.state(0, reason="nobody asked for 5m")
-    account.decision = None
+    service = world.states.of(given.KEY)
+    service.scaling_state = given.state(0, reason="nobody asked for 5m")
+    service.decision = None
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
@@ -343,8 +343,8 @@ async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
 async def test_an_old_renewal_wakes_nobody() -> None:
     world = World(IDLE)
     await world.look()
-    account = world.ledger.of(given.KEY)
-    account.state, account.decision = given.state(0), None
+    service = world.states.of(given.KEY)
+    service.scaling_state, service.decision = given.state(0), None
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
     renewed = units.timestamp(world.clock.now() - 3600)
     world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)

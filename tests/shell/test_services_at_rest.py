@@ -8,7 +8,7 @@ import pytest
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import rest
 from slipstream_operator.core.scaling.signals import Sample
-from slipstream_operator.shell.service_states import Account
+from slipstream_operator.shell.service_states import ServiceState
 from tests.support import fakes, given
 from tests.support.scalers import GAUGES, RATES, Loop, series
 
@@ -27,27 +27,27 @@ def _calm(*, running: float = 2.0, waiting: float = 0.0, slow: bool = False) -> 
     )
 
 
-async def _decided_anew(loop: Loop, account: Account, *, after: float = 5.0) -> bool:
-    before = account.decision
+async def _decided_anew(loop: Loop, service: ServiceState, *, after: float = 5.0) -> bool:
+    before = service.decision
     loop.clock.seconds += after
     await loop.scaler.tick()
-    return account.decision is not before
+    return service.decision is not before
 
 
-async def _at_rest(*, running: float = 2.0) -> tuple[Loop, Account]:
+async def _at_rest(*, running: float = 2.0) -> tuple[Loop, ServiceState]:
     """In the middle of the time until it is looked at again in any case."""
     loop = Loop(_calm(running=running))
-    account = loop.serve()
+    service = loop.serve()
     await loop.scaler.tick()
-    assert account.rest is not None
-    half = account.rest.until - loop.clock.seconds + rest.SECONDS / 2
-    assert await _decided_anew(loop, account, after=half)
-    return loop, account
+    assert service.rest is not None
+    half = service.rest.until - loop.clock.seconds + rest.SECONDS / 2
+    assert await _decided_anew(loop, service, after=half)
+    return loop, service
 
 
 async def test_a_service_at_rest_is_decided_anew_each_half_minute() -> None:
-    loop, account = await _at_rest()
-    anew = [await _decided_anew(loop, account) for _ in range(12)]
+    loop, service = await _at_rest()
+    anew = [await _decided_anew(loop, service) for _ in range(12)]
     assert anew == [False, False, True, False, False, False] * 2
 
 
@@ -59,9 +59,9 @@ def test_services_at_rest_have_their_turns_at_different_times() -> None:
 
 
 async def test_a_load_that_falls_ends_the_rest() -> None:
-    loop, account = await _at_rest(running=8.0)
+    loop, service = await _at_rest(running=8.0)
     loop.metrics.answers = _calm(running=4.0).answers
-    assert await _decided_anew(loop, account)
+    assert await _decided_anew(loop, service)
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ async def test_a_load_that_falls_ends_the_rest() -> None:
     ids=["more load", "requests wait", "an objective is missed", "nothing is known"],
 )
 async def test_what_may_need_more_is_decided_at_once(metrics: fakes.Metrics) -> None:
-    loop, account = await _at_rest()
-    account.rest = dataclasses.replace(account.rest, until=1e9) if account.rest else None
+    loop, service = await _at_rest()
+    service.rest = dataclasses.replace(service.rest, until=1e9) if service.rest else None
     loop.metrics.answers = metrics.answers
     if isinstance(metrics, fakes.SilentMetrics):
         loop.scaler._metrics = metrics
-    assert await _decided_anew(loop, account, after=15.0)
+    assert await _decided_anew(loop, service, after=15.0)
 
 
 async def test_a_change_of_the_pods_is_decided_on_at_once() -> None:
-    loop, account = await _at_rest()
-    assert account.rollout is not None
-    pod = fakes.pod_body(account.rollout.active, name="new", service=given.NAME, uid="new")
+    loop, service = await _at_rest()
+    assert service.rollout is not None
+    pod = fakes.pod_body(service.rollout.active, name="new", service=given.NAME, uid="new")
     loop.store.feed("Pod", pod, gone=False)
-    assert await _decided_anew(loop, account)
+    assert await _decided_anew(loop, service)

@@ -3,18 +3,18 @@
 import prometheus_client
 
 from slipstream_operator.core.scaling.state import Decision
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.telemetry import DesiredReplicas
 from tests.support import given
 
 
 def test_what_was_decided_is_shown_for_as_long_as_the_service_is_there() -> None:
-    registry, ledger = prometheus_client.CollectorRegistry(), Ledger()
-    registry.register(DesiredReplicas(ledger.decided))
+    registry, states = prometheus_client.CollectorRegistry(), ServiceStates()
+    registry.register(DesiredReplicas(states.decided))
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
-    ledger.of(given.KEY)
+    states.of(given.KEY)
     assert registry.get_sample_value("slipstream_desired_replicas", labels) is None
-    ledger.of(given.KEY).decision = Decision(3, "as many as are needed", known=True)
+    states.of(given.KEY).decision = Decision(3, "as many as are needed", known=True)
     assert registry.get_sample_value("slipstream_desired_replicas", labels) == 3
-    ledger.forget(given.KEY)
+    states.forget(given.KEY)
     assert registry.get_sample_value("slipstream_desired_replicas", labels) is None

@@ -8,7 +8,7 @@ from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.signals import Sample
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
-from slipstream_operator.shell.service_states import Account, Ledger
+from slipstream_operator.shell.service_states import ServiceState, ServiceStates
 from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 
@@ -25,10 +25,10 @@ class Loop:
 
     def __init__(self, metrics: fakes.Metrics) -> None:
         self.metrics, self.clock = metrics, fakes.Clock()
-        self.store, self.ledger, self.queue = Store(), Ledger(), Queue()
+        self.store, self.states, self.queue = Store(), ServiceStates(), Queue()
         self.scaler = Scaler(
             store=self.store,
-            ledger=self.ledger,
+            states=self.states,
             queue=self.queue,
             metrics=metrics,
             clock=self.clock,
@@ -43,22 +43,22 @@ class Loop:
         ready: int = 1,
         desired: int = 1,
         profile: Any = None,
-    ) -> Account:
+    ) -> ServiceState:
         key = Key(given.NAMESPACE, name)
         parent = given.parent(spec, key=key)
         observed = given.observed(parent=parent, profiles=[profile or given.profile()])
-        account = self.ledger.of(key)
-        account.resolved = resolve.resolve(observed)
-        account.rollout = revisions.roll_out(observed, account.resolved, replicas=desired)
-        account.state = given.state(desired)
+        service = self.states.of(key)
+        service.resolved = resolve.resolve(observed)
+        service.rollout = revisions.roll_out(observed, service.resolved, replicas=desired)
+        service.scaling_state = given.state(desired)
         body = fakes.service_body(spec, key=key)
         self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
         for number in range(ready):
             pod = fakes.pod_body(
-                account.rollout.active, name=f"{name}-{number}", service=name, uid=f"{name}{number}"
+                service.rollout.active, name=f"{name}-{number}", service=name, uid=f"{name}{number}"
             )
             self.store.feed("Pod", pod, gone=False)
-        return account
+        return service
 
 
 def series(value: float, *, ready: int = 1, name: str = given.NAME) -> list[Sample]:

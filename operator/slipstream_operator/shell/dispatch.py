@@ -4,14 +4,14 @@ from slipstream_operator import names
 from slipstream_operator.core.observed import Key
 from slipstream_operator.shell.route_reconciler import RouteReconciler
 from slipstream_operator.shell.router_reconciler import RouterReconciler
-from slipstream_operator.shell.service_reconciler import Reconciler
+from slipstream_operator.shell.service_reconciler import ServiceReconciler
 
 
 class Dispatcher:
     """One look at whatever a key stands for."""
 
     def __init__(
-        self, *, services: Reconciler, routers: RouterReconciler, routes: RouteReconciler
+        self, *, services: ServiceReconciler, routers: RouterReconciler, routes: RouteReconciler
     ) -> None:
         self._services = services
         self._routers = routers

@@ -11,7 +11,7 @@ from slipstream_operator.core.observed import Key, ObservedRouter
 from slipstream_operator.core.scaling.signals import Samples
 from slipstream_operator.core.status import QUIET_SECONDS
 from slipstream_operator.shell import router_reconciler
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
@@ -26,14 +26,14 @@ class RouteReconciler:
         self,
         *,
         store: Store,
-        ledger: Ledger,
+        states: ServiceStates,
         cluster: ports.Cluster,
         metrics: ports.Metrics,
         clock: ports.Clock,
         telemetry: Telemetry,
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._states = states
         self._cluster = cluster
         self._metrics = metrics
         self._clock = clock
@@ -49,7 +49,7 @@ class RouteReconciler:
             self._written.pop(key, None)
             return None
         observed = self._store.router(key.namespace)
-        services = router_reconciler.asked(observed, self._ledger)
+        services = router_reconciler.entries(observed, self._states)
         if services is None:
             return 1.0
         status = routes.summarise(

@@ -12,7 +12,7 @@ from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
 from slipstream_operator.core.render import router as render
 from slipstream_operator.core.router import Entry
 from slipstream_operator.shell import execution
-from slipstream_operator.shell.service_states import Ledger
+from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
@@ -31,13 +31,13 @@ class RouterReconciler:
         self,
         *,
         store: Store,
-        ledger: Ledger,
+        states: ServiceStates,
         cluster: ports.Cluster,
         clock: ports.Clock,
         telemetry: Telemetry,
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._states = states
         self._cluster = cluster
         self._clock = clock
         self._telemetry = telemetry
@@ -47,7 +47,7 @@ class RouterReconciler:
     async def reconcile(self, namespace: str) -> float | None:
         """Look at the router; seconds until it wants to be looked at again, if nothing happens before."""
         observed = self._store.router(namespace)
-        services = asked(observed, self._ledger)
+        services = entries(observed, self._states)
         if services is None:
             return None  # the look at the last of them brings the next one here
         try:
@@ -95,12 +95,16 @@ class RouterReconciler:
         return ours
 
 
-def asked(observed: ObservedRouter, ledger: Ledger) -> Mapping[str, Entry] | None:
-    """Return each service's entry for the router; None while a service has not been reconciled yet."""
-    accounts = {parent.key.name: ledger.of(parent.key) for parent in observed.services}
-    if not all(account.looked for account in accounts.values()):
+def entries(observed: ObservedRouter, states: ServiceStates) -> Mapping[str, Entry] | None:
+    """Return the router's entry of each service; None while a service has not been reconciled yet."""
+    services = {parent.key.name: states.of(parent.key) for parent in observed.services}
+    if not all(service.is_entry_known for service in services.values()):
         return None
-    return {name: account.entry for name, account in accounts.items() if account.entry is not None}
+    return {
+        name: service.router_entry
+        for name, service in services.items()
+        if service.router_entry is not None
+    }
 
 
 def _owned_by(uid: str) -> execution.IsOurs:

@@ -19,7 +19,7 @@ from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status.outcome import Measured
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.service_states import Account, Ledger
+from slipstream_operator.shell.service_states import ServiceState, ServiceStates
 from slipstream_operator.shell.source import Source
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
@@ -39,14 +39,14 @@ class Scaler:
         self,
         *,
         store: Store,
-        ledger: Ledger,
+        states: ServiceStates,
         queue: Queue,
         metrics: ports.Metrics,
         clock: ports.Clock,
         telemetry: Telemetry,
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._states = states
         self._queue = queue
         self._metrics = metrics
         self._clock = clock
@@ -66,22 +66,24 @@ class Scaler:
 
     async def tick(self) -> None:
         """Measure and decide for every service."""
-        groups: dict[tuple[str, float], list[tuple[Key, Account, Resolved]]] = defaultdict(list)
-        for key, account in self._ledger.known():
-            if account.resolved is not None and account.state is not None:
-                source = account.resolved.prometheus or ("", 0.0)
-                groups[source].append((key, account, account.resolved))
+        groups: dict[tuple[str, float], list[tuple[Key, ServiceState, Resolved]]] = defaultdict(
+            list
+        )
+        for key, service in self._states.known():
+            if service.resolved is not None and service.scaling_state is not None:
+                source = service.resolved.prometheus or ("", 0.0)
+                groups[source].append((key, service, service.resolved))
         self._sources = {at: source for at, source in self._sources.items() if at in groups}
         for (url, window), members in groups.items():
             answers = None
             if url:
                 answers = await self._ask(url, window, [resolved for *_, resolved in members])
             now = self._clock.now()  # one for all: what they remember shares it
-            for key, account, resolved in members:
+            for key, service, resolved in members:
                 try:
                     self._judge(
                         key,
-                        account,
+                        service,
                         resolved,
                         answers,
                         now=now,
@@ -91,7 +93,7 @@ class Scaler:
                     # NB: what one service's pods report must not end the tick of all others.
                     logger.exception("no decision", extra={"key": str(key)})
                     self._telemetry.failed_decisions.inc()
-                    self._hold(key, account)
+                    self._hold(key, service)
 
     async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
         """Answers to what is due, of latencies only what somebody has objectives for."""
@@ -110,51 +112,51 @@ class Scaler:
             logger.warning("queries failed", extra={"url": url, "failed": len(answers.failed)})
         return answers
 
-    def _hold(self, key: Key, account: Account) -> None:
+    def _hold(self, key: Key, service: ServiceState) -> None:
         """Keep the count, and say in status that nothing could be decided."""
-        account.rest = None
-        if account.state is None:
+        service.rest = None
+        if service.scaling_state is None:
             return
-        count = account.state.desired
+        count = service.scaling_state.desired
         reason = (
             f"Holding {wording.replicas(count)}: the metrics have values that no decision can use."
         )
-        if account.decision is None or account.decision.reason != reason:
-            account.decision = Decision(count, reason, known=False)
+        if service.decision is None or service.decision.reason != reason:
+            service.decision = Decision(count, reason, known=False)
             self._queue.add(key)
 
     def _judge(
         self,
         key: Key,
-        account: Account,
+        service: ServiceState,
         resolved: Resolved,
         asked: Grouped | None,
         *,
         now: float,
         window: float,
     ) -> None:
-        assert account.state is not None
-        if account.rollout is None:
+        assert service.scaling_state is not None
+        if service.rollout is None:
             return
         answers = _NOWHERE if asked is None else asked.of(key)
         moment = self._clock.monotonic()
         pods = tuple(self._store.pods(key))
-        known = account.measured.readings if account.measured else ()
+        known = service.measured.readings if service.measured else ()
         earlier = known if isinstance(known, tuple) else ()
-        basis = resolved, account.rollout, account.state
+        basis = resolved, service.rollout, service.scaling_state
         if not isinstance(answers, Unknown) and rest.lasts(
-            account.rest, answers, pods=pods, basis=basis, now=moment
+            service.rest, answers, pods=pods, basis=basis, now=moment
         ):
             readings: tuple[signals.Reading, ...] | Unknown = earlier
-            if answers.histograms and account.measured is not None:
+            if answers.histograms and service.measured is not None:
                 readings = signals.readings(answers, resolved.objectives, earlier=earlier)
-                account.measured = dataclasses.replace(account.measured, readings=readings)
+                service.measured = dataclasses.replace(service.measured, readings=readings)
             if rest.kept(readings):
                 return
-        active = account.rollout.active
-        rolling = active != account.rollout.wanted
-        if not rolling or account.engines is None:
-            account.engines = resolved.engines
+        active = service.rollout.active
+        rolling = active != service.rollout.wanted
+        if not rolling or service.active_engines is None:
+            service.active_engines = resolved.engines
         inputs = gather.inputs(
             answers,
             now=now,
@@ -166,36 +168,38 @@ class Scaler:
             rolling=rolling,
             revision=active,
             max_sequences=resolved.max_sequences,
-            engines=account.engines,
+            engines=service.active_engines,
             provision=resolved.provision_time,
             earlier=earlier,
         )
         measured = _measured(answers, inputs, active)
-        before = account.decision
-        account.decision, account.state = policy.decide(inputs, account.state)
-        off, account.below_since = speculation.judge(
-            resolved, measured.guesses, below_since=account.below_since, now=moment
+        before = service.decision
+        service.decision, service.scaling_state = policy.decide(inputs, service.scaling_state)
+        off, service.low_acceptance_since = speculation.judge(
+            resolved, measured.guesses, below_since=service.low_acceptance_since, now=moment
         )
-        since = speculation.loss_since(measured.gain, since=account.loss_since, now=moment)
-        account.loss_since = since
+        since = speculation.loss_since(
+            measured.gain, since=service.speculation_loss_since, now=moment
+        )
+        service.speculation_loss_since = since
         if loss := speculation.loss(measured.gain, since=since, now=moment):
             measured = dataclasses.replace(measured, loss=loss)
-        account.off = off or account.off
-        account.measured = measured
-        account.rest = rest.begun(
+        service.disabled_speculation = off or service.disabled_speculation
+        service.measured = measured
+        service.rest = rest.begun(
             answers,
             measured.readings,
             pods=pods,
-            decision=account.decision,
-            basis=(resolved, account.rollout, account.state),
+            decision=service.decision,
+            basis=(resolved, service.rollout, service.scaling_state),
             until=rest.turn(key, now=moment),
         )
-        decided = before is None or before.desired != account.decision.desired
+        decided = before is None or before.desired != service.decision.desired
         # NB: when queries fail this is so for all services, and again when they don't any more.
         silent = asked is not None and bool(asked.failed)
-        essence = _essence(measured, account.decision)
-        if off is not None or decided or (essence != account.told and not silent):
-            account.told = essence
+        essence = _essence(measured, service.decision)
+        if off is not None or decided or (essence != service.queued_summary and not silent):
+            service.queued_summary = essence
             self._queue.add(key)
         else:
             self._queue.add_later(key, LOOK_SECONDS)

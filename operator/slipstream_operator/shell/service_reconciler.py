@@ -34,7 +34,7 @@ from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
 from slipstream_operator.shell import execution
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.service_states import Account, Ledger
+from slipstream_operator.shell.service_states import ServiceState, ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
@@ -49,14 +49,14 @@ STATE_EVERY: Final = 60.0
 logger = logging.getLogger(__name__)
 
 
-class Reconciler:
+class ServiceReconciler:
     """Brings the cluster to what each InferenceService asks for."""
 
     def __init__(
         self,
         *,
         store: Store,
-        ledger: Ledger,
+        states: ServiceStates,
         queue: Queue,
         cluster: ports.Cluster,
         events: ports.Events,
@@ -65,7 +65,7 @@ class Reconciler:
         telemetry: Telemetry,
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._states = states
         self._queue = queue
         self._cluster = cluster
         self._events = events
@@ -77,44 +77,46 @@ class Reconciler:
         """Look at the service; seconds until it wants to be looked at again, if nothing happens before."""
         observed = self._store.snapshot(key)
         if observed is None or observed.parent.deleting:
-            self._ledger.forget(key)
+            self._states.forget(key)
             self._queue.add(router_key(key.namespace))
             return None
-        account = self._ledger.of(key)
+        service = self._states.of(key)
         try:
-            self._remember(observed, account)
-            account.fetched = fetching.noted(observed, account.fetched)
-            known = account.fetched.facts if account.fetched else None
+            self._restore(observed, service)
+            service.fetched = fetching.noted(observed, service.fetched)
+            known = service.fetched.facts if service.fetched else None
             observed = dataclasses.replace(observed, facts=known)
-            account.resolved = speculation.applied(resolve.resolve(observed), account.off)
+            service.resolved = speculation.applied(
+                resolve.resolve(observed), service.disabled_speculation
+            )
         except errors.PermanentError as rejection:
-            account.resolved = account.rollout = None
-            if not account.looked:
-                self._list(observed, account, router.known(observed.router))
-            await self._report(observed, account, Outcome(rejected=rejection), [])
+            service.resolved = service.rollout = None
+            if not service.is_entry_known:
+                self._register_with_router(observed, service, router.known(observed.router))
+            await self._report(observed, service, Outcome(rejected=rejection), [])
             return None
-        outcome, posts = await self._realise(observed, account, account.resolved)
-        await self._report(observed, account, outcome, posts)
+        outcome, posts = await self._apply(observed, service, service.resolved)
+        await self._report(observed, service, outcome, posts)
         if outcome.conflicts or outcome.failures:
             return CONFLICT_RETRY
         return fetching.PROGRESS_EVERY if outcome.fetching else None
 
-    async def _realise(
-        self, observed: Observed, account: Account, resolved: resolve.Resolved
+    async def _apply(
+        self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
     ) -> tuple[Outcome, list[Event]]:
-        self._decide(observed, account, resolved)
-        assert account.state is not None
-        replicas = _replicas(observed, account, resolved)
-        held = fetching.holds(observed, resolved.task, account.fetched)
-        rollout = account.rollout = revisions.roll_out(
+        self._decide(observed, service, resolved)
+        assert service.scaling_state is not None
+        replicas = _replicas(observed, service, resolved)
+        held = fetching.holds(observed, resolved.task, service.fetched)
+        rollout = service.rollout = revisions.roll_out(
             observed, resolved, replicas=replicas, held=held
         )
         desired = render.render(
             observed,
             resolved,
             rollout,
-            state=self._state(account, resolved),
-            fetched=account.fetched,
+            state=self._state(service, resolved),
+            fetched=service.fetched,
         )
         is_ours = plan.controlled_by(observed.parent.uid)
         steps = plan.plan(
@@ -126,21 +128,21 @@ class Reconciler:
         conflicts, failures = await execution.execute(
             steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
         )
-        self._list(observed, account, self._entry(account, resolved))
-        lost = self._loss(observed, account)
+        self._register_with_router(observed, service, self._entry(service, resolved))
+        lost = self._loss(observed, service)
         standing = await self._fetching(observed, resolved.task) if held else None
         outcome = Outcome(
             resolved=resolved,
             rollout=rollout,
             conflicts=tuple(conflicts),
             failures=tuple(failures),
-            decision=account.decision,
-            state=account.state,
-            measured=account.measured,
+            decision=service.decision,
+            state=service.scaling_state,
+            measured=service.measured,
             gateway=gateway.standing(observed, resolved)
             if resolved.routing.mode == "Gateway"
             else None,
-            loss=account.loss.message if account.loss else None,
+            loss=service.group_loss.message if service.group_loss else None,
             fetching=standing,
             prefetch=prefetching.standing(observed, resolved.prefetch)
             if resolved.prefetch is not None
@@ -163,70 +165,78 @@ class Reconciler:
             progress = await self._progress.read(pod.address)
         return fetching.standing(observed, task, progress)
 
-    def _loss(self, observed: Observed, account: Account) -> list[Event]:
+    def _loss(self, observed: Observed, service: ServiceState) -> list[Event]:
         """Record the loss of a group; return an Event when the loss is new."""
-        before = account.loss
-        account.loss = groups.loss(observed, before, now=units.timestamp(self._clock.now()))
-        if account.loss is None or account.loss == before:
+        before = service.group_loss
+        service.group_loss = groups.loss(observed, before, now=units.timestamp(self._clock.now()))
+        if service.group_loss is None or service.group_loss == before:
             return []
-        return [Event("Warning", Reason.GROUP_RESTARTED, account.loss.message)]
+        return [Event("Warning", Reason.GROUP_RESTARTED, service.group_loss.message)]
 
-    def _list(self, observed: Observed, account: Account, entry: Entry | None) -> None:
+    def _register_with_router(
+        self, observed: Observed, service: ServiceState, entry: Entry | None
+    ) -> None:
         """Have the namespace's router know the service so."""
-        if account.looked and account.entry == entry:
+        if service.is_entry_known and service.router_entry == entry:
             return
-        account.looked, account.entry = True, entry
+        service.is_entry_known, service.router_entry = True, entry
         self._queue.add(router_key(observed.parent.key.namespace))
 
-    def _entry(self, account: Account, resolved: resolve.Resolved) -> Entry | None:
+    def _entry(self, service: ServiceState, resolved: resolve.Resolved) -> Entry | None:
         """Return the router's entry for the service; it stays for a while after requests stop going there."""
-        assert account.rollout is not None
-        capacity = account.measured.kv_capacity if account.measured else None
-        entry = router.entry(resolved, account.rollout, kv_capacity=capacity)
-        leaves = resolved.routing.mode != "Router" and not account.rollout.by_router
+        assert service.rollout is not None
+        capacity = service.measured.kv_capacity if service.measured else None
+        entry = router.entry(resolved, service.rollout, kv_capacity=capacity)
+        leaves = resolved.routing.mode != "Router" and not service.rollout.by_router
         if entry is None or not leaves:
-            account.left_at = None
+            service.router_left_at = None
             return entry
         now = self._clock.monotonic()
-        if account.left_at is None:
-            account.left_at = now
-        left = account.left_at + LEAVE_SECONDS - now
+        if service.router_left_at is None:
+            service.router_left_at = now
+        left = service.router_left_at + LEAVE_SECONDS - now
         if left <= 0:
             return None
         self._queue.add_later(resolved.key, left)
         return entry
 
-    def _remember(self, observed: Observed, account: Account) -> None:
+    def _restore(self, observed: Observed, service: ServiceState) -> None:
         """Take up what an earlier leader kept."""
-        if account.remembered:
+        if service.restored:
             return
-        account.remembered = True
+        service.restored = True
         kept = _kept(observed)
         if scaling := kept.get(config.SCALING_KEY):
-            account.state = memory.load(scaling)
+            service.scaling_state = memory.load(scaling)
         if off := kept.get(config.SPECULATION_KEY):
-            account.off = speculation.load(off)
+            service.disabled_speculation = speculation.load(off)
         if fetched := kept.get(config.FETCHED_KEY):
-            account.fetched = fetching.load(fetched)
+            service.fetched = fetching.load(fetched)
 
-    def _decide(self, observed: Observed, account: Account, resolved: resolve.Resolved) -> None:
+    def _decide(
+        self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
+    ) -> None:
         """Make sure that there is a decision inside the present bounds; the scaling loop makes the better ones."""
-        self._decide_by_bounds(observed, account, resolved)
-        assert account.state is not None
-        if demand.wakes(observed, resolved.bounds, account.state.desired, now=self._clock.now()):
-            account.decision, account.state = policy.woken(account.state, now=self._clock.now())
+        self._decide_by_bounds(observed, service, resolved)
+        assert service.scaling_state is not None
+        if demand.wakes(
+            observed, resolved.bounds, service.scaling_state.desired, now=self._clock.now()
+        ):
+            service.decision, service.scaling_state = policy.woken(
+                service.scaling_state, now=self._clock.now()
+            )
 
     def _decide_by_bounds(
-        self, observed: Observed, account: Account, resolved: resolve.Resolved
+        self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
     ) -> None:
-        if account.state is None:
-            account.state = policy.initial(
+        if service.scaling_state is None:
+            service.scaling_state = policy.initial(
                 desired=_running(observed, resolved), now=self._clock.now()
             )
-        settled = account.decision is not None and _inside(account.decision, resolved.bounds)
+        settled = service.decision is not None and _inside(service.decision, resolved.bounds)
         if settled and resolved.bounds.follows_load and not resolved.bounds.paused:
             return
-        account.decision, account.state = policy.decide(
+        service.decision, service.scaling_state = policy.decide(
             gather.inputs(
                 Unknown("nothing was measured yet"),
                 now=self._clock.now(),
@@ -236,45 +246,45 @@ class Reconciler:
                 objectives=resolved.objectives,
                 down_window=resolved.scale_down_window,
             ),
-            account.state,
+            service.scaling_state,
         )
 
-    def _state(self, account: Account, resolved: resolve.Resolved) -> dict[str, str]:
+    def _state(self, service: ServiceState, resolved: resolve.Resolved) -> dict[str, str]:
         """Return the state that must outlive this process: of scaling, and of disabled speculation."""
         texts = {}
         if resolved.bounds.follows_load:
-            assert account.state is not None
-            texts[config.SCALING_KEY] = self._scaling_text(account, account.state)
-        if account.off is not None:
-            texts[config.SPECULATION_KEY] = account.off.text
-        fetched = account.fetched
+            assert service.scaling_state is not None
+            texts[config.SCALING_KEY] = self._scaling_text(service, service.scaling_state)
+        if service.disabled_speculation is not None:
+            texts[config.SPECULATION_KEY] = service.disabled_speculation.text
+        fetched = service.fetched
         if fetched is not None and resolved.task and fetching.is_done(resolved.task, fetched):
             texts[config.FETCHED_KEY] = fetched.text
         return texts
 
-    def _scaling_text(self, account: Account, state: State) -> str:
+    def _scaling_text(self, service: ServiceState, state: State) -> str:
         """The state to keep in the cluster: at once after a decision, else the saved one for a minute."""
         decision = state.desired, state.reason
         now = self._clock.monotonic()
-        if account.saved_decision != decision or now - account.saved_at >= STATE_EVERY:
-            account.saved, account.saved_at = memory.dump(state), now
-            account.saved_decision = decision
-        return account.saved
+        if service.saved_decision != decision or now - service.saved_at >= STATE_EVERY:
+            service.saved_scaling, service.saved_at = memory.dump(state), now
+            service.saved_decision = decision
+        return service.saved_scaling
 
     async def _report(
         self,
         observed: Observed,
-        account: Account,
+        service: ServiceState,
         outcome: Outcome,
         posts: list[Event],
     ) -> None:
         parent = observed.parent
         new = status.summarise(observed, outcome, now=units.timestamp(self._clock.now()))
-        since = self._clock.monotonic() - account.status_at
+        since = self._clock.monotonic() - service.status_written_at
         if status.worth_writing(parent.status, new, since_last_write=since):
             posts = [*posts, *events.of_status(parent.status, new)]
             await self._cluster.write_status(parent.key, parent.uid, new)
-            account.status_at = self._clock.monotonic()
+            service.status_written_at = self._clock.monotonic()
             self._telemetry.status_writes.inc()
         if posts:
             await asyncio.gather(
@@ -303,11 +313,11 @@ def _running(observed: Observed, resolved: resolve.Resolved) -> int:
     return max(counts, default=max(resolved.bounds.minimum, first))
 
 
-def _replicas(observed: Observed, account: Account, resolved: resolve.Resolved) -> int:
+def _replicas(observed: Observed, service: ServiceState, resolved: resolve.Resolved) -> int:
     """Return the replicas to run: the decision, unless it is only a recommendation."""
-    assert account.decision is not None
+    assert service.decision is not None
     if not resolved.bounds.recommend:
-        return account.decision.desired
+        return service.decision.desired
     return min(max(_running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum)
 
 

@@ -1,4 +1,4 @@
-"""In-memory state of each service that the reconciler and the scaling loop share."""
+"""In-memory state of each service, shared by the reconciler and the scaling loop."""
 
 import dataclasses
 import math
@@ -16,68 +16,70 @@ from slipstream_operator.core.status.outcome import Measured
 
 
 @dataclasses.dataclass(slots=True)
-class Account:
-    """One service's page."""
+class ServiceState:
+    """State of one service. Times are seconds on the monotonic clock."""
 
+    restored: bool = False
+    """Whether the state that an earlier leader saved was read."""
     resolved: Resolved | None = None
     rollout: revisions.Rollout | None = None
-    engines: int | None = None
-    """Data-parallel engines of one replica of the active revision; None before one was active."""
-    state: State | None = None
+    fetched: Fetched | None = None
+    """Result of the completed download or inspection."""
+    group_loss: Loss | None = None
+    """Reason for the last restart of a pod group that forms one replica."""
+    status_written_at: float = -math.inf
+
+    is_entry_known: bool = False
+    """Whether `router_entry` was computed."""
+    router_entry: Entry | None = None
+    """Desired entry of the service in its namespace's router; None if the router must not list it."""
+    router_left_at: float | None = None
+    """Time from which requests bypass the router; None while they pass through it."""
+
+    scaling_state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
     rest: Rest | None = None
-    """None while anything is going on."""
-    told: object = None
-    """Of what was measured and decided, what the reconcile was last asked for at once."""
-    fetched: Fetched | None = None
-    """The download or inspection that is done."""
-    off: SwitchedOff | None = None
-    """The speculation that was found not to pay."""
-    below_since: float | None = None
-    """Since when too few guesses were accepted, on the monotonic clock."""
-    loss_since: float | None = None
-    """Since when speculation has made decoding slower, on the monotonic clock."""
-    remembered: bool = False
-    """Whether what an earlier leader kept was taken up."""
-    saved: str = ""
-    """The scaling state as it was last written to the cluster."""
+    """Steady state of the service; None while anything changes."""
+    active_engines: int | None = None
+    """Data-parallel engines of one replica of the active revision; None before a revision was active."""
+    disabled_speculation: SwitchedOff | None = None
+    """Speculation that was disabled since it doesn't pay off."""
+    low_acceptance_since: float | None = None
+    speculation_loss_since: float | None = None
+    """Time from which speculation makes decoding slower."""
+    queued_summary: object = None
+    """Summary of measurements and decision for which a reconcile was last queued at once."""
+
+    saved_scaling: str = ""
+    """Scaling state as last written to the cluster."""
     saved_at: float = 0.0
     saved_decision: tuple[int, str] | None = None
-    """Count and reason in it; None as long as none was written."""
-    status_at: float = -math.inf
-    looked: bool = False
-    """Whether `entry` is known."""
-    entry: Entry | None = None
-    """The service as its namespace's router shall have it."""
-    loss: Loss | None = None
-    """Why a group of pods that are one replica restarts."""
-    left_at: float | None = None
-    """Since when requests go past the router, on the monotonic clock."""
+    """Replica count and reason in `saved_scaling`; None before the first write."""
 
 
-class Ledger:
-    """The pages of all services."""
+class ServiceStates:
+    """States of all services."""
 
     def __init__(self) -> None:
-        self._accounts: dict[Key, Account] = {}
+        self._states: dict[Key, ServiceState] = {}
 
-    def of(self, key: Key) -> Account:
-        """The service's page, begun if there is none."""
-        return self._accounts.setdefault(key, Account())
+    def of(self, key: Key) -> ServiceState:
+        """Return the service's state; an empty one if the service is new."""
+        return self._states.setdefault(key, ServiceState())
 
     def forget(self, key: Key) -> None:
-        """The service is gone."""
-        self._accounts.pop(key, None)
+        """Drop the state of a deleted service."""
+        self._states.pop(key, None)
 
-    def known(self) -> list[tuple[Key, Account]]:
-        """All pages."""
-        return list(self._accounts.items())
+    def known(self) -> list[tuple[Key, ServiceState]]:
+        """Return all states."""
+        return list(self._states.items())
 
     def decided(self) -> list[tuple[str, str, int]]:
-        """Namespace, name and replicas of each service that something was decided for."""
+        """Return namespace, name and desired replicas of each service that has a decision."""
         return [
-            (key.namespace, key.name, account.decision.desired)
-            for key, account in self._accounts.items()
-            if account.decision is not None
+            (key.namespace, key.name, service.decision.desired)
+            for key, service in self._states.items()
+            if service.decision is not None
         ]

@@ -25,12 +25,12 @@ async def _worker(queue: Queue, dispatcher: Dispatcher, telemetry: Telemetry) ->
         key = await queue.get()
         telemetry.queue_depth.set(len(queue))
         try:
-            await _look(key, queue, dispatcher, telemetry)
+            await _process(key, queue, dispatcher, telemetry)
         finally:
             queue.done(key)
 
 
-async def _look(key: Key, queue: Queue, dispatcher: Dispatcher, telemetry: Telemetry) -> None:
+async def _process(key: Key, queue: Queue, dispatcher: Dispatcher, telemetry: Telemetry) -> None:
     started = time.perf_counter()
     outcome: str = "done"
     details: dict[str, object] = {}
