@@ -132,7 +132,7 @@ def _megabytes(kube: Kube) -> float:
 def _median(kube: Kube) -> float | None:
     """Interpolated in the histogram's buckets, as PromQL does."""
     page = _page(_leader(kube)["status"]["podIP"], 8080)
-    samples = metrics.samples(page, "slipstream_reconcile_seconds_bucket")
+    samples = metrics.samples(page, "slipstream_reconcile_duration_seconds_bucket")
     buckets = [(float(sample.labels["le"]), sample.value) for sample in samples]
     half = buckets[-1][1] / 2
     low, below = 0.0, 0.0

@@ -1,76 +1,93 @@
-"""The operator's own metrics, in a registry of their own."""
+"""Metrics of the operator, in a registry of their own."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 
 Decided: TypeAlias = Callable[[], Iterable[tuple[str, str, int]]]
-"""Namespace, name and replicas of each service that something was decided for."""
+"""Returns namespace, name and desired replicas of each service that has a decision."""
+
+_RECONCILE_BUCKETS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+)  # fmt: skip
+"""Seconds. A reconcile without a change takes a few milliseconds, and one call of the API at most 30 s."""
 
 
 class Telemetry:
-    """Counters and timings of the shell."""
+    """Counters and durations of the operator's loops."""
 
     def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
         self.registry = registry
         self.reconciles = prometheus_client.Counter(
-            "slipstream_reconciles", "Reconciles by outcome.", ["outcome"], registry=registry
-        )
-        self.reconcile_seconds = prometheus_client.Histogram(
-            "slipstream_reconcile_seconds",
-            "Duration of one reconcile.",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            "slipstream_reconciles",
+            "Reconciles, by outcome: done, retry or error.",
+            ["outcome"],
             registry=registry,
         )
-        self.applies = prometheus_client.Counter(
-            "slipstream_applies", "Objects applied, by kind.", ["kind"], registry=registry
-        )
-        self.deletes = prometheus_client.Counter(
-            "slipstream_deletes", "Objects deleted, by kind.", ["kind"], registry=registry
-        )
-        self.status_writes = prometheus_client.Counter(
-            "slipstream_status_writes", "Status updates of users' objects.", registry=registry
+        self.reconcile_duration = prometheus_client.Histogram(
+            "slipstream_reconcile_duration_seconds",
+            "Duration of one reconcile.",
+            buckets=_RECONCILE_BUCKETS,
+            registry=registry,
         )
         self.queue_depth = prometheus_client.Gauge(
-            "slipstream_queue_depth", "Keys that wait for a worker.", registry=registry
+            "slipstream_reconcile_queue_depth",
+            "Objects queued for a reconcile.",
+            registry=registry,
+        )
+        self.applied_objects = prometheus_client.Counter(
+            "slipstream_applied_objects", "Objects applied, by kind.", ["kind"], registry=registry
+        )
+        self.deleted_objects = prometheus_client.Counter(
+            "slipstream_deleted_objects", "Objects deleted, by kind.", ["kind"], registry=registry
+        )
+        self.status_writes = prometheus_client.Counter(
+            "slipstream_status_writes",
+            "Status updates of InferenceServices and InferenceRoutes.",
+            registry=registry,
         )
         self.leader = prometheus_client.Gauge(
-            "slipstream_leader", "1 on the replica that holds the Lease.", registry=registry
+            "slipstream_leader",
+            "1 on the operator's replica that holds the Lease, 0 on the others.",
+            registry=registry,
         )
         self.services = prometheus_client.Gauge(
-            "slipstream_services", "InferenceServices that are watched.", registry=registry
+            "slipstream_services", "InferenceServices in the cluster.", registry=registry
         )
-        self.tick_seconds = prometheus_client.Histogram(
-            "slipstream_scaling_tick_seconds",
-            "Duration of one tick of the scaling loop, queries included.",
+        self.tick_duration = prometheus_client.Histogram(
+            "slipstream_scaling_tick_duration_seconds",
+            "Duration of one tick of the scaling loop, including its Prometheus queries.",
             registry=registry,
         )
-        self.unknown_queries = prometheus_client.Counter(
-            "slipstream_unknown_queries",
-            "Queries that Prometheus did not answer.",
+        self.query_failures = prometheus_client.Counter(
+            "slipstream_query_failures",
+            "Prometheus queries of the scaling loop that failed.",
             registry=registry,
         )
-        self.failed_decisions = prometheus_client.Counter(
-            "slipstream_failed_decisions",
-            "Decisions that failed, so that the count of replicas was kept; the log says why.",
+        self.decision_failures = prometheus_client.Counter(
+            "slipstream_decision_failures",
+            "Scaling decisions that failed. The replica count was kept; the log has the cause.",
             registry=registry,
         )
         prometheus_client.ProcessCollector(registry=registry)
 
 
 class DesiredReplicas:
-    """Made when it is asked for: gauges of thousands of services would take much memory, and outlive them."""
+    """Collector of the desired replicas of all services.
+
+    The gauges are built at each scrape: stored ones would need memory for thousands of services, and outlive them.
+    """
 
     def __init__(self, decided: Decided) -> None:
         self._decided = decided
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the gauge of each service, as prometheus_client asks for it."""
+        """Yield the gauges, as prometheus_client requires."""
         family = GaugeMetricFamily(
             "slipstream_desired_replicas",
-            "Replicas that were decided.",
+            "Desired replicas of a service.",
             labels=["namespace", "service"],
         )
         for namespace, service, desired in self._decided():

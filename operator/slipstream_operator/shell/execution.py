@@ -21,13 +21,13 @@ async def execute(
             if not await _apply(step, cluster=cluster, is_ours=is_ours):
                 conflicts.append(step.ref)
                 continue
-            telemetry.applies.labels(step.ref.kind).inc()
+            telemetry.applied_objects.labels(step.ref.kind).inc()
         except (errors.Rejected, errors.KindMissing) as error:
             failures.append(f"{step.ref} was refused: {error}")
     if not (conflicts or failures):
         for deletion in steps.deletes:
             await cluster.delete(deletion.ref, uid=deletion.uid)
-            telemetry.deletes.labels(deletion.ref.kind).inc()
+            telemetry.deleted_objects.labels(deletion.ref.kind).inc()
     return conflicts, failures
 
 

@@ -58,7 +58,7 @@ class Scaler:
         while True:
             started = self._clock.monotonic()
             try:
-                with self._telemetry.tick_seconds.time():
+                with self._telemetry.tick_duration.time():
                     await self.tick()
             except Exception:
                 logger.exception("scaling tick failed")
@@ -92,7 +92,7 @@ class Scaler:
                 except Exception:
                     # NB: what one service's pods report must not end the tick of all others.
                     logger.exception("no decision", extra={"key": str(key)})
-                    self._telemetry.failed_decisions.inc()
+                    self._telemetry.decision_failures.inc()
                     self._hold(key, service)
 
     async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
@@ -108,7 +108,7 @@ class Scaler:
             now=self._clock.monotonic(),
         )
         if answers.failed:
-            self._telemetry.unknown_queries.inc(len(answers.failed))
+            self._telemetry.query_failures.inc(len(answers.failed))
             logger.warning("queries failed", extra={"url": url, "failed": len(answers.failed)})
         return answers
 

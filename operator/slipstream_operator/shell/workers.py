@@ -47,7 +47,7 @@ async def _process(key: Key, queue: Queue, dispatcher: Dispatcher, telemetry: Te
         logger.exception("reconcile failed", extra={"key": str(key)})
     took = time.perf_counter() - started
     telemetry.reconciles.labels(outcome).inc()
-    telemetry.reconcile_seconds.observe(took)
+    telemetry.reconcile_duration.observe(took)
     level = logging.INFO if outcome == "done" else logging.WARNING
     logger.log(
         level,
