@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slipstream_operator import names
 from slipstream_operator.shell import handlers
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.settings import configured
@@ -34,6 +35,16 @@ def test_kopf_is_told_to_write_nothing_and_to_watch_children_by_label() -> None:
         (resource.group, resource.version, resource.any_name): selector
         for resource, selector in settings.watching.label_selectors.items()
     } == dict.fromkeys(handlers.labelled(), "app.kubernetes.io/managed-by=slipstream-operator")
+
+
+@pytest.mark.parametrize("group", [names.Reason, names.Condition])
+def test_a_reason_and_a_condition_have_one_name(group: type) -> None:
+    constants = {name: value for name, value in vars(group).items() if name.isupper()}
+    words = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+    assert constants
+    assert {name: words.sub("_", value).upper() for name, value in constants.items()} == {
+        name: name for name in constants
+    }
 
 
 def _locked(path: Path) -> set[str]:

@@ -18,7 +18,7 @@ LOST: Final = (
     Reason.PREEMPTED,
     Reason.NODE_SHUTDOWN,
     Reason.REJECTED_BY_NODE,
-    Reason.DRAINED,
+    Reason.NODE_DRAINED,
 )
 """Reasons for which a pod as a whole goes away, whatever its containers do."""
 
@@ -66,7 +66,7 @@ _NEW_POD: Final = "A new pod starts on another node."
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": (Reason.PREEMPTED, _HIGHER_PRIORITY),
     "DeletionByTaintManager": (Reason.EVICTED, _NEW_POD),
-    "EvictionByEvictionAPI": (Reason.DRAINED, _NEW_POD),
+    "EvictionByEvictionAPI": (Reason.NODE_DRAINED, _NEW_POD),
     "DeletionByPodGC": (Reason.NODE_SHUTDOWN, _OTHER_NODE),
 }
 """Reason of the condition DisruptionTarget -> ours, with a remedy."""
@@ -173,9 +173,11 @@ def _container(container: Body, ended: Body | None, *, who: str, memory: str) ->
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in _IMAGE_REASONS:
-        return Reason.IMAGE_PULL, _short(f"{container['image']}: {waiting.get('message', reason)}")
+        return Reason.IMAGE_PULL_FAILED, _short(
+            f"{container['image']}: {waiting.get('message', reason)}"
+        )
     if reason in _CONFIG_REASONS:
-        return Reason.CONFIG_ERROR, _short(waiting.get("message", reason))
+        return Reason.CONTAINER_CONFIG_ERROR, _short(waiting.get("message", reason))
     if ended and ended.get("exitCode"):
         count = container.get("restartCount", 0)
         restarts = f"{count} restart" if count == 1 else f"{count} restarts"

@@ -297,7 +297,9 @@ def test_a_loss_is_over_once_the_service_spans_nodes_no_more() -> None:
     assert groups.loss(starting, Loss("old", SECOND), now=THIRD) == Loss("old", SECOND)
 
 
-@pytest.mark.parametrize("reason", [Reason.UNSCHEDULABLE, Reason.IMAGE_PULL, Reason.CONFIG_ERROR])
+@pytest.mark.parametrize(
+    "reason", [Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CONFIG_ERROR]
+)
 def test_a_group_that_waits_to_start_is_not_lost(reason: str) -> None:
     waits = {"created": FIRST, "ready": False, "trouble": (reason, "not yet")}
     assert lost(None, leader=waits, worker=waits, now=SECOND) is None

@@ -221,13 +221,13 @@ def _scaling_active(outcome: Outcome) -> Verdict:
         return verdict("Unknown", Reason.PENDING, "Nothing was decided yet.")
     bounds, decision = outcome.resolved.bounds, outcome.decision
     if not bounds.follows_load:
-        return verdict("False", Reason.FIXED, decision.reason)
+        return verdict("False", Reason.FIXED_REPLICAS, decision.reason)
     if bounds.paused:
         return verdict("False", Reason.PAUSED, decision.reason)
     if not decision.known:
         return verdict("False", Reason.HOLDING, decision.reason)
     return verdict(
-        "True", Reason.RECOMMENDING if bounds.recommend else Reason.SCALING, decision.reason
+        "True", Reason.RECOMMENDING if bounds.recommend else Reason.FOLLOWING_LOAD, decision.reason
     )
 
 
