@@ -131,7 +131,7 @@ bench-onnx: $(STAMP) ## speed and accuracy of the ONNX Runtime engine beside PyT
 	@$(BIN)/python -m benchmarks.onnx.run
 
 .PHONY: bench-start
-bench-start: $(STAMP) ## from the start of the process to the first answer, stock vLLM and ours
+bench-start: $(STAMP) ## from the start of the process to the first answer, stock vLLM and Slipstream's engine
 	@$(BIN)/python -m benchmarks.start.run
 
 .PHONY: bench-engine

@@ -1,4 +1,4 @@
-"""vLLM servers as processes, stock and ours, from the same interpreter with the same model: what benchmarks compare."""
+"""Servers that benchmarks compare: stock vLLM and Slipstream's engine, in one interpreter with one model."""
 
 import contextlib
 import json
@@ -75,7 +75,7 @@ def stock(
 
 
 @contextlib.contextmanager
-def ours(home: Path, *, config: Mapping[str, Any] | None = None) -> Iterator[Server]:
+def slipstream(home: Path, *, config: Mapping[str, Any] | None = None) -> Iterator[Server]:
     """`slipstream_runtime.engine` with the defaults that the operator gives a CPU engine, but for the config."""
     port, management = free_port(), free_port()
     file = home / "engine.json"

@@ -1,4 +1,4 @@
-"""`make bench-autoscaling`: what it costs to keep the objectives, under ours, under others' policies and at least."""
+"""`make bench-autoscaling`: cost of meeting the objectives under Slipstream, other autoscalers and the oracle."""
 
 import os
 import time
@@ -21,14 +21,14 @@ from slipstream_simulator.scenario import Scenario
 
 FOLDER: Final = Path(__file__).parent
 STATIC: Final = ("static-mean", "static-peak")
-ABLATIONS: Final = tuple(f"{registry.OURS}-no-{part}" for part in registry.PARTS)
+ABLATIONS: Final = tuple(f"{registry.SLIPSTREAM}-no-{part}" for part in registry.PARTS)
 SWEPT: Final = 3
 """Knobs are swept on each third scenario."""
 BATCH: Final = 8
 """So many policies on one scenario and seed are one job, which draws the traffic once."""
 BOUNDS, RESERVES, PARTS, KNOBS, ALL, BEST = PHASES = (
-    "ours, static, bounds",
-    "ours with reserves",
+    "slipstream, static, bounds",
+    "slipstream with reserves",
     "ablations",
     "peers' knobs",
     "all peers",
@@ -38,11 +38,11 @@ FINALISTS: Final = 2
 """So many tuned peers play all seeds; all others the first one."""
 
 MEANINGS: Final = {
-    "attainment": "requests of ours inside all their limits: mean of the scenarios that the oracle keeps",
-    "gpu_hours_vs_oracle": "GPU-hours of ours over the oracle's, summed over these scenarios",
-    "best_tuned_peer": "the cheapest peer with one best knob that attains 99 %, or as much as ours if that is less",
-    "saving_vs_best_tuned_peer": "1 - GPU-hours of ours over that peer's",
-    "safety_violations": "decisions of ours that no policy may take, in all runs",
+    "attainment": "requests inside all their limits under Slipstream: mean of the scenarios that the oracle keeps",
+    "gpu_hours_vs_oracle": "GPU-hours of Slipstream over the oracle's, summed over these scenarios",
+    "best_tuned_peer": "cheapest peer, with one best knob, that attains 99 % (or Slipstream's attainment if lower)",
+    "saving_vs_best_tuned_peer": "1 - GPU-hours of Slipstream over that peer's",
+    "safety_violations": "Slipstream's decisions that no policy may take, in all runs",
     "wall_s": "seconds that the benchmark took",
 }
 
@@ -103,7 +103,7 @@ def main(seeds: int, only: tuple[str, ...], jobs: int) -> None:
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
         arena = Arena(progress, workers)
-        bounds = (registry.OURS, *STATIC, registry.NOWCAST, registry.ORACLE)
+        bounds = (registry.SLIPSTREAM, *STATIC, registry.NOWCAST, registry.ORACLE)
         arena.play(BOUNDS, field, bounds, seeds=seeds)
         names = [one.name for one in field]
         counted = arena.scores.kept(registry.ORACLE, names) or names
@@ -116,13 +116,15 @@ def main(seeds: int, only: tuple[str, ...], jobs: int) -> None:
 def _reserve(
     arena: Arena, field: Sequence[Scenario], counted: Sequence[str], *, seeds: int
 ) -> dict[str, str]:
-    """Scenarios that count and whose goal ours misses -> ours with the least `minReplicas` that keeps it.
+    """Map each counted scenario whose goal Slipstream misses to the least `minReplicas` that keeps it.
 
     NB: all seeds confirm what the first one finds.
     """
     reserves: dict[str, str] = {}
     keeps = arena.scores.keeps
-    missed = [one for one in field if one.name in counted and not keeps(registry.OURS, one.name)]
+    missed = [
+        one for one in field if one.name in counted and not keeps(registry.SLIPSTREAM, one.name)
+    ]
     most = max((one.scaling.max_replicas for one in missed), default=0)
     for policy in map(registry.standing, range(1, most + 1)):
         arena.play(RESERVES, missed, [policy], seeds=1)
@@ -134,7 +136,7 @@ def _reserve(
 
 
 def _bar(scores: Scores, counted: Sequence[str]) -> float:
-    return min(GOAL, scores.totals(registry.OURS, counted).attainment)
+    return min(GOAL, scores.totals(registry.SLIPSTREAM, counted).attainment)
 
 
 def _tune(
@@ -185,12 +187,12 @@ def _publish(
         title="Autoscaling",
         command="make bench-autoscaling",
         figures={
-            "attainment": round(scores.totals(registry.OURS, counted).attainment, 4),
+            "attainment": round(scores.totals(registry.SLIPSTREAM, counted).attainment, 4),
             "gpu_hours_vs_oracle": round(contest.ratio(registry.ORACLE).middle, 3),
             "best_tuned_peer": best,
             "saving_vs_best_tuned_peer": round(1 - contest.ratio(best).middle, 3),
             "safety_violations": sum(
-                one.safety for name in names for one in scores.of(registry.OURS, name)
+                one.safety for name in names for one in scores.of(registry.SLIPSTREAM, name)
             ),
             "wall_s": round(time.monotonic() - began),
         },

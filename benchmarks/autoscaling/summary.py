@@ -90,11 +90,11 @@ class Scores:
         drawn = []
         for _ in range(_RESAMPLES):
             picks = [pair[:, generator.integers(0, pair.shape[1], pair.shape[1])] for pair in pairs]
-            ours, theirs = np.sum([pick.mean(axis=1) for pick in picks], axis=0)
-            drawn.append(ours / theirs)
-        ours, theirs = np.sum([pair.mean(axis=1) for pair in pairs], axis=0)
+            own, theirs = np.sum([pick.mean(axis=1) for pick in picks], axis=0)
+            drawn.append(own / theirs)
+        own, theirs = np.sum([pair.mean(axis=1) for pair in pairs], axis=0)
         low, high = np.quantile(drawn, [0.025, 0.975])
-        return Interval(float(ours / theirs), float(low), float(high))
+        return Interval(float(own / theirs), float(low), float(high))
 
     def beyond(self, policy: str, other: str, scenarios: Sequence[str]) -> float:
         """What it attains beyond another policy: mean over the scenarios, of seeds that both have."""

@@ -21,12 +21,12 @@ class Contest:
     counted: Sequence[str]
     """Scenarios whose goal the oracle keeps."""
     reserves: dict[str, str]
-    """Of these those whose goal ours misses -> ours with the least `minReplicas` that keeps it."""
+    """Scenario whose goal Slipstream misses -> Slipstream with the least `minReplicas` that keeps it."""
     tuned: dict[str, str]
     """Peer -> its name with the best knob."""
     best: str
 
-    def ratio(self, other: str, *, of: str = registry.OURS) -> Interval:
+    def ratio(self, other: str, *, of: str = registry.SLIPSTREAM) -> Interval:
         """GPU-hours of a policy over another's in the counted scenarios."""
         return self.scores.ratio(of, other, self.counted)
 
@@ -53,34 +53,34 @@ def details(
     """All that RESULTS.md says after the headline figures."""
     ratio, against = contest.ratio(registry.ORACLE), contest.ratio(contest.best)
     basis = (
-        f"{len(contest.scenarios)} scenarios; {_seeds(seeds)} for ours, the oracle, the nowcast, the static counts "
-        "and the best tuned peers, the first seed for all others. One knob for all scenarios, chosen on each third of "
-        "those that count. "
-        f"GPU-hours of ours over the oracle's: {_shown(ratio, '.2f')}; over those of `{contest.best}`, which "
+        f"{len(contest.scenarios)} scenarios; {_seeds(seeds)} for Slipstream, the oracle, the nowcast, the static "
+        "counts and the best tuned peers, the first seed for all others. One knob for all scenarios, chosen on each "
+        "third of those that count. "
+        f"GPU-hours of Slipstream over the oracle's: {_shown(ratio, '.2f')}; over those of `{contest.best}`, which "
         f"attains {contest.totals(contest.best).attainment:.2%}: {_shown(against, '.2f')}. In brackets: 95 % "
         "intervals, by a bootstrap of the seeds."
     )
-    order = (registry.OURS, registry.ORACLE, registry.NOWCAST, *static, *ablations)
+    order = (registry.SLIPSTREAM, registry.ORACLE, registry.NOWCAST, *static, *ablations)
     return (
         "\n\n".join(
             [
                 basis,
                 "![attainment and GPU-hours](pareto.png)",
-                "## What can be kept, and what ours keeps",
+                "## What can be kept, and what Slipstream keeps",
                 _kept(contest),
                 "## What 99 % costs without foresight",
                 _reserves(contest, static),
-                "## Where ours loses",
+                "## Where Slipstream loses",
                 _losses(contest),
                 "## Attainment by scenario",
                 _attainment(contest, static),
                 "## GPU-hours by scenario",
                 (
-                    "Above and below: replica-hours that ours asks for beyond the oracle's, and that it has not "
-                    "ready where the oracle asks for them."
+                    "Above and below: replica-hours that Slipstream requests beyond the oracle's count, and "
+                    "replica-hours of the oracle's count that it has not ready."
                 ),
                 _hours(contest, static),
-                "## Steadiness and safety of ours by scenario",
+                "## Steadiness and safety of Slipstream by scenario",
                 (
                     "Flaps are changes that turn back one of the last 15 minutes; recovery is from the first minute "
                     "that misses to three good ones in a row. Unsafe decisions by kind: fewer replicas while less "
@@ -111,7 +111,7 @@ def _shown(interval: Interval, form: str) -> str:
 def _kept(contest: Contest) -> str:
     kept = contest.scores.kept(registry.ORACLE, contest.scenarios)
     others = _without(contest.scenarios, kept)
-    missed = _without(kept, contest.scores.kept(registry.OURS, kept))
+    missed = _without(kept, contest.scores.kept(registry.SLIPSTREAM, kept))
     seen = contest.scores.kept(registry.NOWCAST, kept)
     hours = contest.ratio(registry.ORACLE, of=registry.NOWCAST).middle
     return "\n".join(
@@ -122,8 +122,8 @@ def _kept(contest: Contest) -> str:
             ),
             f"- It does not in: {_each(contest, registry.ORACLE, others)}.",
             (
-                f"- Of those that the oracle keeps, ours does not attain 99 % in {len(missed)}: "
-                f"{_each(contest, registry.OURS, missed)}."
+                f"- Of those that the oracle keeps, Slipstream does not attain 99 % in {len(missed)}: "
+                f"{_each(contest, registry.SLIPSTREAM, missed)}."
             ),
             (
                 "- Without foresight: the nowcast knows exactly what had come until the last scrape, and nothing of "
@@ -131,31 +131,31 @@ def _kept(contest: Contest) -> str:
                 f"GPU-hours, and does not in: {_each(contest, registry.NOWCAST, _without(kept, seen))}."
             ),
             (
-                "- Of those that the nowcast keeps, ours does not attain 99 % in: "
-                f"{_each(contest, registry.OURS, [one for one in missed if one in seen])}."
+                "- Of those that the nowcast keeps, Slipstream does not attain 99 % in: "
+                f"{_each(contest, registry.SLIPSTREAM, [one for one in missed if one in seen])}."
             ),
         ]
     )
 
 
 def _reserves(contest: Contest, static: Sequence[str]) -> str:
-    """What ours needs with replicas that wait for a jump, where it misses the goal without them."""
+    """Return the standing capacity with which Slipstream keeps the goal in scenarios where it misses it otherwise."""
     if not contest.reserves:
         return "Replicas that wait all the time would keep nothing more."
     rows = [
         (
             name,
             f"`{policy}`",
-            *(f"{contest.attained(one, name):.2%}" for one in (policy, registry.OURS)),
+            *(f"{contest.attained(one, name):.2%}" for one in (policy, registry.SLIPSTREAM)),
             *(
                 f"{contest.hours(one, name):.2f}"
-                for one in (policy, registry.OURS, registry.ORACLE)
+                for one in (policy, registry.SLIPSTREAM, registry.ORACLE)
             ),
         )
         for name, policy in contest.reserves.items()
     ]
     head = ("policy", "attained", "without", "GPU-h", "without", "oracle")
-    chosen = {name: contest.reserves.get(name, registry.OURS) for name in contest.counted}
+    chosen = {name: contest.reserves.get(name, registry.SLIPSTREAM) for name in contest.counted}
     kept = [name for name, policy in chosen.items() if contest.scores.keeps(policy, name)]
     attained = statistics.fmean(contest.attained(policy, name) for name, policy in chosen.items())
     hours = sum(contest.hours(policy, name) for name, policy in chosen.items())
@@ -166,13 +166,14 @@ def _reserves(contest: Contest, static: Sequence[str]) -> str:
     return "\n\n".join(
         [
             (
-                "Nobody announces a jump, and a replica that is asked for when it comes is late by its start. Who "
-                "wants the promise kept then, too, pays for replicas that wait: `ours@6` is ours with `minReplicas` 6. "
-                "The least with which ours keeps 99 % where it does not without:"
+                "A replica that is requested when load jumps is late by its start-up time. Meeting the objective "
+                "through a jump requires standing capacity: `slipstream@6` is Slipstream with `minReplicas` 6. The "
+                "table shows the least `minReplicas` that keeps 99 %, for the scenarios in which Slipstream misses it "
+                "otherwise:"
             ),
             _table(("scenario", *head), rows),
             (
-                f"With them ours keeps 99 % in {len(kept)} of the {len(chosen)} scenarios that count and attains "
+                f"With them Slipstream keeps 99 % in {len(kept)} of the {len(chosen)} scenarios that count and attains "
                 f"{attained:.2%} in their mean, with {hours / oracle:.2f} times the oracle's GPU-hours; it would take "
                 f"{least / oracle:.2f} times as many with these reserves and the oracle itself in all others. "
                 f"{_beside(contest, hours, static)}"
@@ -190,7 +191,7 @@ def _beside(contest: Contest, hours: float, static: Sequence[str]) -> str:
     least = min(able, key=lambda name: able[name])
     return (
         f"Of the tuned peers and the static counts the cheapest that attains 99 % in their mean is `{least}`: "
-        f"ours takes {hours / able[least]:.2f} of its GPU-hours."
+        f"Slipstream takes {hours / able[least]:.2f} of its GPU-hours."
     )
 
 
@@ -210,12 +211,14 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _attainment(contest: Contest, static: Sequence[str]) -> str:
     others = (registry.ORACLE, registry.NOWCAST, *static, contest.best)
     return _table(
-        ("scenario", registry.OURS, *others),
+        ("scenario", registry.SLIPSTREAM, *others),
         (
             (
                 name,
                 _shown(
-                    contest.scores.interval(registry.OURS, name, lambda score: score.attainment),
+                    contest.scores.interval(
+                        registry.SLIPSTREAM, name, lambda score: score.attainment
+                    ),
                     ".2%",
                 ),
                 *(f"{contest.attained(other, name):.2%}" for other in others),
@@ -228,17 +231,19 @@ def _attainment(contest: Contest, static: Sequence[str]) -> str:
 def _hours(contest: Contest, static: Sequence[str]) -> str:
     others = (registry.ORACLE, registry.NOWCAST, *static, contest.best)
     return _table(
-        ("scenario", registry.OURS, "over the oracle's", "above", "below", *others),
+        ("scenario", registry.SLIPSTREAM, "over the oracle's", "above", "below", *others),
         (
             (
                 name,
                 _shown(
-                    contest.scores.interval(registry.OURS, name, lambda score: score.gpu_hours),
+                    contest.scores.interval(
+                        registry.SLIPSTREAM, name, lambda score: score.gpu_hours
+                    ),
                     ".2f",
                 ),
-                _shown(contest.scores.ratio(registry.OURS, registry.ORACLE, [name]), ".2f"),
-                f"{contest.mean(registry.OURS, name, lambda s: s.over_replica_hours or 0.0):.2f}",
-                f"{contest.mean(registry.OURS, name, lambda s: s.under_replica_hours or 0.0):.2f}",
+                _shown(contest.scores.ratio(registry.SLIPSTREAM, registry.ORACLE, [name]), ".2f"),
+                f"{contest.mean(registry.SLIPSTREAM, name, lambda s: s.over_replica_hours or 0.0):.2f}",
+                f"{contest.mean(registry.SLIPSTREAM, name, lambda s: s.under_replica_hours or 0.0):.2f}",
                 *(f"{contest.hours(other, name):.2f}" for other in others),
             )
             for name in contest.scenarios
@@ -264,7 +269,7 @@ def _steadiness(contest: Contest) -> str:
             (
                 name,
                 *(
-                    _shown(contest.scores.interval(registry.OURS, name, figure), form)
+                    _shown(contest.scores.interval(registry.SLIPSTREAM, name, figure), form)
                     for figure, form in _STEADINESS.values()
                 ),
             )
@@ -274,26 +279,31 @@ def _steadiness(contest: Contest) -> str:
 
 
 def _losses(contest: Contest) -> str:
-    """Scenarios in which ours misses what the oracle keeps, or a tuned peer keeps the goal for less."""
+    """Scenarios in which Slipstream misses what the oracle keeps, or a tuned peer keeps the goal for less."""
     lines = []
     for name in contest.scenarios:
-        ours, hours = contest.attained(registry.OURS, name), contest.hours(registry.OURS, name)
-        if contest.attained(registry.ORACLE, name) >= GOAL > ours:
-            lines.append(f"- {name}: {ours:.2%} attained, the oracle keeps 99 %.")
+        own, hours = (
+            contest.attained(registry.SLIPSTREAM, name),
+            contest.hours(registry.SLIPSTREAM, name),
+        )
+        if contest.attained(registry.ORACLE, name) >= GOAL > own:
+            lines.append(f"- {name}: {own:.2%} attained, the oracle keeps 99 %.")
         better = [
             peer
             for peer in contest.tuned.values()
-            if contest.attained(peer, name) >= min(GOAL, ours) and contest.hours(peer, name) < hours
+            if contest.attained(peer, name) >= min(GOAL, own) and contest.hours(peer, name) < hours
         ]
         if better:
             least = min(better, key=lambda peer: contest.hours(peer, name))
             spent = contest.hours(least, name)
-            lines.append(f"- {name}: `{least}` needs {spent:.2f} GPU-hours, ours {hours:.2f}.")
+            lines.append(
+                f"- {name}: `{least}` needs {spent:.2f} GPU-hours, Slipstream {hours:.2f}."
+            )
     return "\n".join(lines) or "Nowhere."
 
 
 def _policies(contest: Contest, names: Sequence[str]) -> str:
-    """Beside the oracle and ours on the seeds that both played: most played the first alone."""
+    """Beside the oracle and Slipstream on the seeds that both played: most played the first alone."""
     rows = []
     for name in names:
         totals = contest.totals(name)
@@ -306,30 +316,37 @@ def _policies(contest: Contest, names: Sequence[str]) -> str:
                 f"{totals.attainment:.2%}",
                 f"{totals.gpu_hours:.2f}",
                 f"{contest.scores.ratio(name, registry.ORACLE, contest.counted).middle:.2f}",
-                f"{100 * contest.scores.beyond(name, registry.OURS, contest.counted):+.2f}",
-                f"{contest.scores.ratio(name, registry.OURS, contest.counted).middle:.2f}",
+                f"{100 * contest.scores.beyond(name, registry.SLIPSTREAM, contest.counted):+.2f}",
+                f"{contest.scores.ratio(name, registry.SLIPSTREAM, contest.counted).middle:.2f}",
                 str(unsafe),
             )
         )
-    head = ("attained", "GPU-h", "over oracle", "points beyond ours", "over ours", "unsafe")
+    head = (
+        "attained",
+        "GPU-h",
+        "over oracle",
+        "points beyond slipstream",
+        "over slipstream",
+        "unsafe",
+    )
     return _table(("policy", *head), rows)
 
 
 def plot(contest: Contest, *, static: Sequence[str], path: Path) -> None:
     """Attainment over GPU-hours, one point a policy; those that nothing beats have names."""
     names = (
-        registry.OURS,
+        registry.SLIPSTREAM,
         registry.ORACLE,
         registry.NOWCAST,
         *static,
         *contest.tuned.values(),
     )
     points = {name: contest.totals(name) for name in names}
-    named = {*front(points), registry.OURS, registry.NOWCAST, contest.best}
+    named = {*front(points), registry.SLIPSTREAM, registry.NOWCAST, contest.best}
     figure = drawing.Figure(figsize=(7, 4), dpi=90, layout="constrained")
     axes = figure.subplots()
     for name, one in points.items():
-        color = "tab:red" if name == registry.OURS else "tab:blue"
+        color = "tab:red" if name == registry.SLIPSTREAM else "tab:blue"
         axes.plot(one.gpu_hours, 100 * one.attainment, "o", color=color)
         if name in named:
             at = (one.gpu_hours, 100 * one.attainment)

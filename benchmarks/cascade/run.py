@@ -160,7 +160,9 @@ def main() -> None:
     with ExitStack() as stack:
         small, large = (
             stack.enter_context(
-                servers.ours(Path(stack.enter_context(tempfile.TemporaryDirectory())), config=each)
+                servers.slipstream(
+                    Path(stack.enter_context(tempfile.TemporaryDirectory())), config=each
+                )
             )
             for each in map(_engine, WEIGHTS)
         )
@@ -199,18 +201,18 @@ async def _measure(
             )
             for _ in range(ROUNDS)
         ]
-    large, small, ours = rounds[0]
+    large, small, own = rounds[0]
     figures: dict[str, float | str | None] = {
-        "quality_of_large": round(ours.right / large.right, 3),
-        "compute_of_large": round(ours.compute / large.compute, 3),
+        "quality_of_large": round(own.right / large.right, 3),
+        "compute_of_large": round(own.compute / large.compute, 3),
         "processor_of_large": round(median(c.processor / a.processor for a, _, c in rounds), 2),
         "processor_small": round(median(b.processor / a.processor for a, b, _ in rounds), 2),
         "threshold": threshold,
-        "small_share": round(ours.small_share, 3),
-        "discarded_share": round(ours.discarded_share, 3),
+        "small_share": round(own.small_share, 3),
+        "discarded_share": round(own.discarded_share, 3),
         "right_small": round(small.right, 3),
         "right_large": round(large.right, 3),
-        "right_cascade": round(ours.right, 3),
+        "right_cascade": round(own.right, 3),
     }
     return figures, _details(tried, reference)
 

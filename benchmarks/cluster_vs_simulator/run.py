@@ -18,7 +18,7 @@ from benchmarks.cluster_vs_simulator.comparison import ENOUGH, SLACK, Check, Com
 from dev.kube import Kube
 from slipstream_operator.api import units
 from slipstream_simulator import plots, scenario, simulation
-from slipstream_simulator.policies.ours import Ours
+from slipstream_simulator.policies.slipstream import Slipstream
 from slipstream_simulator.scenario import Scenario
 from slipstream_simulator.simulation import Run
 from tests.support import clusters, faults
@@ -96,7 +96,7 @@ def simulate(wanted: Scenario, settings: Settings, *, seeds: int, jobs: int) -> 
 
 
 def _simulate(wanted: Scenario, settings: Settings, seed: int) -> Run:
-    policy = Ours(
+    policy = Slipstream(
         tick=settings.tick,
         window=settings.window,
         down_window=settings.down_window,

@@ -20,18 +20,18 @@ from slipstream_simulator.scenario import Scenario
 FOLDER: Final = Path(__file__).parent
 PEER: Final = "ray-serve@16"
 """The best tuned one of `make bench-autoscaling`."""
-POLICIES: Final = (registry.OURS, registry.ORACLE, registry.NOWCAST, PEER)
+POLICIES: Final = (registry.SLIPSTREAM, registry.ORACLE, registry.NOWCAST, PEER)
 
 MEANINGS: Final = {
     "scenarios": "drawn by chance",
     "kept_by_oracle": f"in which the oracle attains {GOAL:.0%}: those that count",
-    "kept": "of these, in which ours attains it",
+    "kept": "of these, in which Slipstream attains it",
     "kept_by_nowcast": "of these, in which the nowcast does, which knows all but what comes",
     "kept_by_peer": f"of these, in which {PEER} does",
-    "attainment": "requests of ours inside all their limits: mean of those that count",
-    "gpu_hours_vs_oracle": "GPU-hours of ours over the oracle's, summed over them",
-    "saving_vs_peer": f"1 - GPU-hours of ours over those of {PEER}",
-    "safety_violations": "decisions of ours that no policy may take, in all scenarios",
+    "attainment": "requests inside all their limits under Slipstream: mean of those that count",
+    "gpu_hours_vs_oracle": "GPU-hours of Slipstream over the oracle's, summed over them",
+    "saving_vs_peer": f"1 - GPU-hours of Slipstream over those of {PEER}",
+    "safety_violations": "Slipstream's decisions that no policy may take, in all scenarios",
     "wall_s": "seconds that the benchmark took",
 }
 
@@ -41,7 +41,7 @@ MEANINGS: Final = {
 @click.option("--seed", default=2026, show_default=True, help="Of what is drawn.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.")
 def main(count: int, seed: int, jobs: int) -> None:
-    """Draw scenarios, play ours, the bounds and the best tuned peer on them, and write RESULTS.md."""
+    """Draw scenarios, play Slipstream, the bounds and the best tuned peer on them, and write RESULTS.md."""
     began = time.monotonic()
     field = [draw(number, seed=seed) for number in range(count)]
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -53,8 +53,9 @@ def main(count: int, seed: int, jobs: int) -> None:
             progress.advance(task)
     names = [one.name for one in field]
     counted = scores.kept(registry.ORACLE, names)
-    ours, oracle, peer = (
-        scores.totals(policy, counted or names) for policy in (registry.OURS, registry.ORACLE, PEER)
+    own, oracle, peer = (
+        scores.totals(policy, counted or names)
+        for policy in (registry.SLIPSTREAM, registry.ORACLE, PEER)
     )
     report.publish(
         folder=FOLDER,
@@ -63,14 +64,14 @@ def main(count: int, seed: int, jobs: int) -> None:
         figures={
             "scenarios": count,
             "kept_by_oracle": len(counted),
-            "kept": len(scores.kept(registry.OURS, counted)),
+            "kept": len(scores.kept(registry.SLIPSTREAM, counted)),
             "kept_by_nowcast": len(scores.kept(registry.NOWCAST, counted)),
             "kept_by_peer": len(scores.kept(PEER, counted)),
-            "attainment": round(ours.attainment, 4),
-            "gpu_hours_vs_oracle": round(ours.gpu_hours / oracle.gpu_hours, 3),
-            "saving_vs_peer": round(1 - ours.gpu_hours / peer.gpu_hours, 3),
+            "attainment": round(own.attainment, 4),
+            "gpu_hours_vs_oracle": round(own.gpu_hours / oracle.gpu_hours, 3),
+            "saving_vs_peer": round(1 - own.gpu_hours / peer.gpu_hours, 3),
             "safety_violations": sum(
-                one.safety for name in names for one in scores.of(registry.OURS, name)
+                one.safety for name in names for one in scores.of(registry.SLIPSTREAM, name)
             ),
             "wall_s": round(time.monotonic() - began),
         },

@@ -49,18 +49,18 @@ _COMPUTING = (
 
 MEANINGS = {
     **{
-        f"throughput_ratio_c{clients}": f"output tokens/s, ours over stock, {clients} clients: median of the pairs"
+        f"throughput_ratio_c{clients}": f"output tokens/s, Slipstream over stock, {clients} clients: median of pairs"
         for clients in CONCURRENCY
     },
     **{
         f"throughput_ratio_c{clients}_high": "upper end of its 95 % interval (bootstrap)"
         for clients in CONCURRENCY
     },
-    "ttft_p50_added_ms": "time to first token, 1 client: median of ours minus stock, per pair",
+    "ttft_p50_added_ms": "time to first token, 1 client: median of Slipstream minus stock, per pair",
     "ttft_p99_added_ms": "the same for the 99th percentile over all requests of a side",
-    "cpu_ms_per_token_ours": "processor time of the server per output token, 8 clients",
+    "cpu_ms_per_token_slipstream": "processor time of the server per output token, 8 clients",
     "cpu_ms_per_token_stock": "the same for stock vLLM",
-    "memory_mb_ours": "memory of the server after the load, shared pages counted once",
+    "memory_mb_slipstream": "memory of the server after the load, shared pages counted once",
     "memory_mb_stock": "the same for stock vLLM",
     "tokens_per_second_c8_stock": "output tokens/s of stock vLLM, 8 clients: median",
     "prefix_cache_gain": "output tokens/s with the prefix cache over without, long repeated prompts, 8 clients",
@@ -128,12 +128,12 @@ def _against_stock(pairs: int, advance: Any) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     with ExitStack() as stack:
         first, second = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in "ab")
-        ours = stack.enter_context(servers.ours(first))
+        own = stack.enter_context(servers.slipstream(first))
         stock = stack.enter_context(
             servers.stock(second, words=_words(config), environment=_environment(config))
         )
         for clients in CONCURRENCY:
-            both = _pairs(ours, stock, clients, _prompts(), pairs, advance)
+            both = _pairs(own, stock, clients, _prompts(), pairs, advance)
             ratios = [mine.tokens_per_second / theirs.tokens_per_second for mine, theirs in both]
             figures[f"throughput_ratio_c{clients}"] = round(statistics.median(ratios), 3)
             figures[f"throughput_ratio_c{clients}_high"] = round(_interval(ratios)[1], 3)
@@ -143,13 +143,13 @@ def _against_stock(pairs: int, advance: Any) -> dict[str, float | None]:
                 tails = [_p99([t for pair in both for t in pair[side].ttfts]) for side in (0, 1)]
                 figures["ttft_p99_added_ms"] = round(1000 * (tails[0] - tails[1]), 2)
             if clients == 8:
-                for side, name in enumerate(("ours", "stock")):
+                for side, name in enumerate(("slipstream", "stock")):
                     cpu = statistics.median(pair[side].cpu_per_token for pair in both)
                     figures[f"cpu_ms_per_token_{name}"] = round(1000 * cpu, 3)
                 figures["tokens_per_second_c8_stock"] = round(
                     statistics.median(theirs.tokens_per_second for _, theirs in both)
                 )
-        for name, server in (("ours", ours), ("stock", stock)):
+        for name, server in (("slipstream", own), ("stock", stock)):
             figures[f"memory_mb_{name}"] = round(server.memory_mb())
     return figures
 
@@ -182,8 +182,8 @@ def _speculation_gain(
     """Decoding beside an engine that does not speculate, and what the speculating one says of itself."""
     with ExitStack() as stack:
         first, second = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in "ab")
-        left = stack.enter_context(servers.ours(first, config={"speculation": speculation}))
-        right = stack.enter_context(servers.ours(second))
+        left = stack.enter_context(servers.slipstream(first, config={"speculation": speculation}))
+        right = stack.enter_context(servers.slipstream(second))
         both = _pairs(left, right, 1, _prompts(), pairs, advance, tokens=SPECULATION_TOKENS)
         sampled = left.gauge(contract.SPECULATION_GAIN)
     ratios = [
@@ -208,8 +208,8 @@ def _gain(
 ) -> float:
     with ExitStack() as stack:
         first, second = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in "ab")
-        left = stack.enter_context(servers.ours(first, config=wanted))
-        right = stack.enter_context(servers.ours(second, config=absent))
+        left = stack.enter_context(servers.slipstream(first, config=wanted))
+        right = stack.enter_context(servers.slipstream(second, config=absent))
         both = _pairs(left, right, clients, prompts, pairs, advance)
     ratios = [mine.tokens_per_second / theirs.tokens_per_second for mine, theirs in both]
     return round(statistics.median(ratios), 3)

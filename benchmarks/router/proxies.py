@@ -50,7 +50,7 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def ours(home: Path, *, engines: Sequence[int], cores: set[int]) -> Iterator[Proxy]:
+def slipstream(home: Path, *, engines: Sequence[int], cores: set[int]) -> Iterator[Proxy]:
     """The router's own process, with keys, budgets, prefixes, response cache and metrics on."""
     service = {
         "name": "chat",
@@ -83,7 +83,7 @@ def ours(home: Path, *, engines: Sequence[int], cores: set[int]) -> Iterator[Pro
     command += ["--api-port", "0", "--management-port", "0", "--linger", "0", "--grace", "0"]
     with _running(command, home=home, cores=cores, environment={"PYTHONPATH": "runtime"}) as run:
         told = _listening(home / "log")
-        yield Proxy("ours", told["api"], told["management"], run, home / "log")
+        yield Proxy("slipstream", told["api"], told["management"], run, home / "log")
 
 
 @contextlib.contextmanager

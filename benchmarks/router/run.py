@@ -165,7 +165,7 @@ async def _measure(
             stack.callback(server.close)
             engines.append(port)
         ways = [Proxy("direct", engines[0])]
-        for name in ("ours", *programs):
+        for name in ("slipstream", *programs):
             folder = home / name
             folder.mkdir()
             ways.append(stack.enter_context(_started(name, folder, programs, engines, there)))
@@ -216,7 +216,7 @@ def _started(
         return proxies.nginx(home, program=programs[name], engines=engines, cores=cores)
     if name == "peer":
         return proxies.peer(home, python=programs[name], engines=engines, cores=cores)
-    return proxies.ours(home, engines=engines, cores=cores)
+    return proxies.slipstream(home, engines=engines, cores=cores)
 
 
 async def _until_it_answers(way: Proxy) -> None:
@@ -251,11 +251,11 @@ def _figures(found: Found) -> dict[str, float | str | None]:
         return round(statistics.median(values), digits or None)
 
     return {
-        "added_p50_ms": of("ours", "p50", 2),
-        "added_p99_ms": of("ours", "p99", 2),
-        "added_ttft_p50_ms": of("ours", "ttft_p50", 2),
-        "requests_per_second": of("ours", "requests", 0),
-        "chunks_per_second": of("ours", "chunks", 0),
+        "added_p50_ms": of("slipstream", "p50", 2),
+        "added_p99_ms": of("slipstream", "p99", 2),
+        "added_ttft_p50_ms": of("slipstream", "ttft_p50", 2),
+        "requests_per_second": of("slipstream", "requests", 0),
+        "chunks_per_second": of("slipstream", "chunks", 0),
         "nginx_added_p50_ms": of("nginx", "p50", 2),
         "peer_added_p50_ms": of("peer", "p50", 2),
         "peer_requests_per_second": of("peer", "requests", 0),
@@ -264,9 +264,9 @@ def _figures(found: Found) -> dict[str, float | str | None]:
 
 def _details(found: Found) -> str:
     """Everything beside its target."""
-    names = ("ours", "nginx", "peer")
+    names = ("slipstream", "nginx", "peer")
     lines = [
-        "| figure | target | ours | nginx | peer | direct | ours, rounds from .. to |",
+        "| figure | target | slipstream | nginx | peer | direct | slipstream, rounds from .. to |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     direct = found.ways["direct"]
@@ -277,9 +277,9 @@ def _details(found: Found) -> str:
             cells.append("-" if way is None else _cell(row.values(way, direct)))
         plain = row.values(direct, direct)
         cells.append(_cell(plain) if "added" not in row.name else "0")
-        ours = sorted(row.values(found.ways["ours"], direct))
+        own = sorted(row.values(found.ways["slipstream"], direct))
         lines.append(
-            f"| {row.name} | {row.target} | {' | '.join(cells)} | {_shown(ours[0])} .. {_shown(ours[-1])} |"
+            f"| {row.name} | {row.target} | {' | '.join(cells)} | {_shown(own[0])} .. {_shown(own[-1])} |"
         )
     for what, target, name in (
         ("memory before load, MB", "< 150", "base_mb"),
@@ -318,9 +318,9 @@ _BASIS: Final = (
     "Medians over rounds in which all ways are measured in turn; added is over the direct way in the same round. "
     f"Two engines and all clients share one core, each router has another. Requests of 1.4 KB, answers of 1 KB or "
     f"events of 200 bytes; TTFT, ITL and CPU per chunk with {STREAMS} streams of 50 tokens/s, chunks/s with "
-    f"{2 * CLIENTS} streams whose next event leaves when the client has the last. Ours checks keys, keeps budgets, "
-    "takes the usage out again that it asked for, follows prefixes and reads the engines' metrics; nginx is a plain "
-    "proxy (one worker, streams not buffered), the peer is vllm-router of requirements/bench-router.txt with "
+    f"{2 * CLIENTS} streams whose next event leaves when the client has the last. Slipstream checks keys, keeps "
+    "budgets, takes the usage out again that it asked for, follows prefixes and reads the engines' metrics; nginx is a "
+    "plain proxy (one worker, streams not buffered), the peer is vllm-router of requirements/bench-router.txt with "
     "`--policy round_robin`, its cheapest. Direct requests/s and chunks/s show what engines and clients themselves "
     "bear. The pick is timed as processor time, the rest by the clock."
 )

@@ -1,4 +1,4 @@
-"""The routers that are compared: each as its project publishes it, and ours."""
+"""The routers that are compared: each as its project publishes it, and Slipstream's."""
 
 import bisect
 import itertools
@@ -127,7 +127,7 @@ class PrefixAware:
 
 
 @dataclass(slots=True)
-class Ours:
+class Slipstream:
     """The router's own parts, wired as the router wires them: metrics of 250 ms, indexed at the first token."""
 
     capacity: int
@@ -159,7 +159,7 @@ class Ours:
 
 
 POLICIES: Final[dict[str, Callable[[random.Random, int], fleet.Policy]]] = {
-    "ours": lambda _, capacity: Ours(capacity),
+    "slipstream": lambda _, capacity: Slipstream(capacity),
     "round_robin": lambda *_: RoundRobin(),
     "least_loaded": lambda rng, _: LeastLoaded(rng),
     "epp": lambda rng, _: Epp(rng),

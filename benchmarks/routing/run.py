@@ -42,8 +42,8 @@ MEANINGS: Final = {
         )
         for figure in ("hit_rate", "ttft_p95_s")
     },
-    "hit_rate_above_epp_low": "ours minus the endpoint picker's, same requests: lower end of the 95 % interval",
-    "ttft_p95_of_epp_high": "ours over the endpoint picker's, same requests: upper end of the 95 % interval",
+    "hit_rate_above_epp_low": "Slipstream minus the endpoint picker's, same requests: lower end of the 95 % interval",
+    "ttft_p95_of_epp_high": "Slipstream over the endpoint picker's, same requests: upper end of the 95 % interval",
     "pick_32kb_p99_ms": "parse, hash, look up and pick a 32 KB prompt among 8 engines, processor time, p99",
 }
 COLUMNS: Final = ("hit rate", "TTFT p50, ms", "TTFT p95, ms", "TPOT p95, ms", "imbalance")
@@ -66,8 +66,8 @@ _BASIS: Final = (
     f"`slipstream_runtime.simulator.model` with {ENGINE.kv_tokens} KV tokens and a prefix cache of blocks as vLLM's. "
     "Values are mean ± half of the 95 % interval (Student) over the seeds; imbalance is the busiest engine's requests "
     "over the mean. A policy that overloads an engine has a p95 that only the run's end bounds.\n\n"
-    "Ours and the endpoint picker learn of a prompt at its first token and when they pick, and see metrics of up to "
-    "250 ms and 50 ms ago. The engine model counts the KV of a shared prefix once a request, so memory is tighter "
+    "Slipstream and the endpoint picker learn of a prompt at its first token and when they pick, and see metrics of up "
+    "to 250 ms and 50 ms ago. The engine model counts the KV of a shared prefix once a request, so memory is tighter "
     "than in vLLM, for all alike.\n"
 )
 
@@ -121,7 +121,7 @@ def play(workload: str, policy: str, seed: int) -> Outcome:
 def _figures(results: Results) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     for policy in policies.POLICIES:
-        prefix = "" if policy == "ours" else f"{policy}_"
+        prefix = "" if policy == "slipstream" else f"{policy}_"
         seen = [o for (_, name), found in results.items() if name == policy for o in found]
         figures[f"{prefix}hit_rate"] = round(statistics.mean(o.hit_rate for o in seen), 3)
         p95 = statistics.mean(o.ttft_p95_ms for o in seen) / 1000
@@ -129,7 +129,7 @@ def _figures(results: Results) -> dict[str, float | None]:
     more: list[list[float]] = [[] for _ in range(SEEDS)]
     ratio: list[list[float]] = [[] for _ in range(SEEDS)]
     for workload in workloads.ALL:
-        pairs = zip(results[workload, "ours"], results[workload, "epp"], strict=True)
+        pairs = zip(results[workload, "slipstream"], results[workload, "epp"], strict=True)
         for seed, (mine, theirs) in enumerate(pairs):
             more[seed].append(mine.hit_rate - theirs.hit_rate)
             ratio[seed].append(mine.ttft_p95_ms / theirs.ttft_p95_ms)

@@ -185,7 +185,7 @@ def main(*, rounds: int) -> None:
             "engineArgs": {"stream-interval": 16},
             "limits": {"queue": 1000},
         }
-        with servers.ours(Path(home), config=config) as server:
+        with servers.slipstream(Path(home), config=config) as server:
             _separate(server)
             found = _rounds(server, rounds)
     figures = {

@@ -1,4 +1,4 @@
-"""`make bench-start`: from the start of the process to the first answer, stock vLLM and ours."""
+"""`make bench-start`: from the start of the process to the first answer, stock vLLM and Slipstream's engine."""
 
 import statistics
 import tempfile
@@ -48,7 +48,7 @@ def main(*, rounds: int) -> None:
 
 def _round() -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
-        homes = {name: Path(folder, name) for name in ("stock", "eager", "ours")}
+        homes = {name: Path(folder, name) for name in ("stock", "eager", "slipstream")}
         for home in homes.values():
             home.mkdir()
         seconds = []
@@ -57,7 +57,7 @@ def _round() -> list[tuple[str, float]]:
         with servers.stock(homes["eager"], words=["--enforce-eager"]) as server:
             seconds.append(("stock_eager_first_s", server.start_seconds))
         for name in ("first_s", "second_s"):
-            with servers.ours(homes["ours"]) as server:
+            with servers.slipstream(homes["slipstream"]) as server:
                 seconds.append((name, server.start_seconds))
         return seconds
 

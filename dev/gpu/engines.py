@@ -1,4 +1,4 @@
-"""Engines of the check as processes: ours and bare vLLM, on the same model with the same settings."""
+"""Engines of the check as processes: Slipstream and bare vLLM, on the same model with the same settings."""
 
 import asyncio
 import contextlib
@@ -41,9 +41,9 @@ class Setup:
     kv_bytes: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
-    """More of EngineConfig; of ours alone."""
+    """More of EngineConfig; for Slipstream's engine alone."""
 
-    def ours(self) -> dict[str, Any]:
+    def slipstream(self) -> dict[str, Any]:
         """Return the EngineConfig."""
         cuda = self.device == "cuda"
         cache: dict[str, Any] = {"prefix": False, "compile": cuda}
@@ -120,7 +120,7 @@ class Engine:
 
 
 @contextlib.asynccontextmanager
-async def ours(setup: Setup, home: Path, *, within: float) -> AsyncIterator[Engine]:
+async def slipstream(setup: Setup, home: Path, *, within: float) -> AsyncIterator[Engine]:
     """Run our engine process."""
     port, management = _free(), _free()
     command = [sys.executable, "-m", contract.ENGINE_MODULE, "--config", str(_write(setup, home))]
@@ -276,7 +276,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 def _write(setup: Setup, home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     file = home / "engine.json"
-    file.write_text(json.dumps(setup.ours()))
+    file.write_text(json.dumps(setup.slipstream()))
     return file
 
 

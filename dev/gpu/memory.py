@@ -15,7 +15,7 @@ MIB: Final = 2**20
 
 def predicted(setup: Setup, *, total_mib: float, gpu: str) -> Mapping[str, float | None]:
     """Return the prediction for one GPU in MiB, and the tokens of its KV cache; empty where it says nothing."""
-    config = setup.ours()
+    config = setup.slipstream()
     draft = config.get("speculation", {}).get("draft")
     facts = Facts(
         model=_facts(f"file://{setup.model}"), draft=_facts(draft) if draft else ModelFacts()

@@ -53,7 +53,7 @@ def _starts(groups: Mapping[str, Mapping[str, Result]]) -> Iterator[str]:
 
 
 def _speeds(groups: Mapping[str, Mapping[str, Result]]) -> Iterator[str]:
-    yield "| clients | engine | tokens/s | of ours | TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | requests | failed |"
+    yield "| clients | engine | tokens/s | share | TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | requests | failed |"
     yield "|---:|---|---:|---:|---:|---:|---:|---:|---:|"
     rows = []
     for order, (group, steps) in enumerate(groups.items()):
@@ -62,8 +62,8 @@ def _speeds(groups: Mapping[str, Mapping[str, Result]]) -> Iterator[str]:
                 rows.append((int(name.removeprefix(_LOADS)), order, group, result["figures"]))
     for count, _, group, figures in sorted(rows, key=lambda row: row[:2]):
         speed = figures["tokens_per_second"]
-        ours = groups.get("ours", {}).get(f"{_LOADS}{count}", {}).get("figures")
-        share = round(speed / ours["tokens_per_second"], 2) if ours else None
+        own = groups.get("slipstream", {}).get(f"{_LOADS}{count}", {}).get("figures")
+        share = round(speed / own["tokens_per_second"], 2) if own else None
         names = ("ttft_p50_ms", "ttft_p95_ms", "tpot_p50_ms", "requests", "failed")
         cells = [speed, share, *(figures[name] for name in names)]
         yield f"| {count} | {group} | {' | '.join(map(_shown, cells))} |"

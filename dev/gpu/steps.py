@@ -79,9 +79,9 @@ class Check:
         fp8 = [_with(one, quantization={"method": "fp8"}) for one in self.setups]
         return [
             Group(
-                "ours",
+                "slipstream",
                 self.setups,
-                _ours,
+                _slipstream,
                 [
                     *self._loads(scale.clients),
                     Step("step_time", 60, self._step_time),
@@ -89,11 +89,11 @@ class Check:
                 ],
             ),
             Group("bare", self.setups, _bare, self._loads(scale.clients)),
-            Group("fp8", fp8, _ours, [*self._loads(scale.few), Step("kill", 90, self._kill)]),
+            Group("fp8", fp8, _slipstream, [*self._loads(scale.few), Step("kill", 90, self._kill)]),
             Group(
                 "draft",
                 [self._drafting(one) for one in self.setups],
-                _ours,
+                _slipstream,
                 [*self._loads(scale.few), Step("speculation", 20, _speculation)],
             ),
         ]
@@ -238,10 +238,10 @@ def _with(setup: Setup, **config: Any) -> Setup:
     return Setup(**{**vars(setup), "config": {**setup.config, **config}})
 
 
-def _ours(
+def _slipstream(
     setup: Setup, home: Path, within: float
 ) -> contextlib.AbstractAsyncContextManager[Engine]:
-    return engines.ours(setup, home, within=within)
+    return engines.slipstream(setup, home, within=within)
 
 
 def _bare(

@@ -6,26 +6,26 @@ from typing import Final, TypeAlias
 
 from slipstream_simulator.peers.catalogue import PEERS, Peer
 from slipstream_simulator.policies import foresight, static
-from slipstream_simulator.policies.ours import Ours
+from slipstream_simulator.policies.slipstream import Slipstream
 from slipstream_simulator.policy import Policy
 from slipstream_simulator.scenario import Scenario
 
 Factory: TypeAlias = Callable[[Scenario, int], Policy]
 """From a scenario and a seed, which only those look at who know the traffic."""
 
-OURS: Final = "ours"
+SLIPSTREAM: Final = "slipstream"
 ORACLE: Final = "oracle"
 NOWCAST: Final = "nowcast"
 PARTS: Final = ("conservation", "feedback", "forecast", "futility")
-"""What an ablation of ours leaves out."""
-DEFAULT: Final = (OURS, "static-mean", "static-peak")
+"""Parts of Slipstream's policy that an ablation leaves out."""
+DEFAULT: Final = (SLIPSTREAM, "static-mean", "static-peak")
 _KNOB: Final = "@"
 
 
-def _ours(
+def _slipstream(
     scenario: Scenario, _: int, *, without: frozenset[str] = frozenset(), standing: int = 0
 ) -> Policy:
-    return Ours(
+    return Slipstream(
         metrics=dict.fromkeys(one.metric for one in scenario.objectives.latency),
         without=without,
         idle_after=scenario.scaling.idle_after,
@@ -39,8 +39,10 @@ def _peer(scenario: Scenario, _: int, *, peer: Peer, knob: float | None = None) 
 
 
 POLICIES: Final[Mapping[str, Factory]] = {
-    OURS: _ours,
-    **{f"{OURS}-no-{part}": partial(_ours, without=frozenset({part})) for part in PARTS},
+    SLIPSTREAM: _slipstream,
+    **{
+        f"{SLIPSTREAM}-no-{part}": partial(_slipstream, without=frozenset({part})) for part in PARTS
+    },
     "static-mean": lambda scenario, _: static.mean(scenario),
     "static-peak": lambda scenario, _: static.peak(scenario),
     **{name: partial(_peer, peer=peer) for name, peer in PEERS.items()},
@@ -55,8 +57,8 @@ def tuned(peer: str, knob: float) -> str:
 
 
 def standing(replicas: int) -> str:
-    """The name of ours with so many replicas at least, all the time."""
-    return f"{OURS}{_KNOB}{replicas}"
+    """Return the name of Slipstream's policy with that `minReplicas`."""
+    return f"{SLIPSTREAM}{_KNOB}{replicas}"
 
 
 def find(name: str) -> Factory:
@@ -64,8 +66,8 @@ def find(name: str) -> Factory:
     policy, at, knob = name.partition(_KNOB)
     if not at:
         return POLICIES[name]
-    if policy == OURS and knob.isdecimal():
-        return partial(_ours, standing=int(knob))
+    if policy == SLIPSTREAM and knob.isdecimal():
+        return partial(_slipstream, standing=int(knob))
     try:
         return partial(_peer, peer=PEERS[policy], knob=float(knob))
     except ValueError as error:

@@ -29,7 +29,7 @@ Factory: TypeAlias = Callable[[model.Parameters, float], Policy]
 
 @dataclass(frozen=True)
 class Peer:
-    """One autoscaler that ours is compared with."""
+    """Autoscaler that Slipstream is compared with."""
 
     factory: Factory
     """From the engine's parameters, which only offline profiles look at, and a value of the knob."""

@@ -1,1 +1,1 @@
-"""Scaling policies, ours and those of others, behind one interface."""
+"""Scaling policies behind one interface: Slipstream's, static counts and the bounds."""

@@ -1,4 +1,4 @@
-"""Capacity of one replica, measured on the engine model as an offline benchmark would: no formula of ours.
+"""Capacity of one replica, measured on the engine model as an offline benchmark would: no formula of Slipstream's.
 
 Deterministic: the arrivals of every measurement are the same Poisson process, stretched to the rate.
 """

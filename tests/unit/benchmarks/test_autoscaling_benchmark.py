@@ -62,17 +62,17 @@ def test_many_policies_are_played_in_several_jobs() -> None:
 
 
 def test_a_reserve_is_the_least_that_all_seeds_confirm() -> None:
-    enough = {"ours@3": {0}, "ours@4": {0, 1}}
+    enough = {"slipstream@3": {0}, "slipstream@4": {0, 1}}
     workers = _Workers(lambda policy, seed: 1.0 if seed in enough.get(policy, ()) else 0.9)
     arena = run.Arena(Progress(disable=True), workers)
-    arena.play(run.BOUNDS, [SCENARIO], [registry.OURS], seeds=2)
-    assert run._reserve(arena, [SCENARIO], ["steady"], seeds=2) == {"steady": "ours@4"}
+    arena.play(run.BOUNDS, [SCENARIO], [registry.SLIPSTREAM], seeds=2)
+    assert run._reserve(arena, [SCENARIO], ["steady"], seeds=2) == {"steady": "slipstream@4"}
     played = [(*job.policies, job.seed) for job in workers.played[2:]]
     assert played == [
-        ("ours@1", 0),
-        ("ours@2", 0),
-        *[("ours@3", 0), ("ours@3", 1)],
-        *[("ours@4", 0), ("ours@4", 1)],
+        ("slipstream@1", 0),
+        ("slipstream@2", 0),
+        *[("slipstream@3", 0), ("slipstream@3", 1)],
+        *[("slipstream@4", 0), ("slipstream@4", 1)],
     ]
 
 
@@ -80,7 +80,7 @@ def test_no_reserve_is_looked_for_where_the_goal_is_kept_or_nothing_keeps_it() -
     for attained, policies in ((1.0, 0), (0.5, SCENARIO.scaling.max_replicas)):
         workers = _Workers(lambda *_, share=attained: share)
         arena = run.Arena(Progress(disable=True), workers)
-        arena.play(run.BOUNDS, [SCENARIO], [registry.OURS], seeds=1)
+        arena.play(run.BOUNDS, [SCENARIO], [registry.SLIPSTREAM], seeds=1)
         assert run._reserve(arena, [SCENARIO], ["steady"], seeds=1) == {}
         assert len(workers.played) == 1 + policies
 
@@ -91,7 +91,7 @@ def _contest(attained: Iterable[tuple[str, str, float]]) -> tables.Contest:
         for policy, scenario, value in attained
         for seed in range(3)
     )
-    reserves, tuned = {"calm": "ours@3"}, {"kaito": "kaito@2"}
+    reserves, tuned = {"calm": "slipstream@3"}, {"kaito": "kaito@2"}
     return tables.Contest(scores, ["calm", "jump"], ["calm"], reserves, tuned, "kaito@2")
 
 
@@ -102,9 +102,9 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
             (registry.ORACLE, "jump", 0.9),
             (registry.NOWCAST, "calm", 0.993),
             (registry.NOWCAST, "jump", 0.8),
-            (registry.OURS, "calm", 0.98),
-            (registry.OURS, "jump", 0.7),
-            ("ours@3", "calm", 0.992),
+            (registry.SLIPSTREAM, "calm", 0.98),
+            (registry.SLIPSTREAM, "jump", 0.7),
+            ("slipstream@3", "calm", 0.992),
             ("kaito@2", "calm", 0.999),
             ("kaito@2", "jump", 0.6),
             ("kaito", "calm", 0.95),
@@ -113,18 +113,21 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     text = tables.details(contest, seeds=3, ablations=[], static=[])
     assert "- The oracle keeps 99 % in 1 of 2 scenarios, which are those that count: calm." in text
     assert "- It does not in: jump (90.00%)." in text
-    assert "ours does not attain 99 % in 1: calm (98.00%)." in text
+    assert "Slipstream does not attain 99 % in 1: calm (98.00%)." in text
     assert (
         "It keeps 99 % in 1 of these 1, with 1.00 times the oracle's GPU-hours, and does not in: none."
         in text
     )
-    assert "- Of those that the nowcast keeps, ours does not attain 99 % in: calm (98.00%)." in text
+    assert (
+        "- Of those that the nowcast keeps, Slipstream does not attain 99 % in: calm (98.00%)."
+        in text
+    )
     assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
     assert "| calm | 3.00 (2.00 to 4.00) |" in text
-    assert "| calm | `ours@3` | 99.20% | 98.00% | 3.00 | 3.00 | 3.00 |" in text
-    assert "With them ours keeps 99 % in 1 of the 1 scenarios that count" in text
+    assert "| calm | `slipstream@3` | 99.20% | 98.00% | 3.00 | 3.00 | 3.00 |" in text
+    assert "With them Slipstream keeps 99 % in 1 of the 1 scenarios that count" in text
     assert "with 1.00 times the oracle's GPU-hours; it would take 1.00 times as many" in text
-    assert "is `kaito@2`: ours takes 1.00 of its GPU-hours." in text
+    assert "is `kaito@2`: Slipstream takes 1.00 of its GPU-hours." in text
 
 
 def test_policies_are_held_against_each_other_on_the_seeds_that_both_played() -> None:

@@ -92,23 +92,23 @@ def statuses(found: dict[str, Any], group: str) -> dict[str, str]:
 
 def test_a_step_that_fails_or_hangs_loses_no_other(tmp_path: Path) -> None:
     group = Group(
-        "ours",
+        "slipstream",
         [SETUP],
         sleeping,
         [Step("breaks", 5, breaks), Step("hangs", 0.05, hangs), Step("good", 5, good)],
     )
     found = run(tmp_path, group)
-    assert statuses(found, "ours") == {
+    assert statuses(found, "slipstream") == {
         "start": "done",
         "breaks": "failed",
         "hangs": "failed",
         "good": "done",
     }
-    results = found["groups"]["ours"]
+    results = found["groups"]["slipstream"]
     assert results["breaks"]["error"] == "ValueError: so it is"
     assert results["hangs"]["error"] == "not within 0 s"
     page = (tmp_path / "check.md").read_text()
-    assert "- ours, breaks: failed. ValueError: so it is" in page
+    assert "- slipstream, breaks: failed. ValueError: so it is" in page
     assert "Rehearsal on CPU" in page
 
 
@@ -123,19 +123,19 @@ def test_an_engine_that_does_not_start_loses_no_other_group(tmp_path: Path) -> N
 
 def test_the_next_setup_is_tried_where_one_does_not_start(tmp_path: Path) -> None:
     second = Setup("cpu", SETUP.model, max_length=512, engine_args={"seed": 1})
-    found = run(tmp_path, Group("ours", [SETUP, second], starting, []))
-    assert found["groups"]["ours"]["start"]["figures"]["engine_args"] == {"seed": 1}
+    found = run(tmp_path, Group("slipstream", [SETUP, second], starting, []))
+    assert found["groups"]["slipstream"]["start"]["figures"]["engine_args"] == {"seed": 1}
 
 
 def test_after_an_engine_has_ended_its_steps_are_not_run(tmp_path: Path) -> None:
-    group = Group("ours", [SETUP], sleeping, [Step("ends", 5, ends), Step("good", 5, good)])
-    assert statuses(run(tmp_path, group), "ours")["good"] == "not run: the engine has ended"
+    group = Group("slipstream", [SETUP], sleeping, [Step("ends", 5, ends), Step("good", 5, good)])
+    assert statuses(run(tmp_path, group), "slipstream")["good"] == "not run: the engine has ended"
 
 
 def test_when_time_is_up_what_is_left_says_so(tmp_path: Path) -> None:
-    group = Group("ours", [SETUP], sleeping, [Step("good", 5, good)])
+    group = Group("slipstream", [SETUP], sleeping, [Step("good", 5, good)])
     found = run(tmp_path, group, seconds=-1)
-    assert "time is up" in found["groups"]["ours"]["start"]["error"]
+    assert "time is up" in found["groups"]["slipstream"]["start"]["error"]
 
 
 def test_resume_runs_only_what_has_no_result(tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_resume_runs_only_what_has_no_result(tmp_path: Path) -> None:
 
     def group(second: Any) -> Group:
         return Group(
-            "ours", [SETUP], sleeping, [Step("first", 5, counted), Step("second", 5, second)]
+            "slipstream", [SETUP], sleeping, [Step("first", 5, counted), Step("second", 5, second)]
         )
 
-    assert statuses(run(tmp_path, group(breaks)), "ours")["second"] == "failed"
+    assert statuses(run(tmp_path, group(breaks)), "slipstream")["second"] == "failed"
     found = run(tmp_path, group(good), resume=True)
-    assert statuses(found, "ours") == {"start": "done", "first": "done", "second": "done"}
+    assert statuses(found, "slipstream") == {"start": "done", "first": "done", "second": "done"}
     assert len(ran) == 1
-    run(tmp_path, Group("ours", [SETUP], starting, group(good).steps), resume=True)
+    run(tmp_path, Group("slipstream", [SETUP], starting, group(good).steps), resume=True)
 
 
 def test_our_engine_reads_every_setup_of_both_devices(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_our_engine_reads_every_setup_of_both_devices(tmp_path: Path) -> None:
         made = check.check(device, tmp_path)
         for group in made.groups():
             for setup in group.setups:
-                EngineConfig.model_validate(setup.ours())
-    assert [group.name for group in made.groups()] == ["ours", "bare", "fp8", "draft"]
+                EngineConfig.model_validate(setup.slipstream())
+    assert [group.name for group in made.groups()] == ["slipstream", "bare", "fp8", "draft"]
 
 
 def test_each_token_of_a_made_up_model_is_visible_text(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_speeds_of_all_engines_stand_together_by_clients() -> None:
         {
             "facts": {"device": "cuda", "gpu": "NVIDIA H200"},
             "groups": {
-                "ours": {"clients_16": result, "clients_1": result},
+                "slipstream": {"clients_16": result, "clients_1": result},
                 "bare": {"clients_1": result},
             },
         }
@@ -249,7 +249,7 @@ def test_speeds_of_all_engines_stand_together_by_clients() -> None:
     rows = [
         line.split(" | ")[:2] for line in page.splitlines() if line.startswith(("| 1 ", "| 16 "))
     ]
-    assert rows == [["| 1", "ours"], ["| 1", "bare"], ["| 16", "ours"]]
+    assert rows == [["| 1", "slipstream"], ["| 1", "bare"], ["| 16", "slipstream"]]
 
 
 def test_the_process_that_computes_is_found_among_those_below() -> None:
@@ -278,7 +278,7 @@ def test_the_groups_have_the_steps_that_the_page_promises(tmp_path: Path) -> Non
         for one in check.check("cuda", tmp_path).groups()
     }
     sweep = [f"clients_{count}" for count in (1, 16, 64, 256, 1024)]
-    assert groups["ours"] == [*sweep, "step_time", "drain"]
+    assert groups["slipstream"] == [*sweep, "step_time", "drain"]
     assert groups["bare"] == sweep
     assert groups["fp8"][-1] == "kill"
     assert groups["draft"][-1] == "speculation"
@@ -304,9 +304,11 @@ def test_sigterm_ends_the_engines_and_keeps_what_is_done(tmp_path: Path) -> None
         await asyncio.Event().wait()
         raise AssertionError
 
-    group = Group("ours", [SETUP], sleeping, [Step("good", 5, good), Step("last", 5, terminated)])
+    group = Group(
+        "slipstream", [SETUP], sleeping, [Step("good", 5, good), Step("last", 5, terminated)]
+    )
     with pytest.raises(asyncio.CancelledError):
         run(tmp_path, group)
     assert engines.alive(pids) == 0
     found = json.loads((tmp_path / "check.json").read_text())
-    assert statuses(found, "ours") == {"start": "done", "good": "done"}
+    assert statuses(found, "slipstream") == {"start": "done", "good": "done"}

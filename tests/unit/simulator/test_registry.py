@@ -41,7 +41,7 @@ def test_every_policy_can_be_made_for_a_scenario(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody", "hpa-kv@high", "nobody@1", "ours@much", "ours@-1", "oracle@1"]
+    "name", ["nobody", "hpa-kv@high", "nobody@1", "slipstream@much", "slipstream@-1", "oracle@1"]
 )
 def test_a_name_that_is_none_is_a_key_error(name: str) -> None:
     with pytest.raises(KeyError):
@@ -55,7 +55,7 @@ def test_a_run_has_the_name_by_which_its_policy_was_asked_for() -> None:
 
 def test_ours_can_have_replicas_that_wait() -> None:
     run = campaign.play(SCENARIO, registry.standing(3), seed=0)
-    assert run.policy == "ours@3"
+    assert run.policy == "slipstream@3"
     assert min(asked for _, asked in run.asked[1:]) == 3
 
 
@@ -77,7 +77,7 @@ def test_the_run_of_the_oracle_is_what_its_schedule_gives() -> None:
 
 
 def test_the_oracle_keeps_the_goal_through_a_step_that_ours_cannot_foresee() -> None:
-    names = ("ours", "oracle")
-    ours, oracle = campaign.Job(SCENARIO, names, seed=3).scores()
-    assert oracle.attainment >= 0.99 > ours.attainment
-    assert ours.over_replica_hours is not None
+    names = ("slipstream", "oracle")
+    own, oracle = campaign.Job(SCENARIO, names, seed=3).scores()
+    assert oracle.attainment >= 0.99 > own.attainment
+    assert own.over_replica_hours is not None

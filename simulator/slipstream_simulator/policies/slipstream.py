@@ -20,7 +20,7 @@ _FEEDBACK: Final = "5m"
 """The longest span of latencies that decisions look at; the longer ones are for status."""
 
 
-class Ours:
+class Slipstream:
     """`policy.decide` with the state that the operator keeps.
 
     `metrics` are those with objectives; `standing` replicas wait all the time, as if `minReplicas` were no less.
@@ -38,7 +38,7 @@ class Ours:
         window: float = WINDOW,
         down_window: float = DOWN_WINDOW,
     ) -> None:
-        self.name = "-".join(["ours", *(f"no-{part}" for part in sorted(without))])
+        self.name = "-".join(["slipstream", *(f"no-{part}" for part in sorted(without))])
         self.every = tick
         self._without = without
         self._max_sequences = max_sequences

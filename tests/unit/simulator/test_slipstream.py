@@ -3,7 +3,7 @@
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling import queries
 from slipstream_operator.core.scaling.signals import Sample, Unknown
-from slipstream_simulator.policies.ours import Ours
+from slipstream_simulator.policies.slipstream import Slipstream
 from slipstream_simulator.policy import Pod, Seen
 from tests.support import given
 
@@ -11,7 +11,7 @@ SLOW = (("0.5", 0.0), ("1.0", 90.0), ("+Inf", 90.0))
 """TTFT of 90 requests, all slower than the objective."""
 
 
-def _seen(policy: Ours, *, now: float, replicas: int, answered: bool = True) -> Seen:
+def _seen(policy: Slipstream, *, now: float, replicas: int, answered: bool = True) -> Seen:
     pods = tuple(Pod(f"p{n}", 0.0, True, 30.0, False, True) for n in range(replicas))
     gauges = dict.fromkeys(("running", "waiting", "age", "running_mean", "waiting_mean"), 1.0)
     values = {**gauges, "kv": 0.1, "kv_mean": 0.1, "finished": 0.5}
@@ -32,21 +32,24 @@ def _seen(policy: Ours, *, now: float, replicas: int, answered: bool = True) -> 
 
 
 def test_it_decides_as_the_operator_does() -> None:
-    policy = Ours()
+    policy = Slipstream()
     assert policy.decide(_seen(policy, now=1000.0, replicas=2)) == 4
 
 
 def test_without_answers_it_holds() -> None:
-    policy = Ours()
+    policy = Slipstream()
     assert policy.decide(_seen(policy, now=1000.0, replicas=2, answered=False)) == 2
 
 
 def test_a_restart_changes_nothing() -> None:
-    policy = Ours()
+    policy = Slipstream()
     policy.decide(_seen(policy, now=1000.0, replicas=2))
     policy.restarted()
     assert policy.decide(_seen(policy, now=1005.0, replicas=4, answered=False)) == 4
 
 
 def test_what_is_left_out_is_in_the_name() -> None:
-    assert Ours(without=frozenset({"forecast", "futility"})).name == "ours-no-forecast-no-futility"
+    assert (
+        Slipstream(without=frozenset({"forecast", "futility"})).name
+        == "slipstream-no-forecast-no-futility"
+    )
