@@ -1,4 +1,4 @@
-"""Language rules of CONTRIBUTING that a program can check: openings of docstrings, and words that are not used."""
+"""Language rules of CONTRIBUTING that a program can check: openings, words that are not used, long sentences."""
 
 import ast
 import re
@@ -17,6 +17,15 @@ WORDS = re.compile(
     r"\b(anew|mend|mends|mended|shall|lest|of late|so many|somebody|nobody|the begin|its begin)\b",
     re.IGNORECASE,
 )
+PHRASES = re.compile(
+    r"\b(as ever|as may|at rest|by chance|in truth|looked at|no more of|of others|ours|told|what comes)\b",
+    re.IGNORECASE,
+)
+"""Further words that pages of the documentation don't use."""
+LONGEST_SENTENCE = 25
+"""Words in a sentence of a page. A colon ends a sentence here, so that a list may follow it."""
+GENERATED = ("docs/reference/", "docs/gpu-kernels.md")
+"""Pages whose sentences are written elsewhere, in the code."""
 _SENTENCE = 3
 """Words from which on a string literal counts as a text that users may read."""
 
@@ -66,6 +75,46 @@ def code(file: Path, name: str) -> Iterator[Finding]:
 
 def _prose(file: Path) -> Iterator[Finding]:
     name = str(file.relative_to(paths.REPOSITORY))
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    text = file.read_text()
+    for number, line in enumerate(text.splitlines(), start=1):
         for match in WORDS.finditer(line):
             yield Finding(name, number, match.group())
+    if file.suffix == ".md" and not name.startswith(GENERATED):
+        yield from page(text, name)
+
+
+def page(text: str, name: str) -> Iterator[Finding]:
+    """Findings in the sentences of a Markdown page, code blocks and inline code left out."""
+    for number, block in _blocks(text):
+        if match := PHRASES.search(block):
+            yield Finding(name, number, match.group())
+        for sentence in re.split(r"(?<=[.!?:])[\"')*_]*\s+", block):
+            words = [word for word in sentence.split() if re.search(r"\w", word)]
+            if len(words) > LONGEST_SENTENCE:
+                yield Finding(name, number, f"{len(words)} words: {sentence}")
+
+
+def _blocks(text: str) -> Iterator[tuple[int, str]]:
+    """Line number and plain text of each paragraph, list item and table cell."""
+    block: list[str] = []
+    first, fenced = 0, False
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        stripped = line.strip()
+        fence = stripped.startswith("```")
+        fenced ^= fence
+        skipped = fenced or fence or not stripped or stripped.startswith(("#", "|"))
+        item = re.match(r"([-*+]|\d+\.)\s+", stripped)
+        if block and (skipped or item):
+            yield first, _plain(" ".join(block))
+            block = []
+        if stripped.startswith("|") and not fenced:
+            yield from ((number, _plain(cell)) for cell in stripped.strip("|").split("|"))
+        elif not skipped:
+            first = first if block else number
+            block.append(stripped[item.end() :] if item else stripped)
+
+
+def _plain(markdown: str) -> str:
+    without_images = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", markdown)
+    without_links = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", without_images)
+    return re.sub(r"`[^`]*`", "code", without_links)

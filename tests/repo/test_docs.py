@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dev.docs import reasons
+from dev.docs import figures, reasons
 from slipstream_operator.names import Reason
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ def test_no_reason_is_explained_that_the_code_does_not_know() -> None:
     assert explained == set(reasons.values(Reason))
 
 
-def test_every_guarantee_names_tests_that_exist() -> None:
+def test_every_guarantee_names_a_figure_and_tests_that_exist() -> None:
     rows = [
         line
         for line in (ROOT / "docs/guarantees.md").read_text().splitlines()
@@ -27,9 +27,15 @@ def test_every_guarantee_names_tests_that_exist() -> None:
     ]
     assert rows
     for row in rows:
-        tests = re.findall(r"`(tests/[^`]+)`", row)
-        assert tests, row
-        assert all((ROOT / test).is_file() for test in tests), row
+        _, tests, figure = (cell.strip() for cell in row.strip("|").split("|"))
+        named = re.findall(r"`(tests/[^`]+)`", tests)
+        assert named, row
+        assert all((ROOT / test).is_file() for test in named), row
+        assert re.search(r"\d", figure), f"no figure: {row}"
+
+
+def test_the_figure_of_the_demo_shows_its_text() -> None:
+    assert figures.FIGURE.read_text() == figures.draw(figures.TEXT.read_text())
 
 
 def test_the_readme_is_short() -> None:
