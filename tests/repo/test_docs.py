@@ -7,6 +7,12 @@ from dev.docs import figures, reasons
 from slipstream_operator.names import Reason
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "slipstream_operator",
+    "slipstream_runtime",
+    "slipstream_simulator",
+    "slipstream_cli",
+}
 
 
 def test_every_reason_and_condition_is_explained() -> None:
@@ -40,3 +46,10 @@ def test_the_figure_of_the_demo_shows_its_text() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+def test_every_metric_that_a_page_names_exists() -> None:
+    known = set(re.findall(r"`(slipstream_\w+)`", (ROOT / "docs/reference/metrics.md").read_text()))
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]:
+        named = set(re.findall(r"\bslipstream_\w+(?=[`{\[)])", page.read_text()))
+        assert named - known - PACKAGES == set(), page.name
