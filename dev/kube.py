@@ -15,48 +15,24 @@ import httpx
 import yaml
 
 from dev import waiting
+from slipstream_operator import kinds
+from slipstream_operator.kinds import Kind
 
 Object = dict[str, Any]
 
 _PATIENCE_SECONDS = 30.0
-_PATHS = {
-    "Namespace": ("/api/v1", "namespaces", False),
-    "Node": ("/api/v1", "nodes", False),
-    "Pod": ("/api/v1", "pods", True),
-    "Service": ("/api/v1", "services", True),
-    "ConfigMap": ("/api/v1", "configmaps", True),
-    "Secret": ("/api/v1", "secrets", True),
-    "PersistentVolume": ("/api/v1", "persistentvolumes", False),
-    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims", True),
-    "ServiceAccount": ("/api/v1", "serviceaccounts", True),
-    "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),
-    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
-    "Gateway": ("/apis/gateway.networking.k8s.io/v1", "gateways", True),
-    "HTTPRoute": ("/apis/gateway.networking.k8s.io/v1", "httproutes", True),
-    "InferencePool": ("/apis/inference.networking.k8s.io/v1", "inferencepools", True),
-    "Deployment": ("/apis/apps/v1", "deployments", True),
-    "Job": ("/apis/batch/v1", "jobs", True),
-    "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
-    "LeaderWorkerSet": ("/apis/leaderworkerset.x-k8s.io/v1", "leaderworkersets", True),
-    "Event": ("/apis/events.k8s.io/v1", "events", True),
-    "EndpointSlice": ("/apis/discovery.k8s.io/v1", "endpointslices", True),
-    "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
-    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies", True),
-    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
-    "CustomResourceDefinition": (
-        "/apis/apiextensions.k8s.io/v1",
-        "customresourcedefinitions",
-        False,
-    ),
-    "ResourceClaimTemplate": ("/apis/resource.k8s.io/v1", "resourceclaimtemplates", True),
-    "ResourceClaim": ("/apis/resource.k8s.io/v1", "resourceclaims", True),
-    "ResourceSlice": ("/apis/resource.k8s.io/v1", "resourceslices", False),
-    "DeviceClass": ("/apis/resource.k8s.io/v1", "deviceclasses", False),
-    "PodMonitor": ("/apis/monitoring.coreos.com/v1", "podmonitors", True),
-    "InferenceService": ("/apis/slipstream.dev/v1alpha1", "inferenceservices", True),
-    "InferenceRoute": ("/apis/slipstream.dev/v1alpha1", "inferenceroutes", True),
-    "ServingProfile": ("/apis/slipstream.dev/v1alpha1", "servingprofiles", False),
-}
+_OTHERS = (
+    Kind("Node", "", "v1", "nodes", namespaced=False),
+    Kind("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False),
+    Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
+    Kind("StatefulSet", "apps", "v1", "statefulsets"),
+    Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
+    Kind("ResourceClaim", "resource.k8s.io", "v1", "resourceclaims"),
+    Kind("ResourceSlice", "resource.k8s.io", "v1", "resourceslices", namespaced=False),
+    Kind("DeviceClass", "resource.k8s.io", "v1", "deviceclasses", namespaced=False),
+)
+"""Kinds that tests use and the operator does not."""
+_KINDS = {**kinds.BY_NAME, **{kind.name: kind for kind in _OTHERS}}
 
 
 class Refused(Exception):
@@ -158,9 +134,10 @@ class Kube:
 
     def path(self, kind: str, namespace: str | None = None, name: str | None = None) -> str:
         """URL path of a collection or an object."""
-        prefix, plural, namespaced = _PATHS[kind]
-        scope = f"/namespaces/{namespace}" if namespaced and namespace else ""
-        return f"{prefix}{scope}/{plural}" + (f"/{name}" if name else "")
+        found = _KINDS[kind]
+        prefix = f"/{'apis' if found.group else 'api'}/{found.api_version}"
+        scope = f"/namespaces/{namespace}" if found.namespaced and namespace else ""
+        return f"{prefix}{scope}/{found.plural}" + (f"/{name}" if name else "")
 
     def until(
         self,

@@ -18,7 +18,7 @@ import kopf
 import prometheus_client
 import uvloop
 
-from slipstream_operator import errors, names
+from slipstream_operator import errors, kinds, names
 from slipstream_operator.adapters import cluster, events, http, lease, metrics, progress
 from slipstream_operator.config import Config
 from slipstream_operator.shell import handlers, settings, workers
@@ -91,7 +91,7 @@ class App:
         watching = asyncio.ensure_future(
             kopf.operator(
                 registry=registry,
-                settings=settings.configured(handlers.labelled()),
+                settings=settings.configured(),
                 standalone=True,
                 clusterwide=True,
                 ready_flag=watching_ready,
@@ -132,10 +132,10 @@ class App:
 
     async def _sync(self, api: cluster.Cluster) -> None:
         """Wait until every object that exists now has come by; there is no such signal from the watches."""
-        for kind in handlers.WATCHED:
-            selector = None if kind in handlers.UNLABELLED else names.MANAGED_BY_SELECTOR
+        for kind in kinds.WATCHED:
+            selector = names.MANAGED_BY_SELECTOR if kind.labeled else None
             async with asyncio.timeout(SYNC_TIMEOUT):
-                while not await self._is_complete(api, kind, selector):  # noqa: ASYNC110 (polls the API)
+                while not await self._is_complete(api, kind.name, selector):  # noqa: ASYNC110 (polls the API)
                     await asyncio.sleep(SYNC_EVERY)
         self._synced = True
         logger.info("synced", extra={"services": len(self._store.keys())})

@@ -10,7 +10,10 @@ INFERENCE_SERVICE: Final = "InferenceService"
 SERVING_PROFILE: Final = "ServingProfile"
 INFERENCE_ROUTE: Final = "InferenceRoute"
 ROUTER: Final = "Router"
-"""No kind of the API: what the queue calls the router of a namespace."""
+"""Kind of the queue's keys for the router of a namespace; the API has no such kind."""
+NAMESPACE: Final = "Namespace"
+CUSTOM_RESOURCE_DEFINITION: Final = "CustomResourceDefinition"
+POD_MONITOR: Final = "PodMonitor"
 
 OPERATOR: Final = "slipstream-operator"
 FIELD_MANAGER: Final = OPERATOR

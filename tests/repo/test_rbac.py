@@ -5,12 +5,10 @@ from typing import Any
 
 import yaml
 
-from slipstream_operator import names
+from slipstream_operator import kinds, names
 from slipstream_operator.core import router
 from slipstream_operator.core.observed import GatewayState
 from slipstream_operator.core.render import router as render
-from slipstream_operator.shell import handlers, polling
-from slipstream_operator.shell.store import CHILD_KINDS
 from tests.support import given
 
 ROOT = Path(__file__).parents[2]
@@ -38,16 +36,14 @@ def _granted(kind: str) -> set[Right]:
 
 
 def _used() -> set[Right]:
-    watched = {
-        (group, plural, verb) for group, _, plural in handlers.WATCHED.values() for verb in READ
-    }
+    watched = {(kind.group, kind.plural, verb) for kind in kinds.WATCHED for verb in READ}
     written = {
-        (*_resource(kind), verb) for kind in CHILD_KINDS for verb in ("create", "patch", "delete")
+        (kind.group, kind.plural, verb)
+        for kind in kinds.OWNED
+        for verb in ("create", "patch", "delete")
     }
-    polled = {(group, plural, "list") for group, _, plural in polling.POLLED.values()}
-    read = {
-        (*_resource(kind), "get") for kind in (*names.GATEWAY_CHILDREN, names.LEADER_WORKER_SET)
-    }
+    polled = {(kind.group, kind.plural, "list") for kind in kinds.POLLED}
+    read = {(kind.group, kind.plural, "get") for kind in kinds.POLLED if kind.owned}
     return {
         *watched,
         *polled,
@@ -107,11 +103,6 @@ def _rendered() -> list[dict[str, Any]]:
     ]
 
 
-def _resource(kind: str) -> tuple[str, str]:
-    group, _, plural = {**handlers.WATCHED, **polling.POLLED}[kind]
-    return group, plural
-
-
 def test_the_cluster_role_grants_what_is_used_and_nothing_more() -> None:
     assert _granted("ClusterRole") == _used()
 
@@ -145,13 +136,19 @@ def test_users_objects_are_only_read() -> None:
     assert verbs == set(READ)
 
 
-def test_every_kind_that_is_rendered_is_watched_and_has_rights() -> None:
-    assert {manifest["kind"] for manifest in _rendered()} == set(CHILD_KINDS)
+def test_every_kind_that_is_rendered_is_owned_in_the_api_version_of_the_table() -> None:
+    assert {(manifest["apiVersion"], manifest["kind"]) for manifest in _rendered()} == {
+        (kind.api_version, kind.name) for kind in kinds.OWNED
+    }
 
 
-def test_every_watched_kind_is_one_of_ours_or_watched_by_label() -> None:
-    ours = set(CHILD_KINDS) - set(polling.POLLED)
-    assert set(handlers.UNLABELLED) | {*ours, "Pod"} == set(handlers.WATCHED)
+def test_every_kind_that_is_owned_is_read_by_label() -> None:
+    assert all(kind.read and kind.labeled for kind in kinds.OWNED)
+
+
+def test_every_kind_that_is_owned_is_namespaced() -> None:
+    """A child of a service lies in its namespace, so that garbage collection deletes it with the service."""
+    assert all(kind.namespaced for kind in kinds.OWNED)
 
 
 def test_app_teams_may_not_write_profiles() -> None:

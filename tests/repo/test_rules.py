@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipstream_operator import names
+from slipstream_operator import kinds, names
 from slipstream_operator.shell import handlers
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.settings import configured
@@ -24,17 +24,20 @@ def test_kopf_only_watches_since_all_else_writes_to_users_objects() -> None:
     registry = handlers.registry(store=Store(), queue=Queue())
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
-    assert len(registry._watching.get_all_handlers()) == len(handlers.WATCHED)
+    assert len(registry._watching.get_all_handlers()) == len(kinds.WATCHED)
 
 
 def test_kopf_is_told_to_write_nothing_and_to_watch_children_by_label() -> None:
-    settings = configured(handlers.labelled())
+    settings = configured()
+    labeled = [kind.resource for kind in kinds.WATCHED if kind.labeled]
+    assert ("", "v1", "pods") in labeled
+    assert (names.GROUP, names.VERSION, "inferenceservices") not in labeled
     assert settings.peering.standalone
     assert not settings.posting.enabled
     assert {
         (resource.group, resource.version, resource.any_name): selector
         for resource, selector in settings.watching.label_selectors.items()
-    } == dict.fromkeys(handlers.labelled(), "app.kubernetes.io/managed-by=slipstream-operator")
+    } == dict.fromkeys(labeled, "app.kubernetes.io/managed-by=slipstream-operator")
 
 
 @pytest.mark.parametrize("group", [names.Reason, names.Condition])

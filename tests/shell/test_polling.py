@@ -9,7 +9,7 @@ from slipstream_operator import errors, names
 from slipstream_operator.core.observed import GatewayState, Ref
 from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.store import GATEWAY_CRDS, LEADER_WORKER_SET_CRD, Store
+from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 
 SPEC: dict[str, Any] = {
@@ -31,10 +31,9 @@ class World:
             self.defines()
 
     def defines(self, *, version: str = "v1", gone: bool = False) -> None:
-        for name in GATEWAY_CRDS:
-            spec = {"versions": [{"name": version, "served": True}]}
-            body = {**fakes.named(name), "spec": spec}
-            self.store.feed("CustomResourceDefinition", body, gone=gone)
+        for kind in names.GATEWAY_CHILDREN:
+            body = fakes.definition(kind, version=version)
+            self.store.feed(names.CUSTOM_RESOURCE_DEFINITION, body, gone=gone)
 
     def has(self, ref: Ref, status: dict[str, Any]) -> None:
         rendered = given.rendered(given.observed(SPEC, gateway=GatewayState(kinds=True)))
@@ -124,9 +123,8 @@ async def test_leader_worker_sets_are_asked_for_once_the_cluster_has_them() -> N
     ref = Ref(names.LEADER_WORKER_SET, given.NAMESPACE, body["metadata"]["name"])
     world.cluster.objects[ref] = {**body, "metadata": {**body["metadata"], "uid": "uid-1"}}
     assert await world.poll() == 0
-    versions = {"versions": [{"name": "v1", "served": True}]}
-    definition = {**fakes.named(LEADER_WORKER_SET_CRD), "spec": versions}
-    world.store.feed("CustomResourceDefinition", definition, gone=False)
+    definition = fakes.definition(names.LEADER_WORKER_SET)
+    world.store.feed(names.CUSTOM_RESOURCE_DEFINITION, definition, gone=False)
     assert await world.poll() == 1
     found = world.store.snapshot(given.KEY)
     assert found is not None

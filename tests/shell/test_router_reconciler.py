@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator import errors, names
+from slipstream_operator import errors, kinds, names
 from slipstream_operator.core.observed import Key, Ref, router_key
-from slipstream_operator.shell import handlers
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.route_reconciler import RouteReconciler
 from slipstream_operator.shell.router_reconciler import (
@@ -50,7 +49,7 @@ class World:
 
     def _seen(self, kind: str, body: dict[str, Any], gone: bool) -> None:
         """Secrets are not watched."""
-        if kind in handlers.WATCHED:
+        if kinds.BY_NAME[kind].read == "watched":
             self.store.feed(kind, body, gone=gone)
 
     def writes(self, spec: Any = None, *, key: Key = given.KEY, gone: bool = False) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key, router_key
-from slipstream_operator.shell.store import POD_MONITOR_CRD, Store
+from slipstream_operator.shell.store import Store
 from tests.support import fakes, given
 
 OTHER = Key(given.NAMESPACE, "other")
@@ -84,7 +84,7 @@ CONCERNED: dict[str, tuple[str, dict[str, Any], set[Key]]] = {
     ),
     "the kind PodMonitor": (
         "CustomResourceDefinition",
-        fakes.named(POD_MONITOR_CRD),
+        fakes.definition(names.POD_MONITOR),
         EVERYTHING,
     ),
     "another kind": ("CustomResourceDefinition", fakes.named("widgets.example.com"), set()),
@@ -174,8 +174,8 @@ def test_the_end_of_a_child_that_was_made_anew_is_ignored() -> None:
 
 def test_the_end_of_the_kind_pod_monitor_wakes_all() -> None:
     store = _store()
-    _feed(store, "CustomResourceDefinition", fakes.named(POD_MONITOR_CRD))
-    gone = _feed(store, "CustomResourceDefinition", fakes.named(POD_MONITOR_CRD), gone=True)
+    _feed(store, "CustomResourceDefinition", fakes.definition(names.POD_MONITOR))
+    gone = _feed(store, "CustomResourceDefinition", fakes.definition(names.POD_MONITOR), gone=True)
     assert gone == EVERYTHING
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import prometheus_client
 
-from slipstream_operator import errors, names, ports
+from slipstream_operator import errors, kinds, names, ports
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
@@ -211,6 +211,13 @@ def pod_body(
 def named(name: str, *, labels: Mapping[str, str] | None = None, uid: str = "") -> dict[str, Any]:
     """Anything without a namespace, such as a namespace."""
     return {"metadata": {"name": name, "uid": uid or f"uid-of-{name}", "labels": labels or {}}}
+
+
+def definition(kind: str, *, version: str | None = None) -> dict[str, Any]:
+    """CustomResourceDefinition of a kind, which serves the version that the operator uses by default."""
+    found = kinds.BY_NAME[kind]
+    versions = [{"name": version or found.version, "served": True}]
+    return {**named(found.definition), "spec": {"versions": versions}}
 
 
 def fetcher_body(

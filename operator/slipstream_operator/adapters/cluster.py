@@ -9,7 +9,7 @@ import aiohttp
 from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.client.rest import ApiException
 
-from slipstream_operator import errors, names
+from slipstream_operator import errors, kinds, names
 from slipstream_operator.core.observed import Key, Manifest, Ref
 
 TIMEOUT: Final = 30.0
@@ -24,33 +24,6 @@ _METADATA: Final = {
 }
 """The API server answers every write with the object; the shortest answer costs both sides least."""
 _METADATA_ALONE: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
-
-API_VERSIONS: Final = {
-    "ConfigMap": "v1",
-    "Service": "v1",
-    "Pod": "v1",
-    "Namespace": "v1",
-    "Deployment": "apps/v1",
-    names.JOB: "batch/v1",
-    names.LEADER_WORKER_SET: "leaderworkerset.x-k8s.io/v1",
-    "NetworkPolicy": "networking.k8s.io/v1",
-    "PodDisruptionBudget": "policy/v1",
-    "PodMonitor": "monitoring.coreos.com/v1",
-    names.RESOURCE_CLAIM_TEMPLATE: "resource.k8s.io/v1",
-    "Lease": "coordination.k8s.io/v1",
-    "Secret": "v1",
-    "ServiceAccount": "v1",
-    names.HTTP_ROUTE: "gateway.networking.k8s.io/v1",
-    names.GATEWAY: "gateway.networking.k8s.io/v1",
-    names.INFERENCE_POOL: "inference.networking.k8s.io/v1",
-    "Role": "rbac.authorization.k8s.io/v1",
-    "RoleBinding": "rbac.authorization.k8s.io/v1",
-    "Event": "events.k8s.io/v1",
-    "CustomResourceDefinition": "apiextensions.k8s.io/v1",
-    names.INFERENCE_SERVICE: names.API_VERSION,
-    names.INFERENCE_ROUTE: names.API_VERSION,
-    names.SERVING_PROFILE: names.API_VERSION,
-}
 
 
 @contextlib.contextmanager
@@ -223,15 +196,14 @@ class Cluster:
     async def _resource(self, kind: str) -> Any:
         if kind in self._resources:
             return self._resources[kind]
+        api_version = kinds.BY_NAME[kind].api_version
         async with self._discovery:
             if self._dynamic is None:
                 self._dynamic = await dynamic.DynamicClient(self._api, cache_file=_NO_CACHE_FILE)
             try:
-                found = await self._dynamic.resources.get(api_version=API_VERSIONS[kind], kind=kind)
+                found = await self._dynamic.resources.get(api_version=api_version, kind=kind)
             except dynamic.exceptions.ResourceNotFoundError as error:
                 self._dynamic = None
-                raise errors.KindMissing(
-                    f"the cluster has no {kind} of {API_VERSIONS[kind]}"
-                ) from error
+                raise errors.KindMissing(f"the cluster has no {kind} of {api_version}") from error
             self._resources[kind] = found
             return found

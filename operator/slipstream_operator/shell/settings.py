@@ -1,18 +1,20 @@
-"""kopf's settings: watch only, write nothing."""
+"""Settings of kopf: watch only, and write nothing."""
 
 from typing import Final
 
 import kopf
 
-from slipstream_operator import names
+from slipstream_operator import kinds, names
 from slipstream_operator.shell import storages
 
 REQUEST_TIMEOUT: Final = 30.0
+"""Seconds for one request of kopf."""
 CONNECT_TIMEOUT: Final = 10.0
+"""Seconds."""
 
 
-def configured(children: list[tuple[str, str, str]]) -> kopf.OperatorSettings:
-    """Settings for our handlers; `children` are (group, version, plural) of kinds that only matter with our label."""
+def configured() -> kopf.OperatorSettings:
+    """Return the settings of kopf for `handlers`."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.posting.enabled = False
@@ -20,10 +22,11 @@ def configured(children: list[tuple[str, str, str]]) -> kopf.OperatorSettings:
     settings.networking.connect_timeout = CONNECT_TIMEOUT
     settings.watching.connect_timeout = CONNECT_TIMEOUT
     settings.watching.chunk_size = 500
-    settings.queueing.idle_timeout = 0.1  # a task per object lives this long: memory at start
+    settings.queueing.idle_timeout = 0.1  # seconds that an idle task per object stays in memory
     settings.persistence.finalizer = f"{names.GROUP}/finalizer"
     settings.persistence.diffbase_storage = storages.NoDiffBase()
     settings.persistence.progress_storage = storages.NoProgress()
-    for resource in children:
-        settings.watching.label_selectors[resource] = names.MANAGED_BY_SELECTOR
+    for kind in kinds.WATCHED:
+        if kind.labeled:
+            settings.watching.label_selectors[kind.resource] = names.MANAGED_BY_SELECTOR
     return settings

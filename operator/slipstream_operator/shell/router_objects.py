@@ -1,0 +1,87 @@
+"""Objects of a namespace's router, and the configuration that they hold."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from slipstream_operator import names
+from slipstream_operator.core import router
+from slipstream_operator.core.observed import Child, Listed, Manifest, Ref
+from slipstream_runtime import contract
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """Effects of a watch event on what the router does."""
+
+    services: frozenset[str] = frozenset()
+    """Names of the services whose entries changed."""
+    readiness: bool = False
+    """Whether the router's own readiness changed, on which all services and routes depend."""
+    configuration: bool = False
+    """Whether the router's configuration was written, on which all routes depend."""
+
+
+@dataclasses.dataclass
+class RouterObjects:
+    """The router of one namespace."""
+
+    children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
+    entries: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """Service -> its entry in the router's ConfigMap."""
+    routes: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
+    """InferenceRoute -> its entry in the router's ConfigMap."""
+    available: bool = False
+    answers: bool = False
+    trouble: str | None = None
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Service -> Secret of its clients' keys that the router's Deployment mounts."""
+
+    def listed(self, service: str) -> Listed:
+        """Return the state of a service in the router."""
+        return Listed(
+            self.available,
+            self.answers,
+            self.trouble,
+            self.entries.get(service),
+            self.keys.get(service),
+        )
+
+    def feed(self, child: Child, *, gone: bool) -> Change | None:
+        """Store one of the router's objects; None if that changes nothing."""
+        before = self.children.get(child.ref)
+        if (not gone and before == child) or (gone and before and before.uid != child.uid):
+            return None
+        self.children.pop(child.ref, None)
+        if not gone:
+            self.children[child.ref] = child
+        match child.ref.kind:
+            case "ConfigMap":
+                return self._feed_configuration(child, gone=gone)
+            case "Deployment":
+                return self._feed_deployment(child, gone=gone)
+            case _:
+                return Change()
+
+    def _feed_configuration(self, child: Child, *, gone: bool) -> Change:
+        data = {} if gone else child.manifest.get("data", {})
+        text = data.get(contract.ROUTER_CONFIG_KEY, "")
+        before, self.entries = self.entries, router.entries(text, part="services")
+        self.routes = router.entries(text, part="routes")
+        changed = {
+            name for name in {*before, *self.entries} if before.get(name) != self.entries.get(name)
+        }
+        return Change(services=frozenset(changed), configuration=True)
+
+    def _feed_deployment(self, child: Child, *, gone: bool) -> Change:
+        before = self.available, self.answers, self.trouble
+        status = {} if gone else child.status
+        self.available, self.answers = router.readiness(child.manifest, status)
+        self.trouble = None if gone else child.trouble
+        self.keys = {} if gone else router.keys(child.manifest)
+        return Change(readiness=before != (self.available, self.answers, self.trouble))
+
+
+def is_of_router(child: Child) -> bool:
+    """Whether the object belongs to a router, which no service owns alone."""
+    labels = child.manifest["metadata"].get("labels", {})
+    return bool(labels.get(names.COMPONENT_LABEL) == names.ROUTER_COMPONENT)
