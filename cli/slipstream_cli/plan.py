@@ -29,6 +29,7 @@ from slipstream_operator.core.observed import (
     pack,
 )
 from slipstream_operator.core.resolve import Resolved, resolve
+from slipstream_operator.core.runtimes import registry
 from slipstream_operator.errors import PermanentError
 from slipstream_runtime.engine import arguments, checkpoint, config
 from slipstream_runtime.errors import UnsuitableError
@@ -132,7 +133,7 @@ def _refused(reason: str, message: str, output: str) -> click.exceptions.Exit:
 
 def _engine_arguments(resolved: Resolved, facts: Facts) -> list[str]:
     """Return vLLM's command line as the engine builds it, but for the folders of the weights."""
-    if resolved.runtime != "vllm":
+    if not registry.RUNTIMES[resolved.runtime].loads_checkpoints:
         return []
     try:
         engine = config.EngineConfig.model_validate(resolved.revisioned.config)

@@ -1,12 +1,12 @@
 """InferenceService: one served model and its objectives, as an app team writes it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pydantic
 from pydantic import Field
 
 from slipstream_operator import names
-from slipstream_operator.api import pod
+from slipstream_operator.api import pod, runtimes
 from slipstream_operator.api.base import Model, rule, rules
 from slipstream_operator.api.cache import CacheSpec
 from slipstream_operator.api.engine import (
@@ -21,7 +21,6 @@ from slipstream_operator.api.engine import (
 from slipstream_operator.api.limits import LimitsSpec, OutputSpec
 from slipstream_operator.api.model import ModelSpec
 from slipstream_operator.api.routing import RoutingSpec
-from slipstream_operator.api.runtimes import onnx
 from slipstream_operator.api.runtimes.simulator import SimulatorSpec
 from slipstream_operator.api.scaling import RolloutSpec, ScalingSpec
 from slipstream_operator.api.slo import SloSpec
@@ -42,31 +41,7 @@ class InferenceServiceSpec(Model):
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
-            rule(
-                "has(self.model) || (has(self.runtime) && self.runtime == 'simulator')",
-                message="model is needed: give model.uri, or runtime: simulator to try the platform without one",
-            ),
-            rule(
-                "!(has(self.model) && has(self.runtime) && self.runtime == 'simulator')",
-                message="model can't be used with runtime: simulator, which has no model: leave out one of them",
-            ),
-            rule(
-                "!has(self.simulator) || (has(self.runtime) && self.runtime == 'simulator')",
-                message="simulator needs runtime: simulator: set it, or leave simulator out",
-            ),
-            rule(
-                "!(has(self.runtime) && self.runtime == 'simulator') "
-                "|| !(has(self.limits) || has(self.output))",
-                message="limits and output can't be used with runtime: simulator, which keeps none of them: "
-                "leave them out",
-            ),
-            rule(
-                "!(has(self.runtime) && self.runtime == 'simulator') || !has(self.routing) "
-                "|| !has(self.routing.apiKeys) || !has(self.routing.mode) || self.routing.mode == 'Router'",
-                message="routing.apiKeys needs routing.mode: Router with runtime: simulator, which checks no keys: "
-                "leave out one of them",
-                field_path=".routing",
-            ),
+            *runtimes.RULES,
             rule(
                 f"{_ROUTED} || !has(self.scaling) || self.scaling.minReplicas > 0",
                 message="scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is "
@@ -98,11 +73,10 @@ class InferenceServiceSpec(Model):
                 ),
                 field_path=".replicas",
             ),
-            *onnx.RULES,
         )
     )
     model: ModelSpec | None = Field(default=None, description="The model to serve.")
-    runtime: Literal["vllm", "onnx", "simulator"] | None = Field(
+    runtime: runtimes.Name | None = Field(
         default=None,
         description="vllm (default); onnx: encoders, classifiers and rerankers on ONNX Runtime; or simulator: no "
         "model, behaves by spec.simulator, for trying platforms out.",

@@ -10,20 +10,20 @@ from typing import Final, NamedTuple
 
 from slipstream_operator.api.engine import BatchingSpec, QuantizationSpec
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.core.devices import CUDA, Device, Feature
 from slipstream_operator.core.engine_arguments import Value
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 DRAFT_MODEL: Final = "draft_model"
-CPU_BACKENDS: Final = ("CPU_ATTN", "CPU_MLA", "AMX_MLA")
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Settings:
     """Settings that the rows check, whether fields or arguments set them; None leaves the choice to vLLM."""
 
-    on_cpu: bool = False
+    device: Device = CUDA
     own_image: bool = False
     ways: int = 1
     """Accelerators of one replica."""
@@ -55,10 +55,12 @@ class Asked:
 
 
 class Row(NamedTuple):
-    """A combination, and what to say about it; the message is formatted with `asked`."""
+    """Combination that can't work, and its refusal, which is formatted with `settings` and `reason`."""
 
-    matches: Callable[[Asked], bool]
+    matches: Callable[[Settings], bool]
     message: str
+    needs: Feature | None = None
+    """Feature of the device; the row matches only where it is lacking, and `reason` says why."""
 
 
 def _below(small: int | None, large: int | None) -> bool:
@@ -68,141 +70,160 @@ def _below(small: int | None, large: int | None) -> bool:
 
 TABLE: Final[tuple[Row, ...]] = (
     Row(
-        lambda asked: _below(asked.max_batched_tokens, asked.max_sequences),
-        "spec.batching.maxBatchedTokens: {asked.max_batched_tokens} is less than maxSequences "
-        "({asked.max_sequences}), and each running sequence takes a token of a step: raise it, or lower maxSequences",
+        lambda settings: _below(settings.max_batched_tokens, settings.max_sequences),
+        "spec.batching.maxBatchedTokens: {settings.max_batched_tokens} can't be less than maxSequences "
+        "({settings.max_sequences}) because each running sequence takes one token of a step. Raise maxBatchedTokens, "
+        "or lower maxSequences.",
     ),
     Row(
-        lambda asked: (
-            not asked.chunked_prefill and _below(asked.max_batched_tokens, asked.max_length)
+        lambda settings: (
+            not settings.chunked_prefill
+            and _below(settings.max_batched_tokens, settings.max_length)
         ),
-        "spec.batching.chunkedPrefill: false needs maxBatchedTokens ({asked.max_batched_tokens}) of at least "
-        "spec.model.maxLength ({asked.max_length}), since a prompt is then one step: raise it, lower maxLength, "
-        "or leave chunkedPrefill on",
+        "spec.batching.chunkedPrefill: false needs a maxBatchedTokens ({settings.max_batched_tokens}) of at least "
+        "spec.model.maxLength ({settings.max_length}) because each prompt is then one step. Raise maxBatchedTokens, "
+        "lower maxLength, or leave out chunkedPrefill.",
     ),
     Row(
-        lambda asked: (
-            asked.adapter_slots > 0
-            and asked.method is not None
-            and asked.max_sequences is not None
-            and _below(asked.max_batched_tokens, asked.max_sequences * (asked.tokens + 1))
+        lambda settings: (
+            settings.adapter_slots > 0
+            and settings.method is not None
+            and settings.max_sequences is not None
+            and _below(settings.max_batched_tokens, settings.max_sequences * (settings.tokens + 1))
         ),
-        "spec.speculation.tokens: {asked.tokens} with spec.model.adapters needs batching.maxBatchedTokens "
-        "({asked.max_batched_tokens}) of at least maxSequences x (tokens + 1): raise it, or guess fewer tokens",
+        "spec.speculation.tokens: {settings.tokens} with spec.model.adapters needs a batching.maxBatchedTokens "
+        "({settings.max_batched_tokens}) of at least maxSequences x (tokens + 1). Raise maxBatchedTokens, or lower "
+        "tokens.",
     ),
     Row(
-        lambda asked: asked.on_cpu and asked.kv_cache.startswith("fp8"),
-        'spec.quantization.kvCache: "{asked.kv_cache}" needs AVX-512 or AMX on type cpu, which nodes may lack: '
-        "leave it out, or use a GPU",
+        lambda settings: settings.kv_cache.startswith("fp8"),
+        'spec.quantization.kvCache: "{settings.kv_cache}" can\'t work because {reason}. Leave it out, or use a GPU.',
+        needs=Feature.FP8_KV_CACHE,
     ),
     Row(
-        lambda asked: asked.on_cpu and asked.quantization == "nvfp4",
-        'spec.quantization.method: "nvfp4" does not run on type cpu, for which vLLM has no such kernel: use a '
-        "checkpoint in int8 or int4, or a GPU",
+        lambda settings: settings.quantization == "nvfp4",
+        'spec.quantization.method: "nvfp4" can\'t work because {reason}. Use a checkpoint in int8 or int4, or a GPU.',
+        needs=Feature.NVFP4,
     ),
     Row(
-        lambda asked: asked.method == "suffix" and not asked.own_image,
-        'spec.speculation.method: "suffix" needs arctic-inference, which the images lack, since it is only '
-        "published as source for another torch: use ngram, or name an image that holds it in spec.template.image",
+        lambda settings: settings.method == "suffix" and not settings.own_image,
+        'spec.speculation.method: "suffix" needs arctic-inference, which the default images lack because it is '
+        "published only as source for another version of torch. Use ngram, or set spec.template.image to an image "
+        "that has it.",
     ),
     Row(
-        lambda asked: asked.method == "suffix" and asked.stages > 1,
-        "spec.speculation.method: suffix does not work with spec.parallelism.pipeline: use ngram, or tensor",
+        lambda settings: settings.method == "suffix" and settings.stages > 1,
+        'spec.speculation.method: "suffix" does not work with spec.parallelism.pipeline. Use ngram, or use tensor in '
+        "place of pipeline.",
     ),
     Row(
-        lambda asked: asked.on_cpu and asked.ways != asked.nodes,
-        "spec.parallelism: a pod on type cpu computes in one process, of which nothing is split: leave it out, and "
-        "give it cores by accelerator.count, or set nodes to tensor x pipeline ({asked.ways})",
+        lambda settings: settings.ways != settings.nodes,
+        "spec.parallelism: {settings.ways} ways can't work because {reason}. Leave "
+        "parallelism out and give the engine cores by accelerator.count, or set nodes to tensor x pipeline.",
+        needs=Feature.SPLIT,
     ),
     Row(
-        lambda asked: (
-            asked.on_cpu and asked.backend is not None and asked.backend not in CPU_BACKENDS
+        lambda settings: (
+            settings.backend is not None
+            and bool(settings.device.backends)
+            and settings.backend not in settings.device.backends
         ),
-        'spec.attention.backend: "{asked.backend}" does not run on type cpu, where vLLM would pass over it: '
-        f"leave it out, or use one of {', '.join(CPU_BACKENDS)}",
+        'spec.attention.backend: "{settings.backend}" does not run on {settings.device.title}, where vLLM would '
+        "ignore it. Leave it out, or use one of {backends}.",
     ),
     Row(
-        lambda asked: asked.method in ("ngram", "suffix") and asked.is_set("async-scheduling"),
-        "spec.engineArgs.async-scheduling: true does not work with spec.speculation.method {asked.method}: "
-        "leave it out, or use a draft",
-    ),
-    Row(
-        lambda asked: asked.method is not None and asked.is_set("logits-processors"),
-        "spec.engineArgs.logits-processors: does not work with spec.speculation: leave out one of them",
-    ),
-    Row(
-        lambda asked: asked.on_cpu and asked.is_set("enable-sleep-mode"),
-        "spec.engineArgs.enable-sleep-mode: true does not work on type cpu: leave it out",
-    ),
-    Row(
-        lambda asked: (
-            asked.on_cpu
-            and asked.is_set("kv-offloading-size")
-            and asked.arguments.get("kv-offloading-backend") != "lmcache"
+        lambda settings: (
+            settings.method in ("ngram", "suffix") and settings.is_set("async-scheduling")
         ),
-        "spec.engineArgs.kv-offloading-size: does not work on type cpu, whose KV cache lies in memory already: "
-        "leave it out",
+        "spec.engineArgs.async-scheduling: true does not work with spec.speculation.method {settings.method}. "
+        "Leave it out, or use a draft model.",
     ),
     Row(
-        lambda asked: asked.on_cpu and asked.is_set("enable-eplb"),
-        "spec.engineArgs.enable-eplb: true does not work on type cpu: leave it out",
+        lambda settings: settings.method is not None and settings.is_set("logits-processors"),
+        "spec.engineArgs.logits-processors: does not work with spec.speculation. Leave out one of them.",
     ),
     Row(
-        lambda asked: asked.is_set("enable-eplb") and not asked.is_set("enable-expert-parallel"),
-        "spec.engineArgs.enable-eplb: true needs enable-expert-parallel: true, too",
+        lambda settings: settings.is_set("enable-sleep-mode"),
+        "spec.engineArgs.enable-sleep-mode: true can't work because {reason}. Leave it out.",
+        needs=Feature.SLEEP_MODE,
     ),
     Row(
-        lambda asked: asked.is_set("enable-eplb") and not asked.on_cpu and asked.ways == 1,
-        "spec.engineArgs.enable-eplb: true needs more than one accelerator: raise accelerator.count, or leave it out",
-    ),
-    Row(
-        lambda asked: (
-            asked.is_set("enable-auto-tool-choice") and not asked.is_set("tool-call-parser")
+        lambda settings: (
+            settings.is_set("kv-offloading-size")
+            and settings.arguments.get("kv-offloading-backend") != "lmcache"
         ),
-        "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser: name the parser of the model's "
-        "format, such as hermes",
+        "spec.engineArgs.kv-offloading-size: can't work because {reason}. Leave it out.",
+        needs=Feature.OFFLOAD,
     ),
     Row(
-        lambda asked: (
-            asked.is_set("enable-log-outputs") and not asked.is_set("enable-log-requests")
+        lambda settings: settings.is_set("enable-eplb"),
+        "spec.engineArgs.enable-eplb: true can't work because {reason}. Leave it out.",
+        needs=Feature.EXPERT_BALANCING,
+    ),
+    Row(
+        lambda settings: (
+            settings.is_set("enable-eplb") and not settings.is_set("enable-expert-parallel")
         ),
-        "spec.engineArgs.enable-log-outputs: true needs enable-log-requests: true, too",
+        "spec.engineArgs.enable-eplb: true needs enable-expert-parallel: true. Set both, or neither.",
     ),
     Row(
-        lambda asked: _below(asked.max_sequences, asked.number("max-num-active-seqs")),
-        "spec.engineArgs.max-num-active-seqs: is more than maxSequences ({asked.max_sequences}): lower it",
+        lambda settings: (
+            settings.is_set("enable-eplb")
+            and Feature.EXPERT_BALANCING not in settings.device.lacks
+            and settings.ways == 1
+        ),
+        "spec.engineArgs.enable-eplb: true needs more than one accelerator. Raise accelerator.count, or leave it out.",
     ),
     Row(
-        lambda asked: _below(asked.max_length, asked.number("long-prefill-token-threshold")),
-        "spec.engineArgs.long-prefill-token-threshold: is more than spec.model.maxLength ({asked.max_length}): "
-        "lower it",
+        lambda settings: (
+            settings.is_set("enable-auto-tool-choice") and not settings.is_set("tool-call-parser")
+        ),
+        "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser. Set it to the parser of the model's "
+        "format, such as hermes.",
     ),
     Row(
-        lambda asked: 0 < (asked.number("max-cpu-loras") or 0) < asked.adapter_slots,
-        "spec.engineArgs.max-cpu-loras: is less than the {asked.adapter_slots} slots for spec.model.adapters: "
-        "raise it, or leave it out",
+        lambda settings: (
+            settings.is_set("enable-log-outputs") and not settings.is_set("enable-log-requests")
+        ),
+        "spec.engineArgs.enable-log-outputs: true needs enable-log-requests: true. Set both, or neither.",
+    ),
+    Row(
+        lambda settings: _below(settings.max_sequences, settings.number("max-num-active-seqs")),
+        "spec.engineArgs.max-num-active-seqs: can't be more than maxSequences ({settings.max_sequences}). Lower it.",
+    ),
+    Row(
+        lambda settings: _below(
+            settings.max_length, settings.number("long-prefill-token-threshold")
+        ),
+        "spec.engineArgs.long-prefill-token-threshold: can't be more than spec.model.maxLength "
+        "({settings.max_length}). Lower it.",
+    ),
+    Row(
+        lambda settings: 0 < (settings.number("max-cpu-loras") or 0) < settings.adapter_slots,
+        "spec.engineArgs.max-cpu-loras: can't be less than the {settings.adapter_slots} adapter slots of "
+        "spec.model.adapters. Raise it, or leave it out.",
     ),
 )
 
 
-def asked(
+def settings(
     spec: InferenceServiceSpec,
     *,
-    on_cpu: bool,
+    device: Device,
     split: Split,
     adapter_slots: int,
     arguments: Mapping[str, Value],
-) -> Asked:
+) -> Settings:
     """Return the settings of the service; an engine argument counts like the field that sets the same."""
     batching = spec.batching or BatchingSpec()
     speculation = spec.speculation
     method = None
     if speculation is not None:
         method = speculation.method or DRAFT_MODEL
-    plain = Asked(arguments=arguments)
+    plain = Settings(arguments=arguments)
     backend = spec.attention.backend if spec.attention else None
-    return Asked(
-        on_cpu=on_cpu,
+    return Settings(
+        device=device,
         own_image=bool(spec.template and spec.template.image),
         ways=split.total,
         stages=split.pipeline,
@@ -223,8 +244,18 @@ def asked(
     )
 
 
-def check(asked: Asked) -> None:
-    """PermanentError with the message of every row that matches."""
-    wrong = [message.format(asked=asked) for matches, message in TABLE if matches(asked)]
-    if wrong:
-        raise PermanentError(Reason.UNSUPPORTED, "; ".join(wrong))
+def check(settings: Settings) -> None:
+    """Raise PermanentError with the message of every row that matches."""
+    refusals = [_refusal(row, settings) for row in TABLE]
+    problems = [message for message in refusals if message is not None]
+    if problems:
+        raise PermanentError(Reason.UNSUPPORTED, " ".join(problems))
+
+
+def _refusal(row: Row, settings: Settings) -> str | None:
+    """Return the message of a row that matches."""
+    reason = settings.device.lacks.get(row.needs) if row.needs else None
+    if (row.needs is not None and reason is None) or not row.matches(settings):
+        return None
+    backends = ", ".join(settings.device.backends)
+    return row.message.format(settings=settings, reason=reason, backends=backends)

@@ -1,113 +1,156 @@
-"""Accelerators that engines can run on: NVIDIA's by CUDA, and CPUs."""
+"""Devices that engines compute on, each as a value: how it is recognized, and what engines can do on it.
 
+A new kind of device is a value in this file, and a field of ServingProfile's `images` if its engines need an image of
+their own.
+"""
+
+import dataclasses
+import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator.api import pod
-from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec
-from slipstream_operator.errors import PermanentError
-from slipstream_operator.names import Reason
-
-_OTHERS: Final[Mapping[str, str]] = {
-    "amd.com": "AMD GPUs",
-    "aws.amazon.com": "AWS Neuron",
-    "cambricon.com": "Cambricon MLUs",
-    "cloud-tpus.google.com": "Google TPUs",
-    "gaudi.intel.com": "Intel Gaudi",
-    "google.com": "Google TPUs",
-    "gpu.amd.com": "AMD GPUs",
-    "gpu.intel.com": "Intel GPUs",
-    "habana.ai": "Intel Gaudi",
-    "huawei.com": "Huawei Ascend",
-    "mthreads.com": "Moore Threads GPUs",
-    "neuron.aws.com": "AWS Neuron",
-    "npu.intel.com": "Intel NPUs",
-    "qualcomm.com": "Qualcomm Cloud AI",
-    "tpu.google.com": "Google TPUs",
-}
-"""Domains of extended resources and names of DeviceClasses whose devices run no CUDA."""
-
-_NVIDIA: Final = re.compile(r"nvidia\.com/(gpu|mig-)")
-"""Extended resources of NVIDIA's device plugin that are GPUs; nvidia.com/ has network devices, too."""
-
-_MIG: Final = re.compile(r"(^|[/.-])mig([.-]|$)")
-"""Extended resources and DeviceClasses of MIG slices."""
+from slipstream_operator.api.servingprofile import Accelerator
 
 
-def check(accelerator: Accelerator, *, profile: str) -> None:
-    """Refuse an accelerator that CUDA doesn't run on, since its pods could only fail."""
-    given = [("resourceName", accelerator.resource_name), ("deviceClass", accelerator.device_class)]
-    given += [("resources", name) for name in _resources(accelerator.resources)]
-    for field, value in given:
-        kind = _OTHERS.get(_domain(value or ""))
-        if kind is not None:
-            raise PermanentError(
-                Reason.UNSUPPORTED,
-                f'spec.accelerator.type: "{accelerator.name}" can\'t work because {field} {value} in ServingProfile '
-                f"{profile} means {kind}, and engines run on NVIDIA GPUs and CPUs only. Use one of these.",
-            )
+class Feature(enum.Enum):
+    """Feature of an engine that not every device has."""
+
+    SPLIT = enum.auto()
+    """Several devices, or processes, of one pod."""
+    OFFLOAD = enum.auto()
+    """KV cache blocks that leave the device's memory."""
+    FP8_KV_CACHE = enum.auto()
+    NVFP4 = enum.auto()
+    SLEEP_MODE = enum.auto()
+    EXPERT_BALANCING = enum.auto()
+    TENSORRT = enum.auto()
 
 
-def single(accelerator: Accelerator) -> str | None:
-    """Return why a replica can have only one of these devices; None if it can have several."""
-    names = (accelerator.resource_name or "", accelerator.device_class or "")
-    if any(_MIG.search(name) for name in names):
-        return "CUDA sees only one MIG slice in a process, and NCCL connects none"
-    if accelerator.memory_share is not None:
-        return "engines share these devices, so that two of them may be one and the same"
-    return None
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Kind of device, and everything that the operator decides by it."""
+
+    name: str
+    """Value of `device` in an engine's configuration."""
+    title: str
+    """Name in messages, in the plural."""
+    accelerator: str | None = None
+    """Name of the profile's accelerator that always means this device."""
+    domains: frozenset[str] = frozenset()
+    """Domains of its extended resources, and names of its DeviceClasses."""
+    resources: re.Pattern[str] | None = None
+    """Its extended resources, where a domain has resources of other kinds, too."""
+    supported: bool = True
+    """Whether an image of an engine exists for it."""
+    dedicated: bool = True
+    """Whether a replica has devices of its own, with memory of their own; else its count is cores of the node."""
+    slices: re.Pattern[str] | None = None
+    """Extended resources and DeviceClasses of parts of a device, of which one process uses only one."""
+    slices_reason: str = ""
+    images: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Runtime -> field of ServingProfile's `images`, where it differs from the runtime's own."""
+    lacks: Mapping[Feature, str] = dataclasses.field(default_factory=dict)
+    """Feature that engines don't have on it -> the reason, as the end of a sentence."""
+    backends: tuple[str, ...] = ()
+    """vLLM's attention backends on it; empty where vLLM checks the name itself."""
+    compiles: bool = True
+    """Whether vLLM compiles models on it unless the object says otherwise."""
+    default_resources: pod.Resources | None = None
+    """Requests and limits of the engine container where neither the object nor the profile names any."""
+    provision_seconds: float = 900.0
+    """Seconds within which a new node may join for a pod. Autoscalers take 2 to 10 minutes for a GPU node."""
+
+    def owns(self, name: str) -> bool:
+        """Whether an extended resource or a DeviceClass of this name gives this device."""
+        if self.resources is not None and self.resources.match(name):
+            return True
+        return name.partition("/")[0].lower() in self.domains
+
+    def single(self, accelerator: Accelerator) -> str | None:
+        """Return why a replica can have only one device of this accelerator; None if it can have several."""
+        names = (accelerator.resource_name or "", accelerator.device_class or "")
+        if self.slices is not None and any(self.slices.search(name) for name in names):
+            return self.slices_reason
+        if accelerator.memory_share is not None:
+            return "engines share these devices, so that two of them may be one and the same"
+        return None
 
 
-def check_count(spec: InferenceServiceSpec, accelerator: Accelerator, count: int) -> None:
-    """Refuse several devices for a replica where an engine can use only one."""
-    reason = single(accelerator)
-    if reason is None or count == 1:
-        return
-    named = spec.accelerator is not None and "count" in spec.accelerator.model_fields_set
-    field = f"spec.accelerator.count: {count}" if named else f"spec.parallelism: {count} devices"
-    raise PermanentError(
-        Reason.UNSUPPORTED,
-        f"{field} can't work because devices of {accelerator.name} can't be combined: {reason}. Use one, and more "
-        "replicas, or an accelerator that is a whole GPU.",
+CPU: Final = Device(
+    name="cpu",
+    title="CPUs",
+    accelerator="cpu",
+    dedicated=False,
+    images={"vllm": "vllm_cpu"},
+    lacks={
+        Feature.SPLIT: "an engine on type cpu is one process",
+        Feature.OFFLOAD: "on type cpu the KV cache is in the node's memory already",
+        Feature.FP8_KV_CACHE: "it needs AVX-512 or AMX on type cpu, and nodes may have neither",
+        Feature.NVFP4: "vLLM has no NVFP4 kernel for type cpu",
+        Feature.SLEEP_MODE: "vLLM has no sleep mode on type cpu",
+        Feature.EXPERT_BALANCING: "vLLM does not balance experts on type cpu",
+        Feature.TENSORRT: "TensorRT does not run on type cpu",
+    },
+    backends=("CPU_ATTN", "CPU_MLA", "AMX_MLA"),
+    compiles=False,
+    default_resources=pod.Resources(requests={"memory": "4Gi"}, limits={"memory": "8Gi"}),
+    provision_seconds=60.0,
+)
+CUDA: Final = Device(
+    name="cuda",
+    title="NVIDIA GPUs",
+    # Others of nvidia.com/ are network devices.
+    resources=re.compile(r"nvidia\.com/(gpu|mig-)"),
+    slices=re.compile(r"(^|[/.-])mig([.-]|$)"),
+    slices_reason="CUDA sees only one MIG slice in a process, and NCCL connects none",
+)
+
+
+def _unsupported(name: str, title: str, *domains: str) -> Device:
+    return Device(name=name, title=title, domains=frozenset(domains), supported=False)
+
+
+DEVICES: Final[dict[str, Device]] = {
+    device.name: device
+    for device in (
+        CPU,
+        CUDA,
+        _unsupported("rocm", "AMD GPUs", "amd.com", "gpu.amd.com"),
+        _unsupported("neuron", "AWS Neuron", "aws.amazon.com", "neuron.aws.com"),
+        _unsupported("mlu", "Cambricon MLUs", "cambricon.com"),
+        _unsupported("tpu", "Google TPUs", "cloud-tpus.google.com", "google.com", "tpu.google.com"),
+        _unsupported("hpu", "Intel Gaudi", "gaudi.intel.com", "habana.ai"),
+        _unsupported("xpu", "Intel GPUs", "gpu.intel.com"),
+        _unsupported("npu", "Intel NPUs", "npu.intel.com"),
+        _unsupported("ascend", "Huawei Ascend", "huawei.com"),
+        _unsupported("musa", "Moore Threads GPUs", "mthreads.com"),
+        _unsupported("qaic", "Qualcomm Cloud AI", "qualcomm.com"),
     )
+}
+"""Name -> device. Accelerators whose device isn't recognized are taken for NVIDIA GPUs."""
 
 
-def check_requests(
-    spec: InferenceServiceSpec, accelerator: Accelerator, profile: ServingProfileSpec
-) -> None:
-    """Refuse accelerators that are requested past spec.accelerator, which neither bounds nor quotas would count."""
-    known = {entry.resource_name for entry in profile.accelerators}
-    for field, name in _requested(spec):
-        if field == "spec.resources" and name == accelerator.resource_name and _counts(spec):
-            continue  # spec.accelerator.count replaces it
-        if name in known or _NVIDIA.match(name) or _domain(name) in _OTHERS:
-            raise PermanentError(
-                Reason.UNSUPPORTED,
-                f'{field}: "{name}" can\'t work because only spec.accelerator asks for accelerators, and quotas count '
-                "them there. Use spec.accelerator.type and spec.accelerator.count.",
-            )
+def owner(name: str) -> Device | None:
+    """Return the device that an extended resource or a DeviceClass gives; None if it is of no known kind."""
+    return next((device for device in DEVICES.values() if device.owns(name)), None)
 
 
-def _counts(spec: InferenceServiceSpec) -> bool:
-    return spec.runtime != "simulator"
+def named(accelerator: str) -> Device | None:
+    """Return the device that an accelerator has by its name alone, as cpu does."""
+    return next((one for one in DEVICES.values() if one.accelerator == accelerator), None)
 
 
-def _requested(spec: InferenceServiceSpec) -> Iterator[tuple[str, str]]:
-    """Yield each resource that the object names, with the field that holds it."""
-    for name in _resources(spec.resources):
-        yield "spec.resources", name
-    for container in (spec.template and spec.template.init_containers) or []:
-        for name in _resources(container.resources):
-            yield f"spec.template.initContainers[{container.name}].resources", name
+def of(accelerator: Accelerator) -> Device:
+    """Return the device of an accelerator: by its name, else by its resource or DeviceClass."""
+    if (device := named(accelerator.name)) is not None:
+        return device
+    return owner(accelerator.resource_name or accelerator.device_class or "") or CUDA
 
 
-def _resources(resources: pod.Resources | None) -> list[str]:
-    if resources is None:
-        return []
-    return sorted({*(resources.limits or {}), *(resources.requests or {})})
-
-
-def _domain(name: str) -> str:
-    return name.partition("/")[0].lower()
+def supported() -> str:
+    """Return the devices that engines run on, in words."""
+    known = [one for one in DEVICES.values() if one.supported]
+    titles = [one.title for one in sorted(known, key=lambda one: not one.dedicated)]
+    return f"{', '.join(titles[:-1])} and {titles[-1]}"

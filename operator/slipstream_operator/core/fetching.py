@@ -111,7 +111,7 @@ def task(
     template: Manifest,
 ) -> Task | None:
     """Return what is to be done before engines start; None if it is nothing."""
-    if spec.model is None or (spec.runtime or "vllm") != "vllm":
+    if spec.model is None:
         return None
     kept = spec.cache.model if spec.cache else None
     claim = kept.claim.name if kept is not None and kept.claim is not None else None

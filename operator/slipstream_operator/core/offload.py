@@ -6,8 +6,10 @@ from typing import Final
 from slipstream_operator.api import units
 from slipstream_operator.api.cache import OffloadSpec
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.core.devices import Device, Feature
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.parallelism import Split
+from slipstream_operator.core.runtimes.runtime import Runtime
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -22,20 +24,18 @@ def of(spec: InferenceServiceSpec) -> OffloadSpec | None:
     return spec.cache.offload if spec.cache else None
 
 
-def check(spec: InferenceServiceSpec, *, on_cpu: bool) -> None:
+def check(spec: InferenceServiceSpec, *, runtime: Runtime, device: Device) -> None:
     """Raise PermanentError for an offload that the pinned vLLM can't do."""
     offload = of(spec)
     if offload is None:
         return
     problems = []
-    if spec.runtime == "simulator":
+    if not runtime.needs_model:
         problems.append(
-            f"{_FIELD}: can't be used with runtime: simulator, which has no KV cache: leave it out"
+            f"{_FIELD}: can't be used with runtime: {runtime.name}, which has no KV cache: leave it out"
         )
-    elif on_cpu:
-        problems.append(
-            f"{_FIELD}: can't work on type cpu, whose KV cache is in the same memory already: leave it out"
-        )
+    elif (reason := device.lacks.get(Feature.OFFLOAD)) is not None:
+        problems.append(f"{_FIELD}: can't work because {reason}. Leave it out.")
     if spec.cache is not None and not spec.cache.prefix:
         problems.append(
             f"{_FIELD}: needs spec.cache.prefix, since offloaded blocks are found by their prefix: "

@@ -23,11 +23,14 @@ class Split:
         return self.tensor * self.pipeline * self.data
 
 
-def split(spec: InferenceServiceSpec, *, on_cpu: bool) -> Split:
-    """The sizes of a replica; PermanentError if they don't fit the count, which on CPU is of cores."""
+def split(spec: InferenceServiceSpec, *, dedicated: bool, has_model: bool = True) -> Split:
+    """Return the sizes of a replica; PermanentError if they don't fit its count.
+
+    The count is of devices if they are `dedicated` to a replica, else of cores.
+    """
     asked = spec.parallelism or ParallelismSpec()
     pipeline, data, nodes = asked.pipeline or 1, asked.data or 1, asked.nodes or 1
-    count = None if on_cpu else _count(spec)
+    count = _count(spec) if dedicated else None
     if asked.tensor is not None:
         tensor = asked.tensor
     elif count is not None:
@@ -41,8 +44,13 @@ def split(spec: InferenceServiceSpec, *, on_cpu: bool) -> Split:
             f"spec.accelerator.count: {count} is not tensor x pipeline x data of spec.parallelism "
             f"({chosen.tensor} x {pipeline} x {data} = {chosen.total}): make them equal, or leave out count",
         )
-    _check_nodes(spec, chosen, cores=_count(spec) if on_cpu else None)
+    _check_nodes(spec, chosen, cores=None if dedicated else _count(spec), has_model=has_model)
     return chosen
+
+
+def cores(spec: InferenceServiceSpec, split: Split) -> int:
+    """Return the cores of a replica on CPU, at least one for each of its pods."""
+    return max(spec.accelerator.count if spec.accelerator else 1, split.nodes)
 
 
 def tensor_field(spec: InferenceServiceSpec, split: Split) -> str:
@@ -52,15 +60,17 @@ def tensor_field(spec: InferenceServiceSpec, split: Split) -> str:
     return "spec.accelerator.count" if counts else "spec.parallelism.tensor"
 
 
-def _check_nodes(spec: InferenceServiceSpec, split: Split, *, cores: int | None) -> None:
+def _check_nodes(
+    spec: InferenceServiceSpec, split: Split, *, cores: int | None, has_model: bool
+) -> None:
     """Refuse what a replica of several pods can't do."""
     nodes = split.nodes
     if nodes == 1:
         return
     problems = []
-    if spec.runtime == "simulator":
+    if not has_model:
         problems.append(
-            "can't be used with runtime: simulator, which has no model to spread: leave it out"
+            f"can't be used with runtime: {spec.runtime}, which has no model to spread: leave it out"
         )
     elif split.total % nodes:
         problems.append(

@@ -6,11 +6,14 @@ The API server refuses the same by the rules of the CRD; an object that is older
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from slipstream_operator.api import containers, pod, template, volumes
+from slipstream_operator.api.base import Model
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.api.template import Template
+from slipstream_operator.core.observed import Manifest
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -135,3 +138,41 @@ def _mounts(field: str, mounts: Iterable[volumes.Mount], *, declared: set[str]) 
                 f'{field}: "{mount.name}" is no volume of spec.template.volumes: add a volume of that name, '
                 "or correct it"
             )
+
+
+def of(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
+    """Return the accelerator's pod settings, with the user's overrides merged last."""
+    base: dict[str, Any] = {
+        "nodeSelector": accelerator.node_selector or {},
+        "tolerations": [_dump(toleration) for toleration in accelerator.tolerations or []],
+        "runtimeClassName": accelerator.runtime_class_name,
+    }
+    own = spec.template
+    if own is not None:
+        base["nodeSelector"] = {**base["nodeSelector"], **(own.node_selector or {})}
+        base["tolerations"] += [_dump(toleration) for toleration in own.tolerations or []]
+        base |= {
+            "runtimeClassName": own.runtime_class_name or base["runtimeClassName"],
+            "serviceAccountName": own.service_account_name,
+            "priorityClassName": own.priority_class_name,
+            "labels": own.labels,
+            "annotations": own.annotations,
+            "env": [_dump(variable) for variable in own.env or []],
+            "affinity": _dump(own.affinity) if own.affinity else None,
+            "volumes": [_dump(volume) for volume in own.volumes or []],
+            "volumeMounts": [_dump(mount) for mount in own.volume_mounts or []],
+            "initContainers": [_dump(container) for container in own.init_containers or []],
+            "imagePullSecrets": [_dump(secret) for secret in own.image_pull_secrets or []],
+            "supplementalGroups": own.supplemental_groups,
+            "schedulerName": own.scheduler_name,
+        }
+    merged = {key: value for key, value in base.items() if value}
+    if own is not None and own.topology_spread_constraints is not None:
+        merged["topologySpreadConstraints"] = [
+            _dump(constraint) for constraint in own.topology_spread_constraints
+        ]
+    return merged
+
+
+def _dump(model: Model) -> dict[str, Any]:
+    return model.model_dump(by_alias=True, exclude_none=True)

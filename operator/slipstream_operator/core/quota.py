@@ -15,8 +15,9 @@ from typing import Final
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
-from slipstream_operator.core import engines, parallelism, parsing, profiles
+from slipstream_operator.core import devices, parallelism, parsing, profiles
 from slipstream_operator.core.observed import Key, Observed, Packed, Parent
+from slipstream_operator.core.runtimes import registry
 from slipstream_operator.errors import PermanentError
 
 _SHOWN: Final = re.compile(r"(?P<name>.+) x (?P<count>[1-9][0-9]{0,4})( on [0-9]+ nodes)?$")
@@ -127,10 +128,10 @@ def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
     accelerator = profiles.accelerator(spec, profile) if spec else None
     if spec is None or accelerator is None:
         return _running(parent)
-    if spec.runtime == "simulator" or accelerator.name == engines.CPU:
+    if not registry.of(spec).device(accelerator).dedicated:
         return None
     try:
-        accelerators = parallelism.split(spec, on_cpu=False).total
+        accelerators = parallelism.split(spec, dedicated=True).total
     except PermanentError:
         return _running(parent)
     fewest = most = spec.replicas
@@ -145,7 +146,10 @@ def _running(parent: Parent) -> Want | None:
     """Return what a service runs, by its status; None if that is no accelerator."""
     engine, replicas = parent.status.get("engine") or {}, parent.status.get("replicas") or 0
     shown = _SHOWN.match(str(engine.get("accelerator", "")))
-    if shown is None or shown["name"] == engines.CPU or engine.get("runtime") == "simulator":
+    if shown is None:
+        return None
+    runtime, device = registry.RUNTIMES.get(engine.get("runtime", "")), devices.named(shown["name"])
+    if (runtime and not runtime.uses_accelerator) or (device and not device.dedicated):
         return None
     count = int(shown["count"])
     return Want(parent.key, parent.created, count, replicas, replicas, surges=False)

@@ -6,16 +6,16 @@ What can't work raises PermanentError, which becomes `Accepted=False`.
 import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.api.base import Model
+from slipstream_operator.api.base import camel
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
 from slipstream_operator.core import (
+    accelerators,
     devices,
-    engines,
     fetching,
     objectives,
     offload,
@@ -36,21 +36,14 @@ from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.parallelism import Split
+from slipstream_operator.core.runtimes import registry
+from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
-from slipstream_runtime import contract
 
 SCALE_DOWN_WINDOW: Final = 120.0
 """Seconds, as HPA's default."""
-CPU_PROVISION_SECONDS: Final = 60.0
-GPU_PROVISION_SECONDS: Final = 900.0
-"""Seconds in which a node may come for a pod: autoscalers take 2 to 10 minutes for one with GPUs and its drivers."""
 RATE_WINDOW: Final = 60.0
-_MODULES: Final = {
-    "vllm": contract.ENGINE_MODULE,
-    "onnx": contract.ONNX_MODULE,
-    "simulator": contract.SIMULATOR_MODULE,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +99,8 @@ class Resolved:
     model_name: str
     runtime: str
     accelerator: str
-    quantization: str
+    quantization: str | None
+    """None for a runtime that runs models as they are."""
     speculation: str | None
     disable_below: float | None
     """Share of accepted tokens below which speculation is switched off."""
@@ -130,7 +124,7 @@ class Resolved:
     """The largest batch of one engine, if the object says so."""
     engines: int = 1
     """Data-parallel engines of one replica."""
-    provision_time: float = CPU_PROVISION_SECONDS
+    provision_time: float = devices.CPU.provision_seconds
     """Seconds for which a pod without a node counts as starting."""
     speculation_disabled: str | None = None
     """Why the speculation that the object asks for does not run."""
@@ -160,83 +154,95 @@ def resolve(observed: Observed) -> Resolved:
         observed.profiles, namespace=parent.key.namespace, labels=observed.namespace_labels
     )
     accelerator = _accelerator(spec, profile, name)
-    runtime = spec.runtime or "vllm"
+    runtime = registry.of(spec)
+    device = runtime.device(accelerator)
     sources = profile.sources or Sources()
-    _check_model(spec)
-    weights.check(spec, sources, name)
+    _check_model(spec, runtime)
+    weights.check(spec, sources, name, runtime=runtime)
     if spec.output is not None:
         outputs.check(spec.output)
     pod_template.check(spec)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
-    simulated = runtime == "simulator"
-    on_gpu = not simulated and accelerator.name != engines.CPU
-    if on_gpu:
-        devices.check(accelerator, profile=name)
-    devices.check_requests(spec, accelerator, profile)
-    resource_checks.check(spec, accelerator, profile=name)
+    if device.dedicated:
+        accelerators.check(accelerator, profile=name)
+    accelerators.check_requests(spec, accelerator, profile, runtime=runtime)
+    resource_checks.check(spec, accelerator, profile=name, runtime=runtime)
     weights_bytes = _weights_bytes(observed, spec)
-    split = parallelism.split(spec, on_cpu=simulated or accelerator.name == engines.CPU)
+    split = parallelism.split(spec, dedicated=device.dedicated, has_model=runtime.needs_model)
     _check_groups(observed, spec, split)
-    if on_gpu:
-        devices.check_count(spec, accelerator, split.total)
-    count = _count(spec, accelerator, split, simulated=simulated)
-    chosen = times.of(spec, accelerator, on_gpu=on_gpu, weights_bytes=weights_bytes)
-    offload.check(spec, on_cpu=accelerator.name == engines.CPU)
+    if device.dedicated:
+        accelerators.check_count(spec, accelerator, split.total)
+    count = split.total if device.dedicated else parallelism.cores(spec, split)
+    chosen = times.of(
+        spec,
+        accelerator,
+        device=device,
+        generates_tokens=runtime.generates_tokens,
+        weights_bytes=weights_bytes,
+    )
+    offload.check(spec, runtime=runtime, device=device)
     per_pod = count // split.nodes
-    said = offload.added(resources.said(spec, accelerator, per_pod, simulated=simulated), spec)
+    said = offload.added(resources.said(spec, accelerator, per_pod, runtime=runtime), spec)
     keeps_cache = weights.cache(spec) is not None
     if weights_bytes is not None and weights.downloads(spec) and not keeps_cache:
         resources.check_disk(said, spec, weights_bytes)
-    image = _image(spec, profile, name, accelerator)
-    config = _config(
-        spec,
-        model_name=model_name,
-        accelerator=accelerator,
-        split=split,
-        resources=said,
-        drain=chosen.drain,
+    image = _image(spec, profile, name, accelerator, runtime=runtime)
+    keys = routing.engine_keys(spec) if runtime.checks_keys else None
+    config = runtime.configure(
+        Inputs(
+            spec=spec,
+            model_name=model_name,
+            accelerator=accelerator,
+            device=device,
+            split=split,
+            resources=said,
+            drain=chosen.drain,
+            checks_keys=keys is not None,
+        )
     )
     demand = None
-    if on_gpu and runtime == "vllm":
+    if device.dedicated and runtime.loads_checkpoints:
         demand = demands.of(
             config, accelerator, observed.facts, tensor_field=parallelism.tensor_field(spec, split)
         )
         verdict.check(demand, profile.accelerators)
     share = quota.share(observed, profile, name)
     bounds = _inside(_bounds(spec, profile, name), share)
-    template = _template(spec, accelerator)
+    template = pod_template.of(spec, accelerator)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
         model_name=model_name,
-        runtime=runtime,
+        runtime=runtime.name,
         accelerator=f"{accelerator.name} x {count}"
         + (f" on {split.nodes} nodes" if split.nodes > 1 else ""),
-        quantization=spec.quantization.method if spec.quantization else "auto",
+        quantization=_quantization(spec) if runtime.loads_checkpoints else None,
         speculation=_speculation_in_short(spec),
         disable_below=units.share(spec.speculation.disable_below_acceptance)
         if spec.speculation and spec.speculation.disable_below_acceptance
         else None,
         max_length=spec.model.max_length if spec.model else None,
         adapters=weights.adapters(spec)
-        if spec.model is not None and spec.model.adapters is not None and not simulated
+        if spec.model is not None and spec.model.adapters is not None and runtime.needs_model
         else None,
-        task=fetching.task(spec, profile, accelerator, engine_image=image, template=template),
+        task=fetching.task(spec, profile, accelerator, engine_image=image, template=template)
+        if runtime.loads_checkpoints
+        else None,
         prefetch=prefetching.of(
             spec,
             image=image,
             template=template,
             pods=bounds.maximum * split.nodes,
-            anywhere=not on_gpu,
+            anywhere=not device.dedicated,
             profile=name,
         ),
         revisioned=Revisioned(
-            module=_MODULES[runtime],
+            module=runtime.module,
             image=image,
             config=config,
-            claims=() if simulated else weights.claims(spec),
+            claims=weights.claims(spec) if runtime.needs_model else (),
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
             if spec.model and spec.model.token_secret
             else None,
@@ -244,15 +250,15 @@ def resolve(observed: Observed) -> Resolved:
             template=template,
             offload_disk=offload.disk(spec),
             cache=weights.cache(spec),
-            images=None if simulated else weights.images(spec),
+            images=weights.images(spec) if runtime.needs_model else None,
             credentials=spec.model.credentials.name
             if spec.model and spec.model.credentials
             else None,
             nodes=split.nodes if split.nodes > 1 else None,
             devices={"deviceClass": accelerator.device_class, "count": per_pod}
-            if accelerator.device_class and not simulated
+            if accelerator.device_class and device.dedicated
             else None,
-            api_keys=routing.engine_keys(spec),
+            api_keys=keys,
             start=chosen.start if times.asked(spec, accelerator).start else None,
         ),
         times=chosen,
@@ -265,14 +271,14 @@ def resolve(observed: Observed) -> Resolved:
             ),
             spec,
         )
-        if on_gpu
+        if device.dedicated
         else {},
-        packs=on_gpu,
+        packs=device.dedicated,
         routing=routing.resolve(spec, profile, name, times=chosen),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=bounds,
         share=share,
-        objectives=_objectives(spec, profile, name),
+        objectives=_objectives(spec, profile, name, runtime=runtime),
         scale_down_window=units.seconds(profile.scaling.scale_down_window)
         if profile.scaling and profile.scaling.scale_down_window
         else SCALE_DOWN_WINDOW,
@@ -282,7 +288,7 @@ def resolve(observed: Observed) -> Resolved:
         )
         if profile.prometheus
         else None,
-        max_sequences=_max_sequences(spec),
+        max_sequences=runtime.max_sequences(spec),
         engines=split.data,
         provision_time=_provision_time(accelerator),
         demand=demand,
@@ -301,47 +307,7 @@ def _weights_bytes(observed: Observed, spec: InferenceServiceSpec) -> int | None
 def _provision_time(accelerator: Accelerator) -> float:
     if accelerator.provision_time is not None:
         return units.seconds(accelerator.provision_time)
-    return CPU_PROVISION_SECONDS if accelerator.name == engines.CPU else GPU_PROVISION_SECONDS
-
-
-def _max_sequences(spec: InferenceServiceSpec) -> int | None:
-    if spec.runtime == "simulator":
-        return spec.simulator.max_sequences if spec.simulator else None
-    return spec.batching.max_sequences if spec.batching else None
-
-
-def _count(
-    spec: InferenceServiceSpec, accelerator: Accelerator, split: Split, *, simulated: bool
-) -> int:
-    """Accelerators of one replica, or cores."""
-    if simulated or accelerator.name == engines.CPU:
-        return engines.cores(spec, split)
-    return split.total
-
-
-def _config(
-    spec: InferenceServiceSpec,
-    *,
-    model_name: str,
-    accelerator: Accelerator,
-    split: Split,
-    resources: Manifest,
-    drain: int,
-) -> Manifest:
-    match spec.runtime:
-        case "simulator":
-            return engines.simulator(spec, model_name=model_name, drain=drain)
-        case "onnx":
-            return engines.onnx(spec, model_name=model_name, accelerator=accelerator, drain=drain)
-        case _:
-            return engines.vllm(
-                spec,
-                model_name=model_name,
-                accelerator=accelerator,
-                split=split,
-                resources=resources,
-                drain=drain,
-            )
+    return devices.of(accelerator).provision_seconds
 
 
 def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Accelerator:
@@ -376,9 +342,9 @@ def _check_groups(observed: Observed, spec: InferenceServiceSpec, split: Split) 
         )
 
 
-def _check_model(spec: InferenceServiceSpec) -> None:
+def _check_model(spec: InferenceServiceSpec, runtime: Runtime) -> None:
     """Refuse what the CRD's own rules refuse, too, unless the object was stored before they existed."""
-    if spec.model is None and spec.runtime != "simulator":
+    if spec.model is None and runtime.needs_model:
         raise PermanentError(Reason.INVALID_SPEC, "spec.model: is needed: give model.uri")
     kept = spec.cache.model if spec.cache else None
     if kept is not None and kept.claim is None and kept.host_path is None:
@@ -411,64 +377,22 @@ def _image(
     profile: ServingProfileSpec,
     name: str,
     accelerator: Accelerator,
+    *,
+    runtime: Runtime,
 ) -> str:
     if spec.template and spec.template.image:
         return spec.template.image
-    images = profile.images
-    cpu = images and images.vllm_cpu
-    if spec.runtime == "simulator":
-        field, image = "simulator", (images and images.simulator) or cpu
-    elif spec.runtime == "onnx":
-        field, image = "onnx", images and images.onnx
-    elif accelerator.name == engines.CPU:
-        field, image = "vllmCpu", cpu
-    else:
-        field, image = "vllm", images and images.vllm
-    if not image:
-        raise PermanentError(
-            Reason.IMAGE_MISSING,
-            f"spec.template.image: nothing names an image for accelerator {accelerator.name}: "
-            f"set images.{field} in ServingProfile {name}",
-        )
-    return image
-
-
-def _template(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
-    """Return the accelerator's pod settings, with the user's overrides merged last."""
-    base: dict[str, Any] = {
-        "nodeSelector": accelerator.node_selector or {},
-        "tolerations": [_dump(toleration) for toleration in accelerator.tolerations or []],
-        "runtimeClassName": accelerator.runtime_class_name,
-    }
-    own = spec.template
-    if own is not None:
-        base["nodeSelector"] = {**base["nodeSelector"], **(own.node_selector or {})}
-        base["tolerations"] += [_dump(toleration) for toleration in own.tolerations or []]
-        base |= {
-            "runtimeClassName": own.runtime_class_name or base["runtimeClassName"],
-            "serviceAccountName": own.service_account_name,
-            "priorityClassName": own.priority_class_name,
-            "labels": own.labels,
-            "annotations": own.annotations,
-            "env": [_dump(variable) for variable in own.env or []],
-            "affinity": _dump(own.affinity) if own.affinity else None,
-            "volumes": [_dump(volume) for volume in own.volumes or []],
-            "volumeMounts": [_dump(mount) for mount in own.volume_mounts or []],
-            "initContainers": [_dump(container) for container in own.init_containers or []],
-            "imagePullSecrets": [_dump(secret) for secret in own.image_pull_secrets or []],
-            "supplementalGroups": own.supplemental_groups,
-            "schedulerName": own.scheduler_name,
-        }
-    merged = {key: value for key, value in base.items() if value}
-    if own is not None and own.topology_spread_constraints is not None:
-        merged["topologySpreadConstraints"] = [
-            _dump(constraint) for constraint in own.topology_spread_constraints
-        ]
-    return merged
-
-
-def _dump(model: Model) -> dict[str, Any]:
-    return model.model_dump(by_alias=True, exclude_none=True)
+    own = devices.of(accelerator).images.get(runtime.name)
+    fields = (own,) if own else runtime.images
+    for field in fields:
+        image: str | None = getattr(profile.images, field, None)
+        if image:
+            return image
+    raise PermanentError(
+        Reason.IMAGE_MISSING,
+        f"spec.template.image: nothing names an image for accelerator {accelerator.name}: "
+        f"set images.{camel(fields[0])} in ServingProfile {name}",
+    )
 
 
 def _inside(bounds: Bounds, share: quota.Share | None) -> Bounds:
@@ -510,7 +434,7 @@ def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) 
 
 
 def _objectives(
-    spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str
+    spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str, *, runtime: Runtime
 ) -> objectives.Objectives:
     if spec.slo is None:
         return objectives.Objectives()
@@ -522,15 +446,19 @@ def _objectives(
             f"use one of {', '.join(sorted(tiers)) or 'its tiers (it has none)'}, or name the objectives",
         )
     found = objectives.combine(spec.slo, tier=tiers.get(spec.slo.tier) if spec.slo.tier else None)
-    if spec.runtime != "onnx":
+    if runtime.generates_tokens:
         return found
     if not found.without_tokens():
         raise PermanentError(
             Reason.UNSUPPORTED,
-            f'spec.slo.tier: "{spec.slo.tier}" has no e2e objective, the only kind that runtime: onnx can keep: '
-            "set slo.e2e, or use a tier that has one",
+            f'spec.slo.tier: "{spec.slo.tier}" has no e2e objective, the only kind that runtime: {runtime.name} can '
+            "keep: set slo.e2e, or use a tier that has one",
         )
     return found.without_tokens()
+
+
+def _quantization(spec: InferenceServiceSpec) -> str:
+    return spec.quantization.method if spec.quantization else "auto"
 
 
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:

@@ -8,6 +8,7 @@ from typing import Final
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core.runtimes.runtime import Runtime
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -17,14 +18,16 @@ _NATIVE: Final = re.compile(r"^([^/]+|([^/]+\.)?kubernetes\.io/.*)$")
 """Names of resources that a node may give more of than it has; all others are extended ones."""
 
 
-def check(spec: InferenceServiceSpec, accelerator: Accelerator, *, profile: str) -> None:
+def check(
+    spec: InferenceServiceSpec, accelerator: Accelerator, *, profile: str, runtime: Runtime
+) -> None:
     """Raise PermanentError for the first problem of the object's resources, or of the accelerator's in the profile.
 
     The engine's own accelerator may be named in spec.resources: its count is replaced.
     """
-    own = None if spec.runtime == "simulator" else accelerator.resource_name
+    own = accelerator.resource_name if runtime.uses_accelerator else None
     given = list(_asked(spec))
-    if accelerator.resources is not None and spec.runtime != "simulator":
+    if accelerator.resources is not None and runtime.uses_accelerator:
         field = f"ServingProfile {profile}: accelerators[{accelerator.name}].resources"
         given.append((field, accelerator.resources))
     for field, resources in given:

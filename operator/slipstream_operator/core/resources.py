@@ -11,15 +11,11 @@ from typing import Any, Final
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import engines, offload
+from slipstream_operator.core import offload
 from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.runtimes.runtime import Runtime
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
-
-CPU_RESOURCES: Final = pod.Resources(requests={"memory": "4Gi"}, limits={"memory": "8Gi"})
-SIMULATOR_RESOURCES: Final = pod.Resources(
-    requests={"cpu": "20m", "memory": "64Mi"}, limits={"memory": "256Mi"}
-)
 
 _GI: Final = 1 << 30
 _DISK: Final = "ephemeral-storage"
@@ -41,14 +37,14 @@ DISK: Final = 10 * _GI
 
 
 def said(
-    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, simulated: bool
+    spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, runtime: Runtime
 ) -> Manifest:
     """Return the object's and the profile's resources; the accelerator itself is always requested."""
-    cpu = accelerator.name == engines.CPU
-    if simulated:
-        chosen = _plain(spec.resources or SIMULATOR_RESOURCES)
-    elif cpu:
-        chosen = _plain(spec.resources or accelerator.resources or CPU_RESOURCES)
+    device = runtime.device(accelerator)
+    if runtime.resources is not None:
+        chosen = _plain(spec.resources or runtime.resources)
+    elif not device.dedicated:
+        chosen = _plain(spec.resources or accelerator.resources or device.default_resources)
         limit = chosen["limits"].get("cpu", str(count))
         least = min(limit, str(count), key=units.quantity)
         chosen["requests"].setdefault("cpu", least)

@@ -39,9 +39,7 @@ def mode(spec: InferenceServiceSpec) -> Mode:
 
 
 def engine_keys(spec: InferenceServiceSpec) -> str | None:
-    """The Secret whose keys engines ask for: with a router its token, else the user's; the simulator asks for none."""
-    if spec.runtime == "simulator":
-        return None
+    """Return the Secret whose keys engines ask for: with a router its token, else the user's."""
     if mode(spec) == "Router":
         return names.ROUTER_TOKEN
     return spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None

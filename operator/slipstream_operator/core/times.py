@@ -8,6 +8,7 @@ from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.api.times import Times as Asked
+from slipstream_operator.core.devices import Device
 from slipstream_runtime import contract
 
 START_SECONDS: Final = 3600
@@ -50,7 +51,8 @@ def of(
     spec: InferenceServiceSpec,
     accelerator: Accelerator,
     *,
-    on_gpu: bool,
+    device: Device,
+    generates_tokens: bool = True,
     weights_bytes: int | None = None,
 ) -> Times:
     """Return the object's times, else the profile's, else those that the model and the limits make enough.
@@ -58,6 +60,7 @@ def of(
     `weights_bytes` is the size of all checkpoints, None if unknown.
     """
     said = asked(spec, accelerator)
+    on_gpu = device.dedicated
     limits = spec.limits
     timeout = _seconds(limits.timeout) if limits and limits.timeout else None
     return Times(
@@ -65,7 +68,7 @@ def of(
         drain=_seconds(said.drain)
         if said.drain
         else _drain(spec, timeout)
-        if on_gpu
+        if on_gpu and generates_tokens
         else contract.DRAIN_SECONDS,
         hold=_seconds(said.hold)
         if said.hold
@@ -90,8 +93,6 @@ def _start(weights_bytes: int | None) -> int:
 
 def _drain(spec: InferenceServiceSpec, timeout: int | None) -> int:
     """As long as the longest answer may take, if that is known to be less than usual."""
-    if spec.runtime == "onnx":
-        return contract.DRAIN_SECONDS
     tokens = spec.limits.max_output_tokens if spec.limits else None
     longest = DRAIN_GPU_SECONDS if tokens is None else math.ceil(tokens * SLOW_TOKEN_SECONDS)
     longest = min(longest, timeout or longest, contract.LONGEST_DRAIN_SECONDS)

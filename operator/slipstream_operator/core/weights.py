@@ -7,6 +7,7 @@ from typing import Final
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Sources
 from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.runtimes.runtime import Runtime
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -16,7 +17,7 @@ _STORES: Final = ("s3://", "gs://")
 _REMOTE: Final = ("hf://", *_STORES)
 
 
-def check(spec: InferenceServiceSpec, sources: Sources, profile: str) -> None:
+def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime: Runtime) -> None:
     """Raise PermanentError if a source is not allowed or can't be used where it stands."""
     if spec.model is None:
         return
@@ -46,11 +47,11 @@ def check(spec: InferenceServiceSpec, sources: Sources, profile: str) -> None:
             f'spec.model.credentials: "{spec.model.credentials.name}" can\'t work because no source is s3:// or gs://. '
             "Leave it out, or use tokenSecret for a gated hf:// source.",
         )
-    if spec.model.load == "Streamed" and spec.runtime == "onnx":
+    if spec.model.load == "Streamed" and not runtime.loads_checkpoints:
         raise PermanentError(
             Reason.UNSUPPORTED,
-            'spec.model.load: "Streamed" can\'t work because runtime: onnx does not read its model through vLLM. '
-            "Leave it out.",
+            f'spec.model.load: "Streamed" can\'t work because runtime: {runtime.name} does not read its model through '
+            "vLLM. Leave it out.",
         )
 
 

@@ -5,85 +5,94 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import combinations
-from slipstream_operator.core.combinations import Asked
+from slipstream_operator.core.combinations import Settings
+from slipstream_operator.core.devices import CPU
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests.support import given
 
-CASES: list[tuple[Asked, str]] = [
+CASES: list[tuple[Settings, str]] = [
     (
-        Asked(max_batched_tokens=64, max_sequences=128),
-        "spec.batching.maxBatchedTokens: 64 is less than maxSequences (128)",
+        Settings(max_batched_tokens=64, max_sequences=128),
+        "spec.batching.maxBatchedTokens: 64 can't be less than maxSequences (128)",
     ),
     (
-        Asked(max_batched_tokens=512, max_length=4096, chunked_prefill=False),
-        "spec.batching.chunkedPrefill: false needs maxBatchedTokens (512) of at least spec.model.maxLength (4096)",
+        Settings(max_batched_tokens=512, max_length=4096, chunked_prefill=False),
+        "spec.batching.chunkedPrefill: false needs a maxBatchedTokens (512) of at least spec.model.maxLength (4096)",
     ),
     (
-        Asked(adapter_slots=4, method="ngram", tokens=4, max_sequences=128, max_batched_tokens=512),
-        "spec.speculation.tokens: 4 with spec.model.adapters needs batching.maxBatchedTokens (512)",
-    ),
-    (Asked(on_cpu=True, kv_cache="fp8"), 'spec.quantization.kvCache: "fp8" needs AVX-512'),
-    (
-        Asked(on_cpu=True, quantization="nvfp4"),
-        'spec.quantization.method: "nvfp4" does not run on type cpu, for which vLLM has no such kernel',
-    ),
-    (Asked(method="suffix"), 'spec.speculation.method: "suffix" needs arctic-inference'),
-    (
-        Asked(method="suffix", own_image=True, ways=2, stages=2),
-        "spec.speculation.method: suffix does not work with spec.parallelism.pipeline",
-    ),
-    (Asked(on_cpu=True, ways=2), "spec.parallelism: a pod on type cpu computes in one process"),
-    (
-        Asked(on_cpu=True, backend="FLASHINFER"),
-        'spec.attention.backend: "FLASHINFER" does not run on type cpu',
+        Settings(
+            adapter_slots=4, method="ngram", tokens=4, max_sequences=128, max_batched_tokens=512
+        ),
+        "spec.speculation.tokens: 4 with spec.model.adapters needs a batching.maxBatchedTokens (512)",
     ),
     (
-        Asked(method="ngram", arguments={"async-scheduling": True}),
+        Settings(device=CPU, kv_cache="fp8"),
+        'spec.quantization.kvCache: "fp8" can\'t work because it needs AVX-512',
+    ),
+    (
+        Settings(device=CPU, quantization="nvfp4"),
+        'spec.quantization.method: "nvfp4" can\'t work because vLLM has no NVFP4 kernel for type cpu',
+    ),
+    (Settings(method="suffix"), 'spec.speculation.method: "suffix" needs arctic-inference'),
+    (
+        Settings(method="suffix", own_image=True, ways=2, stages=2),
+        'spec.speculation.method: "suffix" does not work with spec.parallelism.pipeline',
+    ),
+    (
+        Settings(device=CPU, ways=2),
+        "spec.parallelism: 2 ways can't work because an engine on type cpu is one process",
+    ),
+    (
+        Settings(device=CPU, backend="FLASHINFER"),
+        'spec.attention.backend: "FLASHINFER" does not run on CPUs',
+    ),
+    (
+        Settings(method="ngram", arguments={"async-scheduling": True}),
         "spec.engineArgs.async-scheduling: true does not work with spec.speculation.method ngram",
     ),
     (
-        Asked(method="draft_model", arguments={"logits-processors": ["a.B"]}),
+        Settings(method="draft_model", arguments={"logits-processors": ["a.B"]}),
         "spec.engineArgs.logits-processors: does not work with spec.speculation",
     ),
     (
-        Asked(on_cpu=True, arguments={"enable-sleep-mode": True}),
-        "spec.engineArgs.enable-sleep-mode: true does not work on type cpu",
+        Settings(device=CPU, arguments={"enable-sleep-mode": True}),
+        "spec.engineArgs.enable-sleep-mode: true can't work because vLLM has no sleep mode on type cpu",
     ),
     (
-        Asked(on_cpu=True, arguments={"kv-offloading-size": 4.0}),
-        "spec.engineArgs.kv-offloading-size: does not work on type cpu",
+        Settings(device=CPU, arguments={"kv-offloading-size": 4.0}),
+        "spec.engineArgs.kv-offloading-size: can't work because on type cpu the KV cache",
     ),
     (
-        Asked(on_cpu=True, arguments={"enable-eplb": True, "enable-expert-parallel": True}),
-        "spec.engineArgs.enable-eplb: true does not work on type cpu",
+        Settings(device=CPU, arguments={"enable-eplb": True, "enable-expert-parallel": True}),
+        "spec.engineArgs.enable-eplb: true can't work because vLLM does not balance experts on type cpu",
     ),
     (
-        Asked(ways=2, arguments={"enable-eplb": True}),
+        Settings(ways=2, arguments={"enable-eplb": True}),
         "spec.engineArgs.enable-eplb: true needs enable-expert-parallel: true, too",
     ),
     (
-        Asked(arguments={"enable-eplb": True, "enable-expert-parallel": True}),
+        Settings(arguments={"enable-eplb": True, "enable-expert-parallel": True}),
         "spec.engineArgs.enable-eplb: true needs more than one accelerator",
     ),
     (
-        Asked(arguments={"enable-auto-tool-choice": True}),
+        Settings(arguments={"enable-auto-tool-choice": True}),
         "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser",
     ),
     (
-        Asked(arguments={"enable-log-outputs": True}),
+        Settings(arguments={"enable-log-outputs": True}),
         "spec.engineArgs.enable-log-outputs: true needs enable-log-requests: true, too",
     ),
     (
-        Asked(max_sequences=8, arguments={"max-num-active-seqs": 9}),
+        Settings(max_sequences=8, arguments={"max-num-active-seqs": 9}),
         "spec.engineArgs.max-num-active-seqs: is more than maxSequences (8)",
     ),
     (
-        Asked(max_length=1024, arguments={"long-prefill-token-threshold": 2048}),
+        Settings(max_length=1024, arguments={"long-prefill-token-threshold": 2048}),
         "spec.engineArgs.long-prefill-token-threshold: is more than spec.model.maxLength (1024)",
     ),
     (
-        Asked(adapter_slots=4, arguments={"max-cpu-loras": 2}),
+        Settings(adapter_slots=4, arguments={"max-cpu-loras": 2}),
         "spec.engineArgs.max-cpu-loras: is less than the 4 slots for spec.model.adapters",
     ),
 ]
@@ -91,7 +100,7 @@ CASES: list[tuple[Asked, str]] = [
 
 @pytest.mark.parametrize(("asked", "message"), CASES, ids=[message for _, message in CASES])
 def test_a_combination_that_cannot_work_is_refused_with_reason_and_remedy(
-    asked: Asked, message: str
+    asked: Settings, message: str
 ) -> None:
     with pytest.raises(PermanentError) as refusal:
         combinations.check(asked)
@@ -108,21 +117,21 @@ def test_every_row_has_its_case() -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        Asked(),
-        Asked(max_batched_tokens=128, max_sequences=128),
-        Asked(max_batched_tokens=512, max_length=4096),
-        Asked(max_length=4096, chunked_prefill=False),
-        Asked(method="suffix", own_image=True, ways=2),
-        Asked(method="ngram", ways=2, stages=2),
-        Asked(on_cpu=True, backend="CPU_ATTN"),
-        Asked(on_cpu=True, method="eagle3", tokens=3),
-        Asked(method="draft_model", ways=8, arguments={"async-scheduling": True}),
-        Asked(method="ngram", arguments={"async-scheduling": False}),
-        Asked(ways=2, arguments={"enable-eplb": True, "enable-expert-parallel": True}),
-        Asked(adapter_slots=4, arguments={"max-cpu-loras": 4}),
+        Settings(),
+        Settings(max_batched_tokens=128, max_sequences=128),
+        Settings(max_batched_tokens=512, max_length=4096),
+        Settings(max_length=4096, chunked_prefill=False),
+        Settings(method="suffix", own_image=True, ways=2),
+        Settings(method="ngram", ways=2, stages=2),
+        Settings(device=CPU, backend="CPU_ATTN"),
+        Settings(device=CPU, method="eagle3", tokens=3),
+        Settings(method="draft_model", ways=8, arguments={"async-scheduling": True}),
+        Settings(method="ngram", arguments={"async-scheduling": False}),
+        Settings(ways=2, arguments={"enable-eplb": True, "enable-expert-parallel": True}),
+        Settings(adapter_slots=4, arguments={"max-cpu-loras": 4}),
     ],
 )
-def test_what_vllm_takes_is_taken(asked: Asked) -> None:
+def test_what_vllm_takes_is_taken(asked: Settings) -> None:
     combinations.check(asked)
 
 

@@ -17,7 +17,7 @@ def split(count: int | None, **ways: int) -> Split:
     spec: dict[str, Any] = {"model": given.MODEL, "replicas": 1, "parallelism": ways}
     if count is not None:
         spec["accelerator"] = {"count": count}
-    return parallelism.split(InferenceServiceSpec.model_validate(spec), on_cpu=False)
+    return parallelism.split(InferenceServiceSpec.model_validate(spec), dedicated=True)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_each_service_resolves_with_each_accelerator(path, service):
     profile = Profile(path.stem, given.CREATED, raw)
     for accelerator in spec(path).accelerators:
         asked = body(service)["spec"]
-        if "parallelism" in asked and devices.single(accelerator) is not None:
+        if "parallelism" in asked and devices.of(accelerator).single(accelerator) is not None:
             continue  # refused: parts of GPUs are not combined
         asked["accelerator"] = {**asked.get("accelerator", {}), "type": accelerator.name}
         snapshot = given.observed(

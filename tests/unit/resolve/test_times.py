@@ -6,7 +6,8 @@ import pytest
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import times
+from slipstream_operator.core import devices, times
+from slipstream_operator.core.runtimes import registry
 from slipstream_operator.core.times import Times
 from tests.support import given
 
@@ -17,7 +18,14 @@ SPOT = {"name": "gpu", "resourceName": "nvidia.com/gpu", "times": {"drain": "15s
 def of(weights: int | None = None, *, on_gpu: bool = True, **spec: Any) -> Times:
     """Times of a service on an accelerator."""
     parsed = InferenceServiceSpec.model_validate({"model": given.MODEL, **spec})
-    return times.of(parsed, Accelerator(name="a"), on_gpu=on_gpu, weights_bytes=weights)
+    runtime = registry.of(parsed)
+    return times.of(
+        parsed,
+        Accelerator(name="a"),
+        device=devices.CUDA if on_gpu else devices.CPU,
+        generates_tokens=runtime.generates_tokens,
+        weights_bytes=weights,
+    )
 
 
 def pod(spec: dict[str, Any], **snapshot: Any) -> Any:

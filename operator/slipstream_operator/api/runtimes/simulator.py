@@ -1,10 +1,10 @@
-"""Runtime simulator: the behaviour of an engine without a model."""
+"""Runtime simulator: the behavior of an engine without a model, and the fields that it can't use."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, FineDuration, Model
+from slipstream_operator.api.base import Duration, FineDuration, Model, rule
 
 
 class SimulatorSpec(Model):
@@ -29,3 +29,32 @@ class SimulatorSpec(Model):
         default=256, description="Sequences that run at once. Default: 256."
     )
     cold_start: Duration = Field(default="10s", description="From start to ready. Default: 10s.")
+
+
+_SIMULATED = "has(self.runtime) && self.runtime == 'simulator'"
+RULES = (
+    rule(
+        f"has(self.model) || ({_SIMULATED})",
+        message="model is required. Set model.uri, or set runtime: simulator to try the platform without a model.",
+    ),
+    rule(
+        f"!(has(self.model) && {_SIMULATED})",
+        message="model can't be used with runtime: simulator, which has no model. Leave out one of them.",
+    ),
+    rule(
+        f"!has(self.simulator) || ({_SIMULATED})",
+        message="simulator needs runtime: simulator. Set it, or leave out simulator.",
+    ),
+    rule(
+        f"!({_SIMULATED}) || !(has(self.limits) || has(self.output))",
+        message="limits and output can't be used with runtime: simulator, which enforces neither. Leave them out.",
+    ),
+    rule(
+        f"!({_SIMULATED}) || !has(self.routing) || !has(self.routing.apiKeys) "
+        "|| !has(self.routing.mode) || self.routing.mode == 'Router'",
+        message="routing.apiKeys needs routing.mode: Router with runtime: simulator, which checks no keys. "
+        "Leave out one of them.",
+        field_path=".routing",
+    ),
+)
+"""CEL rules of the fields that need a model, or an engine that enforces limits."""

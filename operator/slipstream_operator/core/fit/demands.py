@@ -74,7 +74,7 @@ def of(
         kv_memory=_number(arguments.get("kv-cache-memory-bytes")),
         unchecked=overridden or next((name for name in OTHER_MEMORY if arguments.get(name)), None),
         tensor_field=tensor_field,
-        single=devices.single(accelerator) is not None,
+        single=devices.of(accelerator).single(accelerator) is not None,
     )
 
 

@@ -130,7 +130,7 @@ def engine(outcome: Outcome) -> api.EngineStatus | None:
     return api.EngineStatus(
         runtime=resolved.runtime,
         accelerator=resolved.accelerator,
-        quantization=resolved.quantization if resolved.runtime == "vllm" else None,
+        quantization=resolved.quantization,
         speculation=resolved.speculation,
         speculation_disabled=resolved.speculation_disabled,
         acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,

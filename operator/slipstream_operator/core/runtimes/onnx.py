@@ -1,0 +1,71 @@
+"""Runtime onnx. The keys of the configuration are those of slipstream_runtime.onnx.config."""
+
+from typing import Any, Final
+
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.core.devices import Feature
+from slipstream_operator.core.observed import Manifest
+from slipstream_operator.core.runtimes import front
+from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
+from slipstream_operator.errors import PermanentError
+from slipstream_operator.names import Reason
+from slipstream_runtime import contract
+
+
+def _configure(inputs: Inputs) -> Manifest:
+    """Return the configuration of an ONNX Runtime engine; PermanentError if it can't be run so."""
+    spec, device = inputs.spec, inputs.device
+    assert spec.model is not None
+    if spec.engine_args:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            "spec.engineArgs: can't be used with runtime: onnx, which is not vLLM: leave out one of them",
+        )
+    count = spec.accelerator.count if spec.accelerator else 1
+    config: dict[str, Any] = {
+        "model": {
+            **front.dump(spec.model, exclude={*front.NOT_OF_THE_ENGINE, "trust_remote_code"}),
+            "name": inputs.model_name,
+        },
+        "device": device.name,
+        "lingerSeconds": contract.LINGER_SECONDS,
+        "drainSeconds": inputs.drain,
+    }
+    if not device.dedicated:
+        config["cores"] = count
+    elif count > 1:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            f"spec.accelerator.count: {count} is more than the one GPU that a replica uses with runtime: onnx: "
+            "leave it out, and raise replicas",
+        )
+    if spec.cache and spec.cache.compile:
+        if (reason := device.lacks.get(Feature.TENSORRT)) is not None:
+            raise PermanentError(
+                Reason.UNSUPPORTED,
+                f"spec.cache.compile: true can't work with runtime: onnx because {reason}. Leave it out.",
+            )
+        if not (spec.template and spec.template.image):
+            raise PermanentError(
+                Reason.UNSUPPORTED,
+                "spec.cache.compile: true means TensorRT 10 with runtime: onnx, which the ONNX image does not hold: "
+                "leave it out, or name an image that holds it in spec.template.image",
+            )
+        config["tensorrt"] = True
+    if spec.batching is not None:
+        config["batching"] = front.dump(spec.batching, exclude={"chunked_prefill", "policy"})
+    return config | front.checks(inputs)
+
+
+def _max_sequences(spec: InferenceServiceSpec) -> int | None:
+    return spec.batching.max_sequences if spec.batching else None
+
+
+RUNTIME: Final = Runtime(
+    name="onnx",
+    module=contract.ONNX_MODULE,
+    images=("onnx",),
+    configure=_configure,
+    max_sequences=_max_sequences,
+    generates_tokens=False,
+)
