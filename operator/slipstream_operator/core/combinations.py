@@ -62,6 +62,14 @@ class Row(NamedTuple):
     needs: Feature | None = None
     """Feature of the device; the row matches only where it is lacking, and `reason` says why."""
 
+    def refusal(self, settings: Settings) -> str | None:
+        """Return the message if the settings can't work."""
+        reason = settings.device.lacks.get(self.needs) if self.needs else None
+        if (self.needs is not None and reason is None) or not self.matches(settings):
+            return None
+        backends = ", ".join(settings.device.backends)
+        return self.message.format(settings=settings, reason=reason, backends=backends)
+
 
 def _below(small: int | None, large: int | None) -> bool:
     """Whether both are known, and the first is less."""
@@ -246,16 +254,7 @@ def settings(
 
 def check(settings: Settings) -> None:
     """Raise PermanentError with the message of every row that matches."""
-    refusals = [_refusal(row, settings) for row in TABLE]
+    refusals = [row.refusal(settings) for row in TABLE]
     problems = [message for message in refusals if message is not None]
     if problems:
         raise PermanentError(Reason.UNSUPPORTED, " ".join(problems))
-
-
-def _refusal(row: Row, settings: Settings) -> str | None:
-    """Return the message of a row that matches."""
-    reason = settings.device.lacks.get(row.needs) if row.needs else None
-    if (row.needs is not None and reason is None) or not row.matches(settings):
-        return None
-    backends = ", ".join(settings.device.backends)
-    return row.message.format(settings=settings, reason=reason, backends=backends)

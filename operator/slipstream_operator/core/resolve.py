@@ -209,6 +209,8 @@ def resolve(observed: Observed) -> Resolved:
         )
         verdict.check(demand, profile.accelerators)
     share = quota.share(observed, profile, name)
+    sequences = runtime.max_sequences(spec)
+    engines = split.data if runtime.needs_model else 1
     bounds = _inside(_bounds(spec, profile, name), share)
     template = pod_template.of(spec, accelerator)
     return Resolved(
@@ -274,7 +276,9 @@ def resolve(observed: Observed) -> Resolved:
         if device.dedicated
         else {},
         packs=device.dedicated,
-        routing=routing.resolve(spec, profile, name, times=chosen),
+        routing=routing.resolve(
+            spec, profile, name, times=chosen, sequences=sequences and sequences * engines
+        ),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=bounds,
         share=share,
@@ -288,7 +292,7 @@ def resolve(observed: Observed) -> Resolved:
         )
         if profile.prometheus
         else None,
-        max_sequences=runtime.max_sequences(spec),
+        max_sequences=sequences,
         engines=split.data,
         provision_time=_provision_time(accelerator),
         demand=demand,

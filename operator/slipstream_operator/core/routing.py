@@ -46,9 +46,17 @@ def engine_keys(spec: InferenceServiceSpec) -> str | None:
 
 
 def resolve(
-    spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str, *, times: Times
+    spec: InferenceServiceSpec,
+    profile: ServingProfileSpec,
+    name: str,
+    *,
+    times: Times,
+    sequences: int | None,
 ) -> Routing:
-    """Every decision about routing; PermanentError if the profile can't provide for it."""
+    """Return every decision about routing; PermanentError if the profile can't provide for it.
+
+    `sequences` is the most that one replica runs at once, if the object says so.
+    """
     asked, chosen = spec.routing, mode(spec)
     images = profile.images
     if chosen == "Router" and not (images and images.router):
@@ -62,7 +70,7 @@ def resolve(
         picker_image=images.picker if images and chosen == "Gateway" else None,
         picker_placement=_placement(profile) if chosen == "Gateway" else {},
         keys=asked.api_keys.name if asked and asked.api_keys and chosen == "Router" else None,
-        limits=_limits(spec, times),
+        limits=_limits(spec, times, sequences),
         responses=_responses(spec),
     )
 
@@ -85,9 +93,10 @@ def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
     )
 
 
-def _limits(spec: InferenceServiceSpec, times: Times) -> dict[str, Any]:
+def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> dict[str, Any]:
     limits: dict[str, Any] = {}
-    if (concurrency := _concurrency(spec)) is not None:
+    asked = spec.limits.concurrency if spec.limits else None
+    if (concurrency := sequences if asked is None else asked) is not None:
         limits["concurrency"] = concurrency
     if times.hold != HOLD_SECONDS:
         limits["hold"] = times.hold
@@ -102,18 +111,6 @@ def _limits(spec: InferenceServiceSpec, times: Times) -> dict[str, Any]:
     if spec.limits.max_output_tokens is not None:
         limits["maxOutputTokens"] = spec.limits.max_output_tokens
     return limits
-
-
-def _concurrency(spec: InferenceServiceSpec) -> int | None:
-    """Return the requests in flight of one replica by the object; None: the router learns it from engines."""
-    if spec.limits and spec.limits.concurrency is not None:
-        return spec.limits.concurrency
-    if spec.simulator is not None:
-        return spec.simulator.max_sequences
-    if spec.batching and spec.batching.max_sequences is not None:
-        engines = (spec.parallelism and spec.parallelism.data) or 1
-        return spec.batching.max_sequences * engines
-    return None
 
 
 def _responses(spec: InferenceServiceSpec) -> dict[str, Any] | None:

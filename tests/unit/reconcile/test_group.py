@@ -156,7 +156,7 @@ def test_a_revision_keeps_its_kind_while_the_next_one_starts() -> None:
         ),
         (
             {"parallelism": {"tensor": 4, "nodes": 2}, "accelerator": {"type": "cpu"}},
-            "spec.parallelism: a pod on type cpu computes in one process",
+            "spec.parallelism: 4 ways can't work because an engine on type cpu is one process",
         ),
         (
             {"parallelism": {"nodes": 2}, "runtime": "simulator", "model": None},

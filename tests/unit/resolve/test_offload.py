@@ -100,7 +100,7 @@ def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
     [
         (
             {"accelerator": {"type": "cpu"}},
-            "spec.cache.offload: can't work on type cpu, whose KV cache is in the same memory already",
+            "spec.cache.offload: can't work because on type cpu the KV cache is in the node's memory already",
         ),
         (
             {

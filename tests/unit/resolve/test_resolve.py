@@ -496,8 +496,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.UNSUPPORTED,
         (
-            'spec.quantization.kvCache: "fp8" needs AVX-512 or AMX on type cpu, which nodes may lack: '
-            "leave it out, or use a GPU"
+            'spec.quantization.kvCache: "fp8" can\'t work because it needs AVX-512 or AMX on type cpu, and nodes may '
+            "have neither. Leave it out, or use a GPU."
         ),
     ),
     (
@@ -506,8 +506,9 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.UNSUPPORTED,
         (
-            'spec.speculation.method: "suffix" needs arctic-inference, which the images lack, since it is only '
-            "published as source for another torch: use ngram, or name an image that holds it in spec.template.image"
+            'spec.speculation.method: "suffix" needs arctic-inference, which the default images lack because it is '
+            "published only as source for another version of torch. Use ngram, or set spec.template.image to an image "
+            "that has it."
         ),
     ),
     (

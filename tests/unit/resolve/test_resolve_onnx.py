@@ -107,7 +107,7 @@ def refused(**spec: Any) -> PermanentError:
         (
             {"accelerator": CPU, "cache": {"compile": True}},
             Reason.UNSUPPORTED,
-            "spec.cache.compile: true means TensorRT with runtime: onnx",
+            "spec.cache.compile: true can't work with runtime: onnx because TensorRT does not run",
         ),
         (
             {"cache": {"compile": True}},
