@@ -1,5 +1,6 @@
-"""`make demo`: one object becomes a served model, and its replicas follow the load. Everything is real and local."""
+"""`make demo`: one object becomes a served model, and its replicas follow the load, on a local cluster."""
 
+import argparse
 import asyncio
 import contextlib
 import itertools
@@ -43,8 +44,11 @@ console = Console()
 
 def main() -> int:
     """Run the demo; 1 with a plain sentence if it can't go on."""
+    parser = argparse.ArgumentParser(prog="dev.demo")
+    parser.add_argument("--name", default="slipstream", help="name of the cluster")
+    name = parser.parse_args().name
     try:
-        run()
+        run(name)
     except KeyboardInterrupt:
         console.print("\nStopped. The cluster stays up; `make cluster-down` removes it.")
         return 130
@@ -55,10 +59,10 @@ def main() -> int:
     return 0
 
 
-def run() -> None:
-    """Tell the whole story; leave the cluster up to look around."""
+def run(name: str) -> None:
+    """Run every step on the cluster of this name, and leave the cluster up."""
     began = time.monotonic()
-    cluster = Cluster(name="slipstream")
+    cluster = Cluster(name=name)
     _say("A local Kubernetes")
     with display.Builds() as builds:
         cluster.up(build_report=builds.report)
@@ -75,7 +79,7 @@ def run() -> None:
         _chat(url, question)
     _say(f"Load: {CLIENTS} clients that never pause, until a second replica is ready")
     asyncio.run(_drive(kube, url))
-    _say("Rest: without load, the second replica goes")
+    _say("No load, until one replica is left")
     asyncio.run(_watch(kube, lambda item: _ready_replicas(item) == 1, "one replica again"))
     _say("What happened, as Kubernetes Events")
     for event in sorted(kube.find("Event", NAMESPACE), key=lambda event: event["eventTime"] or ""):

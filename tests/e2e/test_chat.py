@@ -134,49 +134,6 @@ def test_status_tells_how_the_engine_runs(chat: Chat) -> None:
     assert "file:///models/draft" in item["status"]["engine"]["speculation"]
 
 
-def test_load_over_the_objective_brings_a_second_replica_and_its_end_takes_it_away(
-    chat: Chat,
-) -> None:
-    chat.apply(slo={"ttft": {"p95": "150ms"}, "tpot": {"p95": "40ms"}})
-    asyncio.run(_scale_under_load(chat))
-    told = {
-        event["reason"]: event["note"]
-        for event in chat.kube.find("Event", chat.namespace)
-        if event["regarding"]["name"] == "chat"
-    }
-    assert "from 1 to 2" in told["ScaledUp"]
-    chat.until(
-        lambda item: (
-            item["status"]["scaling"]["desired"] == 1 and item["status"]["readyReplicas"] == 1
-        ),
-        timeout=150,
-        what="scale-down",
-    )
-
-
-async def _scale_under_load(chat: Chat) -> None:
-    plan = traffic.Plan(
-        url=chat.url,
-        model="chat",
-        concurrency=48,
-        duration=150,
-        prompt_tokens=32,
-        max_tokens=64,
-        ignore_eos=True,
-    )
-    driving = asyncio.create_task(load.run(plan))
-    try:
-        await asyncio.to_thread(
-            chat.until,
-            lambda item: item["status"].get("readyReplicas") == 2,
-            timeout=140,
-            what="the second replica",
-        )
-    finally:
-        driving.cancel()
-        await asyncio.gather(driving, return_exceptions=True)
-
-
 def test_an_edit_of_the_engine_rolls_without_a_failed_request(chat: Chat) -> None:
     (before,) = {pod["metadata"]["labels"]["slipstream.dev/revision"] for pod in chat.pods()}
     reports = asyncio.run(_edit_under_load(chat, before))

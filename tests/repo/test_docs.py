@@ -53,3 +53,17 @@ def test_every_metric_that_a_page_names_exists() -> None:
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]:
         named = set(re.findall(r"\bslipstream_\w+(?=[`{\[)])", page.read_text()))
         assert named - known - PACKAGES == set(), page.name
+
+
+def test_the_places_that_know_vllm_exist_and_hold_every_import_of_it() -> None:
+    page = (ROOT / "docs/how-to/upgrade-vllm.md").read_text().split("## Places that know vLLM")[1]
+    places = re.findall(r"`(\w+/[^`]+)`", page)
+    assert [place for place in places if not (ROOT / place).exists()] == []
+    importing = [
+        str(file.relative_to(ROOT))
+        for root in ("operator", "runtime", "simulator", "cli", "dev", "tests")
+        for file in (ROOT / root).rglob("*.py")
+        if re.search(r"^\s*(from|import) vllm\b", file.read_text(), re.MULTILINE)
+    ]
+    assert importing
+    assert [file for file in importing if not file.startswith(tuple(places))] == []
