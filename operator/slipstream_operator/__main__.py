@@ -1,4 +1,4 @@
-"""`python -m slipstream_operator`: read the environment, run one replica."""
+"""Entry point `python -m slipstream_operator`: read the environment and run one replica."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from slipstream_operator.config import Config
 
 
 def main() -> int:
-    """Exit code 0 after a clean stop, 1 if the Lease or the API was lost, 2 if the settings are wrong."""
+    """Return exit code 0 after a clean stop, 1 if the Lease or the API was lost, 2 for invalid settings."""
     logs.configure()
     try:
         config = Config.from_env(os.environ)

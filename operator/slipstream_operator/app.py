@@ -1,7 +1,7 @@
-"""The composition root: the only place that knows all parts.
+"""Composition root: creates and connects all parts of the operator.
 
-Every replica watches and keeps its store warm; the Lease gates the workers and the scaling loop, so that a
-successor starts with everything it needs to know.
+Every replica watches and fills its store. Only the holder of the Lease runs the workers and the scaling loop, so that
+a successor starts with a full store.
 """
 
 import asyncio
@@ -34,25 +34,28 @@ from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import DesiredReplicas, Telemetry
 
 _ALLOCATIONS: Final = 50_000
-"""Net allocations between two collections of garbage; Python's default is 700."""
+"""Net allocations between two garbage collections; Python's default is 700."""
 _SWITCH_SECONDS: Final = 0.0005
+"""Seconds between two thread switches; Python's default is 0.005."""
 SYNC_EVERY: Final = 0.2
+"""Seconds between two checks whether the store is complete."""
 SYNC_TIMEOUT: Final = 60.0
+"""Seconds for one kind, after which the process exits."""
 STUCK_SECONDS: Final = 60.0
-"""A loop that did not run for this long makes the process not live."""
+"""Seconds without a turn of the event loop after which the liveness probe fails."""
 
 logger = logging.getLogger(__name__)
 
 
 class SystemClock:
-    """`ports.Clock` of the real world."""
+    """`ports.Clock` of the operating system."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Return seconds since a fixed moment."""
         return time.monotonic()
 
 
@@ -71,7 +74,7 @@ class App:
         self._beat = self._clock.monotonic()
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT; raises TransientError if the Lease is lost or the API can't be reached."""
+        """Run until SIGTERM or SIGINT. Raise TransientError if the Lease is lost or the API is unreachable."""
         api = await cluster.connect()
         async with api:
             runner = await http.serve(
@@ -99,7 +102,7 @@ class App:
             )
         )
         await watching_ready.wait()
-        stopped = self._stop_signals()  # after kopf's own, which can't bear a second signal
+        stopped = self._stop_signals()  # replaces kopf's handlers, which fail on a second signal
         leading = asyncio.ensure_future(self._lead(api))
         pulse = asyncio.ensure_future(self._pulse())
         try:
@@ -131,7 +134,7 @@ class App:
         ).lead(lambda: self._work(api))
 
     async def _sync(self, api: cluster.Cluster) -> None:
-        """Wait until every object that exists now has come by; there is no such signal from the watches."""
+        """Wait until the store has every object that exists now; kopf's watches send no such signal."""
         for kind in kinds.WATCHED:
             selector = names.MANAGED_BY_SELECTOR if kind.labeled else None
             async with asyncio.timeout(SYNC_TIMEOUT):
@@ -141,7 +144,7 @@ class App:
         logger.info("synced", extra={"services": len(self._store.keys())})
 
     async def _is_complete(self, api: cluster.Cluster, kind: str, selector: str | None) -> bool:
-        """Whether all that exists came by; an API server that is busy or still starting is asked again."""
+        """Whether the store has all objects of a kind; False while the API server does not answer."""
         with contextlib.suppress(errors.Unavailable):
             return self._store.has_seen(kind, await api.list_uids(kind, label_selector=selector))
         return False
@@ -189,7 +192,7 @@ class App:
             telemetry=self._telemetry,
         )
         poller = Poller(store=self._store, queue=self._queue, cluster=api)
-        await poller.poll()  # so that what exists is known before anything is decided
+        await poller.poll()  # polled objects must be known before the first decision
         async with asyncio.TaskGroup() as group:
             group.create_task(self._resync())
             group.create_task(poller.run())
@@ -204,7 +207,7 @@ class App:
             )
 
     async def _resync(self) -> None:
-        """Look at everything now and then, whatever was missed."""
+        """Queue everything at intervals, in case an event was missed."""
         while True:
             self._queue.add_all(self._store.everything())
             self._telemetry.services.set(len(self._store.keys()))
@@ -219,34 +222,34 @@ class App:
 
     def _live(self) -> str | None:
         silent = self._clock.monotonic() - self._beat
-        return f"the event loop stood still for {silent:.0f} s" if silent > STUCK_SECONDS else None
+        return f"the event loop was blocked for {silent:.0f} s" if silent > STUCK_SECONDS else None
 
     def _ready(self) -> str | None:
-        return None if self._synced else "the watches are not complete yet"
+        return None if self._synced else "the store is not complete yet"
 
 
 async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
-    """Wait for the first task to end, and raise what it raised."""
+    """Wait for the first task to end, and raise its exception."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         await task
 
 
-def collect_seldom() -> None:
-    """Parsed JSON is many objects and no cycles; collecting as often as by default takes a tenth of the time."""
+def reduce_garbage_collection() -> None:
+    """Collect garbage less often. Parsed JSON has many objects and no cycles; the default took 10 % of the CPU time."""
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS)
 
 
-def switch_often() -> None:
-    """While the loop is busy, threads that read Prometheus' answers wait so long for each piece: 5 ms by default."""
+def shorten_thread_switching() -> None:
+    """Shorten the wait of threads that read Prometheus' answers while the event loop is busy."""
     sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 def run(config: Config) -> int:
-    """Run one replica; the exit code."""
-    collect_seldom()
-    switch_often()
+    """Run one replica; return the exit code."""
+    reduce_garbage_collection()
+    shorten_thread_switching()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_guarded(App(config).run()))
 

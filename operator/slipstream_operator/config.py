@@ -1,4 +1,4 @@
-"""The operator's settings, from the environment; all mistakes are reported at once."""
+"""Settings of the operator, from environment variables. All errors are reported together."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,22 +6,24 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything that the process is told from outside."""
+    """Settings of one process."""
 
     identity: str
-    """Who this replica is, in the Lease and in Events: the pod's name."""
+    """Name of the pod, which identifies this replica in the Lease and in Events."""
     namespace: str
-    """Where the Lease lies: the pod's namespace."""
+    """Namespace of the pod and of the Lease."""
     port: int = 8080
+    """Port of the probes and metrics."""
     workers: int = 8
+    """Reconciles that run at once."""
     tick: float = 5.0
     """Seconds between scaling decisions."""
     resync: float = 600.0
-    """Seconds after which every service is looked at again, whatever happened."""
+    """Seconds between two reconciles of every service without an event."""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> "Config":
-        """Read SLIPSTREAM_* and the pod's POD_NAME and POD_NAMESPACE; ValueError lists every mistake."""
+        """Read SLIPSTREAM_*, POD_NAME and POD_NAMESPACE; raise a ValueError that lists every error."""
         problems = []
 
         def number(name: str, default: float, low: float, high: float) -> float:
@@ -31,7 +33,7 @@ class Config:
             except ValueError:
                 value = -1.0
             if not low <= value <= high:
-                problems.append(f'{name}: "{text}" must be a number from {low:g} to {high:g}')
+                problems.append(f'{name}: "{text}" is not a number from {low:g} to {high:g}.')
             return value
 
         settings = cls(
@@ -45,8 +47,8 @@ class Config:
         for name, value in (("POD_NAME", settings.identity), ("POD_NAMESPACE", settings.namespace)):
             if not value:
                 problems.append(
-                    f"{name}: is not set; the Deployment sets it from the pod's metadata"
+                    f"{name}: not set. Set it from the pod's metadata, as the Deployment does."
                 )
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError(" ".join(problems))
         return settings

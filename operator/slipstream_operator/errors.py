@@ -1,22 +1,22 @@
-"""The operator's errors.
+"""Exceptions of the operator.
 
 SlipstreamError
-├── PermanentError     the user's input can't work: becomes a condition, no retry
-└── TransientError     the world isn't ready: retried with backoff
+├── PermanentError     invalid user input: becomes a condition, no retry
+└── TransientError     temporary state of the cluster: retried with backoff
     ├── NotFound       HTTP 404
-    │   └── KindMissing  the cluster does not have this kind of object
-    ├── Conflict       HTTP 409: someone else changed or owns it
-    ├── Rejected       HTTP 400, 403, 422: refused as invalid or forbidden
-    └── Unavailable    no answer, a time-out, or HTTP 429 and 5xx
+    │   └── KindMissing  the cluster lacks this kind
+    ├── Conflict       HTTP 409: the object exists, or was changed meanwhile
+    ├── Rejected       HTTP 400, 403, 422: invalid or forbidden
+    └── Unavailable    no answer, a timeout, or HTTP 429 and 5xx
 """
 
 
 class SlipstreamError(Exception):
-    """Base of all errors that the operator raises on purpose."""
+    """Base of all exceptions that the operator raises."""
 
 
 class PermanentError(SlipstreamError):
-    """The input can't work until the user changes it."""
+    """Invalid input that the user must change."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -25,24 +25,24 @@ class PermanentError(SlipstreamError):
 
 
 class TransientError(SlipstreamError):
-    """The same call may succeed later."""
+    """Failure of a call that may succeed later."""
 
 
 class NotFound(TransientError):
-    """The object isn't there."""
+    """The object does not exist."""
 
 
 class KindMissing(NotFound):
-    """The cluster does not have this kind of object."""
+    """The cluster lacks this kind."""
 
 
 class Conflict(TransientError):
-    """The object exists already, or changed under us."""
+    """The object exists already, or was changed meanwhile."""
 
 
 class Rejected(TransientError):
-    """The API server refuses the object as invalid or forbidden (HTTP 400, 403, 422)."""
+    """The API server rejects the object as invalid or forbidden (HTTP 400, 403, 422)."""
 
 
 class Unavailable(TransientError):
-    """No usable answer."""
+    """The server gives no usable answer."""

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line: time, level, logger, message, and whatever the call adds."""
+"""Logs as one JSON object a line: time, level, logger, message, and the fields of `extra`."""
 
 import datetime
 import json
@@ -10,10 +10,10 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 class JsonFormatter(logging.Formatter):
-    """Structured lines for a log collector."""
+    """Formatter of structured lines for a log collector."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; `extra` values become keys."""
+        """Return one line; `extra` values become keys."""
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds"),
@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Log to stdout; kopf's own chatter about every event only from warnings on."""
+    """Log to stdout. kopf logs every event at level info, so its level is warning."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

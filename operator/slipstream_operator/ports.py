@@ -1,4 +1,4 @@
-"""Interfaces of the outside world that the shell needs. Adapters implement them; unit tests pass fakes."""
+"""Interfaces of external systems that the shell needs. Adapters implement them; unit tests pass fakes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -9,67 +9,67 @@ from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.scaling.signals import Raw, Samples, Unknown
 
 Part: TypeAlias = Sequence[Raw] | Unknown
-"""Some samples of an answer, or why there is none."""
+"""Part of the samples of a query's answer, or the reason why there are none."""
 Take: TypeAlias = Callable[[str, Part], None]
-"""Takes in the part of the answer to the query with this name."""
+"""Receives one part of the answer to the query with this name."""
 
 
 class Cluster(Protocol):
-    """The Kubernetes API. Every call is bounded in time and raises errors of `errors` only."""
+    """Kubernetes API. Every call has a timeout and raises only exceptions of `errors`."""
 
     async def create(self, ref: Ref, manifest: Manifest) -> None:
-        """Apply, but only if nothing of that name exists; Conflict otherwise."""
+        """Create the object by server-side apply; raise Conflict if the name exists."""
 
     async def apply(self, ref: Ref, manifest: Manifest, *, uid: str) -> None:
-        """Apply to the object with this uid; Conflict if it is another one by now."""
+        """Apply to the object with this uid; raise Conflict if the name has another object."""
 
     async def delete(self, ref: Ref, *, uid: str) -> None:
-        """Delete the object with this uid; one that is gone already is fine."""
+        """Delete the object with this uid, if it still exists."""
 
     async def metadata_of(self, ref: Ref) -> Manifest:
-        """The object's metadata, and nothing else of it; NotFound if there is no object."""
+        """Return only the object's metadata; raise NotFound if it does not exist."""
 
     async def list_objects(
         self, kind: str, *, label_selector: str | None = None
     ) -> list[dict[str, Any]]:
-        """All objects of a kind; none if the cluster has no such kind."""
+        """Return all objects of a kind; none if the cluster lacks the kind."""
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
-        """Apply the status of a user's object."""
+        """Apply the status of an InferenceService or InferenceRoute."""
 
 
 class Metrics(Protocol):
     """Prometheus."""
 
     async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
-        """Answer every query; one that fails is Unknown with the reason."""
+        """Run the queries; a failed one is Unknown with the reason."""
 
     async def read(self, url: str, queries: Mapping[str, str], *, take: Take) -> None:
-        """The same for answers of many series: each is handed over as it comes, part by part, and not kept.
+        """Run queries with large answers, and pass each part on as it arrives.
 
-        Unknown after other parts of an answer takes these back.
+        Unknown after other parts of an answer makes these invalid.
         """
 
 
 class Events(Protocol):
-    """Kubernetes Events on users' objects."""
+    """Kubernetes Events on InferenceServices."""
 
     async def post(self, key: Key, uid: str, event: Event) -> None:
         """Post the Event; a failure is only logged."""
 
 
 class Progress(Protocol):
-    """Pods that download models."""
+    """Progress of pods that download models."""
 
     async def read(self, address: str) -> fetching.Progress | None:
-        """Return what the pod at this address counts; None if it does not answer soon."""
+        """Return the progress of the pod at this address; None without an answer in time."""
 
 
 class Clock(Protocol):
-    """Wall-clock time in seconds since the epoch, and durations on a clock that never jumps."""
+    """Wall clock, and a monotonic clock for durations."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Return seconds since a fixed moment."""

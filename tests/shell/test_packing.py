@@ -13,24 +13,24 @@ def _deployment(name: str) -> dict[str, Any]:
 def test_what_is_packed_comes_back() -> None:
     packer = Packer()
     for manifest in ({}, _deployment("a"), _deployment("b"), {"é": None}):
-        assert packer.pack(manifest, sort="x").manifest == manifest
+        assert packer.pack(manifest, kind="x").manifest == manifest
 
 
 def test_equal_manifests_are_equal_and_others_are_not() -> None:
     packer = Packer()
-    first, again, other = (packer.pack(_deployment(name), sort="x") for name in ("a", "a", "b"))
+    first, again, other = (packer.pack(_deployment(name), kind="x") for name in ("a", "a", "b"))
     assert first == again
     assert first != other
 
 
 def test_what_is_like_the_first_of_its_sort_takes_hardly_any_memory() -> None:
     packer = Packer()
-    sizes = [len(packer.pack(_deployment(name), sort="x").content) for name in ("a", "b", "c")]
+    sizes = [len(packer.pack(_deployment(name), kind="x").content) for name in ("a", "b", "c")]
     assert max(sizes) < 100
 
 
 def test_what_is_empty_tells_nothing_about_its_sort() -> None:
     packer = Packer()
-    packer.pack({}, sort="x")
-    packer.pack(_deployment("a"), sort="x")
-    assert len(packer.pack(_deployment("b"), sort="x").content) < 100
+    packer.pack({}, kind="x")
+    packer.pack(_deployment("a"), kind="x")
+    assert len(packer.pack(_deployment("b"), kind="x").content) < 100

@@ -381,4 +381,4 @@ async def test_a_kind_that_the_cluster_lacks_is_a_condition_and_not_a_silent_ret
     (found,) = (
         entry for entry in world.cluster.statuses[-1]["conditions"] if entry["type"] == "Available"
     )
-    assert found["message"] == f"{name} was refused: {missing}"
+    assert found["message"] == f"{name} could not be applied: {missing}"

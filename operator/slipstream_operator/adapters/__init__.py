@@ -1,1 +1,1 @@
-"""The outside world behind `ports`: the only code that imports kubernetes and prometheus_api_client."""
+"""Implementations of `ports`: the only code that imports kubernetes and prometheus_api_client."""

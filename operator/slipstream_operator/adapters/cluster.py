@@ -1,4 +1,4 @@
-"""The Kubernetes API over the async dynamic client: server-side apply, delete, status, and errors of our own."""
+"""Kubernetes API over the async dynamic client: server-side apply, delete, status, and exceptions of `errors`."""
 
 import asyncio
 import contextlib
@@ -14,27 +14,30 @@ from slipstream_operator.core.observed import Key, Manifest, Ref
 
 TIMEOUT: Final = 30.0
 """Seconds for one call; the client's own default is 300."""
+_MESSAGE_LENGTH: Final = 2000
+"""Characters of an answer that a message repeats."""
 _NO_CACHE_FILE: Final = "/nonexistent/slipstream-discovery"
-"""Discovery is cached in a file by default, which goes stale, and can't be written on a read-only root."""
+"""No file: by default the client caches discovery in one, which goes stale and needs a writable root."""
 _METADATA_LIST: Final = {
     "Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 }
 _METADATA: Final = {
     "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 }
-"""The API server answers every write with the object; the shortest answer costs both sides least."""
+"""Headers of writes. The API server answers with the object; its metadata alone is the shortest answer."""
 _METADATA_ALONE: Final = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+"""Headers of reads that must not transfer an object's content."""
 
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Errors of the client library as errors of ours."""
+    """Translate exceptions of the client library into those of `errors`."""
     try:
         yield
     except ApiException as error:
         raise _translated(error) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise errors.Unavailable(f"the API server did not answer: {error!r}") from error
+        raise errors.Unavailable(f"The API server did not answer: {error!r}.") from error
 
 
 def _translated(error: ApiException) -> errors.TransientError:
@@ -52,11 +55,11 @@ def _translated(error: ApiException) -> errors.TransientError:
 
 def _message(error: ApiException) -> str:
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
-    return str(body or "")[:2000]
+    return str(body or "")[:_MESSAGE_LENGTH]
 
 
 async def connect() -> client.ApiClient:
-    """A client by the pod's ServiceAccount, else by KUBECONFIG."""
+    """Return a client with the pod's ServiceAccount, or else with KUBECONFIG."""
     settings = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=settings)
@@ -66,7 +69,7 @@ async def connect() -> client.ApiClient:
 
 
 class Cluster:
-    """`ports.Cluster` on a real API server."""
+    """`ports.Cluster` of an API server."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
@@ -75,14 +78,14 @@ class Cluster:
         self._discovery = asyncio.Lock()
 
     async def request(self, verb: str, kind: str, /, **arguments: Any) -> dict[str, Any]:
-        """One call of the dynamic client on a kind, bounded in time; the answer as plain data."""
+        """Call the dynamic client on a kind with a timeout; return the answer as plain data."""
         response = await self._call(verb, kind, **arguments)
         with translated_errors():
             answer: dict[str, Any] = await response.json()
             return answer
 
     async def send(self, verb: str, kind: str, /, **arguments: Any) -> None:
-        """One call whose answer nobody reads."""
+        """Call the dynamic client without reading the answer."""
         response = await self._call(verb, kind, header_params=dict(_METADATA), **arguments)
         with translated_errors():
             await response.read()
@@ -99,10 +102,10 @@ class Cluster:
             return response
 
     async def create(self, ref: Ref, manifest: Manifest) -> None:
-        """Apply, but only if nothing of that name exists.
+        """Create the object by server-side apply; raise Conflict if the name exists.
 
-        NB: a resourceVersion that no object can have makes the API server answer 409 if the object
-        exists; a POST would record us as manager of an Update, and fields we drop later would stay.
+        NB: with a resourceVersion that no object has, the API server answers 409 if the object exists. A POST would
+        record the field manager with the operation Update, and fields dropped later would stay.
         """
         metadata = {**manifest["metadata"], "resourceVersion": "1"}
         await self._apply(ref, {**manifest, "metadata": metadata})
@@ -128,7 +131,7 @@ class Cluster:
         )
 
     async def delete(self, ref: Ref, *, uid: str) -> None:
-        """Delete in the background, if the object is still the one with this uid."""
+        """Delete the object with this uid, if it still exists, with background propagation."""
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -139,7 +142,7 @@ class Cluster:
             await self.send("delete", ref.kind, name=ref.name, namespace=ref.namespace, body=body)
 
     async def metadata_of(self, ref: Ref) -> Manifest:
-        """The object's metadata; what else it holds, such as a Secret's content, is not transferred."""
+        """Return only the object's metadata. Its content, such as a Secret's data, is not transferred."""
         found = await self.request(
             "get",
             ref.kind,
@@ -151,7 +154,7 @@ class Cluster:
         return metadata
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
-        """Apply the status; the uid keeps it off an object that was made anew under the same name."""
+        """Apply the status. With the uid, an object that was recreated under the same name is rejected."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": key.kind,
@@ -172,7 +175,7 @@ class Cluster:
     async def list_objects(
         self, kind: str, *, label_selector: str | None = None
     ) -> list[dict[str, Any]]:
-        """All objects of a kind, each as a watch would bring it; none if the kind does not exist."""
+        """Return all objects of a kind, in the form of watch events; none if the cluster lacks the kind."""
         try:
             answer = await self.request("get", kind, label_selector=label_selector)
         except errors.NotFound:
@@ -181,7 +184,7 @@ class Cluster:
         return [{**kind_of, **item} for item in answer["items"] or ()]
 
     async def list_uids(self, kind: str, *, label_selector: str | None = None) -> set[str]:
-        """Uids of all objects of a kind; only metadata is transferred. Empty if the kind does not exist."""
+        """Return the uids of all objects of a kind, from metadata alone; none if the cluster lacks the kind."""
         try:
             answer = await self.request(
                 "get",

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Events:
-    """`ports.Events` on a real API server."""
+    """`ports.Events` of an API server."""
 
     def __init__(self, cluster: Cluster, *, instance: str, monotonic: Callable[[], float]) -> None:
         self._cluster = cluster

@@ -1,4 +1,4 @@
-"""The operator's own HTTP server: probes for the kubelet, metrics for Prometheus."""
+"""HTTP server of the operator: probes for the kubelet, metrics for Prometheus."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ async def serve(
     live: Callable[[], str | None],
     ready: Callable[[], str | None],
 ) -> web.AppRunner:
-    """Start the server; `live` and `ready` return what is wrong, or None. The caller cleans the runner up."""
+    """Start the server; the caller cleans up the runner. `live` and `ready` return a problem, or None."""
 
     def probe(check: Callable[[], str | None]) -> Callable[[web.Request], object]:
         async def answer(_: web.Request) -> web.Response:

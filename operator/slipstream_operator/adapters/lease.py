@@ -1,7 +1,7 @@
-"""Leader election on a Lease: hold it, renew it, release it on a clean stop.
+"""Leader election on a Lease: acquire it, renew it, and release it on a clean stop.
 
-kubernetes.aio 37's own LeaseLock can't create a Lease, and does not release it; so this is a loop of our own.
-Times are compared on this process's clock only, as client-go does: clocks of two machines may differ.
+The LeaseLock of kubernetes.aio 37 can't create a Lease and does not release it, hence this loop. As in client-go,
+times are compared on the clock of this process only, since clocks of two machines may differ.
 """
 
 import asyncio
@@ -18,20 +18,21 @@ from slipstream_operator.core.observed import Ref
 DURATION: Final = 13.0
 """Seconds without renewal after which another replica may take over."""
 RENEW_EVERY: Final = 2.0
+"""Seconds between two renewals."""
 GIVE_UP_AFTER: Final = 10.0
-"""Seconds without a successful renewal after which a leader stops by itself, before others may start."""
+"""Seconds without a successful renewal after which the leader stops, before another replica may start."""
 
 
 @dataclasses.dataclass
-class _Sight:
-    """A holder's record as last seen, and when it last changed by our clock."""
+class _LastRecord:
+    """Holder's record as last read, and the time of its last change on the clock of this process."""
 
     record: tuple[Any, ...]
     at: float
 
 
 class Lease:
-    """One replica's view of the Lease."""
+    """Lease, as one replica uses it."""
 
     def __init__(
         self,
@@ -46,12 +47,12 @@ class Lease:
         self._ref = Ref("Lease", namespace, name)
         self._identity = identity
         self._monotonic = monotonic
-        self._sight: _Sight | None = None
+        self._last_record: _LastRecord | None = None
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the Lease, then run `work` while it is held.
+        """Wait for the Lease, then run `work` while this replica holds it.
 
-        Returns when `work` does; raises TransientError if the Lease was lost. Cancelling releases it.
+        Return when `work` does; raise TransientError if the Lease was lost. Cancellation releases the Lease.
         """
         while not await self._try():  # noqa: ASYNC110 (the event is in the API server)
             await asyncio.sleep(RENEW_EVERY)
@@ -70,7 +71,7 @@ class Lease:
                 await self._release()
 
     async def _keep(self) -> None:
-        """Renew until that has failed for too long, a call that hangs included."""
+        """Renew the Lease until no renewal succeeds for GIVE_UP_AFTER, also if a call hangs."""
         try:
             while True:
                 async with asyncio.timeout(GIVE_UP_AFTER):
@@ -78,10 +79,10 @@ class Lease:
                     while not await self._try():  # noqa: ASYNC110 (the event is in the API server)
                         await asyncio.sleep(RENEW_EVERY)
         except TimeoutError as error:
-            raise errors.Unavailable("the leader's Lease could not be renewed in time") from error
+            raise errors.Unavailable("The leader's Lease could not be renewed in time.") from error
 
     async def _try(self) -> bool:
-        """Take or renew the Lease if that is possible now."""
+        """Acquire or renew the Lease; False if that is impossible now."""
         with contextlib.suppress(errors.TransientError, TimeoutError):
             async with asyncio.timeout(GIVE_UP_AFTER / 2):
                 return await self._take()
@@ -98,9 +99,13 @@ class Lease:
         spec = lease.get("spec", {})
         holder = spec.get("holderIdentity")
         record = (holder, spec.get("renewTime"), lease["metadata"]["resourceVersion"])
-        if self._sight is None or self._sight.record != record:
-            self._sight = _Sight(record, self._monotonic())
-        if holder and holder != self._identity and self._monotonic() - self._sight.at < DURATION:
+        if self._last_record is None or self._last_record.record != record:
+            self._last_record = _LastRecord(record, self._monotonic())
+        if (
+            holder
+            and holder != self._identity
+            and self._monotonic() - self._last_record.at < DURATION
+        ):
             return False
         await self._write("replace", lease)
         return True
@@ -120,7 +125,7 @@ class Lease:
         await self._cluster.request(verb, "Lease", body=body, namespace=self._ref.namespace)
 
     async def _release(self) -> None:
-        """Let a successor start at once."""
+        """Release the Lease, so that a successor starts at once."""
         lease = await self._cluster.request(
             "get", "Lease", name=self._ref.name, namespace=self._ref.namespace
         )

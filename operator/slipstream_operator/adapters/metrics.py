@@ -1,4 +1,4 @@
-"""Prometheus through prometheus-api-client, whose calls block: each runs in a thread and is bounded in time."""
+"""Prometheus through prometheus-api-client. Its calls block, so each runs in a thread with a timeout."""
 
 import asyncio
 import contextlib
@@ -17,24 +17,25 @@ from slipstream_operator.adapters import vectors
 from slipstream_operator.core.scaling.signals import Raw, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
-"""Seconds for one query: a thread can't be cancelled, so this is what ends it."""
+"""Seconds for one query. A thread can't be cancelled, so only this timeout ends it."""
 ROUND_SECONDS: Final = 15.0
-"""After which no further query of a round begins: a Prometheus that answers none must not hold up a tick for each."""
+"""Seconds after which a round starts no further query, so that a Prometheus without answers delays a tick only once."""
 _AT_ONCE: Final = 2
-"""Queries: while one answer is read the next one is made, and a large Prometheus is not flooded."""
+"""Queries at once: while one answer is read, Prometheus computes the next; more would overload a large Prometheus."""
 _CHUNK_BYTES: Final = 1 << 18
+"""Bytes of an answer that are read at once."""
 _NO_RETRY: Final = Retry(total=0)
-"""The next tick asks again; a retry inside a tick would only make the answer older."""
+"""No retry: the next tick queries again, and a retry within a tick would only make the answer older."""
 
 
 class Metrics:
-    """`ports.Metrics` on a real Prometheus."""
+    """`ports.Metrics` of a Prometheus server."""
 
     def __init__(self) -> None:
         self._connections: dict[str, prometheus_api_client.PrometheusConnect] = {}
 
     async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
-        """Answer every query; one that fails is Unknown with its reason."""
+        """Run the queries; a failed one is Unknown with the reason."""
         found: dict[str, list[Sample] | Unknown] = {name: [] for name in queries}
 
         def take(name: str, part: ports.Part) -> None:
@@ -48,18 +49,18 @@ class Metrics:
         return found
 
     async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
-        """Hand over every answer as it comes, part by part; Unknown with its reason last, if it fails."""
+        """Pass on each answer part by part as it arrives, or Unknown with the reason if the query fails."""
         connection = self._connections.setdefault(
             url,
             prometheus_api_client.PrometheusConnect(
                 url=url, retry=_NO_RETRY, timeout=TIMEOUT, session=vectors.session()
             ),
         )
-        places = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_AT_ONCE)
         until = time.monotonic() + ROUND_SECONDS
 
         async def ask(name: str, query: str) -> None:
-            async with places:
+            async with slots:
                 if time.monotonic() > until:
                     why = f"Prometheus took {ROUND_SECONDS:.0f} s for the queries before"
                     take(name, Unknown(why))
@@ -79,6 +80,6 @@ class Metrics:
 
 
 def _ask(connection: prometheus_api_client.PrometheusConnect, query: str) -> Iterator[list[Raw]]:
-    """The answer, part by part; blocks for each of them."""
+    """Yield the answer part by part; each part blocks."""
     with contextlib.closing(connection.custom_query(query, timeout=TIMEOUT)) as answer:
         yield from vectors.read(answer.iter_content(_CHUNK_BYTES))

@@ -1,6 +1,6 @@
-"""Progress of downloads, read from their pods: it needs no right in the cluster, and nothing but the pod's address.
+"""Progress of downloads, read over HTTP from the address of their pods, without rights in the cluster.
 
-The answer is a tenant's: it is bounded in time and length, and only numbers of it are used.
+The answer comes from a tenant's pod, so its time and length are limited, and only its numbers are used.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from slipstream_operator.core import fetching
 from slipstream_runtime import contract
 
 TIMEOUT: Final = 2.0
-"""Seconds: a network policy may keep the pod out of reach, and the status must not wait for it."""
+"""Seconds for one answer. A network policy may block the pod, and the status must not wait for it."""
 AT_ONCE: Final = 2
-"""Pods that are read at once: each keeps one of the few workers of all services waiting."""
+"""Pods that are read at once. Each read blocks one of the workers that all services share."""
 PAUSE: Final = 60.0
-"""Seconds for which a pod that did not answer in time is not asked again."""
+"""Seconds until a pod that did not answer in time is read again."""
 _LIMIT: Final = 4096
 """Bytes of an answer that are read."""
 
@@ -30,10 +30,10 @@ class Progress:
     def __init__(self) -> None:
         self._reading = 0
         self._silent: dict[str, float] = {}
-        """Address -> monotonic time from which it is asked again."""
+        """Address -> time from which it is read again, on the monotonic clock."""
 
     async def read(self, address: str) -> fetching.Progress | None:
-        """Return what the pod at this address counts; None if it does not answer soon, or others are waited for."""
+        """Return the progress of the pod at this address; None without an answer in time, or while others are read."""
         now = time.monotonic()
         self._silent = {one: until for one, until in self._silent.items() if until > now}
         if address in self._silent or self._reading >= AT_ONCE:

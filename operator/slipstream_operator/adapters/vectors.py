@@ -1,5 +1,6 @@
-"""Instant vectors of many series, read in parts as they come: as objects, all series of a large answer would take many
-times the memory of its text, and most of the time that it takes to read it.
+"""Instant vectors of many series, parsed in parts as they arrive.
+
+Parsed at once, all series of a large answer would take many times the memory of its text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,15 +13,15 @@ from slipstream_operator.core.scaling.signals import Raw
 
 _BEGIN: Final = b'{"status":"success","data":{"resultType":"vector","result":[{"metric":'
 _NEXT: Final = b',{"metric":'
-"""Begins every series but the first. NB: inside of a label quotes are escaped, so none of these is seen there."""
+"""Start of every series but the first. NB: labels escape quotes, so none of these separators occurs in a label."""
 _VALUE: Final = b',"value":['
 _END: Final = b'"]}]'
 
 
 def session() -> requests.Session:
-    """A session whose answers from Prometheus are handed over unread, in place of their result.
+    """Return a session that passes on Prometheus' answers unread, in place of their result.
 
-    NB: not compressed, which would cost both sides more time than the network does.
+    NB: without compression, which would take both sides more time than the transfer.
     """
 
     class Answer(requests.Response):
@@ -40,13 +41,13 @@ def session() -> requests.Session:
 
 
 def read(chunks: Iterable[bytes]) -> Iterator[list[Raw]]:
-    """The series of an answer, part by part; raises LookupError, TypeError or ValueError if it is none."""
+    """Yield the series of an answer part by part. Raise LookupError, TypeError or ValueError for an invalid answer."""
     chunks = iter(chunks)
     text = b""
     while len(text) < len(_BEGIN) and (chunk := next(chunks, b"")):
         text += chunk
     if not text.startswith(_BEGIN):
-        yield _otherwise(b"".join((text, *chunks)))
+        yield _parse_at_once(b"".join((text, *chunks)))
         return
     text = text[len(_BEGIN) :]
     for chunk in chunks:
@@ -56,12 +57,12 @@ def read(chunks: Iterable[bytes]) -> Iterator[list[Raw]]:
         text = rest + chunk
     last, found, _ = text.partition(_END)
     if not found:
-        raise ValueError("it breaks off")
+        raise ValueError("the answer is incomplete")
     yield _series(last + found)
 
 
 def _series(text: bytes) -> list[Raw]:
-    """Parse a series of `LABELS,"value":[SECONDS,"NUMBER"]}`."""
+    """Parse series of the form `LABELS,"value":[SECONDS,"NUMBER"]}`."""
     found = []
     for one in text.split(_NEXT):
         labels, value = one.split(_VALUE)
@@ -70,7 +71,7 @@ def _series(text: bytes) -> list[Raw]:
     return found
 
 
-def _otherwise(content: bytes) -> list[Raw]:
-    """Parse an answer that is written in another way than Prometheus does, or has no series."""
+def _parse_at_once(content: bytes) -> list[Raw]:
+    """Parse an answer that has no series, or another order of fields than Prometheus'."""
     result = orjson.loads(content)["data"]["result"]
     return [(orjson.dumps(one["metric"]), float(one["value"][1])) for one in result]

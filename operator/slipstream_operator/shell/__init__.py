@@ -1,1 +1,1 @@
-"""The running operator: watching with kopf, the queue, the reconcile and scaling loops."""
+"""Loops of the running operator: kopf's watches, the queue, reconcilers and the scaling loop."""

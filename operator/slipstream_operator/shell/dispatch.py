@@ -1,4 +1,4 @@
-"""Dispatch of each key to its reconciler."""
+"""Dispatch of each key to the reconciler of its kind."""
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key
@@ -8,7 +8,7 @@ from slipstream_operator.shell.service_reconciler import ServiceReconciler
 
 
 class Dispatcher:
-    """One look at whatever a key stands for."""
+    """Reconciles the object of any key."""
 
     def __init__(
         self, *, services: ServiceReconciler, routers: RouterReconciler, routes: RouteReconciler
@@ -18,7 +18,7 @@ class Dispatcher:
         self._routes = routes
 
     async def reconcile(self, key: Key) -> float | None:
-        """Seconds until the key wants to be looked at again, if nothing happens before."""
+        """Reconcile; return the seconds until the next reconcile, or None to wait for an event."""
         match key.kind:
             case names.ROUTER:
                 return await self._routers.reconcile(key.namespace)

@@ -1,4 +1,4 @@
-"""Carrying out a plan: apply in order, then delete; what is in the way is told, not forced."""
+"""Execution of a plan: applies in order, then deletions. Conflicts are reported and never forced."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,10 @@ IsOurs = Callable[[Manifest], bool]
 async def execute(
     steps: plan.Plan, *, cluster: ports.Cluster, telemetry: Telemetry, is_ours: IsOurs
 ) -> tuple[list[Ref], list[str]]:
-    """Names that others hold, and what the API server refused; nothing is deleted while there are any."""
+    """Execute the plan; return conflicting objects of other owners, and refusals of the API server.
+
+    Nothing is deleted while there are any.
+    """
     conflicts = list(steps.conflicts)
     failures: list[str] = []
     for step in steps.applies:
@@ -23,7 +26,7 @@ async def execute(
                 continue
             telemetry.applied_objects.labels(step.ref.kind).inc()
         except (errors.Rejected, errors.KindMissing) as error:
-            failures.append(f"{step.ref} was refused: {error}")
+            failures.append(f"{step.ref} could not be applied: {error}")
     if not (conflicts or failures):
         for deletion in steps.deletes:
             await cluster.delete(deletion.ref, uid=deletion.uid)
@@ -32,7 +35,7 @@ async def execute(
 
 
 async def _apply(step: plan.Apply, *, cluster: ports.Cluster, is_ours: IsOurs) -> bool:
-    """False if the name belongs to someone else's object."""
+    """Apply one object; False if its name belongs to another owner's object."""
     if step.uid is not None:
         await cluster.apply(step.ref, step.manifest, uid=step.uid)
         return True
@@ -40,7 +43,10 @@ async def _apply(step: plan.Apply, *, cluster: ports.Cluster, is_ours: IsOurs) -
 
 
 async def create(ref: Ref, manifest: Manifest, *, cluster: ports.Cluster, is_ours: IsOurs) -> bool:
-    """Create it, unless it is there: then whether that one is ours, and its watch event on the way."""
+    """Create the object; False if another owner's object has its name.
+
+    True if our own object exists, whose watch event is still to arrive.
+    """
     try:
         await cluster.create(ref, manifest)
     except errors.Conflict:

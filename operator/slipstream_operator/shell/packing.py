@@ -5,13 +5,13 @@ from slipstream_operator.core.observed import Manifest, Packed
 
 
 class Packer:
-    """Keeps of each manifest how it differs from the first of its sort: most of what services say is alike."""
+    """Stores each manifest as a diff against the first of its kind: most manifests of a kind are alike."""
 
     def __init__(self) -> None:
         self._first: dict[str, bytes] = {}
 
-    def pack(self, manifest: Manifest, *, sort: str) -> Packed:
-        """Equal manifests of a sort are equal when they are packed."""
-        if manifest and sort not in self._first:
-            self._first[sort] = observed.text(manifest)
-        return observed.pack(manifest, like=self._first.get(sort, b""))
+    def pack(self, manifest: Manifest, *, kind: str) -> Packed:
+        """Pack the manifest. Equal manifests of a kind have equal packed forms."""
+        if manifest and kind not in self._first:
+            self._first[kind] = observed.text(manifest)
+        return observed.pack(manifest, like=self._first.get(kind, b""))

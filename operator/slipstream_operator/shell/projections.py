@@ -1,4 +1,4 @@
-"""Projections of the API server's raw bodies into the frozen values of `core.observed`."""
+"""Projections of raw objects of the API server onto the frozen values of `core.observed`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _NOTHING: Final[Manifest] = {}
 
 
 def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -> Parent:
-    """An InferenceService or InferenceRoute."""
+    """Return the projection of an InferenceService or InferenceRoute."""
     metadata = body["metadata"]
     return Parent(
         key=Key(_shared(metadata["namespace"]), metadata["name"], kind),
@@ -33,31 +33,34 @@ def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
         deleting="deletionTimestamp" in metadata,
-        packed_spec=packer.pack(body.get("spec") or {}, sort=f"spec of {kind}"),
-        packed_status=packer.pack(body.get("status") or {}, sort=f"status of {kind}"),
+        packed_spec=packer.pack(body.get("spec") or {}, kind=f"spec of {kind}"),
+        packed_status=packer.pack(body.get("status") or {}, kind=f"status of {kind}"),
     )
 
 
 def _shared(text: str) -> str:
-    """One object for all equal texts: most of what thousands of services say is alike."""
+    """Return one string object for all equal texts, which saves memory with thousands of services."""
     return sys.intern(text)
 
 
 def profile(body: Body) -> Profile:
-    """A ServingProfile."""
+    """Return the projection of a ServingProfile."""
     metadata = body["metadata"]
     return Profile(metadata["name"], metadata["creationTimestamp"], dict(body.get("spec") or {}))
 
 
 def child(kind: str, body: Body, *, packer: Packer) -> Child:
-    """A child, without what others keep in it: managedFields, and status but for what requests pass through."""
+    """Return the projection of a child, without managedFields.
+
+    It has a status only if requests or models pass through the object.
+    """
     metadata = {
         key: value
         for key, value in body["metadata"].items()
         if key not in ("managedFields", "resourceVersion", "generation")
     }
     owners, labels = metadata.get("ownerReferences", []), metadata.get("labels", {})
-    on_the_way = _is_on_the_way(kind, metadata)
+    has_traffic = _has_traffic(kind, metadata)
     return Child(
         ref=Ref(kind, _shared(metadata["namespace"]), metadata["name"]),
         uid=metadata["uid"],
@@ -76,16 +79,16 @@ def child(kind: str, body: Body, *, packer: Packer) -> Child:
                 },
                 "metadata": metadata,
             },
-            sort=f"{kind} of {labels.get(names.COMPONENT_LABEL)}",
+            kind=f"{kind} of {labels.get(names.COMPONENT_LABEL)}",
         ),
         trouble=_failure(body.get("status") or {}) if kind == "Deployment" else None,
-        status=dict(body.get("status") or {}) if on_the_way else _NOTHING,
-        generation=body["metadata"].get("generation", 0) if on_the_way else 0,
+        status=dict(body.get("status") or {}) if has_traffic else _NOTHING,
+        generation=body["metadata"].get("generation", 0) if has_traffic else 0,
     )
 
 
-def _is_on_the_way(kind: str, metadata: Body) -> bool:
-    """Whether requests, or models, pass through what the object stands for, before they reach an engine."""
+def _has_traffic(kind: str, metadata: Body) -> bool:
+    """Whether requests or models pass through the object's pods or rules on their way to an engine."""
     component = metadata.get("labels", {}).get(names.COMPONENT_LABEL)
     return kind in (*names.GATEWAY_CHILDREN, names.JOB) or (
         kind == "Deployment" and component in (names.ROUTER_COMPONENT, names.PICKER_COMPONENT)
@@ -93,7 +96,7 @@ def _is_on_the_way(kind: str, metadata: Body) -> bool:
 
 
 def pod(body: Body) -> Pod:
-    """An engine pod, or a worker of one."""
+    """Return the projection of an engine pod or one of its workers."""
     metadata, status = body["metadata"], body.get("status") or {}
     labels = metadata.get("labels", {})
     ready = next(
@@ -118,7 +121,7 @@ def pod(body: Body) -> Pod:
 
 
 def fetcher(body: Body) -> Fetcher:
-    """A pod that downloads or inspects a model, or that has its node pull images."""
+    """Return the projection of a pod that downloads or inspects a model, or pulls images onto its node."""
     metadata, status = body["metadata"], body.get("status") or {}
     labels = metadata.get("labels", {})
     return Fetcher(
@@ -137,38 +140,38 @@ def fetcher(body: Body) -> Fetcher:
 
 
 def _report(status: Body) -> str | None:
-    """Return what the pod's container left when it succeeded."""
-    for container in _fetching(status):
+    """Return the termination message of the pod's container if it succeeded."""
+    for container in _fetch_containers(status):
         ended = container.get("state", {}).get("terminated") or {}
         if ended.get("exitCode") == 0:
             return ended.get("message") or None
     return None
 
 
-def _fetching(status: Body) -> list[Body]:
-    """Return the container that fetches; a webhook of the cluster may have added others to the pod."""
+def _fetch_containers(status: Body) -> list[Body]:
+    """Return the containers that fetch; a webhook of the cluster may have added others to the pod."""
     containers: Sequence[Body] = status.get("containerStatuses", [])
     ours = (names.FETCH_COMPONENT, names.PREFETCH_COMPONENT)
     return [one for one in containers if one.get("name") in ours]
 
 
 def _fetch_trouble(status: Body) -> tuple[str, str] | None:
-    """Return what keeps a download from running, or why it failed last; None while it runs again."""
-    for container in _fetching(status):
+    """Return reason and message of a blocked or failed download; None while it runs."""
+    for container in _fetch_containers(status):
         if "running" in container.get("state", {}):
             return None
         state = container.get("state", {})
         ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
         if ended and ended.get("exitCode"):
-            said = ended.get("message") or ended.get("reason", "")
-            again = container.get("restartCount", 0)
-            tried = f" (tried {again + 1} times)" if again else ""
-            return Reason.FETCH_FAILED, _short(f"{said.strip()}{tried}")
+            message = ended.get("message") or ended.get("reason", "")
+            restarts = container.get("restartCount", 0)
+            attempts = f" (tried {restarts + 1} times)" if restarts else ""
+            return Reason.FETCH_FAILED, _short(f"{message.strip()}{attempts}")
     return pod_failures.of(status)
 
 
 def _failure(status: Body) -> str | None:
-    """Why a Deployment's pods can't be made: a quota, pod security, a missing runtime class."""
+    """Return why a Deployment can't create pods, such as a quota, pod security or a missing runtime class."""
     for condition in status.get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return _short(condition.get("message", "unknown"))

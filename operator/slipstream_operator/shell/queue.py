@@ -1,4 +1,4 @@
-"""A queue of keys: a key waits at most once, is worked on by one worker at a time, and comes back after errors."""
+"""Queue of keys to reconcile. A key is queued at most once, has one worker at a time, and returns after errors."""
 
 import asyncio
 import random
@@ -8,18 +8,21 @@ from typing import Final
 from slipstream_operator.core.observed import Key
 
 FIRST_DELAY: Final = 0.25
+"""Seconds until the first retry; each further one waits twice as long."""
 LONGEST_DELAY: Final = 60.0
+"""Seconds."""
 JITTER: Final = 0.2
+"""Largest random change of a delay, as a share of it."""
 
 
 class Queue:
-    """Keys in the order in which they were added."""
+    """Queued keys, first in, first out."""
 
     def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
         self._waiting: dict[Key, None] = {}
         self._working: set[Key] = set()
-        self._again: set[Key] = set()
+        self._requeued: set[Key] = set()
         self._later: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._arrived = asyncio.Event()
@@ -28,22 +31,22 @@ class Queue:
         return len(self._waiting)
 
     def add(self, key: Key) -> None:
-        """Have the key looked at soon; again, if it is being looked at now."""
+        """Queue the key. If a worker has it now, queue it again afterwards."""
         if later := self._later.pop(key, None):
             later.cancel()
         if key in self._working:
-            self._again.add(key)
+            self._requeued.add(key)
             return
         self._waiting[key] = None
         self._arrived.set()
 
     def add_all(self, keys: Iterable[Key]) -> None:
-        """Have all of these looked at soon."""
+        """Queue all of these keys."""
         for key in keys:
             self.add(key)
 
     def add_later(self, key: Key, delay: float) -> None:
-        """Have the key looked at in `delay` seconds, or sooner if something happens."""
+        """Queue the key in `delay` seconds, unless it is queued before."""
         loop = asyncio.get_running_loop()
         when = loop.time() + delay
         known = self._later.get(key)
@@ -54,7 +57,7 @@ class Queue:
         self._later[key] = loop.call_at(when, self._due, key)
 
     def retry(self, key: Key) -> float:
-        """Have the key looked at after a delay that doubles with each failure in a row; the delay in seconds."""
+        """Queue the key after a delay that doubles with each failure in a row; return the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = min(FIRST_DELAY * 2.0 ** min(failures, 16), LONGEST_DELAY)  # 2.0**1024 overflows
@@ -63,13 +66,13 @@ class Queue:
         return delay
 
     def succeeded(self, key: Key) -> None:
-        """Forget earlier failures."""
+        """Reset the delay of the next retry."""
         self._failures.pop(key, None)
 
     async def get(self) -> Key:
-        """The next key; the caller must call `done` with it.
+        """Wait for the next key and return it; the caller must call `done` with it.
 
-        Others have their turn before: work that waits for nothing would hold them up for as long as keys wait.
+        Other tasks run first: workers that never wait for I/O would block them while keys are queued.
         """
         await asyncio.sleep(0)
         while not self._waiting:
@@ -81,10 +84,10 @@ class Queue:
         return key
 
     def done(self, key: Key) -> None:
-        """The worker is through with the key."""
+        """Release a key that a worker has finished."""
         self._working.discard(key)
-        if key in self._again:
-            self._again.discard(key)
+        if key in self._requeued:
+            self._requeued.discard(key)
             self.add(key)
 
     def _due(self, key: Key) -> None:

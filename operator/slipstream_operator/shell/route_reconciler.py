@@ -1,4 +1,4 @@
-"""One look at one InferenceRoute: the router is told of it by the router's own look; here it gets its status."""
+"""Reconciler of one InferenceRoute's status. The router's own reconciler writes the route into its configuration."""
 
 import asyncio
 import math
@@ -16,11 +16,11 @@ from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
 MEASURE_EVERY: Final = 60.0
-"""Seconds between two rounds of queries, for all routes that share a Prometheus."""
+"""Seconds between two rounds of queries, shared by all routes of one Prometheus."""
 
 
 class RouteReconciler:
-    """Keeps the status of every InferenceRoute."""
+    """Writes the status of each InferenceRoute."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class RouteReconciler:
         self._written: dict[Key, float] = {}
 
     async def reconcile(self, key: Key) -> float | None:
-        """Look at the route; seconds until it wants to be looked at again, if nothing happens before."""
+        """Reconcile the route; return the seconds until the next reconcile, or None to wait for an event."""
         route = self._store.route(key)
         if route is None or route.deleting:
             self._written.pop(key, None)
@@ -71,7 +71,7 @@ class RouteReconciler:
         return MEASURE_EVERY
 
     async def _samples(self, observed: ObservedRouter) -> Samples:
-        """Return the samples of all routes, at most a minute old; none where the profile names no Prometheus."""
+        """Return the samples of all routes, at most a minute old; empty if the profile names no Prometheus."""
         try:
             _, profile = profiles.select(
                 observed.profiles,

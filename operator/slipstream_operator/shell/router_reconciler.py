@@ -1,4 +1,4 @@
-"""One look at the router of a namespace: made with the first service that uses it, removed with the last."""
+"""Reconciler of a namespace's router, created with the first service that uses it and deleted with the last."""
 
 import logging
 import math
@@ -17,15 +17,17 @@ from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
 TOKEN_BYTES: Final = 32
+"""Random bytes of a token: 256 bits."""
 TOKEN_EVERY: Final = 300.0
-"""Seconds after which it is made sure that the token is there: Secrets are not watched."""
+"""Seconds between two checks that the token exists: Secrets are not watched."""
 CONFLICT_RETRY: Final = 5.0
+"""Seconds until a name that another owner's object holds is retried."""
 
 logger = logging.getLogger(__name__)
 
 
 class RouterReconciler:
-    """Brings the routers to what the services and routes of their namespaces ask for."""
+    """Brings each router to the state that the services and routes of its namespace need."""
 
     def __init__(
         self,
@@ -42,19 +44,21 @@ class RouterReconciler:
         self._clock = clock
         self._telemetry = telemetry
         self._tokens: dict[tuple[str, str], float] = {}
-        """(namespace, uid of the ServiceAccount) -> when the token was last known to be there."""
+        """Namespace and uid of the ServiceAccount -> time at which the token last existed, on the monotonic clock."""
 
     async def reconcile(self, namespace: str) -> float | None:
-        """Look at the router; seconds until it wants to be looked at again, if nothing happens before."""
+        """Reconcile the router; return the seconds until the next reconcile, or None to wait for an event."""
         observed = self._store.router(namespace)
         services = entries(observed, self._states)
         if services is None:
-            return None  # the look at the last of them brings the next one here
+            return None  # the reconcile of the last service queues the router again
         try:
             wanted = router.resolve(observed, services, routes.judge(observed, services).entries)
         except errors.PermanentError as error:
-            # NB: no service is accepted without a router in the profile, so this is a profile that was changed.
-            logger.warning("router kept", extra={"namespace": namespace, "error": error.message})
+            # NB: no service is accepted without a router in the profile, so the profile was changed since.
+            logger.warning(
+                "router left unchanged", extra={"namespace": namespace, "error": error.message}
+            )
             return None
         is_ours = plan.labelled(names.router_labels())
         steps = plan.plan(
@@ -66,7 +70,9 @@ class RouterReconciler:
         if wanted and not await self._ensure_token(observed):
             conflicts.append(Ref("Secret", namespace, names.ROUTER_TOKEN))
         if conflicts or failures:
-            problem = "; ".join([*(f"{ref} is not ours" for ref in conflicts), *failures])
+            problem = "; ".join(
+                [*(f"{ref} belongs to another owner" for ref in conflicts), *failures]
+            )
             logger.warning("router blocked", extra={"namespace": namespace, "error": problem})
             return CONFLICT_RETRY
         if wanted is None:
@@ -74,10 +80,10 @@ class RouterReconciler:
         return TOKEN_EVERY if wanted else None
 
     async def _ensure_token(self, observed: ObservedRouter) -> bool:
-        """Make the token unless it is there; False if another Secret has its name. It is never read."""
+        """Create the token if it is missing, and never read it. False if another owner's Secret has its name."""
         account = observed.child("ServiceAccount")
         if account is None:
-            return True  # its watch event brings the next look
+            return True  # its watch event queues the router again
         key, now = (observed.namespace, account.uid), self._clock.monotonic()
         if now - self._tokens.get(key, -math.inf) < TOKEN_EVERY:
             return True

@@ -1,4 +1,4 @@
-"""One look at one service: snapshot, decide, apply, report. All decisions are made in `core`."""
+"""Reconciler of one InferenceService: snapshot, decide, apply, report. All decisions are made in `core`."""
 
 import asyncio
 import dataclasses
@@ -39,18 +39,18 @@ from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
 CONFLICT_RETRY: Final = 5.0
-"""Seconds until a name that someone else holds is tried again: strangers' objects are not watched."""
+"""Seconds until a name that another owner's object holds is retried: such objects are not watched."""
 LEAVE_SECONDS: Final = 30.0
-"""How long the router still serves what comes over old connections and old addresses, once the Service selects the
+"""Seconds for which the router still serves open connections and cached addresses after the Service selects the
 engines."""
 STATE_EVERY: Final = 60.0
-"""Seconds between two writes of the scaling state in which nothing was decided."""
+"""Seconds between two writes of the scaling state without a new decision."""
 
 logger = logging.getLogger(__name__)
 
 
 class ServiceReconciler:
-    """Brings the cluster to what each InferenceService asks for."""
+    """Brings the cluster to the state that each InferenceService declares."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class ServiceReconciler:
         self._telemetry = telemetry
 
     async def reconcile(self, key: Key) -> float | None:
-        """Look at the service; seconds until it wants to be looked at again, if nothing happens before."""
+        """Reconcile the service; return the seconds until the next reconcile, or None to wait for an event."""
         observed = self._store.snapshot(key)
         if observed is None or observed.parent.deleting:
             self._states.forget(key)
@@ -115,7 +115,7 @@ class ServiceReconciler:
             observed,
             resolved,
             rollout,
-            state=self._state(service, resolved),
+            state=self._state_to_save(service, resolved),
             fetched=service.fetched,
         )
         is_ours = plan.controlled_by(observed.parent.uid)
@@ -128,9 +128,9 @@ class ServiceReconciler:
         conflicts, failures = await execution.execute(
             steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
         )
-        self._register_with_router(observed, service, self._entry(service, resolved))
-        lost = self._loss(observed, service)
-        standing = await self._fetching(observed, resolved.task) if held else None
+        self._register_with_router(observed, service, self._router_entry(service, resolved))
+        lost = self._record_loss(observed, service)
+        standing = await self._fetch_state(observed, resolved.task) if held else None
         outcome = Outcome(
             resolved=resolved,
             rollout=rollout,
@@ -154,10 +154,10 @@ class ServiceReconciler:
             *events.of_rollout(observed.router.active, resolved.key.name, rollout),
         ]
 
-    async def _fetching(
+    async def _fetch_state(
         self, observed: Observed, task: fetching.Task | None
     ) -> fetching.Standing | None:
-        """Return how the download or inspection stands that engines wait for."""
+        """Return the state of the download or inspection that engines wait for."""
         if task is None:
             return None
         pod, progress = fetching.running(observed, task), None
@@ -165,7 +165,7 @@ class ServiceReconciler:
             progress = await self._progress.read(pod.address)
         return fetching.standing(observed, task, progress)
 
-    def _loss(self, observed: Observed, service: ServiceState) -> list[Event]:
+    def _record_loss(self, observed: Observed, service: ServiceState) -> list[Event]:
         """Record the loss of a group; return an Event when the loss is new."""
         before = service.group_loss
         service.group_loss = groups.loss(observed, before, now=units.timestamp(self._clock.now()))
@@ -176,14 +176,14 @@ class ServiceReconciler:
     def _register_with_router(
         self, observed: Observed, service: ServiceState, entry: Entry | None
     ) -> None:
-        """Have the namespace's router know the service so."""
+        """Record the service's entry, and queue its namespace's router if the entry changed."""
         if service.is_entry_known and service.router_entry == entry:
             return
         service.is_entry_known, service.router_entry = True, entry
         self._queue.add(router_key(observed.parent.key.namespace))
 
-    def _entry(self, service: ServiceState, resolved: resolve.Resolved) -> Entry | None:
-        """Return the router's entry for the service; it stays for a while after requests stop going there."""
+    def _router_entry(self, service: ServiceState, resolved: resolve.Resolved) -> Entry | None:
+        """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
         capacity = service.measured.kv_capacity if service.measured else None
         entry = router.entry(resolved, service.rollout, kv_capacity=capacity)
@@ -201,22 +201,22 @@ class ServiceReconciler:
         return entry
 
     def _restore(self, observed: Observed, service: ServiceState) -> None:
-        """Take up what an earlier leader kept."""
+        """Read the state that an earlier leader saved, once."""
         if service.restored:
             return
         service.restored = True
-        kept = _kept(observed)
-        if scaling := kept.get(config.SCALING_KEY):
+        saved = _saved(observed)
+        if scaling := saved.get(config.SCALING_KEY):
             service.scaling_state = memory.load(scaling)
-        if off := kept.get(config.SPECULATION_KEY):
+        if off := saved.get(config.SPECULATION_KEY):
             service.disabled_speculation = speculation.load(off)
-        if fetched := kept.get(config.FETCHED_KEY):
+        if fetched := saved.get(config.FETCHED_KEY):
             service.fetched = fetching.load(fetched)
 
     def _decide(
         self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
     ) -> None:
-        """Make sure that there is a decision inside the present bounds; the scaling loop makes the better ones."""
+        """Ensure a decision within the current bounds, until the scaling loop decides by load."""
         self._decide_by_bounds(observed, service, resolved)
         assert service.scaling_state is not None
         if demand.wakes(
@@ -233,7 +233,7 @@ class ServiceReconciler:
             service.scaling_state = policy.initial(
                 desired=_running(observed, resolved), now=self._clock.now()
             )
-        settled = service.decision is not None and _inside(service.decision, resolved.bounds)
+        settled = service.decision is not None and _is_within(service.decision, resolved.bounds)
         if settled and resolved.bounds.follows_load and not resolved.bounds.paused:
             return
         service.decision, service.scaling_state = policy.decide(
@@ -249,8 +249,8 @@ class ServiceReconciler:
             service.scaling_state,
         )
 
-    def _state(self, service: ServiceState, resolved: resolve.Resolved) -> dict[str, str]:
-        """Return the state that must outlive this process: of scaling, and of disabled speculation."""
+    def _state_to_save(self, service: ServiceState, resolved: resolve.Resolved) -> dict[str, str]:
+        """Return the state that must outlive this process, by key of the ConfigMap."""
         texts = {}
         if resolved.bounds.follows_load:
             assert service.scaling_state is not None
@@ -263,7 +263,7 @@ class ServiceReconciler:
         return texts
 
     def _scaling_text(self, service: ServiceState, state: State) -> str:
-        """The state to keep in the cluster: at once after a decision, else the saved one for a minute."""
+        """Return the scaling state to save. Without a new decision it is the last saved one for a minute."""
         decision = state.desired, state.reason
         now = self._clock.monotonic()
         if service.saved_decision != decision or now - service.saved_at >= STATE_EVERY:
@@ -292,7 +292,7 @@ class ServiceReconciler:
             )
 
 
-def _kept(observed: Observed) -> Mapping[str, str]:
+def _saved(observed: Observed) -> Mapping[str, str]:
     child = observed.child("ConfigMap", names.state_name(observed.parent.key.name))
     if child is None or child.controller != observed.parent.uid:
         return {}
@@ -301,7 +301,7 @@ def _kept(observed: Observed) -> Mapping[str, str]:
 
 
 def _running(observed: Observed, resolved: resolve.Resolved) -> int:
-    """Return the replicas that the workloads ask for now, or else the minimum."""
+    """Return the replicas of the current workloads; the minimum if there are none."""
     counts = [
         child.manifest["spec"].get("replicas", 0)
         for child in observed.children
@@ -309,17 +309,19 @@ def _running(observed: Observed, resolved: resolve.Resolved) -> int:
         and child.revision is not None
         and child.controller == observed.parent.uid
     ]
-    first = 1 if resolved.bounds.follows_load else 0  # a model shows once that it works
+    first = (
+        1 if resolved.bounds.follows_load else 0
+    )  # the model must start once to show that it works
     return max(counts, default=max(resolved.bounds.minimum, first))
 
 
 def _replicas(observed: Observed, service: ServiceState, resolved: resolve.Resolved) -> int:
-    """Return the replicas to run: the decision, unless it is only a recommendation."""
+    """Return the replicas to run: those of the decision, unless it only recommends."""
     assert service.decision is not None
     if not resolved.bounds.recommend:
         return service.decision.desired
     return min(max(_running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum)
 
 
-def _inside(decision: Decision, bounds: resolve.Bounds) -> bool:
+def _is_within(decision: Decision, bounds: resolve.Bounds) -> bool:
     return bounds.minimum <= decision.desired <= bounds.maximum

@@ -1,5 +1,7 @@
-"""One Prometheus and how often it is asked what: the costly queries seldom, those over long ranges spread over the
-ticks."""
+"""Schedule of the queries to one Prometheus.
+
+Costly queries run rarely, and queries over long ranges run at different ticks.
+"""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -11,33 +13,33 @@ from slipstream_operator.core.scaling.grouped import Grouped, Service
 from slipstream_operator.core.scaling.promql import Expression
 
 SCRAPE_SECONDS: Final = 15.0
-"""Between two rounds of the queries for histograms of the rate window: as often as pods are usually scraped."""
+"""Seconds between two queries of the rate window's histograms: the usual scrape interval of pods."""
 SLOW_SECONDS: Final = 60.0
-"""Between two rounds of the queries over long ranges."""
+"""Seconds between two queries over long ranges."""
 
 
 class Source:
-    """Remembers when each query is due, and the few numbers that are needed until then."""
+    """Due time of each query, and the results that are needed until then."""
 
     def __init__(self, *, url: str, window: float) -> None:
         self._url = url
         self._window = window
         self._due: dict[str, float] = {}
-        self._begun = False
+        self._started = False
         self._lengths: dict[str, dict[Service, float]] = {}
         self._bounds: dict[str, tuple[str, ...]] = {}
-        """Of the buckets around the objectives' targets, by metric."""
+        """Metric -> bounds of the buckets around its objectives' targets."""
 
     async def ask(
         self, metrics: ports.Metrics, *, wanted: Mapping[str, Collection[float]], now: float
     ) -> Grouped:
-        """Answers to all queries that are due, and to none of the other histograms.
+        """Run the due queries and return their results.
 
-        `wanted` are the metrics that objectives are about, with their targets; `now` is on the monotonic clock.
+        `wanted` maps each metric that has objectives to their targets; `now` is on the monotonic clock.
         """
-        asked = {name: str(query) for name, query in self._to_ask([*wanted], now=now).items()}
+        texts = {name: str(query) for name, query in self._to_ask([*wanted], now=now).items()}
         found = Grouped()
-        await metrics.read(self._url, asked, take=found.take)
+        await metrics.read(self._url, texts, take=found.take)
         for name in found.failed:
             self._due.pop(name, None)
         found.keep(self._lengths)
@@ -47,7 +49,7 @@ class Source:
         return found
 
     def _narrow(self, metric: str, bounds: tuple[str, ...]) -> None:
-        """Long ranges are asked for these buckets alone; anew, if some were not asked for before."""
+        """Limit the long ranges to these buckets; query them at once if some are new."""
         if not bounds:
             return
         known = self._bounds.get(metric)
@@ -61,9 +63,9 @@ class Source:
         latencies = queries.every_scrape(window=self._window, metrics=wanted)
         due |= self._all_if_any_is_due(latencies, every=SCRAPE_SECONDS, now=now)
         slow = queries.every_minute(metrics=wanted, bounds=self._bounds)
-        if not self._begun:
-            self._begun = True
-            # NB: all long ranges in one tick would be most of the memory that the process ever takes.
+        if not self._started:
+            self._started = True
+            # NB: all long ranges in one tick would take most of the process's peak memory.
             self._due |= {
                 name: now + SLOW_SECONDS * index / len(slow)
                 for index, name in enumerate(slow)
@@ -74,14 +76,14 @@ class Source:
     def _all_if_any_is_due(
         self, asked: queries.Queries, *, every: float, now: float
     ) -> queries.Queries:
-        """Answers that only say something together come in one tick: a reading needs all of its objectives' metrics."""
+        """Return all of the queries if one is due: a reading needs all metrics of its objectives from one tick."""
         if all(now < self._due.get(name, -math.inf) for name in asked):
             return {}
         self._due |= dict.fromkeys(asked, now + every)
         return asked
 
     def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
-        """Return the due queries; after the first time each has its own time, which spreads them over the ticks."""
+        """Return the due queries. After the first round each has its own time, which spreads them over the ticks."""
         due = {}
         for index, (name, query) in enumerate(asked.items()):
             when = self._due.get(name, -math.inf)

@@ -1,7 +1,7 @@
-"""kopf's memory of objects, switched off: only its high-level handlers need it, and there are none.
+"""kopf's storages, disabled: only its high-level handlers need them, and the operator has none.
 
-kopf asks for the essence of every object at every event, whoever wants it; the default copies the whole body several
-times, which was half of the operator's CPU.
+kopf builds the essence of every object at every event. Its default copies the whole body several times, which took
+half of the operator's CPU.
 """
 
 from typing import Any
@@ -10,34 +10,34 @@ import kopf
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """Every object's essence is empty and was never handled."""
+    """Storage in which every object's essence is empty."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
-        """No essence."""
+        """Return an empty essence."""
         return kopf.BodyEssence()
 
     def fetch(self, **_: Any) -> None:
-        """Nothing is remembered."""
+        """Return nothing."""
 
     def store(self, **_: Any) -> None:
-        """Nothing is written."""
+        """Write nothing."""
 
 
 class NoProgress(kopf.ProgressStorage):
-    """No handler has a history."""
+    """Storage without a history of handlers."""
 
     def fetch(self, **_: Any) -> None:
-        """Nothing is remembered."""
+        """Return nothing."""
 
     def store(self, **_: Any) -> None:
-        """Nothing is written."""
+        """Write nothing."""
 
     def purge(self, **_: Any) -> None:
-        """Nothing is there to be removed."""
+        """Remove nothing."""
 
     def touch(self, **_: Any) -> None:
-        """Nothing is written."""
+        """Write nothing."""
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
-        """The essence as it is."""
+        """Return the essence unchanged."""
         return essence

@@ -1,4 +1,4 @@
-"""The workers of the leader: each takes a key, looks at it, and writes one line of log."""
+"""Workers of the leader. Each takes a key, reconciles its object and logs one line."""
 
 import asyncio
 import logging
@@ -35,15 +35,15 @@ async def _process(key: Key, queue: Queue, dispatcher: Dispatcher, telemetry: Te
     outcome: str = "done"
     details: dict[str, object] = {}
     try:
-        again = await dispatcher.reconcile(key)
+        next_in = await dispatcher.reconcile(key)
         queue.succeeded(key)
-        if again is not None:
-            queue.add_later(key, again)
-            details["again_in"] = again
+        if next_in is not None:
+            queue.add_later(key, next_in)
+            details["next_in"] = next_in
     except errors.TransientError as error:
-        outcome, details = "retry", {"error": str(error), "again_in": round(queue.retry(key), 2)}
+        outcome, details = "retry", {"error": str(error), "next_in": round(queue.retry(key), 2)}
     except Exception:
-        outcome, details = "error", {"again_in": round(queue.retry(key), 2)}
+        outcome, details = "error", {"next_in": round(queue.retry(key), 2)}
         logger.exception("reconcile failed", extra={"key": str(key)})
     took = time.perf_counter() - started
     telemetry.reconciles.labels(outcome).inc()
