@@ -69,7 +69,7 @@ RUN --mount=type=bind,from=build-3.11,source=/usr/local/bin,target=/build/bin \
     export UV_NO_CACHE=1 VIRTUAL_ENV=/opt/slipstream/venv && \
     /build/bin/uv venv $VIRTUAL_ENV && \
     /build/bin/uv pip sync --require-hashes --compile-bytecode /build/requirements/runtime-cuda.txt && \
-    python /build/dev/toolkit.py $VIRTUAL_ENV
+    python /build/dev/environments/toolkit.py $VIRTUAL_ENV
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
 RUN python -m compileall -q /app

@@ -121,7 +121,7 @@ lock: $(STAMP) ## update the dependency locks
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx -c requirements/dev.txt -o requirements/runtime-onnx.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx-cuda -o requirements/runtime-onnx-cuda.txt
-	$(BIN)/python -m dev.records
+	$(BIN)/python -m dev.environments.records
 
 .PHONY: bench-operator
 bench-operator: deps ## measure convergence, latency and memory of the operator

@@ -7,8 +7,10 @@ import sys
 import click
 import httpx
 
-from dev import binaries, components, containers, cuda, display, doctor, install, leaderworkerset
-from dev.cluster import Cluster
+from dev import containers, display
+from dev.cluster import binaries, components, doctor, install, leaderworkerset
+from dev.cluster.lifecycle import Cluster
+from dev.environments import cuda
 from dev.errors import DevError
 
 _NAMES = (*components.CONTROL_PLANE, *components.NODE_COMPONENTS, *components.FAKES)

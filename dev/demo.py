@@ -17,10 +17,11 @@ from rich.live import Live
 from rich.syntax import Syntax
 from rich.table import Table
 
-from dev import display, install
-from dev.cluster import Cluster
+from dev import display
+from dev.cluster import install
+from dev.cluster.kube import Kube, Object, Refused, condition, is_true
+from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
-from dev.kube import Kube, Object, Refused, condition, is_true
 from dev.models import heldout
 from dev.patience import Patience, follow
 from slipstream_runtime.evaluate import load, traffic

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from dev import binaries
-from dev.binaries import State, Target
-from dev.cluster import Status
-from dev.doctor import Check
+from dev.cluster import binaries
+from dev.cluster.binaries import State, Target
+from dev.cluster.doctor import Check
+from dev.cluster.lifecycle import Status
 
 console = Console()
 errors = Console(stderr=True)

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SOURCES = REPOSITORY / "dev" / "go"
-MANIFESTS = REPOSITORY / "dev" / "manifests"
+SOURCES = REPOSITORY / "dev" / "cluster" / "go"
+MANIFESTS = REPOSITORY / "dev" / "cluster" / "manifests"
 MODELS = REPOSITORY / "dev" / "models"
 OVERLAY = REPOSITORY / "manifests" / "overlays" / "local"
 

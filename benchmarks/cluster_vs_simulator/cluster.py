@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dev.kube import Kube, Object, condition, is_true
+from dev.cluster.kube import Kube, Object, condition, is_true
 from slipstream_runtime.evaluate import load
 from slipstream_runtime.evaluate import traffic as replay
 from slipstream_runtime.evaluate.records import Record

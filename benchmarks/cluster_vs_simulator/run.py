@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.cluster_vs_simulator import cluster
 from benchmarks.cluster_vs_simulator.cluster import Recording
 from benchmarks.cluster_vs_simulator.comparison import ENOUGH, SLACK, Check, Comparison
-from dev.kube import Kube
+from dev.cluster.kube import Kube
 from slipstream_operator.api import units
 from slipstream_simulator import plots, scenario, simulation
 from slipstream_simulator.policies.slipstream import Slipstream

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import report
-from dev import cgroups, install
-from dev.cluster import Cluster
-from dev.kube import Kube, Object
+from dev.cluster import cgroups, install
+from dev.cluster.kube import Kube, Object
+from dev.cluster.lifecycle import Cluster
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
 from tests.support import gateways, services

@@ -8,9 +8,10 @@ import httpx
 import yaml
 
 from benchmarks import report
-from dev import install, metrics
-from dev.cluster import Cluster
-from dev.kube import Kube, Object, is_true
+from dev import metrics
+from dev.cluster import install
+from dev.cluster.kube import Kube, Object, is_true
+from dev.cluster.lifecycle import Cluster
 from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, traffic

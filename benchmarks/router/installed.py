@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from dev import environments, paths
+from dev import paths
+from dev.environments import locked
 from dev.errors import DevError
 
 LOCK: Final = Path("requirements/bench-router.txt")
@@ -41,7 +42,7 @@ def nginx() -> Path:
 def peer() -> Path:
     """The Python of an environment of its own that holds vllm-router as the lock has it."""
     try:
-        return environments.python(LOCK)
+        return locked.python(LOCK)
     except DevError as error:
         raise UnobtainableError(str(error)) from None
 

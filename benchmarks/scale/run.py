@@ -18,7 +18,8 @@ import yaml
 
 from benchmarks import report
 from benchmarks.scale.exporter import REPLICAS
-from dev import binaries, waiting
+from dev import waiting
+from dev.cluster import binaries
 
 FOLDER = Path(__file__).parent
 TARGETS = 20

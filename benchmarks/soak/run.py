@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from benchmarks import report
-from dev.cluster import Cluster
+from dev.cluster.lifecycle import Cluster
 from tests.support import clusters, disturbances, stopping
 from tests.support.disturbances import Disturbance, Site, Trial
 from tests.support.engines import write_model

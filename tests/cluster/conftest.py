@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev.cluster import Cluster
-from dev.kube import Kube
+from dev.cluster.kube import Kube
+from dev.cluster.lifecycle import Cluster
 from tests.support import clusters, services
 
 NAME = "cluster-test"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dev.kube import Kube, Object, condition
+from dev.cluster.kube import Kube, Object, condition
 from tests.support import services
 
 CHILD_KINDS = ("Deployment", "Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget")

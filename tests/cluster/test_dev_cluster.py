@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.cluster import Cluster
+from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
 
 NAME = "dev-test"

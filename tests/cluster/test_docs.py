@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.kube import Kube
+from dev.cluster.kube import Kube
 from tests.support import services
 
 PAGES = sorted((Path(__file__).parents[2] / "docs/how-to").glob("*.md"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dev.kube import Kube, Object, condition
+from dev.cluster.kube import Kube, Object, condition
 from tests.support import services
 
 NOTICED = 90.0

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from dev import waiting
-from dev.cluster import Cluster
-from dev.kube import Kube, Object, condition
+from dev.cluster.kube import Kube, Object, condition
+from dev.cluster.lifecycle import Cluster
 from slipstream_runtime import contract
 from tests.support import clusters, gateways, services
 from tests.support.gateways import ACCEPTED, GONE, SOON, Gateway, answer, programmed

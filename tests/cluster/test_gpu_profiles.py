@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dev.kube import Kube, Object, Refused, condition
+from dev.cluster.kube import Kube, Object, Refused, condition
 from tests.support import services
 
 ROOT = Path(__file__).parents[2]

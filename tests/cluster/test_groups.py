@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dev import leaderworkerset
-from dev.kube import Kube, Object, condition, is_true
+from dev.cluster import leaderworkerset
+from dev.cluster.kube import Kube, Object, condition, is_true
 from tests.support import services
 
 SOON = 20.0

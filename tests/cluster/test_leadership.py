@@ -2,7 +2,7 @@
 
 import time
 
-from dev.kube import Kube, condition, is_true
+from dev.cluster.kube import Kube, condition, is_true
 from tests.support import services
 
 SYSTEM = "slipstream-system"

@@ -2,7 +2,7 @@
 
 import time
 
-from dev.kube import Kube, is_true
+from dev.cluster.kube import Kube, is_true
 from tests.support import services
 
 COUNT = 200

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dev.kube import Kube, Object
+from dev.cluster.kube import Kube, Object
 from tests.support import services
 
 SOON = 30.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev.kube import Kube, Object, condition
+from dev.cluster.kube import Kube, Object, condition
 from tests.support import services
 
 SOON = 30.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dev.kube import Kube, Object, condition, is_true
+from dev.cluster.kube import Kube, Object, condition, is_true
 from tests.support import services
 
 SOON = 20.0

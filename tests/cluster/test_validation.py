@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dev.kube import Kube, Refused
+from dev.cluster.kube import Kube, Refused
 from tests.support.given import TEMPLATE
 
 VALID: dict[str, Any] = {

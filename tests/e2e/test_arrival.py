@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dev.kube import Kube, Object, condition, is_true
+from dev.cluster.kube import Kube, Object, condition, is_true
 from tests.support import services
 
 pytestmark = pytest.mark.timeout(420)

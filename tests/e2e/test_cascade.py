@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dev.kube import Kube, Object, is_true
+from dev.cluster.kube import Kube, Object, is_true
 from dev.models import heldout
 from slipstream_runtime import contract
 from tests.support import services

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dev import metrics
-from dev.kube import Kube, Object, condition, is_true
+from dev.cluster.kube import Kube, Object, condition, is_true
 from dev.models import heldout
 from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from dev import demo
-from dev.cluster import Cluster
-from dev.kube import Kube
+from dev.cluster.kube import Kube
+from dev.cluster.lifecycle import Cluster
 
 
 @pytest.mark.timeout(480)

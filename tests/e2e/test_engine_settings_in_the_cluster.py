@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dev.kube import Kube, Object, condition, is_true
+from dev.cluster.kube import Kube, Object, condition, is_true
 from slipstream_runtime.evaluate import load, traffic
 from slipstream_runtime.machine import hardware
 from tests.support import clusters, engines, services

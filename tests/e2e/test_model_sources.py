@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from dev import oci, registry
-from dev.cluster import Cluster
-from dev.kube import Kube, Object, condition
+from dev.cluster import oci, registry
+from dev.cluster.kube import Kube, Object, condition
+from dev.cluster.lifecycle import Cluster
 from tests.support import clusters, services, stores
 
 pytestmark = pytest.mark.timeout(420)

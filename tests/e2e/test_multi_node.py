@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from dev import leaderworkerset
-from dev.cluster import Cluster
-from dev.kube import Kube, Object, condition
+from dev.cluster import leaderworkerset
+from dev.cluster.kube import Kube, Object, condition
+from dev.cluster.lifecycle import Cluster
 from slipstream_operator import names
 from tests.support import services
 

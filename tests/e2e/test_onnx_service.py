@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dev.kube import Kube
+from dev.cluster.kube import Kube
 from dev.models import minilm
 from slipstream_runtime import contract
 from tests.support import clusters, encoders, services

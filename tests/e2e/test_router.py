@@ -5,8 +5,8 @@ import random
 import httpx
 import pytest
 
-from dev.cluster import Cluster
-from dev.kube import Kube
+from dev.cluster.kube import Kube
+from dev.cluster.lifecycle import Cluster
 from tests.support import disturbances, services
 from tests.support.disturbances import Disturbance, Site
 

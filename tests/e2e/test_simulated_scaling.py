@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dev.kube import Kube, Object
+from dev.cluster.kube import Kube, Object
 from slipstream_runtime.evaluate import load, traffic
 from tests.support import faults, services
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dev import cuda, locks, paths
+from dev import locks, paths
+from dev.environments import cuda
 from tests.gpu import checkpoints, image, plan
 from tests.gpu.cases import CASES
 from tests.gpu.hardware import GPUS, generations

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from dev import cuda, paths
+from dev import paths
+from dev.environments import cuda
 
 TARGET: Final = "runtime"
 VENV: Final = "/opt/slipstream/venv"

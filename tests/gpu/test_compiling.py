@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import cuda
+from dev.environments import cuda
 from tests.support import drivers
 
 H100 = "sm_90a"

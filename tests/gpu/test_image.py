@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dev import cuda, records
+from dev.environments import cuda, records
 from slipstream_runtime.engine import environment
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.machine import gpu

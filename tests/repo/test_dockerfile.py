@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import toolkit
+from dev.environments import toolkit
 
 TEXT = (Path(__file__).parents[2] / "Dockerfile").read_text().replace("\\\n", " ")
 STAGE = re.compile(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", re.MULTILINE | re.DOTALL)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import cuda, records
+from dev.environments import cuda, records
 
 
 def test_no_file_of_this_environment_belongs_to_two_packages() -> None:
@@ -14,7 +14,7 @@ def test_no_file_of_this_environment_belongs_to_two_packages() -> None:
 
 
 def test_locks_of_other_environments_were_installed_and_checked() -> None:
-    """A new lock: `python -m dev.records` installs it, looks, and writes its hash down."""
+    """A new lock: `python -m dev.environments.records` installs it, looks, and writes its hash down."""
     assert records.checked() == records.digests()
 
 

@@ -6,9 +6,9 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from dev import install
-from dev.cluster import Cluster
-from dev.kube import Kube
+from dev.cluster import install
+from dev.cluster.kube import Kube
+from dev.cluster.lifecycle import Cluster
 
 
 @contextlib.contextmanager

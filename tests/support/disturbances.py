@@ -9,8 +9,8 @@ from typing import Any, Final
 import httpx
 
 from dev import metrics
-from dev.cluster import Cluster
-from dev.kube import Kube, Object
+from dev.cluster.kube import Kube, Object
+from dev.cluster.lifecycle import Cluster
 from slipstream_operator import names
 from slipstream_runtime import contract
 from tests.support import services, steady

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from dev.kube import Kube, is_true
+from dev.cluster.kube import Kube, is_true
 
 SYSTEM: Final = "slipstream-system"
 MONITORING: Final = "monitoring"

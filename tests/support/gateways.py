@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import yaml
 
-from dev import binaries, envoy, images, metrics
-from dev.cluster import Cluster
-from dev.envoy import Envoy
-from dev.kube import Kube, is_true
+from dev import metrics
+from dev.cluster import binaries, envoy, images
+from dev.cluster.envoy import Envoy
+from dev.cluster.kube import Kube, is_true
+from dev.cluster.lifecycle import Cluster
 from slipstream_runtime import contract
 from slipstream_runtime.web import sockets
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dev.kube import Kube, Object, is_true
+from dev.cluster.kube import Kube, Object, is_true
 
 FAKE_NODES = {
     "nodeSelector": {"type": "kwok"},

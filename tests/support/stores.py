@@ -12,7 +12,8 @@ import httpx
 import obstore
 from obstore.store import S3Store
 
-from dev import environments, waiting
+from dev import waiting
+from dev.environments import locked
 
 LOCK = Path(__file__).parents[2] / "requirements" / "store.txt"
 
@@ -63,7 +64,7 @@ def serve(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Store]:
     """Serve an empty bucket until the end of the block."""
     with socket.create_server((host, 0)) as free:
         port = free.getsockname()[1]
-    python = environments.python(LOCK)
+    python = locked.python(LOCK)
     log = folder / "store.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

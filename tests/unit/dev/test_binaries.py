@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from dev import binaries, paths
-from dev.binaries import Target
+from dev import paths
+from dev.cluster import binaries
+from dev.cluster.binaries import Target
 
 PAUSE = Target("pause", "pause")
 

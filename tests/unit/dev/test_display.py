@@ -1,4 +1,5 @@
-from dev import binaries, display
+from dev import display
+from dev.cluster import binaries
 
 
 def test_an_estimate_goes_by_the_speed_of_the_programs_that_are_built() -> None:

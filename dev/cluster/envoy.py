@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from dev import locks, paths, processes, waiting
-from dev.kube import Object
+from dev.cluster.kube import Object
 
 LOCK = paths.REPOSITORY / "requirements" / "gateway-test.txt"
 DESTINATION = "x-gateway-destination-endpoint"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dev import addons, cgroups, components, fleet, images, node, processes, waiting
-from dev.api import Api
+from dev import processes, waiting
+from dev.cluster import addons, cgroups, components, fleet, images, node
+from dev.cluster.api import Api
+from dev.cluster.layout import NODE, Layout
+from dev.cluster.record import Record
 from dev.errors import DevError
-from dev.layout import NODE, Layout
-from dev.record import Record
 
 Report = Callable[[str, float], None]
 

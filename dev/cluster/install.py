@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from functools import partial
 
-from dev import api, images, paths, processes, waiting
-from dev.api import Api, Manifest
-from dev.cluster import Cluster
+from dev import paths, processes, waiting
+from dev.cluster import api, images
+from dev.cluster.api import Api, Manifest
+from dev.cluster.images import Image
+from dev.cluster.layout import Layout
+from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
-from dev.images import Image
-from dev.layout import Layout
 
 
 def load(cluster: Cluster) -> dict[str, Image]:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dev import locks, paths, toolkit
+from dev import locks, paths
+from dev.environments import toolkit
 from dev.errors import DevError
 
 LOCK = paths.REPOSITORY / "requirements" / "runtime-cuda.txt"

@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from dev import cuda, environments, paths
+from dev import paths
+from dev.environments import cuda, locked
 from dev.errors import DevError
 
 LOCKS = paths.REPOSITORY / "requirements"
@@ -86,7 +87,7 @@ def _told(found: Mapping[str, list[str]]) -> str:
 
 
 def _installed(lock: Path) -> dict[str, list[str]]:
-    python = cuda.python() if lock == cuda.LOCK else environments.python(lock)
+    python = cuda.python() if lock == cuda.LOCK else locked.python(lock)
     return shared(next(python.parent.parent.glob("lib/python3.*/site-packages")))
 
 

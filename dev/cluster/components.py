@@ -1,7 +1,7 @@
 """Command line of each component, as pure functions of the cluster's layout."""
 
-from dev.layout import NODE, PORT, Layout
-from dev.pki import Authority, Subject
+from dev.cluster.layout import NODE, PORT, Layout
+from dev.cluster.pki import Authority, Subject
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 NODE_COMPONENTS = ("containerd", "kubelet", "kube-proxy")

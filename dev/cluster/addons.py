@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from string import Template
 
-from dev import api, paths, waiting
-from dev.api import Api
-from dev.images import Image
-from dev.layout import Layout
+from dev import paths, waiting
+from dev.cluster import api
+from dev.cluster.api import Api
+from dev.cluster.images import Image
+from dev.cluster.layout import Layout
 
 DEPLOYMENTS = {"coredns": "kube-system", "prometheus": "monitoring"}
 

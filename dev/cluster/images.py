@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev import locks, oci, paths, processes
+from dev import locks, paths, processes
+from dev.cluster import oci
+from dev.cluster.layout import Layout
 from dev.errors import DevError
-from dev.layout import Layout
 
 USER = 65532
 _PREFIX = "localhost/slipstream"

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import yaml
 
-from dev import api, binaries, images, paths, processes, waiting
-from dev.api import Api, Manifest
-from dev.cluster import Cluster
+from dev import paths, processes, waiting
+from dev.cluster import api, binaries, images
+from dev.cluster.api import Api, Manifest
+from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
 
 _MODULE: Final = "sigs.k8s.io/lws"

@@ -1,8 +1,9 @@
 """Nodes that exist only in the API, made up by kwok: fleets of GPUs on a laptop."""
 
-from dev import api, paths, waiting
-from dev.api import Api, Manifest
-from dev.layout import Layout
+from dev import paths, waiting
+from dev.cluster import api
+from dev.cluster.api import Api, Manifest
+from dev.cluster.layout import Layout
 
 GPUS = 8
 

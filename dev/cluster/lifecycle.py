@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dev import binaries, cgroups, doctor, locks, network, paths, record, waiting
-from dev.api import Api
-from dev.boot import Boot, Report
+from dev import locks, paths, waiting
+from dev.cluster import binaries, cgroups, doctor, network, record
+from dev.cluster.api import Api
+from dev.cluster.boot import Boot, Report
+from dev.cluster.layout import NODE, Layout
+from dev.cluster.record import Record
 from dev.errors import DevError
-from dev.layout import NODE, Layout
-from dev.record import Record
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 
-from dev import binaries, waiting
-from dev.cluster import Cluster
+from dev import waiting
+from dev.cluster import binaries
+from dev.cluster.lifecycle import Cluster
 
 _PROGRAM = "registry"
 _INDEX = "index.json"

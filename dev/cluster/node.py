@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from dev import paths, processes
+from dev.cluster.layout import Layout
 from dev.errors import DevError
-from dev.layout import Layout
 
 _SYSCTLS = (  # what the kubelet sets for the whole machine
     "vm/overcommit_memory",

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from dev.network import Network
-from dev.record import Record
+from dev.cluster.network import Network
+from dev.cluster.record import Record
 
 NODE = "local"
 PORT = 6443

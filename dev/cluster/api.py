@@ -12,8 +12,8 @@ import httpx
 import yaml
 
 from dev import waiting
+from dev.cluster.layout import Layout
 from dev.errors import DevError
-from dev.layout import Layout
 
 Manifest = Mapping[str, Any]
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}

@@ -1,0 +1,1 @@
+"""Local cluster: Kubernetes as processes on one Linux machine, without Docker and without a registry."""

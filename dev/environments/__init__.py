@@ -1,0 +1,1 @@
+"""Python environments of their own, each installed from one of the locks in requirements/."""
