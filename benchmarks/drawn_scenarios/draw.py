@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from slipstream_operator.core.scaling import sizing
-from slipstream_operator.core.scaling.steptime import Coefficients
+from slipstream_operator.core.scaling.models import sizing
+from slipstream_operator.core.scaling.models.steptime import Coefficients
 from slipstream_simulator import scenario as scenarios
 from slipstream_simulator.scenario import EngineSpec, Scenario
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slipstream_operator.core.objectives import Objectives
-from slipstream_operator.core.scaling.promql import Expression
-from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.promql import Expression
+from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
 
 
 @dataclass(frozen=True)

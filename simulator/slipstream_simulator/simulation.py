@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from slipstream_operator.core.scaling import signals
+from slipstream_operator.core.scaling.metrics import signals
 from slipstream_simulator import traffic
 from slipstream_simulator.events import Event
 from slipstream_simulator.kernel.fleet import Kernel

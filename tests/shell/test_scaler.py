@@ -12,8 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from slipstream_operator.core import speculation
-from slipstream_operator.core.scaling import policy, queries, signals
-from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.core.scaling import policy
+from slipstream_operator.core.scaling.metrics import queries, signals
+from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
 from slipstream_operator.shell.service_states import ServiceState
 from tests.support import fakes, given
 from tests.support.scalers import FIXED, SPEC, Loop, busy, series

@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling import rest
-from slipstream_operator.core.scaling.signals import Sample
+from slipstream_operator.core.scaling import steady_state
+from slipstream_operator.core.scaling.metrics.signals import Sample
 from slipstream_operator.shell.service_states import ServiceState
 from tests.support import fakes, given
 from tests.support.scalers import GAUGES, RATES, Loop, series
@@ -40,7 +40,7 @@ async def _at_rest(*, running: float = 2.0) -> tuple[Loop, ServiceState]:
     service = loop.serve()
     await loop.scaler.tick()
     assert service.rest is not None
-    half = service.rest.until - loop.clock.seconds + rest.SECONDS / 2
+    half = service.rest.until - loop.clock.seconds + steady_state.SECONDS / 2
     assert await _decided_anew(loop, service, after=half)
     return loop, service
 
@@ -53,7 +53,7 @@ async def test_a_service_at_rest_is_decided_anew_each_half_minute() -> None:
 
 def test_services_at_rest_have_their_turns_at_different_times() -> None:
     keys = [Key(given.NAMESPACE, f"service-{number}") for number in range(600)]
-    places = collections.Counter(rest.turn(key, now=7.0) // 5 for key in keys)
+    places = collections.Counter(steady_state.turn(key, now=7.0) // 5 for key in keys)
     assert len(places) == 7  # the first and the last are parts of 5 seconds
     assert max(places.values()) < 150
 

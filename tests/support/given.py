@@ -25,8 +25,8 @@ from slipstream_operator.core.observed import (
     pack,
 )
 from slipstream_operator.core.render import config
-from slipstream_operator.core.scaling.grouped import Grouped
-from slipstream_operator.core.scaling.signals import (
+from slipstream_operator.core.scaling.metrics.query_results import Grouped
+from slipstream_operator.core.scaling.metrics.signals import (
     Load,
     PodLoad,
     Raw,

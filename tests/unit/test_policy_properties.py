@@ -6,14 +6,15 @@ import hypothesis
 from hypothesis import strategies as st
 
 from slipstream_operator.core.resolve import Bounds
-from slipstream_operator.core.scaling import descent, memory, policy, steptime
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.feedback import Feedback
-from slipstream_operator.core.scaling.forecast import Outlook
-from slipstream_operator.core.scaling.signals import Load, PodLoad, Reading, Unknown
-from slipstream_operator.core.scaling.spikes import Spikes
+from slipstream_operator.core.scaling import persistence, policy, scale_down
+from slipstream_operator.core.scaling.metrics.signals import Load, PodLoad, Reading, Unknown
+from slipstream_operator.core.scaling.models import steptime
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.feedback import Feedback
+from slipstream_operator.core.scaling.models.forecast import Outlook
+from slipstream_operator.core.scaling.models.spikes import Spikes
+from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import Inputs, State
-from slipstream_operator.core.scaling.steptime import Row
 from slipstream_operator.core.scaling.supply import Pod
 from tests.support import given
 
@@ -254,7 +255,7 @@ def test_without_an_emergency_one_step_up_at_most_doubles_or_adds_four(
 def test_one_step_down_takes_at_most_a_fifth_or_one(inputs: Inputs, state: State) -> None:
     current = _current(inputs, state)
     decision, _ = policy.decide(inputs, state)
-    assert decision.desired >= current - max(1, int(current * descent.SHARE))
+    assert decision.desired >= current - max(1, int(current * scale_down.SHARE))
 
 
 @hypothesis.given(INPUTS, STATES)
@@ -281,16 +282,16 @@ def test_a_fixed_count_is_what_the_object_says(inputs: Inputs, state: State, rep
 @hypothesis.given(INPUTS, STATES)
 def test_what_is_kept_is_read_back_as_the_same_text(inputs: Inputs, state: State) -> None:
     _, after = policy.decide(inputs, state)
-    text = memory.dump(after)
-    found = memory.load(text)
+    text = persistence.dump(after)
+    found = persistence.load(text)
     assert found is not None
-    assert memory.dump(found) == text
+    assert persistence.dump(found) == text
     assert found.desired == after.desired
 
 
 @hypothesis.given(st.lists(INPUTS, min_size=1, max_size=4), STATES)
 def test_a_restart_lowers_nothing_for_a_whole_window(recorded: list[Inputs], state: State) -> None:
-    kept = memory.load(memory.dump(state))
+    kept = persistence.load(persistence.dump(state))
     assert kept is not None
     for tick, inputs in enumerate(recorded):
         inputs = dataclasses.replace(

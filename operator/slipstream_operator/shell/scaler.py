@@ -11,9 +11,10 @@ from slipstream_operator.api import units
 from slipstream_operator.core import objectives, resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling import gather, policy, rest, signals, wording
-from slipstream_operator.core.scaling.grouped import Grouped
-from slipstream_operator.core.scaling.signals import Answers, Unknown
+from slipstream_operator.core.scaling import inputs, policy, steady_state, wording
+from slipstream_operator.core.scaling.metrics import signals
+from slipstream_operator.core.scaling.metrics.query_results import Grouped
+from slipstream_operator.core.scaling.metrics.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status.outcome import Measured
@@ -144,20 +145,20 @@ class Scaler:
         known = service.measured.readings if service.measured else ()
         earlier = known if isinstance(known, tuple) else ()
         basis = resolved, service.rollout, service.scaling_state
-        if not isinstance(answers, Unknown) and rest.lasts(
+        if not isinstance(answers, Unknown) and steady_state.lasts(
             service.rest, answers, pods=pods, basis=basis, now=moment
         ):
             readings: tuple[signals.Reading, ...] | Unknown = earlier
             if answers.histograms and service.measured is not None:
                 readings = signals.readings(answers, resolved.objectives, earlier=earlier)
                 service.measured = dataclasses.replace(service.measured, readings=readings)
-            if rest.kept(readings):
+            if steady_state.kept(readings):
                 return
         active = service.rollout.active
         rolling = active != service.rollout.wanted
         if not rolling or service.active_engines is None:
             service.active_engines = resolved.engines
-        inputs = gather.inputs(
+        gathered = inputs.build(
             answers,
             now=now,
             window=window,
@@ -172,9 +173,9 @@ class Scaler:
             provision=resolved.provision_time,
             earlier=earlier,
         )
-        measured = _measured(answers, inputs, active)
+        measured = _measured(answers, gathered, active)
         before = service.decision
-        service.decision, service.scaling_state = policy.decide(inputs, service.scaling_state)
+        service.decision, service.scaling_state = policy.decide(gathered, service.scaling_state)
         off, service.low_acceptance_since = speculation.judge(
             resolved, measured.guesses, below_since=service.low_acceptance_since, now=moment
         )
@@ -186,13 +187,13 @@ class Scaler:
             measured = dataclasses.replace(measured, loss=loss)
         service.disabled_speculation = off or service.disabled_speculation
         service.measured = measured
-        service.rest = rest.begun(
+        service.rest = steady_state.begun(
             answers,
             measured.readings,
             pods=pods,
             decision=service.decision,
             basis=(resolved, service.rollout, service.scaling_state),
-            until=rest.turn(key, now=moment),
+            until=steady_state.turn(key, now=moment),
         )
         decided = before is None or before.desired != service.decision.desired
         # NB: when queries fail this is so for all services, and again when they don't any more.

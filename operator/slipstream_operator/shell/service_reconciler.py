@@ -27,8 +27,8 @@ from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling import gather, memory, policy
-from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_operator.core.scaling import inputs, persistence, policy
+from slipstream_operator.core.scaling.metrics.signals import Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
@@ -207,7 +207,7 @@ class ServiceReconciler:
         service.restored = True
         saved = _saved(observed)
         if scaling := saved.get(config.SCALING_KEY):
-            service.scaling_state = memory.load(scaling)
+            service.scaling_state = persistence.load(scaling)
         if off := saved.get(config.SPECULATION_KEY):
             service.disabled_speculation = speculation.load(off)
         if fetched := saved.get(config.FETCHED_KEY):
@@ -237,7 +237,7 @@ class ServiceReconciler:
         if settled and resolved.bounds.follows_load and not resolved.bounds.paused:
             return
         service.decision, service.scaling_state = policy.decide(
-            gather.inputs(
+            inputs.build(
                 Unknown("nothing was measured yet"),
                 now=self._clock.now(),
                 window=resolve.RATE_WINDOW,
@@ -267,7 +267,7 @@ class ServiceReconciler:
         decision = state.desired, state.reason
         now = self._clock.monotonic()
         if service.saved_decision != decision or now - service.saved_at >= STATE_EVERY:
-            service.saved_scaling, service.saved_at = memory.dump(state), now
+            service.saved_scaling, service.saved_at = persistence.dump(state), now
             service.saved_decision = decision
         return service.saved_scaling
 

@@ -9,8 +9,8 @@ from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolve import Resolved
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling.rest import Rest
 from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.core.scaling.steady_state import Rest
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status.outcome import Measured
 

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from slipstream_operator import ports
-from slipstream_operator.core.scaling import queries
-from slipstream_operator.core.scaling.grouped import Grouped, Service
-from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.metrics.promql import Expression
+from slipstream_operator.core.scaling.metrics.query_results import Grouped, Service
 
 SCRAPE_SECONDS: Final = 15.0
 """Seconds between two queries of the rate window's histograms: the usual scrape interval of pods."""

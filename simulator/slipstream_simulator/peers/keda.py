@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from slipstream_operator.core.scaling.promql import Expression
-from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_operator.core.scaling.metrics.promql import Expression
+from slipstream_operator.core.scaling.metrics.signals import Unknown
 from slipstream_simulator.peers import hpa
 from slipstream_simulator.policy import Seen
 

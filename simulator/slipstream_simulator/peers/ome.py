@@ -3,8 +3,8 @@
 import math
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling.promql import By, Over, Series
-from slipstream_operator.core.scaling.signals import Unknown
+from slipstream_operator.core.scaling.metrics.promql import By, Over, Series
+from slipstream_operator.core.scaling.metrics.signals import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator.peers import keda

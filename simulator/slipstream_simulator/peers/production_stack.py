@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from slipstream_operator.core.scaling.promql import Binary, Constant, Over, Series
+from slipstream_operator.core.scaling.metrics.promql import Binary, Constant, Over, Series
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings

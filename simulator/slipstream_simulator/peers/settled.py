@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_simulator import readings
 from slipstream_simulator.policy import Policy, Seen
 

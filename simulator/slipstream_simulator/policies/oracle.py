@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slipstream_operator.core.objectives import Objectives
-from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.policies import capacity, schedule

@@ -6,9 +6,10 @@ from typing import Final
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.resolve import Bounds
-from slipstream_operator.core.scaling import gather, grouped, memory, policy, queries, supply
-from slipstream_operator.core.scaling.promql import Expression
-from slipstream_operator.core.scaling.signals import Answers, Reading, Samples, Unknown
+from slipstream_operator.core.scaling import inputs, persistence, policy, supply
+from slipstream_operator.core.scaling.metrics import queries, query_results
+from slipstream_operator.core.scaling.metrics.promql import Expression
+from slipstream_operator.core.scaling.metrics.signals import Answers, Reading, Samples, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_simulator.policy import Seen
 
@@ -68,7 +69,7 @@ class Slipstream:
         """One tick of the scaling loop."""
         if self._state is None:
             self._state = policy.initial(desired=seen.replicas, now=seen.now)
-        inputs = gather.inputs(
+        gathered = inputs.build(
             self._sorted(seen.samples),
             earlier=self._readings,
             now=seen.now,
@@ -95,8 +96,8 @@ class Slipstream:
             max_sequences=self._max_sequences,
             without=self._without,
         )
-        self._readings = () if isinstance(inputs.readings, Unknown) else inputs.readings
-        self.decision, self._state = policy.decide(inputs, self._state)
+        self._readings = () if isinstance(gathered.readings, Unknown) else gathered.readings
+        self.decision, self._state = policy.decide(gathered, self._state)
         return self.decision.desired
 
     def _sorted(self, samples: Samples) -> Answers:
@@ -105,9 +106,9 @@ class Slipstream:
         if self._answers is None or any(
             samples[name] is not before.get(name) for name in samples if name != queries.AGE
         ):
-            self._answers = grouped.alone(samples)
+            self._answers = query_results.alone(samples)
             return self._answers
-        ages = grouped.alone({queries.AGE: samples[queries.AGE]}).pods
+        ages = query_results.alone({queries.AGE: samples[queries.AGE]}).pods
         return dataclasses.replace(
             self._answers,
             asked=self._unlike_latencies,
@@ -120,4 +121,4 @@ class Slipstream:
     def restarted(self) -> None:
         """Restore the state that was persisted."""
         if self._state is not None:
-            self._state = memory.load(memory.dump(self._state))
+            self._state = persistence.load(persistence.dump(self._state))

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from slipstream_operator.core.scaling.promql import Expression
+from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_simulator import traffic
 from slipstream_simulator.kernel.layout import Floats
 from slipstream_simulator.policy import Policy, Seen

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream_operator.core.scaling.promql import (
+from slipstream_operator.core.scaling.metrics.promql import (
     Age,
     Binary,
     By,
@@ -21,7 +21,7 @@ from slipstream_operator.core.scaling.promql import (
     Over,
     Series,
 )
-from slipstream_operator.core.scaling.signals import Sample
+from slipstream_operator.core.scaling.metrics.signals import Sample
 from slipstream_simulator.kernel.layout import Floats
 from slipstream_simulator.prometheus.catalogue import Labels
 from slipstream_simulator.prometheus.table import Table

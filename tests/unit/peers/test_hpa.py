@@ -2,8 +2,8 @@
 
 import pytest
 
-from slipstream_operator.core.scaling.promql import Series
-from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.promql import Series
+from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
 from slipstream_simulator.peers import hpa, hpa_pods, keda
 from tests.support import seen
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from slipstream_operator.core.scaling import cycles
-from slipstream_operator.core.scaling.cycles import Cycles
+from slipstream_operator.core.scaling.models import cycles
+from slipstream_operator.core.scaling.models.cycles import Cycles
 
 Shape = Callable[[int], float]
 """Load of each minute."""

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core.scaling import demand, grouped, policy, queries, signals, sizing
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.signals import Load, Sample
+from slipstream_operator.core.scaling import demand, policy
+from slipstream_operator.core.scaling.metrics import queries, query_results, signals
+from slipstream_operator.core.scaling.metrics.signals import Load, Sample
+from slipstream_operator.core.scaling.models import sizing
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.steptime import Coefficients, Model
 from slipstream_operator.core.scaling.state import Decision
-from slipstream_operator.core.scaling.steptime import Coefficients, Model
 from tests.support import given
 
 ENGINES = 8
@@ -111,14 +113,14 @@ def sample(value: float, **labels: str) -> Sample:
 
 def test_the_capacity_of_one_engine_is_what_it_says_and_not_the_sum_of_vllms_blocks() -> None:
     blocks = sample(1.0, num_gpu_blocks="60000", block_size="16")
-    answers = grouped.alone({queries.KV_TOKENS: [blocks, sample(KV_TOKENS)]})
+    answers = query_results.alone({queries.KV_TOKENS: [blocks, sample(KV_TOKENS)]})
     assert signals.kv_capacity(answers) == KV_TOKENS
 
 
 def test_what_the_engines_run_at_once_is_known_once_they_say_it() -> None:
-    answers = grouped.alone({queries.SEQUENCES: [sample(8192.0)]})
+    answers = query_results.alone({queries.SEQUENCES: [sample(8192.0)]})
     assert signals.sequences(answers, revision="a") == 8192
-    assert signals.sequences(grouped.alone({}), revision="a") is None
+    assert signals.sequences(query_results.alone({}), revision="a") is None
 
 
 def test_sequences_are_those_of_the_revision_that_is_sized() -> None:
@@ -126,7 +128,7 @@ def test_sequences_are_those_of_the_revision_that_is_sized() -> None:
         Sample({**sample(0.0).labels, "revision": revision}, value)
         for revision, value in (("old", 2048.0), ("new", 256.0))
     )
-    answers = grouped.alone({queries.SEQUENCES: [old, new]})
+    answers = query_results.alone({queries.SEQUENCES: [old, new]})
     assert signals.sequences(answers, revision="old") == 2048
     assert signals.sequences(answers, revision="new") == 256
     assert signals.sequences(answers, revision="other") is None

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core.scaling import demand
-from slipstream_operator.core.scaling.signals import Load
-from slipstream_operator.core.scaling.sizing import Demand
+from slipstream_operator.core.scaling.metrics.signals import Load
+from slipstream_operator.core.scaling.models.sizing import Demand
 from tests.support import given
 
 WINDOW = 60.0

@@ -6,14 +6,15 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from slipstream_operator.core.scaling import memory, steptime
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.feedback import Feedback
-from slipstream_operator.core.scaling.forecast import Outlook
-from slipstream_operator.core.scaling.sizing import Demand
-from slipstream_operator.core.scaling.spikes import Spikes
+from slipstream_operator.core.scaling import persistence
+from slipstream_operator.core.scaling.models import steptime
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.feedback import Feedback
+from slipstream_operator.core.scaling.models.forecast import Outlook
+from slipstream_operator.core.scaling.models.sizing import Demand
+from slipstream_operator.core.scaling.models.spikes import Spikes
+from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import State
-from slipstream_operator.core.scaling.steptime import Row
 from tests.support import given
 
 ROWS = (Row(3.0, 1.5, 900.0, 20.0, 0.009), Row(20.0, 40.0, 30000.0, 400.0, 0.021))
@@ -33,12 +34,12 @@ STATE = State(
 
 @pytest.mark.parametrize("state", [STATE, given.state()])
 def test_what_was_kept_comes_back(state: State) -> None:
-    assert memory.load(memory.dump(state)) == state
+    assert persistence.load(persistence.dump(state)) == state
 
 
 def test_what_was_learned_is_rounded_so_that_noise_writes_nothing() -> None:
-    text = memory.dump(given.state(feedback=Feedback(kappa=1.23456), since=1000.04))
-    assert memory.load(text) == given.state(feedback=Feedback(kappa=1.235), since=1000.0)
+    text = persistence.dump(given.state(feedback=Feedback(kappa=1.23456), since=1000.04))
+    assert persistence.load(text) == given.state(feedback=Feedback(kappa=1.235), since=1000.0)
 
 
 @pytest.mark.parametrize(
@@ -53,19 +54,19 @@ def test_what_was_learned_is_rounded_so_that_noise_writes_nothing() -> None:
     ],
 )
 def test_what_is_recent_is_not_kept(recent: dict[str, object]) -> None:
-    assert memory.load(memory.dump(given.state(**recent))) == given.state()
+    assert persistence.load(persistence.dump(given.state(**recent))) == given.state()
 
 
 def test_the_text_is_small() -> None:
-    assert len(memory.dump(STATE)) < 3000
+    assert len(persistence.dump(STATE)) < 3000
 
 
 @hypothesis.given(st.integers(0, 100), st.floats(0, 2e9), st.floats(1.0, 2.0))
 def test_what_comes_back_is_kept_as_the_same_text(desired: int, since: float, kappa: float) -> None:
-    text = memory.dump(State(desired, since, "why", feedback=Feedback(kappa=kappa)))
-    found = memory.load(text)
+    text = persistence.dump(State(desired, since, "why", feedback=Feedback(kappa=kappa)))
+    found = persistence.load(text)
     assert found is not None
-    assert memory.dump(found) == text
+    assert persistence.dump(found) == text
 
 
 @pytest.mark.parametrize(
@@ -88,14 +89,14 @@ def test_what_comes_back_is_kept_as_the_same_text(desired: int, since: float, ka
     ],
 )
 def test_what_is_no_state_is_forgotten(text: str) -> None:
-    assert memory.load(text) is None
+    assert persistence.load(text) is None
 
 
 def test_what_an_older_operator_kept_is_taken_as_far_as_it_goes() -> None:
     text = (
         '{"capacity": 12.3, "desired": 3, "reason": "why", "since": 5.0, "tokens_capacity": null}'
     )
-    assert memory.load(text) == State(3, 5.0, "why")
+    assert persistence.load(text) == State(3, 5.0, "why")
 
 
 @pytest.mark.parametrize(
@@ -120,10 +121,10 @@ def test_numbers_that_no_decision_leaves_are_no_state(
     part: str | None, key: str, value: object
 ) -> None:
     """Decisions would fail on them with each tick, for as long as the text is kept."""
-    kept = json.loads(memory.dump(STATE))
+    kept = json.loads(persistence.dump(STATE))
     (kept[part] if part else kept)[key] = value
-    assert memory.load(json.dumps(kept)) is None
+    assert persistence.load(json.dumps(kept)) is None
 
 
 def test_a_text_nested_without_end_is_no_state() -> None:
-    assert memory.load("[" * 100_000) is None
+    assert persistence.load("[" * 100_000) is None

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling import forecast, policy, steptime
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.cycles import Cycles
-from slipstream_operator.core.scaling.feedback import Feedback
-from slipstream_operator.core.scaling.forecast import Outlook
-from slipstream_operator.core.scaling.signals import Load, Unknown
-from slipstream_operator.core.scaling.sizing import Demand
-from slipstream_operator.core.scaling.spikes import Spikes
+from slipstream_operator.core.scaling import policy
+from slipstream_operator.core.scaling.metrics.signals import Load, Unknown
+from slipstream_operator.core.scaling.models import forecast, steptime
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.cycles import Cycles
+from slipstream_operator.core.scaling.models.feedback import Feedback
+from slipstream_operator.core.scaling.models.forecast import Outlook
+from slipstream_operator.core.scaling.models.sizing import Demand
+from slipstream_operator.core.scaling.models.spikes import Spikes
+from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import Decision, Inputs, State
-from slipstream_operator.core.scaling.steptime import Row
 from slipstream_operator.core.scaling.supply import Pod
 from tests.support import given
 

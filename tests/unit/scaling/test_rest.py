@@ -2,8 +2,8 @@
 
 import pytest
 
-from slipstream_operator.core.scaling import rest
-from slipstream_operator.core.scaling.signals import PER_POD, Answers
+from slipstream_operator.core.scaling import steady_state
+from slipstream_operator.core.scaling.metrics.signals import PER_POD, Answers
 from slipstream_operator.core.scaling.state import Decision, Numbers
 from tests.support import given
 
@@ -22,7 +22,7 @@ def test_a_service_rests_only_while_all_its_replicas_are_needed(need: int, rests
     numbers = Numbers(
         work=1.0, requests=1.0, utilisation=0.5, need=need, ready=2, starting=0, horizon=60.0
     )
-    found = rest.begun(
+    found = steady_state.begun(
         answers,
         (given.reading(current=0.1, target=0.5),),
         pods=pods,

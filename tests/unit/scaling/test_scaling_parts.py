@@ -6,19 +6,18 @@ import random
 import pytest
 
 from slipstream_operator.core.objectives import EMPTY, histogram
-from slipstream_operator.core.scaling import (
+from slipstream_operator.core.scaling import stabilization, supply
+from slipstream_operator.core.scaling.models import (
     coldstart,
     concurrency,
     feedback,
     forecast,
-    needs,
     spikes,
-    supply,
 )
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.feedback import Feedback
-from slipstream_operator.core.scaling.forecast import Outlook
-from slipstream_operator.core.scaling.spikes import Spikes
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.feedback import Feedback
+from slipstream_operator.core.scaling.models.forecast import Outlook
+from slipstream_operator.core.scaling.models.spikes import Spikes
 from slipstream_operator.core.scaling.supply import Pod
 
 
@@ -209,16 +208,16 @@ def test_spikes_that_last_are_worth_pods() -> None:
 
 
 def test_needs_are_the_highest_of_the_window() -> None:
-    found: needs.Needs = ()
+    found: stabilization.Needs = ()
     for now, need in ((0.0, 9), (100.0, 2), (200.0, 3), (305.0, 1)):
-        found = needs.noted(found, need, now=now, window=300.0)
-    assert needs.highest(found) == 3
+        found = stabilization.noted(found, need, now=now, window=300.0)
+    assert stabilization.highest(found) == 3
 
 
 def test_needs_take_little_room() -> None:
-    found: needs.Needs = ()
+    found: stabilization.Needs = ()
     for second in range(0, 5000, 5):
-        found = needs.noted(found, second % 7, now=float(second), window=300.0)
+        found = stabilization.noted(found, second % 7, now=float(second), window=300.0)
     assert len(found) <= 11
 
 

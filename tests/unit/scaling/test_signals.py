@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling import grouped, queries, signals
-from slipstream_operator.core.scaling.grouped import Grouped
-from slipstream_operator.core.scaling.signals import Load, PodLoad, Sample, Unknown
+from slipstream_operator.core.scaling.metrics import queries, query_results, signals
+from slipstream_operator.core.scaling.metrics.query_results import Grouped
+from slipstream_operator.core.scaling.metrics.signals import Load, PodLoad, Sample, Unknown
 from tests.support import given
 
 PODS = ("a", "b", "c", "d", "e")
@@ -219,7 +219,7 @@ LATENCY: dict[str, Any] = {
 
 
 def test_a_reading_says_what_is_measured_and_attained() -> None:
-    (found,) = signals.readings(grouped.alone(LATENCY), TTFT)  # type: ignore[misc]
+    (found,) = signals.readings(query_results.alone(LATENCY), TTFT)  # type: ignore[misc]
     assert found.current == pytest.approx(0.1 + 0.4 * 45 / 50)
     assert found.pressure == pytest.approx(found.current / 0.5)
     assert found.requests == 100.0
@@ -227,7 +227,7 @@ def test_a_reading_says_what_is_measured_and_attained() -> None:
 
 
 def test_without_traffic_there_is_a_reading_without_a_value() -> None:
-    (found,) = signals.readings(grouped.alone({**LATENCY, "ttft:now": []}), TTFT)  # type: ignore[misc]
+    (found,) = signals.readings(query_results.alone({**LATENCY, "ttft:now": []}), TTFT)  # type: ignore[misc]
     assert (found.current, found.pressure, found.requests) == (None, None, 0.0)
 
 
@@ -238,11 +238,11 @@ def test_without_traffic_there_is_a_reading_without_a_value() -> None:
 def test_readings_are_unknown_if_prometheus_does_not_answer(
     samples: dict[str, Any], reason: str
 ) -> None:
-    assert signals.readings(grouped.alone(samples), TTFT) == Unknown(reason)
+    assert signals.readings(query_results.alone(samples), TTFT) == Unknown(reason)
 
 
 def test_without_objectives_there_is_nothing_to_read() -> None:
-    assert signals.readings(grouped.alone({}), objectives.Objectives()) == ()
+    assert signals.readings(query_results.alone({}), objectives.Objectives()) == ()
 
 
 def _cache(blocks: str, size: str) -> Sample:
@@ -264,7 +264,7 @@ def test_the_kv_capacity_is_that_of_the_smallest_engine(
     result: list[Sample] | Unknown | None, expected: int | None
 ) -> None:
     samples = {} if result is None else {queries.KV_TOKENS: result}
-    assert signals.kv_capacity(grouped.alone(samples)) == expected
+    assert signals.kv_capacity(query_results.alone(samples)) == expected
 
 
 def _guess(value: float, revision: str = "new") -> Sample:
@@ -328,9 +328,9 @@ def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
         return Sample(labels, value)
 
     samples = {queries.ADAPTERS: [sample("sql", 1.0), sample("chat", 0.0)]}
-    assert signals.adapters(grouped.alone(samples)) == {"sql": True, "chat": False}
-    assert signals.adapters(grouped.alone({queries.ADAPTERS: Unknown("no answer")})) == {}
-    assert signals.adapters(grouped.alone({})) == {}
+    assert signals.adapters(query_results.alone(samples)) == {"sql": True, "chat": False}
+    assert signals.adapters(query_results.alone({queries.ADAPTERS: Unknown("no answer")})) == {}
+    assert signals.adapters(query_results.alone({})) == {}
 
 
 def test_what_fails_halfway_through_says_nothing() -> None:

@@ -6,9 +6,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from slipstream_operator.core.scaling import sizing
-from slipstream_operator.core.scaling.sizing import Demand, Goal, Limits
-from slipstream_operator.core.scaling.steptime import Coefficients
+from slipstream_operator.core.scaling.models import sizing
+from slipstream_operator.core.scaling.models.sizing import Demand, Goal, Limits
+from slipstream_operator.core.scaling.models.steptime import Coefficients
 
 CHAT = Coefficients(0.007, 0.00007, 0.0, 32e-6)
 """beta and gamma*k together are 0.07 ms a sequence."""

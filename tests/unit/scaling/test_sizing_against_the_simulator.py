@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slipstream_operator.core.scaling import sizing
-from slipstream_operator.core.scaling.sizing import Demand, Limits
-from slipstream_operator.core.scaling.steptime import Coefficients
+from slipstream_operator.core.scaling.models import sizing
+from slipstream_operator.core.scaling.models.sizing import Demand, Limits
+from slipstream_operator.core.scaling.models.steptime import Coefficients
 from slipstream_simulator import scenario as scenarios
 from slipstream_simulator import score, simulation
 from slipstream_simulator.policies.static import Static

@@ -2,8 +2,8 @@
 
 import pytest
 
-from slipstream_operator.core.scaling import steptime
-from slipstream_operator.core.scaling.steptime import Coefficients, Model, Observation
+from slipstream_operator.core.scaling.models import steptime
+from slipstream_operator.core.scaling.models.steptime import Coefficients, Model, Observation
 
 TRUE = Coefficients(0.012, 30e-6, 90e-9, 50e-6)
 

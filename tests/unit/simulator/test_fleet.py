@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Over, Series
-from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.promql import (
+    Age,
+    Binary,
+    By,
+    Expression,
+    Over,
+    Series,
+)
+from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
 from slipstream_runtime import contract
 from slipstream_simulator import (
     limits,

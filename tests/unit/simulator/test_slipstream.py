@@ -1,8 +1,8 @@
 """Our policy as the simulator runs it."""
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling import queries
-from slipstream_operator.core.scaling.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
 from slipstream_simulator.policies.slipstream import Slipstream
 from slipstream_simulator.policy import Pod, Seen
 from tests.support import given

@@ -10,10 +10,10 @@ import pytest
 from slipstream_operator.core import revisions, status
 from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Listed, Observed, Pod, Ref
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.signals import Reading, Unknown
+from slipstream_operator.core.scaling.metrics.signals import Reading, Unknown
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.steptime import Coefficients, Model
 from slipstream_operator.core.scaling.state import Decision, Numbers
-from slipstream_operator.core.scaling.steptime import Coefficients, Model
 from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.core.status.outcome import Measured, Outcome
 from slipstream_operator.errors import PermanentError

@@ -4,9 +4,9 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling.signals import Load, PodLoad
-from slipstream_operator.core.scaling.sizing import Demand
-from slipstream_operator.core.scaling.steptime import Observation
+from slipstream_operator.core.scaling.metrics.signals import Load, PodLoad
+from slipstream_operator.core.scaling.models.sizing import Demand
+from slipstream_operator.core.scaling.models.steptime import Observation
 
 _SIGNIFICANT: Final = 1.15
 """Tokens expected from arrivals count only as far as they are more than so many times those made: both are noisy."""

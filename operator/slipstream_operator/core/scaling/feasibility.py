@@ -1,8 +1,9 @@
 """Objectives that no number of replicas would meet."""
 
 from slipstream_operator.api import units
-from slipstream_operator.core.scaling import learning, sizing
-from slipstream_operator.core.scaling.scene import Scene
+from slipstream_operator.core.scaling import learning
+from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.state import State
 
 

@@ -4,16 +4,16 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling import (
+from slipstream_operator.core.scaling import demand
+from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.metrics.signals import Load, Reading
+from slipstream_operator.core.scaling.models import (
     coldstart,
     concurrency,
-    demand,
     feedback,
     sizing,
     steptime,
 )
-from slipstream_operator.core.scaling.scene import Scene
-from slipstream_operator.core.scaling.signals import Load, Reading
 from slipstream_operator.core.scaling.state import Inputs, State
 from slipstream_operator.core.scaling.supply import Supply
 

@@ -9,20 +9,18 @@ from typing import Final
 
 from slipstream_operator.core.scaling import (
     demand,
-    descent,
-    emergency,
     feasibility,
-    forecast,
     learning,
-    needs,
-    sizing,
-    spikes,
+    panic,
+    scale_down,
+    scale_up,
+    stabilization,
     supply,
-    wanted,
     wording,
 )
-from slipstream_operator.core.scaling.scene import Scene
-from slipstream_operator.core.scaling.signals import Load, Unknown
+from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.metrics.signals import Load, Unknown
+from slipstream_operator.core.scaling.models import forecast, sizing, spikes
 from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
 from slipstream_operator.core.scaling.supply import Supply
 
@@ -102,8 +100,8 @@ def _follow(
     need, enough, reason = _needs(scene, state, calm, lasting, current)
     state = dataclasses.replace(
         state,
-        needs=needs.noted(
-            state.needs, enough, now=inputs.now, window=descent.window(inputs, state)
+        needs=stabilization.noted(
+            state.needs, enough, now=inputs.now, window=scale_down.window(inputs, state)
         ),
         spikes=spikes.follow(
             state.spikes, work=scene.work, supply=pods.ready, now=inputs.now, horizon=scene.horizon
@@ -173,18 +171,20 @@ def _needs(
     scene: Scene, state: State, calm: Scene, lasting: sizing.Demand, current: int
 ) -> tuple[int, int, str]:
     """The count that is needed, the one that would be enough for good, and the reason for the former."""
-    need, reason = wanted.replicas(scene, state)
+    need, reason = scale_up.replicas(scene, state)
     if calm is not scene and need > current:
-        without, _ = wanted.replicas(calm, state)
+        without, _ = scale_up.replicas(calm, state)
         need = min(need, without + 1)
     enough = need
-    if lasting is not scene.asked or wanted.backlog(scene) > 0:
-        without, _ = wanted.replicas(dataclasses.replace(scene, asked=lasting), state, drain=False)
+    if lasting is not scene.asked or scale_up.backlog(scene) > 0:
+        without, _ = scale_up.replicas(
+            dataclasses.replace(scene, asked=lasting), state, drain=False
+        )
         enough = min(need, without)
     if need > current and scene.pods.starting and scene.load.cancelled > 0:
         need = max(current, enough)
     if need < current:
-        enough = max(enough, wanted.with_slack(scene, state, need))
+        enough = max(enough, scale_up.with_slack(scene, state, need))
     return need, enough, reason
 
 
@@ -215,12 +215,12 @@ def _step(
     """Move the count towards the need, no faster than the limits allow."""
     inputs, pods = scene.inputs, scene.pods
     maximum = inputs.bounds.maximum
-    if hurt := descent.regretted(scene, state, current):
-        state = descent.cautious(state)
+    if hurt := scale_down.regretted(scene, state, current):
+        state = scale_down.cautious(state)
         need = max(need, current + 1)
         reason = f"{hurt.objective.name} got worse with {wording.replicas(current)}, so the last step is undone"
     if need <= current:
-        return descent.step(scene, state, current)
+        return scale_down.step(scene, state, current)
     if pods.broken:
         return current, f"Keeping {current} of {need} replicas needed: {pods.limited}.", state
     if (
@@ -234,14 +234,14 @@ def _step(
     if inputs.now - state.raised_at >= UP_SECONDS:
         state = dataclasses.replace(state, raised_at=inputs.now, raised_from=current)
     base = min(state.raised_from or current, current)
-    limit = maximum if emergency.seen(scene) else max(base + UP_REPLICAS, 2 * base)
+    limit = maximum if panic.seen(scene) else max(base + UP_REPLICAS, 2 * base)
     target = max(current, min(need, limit, maximum))
     if target == current:
         held = "maxReplicas is reached" if current == maximum else "one step was just made"
         return current, f"Keeping {wording.replicas(current)}: {reason}, but {held}.", state
-    recently = inputs.now - state.lowered_at < descent.window(inputs, state)
+    recently = inputs.now - state.lowered_at < scale_down.window(inputs, state)
     if state.lowered_from > current and recently:
-        state = descent.cautious(state)
+        state = scale_down.cautious(state)
     return target, f"{wording.replicas(need)} needed: {reason}.", state
 
 

@@ -5,14 +5,14 @@ import dataclasses
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import supply
-from slipstream_operator.core.scaling.coldstart import ColdStart
-from slipstream_operator.core.scaling.feedback import Feedback
-from slipstream_operator.core.scaling.forecast import Outlook
-from slipstream_operator.core.scaling.needs import Needs
-from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
-from slipstream_operator.core.scaling.sizing import Demand
-from slipstream_operator.core.scaling.spikes import Spikes
-from slipstream_operator.core.scaling.steptime import Model
+from slipstream_operator.core.scaling.metrics.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.feedback import Feedback
+from slipstream_operator.core.scaling.models.forecast import Outlook
+from slipstream_operator.core.scaling.models.sizing import Demand
+from slipstream_operator.core.scaling.models.spikes import Spikes
+from slipstream_operator.core.scaling.models.steptime import Model
+from slipstream_operator.core.scaling.stabilization import Needs
 from slipstream_operator.core.scaling.supply import Pod
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from slipstream_operator.core.scaling import wording
-from slipstream_operator.core.scaling.coldstart import ColdStart
+from slipstream_operator.core.scaling.models.coldstart import ColdStart
 
 UNSCHEDULABLE_AFTER: Final = 60.0
 """Seconds without existing at all, or without a node where none is made for it, after which a pod no longer counts as

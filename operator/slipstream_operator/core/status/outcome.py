@@ -8,7 +8,7 @@ from slipstream_operator.core import revisions
 from slipstream_operator.core.fetching import Standing
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.metrics.signals import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.errors import PermanentError

@@ -10,8 +10,8 @@ from collections.abc import Set
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core.observed import Key, Pod
-from slipstream_operator.core.scaling import queries, signals
-from slipstream_operator.core.scaling.signals import Answers, Reading, Unknown
+from slipstream_operator.core.scaling.metrics import queries, signals
+from slipstream_operator.core.scaling.metrics.signals import Answers, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision
 
 Basis: TypeAlias = tuple[object, ...]

@@ -2,13 +2,14 @@
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.resolve import Bounds
-from slipstream_operator.core.scaling import signals, supply
-from slipstream_operator.core.scaling.signals import Answers, Unknown
+from slipstream_operator.core.scaling import supply
+from slipstream_operator.core.scaling.metrics import signals
+from slipstream_operator.core.scaling.metrics.signals import Answers, Unknown
 from slipstream_operator.core.scaling.state import Inputs
 from slipstream_operator.core.scaling.supply import Pod
 
 
-def inputs(
+def build(
     answers: Answers | Unknown,
     *,
     now: float,

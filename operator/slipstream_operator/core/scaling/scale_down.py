@@ -4,9 +4,10 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling import forecast, learning, needs, wording
-from slipstream_operator.core.scaling.scene import Scene
-from slipstream_operator.core.scaling.signals import Load, Reading
+from slipstream_operator.core.scaling import learning, stabilization, wording
+from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.metrics.signals import Load, Reading
+from slipstream_operator.core.scaling.models import forecast
 from slipstream_operator.core.scaling.state import Inputs, State
 
 PAUSE_SECONDS: Final = 30.0
@@ -47,7 +48,7 @@ def step(scene: Scene, state: State, current: int) -> tuple[int, str, State]:
     inputs = scene.inputs
     foretold = forecast.falling(state.outlook) or forecast.cyclic(state.outlook)
     watched = window(inputs, state) * (_FORETOLD if foretold else 1.0)
-    enough = needs.highest(state.needs, since=inputs.now - watched)
+    enough = stabilization.highest(state.needs, since=inputs.now - watched)
     if enough == 0 and _may_sleep(inputs, state, scene.load):
         return 0, f"No request for {inputs.bounds.idle_after or 0:.0f} s.", state
     enough = max(enough, 1, inputs.bounds.minimum)

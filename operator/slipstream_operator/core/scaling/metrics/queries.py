@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling.promql import Age, Binary, By, Expression, Over, Series
+from slipstream_operator.core.scaling.metrics.promql import (
+    Age,
+    Binary,
+    By,
+    Expression,
+    Over,
+    Series,
+)
 from slipstream_runtime import contract
 
 Queries: TypeAlias = Mapping[str, Expression]

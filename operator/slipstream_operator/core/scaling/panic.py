@@ -3,7 +3,7 @@
 from typing import Final
 
 from slipstream_operator.core.scaling import learning
-from slipstream_operator.core.scaling.scene import Scene
+from slipstream_operator.core.scaling.context import Scene
 
 KV_ALARM: Final = 0.92
 """Use of the KV cache above which requests will soon be preempted."""

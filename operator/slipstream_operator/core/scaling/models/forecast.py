@@ -11,8 +11,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from slipstream_operator.core.scaling import cycles
-from slipstream_operator.core.scaling.cycles import Cycles
+from slipstream_operator.core.scaling.models import cycles
+from slipstream_operator.core.scaling.models.cycles import Cycles
 
 STEP: Final = 15.0
 """Seconds between two updates."""

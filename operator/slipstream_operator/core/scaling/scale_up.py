@@ -5,15 +5,9 @@ import math
 from typing import Final
 
 from slipstream_operator.api import units
-from slipstream_operator.core.scaling import (
-    concurrency,
-    demand,
-    emergency,
-    forecast,
-    learning,
-    sizing,
-)
-from slipstream_operator.core.scaling.scene import Scene
+from slipstream_operator.core.scaling import demand, learning, panic
+from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.models import concurrency, forecast, sizing
 from slipstream_operator.core.scaling.state import State
 
 _DRAIN_SECONDS: Final = 60.0
@@ -127,9 +121,9 @@ def _pressed(scene: Scene, state: State) -> tuple[int, str]:
         latency = units.format_seconds(worst.current or 0.0)
         reason = f"{worst.objective.name} is {latency}, over its target of {worst.objective.text}"
         growth = max(growth, 1.1 if state.model.coefficients else min(worst.pressure or 1.0, 2.0))
-    elif wanted and state.model.coefficients and load.kv_usage < emergency.KV_ALARM:
+    elif wanted and state.model.coefficients and load.kv_usage < panic.KV_ALARM:
         growth = 1.0
-    if load.kv_usage > emergency.KV_ALARM and growth == 1.0:
+    if load.kv_usage > panic.KV_ALARM and growth == 1.0:
         growth, reason = 1.1, f"the KV cache is {load.kv_usage:.0%} full"
     return (math.ceil(pods.ready * growth - 1e-9) if growth > 1 else 0, reason)
 

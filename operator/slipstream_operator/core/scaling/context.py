@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 
-from slipstream_operator.core.scaling import sizing
-from slipstream_operator.core.scaling.signals import Load, Reading
+from slipstream_operator.core.scaling.metrics.signals import Load, Reading
+from slipstream_operator.core.scaling.models import sizing
+from slipstream_operator.core.scaling.models.steptime import Coefficients
 from slipstream_operator.core.scaling.state import Inputs
-from slipstream_operator.core.scaling.steptime import Coefficients
 from slipstream_operator.core.scaling.supply import Supply
 
 

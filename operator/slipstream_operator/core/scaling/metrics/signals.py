@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling import feedback, queries
+from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.models import feedback
 from slipstream_operator.core.speculation import Guesses
 from slipstream_runtime import contract
 

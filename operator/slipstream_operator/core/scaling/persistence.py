@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pydantic
 
-from slipstream_operator.core.scaling import forecast, steptime
+from slipstream_operator.core.scaling.models import forecast, steptime
 from slipstream_operator.core.scaling.state import State
 
 _DIGITS: Final = 4

@@ -10,8 +10,8 @@ import orjson
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling import queries
-from slipstream_operator.core.scaling.signals import (
+from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.metrics.signals import (
     PER_POD,
     TOTALS,
     Answers,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Final
 
-from slipstream_operator.core.scaling.steptime import Coefficients
+from slipstream_operator.core.scaling.models.steptime import Coefficients
 
 PEAKEDNESS: Final = 1.5
 """Variance over mean of the number of requests in service: 1 for Poisson arrivals of equal lengths."""

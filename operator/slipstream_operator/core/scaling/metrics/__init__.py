@@ -1,0 +1,1 @@
+"""Measurements: queries of Prometheus, their results, and the signals in them."""

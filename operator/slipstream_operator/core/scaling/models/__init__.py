@@ -1,0 +1,1 @@
+"""Models that scaling learns from measurements, and what they predict."""
