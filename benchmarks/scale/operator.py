@@ -25,7 +25,7 @@ from slipstream_operator.adapters import metrics
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.service_reconciler import ServiceReconciler

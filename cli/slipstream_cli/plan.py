@@ -28,7 +28,8 @@ from slipstream_operator.core.observed import (
     Profile,
     pack,
 )
-from slipstream_operator.core.resolve import Resolved, resolve
+from slipstream_operator.core.resolve import resolve
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.runtimes import registry
 from slipstream_operator.errors import PermanentError
 from slipstream_runtime.engine import arguments, checkpoint, config

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.scaling.metrics.promql import Binary, By, Expression, Over, Series
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_simulator.policy import Pod, Seen
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from slipstream_operator.adapters import metrics
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from slipstream_operator.core import speculation
 from slipstream_operator.core.scaling import policy
-from slipstream_operator.core.scaling.metrics import queries, signals
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_operator.shell.service_states import ServiceState
 from tests.support import fakes, given
 from tests.support.scalers import FIXED, SPEC, Loop, busy, series
@@ -348,9 +348,9 @@ PER_SERVICE = (
 def test_no_page_of_a_pod_makes_a_decision_fail(data: st.DataObject) -> None:
     answers = busy(2).answers
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
-    for name in data.draw(st.sets(st.sampled_from((*signals.PER_POD, *PER_SERVICE)))):
+    for name in data.draw(st.sets(st.sampled_from((*queries.PER_POD, *PER_SERVICE)))):
         value = data.draw(st.sampled_from(EXTREMES))
-        per_pod = name in signals.PER_POD
+        per_pod = name in queries.PER_POD
         answers[name] = series(value, ready=2) if per_pod else [Sample(labels, value)]
     for span in ("now", "5m"):
         bounds = st.sampled_from(["0", "-1", "abc", "NaN", "+Inf", "-Inf", "0.5", "1e308"])

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling import steady_state
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_operator.shell.service_states import ServiceState
 from tests.support import fakes, given
 from tests.support.scalers import GAUGES, RATES, Loop, series

@@ -11,7 +11,7 @@ from slipstream_operator import errors, kinds, names, ports
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.metrics.signals import Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import Samples, Unknown
 from slipstream_operator.telemetry import Telemetry
 from tests.support import given
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.core import objectives, render, resolve, revisions
+from slipstream_operator.core import histograms, objectives, render, resolve, revisions
 from slipstream_operator.core import router as router_core
 from slipstream_operator.core.facts import Facts
 from slipstream_operator.core.observed import (
@@ -25,8 +25,10 @@ from slipstream_operator.core.observed import (
     pack,
 )
 from slipstream_operator.core.render import config
+from slipstream_operator.core.resolved import Resolved, Revisioned
+from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.metrics.query_results import Grouped
-from slipstream_operator.core.scaling.metrics.signals import (
+from slipstream_operator.core.scaling.metrics.values import (
     Load,
     PodLoad,
     Raw,
@@ -267,7 +269,7 @@ def observed(
 _parent = parent
 
 
-def resolved(spec: Mapping[str, Any] | None = None, **snapshot: Any) -> resolve.Resolved:
+def resolved(spec: Mapping[str, Any] | None = None, **snapshot: Any) -> Resolved:
     """The service with every decision made."""
     return resolve.resolve(observed(spec, **snapshot))
 
@@ -342,9 +344,9 @@ def reading(
 ) -> Reading:
     """A measured objective, all requests near `current`; `attained` by span, such as `_5m=0.99`."""
     spans = {span.removeprefix("_"): share for span, share in attained.items()}
-    now = objectives.EMPTY
+    now = histograms.EMPTY
     if current is not None:
-        now = objectives.histogram(
+        now = histograms.from_buckets(
             [(0.9 * current, 0.0), (1.1 * current, requests), (math.inf, requests)]
         )
     return Reading(objective(target=target), current, requests, spans, now)
@@ -381,9 +383,9 @@ def load(
 
 def bounds(
     minimum: int = 1, maximum: int = 10, *, follows_load: bool = True, **options: Any
-) -> resolve.Bounds:
+) -> Bounds:
     """1 to 10 replicas by load."""
-    return resolve.Bounds(minimum, maximum, follows_load, **options)
+    return Bounds(minimum, maximum, follows_load, **options)
 
 
 def supplied(ready: int = 1, *, starting: int = 0, now: float = 1000.0) -> tuple[Supplied, ...]:
@@ -417,7 +419,7 @@ def state(desired: int = 1, **fields: Any) -> State:
     return dataclasses.replace(State(desired, 0.0, "as the service was found"), **fields)
 
 
-def revisioned(**fields: Any) -> resolve.Revisioned:
+def revisioned(**fields: Any) -> Revisioned:
     """What a pod must be restarted for, of the default service."""
     return dataclasses.replace(resolved().revisioned, **fields)
 

@@ -5,7 +5,7 @@ from typing import Any
 from slipstream_operator import names
 from slipstream_operator.core import resolve, revisions
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.service_states import ServiceState, ServiceStates

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from slipstream_operator.core.objectives import Objective, Objectives
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_runtime.simulator import model
 from slipstream_simulator.policy import Pod, Policy, Seen
 

@@ -5,9 +5,9 @@ import dataclasses
 import hypothesis
 from hypothesis import strategies as st
 
-from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import persistence, policy, scale_down
-from slipstream_operator.core.scaling.metrics.signals import Load, PodLoad, Reading, Unknown
+from slipstream_operator.core.scaling.bounds import Bounds
+from slipstream_operator.core.scaling.metrics.values import Load, PodLoad, Reading, Unknown
 from slipstream_operator.core.scaling.models import steptime
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.feedback import Feedback

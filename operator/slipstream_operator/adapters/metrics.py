@@ -14,7 +14,7 @@ from urllib3.util.retry import Retry
 
 from slipstream_operator import ports
 from slipstream_operator.adapters import vectors
-from slipstream_operator.core.scaling.metrics.signals import Raw, Sample, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import Raw, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
 """Seconds for one query. A thread can't be cancelled, so only this timeout ends it."""

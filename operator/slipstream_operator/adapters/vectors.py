@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 import requests
 
-from slipstream_operator.core.scaling.metrics.signals import Raw
+from slipstream_operator.core.scaling.metrics.values import Raw
 
 _BEGIN: Final = b'{"status":"success","data":{"resultType":"vector","result":[{"metric":'
 _NEXT: Final = b',{"metric":'

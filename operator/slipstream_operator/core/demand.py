@@ -5,7 +5,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Observed
-from slipstream_operator.core.resolve import Bounds
+from slipstream_operator.core.scaling.bounds import Bounds
 
 FRESH_SECONDS: Final = 30.0
 """The router renews at most once a second while requests wait; clocks of two machines may differ by the rest."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Child, Manifest, Observed
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.names import Reason
 
 DEGRADED: Final = (

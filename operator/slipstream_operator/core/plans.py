@@ -8,7 +8,7 @@ from typing import Any
 from slipstream_operator.api.base import camel
 from slipstream_operator.core.fit import verdict
 from slipstream_operator.core.fit.memory import GIB, Demand, Estimate, estimate
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 
 
 @dataclasses.dataclass(frozen=True)

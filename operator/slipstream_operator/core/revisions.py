@@ -12,7 +12,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Observed
-from slipstream_operator.core.resolve import Resolved, Revisioned
+from slipstream_operator.core.resolved import Resolved, Revisioned
 
 ENGINE_KEY: Final = "engine.json"
 TEMPLATE_KEY: Final = "template.json"

@@ -13,7 +13,7 @@ from slipstream_operator.api.servingprofile import RouterSpec
 from slipstream_operator.core import profiles
 from slipstream_operator.core.observed import Listed, Manifest, ObservedRouter, Parent
 from slipstream_operator.core.render import router as render
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason

@@ -16,7 +16,7 @@ from slipstream_operator.api.status import ConditionStatus
 from slipstream_operator.core import parsing
 from slipstream_operator.core.observed import Listed, Manifest, ObservedRouter, Parent
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling.metrics.signals import Sample, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract

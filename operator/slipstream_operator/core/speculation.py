@@ -9,7 +9,8 @@ import json
 from typing import Final
 
 from slipstream_operator.core.observed import Manifest
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.scaling.metrics.values import DraftTokens
 
 EVIDENCE: Final = 1000.0
 """Guessed tokens in the last ten minutes that an acceptance must rest on."""
@@ -17,19 +18,6 @@ PATIENCE: Final = 60.0
 """Seconds for which acceptance must stay below the limit, or the gain below `LOSS`."""
 LOSS: Final = 0.95
 """A gain below it is a loss, and not the scatter of its measurement."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Guesses:
-    """Draft tokens of one revision's engines in the last ten minutes."""
-
-    drafted: float
-    accepted: float
-
-    @property
-    def acceptance(self) -> float:
-        """Share of the guessed tokens that were accepted."""
-        return self.accepted / self.drafted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +43,7 @@ def load(text: str) -> SwitchedOff | None:
 
 
 def judge(
-    resolved: Resolved, guesses: Guesses | None, *, below_since: float | None, now: float
+    resolved: Resolved, guesses: DraftTokens | None, *, below_since: float | None, now: float
 ) -> tuple[SwitchedOff | None, float | None]:
     """The verdict if there is one, and since when acceptance has been below the limit.
 

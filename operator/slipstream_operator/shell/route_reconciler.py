@@ -8,7 +8,7 @@ from slipstream_operator import errors, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import profiles, routes
 from slipstream_operator.core.observed import Key, ObservedRouter
-from slipstream_operator.core.scaling.metrics.signals import Samples
+from slipstream_operator.core.scaling.metrics.values import Samples
 from slipstream_operator.core.status import QUIET_SECONDS
 from slipstream_operator.shell import router_reconciler
 from slipstream_operator.shell.service_states import ServiceStates

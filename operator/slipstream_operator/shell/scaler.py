@@ -10,11 +10,11 @@ from slipstream_operator import ports
 from slipstream_operator.api import units
 from slipstream_operator.core import objectives, resolve, speculation
 from slipstream_operator.core.observed import Key, Pod
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling import inputs, policy, steady_state, wording
-from slipstream_operator.core.scaling.metrics import signals
-from slipstream_operator.core.scaling.metrics.query_results import Grouped
-from slipstream_operator.core.scaling.metrics.signals import Answers, Unknown
+from slipstream_operator.core.scaling.metrics import signals, values
+from slipstream_operator.core.scaling.metrics.query_results import Answers, Grouped
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import Pod as Supplied
 from slipstream_operator.core.status.outcome import Measured
@@ -148,7 +148,7 @@ class Scaler:
         if not isinstance(answers, Unknown) and steady_state.lasts(
             service.rest, answers, pods=pods, basis=basis, now=moment
         ):
-            readings: tuple[signals.Reading, ...] | Unknown = earlier
+            readings: tuple[values.Reading, ...] | Unknown = earlier
             if answers.histograms and service.measured is not None:
                 readings = signals.readings(answers, resolved.objectives, earlier=earlier)
                 service.measured = dataclasses.replace(service.measured, readings=readings)

@@ -26,9 +26,11 @@ from slipstream_operator.core import (
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling import inputs, persistence, policy
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.bounds import Bounds
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
@@ -102,7 +104,7 @@ class ServiceReconciler:
         return fetching.PROGRESS_EVERY if outcome.fetching else None
 
     async def _apply(
-        self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
+        self, observed: Observed, service: ServiceState, resolved: Resolved
     ) -> tuple[Outcome, list[Event]]:
         self._decide(observed, service, resolved)
         assert service.scaling_state is not None
@@ -182,7 +184,7 @@ class ServiceReconciler:
         service.is_entry_known, service.router_entry = True, entry
         self._queue.add(router_key(observed.parent.key.namespace))
 
-    def _router_entry(self, service: ServiceState, resolved: resolve.Resolved) -> Entry | None:
+    def _router_entry(self, service: ServiceState, resolved: Resolved) -> Entry | None:
         """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
         capacity = service.measured.kv_capacity if service.measured else None
@@ -213,9 +215,7 @@ class ServiceReconciler:
         if fetched := saved.get(config.FETCHED_KEY):
             service.fetched = fetching.load(fetched)
 
-    def _decide(
-        self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
-    ) -> None:
+    def _decide(self, observed: Observed, service: ServiceState, resolved: Resolved) -> None:
         """Ensure a decision within the current bounds, until the scaling loop decides by load."""
         self._decide_by_bounds(observed, service, resolved)
         assert service.scaling_state is not None
@@ -227,7 +227,7 @@ class ServiceReconciler:
             )
 
     def _decide_by_bounds(
-        self, observed: Observed, service: ServiceState, resolved: resolve.Resolved
+        self, observed: Observed, service: ServiceState, resolved: Resolved
     ) -> None:
         if service.scaling_state is None:
             service.scaling_state = policy.initial(
@@ -249,7 +249,7 @@ class ServiceReconciler:
             service.scaling_state,
         )
 
-    def _state_to_save(self, service: ServiceState, resolved: resolve.Resolved) -> dict[str, str]:
+    def _state_to_save(self, service: ServiceState, resolved: Resolved) -> dict[str, str]:
         """Return the state that must outlive this process, by key of the ConfigMap."""
         texts = {}
         if resolved.bounds.follows_load:
@@ -300,7 +300,7 @@ def _saved(observed: Observed) -> Mapping[str, str]:
     return data
 
 
-def _running(observed: Observed, resolved: resolve.Resolved) -> int:
+def _running(observed: Observed, resolved: Resolved) -> int:
     """Return the replicas of the current workloads; the minimum if there are none."""
     counts = [
         child.manifest["spec"].get("replicas", 0)
@@ -315,7 +315,7 @@ def _running(observed: Observed, resolved: resolve.Resolved) -> int:
     return max(counts, default=max(resolved.bounds.minimum, first))
 
 
-def _replicas(observed: Observed, service: ServiceState, resolved: resolve.Resolved) -> int:
+def _replicas(observed: Observed, service: ServiceState, resolved: Resolved) -> int:
     """Return the replicas to run: those of the decision, unless it only recommends."""
     assert service.decision is not None
     if not resolved.bounds.recommend:
@@ -323,5 +323,5 @@ def _replicas(observed: Observed, service: ServiceState, resolved: resolve.Resol
     return min(max(_running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum)
 
 
-def _is_within(decision: Decision, bounds: resolve.Bounds) -> bool:
+def _is_within(decision: Decision, bounds: Bounds) -> bool:
     return bounds.minimum <= decision.desired <= bounds.maximum

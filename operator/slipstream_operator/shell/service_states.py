@@ -7,7 +7,7 @@ from slipstream_operator.core import revisions
 from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.scaling.steady_state import Rest

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from slipstream_operator.core.scaling.metrics.promql import Expression, Series
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings

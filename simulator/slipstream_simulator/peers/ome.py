@@ -2,9 +2,9 @@
 
 import math
 
-from slipstream_operator.core import objectives
+from slipstream_operator.core import histograms
 from slipstream_operator.core.scaling.metrics.promql import By, Over, Series
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator.peers import keda
@@ -33,6 +33,6 @@ def _trigger(target: float, kind: keda.Kind) -> keda.Trigger:
             for sample in result
             if math.isfinite(sample.value)
         ]
-        return objectives.quantile(objectives.histogram(pairs), 0.5) or 0.0
+        return histograms.linear_quantile(histograms.from_buckets(pairs), 0.5) or 0.0
 
     return keda.Trigger({"buckets": buckets}, read, target, kind)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers.window import Window

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_simulator.peers import hpa
 from slipstream_simulator.policy import Seen
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from slipstream_operator.core.scaling.metrics.promql import Binary, By, Expression, Over, Series
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings

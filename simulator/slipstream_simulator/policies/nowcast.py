@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slipstream_operator.core.scaling.metrics.promql import Age, Binary, By, Expression, Series
-from slipstream_operator.core.scaling.metrics.signals import Unknown
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_simulator import readings
 from slipstream_simulator.policies.schedule import Schedule

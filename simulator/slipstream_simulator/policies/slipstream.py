@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import inputs, persistence, policy, supply
+from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.metrics import queries, query_results
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.signals import Answers, Reading, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.values import Reading, Samples, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_simulator.policy import Seen
 

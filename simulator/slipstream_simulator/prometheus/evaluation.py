@@ -21,7 +21,7 @@ from slipstream_operator.core.scaling.metrics.promql import (
     Over,
     Series,
 )
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_simulator.kernel.layout import Floats
 from slipstream_simulator.prometheus.catalogue import Labels
 from slipstream_simulator.prometheus.table import Table

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_simulator import traffic
 from slipstream_simulator.events import Event
 from slipstream_simulator.kernel.layout import Floats

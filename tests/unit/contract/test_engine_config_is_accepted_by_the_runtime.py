@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core.resolve import Revisioned
+from slipstream_operator.core.resolved import Revisioned
 from slipstream_runtime import contract
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.simulator import config as simulator

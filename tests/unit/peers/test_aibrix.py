@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_runtime.simulator import model
 from slipstream_simulator.peers import aibrix, aibrix_optimizer
 from slipstream_simulator.policies import capacity

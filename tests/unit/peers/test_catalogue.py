@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream_operator.core.scaling.metrics.promql import By, Expression
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_simulator.peers.catalogue import PEERS
 from tests.support import seen
 

@@ -3,7 +3,7 @@
 import pytest
 
 from slipstream_operator.core.scaling.metrics.promql import Series
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_simulator.peers import hpa, hpa_pods, keda
 from tests.support import seen
 

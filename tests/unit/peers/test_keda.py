@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_simulator.peers import kaito, ome, production_stack
 from slipstream_simulator.peers.catalogue import PEERS
 from tests.support import seen

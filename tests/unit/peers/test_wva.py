@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from slipstream_operator.core.scaling.metrics.signals import Sample
+from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_simulator.peers import (
     wva,
     wva_old,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from slipstream_operator.core import quota, resolve, revisions, status
 from slipstream_operator.core.observed import Key, Parent, pack
 from slipstream_operator.core.quota import Want
+from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.state import Decision
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
@@ -146,7 +147,7 @@ def test_scaling_is_capped_at_the_share_and_status_says_so():
 
 
 def test_a_fixed_count_is_capped_too():
-    assert resolve.resolve(snapshot(8, {"replicas": 9}, OLD)).bounds == resolve.Bounds(
+    assert resolve.resolve(snapshot(8, {"replicas": 9}, OLD)).bounds == Bounds(
         4, 4, follows_load=False
     )
 

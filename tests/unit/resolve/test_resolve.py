@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.resolve import Bounds, Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.routing import Routing
+from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.times import Times
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason

@@ -5,18 +5,19 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import speculation
-from slipstream_operator.core.speculation import Guesses, SwitchedOff
+from slipstream_operator.core.scaling.metrics.values import DraftTokens
+from slipstream_operator.core.speculation import SwitchedOff
 from tests.support import given
 
 SPEC: dict[str, Any] = {
     "model": given.MODEL,
     "speculation": {"draft": "hf://org/draft", "tokens": 4, "disableBelowAcceptance": "30%"},
 }
-POOR, GOOD = Guesses(5000.0, 500.0), Guesses(5000.0, 4000.0)
-FEW = Guesses(speculation.EVIDENCE - 1, 0.0)
+POOR, GOOD = DraftTokens(5000.0, 500.0), DraftTokens(5000.0, 4000.0)
+FEW = DraftTokens(speculation.EVIDENCE - 1, 0.0)
 
 
-def judge(guesses: Guesses | None, since: float | None, now: float, spec: Any = None) -> Any:
+def judge(guesses: DraftTokens | None, since: float | None, now: float, spec: Any = None) -> Any:
     return speculation.judge(given.resolved(spec or SPEC), guesses, below_since=since, now=now)
 
 
@@ -32,7 +33,7 @@ def test_good_acceptance_ends_the_suspicion() -> None:
 
 
 @pytest.mark.parametrize("guesses", [FEW, None], ids=["few", "none"])
-def test_without_evidence_nothing_is_decided(guesses: Guesses | None) -> None:
+def test_without_evidence_nothing_is_decided(guesses: DraftTokens | None) -> None:
     assert judge(guesses, 1000.0, 9000.0) == (None, 1000.0)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream_operator.core.scaling import demand, policy
 from slipstream_operator.core.scaling.metrics import queries, query_results, signals
-from slipstream_operator.core.scaling.metrics.signals import Load, Sample
+from slipstream_operator.core.scaling.metrics.values import Load, Sample
 from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.steptime import Coefficients, Model

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core.scaling import demand
-from slipstream_operator.core.scaling.metrics.signals import Load
+from slipstream_operator.core.scaling.metrics.values import Load
 from slipstream_operator.core.scaling.models.sizing import Demand
 from tests.support import given
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core import objectives
+from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling import policy
-from slipstream_operator.core.scaling.metrics.signals import Load, Unknown
+from slipstream_operator.core.scaling.metrics.values import Load, Unknown
 from slipstream_operator.core.scaling.models import forecast, steptime
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.cycles import Cycles
@@ -338,7 +338,7 @@ def test_a_step_down_stops_at_the_highest_need_of_the_window() -> None:
 def test_a_step_down_that_was_wrong_is_taken_back() -> None:
     missed = dataclasses.replace(
         given.reading(current=0.9),
-        now=objectives.histogram([(0.25, 100.0), (0.5, 300.0), (1.0, 500.0)]),
+        now=histograms.from_buckets([(0.25, 100.0), (0.5, 300.0), (1.0, 500.0)]),
         requests=500.0,
     )
     state = _known(3, lowered_at=950.0, lowered_from=4, watched_since=0.0)
@@ -410,7 +410,7 @@ def test_what_is_not_idle_starts_the_wait_for_zero_anew(load: Load, held: float 
 def test_an_objective_below_what_an_idle_engine_needs_is_infeasible() -> None:
     late = dataclasses.replace(
         given.reading(current=0.06, target=0.02),
-        now=objectives.histogram([(0.02, 0.0), (0.04, 50.0), (0.1, 100.0)]),
+        now=histograms.from_buckets([(0.02, 0.0), (0.04, 50.0), (0.1, 100.0)]),
     )
     wanted = objectives.Objectives((late.objective,))
     found = _decide(_known(1), load=_traffic(2.0), readings=(late,), objectives=wanted)

@@ -3,7 +3,8 @@
 import pytest
 
 from slipstream_operator.core.scaling import steady_state
-from slipstream_operator.core.scaling.metrics.signals import PER_POD, Answers
+from slipstream_operator.core.scaling.metrics.queries import PER_POD
+from slipstream_operator.core.scaling.metrics.query_results import Answers
 from slipstream_operator.core.scaling.state import Decision, Numbers
 from tests.support import given
 

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from slipstream_operator.core.objectives import EMPTY, histogram
+from slipstream_operator.core import histograms
+from slipstream_operator.core.histograms import EMPTY, from_buckets
 from slipstream_operator.core.scaling import stabilization, supply
 from slipstream_operator.core.scaling.models import (
     coldstart,
@@ -108,25 +109,25 @@ def test_the_same_time_of_the_day_before_is_remembered() -> None:
     assert max(seen) == pytest.approx(10.0, rel=0.1)
 
 
-COARSE = histogram([(0.01, 0.0), (0.025, 800.0), (0.05, 1000.0), (math.inf, 1000.0)])
+COARSE = from_buckets([(0.01, 0.0), (0.025, 800.0), (0.05, 1000.0), (math.inf, 1000.0)])
 """80 % below 25 ms and all below 50 ms, as of latencies that scatter around 20 ms."""
 
 
 def test_between_two_bounds_latency_is_taken_as_lognormal() -> None:
-    found = feedback.attainment(COARSE, 0.04)
+    found = histograms.lognormal_attainment(COARSE, 0.04)
     assert found is not None
     assert 0.98 < found < 1.0  # a straight line would say 0.92
 
 
 def test_on_a_bound_attainment_is_exact() -> None:
-    assert feedback.attainment(COARSE, 0.025) == pytest.approx(0.8)
+    assert histograms.lognormal_attainment(COARSE, 0.025) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
 def test_the_quantile_is_the_inverse_of_attainment(share: float) -> None:
-    found = feedback.quantile(COARSE, share)
+    found = histograms.lognormal_quantile(COARSE, share)
     assert found is not None
-    assert feedback.attainment(COARSE, found) == pytest.approx(share, abs=0.01)
+    assert histograms.lognormal_attainment(COARSE, found) == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +138,20 @@ def test_the_quantile_is_the_inverse_of_attainment(share: float) -> None:
 def test_in_the_last_bucket_that_has_any_what_is_expected_counts(
     expected: float, found: float
 ) -> None:
-    assert feedback.quantile(COARSE, 0.99, expected=expected) == pytest.approx(found, abs=0.001)
+    assert histograms.lognormal_quantile(COARSE, 0.99, expected=expected) == pytest.approx(
+        found, abs=0.001
+    )
 
 
 def test_in_other_buckets_the_measurement_counts() -> None:
-    assert feedback.quantile(COARSE, 0.5, expected=0.011) == feedback.quantile(COARSE, 0.5)
+    assert histograms.lognormal_quantile(
+        COARSE, 0.5, expected=0.011
+    ) == histograms.lognormal_quantile(COARSE, 0.5)
 
 
 def test_without_requests_there_is_no_attainment() -> None:
-    assert feedback.attainment(EMPTY, 0.1) is None
-    assert feedback.quantile(EMPTY, 0.9) is None
+    assert histograms.lognormal_attainment(EMPTY, 0.1) is None
+    assert histograms.lognormal_quantile(EMPTY, 0.9) is None
 
 
 def test_a_correction_moves_slowly_to_measured_over_predicted() -> None:

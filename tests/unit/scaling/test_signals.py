@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
-from slipstream_operator.core import objectives
+from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling.metrics import queries, query_results, signals
 from slipstream_operator.core.scaling.metrics.query_results import Grouped
-from slipstream_operator.core.scaling.metrics.signals import Load, PodLoad, Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Load, PodLoad, Sample, Unknown
 from tests.support import given
 
 PODS = ("a", "b", "c", "d", "e")
@@ -379,8 +379,8 @@ def test_the_buckets_around_a_target_are_enough_to_tell_the_share_within_it(targ
     wanted = queries.near([scale, (0.4, math.inf)], [target])
     few = [(bound, count) for bound, count in whole if bound in wanted]
     assert len(few) <= 4
-    assert objectives.attainment(objectives.histogram(few), target) == pytest.approx(
-        objectives.attainment(objectives.histogram(whole), target)
+    assert histograms.linear_attainment(histograms.from_buckets(few), target) == pytest.approx(
+        histograms.linear_attainment(histograms.from_buckets(whole), target)
     )
 
 
@@ -417,7 +417,7 @@ def test_blocks_that_are_no_number_are_unknown(blocks: str) -> None:
     assert _capacity(num_gpu_blocks=blocks, block_size="16") is None
 
 
-def _histogram(*buckets: tuple[str, float]) -> objectives.Histogram:
+def _histogram(*buckets: tuple[str, float]) -> histograms.Histogram:
     found = Grouped()
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
     found.take(
@@ -441,10 +441,12 @@ def test_engines_with_other_buckets_make_latencies_look_no_lower() -> None:
     mixed = _histogram(*summed.items())
     alone = _histogram(*new.items())
     for share in (0.5, 0.9, 0.99):
-        assert (objectives.quantile(mixed, share) or 0) >= (objectives.quantile(alone, share) or 0)
+        assert (histograms.linear_quantile(mixed, share) or 0) >= (
+            histograms.linear_quantile(alone, share) or 0
+        )
     for target in (0.006, 0.008, 0.01, 0.02):
-        assert (objectives.attainment(mixed, target) or 0) <= (
-            objectives.attainment(alone, target) or 0
+        assert (histograms.linear_attainment(mixed, target) or 0) <= (
+            histograms.linear_attainment(alone, target) or 0
         )
 
 

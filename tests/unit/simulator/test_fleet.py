@@ -15,7 +15,7 @@ from slipstream_operator.core.scaling.metrics.promql import (
     Over,
     Series,
 )
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_runtime import contract
 from slipstream_simulator import (
     limits,

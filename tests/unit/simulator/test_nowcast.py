@@ -1,6 +1,6 @@
 """Who knows the load of the last scrape, and nothing of what comes."""
 
-from slipstream_operator.core.scaling.metrics.signals import Sample, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from slipstream_simulator.policies import schedule
 from slipstream_simulator.policies.nowcast import Nowcast
 from tests.support import seen

@@ -2,7 +2,7 @@
 
 from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling.metrics import queries
-from slipstream_operator.core.scaling.metrics.signals import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_simulator.policies.slipstream import Slipstream
 from slipstream_simulator.policy import Pod, Seen
 from tests.support import given

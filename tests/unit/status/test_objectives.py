@@ -7,14 +7,14 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from slipstream_operator.core import objectives
-from slipstream_operator.core.objectives import Histogram
+from slipstream_operator.core import histograms, objectives
+from slipstream_operator.core.histograms import Histogram
 
 INF = math.inf
-TEN = objectives.histogram([(0.1, 50.0), (0.5, 90.0), (1.0, 100.0), (INF, 100.0)])
-SLOW = objectives.histogram([(0.1, 5.0), (0.5, 8.0), (INF, 10.0)])
-EMPTY = objectives.histogram([])
-IDLE = objectives.histogram([(0.1, 0.0), (INF, 0.0)])
+TEN = histograms.from_buckets([(0.1, 50.0), (0.5, 90.0), (1.0, 100.0), (INF, 100.0)])
+SLOW = histograms.from_buckets([(0.1, 5.0), (0.5, 8.0), (INF, 10.0)])
+EMPTY = histograms.from_buckets([])
+IDLE = histograms.from_buckets([(0.1, 0.0), (INF, 0.0)])
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ IDLE = objectives.histogram([(0.1, 0.0), (INF, 0.0)])
     ],
 )
 def test_a_quantile(histogram: Histogram, share: float, expected: float | None) -> None:
-    assert objectives.quantile(histogram, share) == (
+    assert histograms.linear_quantile(histogram, share) == (
         expected if expected is None else pytest.approx(expected)
     )
 
@@ -49,7 +49,7 @@ def test_a_quantile(histogram: Histogram, share: float, expected: float | None) 
     ],
 )
 def test_attainment(histogram: Histogram, target: float, expected: float | None) -> None:
-    assert objectives.attainment(histogram, target) == (
+    assert histograms.linear_attainment(histogram, target) == (
         expected if expected is None else pytest.approx(expected)
     )
 
@@ -63,7 +63,7 @@ def test_the_error_budget(share: float, attained: float, expected: float) -> Non
 
 
 def test_buckets_come_in_any_order_and_are_made_cumulative() -> None:
-    found = objectives.histogram([(INF, 9.0), (0.5, 10.0), (0.1, 4.0)])
+    found = histograms.from_buckets([(INF, 9.0), (0.5, 10.0), (0.1, 4.0)])
     assert tuple(found.buckets) == ((0.1, 4.0), (0.5, 10.0), (INF, 10.0))
 
 
@@ -72,7 +72,7 @@ def _histograms(draw: st.DrawFn) -> Histogram:
     bounds: Sequence[float] = sorted(draw(st.sets(st.floats(0.001, 100.0), min_size=1, max_size=6)))
     counts = draw(st.lists(st.integers(0, 50), min_size=len(bounds) + 1, max_size=len(bounds) + 1))
     cumulative = [float(sum(counts[: index + 1])) for index in range(len(counts))]
-    return objectives.histogram(list(zip([*bounds, INF], cumulative, strict=True)))
+    return histograms.from_buckets(list(zip([*bounds, INF], cumulative, strict=True)))
 
 
 SHARES = st.floats(0.0, 1.0)
@@ -83,7 +83,7 @@ def test_a_higher_percentile_is_never_faster(
     histogram: Histogram, one: float, other: float
 ) -> None:
     low, high = (
-        objectives.quantile(histogram, share) for share in (min(one, other), max(one, other))
+        histograms.linear_quantile(histogram, share) for share in (min(one, other), max(one, other))
     )
     assert (low is None) == (high is None)
     assert low is None or high is None or low <= high + 1e-9
@@ -94,7 +94,8 @@ def test_a_looser_target_is_never_attained_less(
     histogram: Histogram, one: float, other: float
 ) -> None:
     strict, loose = (
-        objectives.attainment(histogram, target) for target in (min(one, other), max(one, other))
+        histograms.linear_attainment(histogram, target)
+        for target in (min(one, other), max(one, other))
     )
     assert (strict is None) == (loose is None)
     assert strict is None or loose is None or 0.0 <= strict <= loose + 1e-9 <= 1.0 + 2e-9

@@ -8,7 +8,7 @@ from slipstream_operator import names
 from slipstream_operator.core import routes
 from slipstream_operator.core.observed import Key, Listed, Parent
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling.metrics.signals import Sample, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from tests.support import given
 
 CASCADE: dict[str, Any] = {

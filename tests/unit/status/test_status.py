@@ -10,11 +10,10 @@ import pytest
 from slipstream_operator.core import revisions, status
 from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Listed, Observed, Pod, Ref
-from slipstream_operator.core.scaling.metrics.signals import Reading, Unknown
+from slipstream_operator.core.scaling.metrics.values import DraftTokens, Reading, Unknown
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.steptime import Coefficients, Model
 from slipstream_operator.core.scaling.state import Decision, Numbers
-from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.core.status.outcome import Measured, Outcome
 from slipstream_operator.errors import PermanentError
 from tests.support import given
@@ -47,7 +46,7 @@ def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
     return Measured(
         load=given.load(8.0, waiting=1.0),
         readings=readings,
-        guesses=Guesses(200.0, 150.0),
+        guesses=DraftTokens(200.0, 150.0),
         gain=1.163,
         kv_capacity=16000,
     )

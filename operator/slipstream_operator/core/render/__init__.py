@@ -22,7 +22,7 @@ from slipstream_operator.core.render import (
     service,
     workload,
 )
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 
 
 def render(

@@ -5,7 +5,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.core import gateway
 from slipstream_operator.core.render import common, pods
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_runtime import contract
 
 GATEWAY_GROUP: Final = "gateway.networking.k8s.io"

@@ -13,7 +13,7 @@ from slipstream_operator.core.render.sources import (
     image_mounts,
     image_volumes,
 )
-from slipstream_operator.core.resolve import Resolved
+from slipstream_operator.core.resolved import Resolved
 from slipstream_runtime import contract
 
 NO_DEADLINE: Final = 2**31 - 1

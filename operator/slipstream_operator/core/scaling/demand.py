@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling.metrics.signals import Load, PodLoad
+from slipstream_operator.core.scaling.metrics.values import Load, PodLoad
 from slipstream_operator.core.scaling.models.sizing import Demand
 from slipstream_operator.core.scaling.models.steptime import Observation
 

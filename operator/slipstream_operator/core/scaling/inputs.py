@@ -1,10 +1,11 @@
 """Inputs of a decision, from query results and pods: the same for the operator and for the simulator."""
 
 from slipstream_operator.core.objectives import Objectives
-from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import supply
-from slipstream_operator.core.scaling.metrics import signals
-from slipstream_operator.core.scaling.metrics.signals import Answers, Unknown
+from slipstream_operator.core.scaling.bounds import Bounds
+from slipstream_operator.core.scaling.metrics import signals, values
+from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.scaling.state import Inputs
 from slipstream_operator.core.scaling.supply import Pod
 
@@ -23,7 +24,7 @@ def build(
     max_sequences: int | None = None,
     engines: int = 1,
     provision: float = supply.UNSCHEDULABLE_AFTER,
-    earlier: tuple[signals.Reading, ...] = (),
+    earlier: tuple[values.Reading, ...] = (),
     without: frozenset[str] = frozenset(),
 ) -> Inputs:
     """All that `policy.decide` wants of one service, from the answers about it and its pods.
@@ -31,8 +32,8 @@ def build(
     `max_sequences` is the object's word on one engine, for as long as the engines say nothing. `earlier` readings say
     what is not in the answers since it is asked less often.
     """
-    load: signals.Load | Unknown
-    readings: tuple[signals.Reading, ...] | Unknown
+    load: values.Load | Unknown
+    readings: tuple[values.Reading, ...] | Unknown
     if isinstance(answers, Unknown):
         load = readings = answers
         held = None

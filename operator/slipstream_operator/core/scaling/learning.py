@@ -4,9 +4,10 @@ import dataclasses
 import math
 from typing import Final
 
+from slipstream_operator.core import histograms
 from slipstream_operator.core.scaling import demand
 from slipstream_operator.core.scaling.context import Scene
-from slipstream_operator.core.scaling.metrics.signals import Load, Reading
+from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import (
     coldstart,
     concurrency,
@@ -129,7 +130,7 @@ def _feedback(scene: Scene, state: State, *, seconds: float) -> State:
         if goal is None or reading.now.count < feedback.MIN_REQUESTS:
             continue
         predicted = sizing.latency(goal.metric, goal.share, model, scene.asked, limits, pods.ready)
-        measured = feedback.quantile(reading.now, goal.share, expected=predicted)
+        measured = histograms.lognormal_quantile(reading.now, goal.share, expected=predicted)
         known = corrections.corrections.get(goal.metric, 1.0)
         if measured is None or (pods.starting and measured >= known * predicted):
             continue
@@ -155,6 +156,7 @@ def _spent(scene: Scene, state: State) -> float | None:
         (1 - attained) / (1 - reading.objective.share)
         for reading in scene.readings
         if reading.recent.count >= feedback.MIN_REQUESTS
-        and (attained := feedback.attainment(reading.recent, reading.objective.target)) is not None
+        and (attained := histograms.lognormal_attainment(reading.recent, reading.objective.target))
+        is not None
     ]
     return max(spent, default=None)

@@ -19,7 +19,7 @@ from slipstream_operator.core.scaling import (
     wording,
 )
 from slipstream_operator.core.scaling.context import Scene
-from slipstream_operator.core.scaling.metrics.signals import Load, Unknown
+from slipstream_operator.core.scaling.metrics.values import Load, Unknown
 from slipstream_operator.core.scaling.models import forecast, sizing, spikes
 from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
 from slipstream_operator.core.scaling.supply import Supply

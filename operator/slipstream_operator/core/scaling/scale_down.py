@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator.core.scaling import learning, stabilization, wording
 from slipstream_operator.core.scaling.context import Scene
-from slipstream_operator.core.scaling.metrics.signals import Load, Reading
+from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import forecast
 from slipstream_operator.core.scaling.state import Inputs, State
 

@@ -3,9 +3,9 @@
 import dataclasses
 
 from slipstream_operator.core.objectives import Objectives
-from slipstream_operator.core.resolve import Bounds
 from slipstream_operator.core.scaling import supply
-from slipstream_operator.core.scaling.metrics.signals import Load, Reading, Unknown
+from slipstream_operator.core.scaling.bounds import Bounds
+from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.feedback import Feedback
 from slipstream_operator.core.scaling.models.forecast import Outlook

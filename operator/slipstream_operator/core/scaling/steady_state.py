@@ -10,8 +10,9 @@ from collections.abc import Set
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core.observed import Key, Pod
-from slipstream_operator.core.scaling.metrics import queries, signals
-from slipstream_operator.core.scaling.metrics.signals import Answers, Reading, Unknown
+from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision
 
 Basis: TypeAlias = tuple[object, ...]
@@ -23,7 +24,7 @@ _GROWTH: Final = 1.1
 _FALL: Final = 0.75
 """Between these times the load before, all is chance."""
 _RUNNING, _WAITING, _KV, _REJECTED, _PREEMPTED = (
-    signals.PER_POD.index(name)
+    queries.PER_POD.index(name)
     for name in (
         queries.RUNNING,
         queries.WAITING,

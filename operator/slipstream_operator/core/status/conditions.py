@@ -8,7 +8,7 @@ from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
 from slipstream_operator.core import pod_failures, revisions
 from slipstream_operator.core.observed import Observed, Pod
-from slipstream_operator.core.scaling.metrics.signals import Reading, Unknown
+from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract

@@ -7,8 +7,8 @@ from slipstream_operator.api import status as api
 from slipstream_operator.api import units
 from slipstream_operator.core.objectives import Objective, budget_remaining
 from slipstream_operator.core.observed import Pod
-from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.metrics.signals import Load, Reading, Unknown
+from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Measured, Outcome
 

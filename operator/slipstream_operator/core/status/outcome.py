@@ -7,10 +7,9 @@ from slipstream_operator.core import gateway as gateways
 from slipstream_operator.core import revisions
 from slipstream_operator.core.fetching import Standing
 from slipstream_operator.core.observed import Ref
-from slipstream_operator.core.resolve import Resolved
-from slipstream_operator.core.scaling.metrics.signals import Load, Reading, Unknown
+from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.scaling.metrics.values import DraftTokens, Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
-from slipstream_operator.core.speculation import Guesses
 from slipstream_operator.errors import PermanentError
 
 
@@ -20,7 +19,7 @@ class Measured:
 
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
-    guesses: Guesses | None = None
+    guesses: DraftTokens | None = None
     gain: float | None = None
     loss: str | None = None
     """That speculation has made decoding slower for long enough to say so."""

@@ -42,6 +42,33 @@ ARRIVALS, SURGE, CANCELLED, HELD = "arrivals", "surge", "cancelled", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
 GAIN, SEQUENCES = "gain", "sequences"
 LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
+PER_POD: Final = (
+    RUNNING,
+    WAITING,
+    KV_USAGE,
+    RUNNING_MEAN,
+    WAITING_MEAN,
+    KV_MEAN,
+    OUTPUT,
+    PROMPT,
+    STEPS,
+    ITL_SUM,
+    ITL_COUNT,
+    STARTED,
+    FINISHED,
+    REJECTED,
+    PREEMPTED,
+    AGE,
+)
+"""Queries for one number of each pod, in the order of the fields of PodLoad, and the age."""
+TOTALS: Final = (
+    ARRIVALS,
+    SURGE,
+    CANCELLED,
+    HELD,
+    *LENGTHS,
+)
+"""Queries for one number of each service."""
 SPANS: Final = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
 """Long ranges of latencies, in seconds."""
 LONG: Final = ("1h", "1d")

@@ -1,25 +1,19 @@
 """The answers of a round, sorted by service as they come, so that only numbers are kept of them."""
 
+import dataclasses
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, TypeAlias
 
 import orjson
 
-from slipstream_operator.core import objectives
+from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.metrics import queries
-from slipstream_operator.core.scaling.metrics.signals import (
-    PER_POD,
-    TOTALS,
-    Answers,
-    Raw,
-    Sample,
-    Samples,
-    Unknown,
-)
+from slipstream_operator.core.scaling.metrics.queries import PER_POD, TOTALS
+from slipstream_operator.core.scaling.metrics.values import Raw, Sample, Samples, Unknown
 
 Service: TypeAlias = tuple[str, str]
 """Namespace and name."""
@@ -38,6 +32,24 @@ _MOST_SECONDS: Final = 1e6
 """Seconds beyond which no bucket of a latency lies."""
 _BOUND: Final = b'"le":"'
 """NB: inside of a label quotes are escaped, so this is seen nowhere else."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """Query results of one round about one service."""
+
+    asked: Set[str]
+    """All names, of queries that failed too."""
+    failed: Mapping[str, Unknown]
+    pods: Mapping[str, Sequence[float]]
+    """Pod -> its numbers in the order of PER_POD; what is missing is negative."""
+    totals: Mapping[str, float]
+    histograms: Mapping[str, histograms.Histogram]
+    others: Mapping[str, Sequence[Sample]]
+
+    def result(self, name: str) -> Sequence[Sample] | None:
+        """The samples of one of the other queries; None if it failed or was not asked."""
+        return None if name in self.failed or name not in self.asked else self.others.get(name, ())
 
 
 class Grouped:
@@ -201,7 +213,7 @@ def alone(samples: Samples) -> Answers:
             if (found := known.get(name))
         },
         histograms={
-            name: objectives.histogram(
+            name: histograms.from_buckets(
                 [
                     (bound, value)
                     for labels, value in found
@@ -233,5 +245,5 @@ def _flat() -> "array[float]":
     return array("d")
 
 
-def _histogram(flat: "array[float]") -> objectives.Histogram:
-    return objectives.histogram(list(zip(flat[::2], flat[1::2], strict=True)))
+def _histogram(flat: "array[float]") -> histograms.Histogram:
+    return histograms.from_buckets(list(zip(flat[::2], flat[1::2], strict=True)))

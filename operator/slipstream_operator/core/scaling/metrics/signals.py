@@ -4,203 +4,33 @@ import dataclasses
 import functools
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from slipstream_operator.core import objectives
+from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling.metrics import queries
-from slipstream_operator.core.scaling.models import feedback
-from slipstream_operator.core.speculation import Guesses
+from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.values import (
+    DraftTokens,
+    Load,
+    PodLoad,
+    Reading,
+    Unknown,
+)
 from slipstream_runtime import contract
 
 ENOUGH: Final = 0.5
 """Share of the ready pods that must report before their load says anything about the service."""
 COMPLETE: Final = 0.8
 """Share of the ready pods that must report before a step down; new ones don't count, they have no rates yet."""
-_TELLING: Final = 5.0
-"""Requests in the rate window below which a percentile says nothing."""
 _DIGITS: Final = re.compile(r"[0-9]{1,15}")
 _MOST: Final = 1e15
 """Tokens or sequences from this on are no capacity of an engine."""
 _SETTLED: Final = 60.0
 """Seconds after its readiness within which a pod need not report yet."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Unknown:
-    """There is no trustworthy value, and why."""
-
-    reason: str
-
-
-class Sample(NamedTuple):
-    """One series of an instant query."""
-
-    labels: Mapping[str, str]
-    value: float
-
-
-Raw: TypeAlias = tuple[bytes, float]
-"""A sample whose labels are still JSON without spaces: of equal ones, which a round has many of, one is read."""
-
-PER_POD: Final = (
-    queries.RUNNING,
-    queries.WAITING,
-    queries.KV_USAGE,
-    queries.RUNNING_MEAN,
-    queries.WAITING_MEAN,
-    queries.KV_MEAN,
-    queries.OUTPUT,
-    queries.PROMPT,
-    queries.STEPS,
-    queries.ITL_SUM,
-    queries.ITL_COUNT,
-    queries.STARTED,
-    queries.FINISHED,
-    queries.REJECTED,
-    queries.PREEMPTED,
-    queries.AGE,
-)
-"""Queries for one number of each pod, in the order of the fields of PodLoad, and the age."""
-TOTALS: Final = (
-    queries.ARRIVALS,
-    queries.SURGE,
-    queries.CANCELLED,
-    queries.HELD,
-    *queries.LENGTHS,
-)
-"""Queries for one number of each service."""
-_FINISHED: Final = PER_POD.index(queries.FINISHED)
-
-Samples: TypeAlias = Mapping[str, Sequence[Sample] | Unknown]
-"""Query name -> its result."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answers:
-    """Query results of one round about one service."""
-
-    asked: Set[str]
-    """All names, of queries that failed too."""
-    failed: Mapping[str, Unknown]
-    pods: Mapping[str, Sequence[float]]
-    """Pod -> its numbers in the order of PER_POD; what is missing is negative."""
-    totals: Mapping[str, float]
-    histograms: Mapping[str, objectives.Histogram]
-    others: Mapping[str, Sequence[Sample]]
-
-    def result(self, name: str) -> Sequence[Sample] | None:
-        """The samples of one of the other queries; None if it failed or was not asked."""
-        return None if name in self.failed or name not in self.asked else self.others.get(name, ())
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PodLoad:
-    """Load of one replica: gauges now and as a mean over the rate window, and rates per second."""
-
-    running: float
-    waiting: float
-    kv: float
-    running_mean: float
-    waiting_mean: float
-    kv_mean: float
-    output: float = 0.0
-    """Tokens made."""
-    prompt: float = 0.0
-    """Prompt tokens computed."""
-    steps: float = 0.0
-    itl_sum: float = 0.0
-    itl_count: float = 0.0
-    started: float = 0.0
-    """Requests that got their first token."""
-    finished: float = 0.0
-    rejected: float = 0.0
-    preempted: float = 0.0
-    settled: bool = dataclasses.field(default=True, kw_only=True)
-    """Ready for longer than the rate window, and really measured."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Load:
-    """Load of the ready engines; a silent one is filled in by the median of the others."""
-
-    pods: tuple[PodLoad, ...]
-    complete: bool
-    """Whether enough of the ready pods reported, and all of these everything."""
-    arrivals: float | None = None
-    """Requests per second as the router counts them; None without one."""
-    surge: float | None = None
-    """The same over half the window: a jump shows in it first."""
-    cancelled: float = 0.0
-    """Requests per second whose clients left, over half the window: as many may come again."""
-    output_length: float | None = None
-    """Mean tokens of the answers of the last minutes."""
-    prompt_length: float | None = None
-    kv_tokens: int | None = None
-    """KV capacity of one engine, of which a replica has several with data parallelism."""
-
-    @property
-    def running(self) -> float:
-        """Requests in the engines' batches now."""
-        return sum([pod.running for pod in self.pods])
-
-    @property
-    def waiting(self) -> float:
-        """Requests that wait in or before the engines now."""
-        return sum([pod.waiting for pod in self.pods])
-
-    @property
-    def in_flight(self) -> float:
-        """Running and waiting requests now."""
-        return self.running + self.waiting
-
-    @property
-    def kv_usage(self) -> float:
-        """Share of the KV cache in use, of the fullest pod."""
-        return max([pod.kv for pod in self.pods], default=0.0)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Output tokens per second."""
-        return sum([pod.output for pod in self.pods])
-
+_FINISHED: Final = queries.PER_POD.index(queries.FINISHED)
 
 _NO_ROUTER: Final = Load((), complete=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """Measurement of one latency objective; `current` in seconds, None without traffic."""
-
-    objective: objectives.Objective
-    current: float | None
-    requests: float
-    attainment: Mapping[str, float | None]
-    """By span: `5m`, `1h`, `1d`."""
-    now: objectives.Histogram = objectives.EMPTY
-    """Over the rate window."""
-    recent: objectives.Histogram = objectives.EMPTY
-    """Over 5 minutes."""
-
-    @functools.cached_property
-    def attained(self) -> float | None:
-        """Share of the requests within the target now, by lognormal interpolation; None without traffic."""
-        return feedback.attainment(self.now, self.objective.target)
-
-    @property
-    def telling(self) -> bool:
-        """Whether it was enough requests for a percentile to say something."""
-        return self.requests >= _TELLING
-
-    @property
-    def pressure(self) -> float | None:
-        """Measured over target: more than 1 is too slow."""
-        return None if self.current is None else self.current / self.objective.target
-
-    @property
-    def over(self) -> bool:
-        """Whether the measured percentile is over its target."""
-        return (self.pressure or 0.0) > 1
 
 
 def load(
@@ -209,7 +39,7 @@ def load(
     """Load of the ready pods, given with the time since which they are; Unknown if too few of them report."""
     if not pods:
         return _at_the_router(answers) or Unknown("no engine is ready")
-    for name in PER_POD:
+    for name in queries.PER_POD:
         if name in answers.failed:
             return answers.failed[name]
         if name not in answers.asked:
@@ -327,13 +157,13 @@ def readings(
         found.append(
             Reading(
                 objective=objective,
-                current=objectives.quantile(now, objective.share),
+                current=histograms.linear_quantile(now, objective.share),
                 requests=now.count,
                 attainment={
                     span: _attained(answers, objective, span, before) for span in queries.SPANS
                 },
                 now=now,
-                recent=objectives.EMPTY if isinstance(recent, Unknown) else recent,
+                recent=histograms.EMPTY if isinstance(recent, Unknown) else recent,
             )
         )
     return tuple(found)
@@ -351,25 +181,29 @@ def _attained(
     if before is not None and queries.latency(objective.metric, span) not in answers.asked:
         return before.attainment[span]
     found = _latency(answers, objective, span, None)
-    return None if isinstance(found, Unknown) else objectives.attainment(found, objective.target)
+    return (
+        None
+        if isinstance(found, Unknown)
+        else histograms.linear_attainment(found, objective.target)
+    )
 
 
 def _latency(
     answers: Answers,
     objective: objectives.Objective,
     span: str,
-    before: objectives.Histogram | None,
-) -> objectives.Histogram | Unknown:
+    before: histograms.Histogram | None,
+) -> histograms.Histogram | Unknown:
     """The latency histogram of a service over a span: the one before, if it was not asked anew."""
     name = queries.latency(objective.metric, span)
     if name in answers.failed:
         return answers.failed[name]
     if name not in answers.asked:
         return Unknown("not asked") if before is None else before
-    return answers.histograms.get(name, objectives.EMPTY)
+    return answers.histograms.get(name, histograms.EMPTY)
 
 
-def guesses(answers: Answers, *, revision: str) -> Guesses | None:
+def guesses(answers: Answers, *, revision: str) -> DraftTokens | None:
     """Return the draft tokens of this revision's engines in the last ten minutes; None if unknown or none."""
     counts = []
     for name in (queries.DRAFTED, queries.ACCEPTED):
@@ -381,7 +215,7 @@ def guesses(answers: Answers, *, revision: str) -> Guesses | None:
             return None
         counts.append(sum(values))
     drafted, accepted = counts
-    return Guesses(drafted, accepted) if drafted else None
+    return DraftTokens(drafted, accepted) if drafted else None
 
 
 def gain(answers: Answers, *, revision: str) -> float | None:
