@@ -6,9 +6,9 @@ from typing import Any, Protocol, TypeAlias
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
-from slipstream_operator.core.scaling.metrics.values import Raw, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import RawSample, Samples, Unknown
 
-Part: TypeAlias = Sequence[Raw] | Unknown
+Part: TypeAlias = Sequence[RawSample] | Unknown
 """Part of the samples of a query's answer, or the reason why there are none."""
 Take: TypeAlias = Callable[[str, Part], None]
 """Receives one part of the answer to the query with this name."""

@@ -310,7 +310,7 @@ async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered(
     assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
     engine = world.cluster.statuses[-1]["engine"]
     assert "speculation" not in engine
-    assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the guessed tokens")
+    assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the draft tokens")
     world.states.forget(given.KEY)
     await world.look()
     assert world.states.of(given.KEY).disabled_speculation == speculation.SwitchedOff(found, 0.1)

@@ -53,7 +53,7 @@ async def test_a_service_at_rest_is_decided_anew_each_half_minute() -> None:
 
 def test_services_at_rest_have_their_turns_at_different_times() -> None:
     keys = [Key(given.NAMESPACE, f"service-{number}") for number in range(600)]
-    places = collections.Counter(steady_state.turn(key, now=7.0) // 5 for key in keys)
+    places = collections.Counter(steady_state.deadline(key, now=7.0) // 5 for key in keys)
     assert len(places) == 7  # the first and the last are parts of 5 seconds
     assert max(places.values()) < 150
 

@@ -27,18 +27,18 @@ from slipstream_operator.core.observed import (
 from slipstream_operator.core.render import config
 from slipstream_operator.core.resolved import Resolved, Revisioned
 from slipstream_operator.core.scaling.bounds import Bounds
-from slipstream_operator.core.scaling.metrics.query_results import Grouped
+from slipstream_operator.core.scaling.metrics.query_results import QueryResults
 from slipstream_operator.core.scaling.metrics.values import (
     Load,
     PodLoad,
-    Raw,
+    RawSample,
     Reading,
     Sample,
     Samples,
     Unknown,
 )
 from slipstream_operator.core.scaling.state import Inputs, State
-from slipstream_operator.core.scaling.supply import Pod as Supplied
+from slipstream_operator.core.scaling.supply import PodStatus
 
 NAMESPACE = "team"
 NAME = "chat"
@@ -388,12 +388,12 @@ def bounds(
     return Bounds(minimum, maximum, follows_load, **options)
 
 
-def supplied(ready: int = 1, *, starting: int = 0, now: float = 1000.0) -> tuple[Supplied, ...]:
+def supplied(ready: int = 1, *, starting: int = 0, now: float = 1000.0) -> tuple[PodStatus, ...]:
     """Pods as the policy sees them: ready for long, or just created."""
     long_ago = now - 10_000.0
     return (
-        *(Supplied(f"pod-{n}", long_ago, long_ago + 60.0) for n in range(ready)),
-        *(Supplied(f"new-{n}", now - 10.0, None) for n in range(starting)),
+        *(PodStatus(f"pod-{n}", long_ago, long_ago + 60.0) for n in range(ready)),
+        *(PodStatus(f"new-{n}", now - 10.0, None) for n in range(starting)),
     )
 
 
@@ -424,16 +424,16 @@ def revisioned(**fields: Any) -> Revisioned:
     return dataclasses.replace(resolved().revisioned, **fields)
 
 
-def raw(result: Sequence[Sample] | Unknown) -> list[Raw] | Unknown:
+def raw(result: Sequence[Sample] | Unknown) -> list[RawSample] | Unknown:
     """The samples as they come from Prometheus."""
     if isinstance(result, Unknown):
         return result
     return [(json.dumps(labels, separators=(",", ":")).encode(), value) for labels, value in result]
 
 
-def grouped(samples: Samples) -> Grouped:
+def grouped(samples: Samples) -> QueryResults:
     """A round in which each answer came in one part."""
-    found = Grouped()
+    found = QueryResults()
     for name, result in samples.items():
         found.take(name, raw(result))
     return found

@@ -15,7 +15,7 @@ from slipstream_operator.core.scaling.models.forecast import Outlook
 from slipstream_operator.core.scaling.models.spikes import Spikes
 from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import Inputs, State
-from slipstream_operator.core.scaling.supply import Pod
+from slipstream_operator.core.scaling.supply import PodStatus
 from tests.support import given
 
 NOW = 10_000.0
@@ -73,10 +73,13 @@ def _bounds(draw: st.DrawFn) -> Bounds:
 
 
 @st.composite
-def _pods(draw: st.DrawFn) -> tuple[Pod, ...]:
+def _pods(draw: st.DrawFn) -> tuple[PodStatus, ...]:
     ready = given.supplied(draw(COUNTS), starting=draw(st.integers(0, 3)), now=NOW)
     stuck = draw(st.integers(0, 3))
-    return (*ready, *(Pod(f"stuck-{n}", NOW - 500.0, None, failed_starts=1) for n in range(stuck)))
+    return (
+        *ready,
+        *(PodStatus(f"stuck-{n}", NOW - 500.0, None, failed_starts=1) for n in range(stuck)),
+    )
 
 
 INPUTS: st.SearchStrategy[Inputs] = st.builds(
@@ -92,7 +95,7 @@ INPUTS: st.SearchStrategy[Inputs] = st.builds(
     max_sequences=st.none() | st.integers(1, 512),
     held=st.none() | _amounts(5),
 )
-MODELS = st.just(steptime.Model()) | st.builds(
+MODELS = st.just(steptime.StepTimeModel()) | st.builds(
     lambda alpha, more: steptime.fit(
         (Row(20.0, 1.0, 1200.0, 5.0, alpha), Row(20.0, 60.0, 72000.0, 300.0, alpha + more))
     ),
@@ -260,7 +263,7 @@ def test_one_step_down_takes_at_most_a_fifth_or_one(inputs: Inputs, state: State
 
 @hypothesis.given(INPUTS, STATES)
 def test_while_engines_fail_to_start_no_more_are_ordered(inputs: Inputs, state: State) -> None:
-    failing = tuple(Pod(f"bad-{n}", NOW - 500.0, None, failed_starts=1) for n in range(2))
+    failing = tuple(PodStatus(f"bad-{n}", NOW - 500.0, None, failed_starts=1) for n in range(2))
     broken = dataclasses.replace(inputs, pods=(*inputs.pods, *failing))
     current = _current(inputs, state)
     hypothesis.assume(current > 0)

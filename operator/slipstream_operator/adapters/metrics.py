@@ -14,7 +14,7 @@ from urllib3.util.retry import Retry
 
 from slipstream_operator import ports
 from slipstream_operator.adapters import vectors
-from slipstream_operator.core.scaling.metrics.values import Raw, Sample, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
 """Seconds for one query. A thread can't be cancelled, so only this timeout ends it."""
@@ -79,7 +79,9 @@ class Metrics:
         await asyncio.gather(*(ask(name, query) for name, query in queries.items()))
 
 
-def _ask(connection: prometheus_api_client.PrometheusConnect, query: str) -> Iterator[list[Raw]]:
+def _ask(
+    connection: prometheus_api_client.PrometheusConnect, query: str
+) -> Iterator[list[RawSample]]:
     """Yield the answer part by part; each part blocks."""
     with contextlib.closing(connection.custom_query(query, timeout=TIMEOUT)) as answer:
         yield from vectors.read(answer.iter_content(_CHUNK_BYTES))

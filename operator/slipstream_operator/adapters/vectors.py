@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 import requests
 
-from slipstream_operator.core.scaling.metrics.values import Raw
+from slipstream_operator.core.scaling.metrics.values import RawSample
 
 _BEGIN: Final = b'{"status":"success","data":{"resultType":"vector","result":[{"metric":'
 _NEXT: Final = b',{"metric":'
@@ -40,7 +40,7 @@ def session() -> requests.Session:
     return made
 
 
-def read(chunks: Iterable[bytes]) -> Iterator[list[Raw]]:
+def read(chunks: Iterable[bytes]) -> Iterator[list[RawSample]]:
     """Yield the series of an answer part by part. Raise LookupError, TypeError or ValueError for an invalid answer."""
     chunks = iter(chunks)
     text = b""
@@ -61,7 +61,7 @@ def read(chunks: Iterable[bytes]) -> Iterator[list[Raw]]:
     yield _series(last + found)
 
 
-def _series(text: bytes) -> list[Raw]:
+def _series(text: bytes) -> list[RawSample]:
     """Parse series of the form `LABELS,"value":[SECONDS,"NUMBER"]}`."""
     found = []
     for one in text.split(_NEXT):
@@ -71,7 +71,7 @@ def _series(text: bytes) -> list[Raw]:
     return found
 
 
-def _parse_at_once(content: bytes) -> list[Raw]:
+def _parse_at_once(content: bytes) -> list[RawSample]:
     """Parse an answer that has no series, or another order of fields than Prometheus'."""
     result = orjson.loads(content)["data"]["result"]
     return [(orjson.dumps(one["metric"]), float(one["value"][1])) for one in result]

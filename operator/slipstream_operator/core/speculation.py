@@ -1,6 +1,6 @@
 """Speculation that does not pay: when it is switched off, how that is kept, and what runs then.
 
-A draft whose guesses are mostly rejected costs more steps than it saves.
+A draft model whose tokens are mostly rejected costs more steps than it saves.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import DraftTokens
 
 EVIDENCE: Final = 1000.0
-"""Guessed tokens in the last ten minutes that an acceptance must rest on."""
+"""Draft tokens in the last ten minutes that an acceptance must rest on."""
 PATIENCE: Final = 60.0
 """Seconds for which acceptance must stay below the limit, or the gain below `LOSS`."""
 LOSS: Final = 0.95
@@ -43,23 +43,23 @@ def load(text: str) -> SwitchedOff | None:
 
 
 def judge(
-    resolved: Resolved, guesses: DraftTokens | None, *, below_since: float | None, now: float
+    resolved: Resolved, draft_tokens: DraftTokens | None, *, below_since: float | None, now: float
 ) -> tuple[SwitchedOff | None, float | None]:
     """The verdict if there is one, and since when acceptance has been below the limit.
 
-    Too few guesses decide nothing, and end no suspicion either.
+    Too few draft tokens decide nothing, and don't reset the time either.
     """
     limit, speculation = resolved.disable_below, identity(resolved.revisioned.config)
     if limit is None or speculation is None:
         return None, None
-    if guesses is None or guesses.drafted < EVIDENCE:
+    if draft_tokens is None or draft_tokens.drafted < EVIDENCE:
         return None, below_since
-    if guesses.acceptance >= limit:
+    if draft_tokens.acceptance >= limit:
         return None, None
     since = now if below_since is None else below_since
     if now - since < PATIENCE:
         return None, since
-    return SwitchedOff(speculation, round(guesses.acceptance, 3)), since
+    return SwitchedOff(speculation, round(draft_tokens.acceptance, 3)), since
 
 
 def loss_since(gain: float | None, *, since: float | None, now: float) -> float | None:
@@ -96,7 +96,7 @@ def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:
     return dataclasses.replace(
         resolved,
         speculation=None,
-        speculation_disabled=f"{resolved.speculation}: {off.acceptance:.1%} of the guessed tokens were accepted, "
+        speculation_disabled=f"{resolved.speculation}: {off.acceptance:.1%} of the draft tokens were accepted, "
         f"fewer than the {limit:.0%} of spec.speculation.disableBelowAcceptance",
         revisioned=dataclasses.replace(resolved.revisioned, config=plain),
     )

@@ -13,10 +13,10 @@ from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling import inputs, policy, steady_state, wording
 from slipstream_operator.core.scaling.metrics import signals, values
-from slipstream_operator.core.scaling.metrics.query_results import Answers, Grouped
+from slipstream_operator.core.scaling.metrics.query_results import QueryResults, ServiceResults
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.scaling.state import Decision, Inputs
-from slipstream_operator.core.scaling.supply import Pod as Supplied
+from slipstream_operator.core.scaling.supply import PodStatus
 from slipstream_operator.core.status.outcome import Measured
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.queue import Queue
@@ -76,9 +76,9 @@ class Scaler:
                 groups[source].append((key, service, service.resolved))
         self._sources = {at: source for at, source in self._sources.items() if at in groups}
         for (url, window), members in groups.items():
-            answers = None
+            results = None
             if url:
-                answers = await self._ask(url, window, [resolved for *_, resolved in members])
+                results = await self._ask(url, window, [resolved for *_, resolved in members])
             now = self._clock.now()  # one for all: what they remember shares it
             for key, service, resolved in members:
                 try:
@@ -86,7 +86,7 @@ class Scaler:
                         key,
                         service,
                         resolved,
-                        answers,
+                        results,
                         now=now,
                         window=window or resolve.RATE_WINDOW,
                     )
@@ -96,22 +96,22 @@ class Scaler:
                     self._telemetry.decision_failures.inc()
                     self._hold(key, service)
 
-    async def _ask(self, url: str, window: float, members: list[Resolved]) -> Grouped:
+    async def _ask(self, url: str, window: float, members: list[Resolved]) -> QueryResults:
         """Answers to what is due, of latencies only what somebody has objectives for."""
         targets: defaultdict[str, set[float]] = defaultdict(set)
         for resolved in members:
             for objective in resolved.objectives.latency:
                 targets[objective.metric].add(objective.target)
         source = self._sources.setdefault((url, window), Source(url=url, window=window))
-        answers = await source.ask(
+        results = await source.ask(
             self._metrics,
             wanted={one: targets[one] for one in objectives.METRICS if one in targets},
             now=self._clock.monotonic(),
         )
-        if answers.failed:
-            self._telemetry.query_failures.inc(len(answers.failed))
-            logger.warning("queries failed", extra={"url": url, "failed": len(answers.failed)})
-        return answers
+        if results.failed:
+            self._telemetry.query_failures.inc(len(results.failed))
+            logger.warning("queries failed", extra={"url": url, "failed": len(results.failed)})
+        return results
 
     def _hold(self, key: Key, service: ServiceState) -> None:
         """Keep the count, and say in status that nothing could be decided."""
@@ -131,7 +131,7 @@ class Scaler:
         key: Key,
         service: ServiceState,
         resolved: Resolved,
-        asked: Grouped | None,
+        asked: QueryResults | None,
         *,
         now: float,
         window: float,
@@ -139,27 +139,27 @@ class Scaler:
         assert service.scaling_state is not None
         if service.rollout is None:
             return
-        answers = _NOWHERE if asked is None else asked.of(key)
+        results = _NOWHERE if asked is None else asked.of(key)
         moment = self._clock.monotonic()
         pods = tuple(self._store.pods(key))
         known = service.measured.readings if service.measured else ()
         earlier = known if isinstance(known, tuple) else ()
         basis = resolved, service.rollout, service.scaling_state
-        if not isinstance(answers, Unknown) and steady_state.lasts(
-            service.rest, answers, pods=pods, basis=basis, now=moment
+        if not isinstance(results, Unknown) and steady_state.holds(
+            service.rest, results, pods=pods, basis=basis, now=moment
         ):
             readings: tuple[values.Reading, ...] | Unknown = earlier
-            if answers.histograms and service.measured is not None:
-                readings = signals.readings(answers, resolved.objectives, earlier=earlier)
+            if results.histograms and service.measured is not None:
+                readings = signals.readings(results, resolved.objectives, earlier=earlier)
                 service.measured = dataclasses.replace(service.measured, readings=readings)
-            if steady_state.kept(readings):
+            if steady_state.objectives_met(readings):
                 return
         active = service.rollout.active
         rolling = active != service.rollout.wanted
         if not rolling or service.active_engines is None:
             service.active_engines = resolved.engines
         gathered = inputs.build(
-            answers,
+            results,
             now=now,
             window=window,
             pods=tuple(_supplied(pod) for pod in pods if pod.revision == active),
@@ -173,11 +173,11 @@ class Scaler:
             provision=resolved.provision_time,
             earlier=earlier,
         )
-        measured = _measured(answers, gathered, active)
+        measured = _measured(results, gathered, active)
         before = service.decision
         service.decision, service.scaling_state = policy.decide(gathered, service.scaling_state)
         off, service.low_acceptance_since = speculation.judge(
-            resolved, measured.guesses, below_since=service.low_acceptance_since, now=moment
+            resolved, measured.draft_tokens, below_since=service.low_acceptance_since, now=moment
         )
         since = speculation.loss_since(
             measured.gain, since=service.speculation_loss_since, now=moment
@@ -187,13 +187,13 @@ class Scaler:
             measured = dataclasses.replace(measured, loss=loss)
         service.disabled_speculation = off or service.disabled_speculation
         service.measured = measured
-        service.rest = steady_state.begun(
-            answers,
+        service.rest = steady_state.start(
+            results,
             measured.readings,
             pods=pods,
             decision=service.decision,
             basis=(resolved, service.rollout, service.scaling_state),
-            until=steady_state.turn(key, now=moment),
+            until=steady_state.deadline(key, now=moment),
         )
         decided = before is None or before.desired != service.decision.desired
         # NB: when queries fail this is so for all services, and again when they don't any more.
@@ -206,10 +206,10 @@ class Scaler:
             self._queue.add_later(key, LOOK_SECONDS)
 
 
-def _supplied(pod: Pod) -> Supplied:
+def _supplied(pod: Pod) -> PodStatus:
     """Return the policy's view of a pod."""
     reason = pod.trouble[0] if pod.trouble else None
-    return Supplied(
+    return PodStatus(
         name=pod.name,
         created=units.moment(pod.created),
         ready_at=units.moment(pod.ready_since) if pod.ready and pod.ready_since else None,
@@ -219,16 +219,16 @@ def _supplied(pod: Pod) -> Supplied:
     )
 
 
-def _measured(answers: Answers | Unknown, inputs: Inputs, active: str) -> Measured:
-    if isinstance(answers, Unknown):
-        return Measured(load=answers, readings=answers)
+def _measured(results: ServiceResults | Unknown, inputs: Inputs, active: str) -> Measured:
+    if isinstance(results, Unknown):
+        return Measured(load=results, readings=results)
     return Measured(
         load=inputs.load,
         readings=inputs.readings,
-        guesses=signals.guesses(answers, revision=active),
-        gain=signals.gain(answers, revision=active),
-        kv_capacity=signals.kv_capacity(answers),
-        adapters=signals.adapters(answers),
+        draft_tokens=signals.draft_tokens(results, revision=active),
+        gain=signals.gain(results, revision=active),
+        kv_capacity=signals.kv_capacity(results),
+        adapters=signals.adapters(results),
     )
 
 

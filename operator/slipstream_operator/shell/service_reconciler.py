@@ -222,7 +222,7 @@ class ServiceReconciler:
         if demand.wakes(
             observed, resolved.bounds, service.scaling_state.desired, now=self._clock.now()
         ):
-            service.decision, service.scaling_state = policy.woken(
+            service.decision, service.scaling_state = policy.wake(
                 service.scaling_state, now=self._clock.now()
             )
 

@@ -10,7 +10,7 @@ from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.router import Entry
 from slipstream_operator.core.scaling.state import Decision, State
-from slipstream_operator.core.scaling.steady_state import Rest
+from slipstream_operator.core.scaling.steady_state import SteadyState
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status.outcome import Measured
 
@@ -39,7 +39,7 @@ class ServiceState:
     scaling_state: State | None = None
     decision: Decision | None = None
     measured: Measured | None = None
-    rest: Rest | None = None
+    rest: SteadyState | None = None
     """Steady state of the service; None while anything changes."""
     active_engines: int | None = None
     """Data-parallel engines of one replica of the active revision; None before a revision was active."""

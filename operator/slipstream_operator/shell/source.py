@@ -10,7 +10,7 @@ from typing import Final
 from slipstream_operator import ports
 from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.query_results import Grouped, Service
+from slipstream_operator.core.scaling.metrics.query_results import QueryResults, Service
 
 SCRAPE_SECONDS: Final = 15.0
 """Seconds between two queries of the rate window's histograms: the usual scrape interval of pods."""
@@ -32,13 +32,13 @@ class Source:
 
     async def ask(
         self, metrics: ports.Metrics, *, wanted: Mapping[str, Collection[float]], now: float
-    ) -> Grouped:
+    ) -> QueryResults:
         """Run the due queries and return their results.
 
         `wanted` maps each metric that has objectives to their targets; `now` is on the monotonic clock.
         """
         texts = {name: str(query) for name, query in self._to_ask([*wanted], now=now).items()}
-        found = Grouped()
+        found = QueryResults()
         await metrics.read(self._url, texts, take=found.take)
         for name in found.failed:
             self._due.pop(name, None)

@@ -9,7 +9,7 @@ from slipstream_operator.core.scaling import inputs, persistence, policy, supply
 from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.metrics import queries, query_results
 from slipstream_operator.core.scaling.metrics.promql import Expression
-from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import Reading, Samples, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_simulator.policy import Seen
@@ -57,7 +57,7 @@ class Slipstream:
         self._down_window = down_window
         self._state: State | None = None
         self._samples: Samples = {}
-        self._answers: Answers | None = None
+        self._answers: ServiceResults | None = None
         self._readings: tuple[Reading, ...] = ()
         self.decision: Decision | None = None
         """The last one, for plots and explanations."""
@@ -76,7 +76,7 @@ class Slipstream:
             now=seen.now,
             window=self._window,
             pods=tuple(
-                supply.Pod(
+                supply.PodStatus(
                     name=pod.name,
                     created=pod.created,
                     ready_at=pod.ready_at if pod.ready else None,
@@ -101,7 +101,7 @@ class Slipstream:
         self.decision, self._state = policy.decide(gathered, self._state)
         return self.decision.desired
 
-    def _sorted(self, samples: Samples) -> Answers:
+    def _sorted(self, samples: Samples) -> ServiceResults:
         """The answers; between two scrapes only the ages are new, and nothing else is asked."""
         before, self._samples = self._samples, samples
         if self._answers is None or any(
@@ -112,7 +112,7 @@ class Slipstream:
         ages = query_results.alone({queries.AGE: samples[queries.AGE]}).pods
         return dataclasses.replace(
             self._answers,
-            asked=self._unlike_latencies,
+            queried=self._unlike_latencies,
             pods={
                 pod: [*row[:-1], ages[pod][-1] if pod in ages else -1.0]
                 for pod, row in self._answers.pods.items()

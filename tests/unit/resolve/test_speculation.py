@@ -53,7 +53,7 @@ def test_what_was_switched_off_runs_without_speculation_and_says_why() -> None:
     assert "speculation" not in plain.revisioned.config
     assert plain.speculation is None
     assert plain.speculation_disabled == (
-        "hf://org/draft, 4 tokens: 10.0% of the guessed tokens were accepted, fewer than the 30% of "
+        "hf://org/draft, 4 tokens: 10.0% of the draft tokens were accepted, fewer than the 30% of "
         "spec.speculation.disableBelowAcceptance"
     )
     assert judge(POOR, None, 0.0) == (None, 0.0)

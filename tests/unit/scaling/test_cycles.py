@@ -51,7 +51,7 @@ def _seen(shape: Shape, minutes: int) -> Cycles:
     found = Cycles()
     for minute, load in enumerate(_loads(shape, minutes)):
         for second in (0.0, 15.0, 30.0, 45.0):
-            found = cycles.noted(found, load, now=1e6 + 60.0 * minute + second)
+            found = cycles.record(found, load, now=1e6 + 60.0 * minute + second)
     return found
 
 
@@ -104,8 +104,8 @@ def test_another_level_moves_what_is_foreseen_and_a_quite_different_one_ends_it(
 
 @pytest.mark.parametrize(("minutes", "kept"), [(30, 30), (100_000, 240)])
 def test_a_gap_is_filled_with_the_last_minute(minutes: int, kept: int) -> None:
-    seen = cycles.noted(cycles.noted(Cycles(), 2.0, now=1e6), 2.0, now=1e6 + 60.0)
-    later = cycles.noted(seen, 3.0, now=1e6 + 60.0 * minutes)
+    seen = cycles.record(cycles.record(Cycles(), 2.0, now=1e6), 2.0, now=1e6 + 60.0)
+    later = cycles.record(seen, 3.0, now=1e6 + 60.0 * minutes)
     assert array("f", later.minutes).tolist() == [2.0] * kept
 
 

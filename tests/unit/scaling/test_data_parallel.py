@@ -10,13 +10,13 @@ from slipstream_operator.core.scaling.metrics import queries, query_results, sig
 from slipstream_operator.core.scaling.metrics.values import Load, Sample
 from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
-from slipstream_operator.core.scaling.models.steptime import Coefficients, Model
+from slipstream_operator.core.scaling.models.steptime import Coefficients, StepTimeModel
 from slipstream_operator.core.scaling.state import Decision
 from tests.support import given
 
 ENGINES = 8
 STEP = Coefficients(0.007, 20e-6, 60e-9, 32e-6)
-KNOWN = Model(coefficients=STEP, uncertainty=0.0)
+KNOWN = StepTimeModel(coefficients=STEP, uncertainty=0.0)
 TOKENS = 24_381.0
 """Output tokens per second of one replica, whose engines are half busy with it."""
 PROMPT, OUTPUT = 1000.0, 400.0
@@ -113,14 +113,14 @@ def sample(value: float, **labels: str) -> Sample:
 
 def test_the_capacity_of_one_engine_is_what_it_says_and_not_the_sum_of_vllms_blocks() -> None:
     blocks = sample(1.0, num_gpu_blocks="60000", block_size="16")
-    answers = query_results.alone({queries.KV_TOKENS: [blocks, sample(KV_TOKENS)]})
-    assert signals.kv_capacity(answers) == KV_TOKENS
+    results = query_results.alone({queries.KV_TOKENS: [blocks, sample(KV_TOKENS)]})
+    assert signals.kv_capacity(results) == KV_TOKENS
 
 
 def test_what_the_engines_run_at_once_is_known_once_they_say_it() -> None:
-    answers = query_results.alone({queries.SEQUENCES: [sample(8192.0)]})
-    assert signals.sequences(answers, revision="a") == 8192
-    assert signals.sequences(query_results.alone({}), revision="a") is None
+    results = query_results.alone({queries.SEQUENCES: [sample(8192.0)]})
+    assert signals.max_sequences(results, revision="a") == 8192
+    assert signals.max_sequences(query_results.alone({}), revision="a") is None
 
 
 def test_sequences_are_those_of_the_revision_that_is_sized() -> None:
@@ -128,10 +128,10 @@ def test_sequences_are_those_of_the_revision_that_is_sized() -> None:
         Sample({**sample(0.0).labels, "revision": revision}, value)
         for revision, value in (("old", 2048.0), ("new", 256.0))
     )
-    answers = query_results.alone({queries.SEQUENCES: [old, new]})
-    assert signals.sequences(answers, revision="old") == 2048
-    assert signals.sequences(answers, revision="new") == 256
-    assert signals.sequences(answers, revision="other") is None
+    results = query_results.alone({queries.SEQUENCES: [old, new]})
+    assert signals.max_sequences(results, revision="old") == 2048
+    assert signals.max_sequences(results, revision="new") == 256
+    assert signals.max_sequences(results, revision="other") is None
 
 
 def test_prometheus_sums_what_the_engines_of_a_pod_do_and_takes_the_mean_of_their_caches() -> None:

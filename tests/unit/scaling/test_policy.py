@@ -18,7 +18,7 @@ from slipstream_operator.core.scaling.models.sizing import Demand
 from slipstream_operator.core.scaling.models.spikes import Spikes
 from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import Decision, Inputs, State
-from slipstream_operator.core.scaling.supply import Pod
+from slipstream_operator.core.scaling.supply import PodStatus
 from tests.support import given
 
 MODEL = steptime.fit((Row(20.0, 1.0, 1200.0, 5.0, 0.0074), Row(20.0, 60.0, 72000.0, 300.0, 0.0221)))
@@ -231,7 +231,7 @@ def test_one_hot_pod_adds_one_replica_at_most() -> None:
 
 
 def test_while_engines_fail_to_start_no_more_are_ordered() -> None:
-    failing = tuple(Pod(f"bad-{n}", 900.0, None, failed_starts=1) for n in range(2))
+    failing = tuple(PodStatus(f"bad-{n}", 900.0, None, failed_starts=1) for n in range(2))
     found = _decide(
         _known(3), pods=(*given.supplied(1), *failing), load=_traffic(60.0), readings=SLOW
     )
@@ -241,7 +241,7 @@ def test_while_engines_fail_to_start_no_more_are_ordered() -> None:
 
 
 def test_pods_without_a_place_do_not_stop_a_step_down() -> None:
-    pending = Pod("pending", 100.0, None, scheduled=False)
+    pending = PodStatus("pending", 100.0, None, scheduled=False)
     found = _decide(
         _known(4, needs=WINDOW, watched_since=0.0),
         **{**QUIET, "pods": (*given.supplied(3), pending)},
@@ -466,7 +466,7 @@ def test_steps_are_learned_from_what_engines_report() -> None:
 
 
 def test_a_service_at_zero_is_woken_to_one_and_says_why() -> None:
-    decision, state = policy.woken(given.state(0), now=1000.0)
+    decision, state = policy.wake(given.state(0), now=1000.0)
     assert (decision.desired, decision.known) == (1, True)
     assert (state.desired, state.since) == (1, 1000.0)
     assert decision.reason == state.reason == "Requests wait for a first replica."
@@ -474,7 +474,7 @@ def test_a_service_at_zero_is_woken_to_one_and_says_why() -> None:
 
 def test_what_runs_is_not_woken_to_less() -> None:
     state = given.state(3)
-    decision, after = policy.woken(state, now=1000.0)
+    decision, after = policy.wake(state, now=1000.0)
     assert decision.desired == 3
     assert after == state
 

@@ -19,7 +19,7 @@ from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.feedback import Feedback
 from slipstream_operator.core.scaling.models.forecast import Outlook
 from slipstream_operator.core.scaling.models.spikes import Spikes
-from slipstream_operator.core.scaling.supply import Pod
+from slipstream_operator.core.scaling.supply import PodStatus
 
 
 def test_a_cold_start_takes_three_minutes_until_one_was_seen() -> None:
@@ -157,42 +157,42 @@ def test_without_requests_there_is_no_attainment() -> None:
 def test_a_correction_moves_slowly_to_measured_over_predicted() -> None:
     found = Feedback()
     for _ in range(4):
-        found = feedback.corrected(found, "ttft", measured=0.4, predicted=0.2, seconds=15.0)
+        found = feedback.with_correction(found, "ttft", measured=0.4, predicted=0.2, seconds=15.0)
     assert 1.0 < found.corrections["ttft"] < 1.3
     for _ in range(200):
-        found = feedback.corrected(found, "ttft", measured=0.4, predicted=0.2, seconds=15.0)
+        found = feedback.with_correction(found, "ttft", measured=0.4, predicted=0.2, seconds=15.0)
     assert found.corrections["ttft"] == pytest.approx(2.0, rel=0.001)
 
 
 def test_a_correction_is_bounded() -> None:
     found = Feedback()
     for _ in range(500):
-        found = feedback.corrected(found, "ttft", measured=9.0, predicted=0.01, seconds=60.0)
+        found = feedback.with_correction(found, "ttft", measured=9.0, predicted=0.01, seconds=60.0)
     assert found.corrections["ttft"] == 3.0
 
 
 def test_kappa_grows_while_the_budget_is_overspent_and_falls_back_slower() -> None:
-    up = feedback.judged(Feedback(), spent=2.0, seconds=300.0)
-    down = feedback.judged(up, spent=0.5, seconds=300.0)
+    up = feedback.with_kappa(Feedback(), spent=2.0, seconds=300.0)
+    down = feedback.with_kappa(up, spent=0.5, seconds=300.0)
     assert 1.0 < down.kappa < up.kappa
     assert up.kappa - down.kappa < up.kappa - 1.0
 
 
 def test_kappa_stays_while_it_can_not_be_judged() -> None:
-    assert feedback.judged(Feedback(kappa=1.3), spent=None, seconds=300.0).kappa == 1.3
+    assert feedback.with_kappa(Feedback(kappa=1.3), spent=None, seconds=300.0).kappa == 1.3
 
 
 def _after(lasts: float, times: int) -> Spikes:
     found, now = Spikes(), 0.0
     for _ in range(times):
-        found = spikes.follow(found, work=5.0, supply=2, now=now, horizon=200.0)
+        found = spikes.update(found, work=5.0, supply=2, now=now, horizon=200.0)
         for _ in range(int(lasts / 10)):
             now += 10.0
-            found = spikes.follow(found, work=5.0, supply=5, now=now, horizon=200.0)
+            found = spikes.update(found, work=5.0, supply=5, now=now, horizon=200.0)
         now += 10.0
-        found = spikes.follow(found, work=1.0, supply=5, now=now, horizon=200.0)
+        found = spikes.update(found, work=1.0, supply=5, now=now, horizon=200.0)
         now += 600.0
-    return spikes.follow(found, work=5.0, supply=2, now=now, horizon=200.0)
+    return spikes.update(found, work=5.0, supply=2, now=now, horizon=200.0)
 
 
 def test_the_first_spikes_are_worth_pods() -> None:
@@ -215,14 +215,14 @@ def test_spikes_that_last_are_worth_pods() -> None:
 def test_needs_are_the_highest_of_the_window() -> None:
     found: stabilization.Needs = ()
     for now, need in ((0.0, 9), (100.0, 2), (200.0, 3), (305.0, 1)):
-        found = stabilization.noted(found, need, now=now, window=300.0)
+        found = stabilization.record(found, need, now=now, window=300.0)
     assert stabilization.highest(found) == 3
 
 
 def test_needs_take_little_room() -> None:
     found: stabilization.Needs = ()
     for second in range(0, 5000, 5):
-        found = stabilization.noted(found, second % 7, now=float(second), window=300.0)
+        found = stabilization.record(found, second % 7, now=float(second), window=300.0)
     assert len(found) <= 11
 
 
@@ -238,7 +238,7 @@ SEEN = coldstart.learn(ColdStart(), [180.0] * 8)
 
 
 def _survey(
-    *pods: Pod,
+    *pods: PodStatus,
     ordered: int = 0,
     ordered_at: float = 0.0,
     coming: tuple[str, ...] = (),
@@ -258,20 +258,20 @@ def _survey(
 
 def test_pods_are_supply_until_they_are_stuck() -> None:
     found = _survey(
-        Pod("ready", 0.0, 100.0),
-        Pod("coming", 900.0, None),
-        Pod("no-node", 900.0, None, scheduled=False),
-        Pod("no-node-yet", 990.0, None, scheduled=False),
-        Pod("fails", 900.0, None, failed_starts=1),
-        Pod("overdue", 100.0, None),
-        Pod("leaving", 0.0, 100.0, terminating=True),
+        PodStatus("ready", 0.0, 100.0),
+        PodStatus("coming", 900.0, None),
+        PodStatus("no-node", 900.0, None, scheduled=False),
+        PodStatus("no-node-yet", 990.0, None, scheduled=False),
+        PodStatus("fails", 900.0, None, failed_starts=1),
+        PodStatus("overdue", 100.0, None),
+        PodStatus("leaving", 0.0, 100.0, terminating=True),
     )
     assert (found.ready, found.starting, found.stuck) == (1, 2, 3)
     assert found.limited == "1 pod is unschedulable"
 
 
 def test_a_pod_without_a_node_is_coming_while_one_may_be_made() -> None:
-    waiting = Pod("no-node", 200.0, None, scheduled=False)
+    waiting = PodStatus("no-node", 200.0, None, scheduled=False)
     found = _survey(waiting, provision=900.0)
     assert (found.ready, found.starting, found.stuck, found.limited) == (0, 1, 0, None)
     late = _survey(waiting, provision=700.0)
@@ -279,29 +279,29 @@ def test_a_pod_without_a_node_is_coming_while_one_may_be_made() -> None:
 
 
 def test_what_was_ordered_is_coming_unless_it_never_comes() -> None:
-    assert _survey(Pod("a", 0.0, 60.0), ordered=3, ordered_at=990.0).starting == 2
-    refused = _survey(Pod("a", 0.0, 60.0), ordered=3, ordered_at=900.0)
+    assert _survey(PodStatus("a", 0.0, 60.0), ordered=3, ordered_at=990.0).starting == 2
+    refused = _survey(PodStatus("a", 0.0, 60.0), ordered=3, ordered_at=900.0)
     assert (refused.starting, refused.unschedulable) == (0, 2)
 
 
 def test_engines_that_fail_again_and_again_are_broken() -> None:
-    failing = [Pod(name, 900.0, None, failed_starts=2) for name in "ab"]
+    failing = [PodStatus(name, 900.0, None, failed_starts=2) for name in "ab"]
     assert _survey(*failing).broken
     assert not _survey(failing[0]).broken
 
 
 def test_a_start_is_timed_when_the_pod_was_seen_to_start() -> None:
-    pods = (Pod("new", 900.0, 990.0), Pod("old", 0.0, 5.0))
+    pods = (PodStatus("new", 900.0, 990.0), PodStatus("old", 0.0, 5.0))
     assert _survey(*pods, coming=("new",)).started == (90.0,)
 
 
 def test_as_long_as_no_start_was_seen_those_that_were_not_watched_tell() -> None:
-    pods = (Pod("first", 0.0, 70.0), Pod("ready-again", -9000.0, 5.0))
+    pods = (PodStatus("first", 0.0, 70.0), PodStatus("ready-again", -9000.0, 5.0))
     assert _survey(*pods, cold=ColdStart()).started == (70.0,)
 
 
 def test_before_any_start_was_seen_pods_may_take_long() -> None:
-    slow = Pod("slow", -400.0, None)
+    slow = PodStatus("slow", -400.0, None)
     assert _survey(slow).stuck == 1
     found = _survey(slow, cold=ColdStart())
     assert (found.starting, found.stuck, found.waited) == (1, 0, 1400.0)

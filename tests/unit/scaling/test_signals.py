@@ -8,7 +8,7 @@ import pytest
 
 from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling.metrics import queries, query_results, signals
-from slipstream_operator.core.scaling.metrics.query_results import Grouped
+from slipstream_operator.core.scaling.metrics.query_results import QueryResults
 from slipstream_operator.core.scaling.metrics.values import Load, PodLoad, Sample, Unknown
 from tests.support import given
 
@@ -289,7 +289,7 @@ def test_guesses_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
     samples = given.grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
-    found = signals.guesses(samples.of(given.KEY), revision="new")
+    found = signals.draft_tokens(samples.of(given.KEY), revision="new")
     assert (found and found.acceptance) == expected
 
 
@@ -361,7 +361,7 @@ def test_a_pod_is_the_same_however_its_labels_are_written() -> None:
 
 
 def test_the_bound_of_a_bucket_may_stand_anywhere_among_its_labels() -> None:
-    found = Grouped()
+    found = QueryResults()
     name = queries.latency("ttft", "now")
     for labels in (
         b'{"le":"0.5","namespace":"team","service":"chat"}',
@@ -386,7 +386,7 @@ def test_the_buckets_around_a_target_are_enough_to_tell_the_share_within_it(targ
 
 def test_an_answer_that_broke_off_does_not_say_which_buckets_there_are() -> None:
     name = queries.latency("ttft", "now")
-    found = Grouped()
+    found = QueryResults()
     found.take(name, [(b'{"le":"0.5","namespace":"n","service":"s"}', 1.0)])
     assert found.near(name, [0.3]) == ("0.5",)
     found.take(name, Unknown("it breaks off"))
@@ -405,7 +405,7 @@ def test_a_capacity_that_no_engine_has_is_unknown_and_lowers_none(nothing: float
     assert _capacity(nothing) is None
     assert _capacity(nothing, 5_000.0) == 5_000
     sequences = given.grouped({queries.SEQUENCES: [_sample(nothing)]}).of(given.KEY)
-    assert signals.sequences(sequences, revision="a") is None
+    assert signals.max_sequences(sequences, revision="a") is None
 
 
 def test_an_old_engine_without_a_capacity_in_tokens_leaves_those_of_new_ones() -> None:
@@ -418,7 +418,7 @@ def test_blocks_that_are_no_number_are_unknown(blocks: str) -> None:
 
 
 def _histogram(*buckets: tuple[str, float]) -> histograms.Histogram:
-    found = Grouped()
+    found = QueryResults()
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
     found.take(
         "ttft:now",

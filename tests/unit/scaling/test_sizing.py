@@ -7,13 +7,13 @@ import pytest
 from hypothesis import strategies as st
 
 from slipstream_operator.core.scaling.models import sizing
-from slipstream_operator.core.scaling.models.sizing import Demand, Goal, Limits
+from slipstream_operator.core.scaling.models.sizing import BatchLimits, Demand, Goal
 from slipstream_operator.core.scaling.models.steptime import Coefficients
 
 CHAT = Coefficients(0.007, 0.00007, 0.0, 32e-6)
 """beta and gamma*k together are 0.07 ms a sequence."""
 CODE = Coefficients(0.007, 0.0001, 0.0, 32e-6)
-AMPLE = Limits()
+AMPLE = BatchLimits()
 TTFT, TPOT = Goal("ttft", 0.99, 1.0), Goal("tpot", 0.99, 0.04)
 
 
@@ -21,7 +21,7 @@ def _demand(rate: float, prompt: float = 1155.0, output: float = 211.0) -> Deman
     return Demand(rate, rate * prompt, rate * output, context=prompt + output / 2)
 
 
-def _replicas(demand: Demand, *goals: Goal, limits: Limits = AMPLE, **options: int) -> int:
+def _replicas(demand: Demand, *goals: Goal, limits: BatchLimits = AMPLE, **options: int) -> int:
     return sizing.replicas(
         CHAT, demand, limits, goals, corrections={}, **{"start": 1, "most": 1000, **options}
     )
@@ -76,14 +76,14 @@ def test_without_objectives_the_work_must_fit() -> None:
 
 def test_a_small_kv_cache_needs_more_replicas() -> None:
     demand = _demand(60.0)
-    ample, scarce = Limits(kv_tokens=1_000_000), Limits(kv_tokens=40_000)
+    ample, scarce = BatchLimits(kv_tokens=1_000_000), BatchLimits(kv_tokens=40_000)
     assert _replicas(demand, TTFT, limits=scarce) > _replicas(demand, TTFT, limits=ample)
 
 
 def test_a_free_sequence_may_be_waited_for_but_a_full_cache_may_not() -> None:
     demand = _demand(60.0)
-    sequences = Limits(sequences=20)
-    cache = Limits(kv_tokens=math.ceil(20 * demand.context / sizing.KV_FULL))
+    sequences = BatchLimits(sequences=20)
+    cache = BatchLimits(kv_tokens=math.ceil(20 * demand.context / sizing.KV_FULL))
     waits, preempts = (_replicas(demand, TTFT, limits=limits) for limits in (sequences, cache))
     assert _replicas(demand, TTFT) < waits < preempts
 
@@ -104,7 +104,7 @@ def test_head_room_shrinks_with_size() -> None:
 def test_a_model_that_is_too_optimistic_is_corrected() -> None:
     demand = _demand(60.0)
     corrected = sizing.replicas(
-        CHAT, demand, Limits(), (TPOT,), corrections={"tpot": 1.5}, start=1, most=100
+        CHAT, demand, BatchLimits(), (TPOT,), corrections={"tpot": 1.5}, start=1, most=100
     )
     assert corrected > _replicas(demand, TPOT)
 
@@ -117,7 +117,7 @@ def test_where_the_search_begins_changes_nothing(rate: float, one: int, other: i
 
 @hypothesis.given(st.floats(0.1, 300.0), st.floats(1.0, 3.0), st.integers(1, 20))
 def test_more_demand_never_needs_fewer(rate: float, factor: float, start: int) -> None:
-    demand, limits = _demand(rate), Limits(120_000, 256)
+    demand, limits = _demand(rate), BatchLimits(120_000, 256)
     few = _replicas(demand, TTFT, TPOT, limits=limits, start=start)
     assert _replicas(demand.scaled(factor), TTFT, TPOT, limits=limits, start=start) >= few
 
@@ -125,7 +125,7 @@ def test_more_demand_never_needs_fewer(rate: float, factor: float, start: int) -
 @pytest.mark.parametrize("metric", ["ttft", "tpot", "e2e"])
 def test_more_replicas_are_never_slower(metric: str) -> None:
     found = [
-        sizing.latency(metric, 0.95, CHAT, _demand(60.0), Limits(120_000, 256), count)
+        sizing.latency(metric, 0.95, CHAT, _demand(60.0), BatchLimits(120_000, 256), count)
         for count in range(1, 30)
     ]
     assert found == sorted(found, reverse=True)

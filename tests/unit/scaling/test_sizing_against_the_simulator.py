@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slipstream_operator.core.scaling.models import sizing
-from slipstream_operator.core.scaling.models.sizing import Demand, Limits
+from slipstream_operator.core.scaling.models.sizing import BatchLimits, Demand
 from slipstream_operator.core.scaling.models.steptime import Coefficients
 from slipstream_simulator import scenario as scenarios
 from slipstream_simulator import score, simulation
@@ -59,5 +59,5 @@ def test_the_tail_of_the_time_per_token_is_within_a_half(
     made = run.requests["output"].astype(float)
     context = float(np.average(run.requests["prompt"] + made / 2, weights=made))
     demand = Demand(rate, rate * prompt[1], rate * output[1], context)
-    predicted = sizing.latency("tpot", share, ENGINE, demand, Limits(120000, 256), replicas)
+    predicted = sizing.latency("tpot", share, ENGINE, demand, BatchLimits(120000, 256), replicas)
     assert 0.85 < predicted / measured < 1.5

@@ -3,7 +3,11 @@
 import pytest
 
 from slipstream_operator.core.scaling.models import steptime
-from slipstream_operator.core.scaling.models.steptime import Coefficients, Model, Observation
+from slipstream_operator.core.scaling.models.steptime import (
+    Coefficients,
+    Observation,
+    StepTimeModel,
+)
 
 TRUE = Coefficients(0.012, 30e-6, 90e-9, 50e-6)
 
@@ -14,15 +18,15 @@ def _seen(batch: float, *, factor: float = 1.0, truth: Coefficients = TRUE) -> O
     return Observation(batch, context, prompt, seconds * factor)
 
 
-def _step(model: Model, batch: float) -> float:
+def _step(model: StepTimeModel, batch: float) -> float:
     fit = model.coefficients
     assert fit is not None
     seen = _seen(batch)
     return fit.alpha + fit.beta * batch + fit.gamma * seen.context + fit.delta * seen.prompt
 
 
-def _learned(*batches: float, times: int = 10) -> Model:
-    model = Model()
+def _learned(*batches: float, times: int = 10) -> StepTimeModel:
+    model = StepTimeModel()
     for _ in range(times):
         for batch in batches:
             model = steptime.learn(model, [_seen(batch)])
@@ -30,8 +34,8 @@ def _learned(*batches: float, times: int = 10) -> Model:
 
 
 def test_nothing_is_known_before_anything_was_seen() -> None:
-    assert Model().coefficients is None
-    assert Model().cautious is None
+    assert StepTimeModel().coefficients is None
+    assert StepTimeModel().cautious is None
 
 
 def test_the_first_observation_sets_the_scale() -> None:
@@ -71,7 +75,7 @@ def test_an_outlier_that_stays_is_the_new_truth() -> None:
 
 def test_coefficients_are_never_negative() -> None:
     falling = [Observation(b, b * 1000.0, b * 5.0, 0.02 - b * 0.0002) for b in (1, 10, 30, 60)]
-    model = steptime.learn(Model(), falling)
+    model = steptime.learn(StepTimeModel(), falling)
     fit = model.coefficients
     assert fit is not None
     assert min(fit.alpha, fit.beta, fit.gamma, fit.delta) >= 0

@@ -12,7 +12,7 @@ from slipstream_operator.core.gateway import Standing
 from slipstream_operator.core.observed import Listed, Observed, Pod, Ref
 from slipstream_operator.core.scaling.metrics.values import DraftTokens, Reading, Unknown
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
-from slipstream_operator.core.scaling.models.steptime import Coefficients, Model
+from slipstream_operator.core.scaling.models.steptime import Coefficients, StepTimeModel
 from slipstream_operator.core.scaling.state import Decision, Numbers
 from slipstream_operator.core.status.outcome import Measured, Outcome
 from slipstream_operator.errors import PermanentError
@@ -37,7 +37,7 @@ NUMBERS = Numbers(
     starting=0,
     horizon=120.0,
 )
-MODEL = Model((), Coefficients(0.007, 20e-6, 60e-9, 32e-6), uncertainty=0.12)
+MODEL = StepTimeModel((), Coefficients(0.007, 20e-6, 60e-9, 32e-6), uncertainty=0.12)
 
 
 def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
@@ -46,7 +46,7 @@ def _measured(*readings: Reading, unknown: str | None = None) -> Measured:
     return Measured(
         load=given.load(8.0, waiting=1.0),
         readings=readings,
-        guesses=DraftTokens(200.0, 150.0),
+        draft_tokens=DraftTokens(200.0, 150.0),
         gain=1.163,
         kv_capacity=16000,
     )

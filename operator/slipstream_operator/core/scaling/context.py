@@ -11,7 +11,7 @@ from slipstream_operator.core.scaling.supply import Supply
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
+class TickContext:
     """Context of one tick in which the load is known."""
 
     inputs: Inputs
@@ -20,7 +20,7 @@ class Scene:
     pods: Supply
     load: Load
     readings: tuple[Reading, ...]
-    asked: sizing.Demand
+    demand: sizing.Demand
     goals: tuple[sizing.Goal, ...]
     horizon: float
     """Seconds until a pod that is ordered now would be ready and measured."""
@@ -28,7 +28,7 @@ class Scene:
     @functools.cached_property
     def work(self) -> float:
         """Replicas that the load keeps busy; 0 if the step time is not known."""
-        return 0.0 if self.model is None else sizing.work(self.model, self.asked)
+        return 0.0 if self.model is None else sizing.work(self.model, self.demand)
 
     @property
     def engines(self) -> int:

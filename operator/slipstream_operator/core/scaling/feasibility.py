@@ -2,27 +2,27 @@
 
 from slipstream_operator.api import units
 from slipstream_operator.core.scaling import learning
-from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.state import State
 
 
-def hopeless(scene: Scene, state: State) -> dict[str, str]:
+def infeasible(context: TickContext, state: State) -> dict[str, str]:
     """Their names -> what would be feasible."""
     found = {}
-    load, pods = scene.load, scene.pods
-    for reading in scene.readings:
+    load, pods = context.load, context.pods
+    for reading in context.readings:
         if not learning.missed(reading):
             continue
         name, current = reading.objective.name, units.format_seconds(reading.current or 0.0)
         model = state.model.coefficients
-        if model is not None and scene.asked.requests > 0:
+        if model is not None and context.demand.requests > 0:
             floor = sizing.latency(
                 reading.objective.metric,
                 reading.objective.share,
                 model,
-                scene.asked.scaled(1e-3),
-                sizing.Limits(),
+                context.demand.scaled(1e-3),
+                sizing.BatchLimits(),
                 1,
             )
             if floor > reading.objective.target:
@@ -30,7 +30,7 @@ def hopeless(scene: Scene, state: State) -> dict[str, str]:
                     f"{name} is {current}, and an engine without load needs {units.format_seconds(floor)}: "
                     f"ask for {units.format_seconds(1.2 * floor)} or more, or for a faster engine or shorter requests"
                 )
-        elif model is None and load.in_flight < scene.engines and load.waiting < 1:
+        elif model is None and load.in_flight < context.engines and load.waiting < 1:
             found[name] = (
                 f"{name} is {current} with {load.in_flight / max(pods.ready, 1):.1f} requests in flight per "
                 f"replica: more replicas can't make one request faster than {reading.objective.text}"

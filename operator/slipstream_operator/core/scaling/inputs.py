@@ -4,18 +4,18 @@ from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.scaling import supply
 from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.metrics import signals, values
-from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.scaling.state import Inputs
-from slipstream_operator.core.scaling.supply import Pod
+from slipstream_operator.core.scaling.supply import PodStatus
 
 
 def build(
-    answers: Answers | Unknown,
+    results: ServiceResults | Unknown,
     *,
     now: float,
     window: float,
-    pods: tuple[Pod, ...],
+    pods: tuple[PodStatus, ...],
     bounds: Bounds,
     objectives: Objectives,
     down_window: float,
@@ -34,8 +34,8 @@ def build(
     """
     load: values.Load | Unknown
     readings: tuple[values.Reading, ...] | Unknown
-    if isinstance(answers, Unknown):
-        load = readings = answers
+    if isinstance(results, Unknown):
+        load = readings = results
         held = None
         measured = None
     else:
@@ -44,10 +44,10 @@ def build(
             for pod in pods
             if pod.ready_at is not None and not pod.terminating
         }
-        load = signals.load(answers, pods=ready, now=now, max_age=window)
-        readings = signals.readings(answers, objectives, earlier=earlier)
-        held = signals.held(answers)
-        measured = signals.sequences(answers, revision=revision)
+        load = signals.load(results, pods=ready, now=now, max_age=window)
+        readings = signals.readings(results, objectives, earlier=earlier)
+        held = signals.held(results)
+        measured = signals.max_sequences(results, revision=revision)
     return Inputs(
         now=now,
         bounds=bounds,

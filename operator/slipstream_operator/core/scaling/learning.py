@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator.core import histograms
 from slipstream_operator.core.scaling import demand
-from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import (
     coldstart,
@@ -26,7 +26,7 @@ _CAUTION_SECONDS: Final = 3600.0
 _SETTLED_FACTOR: Final = 5.0
 
 
-def starts(state: State, pods: Supply) -> State:
+def learn_starts(state: State, pods: Supply) -> State:
     """With the cold starts that ended just now."""
     if pods.coming == state.coming and not pods.started:
         return state
@@ -44,23 +44,23 @@ def missed(reading: Reading) -> bool:
     return attained < share - chance
 
 
-def burn(reading: Reading) -> float:
+def burn_rate(reading: Reading) -> float:
     """Return the burn rate: the present spending of the error budget over the allowed one."""
     attained = reading.attained
     return 0.0 if attained is None else (1 - attained) / (1 - reading.objective.share)
 
 
-def busy(scene: Scene, state: State) -> bool:
+def busy(context: TickContext, state: State) -> bool:
     """Whether bad latency can be for want of replicas."""
     model = state.model.coefficients
     if model is None:
-        return scene.load.in_flight >= scene.engines
-    return sizing.work(model, scene.asked) >= MIN_UTILISATION * scene.pods.ready
+        return context.load.in_flight >= context.engines
+    return sizing.work(model, context.demand) >= MIN_UTILISATION * context.pods.ready
 
 
-def after(scene: Scene, state: State) -> State:
+def learn(context: TickContext, state: State) -> State:
     """The state with what this tick taught."""
-    inputs, load, pods, asked = scene.inputs, scene.load, scene.pods, scene.asked
+    inputs, load, pods, asked = context.inputs, context.load, context.pods, context.demand
     state = _idleness(inputs, state, load)
     seconds = min(inputs.now - state.learned_at, 2 * EVERY)
     if seconds < EVERY:
@@ -69,7 +69,7 @@ def after(scene: Scene, state: State) -> State:
     state = dataclasses.replace(state, learned_at=inputs.now, caution=caution)
     if inputs.revision != state.revision:
         state = dataclasses.replace(
-            state, revision=inputs.revision, model=steptime.Model(), concurrency=None
+            state, revision=inputs.revision, model=steptime.StepTimeModel(), concurrency=None
         )
     if not load.complete:
         return state
@@ -81,10 +81,10 @@ def after(scene: Scene, state: State) -> State:
     if inputs.now - pods.newest < inputs.window or pods.ready == 0:
         return state
     if state.model.coefficients is None:
-        return state if pods.starting else _concurrency(scene, state)
+        return state if pods.starting else _concurrency(context, state)
     if "feedback" in inputs.without:
         return state
-    return _feedback(scene, state, seconds=seconds)
+    return _feedback(context, state, seconds=seconds)
 
 
 def _idleness(inputs: Inputs, state: State, load: Load) -> State:
@@ -100,41 +100,43 @@ def _idleness(inputs: Inputs, state: State, load: Load) -> State:
     return state if since == state.idle_since else dataclasses.replace(state, idle_since=since)
 
 
-def _concurrency(scene: Scene, state: State) -> State:
-    inside = sum([pod.running_mean + pod.waiting_mean for pod in scene.load.pods])
+def _concurrency(context: TickContext, state: State) -> State:
+    inside = sum([pod.running_mean + pod.waiting_mean for pod in context.load.pods])
     slow = max(
-        [reading.pressure or 0.0 for reading in scene.readings if reading.requests > 0],
+        [reading.pressure or 0.0 for reading in context.readings if reading.requests > 0],
         default=0.0,
     )
     learned = concurrency.learn(
         state.concurrency,
-        per_replica=inside / scene.pods.ready,
-        pressure=max(slow, scene.load.kv_usage / KV_TARGET),
+        per_replica=inside / context.pods.ready,
+        pressure=max(slow, context.load.kv_usage / KV_TARGET),
     )
     return dataclasses.replace(state, concurrency=learned)
 
 
-def _feedback(scene: Scene, state: State, *, seconds: float) -> State:
+def _feedback(context: TickContext, state: State, *, seconds: float) -> State:
     """While engines start there may be too few, so that high latencies say nothing about the model; low ones do."""
-    if not 0 < scene.utilisation < 1:
+    if not 0 < context.utilisation < 1:
         return state
-    pods = scene.pods
-    weight = min(1.0, scene.utilisation / MIN_UTILISATION)
+    pods = context.pods
+    weight = min(1.0, context.utilisation / MIN_UTILISATION)
     model = state.model.cautious
     assert model is not None
     corrections = state.feedback
-    by_metric = {goal.metric: goal for goal in scene.goals}
-    limits = sizing.Limits(scene.load.kv_tokens, scene.inputs.max_sequences)
-    for reading in scene.readings:
+    by_metric = {goal.metric: goal for goal in context.goals}
+    limits = sizing.BatchLimits(context.load.kv_tokens, context.inputs.max_sequences)
+    for reading in context.readings:
         goal = by_metric.get(reading.objective.metric)
         if goal is None or reading.now.count < feedback.MIN_REQUESTS:
             continue
-        predicted = sizing.latency(goal.metric, goal.share, model, scene.asked, limits, pods.ready)
+        predicted = sizing.latency(
+            goal.metric, goal.share, model, context.demand, limits, pods.ready
+        )
         measured = histograms.lognormal_quantile(reading.now, goal.share, expected=predicted)
         known = corrections.corrections.get(goal.metric, 1.0)
         if measured is None or (pods.starting and measured >= known * predicted):
             continue
-        corrections = feedback.corrected(
+        corrections = feedback.with_correction(
             corrections,
             goal.metric,
             measured=measured,
@@ -142,19 +144,21 @@ def _feedback(scene: Scene, state: State, *, seconds: float) -> State:
             seconds=weight * seconds,
         )
     if not pods.starting:
-        corrections = feedback.judged(corrections, spent=_spent(scene, state), seconds=seconds)
+        corrections = feedback.with_kappa(
+            corrections, spent=_spent(context, state), seconds=seconds
+        )
     return dataclasses.replace(state, feedback=corrections)
 
 
-def _spent(scene: Scene, state: State) -> float | None:
+def _spent(context: TickContext, state: State) -> float | None:
     """Return the burn rate of the error budget, if the replica count can change it."""
-    inputs, pods = scene.inputs, scene.pods
+    inputs, pods = context.inputs, context.pods
     calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.window
-    if not calm or scene.utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
+    if not calm or context.utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
         return None
     spent = [
         (1 - attained) / (1 - reading.objective.share)
-        for reading in scene.readings
+        for reading in context.readings
         if reading.recent.count >= feedback.MIN_REQUESTS
         and (attained := histograms.lognormal_attainment(reading.recent, reading.objective.target))
         is not None

@@ -18,7 +18,7 @@ from slipstream_operator.core.scaling import (
     supply,
     wording,
 )
-from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.metrics.values import Load, Unknown
 from slipstream_operator.core.scaling.models import forecast, sizing, spikes
 from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
@@ -38,7 +38,7 @@ def initial(*, desired: int, now: float) -> State:
     return State(desired, now, "Initial replica count.")
 
 
-def woken(state: State, *, now: float) -> tuple[Decision, State]:
+def wake(state: State, *, now: float) -> tuple[Decision, State]:
     """At least one replica, because requests wait for the first."""
     reason = "Requests wait for a first replica."
     desired = max(state.desired, 1)
@@ -60,55 +60,61 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
         coming=state.coming,
         provision=inputs.provision,
     )
-    state = learning.starts(state, pods)
+    state = learning.learn_starts(state, pods)
     if not bounds.follows_load:
-        return _settle(state, inputs, bounds.minimum, "Fixed by spec.replicas.")
+        return _decision(state, inputs, bounds.minimum, "Fixed by spec.replicas.")
     if bounds.paused:
-        return _settle(state, inputs, current, "Paused by spec.scaling.paused.")
+        return _decision(state, inputs, current, "Paused by spec.scaling.paused.")
     if current == 0:
         if not inputs.held:
-            return _settle(state, inputs, 0, "No request since the last replica stopped.")
-        decision, state = woken(state, now=inputs.now)
+            return _decision(state, inputs, 0, "No request since the last replica stopped.")
+        decision, state = wake(state, now=inputs.now)
         if isinstance(inputs.load, Unknown):
             return decision, state
         current = decision.desired
     if isinstance(inputs.load, Unknown):
-        return _blind(inputs, state, current, inputs.load)
-    return _follow(inputs, state, pods, inputs.load, current)
+        return _without_data(inputs, state, current, inputs.load)
+    return _follow_load(inputs, state, pods, inputs.load, current)
 
 
-def _blind(inputs: Inputs, state: State, current: int, why: Unknown) -> tuple[Decision, State]:
+def _without_data(
+    inputs: Inputs, state: State, current: int, why: Unknown
+) -> tuple[Decision, State]:
     """Hold; after a long gap the past says nothing about a step down."""
     since = inputs.now if state.blind_since is None else state.blind_since
     state = dataclasses.replace(state, blind_since=since, idle_since=None)
     if inputs.now - since >= GAP_SECONDS:
         state = dataclasses.replace(state, needs=(), watched_since=None)
     reason = f"Holding {wording.replicas(current)}: {why.reason}."
-    return _settle(state, inputs, current, reason, known=False)
+    return _decision(state, inputs, current, reason, known=False)
 
 
-def _follow(
+def _follow_load(
     inputs: Inputs, state: State, pods: Supply, load: Load, current: int
 ) -> tuple[Decision, State]:
-    state = _sighted(inputs, state)
-    scene = _scene(inputs, state, pods, load)
-    hopeless = feasibility.hopeless(scene, state)
-    scene = dataclasses.replace(scene, goals=_goals(inputs, hopeless))
-    calm = _without_outlier(scene, state)
-    lasting = demand.first_attempts(calm.asked, load, engines=inputs.engines)
-    state = _foreseen(scene, state, lasting)
-    need, enough, reason = _needs(scene, state, calm, lasting, current)
+    state = _data_resumed(inputs, state)
+    context = _context(inputs, state, pods, load)
+    hopeless = feasibility.infeasible(context, state)
+    context = dataclasses.replace(context, goals=_goals(inputs, hopeless))
+    calm = _without_outlier(context, state)
+    lasting = demand.first_attempts(calm.demand, load, engines=inputs.engines)
+    state = _with_forecast(context, state, lasting)
+    need, enough, reason = _needs(context, state, calm, lasting, current)
     state = dataclasses.replace(
         state,
-        needs=stabilization.noted(
+        needs=stabilization.record(
             state.needs, enough, now=inputs.now, window=scale_down.window(inputs, state)
         ),
-        spikes=spikes.follow(
-            state.spikes, work=scene.work, supply=pods.ready, now=inputs.now, horizon=scene.horizon
+        spikes=spikes.update(
+            state.spikes,
+            work=context.work,
+            supply=pods.ready,
+            now=inputs.now,
+            horizon=context.horizon,
         ),
     )
-    target, why, state = _step(scene, state, current, need, reason)
-    decision, state = _settle(
+    target, why, state = _step(context, state, current, need, reason)
+    decision, state = _decision(
         state,
         inputs,
         target,
@@ -117,19 +123,19 @@ def _follow(
         infeasible=next(iter(hopeless.values()), None),
         limited=pods.limited,
         numbers=Numbers(
-            work=scene.work,
-            requests=scene.asked.requests * inputs.engines,
-            utilisation=scene.utilisation,
+            work=context.work,
+            requests=context.demand.requests * inputs.engines,
+            utilisation=context.utilisation,
             need=need,
             ready=pods.ready,
             starting=pods.starting,
-            horizon=scene.horizon,
+            horizon=context.horizon,
         ),
     )
-    return decision, learning.after(scene, state)
+    return decision, learning.learn(context, state)
 
 
-def _sighted(inputs: Inputs, state: State) -> State:
+def _data_resumed(inputs: Inputs, state: State) -> State:
     """With the end of a gap in the data noted."""
     if state.blind_since is None and state.watched_since is not None:
         return state
@@ -137,58 +143,58 @@ def _sighted(inputs: Inputs, state: State) -> State:
     return dataclasses.replace(state, blind_since=None, watched_since=since)
 
 
-def _scene(inputs: Inputs, state: State, pods: Supply, load: Load) -> Scene:
-    return Scene(
+def _context(inputs: Inputs, state: State, pods: Supply, load: Load) -> TickContext:
+    return TickContext(
         inputs=inputs,
         model=state.model.cautious,
         pods=pods,
         load=load,
         readings=inputs.readings if isinstance(inputs.readings, tuple) else (),
-        asked=_asked(inputs, state, load),
+        demand=_demand(inputs, state, load),
         goals=(),
         horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
     )
 
 
-def _without_outlier(scene: Scene, state: State) -> Scene:
+def _without_outlier(context: TickContext, state: State) -> TickContext:
     """As it would be if the one pod that stands out were like the others."""
-    calmer = demand.without_outlier(scene.load)
+    calmer = demand.without_outlier(context.load)
     if calmer is None:
-        return scene
-    return dataclasses.replace(scene, load=calmer, asked=_asked(scene.inputs, state, calmer))
+        return context
+    return dataclasses.replace(context, load=calmer, demand=_demand(context.inputs, state, calmer))
 
 
-def _foreseen(scene: Scene, state: State, lasting: sizing.Demand) -> State:
+def _with_forecast(context: TickContext, state: State, lasting: sizing.Demand) -> State:
     """With one more point of what is forecast: the work that no retry repeats."""
-    if scene.model is None:
+    if context.model is None:
         return state
-    work = sizing.work(scene.model, lasting)
-    outlook = forecast.update(state.outlook, work, now=scene.inputs.now, horizon=scene.horizon)
+    work = sizing.work(context.model, lasting)
+    outlook = forecast.update(state.outlook, work, now=context.inputs.now, horizon=context.horizon)
     return state if outlook is state.outlook else dataclasses.replace(state, outlook=outlook)
 
 
 def _needs(
-    scene: Scene, state: State, calm: Scene, lasting: sizing.Demand, current: int
+    context: TickContext, state: State, calm: TickContext, lasting: sizing.Demand, current: int
 ) -> tuple[int, int, str]:
     """The count that is needed, the one that would be enough for good, and the reason for the former."""
-    need, reason = scale_up.replicas(scene, state)
-    if calm is not scene and need > current:
+    need, reason = scale_up.replicas(context, state)
+    if calm is not context and need > current:
         without, _ = scale_up.replicas(calm, state)
         need = min(need, without + 1)
     enough = need
-    if lasting is not scene.asked or scale_up.backlog(scene) > 0:
+    if lasting is not context.demand or scale_up.backlog(context) > 0:
         without, _ = scale_up.replicas(
-            dataclasses.replace(scene, asked=lasting), state, drain=False
+            dataclasses.replace(context, demand=lasting), state, drain=False
         )
         enough = min(need, without)
-    if need > current and scene.pods.starting and scene.load.cancelled > 0:
+    if need > current and context.pods.starting and context.load.cancelled > 0:
         need = max(current, enough)
     if need < current:
-        enough = max(enough, scale_up.with_slack(scene, state, need))
+        enough = max(enough, scale_up.with_slack(context, state, need))
     return need, enough, reason
 
 
-def _asked(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
+def _demand(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
     return demand.estimate(
         load,
         window=inputs.window,
@@ -210,42 +216,42 @@ def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
 
 
 def _step(
-    scene: Scene, state: State, current: int, need: int, reason: str
+    context: TickContext, state: State, current: int, need: int, reason: str
 ) -> tuple[int, str, State]:
     """Move the count towards the need, no faster than the limits allow."""
-    inputs, pods = scene.inputs, scene.pods
+    inputs, pods = context.inputs, context.pods
     maximum = inputs.bounds.maximum
-    if hurt := scale_down.regretted(scene, state, current):
-        state = scale_down.cautious(state)
+    if hurt := scale_down.harmed_objective(context, state, current):
+        state = scale_down.more_cautious(state)
         need = max(need, current + 1)
         reason = f"{hurt.objective.name} got worse with {wording.replicas(current)}, so the last step is undone"
     if need <= current:
-        return scale_down.step(scene, state, current)
+        return scale_down.step(context, state, current)
     if pods.broken:
         return current, f"Keeping {current} of {need} replicas needed: {pods.limited}.", state
     if (
         "futility" not in inputs.without
         and need > pods.ready + pods.starting
         and spikes.futile(state.spikes, now=inputs.now, horizon=state.cold.p90)
-        and not forecast.foreseen(state.outlook, scene.work, horizon=scene.horizon)
+        and not forecast.foreseen(state.outlook, context.work, horizon=context.horizon)
     ):
         spike = f"such spikes end within {state.cold.p90:.0f} s"
         return current, f"Keeping {wording.replicas(current)}: {reason}, but {spike}.", state
     if inputs.now - state.raised_at >= UP_SECONDS:
         state = dataclasses.replace(state, raised_at=inputs.now, raised_from=current)
     base = min(state.raised_from or current, current)
-    limit = maximum if panic.seen(scene) else max(base + UP_REPLICAS, 2 * base)
+    limit = maximum if panic.detected(context) else max(base + UP_REPLICAS, 2 * base)
     target = max(current, min(need, limit, maximum))
     if target == current:
         held = "maxReplicas is reached" if current == maximum else "one step was just made"
         return current, f"Keeping {wording.replicas(current)}: {reason}, but {held}.", state
     recently = inputs.now - state.lowered_at < scale_down.window(inputs, state)
     if state.lowered_from > current and recently:
-        state = scale_down.cautious(state)
+        state = scale_down.more_cautious(state)
     return target, f"{wording.replicas(need)} needed: {reason}.", state
 
 
-def _settle(
+def _decision(
     state: State,
     inputs: Inputs,
     desired: int,

@@ -5,7 +5,7 @@ import math
 from typing import Final
 
 from slipstream_operator.core.scaling import learning, stabilization, wording
-from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import forecast
 from slipstream_operator.core.scaling.state import Inputs, State
@@ -27,34 +27,34 @@ def window(inputs: Inputs, state: State) -> float:
     return max(inputs.down_window, start) * state.caution
 
 
-def regretted(scene: Scene, state: State, current: int) -> Reading | None:
+def harmed_objective(context: TickContext, state: State, current: int) -> Reading | None:
     """The objective that the last step down hurts, while it is on probation."""
-    inputs = scene.inputs
+    inputs = context.inputs
     probation = 2 * max(inputs.window, PAUSE_SECONDS)
     if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
         return None
-    if scene.utilisation < learning.MIN_UTILISATION:
+    if context.utilisation < learning.MIN_UTILISATION:
         return None
-    return next(iter(_burning(scene.readings)), None)
+    return next(iter(_overspending(context.readings)), None)
 
 
-def cautious(state: State) -> State:
+def more_cautious(state: State) -> State:
     """The state after a step down that was wrong: the next lower need must last longer."""
     return dataclasses.replace(state, lowered_from=0, caution=min(2 * state.caution, _MAX_CAUTION))
 
 
-def step(scene: Scene, state: State, current: int) -> tuple[int, str, State]:
+def step(context: TickContext, state: State, current: int) -> tuple[int, str, State]:
     """One careful step down, or the present count with what speaks against one."""
-    inputs = scene.inputs
+    inputs = context.inputs
     foretold = forecast.falling(state.outlook) or forecast.cyclic(state.outlook)
     watched = window(inputs, state) * (_FORETOLD if foretold else 1.0)
     enough = stabilization.highest(state.needs, since=inputs.now - watched)
-    if enough == 0 and _may_sleep(inputs, state, scene.load):
+    if enough == 0 and _may_scale_to_zero(inputs, state, context.load):
         return 0, f"No request for {inputs.bounds.idle_after or 0:.0f} s.", state
     enough = max(enough, 1, inputs.bounds.minimum)
     if enough >= current:
-        return current, _holding(scene, state, current), state
-    if against := _against(scene, state, enough):
+        return current, _reason_to_keep(context, state, current), state
+    if against := _objection(context, state, enough):
         return (
             current,
             f"Keeping {wording.replicas(current)}: {enough} would be enough, but {against}.",
@@ -66,16 +66,16 @@ def step(scene: Scene, state: State, current: int) -> tuple[int, str, State]:
     return target, f"{sufficed} enough for {watched:.0f} s.", state
 
 
-def _burning(readings: tuple[Reading, ...]) -> list[Reading]:
+def _overspending(readings: tuple[Reading, ...]) -> list[Reading]:
     return [
         reading
         for reading in readings
-        if reading.requests >= _ENOUGH and learning.burn(reading) > _BURNING
+        if reading.requests >= _ENOUGH and learning.burn_rate(reading) > _BURNING
     ]
 
 
-def _against(scene: Scene, state: State, enough: int) -> str | None:
-    inputs, load, pods = scene.inputs, scene.load, scene.pods
+def _objection(context: TickContext, state: State, enough: int) -> str | None:
+    inputs, load, pods = context.inputs, context.load, context.pods
     watched = inputs.now - (inputs.now if state.watched_since is None else state.watched_since)
     pause = min(PAUSE_SECONDS, inputs.down_window)
     if watched < window(inputs, state):
@@ -84,16 +84,16 @@ def _against(scene: Scene, state: State, enough: int) -> str | None:
         return "not every engine reports"
     if inputs.rolling or (pods.starting > 0 and enough > pods.ready):
         return "engines are starting"
-    if load.waiting >= max(1.0, 0.5 * scene.engines):
+    if load.waiting >= max(1.0, 0.5 * context.engines):
         return "requests wait"
-    if _burning(scene.readings):
+    if _overspending(context.readings):
         return "the error budget is being spent"
     if inputs.now - state.since < pause:
         return f"steps down are {pause:.0f} s apart"
     return None
 
 
-def _may_sleep(inputs: Inputs, state: State, load: Load) -> bool:
+def _may_scale_to_zero(inputs: Inputs, state: State, load: Load) -> bool:
     """Zero needs proof: the router counts arrivals, none came for long enough, and nothing is inside."""
     after = inputs.bounds.idle_after
     return (
@@ -105,13 +105,13 @@ def _may_sleep(inputs: Inputs, state: State, load: Load) -> bool:
     )
 
 
-def _holding(scene: Scene, state: State, current: int) -> str:
-    pods = scene.pods
+def _reason_to_keep(context: TickContext, state: State, current: int) -> str:
+    pods = context.pods
     coming = f", {pods.starting} starting" if pods.starting > 0 else ""
     if pods.ready == 0:
         busy = "none is ready yet"
     elif state.model.coefficients is None:
-        busy = f"{scene.load.in_flight:.0f} requests in flight, step time not learned yet"
+        busy = f"{context.load.in_flight:.0f} requests in flight, step time not learned yet"
     else:
-        busy = f"the ready replicas are {scene.utilisation:.0%} busy"
+        busy = f"the ready replicas are {context.utilisation:.0%} busy"
     return f"Keeping {wording.replicas(current)}: {busy}{coming}."

@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator.api import units
 from slipstream_operator.core.scaling import demand, learning, panic
-from slipstream_operator.core.scaling.context import Scene
+from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.models import concurrency, forecast, sizing
 from slipstream_operator.core.scaling.state import State
 
@@ -21,42 +21,42 @@ _SLACK_TARGET: Final = 0.9
 _HEADROOM_DOWN: Final = 0.7
 
 
-def replicas(scene: Scene, state: State, *, drain: bool = True) -> tuple[int, str]:
+def replicas(context: TickContext, state: State, *, drain: bool = True) -> tuple[int, str]:
     """The count, and why; `drain` is for what waits now."""
-    inputs, pods = scene.inputs, scene.pods
+    inputs, pods = context.inputs, context.pods
     options = [(inputs.bounds.minimum, "minReplicas is enough")]
     if inputs.held:
         options.append((1, f"{inputs.held:.0f} requests wait for a replica"))
-    if scene.model is None:
-        options.append(_by_concurrency(scene, state))
+    if context.model is None:
+        options.append(_by_concurrency(context, state))
     else:
-        now = later = scene.work
+        now = later = context.work
         if "forecast" not in inputs.without and pods.limited is None:
-            lasting = demand.first_attempts(scene.asked, scene.load, engines=inputs.engines)
-            first = sizing.work(scene.model, lasting)
-            later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=scene.horizon)
+            lasting = demand.first_attempts(context.demand, context.load, engines=inputs.engines)
+            first = sizing.work(context.model, lasting)
+            later = forecast.ahead(state.outlook, first, now=inputs.now, horizon=context.horizon)
             later = max(now, later)
         if drain:
-            later += backlog(scene)
+            later += backlog(context)
         factor = later / now * state.feedback.kappa if now > 0 else 1.0
-        count = _sized(scene, state, scene.asked.scaled(factor), scene.goals)
-        ahead = "" if later < now * 1.02 else f", {later:.1f} in {scene.horizon:.0f} s"
+        count = _by_model(context, state, context.demand.scaled(factor), context.goals)
+        ahead = "" if later < now * 1.02 else f", {later:.1f} in {context.horizon:.0f} s"
         options.append((count, f"the load keeps {now:.1f} replicas busy{ahead}"))
         wanted = inputs.objectives.throughput
-        served = scene.asked if scene.asked.output > 0 else state.mix
+        served = context.demand if context.demand.output > 0 else state.mix
         if wanted is not None and served is not None:
             mix = served.scaled(wanted / inputs.engines / served.output)
-            count = _sized(scene, state, mix, scene.goals)
+            count = _by_model(context, state, mix, context.goals)
             options.append((count, f"{wanted} tokens/s are asked for"))
     if not pods.starting and inputs.now - pods.newest >= inputs.window:
-        options.append(_pressed(scene, state))
+        options.append(_by_measurements(context, state))
     return max(options, key=lambda option: option[0])
 
 
-def _by_concurrency(scene: Scene, state: State) -> tuple[int, str]:
+def _by_concurrency(context: TickContext, state: State) -> tuple[int, str]:
     """Return the count for the requests in flight, while no step time is known."""
-    inputs, ready = scene.inputs, scene.pods.ready
-    count = concurrency.replicas(state.concurrency, in_flight=scene.load.in_flight)
+    inputs, ready = context.inputs, context.pods.ready
+    count = concurrency.replicas(state.concurrency, in_flight=context.load.in_flight)
     tried = sum(
         pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
         for pod in inputs.pods
@@ -64,24 +64,24 @@ def _by_concurrency(scene: Scene, state: State) -> tuple[int, str]:
     count = min(count, _UNSURE_GROWTH * min(ready, 2 * max(tried, 1)))
     return (
         count,
-        f"{scene.load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
+        f"{context.load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
     )
 
 
-def _sized(
-    scene: Scene,
+def _by_model(
+    context: TickContext,
     state: State,
     asked: sizing.Demand,
     goals: tuple[sizing.Goal, ...],
     *,
     least: int = 1,
 ) -> int:
-    model, inputs = scene.model, scene.inputs
+    model, inputs = context.model, context.inputs
     assert model is not None
     return sizing.replicas(
         model,
         asked,
-        sizing.Limits(scene.load.kv_tokens, inputs.max_sequences),
+        sizing.BatchLimits(context.load.kv_tokens, inputs.max_sequences),
         goals,
         corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
         start=state.needs[-1][1] if state.needs else least,
@@ -90,32 +90,32 @@ def _sized(
     )
 
 
-def backlog(scene: Scene) -> float:
+def backlog(context: TickContext) -> float:
     """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
     itself: they stand idle right after."""
-    pods, work = scene.pods, scene.work
-    waiting = (scene.load.waiting + (scene.inputs.held or 0.0)) / scene.inputs.engines
-    if waiting <= pods.ready or scene.asked.requests <= 0:
+    pods, work = context.pods, context.work
+    waiting = (context.load.waiting + (context.inputs.held or 0.0)) / context.inputs.engines
+    if waiting <= pods.ready or context.demand.requests <= 0:
         return 0.0
-    queued = waiting * work / scene.asked.requests
-    left = queued + (work - _FULL * pods.ready) * scene.horizon
-    return min(max(0.0, left) / max(_DRAIN_SECONDS, scene.horizon), work)
+    queued = waiting * work / context.demand.requests
+    left = queued + (work - _FULL * pods.ready) * context.horizon
+    return min(max(0.0, left) / max(_DRAIN_SECONDS, context.horizon), work)
 
 
-def _pressed(scene: Scene, state: State) -> tuple[int, str]:
+def _by_measurements(context: TickContext, state: State) -> tuple[int, str]:
     """Return the count that measured latency and the queue ask for, whatever the model says."""
-    pods, load = scene.pods, scene.load
+    pods, load = context.pods, context.load
     queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
     queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
-    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= scene.engines else 1.0
+    growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= context.engines else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
-    wanted = {goal.metric for goal in scene.goals}
+    wanted = {goal.metric for goal in context.goals}
     missed = [
         reading
-        for reading in scene.readings
+        for reading in context.readings
         if reading.objective.metric in wanted and learning.missed(reading)
     ]
-    busy = growth > 1 or learning.busy(scene, state)
+    busy = growth > 1 or learning.busy(context, state)
     if missed and busy:
         worst = max(missed, key=lambda reading: reading.pressure or 0.0)
         latency = units.format_seconds(worst.current or 0.0)
@@ -128,15 +128,15 @@ def _pressed(scene: Scene, state: State) -> tuple[int, str]:
     return (math.ceil(pods.ready * growth - 1e-9) if growth > 1 else 0, reason)
 
 
-def with_slack(scene: Scene, state: State, need: int) -> int:
+def with_slack(context: TickContext, state: State, need: int) -> int:
     """The count for tighter targets, which a step down must not go below."""
-    if scene.model is None:
+    if context.model is None:
         return concurrency.replicas(
-            state.concurrency, in_flight=scene.load.in_flight, headroom=_HEADROOM_DOWN
+            state.concurrency, in_flight=context.load.in_flight, headroom=_HEADROOM_DOWN
         )
     tighter = tuple(
-        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in scene.goals]
+        [dataclasses.replace(goal, target=goal.target * _SLACK_TARGET) for goal in context.goals]
     )
-    return _sized(
-        scene, state, scene.asked.scaled(state.feedback.kappa), tighter, least=max(need, 1)
+    return _by_model(
+        context, state, context.demand.scaled(state.feedback.kappa), tighter, least=max(need, 1)
     )

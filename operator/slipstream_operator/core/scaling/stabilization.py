@@ -9,7 +9,7 @@ Needs: TypeAlias = tuple[tuple[float, int], ...]
 _SLOTS: Final = 10
 
 
-def noted(needs: Needs, need: int, *, now: float, window: float) -> Needs:
+def record(needs: Needs, need: int, *, now: float, window: float) -> Needs:
     """With one more need, and without those that are older than the window."""
     kept = tuple([slot for slot in needs if slot[0] > now - window])
     if kept and now - kept[-1][0] < window / _SLOTS:

@@ -11,9 +11,9 @@ from slipstream_operator.core.scaling.models.feedback import Feedback
 from slipstream_operator.core.scaling.models.forecast import Outlook
 from slipstream_operator.core.scaling.models.sizing import Demand
 from slipstream_operator.core.scaling.models.spikes import Spikes
-from slipstream_operator.core.scaling.models.steptime import Model
+from slipstream_operator.core.scaling.models.steptime import StepTimeModel
 from slipstream_operator.core.scaling.stabilization import Needs
-from slipstream_operator.core.scaling.supply import Pod
+from slipstream_operator.core.scaling.supply import PodStatus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Inputs:
 
     now: float
     bounds: Bounds
-    pods: tuple[Pod, ...]
+    pods: tuple[PodStatus, ...]
     rolling: bool
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
@@ -84,7 +84,7 @@ class State:
     """When `desired` was decided, in seconds since the epoch."""
     reason: str
     revision: str = ""
-    model: Model = dataclasses.field(default_factory=Model)
+    model: StepTimeModel = dataclasses.field(default_factory=StepTimeModel)
     feedback: Feedback = dataclasses.field(default_factory=Feedback)
     concurrency: float | None = None
     """Requests in flight that one replica carries inside its objectives, where no step time is known."""

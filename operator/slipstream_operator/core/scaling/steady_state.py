@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core.observed import Key, Pod
 from slipstream_operator.core.scaling.metrics import queries
-from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision
 
@@ -35,7 +35,7 @@ _RUNNING, _WAITING, _KV, _REJECTED, _PREEMPTED = (
 )
 
 
-class Burden(NamedTuple):
+class Totals(NamedTuple):
     """Sums over the pods that report, and what the router sees; what is missing is 0 or negative."""
 
     running: float
@@ -50,7 +50,7 @@ class Burden(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rest:
+class SteadyState:
     """Snapshot of a steady service at its last decision."""
 
     until: float
@@ -58,59 +58,64 @@ class Rest:
     basis: Basis
     pods: tuple[Pod, ...]
     reporting: Set[str]
-    burden: Burden
+    burden: Totals
 
 
-def begun(
-    answers: Answers | Unknown,
+def start(
+    results: ServiceResults | Unknown,
     readings: tuple[Reading, ...] | Unknown,
     *,
     pods: tuple[Pod, ...],
     decision: Decision,
     basis: Basis,
     until: float,
-) -> Rest | None:
+) -> SteadyState | None:
     """None unless all pods that are wanted and needed are there, ready and measured, and the objectives kept."""
-    if isinstance(answers, Unknown) or not kept(readings):
+    if isinstance(results, Unknown) or not objectives_met(readings):
         return None
     settled = all(pod.ready and not pod.deleting for pod in pods)
-    if not settled or len(pods) != decision.desired or len(answers.pods) != len(pods):
+    if not settled or len(pods) != decision.desired or len(results.pods) != len(pods):
         return None
     if decision.numbers is not None and decision.numbers.need < decision.desired:
         return None
-    return Rest(until, basis, pods, answers.pods.keys(), _burden(answers))
+    return SteadyState(until, basis, pods, results.pods.keys(), _totals(results))
 
 
-def turn(key: Key, *, now: float) -> float:
+def deadline(key: Key, *, now: float) -> float:
     """When a service is next decided on in any case: each has a place of its own, so that no tick bears them all."""
     place = zlib.crc32(str(key).encode()) / 2**32 * SECONDS
     return now + SECONDS - (now - place) % SECONDS
 
 
-def lasts(
-    rest: Rest | None, answers: Answers, *, pods: tuple[Pod, ...], basis: Basis, now: float
+def holds(
+    rest: SteadyState | None,
+    results: ServiceResults,
+    *,
+    pods: tuple[Pod, ...],
+    basis: Basis,
+    now: float,
 ) -> bool:
     """Whether a decision would hardly be another one, as long as the objectives are kept."""
     return (
         rest is not None
         and now < rest.until
-        and not answers.failed
+        and not results.failed
         and all(new is old for new, old in zip(basis, rest.basis, strict=True))
         and rest.pods == pods
-        and rest.reporting == answers.pods.keys()
-        and _alike(_burden(answers), rest.burden)
+        and rest.reporting == results.pods.keys()
+        and _similar(_totals(results), rest.burden)
     )
 
 
-def kept(readings: tuple[Reading, ...] | Unknown) -> bool:
+def objectives_met(readings: tuple[Reading, ...] | Unknown) -> bool:
     """Whether every objective is known to be kept, or has no traffic."""
     return isinstance(readings, tuple) and not any(one.over for one in readings)
 
 
-def _burden(answers: Answers) -> Burden:
+def _totals(results: ServiceResults) -> Totals:
     """Read the load from one round of query results."""
-    rows, totals = answers.pods.values(), answers.totals
-    return Burden(
+    rows, totals = results.pods.values(), results.totals
+    return Totals(
         running=sum([row[_RUNNING] for row in rows]),
         waiting=sum([row[_WAITING] for row in rows]),
         kv=max([row[_KV] for row in rows], default=0.0),
@@ -121,7 +126,7 @@ def _burden(answers: Answers) -> Burden:
     )
 
 
-def _alike(now: Burden, before: Burden) -> bool:
+def _similar(now: Totals, before: Totals) -> bool:
     """Whether nothing waits, nothing goes wrong, and the load is what it was but for chance."""
     if now.waiting > 0 or now.trouble > 0 or now.held > 0:
         return False

@@ -19,7 +19,7 @@ _FAILED_STARTS: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pod:
+class PodStatus:
     """Pod as the API server shows it; times in seconds since the epoch."""
 
     name: str
@@ -67,7 +67,7 @@ class Supply:
 
 
 def survey(
-    pods: Sequence[Pod],
+    pods: Sequence[PodStatus],
     *,
     ordered: int,
     ordered_at: float,
@@ -107,7 +107,7 @@ def survey(
     )
 
 
-def _tells(pod: Pod, ready_at: float, coming: Collection[str], cold: ColdStart) -> bool:
+def _tells(pod: PodStatus, ready_at: float, coming: Collection[str], cold: ColdStart) -> bool:
     """Whether it became ready for the first time: long after its creation it was so before, and lost it."""
     if pod.name in coming:
         return True

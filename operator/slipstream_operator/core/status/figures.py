@@ -133,7 +133,9 @@ def engine(outcome: Outcome) -> api.EngineStatus | None:
         quantization=resolved.quantization,
         speculation=resolved.speculation,
         speculation_disabled=resolved.speculation_disabled,
-        acceptance=_percent(measured.guesses.acceptance) if measured and measured.guesses else None,
+        acceptance=_percent(measured.draft_tokens.acceptance)
+        if measured and measured.draft_tokens
+        else None,
         speculation_gain=_gain(resolved, measured),
         speculation_loss=measured.loss if measured else None,
         max_length=resolved.max_length,

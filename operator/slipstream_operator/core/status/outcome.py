@@ -19,7 +19,7 @@ class Measured:
 
     load: Load | Unknown
     readings: tuple[Reading, ...] | Unknown
-    guesses: DraftTokens | None = None
+    draft_tokens: DraftTokens | None = None
     gain: float | None = None
     loss: str | None = None
     """That speculation has made decoding slower for long enough to say so."""

@@ -13,7 +13,7 @@ from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.queries import PER_POD, TOTALS
-from slipstream_operator.core.scaling.metrics.values import Raw, Sample, Samples, Unknown
+from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
 
 Service: TypeAlias = tuple[str, str]
 """Namespace and name."""
@@ -35,10 +35,10 @@ _BOUND: Final = b'"le":"'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answers:
+class ServiceResults:
     """Query results of one round about one service."""
 
-    asked: Set[str]
+    queried: Set[str]
     """All names, of queries that failed too."""
     failed: Mapping[str, Unknown]
     pods: Mapping[str, Sequence[float]]
@@ -49,14 +49,16 @@ class Answers:
 
     def result(self, name: str) -> Sequence[Sample] | None:
         """The samples of one of the other queries; None if it failed or was not asked."""
-        return None if name in self.failed or name not in self.asked else self.others.get(name, ())
+        return (
+            None if name in self.failed or name not in self.queried else self.others.get(name, ())
+        )
 
 
-class Grouped:
+class QueryResults:
     """Takes in the samples of all services, and gives out what concerns one."""
 
     def __init__(self) -> None:
-        self._asked: set[str] = set()
+        self._queried: set[str] = set()
         self._failed: dict[str, Unknown] = {}
         self._services: dict[bytes, Service] = {}
         """By labels, without the bound of a bucket."""
@@ -69,9 +71,9 @@ class Grouped:
         """Upper bounds of buckets as Prometheus writes them, and their values."""
         self._others: dict[str, defaultdict[Service, list[Sample]]] = {}
 
-    def take(self, name: str, part: Iterable[Raw] | Unknown) -> None:
+    def take(self, name: str, part: Iterable[RawSample] | Unknown) -> None:
         """Some samples of an answer, or that there is none, whatever came before."""
-        self._asked.add(name)
+        self._queried.add(name)
         if isinstance(part, Unknown):
             self._failed[name] = part
             return
@@ -92,8 +94,8 @@ class Grouped:
 
     def keep(self, totals: Mapping[str, dict[Service, float]]) -> None:
         """Numbers of an earlier round, where they were not asked anew."""
-        for name in totals.keys() - self._asked:
-            self._asked.add(name)
+        for name in totals.keys() - self._queried:
+            self._queried.add(name)
             self._totals[name] = totals[name]
 
     def totals(self, names: Iterable[str]) -> dict[str, dict[Service, float]]:
@@ -101,7 +103,7 @@ class Grouped:
         return {
             name: self._totals.get(name, {})
             for name in names
-            if name in self._asked and name not in self._failed
+            if name in self._queried and name not in self._failed
         }
 
     def near(self, name: str, targets: Iterable[float]) -> tuple[str, ...]:
@@ -119,11 +121,11 @@ class Grouped:
         """The queries that failed, and why."""
         return self._failed
 
-    def of(self, key: Key) -> Answers:
+    def of(self, key: Key) -> ServiceResults:
         """Return the results of a service."""
         service = key.namespace, key.name
-        return Answers(
-            asked=self._asked,
+        return ServiceResults(
+            queried=self._queried,
             failed=self._failed,
             pods=self._pods.get(service, {}),
             totals={
@@ -141,7 +143,7 @@ class Grouped:
             },
         )
 
-    def _note_pods(self, place: int, samples: Iterable[Raw]) -> None:
+    def _note_pods(self, place: int, samples: Iterable[RawSample]) -> None:
         rows = self._rows
         for labels, value in samples:
             row = rows.get(labels)
@@ -157,7 +159,7 @@ class Grouped:
         self,
         found: defaultdict[Service, "array[float]"],
         bounds: dict[bytes, float],
-        samples: Iterable[Raw],
+        samples: Iterable[RawSample],
     ) -> None:
         services = self._services
         for labels, value in samples:
@@ -176,7 +178,7 @@ class Grouped:
             flat.append(bound)
             flat.append(value)
 
-    def _note_totals(self, found: dict[Service, float], samples: Iterable[Raw]) -> None:
+    def _note_totals(self, found: dict[Service, float], samples: Iterable[RawSample]) -> None:
         services = self._services
         for labels, value in samples:
             service = services.get(labels)
@@ -185,14 +187,14 @@ class Grouped:
             found[service] = found.get(service, 0.0) + value
 
     def _note_others(
-        self, found: defaultdict[Service, list[Sample]], samples: Iterable[Raw]
+        self, found: defaultdict[Service, list[Sample]], samples: Iterable[RawSample]
     ) -> None:
         for labels, value in samples:
             sample = Sample(orjson.loads(labels), value)
             found[_service(sample.labels)].append(sample)
 
 
-def alone(samples: Samples) -> Answers:
+def alone(samples: Samples) -> ServiceResults:
     """Return the results of the only service that a Prometheus knows, whatever the labels say."""
     known = {
         name: [one for one in result if _LEAST <= one.value <= _MOST or one.value == 0]
@@ -203,8 +205,8 @@ def alone(samples: Samples) -> Answers:
     for name, place in _PLACES.items():
         for labels, value in known.get(name, ()):
             pods.setdefault(labels.get("pod", ""), _NOTHING[:])[place] = value
-    return Answers(
-        asked=samples.keys(),
+    return ServiceResults(
+        queried=samples.keys(),
         failed={name: one for name, one in samples.items() if isinstance(one, Unknown)},
         pods=pods,
         totals={

@@ -9,7 +9,7 @@ from typing import Final
 
 from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling.metrics import queries
-from slipstream_operator.core.scaling.metrics.query_results import Answers
+from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import (
     DraftTokens,
     Load,
@@ -34,22 +34,22 @@ _NO_ROUTER: Final = Load((), complete=True)
 
 
 def load(
-    answers: Answers, *, pods: Mapping[str, float], now: float, max_age: float
+    results: ServiceResults, *, pods: Mapping[str, float], now: float, max_age: float
 ) -> Load | Unknown:
     """Load of the ready pods, given with the time since which they are; Unknown if too few of them report."""
     if not pods:
-        return _at_the_router(answers) or Unknown("no engine is ready")
+        return _at_the_router(results) or Unknown("no engine is ready")
     for name in queries.PER_POD:
-        if name in answers.failed:
-            return answers.failed[name]
-        if name not in answers.asked:
+        if name in results.failed:
+            return results.failed[name]
+        if name not in results.queried:
             return Unknown(f"query {name} was not answered")
     rows: list[Sequence[float]] = []
     missing = 0
     settled_rows: list[bool] = []
     for pod in sorted(pods):
         settled = now - pods[pod] >= _SETTLED
-        row = answers.pods.get(pod)
+        row = results.pods.get(pod)
         if row is None or _is_silent(row, settled=settled, max_age=max_age):
             missing += settled
             continue
@@ -61,7 +61,7 @@ def load(
     found, complete = _filled(rows, settled_rows)
     if missing:
         found += [_median(found)] * missing
-    router = _at_the_router(answers) or _NO_ROUTER
+    router = _at_the_router(results) or _NO_ROUTER
     measured = sum(settled_rows)
     return Load(
         pods=tuple(found),
@@ -69,29 +69,29 @@ def load(
         arrivals=router.arrivals,
         surge=router.surge,
         cancelled=router.cancelled,
-        output_length=_ratio(answers, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
-        prompt_length=_ratio(answers, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
-        kv_tokens=kv_capacity(answers),
+        output_length=_ratio(results, queries.OUTPUT_LENGTHS, queries.OUTPUT_COUNT),
+        prompt_length=_ratio(results, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
+        kv_tokens=kv_capacity(results),
     )
 
 
-def _at_the_router(answers: Answers) -> Load | None:
+def _at_the_router(results: ServiceResults) -> Load | None:
     """Return the arrivals at the router, with or without a ready engine; None without a router."""
-    arrivals = answers.totals.get(queries.ARRIVALS)
+    arrivals = results.totals.get(queries.ARRIVALS)
     if arrivals is None:
         return None
     return Load(
         pods=(),
         complete=False,
         arrivals=arrivals,
-        surge=answers.totals.get(queries.SURGE),
-        cancelled=answers.totals.get(queries.CANCELLED, 0.0),
+        surge=results.totals.get(queries.SURGE),
+        cancelled=results.totals.get(queries.CANCELLED, 0.0),
     )
 
 
-def held(answers: Answers) -> float | None:
+def held(results: ServiceResults) -> float | None:
     """Requests that wait in the router for a replica; None without one."""
-    return answers.totals.get(queries.HELD)
+    return results.totals.get(queries.HELD)
 
 
 def _is_silent(row: Sequence[float], *, settled: bool, max_age: float) -> bool:
@@ -131,13 +131,13 @@ def _median(pods: Sequence[PodLoad]) -> PodLoad:
     return PodLoad(**values, settled=False)
 
 
-def _ratio(answers: Answers, top: str, bottom: str) -> float | None:
-    total, count = answers.totals.get(top), answers.totals.get(bottom)
+def _ratio(results: ServiceResults, top: str, bottom: str) -> float | None:
+    total, count = results.totals.get(top), results.totals.get(bottom)
     return total / count if total is not None and count else None
 
 
 def readings(
-    answers: Answers, wanted: objectives.Objectives, *, earlier: tuple[Reading, ...] = ()
+    results: ServiceResults, wanted: objectives.Objectives, *, earlier: tuple[Reading, ...] = ()
 ) -> tuple[Reading, ...] | Unknown:
     """One reading per latency objective; Unknown if Prometheus did not answer.
 
@@ -147,20 +147,20 @@ def readings(
     found = []
     for objective in wanted.latency:
         before = kept.get(objective)
-        if before is not None and answers.asked.isdisjoint(_names(objective.metric)):
+        if before is not None and results.queried.isdisjoint(_names(objective.metric)):
             found.append(before)
             continue
-        now = _latency(answers, objective, "now", before.now if before else None)
+        now = _latency(results, objective, "now", before.now if before else None)
         if isinstance(now, Unknown):
             return now
-        recent = _latency(answers, objective, "5m", before.recent if before else None)
+        recent = _latency(results, objective, "5m", before.recent if before else None)
         found.append(
             Reading(
                 objective=objective,
                 current=histograms.linear_quantile(now, objective.share),
                 requests=now.count,
                 attainment={
-                    span: _attained(answers, objective, span, before) for span in queries.SPANS
+                    span: _attained(results, objective, span, before) for span in queries.SPANS
                 },
                 now=now,
                 recent=histograms.EMPTY if isinstance(recent, Unknown) else recent,
@@ -176,11 +176,11 @@ def _names(metric: str) -> frozenset[str]:
 
 
 def _attained(
-    answers: Answers, objective: objectives.Objective, span: str, before: Reading | None
+    results: ServiceResults, objective: objectives.Objective, span: str, before: Reading | None
 ) -> float | None:
-    if before is not None and queries.latency(objective.metric, span) not in answers.asked:
+    if before is not None and queries.latency(objective.metric, span) not in results.queried:
         return before.attainment[span]
-    found = _latency(answers, objective, span, None)
+    found = _latency(results, objective, span, None)
     return (
         None
         if isinstance(found, Unknown)
@@ -189,25 +189,25 @@ def _attained(
 
 
 def _latency(
-    answers: Answers,
+    results: ServiceResults,
     objective: objectives.Objective,
     span: str,
     before: histograms.Histogram | None,
 ) -> histograms.Histogram | Unknown:
     """The latency histogram of a service over a span: the one before, if it was not asked anew."""
     name = queries.latency(objective.metric, span)
-    if name in answers.failed:
-        return answers.failed[name]
-    if name not in answers.asked:
+    if name in results.failed:
+        return results.failed[name]
+    if name not in results.queried:
         return Unknown("not asked") if before is None else before
-    return answers.histograms.get(name, histograms.EMPTY)
+    return results.histograms.get(name, histograms.EMPTY)
 
 
-def guesses(answers: Answers, *, revision: str) -> DraftTokens | None:
+def draft_tokens(results: ServiceResults, *, revision: str) -> DraftTokens | None:
     """Return the draft tokens of this revision's engines in the last ten minutes; None if unknown or none."""
     counts = []
     for name in (queries.DRAFTED, queries.ACCEPTED):
-        result = answers.result(name)
+        result = results.result(name)
         if result is None:
             return None
         values = [sample.value for sample in result if sample.labels.get("revision") == revision]
@@ -218,18 +218,18 @@ def guesses(answers: Answers, *, revision: str) -> DraftTokens | None:
     return DraftTokens(drafted, accepted) if drafted else None
 
 
-def gain(answers: Answers, *, revision: str) -> float | None:
+def gain(results: ServiceResults, *, revision: str) -> float | None:
     """Return the mean upper bound of speculation's gain in this revision's engines; None if unknown."""
-    result = answers.result(queries.GAIN)
+    result = results.result(queries.GAIN)
     if result is None:
         return None
     values = (one.value for one in result if one.labels.get("revision") == revision)
     return next(values, None)
 
 
-def kv_capacity(answers: Answers) -> int | None:
+def kv_capacity(results: ServiceResults) -> int | None:
     """KV capacity of one engine in tokens: as it says itself, else by the blocks of its cache."""
-    result = answers.result(queries.KV_TOKENS)
+    result = results.result(queries.KV_TOKENS)
     if result is None:
         return None
     reported = _counts(one.value for one in result if "num_gpu_blocks" not in one.labels)
@@ -243,11 +243,11 @@ def kv_capacity(answers: Answers) -> int | None:
     return min(_counts(sizes), default=None)
 
 
-def sequences(answers: Answers, *, revision: str) -> int | None:
+def max_sequences(results: ServiceResults, *, revision: str) -> int | None:
     """Sequences that the engines of one replica of this revision run at once; None if it says none."""
     values = _counts(
         sample.value
-        for sample in answers.result(queries.SEQUENCES) or ()
+        for sample in results.result(queries.SEQUENCES) or ()
         if sample.labels.get("revision", revision) == revision
     )
     return min(values, default=None)
@@ -258,9 +258,9 @@ def _counts(values: Iterable[float]) -> list[int]:
     return [int(value) for value in values if 1 <= value < _MOST]
 
 
-def adapters(answers: Answers) -> Mapping[str, bool]:
+def adapters(results: ServiceResults) -> Mapping[str, bool]:
     """LoRA adapter -> whether every engine has it loaded."""
-    result = answers.result(queries.ADAPTERS)
+    result = results.result(queries.ADAPTERS)
     if result is None:
         return {}
     return {sample.labels.get(contract.ADAPTER_LABEL, ""): sample.value == 1 for sample in result}

@@ -25,7 +25,7 @@ class Sample(NamedTuple):
     value: float
 
 
-Raw: TypeAlias = tuple[bytes, float]
+RawSample: TypeAlias = tuple[bytes, float]
 """A sample whose labels are still JSON without spaces: of equal ones, which a round has many of, one is read."""
 
 Samples: TypeAlias = Mapping[str, Sequence[Sample] | Unknown]

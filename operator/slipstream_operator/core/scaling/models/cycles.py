@@ -49,7 +49,7 @@ class Cycles:
     """In minutes."""
 
 
-def noted(cycles: Cycles, load: float, *, now: float) -> Cycles:
+def record(cycles: Cycles, load: float, *, now: float) -> Cycles:
     """With the present load; minutes that nobody saw are taken to be as the last one."""
     if cycles.began == 0:
         return Cycles(now, load)

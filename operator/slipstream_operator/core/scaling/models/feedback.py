@@ -24,7 +24,7 @@ class Feedback:
     kappa: float = 1.0
 
 
-def corrected(
+def with_correction(
     feedback: Feedback, metric: str, *, measured: float, predicted: float, seconds: float
 ) -> Feedback:
     """The correction of a metric moves towards measured over predicted, by half in some 3 minutes."""
@@ -38,7 +38,7 @@ def corrected(
     return dataclasses.replace(feedback, corrections=corrections)
 
 
-def judged(feedback: Feedback, *, spent: float | None, seconds: float) -> Feedback:
+def with_kappa(feedback: Feedback, *, spent: float | None, seconds: float) -> Feedback:
     """Kappa grows while the error budget is overspent, and falls back to 1 at a quarter of the speed.
 
     `spent` is the share of requests that missed, over the share that may; None if that can't be judged now.

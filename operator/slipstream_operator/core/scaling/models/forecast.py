@@ -87,7 +87,7 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
     outlook = dataclasses.replace(
         outlook,
         season=_seen(outlook, load, now),
-        cycles=cycles.noted(outlook.cycles, load, now=now),
+        cycles=cycles.record(outlook.cycles, load, now=now),
     )
     if outlook.at == 0 or passed > 4 * horizon:
         return dataclasses.replace(

@@ -47,7 +47,7 @@ class Demand:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """What bounds the batch of one replica; None where it is not known."""
 
     kv_tokens: int | None = None
@@ -74,7 +74,7 @@ class Goal:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Operation:
+class OperatingPoint:
     """One replica in steady state, in seconds."""
 
     utilisation: float
@@ -92,13 +92,13 @@ def work(model: Coefficients, demand: Demand) -> float:
     return model.delta * demand.prompt + _token(model, demand) * demand.output
 
 
-def operate(model: Coefficients, demand: Demand, count: int) -> Operation | None:
+def operate(model: Coefficients, demand: Demand, count: int) -> OperatingPoint | None:
     """How each of `count` replicas runs under this demand; None if it can't."""
     rho = work(model, demand) / count
     if rho >= _MOST:
         return None
     step = model.alpha / (1 - rho)
-    return Operation(
+    return OperatingPoint(
         utilisation=rho,
         step=step,
         batch=demand.output / count * step,
@@ -112,7 +112,7 @@ def latency(
     share: float,
     model: Coefficients,
     demand: Demand,
-    limits: Limits,
+    limits: BatchLimits,
     count: int,
 ) -> float:
     """The latency in seconds that `share` of the requests stay under; infinite in overload."""
@@ -123,10 +123,10 @@ def latency(
 def _latency(
     metric: str,
     share: float,
-    run: Operation,
+    run: OperatingPoint,
     model: Coefficients,
     demand: Demand,
-    limits: Limits,
+    limits: BatchLimits,
     count: int,
 ) -> float:
     if metric == "tpot":
@@ -142,7 +142,7 @@ def _latency(
 def replicas(
     model: Coefficients,
     demand: Demand,
-    limits: Limits,
+    limits: BatchLimits,
     goals: Sequence[Goal],
     *,
     corrections: Mapping[str, float],
@@ -178,7 +178,7 @@ def replicas(
 def _fits(
     model: Coefficients,
     demand: Demand,
-    limits: Limits,
+    limits: BatchLimits,
     goals: Sequence[Goal],
     corrections: Mapping[str, float],
     count: int,
@@ -202,7 +202,9 @@ def _token(model: Coefficients, demand: Demand) -> float:
     return model.beta + model.gamma * demand.context
 
 
-def _tpot(run: Operation, model: Coefficients, demand: Demand, count: int, share: float) -> float:
+def _tpot(
+    run: OperatingPoint, model: Coefficients, demand: Demand, count: int, share: float
+) -> float:
     """The batch fluctuates, and so does the number of prompts that are computed between a request's tokens."""
     z = _z(share)
     free = 1 - min(run.prefill, _MOST)
@@ -217,10 +219,10 @@ def _tpot(run: Operation, model: Coefficients, demand: Demand, count: int, share
 
 
 def _ttft(
-    run: Operation,
+    run: OperatingPoint,
     model: Coefficients,
     demand: Demand,
-    limits: Limits,
+    limits: BatchLimits,
     count: int,
     share: float,
 ) -> float:

@@ -21,7 +21,7 @@ class Spikes:
     """Replicas that were enough before it."""
 
 
-def follow(spikes: Spikes, *, work: float, supply: int, now: float, horizon: float) -> Spikes:
+def update(spikes: Spikes, *, work: float, supply: int, now: float, horizon: float) -> Spikes:
     """Note the begin of a spike when there is more work than the supply can do, and at its end how long it was."""
     if spikes.began is None:
         if work > supply:

@@ -63,7 +63,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Model:
+class StepTimeModel:
     """What is known; `rows` alone are kept over a restart, the rest is fitted to them."""
 
     rows: tuple[Row, ...] = ()
@@ -82,7 +82,7 @@ class Model:
         return Coefficients(fit.alpha * more, fit.beta * more, fit.gamma * more, fit.delta * more)
 
 
-def learn(model: Model, observations: Sequence[Observation]) -> Model:
+def learn(model: StepTimeModel, observations: Sequence[Observation]) -> StepTimeModel:
     """The model after these observations; outliers are left out until they prove to be the rule."""
     rows = {_class_of(row.batch): row for row in model.rows}
     disbelieved = model.disbelieved
@@ -93,7 +93,7 @@ def learn(model: Model, observations: Sequence[Observation]) -> Model:
             disbelieved += 1
             if disbelieved < _DISBELIEF:
                 continue
-            rows, model, weight = {}, Model(), 1.0
+            rows, model, weight = {}, StepTimeModel(), 1.0
         disbelieved = 0
         learned = True
         index = _class_of(seen.batch)
@@ -105,10 +105,10 @@ def learn(model: Model, observations: Sequence[Observation]) -> Model:
     )
 
 
-def fit(rows: tuple[Row, ...]) -> Model:
+def fit(rows: tuple[Row, ...]) -> StepTimeModel:
     """Ridge towards the prior proportions, with negative coefficients set to zero and the others fitted anew."""
     if not rows:
-        return Model()
+        return StepTimeModel()
     scale = _scale(rows)
     prior = tuple(scale * part for part in _SHAPE)
     gram = [[_PRIOR if i == j else 0.0 for j in range(4)] for i in range(4)]
@@ -133,14 +133,14 @@ def fit(rows: tuple[Row, ...]) -> Model:
     variance = sum(point[i] * inverse[i][j] * point[j] for i in active for j in active)
     predicted = sum(point[i] * solution[i] for i in range(4))
     uncertainty = min(math.sqrt(max(variance, 0.0)) / predicted, _MAX_UNCERTAINTY)
-    return Model(rows, Coefficients(*values), uncertainty)
+    return StepTimeModel(rows, Coefficients(*values), uncertainty)
 
 
 def _class_of(batch: float) -> int:
     return max(0, min(_CLASSES - 1, math.floor(math.log2(max(batch, 1.0)) + 0.5)))
 
 
-def _belief(model: Model, seen: Observation) -> float:
+def _belief(model: StepTimeModel, seen: Observation) -> float:
     """Huber's weight of an observation; 0 if it is too far from the model to be believed."""
     fitted = model.coefficients
     if fitted is None:
