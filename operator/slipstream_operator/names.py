@@ -190,9 +190,9 @@ def adapters_name(service: str) -> str:
     return f"{service}-adapters"
 
 
-def demand_name(service: str) -> str:
-    """Name of the Lease that the router renews while requests wait for a first replica."""
-    return f"{service}-demand"
+def activation_name(service: str) -> str:
+    """Name of the activation Lease, which the router renews while requests wait for a first replica."""
+    return f"{service}-activation"
 
 
 def workers_name(service: str) -> str:

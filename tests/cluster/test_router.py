@@ -170,8 +170,8 @@ def test_a_strangers_secret_of_its_name_is_left_alone(kube: Kube, namespace: str
         ("patch", "configmaps/slipstream-router", False),
         ("list", "endpointslices.discovery.k8s.io", True),
         ("watch", "endpointslices.discovery.k8s.io", True),
-        ("patch", "leases.coordination.k8s.io/one-demand", True),
-        ("get", "leases.coordination.k8s.io/one-demand", True),
+        ("patch", "leases.coordination.k8s.io/one-activation", True),
+        ("get", "leases.coordination.k8s.io/one-activation", True),
         ("patch", "leases.coordination.k8s.io/other", False),
         ("list", "leases.coordination.k8s.io", False),
         ("get", "secrets/slipstream-router-token", False),
@@ -308,8 +308,8 @@ def test_a_service_that_may_be_at_zero_shows_once_that_it_works_and_has_a_lease(
 ) -> None:
     kube.apply(routed(namespace, "chat", scaling=IDLE))
     services.ready(kube, namespace, "chat")
-    assert kube.get("Lease", namespace, "chat-demand") is not None
-    assert until_listed(kube, namespace, "chat")["chat"]["demand"] == "chat-demand"
+    assert kube.get("Lease", namespace, "chat-activation") is not None
+    assert until_listed(kube, namespace, "chat")["chat"]["activation"] == "chat-activation"
 
 
 def asleep(service: Object) -> dict[str, Any]:
@@ -360,7 +360,7 @@ def test_a_service_stays_at_zero_over_a_restart_until_the_router_asks(
     assert not kube.find("Pod", namespace, labelSelector="slipstream.dev/service=chat")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     kube.kubectl(
-        "patch", "lease", "chat-demand", "-n", namespace, "--type=merge",
+        "patch", "lease", "chat-activation", "-n", namespace, "--type=merge",
         f"--as=system:serviceaccount:{namespace}:{NAME}",
         "-p", json.dumps({"spec": {"renewTime": now.replace("+00:00", "Z")}}),
     )  # fmt: skip

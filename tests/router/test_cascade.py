@@ -26,9 +26,9 @@ SHORT = {"maxPromptTokens": 100}
 
 
 def stage(name: str, **fields: Any) -> dict[str, Any]:
-    """A service as a stage: `small` has the model `m-small` and the Lease `small-demand`."""
+    """A service as a stage: `small` has the model `m-small` and the Lease `small-activation`."""
     revisions = [{"name": f"{name}-1", "weight": 100}]
-    names = {"name": name, "model": f"m-{name}", "demand": f"{name}-demand"}
+    names = {"name": name, "model": f"m-{name}", "activation": f"{name}-activation"}
     return service(**names, revisions=revisions, **fields)
 
 
@@ -273,7 +273,7 @@ async def test_a_small_model_that_is_down_delays_nobody_and_is_woken(large: Back
     async with cascading(None, large) as router:
         async with asyncio.timeout(1):  # far below the time that a request is held
             assert (await router.ask()).status == 200
-        await until(lambda: router.renewed == ["small-demand"])
+        await until(lambda: router.renewed == ["small-activation"])
         assert await escalated(router, "error") == 1
 
 

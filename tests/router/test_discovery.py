@@ -141,10 +141,10 @@ async def test_the_token_is_read_for_each_request() -> None:
 
 async def test_a_lease_is_renewed_with_the_time_of_now() -> None:
     async with routing() as router, apiserver.running() as api, following(router, api) as cluster:
-        await cluster.renew(namespace="team", lease="chat-demand")
+        await cluster.renew(namespace="team", lease="chat-activation")
         [(path, name, patch)] = api.renewals
-        assert path == "/apis/coordination.k8s.io/v1/namespaces/team/leases/chat-demand"
-        assert name == "chat-demand"
+        assert path == "/apis/coordination.k8s.io/v1/namespaces/team/leases/chat-activation"
+        assert name == "chat-activation"
         assert list(patch) == ["spec"]
         assert patch["spec"]["renewTime"].endswith("Z")
         assert len(patch["spec"]["renewTime"]) == len("2026-01-01T00:00:00.000000Z")

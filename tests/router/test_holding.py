@@ -28,11 +28,11 @@ def order(engine: Backend) -> list[int]:
 
 async def test_two_hundred_requests_at_zero_wake_once_and_are_answered_in_order() -> None:
     async with backends.running() as (engine,), routing(limits={"concurrency": 8}) as router:
-        router.router._demand._period = 3600.0  # however slow the machine: one period
+        router.router._activator._period = 3600.0  # however slow the machine: one period
         engine.always = held = Held()
         tasks = await ask_all(router, 200)
         assert router.chat.held == 200
-        assert router.renewed == ["chat-demand"]
+        assert router.renewed == ["chat-activation"]
 
         router.engines(engine)
         await until(lambda: held.waiting == 8)
@@ -118,16 +118,19 @@ class Counted:
 
 async def test_requests_are_renewed_while_they_are_held_and_no_longer() -> None:
     async with backends.running() as (engine,), routing() as router:
-        router.router._demand._period = 0.02
+        router.router._activator._period = 0.02
         asking = asyncio.create_task(router.ask())
         await until(lambda: len(router.renewed) >= 3)
         router.engines(engine)
         assert (await asking).status == 200
-        await until(lambda: not router.router._demand._tasks)
+        await until(lambda: not router.router._activator._tasks)
 
 
 async def test_a_service_that_never_sleeps_wakes_nobody() -> None:
-    async with backends.running() as (engine,), routing(services=[service(demand=None)]) as router:
+    async with (
+        backends.running() as (engine,),
+        routing(services=[service(activation=None)]) as router,
+    ):
         asking = asyncio.create_task(router.ask())
         await until(lambda: router.chat.held == 1)
         router.engines(engine)
@@ -171,7 +174,7 @@ async def test_an_engine_that_leaves_while_requests_wait_gets_none_of_them() -> 
         held.release.set()
         assert {reply.status for reply in await asyncio.gather(*running)} == {200}
         assert router.chat.held == 3
-        await until(lambda: router.renewed == ["chat-demand"])
+        await until(lambda: router.renewed == ["chat-activation"])
         router.engines(second)
         assert {reply.status for reply in await asyncio.gather(*waiting)} == {200}
         assert [len(first.received), len(second.received)] == [4, 3]
@@ -208,7 +211,7 @@ async def test_an_engine_killed_as_the_only_one_loses_no_request_that_had_no_byt
         held.release.set()
         await until(lambda: router.chat.held == 10)
         router.engines()
-        await until(lambda: router.renewed == ["chat-demand"])
+        await until(lambda: router.renewed == ["chat-activation"])
         router.engines(new)
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
 

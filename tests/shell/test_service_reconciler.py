@@ -331,7 +331,7 @@ async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
     service.decision = None
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
-    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
+    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
     renewed = units.timestamp(world.clock.now())
     concerned = world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
     assert list(concerned) == [given.KEY]
@@ -345,7 +345,7 @@ async def test_an_old_renewal_wakes_nobody() -> None:
     await world.look()
     service = world.states.of(given.KEY)
     service.scaling_state, service.decision = given.state(0), None
-    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-demand")]
+    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
     renewed = units.timestamp(world.clock.now() - 3600)
     world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
     await world.look()

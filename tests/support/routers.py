@@ -31,7 +31,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def service(**fields: Any) -> dict[str, Any]:
     revisions = [{"name": "chat-1", "weight": 100}]
-    return {"name": "chat", "model": "m", "revisions": revisions, "demand": "chat-demand", **fields}
+    return {
+        "name": "chat",
+        "model": "m",
+        "revisions": revisions,
+        "activation": "chat-activation",
+        **fields,
+    }
 
 
 def address(backend: Backend, name: str | None = None) -> Address:

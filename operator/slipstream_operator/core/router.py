@@ -51,7 +51,7 @@ def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> E
     if asked.responses is not None:
         settings["responses"] = asked.responses
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
-        settings["demand"] = names.demand_name(name)
+        settings["activation"] = names.activation_name(name)
     if kv_capacity:
         settings["kvTokens"] = kv_capacity
     return Entry(settings, asked.keys)
@@ -123,7 +123,9 @@ def resolve(
         ),
         keys={name: entry.keys for name, entry in services.items() if entry.keys},
         leases=sorted(
-            entry.settings["demand"] for entry in services.values() if "demand" in entry.settings
+            entry.settings["activation"]
+            for entry in services.values()
+            if "activation" in entry.settings
         ),
         users=sorted(users, key=_by_name),
         routes=sorted(followers, key=_by_name),

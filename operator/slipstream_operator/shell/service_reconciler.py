@@ -9,7 +9,7 @@ from typing import Final
 from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
-    demand,
+    activation,
     events,
     fetching,
     gateway,
@@ -219,7 +219,7 @@ class ServiceReconciler:
         """Ensure a decision within the current bounds, until the scaling loop decides by load."""
         self._decide_by_bounds(observed, service, resolved)
         assert service.scaling_state is not None
-        if demand.wakes(
+        if activation.requested(
             observed, resolved.bounds, service.scaling_state.desired, now=self._clock.now()
         ):
             service.decision, service.scaling_state = policy.wake(

@@ -13,7 +13,7 @@ from slipstream_runtime.router.balancing.endpoints import Address, Endpoint, Poo
 from slipstream_runtime.router.balancing.prefix_picker import Cheapest
 from slipstream_runtime.router.balancing.scrape import Scrapes
 from slipstream_runtime.router.cascade.route import Route
-from slipstream_runtime.router.cluster.activation import Demand, Renew
+from slipstream_runtime.router.cluster.activation import Activator, Renew
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
 from slipstream_runtime.router.proxy.front import BODY_SECONDS, Front
@@ -58,7 +58,7 @@ class Router:
         self.metrics = Metrics()
         self._upstream = Upstream()
         self._scrapes = Scrapes(self._upstream.session, clock=clock, grown=self._pump)
-        self._demand = Demand(renew, clock=clock)
+        self._activator = Activator(renew, clock=clock)
         self.table = Table(
             make=self._service,
             make_route=functools.partial(Route, metrics=self.metrics),
@@ -124,7 +124,7 @@ class Router:
 
     async def __aexit__(self, *_: object) -> None:
         await self._listener.close()
-        await self._demand.close()
+        await self._activator.close()
         await self._scrapes.close()
         if self._managing is not None:
             self._managing.close()
@@ -160,7 +160,7 @@ class Router:
             pool=Pool(picker=picker, chance=self._chance, clock=clock),
             keyring=Keyring(self._keys / settings.name, clock=clock, now=self._now),
             metrics=ServiceMetrics(self.metrics, settings.name),
-            wake=self._demand.wake,
+            activate=self._activator.activate,
             clock=clock,
         )
 

@@ -67,7 +67,7 @@ class Service(Part):
     keys: bool = False
     """Whether clients need an API key; the folder of keys is named for the service."""
     responses: Responses | None = None
-    demand: Name | None = None
+    activation: Name | None = None
     """The Lease to renew while requests are held at zero replicas."""
     block_tokens: int = Field(default=16, ge=1)
     kv_tokens: int | None = Field(default=None, ge=1)

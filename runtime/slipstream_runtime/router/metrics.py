@@ -81,8 +81,8 @@ class ServiceMetrics:
         self.ejections = self._counter(
             "slipstream_router_ejections_total", "Engines left out for a while."
         )
-        self.wakes = self._counter(
-            "slipstream_router_wakes_total", "Renewals of the Lease of demand."
+        self.activations = self._counter(
+            "slipstream_router_activation_renewals_total", "Renewals of the activation Lease."
         )
         self.ttft = self._histogram(contract.ROUTER_TTFT, "Of streams.", _LATENCY[contract.TTFT])
         self.itl = self._histogram(

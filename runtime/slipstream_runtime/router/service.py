@@ -25,11 +25,11 @@ _TIMER_SECONDS: Final = 0.01
 """By which timers may be early."""
 
 
-class Wake(Protocol):
-    """Called when a request finds no engine; what it does about that is its own affair."""
+class Activate(Protocol):
+    """Callback for a request that finds no engine."""
 
     def __call__(self, service: "Service") -> None:
-        """Ask for engines, and again for as long as `service.starving`."""
+        """Request an engine, and repeat the request while `service.starving`."""
         ...
 
 
@@ -43,7 +43,7 @@ class Service:
         pool: Pool,
         keyring: Keyring,
         metrics: ServiceMetrics,
-        wake: Wake,
+        activate: Activate,
         clock: Callable[[], float],
     ) -> None:
         self.settings = settings
@@ -53,7 +53,7 @@ class Service:
         self.cache: Cache[Waiter] | None = None
         self.in_flight = 0
         self._keyring = keyring
-        self._wake = wake
+        self._activate = activate
         self._clock = clock
         self._line = Line()
         self._budgets: dict[str, Bucket] = {}
@@ -101,7 +101,7 @@ class Service:
         )
         self.pump()
         if self.starving:
-            self._wake(self)
+            self._activate(self)
         return changes
 
     @property
@@ -143,7 +143,7 @@ class Service:
         """
         if hurried and not self.pool.able(tried=tried):
             if not self.pool.serving:
-                self._wake(self)
+                self._activate(self)
             raise reasons.nobody()
         if not self._line:
             endpoint = self.pool.take(asked, tried=tried)
@@ -206,7 +206,7 @@ class Service:
     async def _wait(self, turn: Turn, *, hurried: bool) -> Endpoint:
         self.pump()
         if self.starving:
-            self._wake(self)
+            self._activate(self)
         hold = self.settings.limits.hold
         if hurried:
             hold = min(hold, HURRIED_SECONDS)

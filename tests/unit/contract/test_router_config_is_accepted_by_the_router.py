@@ -52,14 +52,14 @@ def test_every_choice_of_the_user_reaches_the_router() -> None:
     assert limits == {"concurrency": 8, "queue": 16, "timeout": 90.0}
     assert found["limits"]["max_output_tokens"] == 512
     assert found["responses"] == {"ttl": 600.0, "size": 256 * 2**20}
-    kept = ("name", "model", "adapters", "strategy", "keys", "demand")
+    kept = ("name", "model", "adapters", "strategy", "keys", "activation")
     assert {key: found[key] for key in kept} == {
         "name": "chat",
         "model": "Qwen",
         "adapters": ("sql",),
         "strategy": "LeastLoad",
         "keys": True,
-        "demand": "chat-demand",
+        "activation": "chat-activation",
     }
     (revision,) = service.revisions
     assert (revision.name, revision.weight) == (f"chat-{given.identity(EVERYTHING)}", 100)
@@ -70,7 +70,7 @@ def test_a_model_alone_has_the_routers_defaults() -> None:
     assert entry.keys is None
     (service,) = _read(entry).services
     assert service.limits == type(service.limits)()
-    assert (service.strategy, service.keys, service.demand) == ("Prefix", False, None)
+    assert (service.strategy, service.keys, service.activation) == ("Prefix", False, None)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
     entry = {"small": _entry(EVERYTHING, name="small")}
     role = given.find(render.render(_resolved(entry)), "Role")
     (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["leases"])
-    assert rule["resourceNames"] == ["small-demand"]
+    assert rule["resourceNames"] == ["small-activation"]
     assert rule["verbs"] == ["get", "patch"]
 
 

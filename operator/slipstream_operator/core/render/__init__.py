@@ -9,9 +9,9 @@ from slipstream_operator.core import revisions
 from slipstream_operator.core.fetching import Fetched, is_done
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.render import (
+    activation,
     common,
     config,
-    demand,
     devices,
     fetch,
     gateway,
@@ -79,7 +79,7 @@ def render(
         names.router_selector() if rollout.by_router else common.selector(key.name, rollout.active)
     )
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
-        children.append(demand.lease(key, uid))
+        children.append(activation.lease(key, uid))
     if resolved.routing.mode == "Gateway" and observed.gateway.kinds:
         children += gateway.render(resolved, active=rollout.active)
     children.append(service.public(key, uid, selected=selected))

@@ -1,4 +1,4 @@
-"""Asks for engines while requests wait and none is there: one Lease renewed, however many wait."""
+"""Activation of services at zero: renews one Lease per service while its requests wait for a first engine."""
 
 import asyncio
 import math
@@ -10,14 +10,14 @@ from slipstream_runtime.router.service import Service
 
 PERIOD_SECONDS: Final = 1.0
 _MOST_SECONDS: Final = 15.0
-"""Between two attempts while the API server refuses."""
+"""Longest pause, in seconds, between two attempts while the API server refuses."""
 
 Renew = Callable[[str], Awaitable[None]]
 """Renews the Lease of this name; raises if that fails."""
 
 
-class Demand:
-    """The tasks that renew; one for each service whose requests wait."""
+class Activator:
+    """Tasks that renew Leases; one for each service whose requests wait."""
 
     def __init__(
         self, renew: Renew, *, clock: Callable[[], float], period: float = PERIOD_SECONDS
@@ -28,22 +28,22 @@ class Demand:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._last: dict[str, float] = {}
 
-    def wake(self, service: Service) -> None:
-        """Ask for engines of this service: once, and until it has some or nobody waits any more."""
-        lease = service.settings.demand
+    def activate(self, service: Service) -> None:
+        """Renew the service's Lease once, and again until it has an engine or no request waits."""
+        lease = service.settings.activation
         if lease is not None and lease not in self._tasks:
-            task = asyncio.create_task(self._ask(lease, service), name=f"demand {lease}")
+            task = asyncio.create_task(self._repeat(lease, service), name=f"activation {lease}")
             self._tasks[lease] = task
             task.add_done_callback(lambda _: self._tasks.pop(lease, None))
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop all renewals."""
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, lease: str, service: Service) -> None:
+    async def _repeat(self, lease: str, service: Service) -> None:
         pause = self._period
         while True:
             # NB: the pause also keeps the period when the last engine comes and goes.
@@ -52,10 +52,10 @@ class Demand:
             try:
                 await self._renew(lease)
             except Exception as error:
-                logs.failure("demand not told", lease=lease, reason=errors.describe(error))
+                logs.failure("activation failed", lease=lease, reason=errors.describe(error))
                 pause = min(_MOST_SECONDS, 2 * pause)
             else:
-                service.metrics.wakes.inc()
+                service.metrics.activations.inc()
                 pause = self._period
             if not service.starving:
                 return

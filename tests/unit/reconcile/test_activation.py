@@ -1,4 +1,4 @@
-"""Demand: a Lease that the router renews wakes a service that is at zero, and nothing else does."""
+"""Activation: a Lease that the router renews wakes a service that is at zero, and nothing else does."""
 
 import dataclasses
 import datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core import demand
+from slipstream_operator.core import activation
 from slipstream_operator.core.observed import Observed
 from tests.support import given
 
@@ -42,7 +42,7 @@ def _ago(seconds: float) -> str:
     ],
 )
 def test_a_fresh_renewal_wakes(renewed: object, expected: bool) -> None:
-    assert demand.wakes(_observed(renewed), BOUNDS, 0, now=NOW) is expected
+    assert activation.requested(_observed(renewed), BOUNDS, 0, now=NOW) is expected
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_a_fresh_renewal_wakes(renewed: object, expected: bool) -> None:
 )
 def test_what_runs_is_paused_or_stopped_is_not_woken(desired: int, change: dict[str, Any]) -> None:
     bounds = dataclasses.replace(BOUNDS, **change)
-    assert not demand.wakes(_observed(_ago(0)), bounds, desired, now=NOW)
+    assert not activation.requested(_observed(_ago(0)), bounds, desired, now=NOW)
 
 
 def test_a_strangers_lease_wakes_nobody() -> None:
     observed = _observed(_ago(0), controller="uid-of-somebody")
-    assert not demand.wakes(observed, BOUNDS, 0, now=NOW)
+    assert not activation.requested(observed, BOUNDS, 0, now=NOW)
 
 
 def test_without_a_lease_nothing_wakes() -> None:
-    assert not demand.wakes(given.observed(SPEC), BOUNDS, 0, now=NOW)
+    assert not activation.requested(given.observed(SPEC), BOUNDS, 0, now=NOW)
 
 
 def test_only_a_service_that_may_be_at_zero_has_a_lease() -> None:

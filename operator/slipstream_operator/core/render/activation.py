@@ -1,4 +1,4 @@
-"""The Lease by which the router asks for a first replica."""
+"""Activation Lease, which the router renews while requests wait for a first replica."""
 
 from typing import Any
 
@@ -8,9 +8,11 @@ from slipstream_operator.core.render import common
 
 
 def lease(key: Key, uid: str) -> dict[str, Any]:
-    """The router renews `spec.renewTime`, which is nothing of ours, while requests wait."""
+    """Return the Lease without `spec.renewTime`, which only the router writes."""
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
-        "metadata": common.metadata(key, uid, name=names.demand_name(key.name), component="demand"),
+        "metadata": common.metadata(
+            key, uid, name=names.activation_name(key.name), component="activation"
+        ),
     }

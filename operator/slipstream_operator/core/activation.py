@@ -1,4 +1,4 @@
-"""Whether requests wait in the router for a first replica: it says so by renewing a Lease."""
+"""Activation of a service at zero: the router renews a Lease while requests wait for a first replica."""
 
 import datetime
 from typing import Final
@@ -11,8 +11,8 @@ FRESH_SECONDS: Final = 30.0
 """The router renews at most once a second while requests wait; clocks of two machines may differ by the rest."""
 
 
-def wakes(observed: Observed, bounds: Bounds, desired: int, *, now: float) -> bool:
-    """Whether a service that is at zero must start; `now` in seconds since the epoch."""
+def requested(observed: Observed, bounds: Bounds, desired: int, *, now: float) -> bool:
+    """Whether a service at zero must start a replica; `now` in seconds since the epoch."""
     if desired > 0 or not bounds.follows_load or bounds.maximum < 1 or bounds.paused:
         return False
     renewed = renewed_at(observed)
@@ -20,8 +20,8 @@ def wakes(observed: Observed, bounds: Bounds, desired: int, *, now: float) -> bo
 
 
 def renewed_at(observed: Observed) -> float | None:
-    """When the router last asked for a replica, in seconds since the epoch; None if it never did."""
-    lease = observed.child("Lease", names.demand_name(observed.parent.key.name))
+    """Return when the router last renewed the Lease, in seconds since the epoch; None if it never did."""
+    lease = observed.child("Lease", names.activation_name(observed.parent.key.name))
     if lease is None or lease.controller != observed.parent.uid:
         return None
     text = lease.manifest.get("spec", {}).get("renewTime")
