@@ -10,7 +10,7 @@ from slipstream_runtime.router import process
 def main() -> None:
     """Read the options and serve until the pod is stopped."""
     parser = argparse.ArgumentParser(prog=contract.ROUTER_MODULE, description=__doc__)
-    parser.add_argument("--config-map", type=_config_map, metavar="NAME/NAMESPACE")
+    parser.add_argument("--config-map", type=_config_map, metavar="NAMESPACE/NAME")
     parser.add_argument("--config", type=Path, metavar="FILE", help="instead of --config-map")
     parser.add_argument("--endpoints", type=Path, metavar="FILE", help="with --config")
     parser.add_argument("--keys", type=Path, default=Path(contract.ROUTER_KEYS_DIRECTORY))
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     files = options.config is not None and options.endpoints is not None
     if files == (options.config_map is not None):
-        parser.error("give --config-map NAME/NAMESPACE, or --config FILE and --endpoints FILE")
+        parser.error("give --config-map NAMESPACE/NAME, or --config FILE and --endpoints FILE")
     logs.configure()
     try:
         process.run(options)
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def _config_map(text: str) -> tuple[str, str]:
-    name, separator, namespace = text.partition("/")
-    if not separator or not name or not namespace:
-        raise argparse.ArgumentTypeError(f'"{text}" is not NAME/NAMESPACE')
-    return name, namespace
+    namespace, separator, name = text.partition("/")
+    if not separator or not namespace or not name:
+        raise argparse.ArgumentTypeError(f'"{text}" is not NAMESPACE/NAME')
+    return namespace, name
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ class ServiceMetrics:
             contract.ROUTER_E2E, "Answered requests, as clients see them.", _LATENCY[contract.E2E]
         )
         self.wait = self._histogram(
-            "slipstream_router_wait_seconds", "For a place in an engine.", _LATENCY[contract.TTFT]
+            "slipstream_router_queue_duration_seconds",
+            "For a place in an engine.",
+            _LATENCY[contract.TTFT],
         )
         self._responses = self._counters("slipstream_router_responses_total", "Answers.", "code")
         self._refused = self._counters(_REFUSED, _REFUSED_TEXT, "reason")

@@ -35,7 +35,7 @@ async def serve(
             renew = _nobody
         else:
             cluster = await stack.enter_async_context(Cluster.of_this_pod())
-            name, namespace = options.config_map
+            namespace, name = options.config_map
 
             async def renew(lease: str) -> None:
                 await cluster.renew(namespace=namespace, lease=lease)

@@ -207,7 +207,7 @@ def _container(router: Router) -> dict[str, Any]:
             "-m",
             contract.ROUTER_MODULE,
             "--config-map",
-            f"{NAME}/{router.namespace}",
+            f"{router.namespace}/{NAME}",
         ],
         "env": [
             {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
