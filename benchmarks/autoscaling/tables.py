@@ -53,12 +53,12 @@ def details(
     """All that RESULTS.md says after the headline figures."""
     ratio, against = contest.ratio(registry.ORACLE), contest.ratio(contest.best)
     basis = (
-        f"{len(contest.scenarios)} scenarios; {_seeds(seeds)} for Slipstream, the oracle, the nowcast, the static "
-        "counts and the best tuned peers, the first seed for all others. One knob for all scenarios, chosen on each "
-        "third of those that count. "
-        f"GPU-hours of Slipstream over the oracle's: {_shown(ratio, '.2f')}; over those of `{contest.best}`, which "
-        f"attains {contest.totals(contest.best).attainment:.2%}: {_shown(against, '.2f')}. In brackets: 95 % "
-        "intervals, by a bootstrap of the seeds."
+        f"{len(contest.scenarios)} scenarios. Slipstream, the oracle, the nowcast, the static counts and the best "
+        f"tuned peers run with {_seeds(seeds)}, all others with the first seed. Each peer has one knob for all "
+        "scenarios, chosen on each third of those that count.\n\n"
+        f"GPU-hours of Slipstream over the oracle's: {_shown(ratio, '.2f')}. GPU-hours of Slipstream over those of "
+        f"`{contest.best}`, which attains {contest.totals(contest.best).attainment:.2%}: {_shown(against, '.2f')}. "
+        "Brackets hold 95 % intervals, by a bootstrap of the seeds."
     )
     order = (registry.SLIPSTREAM, registry.ORACLE, registry.NOWCAST, *static, *ablations)
     return (
@@ -82,10 +82,10 @@ def details(
                 _hours(contest, static),
                 "## Steadiness and safety of Slipstream by scenario",
                 (
-                    "Flaps are changes that turn back one of the last 15 minutes; recovery is from the first minute "
-                    "that misses to three good ones in a row. Unsafe decisions by kind: fewer replicas while less "
-                    "than 80 % of the pods report, replicas taken away in an outage of Prometheus, none with "
-                    "requests alive, outside the limits; means of a run."
+                    "Flaps are changes that reverse one of the last 15 minutes. Recovery is from the first minute that "
+                    "misses the objectives to three good minutes in a row. The last four columns count unsafe "
+                    "decisions: fewer replicas while less than 80 % of the pods report, fewer replicas in an outage "
+                    "of Prometheus, none with requests in flight, out of limits. Values are means of a run."
                 ),
                 _steadiness(contest),
                 "## All policies, in the scenarios that count",
@@ -126,9 +126,9 @@ def _kept(contest: Contest) -> str:
                 f"{_each(contest, registry.SLIPSTREAM, missed)}."
             ),
             (
-                "- Without foresight: the nowcast knows exactly what had come until the last scrape, and nothing of "
-                f"what comes. It keeps 99 % in {len(seen)} of these {len(kept)}, with {hours:.2f} times the oracle's "
-                f"GPU-hours, and does not in: {_each(contest, registry.NOWCAST, _without(kept, seen))}."
+                "- Without foresight: the nowcast knows every request up to the last scrape, and nothing about later "
+                f"ones. It keeps 99 % in {len(seen)} of these {len(kept)}, with {hours:.2f} times the oracle's "
+                f"GPU-hours. It does not in: {_each(contest, registry.NOWCAST, _without(kept, seen))}."
             ),
             (
                 "- Of those that the nowcast keeps, Slipstream does not attain 99 % in: "
@@ -141,7 +141,7 @@ def _kept(contest: Contest) -> str:
 def _reserves(contest: Contest, static: Sequence[str]) -> str:
     """Return the standing capacity with which Slipstream keeps the goal in scenarios where it misses it otherwise."""
     if not contest.reserves:
-        return "Replicas that wait all the time would keep nothing more."
+        return "Standing capacity would keep 99 % in no further scenario."
     rows = [
         (
             name,
@@ -173,9 +173,11 @@ def _reserves(contest: Contest, static: Sequence[str]) -> str:
             ),
             _table(("scenario", *head), rows),
             (
-                f"With them Slipstream keeps 99 % in {len(kept)} of the {len(chosen)} scenarios that count and attains "
-                f"{attained:.2%} in their mean, with {hours / oracle:.2f} times the oracle's GPU-hours; it would take "
-                f"{least / oracle:.2f} times as many with these reserves and the oracle itself in all others. "
+                f"With this standing capacity, Slipstream keeps 99 % in {len(kept)} of the {len(chosen)} scenarios "
+                f"that count. It attains {attained:.2%} in their mean, with {hours / oracle:.2f} times the oracle's "
+                "GPU-hours. "
+                "With this standing capacity there, and the oracle itself in all other scenarios, it would be "
+                f"{least / oracle:.2f} times. "
                 f"{_beside(contest, hours, static)}"
             ),
         ]
@@ -190,7 +192,7 @@ def _beside(contest: Contest, hours: float, static: Sequence[str]) -> str:
         return "No tuned peer and no static count attains 99 % in their mean."
     least = min(able, key=lambda name: able[name])
     return (
-        f"Of the tuned peers and the static counts the cheapest that attains 99 % in their mean is `{least}`: "
+        f"Of the tuned peers and the static counts, `{least}` is the cheapest that attains 99 % in their mean. "
         f"Slipstream takes {hours / able[least]:.2f} of its GPU-hours."
     )
 

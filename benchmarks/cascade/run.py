@@ -42,22 +42,22 @@ Item = dict[str, str]
 """A question and its one right answer."""
 
 _BASIS: Final = (
-    "The tiny trained pair of `dev/models` in vLLM, float32, without a prefix cache; the draft is the small stage, the "
-    "target the large one. Held-out questions, greedy, through the real router. The threshold is chosen on one half of "
-    "the questions (the table), the figures are of the other half.\n\n"
-    "`compute_of_large` counts multiplications, one for each parameter and token: what models of a useful size spend "
-    "their time on. This pair does not: most of a step of vLLM is not the model, so the small one alone takes "
-    "`processor_small` of the large one's time, and a cascade of the two saves none.\n"
+    "The models are the tiny trained pair of `dev/models` in vLLM, in float32, without a prefix cache. The draft is "
+    "the small stage, and the target the large one. Held-out questions are answered greedily through the real router. "
+    "The threshold is chosen on one half of the questions (the table). The figures are of the other half.\n\n"
+    "`compute_of_large` counts multiplications, one for each parameter and token. Models of a useful size spend their "
+    "time on these. This pair does not, because most of a step of vLLM is outside of the model. The small model alone "
+    "takes `processor_small` of the large one's time, so a cascade of the two saves no time.\n"
 )
 
 MEANINGS: Final = {
     "quality_of_large": "right answers of the cascade over those of the large model alone",
-    "compute_of_large": "parameters x tokens (prompts and answers, discarded ones too), over the large model's alone",
+    "compute_of_large": "parameters x tokens (prompts and answers, also discarded ones), over the large model alone",
     "processor_of_large": "processor time of the engines, over the large model's alone: median of the rounds",
     "processor_small": "the same for the small model alone",
-    "threshold": "minConfidence: the cheapest with enough quality on the other half of the questions",
-    "small_share": "share of the answers that the small model gave",
-    "discarded_share": "share of the output tokens that nobody got",
+    "threshold": "minConfidence: the cheapest one with enough quality on the other half of the questions",
+    "small_share": "share of the answers that came from the small model",
+    "discarded_share": "share of the output tokens that no client received",
     "right_small": "share of right answers of the small model alone",
     "right_large": "share of right answers of the large model alone",
     "right_cascade": "share of right answers of the cascade",

@@ -29,20 +29,20 @@ SEED: Final = 0
 """Of the traffic that the cluster gets."""
 
 MEANINGS: Final = {
-    "matches": "whether all that is checked holds",
+    "matches": "whether all checks of the table below hold",
     "decisions_inside": f"share of the time in which the count in status is what a seed shows, or {SLACK} beside it: "
     f"at least {ENOUGH:g}",
-    "decisions_inside_exactly": "the same without anything beside it",
+    "decisions_inside_exactly": "the same without this tolerance",
     "difference": "mean difference of the counts of cluster and simulator under the same traffic, in replicas",
-    "difference_by_luck": "the same between the simulator's runs with this and with the other seeds",
-    "removed_in_outage": "pods taken away while Prometheus was gone: 0",
+    "difference_by_luck": "the same between the simulator's runs with this seed and with other seeds",
+    "removed_in_outage": "pods removed while Prometheus was down; must be 0",
     "changed_by_restart": "changes of the count, and pods taken away, between the operator that was killed and "
     "the next one's first decisions: 0",
-    "outage_s": "from the end of Prometheus' pod until another one was ready",
-    "leaderless_s": "from the end of the operator's pods until another one led",
-    "cold_start_s": "from seeing a pod to seeing it ready: median",
-    "requests": "sent to the router",
-    "failed": "of these, without a whole answer",
+    "outage_s": "seconds from the end of Prometheus' pod until another one was ready",
+    "leaderless_s": "seconds from the end of the operator's pods until another one led",
+    "cold_start_s": "seconds from a pod's creation until it is ready: median",
+    "requests": "requests sent to the router",
+    "failed": "requests without a complete answer",
     "wall_s": "seconds that the benchmark took",
 }
 
@@ -125,7 +125,7 @@ def publish(comparison: Comparison, *, wall: float) -> None:
     }
     report.publish(
         folder=FOLDER,
-        title="The cluster beside the simulator",
+        title="The cluster compared with the simulator",
         command="make bench-cluster-vs-simulator",
         figures=figures,
         meanings=MEANINGS,
@@ -143,12 +143,12 @@ def _cold_start(run: Run) -> float | None:
 def _details(comparison: Comparison) -> str:
     checks = "\n".join(map(_row, comparison.checks))
     return (
-        f"The simulator plays the scenario with {len(comparison.simulated)} seeds; the cluster gets the requests of "
-        "the first. What the cluster shows must be within what the seeds show, give or take the slack, which was set "
-        "before the cluster ran.\n\n"
+        f"The simulator runs the scenario with {len(comparison.simulated)} seeds, and the cluster gets the requests of "
+        "the first one. Each value of the cluster must be within the range of the seeds, plus or minus the slack. The "
+        "slack was set before the cluster ran.\n\n"
         "| | cluster | simulator, same traffic | all seeds | slack | holds |\n|---|---:|---:|---:|---:|---|\n"
         f"{checks}\n\n"
-        "Decisions in status, as the cluster showed them:\n\n"
+        "Decisions in the status of the service:\n\n"
         "| second | replicas | reason |\n|---:|---:|---|\n"
         f"{_decisions(comparison.recording)}\n\n"
         f"![Load, replicas, latency and attainment]({comparison.cluster.scenario.name}.png)\n"

@@ -23,10 +23,10 @@ PEER: Final = "ray-serve@16"
 POLICIES: Final = (registry.SLIPSTREAM, registry.ORACLE, registry.NOWCAST, PEER)
 
 MEANINGS: Final = {
-    "scenarios": "drawn by chance",
+    "scenarios": "random scenarios",
     "kept_by_oracle": f"in which the oracle attains {GOAL:.0%}: those that count",
     "kept": "of these, in which Slipstream attains it",
-    "kept_by_nowcast": "of these, in which the nowcast does, which knows all but what comes",
+    "kept_by_nowcast": "of these, in which the nowcast does, which knows all past requests",
     "kept_by_peer": f"of these, in which {PEER} does",
     "attainment": "requests inside all their limits under Slipstream: mean of those that count",
     "gpu_hours_vs_oracle": "GPU-hours of Slipstream over the oracle's, summed over them",
@@ -59,7 +59,7 @@ def main(count: int, seed: int, jobs: int) -> None:
     )
     report.publish(
         folder=FOLDER,
-        title="Scenarios that were drawn by chance",
+        title="Random scenarios",
         command="make bench-drawn-scenarios",
         figures={
             "scenarios": count,

@@ -71,7 +71,7 @@ MEANINGS = {
             (f"{method}_gain", f"output tokens/s of decoding with {method} over without, 1 client"),
             (f"{method}_gain_low", "lower end of its 95 % interval (bootstrap)"),
             (f"{method}_gain_high", "upper end"),
-            (f"{method}_gain_sampled", "what the engine itself says that it gains at most"),
+            (f"{method}_gain_sampled", "upper bound of the gain that the engine itself measures"),
         )
     },
     "int8_gain": "output tokens/s of the int8 checkpoint over the float32 one, 8 clients",

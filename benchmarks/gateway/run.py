@@ -43,17 +43,17 @@ READY_SECONDS: Final = 120.0
 WAYS: Final = ("direct", "router", "gateway")
 
 MEANINGS: Final = {
-    "router_added_p50_ms": "whole answers of one token, 1 client: what the router adds to an engine's time, median",
-    "gateway_added_p50_ms": "the same through Envoy and its picker",
-    "router_added_p99_ms": "the same, 99th percentile, through the router",
-    "gateway_added_p99_ms": "the same, 99th percentile, through Envoy and its picker",
-    "router_added_ttft_p50_ms": f"TTFT p50 of {CLIENTS} clients over that by a Service, which picks engines by chance",
-    "gateway_added_ttft_p50_ms": "the same through Envoy and its picker",
+    "router_added_p50_ms": "complete answers of one token, 1 client: latency that the router adds, median",
+    "gateway_added_p50_ms": "the same for Envoy and its picker",
+    "router_added_p99_ms": "the same for the router, 99th percentile",
+    "gateway_added_p99_ms": "the same for Envoy and its picker, 99th percentile",
+    "router_added_ttft_p50_ms": f"TTFT p50 of {CLIENTS} clients minus that through a Service (random engine)",
+    "gateway_added_ttft_p50_ms": "the same for Envoy and its picker",
     "router_cpu_us": "processor time of a request in the router",
-    "gateway_cpu_us": "processor time of a request in Envoy and the picker, reading of metrics included",
+    "gateway_cpu_us": "processor time of a request in Envoy and the picker, including reading metrics",
     "router_mb": "memory of one of the two router pods",
     "gateway_mb": "memory of Envoy and of the picker",
-    "gateway_least_share": f"{UNLIKE} unlike prompts over {ENGINES} engines: share of the one with the fewest",
+    "gateway_least_share": f"{UNLIKE} different prompts over {ENGINES} engines: share of the engine with the fewest",
     "gateway_most_equal_share": f"{EQUAL} equal prompts: share of the engine with the most",
 }
 
@@ -96,7 +96,7 @@ def main(*, rounds: int, quick: bool) -> None:
         cluster.down()
     report.publish(
         folder=FOLDER,
-        title="An inference gateway beside the router",
+        title="An inference gateway compared with the router",
         command="make bench-gateway",
         figures=figures,
         meanings=MEANINGS,
@@ -246,11 +246,11 @@ def _details(samples: Mapping[str, Samples]) -> str:
 
 
 _BASIS: Final = (
-    f"Medians over rounds in which all ways are measured in turn. {ENGINES} simulated engines a service (5 ms a step), "
-    "prompts of 4,000 characters that share nothing. Router: two pods. Gateway: Envoy (one thread, on the host) with "
-    "ext_proc in FULL_DUPLEX_STREAMED mode, and the inference extension's picker as a pod with the options that the "
-    "operator gives it. Engines, clients and all between them share "
-    "the cores. Direct is one engine for one client, and the Service for many."
+    f"Values are medians over rounds in which all ways are measured in turn. Each service has {ENGINES} simulated "
+    "engines (5 ms a step). Prompts of 4,000 characters share nothing. The router has two pods.\n\n"
+    "The gateway is Envoy (one thread, on the host) with ext_proc in FULL_DUPLEX_STREAMED mode. The inference "
+    "extension's picker runs as a pod with the options that the operator sets. Engines, clients and everything "
+    "between them share the cores. Direct is one engine for one client, and the Service for many clients."
 )
 
 

@@ -29,7 +29,7 @@ ROUNDS = 10
 
 MEANINGS = {
     "speedup_vs_torch": "time of PyTorch over time of ONNX Runtime, all batches below together",
-    "max_abs_difference": "greatest difference of a number in any of the vectors, which have length one",
+    "max_abs_difference": "greatest difference of any number of the vectors, which have length one",
     **{
         f"speedup_batch_{size}": f"the same for batches of {size}, {TEXTS} texts in all"
         for size in SIZES
@@ -40,7 +40,7 @@ MEANINGS = {
         for name, title in (("onnx", "ONNX Runtime"), ("torch", "PyTorch"))
     },
     "tokens_per_text": "mean, special tokens included",
-    "load_average": "processes that ran or wanted to in the minute before, on all cores together",
+    "load_average": "load average of the machine in the minute before",
 }
 
 Run = Callable[[Sequence[Tokens]], Floats]
@@ -68,7 +68,7 @@ def main() -> None:
     figures["load_average"] = round(load, 1)
     report.publish(
         folder=FOLDER,
-        title="The ONNX Runtime engine beside PyTorch",
+        title="The ONNX Runtime engine compared with PyTorch",
         command="make bench-onnx",
         figures={name: figures[name] for name in MEANINGS},
         meanings=MEANINGS,

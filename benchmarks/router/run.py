@@ -41,14 +41,14 @@ CANCELS: Final = 10
 _START_SECONDS: Final = 60.0
 
 MEANINGS: Final = {
-    "added_p50_ms": "whole answers, 1 client: what the router adds, median; target 1.0",
+    "added_p50_ms": "complete answers, 1 client: latency that the router adds, median; target 1.0",
     "added_p99_ms": "the same, 99th percentile; target 5",
-    "added_ttft_p50_ms": "time to first token, 32 streams of 50 tokens/s: what the router adds; target 2",
-    "requests_per_second": "whole answers, as many as go through on one core, 32 clients; target 2000",
-    "chunks_per_second": "events of 64 streams, none of them joined, on one core; target 5000",
-    "nginx_added_p50_ms": "nginx as a plain proxy: what it adds to whole answers, median",
-    "peer_added_p50_ms": "vllm-router (Rust, round robin): what it adds to whole answers, median",
-    "peer_requests_per_second": "the same router: whole answers on one core",
+    "added_ttft_p50_ms": "time to first token, 32 streams of 50 tokens/s: latency that the router adds; target 2",
+    "requests_per_second": "complete answers per second on one core, 32 clients; target 2000",
+    "chunks_per_second": "events per second of 64 streams, none of them merged, on one core; target 5000",
+    "nginx_added_p50_ms": "nginx as a plain proxy: latency that it adds to complete answers, median",
+    "peer_added_p50_ms": "vllm-router (Rust, round robin): latency that it adds to complete answers, median",
+    "peer_requests_per_second": "the same router: complete answers per second on one core",
 }
 
 
@@ -130,7 +130,7 @@ def main(*, rounds: int, quick: bool, alone: bool) -> None:
         )
     report.publish(
         folder=FOLDER,
-        title="What the router costs",
+        title="Overhead of the router",
         command="make bench-router",
         figures=_figures(found),
         meanings=MEANINGS,
@@ -315,14 +315,16 @@ def _shown(value: float) -> str:
 
 
 _BASIS: Final = (
-    "Medians over rounds in which all ways are measured in turn; added is over the direct way in the same round. "
-    f"Two engines and all clients share one core, each router has another. Requests of 1.4 KB, answers of 1 KB or "
-    f"events of 200 bytes; TTFT, ITL and CPU per chunk with {STREAMS} streams of 50 tokens/s, chunks/s with "
-    f"{2 * CLIENTS} streams whose next event leaves when the client has the last. Slipstream checks keys, keeps "
-    "budgets, takes the usage out again that it asked for, follows prefixes and reads the engines' metrics; nginx is a "
-    "plain proxy (one worker, streams not buffered), the peer is vllm-router of requirements/bench-router.txt with "
-    "`--policy round_robin`, its cheapest. Direct requests/s and chunks/s show what engines and clients themselves "
-    "bear. The pick is timed as processor time, the rest by the clock."
+    'Values are medians over rounds in which all ways are measured in turn. "Added" is the difference to the '
+    "direct way in the same round. Two engines and all clients share one core, and each router has another. "
+    "Requests have 1.4 KB, and answers have 1 KB or events of 200 bytes.\n\n"
+    f"TTFT, ITL and CPU per chunk are measured with {STREAMS} streams of 50 tokens/s. Chunks/s are measured with "
+    f"{2 * CLIENTS} streams, whose next event leaves when the client has the last one. Direct requests/s and "
+    "chunks/s show the limits of engines and clients. The pick is measured as processor time, everything else as "
+    "wall time.\n\n"
+    "Slipstream checks keys, keeps budgets, removes the usage that it requested itself, tracks prefixes and reads "
+    "the engines' metrics. nginx is a plain proxy with one worker and unbuffered streams. The peer is vllm-router "
+    "of requirements/bench-router.txt with `--policy round_robin`, its cheapest policy."
 )
 
 

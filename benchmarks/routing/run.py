@@ -62,13 +62,13 @@ class Outcome:
 
 
 _BASIS: Final = (
-    f"{SEEDS} seeds, {DURATION:g} s of arrivals of which the first {WARM_UP:g} s only warm up; engines of "
-    f"`slipstream_runtime.simulator.model` with {ENGINE.kv_tokens} KV tokens and a prefix cache of blocks as vLLM's. "
-    "Values are mean ± half of the 95 % interval (Student) over the seeds; imbalance is the busiest engine's requests "
-    "over the mean. A policy that overloads an engine has a p95 that only the run's end bounds.\n\n"
-    "Slipstream and the endpoint picker learn of a prompt at its first token and when they pick, and see metrics of up "
-    "to 250 ms and 50 ms ago. The engine model counts the KV of a shared prefix once a request, so memory is tighter "
-    "than in vLLM, for all alike.\n"
+    f"{SEEDS} seeds, {DURATION:g} s of arrivals; the first {WARM_UP:g} s only warm up. The engines are "
+    f"`slipstream_runtime.simulator.model` with {ENGINE.kv_tokens} KV tokens and a prefix cache of blocks like vLLM's. "
+    "Values are mean ± half of the 95 % interval (Student) over the seeds. Imbalance is the busiest engine's requests "
+    "over the mean. If a policy overloads an engine, only the end of the run bounds its p95.\n\n"
+    "Slipstream learns a prompt at its first token and sees metrics of up to 250 ms ago. The endpoint picker learns a "
+    "prompt when it picks and sees metrics of up to 50 ms ago. The engine model counts the KV cache of a shared prefix "
+    "once for each request, so memory is tighter than in vLLM, for all alike.\n"
 )
 
 Results = dict[tuple[str, str], list[Outcome]]
@@ -87,7 +87,7 @@ def main() -> None:
     figures = _figures(results) | {"pick_32kb_p99_ms": round(pick, 3)}
     report.publish(
         folder=FOLDER,
-        title="Where requests should go",
+        title="Routing policies",
         command="make bench-routing",
         figures={name: figures[name] for name in MEANINGS},
         meanings=MEANINGS,

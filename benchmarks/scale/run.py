@@ -27,16 +27,16 @@ SCRAPE_SECONDS = 15
 _READY_SECONDS = 120.0
 
 MEANINGS = {
-    "services": f"with {REPLICAS} replicas each, scraped every {SCRAPE_SECONDS} s by a real Prometheus",
-    "tick_s": "processor time of one tick, parsing of Prometheus' answers included, reconciles not: median",
+    "services": f"services with {REPLICAS} replicas each, scraped every {SCRAPE_SECONDS} s by a real Prometheus",
+    "tick_s": "processor time of one tick, with parsing of Prometheus' answers, without reconciles: median",
     "rss_mb": "peak of the operator's resident memory, with all its objects",
-    "queries": "sent to Prometheus in the first minute",
-    "status_writes_per_minute": "by all services together, at rest",
+    "queries": "queries sent to Prometheus in the first minute",
+    "status_writes_per_minute": "status writes of all services together, in steady state",
     "tick_s_worst": "the most expensive tick",
-    "cores_at_rest": "of one core, what ticks and reconciles take together at rest",
-    "tick_wall_s": "a tick by the clock, waiting for Prometheus included: median",
+    "cores_at_rest": "share of one core for ticks and reconciles in steady state",
+    "tick_wall_s": "wall time of a tick, with waiting for Prometheus: median",
     "queries_of_one_service": "the same with one service",
-    "queries_failed": "of all that were sent",
+    "queries_failed": "failed queries",
     "services_measured": "services whose latencies were known at the end",
     "stored_mb": "resident memory before the first tick",
 }

@@ -48,7 +48,7 @@ MEANINGS = {
         for name in LATENCIES
     },
     **{
-        f"{name}_change": "it over that of the load which was fitted: median of rounds"
+        f"{name}_change": "latency under the predicted load over that under the fitted load: median of rounds"
         for name in LATENCIES
     },
     "steps_error": "|predicted/counted - 1| of the engine's steps under the predicted load: median of rounds",
@@ -57,9 +57,9 @@ MEANINGS = {
     "gamma_ns": "fitted time of a token in the KV cache in a step",
     "delta_us": "fitted time of a prompt token",
     "overhead_ms": "fitted part of a TTFT outside of the engine's steps",
-    "requests": "measured under the predicted load",
-    "others_cpu": "share of all processors that other processes took meanwhile: median of rounds",
-    "wall_s": "the whole benchmark",
+    "requests": "requests measured under the predicted load",
+    "others_cpu": "share of all processors that other processes used: median of rounds",
+    "wall_s": "seconds that the benchmark took",
 }
 
 
@@ -200,7 +200,7 @@ def main(*, rounds: int) -> None:
     figures["wall_s"] = time.monotonic() - began
     report.publish(
         folder=FOLDER,
-        title="The simulator's engine beside the real vLLM",
+        title="The simulated engine compared with the real vLLM",
         command="make bench-simulator",
         figures={name: float(f"{figures[name]:.3g}") for name in MEANINGS},
         meanings=MEANINGS,

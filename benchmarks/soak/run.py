@@ -23,15 +23,15 @@ CLUSTER = "soak"
 
 MEANINGS = {
     "stops": "engines that got SIGTERM with 4 streams and 1 other request in flight",
-    "stops_clean": "of these: exit 0 in time, every client answered or told, new requests refused with 503",
+    "stops_clean": "of these: exit 0 in time, an answer or an error for every client, new requests refused with 503",
     "stops_silent_cuts": "answers that were cut without an error",
     "stop_seconds_max": "longest time from SIGTERM to the exit beyond the drain's limit",
     "stop_seconds_p50": "median time from SIGTERM to the exit",
-    "rounds": "disturbances of a service under steady load, of all kinds, on the real cluster",
-    "requests": "streams and whole answers that were asked for meanwhile, at the service's address",
-    "failures": "of these: neither answered whole nor, where an engine was killed, told so in the stream",
-    "broken_streams": "streams that had begun on an engine that was killed, and ended with one error event",
-    "retries": "requests that the router sent to another engine",
+    "rounds": "disturbances of a service under steady load, on the real cluster",
+    "requests": "requests to the service's address during the disturbances",
+    "failures": "requests without a complete answer; where an engine was killed, also without an error event",
+    "broken_streams": "streams of a killed engine that ended with one error event",
+    "retries": "requests that the router retried on another engine",
 }
 
 
@@ -64,7 +64,7 @@ def main(*, trials: int, rounds: int, only: str | None, seed: int) -> None:
         clean &= all(trial.clean for trial in disturbed)
     report.publish(
         folder=FOLDER,
-        title="What must hold every time",
+        title="Reliability under disturbances",
         command="make soak",
         figures=figures,
         meanings=MEANINGS,
@@ -131,7 +131,7 @@ def _table(trials: Sequence[Trial]) -> str:
         for trial in trials
     )
     return (
-        "A simulated service, 6 clients that never pause and keep their connections, two of them for whole\n"
+        "A simulated service, 6 clients that never pause and keep their connections, two of them for complete\n"
         "answers; behind the router, unless said otherwise.\n\n"
         "| disturbance | rounds | requests | failures | broken streams | retries |\n"
         f"|---|---:|---:|---:|---:|---:|\n{rows}"

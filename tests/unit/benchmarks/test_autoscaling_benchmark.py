@@ -115,7 +115,7 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     assert "- It does not in: jump (90.00%)." in text
     assert "Slipstream does not attain 99 % in 1: calm (98.00%)." in text
     assert (
-        "It keeps 99 % in 1 of these 1, with 1.00 times the oracle's GPU-hours, and does not in: none."
+        "It keeps 99 % in 1 of these 1, with 1.00 times the oracle's GPU-hours. It does not in: none."
         in text
     )
     assert (
@@ -125,9 +125,11 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
     assert "| calm | 3.00 (2.00 to 4.00) |" in text
     assert "| calm | `slipstream@3` | 99.20% | 98.00% | 3.00 | 3.00 | 3.00 |" in text
-    assert "With them Slipstream keeps 99 % in 1 of the 1 scenarios that count" in text
-    assert "with 1.00 times the oracle's GPU-hours; it would take 1.00 times as many" in text
-    assert "is `kaito@2`: Slipstream takes 1.00 of its GPU-hours." in text
+    assert "With this standing capacity, Slipstream keeps 99 % in 1 of the 1 scenarios that count" in text
+    assert "with 1.00 times the oracle's GPU-hours. With this standing capacity there" in text
+    assert "in all other scenarios, it would be 1.00 times." in text
+    assert "`kaito@2` is the cheapest that attains 99 % in their mean." in text
+    assert "Slipstream takes 1.00 of its GPU-hours." in text
 
 
 def test_policies_are_held_against_each_other_on_the_seeds_that_both_played() -> None:
