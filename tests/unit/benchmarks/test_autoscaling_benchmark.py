@@ -125,7 +125,10 @@ def test_the_report_names_what_the_oracle_keeps_and_where_ours_misses_it() -> No
     assert "- calm: 98.00% attained, the oracle keeps 99 %." in text
     assert "| calm | 3.00 (2.00 to 4.00) |" in text
     assert "| calm | `slipstream@3` | 99.20% | 98.00% | 3.00 | 3.00 | 3.00 |" in text
-    assert "With this standing capacity, Slipstream keeps 99 % in 1 of the 1 scenarios that count" in text
+    assert (
+        "With this standing capacity, Slipstream keeps 99 % in 1 of the 1 scenarios that count"
+        in text
+    )
     assert "with 1.00 times the oracle's GPU-hours. With this standing capacity there" in text
     assert "in all other scenarios, it would be 1.00 times." in text
     assert "`kaito@2` is the cheapest that attains 99 % in their mean." in text
