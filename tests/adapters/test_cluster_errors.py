@@ -1,4 +1,4 @@
-"""Errors of the client library as errors of ours, and what each call sends."""
+"""Translation of the client library's exceptions, and the requests of each call."""
 
 from typing import Any
 
@@ -90,7 +90,7 @@ class Recorded(Cluster):
         await self.request(verb, kind, **arguments)
 
 
-async def test_an_object_is_made_only_if_there_is_none() -> None:
+async def test_an_object_is_created_only_if_none_exists() -> None:
     api = Recorded()
     await api.create(REF, MANIFEST)
     ((verb, kind, sent),) = api.sent
@@ -128,7 +128,7 @@ async def test_another_object_of_the_same_name_is_a_conflict(
     assert type(caught.value) is expected
 
 
-async def test_only_the_object_that_was_meant_is_deleted() -> None:
+async def test_only_the_object_with_the_uid_is_deleted() -> None:
     api = Recorded()
     await api.delete(REF, uid="uid-1")
     ((verb, _, sent),) = api.sent
@@ -137,16 +137,16 @@ async def test_only_the_object_that_was_meant_is_deleted() -> None:
 
 
 @pytest.mark.parametrize("error", [errors.NotFound("gone"), errors.Conflict("another one")])
-async def test_what_is_gone_already_needs_no_deletion(error: Exception) -> None:
+async def test_the_deletion_of_a_missing_object_succeeds(error: Exception) -> None:
     await Recorded(error).delete(REF, uid="uid-1")
 
 
-async def test_a_deletion_that_fails_is_heard_of() -> None:
+async def test_a_failed_deletion_raises() -> None:
     with pytest.raises(errors.Unavailable):
         await Recorded(errors.Unavailable("down")).delete(REF, uid="uid-1")
 
 
-async def test_of_an_object_that_may_be_secret_only_metadata_is_asked_for() -> None:
+async def test_only_metadata_of_a_secret_is_requested() -> None:
     api = Recorded({"metadata": {"uid": "a"}})
     assert await api.metadata_of(REF) == {"uid": "a"}
     ((_, _, sent),) = api.sent

@@ -1,4 +1,4 @@
-"""The Lease: who holds it, when it changes hands, and that it never has two holders that work."""
+"""Lease: its holder, when the holder changes, and that two holders never work at once."""
 
 import asyncio
 import copy
@@ -54,7 +54,7 @@ class Cluster:
         self.lease = body
 
     def held_by(self, identity: str) -> None:
-        """Someone else holds it, and has just renewed it."""
+        """Let another replica hold the Lease, renewed just now."""
         body = {"metadata": {"name": "it"}, "spec": {"holderIdentity": identity}}
         self.lease = None
         self._write("create", body)
@@ -100,7 +100,7 @@ async def _leading(replica: Replica) -> AsyncIterator["asyncio.Task[None]"]:
             await task
 
 
-async def test_a_missing_lease_is_made() -> None:
+async def test_a_missing_lease_is_created() -> None:
     cluster = Cluster()
     replica = Replica(cluster, "a")
     async with _leading(replica):
@@ -145,7 +145,7 @@ async def test_a_holder_that_renews_is_never_replaced() -> None:
         assert second.began is None
 
 
-async def test_a_silent_holder_is_replaced_after_its_time_by_our_own_clock() -> None:
+async def test_a_silent_holder_is_replaced_after_the_lease_duration_by_the_local_clock() -> None:
     cluster = Cluster()
     cluster.held_by("gone")
     replica = Replica(cluster, "a")
@@ -157,7 +157,7 @@ async def test_a_silent_holder_is_replaced_after_its_time_by_our_own_clock() -> 
         assert cluster.lease["spec"]["leaseTransitions"] == 1
 
 
-async def test_of_two_that_want_it_one_gets_it() -> None:
+async def test_of_two_replicas_one_acquires_the_lease() -> None:
     cluster = Cluster()
     replicas = [Replica(cluster, name) for name in "abc"]
     async with _leading(replicas[0]), _leading(replicas[1]), _leading(replicas[2]):
@@ -165,7 +165,7 @@ async def test_of_two_that_want_it_one_gets_it() -> None:
         assert len([replica for replica in replicas if replica.began is not None]) == 1
 
 
-async def test_a_renewal_that_fails_once_does_no_harm() -> None:
+async def test_one_failed_renewal_does_not_lose_the_lease() -> None:
     cluster = Cluster()
     replica = Replica(cluster, "a")
     async with _leading(replica):
@@ -216,7 +216,7 @@ async def test_what_the_work_raises_is_raised_and_the_lease_released() -> None:
     assert cluster.holder == ""
 
 
-async def test_a_replica_that_can_reach_nothing_waits() -> None:
+async def test_a_replica_without_a_connection_waits() -> None:
     cluster = Cluster()
     cluster.down = True
     replica = Replica(cluster, "a")

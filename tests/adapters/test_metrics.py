@@ -1,4 +1,4 @@
-"""The Prometheus adapter against a server that misbehaves: whatever comes back, it never raises."""
+"""Prometheus adapter against a server that misbehaves: no answer makes it raise."""
 
 import asyncio
 import json
@@ -64,7 +64,7 @@ async def test_an_empty_vector_has_no_samples() -> None:
         assert await _ask(url, "up") == {"up": []}
 
 
-async def test_nan_is_kept_for_others_to_judge() -> None:
+async def test_nan_is_kept() -> None:
     async with _prometheus(_answers(_vector(({}, "NaN")))) as url:
         found = await _ask(url, "up")
     (sample,) = found["up"]
@@ -91,7 +91,7 @@ async def test_a_malformed_answer_is_unknown(body: object) -> None:
     assert found.reason.startswith("Prometheus gave no valid answer: ")
 
 
-async def test_what_is_no_json_is_unknown() -> None:
+async def test_an_answer_without_json_is_unknown() -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text="<html>", content_type="text/html")
 
@@ -102,7 +102,7 @@ async def test_what_is_no_json_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422, 500, 503])
-async def test_an_error_is_unknown_and_asked_once(status: int) -> None:
+async def test_an_error_is_unknown_and_not_retried(status: int) -> None:
     asked = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -139,7 +139,7 @@ async def test_no_server_is_unknown() -> None:
     assert found == Unknown("Prometheus did not answer: ConnectionError")
 
 
-async def test_one_query_that_fails_leaves_the_others() -> None:
+async def test_one_failed_query_leaves_the_others() -> None:
     async def answer(request: web.Request) -> web.Response:
         if "bad" in request.query_string or "bad" in await request.text():
             return web.Response(status=400, text="parse error")
@@ -186,7 +186,7 @@ async def test_an_answer_without_spaces_is_read_the_same() -> None:
     assert found["up"] == [Sample(labels, float(value)) for labels, value in series]
 
 
-async def test_a_large_answer_is_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_answer_is_passed_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_CHUNK_BYTES", 1 << 16)
     series = [({"pod": f'p{number}"}},{{"metric":'}, str(number)) for number in range(5000)]
     parts: list[Any] = []
@@ -199,7 +199,7 @@ async def test_a_large_answer_is_handed_over_in_parts(monkeypatch: pytest.Monkey
     ]
 
 
-async def test_a_large_answer_that_breaks_off_is_unknown() -> None:
+async def test_an_incomplete_large_answer_is_unknown() -> None:
     series = [({"pod": f"p{number}"}, str(number)) for number in range(5000)]
     text = json.dumps(_vector(*series), separators=(",", ":"))
 
@@ -211,7 +211,9 @@ async def test_a_large_answer_that_breaks_off_is_unknown() -> None:
     assert isinstance(found, Unknown)
 
 
-async def test_a_round_that_takes_too_long_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_round_that_takes_too_long_starts_no_further_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(metrics, "ROUND_SECONDS", -1.0)
     asked = []
 

@@ -1,4 +1,4 @@
-"""Progress of a download, read from its pod: a tenant's answer, which may be anything or nothing."""
+"""Progress of a download, read from its pod: the answer of a tenant, which may be invalid or missing."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ async def test_a_pod_that_cannot_be_reached_is_unknown(address: str) -> None:
     assert await progress.Progress().read(address) is None
 
 
-async def test_a_pod_that_accepts_and_says_nothing_is_not_waited_for(
+async def test_a_pod_that_accepts_and_does_not_answer_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(progress, "TIMEOUT", 0.2)
@@ -73,7 +73,7 @@ async def test_a_pod_that_accepts_and_says_nothing_is_not_waited_for(
         assert await progress.Progress().read(ADDRESS) is None
 
 
-async def test_many_pods_that_say_nothing_keep_few_workers_waiting_and_not_again(
+async def test_many_silent_pods_block_few_workers_and_only_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(progress, "TIMEOUT", 0.5)

@@ -39,7 +39,7 @@ def running(world: World, **container: Any) -> None:
     world.store.feed("Pod", body, gone=False)
 
 
-async def test_engines_start_once_the_model_is_there_and_the_job_goes() -> None:
+async def test_engines_start_and_the_job_is_deleted_after_the_download() -> None:
     world = World(SPEC)
     assert await world.look() == 10.0
     (deployment,) = objects(world, "Deployment")
@@ -61,7 +61,7 @@ async def test_engines_start_once_the_model_is_there_and_the_job_goes() -> None:
     assert json.loads(state["data"]["fetched.json"])["report"] == REPORT
 
 
-async def test_a_failure_is_shown_with_its_reason_and_engines_still_wait() -> None:
+async def test_a_failed_download_is_reported_and_engines_still_wait() -> None:
     world = World(SPEC)
     await world.look()
     failed = {"exitCode": 1, "message": "hf://org/model: is gated and there is no token.\n"}
@@ -80,7 +80,7 @@ async def test_a_failure_is_shown_with_its_reason_and_engines_still_wait() -> No
     assert deployment["spec"]["replicas"] == 0
 
 
-async def test_a_new_leader_knows_what_was_fetched() -> None:
+async def test_a_new_leader_restores_the_completed_download() -> None:
     world = World(SPEC)
     await world.look()
     running(world, phase="Succeeded", state={"terminated": {"exitCode": 0, "message": REPORT}})
@@ -93,7 +93,7 @@ async def test_a_new_leader_knows_what_was_fetched() -> None:
     assert fetched.facts == facts.parse(REPORT)
 
 
-async def test_containers_that_others_add_to_the_pod_are_not_asked() -> None:
+async def test_containers_added_by_a_webhook_are_ignored() -> None:
     world = World(SPEC)
     await world.look()
     (job,) = objects(world, names.JOB)

@@ -1,4 +1,4 @@
-"""Objects in little memory."""
+"""Packed manifests."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def _deployment(name: str) -> dict[str, Any]:
     return {"kind": "Deployment", "metadata": {"name": name}, "spec": {"env": variables}}
 
 
-def test_what_is_packed_comes_back() -> None:
+def test_a_packed_manifest_unpacks_unchanged() -> None:
     packer = Packer()
     for manifest in ({}, _deployment("a"), _deployment("b"), {"é": None}):
         assert packer.pack(manifest, kind="x").manifest == manifest
@@ -23,13 +23,13 @@ def test_equal_manifests_are_equal_and_others_are_not() -> None:
     assert first != other
 
 
-def test_what_is_like_the_first_of_its_sort_takes_hardly_any_memory() -> None:
+def test_a_manifest_similar_to_the_first_of_its_kind_packs_small() -> None:
     packer = Packer()
     sizes = [len(packer.pack(_deployment(name), kind="x").content) for name in ("a", "b", "c")]
     assert max(sizes) < 100
 
 
-def test_what_is_empty_tells_nothing_about_its_sort() -> None:
+def test_an_empty_manifest_is_no_reference_for_its_kind() -> None:
     packer = Packer()
     packer.pack({}, kind="x")
     packer.pack(_deployment("a"), kind="x")

@@ -1,4 +1,4 @@
-"""Kinds that are looked at now and then: what comes, changes and goes reaches the services that it concerns."""
+"""Polled kinds: objects that appear, change or disappear queue the services that they affect."""
 
 import copy
 from typing import Any
@@ -44,7 +44,7 @@ class World:
         self.cluster.objects[ref] = {**body, "status": status}
 
     async def poll(self) -> int:
-        """How many keys are to be looked at because of it."""
+        """Poll once; return the number of keys that it queues."""
         before = len(self.queue)
         await self.poller.poll()
         return len(self.queue) - before
@@ -57,7 +57,7 @@ class World:
 
 
 @pytest.mark.parametrize("version", [None, "v1alpha1"])
-async def test_a_kind_that_the_cluster_lacks_is_not_asked_for(version: str | None) -> None:
+async def test_a_kind_that_the_cluster_lacks_is_not_listed(version: str | None) -> None:
     world = World(kinds=False)
     if version:
         world.defines(version=version)
@@ -66,7 +66,7 @@ async def test_a_kind_that_the_cluster_lacks_is_not_asked_for(version: str | Non
     assert not world.gateway.kinds
 
 
-async def test_a_gateway_that_comes_and_changes_wakes_the_service_that_names_it() -> None:
+async def test_a_gateway_that_appears_or_changes_queues_its_service() -> None:
     world = World()
     await world.poll()
     assert world.gateway == GatewayState(kinds=True)
@@ -79,7 +79,7 @@ async def test_a_gateway_that_comes_and_changes_wakes_the_service_that_names_it(
     assert await world.poll() == 1
 
 
-async def test_what_did_not_change_wakes_nobody() -> None:
+async def test_an_unchanged_object_queues_no_service() -> None:
     world = World()
     world.has(GATEWAY, {})
     await world.poll()
@@ -88,7 +88,7 @@ async def test_what_did_not_change_wakes_nobody() -> None:
     assert await world.poll() == 0
 
 
-async def test_what_goes_is_forgotten() -> None:
+async def test_a_deleted_object_is_forgotten() -> None:
     world = World()
     world.has(GATEWAY, {})
     world.has(POOL, {})
@@ -104,7 +104,7 @@ async def test_what_goes_is_forgotten() -> None:
     assert found.gateway.status is None
 
 
-async def test_what_goes_with_its_kind_is_forgotten() -> None:
+async def test_objects_are_forgotten_when_their_kind_is_deleted() -> None:
     world = World()
     world.has(POOL, {})
     await world.poll()
@@ -115,7 +115,7 @@ async def test_what_goes_with_its_kind_is_forgotten() -> None:
     assert not found.children
 
 
-async def test_leader_worker_sets_are_asked_for_once_the_cluster_has_them() -> None:
+async def test_leader_worker_sets_are_listed_once_the_cluster_has_the_kind() -> None:
     world = World(kinds=False)
     spread = {"model": given.MODEL, "parallelism": {"nodes": 2}}
     rendered = given.rendered(given.observed(spread, leader_worker_sets=True))
@@ -132,7 +132,7 @@ async def test_leader_worker_sets_are_asked_for_once_the_cluster_has_them() -> N
     assert [child.ref for child in found.children] == [ref]
 
 
-async def test_without_an_answer_what_was_seen_last_stays() -> None:
+async def test_without_an_answer_the_last_known_objects_stay() -> None:
     world = World()
     world.has(GATEWAY, {})
     await world.poll()

@@ -1,4 +1,4 @@
-"""A service whose images nodes pull ahead, from the Job to what status says, as the reconciler sees it."""
+"""A service whose images are prefetched onto nodes, from the Job to the status, as the reconciler sees it."""
 
 from typing import Any
 

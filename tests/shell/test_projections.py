@@ -1,4 +1,4 @@
-"""Projections: from bodies of the API server to values, with what troubles a pod in our words."""
+"""Projections of raw objects onto values, with the failures of pods as reasons and messages."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _container(**fields: Any) -> dict[str, Any]:
 
 
 def _with_sidecar(**fields: Any) -> dict[str, Any]:
-    """An engine that runs, and a container that somebody else added."""
+    """An engine that runs, and a container that a webhook added."""
     (engine,) = _container(state={"running": {}})["containerStatuses"]
     return {"containerStatuses": [engine, {"name": "proxy", "image": "proxy:1", **fields}]}
 
@@ -365,7 +365,9 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
 
 
 @pytest.mark.parametrize(("status", "expected"), TROUBLE.values(), ids=TROUBLE)
-def test_what_troubles_a_pod(status: dict[str, Any], expected: tuple[str, str] | None) -> None:
+def test_the_failure_of_a_pod_has_a_reason_and_a_message(
+    status: dict[str, Any], expected: tuple[str, str] | None
+) -> None:
     assert projections.pod(fakes.pod_body("a", status=status)).trouble == expected
 
 
@@ -379,7 +381,7 @@ def test_a_pod_that_ended_has_the_time_of_its_end() -> None:
     assert projections.pod(fakes.pod_body("a")).ended_at is None
 
 
-def test_of_long_words_the_exit_code_and_the_end_are_kept() -> None:
+def test_a_long_message_keeps_the_exit_code_and_its_end() -> None:
     status = _container(state=_ended(1, message="x" * 5000 + "the cause"))
     trouble = projections.pod(fakes.pod_body("a", status=status)).trouble
     assert trouble is not None

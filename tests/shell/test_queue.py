@@ -1,4 +1,4 @@
-"""The queue: each key waits once, is worked on by one worker, and comes back after errors."""
+"""Queue: each key is queued once, has one worker, and is retried after errors."""
 
 import asyncio
 
@@ -18,13 +18,13 @@ def _time() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_keys_come_in_the_order_in_which_they_were_added() -> None:
+async def test_keys_are_returned_in_the_order_in_which_they_were_added() -> None:
     queue = _queue()
     queue.add_all([A, B, C])
     assert [await queue.get() for _ in range(3)] == [A, B, C]
 
 
-async def test_others_have_their_turn_before_each_key() -> None:
+async def test_other_tasks_run_before_each_key() -> None:
     queue = _queue()
     queue.add_all([A, B])
     for _ in range(2):
@@ -34,13 +34,13 @@ async def test_others_have_their_turn_before_each_key() -> None:
         assert other.done()
 
 
-async def test_a_key_waits_only_once() -> None:
+async def test_a_key_is_queued_only_once() -> None:
     queue = _queue()
     queue.add_all([A, B, A, A])
     assert len(queue) == 2
 
 
-async def test_a_key_that_is_worked_on_is_given_to_nobody_else() -> None:
+async def test_a_key_has_one_worker_at_a_time() -> None:
     queue = _queue()
     queue.add(A)
     await queue.get()
@@ -49,7 +49,7 @@ async def test_a_key_that_is_worked_on_is_given_to_nobody_else() -> None:
     assert len(queue) == 0
 
 
-async def test_what_happens_meanwhile_brings_the_key_back_once() -> None:
+async def test_events_during_a_reconcile_queue_the_key_once_more() -> None:
     queue = _queue()
     queue.add(A)
     await queue.get()
@@ -60,7 +60,7 @@ async def test_what_happens_meanwhile_brings_the_key_back_once() -> None:
     assert len(queue) == 0
 
 
-async def test_whoever_waits_is_woken() -> None:
+async def test_a_waiting_worker_is_woken() -> None:
     queue = _queue()
     waiting = [asyncio.create_task(queue.get()) for _ in range(2)]
     await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def test_whoever_waits_is_woken() -> None:
     assert await asyncio.gather(*waiting) == [A, B]
 
 
-async def test_later_is_later() -> None:
+async def test_a_delayed_key_is_queued_after_its_delay() -> None:
     queue = _queue()
     queue.add_later(A, 60.0)
     assert len(queue) == 0
@@ -90,7 +90,7 @@ async def test_of_two_delays_the_shorter_counts(first: float, second: float) -> 
     assert len(queue) == 0
 
 
-async def test_what_happens_before_the_delay_replaces_it() -> None:
+async def test_an_event_before_the_delay_replaces_it() -> None:
     queue = _queue()
     queue.add_later(A, 60.0)
     queue.add(A)
@@ -126,6 +126,6 @@ async def test_a_retry_comes_back_after_its_delay() -> None:
     assert _time() == pytest.approx(0.25, abs=0.1)
 
 
-async def test_days_of_failures_do_no_harm() -> None:
+async def test_days_of_failures_do_not_overflow_the_delay() -> None:
     queue = _queue()
     assert [queue.retry(A) for _ in range(1100)][-1] == 60.0

@@ -1,4 +1,4 @@
-"""One look at a namespace's router, with a cluster that remembers what it was asked for."""
+"""Reconciles of a namespace's router, with a cluster that records its calls."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class World:
         self.store.feed(names.SERVING_PROFILE, fakes.profile_body(), gone=False)
 
     def _seen(self, kind: str, body: dict[str, Any], gone: bool) -> None:
-        """Secrets are not watched."""
+        """Feed the store as the watches would; Secrets are not watched."""
         if kinds.BY_NAME[kind].read == "watched":
             self.store.feed(kind, body, gone=gone)
 
@@ -62,8 +62,8 @@ class World:
         self.store.feed(names.INFERENCE_ROUTE, body, gone=False)
         return key
 
-    async def look(self, *keys: Key) -> float | None:
-        """At the services, and then at the router."""
+    async def reconcile(self, *keys: Key) -> float | None:
+        """Reconcile the services, and then the router."""
         for key in keys or (given.KEY,):
             await self.services.reconcile(key)
         return await self.routers.reconcile(given.NAMESPACE)
@@ -75,110 +75,110 @@ class World:
         return {ref.kind for ref in self.cluster.objects if ref.name.startswith(ROUTER)}
 
 
-async def test_the_first_service_brings_the_router_and_the_last_takes_it_along() -> None:
+async def test_the_router_is_created_with_the_first_service_and_deleted_with_the_last() -> None:
     world = World()
     world.writes()
-    await world.look()
-    await world.look()  # the account is there now
+    await world.reconcile()
+    await world.reconcile()  # its ServiceAccount exists now
     made = {"Deployment", "Service", "ServiceAccount", "Role", "ConfigMap", "Secret"}
     assert world.kinds() >= made
     assert world.listed()["name"] == given.NAME
     world.writes(gone=True)
-    await world.look()
+    await world.reconcile()
     assert world.kinds() == {"Secret"}  # which goes with the ServiceAccount, its owner
 
 
-async def test_a_service_that_was_looked_at_has_its_router_looked_at() -> None:
+async def test_a_reconciled_service_queues_its_router() -> None:
     world = World()
     world.writes()
     await world.services.reconcile(given.KEY)
     assert await world.queue.get() == router_key(given.NAMESPACE)
 
 
-async def test_nothing_is_told_to_the_router_before_every_service_was_looked_at() -> None:
+async def test_the_router_is_not_configured_before_every_service_was_reconciled() -> None:
     world = World()
     world.writes()
     world.writes(key=OTHER)
-    await world.look(given.KEY)
+    await world.reconcile(given.KEY)
     assert not world.kinds()
-    await world.look(OTHER)
+    await world.reconcile(OTHER)
     assert world.listed() is not None
     assert world.listed(OTHER) is not None
 
 
-async def test_a_new_leader_drops_nobody_from_a_router_that_works() -> None:
+async def test_a_new_leader_drops_no_service_from_a_working_router() -> None:
     world = World()
     world.writes()
     world.writes(key=OTHER)
-    await world.look(given.KEY, OTHER)
+    await world.reconcile(given.KEY, OTHER)
     before = world.cluster.objects[CONFIG]
     for key in (given.KEY, OTHER):
         world.states.forget(key)
-    await world.look(OTHER)
+    await world.reconcile(OTHER)
     assert world.cluster.objects[CONFIG] == before
-    await world.look(given.KEY)
+    await world.reconcile(given.KEY)
     assert world.cluster.objects[CONFIG] == before
 
 
-async def test_after_a_restart_a_service_that_cannot_work_stays_as_the_router_knows_it() -> None:
+async def test_after_a_restart_an_invalid_service_keeps_its_entry_in_the_router() -> None:
     world = World()
     keyed = {"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}}
     world.writes(keyed)
-    await world.look()
+    await world.reconcile()
     before = dict(world.cluster.objects)
     world.states.forget(given.KEY)
     world.writes({**keyed, "accelerator": {"type": "abacus"}})
-    await world.look()
+    await world.reconcile()
     assert {ref: world.cluster.objects[ref] for ref in before} == before
 
 
-async def test_when_nothing_changed_nothing_is_written() -> None:
+async def test_without_a_change_nothing_is_written() -> None:
     world = World()
     world.writes()
-    await world.look()
-    await world.look()
+    await world.reconcile()
+    await world.reconcile()
     world.cluster.calls.clear()
     assert await world.routers.reconcile(given.NAMESPACE) == TOKEN_EVERY
     assert world.cluster.calls == []
 
 
-async def test_the_token_is_made_once_its_account_is_there_and_checked_now_and_then() -> None:
+async def test_the_token_is_created_after_its_service_account_and_checked_at_intervals() -> None:
     world = World()
     world.writes()
-    await world.look()
-    await world.look()
+    await world.reconcile()
+    await world.reconcile()
     assert world.cluster.calls.count(("create", str(TOKEN))) == 1
     world.clock.seconds += TOKEN_EVERY
-    await world.look()
+    await world.reconcile()
     assert world.cluster.calls.count(("create", str(TOKEN))) == 2
     assert world.cluster.calls.count(("read", str(TOKEN))) == 1
 
 
-async def test_a_strangers_secret_of_its_name_is_left_alone_and_tried_again() -> None:
+async def test_another_owners_secret_is_not_touched_and_the_router_is_retried() -> None:
     world = World()
     world.cluster.strangers(TOKEN)
     world.writes()
-    await world.look()
-    assert await world.look() == CONFLICT_RETRY
+    await world.reconcile()
+    assert await world.reconcile() == CONFLICT_RETRY
     assert world.cluster.objects[TOKEN] == {"metadata": {"uid": "uid-of-a-stranger"}}
 
 
-async def test_a_strangers_deployment_of_its_name_is_left_alone_and_tried_again() -> None:
+async def test_another_owners_deployment_is_not_touched_and_the_router_is_retried() -> None:
     world = World()
     deployment = Ref("Deployment", given.NAMESPACE, ROUTER)
     world.cluster.strangers(deployment)
     world.writes()
-    assert await world.look() == CONFLICT_RETRY
+    assert await world.reconcile() == CONFLICT_RETRY
     assert world.cluster.objects[deployment] == {"metadata": {"uid": "uid-of-a-stranger"}}
 
 
-async def test_what_the_api_server_refuses_is_tried_again() -> None:
+async def test_an_object_that_the_api_server_rejects_is_retried() -> None:
     world = World()
     world.writes()
     world.cluster.fails["create", f"Role {ROUTER}"] = errors.Rejected("403: escalation")
-    assert await world.look() == CONFLICT_RETRY
+    assert await world.reconcile() == CONFLICT_RETRY
     world.cluster.fails.clear()
-    await world.look()
+    await world.reconcile()
     assert "Role" in world.kinds()
 
 
@@ -187,23 +187,23 @@ def available(world: World) -> None:
     world.store.feed("Deployment", {**body, "status": {"availableReplicas": 2}}, gone=False)
 
 
-async def test_a_service_that_leaves_is_served_a_while_yet() -> None:
+async def test_a_service_that_leaves_the_router_is_still_served_for_a_while() -> None:
     world = World()
     world.writes({"runtime": "simulator"})
-    await world.look()
-    await world.look()
+    await world.reconcile()
+    await world.reconcile()
     available(world)
     assert world.store.listed(given.KEY).available
     world.writes({"runtime": "simulator", "routing": {"mode": "Direct"}})
-    await world.look()
+    await world.reconcile()
     service = world.cluster.objects[Ref("Service", given.NAMESPACE, given.NAME)]
     assert names.REVISION_LABEL in service["spec"]["selector"]
     assert world.listed() is not None
     world.clock.seconds += LEAVE_SECONDS - 1
-    await world.look()
+    await world.reconcile()
     assert world.listed() is not None
     world.clock.seconds += 1
-    await world.look()
+    await world.reconcile()
     assert world.listed() is None
     assert world.kinds() == {"Secret"}
 
@@ -216,11 +216,11 @@ def _condition(status: dict[str, Any], kind: str) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
-async def test_a_route_is_told_to_the_router_and_its_status_says_how_it_stands() -> None:
+async def test_a_route_is_configured_in_the_router_and_its_state_reported() -> None:
     world = World()
     world.writes()
     route = world.writes_route(SPLIT)
-    await world.look()
+    await world.reconcile()
     assert set(world.store.router(given.NAMESPACE).listed_routes) == {"split"}
     await world.routes.reconcile(route)
     assert _condition(world.cluster.statuses[-1], "Available") == ("False", "RouterNotReady")
@@ -234,17 +234,17 @@ async def test_routes_of_one_prometheus_share_a_round_of_queries(again: int) -> 
     world = World()
     world.writes()
     route = world.writes_route(SPLIT)
-    await world.look()
+    await world.reconcile()
     for _ in range(again):
         await world.routes.reconcile(route)
     assert len(world.metrics.asked) == 2
 
 
-async def test_a_route_whose_status_is_right_is_not_written() -> None:
+async def test_an_unchanged_route_status_is_not_written() -> None:
     world = World()
     world.writes()
     route = world.writes_route(SPLIT)
-    await world.look()
+    await world.reconcile()
     await world.routes.reconcile(route)
     world.writes_route(SPLIT, status=world.cluster.statuses[-1])
     world.cluster.calls.clear()

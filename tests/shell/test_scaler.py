@@ -1,4 +1,4 @@
-"""The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
+"""Scaling loop: one set of queries for all services, and one decision for each, which queues a reconcile."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,7 @@ from tests.support import fakes, given
 from tests.support.scalers import FIXED, SPEC, Loop, busy, series
 
 
-async def test_a_decision_is_handed_to_the_reconcile() -> None:
+async def test_a_decision_queues_a_reconcile() -> None:
     loop = Loop(busy())
     service = loop.serve()
     await loop.scaler.tick()
@@ -42,7 +42,7 @@ async def test_the_number_of_queries_does_not_depend_on_the_number_of_services()
     assert asked[0] == asked[1] > 0
 
 
-async def test_each_prometheus_is_asked_once() -> None:
+async def test_each_prometheus_is_queried_once() -> None:
     loop = Loop(fakes.Metrics())
     for number, url in enumerate(["http://a", "http://b", "http://a"]):
         loop.serve(f"service-{number}", profile=given.profile(prometheus={"url": url}))
@@ -61,7 +61,7 @@ async def _asked_per_tick(loop: Loop, ticks: int) -> list[list[str]]:
     return asked
 
 
-async def test_latencies_are_asked_as_often_as_they_change() -> None:
+async def test_latencies_are_queried_as_often_as_they_change() -> None:
     loop = Loop(fakes.Metrics())
     loop.serve()
     everything = [query for asked in await _asked_per_tick(loop, 24) for query in asked]
@@ -89,7 +89,7 @@ async def test_a_new_objective_is_measured_with_the_next_round() -> None:
     assert len(service.measured.readings) == 2
 
 
-async def test_only_latencies_with_objectives_are_asked() -> None:
+async def test_only_latencies_with_objectives_are_queried() -> None:
     loop = Loop(fakes.Metrics())
     loop.serve()
     await loop.scaler.tick()
@@ -107,7 +107,7 @@ def _with_bounds(*bounds: str) -> fakes.Metrics:
     return fakes.Metrics({"ttft:now": [Sample({**labels, "le": le}, 90.0) for le in bounds]})
 
 
-async def test_a_day_is_asked_for_the_buckets_around_the_targets_alone() -> None:
+async def test_a_day_is_queried_only_for_the_buckets_around_the_targets() -> None:
     loop = Loop(_with_bounds("0.01", "0.04", "0.1", "0.25", "0.5", "1.0", "+Inf"))
     loop.serve()
     loop.serve("other", spec={**SPEC, "slo": {"ttft": {"p95": "80ms"}}})
@@ -115,7 +115,7 @@ async def test_a_day_is_asked_for_the_buckets_around_the_targets_alone() -> None
     assert 'le=~"0[.]04|0[.]1|0[.]25|0[.]5|[+]Inf"' in query
 
 
-async def test_a_day_is_asked_anew_at_once_when_other_buckets_matter() -> None:
+async def test_a_day_is_queried_at_once_when_other_buckets_matter() -> None:
     loop = Loop(_with_bounds("0.25", "0.5", "1.0", "+Inf"))
     loop.serve()
     assert len(await _asked_for_a_day(loop, 13)) == 1
@@ -124,7 +124,7 @@ async def test_a_day_is_asked_anew_at_once_when_other_buckets_matter() -> None:
     assert 'le=~"0[.]4|0[.]6|[+]Inf"' in query
 
 
-async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
+async def test_a_histogram_is_kept_until_its_next_query() -> None:
     loop = Loop(busy())
     service = loop.serve()
     for _ in range(2):
@@ -137,7 +137,7 @@ async def test_a_histogram_that_was_not_asked_anew_is_kept() -> None:
         }
 
 
-async def test_a_query_that_failed_is_asked_again_with_the_next_tick() -> None:
+async def test_a_failed_query_is_repeated_in_the_next_tick() -> None:
     loop = Loop(fakes.SilentMetrics())
     loop.serve()
     await loop.scaler.tick()
@@ -156,17 +156,17 @@ async def test_without_data_the_count_is_held(metrics: fakes.Metrics) -> None:
     assert (service.decision.desired, service.decision.known) == (5, False)
 
 
-async def _told(loop: Loop) -> ServiceState:
-    """A service of one replica at most, whose first look was had."""
+async def _ticked_once(loop: Loop) -> ServiceState:
+    """Return a service with at most one replica after its first tick."""
     service = loop.serve(spec={**SPEC, "scaling": {"maxReplicas": 1}})
     await loop.scaler.tick()
     loop.queue.done(await loop.queue.get())
     return service
 
 
-async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end() -> None:
+async def test_neither_an_outage_nor_its_end_queues_all_services_at_once() -> None:
     loop = Loop(busy())
-    await _told(loop)
+    await _ticked_once(loop)
     answering = loop.metrics
     for metrics in (fakes.SilentMetrics(), answering):
         loop.scaler._metrics = metrics
@@ -175,9 +175,9 @@ async def test_an_outage_makes_no_service_be_looked_at_at_once_nor_does_its_end(
         assert len(loop.queue) == 0
 
 
-async def test_what_happened_during_an_outage_is_told_after_it() -> None:
+async def test_a_change_during_an_outage_queues_the_service_after_it() -> None:
     loop = Loop(busy())
-    service = await _told(loop)
+    service = await _ticked_once(loop)
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
     assert service.decision is not None
@@ -187,9 +187,9 @@ async def test_what_happened_during_an_outage_is_told_after_it() -> None:
     assert len(loop.queue) == 1
 
 
-async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> None:
+async def test_a_replica_count_changed_by_a_reconcile_is_decided_at_once() -> None:
     loop = Loop(busy())
-    service = await _told(loop)
+    service = await _ticked_once(loop)
     assert service.decision is not None
     service.decision = dataclasses.replace(service.decision, desired=3)
     loop.scaler._metrics = fakes.SilentMetrics()
@@ -197,7 +197,7 @@ async def test_a_count_that_was_changed_meanwhile_is_decided_anew_at_once() -> N
     assert len(loop.queue) == 1
 
 
-async def test_without_a_prometheus_nothing_is_asked_and_the_count_is_held() -> None:
+async def test_without_a_prometheus_nothing_is_queried_and_the_count_is_held() -> None:
     loop = Loop(fakes.Metrics())
     service = loop.serve(desired=3, profile=given.profile(without=["prometheus"]))
     await loop.scaler.tick()
@@ -217,7 +217,7 @@ async def test_a_fixed_count_is_measured_but_not_changed() -> None:
     assert service.decision.desired == 2
 
 
-async def test_pods_that_were_ordered_count_as_starting() -> None:
+async def test_missing_pods_of_the_desired_count_count_as_starting() -> None:
     loop = Loop(busy())
     service = loop.serve(desired=5, ready=1)
     await loop.scaler.tick()
@@ -241,7 +241,7 @@ async def test_pods_that_ended_count_neither_as_starting_nor_as_stuck(phase: str
     assert service.decision.limited is None
 
 
-async def test_a_recommendation_is_not_waited_for() -> None:
+async def test_replicas_that_are_only_recommended_do_not_count_as_starting() -> None:
     loop = Loop(busy())
     recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}
     service = loop.serve(spec=recommend, desired=3, ready=1)
@@ -250,7 +250,7 @@ async def test_a_recommendation_is_not_waited_for() -> None:
     assert service.scaling_state.concurrency is not None  # it learns from the engine that runs
 
 
-async def test_a_service_that_is_not_accepted_is_left_out() -> None:
+async def test_a_service_that_is_not_accepted_is_skipped() -> None:
     loop = Loop(busy())
     service = loop.serve()
     service.resolved = service.rollout = None
@@ -259,7 +259,7 @@ async def test_a_service_that_is_not_accepted_is_left_out() -> None:
     assert len(loop.queue) == 0
 
 
-async def test_when_nothing_changed_the_reconcile_is_asked_within_a_minute_only() -> None:
+async def test_without_a_change_a_service_is_queued_within_a_minute() -> None:
     loop = Loop(fakes.Metrics())
     loop.serve()
     await loop.scaler.tick()
@@ -272,7 +272,7 @@ async def test_when_nothing_changed_the_reconcile_is_asked_within_a_minute_only(
 
 
 class Failing(fakes.Metrics):
-    """Fails the first time."""
+    """Fail the first query."""
 
     async def query(self, url: str, queries: Any) -> Any:
         self.asked.append((url, ""))
@@ -281,7 +281,7 @@ class Failing(fakes.Metrics):
         return {}
 
 
-async def test_the_loop_survives_a_tick_that_fails() -> None:
+async def test_the_loop_survives_a_failed_tick() -> None:
     loop = Loop(Failing())
     loop.serve()
     task = asyncio.create_task(loop.scaler.run(every=5.0))
@@ -292,7 +292,7 @@ async def test_the_loop_survives_a_tick_that_fails() -> None:
     assert len(loop.metrics.asked) >= 3
 
 
-async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_lasted() -> None:
+async def test_a_lasting_loss_by_speculation_queues_a_reconcile() -> None:
     metrics = fakes.Metrics()
     loop = Loop(metrics)
     service = loop.serve(spec=FIXED)
@@ -311,7 +311,7 @@ async def test_a_loss_by_speculation_is_handed_to_the_reconcile_once_it_has_last
     assert service.measured.loss is not None
 
 
-async def test_a_service_whose_decision_fails_keeps_its_count_and_holds_up_no_other(
+async def test_a_failed_decision_keeps_the_count_and_delays_no_other_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = Loop(busy())
@@ -345,7 +345,7 @@ PER_SERVICE = (
 
 @settings(max_examples=150, deadline=None)
 @drawn(data=st.data())
-def test_no_page_of_a_pod_makes_a_decision_fail(data: st.DataObject) -> None:
+def test_no_metric_values_of_a_pod_make_a_decision_fail(data: st.DataObject) -> None:
     answers = busy(2).answers
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}
     for name in data.draw(st.sets(st.sampled_from((*queries.PER_POD, *PER_SERVICE)))):

@@ -1,4 +1,4 @@
-"""One look at one service, with a cluster that remembers what it was asked for."""
+"""Reconciles of one service, with a cluster that records its calls."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ STATUS = ("status", "team/chat")
 
 
 class World:
-    """A reconciler, and a store that sees what happens in its cluster."""
+    """A reconciler, and a store that is fed by its cluster."""
 
     def __init__(self, spec: Mapping[str, Any] | None = None) -> None:
         self.store, self.states, self.clock = Store(), ServiceStates(), fakes.Clock()
@@ -58,7 +58,7 @@ class World:
         self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
 
     async def look(self) -> float | None:
-        """Reconcile; the status that it writes is seen at once."""
+        """Reconcile, and feed the written status back at once."""
         self.cluster.calls.clear()
         written = len(self.cluster.statuses)
         again = await self.reconciler.reconcile(given.KEY)
@@ -95,7 +95,7 @@ async def test_only_a_service_that_scales_has_a_state_and_a_disruption_budget() 
     }
 
 
-async def test_when_nothing_changed_nothing_is_written() -> None:
+async def test_without_a_change_nothing_is_written() -> None:
     world = World()
     await world.look()
     await world.look()
@@ -120,7 +120,7 @@ async def test_a_count_that_the_user_changes_changes_the_deployment() -> None:
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
 
 
-async def test_a_child_that_was_deleted_is_made_again() -> None:
+async def test_a_deleted_child_is_recreated() -> None:
     world = World()
     await world.look()
     await world.cluster.delete(SERVICE, uid=world.cluster.objects[SERVICE]["metadata"]["uid"])
@@ -147,7 +147,7 @@ async def test_a_change_moves_the_traffic_and_then_deletes_the_old_revision() ->
     assert told.index("RevisionActivated") < told.index("RevisionDeleted")
 
 
-async def test_a_name_that_a_stranger_holds_is_reported_left_alone_and_tried_again() -> None:
+async def test_another_owners_object_is_reported_not_touched_and_retried() -> None:
     world = World()
     world.cluster.strangers(SERVICE)
     assert await world.look() == CONFLICT_RETRY
@@ -159,7 +159,7 @@ async def test_a_name_that_a_stranger_holds_is_reported_left_alone_and_tried_aga
     assert world.cluster.objects[SERVICE]["metadata"]["uid"] != "uid-of-a-stranger"
 
 
-async def test_a_child_of_ours_that_the_watch_did_not_bring_yet_is_no_conflict() -> None:
+async def test_an_own_child_whose_watch_event_is_late_is_no_conflict() -> None:
     world = World()
     world.cluster.on_change = lambda *_: None
     await world.look()
@@ -168,7 +168,7 @@ async def test_a_child_of_ours_that_the_watch_did_not_bring_yet_is_no_conflict()
     assert world.condition("Available") == ("False", "Pending")
 
 
-async def test_what_the_api_server_refuses_is_reported_and_the_rest_goes_on() -> None:
+async def test_a_rejected_object_is_reported_and_the_others_are_applied() -> None:
     world = World()
     world.cluster.fails["create", f"Deployment chat-{HASH}"] = errors.Rejected("403: quota")
     assert await world.look() == CONFLICT_RETRY
@@ -177,7 +177,7 @@ async def test_what_the_api_server_refuses_is_reported_and_the_rest_goes_on() ->
     assert "403: quota" in str(world.cluster.statuses[-1]["conditions"])
 
 
-async def test_while_something_is_refused_nothing_is_deleted() -> None:
+async def test_nothing_is_deleted_while_an_object_is_rejected() -> None:
     new: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
     world = World({"model": given.MODEL, **DIRECT})
     await world.look()
@@ -189,7 +189,9 @@ async def test_while_something_is_refused_nothing_is_deleted() -> None:
 
 @pytest.mark.parametrize("error", [errors.Unavailable("down"), errors.Conflict("changed")])
 @pytest.mark.parametrize("call", [("apply", f"Deployment chat-{HASH}"), STATUS])
-async def test_what_may_pass_is_left_to_the_queue(error: Exception, call: tuple[str, str]) -> None:
+async def test_a_transient_error_is_left_to_the_queue(
+    error: Exception, call: tuple[str, str]
+) -> None:
     world = World()
     await world.look()
     world.writes({"model": given.MODEL, "replicas": 3})
@@ -198,7 +200,7 @@ async def test_what_may_pass_is_left_to_the_queue(error: Exception, call: tuple[
         await world.look()
 
 
-async def test_an_object_that_cannot_work_is_told_so_and_its_children_stay() -> None:
+async def test_an_invalid_object_is_reported_and_its_children_stay() -> None:
     world = World()
     await world.look()
     world.starts_pods()
@@ -219,7 +221,7 @@ async def test_an_object_that_is_being_deleted_is_left_alone() -> None:
     assert world.cluster.calls == []
 
 
-async def test_an_object_that_is_gone_is_forgotten() -> None:
+async def test_a_deleted_object_has_no_state_left() -> None:
     world = World()
     await world.look()
     world.store.feed(names.INFERENCE_SERVICE, fakes.service_body(), gone=True)
@@ -228,7 +230,7 @@ async def test_an_object_that_is_gone_is_forgotten() -> None:
     assert world.states.known() == []
 
 
-async def test_events_are_told_once() -> None:
+async def test_events_are_posted_once() -> None:
     world = World()
     await world.look()
     world.writes({"model": {"uri": "hf://org/other"}})
@@ -260,7 +262,7 @@ async def test_after_a_restart_the_last_decision_holds() -> None:
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 4
 
 
-async def test_after_the_state_was_lost_what_runs_holds() -> None:
+async def test_without_a_saved_state_the_running_replicas_hold() -> None:
     world = World({**SCALED, "scaling": {"maxReplicas": 5}})
     await world.look()
     deployment = world.cluster.objects[DEPLOYMENT]
@@ -284,7 +286,7 @@ async def test_a_recommendation_changes_nothing_but_the_status() -> None:
     assert world.cluster.statuses[-1]["scaling"]["desired"] == 4
 
 
-async def test_bounds_that_change_are_followed_without_waiting_for_data() -> None:
+async def test_changed_bounds_are_applied_without_waiting_for_metrics() -> None:
     world = World(SCALED)
     await world.look()
     world.writes({**SCALED, "scaling": {"minReplicas": 3, "maxReplicas": 5}})
@@ -298,7 +300,7 @@ SPECULATING: dict[str, Any] = {
 }
 
 
-async def test_speculation_that_does_not_pay_is_rolled_away_told_and_remembered() -> None:
+async def test_speculation_that_does_not_pay_off_is_disabled_reported_and_saved() -> None:
     world = World(SPECULATING)
     await world.look()
     config = given.resolved(SPECULATING).revisioned.config
@@ -322,7 +324,7 @@ IDLE: dict[str, Any] = {
 }
 
 
-async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
+async def test_a_renewed_lease_activates_a_service_at_zero_at_once() -> None:
     world = World(IDLE)
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
@@ -340,7 +342,7 @@ async def test_a_renewed_lease_wakes_a_service_at_zero_at_once() -> None:
     assert world.cluster.statuses[-1]["scaling"]["reason"] == "Requests wait for a first replica."
 
 
-async def test_an_old_renewal_wakes_nobody() -> None:
+async def test_an_old_renewal_activates_no_service() -> None:
     world = World(IDLE)
     await world.look()
     service = world.states.of(given.KEY)
@@ -352,7 +354,7 @@ async def test_an_old_renewal_wakes_nobody() -> None:
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
 
 
-async def test_a_running_service_that_the_quota_leaves_nothing_runs_nothing_and_says_why() -> None:
+async def test_a_running_service_without_quota_left_runs_no_replica_and_reports_it() -> None:
     world = World({"model": given.MODEL, **DIRECT})
     await world.look()
     deployment = Ref("Deployment", given.NAMESPACE, f"chat-{OLD}")

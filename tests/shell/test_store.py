@@ -1,4 +1,4 @@
-"""The store: what watch events leave in it, and which services they concern."""
+"""Store: its contents after watch events, and the services that they affect."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ def _child(**changed: Any) -> dict[str, Any]:
     return {**body, "metadata": metadata}
 
 
-def test_what_was_never_seen_has_no_snapshot() -> None:
+def test_an_unknown_service_has_no_snapshot() -> None:
     assert Store().snapshot(given.KEY) is None
 
 
@@ -70,8 +70,8 @@ CONCERNED: dict[str, tuple[str, dict[str, Any], set[Key]]] = {
     "an object": (names.INFERENCE_SERVICE, fakes.service_body(uid="new"), {given.KEY}),
     "a pod": ("Pod", fakes.pod_body(HASH), {given.KEY}),
     "a child": ("Deployment", _child(), {given.KEY}),
-    "a pod of nobody": ("Pod", fakes.pod_body(HASH, service=""), set()),
-    "a child of nobody": ("ConfigMap", _child(labels={}), set()),
+    "a pod of no service": ("Pod", fakes.pod_body(HASH, service=""), set()),
+    "a child of no service": ("ConfigMap", _child(labels={}), set()),
     "a profile": (
         names.SERVING_PROFILE,
         fakes.profile_body(),
@@ -92,14 +92,16 @@ CONCERNED: dict[str, tuple[str, dict[str, Any], set[Key]]] = {
 
 
 @pytest.mark.parametrize(("kind", "body", "expected"), CONCERNED.values(), ids=CONCERNED)
-def test_a_change_names_the_services_that_it_concerns(
+def test_a_change_queues_the_services_that_it_affects(
     kind: str, body: dict[str, Any], expected: set[Key]
 ) -> None:
     assert _feed(_store(), kind, body) == expected
 
 
 @pytest.mark.parametrize(("kind", "body", "_expected"), CONCERNED.values(), ids=CONCERNED)
-def test_the_same_again_concerns_nobody(kind: str, body: dict[str, Any], _expected: object) -> None:
+def test_a_repeated_event_affects_no_service(
+    kind: str, body: dict[str, Any], _expected: object
+) -> None:
     store = _store()
     _feed(store, kind, body)
     assert not _feed(store, kind, body)
@@ -114,7 +116,9 @@ def test_the_same_again_concerns_nobody(kind: str, body: dict[str, Any], _expect
     ],
     ids=["resourceVersion", "managedFields", "status"],
 )
-def test_what_others_keep_in_a_child_concerns_nobody(change: Callable[[Any], object]) -> None:
+def test_fields_of_a_child_that_others_write_affect_no_service(
+    change: Callable[[Any], object],
+) -> None:
     store = _store()
     _feed(store, "Deployment", _child())
     body = _child()
@@ -135,7 +139,7 @@ def test_a_worker_of_a_replica_is_no_engine_pod() -> None:
     assert _feed(store, "Pod", worker, gone=True) == {given.KEY}
 
 
-def test_what_is_gone_is_forgotten() -> None:
+def test_deleted_objects_are_forgotten() -> None:
     store = _store()
     _feed(store, "Deployment", _child())
     _feed(store, "Pod", fakes.pod_body(HASH))
@@ -147,14 +151,14 @@ def test_what_is_gone_is_forgotten() -> None:
     assert not found.pods
 
 
-def test_a_service_that_is_gone_has_no_snapshot_but_is_looked_at() -> None:
+def test_a_deleted_service_has_no_snapshot_but_is_queued() -> None:
     store = _store()
     assert _feed_service(store, uid=f"uid-of-{given.KEY}", gone=True) == {given.KEY}
     assert store.snapshot(given.KEY) is None
     assert set(store.keys()) == {OTHER, ELSEWHERE}
 
 
-def test_the_end_of_an_object_that_was_made_anew_is_ignored() -> None:
+def test_a_late_deletion_of_a_recreated_object_is_ignored() -> None:
     store = Store()
     _feed_service(store, uid="new")
     assert not _feed_service(store, uid="old", gone=True)
@@ -163,7 +167,7 @@ def test_the_end_of_an_object_that_was_made_anew_is_ignored() -> None:
     assert found.parent.uid == "new"
 
 
-def test_the_end_of_a_child_that_was_made_anew_is_ignored() -> None:
+def test_a_late_deletion_of_a_recreated_child_is_ignored() -> None:
     store = _store()
     _feed(store, "Deployment", _child(uid="new"))
     assert not _feed(store, "Deployment", _child(uid="old"), gone=True)
@@ -172,7 +176,7 @@ def test_the_end_of_a_child_that_was_made_anew_is_ignored() -> None:
     assert [child.uid for child in found.children] == ["new"]
 
 
-def test_the_end_of_the_kind_pod_monitor_wakes_all() -> None:
+def test_the_deletion_of_the_kind_pod_monitor_queues_everything() -> None:
     store = _store()
     _feed(store, "CustomResourceDefinition", fakes.definition(names.POD_MONITOR))
     gone = _feed(store, "CustomResourceDefinition", fakes.definition(names.POD_MONITOR), gone=True)
@@ -204,14 +208,14 @@ def test_the_oldest_service_of_a_namespace_holds_a_name() -> None:
     assert _holder(store, ELSEWHERE) == ELSEWHERE
 
 
-def test_of_two_that_were_made_at_once_the_first_by_name_holds_it() -> None:
+def test_of_two_services_created_at_once_the_first_by_name_holds_the_name() -> None:
     store = Store()
     _claims(store, OTHER, created=OLD)
     _claims(store, given.KEY, created=OLD)
     assert _holder(store, OTHER) == given.KEY
 
 
-def test_whoever_is_being_deleted_holds_no_name() -> None:
+def test_a_service_that_is_being_deleted_holds_no_name() -> None:
     store = Store()
     _claims(store, given.KEY, created=OLD, deleting=True)
     _claims(store, OTHER, created=NEW)
@@ -227,7 +231,7 @@ FREED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", FREED.values(), ids=FREED)
-def test_a_name_that_becomes_free_wakes_those_that_want_it(change: dict[str, Any]) -> None:
+def test_a_name_that_becomes_free_queues_the_services_that_claim_it(change: dict[str, Any]) -> None:
     store = Store()
     _claims(store, given.KEY, created=OLD)
     _claims(store, OTHER, created=NEW)
@@ -235,13 +239,13 @@ def test_a_name_that_becomes_free_wakes_those_that_want_it(change: dict[str, Any
     assert _holder(store, OTHER) == OTHER
 
 
-def test_a_name_that_is_claimed_wakes_those_that_have_it() -> None:
+def test_a_claimed_name_queues_the_services_that_claimed_it_before() -> None:
     store = Store()
     _claims(store, given.KEY, created=OLD)
     assert _claims(store, OTHER, created=NEW) == {given.KEY, OTHER}
 
 
-def test_it_is_known_whether_everything_came_by() -> None:
+def test_the_store_knows_whether_it_has_all_objects_of_a_kind() -> None:
     store = Store()
     assert store.has_seen("Pod", set())
     assert not store.has_seen("Pod", {"uid-of-pod"})
@@ -267,7 +271,7 @@ def test_with_a_quota_a_snapshot_holds_the_other_services_of_the_namespace() -> 
     assert found is not None and found.siblings == ()
 
 
-def test_with_a_quota_what_a_service_asks_for_concerns_the_others_and_its_status_does_not() -> None:
+def test_with_a_quota_a_services_spec_affects_the_others_and_its_status_does_not() -> None:
     store = _store()
     _feed(store, names.SERVING_PROFILE, _limited())
     uid = f"uid-of-{OTHER}"
@@ -277,7 +281,7 @@ def test_with_a_quota_what_a_service_asks_for_concerns_the_others_and_its_status
     assert _feed_service(store, key=OTHER, uid=uid, spec=changed, gone=True) == {OTHER, given.KEY}
 
 
-def test_pods_that_have_ended_are_no_supply() -> None:
+def test_ended_pods_are_not_returned() -> None:
     store = Store()
     for name, reason in (("a", "Evicted"), ("b", "UnexpectedAdmissionError")):
         ended = {"phase": "Failed", "reason": reason, "message": "why"}

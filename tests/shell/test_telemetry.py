@@ -1,4 +1,4 @@
-"""The operator's own metrics."""
+"""Metrics of the operator."""
 
 import prometheus_client
 
@@ -8,7 +8,7 @@ from slipstream_operator.telemetry import DesiredReplicas
 from tests.support import given
 
 
-def test_what_was_decided_is_shown_for_as_long_as_the_service_is_there() -> None:
+def test_desired_replicas_are_exported_until_the_service_is_deleted() -> None:
     registry, states = prometheus_client.CollectorRegistry(), ServiceStates()
     registry.register(DesiredReplicas(states.decided))
     labels = {"namespace": given.NAMESPACE, "service": given.NAME}

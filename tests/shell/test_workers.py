@@ -1,4 +1,4 @@
-"""Workers: many events become few looks, errors come back later, and a stop is a stop."""
+"""Workers: many events cause few reconciles, errors are retried, and a stop ends all workers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,21 +17,21 @@ A, B = Key("team", "a"), Key("team", "b")
 
 
 class Reconciler:
-    """Takes a second for a look, and counts how many there are at once."""
+    """Takes a second for a reconcile, and counts concurrent ones."""
 
     def __init__(self, answer: Callable[[int], float | None] = lambda _: None) -> None:
-        self.looks: list[tuple[Key, float]] = []
+        self.reconciles: list[tuple[Key, float]] = []
         self.busiest: dict[Key, int] = {}
         self._busy: dict[Key, int] = {}
         self._answer = answer
 
     async def reconcile(self, key: Key) -> float | None:
-        self.looks.append((key, asyncio.get_running_loop().time()))
+        self.reconciles.append((key, asyncio.get_running_loop().time()))
         self._busy[key] = self._busy.get(key, 0) + 1
         self.busiest[key] = max(self.busiest.get(key, 0), self._busy[key])
         try:
             await asyncio.sleep(1.0)
-            return self._answer(len(self.looks))
+            return self._answer(len(self.reconciles))
         finally:
             self._busy[key] -= 1
 
@@ -64,18 +64,18 @@ def _fails_first(error: Exception) -> Callable[[int], float | None]:
     return answer
 
 
-async def test_a_thousand_events_are_few_looks() -> None:
+async def test_a_thousand_events_are_few_reconciles() -> None:
     queue, reconciler = _queue(), Reconciler()
     async with _working(queue, reconciler, count=8):
         for _ in range(1000):
             queue.add(A)
             await asyncio.sleep(0.002)
         await asyncio.sleep(10.0)
-    assert len(reconciler.looks) <= 4
-    assert reconciler.looks[-1][1] >= 1.9  # one look began after the last event
+    assert len(reconciler.reconciles) <= 4
+    assert reconciler.reconciles[-1][1] >= 1.9  # one reconcile started after the last event
 
 
-async def test_a_key_is_looked_at_by_one_worker_at_a_time() -> None:
+async def test_a_key_is_reconciled_by_one_worker_at_a_time() -> None:
     queue, reconciler = _queue(), Reconciler()
     async with _working(queue, reconciler, count=8):
         for _ in range(20):
@@ -89,24 +89,24 @@ async def test_keys_do_not_wait_for_each_other() -> None:
     async with _working(queue, reconciler):
         queue.add_all([A, B])
         await asyncio.sleep(0.5)
-    assert [key for key, _ in reconciler.looks] == [A, B]
+    assert [key for key, _ in reconciler.reconciles] == [A, B]
 
 
 @pytest.mark.parametrize("error", [errors.Unavailable("down"), RuntimeError("a bug")])
-async def test_after_an_error_the_key_comes_back(error: Exception) -> None:
+async def test_a_key_is_retried_after_an_error(error: Exception) -> None:
     queue, reconciler = _queue(), Reconciler(_fails_first(error))
     async with _working(queue, reconciler):
         queue.add(A)
         await asyncio.sleep(60.0)
-    assert [at for _, at in reconciler.looks] == pytest.approx([0.0, 1.25], abs=0.1)
+    assert [at for _, at in reconciler.reconciles] == pytest.approx([0.0, 1.25], abs=0.1)
 
 
-async def test_a_look_can_ask_for_another() -> None:
-    queue, reconciler = _queue(), Reconciler(lambda look: 5.0 if look == 1 else None)
+async def test_a_reconcile_can_request_the_next_one() -> None:
+    queue, reconciler = _queue(), Reconciler(lambda number: 5.0 if number == 1 else None)
     async with _working(queue, reconciler):
         queue.add(A)
         await asyncio.sleep(60.0)
-    assert [at for _, at in reconciler.looks] == pytest.approx([0.0, 6.0], abs=0.1)
+    assert [at for _, at in reconciler.reconciles] == pytest.approx([0.0, 6.0], abs=0.1)
 
 
 async def test_a_stop_ends_all_workers_at_once() -> None:

@@ -17,7 +17,7 @@ from tests.support import given
 
 
 class Clock:
-    """Stands still until it is told."""
+    """Clock that advances only when a test sets it."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -30,7 +30,7 @@ class Clock:
 
 
 class Cluster:
-    """Remembers what it was asked for, and keeps the objects as an API server would."""
+    """Cluster that records its calls and keeps the objects, as an API server does."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -49,7 +49,7 @@ class Cluster:
         return {verb for verb, _ in self.calls}
 
     def strangers(self, ref: Ref) -> None:
-        """An object that someone else made."""
+        """Add an object of another owner."""
         self.objects[ref] = {"metadata": {"uid": "uid-of-a-stranger"}}
 
     async def create(self, ref: Ref, manifest: Manifest) -> None:
@@ -93,7 +93,7 @@ class Cluster:
 
 
 class Events:
-    """Remembers what was told."""
+    """Records the posted Events."""
 
     def __init__(self) -> None:
         self.posted: list[Event] = []
@@ -113,7 +113,7 @@ class Progress:
 
 
 class Metrics:
-    """Answers with what it was given; everything else is an empty vector."""
+    """Answers queries with the given samples, and all others with an empty vector."""
 
     def __init__(self, answers: Samples | None = None) -> None:
         self.answers = answers or {}
@@ -209,7 +209,7 @@ def pod_body(
 
 
 def named(name: str, *, labels: Mapping[str, str] | None = None, uid: str = "") -> dict[str, Any]:
-    """Anything without a namespace, such as a namespace."""
+    """Return an object without a namespace, such as a Namespace."""
     return {"metadata": {"name": name, "uid": uid or f"uid-of-{name}", "labels": labels or {}}}
 
 

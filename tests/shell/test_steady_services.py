@@ -1,4 +1,4 @@
-"""A service that has what it needs is decided on each half minute, and at once when something changes."""
+"""A steady service is decided every half minute, and at once when something changes."""
 
 import collections
 import dataclasses
@@ -27,41 +27,41 @@ def _calm(*, running: float = 2.0, waiting: float = 0.0, slow: bool = False) -> 
     )
 
 
-async def _decided_anew(loop: Loop, service: ServiceState, *, after: float = 5.0) -> bool:
+async def _is_decided(loop: Loop, service: ServiceState, *, after: float = 5.0) -> bool:
     before = service.decision
     loop.clock.seconds += after
     await loop.scaler.tick()
     return service.decision is not before
 
 
-async def _at_rest(*, running: float = 2.0) -> tuple[Loop, ServiceState]:
-    """In the middle of the time until it is looked at again in any case."""
+async def _steady_service(*, running: float = 2.0) -> tuple[Loop, ServiceState]:
+    """Return a steady service, halfway to its next scheduled decision."""
     loop = Loop(_calm(running=running))
     service = loop.serve()
     await loop.scaler.tick()
     assert service.rest is not None
     half = service.rest.until - loop.clock.seconds + steady_state.SECONDS / 2
-    assert await _decided_anew(loop, service, after=half)
+    assert await _is_decided(loop, service, after=half)
     return loop, service
 
 
-async def test_a_service_at_rest_is_decided_anew_each_half_minute() -> None:
-    loop, service = await _at_rest()
-    anew = [await _decided_anew(loop, service) for _ in range(12)]
-    assert anew == [False, False, True, False, False, False] * 2
+async def test_a_steady_service_is_decided_every_half_minute() -> None:
+    loop, service = await _steady_service()
+    decisions = [await _is_decided(loop, service) for _ in range(12)]
+    assert decisions == [False, False, True, False, False, False] * 2
 
 
-def test_services_at_rest_have_their_turns_at_different_times() -> None:
+def test_steady_services_are_decided_at_different_times() -> None:
     keys = [Key(given.NAMESPACE, f"service-{number}") for number in range(600)]
     places = collections.Counter(steady_state.deadline(key, now=7.0) // 5 for key in keys)
     assert len(places) == 7  # the first and the last are parts of 5 seconds
     assert max(places.values()) < 150
 
 
-async def test_a_load_that_falls_ends_the_rest() -> None:
-    loop, service = await _at_rest(running=8.0)
+async def test_a_falling_load_ends_the_steady_state() -> None:
+    loop, service = await _steady_service(running=8.0)
     loop.metrics.answers = _calm(running=4.0).answers
-    assert await _decided_anew(loop, service)
+    assert await _is_decided(loop, service)
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,20 @@ async def test_a_load_that_falls_ends_the_rest() -> None:
     [_calm(running=4.0), _calm(waiting=1.0), _calm(slow=True), fakes.SilentMetrics()],
     ids=["more load", "requests wait", "an objective is missed", "nothing is known"],
 )
-async def test_what_may_need_more_is_decided_at_once(metrics: fakes.Metrics) -> None:
-    loop, service = await _at_rest()
+async def test_a_service_that_may_need_more_replicas_is_decided_at_once(
+    metrics: fakes.Metrics,
+) -> None:
+    loop, service = await _steady_service()
     service.rest = dataclasses.replace(service.rest, until=1e9) if service.rest else None
     loop.metrics.answers = metrics.answers
     if isinstance(metrics, fakes.SilentMetrics):
         loop.scaler._metrics = metrics
-    assert await _decided_anew(loop, service, after=15.0)
+    assert await _is_decided(loop, service, after=15.0)
 
 
 async def test_a_change_of_the_pods_is_decided_on_at_once() -> None:
-    loop, service = await _at_rest()
+    loop, service = await _steady_service()
     assert service.rollout is not None
     pod = fakes.pod_body(service.rollout.active, name="new", service=given.NAME, uid="new")
     loop.store.feed("Pod", pod, gone=False)
-    assert await _decided_anew(loop, service)
+    assert await _is_decided(loop, service)
