@@ -21,8 +21,8 @@ import uvloop
 from slipstream_operator import errors, kinds, names
 from slipstream_operator.adapters import cluster, events, http, lease, metrics, progress
 from slipstream_operator.config import Config
-from slipstream_operator.shell import handlers, settings, workers
-from slipstream_operator.shell.dispatch import Dispatcher
+from slipstream_operator.shell import handlers, kopf_settings, workers
+from slipstream_operator.shell.dispatcher import Dispatcher
 from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.route_reconciler import RouteReconciler
@@ -94,7 +94,7 @@ class App:
         watching = asyncio.ensure_future(
             kopf.operator(
                 registry=registry,
-                settings=settings.configured(),
+                settings=kopf_settings.configured(),
                 standalone=True,
                 clusterwide=True,
                 ready_flag=watching_ready,

@@ -8,8 +8,8 @@ import yaml
 
 from slipstream_operator import kinds, names
 from slipstream_operator.shell import handlers
+from slipstream_operator.shell.kopf_settings import configured
 from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.settings import configured
 from slipstream_operator.shell.store import Store
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typing import Final
 from slipstream_operator import errors, names, ports
 from slipstream_operator.core import plan, router, routes
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
-from slipstream_operator.core.render import router as render
+from slipstream_operator.core.render import router as router_manifests
 from slipstream_operator.core.router import Entry
 from slipstream_operator.shell import execution
 from slipstream_operator.shell.service_states import ServiceStates
@@ -62,7 +62,9 @@ class RouterReconciler:
             return None
         is_ours = plan.labelled(names.router_labels())
         steps = plan.plan(
-            render.render(wanted) if wanted else [], children=observed.children, is_ours=is_ours
+            router_manifests.render(wanted) if wanted else [],
+            children=observed.children,
+            is_ours=is_ours,
         )
         conflicts, failures = await execution.execute(
             steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
@@ -87,7 +89,7 @@ class RouterReconciler:
         key, now = (observed.namespace, account.uid), self._clock.monotonic()
         if now - self._tokens.get(key, -math.inf) < TOKEN_EVERY:
             return True
-        manifest = render.token(
+        manifest = router_manifests.token(
             observed.namespace, account=account.uid, value=secrets.token_urlsafe(TOKEN_BYTES)
         )
         ours = await execution.create(

@@ -6,7 +6,7 @@ import time
 
 from slipstream_operator import errors
 from slipstream_operator.core.observed import Key
-from slipstream_operator.shell.dispatch import Dispatcher
+from slipstream_operator.shell.dispatcher import Dispatcher
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.telemetry import Telemetry
 

@@ -5,7 +5,7 @@ from typing import Final
 import kopf
 
 from slipstream_operator import kinds, names
-from slipstream_operator.shell import storages
+from slipstream_operator.shell import kopf_storages
 
 REQUEST_TIMEOUT: Final = 30.0
 """Seconds for one request of kopf."""
@@ -24,8 +24,8 @@ def configured() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 0.1  # seconds that an idle task per object stays in memory
     settings.persistence.finalizer = f"{names.GROUP}/finalizer"
-    settings.persistence.diffbase_storage = storages.NoDiffBase()
-    settings.persistence.progress_storage = storages.NoProgress()
+    settings.persistence.diffbase_storage = kopf_storages.NoDiffBase()
+    settings.persistence.progress_storage = kopf_storages.NoProgress()
     for kind in kinds.WATCHED:
         if kind.labeled:
             settings.watching.label_selectors[kind.resource] = names.MANAGED_BY_SELECTOR
