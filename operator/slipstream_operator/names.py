@@ -1,4 +1,4 @@
-"""Every name that must mean the same everywhere: the group, labels, field managers, conditions, reasons."""
+"""Names that all modules share: API group, kinds, labels, field managers, conditions, reasons and object names."""
 
 import re
 from typing import Final
@@ -25,7 +25,7 @@ GATEWAY_CHILDREN: Final = (INFERENCE_POOL, HTTP_ROUTE)
 """Kinds that attach a service to a Gateway, where the cluster has them."""
 LEADER_WORKER_SET: Final = "LeaderWorkerSet"
 WORKLOADS: Final = ("Deployment", LEADER_WORKER_SET)
-"""Kinds that run a revision: the second one where a replica spans nodes."""
+"""Kinds that run a revision's pods; a LeaderWorkerSet if a replica spans nodes."""
 LEASE: Final = OPERATOR
 
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
@@ -34,22 +34,22 @@ COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SERVICE_LABEL: Final = f"{GROUP}/service"
 REVISION_LABEL: Final = f"{GROUP}/revision"
 WORKER_LABEL: Final = f"{GROUP}/worker-of"
-"""The service that a pod computes for without serving it: such a pod is no replica, so it has no service label."""
+"""Label of a worker pod of a replica that spans nodes: its service. It is no replica, so it has no service label."""
 MANAGED_BY_SELECTOR: Final = f"{MANAGED_BY_LABEL}={OPERATOR}"
 PICKER_LABEL: Final = f"{GROUP}/picker"
-"""The service whose endpoints a picker picks: its pods are no engines, so they carry no service label."""
+"""Label of an endpoint picker's pod: its service. The pod is no engine, so it has no service label."""
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 
 RESOURCE_CLAIM_TEMPLATE: Final = "ResourceClaimTemplate"
 DEVICES: Final = "accelerators"
-"""Name of a pod's claim of devices, where dynamic resource allocation gives access to them."""
+"""Name of a pod's device claim for dynamic resource allocation."""
 FETCH_LABEL: Final = f"{GROUP}/fetch"
-"""The service that a pod downloads or inspects a model for: it is no engine, so it carries no service label."""
+"""Label of a pod that downloads or inspects a model: its service. The pod is no engine, so it has no service label."""
 TASK_LABEL: Final = f"{GROUP}/task"
-"""Hash of the task of such a pod."""
+"""Label of such a pod: the hash of its task."""
 FETCH_COMPONENT: Final = "fetch"
 PREFETCH_LABEL: Final = f"{GROUP}/prefetch"
-"""The service that a pod has its node pull images for: likewise."""
+"""Label of a pod that pulls images onto its node: its service."""
 PREFETCH_COMPONENT: Final = "prefetch"
 JOB: Final = "Job"
 
@@ -57,7 +57,7 @@ ENGINE_CONTAINER: Final = "engine"
 WORKER_COMPONENT: Final = "worker"
 ROUTER_COMPONENT: Final = "router"
 ROUTER_TOKEN: Final = "slipstream-router-token"  # noqa: S105 (a name)
-"""The Secret by which engines know a namespace's router."""
+"""Name of the Secret with which a namespace's router authenticates to engines."""
 PICKER_COMPONENT: Final = "picker"
 
 
@@ -151,42 +151,42 @@ class Reason:
 
 
 _LONGEST_LABEL: Final = 63
-"""Characters of a label's value, in Kubernetes."""
+"""Characters of a label's value, a limit of Kubernetes."""
 NAME_PATTERN: Final = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 
 def revision_name(service: str, revision: str) -> str:
-    """Name of a revision's Deployment, ConfigMap and headless Service: at most 40 + 1 + 8 characters."""
+    """Return the name of a revision's workload, ConfigMap and headless Service: at most 40 + 1 + 8 characters."""
     return f"{service}-{revision}"
 
 
 def longest_of_groups(replicas: int) -> int:
-    """Return the most characters that a service's name may have where a replica spans nodes.
+    """Return the maximum length of a service's name if a replica spans nodes.
 
-    A group's workers have a StatefulSet of their own, NAME-REVISION-INDEX, and Kubernetes labels its pods with that and
-    a hash of up to 10 digits.
+    Each group has a StatefulSet NAME-REVISION-INDEX for its workers. Kubernetes labels their pods with its name and a
+    hash of up to 10 digits.
     """
     last = str(max(replicas - 1, 0))
     return _LONGEST_LABEL - len("-01234567-") - len(last) - len("-0123456789")
 
 
 def state_name(service: str) -> str:
-    """Name of the ConfigMap that holds what the operator learned about a service."""
+    """Return the name of the ConfigMap with the operator's saved state of a service."""
     return f"{service}-state"
 
 
 def fetch_name(service: str, digest: str) -> str:
-    """Name of the Job that downloads or inspects a service's model: at most 40 + 7 + 8 characters."""
+    """Return the name of the Job that downloads or inspects a model: at most 40 + 7 + 8 characters."""
     return f"{service}-fetch-{digest}"
 
 
 def prefetch_name(service: str, digest: str) -> str:
-    """Name of the Job that has nodes pull images: at most 40 + 10 + 8 characters, and 3 for a pod's index."""
+    """Return the name of the Job that pulls images: at most 40 + 10 + 8 characters, and 3 for a pod's index."""
     return f"{service}-prefetch-{digest}"
 
 
 def adapters_name(service: str) -> str:
-    """Name of the ConfigMap that lists a service's LoRA adapters for its running engines."""
+    """Return the name of the ConfigMap that lists a service's LoRA adapters for its running engines."""
     return f"{service}-adapters"
 
 
@@ -196,17 +196,17 @@ def activation_name(service: str) -> str:
 
 
 def workers_name(service: str) -> str:
-    """Name of what guards a service's workers; the dot keeps it apart from all services' own."""
+    """Return the name of the objects that protect a service's workers. No service's name has a dot, so it is unique."""
     return f"{service}.workers"
 
 
 def picker_name(service: str) -> str:
-    """Name of a service's endpoint picker in an inference gateway."""
+    """Return the name of a service's endpoint picker for an inference gateway."""
     return f"{service}-epp"
 
 
 def router_labels() -> dict[str, str]:
-    """Labels of a namespace's router and its objects, which no service owns alone."""
+    """Return the labels of a namespace's router and its objects, which no single service owns."""
     return {
         MANAGED_BY_LABEL: OPERATOR,
         NAME_LABEL: "slipstream",
@@ -215,17 +215,17 @@ def router_labels() -> dict[str, str]:
 
 
 def router_selector() -> dict[str, str]:
-    """Exactly the labels that tell a router's pods from all others of its namespace."""
+    """Return the labels that select exactly the router's pods in their namespace."""
     return {NAME_LABEL: "slipstream", COMPONENT_LABEL: ROUTER_COMPONENT}
 
 
 def is_valid_service_name(name: str) -> bool:
-    """Whether children's names built from it stay valid DNS labels."""
+    """Whether the names of children that are built from this name are valid DNS labels."""
     return re.fullmatch(NAME_PATTERN, name) is not None and not name.startswith("slipstream-")
 
 
 def child_labels(service: str, *, revision: str | None = None, component: str) -> dict[str, str]:
-    """Labels of a child: an allow-list, never the user's own."""
+    """Return the labels of a child. Labels of the InferenceService are not copied."""
     labels = {
         MANAGED_BY_LABEL: OPERATOR,
         NAME_LABEL: "slipstream",
