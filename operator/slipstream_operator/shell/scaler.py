@@ -19,9 +19,9 @@ from slipstream_operator.core.scaling.state import Decision, Inputs
 from slipstream_operator.core.scaling.supply import PodStatus
 from slipstream_operator.core.status.outcome import Measured
 from slipstream_operator.names import Reason
+from slipstream_operator.shell.query_schedule import QuerySchedule
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.service_states import ServiceState, ServiceStates
-from slipstream_operator.shell.source import Source
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
@@ -52,7 +52,7 @@ class Scaler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._sources: dict[tuple[str, float], Source] = {}
+        self._schedules: dict[tuple[str, float], QuerySchedule] = {}
 
     async def run(self, *, every: float) -> None:
         """Tick until cancelled; a tick that takes long delays the next one, and is never doubled."""
@@ -74,11 +74,11 @@ class Scaler:
             if service.resolved is not None and service.scaling_state is not None:
                 source = service.resolved.prometheus or ("", 0.0)
                 groups[source].append((key, service, service.resolved))
-        self._sources = {at: source for at, source in self._sources.items() if at in groups}
+        self._schedules = {at: schedule for at, schedule in self._schedules.items() if at in groups}
         for (url, window), members in groups.items():
             results = None
             if url:
-                results = await self._ask(url, window, [resolved for *_, resolved in members])
+                results = await self._query(url, window, [resolved for *_, resolved in members])
             now = self._clock.now()  # one for all: what they remember shares it
             for key, service, resolved in members:
                 try:
@@ -96,14 +96,14 @@ class Scaler:
                     self._telemetry.decision_failures.inc()
                     self._hold(key, service)
 
-    async def _ask(self, url: str, window: float, members: list[Resolved]) -> QueryResults:
+    async def _query(self, url: str, window: float, members: list[Resolved]) -> QueryResults:
         """Answers to what is due, of latencies only what somebody has objectives for."""
         targets: defaultdict[str, set[float]] = defaultdict(set)
         for resolved in members:
             for objective in resolved.objectives.latency:
                 targets[objective.metric].add(objective.target)
-        source = self._sources.setdefault((url, window), Source(url=url, window=window))
-        results = await source.ask(
+        schedule = self._schedules.setdefault((url, window), QuerySchedule(url=url, window=window))
+        results = await schedule.run_due(
             self._metrics,
             wanted={one: targets[one] for one in objectives.METRICS if one in targets},
             now=self._clock.monotonic(),

@@ -18,7 +18,7 @@ SLOW_SECONDS: Final = 60.0
 """Seconds between two queries over long ranges."""
 
 
-class Source:
+class QuerySchedule:
     """Due time of each query, and the results that are needed until then."""
 
     def __init__(self, *, url: str, window: float) -> None:
@@ -30,14 +30,14 @@ class Source:
         self._bounds: dict[str, tuple[str, ...]] = {}
         """Metric -> bounds of the buckets around its objectives' targets."""
 
-    async def ask(
+    async def run_due(
         self, metrics: ports.Metrics, *, wanted: Mapping[str, Collection[float]], now: float
     ) -> QueryResults:
         """Run the due queries and return their results.
 
         `wanted` maps each metric that has objectives to their targets; `now` is on the monotonic clock.
         """
-        texts = {name: str(query) for name, query in self._to_ask([*wanted], now=now).items()}
+        texts = {name: str(query) for name, query in self._due_queries([*wanted], now=now).items()}
         found = QueryResults()
         await metrics.read(self._url, texts, take=found.take)
         for name in found.failed:
@@ -58,7 +58,7 @@ class Source:
                 self._due.pop(queries.latency(metric, span), None)
         self._bounds[metric] = bounds
 
-    def _to_ask(self, wanted: Sequence[str], *, now: float) -> Mapping[str, Expression]:
+    def _due_queries(self, wanted: Sequence[str], *, now: float) -> Mapping[str, Expression]:
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
         latencies = queries.every_scrape(window=self._window, metrics=wanted)
         due |= self._all_if_any_is_due(latencies, every=SCRAPE_SECONDS, now=now)
@@ -74,22 +74,22 @@ class Source:
         return {**due, **self._due_of(slow, every=SLOW_SECONDS, now=now)}
 
     def _all_if_any_is_due(
-        self, asked: queries.Queries, *, every: float, now: float
+        self, group: queries.Queries, *, every: float, now: float
     ) -> queries.Queries:
         """Return all of the queries if one is due: a reading needs all metrics of its objectives from one tick."""
-        if all(now < self._due.get(name, -math.inf) for name in asked):
+        if all(now < self._due.get(name, -math.inf) for name in group):
             return {}
-        self._due |= dict.fromkeys(asked, now + every)
-        return asked
+        self._due |= dict.fromkeys(group, now + every)
+        return group
 
-    def _due_of(self, asked: queries.Queries, *, every: float, now: float) -> queries.Queries:
+    def _due_of(self, group: queries.Queries, *, every: float, now: float) -> queries.Queries:
         """Return the due queries. After the first round each has its own time, which spreads them over the ticks."""
         due = {}
-        for index, (name, query) in enumerate(asked.items()):
+        for index, (name, query) in enumerate(group.items()):
             when = self._due.get(name, -math.inf)
             if now < when:
                 continue
             due[name] = query
-            own = now + every * (index + 1) / len(asked)
+            own = now + every * (index + 1) / len(group)
             self._due[name] = when + every if now < when + every else own
         return due
