@@ -15,6 +15,8 @@ CHARACTER = 7.25
 LINE = 18
 """Height of a line in pixels."""
 FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
+NO_BREAK = "\u00a0"
+"""Space that no viewer of SVG collapses."""
 MARGIN = 16
 """Space around the text in pixels."""
 
@@ -39,7 +41,7 @@ def draw(text: str) -> str:
     width = round(max(map(len, lines)) * CHARACTER + 2 * MARGIN)
     height = len(lines) * LINE + 2 * MARGIN
     rows = [
-        f'<text x="{MARGIN}" y="{MARGIN + LINE * number + 13}"{_style(line)}>{escape(line)}</text>'
+        f'<text x="{MARGIN}" y="{MARGIN + LINE * number + 13}"{_style(line)}>{_text(line)}</text>'
         for number, line in enumerate(lines)
         if line
     ]
@@ -48,12 +50,16 @@ def draw(text: str) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
             "<title>Output of make demo</title>",
             f'<rect width="{width}" height="{height}" rx="8" fill="#1e2430"/>',
-            f'<g font-family="{FONTS}" font-size="12" fill="#cdd6e4" xml:space="preserve">',
+            f'<g font-family="{FONTS}" font-size="12" fill="#cdd6e4">',
             *rows,
             "</g>",
             "</svg>\n",
         ]
     )
+
+
+def _text(line: str) -> str:
+    return escape(line).replace(" ", NO_BREAK)
 
 
 def _style(line: str) -> str:
