@@ -67,3 +67,22 @@ def test_the_places_that_know_vllm_exist_and_hold_every_import_of_it() -> None:
     ]
     assert importing
     assert [file for file in importing if not file.startswith(tuple(places))] == []
+
+
+def test_every_path_that_the_contributing_guide_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(
+        r"(?<![\w/])((?:operator|runtime|simulator|cli|dev|tests|docs|manifests|benchmarks|requirements)/[\w./*-]*)",
+        text,
+    )
+    assert len(set(named)) > 40
+    assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_the_contributing_guide_tells_where_each_usual_change_is_made() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## Where is what")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 17
+    for row in rows:
+        _, place, _ = (cell.strip() for cell in row.strip("|").split("|"))
+        assert "`" in place, row
