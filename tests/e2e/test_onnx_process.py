@@ -167,7 +167,7 @@ def test_an_encoder_ranks_by_the_likeness_of_its_vectors(engine: Engine) -> None
         ),
         ("/v1/rerank", {"query": "x", "documents": []}, 400, "documents: "),
         ("/classify", {"input": "x"}, 400, "minilm, which is an encoder: use /v1/embeddings or"),
-        ("/v1/completions", {"prompt": "x"}, 404, "There is no route /v1/completions"),
+        ("/v1/completions", {"prompt": "x"}, 404, "There is no route /v1/completions."),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_openais_form(
@@ -348,7 +348,7 @@ async def test_it_keeps_the_services_limits_and_asks_for_a_key(limited: Engine) 
     assert stranger.status_code == 401
     assert stranger.headers["www-authenticate"] == "Bearer"
     assert long.status_code == 413
-    assert "has 101 tokens, more than the 100" in long.json()["error"]["message"]
+    assert "has 101 tokens, and this service allows 100" in long.json()["error"]["message"]
     assert sorted(answer.status_code for answer in burst) == [200, 429, 429, 429]
     full = next(answer for answer in burst if answer.status_code == 429)
     assert full.headers["retry-after"] == "1"

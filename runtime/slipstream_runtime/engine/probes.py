@@ -5,6 +5,7 @@ from typing import Final
 
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.host.probe import Answer, Probe
+from slipstream_runtime.web import openai
 
 _TEXT: Final = "one two three one two three one two"
 """Repeats itself, so that an n-gram lookup has something to propose."""
@@ -28,7 +29,7 @@ def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
     which = "" if name == config.model.name else f" of adapter {name}"
     if "generate" not in tasks:
         embedding = {"model": name, "input": _TEXT}
-        return Probe(f"an embedding{which}", "/v1/embeddings", embedding, _data)
+        return Probe(f"an embedding{which}", openai.EMBEDDINGS, embedding, _data)
     tokens = config.speculation.tokens if config.speculation else 0
     completion = {
         "model": name,
@@ -37,7 +38,7 @@ def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
         "temperature": 0,
         "ignore_eos": True,
     }
-    return Probe(f"a completion{which}", "/v1/completions", completion, _tokens)
+    return Probe(f"a completion{which}", openai.COMPLETIONS, completion, _tokens)
 
 
 def _formed(config: EngineConfig) -> Probe:
@@ -51,7 +52,7 @@ def _formed(config: EngineConfig) -> Probe:
         "temperature": 0,
         "structured_outputs": form or {"json": _SCHEMA},
     }
-    return Probe(f"a completion {what}", "/v1/completions", body, _tokens)
+    return Probe(f"a completion {what}", openai.COMPLETIONS, body, _tokens)
 
 
 def _tokens(answer: Answer) -> str | None:

@@ -10,7 +10,8 @@ from typing import Any, Final
 from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 from vllm.renderers.online_renderer import ResponsesRenderResult
 
-from slipstream_runtime.web.refusal import Reason, prompt_too_long
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import prompt_too_long
 
 _RENDERERS: Final = ("render_chat", "render_completion", "render_responses")
 _LONGER_THAN_CONTEXT: Final = ("input_text", "input_tokens")

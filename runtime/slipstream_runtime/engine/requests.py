@@ -7,21 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.web.refusal import Reason, Refusal, malformed
+from slipstream_runtime.web import openai
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import Refusal, malformed
 
-_CHAT: Final = "/v1/chat/completions"
-_COMPLETIONS: Final = "/v1/completions"
-_RESPONSES: Final = "/v1/responses"
-_TOKENS: Final = {
-    _CHAT: ("max_completion_tokens", "max_tokens"),
-    _COMPLETIONS: ("max_tokens",),
-    _RESPONSES: ("max_output_tokens",),
-}
-"""Routes that generate, and the fields that bound an answer there; the first one counts."""
 _ENDLESS: Final = ("ignore_eos", "min_tokens")
 """Fields that make an answer go on behind the end of its form."""
-_DEFAULT_COMPLETION: Final = 16
-"""Tokens of /v1/completions where the request names none, as OpenAI defines."""
 
 
 class Requests:
@@ -35,7 +26,7 @@ class Requests:
 
     def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
         """The fields to set in the body; raises Refusal."""
-        if path not in _TOKENS:
+        if path not in openai.OUTPUT_LIMITS:
             return {}
         _check_vllms_blind_spots(body)
         fields: dict[str, object] = {}
@@ -48,7 +39,7 @@ class Requests:
         return fields
 
     def _tokens(self, path: str, body: Mapping[str, Any], *, most: int) -> Mapping[str, object]:
-        name, asked = _first(body, _TOKENS[path])
+        name, asked = _first(body, openai.OUTPUT_LIMITS[path])
         answers = _answers(path, body)
         if asked is None:
             share = min(most // answers, self._context)
@@ -60,7 +51,7 @@ class Requests:
                     reason=Reason.OUTPUT_TOO_LONG,
                     param="n",
                 )
-            if path == _COMPLETIONS and share >= _DEFAULT_COMPLETION:
+            if path == openai.COMPLETIONS and share >= openai.DEFAULT_COMPLETION_TOKENS:
                 return {}
             return {name: share}
         if asked * answers > most:
@@ -135,7 +126,7 @@ def _answers(path: str, body: Mapping[str, Any]) -> int:
     choices = 1 if body.get("n") is None else _whole(body, "n")
     if choices < 1:
         raise malformed("n must be at least 1", param="n")
-    if path != _COMPLETIONS:
+    if path != openai.COMPLETIONS:
         return choices
     prompts = _count(body.get("prompt")) + _count(body.get("prompt_embeds"))
     return choices * max(prompts, 1)
@@ -157,7 +148,7 @@ def _own_forms(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any
         found["structured_outputs"] = own
     if (wanted := body.get("response_format")) is not None:
         found["response_format"] = _comparable(wanted)
-    if path == _RESPONSES and (text := body.get("text")) is not None:
+    if path == openai.RESPONSES and (text := body.get("text")) is not None:
         wanted = text.get("format") if isinstance(text, Mapping) else text
         if wanted is not None:
             found["text"] = _comparable(wanted)

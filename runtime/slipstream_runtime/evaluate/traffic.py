@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import count, islice, takewhile
 from typing import Final
 
+from slipstream_runtime.web import openai
+
 Body = Mapping[str, object]
 
 WORDS: Final = (
@@ -71,7 +73,7 @@ class Plan:
                 given = self.prompts[index % len(self.prompts)]
             else:
                 given = {"messages": [{"role": "user", "content": self._prompt(rng)}]}
-            path = "/v1/chat/completions" if "messages" in given else "/v1/completions"
+            path = openai.CHAT if "messages" in given else openai.COMPLETIONS
             body: dict[str, object] = {"model": self.model, "max_tokens": self.max_tokens, **given}
             body |= {"stream": True, "stream_options": {"include_usage": True}}
             if self.ignore_eos:

@@ -6,9 +6,7 @@ a place; counts what is in flight, and can end it in an orderly way. It holds no
 
 import asyncio
 import dataclasses
-import enum
 import hmac
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -19,9 +17,18 @@ from slipstream_runtime.host import admission
 from slipstream_runtime.host.exchange import Exchange
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.web import asgi, body
+from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.keys import Keys
-from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import (
+    CLOSE,
+    Refusal,
+    answer_late,
+    body_late,
+    no_route,
+    unauthorized,
+    wrong_method,
+)
 from slipstream_runtime.web.waiting import happens
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
@@ -41,24 +48,19 @@ OPEN: Final = Route("GET", open=True)
 READS: Final = Route("GET")
 COMPUTES: Final = Route("POST", computes=True)
 _CANCELS: Final = Route("POST")
-_RESPONSES: Final = "/v1/responses"
 ROUTES: Final[Mapping[str, Route]] = {
     "/health": OPEN,
-    "/v1/chat/completions": COMPUTES,
-    "/v1/completions": COMPUTES,
-    "/v1/embeddings": COMPUTES,
-    "/v1/models": READS,
-    _RESPONSES: COMPUTES,
+    openai.CHAT: COMPUTES,
+    openai.COMPLETIONS: COMPUTES,
+    openai.EMBEDDINGS: COMPUTES,
+    openai.MODELS: READS,
+    openai.RESPONSES: COMPUTES,
     "/version": OPEN,
 }
 """What clients of vLLM reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
 loading, and whatever else vLLM has or will have."""
-_ONE_RESPONSE: Final = re.compile(r"/v1/responses/resp_[\w-]+(?P<cancel>/cancel)?")
 _PREFLIGHT: Final = "OPTIONS"
 
-_RETRY_LOADING: Final = 5
-_RETRY_DRAINING: Final = 1
-_RETRY_FULL: Final = 1
 _BODY_SECONDS: Final = 60.0
 """For the client to send its body."""
 
@@ -79,14 +81,9 @@ class Guard:
     """Page that `GET /metrics` shows without a key; None is no such route."""
 
 
-def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:
-    """405 for a route that is for another method."""
-    return Refusal(405, f"{path} is for {allowed}, not {method}", headers={"allow": allowed})
-
-
 def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
     """Return the rules of this path; None if clients may not use it."""
-    if _RESPONSES in routes and (match := _ONE_RESPONSE.fullmatch(path)):
+    if openai.RESPONSES in routes and (match := openai.STORED_RESPONSE.fullmatch(path)):
         return _CANCELS if match["cancel"] else READS
     return routes.get(path)
 
@@ -112,7 +109,7 @@ class Front:
         self._exchanges: set[Exchange] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self.refused: dict[str, int] = {reason.value: 0 for reason in Reason}
+        self.refused: dict[str, int] = {reason.value: 0 for reason in openai.ENGINE_REASONS}
 
     @property
     def in_flight(self) -> int:
@@ -146,12 +143,13 @@ class Front:
             exchange.end(
                 Refusal(
                     503,
-                    "This replica shut down before the answer was complete",
-                    headers={"retry-after": str(_RETRY_DRAINING), **CLOSE},
+                    "This replica shut down before the answer was complete. Retry.",
+                    reason=Reason.DRAINING,
+                    headers=CLOSE,
                 )
             )
 
-    def count(self, reason: enum.StrEnum) -> None:
+    def count(self, reason: Reason) -> None:
         """Count a refusal, also one that the application answers."""
         self.refused[reason] += 1
 
@@ -185,7 +183,7 @@ class Front:
         path, method = scope["path"], scope["method"]
         found = route(path, routes=self._routes)
         if found is None:
-            raise Refusal(404, f"There is no route {path}")
+            raise no_route(path)
         if method not in (found.method, _PREFLIGHT):
             raise wrong_method(path, method, allowed=found.method)
         if probe:
@@ -194,12 +192,7 @@ class Front:
         computes = found.computes and method != _PREFLIGHT
         keys = self._guard.keys
         if keys and not found.open and method != _PREFLIGHT and not keys.tenant(scope["headers"]):
-            raise Refusal(
-                401,
-                "The request carries no valid API key: send it as `Authorization: Bearer KEY`",
-                reason=Reason.UNAUTHORIZED,
-                headers={"www-authenticate": "Bearer"},
-            )
+            raise unauthorized()
         return computes
 
     def _check_life(self) -> None:
@@ -207,13 +200,8 @@ class Front:
             return
         leaving = self._life.leaving
         message = "This replica is shutting down" if leaving else "The model is not ready yet"
-        retry = _RETRY_DRAINING if leaving else _RETRY_LOADING
-        raise Refusal(
-            503,
-            f"{message}; try again",
-            reason=Reason.DRAINING if leaving else Reason.LOADING,
-            headers={"retry-after": str(retry), **CLOSE},
-        )
+        reason = Reason.DRAINING if leaving else Reason.LOADING
+        raise Refusal(503, f"{message}. Retry later.", reason=reason, headers=CLOSE)
 
     async def _compute(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> None:
         """Read, check and admit the request, and let the application answer; a probe is always admitted."""
@@ -221,7 +209,7 @@ class Front:
         timer = None
         if seconds is not None and not probe:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(seconds, self._end, exchange, _late(seconds))
+            timer = loop.call_later(seconds, self._end, exchange, answer_late(seconds))
         try:
             scope = await self._read(exchange, scope, probe=probe)
             if probe:
@@ -248,8 +236,7 @@ class Front:
         except asgi.TooLargeError:
             raise body.too_large() from None
         except TimeoutError:
-            message = f"The body did not arrive within {_BODY_SECONDS:.0f} s"
-            raise Refusal(408, message, reason=Reason.TIMEOUT, headers=CLOSE) from None
+            raise body_late(_BODY_SECONDS) from None
         content = body.parse(raw)
         if self._guard.rule is not None and not probe:
             fields = self._guard.rule(scope["path"], content)
@@ -270,9 +257,8 @@ class Front:
         except admission.FullError:
             raise Refusal(
                 429,
-                "This replica has as many requests as it may run and hold; try again",
+                "This replica is busy and its queue is full. Retry later.",
                 reason=Reason.QUEUE_FULL,
-                headers={"retry-after": str(_RETRY_FULL)},
             ) from None
         left = asyncio.ensure_future(exchange.left())
         admitted = False
@@ -304,7 +290,3 @@ class Front:
 
 def _asks_for_metrics(scope: asgi.Scope) -> bool:
     return bool(scope["method"] == "GET" and scope["path"] == contract.METRICS_PATH)
-
-
-def _late(seconds: float) -> Refusal:
-    return Refusal(504, f"The answer was not complete within {seconds:g} s", reason=Reason.TIMEOUT)

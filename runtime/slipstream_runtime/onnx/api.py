@@ -17,24 +17,23 @@ from slipstream_runtime.onnx.exported import Exported, Task
 from slipstream_runtime.onnx.metrics import Metrics
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Texts, Tokens
-from slipstream_runtime.web import asgi
-from slipstream_runtime.web.refusal import Refusal, invalid
+from slipstream_runtime.web import asgi, openai
+from slipstream_runtime.web.refusal import Refusal, invalid, wrong_method
 
-HEALTH, MODELS = "/health", "/v1/models"
-EMBEDDINGS, RERANK, CLASSIFY = "/v1/embeddings", "/v1/rerank", "/classify"
+HEALTH: Final = "/health"
 ROUTES: Final[Mapping[str, front.Route]] = {
     HEALTH: front.OPEN,
-    MODELS: front.READS,
-    EMBEDDINGS: front.COMPUTES,
-    RERANK: front.COMPUTES,
-    CLASSIFY: front.COMPUTES,
+    openai.MODELS: front.READS,
+    openai.EMBEDDINGS: front.COMPUTES,
+    openai.RERANK: front.COMPUTES,
+    openai.CLASSIFY: front.COMPUTES,
 }
 """What clients reach."""
 
 _SERVED: Final[Mapping[Task, tuple[str, Sequence[str]]]] = {
-    "embed": ("an encoder", (EMBEDDINGS, RERANK)),
-    "rerank": ("a reranker", (RERANK,)),
-    "classify": ("a classifier", (CLASSIFY,)),
+    "embed": ("an encoder", (openai.EMBEDDINGS, openai.RERANK)),
+    "rerank": ("a reranker", (openai.RERANK,)),
+    "classify": ("a classifier", (openai.CLASSIFY,)),
 }
 """Task -> what such a model is, and its routes."""
 
@@ -69,7 +68,7 @@ class Api:
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
         route = ROUTES[path]
         if method != route.method:
-            raise front.wrong_method(path, method, allowed=route.method)
+            raise wrong_method(path, method, allowed=route.method)
         what, served = _SERVED[self._model.reading.task]
         if route.computes and path not in served:
             raise Refusal(
@@ -78,16 +77,16 @@ class Api:
         match path:
             case "/health":
                 await asgi.respond(send, b"")
-            case "/v1/models":
+            case openai.MODELS:
                 length = self._model.max_length
                 await asgi.respond_json(
                     send, protocol.models(self._name, created=self._created, max_length=length)
                 )
-            case "/v1/embeddings":
+            case openai.EMBEDDINGS:
                 await self._compute(protocol.Embeddings, self._embed, receive, send)
-            case "/v1/rerank":
+            case openai.RERANK:
                 await self._compute(protocol.Rerank, self._rank, receive, send)
-            case "/classify":
+            case openai.CLASSIFY:
                 await self._compute(protocol.Classification, self._classify, receive, send)
 
     async def _compute(

@@ -1,7 +1,6 @@
 """The OpenAI-compatible API in front of the paced engine: one ASGI application."""
 
 import asyncio
-import math
 import time
 import uuid
 
@@ -9,8 +8,9 @@ import pydantic
 
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
-from slipstream_runtime.web import asgi
-from slipstream_runtime.web.refusal import Refusal, invalid
+from slipstream_runtime.web import asgi, openai
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import Refusal, invalid, no_route, wrong_method
 
 
 class Api:
@@ -50,22 +50,22 @@ class Api:
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
         form: type[protocol.Asked]
         match path.rstrip("/"):
-            case "/v1/models":
+            case openai.MODELS:
                 if method not in ("GET", "HEAD"):
-                    raise Refusal(405, f"{method} is not allowed here")
+                    raise wrong_method(path, method, allowed="GET")
                 await asgi.respond_json(send, self._models())
                 return
             case contract.METRICS_PATH if self._open_metrics and method == "GET":
                 await asgi.respond(send, self._metrics.render(), kind=metrics.CONTENT_TYPE)
                 return
-            case "/v1/chat/completions":
+            case openai.CHAT:
                 form = protocol.Chat
-            case "/v1/completions":
+            case openai.COMPLETIONS:
                 form = protocol.Completion
             case _:
-                raise Refusal(404, f"there is no {path}")
+                raise no_route(path)
         if method != "POST":
-            raise Refusal(405, f"{method} is not allowed here")
+            raise wrong_method(path, method, allowed="POST")
         if not self._life.enter():
             raise self._unavailable()
         try:
@@ -83,8 +83,7 @@ class Api:
         wait = 1.0
         if phase is lifecycle.Phase.LOADING:
             wait = self._life.ready_at - asyncio.get_running_loop().time()
-        retry = {"retry-after": str(max(1, math.ceil(wait)))}
-        return Refusal(503, f"the engine is {phase.value}", headers=retry)
+        return Refusal(503, f"The engine is {phase.value}. Retry later.", retry_after=wait)
 
     async def _complete(
         self, form: type[protocol.Asked], receive: asgi.Receive, send: asgi.Send
@@ -92,7 +91,7 @@ class Api:
         try:
             asked = form.model_validate_json(await asgi.read(receive))
         except asgi.TooLargeError:
-            raise Refusal(413, "the body is too large") from None
+            raise Refusal(413, "The body is too large.") from None
         except pydantic.ValidationError as error:
             raise invalid(error) from None
         if asked.model != self._model:
@@ -118,7 +117,7 @@ class Api:
             self._pace.cancel(stream)
         if here and not asked.stream:
             if stream.aborted:
-                raise Refusal(503, "the engine is stopping", headers={"retry-after": "1"})
+                raise Refusal(503, protocol.STOPPING, reason=Reason.DRAINING)
             await asgi.respond_json(send, answer.whole(stream.tokens))
 
     async def _stream(
@@ -142,7 +141,7 @@ class Api:
         if stream.finished:
             last = answer.closing(sent, usage=asked.wants_usage())
         elif sent:
-            last = protocol.broken("the engine is stopping")
+            last = protocol.broken(protocol.STOPPING)
         else:
-            raise Refusal(503, "the engine is stopping", headers={"retry-after": "1"})
+            raise Refusal(503, protocol.STOPPING, reason=Reason.DRAINING)
         await send({"type": "http.response.body", "body": last})

@@ -12,8 +12,9 @@ from typing import Annotated, Final, Literal
 
 import pydantic
 
-from slipstream_runtime.web import asgi
+from slipstream_runtime.web import openai
 
+STOPPING: Final = "The engine is stopping. Retry."
 DEFAULT_OUTPUT: Final = 128
 CHARACTERS_PER_TOKEN: Final = 4
 MESSAGE_TOKENS: Final = 4
@@ -195,7 +196,7 @@ class Answer:
 
 def broken(message: str) -> bytes:
     """The event of a stream that ends before its time."""
-    return _data(asgi.error(message, kind="ServiceUnavailableError", status=503))
+    return _data(openai.error(message, status=503))
 
 
 def _data(content: Mapping[str, object]) -> bytes:

@@ -99,8 +99,3 @@ async def respond_json(
     """Send a whole JSON response."""
     body = json.dumps(content).encode()
     await respond(send, body, status=status, kind="application/json", headers=headers)
-
-
-def error(message: str, *, kind: str, status: int, param: str | None = None) -> dict[str, object]:
-    """An error in the form of the OpenAI API."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": status}}

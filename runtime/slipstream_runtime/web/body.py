@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from slipstream_runtime.web import asgi
-from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal, malformed
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
 DEPTH: Final = 64
 """Objects and lists inside each other; vLLM allows a JSON schema as much, and a schema is deepest."""

@@ -1,99 +1,111 @@
-"""A request that is not served, as the client hears it and as the metric counts it: the words of all engines."""
+"""Refusal of a request: the answer that the client gets, and the reason that the metric counts."""
 
-import enum
 import http
+import math
 from collections.abc import Mapping
 from typing import Final
 
 import pydantic
 
-from slipstream_runtime.web import asgi
+from slipstream_runtime.web import asgi, openai
+from slipstream_runtime.web.openai import Reason
 
-
-class Reason(enum.StrEnum):
-    """Values of the label `reason`."""
-
-    DRAINING = "draining"
-    LOADING = "loading"
-    MALFORMED = "malformed"
-    OUTPUT_FIXED = "output_fixed"
-    OUTPUT_TOO_LONG = "output_too_long"
-    PROMPT_TOO_LONG = "prompt_too_long"
-    QUEUE_FULL = "queue_full"
-    TIMEOUT = "timeout"
-    TOO_LARGE = "too_large"
-    UNAUTHORIZED = "unauthorized"
-
-
-_KINDS: Final = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    403: "PermissionDeniedError",
-    404: "NotFoundError",
-    405: "MethodNotAllowedError",
-    408: "TimeoutError",
-    413: http.HTTPStatus(413).phrase,  # as vLLM calls it
-    415: "UnsupportedMediaTypeError",
-    417: "BadRequestError",
-    429: "RateLimitError",
-    431: "BadRequestError",
-    500: "InternalServerError",
-    502: "BadGatewayError",
-    503: "ServiceUnavailableError",
-    504: "TimeoutError",
-}
 CLOSE: Final = {"connection": "close"}
+"""Headers of an answer after which the connection can't be used again."""
 
 
-class Refusal(Exception):  # noqa: N818 (no error of ours)
-    """Raised where a rule is broken, answered by the front, or by whoever has none."""
+class Refusal(Exception):  # noqa: N818 (not an error of this program)
+    """Raised where a request breaks a rule, and answered by the front.
+
+    `retry_after` is in seconds; without it, the reason decides whether the client gets the header `Retry-After`.
+    """
 
     def __init__(
         self,
         status: int,
         message: str,
         *,
-        reason: enum.StrEnum | None = None,
+        reason: Reason | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = http.HTTPStatus(status)
         self.message = message
         self.reason = reason
         self.param = param
-        self.headers = headers or {}
+        self.headers = dict(headers or {})
+        if retry_after is None and reason is not None:
+            retry_after = openai.RETRY_AFTER_SECONDS.get(reason)
+        if retry_after is not None:
+            self.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
 
     @property
     def content(self) -> dict[str, object]:
-        """An error in the form of the OpenAI API."""
-        return asgi.error(
-            self.message, kind=_KINDS[self.status], status=self.status.value, param=self.param
-        )
+        """Body of the answer, in the form of the OpenAI API."""
+        return openai.error(self.message, status=self.status.value, param=self.param)
 
     async def answer(self, send: asgi.Send, *, close: bool = False) -> None:
-        """Send it as a whole response, and close the connection after it if so told."""
+        """Send the refusal as a complete response; `close` closes the connection after it."""
         headers = {**self.headers, **CLOSE} if close else self.headers
         await asgi.respond_json(send, self.content, status=self.status, headers=headers)
 
 
 def malformed(message: str, *, param: str | None = None) -> Refusal:
-    """400 for a body that no engine could understand."""
+    """Return 400 for a body that no engine can read."""
     return Refusal(400, message, reason=Reason.MALFORMED, param=param)
 
 
+def invalid(error: pydantic.ValidationError) -> Refusal:
+    """Return 400 with the first fault that pydantic found in a body, and the field that has it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return malformed(f"{field}: {first['msg']}" if field else first["msg"], param=field or None)
+
+
+def unauthorized(*, close: bool = False) -> Refusal:
+    """Return 401; `close` is for a request whose body was not read."""
+    return Refusal(
+        401,
+        "The request has no valid API key. Send one as `Authorization: Bearer KEY`.",
+        reason=Reason.UNAUTHORIZED,
+        headers={"www-authenticate": "Bearer", **(CLOSE if close else {})},
+    )
+
+
+def no_route(path: str) -> Refusal:
+    """Return 404 for a path that clients can't use."""
+    return Refusal(404, f"There is no route {path[:200]}.")
+
+
+def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:
+    """Return 405 for a path that has another method."""
+    return Refusal(
+        405, f"{path} does not allow {method}. Use {allowed}.", headers={"allow": allowed}
+    )
+
+
+def body_late(seconds: float) -> Refusal:
+    """Return 408 for a body that did not arrive in time."""
+    return Refusal(
+        408,
+        f"The body did not arrive within {seconds:g} s.",
+        reason=Reason.TIMEOUT,
+        headers=CLOSE,
+    )
+
+
 def prompt_too_long(tokens: int | str, *, most: int) -> Refusal:
-    """413 for a prompt of more tokens than spec.limits allows."""
+    """Return 413 for a prompt of more tokens than spec.limits allows."""
     return Refusal(
         413,
-        f"The prompt has {tokens} tokens, more than the {most} that this service allows "
-        "(spec.limits.maxPromptTokens): shorten it",
+        f"The prompt has {tokens} tokens, and this service allows {most} "
+        "(spec.limits.maxPromptTokens). Shorten the prompt.",
         reason=Reason.PROMPT_TOO_LONG,
     )
 
 
-def invalid(error: pydantic.ValidationError) -> Refusal:
-    """400 that tells the first thing that is wrong with a body, and its place."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return malformed(f"{place}: {first['msg']}" if place else first["msg"], param=place or None)
+def answer_late(seconds: float) -> Refusal:
+    """Return 504 for an answer that was not complete in time."""
+    return Refusal(504, f"The answer was not complete within {seconds:g} s.", reason=Reason.TIMEOUT)

@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from slipstream_runtime.web import asgi
+from slipstream_runtime.web import asgi, openai
 
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than pooled clients and proxies keep idle connections (60 s is common): the one that closes an idle
@@ -24,7 +24,7 @@ class _Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
-        body = json.dumps(asgi.error(msg, kind="BadRequestError", status=400)).encode()
+        body = json.dumps(openai.error(msg, status=400)).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

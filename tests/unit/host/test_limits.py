@@ -15,7 +15,8 @@ from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.keys import Keys
-from slipstream_runtime.web.refusal import Reason, Refusal
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import Refusal
 from tests.support.clients import KEY, Client, Held, answer, life_in, request, turns
 from tests.support.loops import JumpingLoop
 
@@ -243,7 +244,7 @@ def test_an_answer_that_does_not_begin_in_time_is_504_and_the_engine_is_freed() 
         client = await ask(guard)
         assert asyncio.get_running_loop().time() == 2.5
         assert client.status == 504
-        assert error(client)["message"] == "The answer was not complete within 2.5 s"
+        assert error(client)["message"] == "The answer was not complete within 2.5 s."
         assert app.left == 1
         assert guard.refused[Reason.TIMEOUT] == 1
         assert guard.in_flight == 0

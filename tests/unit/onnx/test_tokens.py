@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.onnx.exported import Exported, Reading
 from slipstream_runtime.onnx.tokens import Texts, Tokens
-from slipstream_runtime.web.refusal import Reason, Refusal
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import Refusal
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three"]
 READING = Reading(
@@ -79,7 +80,9 @@ def test_of_a_sequence_the_services_limit_counts_before_the_models(model: Export
     limited = Texts(model, uri="file:///m", most=3)
     assert len(limited.singles(["one two"], cut=3)[0]) == 3
     for tokens in (4, 9):
-        with pytest.raises(Refusal, match=f"has {tokens} tokens, more than the 3 that") as caught:
+        with pytest.raises(
+            Refusal, match=f"has {tokens} tokens, and this service allows 3"
+        ) as caught:
             limited.given([[4], [4] * tokens], cut=None)
         assert (caught.value.status, caught.value.reason) == (413, Reason.PROMPT_TOO_LONG)
 

@@ -9,12 +9,12 @@ from aiohttp import web
 from slipstream_runtime.router.cache import responses
 from slipstream_runtime.router.cache.responses import Answer, Cache, Hit, Turn
 from slipstream_runtime.router.messages import headers as heads
-from slipstream_runtime.router.messages import refusals as reasons
 from slipstream_runtime.router.messages import streams
 from slipstream_runtime.router.messages.request import Asked
-from slipstream_runtime.web.refusal import Refusal
+from slipstream_runtime.web import openai
+from slipstream_runtime.web.refusal import Refusal, answer_late
 
-PATHS: Final = ("/v1/chat/completions", "/v1/completions")
+PATHS: Final = (openai.CHAT, openai.COMPLETIONS)
 """Whose answers exist in two forms that can be made from each other."""
 STREAM: Final = "text/event-stream; charset=utf-8"
 """The content type of a stream."""
@@ -95,7 +95,7 @@ async def answered(
                 async with asyncio.timeout(seconds):
                     outcome = await waiter
             except TimeoutError:
-                raise reasons.late(seconds) from None
+                raise answer_late(seconds) from None
             if isinstance(outcome, Refusal):
                 raise outcome
             if outcome is not None:

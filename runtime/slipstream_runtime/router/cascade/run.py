@@ -12,16 +12,15 @@ from slipstream_runtime.router.cascade import decisions as cascade
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cascade.totals import Tokens
 from slipstream_runtime.router.messages import streams
-from slipstream_runtime.router.messages.refusals import Why
 from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.proxy import admission
 from slipstream_runtime.router.proxy.exchange import Exchange, HeldBack
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.keyring import Client
-from slipstream_runtime.web.refusal import Reason as Refused
+from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal
 
-_FINAL: Final = frozenset({Refused.DRAINING, Why.BUDGET})
+_FINAL: Final = frozenset({openai.Reason.DRAINING, openai.Reason.BUDGET})
 """Refusals that are about the client or the router, and not about the stage."""
 
 

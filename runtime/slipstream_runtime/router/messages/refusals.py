@@ -1,46 +1,18 @@
-"""Why the router did not serve a request, beside the reasons that engines have: values of the label `reason`."""
+"""Refusals that only the router gives."""
 
-import enum
-from typing import Final
-
-from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal
-
-
-class Why(enum.StrEnum):
-    """Reasons that only the router gives."""
-
-    UNKNOWN_MODEL = "unknown_model"
-    FORBIDDEN = "forbidden"
-    BUDGET = "budget"
-    SHED = "shed"
-    HOLD = "hold"
-    UPSTREAM = "upstream"
-    OTHER = "other"
-
-
-_RETRY_FULL: Final = 1
-_RETRY_HOLD: Final = 10
-
-
-def unauthorized() -> Refusal:
-    """401; the connection is closed, for the body was not read."""
-    return Refusal(
-        401,
-        "The request carries no valid API key: send it as `Authorization: Bearer KEY`",
-        reason=Reason.UNAUTHORIZED,
-        headers={"www-authenticate": "Bearer", **CLOSE},
-    )
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import CLOSE, Refusal
 
 
 def forbidden(model: str) -> Refusal:
     """403 for a key that is valid, but not for this model."""
-    return Refusal(403, f"This API key is not for the model `{model}`", reason=Why.FORBIDDEN)
+    return Refusal(403, f"This API key is not for the model `{model}`", reason=Reason.FORBIDDEN)
 
 
 def unknown_model(model: str) -> Refusal:
     """404 in vLLM's words."""
     return Refusal(
-        404, f"The model `{model}` does not exist.", reason=Why.UNKNOWN_MODEL, param="model"
+        404, f"The model `{model}` does not exist.", reason=Reason.UNKNOWN_MODEL, param="model"
     )
 
 
@@ -50,7 +22,6 @@ def full() -> Refusal:
         429,
         "All replicas are busy, and as many requests wait as may; try again",
         reason=Reason.QUEUE_FULL,
-        headers={"retry-after": str(_RETRY_FULL)},
     )
 
 
@@ -59,14 +30,13 @@ def shed() -> Refusal:
     return Refusal(
         429,
         "The queue is full, and requests of higher priority wait; try again",
-        reason=Why.SHED,
-        headers={"retry-after": str(_RETRY_FULL)},
+        reason=Reason.SHED,
     )
 
 
 def nobody() -> Refusal:
     """503 for a service that another stands in for while none of its replicas is up."""
-    return Refusal(503, "No replica is up", reason=Why.HOLD, headers={"retry-after": "1"})
+    return Refusal(503, "No replica is up", reason=Reason.HOLD, retry_after=1)
 
 
 def held_too_long(seconds: float) -> Refusal:
@@ -74,8 +44,7 @@ def held_too_long(seconds: float) -> Refusal:
     return Refusal(
         503,
         f"No replica was free within {seconds:g} s; try again",
-        reason=Why.HOLD,
-        headers={"retry-after": str(_RETRY_HOLD)},
+        reason=Reason.HOLD,
     )
 
 
@@ -85,18 +54,13 @@ def draining() -> Refusal:
         503,
         "This router is shutting down; try again",
         reason=Reason.DRAINING,
-        headers={"retry-after": "1", **CLOSE},
+        headers=CLOSE,
     )
-
-
-def late(seconds: float) -> Refusal:
-    """504 for an answer that was not complete in time."""
-    return Refusal(504, f"The answer was not complete within {seconds:g} s", reason=Reason.TIMEOUT)
 
 
 def upstream(message: str, *, status: int = 502) -> Refusal:
     """502 or 504 for a replica that failed before or while it answered."""
-    return Refusal(status, message, reason=Why.UPSTREAM, headers={"retry-after": "1"})
+    return Refusal(status, message, reason=Reason.UPSTREAM)
 
 
 def over_budget(tokens: int, *, wait: float | None) -> Refusal:
@@ -105,11 +69,11 @@ def over_budget(tokens: int, *, wait: float | None) -> Refusal:
         return Refusal(
             429,
             f"The request may use {tokens} tokens, more than this API key has a minute: lower max_tokens",
-            reason=Why.BUDGET,
+            reason=Reason.BUDGET,
         )
     return Refusal(
         429,
         f"The request may use {tokens} tokens, more than this API key has left; try again",
-        reason=Why.BUDGET,
-        headers={"retry-after": str(max(1, round(wait + 0.5)))},
+        reason=Reason.BUDGET,
+        retry_after=wait,
     )

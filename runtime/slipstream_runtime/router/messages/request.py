@@ -6,20 +6,13 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from slipstream_runtime.web import body
+from slipstream_runtime.web import body, openai
 from slipstream_runtime.web.refusal import malformed
 
 _BYTES_PER_TOKEN: Final = 4
 """Of text; a guess that the engine's count replaces."""
 _DEFAULT_OUTPUT: Final = 1024
 """Tokens set aside for each answer to a request for which neither the client nor the service names a limit."""
-_COMPLETIONS: Final = "/v1/completions"
-_LIMITS: Final = {
-    "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
-    _COMPLETIONS: ("max_tokens",),
-    "/v1/responses": ("max_output_tokens",),
-}
-"""Paths that generate, and the fields that bound an answer there; the first one counts, as in engines."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,7 +52,7 @@ class Asked:
     def tokens(self, *, limit: int | None) -> int:
         """Return the most tokens that the request may use; `limit` is the service's, per answer."""
         prompt = int(self.prompt_tokens)
-        names = _LIMITS.get(self.path)
+        names = openai.OUTPUT_LIMITS.get(self.path)
         if names is None:
             return prompt
         named = next((v for name in names if (v := self.content.get(name)) is not None), None)
@@ -73,7 +66,9 @@ class Asked:
         counts = [n for name in ("n", "best_of") if _is_count(n := self.content.get(name))]
         choices = max([1, *counts])
         return (
-            choices * _prompts(self.content.get("prompt")) if self.path == _COMPLETIONS else choices
+            choices * _prompts(self.content.get("prompt"))
+            if self.path == openai.COMPLETIONS
+            else choices
         )
 
     @property
@@ -84,7 +79,7 @@ class Asked:
 
     def ask_usage(self) -> None:
         """Let the engine end its stream with the usage, and the router hide it if the client did not ask."""
-        if not self.stream or self.path == "/v1/responses" or self.wants_usage:
+        if not self.stream or self.path == openai.RESPONSES or self.wants_usage:
             return
         options = self.content.get("stream_options")
         options = options if isinstance(options, dict) else {}

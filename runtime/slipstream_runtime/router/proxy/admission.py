@@ -8,6 +8,7 @@ from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.proxy.exchange import Exchange
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.keyring import Client
+from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal
 
 
@@ -24,7 +25,7 @@ async def admitted(
         asked.tenant, asked.priority = client.tenant, client.priority
         return await _answered(request, service, asked, client=client, exchange=exchange)
     except Refusal as refusal:
-        metrics.refused(refusal.reason or reasons.Why.OTHER)
+        metrics.refused(refusal.reason or Reason.OTHER)
         raise
     finally:
         service.in_flight -= 1

@@ -13,14 +13,13 @@ from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.cache.sharing import Kept
 from slipstream_runtime.router.cascade.totals import Tokens
 from slipstream_runtime.router.messages import headers as heads
-from slipstream_runtime.router.messages import refusals as reasons
 from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.relay import Broken, Relay
 from slipstream_runtime.router.proxy.upstream import Token, Unanswered, Upstream
 from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.tenants.keyring import Client
-from slipstream_runtime.web.refusal import Refusal
+from slipstream_runtime.web.refusal import Refusal, answer_late
 
 
 class HeldBack(enum.Enum):
@@ -89,7 +88,7 @@ class Exchange:
                     metrics.e2e.observe(self._clock() - self._arrived)
                 return response
         except TimeoutError:
-            why = self._why or reasons.late(seconds)
+            why = self._why or answer_late(seconds)
             if self._relay is None or self._relay.response is None:
                 raise why from None
             await self._relay.tell(why)

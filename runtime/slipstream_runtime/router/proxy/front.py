@@ -5,13 +5,12 @@ Whatever happens, what was counted in is counted out.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-from slipstream_runtime.host.front import wrong_method
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cascade.run import Passage
 from slipstream_runtime.router.messages import refusals as reasons
@@ -25,21 +24,19 @@ from slipstream_runtime.router.proxy.upstream import Token, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.keyring import Client
-from slipstream_runtime.web import asgi, body, keys
-from slipstream_runtime.web.refusal import CLOSE, Reason, Refusal, malformed
+from slipstream_runtime.web import asgi, body, keys, openai
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import (
+    CLOSE,
+    Refusal,
+    body_late,
+    malformed,
+    no_route,
+    unauthorized,
+    wrong_method,
+)
 from slipstream_runtime.web.waiting import happens
 
-MODELS: Final = "/v1/models"
-ROUTES: Final[Mapping[str, str]] = {
-    "/v1/chat/completions": "POST",
-    "/v1/completions": "POST",
-    "/v1/embeddings": "POST",
-    "/v1/responses": "POST",
-    "/v1/rerank": "POST",
-    "/classify": "POST",
-    MODELS: "GET",
-}
-"""What clients reach of engines, and by which method; nothing else of theirs has a way through."""
 BODY_SECONDS: Final = 60.0
 """For the client to send its body."""
 
@@ -83,7 +80,7 @@ class Front:
         try:
             response = await self._route(request)
         except Refusal as refusal:
-            self._metrics.refused(refusal.reason or reasons.Why.OTHER)
+            self._metrics.refused(refusal.reason or Reason.OTHER)
             response = _refused(refusal)
         if self.leaving and not response.prepared:
             response.force_close()
@@ -105,20 +102,20 @@ class Front:
         path, _, _ = target.partition("?")
         if not path.startswith("/"):
             raise Refusal(400, "The target of the request must be a path", headers=CLOSE)
-        allowed = ROUTES.get(path)
+        allowed = openai.METHODS.get(path)
         if allowed is None:
-            raise Refusal(404, f"There is no route {path[:200]}")
+            raise no_route(path)
         if method != allowed:
             raise wrong_method(path, method, allowed=allowed)
         if self.closed:
             raise reasons.draining()
         key = _key(request)
         here = self._table.by_host(request.headers.get("host", ""))
-        if path == MODELS:
+        if path == openai.MODELS:
             return self._models(here, key)
         services = self._table.services() if here is None else (here,)
         if services and all(service.client(key) is None for service in services):
-            raise reasons.unauthorized()  # before the body is read
+            raise unauthorized(close=True)  # before the body is read
         asked = asking.parse(await self._read(request), path=path)
         service = self._table.service(asked.model, here=here)
         if service is None:
@@ -128,7 +125,7 @@ class Front:
             return await self._pass(request, route, asked, key=key, arrived=arrived)
         client = service.client(key)
         if client is None:
-            raise reasons.unauthorized()
+            raise unauthorized(close=True)
         return await self._serve(request, service, asked, client=client, arrived=arrived)
 
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
@@ -136,7 +133,7 @@ class Front:
         services = self._table.services() if here is None else (here,)
         welcome = [service.name for service in services if service.client(key) is not None]
         if services and not welcome:
-            raise reasons.unauthorized()
+            raise unauthorized(close=True)
         names = self._table.models(welcome, here=here)
         content = {
             "object": "list",
@@ -174,8 +171,7 @@ class Front:
         except web.HTTPRequestEntityTooLarge:
             raise body.too_large(limit=asgi.BODY_LIMIT) from None
         except TimeoutError:
-            message = f"The body did not arrive within {self._body_seconds:g} s"
-            raise Refusal(408, message, reason=Reason.TIMEOUT, headers=CLOSE) from None
+            raise body_late(self._body_seconds) from None
         except (web.RequestPayloadError, ValueError):
             raise malformed("The body is not valid HTTP") from None
 
@@ -208,7 +204,7 @@ class Front:
         clients = [service.client(key) for service in route.services]
         welcome = [client for client in clients if client is not None]
         if len(welcome) < len(clients):
-            raise reasons.unauthorized()
+            raise unauthorized(close=True)
         for client, service in zip(welcome, route.services, strict=True):
             if not client.may_use(service.settings.model):
                 raise reasons.forbidden(asked.model)

@@ -21,6 +21,7 @@ from slipstream_runtime.router.messages.request import Asked
 from slipstream_runtime.router.messages.usage import Counted, Withheld
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered
+from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal
 
 _WHOLE: Final = 1024 * 1024
@@ -161,7 +162,7 @@ class Relay:
         response = self._begin()
         clock, idle = self._clock, self._idle
         withheld = Withheld() if self._asked.hide_usage else None
-        responses = self._asked.path == "/v1/responses"
+        responses = self._asked.path == openai.RESPONSES
         metrics, counted = self._metrics, self.counted
         tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
