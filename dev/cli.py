@@ -9,6 +9,7 @@ import httpx
 
 from dev import containers, display
 from dev.cluster import binaries, components, doctor, install, leaderworkerset
+from dev.cluster.kube import Refused
 from dev.cluster.lifecycle import Cluster
 from dev.environments import cuda
 from dev.errors import DevError
@@ -173,7 +174,7 @@ def main() -> None:
     """Run the command line; turn what users can act on into a message."""
     try:
         cli()
-    except (DevError, httpx.HTTPError) as error:
+    except (DevError, Refused, httpx.HTTPError) as error:
         display.errors.print("[bold red]error:[/]", end=" ")
         display.errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)

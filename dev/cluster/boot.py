@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dev import processes, waiting
 from dev.cluster import addons, cgroups, components, fleet, images, node
-from dev.cluster.api import Api
+from dev.cluster.kube import Kube
 from dev.cluster.layout import NODE, Layout
 from dev.cluster.record import Record
 from dev.errors import DevError
@@ -36,28 +36,28 @@ class Boot:
         self._phase("prepared")
         with ThreadPoolExecutor(1) as pool:
             loading = None if record.control_plane_only else pool.submit(self._runtime)
-            with Api(layout) as client:
-                self._until(client.ready, what="the API server becoming ready")
+            with Kube.of(layout) as kube:
+                self._until(kube.ready, what="the API server becoming ready")
                 self._phase("API server ready")
                 self._start("kube-controller-manager")
                 self._start("kube-scheduler")
                 if loading is not None:
                     loaded = loading.result()
                     self._phase("images loaded")
-                    self._node(client, loaded=loaded)
-                self.fakes(client)
+                    self._node(kube, loaded=loaded)
+                self.fakes(kube)
         record.booted = True
         record.save(layout.folder)
 
-    def fakes(self, client: Api) -> None:
+    def fakes(self, kube: Kube) -> None:
         """Bring the number of made-up nodes to what the record says."""
         if self._record.nodes == 0:
             return
         if "kwok" not in self._record.components:
             fleet.configure(self._layout)
-            fleet.allow(client)
+            fleet.allow(kube)
             self._start("kwok")
-        fleet.ensure(client, count=self._record.nodes, layout=self._layout)
+        fleet.ensure(kube, count=self._record.nodes, layout=self._layout)
         self._phase(f"{self._record.nodes} kwok nodes ready")
 
     def _prepare(self) -> None:
@@ -76,15 +76,16 @@ class Boot:
         images.load(wanted, layout=layout)
         return wanted
 
-    def _node(self, client: Api, *, loaded: Sequence[images.Image]) -> None:
+    def _node(self, kube: Kube, *, loaded: Sequence[images.Image]) -> None:
         containerd = self._record.components["containerd"]
         self._start("kubelet", within=node.join(containerd.pid))
         self._start("kube-proxy")
-        addons.apply(client, layout=self._layout, images=loaded)
-        path = f"/api/v1/nodes/{NODE}"
-        self._until(lambda: client.condition(path, "Ready"), what="node Ready", of="kubelet")
+        addons.apply(kube, layout=self._layout, images=loaded)
+        self._until(
+            lambda: kube.holds("Node", None, NODE, "Ready"), what="node Ready", of="kubelet"
+        )
         self._phase("node ready")
-        addons.wait(client, layout=self._layout)
+        addons.wait(kube, layout=self._layout)
         self._phase("CoreDNS and Prometheus ready")
 
     def _start(self, component: str, *, within: Sequence[str] = ()) -> None:

@@ -1,8 +1,7 @@
 """Nodes that exist only in the API, made up by kwok: fleets of GPUs on a laptop."""
 
 from dev import paths, waiting
-from dev.cluster import api
-from dev.cluster.api import Api, Manifest
+from dev.cluster.kube import Kube, Manifest, documents, is_true
 from dev.cluster.layout import Layout
 
 GPUS = 8
@@ -13,20 +12,17 @@ def configure(layout: Layout) -> None:
     layout.config("kwok.yaml").write_text((paths.MANIFESTS / "kwok-stages.yaml").read_text())
 
 
-def allow(client: Api) -> None:
-    client.apply(api.documents((paths.MANIFESTS / "kwok-access.yaml").read_text()))
+def allow(kube: Kube) -> None:
+    kube.apply_all(documents((paths.MANIFESTS / "kwok-access.yaml").read_text()))
 
 
-def ensure(client: Api, *, count: int, layout: Layout) -> None:
+def ensure(kube: Kube, *, count: int, layout: Layout) -> None:
     """Create the nodes and wait until all of them are Ready."""
-    client.apply(node(index) for index in range(count))
+    kube.apply_all(node(index) for index in range(count))
 
     def ready() -> bool:
-        listing = client.get("/api/v1/nodes?labelSelector=type%3Dkwok")
-        conditions: list[dict[str, str]] = [
-            c for item in listing["items"] for c in item["status"].get("conditions", [])
-        ]
-        return sum(c["type"] == "Ready" and c["status"] == "True" for c in conditions) >= count
+        nodes = kube.find("Node", labelSelector="type=kwok")
+        return sum(is_true(node, "Ready") for node in nodes) >= count
 
     what = f"{count} kwok nodes becoming Ready"
     waiting.until(ready, seconds=60 + count * 0.2, what=what, log=layout.log("kwok"))

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from dev import paths, processes, waiting
-from dev.cluster import api, images
-from dev.cluster.api import Api, Manifest
+from dev.cluster import images
 from dev.cluster.images import Image
+from dev.cluster.kube import Kube, Manifest, documents
 from dev.cluster.layout import Layout
 from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
@@ -29,12 +29,12 @@ def install(cluster: Cluster, *, seconds: float = 120) -> list[str]:
         raise DevError(f"there is no overlay in {paths.OVERLAY.relative_to(paths.REPOSITORY)}")
     built = load(cluster)
     rendered = processes.run([cluster.kubectl, "kustomize", paths.OVERLAY])
-    manifests = api.documents(_with_tags(rendered, built=built))
-    with Api(cluster.layout) as client:
-        _apply(client, manifests)
+    manifests = documents(_with_tags(rendered, built=built))
+    with Kube.of(cluster.layout) as kube:
+        _apply(kube, manifests)
         deployments = [one for one in manifests if one["kind"] == "Deployment"]
         for deployment in deployments:
-            _wait(client, deployment, seconds=seconds, layout=cluster.layout)
+            _wait(kube, deployment, seconds=seconds, layout=cluster.layout)
     return [f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in deployments]
 
 
@@ -44,26 +44,26 @@ def _with_tags(rendered: str, *, built: Mapping[str, Image]) -> str:
     return rendered
 
 
-def _apply(client: Api, manifests: list[Manifest]) -> None:
+def _apply(kube: Kube, manifests: list[Manifest]) -> None:
     definitions = [one for one in manifests if one["kind"] == "CustomResourceDefinition"]
-    client.apply(definitions)
+    kube.apply_all(definitions)
     for one in definitions:
         name = one["metadata"]["name"]
-        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
         waiting.until(
-            partial(client.condition, path, "Established"),
+            partial(kube.holds, one["kind"], None, name, "Established"),
             seconds=30,
             what=f"CustomResourceDefinition {name} becoming Established",
         )
-    client.apply(one for one in manifests if one["kind"] != "CustomResourceDefinition")
+    kube.apply_all(one for one in manifests if one["kind"] != "CustomResourceDefinition")
 
 
-def _wait(client: Api, deployment: Manifest, *, seconds: float, layout: Layout) -> None:
+def _wait(kube: Kube, deployment: Manifest, *, seconds: float, layout: Layout) -> None:
     name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
 
     def settled() -> bool:
-        found = client.get(path) or {"metadata": {"generation": 1}, "spec": {}, "status": {}}
+        found = kube.get("Deployment", namespace, name)
+        if found is None:
+            return False
         status, wanted = found["status"], found["spec"].get("replicas", 1)
         seen = status.get("observedGeneration") == found["metadata"]["generation"]
         counts = {

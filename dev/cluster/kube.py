@@ -1,13 +1,15 @@
-"""A real API server for tests, benchmarks and the demo: the admin's certificate, and watches instead of sleeps."""
+"""Client of a cluster's API server with the administrator's rights, for the local cluster, tests and benchmarks."""
 
 import base64
 import contextlib
+import functools
 import json
 import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,22 @@ import httpx
 import yaml
 
 from dev import waiting
+from dev.cluster.layout import Layout
+from dev.errors import DevError
 from slipstream_operator import kinds
 from slipstream_operator.kinds import Kind
 
 Object = dict[str, Any]
+Manifest = Mapping[str, Any]
 
 _PATIENCE_SECONDS = 30.0
+"""Limit for requests that the API server asks to repeat, as it does while a new kind's storage starts."""
+_REPEAT = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+_PARALLEL = 16
+"""Manifests that are applied at once."""
+_FIRST = ("Namespace", "CustomResourceDefinition")
+"""Kinds that the other manifests of one set depend on."""
+_APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _OTHERS = (
     Kind("Node", "", "v1", "nodes", namespaced=False),
     Kind("PersistentVolume", "", "v1", "persistentvolumes", namespaced=False),
@@ -36,7 +48,7 @@ _KINDS = {**kinds.BY_NAME, **{kind.name: kind for kind in _OTHERS}}
 
 
 class Refused(Exception):
-    """The API server said no."""
+    """Error that the API server answered."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -45,7 +57,7 @@ class Refused(Exception):
 
 
 class Kube:
-    """The API server, as its admin sees it."""
+    """API server with the administrator's rights; close it after use."""
 
     def __init__(self, kubeconfig: Path, kubectl: Path) -> None:
         self.kubeconfig = kubeconfig
@@ -62,6 +74,13 @@ class Kube:
         self.http = httpx.Client(
             base_url=cluster["server"], verify=context, timeout=30, trust_env=False
         )
+
+        self._discovered = functools.cache(self._discover)
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Kube":
+        """Return the client of a local cluster."""
+        return cls(layout.kubeconfig, layout.binaries / "cli" / "kubectl")
 
     def __enter__(self) -> "Kube":
         return self
@@ -82,8 +101,52 @@ class Kube:
             raise Refused(done.returncode, done.stderr)
         return done.stdout
 
-    def apply(self, manifest: Mapping[str, Any], *, manager: str = "a-user") -> Object:
-        """Server-side apply with strict validation."""
+    def ready(self) -> bool:
+        """Whether the API server answers and is ready."""
+        with contextlib.suppress(httpx.HTTPError):
+            return self.http.get("/readyz").status_code == httpx.codes.OK
+        return False
+
+    def holds(self, kind: str, namespace: str | None, name: str, condition_type: str) -> bool:
+        """Whether the object has the condition with status True; False while the API server does not answer."""
+        try:
+            found = self.get(kind, namespace, name)
+        except (httpx.HTTPError, DevError):
+            return False
+        return condition(found or {}, condition_type).get("status") == "True"
+
+    def apply_all(self, manifests: Iterable[Manifest]) -> None:
+        """Apply the manifests server-side: namespaces and definitions one by one, then the rest in parallel."""
+        ordered = list(manifests)
+        for manifest in ordered:
+            if manifest["kind"] in _FIRST:
+                self._apply_any(manifest)
+        rest = [one for one in ordered if one["kind"] not in _FIRST]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            list(pool.map(self._apply_any, rest))
+
+    def _apply_any(self, manifest: Manifest) -> None:
+        """Apply a manifest of any kind that the API server knows."""
+        version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        plural, namespaced = self._discovered(root, kind)
+        folder = f"namespaces/{metadata.get('namespace', 'default')}/" if namespaced else ""
+        self._send(
+            "PATCH",
+            f"{root}/{folder}{plural}/{metadata['name']}",
+            json=manifest,
+            params={"fieldManager": "slipstream-dev", "force": "true"},
+            headers=_APPLY,
+        )
+
+    def _discover(self, root: str, kind: str) -> tuple[str, bool]:
+        for resource in self._send("GET", root)["resources"]:
+            if resource["kind"] == kind and "/" not in resource["name"]:
+                return resource["name"], resource["namespaced"]
+        raise DevError(f"the API server knows no {kind} in {root}")
+
+    def apply(self, manifest: Manifest, *, manager: str = "a-user") -> Object:
+        """Apply the manifest server-side with strict validation."""
         return self._send(
             "PATCH",
             self.path(
@@ -93,11 +156,11 @@ class Kube:
             ),
             json=manifest,
             params={"fieldManager": manager, "force": "true", "fieldValidation": "Strict"},
-            headers={"Content-Type": "application/apply-patch+yaml"},
+            headers=_APPLY,
         )
 
     def patch(self, kind: str, namespace: str | None, name: str, change: Any) -> Object:
-        """Merge patch."""
+        """Send a merge patch."""
         return self._send(
             "PATCH",
             self.path(kind, namespace, name),
@@ -108,7 +171,7 @@ class Kube:
     def write_status(
         self, kind: str, namespace: str, name: str, status: Mapping[str, Any]
     ) -> Object:
-        """Merge patch of the status, as a controller that is not here would write it."""
+        """Send a merge patch of the status, as a controller that does not run here would."""
         return self._send(
             "PATCH",
             f"{self.path(kind, namespace, name)}/status",
@@ -117,13 +180,13 @@ class Kube:
         )
 
     def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
-        """The object, None if there is none."""
+        """Return the object, or None if there is none."""
         with contextlib.suppress(Gone):
             return self._send("GET", self.path(kind, namespace, name))
         return None
 
     def find(self, kind: str, namespace: str | None = None, **params: str) -> list[Object]:
-        """All objects of a kind."""
+        """Return all objects of a kind."""
         items: list[Object] = self._send("GET", self.path(kind, namespace), params=params)["items"]
         return items
 
@@ -133,7 +196,7 @@ class Kube:
             self._send("DELETE", self.path(kind, namespace, name), json=options or None)
 
     def path(self, kind: str, namespace: str | None = None, name: str | None = None) -> str:
-        """URL path of a collection or an object."""
+        """Return the URL path of a collection or an object."""
         found = _KINDS[kind]
         prefix = f"/{'apis' if found.group else 'api'}/{found.api_version}"
         scope = f"/namespaces/{namespace}" if found.namespaced and namespace else ""
@@ -150,7 +213,7 @@ class Kube:
         labels: str = "",
         what: str = "",
     ) -> Any:
-        """Watch a collection until the predicate over all its objects is true; its value."""
+        """Watch a collection until the predicate over all its objects is true; return its value."""
         deadline = time.monotonic() + timeout
         fields = f"metadata.name={name}" if name else ""
         selection = {"labelSelector": labels, "fieldSelector": fields}
@@ -200,23 +263,28 @@ class Kube:
         def taken() -> bool:
             nonlocal response
             response = self.http.request(method, path, **arguments)
-            return response.status_code != httpx.codes.TOO_MANY_REQUESTS  # a kind being made
+            return response.status_code not in _REPEAT
 
-        waiting.until(taken, seconds=_PATIENCE_SECONDS, what=f"{method} {path} taken", interval=1.0)
+        waiting.until(taken, seconds=_PATIENCE_SECONDS, what=f"{method} {path} taken", interval=0.2)
         if response.status_code == 404:
             raise Gone(404, path)
         if response.status_code >= 400:
-            raise Refused(response.status_code, response.json().get("message", response.text))
+            raise Refused(response.status_code, _message(response))
         answer: Object = response.json()
         return answer
 
 
 class Gone(Refused):
-    """There is no such object."""
+    """Error for an object that does not exist."""
+
+
+def documents(text: str) -> list[Manifest]:
+    """Return the manifests of a YAML stream."""
+    return [document for document in yaml.safe_load_all(text) if document]
 
 
 def condition(item: Object, kind: str) -> Object:
-    """A condition of an object, empty if it has none of this type."""
+    """Return a condition of an object, or an empty one if it has none of this type."""
     found = (
         item.get("status", {}).get("conditions") or []
     )  # null, in a new CustomResourceDefinition
@@ -231,6 +299,12 @@ def is_true(item: Object, kind: str) -> bool:
         and entry.get("observedGeneration", item["metadata"].get("generation"))
         == item["metadata"].get("generation")
     )
+
+
+def _message(response: httpx.Response) -> str:
+    with contextlib.suppress(ValueError):
+        return str(response.json().get("message", response.text))
+    return response.text
 
 
 def _file(folder: Path, source: Mapping[str, str], key: str) -> Path:

@@ -10,8 +10,8 @@ from typing import Any, Final
 import yaml
 
 from dev import paths, processes, waiting
-from dev.cluster import api, binaries, images
-from dev.cluster.api import Api, Manifest
+from dev.cluster import binaries, images
+from dev.cluster.kube import Kube, Manifest, documents
 from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
 
@@ -34,11 +34,10 @@ def install(cluster: Cluster, *, report: binaries.Report, seconds: float = 90) -
     image = images.program(binaries.extra(_PROGRAM, report=report))
     images.load([image], layout=layout)
     rendered = processes.run([cluster.kubectl, "kustomize", _sources() / "config/default"])
-    with Api(layout) as client:
-        client.apply(_adapted(api.documents(rendered), image=image.name))
-        path = f"/apis/apps/v1/namespaces/{_NAMESPACE}/deployments/{_DEPLOYMENT}"
+    with Kube.of(layout) as kube:
+        kube.apply_all(_adapted(documents(rendered), image=image.name))
         waiting.until(
-            partial(client.condition, path, "Available"),
+            partial(kube.holds, "Deployment", _NAMESPACE, _DEPLOYMENT, "Available"),
             seconds=seconds,
             what="LeaderWorkerSet's controller becoming Available",
             log=layout.log("kubelet"),

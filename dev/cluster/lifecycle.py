@@ -19,8 +19,8 @@ from typing import Literal
 
 from dev import locks, paths, waiting
 from dev.cluster import binaries, cgroups, doctor, network, record
-from dev.cluster.api import Api
 from dev.cluster.boot import Boot, Report
+from dev.cluster.kube import Kube
 from dev.cluster.layout import NODE, Layout
 from dev.cluster.record import Record
 from dev.errors import DevError
@@ -182,10 +182,9 @@ class Cluster:
         if not known.booted or not all(one.alive for one in known.components.values()):
             return False
         try:
-            with Api(Layout.of(self.folder, name=self.name, record=known)) as client:
-                node = f"/api/v1/nodes/{NODE}"
-                return client.ready() and (
-                    known.control_plane_only or client.condition(node, "Ready")
+            with Kube.of(Layout.of(self.folder, name=self.name, record=known)) as kube:
+                return kube.ready() and (
+                    known.control_plane_only or kube.holds("Node", None, NODE, "Ready")
                 )
         except (DevError, OSError):
             return False
@@ -198,8 +197,8 @@ class Cluster:
         if nodes > known.nodes:
             known.nodes = nodes
             layout = Layout.of(self.folder, name=self.name, record=known)
-            with Api(layout) as client:
-                Boot(layout, record=known, report=report).fakes(client)
+            with Kube.of(layout) as kube:
+                Boot(layout, record=known, report=report).fakes(kube)
             known.save(self.folder)
 
     def _claim(self, there: Path) -> Record:
