@@ -12,7 +12,10 @@ def page() -> str:
     lines = [
         "# The slipstream command",
         "",
-        "Every command and option of `slipstream`, which `kubectl slipstream` runs, too. Generated from the program.",
+        (
+            "This page lists every command and option of `slipstream` for app and platform teams. "
+            "It is generated from the program. `kubectl slipstream` is the same program."
+        ),
     ]
     for name, command in sorted(main.commands.items()):
         context = click.Context(command, info_name=f"slipstream {name}", terminal_width=WIDTH)

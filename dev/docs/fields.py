@@ -28,8 +28,8 @@ def page(crd: Path) -> str:
         f"# {kind}",
         "",
         (
-            f"Every field of `{kind}` (`{definition['group']}/{version['name']}`, short name `{short}`, "
-            f"scope {definition['scope']}), for those who write one. Generated from the CRD."
+            f"This page lists every field of `{kind}` for the teams that write one. It is generated from the CRD: "
+            f"`{definition['group']}/{version['name']}`, short name `{short}`, scope {definition['scope']}."
         ),
     ]
     for part in ("spec", "status"):

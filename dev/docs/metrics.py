@@ -31,8 +31,8 @@ def page() -> str:
         "# Metrics",
         "",
         (
-            "Every metric that Slipstream exports beside vLLM's own, for those who write dashboards and alerts. "
-            "Generated from the code."
+            "This page lists the metrics of Slipstream for platform teams that write dashboards and alerts. "
+            "It is generated from the code. Engines also export vLLM's own metrics."
         ),
     ]
     for title, rows in (

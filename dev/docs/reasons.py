@@ -13,7 +13,7 @@ CONDITIONS = {
     Condition.ACCEPTED: "The object can work as it is written.",
     Condition.MODEL_READY: "An engine has the model loaded and has answered a completion.",
     Condition.AVAILABLE: "Requests are answered, or held until an engine is up.",
-    Condition.SLO_MET: "Every objective is kept. Unknown without traffic. It never makes Ready False.",
+    Condition.SLO_MET: "Every objective is met. Unknown without traffic. It never makes Ready False.",
     Condition.SCALING_ACTIVE: "The replica count follows the load.",
     Condition.RECONCILING: "A change is under way. Present only while True.",
     Condition.STALLED: "The operator can't go on without a change. Present only while True.",
@@ -27,8 +27,8 @@ def page() -> str:
         "# Conditions, reasons and Events",
         "",
         (
-            "Every condition type, and every reason with its remedy, for those who read a status or Event. "
-            "Generated from the code."
+            "This page lists every condition, and every reason with its remedy, for app and platform teams that "
+            "read a status or an Event. It is generated from the code."
         ),
         "",
         "## Conditions",

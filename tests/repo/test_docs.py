@@ -3,10 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from dev.docs import figures, reasons
 from slipstream_operator.names import Reason
 
 ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+READERS = re.compile(r"\b(teams|developers|engineers|newcomers)\b")
 PACKAGES = {
     "slipstream_operator",
     "slipstream_runtime",
@@ -86,3 +90,11 @@ def test_the_contributing_guide_tells_where_each_usual_change_is_made() -> None:
     for row in rows:
         _, place, _ = (cell.strip() for cell in row.strip("|").split("|"))
         assert "`" in place, row
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_first_who_needs_it_and_for_what(page: Path) -> None:
+    title, _, first = page.read_text().split("\n", maxsplit=3)[:3]
+    assert title.startswith("# ")
+    assert first.startswith(("This page ", "These pages "))
+    assert READERS.search(page.read_text().split("\n\n")[1])
