@@ -163,10 +163,13 @@ def test_the_api_server_accepts_a_sample_profile(kube: Kube, path: Path) -> None
 @pytest.mark.parametrize(
     ("accelerator", "message"),
     [
-        ({"deviceClass": "a", "resourceName": "b"}, "names both resourceName and deviceClass"),
+        (
+            {"deviceClass": "a", "resourceName": "b"},
+            "resourceName and deviceClass can't be used together",
+        ),
         ({"name": "cpu", "memory": "4Gi"}, "cpu has no device"),
         ({"memory": "lots"}, '"lots" is not a quantity above zero'),
-        ({"hourlyCost": "$2"}, '"$2" is not a sum of money'),
+        ({"hourlyCost": "$2"}, '"$2" is not an amount of money'),
         ({"memoryShare": "half"}, '"half" is not a percentage'),
     ],
 )

@@ -31,12 +31,12 @@ def mounted(path: str, **more: str) -> dict[str, Any]:
 REFUSED = [
     ("metadata.name", "Upper", "Upper"),
     ("metadata.name", "a" * 41, "at most 40"),
-    ("metadata.name", "with.dot", "put a longer name, or one with dots, into spec.model.name"),
-    ("metadata.name", "slipstream-chat", "choose another"),
+    ("metadata.name", "with.dot", "Put a longer name, or a name with dots, into spec.model.name."),
+    ("metadata.name", "slipstream-chat", "which is reserved for the operator. Use another name."),
     (
         "spec.model.uri",
         "http://host/model",
-        '"http://host/model" is not a model source: write hf://org/name[@revision]',
+        '"http://host/model" is not a model source. Use hf://org/name[@revision]',
     ),
     ("spec.model.uri", "file:///models/../etc", "is not a model source"),
     ("spec.model.maxLength", 8, "should be greater than or equal to 16"),
@@ -50,14 +50,18 @@ REFUSED = [
     (
         "spec.speculation.disableBelowAcceptance",
         "0.3",
-        '"0.3" is not a percentage: write for example 30% or 99.9%',
+        '"0.3" is not a percentage. Use a value such as 30% or 99.9%.',
     ),
-    ("spec.slo.ttft.p95", "fast", '"fast" is not a duration: write for example 500ms, 2s or 1h30m'),
+    (
+        "spec.slo.ttft.p95",
+        "fast",
+        '"fast" is not a duration. Use a value such as 500ms, 2s or 1h30m.',
+    ),
     ("spec.slo.ttft.p95", "0ms", '"0ms" must be more than zero'),
     (
         "spec.slo.ttft.p95",
         "50ms",
-        "p50 (100ms) must not be more than p95 (50ms): raise p95 or lower p50",
+        "p50 (100ms) is more than p95 (50ms). Raise p95 or lower p50.",
     ),
     ("spec.slo.ttft", {}, "needs at least one of p50, p90, p95 and p99"),
     ("spec.slo", {}, "needs at least one of tier, ttft, tpot, e2e and throughput"),
@@ -66,12 +70,12 @@ REFUSED = [
     (
         "spec.scaling",
         {"minReplicas": 3, "maxReplicas": 2},
-        "maxReplicas (2) must not be less than minReplicas (3)",
+        "maxReplicas (2) is less than minReplicas (3)",
     ),
-    ("spec.scaling.minReplicas", 0, "minReplicas: 0 and idleAfter need each other: give both"),
-    ("spec.scaling.idleAfter", "5m", "minReplicas: 0 and idleAfter need each other: give both"),
-    ("spec.routing", {"mode": "Gateway"}, "mode: Gateway and gateway need each other"),
-    ("spec.routing", {"gateway": {"name": "a"}}, "mode: Gateway and gateway need each other"),
+    ("spec.scaling.minReplicas", 0, "minReplicas: 0 and idleAfter need each other. Set both"),
+    ("spec.scaling.idleAfter", "5m", "minReplicas: 0 and idleAfter need each other. Set both"),
+    ("spec.routing", {"mode": "Gateway"}, "gateway and mode: Gateway need each other"),
+    ("spec.routing", {"gateway": {"name": "a"}}, "gateway and mode: Gateway need each other"),
     (
         "spec.routing",
         {"mode": "Direct", "strategy": "LeastLoad"},
@@ -80,17 +84,21 @@ REFUSED = [
     ("spec.cache", {"responses": {"ttl": "soon"}}, '"soon" is not a duration'),
     ("spec.cache", {"responses": {"ttl": "1m", "size": "0"}}, "is not a quantity above zero"),
     ("spec.replicas", 2, "replicas (2) can't be set together with scaling"),
-    ("spec.speculation", {"tokens": 4}, "needs draft (a draft model), or method"),
+    ("spec.speculation", {"tokens": 4}, "needs draft or method. Set draft (a draft model)"),
     (
         "spec.speculation",
         {"draft": "file:///models/draft", "method": "ngram"},
-        "method ngram guesses without a draft: leave out draft, or method",
+        "method ngram uses no draft model. Leave out draft or method.",
     ),
-    ("spec.speculation", {"method": "eagle3"}, "method eagle3 needs draft: where the head is"),
+    (
+        "spec.speculation",
+        {"method": "eagle3"},
+        "method eagle3 needs draft. Set draft to the source",
+    ),
     (
         "spec.speculation",
         {"method": "ngram", "draftQuantization": "fp8"},
-        "needs draft: leave out draftQuantization, or name a draft model",
+        "draftQuantization needs draft. Leave out draftQuantization, or set draft.",
     ),
     ("spec.speculation.method", "eagle", 'supported values: "ngram", "suffix", "eagle3", "mtp"'),
     (
@@ -98,32 +106,36 @@ REFUSED = [
         [{"name": "a", "uri": "hf://o/a"}, {"name": "a", "uri": "hf://o/b"}],
         'duplicate entries for key [name="a"]',
     ),
-    ("spec.model.adapters", [{"name": "a b", "uri": "hf://o/a"}], '"a b" is not a name of letters'),
+    (
+        "spec.model.adapters",
+        [{"name": "a b", "uri": "hf://o/a"}],
+        '"a b" is not a valid name. Use letters',
+    ),
     ("spec.model.adapters", [{"name": "a", "uri": "a"}], '"a" is not a model source'),
-    ("spec.model.maxAdapterRank", 64, "maxAdapterRank needs adapters: list them"),
+    ("spec.model.maxAdapterRank", 64, "maxAdapterRank needs adapters. List the adapters"),
     ("spec.parallelism.tensor", 0, "should be greater than or equal to 1"),
     ("spec.attention.slidingWindow", 1, "should be greater than or equal to 16"),
     ("spec.quantization.method", "int3", 'supported values: "none", "auto", "fp8"'),
     ("spec.simulator", {"alpha": "7ms"}, "simulator needs runtime: simulator"),
     ("spec.runtime", "simulator", "model can't be used with runtime: simulator"),
-    ("spec.model", None, "model is needed: give model.uri"),
+    ("spec.model", None, "model is required. Set model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
     ("spec.engineArgs", {f"a{n}": n for n in range(65)}, "must have at most 64 items"),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
     ("spec.limits.maxOutputTokens", 0, "should be greater than or equal to 1"),
     ("spec.limits.maxPromptTokens", 0, "should be greater than or equal to 1"),
-    ("spec.limits.timeout", "soon", '"soon" is not a duration: write for example 500ms, 2s'),
+    ("spec.limits.timeout", "soon", '"soon" is not a duration. Use a value such as 500ms, 2s'),
     ("spec.limits.concurrency", 0, "should be greater than or equal to 1"),
     ("spec.limits.queue", -1, "should be greater than or equal to 0"),
     (
         "spec.output",
         {"schema": "{}", "regex": "a"},
-        "takes at most one of schema, regex and grammar: choose one",
+        "can't have more than one of schema, regex and grammar. Keep one",
     ),
     (
         "spec.output",
         {"regex": "a", "grammar": 'root ::= "a"'},
-        "takes at most one of schema, regex and grammar: choose one",
+        "can't have more than one of schema, regex and grammar. Keep one",
     ),
     ("spec.output", {"enforce": True}, "needs at least one of schema, regex, grammar and stop"),
     ("spec.output.stop", [], "should have at least 1 items"),
@@ -133,12 +145,12 @@ REFUSED = [
     (
         "spec.template.volumes",
         [{"name": "cache", "emptyDir": {}}],
-        '"cache" is a volume that the operator makes: choose another name',
+        '"cache" is the name of a volume of the operator. Use another name.',
     ),
     (
         "spec.template.volumes",
         [{"name": "claim-0", "emptyDir": {}}],
-        '"claim-0" is a volume that the operator makes: choose another name',
+        '"claim-0" is the name of a volume of the operator. Use another name.',
     ),
     ("spec.template.volumes", [{"name": "data"}], 'volume "data" needs exactly one of configMap'),
     (
@@ -155,24 +167,24 @@ REFUSED = [
     (
         "spec.template.volumeMounts",
         [{"name": "data", "mountPath": "/mnt/data"}],
-        "add a volume of that name, or correct it",
+        "Add a volume with this name, or correct the name.",
     ),
     (
         "spec.template.initContainers",
         [{"name": "engine", "image": "tools:1"}],
-        '"engine" is a name that the operator uses: choose another',
+        '"engine" is a name that the operator uses. Use another name.',
     ),
     (
         "spec.template.initContainers",
         [{"name": "a", "image": "b", "volumeMounts": [{"name": "c", "mountPath": "/mnt/c"}]}],
-        "add a volume of that name, or correct it",
+        "Add a volume with this name, or correct the name.",
     ),
     ("spec.template.env", [{"name": "TMPDIR", "value": "/x"}], "are set by the operator"),
     ("spec.template.env", [{"name": "LWS_GROUP_SIZE", "value": "1"}], "are set by the operator"),
     (
         "spec.template.labels",
         {"leaderworkerset.sigs.k8s.io/group-index": "0"},
-        '"leaderworkerset.sigs.k8s.io/group-index" is set by the operator: leave it out',
+        '"leaderworkerset.sigs.k8s.io/group-index" is set by the operator. Leave it out.',
     ),
     (
         "spec.template.annotations",
@@ -182,12 +194,12 @@ REFUSED = [
     (
         "spec.template.labels",
         {"mine": "1", "slipstream.dev/service": "a"},
-        '"slipstream.dev/service" is set by the operator: leave it out',
+        '"slipstream.dev/service" is set by the operator. Leave it out.',
     ),
     (
         "spec.template.annotations",
         {"prometheus.io/port": "1"},
-        '"prometheus.io/port" is set by the operator: leave it out',
+        '"prometheus.io/port" is set by the operator. Leave it out.',
     ),
     (
         "spec.template.topologySpreadConstraints",
@@ -202,8 +214,8 @@ REFUSED = [
         "minDomains needs whenUnsatisfiable: DoNotSchedule",
     ),
     ("spec.template.supplementalGroups", [0], "should be greater than or equal to 1"),
-    ("spec.times.start", "5s", '"5s" is out of bounds: use a duration from 10s to 24h'),
-    ("spec.times.drain", "2h", '"2h" is out of bounds: use a duration from 1s to 1h'),
+    ("spec.times.start", "5s", '"5s" is out of range. Use a duration from 10s to 24h'),
+    ("spec.times.drain", "2h", '"2h" is out of range. Use a duration from 1s to 1h'),
     ("spec.times.hold", "soon", '"soon" is not a duration'),
     ("spec.template", mounted("/dev/shm"), '"/dev/shm" overlaps a path that the engine uses'),
     ("spec.template", mounted("/etc/slipstream"), "overlaps a path that the engine uses"),
@@ -211,7 +223,7 @@ REFUSED = [
     ("spec.template", mounted("/var"), '"/var" overlaps a path that the engine uses'),
     ("spec.template", mounted("/mnt/../etc"), "is not an absolute path"),
     ("spec.template", mounted("mnt/data"), "is not an absolute path"),
-    ("spec.template", mounted("/mnt/d", subPath="../x"), "must be a path below the volume"),
+    ("spec.template", mounted("/mnt/d", subPath="../x"), "is not a relative path"),
 ]
 
 
@@ -298,8 +310,8 @@ REFUSED_WITH_ONNX = [
     ),
     ("quantization", {"method": "fp8"}, "quantization can't be used with runtime: onnx"),
     ("quantization", {"kvCache": "fp8"}, "quantization can't be used with runtime: onnx"),
-    ("slo", {"ttft": {"p95": "1s"}}, "use slo.e2e, such as {p95: 200ms}"),
-    ("slo", {"throughput": {"outputTokensPerSecond": 9}}, "use slo.e2e, such as {p95: 200ms}"),
+    ("slo", {"ttft": {"p95": "1s"}}, "Use slo.e2e, such as {p95: 200ms}."),
+    ("slo", {"throughput": {"outputTokensPerSecond": 9}}, "Use slo.e2e, such as {p95: 200ms}."),
     ("cache", {"prefix": True}, "cache.prefix can't be used with runtime: onnx"),
     (
         "batching",
@@ -400,7 +412,7 @@ def test_explain_tells_what_the_fields_mean(kube: Kube) -> None:
     told = kube.kubectl("explain", "infer.spec.slo")
     assert "ttft" in told
     assert "Time to first token" in told
-    assert "Objectives of this name in the ServingProfile" in told
+    assert "Name of a tier in the ServingProfile" in told
 
 
 IDLE = {"minReplicas": 0, "idleAfter": "15m", "maxReplicas": 2}
@@ -414,7 +426,7 @@ def test_only_images_are_pulled_ahead(kube: Kube, namespace: str, uri: str) -> N
     with pytest.raises(Refused) as refusal:
         kube.apply(manifest)
     assert "cache.prefetch: true can't work because" in refusal.value.message
-    assert "package the model as an image" in refusal.value.message
+    assert "Package the model as an image" in refusal.value.message
 
 
 @pytest.mark.parametrize(
@@ -435,11 +447,11 @@ def test_an_image_of_the_model_or_of_its_draft_is_pulled_ahead(
 NEEDS_THE_ROUTER = [
     (
         {"scaling": IDLE, "routing": {"mode": "Direct"}},
-        "scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is up",
+        "scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is ready",
     ),
     (
         {"cache": {"responses": {"ttl": "1m"}}, "routing": {"mode": "Direct"}},
-        "cache.responses needs routing.mode: Router, which keeps the answers",
+        "cache.responses needs routing.mode: Router, which caches the responses",
     ),
 ]
 
@@ -484,15 +496,15 @@ REFUSED_ROUTES = [
         {"backends": [{"service": "a"}], "cascade": CASCADE},
         "needs exactly one of backends (a weighted split) and cascade",
     ),
-    ({"backends": [{"service": "a", "weight": 0}]}, "would get no request: raise one"),
+    ({"backends": [{"service": "a", "weight": 0}]}, "at least one weight must be above 0"),
     ({"backends": [{"service": "a"}, {"service": "a"}]}, "duplicate entries for key"),
     (
         {"cascade": {"stages": [{"service": "a"}, {"service": "b"}]}},
-        "every stage but the last needs accept",
+        "each stage except the last needs accept",
     ),
     (
         {"cascade": {"stages": [CASCADE["stages"][0], CASCADE["stages"][0]]}},
-        "the last takes what is left, so it has none",
+        "Remove accept from the last stage",
     ),
     (
         {"cascade": {"stages": [{"service": "a", "accept": {}}, {"service": "b"}]}},

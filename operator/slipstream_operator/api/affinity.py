@@ -1,4 +1,4 @@
-"""core/v1 Affinity, typed."""
+"""Typed core/v1 Affinity."""
 
 from typing import Annotated, Literal
 
@@ -13,14 +13,14 @@ LabelKeys = Annotated[list[LabelKey], Field(max_length=16)]
 
 
 class NodeRequirement(Model):
-    """One requirement on a node's labels or fields."""
+    """Requirement on a label or field of a node."""
 
     key: LabelKey = Field(description="Label or field.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(
-        description="How values are compared."
+        description="Relation of the label or field to the values."
     )
     values: Annotated[list[LabelValue], Field(max_length=64)] | None = Field(
-        default=None, description="Values for In and NotIn; one integer for Gt and Lt."
+        default=None, description="Values for In and NotIn, or one integer for Gt and Lt."
     )
 
 
@@ -28,13 +28,13 @@ NodeRequirements = Annotated[list[NodeRequirement], Field(max_length=16)]
 
 
 class NodeTerm(Model):
-    """Requirements on a node that must all hold."""
+    """Requirements on a node. All of them must match."""
 
     match_expressions: NodeRequirements | None = Field(
-        default=None, description="Requirements on its labels."
+        default=None, description="Requirements on labels."
     )
     match_fields: NodeRequirements | None = Field(
-        default=None, description="Requirements on its fields, such as metadata.name."
+        default=None, description="Requirements on fields, such as metadata.name."
     )
 
 
@@ -42,72 +42,74 @@ class NodeSelector(Model):
     """Terms of which one must hold."""
 
     node_selector_terms: Annotated[list[NodeTerm], Field(min_length=1, max_length=16)] = Field(
-        description="Terms of which one must hold."
+        description="Terms. At least one of them must match."
     )
 
 
 class PreferredNode(Model):
-    """A preference for nodes."""
+    """Preference for nodes."""
 
-    weight: Weight = Field(description="How much it counts, 1 to 100.")
-    preference: NodeTerm = Field(description="The nodes that are preferred.")
+    weight: Weight = Field(description="Weight of the preference, 1 to 100.")
+    preference: NodeTerm = Field(description="Preferred nodes.")
 
 
 class NodeAffinity(Model):
-    """Rules about nodes."""
+    """Affinity to nodes."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = Field(
         default=None, description="Nodes that the pods must run on."
     )
     preferred_during_scheduling_ignored_during_execution: (
         Annotated[list[PreferredNode], Field(max_length=16)] | None
-    ) = Field(default=None, description="Nodes that are preferred.")
+    ) = Field(default=None, description="Preferred nodes.")
 
 
 class PodTerm(Model):
-    """Pods that are meant, and how near counts as near."""
+    """Selector of pods, and the topology domain that counts as near."""
 
-    label_selector: LabelSelector | None = Field(
-        default=None, description="Labels of the pods that are meant."
-    )
+    label_selector: LabelSelector | None = Field(default=None, description="Labels of the pods.")
     topology_key: TopologyKey = Field(
-        description="Node label whose value says what is near, such as kubernetes.io/hostname."
+        description="Node label whose values are the domains, such as kubernetes.io/hostname."
     )
     namespaces: Annotated[list[ShortText], Field(max_length=16)] | None = Field(
-        default=None, description="Namespaces of those pods. Default: this one."
+        default=None, description="Namespaces of the pods. Default: this namespace."
     )
     namespace_selector: LabelSelector | None = Field(
-        default=None, description="Namespaces of those pods, by label."
+        default=None, description="Labels of the namespaces of the pods."
     )
     match_label_keys: LabelKeys | None = Field(
-        default=None, description="Labels in which those pods equal this one."
+        default=None,
+        description="Keys of labels whose values must equal those of the incoming pod.",
     )
     mismatch_label_keys: LabelKeys | None = Field(
-        default=None, description="Labels in which those pods differ from this one."
+        default=None,
+        description="Keys of labels whose values must differ from those of the incoming pod.",
     )
 
 
 class PreferredPods(Model):
-    """A preference for being near, or not near, some pods."""
+    """Preference for a domain with, or without, certain pods."""
 
-    weight: Weight = Field(description="How much it counts, 1 to 100.")
-    pod_affinity_term: PodTerm = Field(description="The pods that are meant.")
+    weight: Weight = Field(description="Weight of the preference, 1 to 100.")
+    pod_affinity_term: PodTerm = Field(description="Selector of the pods.")
 
 
 class PodAffinity(Model):
-    """Near, or not near, which pods."""
+    """Affinity or anti-affinity to pods."""
 
     required_during_scheduling_ignored_during_execution: (
         Annotated[list[PodTerm], Field(max_length=16)] | None
-    ) = Field(default=None, description="What must hold.")
+    ) = Field(default=None, description="Terms that must match.")
     preferred_during_scheduling_ignored_during_execution: (
         Annotated[list[PreferredPods], Field(max_length=16)] | None
-    ) = Field(default=None, description="What is preferred.")
+    ) = Field(default=None, description="Preferred terms.")
 
 
 class Affinity(Model):
-    """Placement of the pods."""
+    """Affinity of the pods."""
 
-    node_affinity: NodeAffinity | None = Field(default=None, description="Which nodes.")
-    pod_affinity: PodAffinity | None = Field(default=None, description="Near which pods.")
-    pod_anti_affinity: PodAffinity | None = Field(default=None, description="Not near which pods.")
+    node_affinity: NodeAffinity | None = Field(default=None, description="Affinity to nodes.")
+    pod_affinity: PodAffinity | None = Field(default=None, description="Affinity to pods.")
+    pod_anti_affinity: PodAffinity | None = Field(
+        default=None, description="Anti-affinity to pods."
+    )

@@ -1,7 +1,7 @@
-"""The base of all models, and how CEL rules are attached to them.
+"""Base class of all models, and helpers that attach CEL rules to them.
 
-Text with a format of its own is checked twice: by CEL in the API server, and here for files and for objects that were
-stored before a rule existed.
+Formatted text is checked twice: by CEL in the API server, and here for files and for objects that were stored before
+a rule existed.
 """
 
 import re
@@ -14,13 +14,13 @@ from slipstream_operator.api import units
 
 
 def camel(name: str) -> str:
-    """`max_length` -> `maxLength`. pydantic's own would make `e2e` to `e2E`."""
+    """Return `maxLength` for `max_length`. pydantic's own generator would turn `e2e` into `e2E`."""
     first, *others = name.split("_")
     return first + "".join(part.capitalize() for part in others)
 
 
 class Model(pydantic.BaseModel):
-    """Frozen, camelCase outside; unknown keys are ignored, since a newer CRD may carry them."""
+    """Frozen model with camelCase keys. Unknown keys are ignored because a newer CRD may have them."""
 
     model_config = pydantic.ConfigDict(
         frozen=True, extra="ignore", alias_generator=camel, validate_by_name=True
@@ -34,7 +34,7 @@ def rule(
     message_expression: str | None = None,
     field_path: str | None = None,
 ) -> dict[str, str]:
-    """One CEL rule as the CRD carries it (x-kubernetes-validations)."""
+    """Return one CEL rule as an entry of x-kubernetes-validations."""
     entry = {"rule": expression}
     if message is not None:
         entry["message"] = message
@@ -46,26 +46,26 @@ def rule(
 
 
 def rules(*entries: dict[str, str]) -> dict[str, Any]:
-    """`json_schema_extra` that carries the rules into the generated schema."""
+    """Return the `json_schema_extra` that adds the rules to the generated schema."""
     return {"x-kubernetes-validations": list(entries)}
 
 
 def list_map(*keys: str) -> dict[str, Any]:
-    """`json_schema_extra` of a list whose items are told apart by these keys."""
+    """Return the `json_schema_extra` of a list whose items are identified by these keys."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 def _duration(text: str) -> str:
     if re.fullmatch(units.DURATION_PATTERN, text) is None:
-        raise ValueError(f'"{text}" is not a duration: write for example 500ms, 2s or 1h30m')
+        raise ValueError(f'"{text}" is not a duration. Use a value such as 500ms, 2s or 1h30m.')
     if units.seconds(text) <= 0:
-        raise ValueError(f'"{text}" must be more than zero')
+        raise ValueError(f'"{text}" must be more than zero.')
     return text
 
 
 def _fine_duration(text: str) -> str:
     if re.fullmatch(units.FINE_DURATION_PATTERN, text) is None:
-        raise ValueError(f'"{text}" is not a duration: write for example 7ms, 20us or 60ns')
+        raise ValueError(f'"{text}" is not a duration. Use a value such as 7ms, 20us or 60ns.')
     units.seconds(text)
     return text
 
@@ -82,7 +82,7 @@ def _quantity(text: str) -> str:
         positive = False
     if not positive:
         raise ValueError(
-            f'"{text}" is not a quantity above zero: write for example 500m, 4 or 16Gi'
+            f'"{text}" is not a quantity above zero. Use a value such as 500m, 4 or 16Gi.'
         )
     return text
 
@@ -101,12 +101,12 @@ Duration = Annotated[
             rule(
                 f"self.matches('{units.DURATION_PATTERN}')",
                 message_expression=(
-                    "'\"' + self + '\" is not a duration: write for example 500ms, 2s or 1h30m'"
+                    "'\"' + self + '\" is not a duration. Use a value such as 500ms, 2s or 1h30m.'"
                 ),
             ),
             rule(
                 f"!self.matches('{units.DURATION_PATTERN}') || duration(self) > duration('0s')",
-                message_expression="'\"' + self + '\" must be more than zero'",
+                message_expression="'\"' + self + '\" must be more than zero.'",
             ),
         ),
     ),
@@ -121,7 +121,7 @@ Percentage = Annotated[
             rule(
                 f"self.matches('{units.PERCENTAGE_PATTERN}')",
                 message_expression=(
-                    "'\"' + self + '\" is not a percentage: write for example 30% or 99.9%'"
+                    "'\"' + self + '\" is not a percentage. Use a value such as 30% or 99.9%.'"
                 ),
             )
         ),
@@ -136,7 +136,7 @@ FineDuration = Annotated[
             rule(
                 f"self.matches('{units.FINE_DURATION_PATTERN}')",
                 message_expression=(
-                    "'\"' + self + '\" is not a duration: write for example 7ms, 20us or 60ns'"
+                    "'\"' + self + '\" is not a duration. Use a value such as 7ms, 20us or 60ns.'"
                 ),
             )
         ),
@@ -152,7 +152,7 @@ Quantity = Annotated[
             rule(
                 "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
                 message_expression=(
-                    "'\"' + self + '\" is not a quantity above zero: write for example 500m, 4 or 16Gi'"
+                    "'\"' + self + '\" is not a quantity above zero. Use a value such as 500m, 4 or 16Gi.'"
                 ),
             )
         ),
@@ -168,7 +168,7 @@ Money = Annotated[
             rule(
                 f"self.matches('{units.MONEY_PATTERN}')",
                 message_expression=(
-                    "'\"' + self + '\" is not a sum of money: write for example \"2.50\", without a currency'"
+                    "'\"' + self + '\" is not an amount of money. Use a value such as \"2.50\", without a currency.'"
                 ),
             )
         ),

@@ -1,4 +1,4 @@
-"""Caches of a service: of prompts, models, compiled kernels, KV blocks and whole answers."""
+"""Caches of a service: prefixes, models, compiled kernels, KV cache blocks and responses."""
 
 from typing import Annotated
 
@@ -9,24 +9,25 @@ from slipstream_operator.api.base import Duration, Model, Quantity, rule, rules
 
 
 class CacheClaim(Model):
-    """A PersistentVolumeClaim of the namespace; ReadWriteMany where replicas run on several nodes."""
+    """PersistentVolumeClaim in the same namespace. It must be ReadWriteMany if replicas run on several nodes."""
 
     name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the claim.")]
 
 
 class CacheHostPath(Model):
-    """A folder of the node, made if it is not there; only where the namespace's pod security admits hostPath."""
+    """Directory of the node, created if it is missing. The pod security level of the namespace must allow hostPath."""
 
     path: Annotated[
         str,
         Field(
             min_length=2,
             max_length=512,
-            description="Absolute path, which user 65532 can write to.",
+            description="Absolute path that user 65532 can write to.",
             json_schema_extra=rules(
                 rule(
                     "self.startsWith('/') && !self.contains('/../') && !self.endsWith('/..')",
-                    message_expression="'\"' + self + '\" is not an absolute path without ..'",
+                    message_expression="'\"' + self + '\" is not an absolute path. Use a path such as "
+                    "/var/cache/models, without .. in it.'",
                 )
             ),
         ),
@@ -34,44 +35,45 @@ class CacheHostPath(Model):
 
 
 class ModelCacheSpec(Model):
-    """Place where downloaded models and compiled kernels outlive a pod."""
+    """Volume that keeps downloaded models and compiled kernels when pods are deleted."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "has(self.claim) != has(self.hostPath)",
-                message="needs exactly one of claim and hostPath: give one, leave out the other",
+                message="needs exactly one of claim and hostPath. Set one and leave out the other.",
             )
         )
     )
     claim: CacheClaim | None = Field(
         default=None,
-        description="In a PersistentVolumeClaim. A Job downloads into it before any engine starts.",
+        description="PersistentVolumeClaim. A Job downloads the model to it before engines start.",
     )
-    host_path: CacheHostPath | None = Field(default=None, description="In a folder of the node.")
+    host_path: CacheHostPath | None = Field(default=None, description="Directory of the node.")
 
 
 class ResponsesSpec(Model):
-    """Answers that the router gives again to the same request of the same tenant."""
+    """Responses that the router reuses for identical requests of the same tenant."""
 
-    ttl: Duration = Field(description="How long an answer is given again.")
+    ttl: Duration = Field(description="Time for which a response is reused.")
     size: Quantity = Field(
         default="64Mi",
-        description="Memory for answers in each router; the oldest go first. Default: 64Mi.",
+        description="Memory for responses in each router pod. The oldest responses are evicted first. Default: "
+        "64Mi.",
     )
 
 
 class OffloadSpec(Model):
-    """Room for KV cache blocks that leave the accelerator's memory; a later request reads them back."""
+    """Memory for KV cache blocks that are evicted from the accelerator. Later requests load them back."""
 
     cpu: Quantity = Field(
-        description="Memory of a replica for offloaded blocks, such as 20Gi. It is added to the engine's memory "
-        "request and limit unless spec.resources sets them.",
+        description="Host memory of one replica for offloaded blocks, such as 20Gi. It is added to the memory "
+        "request and limit of the engine unless spec.resources sets them.",
     )
     disk: Quantity | None = Field(
         default=None,
-        description="Disk of the node for blocks that leave that memory, such as 100Gi; an emptyDir of this size. "
-        "The oldest blocks are deleted. Default: none.",
+        description="Disk space for blocks that are evicted from that memory, such as 100Gi. It is an emptyDir of "
+        "this size. The oldest blocks are deleted first. Default: none.",
     )
 
 
@@ -80,30 +82,33 @@ class CacheSpec(Model):
 
     prefix: bool = Field(
         default=True,
-        description="Reuse the KV cache of a prompt's known beginning. Default: true, where the model allows it.",
+        description="Whether to reuse the KV cache for the common prefix of prompts. Default: true where the "
+        "model supports it.",
     )
     compile: bool | None = Field(
         default=None,
-        description="Compile the model with torch.compile. Default: true on GPUs, false on cpu. GPUs keep CUDA graphs "
-        "of decode steps without it. With runtime onnx: "
-        "with TensorRT 10, on GPUs only, which needs a template.image that holds it. Default: false.",
+        description="Whether to compile the model with torch.compile. Default: true on GPUs, false on cpu. With "
+        "false, GPUs still use CUDA graphs for decode steps. With runtime: onnx it means TensorRT 10, "
+        "which runs only on GPUs and needs a template.image that has it; the default is false.",
     )
     model: ModelCacheSpec | None = Field(
         default=None,
-        description="Where downloads and compiled kernels outlive a pod. Default: nowhere, each pod has its own.",
+        description="Volume that keeps downloads and compiled kernels when pods are deleted. Default: none; each "
+        "pod downloads the model.",
     )
     prefetch: bool = Field(
         default=False,
-        description="Have nodes pull the images of oci:// sources, and the engine's, before an engine binds an "
-        "accelerator there: by a Job of as many pods as replicas may come, at most 16, without accelerators. Engines "
-        "don't wait for it. Default: false.",
+        description="Whether nodes pull the images of oci:// sources and of the engine before engine pods are "
+        "scheduled on accelerators. A Job runs one pod per possible replica, at most 16, without "
+        "accelerators. Engines don't wait for it. Default: false.",
     )
     offload: OffloadSpec | None = Field(
         default=None,
-        description="Larger, slower memory for KV cache blocks; on GPUs. Default: none, evicted blocks are computed "
-        "again.",
+        description="Offload of KV cache blocks to host memory and disk, on GPUs. Default: none; evicted blocks "
+        "are recomputed.",
     )
     responses: ResponsesSpec | None = Field(
         default=None,
-        description="Whole answers at temperature 0, or where a request asks for it. Default: none is kept.",
+        description="Cache of whole responses, for requests at temperature 0 and requests that ask for it. "
+        "Default: none.",
     )

@@ -1,4 +1,4 @@
-"""Conditions: their values, and the merge that keeps a transition time until the status flips."""
+"""Conditions, and the merge that keeps a transition time until the status changes."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Condition(Model):
-    """One condition as the API server stores it."""
+    """Condition as the API server stores it."""
 
     type: str
     status: ConditionStatus
@@ -22,7 +22,7 @@ class Condition(Model):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Present value of a condition, before the merge with its previous value."""
+    """Current value of a condition, before the merge with its previous value."""
 
     type: str
     status: ConditionStatus
@@ -33,7 +33,7 @@ class Verdict:
 def merge(
     verdicts: Iterable[Verdict], *, before: Sequence[Condition], generation: int, now: str
 ) -> list[Condition]:
-    """Conditions for the verdicts, in their order; a status that didn't flip keeps its transition time."""
+    """Return the conditions for the verdicts, in the same order. An unchanged status keeps its transition time."""
     known = {condition.type: condition for condition in before}
 
     def since(verdict: Verdict) -> str:

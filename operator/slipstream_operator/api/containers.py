@@ -1,4 +1,4 @@
-"""core/v1 Container, typed as far as containers that run before the engine need it."""
+"""Typed part of core/v1 Container that init containers use."""
 
 from typing import Annotated, Final
 
@@ -13,10 +13,10 @@ from slipstream_runtime import contract
 RESERVED_VARIABLES: Final = ("HOME", "TMPDIR", contract.SHARED_MEMORY_ENV)
 """Environment variables that the operator sets itself."""
 RESERVED_VARIABLE_PREFIXES: Final = ("SLIPSTREAM_", "LWS_")
-"""Prefixes of variables by which the operator, and LeaderWorkerSet, tell an engine what it is part of."""
+"""Prefixes of environment variables that the operator and LeaderWorkerSet set."""
 RESERVED_CONTAINERS: Final = (names.ENGINE_CONTAINER,)
 RESERVED_PREFIX: Final = "slipstream-"
-"""Prefix of containers that the operator may add itself."""
+"""Prefix that is reserved for containers of the operator."""
 
 Variables = Annotated[
     list[pod.EnvVar],
@@ -30,8 +30,8 @@ Variables = Annotated[
                     f"variable.name.startsWith('{prefix}')" for prefix in RESERVED_VARIABLE_PREFIXES
                 )
                 + ")",
-                message=f"{', '.join(RESERVED_VARIABLES)} and all that begin with "
-                f"{' or '.join(RESERVED_VARIABLE_PREFIXES)} are set by the operator: leave them out",
+                message=f"{', '.join(RESERVED_VARIABLES)} and names that start with "
+                f"{' or '.join(RESERVED_VARIABLE_PREFIXES)} are set by the operator. Leave them out.",
             )
         ),
     ),
@@ -40,7 +40,7 @@ Words = Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length
 
 
 class InitContainer(Model):
-    """A container that runs to its end before the engine starts, confined as the engine is."""
+    """Container that runs to completion before the engine starts, under the same pod security."""
 
     name: Annotated[
         str,
@@ -51,21 +51,23 @@ class InitContainer(Model):
                 rule(
                     f"!(self in {list(RESERVED_CONTAINERS)}) && !self.startsWith('{RESERVED_PREFIX}')",
                     message_expression=(
-                        "'\"' + self + '\" is a name that the operator uses: choose another'"
+                        "'\"' + self + '\" is a name that the operator uses. Use another name.'"
                     ),
                 )
             ),
         ),
     ] = Field(description="Name of the container.")
     image: Annotated[str, Field(min_length=1, max_length=512)] = Field(
-        description="Image; it runs as user 65532 with a read-only root and an own /tmp."
+        description="Image. It runs as user 65532 with a read-only root file system and its own /tmp."
     )
-    command: Words | None = Field(default=None, description="Command. Default: the image's.")
-    args: Words | None = Field(default=None, description="Arguments. Default: the image's.")
+    command: Words | None = Field(
+        default=None, description="Command. Default: the entrypoint of the image."
+    )
+    args: Words | None = Field(default=None, description="Arguments. Default: those of the image.")
     env: Variables | None = Field(default=None, description="Environment variables.")
     resources: pod.Resources | None = Field(default=None, description="Requests and limits.")
     volume_mounts: Mounts | None = Field(
-        default=None, description="Where it sees volumes of spec.template.volumes."
+        default=None, description="Mounts of volumes in spec.template.volumes."
     )
 
 

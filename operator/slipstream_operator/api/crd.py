@@ -1,6 +1,6 @@
-"""CRDs from the models: `python -m slipstream_operator.api.crd DIRECTORY [--check]` writes or verifies them.
+"""Generator of the CRDs: `python -m slipstream_operator.api.crd DIRECTORY [--check]` writes or verifies them.
 
-Structural schemas have no references, no unions with null and no titles; pydantic's have all three.
+Structural schemas have no references, unions with null or titles. pydantic's schemas have all three.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import yaml
 from slipstream_operator import names
 from slipstream_operator.api import inferenceroute, inferenceservice, servingprofile, status
 
-# What the API server applies. All other defaults are documented and resolved by the operator:
-# a stored default could not be told from a user's choice.
+# Defaults that the API server applies. The operator resolves all other defaults, because a stored default
+# can't be distinguished from a user's choice.
 _SERVER_DEFAULTS: Final[dict[tuple[str, ...], object]] = {
     ("replicas",): 1,
     ("scaling", "minReplicas"): 1,
@@ -31,7 +31,7 @@ _PENDING: Final = {
             "type": names.Condition.READY,
             "status": "Unknown",
             "reason": names.Reason.PENDING,
-            "message": "The operator has not looked at this object yet.",
+            "message": "The operator has not reconciled this object yet.",
             "lastTransitionTime": "1970-01-01T00:00:00Z",
         }
     ]
@@ -41,7 +41,7 @@ _CATEGORIES: Final = {"categories": ["slipstream"]}
 
 
 def schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
-    """The model as a structural schema: references inlined, null unions collapsed, no titles, no defaults."""
+    """Return the structural schema: references inlined, null unions collapsed, without titles and defaults."""
     raw = model.model_json_schema(by_alias=True, mode="validation")
     return _structural(raw, definitions=raw.get("$defs", {}))
 
@@ -70,7 +70,7 @@ def _structural(node: Mapping[str, Any], *, definitions: Mapping[str, Any]) -> d
 
 
 def _collapsed(node: Mapping[str, Any], *, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Follow $ref and `anyOf: [X, null]`; keys beside them, such as a description, win."""
+    """Resolve $ref and `anyOf: [X, null]`. Keys beside them, such as a description, win."""
     beside = dict(node)
     if "$ref" in beside:
         target = definitions[beside.pop("$ref").rsplit("/", 1)[1]]
@@ -110,7 +110,7 @@ def _objective(metric: str) -> str:
 
 
 def inference_service() -> dict[str, Any]:
-    """The CRD of InferenceService."""
+    """Return the CRD of InferenceService."""
     spec = _with_defaults(schema(inferenceservice.InferenceServiceSpec), _SERVER_DEFAULTS)
     state = schema(status.InferenceServiceStatus)
     state["default"] = _PENDING
@@ -120,7 +120,7 @@ def inference_service() -> dict[str, Any]:
         short="infer",
         scope="Namespaced",
         root={
-            "description": "One served model and its objectives.",
+            "description": "Served model and its objectives.",
             "required": ["spec"],
             "properties": {"spec": spec, "status": state},
             **inferenceservice.NAME_RULES,
@@ -136,9 +136,9 @@ def inference_service() -> dict[str, Any]:
         columns=[
             _column("Ready", "string", _condition("Ready"), "Whether the service answers."),
             _column("Replicas", "integer", ".status.readyReplicas", "Replicas that are ready."),
-            _column("Desired", "integer", ".status.scaling.desired", "Replicas that are wanted."),
-            _column("TTFT", "string", _objective("ttft"), "Time to first token now."),
-            _column("TPOT", "string", _objective("tpot"), "Time per output token now."),
+            _column("Desired", "integer", ".status.scaling.desired", "Desired replicas."),
+            _column("TTFT", "string", _objective("ttft"), "Current time to first token."),
+            _column("TPOT", "string", _objective("tpot"), "Current time per output token."),
             _column("SLO", "string", _condition("SLOMet"), "Whether the objectives are met."),
             _column("URL", "string", ".status.url", "Base URL of the OpenAI-compatible API."),
             _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
@@ -146,7 +146,7 @@ def inference_service() -> dict[str, Any]:
                 "Reason",
                 "string",
                 '.status.conditions[?(@.type=="Ready")].reason',
-                "Why.",
+                "Reason of the condition Ready.",
                 wide=True,
             ),
         ],
@@ -154,7 +154,7 @@ def inference_service() -> dict[str, Any]:
 
 
 def inference_route() -> dict[str, Any]:
-    """The CRD of InferenceRoute."""
+    """Return the CRD of InferenceRoute."""
     state = schema(inferenceroute.InferenceRouteStatus)
     state["default"] = _PENDING
     return _definition(
@@ -163,7 +163,7 @@ def inference_route() -> dict[str, Any]:
         short="iroute",
         scope="Namespaced",
         root={
-            "description": "One public model name over several services.",
+            "description": "Public model name for several services.",
             "required": ["spec"],
             "properties": {
                 "spec": _with_defaults(schema(inferenceroute.InferenceRouteSpec), _ROUTE_DEFAULTS),
@@ -173,15 +173,22 @@ def inference_route() -> dict[str, Any]:
         subresources={"status": {}},
         columns=[
             _column("Ready", "string", _condition("Ready"), "Whether the route answers."),
-            _column("Model", "string", ".spec.model", "Name that clients ask for."),
-            _column("Saved", "string", ".status.saved", "Tokens the last stage was spared."),
-            _column("Discarded", "string", ".status.discarded", "Tokens of discarded answers."),
+            _column("Model", "string", ".spec.model", "Model name that clients request."),
+            _column(
+                "Saved",
+                "string",
+                ".status.saved",
+                "Output tokens that the last stage did not generate.",
+            ),
+            _column(
+                "Discarded", "string", ".status.discarded", "Output tokens of discarded responses."
+            ),
             _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
             _column(
                 "Reason",
                 "string",
                 '.status.conditions[?(@.type=="Ready")].reason',
-                "Why.",
+                "Reason of the condition Ready.",
                 wide=True,
             ),
         ],
@@ -189,7 +196,7 @@ def inference_route() -> dict[str, Any]:
 
 
 def serving_profile() -> dict[str, Any]:
-    """The CRD of ServingProfile."""
+    """Return the CRD of ServingProfile."""
     return _definition(
         kind=names.SERVING_PROFILE,
         plural="servingprofiles",
@@ -206,9 +213,9 @@ def serving_profile() -> dict[str, Any]:
                 "Default",
                 "string",
                 ".spec.defaultAccelerator",
-                "Accelerator of services that name none.",
+                "Accelerator of services that set none.",
             ),
-            _column("Prometheus", "string", ".spec.prometheus.url", "Where load is measured."),
+            _column("Prometheus", "string", ".spec.prometheus.url", "URL of Prometheus."),
             _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
         ],
     )
@@ -263,7 +270,7 @@ def _object(root: dict[str, Any]) -> dict[str, Any]:
 
 
 def files() -> dict[str, str]:
-    """File name -> YAML text of all CRDs."""
+    """Return the YAML text of each CRD by file name."""
     return {
         f"{definition['spec']['names']['plural']}.yaml": (
             "# Generated by `make crds` from operator/slipstream_operator/api; do not edit.\n"
@@ -274,7 +281,7 @@ def files() -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the CRDs, or with --check compare them."""
+    """Write the CRDs, or compare them with --check."""
     parser = argparse.ArgumentParser(
         prog="python -m slipstream_operator.api.crd", description=__doc__
     )
@@ -288,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     if options.check:
         for name in stale:
-            sys.stderr.write(f"{options.directory / name} is out of date: run `make crds`\n")
+            sys.stderr.write(f"{options.directory / name} is out of date. Run `make crds`.\n")
         return 1 if stale else 0
     options.directory.mkdir(exist_ok=True)
     for name, text in files().items():

@@ -1,4 +1,4 @@
-"""Parts of InferenceService that say how the engine computes, and the escape hatch to vLLM's other arguments."""
+"""Parts of InferenceService that configure the engine, and spec.engineArgs for vLLM's other arguments."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ Ways = Annotated[int, Field(ge=1, le=64)]
 
 
 class AdapterSpec(Model):
-    """A LoRA adapter of the model."""
+    """LoRA adapter of the model."""
 
     name: Annotated[
         str,
@@ -23,110 +23,116 @@ class AdapterSpec(Model):
                 rule(
                     "self.matches('^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$')",
                     message_expression=(
-                        "'\"' + self + '\" is not a name of letters, digits, ., _, / and -, with a letter or digit at "
-                        "both ends'"
+                        "'\"' + self + '\" is not a valid name. Use letters, digits, ., _, / and -, and start and "
+                        "end with a letter or digit.'"
                     ),
                 )
             ),
         ),
-    ] = Field(description="Name that clients ask for, as if it were a model.")
-    uri: ModelUri = Field(description="Where it is, as for model.uri; a folder in PEFT's format.")
+    ] = Field(description="Name that clients request as the model.")
+    uri: ModelUri = Field(
+        description="Source in the form of model.uri. It must be a folder in PEFT format."
+    )
 
 
 Adapters = Annotated[list[AdapterSpec], Field(max_length=32, json_schema_extra=list_map("name"))]
 
 
 class ParallelismSpec(Model):
-    """Split of one replica over its accelerators; their count is tensor x pipeline x data."""
+    """Split of one replica over its accelerators. Their count is tensor x pipeline x data."""
 
     tensor: Ways | None = Field(
         default=None,
-        description="Each layer is split over this many. Default: what accelerator.count leaves.",
+        description="Tensor-parallel size: accelerators that each layer is split over. Default: accelerator.count "
+        "divided by pipeline x data.",
     )
     pipeline: Ways | None = Field(
-        default=None, description="The layers are split into this many stages. Default: 1."
+        default=None,
+        description="Pipeline-parallel size: stages that the layers are split into. Default: 1.",
     )
     data: Ways | None = Field(
-        default=None, description="This many engines share the requests of a replica. Default: 1."
+        default=None,
+        description="Data-parallel size: engines that share the requests of a replica. Default: 1.",
     )
     nodes: Ways | None = Field(
         default=None,
-        description="A replica is this many pods, each with an equal share of its accelerators, run as a "
-        "LeaderWorkerSet; for models that fit on no single node. Default: 1.",
+        description="Nodes of one replica, for models that don't fit on one node. A LeaderWorkerSet runs one pod "
+        "on each node, with an equal share of the accelerators. Default: 1.",
     )
 
 
 class SpeculationSpec(Model):
-    """Guess several tokens cheaply, verify them in one step; answers stay the same."""
+    """Speculative decoding: draft tokens that the model verifies in one step. Responses stay the same."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "has(self.draft) || has(self.method)",
-                message="needs draft (a draft model), or method (ngram, suffix or mtp), or with eagle3 both "
-                "(draft is its head)",
+                message="needs draft or method. Set draft (a draft model), or method (ngram, suffix or mtp), or "
+                "both for eagle3.",
             ),
             rule(
                 "!has(self.method) || self.method == 'eagle3' || !has(self.draft)",
                 message_expression=(
-                    "'method ' + self.method + ' guesses without a draft: leave out draft, or method'"
+                    "'method ' + self.method + ' uses no draft model. Leave out draft or method.'"
                 ),
                 field_path=".draft",
             ),
             rule(
                 "!has(self.method) || self.method != 'eagle3' || has(self.draft)",
-                message="method eagle3 needs draft: where the head is that was trained for this model",
+                message="method eagle3 needs draft. Set draft to the source of the EAGLE-3 head that was trained "
+                "for this model.",
             ),
             rule(
                 "!has(self.draftQuantization) || has(self.draft)",
-                message="needs draft: leave out draftQuantization, or name a draft model",
+                message="draftQuantization needs draft. Leave out draftQuantization, or set draft.",
                 field_path=".draftQuantization",
             ),
         )
     )
     draft: ModelUri | None = Field(
         default=None,
-        description="A small model with the target's vocabulary that does the guessing; with eagle3 its head.",
+        description="Source of the draft model, which must have the vocabulary of the model; with eagle3 the "
+        "source of the head.",
     )
     method: Literal["ngram", "suffix", "eagle3", "mtp"] | None = Field(
         default=None,
-        description="ngram copies from the prompt; suffix also from earlier answers, and needs an image with "
-        "arctic-inference; eagle3 is a head trained for the model; mtp the model's own multi-token prediction. "
-        "Default: a draft model.",
+        description="Method. ngram copies from the prompt. suffix also copies from earlier responses, and needs "
+        "an image with arctic-inference. eagle3 is a head that was trained for the model. mtp is the "
+        "model's own multi-token prediction. Default: a draft model.",
     )
     draft_quantization: Literal["auto", "fp8"] | None = Field(
         default=None,
-        description="Precision of the draft's weights: auto is its checkpoint's, fp8 also quantizes while loading. "
-        "Default: auto, whatever spec.quantization says of the model.",
+        description="Precision of the draft's weights. auto takes the precision of its checkpoint. fp8 also "
+        "quantizes while loading. Default: auto, regardless of spec.quantization.",
     )
     tokens: Annotated[int, Field(ge=1, le=32)] = Field(
-        default=4, description="Tokens guessed per step. Default: 4."
+        default=4, description="Draft tokens per step. Default: 4."
     )
     disable_below_acceptance: Percentage | None = Field(
         default=None,
-        description="Stop guessing once a smaller share of the guesses than this, such as 30%, was accepted for a "
-        "minute. Default: never.",
+        description="Minimum share of accepted draft tokens, such as 30%. Speculation is switched off after one "
+        "minute below it. Default: never.",
     )
 
 
 class AttentionSpec(Model):
-    """Computation of attention."""
+    """Attention of the model."""
 
     sliding_window: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
         default=None,
-        description="Tokens that a layer with a sliding window looks back; only models that were made with one. "
-        "Default: the model's own.",
+        description="Tokens of the sliding window, for models that have one. Default: from the model.",
     )
     backend: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
         default=None,
-        description="vLLM's attention backend, such as FLASH_ATTN or FLASHINFER. Default: vLLM's choice.",
+        description="Attention backend of vLLM, such as FLASH_ATTN or FLASHINFER. Default: vLLM's choice.",
     )
 
 
 EngineArgs = Annotated[
     dict[
         Annotated[str, Field(max_length=63)],
-        # A structural schema has no union of text, number and boolean; what fits is checked by the operator.
+        # A structural schema has no union of text, number and boolean, so the operator checks the types.
         Annotated[Any, pydantic.WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})],
     ],
     Field(max_length=64),
@@ -138,27 +144,30 @@ class AcceleratorSpec(Model):
 
     type: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
         default=None,
-        description="An accelerator of the ServingProfile, such as nvidia-h100; cpu runs vLLM on CPU. "
-        "Default: the profile's.",
+        description="Name of an accelerator in the ServingProfile, such as nvidia-h100. cpu runs the engine on "
+        "CPU. Default: from the ServingProfile.",
     )
     count: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1,
-        description="Accelerators of one replica (the tensor parallel size, unless parallelism says otherwise), or "
-        "cores with type cpu; with runtime onnx one GPU. Default: 1, or what parallelism needs.",
+        description="Accelerators of one replica, or cores with type cpu. It is the tensor-parallel size unless "
+        "parallelism is set. With runtime: onnx at most one GPU. Default: 1, or the count that "
+        "parallelism needs.",
     )
 
 
 class QuantizationSpec(Model):
-    """Fewer bits per weight."""
+    """Quantization of the weights and the KV cache."""
 
     method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"] = Field(
         default="auto",
-        description="auto reads the checkpoint (default); fp8 also quantises while loading; int8, int4, awq, "
-        "gptq, nvfp4 and mxfp4 need a checkpoint that already is so; none refuses a quantised one. GPUs before Ada "
-        "(A100, A10, T4) hold fp8 weights but multiply in 16 bits, as those before Blackwell do with nvfp4.",
+        description="Quantization of the weights. auto (default) follows the checkpoint. fp8 also quantizes an "
+        "unquantized checkpoint while loading. int8, int4, awq, gptq, nvfp4 and mxfp4 need a "
+        "checkpoint in that format. none refuses a quantized checkpoint. GPUs before Ada (A100, A10, "
+        "T4) store fp8 weights but compute in 16 bits; so do GPUs before Blackwell with nvfp4.",
     )
     kv_cache: Literal["auto", "fp8"] = Field(
-        default="auto", description="Precision of the KV cache. Default: auto, the model's own."
+        default="auto",
+        description="Precision of the KV cache. auto (default) takes the precision of the model.",
     )
 
 
@@ -167,16 +176,18 @@ class BatchingSpec(Model):
 
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,
-        description="Sequences that one engine runs at once. Default: vLLM's, 128 on CPU, 256 to 1024 by GPU.",
+        description="Maximum sequences that one engine runs at once. Default: vLLM's, which is 128 on CPU and 256 "
+        "to 1024 on GPUs.",
     )
     max_batched_tokens: Annotated[int, Field(ge=16, le=1_048_576)] | None = Field(
-        default=None, description="Tokens of one engine step. Default: vLLM's."
+        default=None, description="Maximum tokens of one engine step. Default: vLLM's."
     )
     chunked_prefill: bool = Field(
         default=True,
-        description="Split long prompts over several steps. Default: true, where the model allows it. vLLM "
-        "warns that false may crash the engine or give wrong answers with models that generate.",
+        description="Whether long prompts are split over several steps. Default: true where the model supports "
+        "it. vLLM warns that false can crash the engine or give wrong results with generative models.",
     )
     policy: Literal["fcfs", "priority"] = Field(
-        default="fcfs", description="Order of waiting requests. Default: fcfs."
+        default="fcfs",
+        description="Order of queued requests in the engine. Default: fcfs, in order of arrival.",
     )

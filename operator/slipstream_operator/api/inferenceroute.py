@@ -1,4 +1,4 @@
-"""InferenceRoute: one public model name over several services of the namespace."""
+"""InferenceRoute: one public model name for several services of the namespace."""
 
 from typing import Annotated
 
@@ -12,86 +12,91 @@ ServiceName = Annotated[str, Field(min_length=1, max_length=40)]
 
 
 class Backend(Model):
-    """One service and its share."""
+    """Service and its share of the requests."""
 
-    service: ServiceName = Field(description="An InferenceService of the namespace.")
+    service: ServiceName = Field(description="InferenceService in the same namespace.")
     weight: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        default=1, description="Share of the requests, relative to the others. Default: 1."
+        default=1, description="Share of the requests, relative to the other weights. Default: 1."
     )
 
 
 class AcceptSpec(Model):
-    """When a stage's answer is kept, and which requests it gets at all."""
+    """Criteria by which a stage accepts a request and its own response."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "has(self.minConfidence) || has(self.maxPromptTokens)",
-                message="needs at least one of minConfidence and maxPromptTokens, such as {minConfidence: 70%}",
+                message="needs at least one of minConfidence and maxPromptTokens, such as {minConfidence: 70%}.",
             )
         )
     )
     min_confidence: Percentage | None = Field(
         default=None,
-        description="Answers of which the model was less sure (geometric mean of the token probabilities), or that are "
-        "cut off, refusals or not the JSON that was demanded, are discarded, and the next stage is asked. Streams of "
-        "such a stage begin when the answer is complete.",
+        description="Minimum confidence of a response: the geometric mean of the token probabilities. A response "
+        "with less confidence is discarded and the next stage gets the request. The same applies to "
+        "truncated responses, refusals, and responses without the requested JSON. A stream from such "
+        "a stage starts when the response is complete.",
     )
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        default=None, description="Longer prompts go to the next stage at once."
+        default=None,
+        description="Maximum tokens of a prompt. Longer prompts go directly to the next stage.",
     )
 
 
 class Stage(Model):
-    """One service of a cascade."""
+    """Service of a cascade."""
 
-    service: ServiceName = Field(description="An InferenceService of the namespace.")
+    service: ServiceName = Field(description="InferenceService in the same namespace.")
     accept: AcceptSpec | None = Field(
-        default=None, description="When the cascade ends here; the last stage accepts everything."
+        default=None,
+        description="Criteria for the end of the cascade at this stage. The last stage accepts all "
+        "requests.",
     )
 
 
 class CascadeSpec(Model):
-    """Small to large: each request ends at the first stage that accepts it."""
+    """Stages from small to large. Each request ends at the first stage that accepts it."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "self.stages.all(i, s, has(s.accept) == (i < self.stages.size() - 1))",
-                message="every stage but the last needs accept, such as {minConfidence: 70%}; the last takes what is "
-                "left, so it has none",
+                message="each stage except the last needs accept, such as {minConfidence: 70%}. Remove accept "
+                "from the last stage, which accepts all requests.",
                 field_path=".stages",
             )
         )
     )
     stages: Annotated[list[Stage], Field(min_length=2, max_length=8)] = Field(
-        description="Services, the cheapest first."
+        description="Stages, the cheapest first."
     )
     budget: Percentage | None = Field(
         default=None,
-        description="Share of the requests that may be answered twice; beyond it the first answer stands. "
-        "Default: 100%.",
+        description="Maximum share of requests that go to more than one stage. Over it the first response is "
+        "returned. Default: 100%.",
     )
 
 
 class InferenceRouteSpec(Model):
-    """A weighted split, or a cascade, behind one model name."""
+    """Weighted split or cascade behind one model name."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "has(self.backends) != has(self.cascade)",
-                message="needs exactly one of backends (a weighted split) and cascade: give one, leave out the other",
+                message="needs exactly one of backends (a weighted split) and cascade. Set one and leave out the "
+                "other.",
             ),
             rule(
                 "!has(self.backends) || self.backends.exists(b, b.weight > 0)",
-                message="backends with no weight above 0 would get no request: raise one",
+                message="at least one weight must be above 0. Raise a weight.",
                 field_path=".backends",
             ),
         )
     )
     model: Annotated[str, Field(min_length=1, max_length=253)] = Field(
-        description="Name that clients ask for, at http://slipstream-router.<namespace>.svc/v1."
+        description="Model name that clients request at http://slipstream-router.<namespace>.svc/v1."
     )
     backends: (
         Annotated[
@@ -99,38 +104,40 @@ class InferenceRouteSpec(Model):
             Field(min_length=1, max_length=16, json_schema_extra=list_map("service")),
         ]
         | None
-    ) = Field(default=None, description="Services with their weights.")
-    cascade: CascadeSpec | None = Field(default=None, description="Services from small to large.")
+    ) = Field(default=None, description="Services and their weights.")
+    cascade: CascadeSpec | None = Field(default=None, description="Stages from small to large.")
 
 
 class StageStatus(Model):
-    """Outcome of the requests at one service."""
+    """Share of one service."""
 
-    service: Text = Field(description="The InferenceService.")
+    service: Text = Field(description="Name of the InferenceService.")
     share: Text | None = Field(
-        default=None, description="Share of the answers that came from it; absent without data."
+        default=None, description="Share of the responses from this service. Absent without data."
     )
 
 
 class InferenceRouteStatus(Model):
-    """State of the route; shares are over the last hour."""
+    """Status of the route. Shares are over the last hour."""
 
     observed_generation: int | None = Field(
-        default=None, description="Generation that this status is about."
+        default=None, description="Generation of spec that this status is about."
     )
-    url: Text | None = Field(default=None, description="Base URL inside the cluster.")
+    url: Text | None = Field(
+        default=None, description="OpenAI-compatible base URL inside the cluster."
+    )
     conditions: (
         Annotated[list[ConditionStatus], Field(max_length=8, json_schema_extra=list_map("type"))]
         | None
-    ) = Field(default=None, description="Ready, Accepted, Available.")
+    ) = Field(default=None, description="Conditions: Ready, Accepted, Available.")
     stages: (
         Annotated[list[StageStatus], Field(max_length=16, json_schema_extra=list_map("service"))]
         | None
-    ) = Field(default=None, description="Share of the answers by service.")
+    ) = Field(default=None, description="Share of the responses by service.")
     saved: Text | None = Field(
         default=None,
-        description="Output tokens that the last stage did not have to make.",
+        description="Output tokens that the last stage did not generate.",
     )
     discarded: Text | None = Field(
-        default=None, description="Output tokens of answers that were not good enough."
+        default=None, description="Output tokens of discarded responses."
     )

@@ -1,4 +1,4 @@
-"""InferenceService: one served model and its objectives, as an app team writes it."""
+"""InferenceService: one served model and its objectives."""
 
 from typing import Annotated
 
@@ -37,108 +37,113 @@ _HAS_AN_IMAGE = (
 
 
 class InferenceServiceSpec(Model):
-    """Model to serve, its accelerators and its objectives. `model.uri` alone is a valid service."""
+    """Desired state of the service. `model.uri` alone is a valid service."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             *runtimes.RULES,
             rule(
                 f"{_ROUTED} || !has(self.scaling) || self.scaling.minReplicas > 0",
-                message="scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is "
-                "up: leave out routing.mode, or raise minReplicas",
+                message="scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica "
+                "is ready. Leave out routing.mode, or raise minReplicas.",
                 field_path=".scaling",
             ),
             rule(
                 f"{_ROUTED} || !has(self.cache) || !has(self.cache.responses)",
-                message="cache.responses needs routing.mode: Router, which keeps the answers: leave out one of them",
+                message="cache.responses needs routing.mode: Router, which caches the responses. Leave out one of "
+                "them.",
                 field_path=".cache",
             ),
             rule(
                 f"{_ROUTED} || !has(self.times) || !has(self.times.hold)",
-                message="times.hold needs routing.mode: Router, which holds the requests: leave out one of them",
+                message="times.hold needs routing.mode: Router, which holds the requests. Leave out one of them.",
                 field_path=".times",
             ),
             rule(
                 f"!has(self.cache) || !has(self.cache.prefetch) || !self.cache.prefetch || {_HAS_AN_IMAGE}",
-                message="cache.prefetch: true can't work because neither the model nor its draft is oci://, and nodes "
-                "keep nothing but images without hostPath: package the model as an image, or have it downloaded once "
-                "into a ReadWriteMany claim by cache.model.claim",
+                message="cache.prefetch: true can't work because neither the model nor its draft is an oci:// "
+                "source, and nodes can pull only images ahead. Package the model as an image, or set "
+                "cache.model.claim to a ReadWriteMany claim.",
                 field_path=".cache",
             ),
             rule(
                 "!has(self.scaling) || self.replicas == 1",
                 message_expression=(
-                    "'replicas (%d) can\\'t be set together with scaling: set scaling.minReplicas and maxReplicas, "
-                    "or leave scaling out'.format([self.replicas])"
+                    "'replicas (%d) can\\'t be set together with scaling. Set scaling.minReplicas and "
+                    "scaling.maxReplicas, or leave out scaling.'.format([self.replicas])"
                 ),
                 field_path=".replicas",
             ),
         )
     )
-    model: ModelSpec | None = Field(default=None, description="The model to serve.")
+    model: ModelSpec | None = Field(default=None, description="Model to serve.")
     runtime: runtimes.Name | None = Field(
         default=None,
-        description="vllm (default); onnx: encoders, classifiers and rerankers on ONNX Runtime; or simulator: no "
-        "model, behaves by spec.simulator, for trying platforms out.",
+        description="Program of the engines. vllm (default) serves models with vLLM. onnx serves encoders, "
+        "classifiers and rerankers with ONNX Runtime. simulator needs no model and behaves as "
+        "spec.simulator describes, to try out a platform.",
     )
     simulator: SimulatorSpec | None = Field(
-        default=None, description="Behaviour of runtime simulator; all fields have defaults."
+        default=None, description="Behavior of runtime: simulator."
     )
     accelerator: AcceleratorSpec | None = Field(
         default=None,
-        description="What one replica runs on. Default: one of the profile's default accelerator.",
+        description="Accelerators of one replica. Default: one accelerator of the profile's default type.",
     )
     resources: pod.Resources | None = Field(
         default=None,
-        description="Requests and limits of the engine container. Default: the profile's for the accelerator; on "
-        "accelerators resource by resource, then requests of 2 cores and 1 per accelerator, memory of 4Gi, 2Gi per "
-        "accelerator and up to 5Gi of weights per accelerator, and ephemeral storage of 10Gi and the downloads "
-        "(16Gi if their size is unknown).",
+        description="Requests and limits of the engine container. Default: those of the accelerator in the "
+        "ServingProfile; on accelerators for each resource that is not set here. Otherwise the "
+        "requests are: 2 cores plus 1 per accelerator; 4Gi of memory plus 2Gi per accelerator and up "
+        "to 5Gi of weights per accelerator; 10Gi of ephemeral storage plus the downloads (16Gi if "
+        "their size is unknown).",
     )
     parallelism: ParallelismSpec | None = Field(
-        default=None, description="How one replica is spread over its accelerators."
+        default=None, description="Split of one replica over its accelerators."
     )
     quantization: QuantizationSpec | None = Field(
-        default=None, description="Fewer bits per weight."
+        default=None, description="Quantization of the weights and the KV cache."
     )
-    speculation: SpeculationSpec | None = Field(
-        default=None, description="Guess tokens cheaply, verify them in one step."
-    )
-    cache: CacheSpec | None = Field(default=None, description="What is kept to be used again.")
+    speculation: SpeculationSpec | None = Field(default=None, description="Speculative decoding.")
+    cache: CacheSpec | None = Field(default=None, description="Caches of the service.")
     batching: BatchingSpec | None = Field(
-        default=None, description="How requests share engine steps."
+        default=None, description="Batching of requests in one engine."
     )
     limits: LimitsSpec | None = Field(
-        default=None, description="What a request may ask for, and how many may ask at once."
+        default=None, description="Limits of requests, of concurrency and of the queue."
     )
     output: OutputSpec | None = Field(
-        default=None, description="The form of the answers: a schema, regex or grammar, and stops."
+        default=None,
+        description="Format of the responses: a schema, regex or grammar, and stop sequences.",
     )
-    attention: AttentionSpec | None = Field(default=None, description="How attention is computed.")
+    attention: AttentionSpec | None = Field(default=None, description="Attention of the model.")
     engine_args: EngineArgs | None = Field(
         default=None,
-        description="Arguments of vLLM by their long names without dashes, such as max-num-seqs: 64. They are checked "
-        "against the pinned vLLM's own list; JSON values are written as text.",
+        description="Arguments of vLLM by their long names without the leading dashes, such as max-num-seqs: 64. "
+        "They are checked against the arguments of the pinned vLLM version. JSON values are written "
+        "as text.",
     )
     slo: SloSpec | None = Field(default=None, description="Latency and throughput objectives.")
     scaling: ScalingSpec | None = Field(
-        default=None, description="Bounds of the replica count. Without it the count is replicas."
+        default=None,
+        description="Scaling of the replica count. Default: the fixed count of replicas.",
     )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
-        description="Replica count when scaling is absent; kubectl scale writes it. 0 stops the service.",
+        description="Replica count if scaling is not set. kubectl scale changes it. 0 stops the service. Default: "
+        "1.",
     )
     rollout: RolloutSpec | None = Field(
-        default=None, description="How a changed engine replaces the old one."
+        default=None, description="Strategy for the replacement of engines after a change."
     )
     routing: RoutingSpec | None = Field(
-        default=None, description="How requests reach the service, and who may send them."
+        default=None, description="Routing of requests, and the API keys that they need."
     )
     times: Times | None = Field(
-        default=None, description="Longest times of a start, a drain and a held request."
+        default=None, description="Limits of the time for a start, a drain and a held request."
     )
     template: Template | None = Field(
-        default=None, description="Overrides of the engine pods, merged last."
+        default=None, description="Overrides of the engine pods. They win over all other sources."
     )
 
 
@@ -146,15 +151,16 @@ NAME_RULES = rules(
     rule(
         f"self.metadata.name.matches('{names.NAME_PATTERN}')",
         message_expression=(
-            "'metadata.name \"' + self.metadata.name + '\" must be at most 40 of a-z, 0-9 and -, a letter first, "
-            "since children add suffixes: put a longer name, or one with dots, into spec.model.name'"
+            "'metadata.name \"' + self.metadata.name + '\" must be at most 40 characters (a-z, 0-9, -) and start "
+            "with a letter, because child objects add suffixes. Put a longer name, or a name with dots, into "
+            "spec.model.name.'"
         ),
     ),
     rule(
         "!self.metadata.name.startsWith('slipstream-')",
         message_expression=(
-            "'metadata.name \"' + self.metadata.name + '\" begins with slipstream-, which is kept for the operator: "
-            "choose another'"
+            "'metadata.name \"' + self.metadata.name + '\" starts with slipstream-, which is reserved for the "
+            "operator. Use another name.'"
         ),
     ),
 )

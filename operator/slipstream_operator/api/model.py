@@ -11,14 +11,14 @@ from slipstream_operator.api.sources import ModelUri
 
 
 class SecretKey(Model):
-    """A key of a Secret in the same namespace."""
+    """Key of a Secret in the same namespace."""
 
     name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the Secret.")]
-    key: Annotated[str, Field(min_length=1, max_length=253, description="Key inside it.")]
+    key: Annotated[str, Field(min_length=1, max_length=253, description="Key in the Secret.")]
 
 
 class StoreCredentials(Model):
-    """A Secret in the same namespace.
+    """Secret in the same namespace.
 
     Its keys are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL for
     s3://, and GOOGLE_APPLICATION_CREDENTIALS, a service account's key file, for gs://.
@@ -28,54 +28,56 @@ class StoreCredentials(Model):
 
 
 class ModelSpec(Model):
-    """The model to serve."""
+    """Model to serve."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "!has(self.maxAdapterRank) || has(self.adapters)",
-                message="maxAdapterRank needs adapters: list them, or write adapters: [] for none yet",
+                message="maxAdapterRank needs adapters. List the adapters, or set adapters: [] if there are none "
+                "yet.",
                 field_path=".maxAdapterRank",
             )
         )
     )
     uri: ModelUri = Field(
-        description="Where the weights are: hf://org/name[@revision], pvc://claim/path, s3://bucket/prefix, "
-        "gs://bucket/prefix, oci://registry/image:tag (an ordinary image with the model's files at its root or in "
-        "/models, mounted as an image volume), or file:///path (already in the container). The ServingProfile says "
-        "which of them are allowed."
+        description="Source of the model: hf://org/name[@revision], pvc://claim/path, s3://bucket/prefix, "
+        "gs://bucket/prefix, oci://registry/image:tag (an image with the model's files at its root or "
+        "in /models, mounted as an image volume), or file:///path (a path in the engine's image). The "
+        "ServingProfile decides which sources are allowed."
     )
     name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        default=None, description="Name that clients ask for. Default: metadata.name."
+        default=None, description="Model name that clients request. Default: metadata.name."
     )
     token_secret: SecretKey | None = Field(
         default=None,
-        description="Token for gated sources; reaches the pod as an environment variable.",
+        description="Access token for gated sources. Pods get it as an environment variable.",
     )
     credentials: StoreCredentials | None = Field(
         default=None,
-        description="Secret with credentials for s3:// and gs:// sources, mounted as files. Default: the identity of "
-        "the pod, such as that of template.serviceAccountName.",
+        description="Secret with the credentials of s3:// and gs:// sources, mounted as files. Default: the "
+        "identity of the pod, such as that of template.serviceAccountName.",
     )
     load: Literal["Auto", "Streamed"] | None = Field(
         default=None,
-        description="How vLLM reads the weights: Auto, or Streamed by the Run:ai model streamer, several parts of a "
-        "file at once, where the image has it. Default: Auto.",
+        description="Loader of the weights. Streamed uses the Run:ai model streamer, which reads several parts of "
+        "a file at once, if the image has it. Default: Auto, vLLM's own loader.",
     )
     max_length: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
-        default=None, description="Context length in tokens. Default: the model's own."
+        default=None, description="Context length in tokens. Default: from the model."
     )
     adapters: Adapters | None = Field(
         default=None,
-        description="LoRA adapters. A change reaches running engines within about two minutes, without a restart; "
-        "the first one, or an empty list, makes them ready for adapters, with a restart.",
+        description="LoRA adapters. Running engines load a changed list within about two minutes, without a "
+        "restart. Setting the field for the first time, even to an empty list, restarts the engines.",
     )
     max_adapter_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
         default=None,
-        description="Highest rank of an adapter that can be added without a restart. Default: of those that are there "
-        "when an engine starts, at least 16.",
+        description="Maximum rank of adapters that can be added without a restart. Default: the highest rank of "
+        "the adapters at the start of an engine, at least 16.",
     )
     trust_remote_code: bool = Field(
         default=False,
-        description="Run code that the model brings. Refused unless the ServingProfile allows it.",
+        description="Whether to run code from the model's repository. The ServingProfile must allow it. Default: "
+        "false.",
     )

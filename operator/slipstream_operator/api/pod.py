@@ -1,4 +1,4 @@
-"""Parts of core/v1 that several kinds share, typed."""
+"""Typed parts of core/v1 that several kinds share."""
 
 from typing import Annotated, Literal
 
@@ -14,16 +14,20 @@ Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
 class Resources(Model):
     """Kubernetes resources of one container."""
 
-    requests: Resource | None = Field(default=None, description="What the scheduler sets aside.")
-    limits: Resource | None = Field(default=None, description="What the container may not exceed.")
+    requests: Resource | None = Field(
+        default=None, description="Amounts that the scheduler reserves."
+    )
+    limits: Resource | None = Field(
+        default=None, description="Amounts that the container can't exceed."
+    )
 
 
 class LabelRequirement(Model):
-    """One requirement on labels."""
+    """Requirement on a label."""
 
     key: LabelKey = Field(description="Label key.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
-        description="How values are compared."
+        description="Relation of the label to the values."
     )
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = Field(
         default=None, description="Values for In and NotIn."
@@ -31,57 +35,61 @@ class LabelRequirement(Model):
 
 
 class LabelSelector(Model):
-    """Labels that are wanted; an empty one means all."""
+    """Selector of objects by labels. An empty selector matches all objects."""
 
-    match_labels: Labels | None = Field(default=None, description="Labels that must be equal.")
+    match_labels: Labels | None = Field(
+        default=None, description="Labels and values that must match."
+    )
     match_expressions: Annotated[list[LabelRequirement], Field(max_length=16)] | None = Field(
-        default=None, description="Requirements that must all hold."
+        default=None, description="Requirements. All of them must match."
     )
 
 
 class Toleration(Model):
-    """A taint that engine pods may run beside."""
+    """Taint that the pods tolerate."""
 
-    key: LabelKey | None = Field(default=None, description="Taint key; empty matches all.")
+    key: LabelKey | None = Field(
+        default=None, description="Taint key. An empty key matches all taints."
+    )
     operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Default: Equal.")
-    value: LabelValue | None = Field(default=None, description="Taint value, with Equal.")
+    value: LabelValue | None = Field(default=None, description="Taint value, for operator Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="Taint effect; empty matches all."
+        default=None, description="Taint effect. An empty effect matches all effects."
     )
     toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="How long a NoExecute taint is borne."
+        default=None, description="Seconds for which a NoExecute taint is tolerated."
     )
 
 
 class KeySelector(Model):
-    """A key of a Secret or ConfigMap in the same namespace."""
+    """Key of a Secret or ConfigMap in the same namespace."""
 
     name: ShortText = Field(description="Name of the object.")
-    key: ShortText = Field(description="Key inside it.")
-    optional: bool | None = Field(default=None, description="Start without it if it is missing.")
+    key: ShortText = Field(description="Key in the object.")
+    optional: bool | None = Field(
+        default=None, description="Whether the container starts if the key is missing."
+    )
 
 
 class EnvSource(Model):
     """Source of an environment variable's value."""
 
-    secret_key_ref: KeySelector | None = Field(default=None, description="A key of a Secret.")
-    config_map_key_ref: KeySelector | None = Field(
-        default=None, description="A key of a ConfigMap."
-    )
+    secret_key_ref: KeySelector | None = Field(default=None, description="Key of a Secret.")
+    config_map_key_ref: KeySelector | None = Field(default=None, description="Key of a ConfigMap.")
 
 
 class EnvVar(Model):
-    """An environment variable of the engine container."""
+    """Environment variable of a container."""
 
     name: ShortText = Field(description="Name of the variable.")
     value: Annotated[str, Field(max_length=4096)] | None = Field(
-        default=None, description="Its value."
+        default=None, description="Value of the variable."
     )
-    value_from: EnvSource | None = Field(default=None, description="Where the value comes from.")
+    value_from: EnvSource | None = Field(default=None, description="Source of the value.")
 
 
 class PullSecret(Model):
-    """A Secret of the namespace that holds a registry's credentials."""
+    """Secret in the same namespace with the credentials of a registry."""
 
     name: ShortText = Field(
         description="Name of the Secret, of type kubernetes.io/dockerconfigjson."

@@ -1,4 +1,4 @@
-"""core/v1 TopologySpreadConstraint, typed."""
+"""Typed core/v1 TopologySpreadConstraint."""
 
 from typing import Annotated, Literal
 
@@ -11,42 +11,47 @@ from slipstream_operator.api.pod import LabelSelector
 
 
 class TopologySpread(Model):
-    """Rule by which pods are spread evenly over parts of the cluster."""
+    """Constraint that spreads pods over topology domains."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "!has(self.minDomains) || self.whenUnsatisfiable == 'DoNotSchedule'",
-                message="minDomains needs whenUnsatisfiable: DoNotSchedule: leave out one of them",
+                message="minDomains needs whenUnsatisfiable: DoNotSchedule. Leave out one of them.",
                 field_path=".minDomains",
             )
         )
     )
 
     max_skew: Annotated[int, Field(ge=1, le=1000)] = Field(
-        description="The most that two parts may differ in their number of pods."
+        description="Maximum difference between the numbers of pods in two domains."
     )
     topology_key: TopologyKey = Field(
-        description="Node label whose values are the parts, such as topology.kubernetes.io/zone."
+        description="Node label whose values are the domains, such as topology.kubernetes.io/zone."
     )
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
-        description="Whether a pod waits for a place that keeps maxSkew, or only prefers one."
+        description="Whether a pod stays pending if it would exceed maxSkew (DoNotSchedule), or is scheduled "
+        "anyway (ScheduleAnyway)."
     )
     label_selector: LabelSelector | None = Field(
-        default=None, description="Pods that are counted. Default: the engines of this revision."
+        default=None,
+        description="Pods that are counted. Default: the engine pods of this revision.",
     )
     match_label_keys: LabelKeys | None = Field(
-        default=None, description="Labels in which counted pods equal this one."
+        default=None,
+        description="Keys of labels whose values must equal those of the incoming pod.",
     )
     min_domains: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        default=None, description="Least number of parts, with DoNotSchedule."
+        default=None, description="Minimum number of domains, with DoNotSchedule."
     )
     node_affinity_policy: Literal["Honor", "Ignore"] | None = Field(
-        default=None, description="Whether only nodes that the pods select count. Default: Honor."
+        default=None,
+        description="Whether only nodes that match the pods' node affinity and selector are "
+        "counted. Default: Honor.",
     )
     node_taints_policy: Literal["Honor", "Ignore"] | None = Field(
         default=None,
-        description="Whether only nodes whose taints they bear count. Default: Ignore.",
+        description="Whether only nodes whose taints the pods tolerate are counted. Default: Ignore.",
     )
 
 

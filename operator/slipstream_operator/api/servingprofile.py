@@ -1,4 +1,4 @@
-"""ServingProfile: defaults and limits of a platform, as its team writes them."""
+"""ServingProfile: defaults and limits of a platform."""
 
 from typing import Annotated
 
@@ -22,109 +22,115 @@ from slipstream_operator.api.times import Times
 
 
 class Accelerator(Model):
-    """A kind of accelerator that the platform has."""
+    """Accelerator type of the platform."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "!has(self.resourceName) || !has(self.deviceClass)",
-                message="names both resourceName and deviceClass: use only one, a device plugin or DRA",
+                message="resourceName and deviceClass can't be used together. Keep one: resourceName for a device "
+                "plugin, deviceClass for dynamic resource allocation.",
                 field_path=".deviceClass",
             ),
             rule(
                 "self.name != 'cpu' || !(has(self.deviceClass) || has(self.memory) || has(self.memoryShare))",
-                message="cpu has no device: leave out deviceClass, memory and memoryShare",
+                message="cpu has no device. Leave out deviceClass, memory and memoryShare.",
                 field_path=".name",
             ),
             rule(
                 "!has(self.memoryShare) || !self.memoryShare.matches('^0+([.]0+)?%$')",
-                message="must be more than 0%: an engine needs a part of the device",
+                message="must be more than 0%. Use the share of one engine, such as 50%.",
                 field_path=".memoryShare",
             ),
         )
     )
 
     name: ShortText = Field(
-        description="Name that spec.accelerator.type refers to; cpu means vLLM on CPU."
+        description="Name that spec.accelerator.type refers to. cpu means engines on CPU."
     )
     resource_name: ShortText | None = Field(
-        default=None, description="Extended resource, such as nvidia.com/gpu; leave out for cpu."
+        default=None, description="Extended resource, such as nvidia.com/gpu. Leave it out for cpu."
     )
     device_class: ShortText | None = Field(
         default=None,
-        description="DeviceClass of dynamic resource allocation, such as gpu.nvidia.com, in place of resourceName; "
-        "needs Kubernetes 1.34.",
+        description="DeviceClass of dynamic resource allocation, such as gpu.nvidia.com, in place of "
+        "resourceName. It needs Kubernetes 1.34.",
     )
     memory: Quantity | None = Field(
         default=None,
-        description="Memory of one device as CUDA reports it, such as 79Gi for an H100. With it, services that do not "
-        "fit are refused before a node is bought.",
+        description="Memory of one device as CUDA reports it, such as 79Gi for an H100. If it is set, services "
+        "that don't fit are refused before a node is provisioned.",
     )
     memory_share: Percentage | None = Field(
         default=None,
-        description="Share of a device's memory that one engine may use, where time slicing or MPS lets several share "
-        "it: 50% for two. Default: all.",
+        description="Share of a device's memory for one engine, if engines share devices by time slicing or MPS, "
+        "such as 50% for two engines. Default: 100%.",
     )
     hourly_cost: Money | None = Field(
         default=None,
-        description='Cost of one device for an hour, as text and in any currency, such as "2.50".',
+        description='Cost of one device per hour, as text and in any currency, such as "2.50".',
     )
     node_selector: pod.Labels | None = Field(
-        default=None, description="Labels of the nodes that have it."
+        default=None, description="Labels of the nodes with this accelerator."
     )
-    tolerations: pod.Tolerations | None = Field(default=None, description="Taints of those nodes.")
+    tolerations: pod.Tolerations | None = Field(
+        default=None, description="Taints of these nodes that engine pods tolerate."
+    )
     runtime_class_name: ShortText | None = Field(
-        default=None, description="RuntimeClass that gives access."
+        default=None, description="RuntimeClass that gives access to the devices."
     )
     resources: pod.Resources | None = Field(
         default=None, description="Requests and limits of the engine container for one replica."
     )
     provision_time: Duration | None = Field(
         default=None,
-        description="A pod without a node counts as starting for this long, since one may be on the way. "
-        "Default: 15m, and 1m for cpu.",
+        description="Time for which a pod without a node counts as starting, while a node may be provisioned. "
+        "Default: 15m, or 1m for cpu.",
     )
     times: Times | None = Field(
         default=None,
-        description="Longest times of a start, a drain and a held request on it, such as drain: 15s on spot nodes.",
+        description="Limits of the time for a start, a drain and a held request, such as drain: 15s on spot "
+        "nodes.",
     )
 
     @pydantic.field_validator("memory_share")
     @classmethod
     def _above_zero(cls, share: str | None) -> str | None:
         if share is not None and units.share(share) == 0:
-            raise ValueError("must be more than 0%: an engine needs a part of the device")
+            raise ValueError("must be more than 0%. Use the share of one engine, such as 50%.")
         return share
 
 
 class ProfileScaling(Model):
-    """Pace of scaling."""
+    """Settings of scaling."""
 
     scale_down_window: Duration | None = Field(
         default=None,
-        description="A lower need must have lasted this long. Default: 2m, or as long as a start takes.",
+        description="Time for which fewer replicas must have been enough before scaling down. Default: 2m, or the "
+        "time of a start if it is longer.",
     )
 
 
 class Images(Model):
     """Images of the data plane."""
 
-    vllm: ShortText | None = Field(default=None, description="vLLM for GPUs.")
-    vllm_cpu: ShortText | None = Field(default=None, description="vLLM for CPUs.")
+    vllm: ShortText | None = Field(default=None, description="Image of vLLM for GPUs.")
+    vllm_cpu: ShortText | None = Field(default=None, description="Image of vLLM for CPUs.")
     onnx: ShortText | None = Field(
         default=None,
-        description="ONNX Runtime; its CUDA build, which serves CPUs as well, where services run on GPUs.",
+        description="Image of ONNX Runtime. Services on GPUs need its CUDA build, which also runs on CPUs.",
     )
     simulator: ShortText | None = Field(
-        default=None, description="The simulator; default: vllmCpu."
+        default=None, description="Image of the simulator. Default: vllmCpu."
     )
     router: ShortText | None = Field(
         default=None,
-        description="The router of a namespace, which services with routing.mode: Router (the default) need.",
+        description="Image of the router, for services with routing.mode: Router (the default).",
     )
     picker: ShortText | None = Field(
         default=None,
-        description="The endpoint picker of an inference gateway, which services with routing.mode: Gateway need.",
+        description="Image of the endpoint picker of an inference gateway, for services with routing.mode: "
+        "Gateway.",
     )
 
 
@@ -132,92 +138,98 @@ class RouterSpec(Model):
     """The router of each namespace."""
 
     replicas: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        default=None, description="Pods of the router. Default: 2."
+        default=None, description="Router pods in each namespace. Default: 2."
     )
     resources: pod.Resources | None = Field(
         default=None,
-        description="Requests and limits of its container. Default: 100m of CPU, 128Mi to 512Mi of memory.",
+        description="Requests and limits of the router container. Default: requests of 100m CPU and 128Mi memory, "
+        "and a limit of 512Mi memory.",
     )
     node_selector: pod.Labels | None = Field(
         default=None,
-        description="Labels of the nodes that it, and endpoint pickers, may run on.",
+        description="Labels of the nodes for routers and endpoint pickers.",
     )
     tolerations: pod.Tolerations | None = Field(
         default=None,
-        description="Taints of nodes that it, and endpoint pickers, may run on.",
+        description="Taints that routers and endpoint pickers tolerate.",
     )
     runtime_class_name: ShortText | None = Field(
-        default=None, description="RuntimeClass of its pods. Default: the cluster's."
+        default=None, description="RuntimeClass of the router pods. Default: that of the cluster."
     )
     image_pull_secrets: pod.PullSecrets | None = Field(
         default=None,
-        description="Secrets, in each namespace, for the registries of its image and of endpoint pickers.",
+        description="Secrets in each namespace for the registries of the images of routers and endpoint pickers.",
     )
 
 
 class Sources(Model):
-    """Model sources that may be served."""
+    """Model sources that services can use."""
 
     allow: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)
     ] = Field(
         default=["hf://*", "pvc://*"],
-        description="Patterns of model sources; * matches anything. Default: hf://* and pvc://*.",
+        description="Patterns of allowed model sources. * matches any text. Default: hf://* and pvc://*.",
     )
     trust_remote_code: bool = Field(
         default=False,
-        description="Whether services may run code that models bring. Default: false.",
+        description="Whether services can run code from model repositories. Default: false.",
     )
 
 
 class ProfileLimits(Model):
-    """Most that services may ask for."""
+    """Limits of services."""
 
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        default=None, description="Most replicas of one service."
+        default=None, description="Maximum replicas of one service. Default: no limit."
     )
     max_accelerators_per_namespace: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         default=None,
-        description="Most accelerators of all services of a namespace together, those of a rollout included; the "
-        "oldest services get theirs first.",
+        description="Maximum accelerators of all services in a namespace together, including rollouts. The oldest "
+        "services get theirs first. Default: no limit.",
     )
 
 
 class Prometheus(Model):
-    """Prometheus that measures latencies and load."""
+    """Prometheus server with the metrics of engines and routers."""
 
     url: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         description="Base URL, such as http://prometheus.monitoring.svc:9090."
     )
     window: Duration | None = Field(
         default=None,
-        description="Range of rates; at least four scrape intervals. Default: 1m.",
+        description="Range of rates, at least four scrape intervals. Default: 1m.",
     )
 
 
 class ServingProfileSpec(Model):
-    """Defaults and limits for the services of some namespaces."""
+    """Defaults and limits for the services in the selected namespaces."""
 
     namespace_selector: pod.LabelSelector | None = Field(
         default=None,
-        description="Namespaces it is for; the most specific profile wins, then the oldest.",
+        description="Namespaces of the profile. The most specific profile wins, then the oldest. Default: all "
+        "namespaces.",
     )
     tiers: Annotated[dict[ShortText, LatencyObjectives], Field(max_length=16)] | None = Field(
-        default=None, description="Objectives that services take by name, with spec.slo.tier."
+        default=None, description="Sets of objectives that services refer to by spec.slo.tier."
     )
     accelerators: Annotated[
         list[Accelerator], Field(min_length=1, max_length=32, json_schema_extra=list_map("name"))
-    ] = Field(description="Accelerators that services may ask for.")
+    ] = Field(description="Accelerators that services can use.")
     default_accelerator: ShortText | None = Field(
-        default=None, description="Accelerator of services that name none. Default: the first."
+        default=None,
+        description="Name of the accelerator for services that set none. Default: the first "
+        "accelerator.",
     )
-    scaling: ProfileScaling | None = Field(
-        default=None, description="How fast replica counts follow."
+    scaling: ProfileScaling | None = Field(default=None, description="Settings of scaling.")
+    images: Images | None = Field(
+        default=None, description="Images of engines, routers and endpoint pickers."
     )
-    images: Images | None = Field(default=None, description="Images of the data plane.")
-    router: RouterSpec | None = Field(default=None, description="The router of each namespace.")
-    sources: Sources | None = Field(default=None, description="What may be served.")
-    limits: ProfileLimits | None = Field(default=None, description="What one service may ask for.")
+    router: RouterSpec | None = Field(default=None, description="Router of each namespace.")
+    sources: Sources | None = Field(
+        default=None, description="Model sources that services can use."
+    )
+    limits: ProfileLimits | None = Field(default=None, description="Limits of services.")
     prometheus: Prometheus | None = Field(
-        default=None, description="Where latencies and load are measured."
+        default=None, description="Prometheus server with the metrics of engines and routers."
     )

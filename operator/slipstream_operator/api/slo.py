@@ -11,20 +11,20 @@ _PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
 class Percentiles(Model):
-    """Upper bounds: `p95: 500ms` means that 95 % of the requests in the window are faster."""
+    """Upper bounds by percentile: `p95: 500ms` means that 95% of the requests are faster."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 " || ".join(f"has(self.{name})" for name in _PERCENTILES),
-                message="needs at least one of p50, p90, p95 and p99, such as {p95: 500ms}",
+                message="needs at least one of p50, p90, p95 and p99, such as {p95: 500ms}.",
             ),
             *(
                 rule(
                     f"!has(self.{low}) || !has(self.{high}) || duration(self.{low}) <= duration(self.{high})",
                     message_expression=(
-                        f"'{low} (' + self.{low} + ') must not be more than {high} (' + self.{high} + "
-                        f"'): raise {high} or lower {low}'"
+                        f"'{low} (' + self.{low} + ') is more than {high} (' + self.{high} + '). Raise {high} or "
+                        f"lower {low}.'"
                     ),
                     field_path=f".{low}",
                 )
@@ -33,48 +33,51 @@ class Percentiles(Model):
             ),
         )
     )
-    p50: Duration | None = Field(default=None, description="Half of the requests are faster.")
-    p90: Duration | None = Field(default=None, description="90 % of the requests are faster.")
-    p95: Duration | None = Field(default=None, description="95 % of the requests are faster.")
-    p99: Duration | None = Field(default=None, description="99 % of the requests are faster.")
+    p50: Duration | None = Field(default=None, description="Bound for 50% of the requests.")
+    p90: Duration | None = Field(default=None, description="Bound for 90% of the requests.")
+    p95: Duration | None = Field(default=None, description="Bound for 95% of the requests.")
+    p99: Duration | None = Field(default=None, description="Bound for 99% of the requests.")
 
 
 class ThroughputSpec(Model):
-    """Capacity that the service keeps, whatever the traffic is now."""
+    """Minimum capacity of the service, independent of the current traffic."""
 
     output_tokens_per_second: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
-        description="Output tokens per second that all replicas together can make inside the latency objectives."
+        description="Output tokens per second that all replicas together can generate within the latency "
+        "objectives."
     )
 
 
 class LatencyObjectives(Model):
-    """Latency objectives by metric; also a tier of a ServingProfile."""
+    """Latency objectives by metric, of a service or of a tier in a ServingProfile."""
 
-    ttft: Percentiles | None = Field(
-        default=None, description="Time to first token: how long a client waits for the first word."
-    )
+    ttft: Percentiles | None = Field(default=None, description="Time to first token.")
     tpot: Percentiles | None = Field(
         default=None,
-        description="Time per output token after the first: how fast the answer flows.",
+        description="Time per output token after the first.",
     )
-    e2e: Percentiles | None = Field(default=None, description="From request to the last token.")
+    e2e: Percentiles | None = Field(
+        default=None, description="End-to-end latency, from the request to the last token."
+    )
 
 
 class SloSpec(LatencyObjectives):
-    """Service level objectives: what scaling has to keep, and status reports on."""
+    """Service level objectives, which scaling follows and status reports."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "has(self.tier) || has(self.ttft) || has(self.tpot) || has(self.e2e) || has(self.throughput)",
-                message="needs at least one of tier, ttft, tpot, e2e and throughput, such as {ttft: {p95: 500ms}}",
+                message="needs at least one of tier, ttft, tpot, e2e and throughput, such as {ttft: {p95: "
+                "500ms}}.",
             )
         )
     )
     tier: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
         default=None,
-        description="Objectives of this name in the ServingProfile; those given here win over it, one by one.",
+        description="Name of a tier in the ServingProfile, whose objectives are the defaults. Objectives in slo "
+        "win over those of the tier, one by one.",
     )
     throughput: ThroughputSpec | None = Field(
-        default=None, description="Capacity in output tokens that the service as a whole keeps."
+        default=None, description="Minimum capacity of the service in output tokens."
     )

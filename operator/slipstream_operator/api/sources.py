@@ -1,4 +1,4 @@
-"""URIs of model weights, as users write them."""
+"""URIs of model sources."""
 
 from typing import Annotated
 
@@ -23,9 +23,8 @@ ModelUri = Annotated[
             rule(
                 f"self.matches('{_SOURCE_PATTERN}') && !self.contains('/../') && !self.endsWith('/..')",
                 message_expression=(
-                    "'\"' + self + '\" is not a model source: write hf://org/name[@revision], "
-                    "pvc://claim/path, s3://bucket/prefix, gs://bucket/prefix, oci://registry/image:tag or "
-                    "file:///path'"
+                    "'\"' + self + '\" is not a model source. Use hf://org/name[@revision], pvc://claim/path, "
+                    "s3://bucket/prefix, gs://bucket/prefix, oci://registry/image:tag or file:///path.'"
                 ),
             )
         ),

@@ -1,4 +1,4 @@
-"""Status of an InferenceService. Numbers are short strings, for people and printer columns."""
+"""Status of an InferenceService. Numbers are short strings for people and printer columns."""
 
 from typing import Annotated, Literal
 
@@ -10,112 +10,116 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 class ConditionStatus(Model):
-    """One aspect of the service's state."""
+    """Condition of the object."""
 
     type: Annotated[str, Field(max_length=316)] = Field(
-        description="Ready, Accepted, Available, SLOMet, ..."
+        description="Type, such as Ready, Accepted, Available or SLOMet."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
-    reason: Annotated[str, Field(max_length=1024)] = Field(description="CamelCase reason, stable.")
-    message: Annotated[str, Field(max_length=32768)] = Field(
-        description="What it means, for people."
+    reason: Annotated[str, Field(max_length=1024)] = Field(
+        description="Stable reason in CamelCase."
     )
+    message: Annotated[str, Field(max_length=32768)] = Field(description="Explanation for people.")
     observed_generation: int | None = Field(
-        default=None, description="Generation of the object that this was judged by."
+        default=None, description="Generation of the object that the condition is about."
     )
     last_transition_time: Annotated[
         str, Field(max_length=64, json_schema_extra={"format": "date-time"})
-    ] = Field(description="When the status last flipped.")
+    ] = Field(description="Time of the last change of the status.")
 
 
 class ObjectiveStatus(Model):
-    """State of one objective."""
+    """State of an objective."""
 
-    objective: Text = Field(description="Such as ttft-p95.")
-    metric: Text = Field(description="ttft, tpot, e2e or throughput.")
-    percentile: Text | None = Field(default=None, description="Such as p95.")
-    target: Text = Field(description="What was asked for.")
-    current: Text | None = Field(
-        default=None, description="What is measured now; absent without data."
-    )
+    objective: Text = Field(description="Name of the objective, such as ttft-p95.")
+    metric: Text = Field(description="Metric: ttft, tpot, e2e or throughput.")
+    percentile: Text | None = Field(default=None, description="Percentile, such as p95.")
+    target: Text = Field(description="Target value.")
+    current: Text | None = Field(default=None, description="Current value. Absent without data.")
     attainment5m: Text | None = Field(
         alias="attainment5m",  # the generator would make it 5M
         default=None,
-        description="Share of requests inside the target over 5 minutes.",
+        description="Share of requests within the target over 5 minutes.",
     )
     attainment1h: Text | None = Field(
         alias="attainment1h",
         default=None,
-        description="Share of requests inside the target over an hour.",
+        description="Share of requests within the target over one hour.",
     )
     budget_remaining: Text | None = Field(
-        default=None, description="Share of the error budget that is left over the window."
+        default=None, description="Remaining share of the error budget of one day."
     )
 
 
 class ScalingStatus(Model):
     """The last scaling decision."""
 
-    desired: int = Field(description="Replicas that are wanted.")
-    reason: Text = Field(description="Why, in one sentence.")
-    since: Text = Field(description="When this count was decided.")
-    inputs: Text | None = Field(default=None, description="What the decision was made from.")
+    desired: int = Field(description="Desired replicas.")
+    reason: Text = Field(description="Reason for the decision.")
+    since: Text = Field(description="Time since which this count is desired.")
+    inputs: Text | None = Field(
+        default=None, description="Measurements that the decision is based on."
+    )
     model: Text | None = Field(
-        default=None, description="What was learned about the engine's speed, and how surely."
+        default=None, description="Learned model of the engine's step time, with its uncertainty."
     )
     cold_start: Text | None = Field(
         default=None,
-        description="Seconds from a pod's creation to its readiness: 9 of 10 are faster.",
+        description="Time from a pod's creation to its readiness (90th percentile).",
     )
     limited: Text | None = Field(
-        default=None, description="Why more replicas can't be had now, if that is so."
+        default=None, description="Reason why no more replicas can run, if there is one."
     )
 
 
 class EngineStatus(Model):
     """The resolved engine in short."""
 
-    runtime: Text = Field(description="vllm, onnx or simulator.")
-    accelerator: Text = Field(description="Type and count of one replica.")
-    quantization: Text | None = Field(default=None, description="Method in use.")
-    speculation: Text | None = Field(default=None, description="Draft or method, and tokens.")
+    runtime: Text = Field(description="Runtime: vllm, onnx or simulator.")
+    accelerator: Text = Field(description="Type and count of the accelerators of one replica.")
+    quantization: Text | None = Field(default=None, description="Quantization method.")
+    speculation: Text | None = Field(
+        default=None, description="Draft model or method, and number of draft tokens."
+    )
     speculation_disabled: Text | None = Field(
-        default=None, description="Why the speculation that spec asks for does not run."
+        default=None, description="Reason why the speculation of spec is switched off."
     )
     acceptance: Text | None = Field(
-        default=None, description="Share of guessed tokens that were accepted."
+        default=None, description="Share of draft tokens that were accepted."
     )
     speculation_gain: Text | None = Field(
         default=None,
-        description="Tokens per second of decoding with speculation, at most, over those without it, as sampled; "
-        "unknown where it is not, as on GPUs.",
+        description="Upper bound of the decoding speed with speculation, relative to the speed without it. "
+        "Unknown where it is not sampled, as on GPUs.",
     )
     speculation_loss: Text | None = Field(
-        default=None, description="That speculation makes decoding slower, and what to do."
+        default=None, description="Warning that speculation makes decoding slower, with a remedy."
     )
-    max_length: int | None = Field(default=None, description="Context length, if it was set.")
+    max_length: int | None = Field(default=None, description="Context length, if spec sets it.")
     kv_capacity_tokens: int | None = Field(
-        default=None, description="KV capacity of one replica in tokens."
+        default=None, description="KV cache capacity of one replica in tokens."
     )
     adapters: Text | None = Field(
-        default=None, description="LoRA adapters that clients can ask for, and those that failed."
+        default=None,
+        description="LoRA adapters that are loaded, that failed to load, and whose state is not "
+        "known yet.",
     )
 
 
 class RevisionStatus(Model):
-    """One revision while more than one exists."""
+    """Revision of the engines."""
 
-    name: Text = Field(description="Name of its Deployment.")
-    hash: Text = Field(description="Hash of what its pods must be restarted for.")
-    weight: int = Field(description="Share of the traffic in percent.")
+    name: Text = Field(description="Name of the Deployment or LeaderWorkerSet.")
+    hash: Text = Field(description="Hash of the settings whose change restarts pods.")
+    weight: int = Field(description="Share of the requests in percent.")
     replicas: int = Field(description="Replicas that are ready.")
 
 
 class InferenceServiceStatus(Model):
-    """State of the service."""
+    """Status of the service."""
 
     observed_generation: int | None = Field(
-        default=None, description="Generation that this status is about."
+        default=None, description="Generation of spec that this status is about."
     )
     url: Text | None = Field(
         default=None, description="OpenAI-compatible base URL inside the cluster."
@@ -123,24 +127,25 @@ class InferenceServiceStatus(Model):
     replicas: int | None = Field(default=None, description="Replicas that exist.")
     ready_replicas: int | None = Field(default=None, description="Replicas that are ready.")
     selector: Text | None = Field(
-        default=None, description="Label selector of the pods, for /scale."
+        default=None, description="Label selector of the pods, for the scale subresource."
     )
     conditions: (
         Annotated[list[ConditionStatus], Field(max_length=16, json_schema_extra=list_map("type"))]
         | None
     ) = Field(
-        default=None, description="Ready, Accepted, ModelReady, Available, SLOMet, ScalingActive."
+        default=None,
+        description="Conditions: Ready, Accepted, ModelReady, Available, SLOMet, ScalingActive.",
     )
     slo: (
         Annotated[
             list[ObjectiveStatus], Field(max_length=32, json_schema_extra=list_map("objective"))
         ]
         | None
-    ) = Field(
-        default=None, description="How the objectives stand, the strictest of a metric first."
+    ) = Field(default=None, description="State of each objective, the strictest of a metric first.")
+    scaling: ScalingStatus | None = Field(default=None, description="Last scaling decision.")
+    engine: EngineStatus | None = Field(
+        default=None, description="Summary of the resolved engine configuration."
     )
-    scaling: ScalingStatus | None = Field(default=None, description="The last scaling decision.")
-    engine: EngineStatus | None = Field(default=None, description="The resolved engine in short.")
     revisions: Annotated[list[RevisionStatus], Field(max_length=16)] | None = Field(
-        default=None, description="Revisions, while more than one exists."
+        default=None, description="Revisions of the engines, while more than one exists."
     )

@@ -1,4 +1,4 @@
-"""spec.template: what users may override in the engine pods."""
+"""spec.template: overrides of the engine pods."""
 
 from typing import Annotated, Any, Final
 
@@ -27,15 +27,15 @@ RESERVED_ANNOTATIONS: Final = ("prometheus.io/scrape", "prometheus.io/port", "pr
 """Annotations that the operator sets on pods."""
 RESERVED_DOMAIN: Final = f"{names.GROUP}/"
 GROUPS_DOMAIN: Final = "leaderworkerset.sigs.k8s.io/"
-"""Labels and annotations by which LeaderWorkerSet knows the pods of a group."""
+"""Domain of the labels and annotations that LeaderWorkerSet sets on the pods of a group."""
 FREE_ANNOTATIONS: Final = (f"{GROUPS_DOMAIN}exclusive-topology",)
-"""Annotations of a reserved domain that are the user's to set."""
+"""Annotations of a reserved domain that users can set."""
 _CONFINEMENT: Final = (
     "container.apparmor.security.beta.kubernetes.io/",
     "container.seccomp.security.alpha.kubernetes.io/",
     "seccomp.security.alpha.kubernetes.io/",
 )
-"""Annotations that could loosen the confinement of the pods' containers."""
+"""Annotations that could weaken the pods' security."""
 RESERVED_LABEL_PREFIXES: Final = (RESERVED_DOMAIN, GROUPS_DOMAIN)
 RESERVED_ANNOTATION_PREFIXES: Final = (RESERVED_DOMAIN, GROUPS_DOMAIN, *_CONFINEMENT)
 
@@ -43,7 +43,7 @@ RESERVED_ANNOTATION_PREFIXES: Final = (RESERVED_DOMAIN, GROUPS_DOMAIN, *_CONFINE
 def _without(
     reserved: tuple[str, ...], *, prefixes: tuple[str, ...], free: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return the rule that no key is one that the operator sets itself."""
+    """Return the rule against keys that the operator sets."""
     begins = " || ".join(f"key.startsWith('{prefix}')" for prefix in prefixes)
     clash = f"key in {list(reserved)} || {begins}"
     if free:
@@ -52,28 +52,30 @@ def _without(
         rule(
             f"!self.exists(key, {clash})",
             message_expression=(
-                f"'\"' + self.filter(key, {clash})[0] + '\" is set by the operator: leave it out'"
+                f"'\"' + self.filter(key, {clash})[0] + '\" is set by the operator. Leave it out.'"
             ),
         )
     )
 
 
 class Template(Model):
-    """Overrides of the engine pods, merged last."""
+    """Overrides of the engine pods. They win over all other sources."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 "!has(self.volumeMounts) || self.volumeMounts.all(mount, has(self.volumes) && "
                 "self.volumes.exists(volume, volume.name == mount.name))",
-                message="a name is not in spec.template.volumes: add a volume of that name, or correct it",
+                message="a name is not in spec.template.volumes. Add a volume with this name, or correct the "
+                "name.",
                 field_path=".volumeMounts",
             ),
             rule(
                 "!has(self.initContainers) || self.initContainers.all(container, "
                 "!has(container.volumeMounts) || container.volumeMounts.all(mount, has(self.volumes) && "
                 "self.volumes.exists(volume, volume.name == mount.name)))",
-                message="a mount's name is not in spec.template.volumes: add a volume of that name, or correct it",
+                message="the name of a mount is not in spec.template.volumes. Add a volume with this name, or "
+                "correct the name.",
                 field_path=".initContainers",
             ),
         )
@@ -87,7 +89,7 @@ class Template(Model):
             ),
         ]
         | None
-    ) = Field(default=None, description="Labels added to the pods.")
+    ) = Field(default=None, description="Additional labels of the pods.")
     annotations: (
         Annotated[
             dict[LabelKey, Annotated[str, Field(max_length=4096)]],
@@ -101,48 +103,49 @@ class Template(Model):
             ),
         ]
         | None
-    ) = Field(default=None, description="Annotations added to the pods.")
+    ) = Field(default=None, description="Additional annotations of the pods.")
     node_selector: pod.Labels | None = Field(
-        default=None, description="Labels that nodes must have."
+        default=None, description="Labels of the nodes that the pods can run on."
     )
     tolerations: pod.Tolerations | None = Field(
-        default=None, description="Taints that the pods bear."
+        default=None, description="Taints that the pods tolerate."
     )
     affinity: Affinity | None = Field(
-        default=None, description="Where the pods run: near which nodes and pods, or not."
+        default=None, description="Node affinity, pod affinity and pod anti-affinity of the pods."
     )
     topology_spread_constraints: TopologySpreads | None = Field(
         default=None,
-        description="How evenly the pods are spread; an empty list spreads nothing. Default: on accelerators over "
-        "zones if possible, near other engines; else over nodes if possible.",
+        description="Constraints on the spread of the pods over the cluster. An empty list means no spread. "
+        "Default on accelerators: over zones if possible, on nodes with other engines. Default on "
+        "cpu: over nodes if possible.",
     )
     scheduler_name: ShortText | None = Field(
-        default=None, description="Scheduler of the pods. Default: the cluster's."
+        default=None, description="Scheduler of the pods. Default: the default scheduler."
     )
     image_pull_secrets: pod.PullSecrets | None = Field(
-        default=None, description="Secrets for registries of the pods' images and image volumes."
+        default=None, description="Secrets for the registries of images and image volumes."
     )
     supplemental_groups: (
         Annotated[list[Annotated[int, Field(ge=1, le=(1 << 31) - 1)]], Field(max_length=16)] | None
     ) = Field(
         default=None,
-        description="Groups that the processes belong to besides 65532, such as a device's.",
+        description="Groups of the processes besides 65532, such as the group of a device.",
     )
     init_containers: InitContainers | None = Field(
         default=None,
-        description="Containers that run, one after the other, before the engine starts.",
+        description="Containers that run one after another before the engine starts.",
     )
     env: Variables | None = Field(
         default=None, description="Environment variables of the engine container."
     )
     volumes: (
         Annotated[list[Volume], Field(max_length=16, json_schema_extra=list_map("name"))] | None
-    ) = Field(default=None, description="Volumes added to the pods.")
+    ) = Field(default=None, description="Additional volumes of the pods.")
     volume_mounts: Mounts | None = Field(
-        default=None, description="Where the engine container sees them."
+        default=None, description="Mounts of these volumes in the engine container."
     )
     service_account_name: ShortText | None = Field(
-        default=None, description="ServiceAccount of the pods; its token is not mounted."
+        default=None, description="ServiceAccount of the pods. Its token is not mounted."
     )
     priority_class_name: ShortText | None = Field(
         default=None, description="PriorityClass of the pods."
@@ -151,5 +154,5 @@ class Template(Model):
         default=None, description="RuntimeClass of the pods."
     )
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        default=None, description="Image of the engine container. Default: the profile's."
+        default=None, description="Image of the engine container. Default: from the ServingProfile."
     )

@@ -1,4 +1,4 @@
-"""spec.times: the longest that a start, a drain and a held request may take."""
+"""spec.times: limits of the time for a start, a drain and a held request."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from slipstream_runtime import contract
 
 
 def _bounded(field: str, least: str, most: str) -> dict[str, str]:
-    """Return the rule that a duration is inside its bounds; what is no duration is refused by its own rule."""
+    """Return the rule that a duration is within bounds. Another rule refuses text that is not a duration."""
     value = f"self.{field}"
     return rule(
         f"!has({value}) || !{value}.matches('^([0-9]{{1,5}}(h|m|s|ms)){{1,4}}$') || "
         f"(duration({value}) >= duration('{least}') && duration({value}) <= duration('{most}'))",
         message_expression=(
-            f"'\"' + {value} + '\" is out of bounds: use a duration from {least} to {most}'"
+            f"'\"' + {value} + '\" is out of range. Use a duration from {least} to {most}.'"
         ),
         field_path=f".{field}",
     )
@@ -30,23 +30,25 @@ _RULES: dict[str, Any] = rules(
 
 
 class Times(Model):
-    """Longest times of an engine's life."""
+    """Limits of the time for a start, a drain and a held request."""
 
     model_config = pydantic.ConfigDict(json_schema_extra=_RULES)
 
     start: Duration | None = Field(
         default=None,
-        description="Longest start of an engine, from download to first answer; then the kubelet restarts it. Default: "
-        "1h, on accelerators longer for a checkpoint of more than 135 GB.",
+        description="Maximum time for the start of an engine, from the download to the first response. After it "
+        "the kubelet restarts the container. Default: 1h; on accelerators longer for a checkpoint of "
+        "more than 135 GB.",
     )
     drain: Duration | None = Field(
         default=None,
-        description="Longest time that running requests get to finish when a pod stops; the pod ends earlier if they "
-        "do. A pod may take 14s more, so use less on spot nodes, which give 15s to 2m. Default: 1m; with vLLM on "
-        "accelerators 5m, or what limits.timeout or limits.maxOutputTokens make enough.",
+        description="Maximum time for running requests to finish when a pod stops. The pod stops as soon as they "
+        "have finished. Termination takes up to 14s more, so use a smaller value on spot nodes, which "
+        "allow 15s to 2m. Default: 1m. With vLLM on accelerators: 5m, or the time that limits.timeout "
+        "or limits.maxOutputTokens require.",
     )
     hold: Duration | None = Field(
         default=None,
-        description="Longest time that the router holds a request while no replica is ready. Default: limits.timeout, "
-        "else 5m, on accelerators 10m, or more for a large checkpoint.",
+        description="Maximum time for which the router holds a request while no replica is ready. Default: "
+        "limits.timeout, otherwise 5m; on accelerators 10m, or more for a large checkpoint.",
     )

@@ -1,4 +1,4 @@
-"""Durations, quantities and percentages: from the strings that users write to numbers."""
+"""Conversion of durations, quantities and percentages from users' strings to numbers."""
 
 import datetime
 import functools
@@ -26,25 +26,25 @@ _FACTORS: Final = {
 
 
 def seconds(duration: str) -> float:
-    """`1h30m` -> 5400.0; ValueError if it is no duration."""
+    """Return seconds, such as 5400.0 for `1h30m`. Raise ValueError if the text is not a duration."""
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|h|m|s)", duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f'"{duration}" is not a duration: write for example 500ms, 2s or 1h30m')
+        raise ValueError(f'"{duration}" is not a duration. Use a value such as 500ms, 2s or 1h30m.')
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def share(percentage: str) -> float:
-    """`30%` -> 0.3; ValueError if it is no percentage."""
+    """Return the share, such as 0.3 for `30%`. Raise ValueError if the text is not a percentage."""
     if re.fullmatch(PERCENTAGE_PATTERN, percentage) is None:
-        raise ValueError(f'"{percentage}" is not a percentage: write for example 30% or 99.9%')
+        raise ValueError(f'"{percentage}" is not a percentage. Use a value such as 30% or 99.9%.')
     return float(percentage.removesuffix("%")) / 100
 
 
 def quantity(text: str) -> Decimal:
-    """`2Gi` -> 2147483648, `500m` -> 0.5; ValueError if it is no Kubernetes quantity."""
+    """Return the number, such as 2147483648 for `2Gi`. Raise ValueError if the text is not a Kubernetes quantity."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f'"{text}" is not a quantity: write for example 500m, 4 or 16Gi')
+        raise ValueError(f'"{text}" is not a quantity. Use a value such as 500m, 4 or 16Gi.')
     number, suffix = match.group(1), match.group(2) or ""
     if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix[1:].lstrip("+-").isdigit():
         return Decimal(number + suffix)
@@ -52,16 +52,16 @@ def quantity(text: str) -> Decimal:
 
 
 def money(text: str) -> Decimal:
-    """`2.50` -> Decimal; ValueError if it is no sum of money."""
+    """Return the amount of money. Raise ValueError if the text is not an amount such as `2.50`."""
     if re.fullmatch(MONEY_PATTERN, text) is None:
         raise ValueError(
-            f'"{text}" is not a sum of money: write for example "2.50", without a currency'
+            f'"{text}" is not an amount of money. Use a value such as "2.50", without a currency.'
         )
     return Decimal(text)
 
 
 def format_seconds(value: float) -> str:
-    """A short duration for status and messages: `85ms`, `1.25s`, `12s`."""
+    """Return a short duration for status and messages: `85ms`, `1.25s`, `12s`."""
     if value < 0.001:
         return f"{value * 1e3:.2f}ms"
     if value < 1:
@@ -70,12 +70,12 @@ def format_seconds(value: float) -> str:
 
 
 def timestamp(seconds_since_epoch: float) -> str:
-    """RFC 3339 in UTC, to the second, as Kubernetes writes it."""
+    """Return the time in RFC 3339, in UTC and whole seconds, as Kubernetes writes it."""
     moment = datetime.datetime.fromtimestamp(seconds_since_epoch, datetime.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.lru_cache(maxsize=65536)
 def moment(timestamp: str) -> float:
-    """RFC 3339, as Kubernetes writes it -> seconds since the epoch; ValueError if it is no time."""
+    """Return seconds since the epoch for a time in RFC 3339. Raise ValueError if it is not a time."""
     return datetime.datetime.fromisoformat(timestamp).timestamp()

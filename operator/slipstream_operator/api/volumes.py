@@ -1,4 +1,4 @@
-"""core/v1 Volume and VolumeMount, typed: the sources that restricted pod security admits, so no hostPath."""
+"""Typed core/v1 Volume and VolumeMount, with the sources that restricted pod security allows: no hostPath."""
 
 from typing import Annotated, Final, Literal
 
@@ -18,7 +18,7 @@ RESERVED_NAMES: Final = (
     "store-credentials",
     "offload",
 )
-"""Volumes that the operator makes itself; it also makes claim-0, image-0, ..."""
+"""Names of volumes that the operator adds itself. It also adds claim-0, image-0, ..."""
 RESERVED_PATHS: Final = (
     contract.CONFIG_DIRECTORY,
     contract.IMAGES_DIRECTORY,
@@ -44,7 +44,8 @@ RelativePath = Annotated[
             rule(
                 "!self.startsWith('/') && !self.contains('..')",
                 message_expression=(
-                    "'\"' + self + '\" must be a path below the volume: no / in front, no ..'"
+                    "'\"' + self + '\" is not a relative path. Use a path without a leading / and without .. in "
+                    "it.'"
                 ),
             )
         ),
@@ -53,10 +54,10 @@ RelativePath = Annotated[
 
 
 class KeyPath(Model):
-    """File for one key."""
+    """File for a key."""
 
     key: ShortText = Field(description="Key of the object.")
-    path: RelativePath = Field(description="File below the mount.")
+    path: RelativePath = Field(description="Path of the file below the mount.")
     mode: Mode | None = Field(default=None, description="Permissions of the file.")
 
 
@@ -68,7 +69,9 @@ class ConfigMapFiles(Model):
 
     name: ShortText = Field(description="Name of the ConfigMap.")
     items: KeyPaths | None = Field(default=None, description="Keys to use. Default: all.")
-    optional: bool | None = Field(default=None, description="Start without it if it is missing.")
+    optional: bool | None = Field(
+        default=None, description="Whether the pod starts if the object is missing."
+    )
 
 
 class ConfigMapVolume(ConfigMapFiles):
@@ -82,7 +85,9 @@ class SecretVolume(Model):
 
     secret_name: ShortText = Field(description="Name of the Secret.")
     items: KeyPaths | None = Field(default=None, description="Keys to use. Default: all.")
-    optional: bool | None = Field(default=None, description="Start without it if it is missing.")
+    optional: bool | None = Field(
+        default=None, description="Whether the pod starts if the object is missing."
+    )
     default_mode: Mode | None = Field(default=None, description="Permissions of the files.")
 
 
@@ -90,27 +95,29 @@ class EmptyDir(Model):
     """An empty folder that lives as long as the pod."""
 
     medium: Literal["Memory"] | None = Field(
-        default=None, description="Memory keeps it in memory. Default: the node's disk."
+        default=None, description="Medium. Memory means a tmpfs. Default: the disk of the node."
     )
-    size_limit: Quantity | None = Field(default=None, description="The most that it may hold.")
+    size_limit: Quantity | None = Field(default=None, description="Maximum size.")
 
 
 class ClaimVolume(Model):
     """A PersistentVolumeClaim of the namespace."""
 
     claim_name: ShortText = Field(description="Name of the PersistentVolumeClaim.")
-    read_only: bool | None = Field(default=None, description="Mount it read-only.")
+    read_only: bool | None = Field(
+        default=None, description="Whether the volume is mounted read-only."
+    )
 
 
 class TokenFile(Model):
-    """A token of the pod's ServiceAccount for somebody outside, such as a cloud's identity service."""
+    """Token of the pod's ServiceAccount for an external service, such as a cloud's identity service."""
 
-    path: RelativePath = Field(description="File below the mount.")
+    path: RelativePath = Field(description="Path of the file below the mount.")
     audience: ShortText | None = Field(
-        default=None, description="Who may accept it. Default: the API server."
+        default=None, description="Audience of the token. Default: the API server."
     )
     expiration_seconds: Annotated[int, Field(ge=600, le=1 << 32)] | None = Field(
-        default=None, description="How long it is valid. Default: an hour."
+        default=None, description="Validity of the token in seconds. Default: 3600."
     )
 
 
@@ -118,20 +125,20 @@ _PROJECTIONS = ("configMap", "secret", "serviceAccountToken")
 
 
 class Projection(Model):
-    """One source of a projected volume."""
+    """Source of a projected volume."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in _PROJECTIONS)}].filter(given, given).size() == 1",
-                message=f"needs exactly one of {', '.join(_PROJECTIONS)}",
+                message=f"needs exactly one of {', '.join(_PROJECTIONS)}. Keep one and leave out the others.",
             )
         )
     )
-    config_map: ConfigMapFiles | None = Field(default=None, description="Keys of a ConfigMap.")
-    secret: ConfigMapFiles | None = Field(default=None, description="Keys of a Secret.")
+    config_map: ConfigMapFiles | None = Field(default=None, description="Files from a ConfigMap.")
+    secret: ConfigMapFiles | None = Field(default=None, description="Files from a Secret.")
     service_account_token: TokenFile | None = Field(
-        default=None, description="A token of the pod's ServiceAccount."
+        default=None, description="Token of the pod's ServiceAccount."
     )
 
 
@@ -139,29 +146,33 @@ class Projected(Model):
     """Several sources in one folder."""
 
     sources: Annotated[list[Projection], Field(min_length=1, max_length=8)] = Field(
-        description="What it holds."
+        description="Sources of the files."
     )
     default_mode: Mode | None = Field(default=None, description="Permissions of the files.")
 
 
 class SecretReference(Model):
-    """A Secret of the namespace."""
+    """Secret in the same namespace."""
 
     name: ShortText = Field(description="Name of the Secret.")
 
 
 class CsiVolume(Model):
-    """A volume that a CSI driver makes for each pod, such as secrets of a vault."""
+    """Volume that a CSI driver creates for each pod, such as the secrets of a vault."""
 
-    driver: ShortText = Field(description="Name of the driver.")
-    read_only: bool | None = Field(default=None, description="Mount it read-only.")
-    fs_type: ShortText | None = Field(default=None, description="File system. Default: driver's.")
+    driver: ShortText = Field(description="Name of the CSI driver.")
+    read_only: bool | None = Field(
+        default=None, description="Whether the volume is mounted read-only."
+    )
+    fs_type: ShortText | None = Field(
+        default=None, description="File system. Default: that of the driver."
+    )
     volume_attributes: (
         Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=32)]
         | None
-    ) = Field(default=None, description="Attributes that the driver understands.")
+    ) = Field(default=None, description="Attributes that are passed to the driver.")
     node_publish_secret_ref: SecretReference | None = Field(
-        default=None, description="Secret that the driver gets."
+        default=None, description="Secret that is passed to the driver."
     )
 
 
@@ -174,32 +185,34 @@ class StorageRequest(Model):
 class ClaimResources(Model):
     """Resources of a claim."""
 
-    requests: StorageRequest = Field(description="How much storage.")
+    requests: StorageRequest = Field(description="Requested storage.")
 
 
 class ClaimSpec(Model):
-    """Requirements of a claim."""
+    """Desired state of a claim."""
 
     access_modes: Annotated[
         list[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]],
         Field(min_length=1, max_length=4),
-    ] = Field(description="Who may mount it at once.")
+    ] = Field(description="Access modes of the volume.")
     storage_class_name: ShortText | None = Field(
-        default=None, description="StorageClass. Default: the cluster's."
+        default=None, description="StorageClass. Default: that of the cluster."
     )
-    resources: ClaimResources = Field(description="How much storage.")
+    resources: ClaimResources = Field(description="Requested storage.")
 
 
 class ClaimTemplate(Model):
     """The claim that is made for each pod."""
 
-    spec: ClaimSpec = Field(description="What the claim asks for.")
+    spec: ClaimSpec = Field(description="Desired state of the claim.")
 
 
 class Ephemeral(Model):
     """A PersistentVolumeClaim that lives as long as the pod."""
 
-    volume_claim_template: ClaimTemplate = Field(description="The claim that is made for each pod.")
+    volume_claim_template: ClaimTemplate = Field(
+        description="PersistentVolumeClaim that is created for each pod."
+    )
 
 
 class ImageVolume(Model):
@@ -209,7 +222,8 @@ class ImageVolume(Model):
         description="Image or artifact, such as registry.example.com/models/qwen3-8b:1."
     )
     pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        default=None, description="When it is pulled. Default: Always with tag latest, else once."
+        default=None,
+        description="Pull policy. Default: Always for the tag latest, otherwise IfNotPresent.",
     )
 
 
@@ -219,20 +233,21 @@ _SOURCES = (
 
 
 class Volume(Model):
-    """A volume of the engine pods."""
+    """Volume of the engine pods."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in _SOURCES)}].filter(given, given).size() == 1",
                 message_expression=(
-                    f"'volume \"' + self.name + '\" needs exactly one of {', '.join(_SOURCES)}'"
+                    f"'volume \"' + self.name + '\" needs exactly one of {', '.join(_SOURCES)}. Keep one and leave "
+                    "out the others.'"
                 ),
             ),
             rule(
                 f"!(self.name in {list(RESERVED_NAMES)}) && !self.name.matches('^(claim|image)-[0-9]+$')",
                 message_expression=(
-                    "'\"' + self.name + '\" is a volume that the operator makes: choose another name'"
+                    "'\"' + self.name + '\" is the name of a volume of the operator. Use another name.'"
                 ),
                 field_path=".name",
             ),
@@ -241,23 +256,25 @@ class Volume(Model):
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
         description="Name that volumeMounts refer to."
     )
-    config_map: ConfigMapVolume | None = Field(default=None, description="A ConfigMap as files.")
-    secret: SecretVolume | None = Field(default=None, description="A Secret as files.")
+    config_map: ConfigMapVolume | None = Field(default=None, description="Files from a ConfigMap.")
+    secret: SecretVolume | None = Field(default=None, description="Files from a Secret.")
     empty_dir: EmptyDir | None = Field(
-        default=None, description="An empty folder that lives as long as the pod."
+        default=None, description="Empty directory that is deleted with the pod."
     )
     persistent_volume_claim: ClaimVolume | None = Field(
-        default=None, description="A PersistentVolumeClaim of the namespace."
+        default=None, description="PersistentVolumeClaim in the same namespace."
     )
-    projected: Projected | None = Field(default=None, description="Several sources in one folder.")
+    projected: Projected | None = Field(
+        default=None, description="Several sources in one directory."
+    )
     csi: CsiVolume | None = Field(
-        default=None, description="A volume that a CSI driver makes for each pod."
+        default=None, description="Volume that a CSI driver creates for each pod."
     )
     ephemeral: Ephemeral | None = Field(
-        default=None, description="A PersistentVolumeClaim that lives as long as the pod."
+        default=None, description="PersistentVolumeClaim that is created and deleted with the pod."
     )
     image: ImageVolume | None = Field(
-        default=None, description="The files of an OCI image or artifact, read-only."
+        default=None, description="Read-only files of an OCI image or artifact."
     )
 
 
@@ -271,16 +288,16 @@ MountPath = Annotated[
             rule(
                 r"self.matches('^(/[A-Za-z0-9._-]+)+$') && !self.matches('/\\.\\.?(/|$)')",
                 message_expression=(
-                    "'\"' + self + '\" is not an absolute path of letters, digits, ., _ and -: "
-                    "write for example /mnt/data'"
+                    "'\"' + self + '\" is not an absolute path of letters, digits, ., _ and -. Use a path such as "
+                    "/mnt/data.'"
                 ),
             ),
             rule(
                 f"!{_PATHS}.exists(ours, self == ours || self.startsWith(ours + '/') "
                 "|| ours.startsWith(self + '/'))",
                 message_expression=(
-                    f"'\"' + self + '\" overlaps a path that the engine uses ({', '.join(RESERVED_PATHS)}): "
-                    "choose another, such as /mnt/data'"
+                    f"'\"' + self + '\" overlaps a path that the engine uses ({', '.join(RESERVED_PATHS)}). Use "
+                    "another path, such as /mnt/data.'"
                 ),
             ),
         ),
@@ -289,16 +306,18 @@ MountPath = Annotated[
 
 
 class Mount(Model):
-    """Path of a volume in the engine container."""
+    """Mount of a volume."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
         description="Name of the volume in spec.template.volumes."
     )
-    mount_path: MountPath = Field(description="Where it appears.")
+    mount_path: MountPath = Field(description="Path in the container.")
     sub_path: RelativePath | None = Field(
-        default=None, description="Folder or file in the volume. Default: all of it."
+        default=None, description="Path in the volume. Default: its root."
     )
-    read_only: bool | None = Field(default=None, description="Mount it read-only.")
+    read_only: bool | None = Field(
+        default=None, description="Whether the volume is mounted read-only."
+    )
 
 
 Mounts = Annotated[list[Mount], Field(max_length=16, json_schema_extra=list_map("mountPath"))]

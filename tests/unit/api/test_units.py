@@ -27,7 +27,7 @@ def test_a_duration_is_seconds(text: str, expected: float) -> None:
     "text", ["", "5", "s", "1x", "1s ", " 1s", "-1s", "1s-2s", "1,5s", "1h 2m"]
 )
 def test_what_is_no_duration_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ValueError, match=f'^"{text}" is not a duration: write for example 500ms'):
+    with pytest.raises(ValueError, match=f'^"{text}" is not a duration. Use a value such as 500ms'):
         units.seconds(text)
 
 
@@ -55,7 +55,7 @@ def test_a_quantity_is_a_number(text: str, expected: Decimal) -> None:
 
 @pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1KI", "1gi", "one", "1e", "0x10"])
 def test_what_is_no_quantity_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ValueError, match=f'^"{text}" is not a quantity: write for example 500m'):
+    with pytest.raises(ValueError, match=f'^"{text}" is not a quantity. Use a value such as 500m'):
         units.quantity(text)
 
 

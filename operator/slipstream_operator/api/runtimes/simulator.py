@@ -8,7 +8,7 @@ from slipstream_operator.api.base import Duration, FineDuration, Model, rule
 
 
 class SimulatorSpec(Model):
-    """An engine without a model: a step takes alpha + beta*sequences + gamma*KV tokens + delta*prefill tokens."""
+    """Engine without a model. A step takes alpha + beta*sequences + gamma*KV tokens + delta*prefill tokens."""
 
     alpha: FineDuration = Field(
         default="7ms", description="Fixed time of one engine step. Default: 7ms."
@@ -17,7 +17,7 @@ class SimulatorSpec(Model):
         default="20us", description="Time per running sequence. Default: 20us."
     )
     gamma: FineDuration = Field(
-        default="60ns", description="Time per resident KV token. Default: 60ns."
+        default="60ns", description="Time per token in the KV cache. Default: 60ns."
     )
     delta: FineDuration = Field(
         default="32us", description="Time per prefill token. Default: 32us."
@@ -26,9 +26,11 @@ class SimulatorSpec(Model):
         default=200_000, description="KV cache capacity in tokens. Default: 200000."
     )
     max_sequences: Annotated[int, Field(ge=1, le=65536)] = Field(
-        default=256, description="Sequences that run at once. Default: 256."
+        default=256, description="Maximum sequences that run at once. Default: 256."
     )
-    cold_start: Duration = Field(default="10s", description="From start to ready. Default: 10s.")
+    cold_start: Duration = Field(
+        default="10s", description="Time from start to ready. Default: 10s."
+    )
 
 
 _SIMULATED = "has(self.runtime) && self.runtime == 'simulator'"
