@@ -21,9 +21,9 @@ PHRASES = re.compile(
     r"\b(as ever|as may|at rest|by chance|in truth|looked at|no more of|of others|ours|told|what comes)\b",
     re.IGNORECASE,
 )
-"""Further words that pages of the documentation don't use."""
+"""Further words that pages of the documentation and docstrings don't use."""
 LONGEST_SENTENCE = 25
-"""Words in a sentence of a page. A colon ends a sentence here, so that a list may follow it."""
+"""Words in a sentence of a page or docstring. A colon ends a sentence here, so that a list may follow it."""
 GENERATED = ("docs/reference/", "docs/gpu-kernels.md")
 """Pages whose sentences are written elsewhere, in the code."""
 _SENTENCE = 3
@@ -66,6 +66,8 @@ def code(file: Path, name: str) -> Iterator[Finding]:
                 docstrings.add(node.body[0].lineno)
                 if text.split()[0].rstrip(",.:;") in OPENINGS:
                     yield Finding(name, node.body[0].lineno, text.splitlines()[0])
+                for paragraph in text.split("\n\n"):
+                    yield from _sentences(name, node.body[0].lineno, _plain(paragraph))
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts = len(node.value.split()) >= _SENTENCE
@@ -86,12 +88,16 @@ def _prose(file: Path) -> Iterator[Finding]:
 def page(text: str, name: str) -> Iterator[Finding]:
     """Findings in the sentences of a Markdown page, code blocks and inline code left out."""
     for number, block in _blocks(text):
-        if match := PHRASES.search(block):
-            yield Finding(name, number, match.group())
-        for sentence in re.split(r"(?<=[.!?:])[\"')*_]*\s+", block):
-            words = [word for word in sentence.split() if re.search(r"\w", word)]
-            if len(words) > LONGEST_SENTENCE:
-                yield Finding(name, number, f"{len(words)} words: {sentence}")
+        yield from _sentences(name, number, block)
+
+
+def _sentences(name: str, line: int, text: str) -> Iterator[Finding]:
+    if match := PHRASES.search(text):
+        yield Finding(name, line, match.group())
+    for sentence in re.split(r"(?<=[.!?:])[\"')*_]*\s+", text):
+        words = [word for word in sentence.split() if re.search(r"\w", word)]
+        if len(words) > LONGEST_SENTENCE:
+            yield Finding(name, line, f"{len(words)} words: {sentence}")
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str]]:

@@ -31,6 +31,12 @@ def test_headless_docstrings_and_awkward_words_are_found(tmp_path: Path) -> None
     ]
 
 
+def test_long_sentences_of_docstrings_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(f'"""Return {" ".join(["word"] * 25)}."""\n')
+    assert [f.text.split()[0] for f in language.code(file, "module.py")] == ["26"]
+
+
 def test_long_sentences_of_pages_are_found_and_code_is_left_out() -> None:
     long = " ".join(["word"] * 26) + "."
     text = f"# Page\n\n{long}\n\n```text\n{long}\n```\n\n- {long[:-6]} item.\n| `{long}` | told |\n"
