@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from dev.cluster.kube import Kube, Object, condition
+from slipstream_operator import kinds
 from tests.support import services
 
-CHILD_KINDS = ("Deployment", "Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget")
+CHILD_KINDS = [kind.name for kind in kinds.OWNED if not kind.optional]
 OWN = "slipstream.dev/service={}"
 SOON = 20.0
 REPAIR = 5.0
