@@ -71,7 +71,7 @@ class App:
         self._states = ServiceStates()
         self._telemetry.registry.register(DesiredReplicas(self._states.decided))
         self._synced = False
-        self._beat = self._clock.monotonic()
+        self._last_heartbeat = self._clock.monotonic()
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raise TransientError if the Lease is lost or the API is unreachable."""
@@ -104,14 +104,14 @@ class App:
         await watching_ready.wait()
         stopped = self._stop_signals()  # replaces kopf's handlers, which fail on a second signal
         leading = asyncio.ensure_future(self._lead(api))
-        pulse = asyncio.ensure_future(self._pulse())
+        heartbeat = asyncio.ensure_future(self._heartbeat())
         try:
-            await _first_of(watching, leading, pulse, stopped)
+            await _first_of(watching, leading, heartbeat, stopped)
         finally:
             self._telemetry.leader.set(0)
-            for task in (leading, pulse, stopped):
+            for task in (leading, heartbeat, stopped):
                 task.cancel()
-            await asyncio.gather(leading, pulse, stopped, return_exceptions=True)
+            await asyncio.gather(leading, heartbeat, stopped, return_exceptions=True)
             stop.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
@@ -213,15 +213,15 @@ class App:
             self._telemetry.services.set(len(self._store.keys()))
             await asyncio.sleep(self._config.resync)
 
-    async def _pulse(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
-            self._beat = self._clock.monotonic()
+            self._last_heartbeat = self._clock.monotonic()
             self._telemetry.services.set(len(self._store.keys()))
             self._telemetry.queue_depth.set(len(self._queue))
             await asyncio.sleep(1)
 
     def _live(self) -> str | None:
-        silent = self._clock.monotonic() - self._beat
+        silent = self._clock.monotonic() - self._last_heartbeat
         return f"the event loop was blocked for {silent:.0f} s" if silent > STUCK_SECONDS else None
 
     def _ready(self) -> str | None:

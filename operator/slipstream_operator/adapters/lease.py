@@ -54,41 +54,41 @@ class Lease:
 
         Return when `work` does; raise TransientError if the Lease was lost. Cancellation releases the Lease.
         """
-        while not await self._try():  # noqa: ASYNC110 (the event is in the API server)
+        while not await self._try_acquire():  # noqa: ASYNC110 (the event is in the API server)
             await asyncio.sleep(RENEW_EVERY)
-        keeping = asyncio.ensure_future(self._keep())
+        renewing = asyncio.ensure_future(self._keep_renewing())
         working = asyncio.ensure_future(work())
         try:
-            await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (working, keeping):
+            await asyncio.wait({renewing, working}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (working, renewing):
                 if task.done():
                     await task
         finally:
-            for task in (working, keeping):
+            for task in (working, renewing):
                 task.cancel()
-            await asyncio.gather(working, keeping, return_exceptions=True)
+            await asyncio.gather(working, renewing, return_exceptions=True)
             with contextlib.suppress(errors.TransientError):
                 await self._release()
 
-    async def _keep(self) -> None:
+    async def _keep_renewing(self) -> None:
         """Renew the Lease until no renewal succeeds for GIVE_UP_AFTER, also if a call hangs."""
         try:
             while True:
                 async with asyncio.timeout(GIVE_UP_AFTER):
                     await asyncio.sleep(RENEW_EVERY)
-                    while not await self._try():  # noqa: ASYNC110 (the event is in the API server)
+                    while not await self._try_acquire():  # noqa: ASYNC110 (the event is in the API server)
                         await asyncio.sleep(RENEW_EVERY)
         except TimeoutError as error:
             raise errors.Unavailable("The leader's Lease could not be renewed in time.") from error
 
-    async def _try(self) -> bool:
+    async def _try_acquire(self) -> bool:
         """Acquire or renew the Lease; False if that is impossible now."""
         with contextlib.suppress(errors.TransientError, TimeoutError):
             async with asyncio.timeout(GIVE_UP_AFTER / 2):
-                return await self._take()
+                return await self._acquire()
         return False
 
-    async def _take(self) -> bool:
+    async def _acquire(self) -> bool:
         try:
             lease = await self._cluster.request(
                 "get", "Lease", name=self._ref.name, namespace=self._ref.namespace
