@@ -45,6 +45,8 @@ _OTHERS = (
 )
 """Kinds that tests use and the operator does not."""
 _KINDS = {**kinds.BY_NAME, **{kind.name: kind for kind in _OTHERS}}
+_MOST_WAITS = 5
+"""A wait may last this many times its timeout, as long as something changes meanwhile."""
 
 
 class Refused(Exception):
@@ -213,17 +215,49 @@ class Kube:
         labels: str = "",
         what: str = "",
     ) -> Any:
-        """Watch a collection until the predicate over all its objects is true; return its value."""
-        deadline = time.monotonic() + timeout
+        """Watch a collection until the predicate over all its objects is true; return its value.
+
+        A slow machine only takes longer: the timeout starts over as long as objects of the kind, Pods or Events of the
+        namespace have changed.
+        """
+        started, seen = time.monotonic(), None
         fields = f"metadata.name={name}" if name else ""
         selection = {"labelSelector": labels, "fieldSelector": fields}
         found: dict[str, Object] = {}
-        for objects in self._snapshots(kind, namespace, selection, deadline):
-            found = objects
-            if value := predicate(list(found.values())):
-                return value
+        for _ in range(_MOST_WAITS):
+            for objects in self._snapshots(kind, namespace, selection, time.monotonic() + timeout):
+                found = objects
+                if value := predicate(list(found.values())):
+                    return value
+            before, seen = seen, self._versions(kind, namespace)
+            if before == seen:
+                break
+        took = time.monotonic() - started
         state = json.dumps([_short(item) for item in found.values()], indent=1)[:6000]
-        raise AssertionError(f"{what or kind} was not as wanted after {timeout:.0f} s: {state}")
+        raise AssertionError(f"{what or kind} was not as wanted after {took:.0f} s: {state}")
+
+    def never(
+        self,
+        kind: str,
+        namespace: str | None,
+        predicate: Callable[[list[Object]], Any],
+        *,
+        seconds: float,
+        name: str,
+    ) -> None:
+        """Watch an object for this long; AssertionError once the predicate is true."""
+        selection = {"fieldSelector": f"metadata.name={name}"}
+        for objects in self._snapshots(kind, namespace, selection, time.monotonic() + seconds):
+            found = list(objects.values())
+            assert not predicate(found), json.dumps([_short(item) for item in found])[:6000]
+
+    def _versions(self, kind: str, namespace: str | None) -> dict[str, str]:
+        """Versions of the objects that change while the cluster works towards something."""
+        return {
+            item["metadata"]["uid"]: item["metadata"]["resourceVersion"]
+            for each in {kind, "Pod", "Event"}
+            for item in self.find(each, namespace)
+        }
 
     def _snapshots(
         self, kind: str, namespace: str | None, selection: dict[str, str], deadline: float

@@ -167,12 +167,16 @@ class Cluster:
 
     def kill_container(self, container: str) -> None:
         """Send SIGKILL to all processes of a container, as the kernel does where memory runs out."""
-        found = cgroups.processes(self._group, container=container)
+        found = self.processes(container)
         if not found:
             raise DevError(f"cluster {self.name} has no container {container} that runs")
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signals.SIGKILL)
+
+    def processes(self, container: str) -> set[int]:
+        """Return the process ids of a container."""
+        return cgroups.processes(self._group, container=container)
 
     @property
     def _group(self) -> str:

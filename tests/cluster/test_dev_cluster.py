@@ -39,7 +39,6 @@ def _traces() -> set[str]:
     return found
 
 
-@pytest.mark.timeout(180)
 def test_a_cluster_recovers_from_a_killed_component(cluster: Cluster) -> None:
     assert cluster.up(control_plane_only=True)
     assert cluster.status().state == "healthy"
@@ -51,7 +50,6 @@ def test_a_cluster_recovers_from_a_killed_component(cluster: Cluster) -> None:
     assert cluster.status().state == "healthy"
 
 
-@pytest.mark.timeout(180)
 def test_a_cluster_leaves_nothing_behind(cluster: Cluster) -> None:
     cluster.up(control_plane_only=True)
     assert _traces()
@@ -66,7 +64,6 @@ def test_a_cluster_leaves_nothing_behind(cluster: Cluster) -> None:
     assert not cluster.down()
 
 
-@pytest.mark.timeout(180)
 def test_made_up_nodes_offer_gpus(cluster: Cluster) -> None:
     cluster.up(control_plane_only=True, nodes=3)
     kubectl = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig)]

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from dev.cluster.kube import Kube, Object, condition
 from tests.support import services
 
@@ -31,7 +29,6 @@ def evicted(items: list[Object]) -> list[Object]:
     return [item for item in items if item.get("status", {}).get("reason") == "Evicted"]
 
 
-@pytest.mark.timeout(NOTICED + 120)
 def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replica_behind(
     kube: Kube, namespace: str
 ) -> None:

@@ -20,8 +20,6 @@ from slipstream_runtime import contract
 from tests.support import clusters, gateways, services
 from tests.support.gateways import ACCEPTED, GONE, SOON, Gateway, answer, programmed
 
-LONG = 300.0
-"""For a picker that is built, and a Envoy that is fetched, for the first time."""
 REPLICAS = 3
 PLACES = 8
 """Sequences that a replica runs at once."""
@@ -163,21 +161,18 @@ def busy(address: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.timeout(LONG)
 def test_prompts_that_share_nothing_are_spread_over_the_engines(gateway: Gateway) -> None:
     shares = gateway.shares(gateways.unlike(300), clients=16)
     assert sum(shares.values()) == 300
     assert min(shares.values()) >= 60, shares
 
 
-@pytest.mark.timeout(LONG)
 def test_equal_prompts_go_where_their_prefix_is_cached(gateway: Gateway) -> None:
     [prompt] = gateways.unlike(1)
     shares = gateway.shares([prompt] * 100, clients=1)
     assert sorted(shares.values()) == [0, 0, 100]
 
 
-@pytest.mark.timeout(LONG)
 def test_an_engine_with_a_queue_gets_no_more_requests(gateway: Gateway) -> None:
     loaded, address = next(iter(gateway.pods.items()))
     with busy(address):
@@ -191,7 +186,6 @@ def test_an_engine_with_a_queue_gets_no_more_requests(gateway: Gateway) -> None:
     assert min(shares.values()) > 0, shares
 
 
-@pytest.mark.timeout(LONG)
 def test_streams_pass_whole_and_other_paths_do_not(gateway: Gateway) -> None:
     body = {"model": "chat", "prompt": "hello", "max_tokens": 5, "stream": True}
     with gateway.http.stream("POST", "/completions", json=body) as stream:
@@ -204,7 +198,6 @@ def test_streams_pass_whole_and_other_paths_do_not(gateway: Gateway) -> None:
     assert httpx.get(outside, trust_env=False).status_code == 404
 
 
-@pytest.mark.timeout(LONG)
 def test_an_engine_that_leaves_loses_no_request(kube: Kube, gateway: Gateway) -> None:
     namespace = gateway.namespace
     kube.patch("InferenceService", namespace, "chat", {"spec": {"replicas": REPLICAS - 1}})

@@ -1,27 +1,45 @@
 """Two hundred services at once."""
 
-import time
+import psutil
 
 from dev.cluster.kube import Kube, is_true
-from tests.support import services
+from dev.cluster.lifecycle import Cluster
+from tests.support import faults, services
 
 COUNT = 200
-BUDGET = 45.0
-"""Half as much again as the 30 s that are aimed at: two cores that also run the whole cluster took 25 to 31 s, and a
-machine that is shared is slower at times. `make bench-operator` prints the figure."""
+BUDGET = 60.0
+"""CPU seconds of both operators. The time that it takes depends on what else the machine does, and is the figure of
+`make bench-operator`."""
 
 
-def test_two_hundred_services_created_at_once_converge(kube: Kube, namespace: str) -> None:
-    started = time.monotonic()
+def cpu_seconds(cluster: Cluster, kube: Kube) -> float:
+    """CPU seconds that the operators have used."""
+    containers = [
+        status["containerID"].removeprefix("containerd://")
+        for pod in kube.find("Pod", faults.SYSTEM, labelSelector=faults.OPERATOR)
+        for status in pod["status"]["containerStatuses"]
+    ]
+    times = [
+        psutil.Process(pid).cpu_times()
+        for container in containers
+        for pid in cluster.processes(container)
+    ]
+    return sum(each.user + each.system for each in times)
+
+
+def test_two_hundred_services_created_at_once_converge(
+    cluster: Cluster, kube: Kube, namespace: str
+) -> None:
+    before = cpu_seconds(cluster, kube)
     for index in range(COUNT):
         kube.apply(services.simulated(namespace, f"chat-{index}"))
     kube.until(
         "InferenceService",
         namespace,
         lambda items: len(items) == COUNT and all(is_true(item, "Ready") for item in items),
-        timeout=BUDGET + 30,
+        timeout=75,
     )
-    took = time.monotonic() - started
+    used = cpu_seconds(cluster, kube) - before
     # NB: readiness follows the pods; the count in a Deployment's status is its controller's, and comes when it comes.
     kube.until(
         "Deployment",
@@ -31,4 +49,4 @@ def test_two_hundred_services_created_at_once_converge(kube: Kube, namespace: st
         ),
         timeout=30,
     )
-    assert took < BUDGET
+    assert 0 < used < BUDGET

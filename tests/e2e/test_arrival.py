@@ -3,12 +3,9 @@
 from pathlib import Path
 
 import httpx
-import pytest
 
 from dev.cluster.kube import Kube, Object, condition, is_true
 from tests.support import services
-
-pytestmark = pytest.mark.timeout(420)
 
 CLAIM = "weights"
 

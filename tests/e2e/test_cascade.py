@@ -12,8 +12,6 @@ from dev.models import heldout
 from slipstream_runtime import contract
 from tests.support import services
 
-pytestmark = pytest.mark.timeout(540)
-
 EVERY = 8
 """One of so many held-out questions is asked: 50."""
 START = 300.0

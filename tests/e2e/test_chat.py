@@ -17,8 +17,6 @@ from slipstream_runtime import contract
 from slipstream_runtime.evaluate import load, records, traffic
 from tests.support import clusters, services
 
-pytestmark = pytest.mark.timeout(420)
-
 SAMPLE = Path("manifests/samples/chat.yaml")
 OWN = "slipstream.dev/service=chat"
 START = 240.0

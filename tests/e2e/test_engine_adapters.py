@@ -14,8 +14,7 @@ from slipstream_runtime import contract
 from tests.support import engines
 from tests.support.adapters import write_adapter
 from tests.support.engines import NAME, Engine
-
-pytestmark = pytest.mark.timeout(420)
+from tests.support.processes import HANG_SECONDS
 
 
 class Adapted:
@@ -52,7 +51,7 @@ class Adapted:
 
 
 def until(true: Callable[[], bool]) -> None:
-    waiting.until(true, seconds=30, what="the adapters", interval=0.2)
+    waiting.until(true, seconds=HANG_SECONDS, what="the adapters", interval=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from slipstream_runtime import contract
 from slipstream_runtime.machine import hardware
 from tests.support.engines import NAME, Engine, config, write_model
 
-pytestmark = pytest.mark.timeout(300)
 STALL_SECONDS = 4
 ENDLESS: dict[str, Any] = {
     "model": NAME,
@@ -74,7 +73,7 @@ def test_an_engine_that_hangs_ends_by_itself_and_says_so(engine: Engine) -> None
     lines = [line for line in asyncio.run(main()) if line]
     assert "data: [DONE]" not in lines
     assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == 503
-    assert engine.exit_code(within=30) == 1
+    assert engine.exit_code() == 1
     assert "the engine hangs: 1 requests saw no work" in engine.termination_log.read_text()
     assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE
 
@@ -87,7 +86,7 @@ def test_a_model_without_a_kernel_here_is_never_ready_and_tells_vllms_own_reason
     quantize = pytest.importorskip("dev.models.quantize")
     quantize.write(Path("dev/models/target").resolve(), tmp_path / "w4a16", scheme="W4A16")
     engine = Engine(tmp_path, config(f"file://{tmp_path / 'w4a16'}"))
-    assert engine.exit_code(within=120) == 1
+    assert engine.exit_code() == 1
     assert "cpu_gemm_wna16" in engine.termination_log.read_text()
     assert "ready" not in [entry["phase"] for entry in engine.events("phase")]
 
@@ -118,7 +117,7 @@ def test_a_worker_that_is_killed_is_named_as_the_cause(
                     await stream
 
         asyncio.run(main())
-        assert engine.exit_code(within=90) == 1
+        assert engine.exit_code() == 1
     finally:
         engine.kill()
     reason = engine.termination_log.read_text()

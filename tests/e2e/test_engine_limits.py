@@ -3,7 +3,6 @@
 import asyncio
 import collections
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from dev import waiting
 from slipstream_runtime import contract
 from tests.support.engines import NAME, Engine, config, write_model
 from tests.support.malformed import Malformed
+from tests.support.processes import HANG_SECONDS
 
-pytestmark = pytest.mark.timeout(420)
 KEY = "a-key-of-the-team"
 BEARER = {"authorization": f"Bearer {KEY}"}
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -33,7 +32,7 @@ SCHEMA: dict[str, Any] = {
 LIMITS = {
     "maxOutputTokens": 16000,
     "maxPromptTokens": 300,
-    "timeoutSeconds": 2,
+    "timeoutSeconds": 4,
     "concurrency": 2,
     "queue": 3,
 }
@@ -155,17 +154,15 @@ def idle(engine: Engine) -> bool:
 
 def test_a_request_that_takes_too_long_is_ended_here_and_in_the_engine(engine: Engine) -> None:
     long = {**chat("hi"), **FREE, "max_tokens": 4000, "n": 4}
-    began = time.monotonic()
     answer = post(engine, CHAT, **long)
     assert answer.status_code == 504
-    assert error(answer)["message"] == "The answer was not complete within 2 s."
-    assert 1.9 < time.monotonic() - began < 10
+    assert error(answer)["message"] == "The answer was not complete within 4 s"
     streamed = post(engine, CHAT, stream=True, **long)
     assert streamed.status_code == 200
     *tokens, last = [line for line in streamed.text.split("\n\n") if line]
     assert tokens
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == 504
-    waiting.until(lambda: idle(engine), seconds=10, what="the engine being idle")
+    waiting.until(lambda: idle(engine), seconds=HANG_SECONDS, what="the engine being idle")
 
 
 def test_what_vllm_itself_refuses_has_the_same_form(engine: Engine) -> None:
@@ -188,7 +185,7 @@ def test_keys_are_needed_and_change_without_a_restart(engine: Engine, keys: Path
 
     def becomes(status: int, key: str) -> None:
         what = f"status {status} for this key"
-        waiting.until(lambda: asked(key) == status, seconds=10, what=what, interval=0.1)
+        waiting.until(lambda: asked(key) == status, seconds=HANG_SECONDS, what=what, interval=0.1)
 
     assert asked(None) == asked("wrong") == 401
     assert asked(KEY) == asked("another-key") == 200
@@ -213,7 +210,7 @@ async def answered(port: int, request: bytes, *, leaves: bool) -> bytes:
         writer.write(request)
         if leaves:
             writer.write_eof()
-        return await asyncio.wait_for(reader.read(), timeout=30)
+        return await asyncio.wait_for(reader.read(), timeout=HANG_SECONDS)
     except ConnectionError:
         return b""
     finally:
@@ -254,7 +251,7 @@ def test_a_form_that_cannot_be_made_is_told_before_the_model_is_loaded(tmp_path:
     write_model(model)
     output = {"grammar": "root ::= nowhere"}
     engine = Engine(tmp_path, config(f"file://{model}", output=output))
-    assert engine.exit_code(within=120) == 2
+    assert engine.exit_code() == 2
     reason = engine.termination_log.read_text()
     assert reason.startswith("spec.output.grammar: xgrammar can't make answers of this form: EBNF")
     assert "nowhere" in reason

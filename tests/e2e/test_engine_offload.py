@@ -18,11 +18,11 @@ from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.engine.offload import Pruner
 
 pytest.importorskip("vllm")
-pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 BLOCK = 4096
 """Bytes of a block; the host memory holds two."""
-SECONDS = 20.0
+SECONDS = 300.0
 
 
 class Tiers:

@@ -22,7 +22,6 @@ WINDOWS = 2
 """As many come while 1,800 tokens are made, five at a step."""
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("default"),  # vLLM and torch warn at import
 ]
 

@@ -10,7 +10,6 @@ from slipstream_runtime import contract
 from tests.support import engines
 from tests.support.engines import NAME, Engine
 
-pytestmark = pytest.mark.timeout(420)
 WINDOW = 16
 
 

@@ -20,7 +20,6 @@ from slipstream_runtime.machine import hardware
 from tests.support import clusters, engines, services
 from tests.support.adapters import write_adapter
 
-pytestmark = pytest.mark.timeout(420)
 MODELS = Path("dev/models")
 START, PROPAGATION, VERDICT = 240.0, 150.0, 240.0
 KEY = "a-key-of-the-tests"

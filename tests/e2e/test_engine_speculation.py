@@ -20,7 +20,6 @@ from slipstream_runtime.engine import gain, windows
 from tests.support import engines
 from tests.support.engines import NAME, Engine
 
-pytestmark = pytest.mark.timeout(420)
 MODELS = Path("dev/models").absolute()
 TOKENS = 4
 AT_ONCE = 4

@@ -28,7 +28,7 @@ with warnings.catch_warnings():
         SlidingWindowSpec,
     )
 
-pytestmark = [pytest.mark.filterwarnings("ignore::Warning"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 READ_BY_VLLM = ("Qwen3-8B", "gpt-oss-20b", "DeepSeek-V3")
 """Each costs the start of a process, in which vLLM looks at the model's class."""
 TENSOR_SIZES = (1, 2, 3, 4, 5, 6, 8, 16, 32, 64)

@@ -56,13 +56,11 @@ def share(items: list[dict[str, str]], answers: list[str]) -> float:
     return right / asked
 
 
-@pytest.mark.timeout(120)
 def test_the_committed_weights_answer_held_out_questions() -> None:
     counts = score.score(MODELS / "target", items=heldout.read())
     assert all(right / asked >= 0.9 for right, asked in counts.values()), counts
 
 
-@pytest.mark.timeout(300)
 def test_vllm_accepts_the_draft_and_answers_right() -> None:
     items = heldout.read()[::2]
     result = serve(
@@ -80,7 +78,6 @@ def test_vllm_accepts_the_draft_and_answers_right() -> None:
     assert share(items, result["answers"]) >= 0.9
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "options",
     [

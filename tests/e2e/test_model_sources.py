@@ -17,7 +17,6 @@ from dev.cluster.kube import Kube, Object, condition
 from dev.cluster.lifecycle import Cluster
 from tests.support import clusters, services, stores
 
-pytestmark = pytest.mark.timeout(420)
 TARGET = Path("dev/models/target")
 FILES = {path.name: path.read_bytes() for path in sorted(TARGET.iterdir()) if path.is_file()}
 CLAIM, SECRET = "models", "store"

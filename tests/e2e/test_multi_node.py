@@ -11,7 +11,6 @@ from dev.cluster.lifecycle import Cluster
 from slipstream_operator import names
 from tests.support import services
 
-pytestmark = pytest.mark.timeout(900)  # the first time with a build of the controller
 START, SOON = 240.0, 60.0
 NAME = "large"
 

@@ -18,10 +18,9 @@ import pytest
 from slipstream_runtime import contract
 from slipstream_runtime.onnx import export, exported, providers
 from tests.support import drivers, encoders
-from tests.support.processes import Process
+from tests.support.processes import HANG_SECONDS, Process
 
 pytestmark = [
-    pytest.mark.timeout(180),
     # NB: told by torch, of its own code, whenever it traces.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
@@ -223,11 +222,11 @@ async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: E
         running = [
             asyncio.create_task(client.post(f"{api}/v1/embeddings", json=much)) for _ in range(2)
         ]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             while engine.metrics()[contract.IN_FLIGHT] < 2:  # noqa: ASYNC110 (of another process)
                 await asyncio.sleep(0.01)
         engine.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while (await client.get(management + contract.READY_PATH)).text != "draining\n":
                 pass
         refused = await client.post(f"{api}/v1/embeddings", json={"input": "x"})
@@ -236,7 +235,7 @@ async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: E
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
     assert [len(answer.json()["data"]) for answer in finished] == [32, 32]
-    assert engine.exit_code(within=20) == 0
+    assert engine.exit_code() == 0
     assert not engine.termination_log.exists()
     assert [entry["phase"] for entry in engine.events("phase")][-2:] == ["draining", "stopped"]
 
@@ -281,7 +280,7 @@ def test_a_reranker_gives_pytorchs_scores_of_pairs(classifier: tuple[Engine, Pat
 
 def test_a_model_that_is_not_exported_is_told_in_the_termination_log(tmp_path: Path) -> None:
     engine = Engine(tmp_path, encoders.SOURCE)
-    assert engine.exit_code(within=60) == 1
+    assert engine.exit_code() == 1
     assert "holds neither model.onnx nor onnx/model.onnx" in engine.termination_log.read_text()
     assert [entry["phase"] for entry in engine.events("phase")] == ["resolving", "failed"]
 
@@ -294,7 +293,7 @@ def test_a_gpu_service_is_not_run_on_the_cpu(
     drivers.compiled(driver)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
     engine = Engine(tmp_path, minilm, device="cuda")
-    assert engine.exit_code(within=60) == 2
+    assert engine.exit_code() == 2
     assert "would run on the CPU of a GPU node" in engine.termination_log.read_text()
 
 
@@ -305,7 +304,7 @@ def test_a_graph_that_cannot_be_loaded_is_told(minilm: Path, tmp_path: Path) -> 
         (model / name).write_bytes((minilm / name).read_bytes())
     (model / "model.onnx").write_bytes(b"not a graph")
     engine = Engine(tmp_path, model)
-    assert engine.exit_code(within=60) == 1
+    assert engine.exit_code() == 1
     assert "ONNX Runtime cannot load it" in engine.termination_log.read_text()
 
 

@@ -17,7 +17,6 @@ from tests.support import clusters, encoders, services
 
 # NB: told by torch, of its own code, whenever it traces.
 pytestmark = [
-    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 

@@ -10,8 +10,6 @@ from dev.cluster.lifecycle import Cluster
 from tests.support import disturbances, services
 from tests.support.disturbances import Disturbance, Site
 
-pytestmark = pytest.mark.timeout(300)
-
 ROUNDS = 2
 
 

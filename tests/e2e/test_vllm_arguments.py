@@ -4,11 +4,7 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 from tests.support import vllm_checks
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

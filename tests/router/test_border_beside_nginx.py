@@ -17,7 +17,7 @@ from tests.support.routers import CHAT, routing
 
 BODY = b'{"model": "m"}'
 COUNT, AT_ONCE = 1000, 250
-PATIENCE = 1.0
+PATIENCE = 3.0
 """Seconds for an answer; some requests are not whole, and get none."""
 
 Parts = list[bytes]
@@ -119,7 +119,7 @@ async def test_what_nginx_refuses_is_refused(program: Path, tmp_path: Path) -> N
     async with backends.running(2) as (engine, behind), routing(engine) as router:
         behind.always = backends.status(200)  # whatever nginx lets through
         with proxies.nginx(tmp_path, program=program, engines=[behind.port], cores=cores) as nginx:
-            waiting.until(lambda: listens(nginx.port), seconds=10, what="nginx listening")
+            waiting.until(lambda: listens(nginx.port), seconds=120, what="nginx listening")
             for _ in range(COUNT // AT_ONCE):
                 some = [next(sent) for _ in range(AT_ONCE)]
                 before = len(engine.received)

@@ -110,6 +110,6 @@ class Held:
 
 async def turns(condition: Callable[[], bool]) -> None:
     """Let the loop turn until the condition holds."""
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (turns of the loop, not time)
             await asyncio.sleep(0)

@@ -93,8 +93,6 @@ def write_noise(folder: Path, *, like: Path) -> None:
 class Engine(Process):
     """One vLLM engine."""
 
-    start_seconds = 360.0
-
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         super().__init__(contract.ENGINE_MODULE, folder, config)
 

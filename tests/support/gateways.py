@@ -21,8 +21,9 @@ from dev.cluster.lifecycle import Cluster
 from slipstream_runtime import contract
 from slipstream_runtime.web import sockets
 
-SOON = 20.0
-GONE = 60.0
+SOON = 120.0
+GONE = 300.0
+"""Longest waits, in seconds, on a slow machine."""
 DEFINITIONS = {
     "sigs.k8s.io/gateway-api@v1.5.1": (
         "config/crd/standard/gateway.networking.k8s.io_gateways.yaml",

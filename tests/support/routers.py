@@ -17,7 +17,8 @@ from slipstream_runtime.router.balancing.endpoints import Address
 from slipstream_runtime.web import sockets
 from tests.support.backends import Backend
 
-DEADLINE = 15.0
+DEADLINE = 120.0
+"""Seconds after which a condition counts as never true: far more than a slow machine needs."""
 CHAT = "/v1/chat/completions"
 NOWHERE = Path("/nonexistent")
 

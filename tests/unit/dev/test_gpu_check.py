@@ -262,14 +262,14 @@ def test_the_process_that_computes_is_found_among_those_below() -> None:
             return len(below) == 2 and any(b"EngineCore" in name for name in names)
 
         try:
-            waiting.until(named, seconds=10, what="both processes")
+            waiting.until(named, seconds=120, what="both processes")
             found = engines.core(process.pid)
             assert b"EngineCore" in Path(f"/proc/{found}/cmdline").read_bytes()
             below = engines.descendants(process.pid)
             assert engines.alive(below) == 2
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-    waiting.until(lambda: engines.alive(below) == 0, seconds=10, what="both processes gone")
+    waiting.until(lambda: engines.alive(below) == 0, seconds=120, what="both processes gone")
 
 
 def test_the_groups_have_the_steps_that_the_page_promises(tmp_path: Path) -> None:

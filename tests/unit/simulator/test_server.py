@@ -18,7 +18,7 @@ from dev import metrics
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import config
 
-DEADLINE = 15.0
+DEADLINE = 120.0
 
 
 class Pod:
