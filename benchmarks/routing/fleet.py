@@ -43,7 +43,7 @@ class Policy(Protocol):
     scrape: float
     """Seconds between two looks at the engines' metrics."""
 
-    def pick(self, query: Query, endpoints: tuple[picking.Endpoint, ...]) -> str:
+    def pick(self, query: Query, endpoints: tuple[picking.EndpointView, ...]) -> str:
         """The engine that gets it."""
 
     def first(self, query: Query) -> None:
@@ -151,7 +151,7 @@ class _Run:
         query.engine = self.policy.pick(
             query,
             tuple(
-                picking.Endpoint(r.name, r.in_flight, r.waiting, r.kv, 10_000, "stable")
+                picking.EndpointView(r.name, r.in_flight, r.waiting, r.kv, 10_000, "stable")
                 for r in self.fleet.values()
             ),
         )

@@ -12,7 +12,7 @@ import xxhash
 from benchmarks.routing import fleet
 from slipstream_runtime.router.balancing import picking, prefixes
 
-Endpoints = tuple[picking.Endpoint, ...]
+Endpoints = tuple[picking.EndpointView, ...]
 NEVER: Final = float("inf")
 
 
@@ -59,7 +59,7 @@ class Epp:
         queues = {e.name: e.waiting or 0.0 for e in endpoints}
         most, least = max(queues.values()), min(queues.values())
 
-        def score(endpoint: picking.Endpoint) -> float:
+        def score(endpoint: picking.EndpointView) -> float:
             queue = (most - queues[endpoint.name]) / (most - least) if most > least else 1.0
             return 3 * hits.get(endpoint.name, 0.0) + 2 * queue + 2 * (1 - (endpoint.kv or 0.0))
 

@@ -181,7 +181,7 @@ def pick_p99_ms(rounds: int = 4000) -> float:
         chain = _chain(_body(start))
         for name in (names[number % 8], names[(number + 3) % 8]):
             index.insert(name, chain)
-    endpoints = [picking.Endpoint(name, 8, 1.0, 0.5, 256, "stable") for name in names]
+    endpoints = [picking.EndpointView(name, 8, 1.0, 0.5, 256, "stable") for name in names]
     bodies = [_body(rng.choice(known) + workloads.text(rng, 4192)) for _ in range(100)]
     times = []
     for number in range(rounds):

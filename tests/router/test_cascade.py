@@ -300,7 +300,7 @@ async def test_another_engine_of_the_small_model_is_tried_first(
 async def test_a_small_model_that_is_busy_is_not_waited_for_long(
     small: Backend, large: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "HURRIED_SECONDS", 0.02)
+    monkeypatch.setattr(services, "FALLBACK_WAIT_SECONDS", 0.02)
     small.always = held = Held(then=small.always)
     async with cascading(small, large, limits={"concurrency": 1}) as router:
         first = asyncio.create_task(router.ask())

@@ -54,20 +54,20 @@ async def test_a_thousand_identical_prompts_are_released_in_order_and_never_past
             arrived.append(received.content["user"])
             await held(peer, received)
 
-        counts = [Counted(note), Counted(note)]
+        counts = [Usage(note), Usage(note)]
         for engine, behaviour in zip(engines, counts, strict=True):
             engine.always = behaviour
         tasks = [asyncio.create_task(router.ask(user=str(number))) for number in range(1000)]
         await until(lambda: router.chat.held == 1000)
-        line = [turn.asked.content["user"] for turn in router.chat._line]
+        queue = [waiter.request.content["user"] for waiter in router.chat._queue]
         router.engines(*engines)
         await until(lambda: held.waiting == 10)
         held.release.set()
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
         assert [each.most for each in counts] == [5, 5]
-        assert sorted(arrived) == sorted(line)
+        assert sorted(arrived) == sorted(queue)
         # NB: those that are released together take connections of their own, which arrive as they like.
-        place = {user: number for number, user in enumerate(line)}
+        place = {user: number for number, user in enumerate(queue)}
         assert all(abs(place[user] - at) < 2 * 10 for at, user in enumerate(arrived))
 
 
@@ -99,7 +99,7 @@ async def test_requests_that_wait_go_at_once_when_their_engine_says_that_it_take
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
 
 
-class Counted:
+class Usage:
     """A behaviour, and how many requests met it at once at most."""
 
     def __init__(self, behave: backends.Behaviour) -> None:

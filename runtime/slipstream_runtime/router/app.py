@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from slipstream_runtime import contract, logs
 from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import Address, Endpoint, Pool
-from slipstream_runtime.router.balancing.prefix_picker import Cheapest
+from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.scrape import Scrapes
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cluster.activation import Activator, Renew
@@ -57,7 +57,7 @@ class Router:
         self._chance = chance
         self.metrics = Metrics()
         self._upstream = Upstream()
-        self._scrapes = Scrapes(self._upstream.session, clock=clock, grown=self._pump)
+        self._scrapes = Scrapes(self._upstream.session, clock=clock, grown=self._dispatch)
         self._activator = Activator(renew, clock=clock)
         self.table = Table(
             make=self._service,
@@ -108,7 +108,7 @@ class Router:
                 service.name: {
                     "inFlight": service.in_flight,
                     "held": service.held,
-                    "endpoints": [_told(endpoint, now) for endpoint in service.pool],
+                    "endpoints": [_endpoint_status(endpoint, now) for endpoint in service.pool],
                 }
                 for service in self.table.services()
             },
@@ -145,7 +145,7 @@ class Router:
         logs.event("draining", inFlight=front.in_flight)
         await asyncio.sleep(linger)
         front.closed = True
-        self.table.dismiss()
+        self.table.reject_waiting()
         self._listener.close_idle()
         if not await front.emptied(within=grace):
             logs.event("aborting", inFlight=front.in_flight)
@@ -154,7 +154,7 @@ class Router:
 
     def _service(self, settings: config.Service) -> Service:
         clock = self._clock
-        picker = Cheapest(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
+        picker = PrefixPicker(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
         return Service(
             settings,
             pool=Pool(picker=picker, chance=self._chance, clock=clock),
@@ -170,16 +170,16 @@ class Router:
             for endpoint in endpoints:
                 logs.event(what, endpoint=endpoint.name, revision=endpoint.revision)
 
-    def _pump(self) -> None:
+    def _dispatch(self) -> None:
         """Let requests that wait take new places."""
         for service in self.table.services():
-            service.pump()
+            service.dispatch()
 
     def _gone(self, service: Service) -> None:
         self.metrics.forget(service.name)
 
 
-def _told(endpoint: Endpoint, now: float) -> Mapping[str, Any]:
+def _endpoint_status(endpoint: Endpoint, now: float) -> Mapping[str, Any]:
     load = endpoint.fresh_load(now)
     return {
         "name": endpoint.name,

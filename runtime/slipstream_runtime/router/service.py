@@ -7,19 +7,19 @@ from typing import Final, Protocol
 
 from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
-from slipstream_runtime.router.balancing.prefix_picker import Cheapest
-from slipstream_runtime.router.balancing.queue import Line, Turn
+from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
+from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
-from slipstream_runtime.router.cache.responses import Cache
-from slipstream_runtime.router.cache.sharing import Waiter
-from slipstream_runtime.router.messages import refusals as reasons
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.cache.responses import ResponseCache
+from slipstream_runtime.router.cache.sharing import AnswerFuture
+from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.tenants.budgets import Bucket
 from slipstream_runtime.router.tenants.keyring import Client, Keyring
 from slipstream_runtime.web.refusal import Refusal
 
-HURRIED_SECONDS: Final = 5.0
+FALLBACK_WAIT_SECONDS: Final = 5.0
 """For a place in an engine, of a request that another service answers otherwise."""
 _TIMER_SECONDS: Final = 0.01
 """By which timers may be early."""
@@ -50,16 +50,16 @@ class Service:
         self.pool = pool
         self.metrics = metrics
         self.retries = Retries()
-        self.cache: Cache[Waiter] | None = None
+        self.cache: ResponseCache[AnswerFuture] | None = None
         self.in_flight = 0
         self._keyring = keyring
         self._activate = activate
         self._clock = clock
-        self._line = Line()
+        self._queue = RequestQueue()
         self._budgets: dict[str, Bucket] = {}
         self.configure(settings)
         metrics.watch(
-            held=lambda: len(self._line),
+            held=lambda: len(self._queue),
             in_flight=lambda: self.in_flight,
             endpoints=lambda: len(self.pool),
         )
@@ -72,23 +72,25 @@ class Service:
     @property
     def held(self) -> int:
         """Requests that wait for a place."""
-        return len(self._line)
+        return len(self._queue)
 
     @property
     def starving(self) -> bool:
         """Whether requests wait and no engine is there."""
-        return bool(self._line) and not self.pool.serving
+        return bool(self._queue) and not self.pool.serving
 
     def configure(self, settings: config.Service) -> None:
         """Go by these settings from now on."""
         known = self.settings
         if (settings.strategy, settings.kv_tokens) != (known.strategy, known.kv_tokens):
-            self.pool.picker = Cheapest(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
+            self.pool.picker = PrefixPicker(
+                strategy=settings.strategy, kv_tokens=settings.kv_tokens
+            )
         if settings.responses != known.responses or self.cache is None:
             self.cache = _cache(settings.responses, clock=self._clock)
         self.settings = settings
-        self._line.most = settings.limits.queue
-        self._line.most_bytes = settings.limits.queue_size
+        self._queue.max_requests = settings.limits.queue
+        self._queue.max_bytes = settings.limits.queue_size
 
     def update(
         self, found: Mapping[str, Collection[Address]]
@@ -99,7 +101,7 @@ class Service:
             weights={revision.name: revision.weight for revision in self.settings.revisions},
             concurrency=self.settings.limits.concurrency,
         )
-        self.pump()
+        self.dispatch()
         if self.starving:
             self._activate(self)
         return changes
@@ -115,9 +117,9 @@ class Service:
 
     def client(self, key: bytes | None) -> Client | None:
         """Return the tenant of the key; a service without keys admits every client, under no name."""
-        return self._keyring.client(key) if self.settings.keys else _ANYBODY
+        return self._keyring.client(key) if self.settings.keys else _ANONYMOUS
 
-    def reserve(self, asked: Asked, client: Client) -> "Reservation":
+    def reserve(self, request: Request, client: Client) -> "Reservation":
         """Set the tenant's tokens aside for this request; Refusal if there are too few."""
         rate = client.tokens_per_minute
         if rate is None:
@@ -126,118 +128,120 @@ class Service:
         bucket = self._budgets.get(client.tenant)
         if bucket is None or bucket.per_minute != rate:
             bucket = self._budgets[client.tenant] = Bucket(rate, now=now)
-        tokens = asked.tokens(limit=self.settings.limits.max_output_tokens)
+        tokens = request.max_tokens(limit=self.settings.limits.max_output_tokens)
         wait = bucket.reserve(tokens, now=now)
         if wait:
-            raise reasons.over_budget(tokens, wait=None if math.isinf(wait) else wait)
-        asked.ask_usage()
+            raise refusals.over_budget(tokens, wait=None if math.isinf(wait) else wait)
+        request.request_usage()
         return Reservation(bucket, tokens, clock=self._clock)
 
-    async def place(
-        self, asked: Asked, *, tried: set[Endpoint], pause: float, hurried: bool = False
+    async def acquire_slot(
+        self, request: Request, *, tried: set[Endpoint], pause: float, has_fallback: bool = False
     ) -> Endpoint:
         """An engine for the request, which must be given back by `leave`; Refusal if none is free in time.
 
         Engines that were tried are left out, or for `pause` seconds if no other comes free. A
         hurried request waits for engines that are busy, not long, and not for any that are not up.
         """
-        if hurried and not self.pool.able(tried=tried):
+        if has_fallback and not self.pool.able(tried=tried):
             if not self.pool.serving:
                 self._activate(self)
-            raise reasons.nobody()
-        if not self._line:
-            endpoint = self.pool.take(asked, tried=tried)
+            raise refusals.no_replica()
+        if not self._queue:
+            endpoint = self.pool.take(request, tried=tried)
             if endpoint is not None:
                 return endpoint
-        turn = Turn(asked, tried=tried)
-        self._line.join(turn)
-        pardon = None
+        waiter = Waiter(request, tried=tried)
+        self._queue.add(waiter)
+        retry_timer = None
         if tried:
-            pardon = asyncio.get_running_loop().call_later(pause, self._pardon, turn)
+            retry_timer = asyncio.get_running_loop().call_later(
+                pause, self._retry_after_pause, waiter
+            )
         try:
-            return await self._wait(turn, hurried=hurried)
+            return await self._wait(waiter, has_fallback=has_fallback)
         finally:
-            self._line.leave(turn)
-            if pardon is not None:
-                pardon.cancel()
+            self._queue.remove(waiter)
+            if retry_timer is not None:
+                retry_timer.cancel()
 
-    def leave(self, endpoint: Endpoint, asked: Asked) -> None:
+    def release_slot(self, endpoint: Endpoint, request: Request) -> None:
         """A request is over in this engine: its place is for the next."""
-        endpoint.computed(asked)
+        endpoint.computed(request)
         endpoint.leave()
-        if self._line:
-            self.pump()
+        if self._queue:
+            self.dispatch()
 
     def failed(self, endpoint: Endpoint) -> None:
         """The engine did not answer."""
         if endpoint.failed(self._clock()):
             self.metrics.ejections.inc()
-            asyncio.get_running_loop().call_later(EJECTION_SECONDS + _TIMER_SECONDS, self.pump)
+            asyncio.get_running_loop().call_later(EJECTION_SECONDS + _TIMER_SECONDS, self.dispatch)
 
-    def answered(self, endpoint: Endpoint, asked: Asked) -> None:
+    def answered(self, endpoint: Endpoint, request: Request) -> None:
         """The engine began to answer."""
-        endpoint.computed(asked)
-        self.pool.picker.served(endpoint, asked)
+        endpoint.computed(request)
+        self.pool.picker.served(endpoint, request)
         if endpoint.succeeded():
-            self.pump()
+            self.dispatch()
 
-    def pump(self) -> None:
+    def dispatch(self) -> None:
         """Give free places to those who wait, in order."""
         at = 0
-        while at < len(self._line):
-            turn = self._line[at]
-            if turn.place.done():  # its client left, and its task has not had its turn yet
-                self._line.leave(turn)
+        while at < len(self._queue):
+            waiter = self._queue[at]
+            if waiter.slot.done():  # its client left, and its task has not had its turn yet
+                self._queue.remove(waiter)
                 continue
-            endpoint = self.pool.take(turn.asked, tried=turn.tried)
+            endpoint = self.pool.take(waiter.request, tried=waiter.tried)
             if endpoint is not None:
-                self._line.leave(turn)
-                turn.place.set_result(endpoint)
-            elif turn.tried:
+                self._queue.remove(waiter)
+                waiter.slot.set_result(endpoint)
+            elif waiter.tried:
                 at += 1
             else:
                 return
 
-    def dismiss(self, why: Refusal) -> None:
+    def reject_waiting(self, why: Refusal) -> None:
         """Send away all who wait."""
-        while self._line:
-            self._line.send_away(self._line[0], why)
+        while self._queue:
+            self._queue.reject(self._queue[0], why)
 
-    async def _wait(self, turn: Turn, *, hurried: bool) -> Endpoint:
-        self.pump()
+    async def _wait(self, waiter: Waiter, *, has_fallback: bool) -> Endpoint:
+        self.dispatch()
         if self.starving:
             self._activate(self)
         hold = self.settings.limits.hold
-        if hurried:
-            hold = min(hold, HURRIED_SECONDS)
+        if has_fallback:
+            hold = min(hold, FALLBACK_WAIT_SECONDS)
         given = False
         try:
             async with asyncio.timeout(hold):
-                endpoint = await turn.place
+                endpoint = await waiter.slot
             given = True
             return endpoint
         except TimeoutError:
-            raise reasons.held_too_long(hold) from None
+            raise refusals.held_too_long(hold) from None
         finally:
-            if not given and turn.place.done() and not turn.place.cancelled():
-                self._return(turn)
+            if not given and waiter.slot.done() and not waiter.slot.cancelled():
+                self._give_back(waiter)
 
-    def _return(self, turn: Turn) -> None:
+    def _give_back(self, waiter: Waiter) -> None:
         """The place came while its client left."""
-        if turn.place.exception() is None:
-            self.leave(turn.place.result(), turn.asked)
+        if waiter.slot.exception() is None:
+            self.release_slot(waiter.slot.result(), waiter.request)
 
-    def _pardon(self, turn: Turn) -> None:
-        turn.tried.clear()
-        self.pump()
+    def _retry_after_pause(self, waiter: Waiter) -> None:
+        waiter.tried.clear()
+        self.dispatch()
 
 
 def _cache(
     settings: config.Responses | None, *, clock: Callable[[], float]
-) -> Cache[Waiter] | None:
+) -> ResponseCache[AnswerFuture] | None:
     if settings is None:
         return None
-    return Cache(ttl=settings.ttl, size=settings.size, clock=clock)
+    return ResponseCache(ttl=settings.ttl, size=settings.size, clock=clock)
 
 
 class Reservation:
@@ -255,4 +259,4 @@ class Reservation:
             bucket.settle(self._tokens, used=used, now=self._clock())
 
 
-_ANYBODY = Client(tenant="")
+_ANONYMOUS = Client(tenant="")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import Address, Endpoint
 from slipstream_runtime.router.cascade.route import Route
-from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.service import Service
 
 Make = Callable[[config.Service], Service]
@@ -97,10 +97,10 @@ class Table:
             ]
         return models
 
-    def dismiss(self) -> None:
+    def reject_waiting(self) -> None:
         """Send away all who wait."""
         for service in self._services.values():
-            service.dismiss(reasons.draining())
+            service.reject_waiting(refusals.draining())
 
     def _configure_routes(self, routes: Iterable[config.Route]) -> None:
         known = {route.settings.name: route for route in self._routes.values()}
@@ -124,7 +124,7 @@ class Table:
         return self._make_route(left, services)
 
     def _remove(self, service: Service) -> None:
-        service.dismiss(reasons.unknown_model(service.settings.model))
+        service.reject_waiting(refusals.unknown_model(service.settings.model))
         _, gone = service.pool.update({}, weights={}, concurrency=1)
         self._changed((), gone)
         self._gone(service)

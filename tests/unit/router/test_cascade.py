@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream_runtime.router import config
-from slipstream_runtime.router.cascade import decisions as cascade
-from slipstream_runtime.router.cascade import totals as spending
+from slipstream_runtime.router.cascade import decisions, totals
 from slipstream_runtime.router.cascade.decisions import Reason
-from slipstream_runtime.router.cascade.totals import Account, Tokens
+from slipstream_runtime.router.cascade.totals import RouteTotals, Tokens
 
 CHAT: dict[str, object] = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
 SURE = config.Accept(min_confidence=0.8)
@@ -47,7 +46,7 @@ def said(
 def objection(
     answer: dict[str, object], *, accept: config.Accept = SURE, **body: object
 ) -> Reason | None:
-    return cascade.objection(accept, {**CHAT, **body}, answer=answer)
+    return decisions.objection(accept, {**CHAT, **body}, answer=answer)
 
 
 def test_a_split_follows_its_weights() -> None:
@@ -55,7 +54,7 @@ def test_a_split_follows_its_weights() -> None:
         config.Share(service=name, weight=weight) for name, weight in (("a", 3), ("b", 1))
     )
     weighted = config.Route(name="r", model="any", backends=shares)
-    drawn = [cascade.split(weighted, step / 100) for step in range(100)]
+    drawn = [decisions.split(weighted, step / 100) for step in range(100)]
     assert (drawn.count("a"), drawn.count("b")) == (75, 25)
 
 
@@ -76,31 +75,31 @@ def test_a_stage_takes_what_its_rules_allow(
     accept: dict[str, object], body: dict[str, object], reason: Reason | None
 ) -> None:
     rules = config.Accept.model_validate(accept)
-    assert cascade.skipped(rules, {**CHAT, **body}, prompt_tokens=100) is reason
+    assert decisions.skipped(rules, {**CHAT, **body}, prompt_tokens=100) is reason
 
 
 def test_only_stages_that_judge_hold_their_answer_back() -> None:
     three = route(config.Accept(max_prompt_tokens=10), SURE, SURE)
-    assert [cascade.judges(three, position) for position in range(3)] == [False, True, False]
+    assert [decisions.judges(three, position) for position in range(3)] == [False, True, False]
 
 
 def test_a_probe_asks_for_a_whole_answer_with_probabilities() -> None:
-    probe = cascade.probe({**CHAT, "stream": True, "stream_options": {"include_usage": True}})
+    probe = decisions.probe({**CHAT, "stream": True, "stream_options": {"include_usage": True}})
     assert probe == {**CHAT, "logprobs": True}
-    assert cascade.probe({"prompt": "Why?", "stream": True}) == {"prompt": "Why?", "logprobs": 1}
+    assert decisions.probe({"prompt": "Why?", "stream": True}) == {"prompt": "Why?", "logprobs": 1}
     for number in (3, 0):
-        assert cascade.probe({"prompt": "Why?", "logprobs": number})["logprobs"] == number
+        assert decisions.probe({"prompt": "Why?", "logprobs": number})["logprobs"] == number
 
 
 def test_clients_get_the_probabilities_only_if_they_asked() -> None:
     answer = said(logprobs=[-0.1])
-    assert cascade.delivered(answer, CHAT) == said()
-    assert cascade.delivered(answer, {**CHAT, "logprobs": True}) == answer
+    assert decisions.delivered(answer, CHAT) == said()
+    assert decisions.delivered(answer, {**CHAT, "logprobs": True}) == answer
 
 
 @given(st.lists(st.floats(-50, 0), min_size=1, max_size=50))
 def test_confidence_is_the_geometric_mean_of_the_probabilities(logprobs: list[float]) -> None:
-    sure = cascade.confidence(said(logprobs=logprobs))
+    sure = decisions.confidence(said(logprobs=logprobs))
     assert sure == pytest.approx(math.prod(math.exp(p / len(logprobs)) for p in logprobs))
     assert sure is not None and 0 <= sure <= 1
 
@@ -109,17 +108,17 @@ def test_the_least_sure_choice_counts() -> None:
     two = {
         "choices": [*said(logprobs=[0.0])["choices"], *said(logprobs=[math.log(0.3)])["choices"]]
     }  # type: ignore[misc]
-    assert cascade.confidence(two) == pytest.approx(0.3)
+    assert decisions.confidence(two) == pytest.approx(0.3)
 
 
 def test_a_completions_probabilities_count_alike() -> None:
     choice = {"text": "So.", "logprobs": {"token_logprobs": [None, math.log(0.5)]}}
-    assert cascade.confidence({"choices": [choice]}) == pytest.approx(0.5)
+    assert decisions.confidence({"choices": [choice]}) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("logprobs", [None, [], [math.nan]])
 def test_no_probabilities_is_no_confidence_and_not_zero(logprobs: list[float] | None) -> None:
-    assert cascade.confidence(said(logprobs=logprobs)) is None
+    assert decisions.confidence(said(logprobs=logprobs)) is None
     assert objection(said(logprobs=logprobs)) is Reason.CONFIDENCE_UNKNOWN
 
 
@@ -180,47 +179,52 @@ def test_json_that_was_demanded_must_be_json(
     ],
 )
 def test_what_is_no_answer_goes_to_the_next_stage(status: int, expected: Reason | None) -> None:
-    assert cascade.failure(status) is expected
+    assert decisions.failure(status) is expected
 
 
 @given(st.lists(st.booleans(), max_size=80), st.floats(0, 1))
 def test_no_more_than_the_allowed_share_is_answered_twice(unsure: list[bool], share: float) -> None:
     two = route(SURE, config.Accept(), max_escalation=share)
-    account = Account.empty(2)
+    totals = RouteTotals.empty(2)
     for objected in unsure:
-        account = account.asked()
-        if objected and cascade.escalates(two, Reason.UNSURE, account, again=False):
-            account = account.went_on()
-        assert account.escalated <= share * account.requests
+        totals = totals.with_request()
+        if objected and decisions.escalates(two, Reason.UNSURE, totals, again=False):
+            totals = totals.with_escalation()
+        assert totals.escalated <= share * totals.requests
 
 
 @pytest.mark.parametrize("reason", [Reason.ERROR, Reason.REJECTED])
 def test_what_is_no_answer_is_replaced_whatever_the_share(reason: Reason) -> None:
     two = route(SURE, config.Accept(), max_escalation=0)
-    account = Account.empty(2).asked()
-    assert cascade.escalates(two, reason, account, again=False)
-    assert not cascade.escalates(two, Reason.UNSURE, account, again=False)
+    totals = RouteTotals.empty(2).with_request()
+    assert decisions.escalates(two, reason, totals, again=False)
+    assert not decisions.escalates(two, Reason.UNSURE, totals, again=False)
 
 
 def test_a_request_counts_once_however_many_stages_it_goes_through() -> None:
     three = route(SURE, SURE, config.Accept())
-    account = Account.empty(3).asked().went_on()
-    assert cascade.escalates(three, Reason.UNSURE, account, again=True)
-    assert not cascade.escalates(three, Reason.UNSURE, account, again=False)
+    totals = RouteTotals.empty(3).with_request().with_escalation()
+    assert decisions.escalates(three, Reason.UNSURE, totals, again=True)
+    assert not decisions.escalates(three, Reason.UNSURE, totals, again=False)
 
 
 def test_the_account_says_what_was_saved_and_what_was_spent() -> None:
-    account = Account.empty(3)
-    account = account.asked().kept(0, Tokens(10, 5))
-    account = account.asked().went_on().kept(1, Tokens(20, 9)).discarded(0, Tokens(20, 8))
-    account = account.asked().went_on().kept(2, Tokens(1, 3))
-    account = account.discarded(0, Tokens(1, 1)).discarded(1, Tokens(1, 2))
-    assert account.saved == Tokens(30, 14)
-    assert account.spent == Tokens(22, 11)
-    assert (account.requests, account.escalated) == (3, 2)
-    assert account.shares == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    totals = RouteTotals.empty(3)
+    totals = totals.with_request().with_kept(0, Tokens(10, 5))
+    totals = (
+        totals.with_request()
+        .with_escalation()
+        .with_kept(1, Tokens(20, 9))
+        .with_discarded(0, Tokens(20, 8))
+    )
+    totals = totals.with_request().with_escalation().with_kept(2, Tokens(1, 3))
+    totals = totals.with_discarded(0, Tokens(1, 1)).with_discarded(1, Tokens(1, 2))
+    assert totals.saved == Tokens(30, 14)
+    assert totals.spent == Tokens(22, 11)
+    assert (totals.requests, totals.escalated) == (3, 2)
+    assert totals.shares == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
 def test_there_are_no_shares_before_the_first_answer() -> None:
-    assert Account.empty(2).asked().shares is None
-    assert spending.StageAccount() == Account.empty(1).stages[0]
+    assert RouteTotals.empty(2).with_request().shares is None
+    assert totals.StageTotals() == RouteTotals.empty(1).stages[0]

@@ -12,10 +12,10 @@ from slipstream_runtime.router.balancing.endpoints import (
     Load,
     Pool,
 )
-from slipstream_runtime.router.balancing.prefix_picker import Cheapest
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
+from slipstream_runtime.router.messages.request import Request
 
-ASKED = Asked(path="/v1/chat/completions", raw=b"{}", content={}, model="m", stream=False)
+REQUEST = Request(path="/v1/chat/completions", raw=b"{}", content={}, model="m", stream=False)
 A, B, C = (Address(name, "10.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))
 
 
@@ -33,7 +33,7 @@ class Clock:
 
 def pool(clock: Clock, *, draws: Sequence[float] = (0.0,) * 100) -> Pool:
     chance = iter(draws)
-    picker = Cheapest(strategy="LeastLoad")
+    picker = PrefixPicker(strategy="LeastLoad")
     return Pool(picker=picker, chance=lambda: next(chance), clock=clock)
 
 
@@ -115,7 +115,7 @@ def test_the_least_loaded_engine_is_picked_by_its_own_queue_and_ours() -> None:
     first, second = found
     first.load = Load(waiting=3, kv=None, at=clock.now)
     second.load = Load(waiting=0, kv=None, at=clock.now)
-    picked = [found.take(ASKED, tried=()) for _ in range(5)]
+    picked = [found.take(REQUEST, tried=()) for _ in range(5)]
     assert [one is second for one in picked] == [True, True, True, False, True]
 
 
@@ -127,22 +127,22 @@ def test_what_an_engine_said_too_long_ago_does_not_count() -> None:
     first.load = Load(waiting=3, kv=None, at=clock.now)
     second.load = Load(waiting=0, kv=None, at=clock.now)
     clock.now += STALE_SECONDS + 0.1
-    assert found.take(ASKED, tried=()) is first
+    assert found.take(REQUEST, tried=()) is first
 
 
 def test_engines_that_were_tried_are_left_out() -> None:
     found = pool(Clock())
     found.update({"r": [A, B]}, weights={"r": 100}, concurrency=9)
     first, second = found
-    assert found.take(ASKED, tried={first}) is second
-    assert found.take(ASKED, tried={first, second}) is None
+    assert found.take(REQUEST, tried={first}) is second
+    assert found.take(REQUEST, tried={first, second}) is None
 
 
 def test_revisions_share_by_weight_and_the_free_one_takes_what_the_full_one_cannot() -> None:
     found = pool(Clock(), draws=[0.89, 0.9, 0.0, 0.99])
     weights = {"old": 90, "new": 10, "none": 0}
     found.update({"old": [A], "new": [B], "none": [C]}, weights=weights, concurrency=2)
-    taken = [found.take(ASKED, tried=()) for _ in range(5)]
+    taken = [found.take(REQUEST, tried=()) for _ in range(5)]
     assert [one and one.name for one in taken] == ["a", "b", "a", "b", None]
 
 
@@ -172,4 +172,4 @@ def test_engines_of_revisions_without_weight_do_not_serve() -> None:
     found.update({"r": [A]}, weights={"r": 0}, concurrency=2)
     assert len(found) == 1
     assert not found.serving
-    assert found.take(ASKED, tried=()) is None
+    assert found.take(REQUEST, tried=()) is None

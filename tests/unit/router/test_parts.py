@@ -9,11 +9,11 @@ from hypothesis import strategies
 
 from slipstream_runtime.router.balancing import scrape
 from slipstream_runtime.router.balancing.endpoints import Address
-from slipstream_runtime.router.balancing.queue import Line, Turn
+from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
 from slipstream_runtime.router.cluster import slices
-from slipstream_runtime.router.messages.request import Asked
-from slipstream_runtime.router.messages.usage import Counted, Withheld
+from slipstream_runtime.router.messages.request import Request
+from slipstream_runtime.router.messages.usage import Usage, UsageFilter
 from slipstream_runtime.router.tenants.budgets import Bucket
 from slipstream_runtime.web.refusal import Refusal
 
@@ -62,13 +62,13 @@ def test_retries_are_a_fifth_of_the_requests_once_what_was_saved_is_spent() -> N
 
 
 def test_usage_is_read_from_the_end_of_an_answer() -> None:
-    counted = Counted()
+    counted = Usage()
     counted.whole(b'{"x": "\\"usage\\": 1", "usage": {"prompt_tokens": 7, "completion_tokens": 3}}')
     assert (counted.prompt, counted.output) == (7, 3)
 
 
 def test_usage_of_embeddings_has_no_output() -> None:
-    counted = Counted()
+    counted = Usage()
     counted.whole(b'{"data": [], "usage":{"prompt_tokens":7,"total_tokens":7}}')
     assert (counted.prompt, counted.output) == (7, 0)
 
@@ -83,7 +83,7 @@ STREAM = (
 
 @hypothesis.given(strategies.lists(strategies.integers(0, len(STREAM)), max_size=6))
 def test_usage_is_found_and_withheld_however_a_stream_is_cut(cuts: list[int]) -> None:
-    counted, withheld, seen = Counted(), Withheld(), b""
+    counted, withheld, seen = Usage(), UsageFilter(), b""
     places = [0, *sorted(cuts), len(STREAM)]
     for start, end in itertools.pairwise(places):
         if piece := STREAM[start:end]:
@@ -96,7 +96,7 @@ def test_usage_is_found_and_withheld_however_a_stream_is_cut(cuts: list[int]) ->
 
 
 def test_the_engines_count_wins_over_the_events() -> None:
-    counted = Counted()
+    counted = Usage()
     counted.piece(STREAM)
     counted.stream()
     counted.guess()
@@ -171,44 +171,44 @@ def test_slices_of_others_and_empty_ones_are_passed_over() -> None:
     assert slices.addresses([bare, name, sliced()]) == {"chat-1": set()}
 
 
-def turn(size: int = 1, priority: int = 0) -> Turn:
-    asked = Asked("/v1/completions", b"x" * size, {}, "m", stream=False, priority=priority)
-    return Turn(asked, tried=set())
+def waiter(size: int = 1, priority: int = 0) -> Waiter:
+    request = Request("/v1/completions", b"x" * size, {}, "m", stream=False, priority=priority)
+    return Waiter(request, tried=set())
 
 
 async def test_a_line_is_in_order_of_priority_then_arrival() -> None:
-    line = Line()
-    line.most, line.most_bytes = 9, 99
-    turns = [turn(priority=priority) for priority in (0, 5, 0, 5, -1)]
-    for each in turns:
-        line.join(each)
-    order = [line[at] for at in range(len(line))]
-    assert order == [turns[1], turns[3], turns[0], turns[2], turns[4]]
-    line.leave(turns[0])
-    line.leave(turns[0])
-    assert len(line) == 4
+    queue = RequestQueue()
+    queue.max_requests, queue.max_bytes = 9, 99
+    waiters = [waiter(priority=priority) for priority in (0, 5, 0, 5, -1)]
+    for each in waiters:
+        queue.add(each)
+    order = [queue[at] for at in range(len(queue))]
+    assert order == [waiters[1], waiters[3], waiters[0], waiters[2], waiters[4]]
+    queue.remove(waiters[0])
+    queue.remove(waiters[0])
+    assert len(queue) == 4
 
 
 async def test_a_full_line_sheds_lower_priorities_and_refuses_equal_ones() -> None:
-    line = Line()
-    line.most, line.most_bytes = 2, 99
-    low, middle = turn(priority=-1), turn()
-    line.join(low)
-    line.join(middle)
+    queue = RequestQueue()
+    queue.max_requests, queue.max_bytes = 2, 99
+    low, middle = waiter(priority=-1), waiter()
+    queue.add(low)
+    queue.add(middle)
     with pytest.raises(Refusal) as refused:
-        line.join(turn(priority=-1))
+        queue.add(waiter(priority=-1))
     assert refused.value.status == 429
-    line.join(turn())
-    assert isinstance(low.place.exception(), Refusal)
-    assert not middle.place.done()
+    queue.add(waiter())
+    assert isinstance(low.slot.exception(), Refusal)
+    assert not middle.slot.done()
 
 
 async def test_a_line_is_bounded_in_bytes_and_gives_them_back() -> None:
-    line = Line()
-    line.most, line.most_bytes = 9, 10
-    first = turn(8)
-    line.join(first)
+    queue = RequestQueue()
+    queue.max_requests, queue.max_bytes = 9, 10
+    first = waiter(8)
+    queue.add(first)
     with pytest.raises(Refusal):
-        line.join(turn(3))
-    line.leave(first)
-    line.join(turn(3))
+        queue.add(waiter(3))
+    queue.remove(first)
+    queue.add(waiter(3))

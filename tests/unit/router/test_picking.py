@@ -4,15 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_runtime.router.balancing import picking
-from slipstream_runtime.router.balancing import weighted as weights
-from slipstream_runtime.router.balancing.picking import Endpoint
+from slipstream_runtime.router.balancing import picking, weighted
+from slipstream_runtime.router.balancing.picking import EndpointView
 
-IDLE = Endpoint("a", in_flight=0, waiting=0, kv=0, capacity=100, weight_group="stable")
+IDLE = EndpointView("a", in_flight=0, waiting=0, kv=0, capacity=100, weight_group="stable")
 KNOWN = st.none() | st.floats(0, 200)
 ENDPOINTS = st.lists(
     st.builds(
-        Endpoint,
+        EndpointView,
         name=st.uuids().map(str),
         in_flight=st.integers(0, 200),
         waiting=KNOWN,
@@ -26,11 +25,13 @@ ENDPOINTS = st.lists(
 STRATEGIES = st.sampled_from(["Prefix", "LeastLoad"])
 
 
-def endpoint(name: str, **fields: object) -> Endpoint:
+def endpoint(name: str, **fields: object) -> EndpointView:
     return IDLE._replace(name=name, **fields)  # type: ignore[arg-type]
 
 
-def picked(*endpoints: Endpoint, hits: dict[str, float] | None = None, **options: object) -> str:
+def picked(
+    *endpoints: EndpointView, hits: dict[str, float] | None = None, **options: object
+) -> str:
     chosen = picking.pick(
         endpoints,
         hits or {},
@@ -42,7 +43,7 @@ def picked(*endpoints: Endpoint, hits: dict[str, float] | None = None, **options
 
 @given(ENDPOINTS, st.data(), STRATEGIES)
 def test_one_with_room_is_picked_whenever_there_is_one(
-    endpoints: list[Endpoint], data: st.DataObject, strategy: picking.Strategy
+    endpoints: list[EndpointView], data: st.DataObject, strategy: picking.Strategy
 ) -> None:
     hits = {e.name: data.draw(st.floats(0, 1)) for e in endpoints}
     chosen = picking.pick(endpoints, hits, strategy=strategy, tie={})
@@ -52,7 +53,7 @@ def test_one_with_room_is_picked_whenever_there_is_one(
 
 @given(ENDPOINTS, st.data(), STRATEGIES)
 def test_the_picked_one_is_within_the_load_bound(
-    endpoints: list[Endpoint], data: st.DataObject, strategy: picking.Strategy
+    endpoints: list[EndpointView], data: st.DataObject, strategy: picking.Strategy
 ) -> None:
     hits = {e.name: data.draw(st.floats(0, 1)) for e in endpoints}
     chosen = picking.pick(endpoints, hits, strategy=strategy, tie={}, size=1e6)
@@ -118,11 +119,11 @@ def test_the_engines_own_queue_counts_as_load() -> None:
     st.floats(0, 1, exclude_max=True),
 )
 def test_a_draw_takes_only_names_that_weigh_something(shares: dict[str, int], at: float) -> None:
-    drawn = weights.draw(shares, at)
+    drawn = weighted.draw(shares, at)
     assert shares[drawn] > 0 if drawn is not None else not any(shares.values())
 
 
 def test_draws_follow_the_weights_exactly() -> None:
     shares = {"old": 90, "new": 10}
-    drawn = [weights.draw(shares, step / 1000) for step in range(1000)]
+    drawn = [weighted.draw(shares, step / 1000) for step in range(1000)]
     assert drawn.count("new") == 100

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream_runtime.router.cache import responses
-from slipstream_runtime.router.cache.responses import Answer, Hit, Turn
+from slipstream_runtime.router.cache.responses import Answer, Hit, Role
 from slipstream_runtime.router.messages import streams
 
 BODY: dict[str, object] = {
@@ -30,8 +30,8 @@ class Clock:
 
 def cache(
     *, ttl: float = 60, size: int = 10_000, clock: Clock | None = None
-) -> responses.Cache[str]:
-    return responses.Cache(ttl=ttl, size=size, clock=clock or Clock())
+) -> responses.ResponseCache[str]:
+    return responses.ResponseCache(ttl=ttl, size=size, clock=clock or Clock())
 
 
 def answer(text: str = "So.", *, status: int = 200) -> Answer:
@@ -104,7 +104,7 @@ def test_an_absent_temperature_samples_and_is_not_cached() -> None:
 def test_an_answer_is_computed_once_and_then_known_with_its_age() -> None:
     clock = Clock()
     known = cache(clock=clock)
-    assert known.ask(b"k", "first") is Turn.LEAD
+    assert known.ask(b"k", "first") is Role.LEAD
     assert known.answered(b"k", answer()) == []
     clock.now += 7
     assert known.ask(b"k", "second") == Hit(answer(), age=7)
@@ -112,8 +112,8 @@ def test_an_answer_is_computed_once_and_then_known_with_its_age() -> None:
 
 def test_identical_requests_at_once_wait_for_the_first() -> None:
     known = cache()
-    assert [known.ask(b"k", name) for name in "abc"] == [Turn.LEAD, Turn.FOLLOW, Turn.FOLLOW]
-    assert known.ask(b"other", "d") is Turn.LEAD
+    assert [known.ask(b"k", name) for name in "abc"] == [Role.LEAD, Role.FOLLOW, Role.FOLLOW]
+    assert known.ask(b"other", "d") is Role.LEAD
     assert known.answered(b"k", answer()) == ["b", "c"]
 
 
@@ -137,7 +137,7 @@ def test_after_the_last_one_left_the_next_request_leads() -> None:
     known = cache()
     known.ask(b"k", "a")
     assert known.left(b"k", "a") is None
-    assert known.ask(b"k", "b") is Turn.LEAD
+    assert known.ask(b"k", "b") is Role.LEAD
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 301])
@@ -147,7 +147,7 @@ def test_refusals_are_shared_by_those_who_wait_but_not_kept(status: int) -> None
     known.ask(b"k", "b")
     assert answer(status=status).final
     assert known.answered(b"k", answer(status=status)) == ["b"]
-    assert known.ask(b"k", "c") is Turn.LEAD
+    assert known.ask(b"k", "c") is Role.LEAD
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -163,7 +163,7 @@ def test_an_answer_is_forgotten_after_its_time() -> None:
     clock.now += 9.9
     assert isinstance(known.ask(b"k", "b"), Hit)
     clock.now += 0.1
-    assert known.ask(b"k", "c") is Turn.LEAD
+    assert known.ask(b"k", "c") is Role.LEAD
     assert (len(known), known.used) == (0, 0)
 
 
@@ -176,7 +176,7 @@ def test_the_least_recently_used_answer_makes_room() -> None:
     known.ask(b"3", "a")
     known.answered(b"3", answer("x" * 10))
     assert isinstance(known.ask(b"1", "c"), Hit)
-    assert known.ask(b"2", "c") is Turn.LEAD
+    assert known.ask(b"2", "c") is Role.LEAD
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3000), st.floats(0, 5))))
@@ -186,7 +186,7 @@ def test_never_more_bytes_than_allowed(asked: list[tuple[int, int, float]]) -> N
     kept: dict[int, int] = {}
     for number, length, pause in asked:
         clock.now += pause
-        if known.ask(bytes([number]), "a") is Turn.LEAD:
+        if known.ask(bytes([number]), "a") is Role.LEAD:
             known.answered(bytes([number]), answer("x" * length))
             kept[number] = length + responses.OVERHEAD
         assert known.used <= 5000

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from yarl import URL
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.balancing import weighted as draws
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.balancing import weighted
+from slipstream_runtime.router.messages.request import Request
 
 FAILURES: Final = 3
 """In a row, after which an engine gets no requests for a while."""
@@ -132,15 +132,15 @@ class Endpoint:
         self.in_flight -= 1
         self._probing = False
 
-    def expect(self, asked: Asked, blocks: float) -> None:
+    def expect(self, request: Request, blocks: float) -> None:
         """It has to compute so many blocks for the request."""
-        asked.pending = blocks
+        request.pending = blocks
         self.pending += blocks
 
-    def computed(self, asked: Asked) -> None:
+    def computed(self, request: Request) -> None:
         """The request's prompt is computed, or the request over."""
-        self.pending -= asked.pending
-        asked.pending = 0.0
+        self.pending -= request.pending
+        request.pending = 0.0
 
     def succeeded(self) -> bool:
         """It answers; True if nobody thought so."""
@@ -160,11 +160,11 @@ class Endpoint:
 class Picker(Protocol):
     """Chooses among engines, all of them free, and learns where requests went."""
 
-    def pick(self, candidates: Sequence[Endpoint], asked: Asked, *, now: float) -> Endpoint:
+    def pick(self, candidates: Sequence[Endpoint], request: Request, *, now: float) -> Endpoint:
         """One of the candidates, of which there is at least one."""
         ...
 
-    def served(self, endpoint: Endpoint, asked: Asked) -> None:
+    def served(self, endpoint: Endpoint, request: Request) -> None:
         """The engine began to answer the request."""
         ...
 
@@ -230,7 +230,7 @@ class Pool:
             endpoint.revision = now[endpoint.address]
         return came, gone
 
-    def take(self, asked: Asked, *, tried: Collection[Endpoint]) -> Endpoint | None:
+    def take(self, request: Request, *, tried: Collection[Endpoint]) -> Endpoint | None:
         """The engine for this request, which counts there from now on; None if none is free."""
         now = self._clock()
         weights = self._weights
@@ -241,7 +241,7 @@ class Pool:
         ]
         if not free:
             return None
-        chosen = self.picker.pick(self._of_one_revision(free), asked, now=now)
+        chosen = self.picker.pick(self._of_one_revision(free), request, now=now)
         chosen.enter()
         return chosen
 
@@ -249,5 +249,5 @@ class Pool:
         if len(self._weights) == 1:
             return free
         weights = {endpoint.revision: self._weights[endpoint.revision] for endpoint in free}
-        revision = draws.draw(weights, self._chance())
+        revision = weighted.draw(weights, self._chance())
         return [endpoint for endpoint in free if endpoint.revision == revision]

@@ -23,7 +23,7 @@ LOAD_SLACK: Final = 16
 """How far above the idlest engine they may be where few are in flight."""
 
 
-class Endpoint(NamedTuple):
+class EndpointView(NamedTuple):
     """One replica as the router sees it now; None is not known, which is not zero.
 
     A tuple, for one is made for each replica and request.
@@ -45,13 +45,13 @@ class Endpoint(NamedTuple):
 
 
 def pick(
-    endpoints: Iterable[Endpoint],
+    endpoints: Iterable[EndpointView],
     prefix_hits: Mapping[str, float],
     *,
     strategy: Strategy,
     tie: Mapping[str, float],
     size: float = TYPICAL_PROMPT,
-) -> Endpoint | None:
+) -> EndpointView | None:
     """The endpoint where the request costs least; None if all are full.
 
     `prefix_hits` is `prefixes.Index.hits` and `size` is `prefixes.length` of the prompt; `tie` has
@@ -64,7 +64,7 @@ def pick(
     queues = all(endpoint.waiting is not None for endpoint in free)
     caches = all(endpoint.kv is not None for endpoint in free)
 
-    def cost(endpoint: Endpoint) -> tuple[float, float, float]:
+    def cost(endpoint: EndpointView) -> tuple[float, float, float]:
         hit = prefix_hits.get(endpoint.name, 0.0) if strategy == "Prefix" else 0.0
         load = endpoint.in_flight + ((endpoint.waiting or 0.0) if queues else 0.0)
         work = size * (1 - hit) + PENDING_COST * endpoint.pending + REQUEST_COST * load
@@ -75,7 +75,7 @@ def pick(
     return min((endpoint for endpoint in free if endpoint.in_flight < bound), key=cost)
 
 
-def load_bound(endpoints: Sequence[Endpoint]) -> float:
+def load_bound(endpoints: Sequence[EndpointView]) -> float:
     """Requests in flight at which an endpoint gets no more while others have fewer.
 
     The idlest is always below it. A hot prefix spreads over more engines from there on.

@@ -5,13 +5,13 @@ from typing import Final
 
 from slipstream_runtime.router.balancing import picking, prefixes
 from slipstream_runtime.router.balancing.endpoints import Endpoint
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages.request import Request
 
 _BLOCK_TOKENS: Final = 16
 """Of a `prefixes.SMALL` block."""
 
 
-class Cheapest:
+class PrefixPicker:
     """The engine where a request costs least by a service's strategy."""
 
     def __init__(self, *, strategy: picking.Strategy, kv_tokens: int | None = None) -> None:
@@ -20,15 +20,15 @@ class Cheapest:
         self._index = prefixes.Index(capacity)
         self._picked: dict[str, float] = {}
 
-    def pick(self, candidates: Sequence[Endpoint], asked: Asked, *, now: float) -> Endpoint:
+    def pick(self, candidates: Sequence[Endpoint], request: Request, *, now: float) -> Endpoint:
         """The cheapest; the part of the prompt that it has to compute is pending there from now on."""
-        blocks = self._blocks(asked)
+        blocks = self._blocks(request)
         hits = self._index.hits(blocks)
         size = prefixes.length(blocks) if blocks else picking.TYPICAL_PROMPT
         chosen = candidates[0]
         if len(candidates) > 1:
             found = picking.pick(
-                (_seen(endpoint, now) for endpoint in candidates),
+                (_view(endpoint, now) for endpoint in candidates),
                 hits,
                 strategy=self.strategy,
                 tie=self._picked,
@@ -36,32 +36,32 @@ class Cheapest:
             )
             chosen = next(each for each in candidates if found and each.name == found.name)
         self._picked[chosen.name] = now
-        chosen.expect(asked, size * (1 - hits.get(chosen.name, 0.0)) if blocks else 0.0)
+        chosen.expect(request, size * (1 - hits.get(chosen.name, 0.0)) if blocks else 0.0)
         return chosen
 
-    def served(self, endpoint: Endpoint, asked: Asked) -> None:
+    def served(self, endpoint: Endpoint, request: Request) -> None:
         """Its cache has the prompt."""
         if not endpoint.gone:
-            self._index.insert(endpoint.name, self._blocks(asked))
+            self._index.insert(endpoint.name, self._blocks(request))
 
     def forget(self, endpoint: Endpoint) -> None:
         """Nothing is known of it any more."""
         self._index.forget(endpoint.name)
         self._picked.pop(endpoint.name, None)
 
-    def _blocks(self, asked: Asked) -> Sequence[int]:
+    def _blocks(self, request: Request) -> Sequence[int]:
         if self.strategy != "Prefix":
             return ()
-        if asked.blocks is None:
-            asked.blocks = prefixes.blocks(
-                asked.content, model=asked.model, tenant=asked.tenant or ""
+        if request.blocks is None:
+            request.blocks = prefixes.blocks(
+                request.content, model=request.model, tenant=request.tenant or ""
             )
-        return asked.blocks
+        return request.blocks
 
 
-def _seen(endpoint: Endpoint, now: float) -> picking.Endpoint:
+def _view(endpoint: Endpoint, now: float) -> picking.EndpointView:
     load = endpoint.fresh_load(now)
-    return picking.Endpoint(
+    return picking.EndpointView(
         name=endpoint.name,
         in_flight=endpoint.in_flight,
         waiting=load.waiting if load else None,

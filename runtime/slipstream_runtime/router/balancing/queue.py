@@ -4,59 +4,59 @@ import asyncio
 import bisect
 
 from slipstream_runtime.router.balancing.endpoints import Endpoint
-from slipstream_runtime.router.messages import refusals as reasons
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.web.refusal import Refusal
 
 
-class Turn:
+class Waiter:
     """One request that waits; its place is the result of `place`."""
 
-    def __init__(self, asked: Asked, *, tried: set[Endpoint]) -> None:
-        self.asked = asked
+    def __init__(self, request: Request, *, tried: set[Endpoint]) -> None:
+        self.request = request
         self.tried = tried
-        self.place: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        self.slot: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         self.rank = (0, 0)
 
 
-class Line:
+class RequestQueue:
     """The turns of one service."""
 
     def __init__(self) -> None:
-        self.most = 0
-        self.most_bytes = 0
-        self._turns: list[Turn] = []
+        self.max_requests = 0
+        self.max_bytes = 0
+        self._waiters: list[Waiter] = []
         self._bytes = 0
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._waiters)
 
-    def __getitem__(self, index: int) -> Turn:
-        return self._turns[index]
+    def __getitem__(self, index: int) -> Waiter:
+        return self._waiters[index]
 
-    def join(self, turn: Turn) -> None:
+    def add(self, waiter: Waiter) -> None:
         """Wait; a full line sheds turns of lower priority, and refuses the newcomer if there is none."""
-        size = len(turn.asked.raw)
-        while len(self._turns) >= self.most or self._bytes + size > self.most_bytes:
-            last = self._turns[-1] if self._turns else None
-            if last is None or last.asked.priority >= turn.asked.priority:
-                raise reasons.full()
-            self.send_away(last, reasons.shed())
+        size = len(waiter.request.raw)
+        while len(self._waiters) >= self.max_requests or self._bytes + size > self.max_bytes:
+            last = self._waiters[-1] if self._waiters else None
+            if last is None or last.request.priority >= waiter.request.priority:
+                raise refusals.queue_full()
+            self.reject(last, refusals.shed())
         self._count += 1
-        turn.rank = (-turn.asked.priority, self._count)
-        bisect.insort(self._turns, turn, key=lambda each: each.rank)
+        waiter.rank = (-waiter.request.priority, self._count)
+        bisect.insort(self._waiters, waiter, key=lambda each: each.rank)
         self._bytes += size
 
-    def send_away(self, turn: Turn, why: Refusal) -> None:
+    def reject(self, waiter: Waiter, refusal: Refusal) -> None:
         """End the wait with a refusal."""
-        self.leave(turn)
-        if not turn.place.done():
-            turn.place.set_exception(why)
+        self.remove(waiter)
+        if not waiter.slot.done():
+            waiter.slot.set_exception(refusal)
 
-    def leave(self, turn: Turn) -> None:
+    def remove(self, waiter: Waiter) -> None:
         """Wait no longer."""
-        at = bisect.bisect_left(self._turns, turn.rank, key=lambda each: each.rank)
-        if at < len(self._turns) and self._turns[at] is turn:
-            del self._turns[at]
-            self._bytes -= len(turn.asked.raw)
+        at = bisect.bisect_left(self._waiters, waiter.rank, key=lambda each: each.rank)
+        if at < len(self._waiters) and self._waiters[at] is waiter:
+            del self._waiters[at]
+            self._bytes -= len(waiter.request.raw)

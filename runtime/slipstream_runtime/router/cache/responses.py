@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import orjson
 
-Waiter = TypeVar("Waiter")
+Requester = TypeVar("Requester")
 
 _NOT_PART: Final = frozenset({"stream", "stream_options", "user", "metadata"})
 """Fields that change who asks and how the answer travels, not what it says."""
@@ -72,7 +72,7 @@ class Hit:
     """Seconds since it was computed."""
 
 
-class Turn(enum.Enum):
+class Role(enum.Enum):
     """Role of a request that the cache does not answer."""
 
     LEAD = "lead"
@@ -82,13 +82,13 @@ class Turn(enum.Enum):
 
 
 @dataclass(slots=True)
-class _Flight(Generic[Waiter]):
-    leader: Waiter
-    followers: list[Waiter] = field(default_factory=list)
+class _Flight(Generic[Requester]):
+    leader: Requester
+    followers: list[Requester] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Cache(Generic[Waiter]):
+class ResponseCache(Generic[Requester]):
     """Answers of the last `ttl` seconds, the least recently used dropped beyond `size` bytes.
 
     A waiter is whatever the caller can wake: it is compared by equality and never called.
@@ -101,21 +101,21 @@ class Cache(Generic[Waiter]):
     used: int = 0
     """Bytes."""
     _answers: OrderedDict[bytes, tuple[float, Answer]] = field(default_factory=OrderedDict)
-    _flights: dict[bytes, _Flight[Waiter]] = field(default_factory=dict)
+    _flights: dict[bytes, _Flight[Requester]] = field(default_factory=dict)
 
-    def ask(self, key: bytes, waiter: Waiter) -> Hit | Turn:
+    def ask(self, key: bytes, requester: Requester) -> Hit | Role:
         """The answer, or what the request does to get it."""
         known = self._get(key)
         if known is not None:
             return known
         flight = self._flights.get(key)
         if flight is None:
-            self._flights[key] = _Flight(waiter)
-            return Turn.LEAD
-        flight.followers.append(waiter)
-        return Turn.FOLLOW
+            self._flights[key] = _Flight(requester)
+            return Role.LEAD
+        flight.followers.append(requester)
+        return Role.FOLLOW
 
-    def answered(self, key: bytes, answer: Answer) -> list[Waiter]:
+    def answered(self, key: bytes, answer: Answer) -> list[Requester]:
         """The leader's complete answer, kept if it is a 2xx; returns the followers that it is for.
 
         An answer that broke off or is not `final` is for nobody else: the leader has `left`.
@@ -125,14 +125,14 @@ class Cache(Generic[Waiter]):
             self._put(key, answer)
         return flight.followers
 
-    def left(self, key: bytes, waiter: Waiter) -> Waiter | None:
+    def left(self, key: bytes, requester: Requester) -> Requester | None:
         """A leader or follower is gone without an answer; returns the follower that leads now."""
         flight = self._flights.get(key)
         if flight is None:
             return None
-        if flight.leader != waiter:
-            if waiter in flight.followers:
-                flight.followers.remove(waiter)
+        if flight.leader != requester:
+            if requester in flight.followers:
+                flight.followers.remove(requester)
             return None
         if not flight.followers:
             del self._flights[key]

@@ -7,10 +7,10 @@ from typing import Final
 from aiohttp import web
 
 from slipstream_runtime.router.cache import responses
-from slipstream_runtime.router.cache.responses import Answer, Cache, Hit, Turn
-from slipstream_runtime.router.messages import headers as heads
+from slipstream_runtime.router.cache.responses import Answer, Hit, ResponseCache, Role
 from slipstream_runtime.router.messages import streams
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages.headers import SERVER
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal, answer_late
 
@@ -19,13 +19,13 @@ PATHS: Final = (openai.CHAT, openai.COMPLETIONS)
 STREAM: Final = "text/event-stream; charset=utf-8"
 """The content type of a stream."""
 
-Outcome = Answer | Refusal | None
+SharedOutcome = Answer | Refusal | None
 """What a follower hears; None: it leads now."""
-Waiter = asyncio.Future[Outcome]
-Run = Callable[["Kept"], Awaitable[web.StreamResponse]]
+AnswerFuture = asyncio.Future[SharedOutcome]
+Run = Callable[["ResponseCopy"], Awaitable[web.StreamResponse]]
 
 
-class Kept:
+class ResponseCopy:
     """A copy of an answer that passes by, as long as it is not larger than `most` bytes."""
 
     def __init__(self, *, most: int) -> None:
@@ -60,81 +60,83 @@ class Kept:
 
 
 def key(
-    asked: Asked,
+    request: Request,
     *,
     headers: Mapping[str, str],
     revision: str,
     tenant: str,
 ) -> bytes | None:
     """Under which the request shares its answer; None if it has one of its own."""
-    if asked.path not in PATHS:
+    if request.path not in PATHS:
         return None
     if not responses.cacheable(
-        asked.content,
+        request.content,
         opt_in=headers.get(responses.OPT_IN),
         cache_control=headers.get("cache-control"),
     ):
         return None
-    return responses.key(asked.content, path=asked.path, revision=revision, tenant=tenant)
+    return responses.key(request.content, path=request.path, revision=revision, tenant=tenant)
 
 
 async def answered(
-    cache: Cache[Waiter], key: bytes, asked: Asked, *, run: Run, seconds: float
+    cache: ResponseCache[AnswerFuture], key: bytes, request: Request, *, run: Run, seconds: float
 ) -> web.StreamResponse:
     """The response: what is known, what another request gets, or what `run` does; a Refusal is for all who wait.
 
     A leader that leaves, or whose answer breaks off, is followed by the next in line.
     """
-    waiter: Waiter = asyncio.get_running_loop().create_future()
-    found = cache.ask(key, waiter)
+    future: AnswerFuture = asyncio.get_running_loop().create_future()
+    found = cache.ask(key, future)
     if isinstance(found, Hit):
-        return _response(found, asked)
+        return _response(found, request)
     try:
-        if found is Turn.FOLLOW:
+        if found is Role.FOLLOW:
             try:
                 async with asyncio.timeout(seconds):
-                    outcome = await waiter
+                    outcome = await future
             except TimeoutError:
                 raise answer_late(seconds) from None
             if isinstance(outcome, Refusal):
                 raise outcome
             if outcome is not None:
-                return _response(Hit(outcome, 0.0), asked)
-        return await _lead(cache, key, asked, run)
+                return _response(Hit(outcome, 0.0), request)
+        return await _lead(cache, key, request, run)
     finally:
-        following = cache.left(key, waiter)
+        following = cache.left(key, future)
         if following is not None:
             _tell([following], None)
 
 
-async def _lead(cache: Cache[Waiter], key: bytes, asked: Asked, run: Run) -> web.StreamResponse:
-    asked.ask_usage()
-    kept = Kept(most=cache.size)
+async def _lead(
+    cache: ResponseCache[AnswerFuture], key: bytes, request: Request, run: Run
+) -> web.StreamResponse:
+    request.request_usage()
+    copy = ResponseCopy(most=cache.size)
     try:
-        response = await run(kept)
+        response = await run(copy)
     except Refusal as refusal:
         _tell(cache.answered(key, Answer(refusal.status, "", b"")), refusal)
         raise
-    answer = kept.answer(response.status, response.headers.get("content-type", ""))
+    answer = copy.answer(response.status, response.headers.get("content-type", ""))
     if answer is not None:
         _tell(cache.answered(key, answer), answer)
     return response
 
 
-def _tell(waiters: list[Waiter], outcome: Outcome) -> None:
-    for waiter in waiters:
-        if not waiter.done():  # its client left, and its task has not had its turn yet
-            waiter.set_result(outcome)
+def _tell(futures: list[AnswerFuture], outcome: SharedOutcome) -> None:
+    for future in futures:
+        if not future.done():  # its client left, and its task has not had its turn yet
+            future.set_result(outcome)
 
 
-def _response(hit: Hit, asked: Asked) -> web.Response:
+def _response(hit: Hit, request: Request) -> web.Response:
     answer = hit.answer
     body, kind = answer.body, answer.content_type
-    if asked.stream and answer.status < 300:
-        body, kind = b"".join(streams.replayed(body, usage=asked.wants_usage)), STREAM
+    if request.stream and answer.status < 300:
+        body, kind = b"".join(streams.replayed(body, usage=request.wants_usage)), STREAM
     headers = {
         "content-type": kind,
-        "server": heads.SERVER,
+        "server": SERVER,
         "x-cache": "hit",
         "age": str(int(hit.age)),
     }

@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 
 from slipstream_runtime.router import config
-from slipstream_runtime.router.balancing import weighted as weights
-from slipstream_runtime.router.cascade.totals import Account
+from slipstream_runtime.router.balancing import weighted
+from slipstream_runtime.router.cascade.totals import RouteTotals
 
 Body = Mapping[str, Any]
 
@@ -53,7 +53,7 @@ _GRAMMARS: Final = (
 
 def split(route: config.Route, at: float) -> str | None:
     """The service of a weighted route at the point `at`, from 0 up to 1; None if all weigh 0."""
-    return weights.draw({share.service: share.weight for share in route.backends}, at)
+    return weighted.draw({share.service: share.weight for share in route.backends}, at)
 
 
 def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reason | None:
@@ -130,14 +130,14 @@ def objection(accept: config.Accept, body: Body, *, answer: Body) -> Reason | No
     return Reason.UNSURE if sure < accept.min_confidence else None
 
 
-def escalates(route: config.Route, reason: Reason, account: Account, *, again: bool) -> bool:
+def escalates(route: config.Route, reason: Reason, totals: RouteTotals, *, again: bool) -> bool:
     """Whether the next stage is asked; an answer that exists stands once `max_escalation` is used up.
 
     The account includes the present request; `again`: an answer of it was replaced before.
     """
     if again or reason in UNANSWERED:
         return True
-    return account.escalated + 1 <= route.max_escalation * account.requests
+    return totals.escalated + 1 <= route.max_escalation * totals.requests
 
 
 def _wants_logprobs(body: Body) -> bool:

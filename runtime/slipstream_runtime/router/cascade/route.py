@@ -5,8 +5,8 @@ from typing import Any
 
 from slipstream_runtime.router import config
 from slipstream_runtime.router.cache.sharing import PATHS
-from slipstream_runtime.router.cascade import decisions as cascade
-from slipstream_runtime.router.cascade.totals import Account, Tokens
+from slipstream_runtime.router.cascade import decisions
+from slipstream_runtime.router.cascade.totals import RouteTotals, Tokens
 from slipstream_runtime.router.metrics import Metrics, RouteMetrics
 from slipstream_runtime.router.service import Service
 
@@ -22,7 +22,7 @@ class Route:
     ) -> None:
         self.settings = settings
         self.services = services
-        self.account = Account.empty(len(services))
+        self.totals = RouteTotals.empty(len(services))
         self._metrics = RouteMetrics(metrics, settings.name, self.names)
 
     @property
@@ -43,45 +43,45 @@ class Route:
         if self.settings.stages:
             last = len(self.services) - 1
             return range(last + 1) if path in PATHS else (last,)
-        drawn = cascade.split(self.settings, chance())
+        drawn = decisions.split(self.settings, chance())
         assert drawn is not None
         return (self.names.index(drawn),)
 
-    def asked(self) -> None:
+    def count_request(self) -> None:
         """A request came."""
-        self.account = self.account.asked()
+        self.totals = self.totals.with_request()
 
-    def kept(self, position: int, tokens: Tokens) -> None:
+    def count_kept(self, position: int, tokens: Tokens) -> None:
         """A client got the service's answer."""
-        self.account = self.account.kept(position, tokens)
+        self.totals = self.totals.with_kept(position, tokens)
         self._metrics.kept(position, tokens.output)
 
-    def discarded(self, position: int, tokens: Tokens) -> None:
+    def count_discarded(self, position: int, tokens: Tokens) -> None:
         """Nobody got the service's answer."""
-        self.account = self.account.discarded(position, tokens)
+        self.totals = self.totals.with_discarded(position, tokens)
         self._metrics.discarded(position, tokens.output)
 
-    def passed(self, position: int, reason: cascade.Reason) -> None:
+    def count_escalation(self, position: int, reason: decisions.Reason) -> None:
         """A request goes on to the next stage."""
         self._metrics.escalated(position, reason)
 
-    def replaced(self) -> None:
+    def count_replaced(self) -> None:
         """The first answer of a request does not stand."""
-        self.account = self.account.went_on()
+        self.totals = self.totals.with_escalation()
 
     def status(self) -> Mapping[str, Any]:
         """For people who look for a fault."""
-        account = self.account
-        shares = account.shares or (None,) * len(self.services)
+        totals = self.totals
+        shares = totals.shares or (None,) * len(self.services)
         return {
-            "requests": account.requests,
-            "escalated": account.escalated,
+            "requests": totals.requests,
+            "escalated": totals.escalated,
             "services": [
                 {"name": name, "share": share}
                 for name, share in zip(self.names, shares, strict=True)
             ],
-            "savedTokens": account.saved.output if self.settings.stages else None,
-            "discardedTokens": account.spent.output,
+            "savedTokens": totals.saved.output if self.settings.stages else None,
+            "discardedTokens": totals.spent.output,
         }
 
     def forget(self) -> None:

@@ -8,13 +8,13 @@ import orjson
 from aiohttp import web
 
 from slipstream_runtime.router.cache import sharing
-from slipstream_runtime.router.cascade import decisions as cascade
+from slipstream_runtime.router.cascade import decisions
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cascade.totals import Tokens
 from slipstream_runtime.router.messages import streams
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.proxy import admission
-from slipstream_runtime.router.proxy.exchange import Exchange, HeldBack
+from slipstream_runtime.router.proxy.exchange import Buffering, Exchange
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import openai
@@ -28,7 +28,13 @@ class Begin(Protocol):
     """Makes the exchange with one service."""
 
     def __call__(
-        self, service: Service, asked: Asked, *, arrived: float, held_back: HeldBack, hurried: bool
+        self,
+        service: Service,
+        request: Request,
+        *,
+        arrived: float,
+        buffering: Buffering,
+        has_fallback: bool,
     ) -> Exchange:
         """For a request that came, or came to this service, at `arrived`."""
         ...
@@ -43,7 +49,7 @@ class _Answer:
     used: Tokens
 
 
-class Passage:
+class CascadeRun:
     """Request of one client to a route and its outcome.
 
     A stage before the last is asked in a hurry: one that is down, or has no place soon, is passed over.
@@ -51,9 +57,9 @@ class Passage:
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        http_request: web.BaseRequest,
         route: Route,
-        asked: Asked,
+        request: Request,
         *,
         positions: Sequence[int],
         clients: Sequence[Client],
@@ -61,11 +67,11 @@ class Passage:
         clock: Callable[[], float],
         arrived: float,
     ) -> None:
-        self._request = request
+        self._http_request = http_request
         self._route = route
         self._settings = route.settings
         self._services = route.services
-        self._asked = asked
+        self._request = request
         self._positions = positions
         self._clients = clients
         self._begin = begin
@@ -85,7 +91,7 @@ class Passage:
 
     async def run(self) -> web.StreamResponse:
         """The client's response; Refusal if it got no byte and no answer is there."""
-        self._route.asked()
+        self._route.count_request()
         try:
             return await self._climb()
         except Refusal:
@@ -94,47 +100,47 @@ class Passage:
             return self._fall_back()
         finally:
             for answer in self._replaceable:
-                self._route.discarded(answer.position, answer.used)
+                self._route.count_discarded(answer.position, answer.used)
 
     async def _climb(self) -> web.StreamResponse:
         *earlier, last = self._positions
         for position in earlier:
             found = await self._stage(position)
-            if not isinstance(found, cascade.Reason):
+            if not isinstance(found, decisions.Reason):
                 return found
-            self._route.passed(position, found)
-        held_back = HeldBack.FAILURES if self._replaceable else HeldBack.NOTHING
-        response, exchange = await self._ask(last, held_back=held_back)
-        if self._replaceable and cascade.failure(response.status) is not None:
+            self._route.count_escalation(position, found)
+        buffering = Buffering.FAILURES if self._replaceable else Buffering.NONE
+        response, exchange = await self._ask(last, buffering=buffering)
+        if self._replaceable and decisions.failure(response.status) is not None:
             return self._fall_back()
         return self._kept(last, response, exchange)
 
-    async def _stage(self, position: int) -> web.StreamResponse | cascade.Reason:
+    async def _stage(self, position: int) -> web.StreamResponse | decisions.Reason:
         """The response of a stage that others follow, or why the next is to be asked."""
-        settings, asked = self._settings, self._asked
+        settings, request = self._settings, self._request
         accept = settings.stages[position].accept
-        reason = cascade.skipped(accept, asked.content, prompt_tokens=asked.prompt_tokens)
+        reason = decisions.skipped(accept, request.content, prompt_tokens=request.prompt_tokens)
         if reason is not None:
             return reason
-        judges = cascade.judges(settings, position)
-        held_back = HeldBack.ALL if judges else HeldBack.FAILURES
+        judges = decisions.judges(settings, position)
+        buffering = Buffering.ALL if judges else Buffering.FAILURES
         try:
-            response, exchange = await self._ask(position, held_back=held_back, hurried=True)
+            response, exchange = await self._ask(position, buffering=buffering, has_fallback=True)
         except Refusal as refusal:
             if refusal.reason in _FINAL:
                 raise
-            return cascade.Reason.ERROR
+            return decisions.Reason.ERROR
         if response.prepared:
             return self._kept(position, response, exchange)
         assert isinstance(response, web.Response)
-        reason = self._judge(position, response) if judges else cascade.failure(response.status)
+        reason = self._judge(position, response) if judges else decisions.failure(response.status)
         again = bool(self._replaceable)
-        account = self._route.account
-        if reason is None or not cascade.escalates(settings, reason, account, again=again):
+        totals = self._route.totals
+        if reason is None or not decisions.escalates(settings, reason, totals, again=again):
             return self._kept(position, response, exchange)
-        if reason not in cascade.UNANSWERED:
+        if reason not in decisions.UNANSWERED:
             if not again:
-                self._route.replaced()
+                self._route.count_replaced()
             self._replaceable.append(_Answer(position, response, exchange.used))
         return reason
 
@@ -142,55 +148,57 @@ class Passage:
         """The last answer that a later one should have replaced, and none did."""
         answer = self._replaceable.pop()
         self.service = self._services[answer.position]
-        self._route.kept(answer.position, answer.used)
+        self._route.count_kept(answer.position, answer.used)
         return answer.response
 
     async def _ask(
-        self, position: int, *, held_back: HeldBack, hurried: bool = False
+        self, position: int, *, buffering: Buffering, has_fallback: bool = False
     ) -> tuple[web.StreamResponse, Exchange]:
         if self._why is not None:
             raise self._why
         self.service = service = self._services[position]
-        asked = self._asked.to(service.settings.model)
-        if held_back is HeldBack.ALL:
-            asked = asked.whole(cascade.probe(asked.content))
-        asked.ask_usage()
+        request = self._request.for_model(service.settings.model)
+        if buffering is Buffering.ALL:
+            request = request.unstreamed(decisions.probe(request.content))
+        request.request_usage()
         arrived = self._arrived if self._exchange is None else self._clock()
         self._exchange = exchange = self._begin(
-            service, asked, arrived=arrived, held_back=held_back, hurried=hurried
+            service, request, arrived=arrived, buffering=buffering, has_fallback=has_fallback
         )
         response = await admission.admitted(
-            self._request, service, asked, client=self._clients[position], exchange=exchange
+            self._http_request, service, request, client=self._clients[position], exchange=exchange
         )
         return response, exchange
 
-    def _judge(self, position: int, response: web.Response) -> cascade.Reason | None:
+    def _judge(self, position: int, response: web.Response) -> decisions.Reason | None:
         """Why the response does not stand; if it is an answer, it gets the client's form."""
-        failed = cascade.failure(response.status)
+        failed = decisions.failure(response.status)
         if failed is not None:
             return failed
         try:
             answer = orjson.loads(response.body)  # type: ignore[arg-type]
-            reason = cascade.objection(
-                self._settings.stages[position].accept, self._asked.content, answer=answer
+            reason = decisions.objection(
+                self._settings.stages[position].accept, self._request.content, answer=answer
             )
-            _form(response, cascade.delivered(answer, self._asked.content), asked=self._asked)
+            _form(
+                response, decisions.delivered(answer, self._request.content), request=self._request
+            )
         except (AttributeError, KeyError, TypeError, ValueError):
-            return cascade.Reason.ERROR  # no answer of the OpenAI API
+            return decisions.Reason.ERROR  # no answer of the OpenAI API
         return reason
 
     def _kept(
         self, position: int, response: web.StreamResponse, exchange: Exchange
     ) -> web.StreamResponse:
         if response.status < 400 and not exchange.broken:
-            self._route.kept(position, exchange.used)
+            self._route.count_kept(position, exchange.used)
         return response
 
 
-def _form(response: web.Response, answer: Mapping[str, object], *, asked: Asked) -> None:
+def _form(response: web.Response, answer: Mapping[str, object], *, request: Request) -> None:
     """Let the response say this, as a stream if the client wants one."""
     body = orjson.dumps(answer)
-    if asked.stream:
-        body = b"".join(streams.replayed(body, usage=asked.wants_usage))
+    if request.stream:
+        body = b"".join(streams.replayed(body, usage=request.wants_usage))
         response.headers["content-type"] = sharing.STREAM
     response.body = body

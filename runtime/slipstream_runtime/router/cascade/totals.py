@@ -15,7 +15,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class StageAccount:
+class StageTotals:
     """One stage; answers that failed count in neither."""
 
     kept: int = 0
@@ -26,34 +26,34 @@ class StageAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class RouteTotals:
     """One route since the router's start; every method returns a new one."""
 
-    stages: tuple[StageAccount, ...]
+    stages: tuple[StageTotals, ...]
     requests: int = 0
     escalated: int = 0
     """Requests of which an answer did not stand."""
 
     @staticmethod
-    def empty(stages: int) -> "Account":
+    def empty(stages: int) -> "RouteTotals":
         """Before the first request."""
-        return Account((StageAccount(),) * stages)
+        return RouteTotals((StageTotals(),) * stages)
 
-    def asked(self) -> "Account":
+    def with_request(self) -> "RouteTotals":
         """A request came."""
         return replace(self, requests=self.requests + 1)
 
-    def kept(self, stage: int, tokens: Tokens) -> "Account":
+    def with_kept(self, stage: int, tokens: Tokens) -> "RouteTotals":
         """A stage's answer went to the client."""
         old = self.stages[stage]
         new = replace(old, kept=old.kept + 1, kept_tokens=old.kept_tokens + tokens)
         return self._with(stage, new)
 
-    def went_on(self) -> "Account":
+    def with_escalation(self) -> "RouteTotals":
         """The first answer of a request did not stand, and the next stage is asked."""
         return replace(self, escalated=self.escalated + 1)
 
-    def discarded(self, stage: int, tokens: Tokens) -> "Account":
+    def with_discarded(self, stage: int, tokens: Tokens) -> "RouteTotals":
         """Nobody got a stage's answer."""
         old = self.stages[stage]
         new = replace(
@@ -77,5 +77,5 @@ class Account:
         total = sum(stage.kept for stage in self.stages)
         return tuple(stage.kept / total for stage in self.stages) if total else None
 
-    def _with(self, stage: int, account: StageAccount) -> "Account":
-        return replace(self, stages=(*self.stages[:stage], account, *self.stages[stage + 1 :]))
+    def _with(self, stage: int, totals: StageTotals) -> "RouteTotals":
+        return replace(self, stages=(*self.stages[:stage], totals, *self.stages[stage + 1 :]))

@@ -20,7 +20,7 @@ _SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
 _CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"
 
 
-class Place(Part):
+class EndpointEntry(Part):
     """One engine in the file of endpoints."""
 
     host: str
@@ -28,24 +28,24 @@ class Place(Part):
     management_port: int = contract.MANAGEMENT_PORT
 
 
-class Places(Part):
+class EndpointsFile(Part):
     """The file of endpoints."""
 
-    revisions: Mapping[str, tuple[Place, ...]]
+    revisions: Mapping[str, tuple[EndpointEntry, ...]]
     """Engines by the name of their revision."""
 
 
 def from_files(router: Router, *, settings: Path, endpoints: Path) -> None:
     """Take both from files; UnsuitableError tells what is wrong with them."""
     router.configure(config_file.load(settings, config.Config))
-    places = config_file.load(endpoints, Places)
+    file = config_file.load(endpoints, EndpointsFile)
     router.update(
         {
             revision: [
-                Address(f"{place.host}:{place.port}", place.host, place.port, place.management_port)
-                for place in found
+                Address(f"{entry.host}:{entry.port}", entry.host, entry.port, entry.management_port)
+                for entry in found
             ]
-            for revision, found in places.revisions.items()
+            for revision, found in file.revisions.items()
         }
     )
 

@@ -14,7 +14,7 @@ _TO_ENGINE: Final = ("content-type", "accept", "traceparent", "tracestate", "x-r
 _TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id")
 
 
-def to_engine(given: Mapping[str, str], *, token: str | None) -> CIMultiDict[str]:
+def engine_headers(given: Mapping[str, str], *, token: str | None) -> CIMultiDict[str]:
     """The headers of a client's request that the engine gets, and the router's own token."""
     named = _named_by_connection(given)
     headers = CIMultiDict(
@@ -28,7 +28,7 @@ def to_engine(given: Mapping[str, str], *, token: str | None) -> CIMultiDict[str
     return headers
 
 
-def to_client(given: Mapping[str, str]) -> CIMultiDict[str]:
+def client_headers(given: Mapping[str, str]) -> CIMultiDict[str]:
     """The headers of an engine's answer that the client gets."""
     headers = CIMultiDict((name, given[name]) for name in _TO_CLIENT if name in given)
     headers["server"] = SERVER

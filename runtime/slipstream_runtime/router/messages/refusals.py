@@ -16,7 +16,7 @@ def unknown_model(model: str) -> Refusal:
     )
 
 
-def full() -> Refusal:
+def queue_full() -> Refusal:
     """429 for a queue without room."""
     return Refusal(
         429,
@@ -34,7 +34,7 @@ def shed() -> Refusal:
     )
 
 
-def nobody() -> Refusal:
+def no_replica() -> Refusal:
     """503 for a service that another stands in for while none of its replicas is up."""
     return Refusal(503, "No replica is up", reason=Reason.HOLD, retry_after=1)
 

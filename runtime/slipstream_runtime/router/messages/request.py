@@ -16,7 +16,7 @@ _DEFAULT_OUTPUT: Final = 1024
 
 
 @dataclasses.dataclass(slots=True)
-class Asked:
+class Request:
     """One request to a model."""
 
     path: str
@@ -39,17 +39,17 @@ class Asked:
         """Return the estimated tokens of the prompt."""
         return len(self.raw) / _BYTES_PER_TOKEN
 
-    def to(self, model: str) -> "Asked":
+    def for_model(self, model: str) -> "Request":
         """The same request to another model."""
-        asked = dataclasses.replace(self, model=model)
-        asked.set({"model": model})
-        return asked
+        request = dataclasses.replace(self, model=model)
+        request.update_fields({"model": model})
+        return request
 
-    def whole(self, content: dict[str, Any]) -> "Asked":
+    def unstreamed(self, content: dict[str, Any]) -> "Request":
         """The request with another body, which asks for an answer that is not streamed."""
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
 
-    def tokens(self, *, limit: int | None) -> int:
+    def max_tokens(self, *, limit: int | None) -> int:
         """Return the most tokens that the request may use; `limit` is the service's, per answer."""
         prompt = int(self.prompt_tokens)
         names = openai.OUTPUT_LIMITS.get(self.path)
@@ -57,11 +57,11 @@ class Asked:
             return prompt
         named = next((v for name in names if (v := self.content.get(name)) is not None), None)
         if _is_count(named):
-            return prompt + named * self._answers
-        return prompt + (limit or _DEFAULT_OUTPUT * self._answers)
+            return prompt + named * self._choices
+        return prompt + (limit or _DEFAULT_OUTPUT * self._choices)
 
     @property
-    def _answers(self) -> int:
+    def _choices(self) -> int:
         """Choices for each of the prompts."""
         counts = [n for name in ("n", "best_of") if _is_count(n := self.content.get(name))]
         choices = max([1, *counts])
@@ -77,22 +77,22 @@ class Asked:
         options = self.content.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
-    def ask_usage(self) -> None:
+    def request_usage(self) -> None:
         """Let the engine end its stream with the usage, and the router hide it if the client did not ask."""
         if not self.stream or self.path == openai.RESPONSES or self.wants_usage:
             return
         options = self.content.get("stream_options")
         options = options if isinstance(options, dict) else {}
         self.hide_usage = True
-        self.set({"stream_options": {**options, "include_usage": True}})
+        self.update_fields({"stream_options": {**options, "include_usage": True}})
 
-    def set(self, fields: dict[str, Any]) -> None:
+    def update_fields(self, fields: dict[str, Any]) -> None:
         """Change fields of what is sent."""
         self.content = {**self.content, **fields}
         self.raw = body.extended(self.raw, fields)
 
 
-def parse(raw: bytes, *, path: str) -> Asked:
+def parse_request(raw: bytes, *, path: str) -> Request:
     """The request in the body; Refusal if it is none."""
     try:
         content = orjson.loads(raw)
@@ -108,7 +108,7 @@ def parse(raw: bytes, *, path: str) -> Asked:
         raise malformed(
             "model: must be the name of a model, as /v1/models lists them", param="model"
         )
-    return Asked(
+    return Request(
         path=path, raw=raw, content=content, model=model, stream=content.get("stream") is True
     )
 

@@ -12,7 +12,7 @@ _KEPT: Final = 1024
 """Bytes of the end of a stream in which its usage is looked for: more than such an event has."""
 
 
-class Counted:
+class Usage:
     """Token usage of one answer, as far as it is known."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Counted:
             self.output = int(output[1]) if output is not None else 0
 
 
-class Withheld:
+class UsageFilter:
     """Takes the usage out of a stream whose client did not ask for it."""
 
     def __init__(self) -> None:

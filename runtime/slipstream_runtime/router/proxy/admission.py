@@ -3,8 +3,8 @@
 from aiohttp import web
 
 from slipstream_runtime.router.cache import sharing
-from slipstream_runtime.router.messages import refusals as reasons
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.proxy.exchange import Exchange
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.keyring import Client
@@ -13,17 +13,22 @@ from slipstream_runtime.web.refusal import Refusal
 
 
 async def admitted(
-    request: web.BaseRequest, service: Service, asked: Asked, *, client: Client, exchange: Exchange
+    http_request: web.BaseRequest,
+    service: Service,
+    request: Request,
+    *,
+    client: Client,
+    exchange: Exchange,
 ) -> web.StreamResponse:
     """The service's response; Refusal if the client got no byte."""
     metrics = service.metrics
     service.in_flight += 1
     metrics.requests.inc()
     try:
-        if not client.may_use(asked.model):
-            raise reasons.forbidden(asked.model)
-        asked.tenant, asked.priority = client.tenant, client.priority
-        return await _answered(request, service, asked, client=client, exchange=exchange)
+        if not client.may_use(request.model):
+            raise refusals.forbidden(request.model)
+        request.tenant, request.priority = client.tenant, client.priority
+        return await _answered(http_request, service, request, client=client, exchange=exchange)
     except Refusal as refusal:
         metrics.refused(refusal.reason or Reason.OTHER)
         raise
@@ -32,21 +37,26 @@ async def admitted(
 
 
 async def _answered(
-    request: web.BaseRequest, service: Service, asked: Asked, *, client: Client, exchange: Exchange
+    http_request: web.BaseRequest,
+    service: Service,
+    request: Request,
+    *,
+    client: Client,
+    exchange: Exchange,
 ) -> web.StreamResponse:
     """The exchange's answer, or one that the service's response cache shares."""
     cache = service.cache
     if cache is None:
         return await exchange.run(client)
     key = sharing.key(
-        asked, headers=request.headers, revision=service.revision, tenant=client.tenant
+        request, headers=http_request.headers, revision=service.revision, tenant=client.tenant
     )
     if key is None:
         return await exchange.run(client)
     return await sharing.answered(
         cache,
         key,
-        asked,
-        run=lambda kept: exchange.run(client, kept=kept),
+        request,
+        run=lambda copy: exchange.run(client, copy=copy),
         seconds=service.settings.limits.timeout,
     )

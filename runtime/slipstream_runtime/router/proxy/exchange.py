@@ -10,10 +10,10 @@ from aiohttp import web
 
 from slipstream_runtime.router.balancing import retries
 from slipstream_runtime.router.balancing.endpoints import Endpoint
-from slipstream_runtime.router.cache.sharing import Kept
+from slipstream_runtime.router.cache.sharing import ResponseCopy
 from slipstream_runtime.router.cascade.totals import Tokens
-from slipstream_runtime.router.messages import headers as heads
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.messages.headers import engine_headers
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.relay import Broken, Relay
 from slipstream_runtime.router.proxy.upstream import Token, Unanswered, Upstream
@@ -22,10 +22,10 @@ from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web.refusal import Refusal, answer_late
 
 
-class HeldBack(enum.Enum):
+class Buffering(enum.Enum):
     """Answer that is returned whole instead of being streamed to the client."""
 
-    NOTHING = "nothing"
+    NONE = "none"
     FAILURES = "failures"
     ALL = "all"
 
@@ -35,34 +35,34 @@ class Exchange:
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        http_request: web.BaseRequest,
         service: Service,
-        asked: Asked,
+        request: Request,
         *,
         upstream: Upstream,
         token: Token,
         clock: Callable[[], float],
         arrived: float,
         leaving: Callable[[], bool],
-        held_back: HeldBack = HeldBack.NOTHING,
-        hurried: bool = False,
+        buffering: Buffering = Buffering.NONE,
+        has_fallback: bool = False,
     ) -> None:
-        self._request = request
+        self._http_request = http_request
         self._service = service
-        self._asked = asked
+        self._request = request
         self._upstream = upstream
         self._token = token
         self._clock = clock
         self._arrived = arrived
         self._leaving = leaving
-        self._held_back = held_back
-        self._hurried = hurried
+        self._buffering = buffering
+        self._has_fallback = has_fallback
         self.used = Tokens()
         """By the answer, once it is over."""
         self.broken = False
         """The client got a part of the answer, and not the rest."""
         self._relay: Relay | None = None
-        self._kept: Kept | None = None
+        self._copy: ResponseCopy | None = None
         self._phase = Phase.WAITING
         self._limit: asyncio.Timeout | None = None
         self._why: Refusal | None = None
@@ -73,12 +73,12 @@ class Exchange:
         if self._limit is not None:
             self._limit.reschedule(0.0)
 
-    async def run(self, client: Client, *, kept: Kept | None = None) -> web.StreamResponse:
+    async def run(self, client: Client, *, copy: ResponseCopy | None = None) -> web.StreamResponse:
         """The client's response; Refusal if it got no byte."""
         if self._why is not None:
             raise self._why
-        self._kept = kept
-        reservation = self._service.reserve(self._asked, client)
+        self._copy = copy
+        reservation = self._service.reserve(self._request, client)
         metrics = self._service.metrics
         seconds = self._service.settings.limits.timeout
         try:
@@ -114,11 +114,11 @@ class Exchange:
         for attempt in itertools.count():
             self._phase = Phase.WAITING
             began = self._clock()
-            endpoint = await service.place(
-                self._asked,
+            endpoint = await service.acquire_slot(
+                self._request,
                 tried=tried,
                 pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1),
-                hurried=self._hurried,
+                has_fallback=self._has_fallback,
             )
             service.metrics.wait.observe(self._clock() - began)
             try:
@@ -130,24 +130,24 @@ class Exchange:
                     raise failure.refusal from None
                 service.metrics.retried(failure.fault)
             finally:
-                service.leave(endpoint, self._asked)
+                service.release_slot(endpoint, self._request)
         raise AssertionError
 
     def _again(self, tried: set[Endpoint]) -> bool:
         """Whether the request may be sent once more, which then counts."""
         service = self._service
-        if self._hurried and not service.pool.able(tried=tried):
+        if self._has_fallback and not service.pool.able(tried=tried):
             return False
         return service.retries.spend()
 
     async def _ask(self, endpoint: Endpoint) -> web.StreamResponse:
-        asked, limits = self._asked, self._service.settings.limits
+        request, limits = self._request, self._service.settings.limits
         self._phase = Phase.ANSWERING
         reply = await self._upstream.send(
             endpoint,
-            path=asked.path,
-            body=asked.raw,
-            headers=heads.to_engine(self._request.headers, token=self._token.value()),
+            path=request.path,
+            body=request.raw,
+            headers=engine_headers(self._http_request.headers, token=self._token.value()),
             limits=limits,
         )
         try:
@@ -159,29 +159,29 @@ class Exchange:
 
     async def _pass(self, endpoint: Endpoint, reply: aiohttp.ClientResponse) -> web.StreamResponse:
         self._relay = Relay(
-            self._request,
+            self._http_request,
             reply,
-            asked=self._asked,
+            request=self._request,
             metrics=self._service.metrics,
             limits=self._service.settings.limits,
             clock=self._clock,
             arrived=self._arrived,
             leaving=self._leaving(),
             begun=lambda: self._begun(endpoint),
-            kept=self._kept,
-            held_back=self._holds(reply),
+            copy=self._copy,
+            buffered=self._buffers(reply),
         )
         return await self._relay.run()
 
-    def _holds(self, reply: aiohttp.ClientResponse) -> bool:
-        if self._held_back is HeldBack.FAILURES:
+    def _buffers(self, reply: aiohttp.ClientResponse) -> bool:
+        if self._buffering is Buffering.FAILURES:
             return reply.status >= 300
-        return self._held_back is HeldBack.ALL
+        return self._buffering is Buffering.ALL
 
     def _begun(self, endpoint: Endpoint) -> None:
         """The engine's first byte is there."""
         self._phase = Phase.STREAMING
-        self._service.answered(endpoint, self._asked)
+        self._service.answered(endpoint, self._request)
 
     def _broke(self) -> None:
         self.broken = True
@@ -196,5 +196,5 @@ class Exchange:
                 self._service.metrics.used(counted.prompt, counted.output)
                 self.used = Tokens(counted.prompt, counted.output)
             elif counted.events:
-                self.used = Tokens(int(self._asked.prompt_tokens), counted.output)
+                self.used = Tokens(int(self._request.prompt_tokens), counted.output)
         reservation.settle(self.used.prompt + self.used.output)

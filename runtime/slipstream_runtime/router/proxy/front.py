@@ -12,13 +12,12 @@ import orjson
 from aiohttp import web
 
 from slipstream_runtime.router.cascade.route import Route
-from slipstream_runtime.router.cascade.run import Passage
-from slipstream_runtime.router.messages import refusals as reasons
-from slipstream_runtime.router.messages import request as asking
-from slipstream_runtime.router.messages.request import Asked
+from slipstream_runtime.router.cascade.run import CascadeRun
+from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages.request import Request, parse_request
 from slipstream_runtime.router.metrics import Metrics
 from slipstream_runtime.router.proxy import admission
-from slipstream_runtime.router.proxy.exchange import Exchange, HeldBack
+from slipstream_runtime.router.proxy.exchange import Buffering, Exchange
 from slipstream_runtime.router.proxy.listener import answer
 from slipstream_runtime.router.proxy.upstream import Token, Upstream
 from slipstream_runtime.router.service import Service
@@ -62,7 +61,7 @@ class Front:
         self._chance = chance
         self._clock = clock
         self._body_seconds = body_seconds
-        self._running: set[Exchange | Passage] = set()
+        self._running: set[Exchange | CascadeRun] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self.leaving = False
@@ -75,10 +74,10 @@ class Front:
         """Requests that were let in and are not over."""
         return len(self._running)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         try:
-            response = await self._route(request)
+            response = await self._route(http_request)
         except Refusal as refusal:
             self._metrics.refused(refusal.reason or Reason.OTHER)
             response = _refused(refusal)
@@ -93,12 +92,12 @@ class Front:
     def abort(self) -> None:
         """End all that is in flight; the clients hear why."""
         for running in self._running:
-            running.end(reasons.draining())
+            running.end(refusals.draining())
 
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _route(self, http_request: web.BaseRequest) -> web.StreamResponse:
         """Everything that can be told before the service is known."""
         arrived = self._clock()
-        target, method = request.raw_path, request.method
+        target, method = http_request.raw_path, http_request.method
         path, _, _ = target.partition("?")
         if not path.startswith("/"):
             raise Refusal(400, "The target of the request must be a path", headers=CLOSE)
@@ -108,25 +107,25 @@ class Front:
         if method != allowed:
             raise wrong_method(path, method, allowed=allowed)
         if self.closed:
-            raise reasons.draining()
-        key = _key(request)
-        here = self._table.by_host(request.headers.get("host", ""))
+            raise refusals.draining()
+        key = _key(http_request)
+        here = self._table.by_host(http_request.headers.get("host", ""))
         if path == openai.MODELS:
             return self._models(here, key)
         services = self._table.services() if here is None else (here,)
         if services and all(service.client(key) is None for service in services):
             raise unauthorized(close=True)  # before the body is read
-        asked = asking.parse(await self._read(request), path=path)
-        service = self._table.service(asked.model, here=here)
+        request = parse_request(await self._read(http_request), path=path)
+        service = self._table.service(request.model, here=here)
         if service is None:
-            route = None if here is not None else self._table.route(asked.model)
+            route = None if here is not None else self._table.route(request.model)
             if route is None:
-                raise reasons.unknown_model(asked.model)
-            return await self._pass(request, route, asked, key=key, arrived=arrived)
+                raise refusals.unknown_model(request.model)
+            return await self._pass(http_request, route, request, key=key, arrived=arrived)
         client = service.client(key)
         if client is None:
             raise unauthorized(close=True)
-        return await self._serve(request, service, asked, client=client, arrived=arrived)
+        return await self._serve(http_request, service, request, client=client, arrived=arrived)
 
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
         """The models of the services that this key, or none, opens."""
@@ -144,8 +143,8 @@ class Front:
         }
         return web.Response(body=orjson.dumps(content), content_type="application/json")
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
-        headers = request.headers
+    async def _read(self, http_request: web.BaseRequest) -> bytes:
+        headers = http_request.headers
         body.check_head(
             (
                 (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
@@ -160,14 +159,14 @@ class Front:
         if expected is not None:
             if expected.lower() != "100-continue":
                 raise Refusal(417, "Expect: only 100-continue is known", headers=CLOSE)
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        content = request.content
+            await http_request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            http_request.writer.output_size = 0
+        content = http_request.content
         try:
             if content.is_eof():
-                return await request.read()
+                return await http_request.read()
             async with asyncio.timeout(self._body_seconds):
-                return await request.read()
+                return await http_request.read()
         except web.HTTPRequestEntityTooLarge:
             raise body.too_large(limit=asgi.BODY_LIMIT) from None
         except TimeoutError:
@@ -177,25 +176,27 @@ class Front:
 
     async def _serve(
         self,
-        request: web.BaseRequest,
+        http_request: web.BaseRequest,
         service: Service,
-        asked: Asked,
+        request: Request,
         *,
         client: Client,
         arrived: float,
     ) -> web.StreamResponse:
         """Let the request in, and count how it ends."""
-        exchange = self._exchange(request, service, asked, arrived=arrived)
-        answered = admission.admitted(request, service, asked, client=client, exchange=exchange)
+        exchange = self._exchange(http_request, service, request, arrived=arrived)
+        answered = admission.admitted(
+            http_request, service, request, client=client, exchange=exchange
+        )
         response = await self._answer(exchange, answered)
         service.metrics.responded(response.status)
         return response
 
     async def _pass(
         self,
-        request: web.BaseRequest,
+        http_request: web.BaseRequest,
         route: Route,
-        asked: Asked,
+        request: Request,
         *,
         key: bytes | None,
         arrived: float,
@@ -207,14 +208,14 @@ class Front:
             raise unauthorized(close=True)
         for client, service in zip(welcome, route.services, strict=True):
             if not client.may_use(service.settings.model):
-                raise reasons.forbidden(asked.model)
-        passage = Passage(
-            request,
+                raise refusals.forbidden(request.model)
+        passage = CascadeRun(
+            http_request,
             route,
-            asked,
-            positions=route.positions(asked.path, chance=self._chance),
+            request,
+            positions=route.positions(request.path, chance=self._chance),
             clients=welcome,
-            begin=functools.partial(self._exchange, request),
+            begin=functools.partial(self._exchange, http_request),
             clock=self._clock,
             arrived=arrived,
         )
@@ -224,29 +225,29 @@ class Front:
 
     def _exchange(
         self,
-        request: web.BaseRequest,
+        http_request: web.BaseRequest,
         service: Service,
-        asked: Asked,
+        request: Request,
         *,
         arrived: float,
-        held_back: HeldBack = HeldBack.NOTHING,
-        hurried: bool = False,
+        buffering: Buffering = Buffering.NONE,
+        has_fallback: bool = False,
     ) -> Exchange:
         return Exchange(
-            request,
+            http_request,
             service,
-            asked,
+            request,
             upstream=self._upstream,
             token=self._token,
             clock=self._clock,
             arrived=arrived,
             leaving=lambda: self.leaving,
-            held_back=held_back,
-            hurried=hurried,
+            buffering=buffering,
+            has_fallback=has_fallback,
         )
 
     async def _answer(
-        self, running: Exchange | Passage, answered: Awaitable[web.StreamResponse]
+        self, running: Exchange | CascadeRun, answered: Awaitable[web.StreamResponse]
     ) -> web.StreamResponse:
         """The response, or what tells the refusal; it is in flight meanwhile."""
         self._running.add(running)
@@ -268,7 +269,7 @@ def _refused(refusal: Refusal) -> web.Response:
     return response
 
 
-def _key(request: web.BaseRequest) -> bytes | None:
+def _key(http_request: web.BaseRequest) -> bytes | None:
     """The client's API key, in the bytes that it came in."""
-    given = request.headers.getall("authorization", ())
+    given = http_request.headers.getall("authorization", ())
     return keys.bearer([value.encode("utf-8", "surrogateescape") for value in given])

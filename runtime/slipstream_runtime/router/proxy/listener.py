@@ -12,7 +12,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from slipstream_runtime.router.messages import headers as heads
+from slipstream_runtime.router.messages.headers import SERVER
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
@@ -178,7 +178,7 @@ def answer(refusal: Refusal) -> web.Response:
     return web.Response(
         status=refusal.status,
         body=orjson.dumps(refusal.content),
-        headers={"content-type": "application/json", "server": heads.SERVER, **refusal.headers},
+        headers={"content-type": "application/json", "server": SERVER, **refusal.headers},
     )
 
 

@@ -13,12 +13,12 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from slipstream_runtime.router.cache.sharing import Kept
+from slipstream_runtime.router.cache.sharing import ResponseCopy
 from slipstream_runtime.router.config import Limits
-from slipstream_runtime.router.messages import headers as heads
-from slipstream_runtime.router.messages import refusals as reasons
-from slipstream_runtime.router.messages.request import Asked
-from slipstream_runtime.router.messages.usage import Counted, Withheld
+from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages.headers import client_headers
+from slipstream_runtime.router.messages.request import Request
+from slipstream_runtime.router.messages.usage import Usage, UsageFilter
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered
 from slipstream_runtime.web import openai
@@ -53,22 +53,22 @@ class Relay:
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        http_request: web.BaseRequest,
         reply: aiohttp.ClientResponse,
         *,
-        asked: Asked,
+        request: Request,
         metrics: ServiceMetrics,
         limits: Limits,
         clock: Callable[[], float],
         arrived: float,
         leaving: bool,
         begun: Callable[[], None],
-        kept: Kept | None = None,
-        held_back: bool = False,
+        copy: ResponseCopy | None = None,
+        buffered: bool = False,
     ) -> None:
-        self._request = request
+        self._http_request = http_request
         self._reply = reply
-        self._asked = asked
+        self._request = request
         self._metrics = metrics
         self._idle = limits.idle_timeout
         self._head = limits.head_timeout
@@ -76,9 +76,9 @@ class Relay:
         self._arrived = arrived
         self._leaving = leaving
         self._first = begun
-        self._kept = kept
-        self._held_back = held_back
-        self.counted = Counted()
+        self._copy = copy
+        self._buffered = buffered
+        self.counted = Usage()
         self.response: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
@@ -87,16 +87,16 @@ class Relay:
         What is held back is returned whole, and the client has got nothing of it.
         """
         response = await self._run()
-        if self._kept is not None:
-            self._kept.complete()
+        if self._copy is not None:
+            self._copy.complete()
         return response
 
     async def _run(self) -> web.StreamResponse:
         reply = self._reply
-        if self._held_back:
+        if self._buffered:
             body = await self._read_start(most=_JUDGED)
             if not reply.content.at_eof():
-                raise reasons.upstream("The answer is too long to be judged")
+                raise refusals.upstream("The answer is too long to be judged")
             return self._whole(body)
         if reply.headers.get("content-type", "").startswith(_EVENTS):
             return await self._events()
@@ -117,8 +117,8 @@ class Relay:
     def _whole(self, body: bytes) -> web.Response:
         self._first()
         self.counted.whole(body)
-        if self._kept is not None:
-            self._kept.add(body)
+        if self._copy is not None:
+            self._copy.add(body)
         status, headers = self._reply.status, self._headers()
         return self._begun(web.Response(status=status, headers=headers, body=body))
 
@@ -142,13 +142,13 @@ class Relay:
         """An answer that is too long to be held here; if it breaks off, so does the client's."""
         response = self._begin()
         response.content_length = self._reply.content_length
-        await response.prepare(self._request)
+        await response.prepare(self._http_request)
         piece: bytes | None = start
         try:
             async with asyncio.timeout(self._idle) as limit:
                 while piece:
-                    if self._kept is not None:
-                        self._kept.add(piece)
+                    if self._copy is not None:
+                        self._copy.add(piece)
                     await response.write(piece)
                     limit.reschedule(self._clock() + self._idle)
                     piece = await self._next()
@@ -161,8 +161,8 @@ class Relay:
         """A stream of events: each piece is passed on as it comes."""
         response = self._begin()
         clock, idle = self._clock, self._idle
-        withheld = Withheld() if self._asked.hide_usage else None
-        responses = self._asked.path == openai.RESPONSES
+        withheld = UsageFilter() if self._request.hide_usage else None
+        responses = self._request.path == openai.RESPONSES
         metrics, counted = self._metrics, self.counted
         tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
@@ -178,11 +178,11 @@ class Relay:
                     else:
                         self._first()
                         metrics.ttft.observe(now - self._arrived)
-                        await response.prepare(self._request)
+                        await response.prepare(self._http_request)
                     last = now
                     counted.piece(piece)
-                    if self._kept is not None:
-                        self._kept.add(piece)
+                    if self._copy is not None:
+                        self._copy.add(piece)
                     if responses and not ended:
                         ended = _ENDS.search(tail + piece) is not None
                     tail = piece[-_TAIL:] if len(piece) >= _TAIL else (tail + piece)[-_TAIL:]
@@ -192,9 +192,9 @@ class Relay:
                         await response.write(piece)
         except TimeoutError:
             if not last:
-                refusal = reasons.upstream("A replica began no answer in time", status=504)
+                refusal = refusals.upstream("A replica began no answer in time", status=504)
                 raise Unanswered(Fault.TIMEOUT, refusal) from None
-            await self.tell(reasons.upstream(f"The stream stood still for {idle:g} s", status=504))
+            await self.tell(refusals.upstream(f"The stream stood still for {idle:g} s", status=504))
             raise Broken from None
         except _Cut:
             ended, tail = False, b""
@@ -224,16 +224,16 @@ class Relay:
 
     def abort(self) -> None:
         """Cut the client's connection, the only way to say that an answer is not whole."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        if self._http_request.transport is not None:
+            self._http_request.transport.abort()
 
     def _begin(self) -> web.StreamResponse:
         reply = self._reply
         return self._begun(web.StreamResponse(status=reply.status, headers=self._headers()))
 
     def _headers(self) -> CIMultiDict[str]:
-        headers = heads.to_client(self._reply.headers)
-        if self._kept is not None:
+        headers = client_headers(self._reply.headers)
+        if self._copy is not None:
             headers["x-cache"] = "miss"
         return headers
 
@@ -256,4 +256,4 @@ class _Cut(Exception):  # noqa: N818
 
 
 def _broken_off() -> Refusal:
-    return reasons.upstream("The replica broke its answer off")
+    return refusals.upstream("The replica broke its answer off")

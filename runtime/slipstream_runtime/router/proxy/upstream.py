@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from slipstream_runtime import contract
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.config import Limits
-from slipstream_runtime.router.messages import refusals as reasons
+from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.web.folder import Folder
 from slipstream_runtime.web.refusal import Refusal
 
@@ -105,23 +105,23 @@ class Upstream:
                     reply = await self._post(endpoint, path, body, headers, limits)
         except aiohttp.ConnectionTimeoutError:
             message = f"A replica did not accept the connection within {limits.connect_timeout:g} s"
-            raise Unanswered(Fault.CONNECT, reasons.upstream(message, status=504)) from None
+            raise Unanswered(Fault.CONNECT, refusals.upstream(message, status=504)) from None
         except aiohttp.ClientConnectorError:
             message = "A replica could not be reached"
-            raise Unanswered(Fault.CONNECT, reasons.upstream(message)) from None
+            raise Unanswered(Fault.CONNECT, refusals.upstream(message)) from None
         except aiohttp.ClientError:
             message = "A replica closed the connection before it answered"
-            raise Unanswered(Fault.RESET, reasons.upstream(message)) from None
+            raise Unanswered(Fault.RESET, refusals.upstream(message)) from None
         except TimeoutError:
             message = f"A replica did not begin its answer within {limits.head_timeout:g} s"
-            raise Unanswered(Fault.TIMEOUT, reasons.upstream(message, status=504)) from None
+            raise Unanswered(Fault.TIMEOUT, refusals.upstream(message, status=504)) from None
         if reply.status in _AGAIN:
             reply.close()
             raise Unanswered(Fault.STATUS, _not_me(reply))
         if reply.status == 401:
             # NB: it is the router's token that is wrong there; the client's key was right.
             reply.close()
-            raise reasons.upstream("A replica does not accept this router's token")
+            raise refusals.upstream("A replica does not accept this router's token")
         return reply
 
     async def _post(
@@ -138,6 +138,6 @@ class Upstream:
 
 
 def _not_me(reply: aiohttp.ClientResponse) -> Refusal:
-    refusal = reasons.upstream("No replica could take the request; try again", status=reply.status)
+    refusal = refusals.upstream("No replica could take the request; try again", status=reply.status)
     refusal.headers = {"retry-after": reply.headers.get("retry-after", "1")}
     return refusal

@@ -8,19 +8,19 @@ import orjson
 import pytest
 from hypothesis import strategies
 
-from slipstream_runtime.router.messages import request as asked
+from slipstream_runtime.router.messages.request import Request, parse_request
 from slipstream_runtime.web.refusal import Refusal
 
 CHAT = "/v1/chat/completions"
 
 
-def parse(path: str = CHAT, **fields: Any) -> asked.Asked:
-    return asked.parse(json.dumps({"model": "m", **fields}).encode(), path=path)
+def parse(path: str = CHAT, **fields: Any) -> Request:
+    return parse_request(json.dumps({"model": "m", **fields}).encode(), path=path)
 
 
 def output(path: str = CHAT, limit: int | None = None, **fields: Any) -> int:
     found = parse(path, **fields)
-    return found.tokens(limit=limit) - len(found.raw) // 4
+    return found.max_tokens(limit=limit) - len(found.raw) // 4
 
 
 COMPLETIONS = "/v1/completions"
@@ -70,23 +70,23 @@ def test_what_generates_nothing_has_no_output(path: str) -> None:
 def test_usage_is_asked_for_in_streams_alone() -> None:
     whole = parse()
     before = whole.raw
-    whole.ask_usage()
+    whole.request_usage()
     assert whole.raw is before
     stream = parse(stream=True)
-    stream.ask_usage()
+    stream.request_usage()
     assert stream.hide_usage
     assert orjson.loads(stream.raw)["stream_options"] == {"include_usage": True}
 
 
 def test_stream_options_that_are_no_object_are_replaced_by_ours() -> None:
     found = parse(stream=True, stream_options=[1])
-    found.ask_usage()
+    found.request_usage()
     assert orjson.loads(found.raw)["stream_options"] == {"include_usage": True}
 
 
 def test_a_changed_field_is_what_parsers_take() -> None:
     found = parse(user="x")
-    found.set({"model": "other"})
+    found.update_fields({"model": "other"})
     assert json.loads(found.raw) == {"model": "other", "user": "x"}
     assert found.content["model"] == "other"
 
@@ -94,7 +94,7 @@ def test_a_changed_field_is_what_parsers_take() -> None:
 @hypothesis.given(strategies.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(raw: bytes) -> None:
     try:
-        found = asked.parse(raw, path=CHAT)
+        found = parse_request(raw, path=CHAT)
     except Refusal as refusal:
         assert refusal.status == 400
     else:
@@ -114,12 +114,12 @@ _JSON = strategies.recursive(
 @hypothesis.given(strategies.dictionaries(strategies.text(max_size=6), _JSON, max_size=5))
 def test_any_object_with_a_model_is_understood(fields: dict[str, Any]) -> None:
     body = json.dumps({**fields, "model": "m"}).encode()
-    found = asked.parse(body, path=CHAT)
+    found = parse_request(body, path=CHAT)
     assert (found.model, found.raw) == ("m", body)
 
 
 @pytest.mark.parametrize("spelling", ['"model"', '"\\u006dodel"', '"mode\\u006C"'])
 def test_a_second_model_is_found_however_it_is_spelt(spelling: str) -> None:
     with pytest.raises(Refusal) as caught:
-        asked.parse(b'{"model": "m", %s: "x"}' % spelling.encode(), path=CHAT)
+        parse_request(b'{"model": "m", %s: "x"}' % spelling.encode(), path=CHAT)
     assert caught.value.param == "model"
