@@ -249,7 +249,7 @@ async def test_an_engine_that_recovers_is_asked_again_by_one_request_first() -> 
         engine.always = held = Held(begun=1)
 
         endpoint._ejected_until = 0.0
-        router.chat.pump()
+        router.chat.dispatch()
         # NB: the first event of the one that tries it lets the others in, not the end of its stream.
         await until(lambda: held.waiting == 5)
         held.release.set()

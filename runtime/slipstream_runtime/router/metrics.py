@@ -88,10 +88,10 @@ class ServiceMetrics:
         self.itl = self._histogram(
             contract.ROUTER_ITL, "Between pieces of streams.", _LATENCY[contract.TPOT]
         )
-        self.e2e = self._histogram(
+        self.request_duration = self._histogram(
             contract.ROUTER_E2E, "Answered requests, as clients see them.", _LATENCY[contract.E2E]
         )
-        self.wait = self._histogram(
+        self.queue_duration = self._histogram(
             "slipstream_router_queue_duration_seconds",
             "For a place in an engine.",
             _LATENCY[contract.TTFT],

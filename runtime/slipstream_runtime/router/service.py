@@ -143,7 +143,7 @@ class Service:
         Engines that were tried are left out, or for `pause` seconds if no other comes free. A
         hurried request waits for engines that are busy, not long, and not for any that are not up.
         """
-        if has_fallback and not self.pool.able(tried=tried):
+        if has_fallback and not self.pool.has_candidate(tried=tried):
             if not self.pool.serving:
                 self._activate(self)
             raise refusals.no_replica()

@@ -62,15 +62,15 @@ def test_retries_are_a_fifth_of_the_requests_once_what_was_saved_is_spent() -> N
 
 
 def test_usage_is_read_from_the_end_of_an_answer() -> None:
-    counted = Usage()
-    counted.whole(b'{"x": "\\"usage\\": 1", "usage": {"prompt_tokens": 7, "completion_tokens": 3}}')
-    assert (counted.prompt, counted.output) == (7, 3)
+    usage = Usage()
+    usage.read(b'{"x": "\\"usage\\": 1", "usage": {"prompt_tokens": 7, "completion_tokens": 3}}')
+    assert (usage.prompt, usage.output) == (7, 3)
 
 
 def test_usage_of_embeddings_has_no_output() -> None:
-    counted = Usage()
-    counted.whole(b'{"data": [], "usage":{"prompt_tokens":7,"total_tokens":7}}')
-    assert (counted.prompt, counted.output) == (7, 0)
+    usage = Usage()
+    usage.read(b'{"data": [], "usage":{"prompt_tokens":7,"total_tokens":7}}')
+    assert (usage.prompt, usage.output) == (7, 0)
 
 
 STREAM = (
@@ -83,24 +83,24 @@ STREAM = (
 
 @hypothesis.given(strategies.lists(strategies.integers(0, len(STREAM)), max_size=6))
 def test_usage_is_found_and_withheld_however_a_stream_is_cut(cuts: list[int]) -> None:
-    counted, withheld, seen = Usage(), UsageFilter(), b""
+    usage, withheld, seen = Usage(), UsageFilter(), b""
     places = [0, *sorted(cuts), len(STREAM)]
     for start, end in itertools.pairwise(places):
         if piece := STREAM[start:end]:
-            counted.piece(piece)
+            usage.add(piece)
             seen += withheld.without_usage(piece)
-    counted.stream()
+    usage.finish()
     events = STREAM.split(b"\n\n")
     assert seen == b"\n\n".join([*events[:2], *events[3:]])
-    assert (counted.prompt, counted.output) == (7, 2)
+    assert (usage.prompt, usage.output) == (7, 2)
 
 
 def test_the_engines_count_wins_over_the_events() -> None:
-    counted = Usage()
-    counted.piece(STREAM)
-    counted.stream()
-    counted.guess()
-    assert (counted.prompt, counted.output) == (7, 2)
+    usage = Usage()
+    usage.add(STREAM)
+    usage.finish()
+    usage.estimate()
+    assert (usage.prompt, usage.output) == (7, 2)
 
 
 def test_a_load_is_summed_over_an_engines_parts() -> None:

@@ -197,7 +197,7 @@ class Pool:
         """Whether any engine is there that gets requests, free or not."""
         return any(self._weights.get(e.revision, 0) > 0 for e in self._endpoints.values())
 
-    def able(self, *, tried: Collection[Endpoint]) -> bool:
+    def has_candidate(self, *, tried: Collection[Endpoint]) -> bool:
         """Whether an engine that was not tried will take a request, now or when it is less busy."""
         now = self._clock()
         return any(

@@ -60,11 +60,7 @@ class ResponseCopy:
 
 
 def key(
-    request: Request,
-    *,
-    headers: Mapping[str, str],
-    revision: str,
-    tenant: str,
+    request: Request, headers: Mapping[str, str], *, revision: str, tenant: str
 ) -> bytes | None:
     """Under which the request shares its answer; None if it has one of its own."""
     if request.path not in PATHS:

@@ -1,8 +1,8 @@
 """One request to a route, from the first service that is asked to the answer that stands."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import orjson
 from aiohttp import web
@@ -13,31 +13,13 @@ from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cascade.totals import Tokens
 from slipstream_runtime.router.messages import streams
 from slipstream_runtime.router.messages.request import Request
-from slipstream_runtime.router.proxy import admission
-from slipstream_runtime.router.proxy.exchange import Buffering, Exchange
-from slipstream_runtime.router.service import Service
+from slipstream_runtime.router.proxy.exchange import Buffering, Exchange, Proxy
 from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal
 
 _FINAL: Final = frozenset({openai.Reason.DRAINING, openai.Reason.BUDGET})
 """Refusals that are about the client or the router, and not about the stage."""
-
-
-class Begin(Protocol):
-    """Makes the exchange with one service."""
-
-    def __call__(
-        self,
-        service: Service,
-        request: Request,
-        *,
-        arrived: float,
-        buffering: Buffering,
-        has_fallback: bool,
-    ) -> Exchange:
-        """For a request that came, or came to this service, at `arrived`."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,16 +39,16 @@ class CascadeRun:
 
     def __init__(
         self,
+        proxy: Proxy,
         http_request: web.BaseRequest,
         route: Route,
         request: Request,
         *,
         positions: Sequence[int],
         clients: Sequence[Client],
-        begin: Begin,
-        clock: Callable[[], float],
         arrived: float,
     ) -> None:
+        self._proxy = proxy
         self._http_request = http_request
         self._route = route
         self._settings = route.settings
@@ -74,20 +56,18 @@ class CascadeRun:
         self._request = request
         self._positions = positions
         self._clients = clients
-        self._begin = begin
-        self._clock = clock
         self._arrived = arrived
         self._exchange: Exchange | None = None
         self._replaceable: list[_Answer] = []
-        self._why: Refusal | None = None
+        self._aborted: Refusal | None = None
         self.service = route.services[positions[0]]
         """Whose answer, or refusal, the client gets."""
 
-    def end(self, why: Refusal) -> None:
-        """Let it end now; the client hears why."""
-        self._why = why
+    def abort(self, refusal: Refusal) -> None:
+        """End the run now; the client gets the refusal."""
+        self._aborted = refusal
         if self._exchange is not None:
-            self._exchange.end(why)
+            self._exchange.abort(refusal)
 
     async def run(self) -> web.StreamResponse:
         """The client's response; Refusal if it got no byte and no answer is there."""
@@ -154,21 +134,24 @@ class CascadeRun:
     async def _ask(
         self, position: int, *, buffering: Buffering, has_fallback: bool = False
     ) -> tuple[web.StreamResponse, Exchange]:
-        if self._why is not None:
-            raise self._why
+        if self._aborted is not None:
+            raise self._aborted
         self.service = service = self._services[position]
         request = self._request.for_model(service.settings.model)
         if buffering is Buffering.ALL:
             request = request.unstreamed(decisions.probe(request.content))
         request.request_usage()
-        arrived = self._arrived if self._exchange is None else self._clock()
-        self._exchange = exchange = self._begin(
-            service, request, arrived=arrived, buffering=buffering, has_fallback=has_fallback
+        arrived = self._arrived if self._exchange is None else self._proxy.clock()
+        self._exchange = exchange = self._proxy.exchange(
+            self._http_request,
+            service,
+            request,
+            client=self._clients[position],
+            arrived=arrived,
+            buffering=buffering,
+            has_fallback=has_fallback,
         )
-        response = await admission.admitted(
-            self._http_request, service, request, client=self._clients[position], exchange=exchange
-        )
-        return response, exchange
+        return await exchange.run(), exchange
 
     def _judge(self, position: int, response: web.Response) -> decisions.Reason | None:
         """Why the response does not stand; if it is an answer, it gets the client's form."""

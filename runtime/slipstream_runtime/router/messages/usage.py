@@ -21,24 +21,24 @@ class Usage:
         self.events = 0
         self._end = b""
 
-    def whole(self, body: bytes) -> None:
+    def read(self, body: bytes) -> None:
         """The body of an answer that is not streamed."""
         at = body.rfind(_USAGE)
         if at >= 0:
             self._find(body[at:])
 
-    def piece(self, piece: bytes) -> None:
+    def add(self, piece: bytes) -> None:
         """One more piece of a stream."""
         self.events += piece.count(_END)
         self._end = (self._end + piece)[-_KEPT:]
 
-    def stream(self) -> None:
+    def finish(self) -> None:
         """The stream is complete."""
         at = self._end.rfind(_USAGE)
         if at >= 0:
             self._find(self._end[at:])
 
-    def guess(self) -> None:
+    def estimate(self) -> None:
         """No usage will come: an event carries a token, but for the one with [DONE]."""
         if self.prompt is None:
             self.output = max(0, self.events - 1)

@@ -1,200 +1,260 @@
-"""One request that was let in: from its place in an engine to the last byte of its answer."""
+"""One request to one service: admission, response cache, replica, and retries on other replicas."""
 
 import asyncio
 import enum
 import itertools
 from collections.abc import Callable
 
-import aiohttp
 from aiohttp import web
 
 from slipstream_runtime.router.balancing import retries
 from slipstream_runtime.router.balancing.endpoints import Endpoint
+from slipstream_runtime.router.cache import sharing
 from slipstream_runtime.router.cache.sharing import ResponseCopy
 from slipstream_runtime.router.cascade.totals import Tokens
+from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import Phase
-from slipstream_runtime.router.proxy.relay import Broken, Relay
+from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.upstream import Token, Unanswered, Upstream
 from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.tenants.keyring import Client
+from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, answer_late
 
 
 class Buffering(enum.Enum):
-    """Answer that is returned whole instead of being streamed to the client."""
+    """Answers that are returned whole, so that another service's answer can replace them."""
 
     NONE = "none"
     FAILURES = "failures"
     ALL = "all"
 
 
-class Exchange:
-    """Request of one client and its outcome."""
+class Proxy:
+    """Factory of exchanges, which share the connections to replicas, the router's token and the clock."""
 
     def __init__(
+        self,
+        upstream: Upstream,
+        token: Token,
+        *,
+        clock: Callable[[], float],
+        leaving: Callable[[], bool],
+    ) -> None:
+        self.upstream = upstream
+        self.token = token
+        self.clock = clock
+        self.leaving = leaving
+        """Whether the router drains, so that clients must close their connections."""
+
+    def exchange(
         self,
         http_request: web.BaseRequest,
         service: Service,
         request: Request,
         *,
-        upstream: Upstream,
-        token: Token,
-        clock: Callable[[], float],
+        client: Client,
         arrived: float,
-        leaving: Callable[[], bool],
         buffering: Buffering = Buffering.NONE,
         has_fallback: bool = False,
+    ) -> "Exchange":
+        """Return the exchange for a request that arrived at the service at `arrived`, in seconds of the clock.
+
+        With `has_fallback`, another service answers if this one has no replica soon.
+        """
+        return Exchange(
+            self,
+            http_request,
+            service,
+            request,
+            client=client,
+            arrived=arrived,
+            buffering=buffering,
+            has_fallback=has_fallback,
+        )
+
+
+class Exchange:
+    """Request of one client to one service, until its answer is complete."""
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        http_request: web.BaseRequest,
+        service: Service,
+        request: Request,
+        *,
+        client: Client,
+        arrived: float,
+        buffering: Buffering,
+        has_fallback: bool,
     ) -> None:
+        self._proxy = proxy
         self._http_request = http_request
-        self._service = service
+        self.service = service
         self._request = request
-        self._upstream = upstream
-        self._token = token
-        self._clock = clock
+        self._client = client
         self._arrived = arrived
-        self._leaving = leaving
         self._buffering = buffering
         self._has_fallback = has_fallback
         self.used = Tokens()
-        """By the answer, once it is over."""
+        """Tokens that the answer used, once it is complete."""
         self.broken = False
-        """The client got a part of the answer, and not the rest."""
+        """Whether the client got only a part of the answer."""
         self._relay: Relay | None = None
-        self._copy: ResponseCopy | None = None
         self._phase = Phase.WAITING
-        self._limit: asyncio.Timeout | None = None
-        self._why: Refusal | None = None
+        self._timeout: asyncio.Timeout | None = None
+        self._aborted: Refusal | None = None
 
-    def end(self, why: Refusal) -> None:
-        """Let it end now; the client hears why."""
-        self._why = why
-        if self._limit is not None:
-            self._limit.reschedule(0.0)
+    def abort(self, refusal: Refusal) -> None:
+        """End the exchange now; the client gets the refusal."""
+        self._aborted = refusal
+        if self._timeout is not None:
+            self._timeout.reschedule(0.0)
 
-    async def run(self, client: Client, *, copy: ResponseCopy | None = None) -> web.StreamResponse:
-        """The client's response; Refusal if it got no byte."""
-        if self._why is not None:
-            raise self._why
-        self._copy = copy
-        reservation = self._service.reserve(self._request, client)
-        metrics = self._service.metrics
-        seconds = self._service.settings.limits.timeout
+    async def run(self) -> web.StreamResponse:
+        """Admit the request and return the client's response; Refusal if the client got no byte."""
+        service, request, client = self.service, self._request, self._client
+        service.in_flight += 1
+        service.metrics.requests.inc()
         try:
-            async with asyncio.timeout(seconds) as self._limit:
-                response = await self._answer()
+            if not client.may_use(request.model):
+                raise refusals.forbidden(request.model)
+            request.tenant, request.priority = client.tenant, client.priority
+            cache, key = service.cache, None
+            if cache is not None:
+                headers, revision = self._http_request.headers, service.revision
+                key = sharing.key(request, headers, revision=revision, tenant=client.tenant)
+            if cache is None or key is None:
+                return await self._forward()
+            seconds = service.settings.limits.timeout
+            return await sharing.answered(cache, key, request, run=self._forward, seconds=seconds)
+        except Refusal as refusal:
+            service.metrics.refused(refusal.reason or Reason.OTHER)
+            raise
+        finally:
+            service.in_flight -= 1
+
+    async def _forward(self, copy: ResponseCopy | None = None) -> web.StreamResponse:
+        """Return a replica's answer within the service's timeout, charged to the client's budget."""
+        if self._aborted is not None:
+            raise self._aborted
+        service = self.service
+        reservation = service.reserve(self._request, self._client)
+        seconds = service.settings.limits.timeout
+        try:
+            async with asyncio.timeout(seconds) as self._timeout:
+                response = await self._answer(copy)
                 if response.status < 400:
-                    metrics.e2e.observe(self._clock() - self._arrived)
+                    service.metrics.request_duration.observe(self._proxy.clock() - self._arrived)
                 return response
         except TimeoutError:
-            why = self._why or answer_late(seconds)
+            refusal = self._aborted or answer_late(seconds)
             if self._relay is None or self._relay.response is None:
-                raise why from None
-            await self._relay.tell(why)
-            self._broke()
+                raise refusal from None
+            await self._relay.break_off(refusal)
+            self._count_broken()
             return self._relay.response
-        except Broken:
-            self._broke()
+        except BrokenAnswer:
+            self._count_broken()
             assert self._relay is not None and self._relay.response is not None
             return self._relay.response
         except (asyncio.CancelledError, ConnectionError):
-            metrics.cancelled(self._phase)
+            service.metrics.cancelled(self._phase)
             raise
         finally:
-            self._limit = None
+            self._timeout = None
             self._settle(reservation)
-            # NB: the relay knows this exchange, too: what both hold would wait for the next look for garbage.
+            # NB: the relay refers to this exchange: without this line only the garbage collector frees both.
             self._relay = None
 
-    async def _answer(self) -> web.StreamResponse:
-        """Ask one engine after the other, as far as retries go."""
-        service, tried = self._service, set[Endpoint]()
+    async def _answer(self, copy: ResponseCopy | None) -> web.StreamResponse:
+        """Send the request to one replica after another, within the retry budget."""
+        service, tried = self.service, set[Endpoint]()
         service.retries.earn()
         for attempt in itertools.count():
             self._phase = Phase.WAITING
-            began = self._clock()
+            began = self._proxy.clock()
             endpoint = await service.acquire_slot(
                 self._request,
                 tried=tried,
                 pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1),
                 has_fallback=self._has_fallback,
             )
-            service.metrics.wait.observe(self._clock() - began)
+            service.metrics.queue_duration.observe(self._proxy.clock() - began)
             try:
-                return await self._ask(endpoint)
+                return await self._send(endpoint, copy)
             except Unanswered as failure:
                 service.failed(endpoint)
                 tried.add(endpoint)
-                if attempt >= retries.MOST or not self._again(tried):
+                if attempt >= retries.MOST or not self._may_retry(tried):
                     raise failure.refusal from None
                 service.metrics.retried(failure.fault)
             finally:
                 service.release_slot(endpoint, self._request)
         raise AssertionError
 
-    def _again(self, tried: set[Endpoint]) -> bool:
-        """Whether the request may be sent once more, which then counts."""
-        service = self._service
-        if self._has_fallback and not service.pool.able(tried=tried):
+    def _may_retry(self, tried: set[Endpoint]) -> bool:
+        """Whether the request may be sent again; if so, take a retry from the budget."""
+        service = self.service
+        if self._has_fallback and not service.pool.has_candidate(tried=tried):
             return False
         return service.retries.spend()
 
-    async def _ask(self, endpoint: Endpoint) -> web.StreamResponse:
-        request, limits = self._request, self._service.settings.limits
+    async def _send(self, endpoint: Endpoint, copy: ResponseCopy | None) -> web.StreamResponse:
+        """Send the request to a replica, and relay its answer to the client."""
+        proxy, request, limits = self._proxy, self._request, self.service.settings.limits
         self._phase = Phase.ANSWERING
-        reply = await self._upstream.send(
+        reply = await proxy.upstream.send(
             endpoint,
             path=request.path,
             body=request.raw,
-            headers=engine_headers(self._http_request.headers, token=self._token.value()),
+            headers=engine_headers(self._http_request.headers, token=proxy.token.value()),
             limits=limits,
         )
+        failures = self._buffering is Buffering.FAILURES and reply.status >= 300
         try:
-            return await self._pass(endpoint, reply)
+            self._relay = Relay(
+                self._http_request,
+                reply,
+                request=request,
+                metrics=self.service.metrics,
+                limits=limits,
+                clock=proxy.clock,
+                arrived=self._arrived,
+                leaving=proxy.leaving(),
+                started=lambda: self._started(endpoint),
+                copy=copy,
+                buffered=failures or self._buffering is Buffering.ALL,
+            )
+            response = await self._relay.run()
+            if copy is not None:
+                copy.complete()
+            return response
         finally:
-            # NB: of an answer that is complete, the connection is back in the pool; any other must end with it, for
-            # that is how an engine hears that nobody waits for the rest.
+            # NB: a complete answer has returned its connection to the pool. Any other answer's connection must close:
+            # so the replica learns that it can stop.
             reply.close()
 
-    async def _pass(self, endpoint: Endpoint, reply: aiohttp.ClientResponse) -> web.StreamResponse:
-        self._relay = Relay(
-            self._http_request,
-            reply,
-            request=self._request,
-            metrics=self._service.metrics,
-            limits=self._service.settings.limits,
-            clock=self._clock,
-            arrived=self._arrived,
-            leaving=self._leaving(),
-            begun=lambda: self._begun(endpoint),
-            copy=self._copy,
-            buffered=self._buffers(reply),
-        )
-        return await self._relay.run()
-
-    def _buffers(self, reply: aiohttp.ClientResponse) -> bool:
-        if self._buffering is Buffering.FAILURES:
-            return reply.status >= 300
-        return self._buffering is Buffering.ALL
-
-    def _begun(self, endpoint: Endpoint) -> None:
-        """The engine's first byte is there."""
+    def _started(self, endpoint: Endpoint) -> None:
+        """Note that the first byte of the answer arrived."""
         self._phase = Phase.STREAMING
-        self._service.answered(endpoint, self._request)
+        self.service.answered(endpoint, self._request)
 
-    def _broke(self) -> None:
+    def _count_broken(self) -> None:
         self.broken = True
-        self._service.metrics.broken.inc()
+        self.service.metrics.broken.inc()
 
     def _settle(self, reservation: Reservation) -> None:
-        """Settle the budget with the usage that the engine reported or that was counted; no answer costs nothing."""
+        """Settle the budget with the usage that the engine reported or the router counted; no answer costs nothing."""
         if self._relay is not None:
-            counted = self._relay.counted
-            counted.guess()
-            if counted.prompt is not None:
-                self._service.metrics.used(counted.prompt, counted.output)
-                self.used = Tokens(counted.prompt, counted.output)
-            elif counted.events:
-                self.used = Tokens(int(self._request.prompt_tokens), counted.output)
+            usage = self._relay.usage
+            usage.estimate()
+            if usage.prompt is not None:
+                self.service.metrics.used(usage.prompt, usage.output)
+                self.used = Tokens(usage.prompt, usage.output)
+            elif usage.events:
+                self.used = Tokens(int(self._request.prompt_tokens), usage.output)
         reservation.settle(self.used.prompt + self.used.output)

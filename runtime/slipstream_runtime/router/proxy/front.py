@@ -4,8 +4,7 @@ Whatever happens, what was counted in is counted out.
 """
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import orjson
@@ -16,13 +15,11 @@ from slipstream_runtime.router.cascade.run import CascadeRun
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.request import Request, parse_request
 from slipstream_runtime.router.metrics import Metrics
-from slipstream_runtime.router.proxy import admission
-from slipstream_runtime.router.proxy.exchange import Buffering, Exchange
+from slipstream_runtime.router.proxy.exchange import Exchange, Proxy
 from slipstream_runtime.router.proxy.listener import answer
 from slipstream_runtime.router.proxy.upstream import Token, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
-from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import asgi, body, keys, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import (
@@ -55,8 +52,7 @@ class Front:
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._table = table
-        self._upstream = upstream
-        self._token = token
+        self._proxy = Proxy(upstream, token, clock=clock, leaving=lambda: self.leaving)
         self._metrics = metrics
         self._chance = chance
         self._clock = clock
@@ -92,7 +88,7 @@ class Front:
     def abort(self) -> None:
         """End all that is in flight; the clients hear why."""
         for running in self._running:
-            running.end(refusals.draining())
+            running.abort(refusals.draining())
 
     async def _route(self, http_request: web.BaseRequest) -> web.StreamResponse:
         """Everything that can be told before the service is known."""
@@ -121,11 +117,15 @@ class Front:
             route = None if here is not None else self._table.route(request.model)
             if route is None:
                 raise refusals.unknown_model(request.model)
-            return await self._pass(http_request, route, request, key=key, arrived=arrived)
+            return await self._answer(
+                self._route_run(http_request, route, request, key=key, arrived=arrived)
+            )
         client = service.client(key)
         if client is None:
             raise unauthorized(close=True)
-        return await self._serve(http_request, service, request, client=client, arrived=arrived)
+        return await self._answer(
+            self._proxy.exchange(http_request, service, request, client=client, arrived=arrived)
+        )
 
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
         """The models of the services that this key, or none, opens."""
@@ -174,25 +174,7 @@ class Front:
         except (web.RequestPayloadError, ValueError):
             raise malformed("The body is not valid HTTP") from None
 
-    async def _serve(
-        self,
-        http_request: web.BaseRequest,
-        service: Service,
-        request: Request,
-        *,
-        client: Client,
-        arrived: float,
-    ) -> web.StreamResponse:
-        """Let the request in, and count how it ends."""
-        exchange = self._exchange(http_request, service, request, arrived=arrived)
-        answered = admission.admitted(
-            http_request, service, request, client=client, exchange=exchange
-        )
-        response = await self._answer(exchange, answered)
-        service.metrics.responded(response.status)
-        return response
-
-    async def _pass(
+    def _route_run(
         self,
         http_request: web.BaseRequest,
         route: Route,
@@ -200,66 +182,40 @@ class Front:
         *,
         key: bytes | None,
         arrived: float,
-    ) -> web.StreamResponse:
-        """Have a service of the route answer; the client must be welcome at all of them."""
-        clients = [service.client(key) for service in route.services]
-        welcome = [client for client in clients if client is not None]
-        if len(welcome) < len(clients):
+    ) -> CascadeRun:
+        """Return the run of a request to a route; Refusal unless the key opens all of its services."""
+        clients = [
+            client for service in route.services if (client := service.client(key)) is not None
+        ]
+        if len(clients) < len(route.services):
             raise unauthorized(close=True)
-        for client, service in zip(welcome, route.services, strict=True):
+        for client, service in zip(clients, route.services, strict=True):
             if not client.may_use(service.settings.model):
                 raise refusals.forbidden(request.model)
-        passage = CascadeRun(
+        return CascadeRun(
+            self._proxy,
             http_request,
             route,
             request,
             positions=route.positions(request.path, chance=self._chance),
-            clients=welcome,
-            begin=functools.partial(self._exchange, http_request),
-            clock=self._clock,
+            clients=clients,
             arrived=arrived,
         )
-        response = await self._answer(passage, passage.run())
-        passage.service.metrics.responded(response.status)
-        return response
 
-    def _exchange(
-        self,
-        http_request: web.BaseRequest,
-        service: Service,
-        request: Request,
-        *,
-        arrived: float,
-        buffering: Buffering = Buffering.NONE,
-        has_fallback: bool = False,
-    ) -> Exchange:
-        return Exchange(
-            http_request,
-            service,
-            request,
-            upstream=self._upstream,
-            token=self._token,
-            clock=self._clock,
-            arrived=arrived,
-            leaving=lambda: self.leaving,
-            buffering=buffering,
-            has_fallback=has_fallback,
-        )
-
-    async def _answer(
-        self, running: Exchange | CascadeRun, answered: Awaitable[web.StreamResponse]
-    ) -> web.StreamResponse:
-        """The response, or what tells the refusal; it is in flight meanwhile."""
+    async def _answer(self, running: Exchange | CascadeRun) -> web.StreamResponse:
+        """Return the response, and count the request as in flight until then."""
         self._running.add(running)
         self._empty.clear()
         try:
-            return await answered
+            response = await running.run()
         except Refusal as refusal:
-            return _refused(refusal)
+            response = _refused(refusal)
         finally:
             self._running.discard(running)
             if not self._running:
                 self._empty.set()
+        running.service.metrics.responded(response.status)
+        return response
 
 
 def _refused(refusal: Refusal) -> web.Response:

@@ -44,7 +44,7 @@ _CUT: Final = (aiohttp.ClientError, OSError)
 Response = TypeVar("Response", bound=web.StreamResponse)
 
 
-class Broken(Exception):  # noqa: N818 (the relay's word for it)
+class BrokenAnswer(Exception):  # noqa: N818 (not an error of this program)
     """The answer broke off after the client got a part of it, and was told, if there was a way to."""
 
 
@@ -62,7 +62,7 @@ class Relay:
         clock: Callable[[], float],
         arrived: float,
         leaving: bool,
-        begun: Callable[[], None],
+        started: Callable[[], None],
         copy: ResponseCopy | None = None,
         buffered: bool = False,
     ) -> None:
@@ -75,23 +75,17 @@ class Relay:
         self._clock = clock
         self._arrived = arrived
         self._leaving = leaving
-        self._first = begun
+        self._started = started
         self._copy = copy
         self._buffered = buffered
-        self.counted = Usage()
+        self.usage = Usage()
         self.response: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
-        """The client's response; Refusal before its first byte, Broken after it.
+        """The client's response; Refusal before its first byte, BrokenAnswer after it.
 
         What is held back is returned whole, and the client has got nothing of it.
         """
-        response = await self._run()
-        if self._copy is not None:
-            self._copy.complete()
-        return response
-
-    async def _run(self) -> web.StreamResponse:
         reply = self._reply
         if self._buffered:
             body = await self._read_start(most=_JUDGED)
@@ -106,17 +100,17 @@ class Relay:
         else:
             body = await self._read_start(most=_WHOLE)
             if not reply.content.at_eof():
-                self._first()
+                self._started()
                 return await self._flow(body)
         if len(body) <= _AT_ONCE:
             return self._whole(body)
-        self._first()
-        self.counted.whole(body)
+        self._started()
+        self.usage.read(body)
         return await self._flow(body)
 
     def _whole(self, body: bytes) -> web.Response:
-        self._first()
-        self.counted.whole(body)
+        self._started()
+        self.usage.read(body)
         if self._copy is not None:
             self._copy.add(body)
         status, headers = self._reply.status, self._headers()
@@ -154,7 +148,7 @@ class Relay:
                     piece = await self._next()
         except (TimeoutError, _Cut):
             self.abort()
-            raise Broken from None
+            raise BrokenAnswer from None
         return response
 
     async def _events(self) -> web.StreamResponse:
@@ -163,7 +157,7 @@ class Relay:
         clock, idle = self._clock, self._idle
         withheld = UsageFilter() if self._request.hide_usage else None
         responses = self._request.path == openai.RESPONSES
-        metrics, counted = self._metrics, self.counted
+        metrics, usage = self._metrics, self.usage
         tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
             # NB: the first event may wait in the engine's queue, so it has the time of a head.
@@ -176,11 +170,11 @@ class Relay:
                     if last:
                         metrics.itl.observe(now - last)
                     else:
-                        self._first()
+                        self._started()
                         metrics.ttft.observe(now - self._arrived)
                         await response.prepare(self._http_request)
                     last = now
-                    counted.piece(piece)
+                    usage.add(piece)
                     if self._copy is not None:
                         self._copy.add(piece)
                     if responses and not ended:
@@ -194,19 +188,21 @@ class Relay:
             if not last:
                 refusal = refusals.upstream("A replica began no answer in time", status=504)
                 raise Unanswered(Fault.TIMEOUT, refusal) from None
-            await self.tell(refusals.upstream(f"The stream stood still for {idle:g} s", status=504))
-            raise Broken from None
+            await self.break_off(
+                refusals.upstream(f"The stream stood still for {idle:g} s", status=504)
+            )
+            raise BrokenAnswer from None
         except _Cut:
             ended, tail = False, b""
         if not (ended if responses else _DONE in tail):
             if not last:
                 raise Unanswered(Fault.RESET, _broken_off())
-            await self.tell(_broken_off())
-            raise Broken
-        counted.stream()
+            await self.break_off(_broken_off())
+            raise BrokenAnswer
+        usage.finish()
         return response
 
-    async def tell(self, refusal: Refusal) -> None:
+    async def break_off(self, refusal: Refusal) -> None:
         """The last event of a stream that breaks off: an error, and no [DONE] after it."""
         response = self.response
         if response is None or not response.prepared:
