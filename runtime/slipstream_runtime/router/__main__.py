@@ -1,4 +1,4 @@
-"""`python -m slipstream_runtime.router`: the router of a namespace, or of two files where there is no cluster."""
+"""Router of a namespace. Without a cluster, it reads its configuration and endpoints from two files."""
 
 import argparse
 from pathlib import Path
@@ -8,11 +8,18 @@ from slipstream_runtime.router import process
 
 
 def main() -> None:
-    """Read the options and serve until the pod is stopped."""
+    """Parse the options and serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog=contract.ROUTER_MODULE, description=__doc__)
-    parser.add_argument("--config-map", type=_config_map, metavar="NAMESPACE/NAME")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="instead of --config-map")
-    parser.add_argument("--endpoints", type=Path, metavar="FILE", help="with --config")
+    parser.add_argument(
+        "--config-map",
+        type=_config_map,
+        metavar="NAMESPACE/NAME",
+        help="ConfigMap of the configuration, which the router watches",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration, instead of --config-map"
+    )
+    parser.add_argument("--endpoints", type=Path, metavar="FILE", help="endpoints, with --config")
     parser.add_argument("--keys", type=Path, default=Path(contract.ROUTER_KEYS_DIRECTORY))
     parser.add_argument("--token", type=Path, default=Path(contract.ROUTER_TOKEN_DIRECTORY))
     parser.add_argument("--api-port", type=int, default=contract.API_PORT)
@@ -22,19 +29,19 @@ def main() -> None:
         type=float,
         default=contract.LINGER_SECONDS,
         metavar="SECONDS",
-        help="how long new requests are served after SIGTERM, while proxies still send them",
+        help="time after SIGTERM in which new requests are still served",
     )
     parser.add_argument(
         "--grace",
         type=float,
         default=contract.DRAIN_SECONDS,
         metavar="SECONDS",
-        help="how long running requests get to finish after that",
+        help="time after that for running requests to finish",
     )
     options = parser.parse_args()
     files = options.config is not None and options.endpoints is not None
     if files == (options.config_map is not None):
-        parser.error("give --config-map NAMESPACE/NAME, or --config FILE and --endpoints FILE")
+        parser.error("Use --config-map NAMESPACE/NAME, or --config FILE and --endpoints FILE.")
     logs.configure()
     try:
         process.run(options)
@@ -45,7 +52,7 @@ def main() -> None:
 def _config_map(text: str) -> tuple[str, str]:
     namespace, separator, name = text.partition("/")
     if not separator or not namespace or not name:
-        raise argparse.ArgumentTypeError(f'"{text}" is not NAMESPACE/NAME')
+        raise argparse.ArgumentTypeError(f'"{text}" must have the form NAMESPACE/NAME')
     return namespace, name
 
 

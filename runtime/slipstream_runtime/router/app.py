@@ -1,4 +1,4 @@
-"""The router put together: the only place that knows all its parts."""
+"""Composition root of the router: the only module that knows all parts."""
 
 import asyncio
 import functools
@@ -29,11 +29,11 @@ from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.keyring import Keyring
 
 _ABORT_SECONDS: Final = 2.0
-"""For the last words to clients."""
+"""Seconds for the last bytes to clients after the drain."""
 
 
 class Router:
-    """One router in this process; a context manager, within which it serves."""
+    """One router in this process; serves while its context is open."""
 
     def __init__(
         self,
@@ -84,21 +84,21 @@ class Router:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome: not before it knows where to send them, nor while it ends."""
+        """Whether the router takes new requests: it knows its endpoints, and does not drain."""
         return all(self._known.values()) and not self.front.leaving
 
     def configure(self, settings: config.Config) -> None:
-        """Go by this configuration from now on."""
+        """Apply a new configuration."""
         self.table.configure(settings)
         self._known["config"] = True
 
     def update(self, found: Mapping[str, Collection[Address]]) -> None:
-        """Take the engines of each revision as they are now."""
+        """Apply the present endpoints of each revision."""
         self.table.update(found)
         self._known["endpoints"] = True
 
     def status(self) -> Mapping[str, Any]:
-        """For people who look for a fault."""
+        """Return the state of services and routes, for troubleshooting."""
         now = self._clock()
         return {
             "ready": self.ready,
@@ -133,13 +133,16 @@ class Router:
 
     @property
     def longest_drain(self) -> float:
-        """Longest drain in seconds that a service asks for; 0 if none does."""
+        """Longest drain of any service in seconds; 0 if no service sets one."""
         return max(
             (service.settings.limits.drain or 0 for service in self.table.services()), default=0
         )
 
     async def drain(self, *, linger: float, grace: float) -> None:
-        """Leave: unready at once, after `linger` no new requests, held ones sent away, streams ended within `grace`."""
+        """Drain: become unready at once, refuse new and queued requests after `linger`, abort the rest after `grace`.
+
+        Both are in seconds.
+        """
         front = self.front
         front.leaving = True
         logs.event("draining", inFlight=front.in_flight)
@@ -166,12 +169,12 @@ class Router:
 
     def _changed(self, came: Collection[Endpoint], gone: Collection[Endpoint]) -> None:
         self._scrapes.follow(came, gone)
-        for what, endpoints in (("endpoint came", came), ("endpoint left", gone)):
+        for event, endpoints in (("endpoint added", came), ("endpoint removed", gone)):
             for endpoint in endpoints:
-                logs.event(what, endpoint=endpoint.name, revision=endpoint.revision)
+                logs.event(event, endpoint=endpoint.name, revision=endpoint.revision)
 
     def _dispatch(self) -> None:
-        """Let requests that wait take new places."""
+        """Give free slots to the requests that wait."""
         for service in self.table.services():
             service.dispatch()
 

@@ -1,6 +1,6 @@
-"""Configuration of a namespace's router: the content of its ConfigMap, validated at the border.
+"""Configuration of a namespace's router: the content of its ConfigMap.
 
-A document that is wrong as a whole is refused, and the router goes on with the one before.
+The router refuses an invalid document, and keeps the one before.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Revision(Part):
-    """One revision of a service: its headless Service, whose EndpointSlices name its engines."""
+    """One revision of a service, named for its headless Service."""
 
     name: Name
     weight: int = Field(ge=0, le=100)
@@ -23,27 +23,28 @@ class Revision(Part):
 
 
 class Limits(Part):
-    """Limits that the router keeps for a service; an engine keeps those of one replica."""
+    """Limits of a service that the router enforces; engines enforce those of one replica."""
 
     concurrency: int | None = Field(default=None, ge=1)
-    """Requests in flight in one replica; more wait here. None: as many as the replica says that it runs at once."""
+    """Requests in flight per replica; further requests are queued. None: the batch size that the replica reports."""
     queue: int = Field(default=1024, ge=0)
-    """Requests that may wait here for a free or a starting replica."""
+    """Requests in the router's queue, which waits for a free or a starting replica."""
     timeout: Seconds = 3600.0
-    """From the request's arrival to the last byte of its answer."""
+    """Seconds from the request's arrival to the last byte of its answer."""
     hold: Seconds = 300.0
-    """For a replica to start."""
+    """Seconds that a request waits for a slot."""
     drain: Seconds | None = None
-    """For running requests to finish when the router stops; None: as long as its command line says."""
+    """Seconds for running requests to finish when the router stops; None: the option --grace."""
     max_output_tokens: int | None = Field(default=None, ge=1)
     queue_size: int = Field(default=64 * 1024 * 1024, ge=0)
-    """Bytes of the bodies that wait here."""
+    """Bytes of all queued request bodies."""
     connect_timeout: Seconds = 3.0
-    """For an engine to accept a connection."""
+    """Seconds for an engine to accept a connection."""
     head_timeout: Seconds | None = None
-    """For an engine to begin its answer, which without streaming is its end; None: `timeout` alone."""
+    """Seconds until the answer's headers, which an answer without streaming sends at its end; None: no limit but
+    `timeout`."""
     idle_timeout: Seconds = 120.0
-    """Between two pieces of a stream, and for a client to take one."""
+    """Seconds between two chunks of a stream, and for a client to read one."""
 
 
 class Responses(Part):
@@ -59,7 +60,7 @@ class Service(Part):
 
     name: Name
     model: Name
-    """What clients call it; `adapters` are further names."""
+    """Model name that clients use; `adapters` are further names."""
     adapters: tuple[Name, ...] = ()
     revisions: tuple[Revision, ...] = ()
     strategy: Literal["Prefix", "LeastLoad"] = "Prefix"
@@ -68,7 +69,7 @@ class Service(Part):
     """Whether clients need an API key; the folder of keys is named for the service."""
     responses: Responses | None = None
     activation: Name | None = None
-    """The Lease to renew while requests are held at zero replicas."""
+    """Name of the Lease that the router renews while requests wait at zero replicas."""
     block_tokens: int = Field(default=16, ge=1)
     kv_tokens: int | None = Field(default=None, ge=1)
     """Capacity of one engine's prefix cache, as measured; None if not known."""
@@ -82,20 +83,20 @@ class Share(Part):
 
 
 class Accept(Part):
-    """When a stage of a cascade keeps its answer, or takes a request at all."""
+    """Conditions on which a stage of a cascade takes a request, and keeps its own answer."""
 
     min_confidence: float | None = Field(default=None, ge=0, le=1)
-    """The geometric mean of the answer's token probabilities."""
+    """Least geometric mean of the answer's token probabilities."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """Longer prompts skip the stage."""
     tools: bool = True
     """Whether it takes requests with tools."""
     structured: bool = True
-    """Whether it takes requests that demand a JSON schema or another grammar."""
+    """Whether it takes requests with a JSON schema or another grammar."""
 
 
 class Stage(Part):
-    """One stage of a cascade, cheapest first; the last accepts all."""
+    """One stage of a cascade, cheapest first; the last accepts every request."""
 
     service: Name
     accept: Accept = Accept()
@@ -109,7 +110,7 @@ class Route(Part):
     backends: tuple[Share, ...] = ()
     stages: tuple[Stage, ...] = ()
     max_escalation: float = Field(default=1.0, ge=0, le=1)
-    """The share of requests that may be answered twice; beyond it the first answer stands."""
+    """Share of requests that may be answered twice; beyond it the first answer is kept."""
 
     @pydantic.model_validator(mode="after")
     def _one_kind(self) -> "Route":

@@ -1,4 +1,4 @@
-"""Probes, metrics and status of the router, on a port that clients do not reach."""
+"""Probes, metrics and status of the router, on a port that clients can't reach."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -15,11 +15,11 @@ class Observed(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome."""
+        """Whether the router takes new requests."""
         ...
 
     def status(self) -> Mapping[str, Any]:
-        """For people who look for a fault."""
+        """Return the state of services and routes, for troubleshooting."""
         ...
 
 
@@ -31,7 +31,7 @@ class Management:
         self._metrics = measured
 
     def server(self) -> web.Server:
-        """Serves it on whatever socket it is given."""
+        """Return the server of these endpoints."""
         return web.Server(self.handle, access_log=None)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:

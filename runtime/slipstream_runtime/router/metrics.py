@@ -15,7 +15,7 @@ CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 _SERVICE: Final = contract.SERVICE_LABEL
 _LATENCY: Final = contract.LATENCY_BUCKETS
 _REFUSED: Final = "slipstream_router_refused_requests"
-_REFUSED_TEXT: Final = "Requests not served."
+_REFUSED_TEXT: Final = "Requests refused, by reason."
 
 Kind = TypeVar("Kind", bound=MetricWrapperBase)
 
@@ -29,7 +29,7 @@ class Phase(enum.StrEnum):
 
 
 class Metrics:
-    """All series of one router: of each family as many small metrics as there are services or routes."""
+    """Series of one router. Each family has one small metric per service or route."""
 
     def __init__(self) -> None:
         self._families: dict[str, dict[str, MetricWrapperBase]] = {}
@@ -47,16 +47,16 @@ class Metrics:
         return metric
 
     def forget(self, owner: str) -> None:
-        """Export nothing of this owner any more."""
+        """Remove the owner's metrics."""
         for metrics in self._families.values():
             metrics.pop(owner, None)
 
     def refused(self, reason: str) -> None:
-        """A request was not served before anybody knew for which service it was."""
+        """Count a request that was refused before its service was known."""
         self._refused.labels("", reason).inc()
 
     async def render(self) -> bytes:
-        """The Prometheus text of now; between any two small pieces the loop does its other work."""
+        """Return the Prometheus text; yields to the event loop between metrics."""
         parts = []
         for family in [*self._families.values()]:
             head = True
@@ -69,40 +69,52 @@ class Metrics:
 
 
 class ServiceMetrics:
-    """The series of one service, found once and not for each request."""
+    """Series of one service, looked up once instead of per request."""
 
     def __init__(self, metrics: Metrics, service: str) -> None:
         self._metrics = metrics
         self.name = service
-        self.requests = self._counter(contract.ROUTER_REQUESTS, "Requests let in.")
+        self.requests = self._counter(contract.ROUTER_REQUESTS, "Requests admitted.")
         self.broken = self._counter(
-            "slipstream_router_broken_streams_total", "Answers that broke off."
+            "slipstream_router_broken_streams_total", "Answers that broke off before their end."
         )
         self.ejections = self._counter(
-            "slipstream_router_ejections_total", "Engines left out for a while."
+            "slipstream_router_ejections_total", "Engines ejected after repeated failures."
         )
         self.activations = self._counter(
             "slipstream_router_activation_renewals_total", "Renewals of the activation Lease."
         )
-        self.ttft = self._histogram(contract.ROUTER_TTFT, "Of streams.", _LATENCY[contract.TTFT])
+        self.ttft = self._histogram(
+            contract.ROUTER_TTFT,
+            "Time from a request's arrival to the first token of its stream.",
+            _LATENCY[contract.TTFT],
+        )
         self.itl = self._histogram(
-            contract.ROUTER_ITL, "Between pieces of streams.", _LATENCY[contract.TPOT]
+            contract.ROUTER_ITL, "Time between two chunks of a stream.", _LATENCY[contract.TPOT]
         )
         self.request_duration = self._histogram(
-            contract.ROUTER_E2E, "Answered requests, as clients see them.", _LATENCY[contract.E2E]
+            contract.ROUTER_E2E,
+            "Time from a request's arrival to the end of its answer, without errors.",
+            _LATENCY[contract.E2E],
         )
         self.queue_duration = self._histogram(
             "slipstream_router_queue_duration_seconds",
-            "For a place in an engine.",
+            "Time that a request waits for a slot in an engine.",
             _LATENCY[contract.TTFT],
         )
-        self._responses = self._counters("slipstream_router_responses_total", "Answers.", "code")
+        self._responses = self._counters(
+            "slipstream_router_responses_total", "Responses, by status code.", "code"
+        )
         self._refused = self._counters(_REFUSED, _REFUSED_TEXT, "reason")
         self._retries = self._counters(
-            "slipstream_router_retries_total", "Requests sent once more.", "reason"
+            "slipstream_router_retries_total", "Retries on another engine, by reason.", "reason"
         )
-        self._cancelled = self._counters(contract.ROUTER_CANCELLED, "Clients that left.", "phase")
-        tokens = self._counters("slipstream_router_tokens_total", "As engines count them.", "kind")
+        self._cancelled = self._counters(
+            contract.ROUTER_CANCELLED, "Requests whose client disconnected, by phase.", "phase"
+        )
+        tokens = self._counters(
+            "slipstream_router_tokens_total", "Tokens that engines report.", "kind"
+        )
         self._prompt_tokens = tokens.labels(service, "prompt")
         self._output_tokens = tokens.labels(service, "output")
         self._codes: dict[int, Counter] = {}
@@ -110,32 +122,32 @@ class ServiceMetrics:
     def watch(
         self, *, held: Callable[[], int], in_flight: Callable[[], int], endpoints: Callable[[], int]
     ) -> None:
-        """Export these at each scrape."""
-        self._gauge(contract.ROUTER_HELD, "Requests that wait here.", held)
-        self._gauge(contract.ROUTER_IN_FLIGHT, "Requests let in and not over.", in_flight)
-        self._gauge("slipstream_router_endpoints", "Engines that are Ready.", endpoints)
+        """Export gauges that are read at each scrape."""
+        self._gauge(contract.ROUTER_HELD, "Requests in the router's queue.", held)
+        self._gauge(contract.ROUTER_IN_FLIGHT, "Requests admitted and not finished.", in_flight)
+        self._gauge("slipstream_router_endpoints", "Engines that take requests.", endpoints)
 
     def responded(self, code: int) -> None:
-        """A client got an answer."""
+        """Count a response."""
         counter = self._codes.get(code)
         if counter is None:
             counter = self._codes[code] = self._responses.labels(self.name, str(code))
         counter.inc()
 
     def refused(self, reason: str) -> None:
-        """A request was not served."""
+        """Count a refused request."""
         self._refused.labels(self.name, reason).inc()
 
     def retried(self, reason: str) -> None:
-        """A request was sent once more."""
+        """Count a retry."""
         self._retries.labels(self.name, reason).inc()
 
     def cancelled(self, phase: Phase) -> None:
-        """A client left."""
+        """Count a client that disconnected."""
         self._cancelled.labels(self.name, phase).inc()
 
     def used(self, prompt: int, output: int) -> None:
-        """An engine told what a request took."""
+        """Count the tokens that an engine reported for a request."""
         self._prompt_tokens.inc(prompt)
         self._output_tokens.inc(output)
 
@@ -157,20 +169,22 @@ class ServiceMetrics:
 
 
 class RouteMetrics:
-    """The series of one route, all of them there from the start."""
+    """Series of one route, all exported from the start."""
 
     def __init__(self, metrics: Metrics, route: str, services: Sequence[str]) -> None:
         self._metrics = metrics
         self._key = f"route {route}"
         answers = self._counter(
-            contract.ROUTE_ANSWERS, "Answers that clients got.", ("route", _SERVICE)
+            contract.ROUTE_ANSWERS, "Answers that clients of the route got.", ("route", _SERVICE)
         )
         tokens = self._counter(
-            contract.ROUTE_TOKENS, "Of answers.", ("route", _SERVICE, contract.OUTCOME_LABEL)
+            contract.ROUTE_TOKENS,
+            "Output tokens of answers, kept or discarded.",
+            ("route", _SERVICE, contract.OUTCOME_LABEL),
         )
         self._escalations = self._counter(
             "slipstream_router_route_escalations_total",
-            "Requests that went on to the next stage.",
+            "Requests that escalated to the next stage.",
             ("route", "from", "to", "reason"),
         )
         self._route, self._services = route, services
@@ -181,7 +195,7 @@ class RouteMetrics:
         )
 
     def kept(self, position: int, tokens: int) -> None:
-        """A client got the answer of the service at this position."""
+        """Count an answer that a client got from the service at this position."""
         self._answers[position].inc()
         self._kept[position].inc(tokens)
 
@@ -190,12 +204,12 @@ class RouteMetrics:
         self._discarded[position].inc(tokens)
 
     def escalated(self, position: int, reason: str) -> None:
-        """A request went on from this stage to the next."""
+        """Count an escalation from this stage to the next."""
         here, there = self._services[position], self._services[position + 1]
         self._escalations.labels(self._route, here, there, reason).inc()
 
     def forget(self) -> None:
-        """Export nothing of this route any more."""
+        """Remove the route's metrics."""
         self._metrics.forget(self._key)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -203,7 +217,7 @@ class RouteMetrics:
 
 
 class _One(CollectorRegistry):
-    """One metric as a registry, without the time at which each series was made."""
+    """Registry of one metric, without the `_created` series."""
 
     def __init__(self, metric: MetricWrapperBase) -> None:
         super().__init__()
@@ -216,5 +230,5 @@ class _One(CollectorRegistry):
 
 
 def _without_head(text: bytes) -> bytes:
-    """A family is told once: HELP and TYPE before its first series."""
+    """Remove HELP and TYPE, which come only before the first series of a family."""
     return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))

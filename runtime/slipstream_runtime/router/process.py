@@ -1,4 +1,4 @@
-"""The life of a router process: listen, learn where the engines are, serve, leave at SIGTERM."""
+"""Life cycle of a router process: listen, discover engines, serve, drain at SIGTERM."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ from slipstream_runtime.router.cluster.client import Cluster
 from slipstream_runtime.web import sockets
 
 _NEW_OBJECTS: Final = 20_000
-"""Since the last look for cycles of garbage, which requests hardly leave: what a thousand of them hold."""
+"""Objects between two garbage collections, about those of a thousand requests; requests leave hardly any cycles."""
 
 
 async def serve(
@@ -32,7 +32,7 @@ async def serve(
     chance = random.random
     async with contextlib.AsyncExitStack() as stack:
         if options.config_map is None:
-            renew = _nobody
+            renew = _renew_nothing
         else:
             cluster = await stack.enter_async_context(Cluster.of_this_pod())
             namespace, name = options.config_map
@@ -60,7 +60,7 @@ async def serve(
             )
             ends.add(asyncio.create_task(following))
         logs.event("listening", api=api.getsockname()[1], management=management.getsockname()[1])
-        # NB: a router that can't follow any more would send requests to engines long gone: it ends, to be restarted.
+        # NB: a router that lost its watches would send requests to engines that are gone, so it exits to be restarted.
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         await router.drain(linger=options.linger, grace=max(options.grace, router.longest_drain))
         await _end(ends)
@@ -68,10 +68,10 @@ async def serve(
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serve on these ports in a loop of its own; port 0 takes a free one and logs it."""
+    """Serve in a new event loop; port 0 takes a free port and logs it."""
     import uvloop  # noqa: PLC0415 (of this process alone)
 
-    # NB: while the interpreter looks for cycles, all streams stand still: it does so rarely, and never at the modules.
+    # NB: garbage collection pauses all streams, so it runs rarely, and never over the modules.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 50)
@@ -82,12 +82,12 @@ def run(options: argparse.Namespace) -> None:
         uvloop.run(serve(options, api=api, management=management))
 
 
-async def _nobody(lease: str) -> None:
-    raise RuntimeError("there is no cluster to ask for engines")
+async def _renew_nothing(lease: str) -> None:
+    raise RuntimeError("no cluster, so there is no Lease to renew")
 
 
 async def _end(tasks: "Collection[asyncio.Task[Any]]") -> None:
-    """Cancel those that run; raise what one that ended by itself failed of."""
+    """Cancel the running tasks; raise the exception of a task that failed by itself."""
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):

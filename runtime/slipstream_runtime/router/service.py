@@ -1,4 +1,4 @@
-"""One service at run time: its engines, who waits for them, its keys and budgets."""
+"""State of one service: its engines, queue, keys, budgets and response cache."""
 
 import asyncio
 import math
@@ -20,9 +20,9 @@ from slipstream_runtime.router.tenants.keyring import Client, Keyring
 from slipstream_runtime.web.refusal import Refusal
 
 FALLBACK_WAIT_SECONDS: Final = 5.0
-"""For a place in an engine, of a request that another service answers otherwise."""
+"""Longest wait for a slot, in seconds, of a request that another service can answer."""
 _TIMER_SECONDS: Final = 0.01
-"""By which timers may be early."""
+"""Seconds by which a timer may be early."""
 
 
 class Activate(Protocol):
@@ -71,16 +71,16 @@ class Service:
 
     @property
     def held(self) -> int:
-        """Requests that wait for a place."""
+        """Requests in the queue."""
         return len(self._queue)
 
     @property
     def starving(self) -> bool:
-        """Whether requests wait and no engine is there."""
+        """Whether requests wait and there is no engine."""
         return bool(self._queue) and not self.pool.serving
 
     def configure(self, settings: config.Service) -> None:
-        """Go by these settings from now on."""
+        """Apply new settings."""
         known = self.settings
         if (settings.strategy, settings.kv_tokens) != (known.strategy, known.kv_tokens):
             self.pool.picker = PrefixPicker(
@@ -95,7 +95,7 @@ class Service:
     def update(
         self, found: Mapping[str, Collection[Address]]
     ) -> tuple[list[Endpoint], list[Endpoint]]:
-        """Take the engines as they are now; those that came, and those that went."""
+        """Apply the present endpoints; return those that were added and those that were removed."""
         changes = self.pool.update(
             found,
             weights={revision.name: revision.weight for revision in self.settings.revisions},
@@ -108,19 +108,19 @@ class Service:
 
     @property
     def revision(self) -> str:
-        """Names all revisions that answer now."""
+        """Names of all revisions with weight, as one string for cache keys."""
         return ",".join(sorted(r.name for r in self.settings.revisions if r.weight))
 
     def serves(self, model: str) -> bool:
-        """Whether clients call it, or one of its adapters, by this name."""
+        """Whether this is the model name of the service or of one of its adapters."""
         return model == self.settings.model or model in self.settings.adapters
 
     def client(self, key: bytes | None) -> Client | None:
-        """Return the tenant of the key; a service without keys admits every client, under no name."""
+        """Return the client of the key; a service without keys admits everyone as an anonymous client."""
         return self._keyring.client(key) if self.settings.keys else _ANONYMOUS
 
     def reserve(self, request: Request, client: Client) -> "Reservation":
-        """Set the tenant's tokens aside for this request; Refusal if there are too few."""
+        """Reserve the tenant's tokens for this request; Refusal if there are too few."""
         rate = client.tokens_per_minute
         if rate is None:
             return Reservation(None, 0, clock=self._clock)
@@ -138,10 +138,11 @@ class Service:
     async def acquire_slot(
         self, request: Request, *, tried: set[Endpoint], pause: float, has_fallback: bool = False
     ) -> Endpoint:
-        """An engine for the request, which must be given back by `leave`; Refusal if none is free in time.
+        """Return an engine with a slot for the request; Refusal if none is free in time.
 
-        Engines that were tried are left out, or for `pause` seconds if no other comes free. A
-        hurried request waits for engines that are busy, not long, and not for any that are not up.
+        The caller must call `release_slot`. Engines that were tried are excluded; after `pause` seconds
+        without another engine they may be tried again. A request with a fallback waits only
+        `FALLBACK_WAIT_SECONDS`, and only for engines that are up.
         """
         if has_fallback and not self.pool.has_candidate(tried=tried):
             if not self.pool.serving:
@@ -166,31 +167,31 @@ class Service:
                 retry_timer.cancel()
 
     def release_slot(self, endpoint: Endpoint, request: Request) -> None:
-        """A request is over in this engine: its place is for the next."""
+        """Free the request's slot in the engine, for the next request in the queue."""
         endpoint.computed(request)
         endpoint.leave()
         if self._queue:
             self.dispatch()
 
     def failed(self, endpoint: Endpoint) -> None:
-        """The engine did not answer."""
+        """Note that the engine did not answer; it may be ejected."""
         if endpoint.failed(self._clock()):
             self.metrics.ejections.inc()
             asyncio.get_running_loop().call_later(EJECTION_SECONDS + _TIMER_SECONDS, self.dispatch)
 
     def answered(self, endpoint: Endpoint, request: Request) -> None:
-        """The engine began to answer."""
+        """Note that the engine began to answer."""
         endpoint.computed(request)
         self.pool.picker.served(endpoint, request)
         if endpoint.succeeded():
             self.dispatch()
 
     def dispatch(self) -> None:
-        """Give free places to those who wait, in order."""
+        """Give free slots to waiting requests, in order."""
         at = 0
         while at < len(self._queue):
             waiter = self._queue[at]
-            if waiter.slot.done():  # its client left, and its task has not had its turn yet
+            if waiter.slot.done():  # its client disconnected, and its task has not run since
                 self._queue.remove(waiter)
                 continue
             endpoint = self.pool.take(waiter.request, tried=waiter.tried)
@@ -203,7 +204,7 @@ class Service:
                 return
 
     def reject_waiting(self, why: Refusal) -> None:
-        """Send away all who wait."""
+        """Refuse all waiting requests."""
         while self._queue:
             self._queue.reject(self._queue[0], why)
 
@@ -227,7 +228,7 @@ class Service:
                 self._give_back(waiter)
 
     def _give_back(self, waiter: Waiter) -> None:
-        """The place came while its client left."""
+        """Free a slot that was given while the client disconnected."""
         if waiter.slot.exception() is None:
             self.release_slot(waiter.slot.result(), waiter.request)
 
@@ -245,7 +246,7 @@ def _cache(
 
 
 class Reservation:
-    """Tokens set aside for one request, until it is settled."""
+    """Tokens reserved for one request, until they are settled."""
 
     def __init__(self, bucket: Bucket | None, tokens: int, *, clock: Callable[[], float]) -> None:
         self._bucket = bucket
@@ -253,7 +254,7 @@ class Reservation:
         self._clock = clock
 
     def settle(self, used: int) -> None:
-        """The request used so many tokens; only the first time counts."""
+        """Settle with the tokens that the request used; further calls do nothing."""
         bucket, self._bucket = self._bucket, None
         if bucket is not None:
             bucket.settle(self._tokens, used=used, now=self._clock())

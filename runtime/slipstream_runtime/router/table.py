@@ -11,11 +11,11 @@ from slipstream_runtime.router.service import Service
 Make = Callable[[config.Service], Service]
 MakeRoute = Callable[[config.Route, Sequence[Service]], Route]
 Changed = Callable[[Collection[Endpoint], Collection[Endpoint]], None]
-"""Called with the engines that came, and those that went."""
+"""Callback with the endpoints that were added, and those that were removed."""
 
 
 class Table:
-    """The services and routes of a namespace, as the last configuration and the last addresses have them."""
+    """Services and routes of a namespace, from the last configuration and endpoints."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Table:
         self._found: Mapping[str, Collection[Address]] = {}
 
     def configure(self, settings: config.Config) -> None:
-        """Go by this configuration from now on; services that stay keep their requests and what they learned."""
+        """Apply a new configuration; services that remain keep their state and requests."""
         self._namespace = settings.namespace
         named = {service.name: service for service in settings.services}
         for name in [name for name in self._services if name not in named]:
@@ -55,38 +55,38 @@ class Table:
         self.update(self._found)
 
     def update(self, found: Mapping[str, Collection[Address]]) -> None:
-        """Take the engines of each revision as they are now."""
+        """Apply the present endpoints of each revision."""
         self._found = found
         for service in self._services.values():
             self._changed(*service.update(found))
 
     def services(self) -> Collection[Service]:
-        """All of them."""
+        """Return all services."""
         return self._services.values()
 
     def by_host(self, host: str) -> Service | None:
-        """The service that a Host names; None if it names the router."""
+        """Return the service that the Host header names; None if it names the router."""
         name, _, rest = host.partition(":")[0].lower().partition(".")
         if rest and rest.partition(".")[0] != self._namespace:
             return None
         return self._services.get(name)
 
     def service(self, model: str, *, here: Service | None) -> Service | None:
-        """The service that the model belongs to; at the Host of one, that one or none."""
+        """Return the service of a model; with a service `here` from the Host, only that one if it serves the model."""
         if here is not None:
             return here if here.serves(model) else None
         return self._by_model.get(model)
 
     def route(self, model: str) -> Route | None:
-        """The route that the model names."""
+        """Return the route with this model name."""
         return self._routes.get(model)
 
     def routes(self) -> Collection[Route]:
-        """All of them."""
+        """Return all routes."""
         return self._routes.values()
 
     def models(self, names: Collection[str], *, here: Service | None) -> list[str]:
-        """Return the names that clients may call, of these services alone."""
+        """Return the model names of these services, and of routes over them alone."""
         services = [self._services[name] for name in names if name in self._services]
         models = [m for s in services for m in (s.settings.model, *s.settings.adapters)]
         if here is None:
@@ -98,7 +98,7 @@ class Table:
         return models
 
     def reject_waiting(self) -> None:
-        """Send away all who wait."""
+        """Refuse all waiting requests."""
         for service in self._services.values():
             service.reject_waiting(refusals.draining())
 

@@ -1,6 +1,6 @@
-"""The engines of a service, what is known of each, and the choice among them.
+"""Engines of a service: load, slots and ejection of each, and the choice among them.
 
-Time comes in as an argument, in seconds of a monotonic clock.
+Time is an argument, in seconds of a monotonic clock.
 """
 
 import dataclasses
@@ -14,18 +14,18 @@ from slipstream_runtime.router.balancing import weighted
 from slipstream_runtime.router.messages.request import Request
 
 FAILURES: Final = 3
-"""In a row, after which an engine gets no requests for a while."""
+"""Failures in a row after which an engine is ejected."""
 EJECTION_SECONDS: Final = 10.0
-"""Then one request tries it."""
+"""Seconds without requests after an ejection; then one request probes the engine."""
 DEFAULT_CONCURRENCY: Final = 256
-"""Requests in flight in an engine that has not said yet how many it runs at once: vLLM's default on small GPUs."""
+"""Requests in flight in an engine that has not reported its batch size: vLLM's default on small GPUs."""
 STALE_SECONDS: Final = 3.0
-"""What an engine said of itself longer ago is ignored."""
+"""Seconds after which an engine's reported load is ignored."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Address:
-    """Address of an engine; the name is its pod's."""
+    """Address of an engine, with the name of its pod."""
 
     name: str
     host: str
@@ -51,23 +51,23 @@ class Load:
     kv: float | None
     at: float
     sequences: int | None = None
-    """Sequences that it runs at once."""
+    """Sequences that the engine runs at once: its batch size."""
 
 
 class Endpoint:
-    """One engine that may get requests, from when it is Ready until it is not."""
+    """One engine that is Ready, and its requests."""
 
     def __init__(self, address: Address, *, revision: str, concurrency: int | None) -> None:
         self.address = address
         self.revision = revision
         self.concurrency = concurrency
-        """Requests that it may have in flight by configuration; None: as many as it runs at once."""
+        """Configured requests in flight; None: the batch size that the engine reports."""
         self.in_flight = 0
         self.load: Load | None = None
         self._sequences: int | None = None
         self.gone = False
         self.pending = 0.0
-        """Blocks of prompt that it was sent and has not computed yet."""
+        """Blocks of prompt that the engine has received and not computed yet."""
         self._urls: dict[str, URL] = {}
         self._failures = 0
         self._ejected_until = 0.0
@@ -80,13 +80,13 @@ class Endpoint:
 
     @property
     def capacity(self) -> int:
-        """Requests that it may have in flight."""
+        """Slots: requests that the engine may have in flight."""
         return self.concurrency or self._sequences or DEFAULT_CONCURRENCY
 
     def report(self, load: Load) -> bool:
-        """Take what it says of itself; True if it may get more requests than before.
+        """Store the reported load; return whether the capacity grew.
 
-        The number of sequences that it runs at once holds for its lifetime.
+        A reported batch size is kept for the engine's lifetime.
         """
         before = self.capacity
         self.load = load
@@ -102,11 +102,11 @@ class Endpoint:
         return url
 
     def ejected(self, now: float) -> bool:
-        """Whether it failed so often that nobody should ask it now."""
+        """Whether the engine is ejected after repeated failures."""
         return self._failures >= FAILURES and now < self._ejected_until
 
     def free(self, now: float) -> bool:
-        """Whether it may get one more request."""
+        """Whether the engine has a free slot."""
         if self.in_flight >= self.capacity:
             return False
         if self._failures < FAILURES:
@@ -114,7 +114,7 @@ class Endpoint:
         return now >= self._ejected_until and not self._probing
 
     def doubted(self, now: float) -> bool:
-        """Whether it fails, and somebody else has to find out first if it still does."""
+        """Whether the engine fails, and can't be probed now."""
         return self._failures >= FAILURES and not self.free(now)
 
     def fresh_load(self, now: float) -> Load | None:
@@ -123,33 +123,33 @@ class Endpoint:
         return load if load is not None and now - load.at <= STALE_SECONDS else None
 
     def enter(self) -> None:
-        """It gets a request."""
+        """Take a slot."""
         self.in_flight += 1
         self._probing = self._failures >= FAILURES
 
     def leave(self) -> None:
-        """A request is over, however it ended."""
+        """Free a slot."""
         self.in_flight -= 1
         self._probing = False
 
     def expect(self, request: Request, blocks: float) -> None:
-        """It has to compute so many blocks for the request."""
+        """Add the blocks of prompt that the engine has to compute for the request."""
         request.pending = blocks
         self.pending += blocks
 
     def computed(self, request: Request) -> None:
-        """The request's prompt is computed, or the request over."""
+        """Remove the request's blocks: they are computed, or the request ended."""
         self.pending -= request.pending
         request.pending = 0.0
 
     def succeeded(self) -> bool:
-        """It answers; True if nobody thought so."""
+        """Reset the failures; return whether the engine was ejected or near it."""
         doubted = self._failures >= FAILURES
         self._failures = 0
         return doubted
 
     def failed(self, now: float) -> bool:
-        """It did not answer; True if it is ejected by that."""
+        """Count a failure; return whether it ejects the engine."""
         self._failures += 1
         if self._failures < FAILURES or now < self._ejected_until:
             return False
@@ -158,29 +158,28 @@ class Endpoint:
 
 
 class Picker(Protocol):
-    """Chooses among engines, all of them free, and learns where requests went."""
+    """Choice among engines with free slots; learns which engine has which prompt."""
 
     def pick(self, candidates: Sequence[Endpoint], request: Request, *, now: float) -> Endpoint:
-        """One of the candidates, of which there is at least one."""
+        """Return one of the candidates, of which there is at least one."""
         ...
 
     def served(self, endpoint: Endpoint, request: Request) -> None:
-        """The engine began to answer the request."""
+        """Note that the engine began to answer the request."""
         ...
 
     def forget(self, endpoint: Endpoint) -> None:
-        """The engine is gone, and with it what it had cached."""
+        """Drop an engine that is gone, and its cached prompts."""
         ...
 
 
 class Pool:
-    """The engines of one service, by revision."""
+    """Engines of one service, by revision."""
 
     def __init__(
         self, *, picker: Picker, chance: Callable[[], float], clock: Callable[[], float]
     ) -> None:
         self.picker = picker
-        """Learns from what is served."""
         self._chance = chance
         self._clock = clock
         self._endpoints: dict[Address, Endpoint] = {}
@@ -194,11 +193,11 @@ class Pool:
 
     @property
     def serving(self) -> bool:
-        """Whether any engine is there that gets requests, free or not."""
+        """Whether any engine gets requests, with or without a free slot."""
         return any(self._weights.get(e.revision, 0) > 0 for e in self._endpoints.values())
 
     def has_candidate(self, *, tried: Collection[Endpoint]) -> bool:
-        """Whether an engine that was not tried will take a request, now or when it is less busy."""
+        """Whether an engine that was not tried takes requests, now or when a slot is free."""
         now = self._clock()
         return any(
             self._weights[endpoint.revision] and not endpoint.doubted(now) and endpoint not in tried
@@ -212,7 +211,7 @@ class Pool:
         weights: Mapping[str, int],
         concurrency: int | None,
     ) -> tuple[list[Endpoint], list[Endpoint]]:
-        """Take the engines of each revision as they are now; those that came, and those that went."""
+        """Apply the present addresses of each revision; return the endpoints that were added and removed."""
         self._weights = weights
         now = {address: revision for revision in weights for address in found.get(revision, ())}
         gone = [self._endpoints.pop(known) for known in [*self._endpoints] if known not in now]
@@ -231,7 +230,7 @@ class Pool:
         return came, gone
 
     def take(self, request: Request, *, tried: Collection[Endpoint]) -> Endpoint | None:
-        """The engine for this request, which counts there from now on; None if none is free."""
+        """Take a slot for the request and return its engine; None if no slot is free."""
         now = self._clock()
         weights = self._weights
         free = [

@@ -1,9 +1,9 @@
 """Choice of the replica: the one that has computed most of the prompt, unless it is too busy. Pure.
 
-Both sides of the choice are counted in one unit, the prompt that an engine has to compute, so no
-score has to be weighed against another. `benchmarks/routing` compares it with the scores of the
-Gateway API's endpoint picker (3 x prefix + 2 x queue + 2 x KV), which fills its formula from the
-busiest and the idlest engine: a difference of one waiting request there outweighs half a prompt.
+All costs have one unit: the blocks of prompt that an engine has to compute. So no score needs a weight.
+`benchmarks/routing` compares this with the endpoint picker of the Gateway API, which adds the scores
+3 x prefix + 2 x queue + 2 x KV. It scales them between the busiest and the idlest engine, so a
+difference of one waiting request outweighs half a prompt.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,36 +12,37 @@ from typing import Final, Literal, NamedTuple
 Strategy = Literal["Prefix", "LeastLoad"]
 
 REQUEST_COST: Final = 4.0
-"""What one more request in flight costs, in blocks of prompt: it makes all others' tokens slower."""
+"""Cost of one more request in flight, in blocks of prompt: it slows down all other requests. From
+`benchmarks/routing`."""
 PENDING_COST: Final = 0.1
-"""What a block costs that is to be computed first: that one waits, while a miss is work and evicts, too."""
+"""Cost of a pending block, in blocks of prompt: less than a miss, which also evicts. From `benchmarks/routing`."""
 TYPICAL_PROMPT: Final = 128.0
-"""Blocks of a prompt whose size the caller doesn't know: 2 000 tokens."""
+"""Blocks of a prompt of unknown size: 2,000 tokens."""
 LOAD_FACTOR: Final = 1.25
-"""How far above the mean an engine's requests may be (consistent hashing with bounded loads)."""
+"""Most requests of an engine, as a factor of the mean (consistent hashing with bounded loads)."""
 LOAD_SLACK: Final = 16
-"""How far above the idlest engine they may be where few are in flight."""
+"""Most requests of an engine above the idlest engine, where few are in flight."""
 
 
 class EndpointView(NamedTuple):
-    """One replica as the router sees it now; None is not known, which is not zero.
+    """Load of one replica, as the router knows it; None is unknown, not zero.
 
-    A tuple, for one is made for each replica and request.
+    A tuple, because the router makes one per replica and request.
     """
 
     name: str
     in_flight: int
-    """Requests that this router has sent and that have not ended."""
+    """Requests that this router has sent and that are not finished."""
     waiting: float | None
     """Requests in the engine's own queue, as scraped."""
     kv: float | None
-    """The used share of its KV cache, 0 to 1, as scraped."""
+    """Used share of the KV cache, 0 to 1, as scraped."""
     capacity: int
-    """Requests in flight that it may have."""
+    """Slots: most requests in flight."""
     weight_group: str
-    """Its revision; the caller offers the endpoints of the one that the weights drew."""
+    """Revision; the caller passes the endpoints of one revision."""
     pending: float = 0.0
-    """Blocks of prompt that were sent, are not in its cache and have yielded no first byte yet."""
+    """Blocks of prompt that were sent, are not cached, and have no first byte of an answer yet."""
 
 
 def pick(
@@ -52,15 +53,15 @@ def pick(
     tie: Mapping[str, float],
     size: float = TYPICAL_PROMPT,
 ) -> EndpointView | None:
-    """The endpoint where the request costs least; None if all are full.
+    """Return the endpoint where the request costs least; None if none has a free slot.
 
-    `prefix_hits` is `prefixes.Index.hits` and `size` is `prefixes.length` of the prompt; `tie` has
-    the time at which an endpoint was last picked, and of equals the longest unpicked wins.
+    `prefix_hits` is `prefixes.Index.hits` and `size` is `prefixes.length` of the prompt. `tie` has
+    the time at which an endpoint was last picked; of equals, the least recently picked wins.
     """
     free = [endpoint for endpoint in endpoints if endpoint.in_flight < endpoint.capacity]
     if not free:
         return None
-    # NB: A figure that one of them lacks says nothing about any: missing is not zero.
+    # NB: a figure that one endpoint lacks is not compared: missing is not zero.
     queues = all(endpoint.waiting is not None for endpoint in free)
     caches = all(endpoint.kv is not None for endpoint in free)
 
@@ -76,9 +77,9 @@ def pick(
 
 
 def load_bound(endpoints: Sequence[EndpointView]) -> float:
-    """Requests in flight at which an endpoint gets no more while others have fewer.
+    """Return the requests in flight from which an endpoint gets no more.
 
-    The idlest is always below it. A hot prefix spreads over more engines from there on.
+    The idlest endpoint is always below it. A hot prefix thus spreads over more engines.
     """
     loads = [endpoint.in_flight for endpoint in endpoints]
     mean = (sum(loads) + 1) / len(loads)

@@ -1,4 +1,4 @@
-"""The choice of an engine, and what is learnt from each one: which prompts it was sent, and when it was picked."""
+"""Choice of an engine by cached prefix and load, and the index of the prompts that each engine has."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,11 +8,11 @@ from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.messages.request import Request
 
 _BLOCK_TOKENS: Final = 16
-"""Of a `prefixes.SMALL` block."""
+"""Tokens of a `prefixes.SMALL` block."""
 
 
 class PrefixPicker:
-    """The engine where a request costs least by a service's strategy."""
+    """Picker of the engine where a request costs least by a service's strategy."""
 
     def __init__(self, *, strategy: picking.Strategy, kv_tokens: int | None = None) -> None:
         self.strategy = strategy
@@ -21,7 +21,7 @@ class PrefixPicker:
         self._picked: dict[str, float] = {}
 
     def pick(self, candidates: Sequence[Endpoint], request: Request, *, now: float) -> Endpoint:
-        """The cheapest; the part of the prompt that it has to compute is pending there from now on."""
+        """Return the cheapest engine, and add the part of the prompt that it has to compute to its pending blocks."""
         blocks = self._blocks(request)
         hits = self._index.hits(blocks)
         size = prefixes.length(blocks) if blocks else picking.TYPICAL_PROMPT
@@ -40,12 +40,12 @@ class PrefixPicker:
         return chosen
 
     def served(self, endpoint: Endpoint, request: Request) -> None:
-        """Its cache has the prompt."""
+        """Add the prompt to the engine's prefixes."""
         if not endpoint.gone:
             self._index.insert(endpoint.name, self._blocks(request))
 
     def forget(self, endpoint: Endpoint) -> None:
-        """Nothing is known of it any more."""
+        """Drop an engine that is gone."""
         self._index.forget(endpoint.name)
         self._picked.pop(endpoint.name, None)
 

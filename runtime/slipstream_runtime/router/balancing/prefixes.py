@@ -1,6 +1,6 @@
 """Index of the engines that have probably computed a prompt's prefix, by hashed blocks of text.
 
-An estimate that costs no tokenizer and no message from the engines: a wrong one costs time, never
+The estimate needs no tokenizer and no message from the engines. A wrong estimate costs time, never
 a wrong answer.
 """
 
@@ -15,22 +15,23 @@ import xxhash
 SMALL: Final = 64
 """Bytes of a block at the start of a prompt: about the 16 tokens of a vLLM block."""
 LARGE: Final = 512
-"""Bytes of a block past `FINE`, where prompts rarely part and hashing must stay cheap."""
+"""Bytes of a block past `FINE`, where prompts rarely diverge and hashing must be cheap."""
 FINE: Final = 4096
+"""Bytes at the start of a prompt that are hashed in `SMALL` blocks."""
 MOST: Final = 256
-"""Blocks that are looked at, so some 100 KB."""
+"""Blocks per prompt that are hashed, about 100 KB."""
 DEFAULT_CAPACITY: Final = 31_250
-"""`SMALL` blocks of an engine whose KV capacity is not known: 500 000 tokens."""
+"""`SMALL` blocks of an engine whose KV capacity is unknown: 500,000 tokens."""
 
 _FIRST_LARGE: Final = FINE // SMALL
 _PROMPT: Final = ("tools", "documents", "instructions", "messages", "prompt", "input")
-"""In the order in which chat templates use them."""
+"""Fields of a prompt, in the order in which chat templates use them."""
 
 
 def blocks(body: Mapping[str, object], *, model: str, tenant: str) -> tuple[int, ...]:
-    """Chained hashes of the complete blocks of the prompt in a request body that orjson parsed.
+    """Return chained hashes of the complete blocks of a request's prompt; `body` was parsed by orjson.
 
-    Equal hashes mean an equal prompt up to there, of the same model or adapter, tenant and
+    Equal hashes mean an equal prompt up to that block, of the same model or adapter, tenant and
     `cache_salt`.
     """
     text = _text(body)
@@ -49,7 +50,7 @@ def blocks(body: Mapping[str, object], *, model: str, tenant: str) -> tuple[int,
 
 
 def _text(body: Mapping[str, object]) -> bytes:
-    """The prompt as bytes of which a longer conversation's are a continuation."""
+    """Return the prompt as bytes; a longer conversation's bytes start with those of the shorter."""
     prompt = body.get("prompt")
     if isinstance(prompt, str):
         return prompt.encode()
@@ -60,7 +61,7 @@ def _text(body: Mapping[str, object]) -> bytes:
 
 
 def _tokens(prompt: list[int]) -> bytes:
-    """Four bytes a token, as many as its text has on average; ids that no vocabulary has wrap."""
+    """Return four bytes per token, as the text of a token has on average; larger ids wrap."""
     return array("I", (token & 0xFFFFFFFF for token in prompt)).tobytes()
 
 
@@ -71,7 +72,7 @@ def length(blocks: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class _Holder:
-    """One endpoint's blocks, the least recently used first, each with its size in `SMALL` blocks."""
+    """Blocks of one endpoint, the least recently used first, each with its size in `SMALL` blocks."""
 
     bit: int
     capacity: int
@@ -81,9 +82,9 @@ class _Holder:
 
 @dataclass(slots=True)
 class Index:
-    """The blocks that each endpoint was sent, bounded per endpoint as its own cache is.
+    """Blocks that each endpoint was sent, bounded per endpoint like its KV cache.
 
-    NB: A block knows its holders as the bits of a number, so that a lookup costs
+    NB: the holders of a block are the bits of a number, so that a lookup costs
     O(blocks + endpoints) and not their product.
     """
 
@@ -91,10 +92,10 @@ class Index:
     """`SMALL` blocks of an endpoint that was never resized."""
     _holders: dict[str, _Holder] = field(default_factory=dict)
     _held: dict[int, int] = field(default_factory=dict)
-    """The holders of a block; one bit each."""
+    """Holders of a block; one bit each."""
 
     def hits(self, blocks: Sequence[int]) -> Mapping[str, float]:
-        """The share of the prompt, from its start, that each endpoint holds; none: left out."""
+        """Return the share of the prompt, from its start, that each endpoint holds, without zeros."""
         if not blocks:
             return {}
         matched: dict[int, int] = {}
@@ -130,14 +131,14 @@ class Index:
         self._evict(holder)
 
     def forget(self, endpoint: str) -> None:
-        """Drop all that is known of an endpoint: it is gone, or its process is a new one."""
+        """Drop all blocks of an endpoint that is gone or was restarted."""
         holder = self._holders.pop(endpoint, None)
         if holder is not None:
             for block in holder.sizes:
                 self._release(block, holder)
 
     def resize(self, endpoint: str, blocks: int) -> None:
-        """Bound an endpoint to so many `SMALL` blocks: what its KV cache holds."""
+        """Set the number of `SMALL` blocks that an endpoint's KV cache holds."""
         holder = self._holder(endpoint)
         holder.capacity = blocks
         self._evict(holder)
@@ -167,7 +168,7 @@ class Index:
         return self._holders[endpoint]
 
     def _taken(self) -> int:
-        """The bits of all endpoints."""
+        """Return the bits of all endpoints."""
         return sum(holder.bit for holder in self._holders.values())
 
 

@@ -10,7 +10,7 @@ from slipstream_runtime.web.refusal import Refusal
 
 
 class Waiter:
-    """One request that waits; its place is the result of `place`."""
+    """One waiting request; `slot` yields the engine that has a free slot for it."""
 
     def __init__(self, request: Request, *, tried: set[Endpoint]) -> None:
         self.request = request
@@ -20,7 +20,7 @@ class Waiter:
 
 
 class RequestQueue:
-    """The turns of one service."""
+    """Waiting requests of one service."""
 
     def __init__(self) -> None:
         self.max_requests = 0
@@ -36,7 +36,7 @@ class RequestQueue:
         return self._waiters[index]
 
     def add(self, waiter: Waiter) -> None:
-        """Wait; a full line sheds turns of lower priority, and refuses the newcomer if there is none."""
+        """Add a waiter; a full queue sheds waiters of lower priority, or refuses the new one."""
         size = len(waiter.request.raw)
         while len(self._waiters) >= self.max_requests or self._bytes + size > self.max_bytes:
             last = self._waiters[-1] if self._waiters else None
@@ -49,13 +49,13 @@ class RequestQueue:
         self._bytes += size
 
     def reject(self, waiter: Waiter, refusal: Refusal) -> None:
-        """End the wait with a refusal."""
+        """Remove the waiter and refuse its request."""
         self.remove(waiter)
         if not waiter.slot.done():
             waiter.slot.set_exception(refusal)
 
     def remove(self, waiter: Waiter) -> None:
-        """Wait no longer."""
+        """Remove the waiter, if it is in the queue."""
         at = bisect.bisect_left(self._waiters, waiter.rank, key=lambda each: each.rank)
         if at < len(self._waiters) and self._waiters[at] is waiter:
             del self._waiters[at]

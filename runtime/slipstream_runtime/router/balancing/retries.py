@@ -5,24 +5,25 @@ from typing import Final
 MOST: Final = 2
 """Retries of one request."""
 PAUSE_SECONDS: Final = 1.0
-"""Before a request goes back to a replica that failed it, where there is no other; doubles with each."""
+"""Seconds before a request goes back to a replica that failed, if there is no other; doubles with each retry."""
 _SHARE: Final = 0.2
+"""Retries per first attempt."""
 _SAVED: Final = 100.0
-"""Retries that may come at once, as when a replica dies with all that it had in flight."""
+"""Most retries in a burst, as when a replica dies with all its requests in flight."""
 
 
 class Retries:
-    """The budget of one service."""
+    """Retry budget of one service."""
 
     def __init__(self) -> None:
         self._left = _SAVED
 
     def earn(self) -> None:
-        """A request was sent for the first time."""
+        """Add the share of a request's first attempt to the budget."""
         self._left = min(_SAVED, self._left + _SHARE)
 
     def spend(self) -> bool:
-        """Whether one more retry is in the budget, which is then taken from it."""
+        """Take one retry from the budget; return whether there was one."""
         if self._left < 1:
             return False
         self._left -= 1

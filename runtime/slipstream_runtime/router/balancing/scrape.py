@@ -1,4 +1,4 @@
-"""Reads from each engine how much it has to do; one that is slow to tell delays no other."""
+"""Scrapes of the engines' load; a slow engine delays no other."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,9 @@ from slipstream_runtime.router.balancing.endpoints import STALE_SECONDS, Endpoin
 PERIOD_SECONDS: Final = 1.0
 _CHUNK_BYTES: Final = 1 << 16
 _MOST_BYTES: Final = 4 << 20
-"""Bytes of a page; that of vLLM with eight data-parallel engines has less than one MiB."""
+"""Most bytes of a metrics page; vLLM with eight data-parallel engines has less than 1 MiB."""
 _MOST_SEQUENCES: Final = 1 << 20
-"""Sequences from this on are no number that an engine runs at once."""
+"""Batch sizes from this one on are not plausible."""
 
 
 def _series(name: str) -> re.Pattern[bytes]:
@@ -30,7 +30,7 @@ _SEQUENCES: Final = _series(contract.SEQUENCES)
 
 
 def parse(text: bytes, *, at: float) -> Load:
-    """The load in a Prometheus text: waiting requests summed, the fullest cache, the sequences that run at once."""
+    """Return the load in a Prometheus text: the sum of waiting requests, the fullest KV cache, the batch size."""
     waiting, kv, sequences = (_values(series, text) for series in (_WAITING, _KV, _SEQUENCES))
     return Load(
         waiting=sum(waiting) if waiting else None,
@@ -41,7 +41,7 @@ def parse(text: bytes, *, at: float) -> Load:
 
 
 def _values(series: re.Pattern[bytes], text: bytes) -> list[float]:
-    """NaN and what is no number is not known, which is not zero."""
+    """Return the finite values; NaN and malformed numbers are unknown, not zero."""
     found = []
     for value in series.findall(text):
         try:
@@ -54,7 +54,7 @@ def _values(series: re.Pattern[bytes], text: bytes) -> list[float]:
 
 
 class Scrapes:
-    """One task for each engine; `grown` is called when one says that it takes more requests than before."""
+    """Scrape tasks, one per engine; `grown` is called when an engine reports more slots than before."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Scrapes:
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
     def follow(self, came: Iterable[Endpoint], gone: Iterable[Endpoint]) -> None:
-        """Begin with the ones, end with the others."""
+        """Start scrapes of new engines, and stop those of engines that are gone."""
         for endpoint in gone:
             if (task := self._tasks.pop(endpoint, None)) is not None:
                 task.cancel()
@@ -81,7 +81,7 @@ class Scrapes:
             )
 
     async def close(self) -> None:
-        """End all."""
+        """Stop all scrapes."""
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
@@ -89,7 +89,7 @@ class Scrapes:
 
     async def _repeat(self, endpoint: Endpoint) -> None:
         while True:
-            # NB: what an engine said last grows stale by itself.
+            # NB: a failed scrape needs no handling: the last load becomes stale.
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                 await self._once(endpoint)
             await asyncio.sleep(self._period)
@@ -105,7 +105,7 @@ class Scrapes:
 
 
 async def _page(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the page; None if it has no end, which an engine of a tenant's own image may send."""
+    """Return the page; None if it is too large, as a tenant's own image may send it."""
     page = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         page += chunk

@@ -1,6 +1,6 @@
-"""The exact response cache: the same request gets the same answer, computed once.
+"""Exact response cache: equal requests get one answer, computed once.
 
-Pure bookkeeping: bytes and times come in, decisions go out; who waits and how is the caller's.
+This module only decides; waiting and waking are the caller's.
 """
 
 import enum
@@ -15,15 +15,15 @@ import orjson
 Requester = TypeVar("Requester")
 
 _NOT_PART: Final = frozenset({"stream", "stream_options", "user", "metadata"})
-"""Fields that change who asks and how the answer travels, not what it says."""
+"""Fields that do not change the content of an answer."""
 OVERHEAD: Final = 512
-"""Bytes that an entry takes beside its body."""
+"""Bytes of an entry besides its body."""
 OPT_IN: Final = "x-slipstream-cache"
-"""The request header whose value `use` caches an answer that was sampled."""
+"""Request header; with the value `use`, a sampled answer is cached, too."""
 
 
 def key(body: Mapping[str, object], *, path: str, revision: str, tenant: str) -> bytes:
-    """Return the key of a request: requests with equal keys share one answer; `revision` is the model's."""
+    """Return the cache key of a request; `revision` names the revisions that answer."""
     asked = {name: value for name, value in body.items() if name not in _NOT_PART}
     text = orjson.dumps([path, revision, tenant, asked], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).digest()
@@ -32,9 +32,9 @@ def key(body: Mapping[str, object], *, path: str, revision: str, tenant: str) ->
 def cacheable(
     body: Mapping[str, object], *, opt_in: str | None = None, cache_control: str | None = None
 ) -> bool:
-    """Whether an answer may be taken from the cache and put there.
+    """Whether the answer may be cached.
 
-    Sampled answers only where the client asks for it; an absent temperature samples.
+    Sampled answers are cached only if the client opts in; a request without temperature is sampled.
     """
     directives = {part.strip().lower() for part in (cache_control or "").split(",")}
     if "no-store" in directives:
@@ -46,7 +46,7 @@ def cacheable(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer, as a request without `stream` gets it."""
+    """Complete answer, as a request without `stream` gets it."""
 
     status: int
     content_type: str
@@ -54,18 +54,18 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """Bytes that keeping it takes."""
+        """Bytes that the entry takes."""
         return len(self.body) + OVERHEAD
 
     @property
     def final(self) -> bool:
-        """Whether the engine would say the same again."""
+        """Whether the engine would give the same answer again."""
         return self.status < 500 and self.status not in (408, 429)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An answer from the cache."""
+    """Answer from the cache."""
 
     answer: Answer
     age: float
@@ -76,9 +76,9 @@ class Role(enum.Enum):
     """Role of a request that the cache does not answer."""
 
     LEAD = "lead"
-    """Ask the engine, and say what came of it."""
+    """Send the request to an engine, and share the answer."""
     FOLLOW = "follow"
-    """Wait for the leader."""
+    """Wait for the leader's answer."""
 
 
 @dataclass(slots=True)
@@ -89,9 +89,9 @@ class _Flight(Generic[Requester]):
 
 @dataclass(slots=True)
 class ResponseCache(Generic[Requester]):
-    """Answers of the last `ttl` seconds, the least recently used dropped beyond `size` bytes.
+    """Answers of the last `ttl` seconds; beyond `size` bytes, the least recently used are evicted.
 
-    A waiter is whatever the caller can wake: it is compared by equality and never called.
+    A requester is any object that the caller can wake; the cache only compares it.
     """
 
     ttl: float
@@ -104,7 +104,7 @@ class ResponseCache(Generic[Requester]):
     _flights: dict[bytes, _Flight[Requester]] = field(default_factory=dict)
 
     def ask(self, key: bytes, requester: Requester) -> Hit | Role:
-        """The answer, or what the request does to get it."""
+        """Return the cached answer, or the role of the request."""
         known = self._get(key)
         if known is not None:
             return known
@@ -116,9 +116,9 @@ class ResponseCache(Generic[Requester]):
         return Role.FOLLOW
 
     def answered(self, key: bytes, answer: Answer) -> list[Requester]:
-        """The leader's complete answer, kept if it is a 2xx; returns the followers that it is for.
+        """Store the leader's complete answer if it is a 2xx, and return the followers that get it.
 
-        An answer that broke off or is not `final` is for nobody else: the leader has `left`.
+        Call `left` instead for an answer that broke off or is not `final`: it is not shared.
         """
         flight = self._flights.pop(key)
         if 200 <= answer.status < 300:
@@ -126,7 +126,7 @@ class ResponseCache(Generic[Requester]):
         return flight.followers
 
     def left(self, key: bytes, requester: Requester) -> Requester | None:
-        """A leader or follower is gone without an answer; returns the follower that leads now."""
+        """Remove a leader or follower without an answer; return the follower that leads now."""
         flight = self._flights.get(key)
         if flight is None:
             return None

@@ -1,4 +1,4 @@
-"""One answer for all who ask the same: from the response cache, or from the one request that goes to an engine."""
+"""Shared answers: from the response cache, or from one request to an engine for all equal requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,18 +15,18 @@ from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal, answer_late
 
 PATHS: Final = (openai.CHAT, openai.COMPLETIONS)
-"""Whose answers exist in two forms that can be made from each other."""
+"""Paths whose answers `streams` can convert between whole and streamed."""
 STREAM: Final = "text/event-stream; charset=utf-8"
 """The content type of a stream."""
 
 SharedOutcome = Answer | Refusal | None
-"""What a follower hears; None: it leads now."""
+"""Outcome for a follower; None: it leads now."""
 AnswerFuture = asyncio.Future[SharedOutcome]
 Run = Callable[["ResponseCopy"], Awaitable[web.StreamResponse]]
 
 
 class ResponseCopy:
-    """A copy of an answer that passes by, as long as it is not larger than `most` bytes."""
+    """Copy of an answer that is relayed, of at most `most` bytes."""
 
     def __init__(self, *, most: int) -> None:
         self._most = most
@@ -35,7 +35,7 @@ class ResponseCopy:
         self._complete = False
 
     def add(self, piece: bytes) -> None:
-        """One more piece, as the engine sent it."""
+        """Add a chunk, as the engine sent it."""
         self._size += len(piece)
         if self._size <= self._most:
             self._parts.append(piece)
@@ -47,7 +47,7 @@ class ResponseCopy:
         self._complete = True
 
     def answer(self, status: int, content_type: str) -> Answer | None:
-        """The whole answer; None if it broke off, is too large, lacks a part or would not come out so again."""
+        """Return the whole answer; None if it broke off, is too large, incomplete or not final."""
         if not self._complete or self._size > self._most:
             return None
         body: bytes | None = b"".join(self._parts)
@@ -62,7 +62,7 @@ class ResponseCopy:
 def key(
     request: Request, headers: Mapping[str, str], *, revision: str, tenant: str
 ) -> bytes | None:
-    """Under which the request shares its answer; None if it has one of its own."""
+    """Return the cache key of the request; None if its answer can't be shared."""
     if request.path not in PATHS:
         return None
     if not responses.cacheable(
@@ -77,9 +77,10 @@ def key(
 async def answered(
     cache: ResponseCache[AnswerFuture], key: bytes, request: Request, *, run: Run, seconds: float
 ) -> web.StreamResponse:
-    """The response: what is known, what another request gets, or what `run` does; a Refusal is for all who wait.
+    """Return the response from the cache, from the leading request, or from `run`.
 
-    A leader that leaves, or whose answer breaks off, is followed by the next in line.
+    A Refusal is shared, too. If the leader disconnects or its answer breaks off, the first follower
+    leads.
     """
     future: AnswerFuture = asyncio.get_running_loop().create_future()
     found = cache.ask(key, future)
@@ -121,7 +122,7 @@ async def _lead(
 
 def _tell(futures: list[AnswerFuture], outcome: SharedOutcome) -> None:
     for future in futures:
-        if not future.done():  # its client left, and its task has not had its turn yet
+        if not future.done():  # its client disconnected, and its task has not run since
             future.set_result(outcome)
 
 
@@ -143,4 +144,4 @@ def _assembled(body: bytes) -> bytes | None:
     try:
         return streams.assembled(part + b"\n\n" for part in body.split(b"\n\n") if part)
     except (KeyError, TypeError, ValueError):
-        return None  # an engine's own kind of chunk
+        return None  # the engine has its own form of chunks

@@ -1,7 +1,7 @@
-"""Decisions of a route: the service that answers, and whether its answer is kept. Pure.
+"""Decisions of a route: the service that answers, and whether its answer is kept.
 
-An answer that may yet be replaced can't be streamed: a stage that judges by confidence is asked
-for a whole one. Nothing escalates after the client's first byte.
+An answer that may be replaced can't be streamed, so a stage that is judged by confidence answers
+whole. Nothing escalates after the client's first byte.
 """
 
 import enum
@@ -20,7 +20,7 @@ Body = Mapping[str, Any]
 
 
 class Reason(enum.StrEnum):
-    """Why a request went on from a stage: values of the label `reason`."""
+    """Reasons for an escalation: values of the label `reason`."""
 
     PROMPT_TOO_LONG = "prompt_too_long"
     TOOLS = "tools"
@@ -39,9 +39,9 @@ _REFUSAL: Final = re.compile(
     r"i( can['\u2019]?t| cannot| can not| won['\u2019]?t|( am|['\u2019]m) unable to)\b",
     re.IGNORECASE,
 )
-"""How refusals open, in English."""
+"""Opening words of a model's refusal, in English."""
 UNANSWERED: Final = frozenset({Reason.ERROR, Reason.REJECTED})
-"""There is nothing that could stand."""
+"""Reasons without an answer that could be kept."""
 _GRAMMARS: Final = (
     "structured_outputs",
     "guided_json",
@@ -52,12 +52,12 @@ _GRAMMARS: Final = (
 
 
 def split(route: config.Route, at: float) -> str | None:
-    """The service of a weighted route at the point `at`, from 0 up to 1; None if all weigh 0."""
+    """Return the service that the random number `at`, from 0 to below 1, selects; None if all weights are 0."""
     return weighted.draw({share.service: share.weight for share in route.backends}, at)
 
 
 def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reason | None:
-    """Why a stage does not take a request at all; None if it does."""
+    """Return the reason to skip a stage; None if it takes the request."""
     if accept.max_prompt_tokens is not None and prompt_tokens > accept.max_prompt_tokens:
         return Reason.PROMPT_TOO_LONG
     if not accept.tools and body.get("tools"):
@@ -70,13 +70,13 @@ def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reaso
 
 
 def judges(route: config.Route, position: int) -> bool:
-    """Whether a stage's answer must be whole before any of it is sent on."""
+    """Whether a stage's answer must be complete before it is sent to the client."""
     last = position == len(route.stages) - 1
     return not last and route.stages[position].accept.min_confidence is not None
 
 
 def probe(body: Body) -> dict[str, Any]:
-    """The request as a judging stage gets it: whole, with the probabilities of its tokens."""
+    """Return the request for a judged stage: without streaming, with log probabilities."""
     asked = {
         name: value for name, value in body.items() if name not in ("stream", "stream_options")
     }
@@ -86,7 +86,7 @@ def probe(body: Body) -> dict[str, Any]:
 
 
 def delivered(answer: Body, body: Body) -> dict[str, Any]:
-    """The probe's answer as the client asked for it."""
+    """Return the probe's answer in the form that the client requested."""
     if _wants_logprobs(body):
         return dict(answer)
     choices = [{**choice, "logprobs": None} for choice in answer["choices"]]
@@ -94,17 +94,17 @@ def delivered(answer: Body, body: Body) -> dict[str, Any]:
 
 
 def confidence(answer: Body) -> float | None:
-    """The geometric mean of the token probabilities, of the choice that is least sure; None if not known."""
+    """Return the geometric mean of the token probabilities of the least confident choice; None if unknown."""
     means = [_mean(_logprobs(choice)) for choice in answer.get("choices") or ()]
     known = [mean for mean in means if mean is not None]
     return math.exp(min(known)) if known and len(known) == len(means) else None
 
 
 def failure(status: int) -> Reason | None:
-    """Why an answer with this status does not stand; None for an answer that is one.
+    """Return the reason to escalate for this status; None for a success.
 
-    A request that is rejected may be one that this stage can't take, such as a prompt longer than
-    its context; if it is the client's mistake, the last stage says so.
+    A rejected request may only exceed this stage, such as its context length. If it is the
+    client's mistake, the last stage rejects it, too.
     """
     if status < 300:
         return None
@@ -112,7 +112,7 @@ def failure(status: int) -> Reason | None:
 
 
 def objection(accept: config.Accept, body: Body, *, answer: Body) -> Reason | None:
-    """Why a whole answer of a judging stage should not stand; None if it should."""
+    """Return the reason to discard a judged stage's answer; None to keep it."""
     if not answer.get("choices"):
         return Reason.ERROR
     choices = answer["choices"]
@@ -131,9 +131,9 @@ def objection(accept: config.Accept, body: Body, *, answer: Body) -> Reason | No
 
 
 def escalates(route: config.Route, reason: Reason, totals: RouteTotals, *, again: bool) -> bool:
-    """Whether the next stage is asked; an answer that exists stands once `max_escalation` is used up.
+    """Whether the request escalates; once `max_escalation` is used up, an existing answer is kept.
 
-    The account includes the present request; `again`: an answer of it was replaced before.
+    The totals include the present request. `again`: one of its answers was replaced before.
     """
     if again or reason in UNANSWERED:
         return True
@@ -141,13 +141,13 @@ def escalates(route: config.Route, reason: Reason, totals: RouteTotals, *, again
 
 
 def _wants_logprobs(body: Body) -> bool:
-    """0 asks for them, too: for those of the tokens that were drawn alone."""
+    """Whether the client requested log probabilities; 0 requests those of the sampled tokens."""
     found = body.get("logprobs")
     return found is not None and found is not False
 
 
 def _wants(body: Body) -> str | None:
-    """The kind of JSON that the request demands."""
+    """Return the type of JSON output that the request requires."""
     form = body.get("response_format")
     kind = form.get("type") if isinstance(form, Mapping) else None
     return kind if kind in ("json_object", "json_schema") else None
@@ -166,7 +166,7 @@ def _refuses(choice: Body) -> bool:
 
 
 def _valid(choice: Body) -> bool:
-    """Whether it is JSON, or a tool call, of which the format demands nothing."""
+    """Whether the choice is valid JSON, or a tool call, to which the format does not apply."""
     if (choice.get("message") or {}).get("tool_calls"):
         return True
     try:
@@ -185,6 +185,6 @@ def _logprobs(choice: Body) -> list[float]:
 
 
 def _mean(values: list[float]) -> float | None:
-    """None, too, where a value is no number."""
+    """Return the mean; None if there are no values or one is NaN."""
     mean = sum(values) / len(values) if values else math.nan
     return None if math.isnan(mean) else mean

@@ -1,4 +1,4 @@
-"""One InferenceRoute at run time: its services, and the account of what they answered."""
+"""State of one InferenceRoute: its services, and totals of their answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from slipstream_runtime.router.service import Service
 class Route:
     """State of one route in the router; belongs to one event loop.
 
-    A position counts its stages, or its backends, from 0.
+    A position is the index of a stage or a backend.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class Route:
         return [service.name for service in self.services]
 
     def configure(self, settings: config.Route, services: Sequence[Service]) -> None:
-        """Go by these settings from now on; the services have the names of those before."""
+        """Apply new settings; the services have the same names as before."""
         self.settings = settings
         self.services = services
 
     def positions(self, path: str, *, chance: Callable[[], float]) -> Sequence[int]:
-        """Whom to ask, one after the other.
+        """Return the positions to try, in order.
 
-        Only answers that are text can be judged: of anything else the last stage answers all.
+        Only text can be judged: requests to other paths go to the last stage.
         """
         if self.settings.stages:
             last = len(self.services) - 1
@@ -48,29 +48,29 @@ class Route:
         return (self.names.index(drawn),)
 
     def count_request(self) -> None:
-        """A request came."""
+        """Count a request."""
         self.totals = self.totals.with_request()
 
     def count_kept(self, position: int, tokens: Tokens) -> None:
-        """A client got the service's answer."""
+        """Count an answer that a client got."""
         self.totals = self.totals.with_kept(position, tokens)
         self._metrics.kept(position, tokens.output)
 
     def count_discarded(self, position: int, tokens: Tokens) -> None:
-        """Nobody got the service's answer."""
+        """Count an answer that no client got."""
         self.totals = self.totals.with_discarded(position, tokens)
         self._metrics.discarded(position, tokens.output)
 
     def count_escalation(self, position: int, reason: decisions.Reason) -> None:
-        """A request goes on to the next stage."""
+        """Count an escalation from this position."""
         self._metrics.escalated(position, reason)
 
     def count_replaced(self) -> None:
-        """The first answer of a request does not stand."""
+        """Count a request whose first answer was discarded."""
         self.totals = self.totals.with_escalation()
 
     def status(self) -> Mapping[str, Any]:
-        """For people who look for a fault."""
+        """Return the totals, for troubleshooting."""
         totals = self.totals
         shares = totals.shares or (None,) * len(self.services)
         return {
@@ -85,5 +85,5 @@ class Route:
         }
 
     def forget(self) -> None:
-        """It is gone."""
+        """Remove the metrics of a route that is gone."""
         self._metrics.forget()

@@ -1,4 +1,4 @@
-"""One request to a route, from the first service that is asked to the answer that stands."""
+"""One request to a route: tries its services in order until an answer is kept."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal
 
 _FINAL: Final = frozenset({openai.Reason.DRAINING, openai.Reason.BUDGET})
-"""Refusals that are about the client or the router, and not about the stage."""
+"""Refusal reasons that concern the client or the router, not the stage."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Answer:
-    """A whole answer in the form that the client wants, which has not got it yet."""
+    """Complete answer in the client's form, not sent yet."""
 
     position: int
     response: web.StreamResponse
@@ -32,9 +32,9 @@ class _Answer:
 
 
 class CascadeRun:
-    """Request of one client to a route and its outcome.
+    """Request of one client to a route, until it is answered.
 
-    A stage before the last is asked in a hurry: one that is down, or has no place soon, is passed over.
+    A stage before the last is skipped if it has no ready replica, or no free slot soon.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CascadeRun:
         self._replaceable: list[_Answer] = []
         self._aborted: Refusal | None = None
         self.service = route.services[positions[0]]
-        """Whose answer, or refusal, the client gets."""
+        """Service whose answer or refusal the client gets."""
 
     def abort(self, refusal: Refusal) -> None:
         """End the run now; the client gets the refusal."""
@@ -70,10 +70,10 @@ class CascadeRun:
             self._exchange.abort(refusal)
 
     async def run(self) -> web.StreamResponse:
-        """The client's response; Refusal if it got no byte and no answer is there."""
+        """Return the client's response; Refusal if no stage gave an answer."""
         self._route.count_request()
         try:
-            return await self._climb()
+            return await self._try_stages()
         except Refusal:
             if not self._replaceable:
                 raise
@@ -82,21 +82,21 @@ class CascadeRun:
             for answer in self._replaceable:
                 self._route.count_discarded(answer.position, answer.used)
 
-    async def _climb(self) -> web.StreamResponse:
+    async def _try_stages(self) -> web.StreamResponse:
         *earlier, last = self._positions
         for position in earlier:
-            found = await self._stage(position)
+            found = await self._try_stage(position)
             if not isinstance(found, decisions.Reason):
                 return found
             self._route.count_escalation(position, found)
         buffering = Buffering.FAILURES if self._replaceable else Buffering.NONE
-        response, exchange = await self._ask(last, buffering=buffering)
+        response, exchange = await self._send(last, buffering=buffering)
         if self._replaceable and decisions.failure(response.status) is not None:
             return self._fall_back()
         return self._kept(last, response, exchange)
 
-    async def _stage(self, position: int) -> web.StreamResponse | decisions.Reason:
-        """The response of a stage that others follow, or why the next is to be asked."""
+    async def _try_stage(self, position: int) -> web.StreamResponse | decisions.Reason:
+        """Return the response of a stage before the last, or the reason to escalate."""
         settings, request = self._settings, self._request
         accept = settings.stages[position].accept
         reason = decisions.skipped(accept, request.content, prompt_tokens=request.prompt_tokens)
@@ -105,7 +105,7 @@ class CascadeRun:
         judges = decisions.judges(settings, position)
         buffering = Buffering.ALL if judges else Buffering.FAILURES
         try:
-            response, exchange = await self._ask(position, buffering=buffering, has_fallback=True)
+            response, exchange = await self._send(position, buffering=buffering, has_fallback=True)
         except Refusal as refusal:
             if refusal.reason in _FINAL:
                 raise
@@ -125,13 +125,13 @@ class CascadeRun:
         return reason
 
     def _fall_back(self) -> web.StreamResponse:
-        """The last answer that a later one should have replaced, and none did."""
+        """Return the latest replaceable answer, because no later stage gave one."""
         answer = self._replaceable.pop()
         self.service = self._services[answer.position]
         self._route.count_kept(answer.position, answer.used)
         return answer.response
 
-    async def _ask(
+    async def _send(
         self, position: int, *, buffering: Buffering, has_fallback: bool = False
     ) -> tuple[web.StreamResponse, Exchange]:
         if self._aborted is not None:
@@ -154,7 +154,7 @@ class CascadeRun:
         return await exchange.run(), exchange
 
     def _judge(self, position: int, response: web.Response) -> decisions.Reason | None:
-        """Why the response does not stand; if it is an answer, it gets the client's form."""
+        """Return the reason to discard the response; convert an answer to the client's form."""
         failed = decisions.failure(response.status)
         if failed is not None:
             return failed
@@ -163,11 +163,11 @@ class CascadeRun:
             reason = decisions.objection(
                 self._settings.stages[position].accept, self._request.content, answer=answer
             )
-            _form(
+            _set_body(
                 response, decisions.delivered(answer, self._request.content), request=self._request
             )
         except (AttributeError, KeyError, TypeError, ValueError):
-            return decisions.Reason.ERROR  # no answer of the OpenAI API
+            return decisions.Reason.ERROR  # not an answer of the OpenAI API
         return reason
 
     def _kept(
@@ -178,8 +178,8 @@ class CascadeRun:
         return response
 
 
-def _form(response: web.Response, answer: Mapping[str, object], *, request: Request) -> None:
-    """Let the response say this, as a stream if the client wants one."""
+def _set_body(response: web.Response, answer: Mapping[str, object], *, request: Request) -> None:
+    """Set the answer as the body, as a stream if the client requested one."""
     body = orjson.dumps(answer)
     if request.stream:
         body = b"".join(streams.replayed(body, usage=request.wants_usage))

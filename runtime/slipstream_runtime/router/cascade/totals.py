@@ -1,11 +1,11 @@
-"""Answers of a route's services, and the tokens spent on discarded answers. Values."""
+"""Totals of a route: answers per service, and tokens of kept and discarded answers."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Tokens of prompts and of answers, by the engines' own counts."""
+    """Tokens of prompts and answers, as engines count them."""
 
     prompt: int = 0
     output: int = 0
@@ -16,7 +16,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class StageTotals:
-    """One stage; answers that failed count in neither."""
+    """Totals of one stage, without failed answers."""
 
     kept: int = 0
     """Answers that clients got."""
@@ -27,34 +27,34 @@ class StageTotals:
 
 @dataclass(frozen=True, slots=True)
 class RouteTotals:
-    """One route since the router's start; every method returns a new one."""
+    """Totals of one route since the router's start; immutable."""
 
     stages: tuple[StageTotals, ...]
     requests: int = 0
     escalated: int = 0
-    """Requests of which an answer did not stand."""
+    """Requests with a discarded answer."""
 
     @staticmethod
     def empty(stages: int) -> "RouteTotals":
-        """Before the first request."""
+        """Return zero totals."""
         return RouteTotals((StageTotals(),) * stages)
 
     def with_request(self) -> "RouteTotals":
-        """A request came."""
+        """Return the totals with one more request."""
         return replace(self, requests=self.requests + 1)
 
     def with_kept(self, stage: int, tokens: Tokens) -> "RouteTotals":
-        """A stage's answer went to the client."""
+        """Return the totals with a stage's answer that the client got."""
         old = self.stages[stage]
         new = replace(old, kept=old.kept + 1, kept_tokens=old.kept_tokens + tokens)
         return self._with(stage, new)
 
     def with_escalation(self) -> "RouteTotals":
-        """The first answer of a request did not stand, and the next stage is asked."""
+        """Return the totals with a request whose first answer was discarded."""
         return replace(self, escalated=self.escalated + 1)
 
     def with_discarded(self, stage: int, tokens: Tokens) -> "RouteTotals":
-        """Nobody got a stage's answer."""
+        """Return the totals with a stage's answer that no client got."""
         old = self.stages[stage]
         new = replace(
             old, discarded=old.discarded + 1, discarded_tokens=old.discarded_tokens + tokens
@@ -73,7 +73,7 @@ class RouteTotals:
 
     @property
     def shares(self) -> tuple[float, ...] | None:
-        """The share of the clients' answers that each stage gave; None before the first."""
+        """Share of the clients' answers that each stage gave; None before the first."""
         total = sum(stage.kept for stage in self.stages)
         return tuple(stage.kept / total for stage in self.stages) if total else None
 

@@ -13,7 +13,7 @@ _MOST_SECONDS: Final = 15.0
 """Longest pause, in seconds, between two attempts while the API server refuses."""
 
 Renew = Callable[[str], Awaitable[None]]
-"""Renews the Lease of this name; raises if that fails."""
+"""Callback that renews the Lease of this name, and raises if that fails."""
 
 
 class Activator:
@@ -46,7 +46,7 @@ class Activator:
     async def _repeat(self, lease: str, service: Service) -> None:
         pause = self._period
         while True:
-            # NB: the pause also keeps the period when the last engine comes and goes.
+            # NB: the pause also limits the rate when the last engine comes and goes.
             await asyncio.sleep(self._last.get(lease, -math.inf) + pause - self._clock())
             self._last[lease] = self._clock()
             try:

@@ -1,4 +1,4 @@
-"""The little of the Kubernetes API that a router needs: lists kept in step, and one Lease renewed."""
+"""Kubernetes API client of the router: watches collections and renews a Lease."""
 
 import asyncio
 import datetime
@@ -15,21 +15,22 @@ from slipstream_runtime import errors, logs
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WATCH_SECONDS: Final = 60
-"""A watch ends by itself so soon that one on a dead connection does not blind for long."""
+"""Seconds of one watch: short, so that a dead connection is noticed soon."""
 _SLACK_SECONDS: Final = 15
+"""Seconds that the API server gets beyond `_WATCH_SECONDS` to end a watch."""
 _REQUEST: Final = aiohttp.ClientTimeout(total=10)
 _BACK_OFF: Final = (0.1, 30.0)
-"""Seconds after the first failure in a row, and at most."""
+"""Shortest and longest pause after a failure, in seconds."""
 
 Manifest = Mapping[str, Any]
 
 
 class GoneError(Exception):
-    """The API server has forgotten the version that a watch begins from: list anew."""
+    """Raised if the resourceVersion of a watch is too old: list again."""
 
 
 class Cluster:
-    """A client of the API server with the rights of this pod; a context manager."""
+    """Client of the API server with the permissions of this pod; a context manager."""
 
     def __init__(
         self, url: str, *, token: Callable[[], str | None], trust: ssl.SSLContext | None = None
@@ -41,15 +42,15 @@ class Cluster:
 
     @classmethod
     def of_this_pod(cls, *, folder: Path = ACCOUNT) -> Self:
-        """As the kubelet tells a pod; UnsuitableError outside of one."""
+        """Return a client from the pod's environment; UnsuitableError outside of a pod."""
         try:
             host, port = (os.environ[f"KUBERNETES_SERVICE_{name}"] for name in ("HOST", "PORT"))
         except KeyError as error:
             raise errors.UnsuitableError(
-                f"--config-map works in a pod alone, for {error} is not set: use --config and --endpoints"
+                f"--config-map works only in a pod, because {error} is not set. Use --config and --endpoints."
             ) from None
         host = f"[{host}]" if ":" in host else host
-        # NB: the token changes about every hour, so the file is read for each request, of which there are few.
+        # NB: the kubelet replaces the token about every hour, so it is read for each of the few requests.
         return cls(
             f"https://{host}:{port}",
             token=lambda: (folder / "token").read_text().strip(),
@@ -63,7 +64,7 @@ class Cluster:
         await self._session.close()
 
     async def list(self, path: str, *, query: Mapping[str, str]) -> tuple[list[Manifest], str]:
-        """All objects of a collection, and the version at which they were so."""
+        """Return all objects of a collection, and their resourceVersion."""
         async with self._session.get(
             self._url + path, params=query, headers=self._headers(), timeout=_REQUEST
         ) as response:
@@ -74,8 +75,8 @@ class Cluster:
     async def watch(
         self, path: str, *, version: str, query: Mapping[str, str]
     ) -> AsyncIterator[tuple[str, Manifest]]:
-        """Changes since a version, for a while: kind of change and object; GoneError if it is too old."""
-        asked = {
+        """Yield type and object of each event since a resourceVersion; GoneError if it is too old."""
+        parameters = {
             **query,
             "watch": "true",
             "resourceVersion": version,
@@ -84,7 +85,7 @@ class Cluster:
         }
         timeout = aiohttp.ClientTimeout(total=_WATCH_SECONDS + _SLACK_SECONDS)
         async with self._session.get(
-            self._url + path, params=asked, headers=self._headers(), timeout=timeout
+            self._url + path, params=parameters, headers=self._headers(), timeout=timeout
         ) as response:
             if response.status == 410:
                 raise GoneError
@@ -99,7 +100,7 @@ class Cluster:
                     yield event["type"], event["object"]
 
     async def renew(self, *, namespace: str, lease: str) -> None:
-        """Set the time of a Lease's renewal to now."""
+        """Set `spec.renewTime` of a Lease to now."""
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         body = orjson.dumps({"spec": {"renewTime": now.replace("+00:00", "Z")}})
@@ -115,7 +116,7 @@ class Cluster:
 
 
 class Mirror:
-    """A collection of objects as the API server has it; what was seen last stays while it can't be reached."""
+    """Local copy of a collection; keeps the last state while the API server can't be reached."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class Mirror:
         self._objects: dict[str, Manifest] = {}
 
     async def run(self) -> None:
-        """Follow until cancelled; `changed` gets all objects by name after each change."""
+        """List and watch until cancelled; call `changed` with all objects by name after each change."""
         pause, most = _BACK_OFF
         while True:
             try:
@@ -143,7 +144,7 @@ class Mirror:
                 while True:
                     version = await self._watch(version)
             except GoneError:
-                logs.event("watch begins anew", path=self._path)
+                logs.event("watch restarted", path=self._path)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
                 logs.event("watch failed", path=self._path, error=errors.describe(error))
             await asyncio.sleep(pause * (0.5 + self._chance()))

@@ -1,4 +1,4 @@
-"""Sources of the configuration and of the engines: the API server, or two files that do not change."""
+"""Sources of configuration and endpoints: the API server, or two files that are read once."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ _CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"
 
 
 class EndpointEntry(Part):
-    """One engine in the file of endpoints."""
+    """One engine in the endpoints file."""
 
     host: str
     port: int = contract.API_PORT
@@ -29,14 +29,14 @@ class EndpointEntry(Part):
 
 
 class EndpointsFile(Part):
-    """The file of endpoints."""
+    """Content of the endpoints file."""
 
     revisions: Mapping[str, tuple[EndpointEntry, ...]]
-    """Engines by the name of their revision."""
+    """Engines by name of their revision."""
 
 
 def from_files(router: Router, *, settings: Path, endpoints: Path) -> None:
-    """Take both from files; UnsuitableError tells what is wrong with them."""
+    """Read both from files; UnsuitableError if one is invalid."""
     router.configure(config_file.load(settings, config.Config))
     file = config_file.load(endpoints, EndpointsFile)
     router.update(
@@ -53,7 +53,7 @@ def from_files(router: Router, *, settings: Path, endpoints: Path) -> None:
 async def follow(
     router: Router, cluster: Cluster, *, namespace: str, name: str, chance: Callable[[], float]
 ) -> None:
-    """Take both from the API server, as they are at each moment, until cancelled."""
+    """Watch both on the API server until cancelled."""
 
     def configured(objects: Mapping[str, Manifest]) -> None:
         if name in objects:
@@ -72,13 +72,17 @@ async def follow(
 
 
 def _configure(router: Router, manifest: Manifest) -> None:
-    """A document that is wrong is refused, and the one before stays."""
+    """Apply the configuration of the ConfigMap; keep the one before if it is invalid."""
     try:
         text = manifest["data"][contract.ROUTER_CONFIG_KEY]
         router.configure(config.Config.model_validate(json.loads(text)))
     except (KeyError, ValueError) as error:
         known = isinstance(error, pydantic.ValidationError)
-        reason = errors.describe(error) if known else f"no JSON in {contract.ROUTER_CONFIG_KEY}"
+        reason = (
+            errors.describe(error)
+            if known
+            else f"no valid JSON in the key {contract.ROUTER_CONFIG_KEY}"
+        )
         logs.failure("configuration refused", configMap=manifest["metadata"]["name"], reason=reason)
     else:
         logs.event("configured", version=manifest["metadata"].get("resourceVersion"))

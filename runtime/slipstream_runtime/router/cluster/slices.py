@@ -1,4 +1,4 @@
-"""Engines that take new requests, read from EndpointSlices."""
+"""Addresses of engines from EndpointSlices."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -13,9 +13,9 @@ Manifest = Mapping[str, Any]
 
 
 def addresses(slices: Iterable[Manifest]) -> dict[str, set[Address]]:
-    """The engines that are Ready and not on their way out, by the name of their headless Service.
+    """Return the engines that are Ready and not terminating, by the name of their headless Service.
 
-    A pod that has several addresses counts once, IPv4 first.
+    A pod with several addresses counts once, IPv4 first.
     """
     found: dict[str, dict[str, Address]] = {}
     for each in sorted(slices, key=lambda item: str(item.get("addressType"))):
@@ -33,7 +33,7 @@ def addresses(slices: Iterable[Manifest]) -> dict[str, set[Address]]:
 
 
 def _takes_requests(endpoint: Manifest) -> bool:
-    """Unknown means yes, as the API says of `ready`."""
+    """Whether the endpoint is ready; a missing `ready` means true, as in the API."""
     conditions = endpoint.get("conditions") or {}
     return conditions.get("ready") is not False and not conditions.get("terminating")
 

@@ -1,6 +1,6 @@
-"""Headers that pass the router: those named here, and no others.
+"""Headers that the router forwards: an allow-list.
 
-So nothing that steers a proxy or an engine, and no client's key, comes through by being forgotten in a list.
+A header that controls a proxy or an engine, or a client's key, is thus never forwarded by mistake.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from typing import Final
 from multidict import CIMultiDict
 
 SERVER: Final = "slipstream"
-"""Not the library and its version."""
+"""Header `server`, without the library and its version."""
 _TO_ENGINE: Final = ("content-type", "accept", "traceparent", "tracestate", "x-request-id")
 _TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id")
 
 
 def engine_headers(given: Mapping[str, str], *, token: str | None) -> CIMultiDict[str]:
-    """The headers of a client's request that the engine gets, and the router's own token."""
+    """Return the headers of a client's request for the engine, with the router's own token."""
     named = _named_by_connection(given)
     headers = CIMultiDict(
         (name, value)
         for name in _TO_ENGINE
-        # NB: what is no ASCII came in as bytes that no client library sends on.
+        # NB: aiohttp can't send a value that is not ASCII.
         if (value := given.get(name)) is not None and name not in named and value.isascii()
     )
     if token is not None:
@@ -29,7 +29,7 @@ def engine_headers(given: Mapping[str, str], *, token: str | None) -> CIMultiDic
 
 
 def client_headers(given: Mapping[str, str]) -> CIMultiDict[str]:
-    """The headers of an engine's answer that the client gets."""
+    """Return the headers of an engine's answer for the client."""
     headers = CIMultiDict((name, given[name]) for name in _TO_CLIENT if name in given)
     headers["server"] = SERVER
     return headers

@@ -1,4 +1,4 @@
-"""A request as the router understands it; what it does not understand, it passes on as it came."""
+"""Request to a model: the fields that the router reads, and the body that it forwards."""
 
 import dataclasses
 import json
@@ -10,9 +10,9 @@ from slipstream_runtime.web import body, openai
 from slipstream_runtime.web.refusal import malformed
 
 _BYTES_PER_TOKEN: Final = 4
-"""Of text; a guess that the engine's count replaces."""
+"""Bytes of text per token: an estimate, until the engine reports its count."""
 _DEFAULT_OUTPUT: Final = 1024
-"""Tokens set aside for each answer to a request for which neither the client nor the service names a limit."""
+"""Tokens reserved per answer if neither the client nor the service sets a limit."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -21,18 +21,18 @@ class Request:
 
     path: str
     raw: bytes
-    """What is sent to the engine."""
+    """Body that is sent to the engine."""
     content: dict[str, Any]
     model: str
     stream: bool
     tenant: str | None = None
     priority: int = 0
     blocks: tuple[int, ...] | None = None
-    """Of its prompt, as in `prefixes`, once somebody needed them."""
+    """Hashed blocks of the prompt, as in `prefixes`; None until they are needed."""
     pending: float = 0.0
-    """Blocks that its engine has to compute before it answers."""
+    """Blocks that the engine has to compute before it answers."""
     hide_usage: bool = False
-    """The usage at the end of the stream was asked for by the router, not by the client."""
+    """Whether the router, not the client, requested the usage at the end of the stream."""
 
     @property
     def prompt_tokens(self) -> float:
@@ -40,13 +40,13 @@ class Request:
         return len(self.raw) / _BYTES_PER_TOKEN
 
     def for_model(self, model: str) -> "Request":
-        """The same request to another model."""
+        """Return the request with another model."""
         request = dataclasses.replace(self, model=model)
         request.update_fields({"model": model})
         return request
 
     def unstreamed(self, content: dict[str, Any]) -> "Request":
-        """The request with another body, which asks for an answer that is not streamed."""
+        """Return the request with another body, without streaming."""
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
 
     def max_tokens(self, *, limit: int | None) -> int:
@@ -62,7 +62,7 @@ class Request:
 
     @property
     def _choices(self) -> int:
-        """Choices for each of the prompts."""
+        """Answers to all prompts of the request."""
         counts = [n for name in ("n", "best_of") if _is_count(n := self.content.get(name))]
         choices = max([1, *counts])
         return (
@@ -78,7 +78,7 @@ class Request:
         return isinstance(options, dict) and options.get("include_usage") is True
 
     def request_usage(self) -> None:
-        """Let the engine end its stream with the usage, and the router hide it if the client did not ask."""
+        """Have the engine end its stream with the usage; the router hides it if the client did not request it."""
         if not self.stream or self.path == openai.RESPONSES or self.wants_usage:
             return
         options = self.content.get("stream_options")
@@ -87,34 +87,32 @@ class Request:
         self.update_fields({"stream_options": {**options, "include_usage": True}})
 
     def update_fields(self, fields: dict[str, Any]) -> None:
-        """Change fields of what is sent."""
+        """Change fields of the body."""
         self.content = {**self.content, **fields}
         self.raw = body.extended(self.raw, fields)
 
 
 def parse_request(raw: bytes, *, path: str) -> Request:
-    """The request in the body; Refusal if it is none."""
+    """Return the request in the body; Refusal if the body is malformed."""
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         if "Recursion" in str(error) or "recursion" in str(error):
             raise body.too_deep() from None
-        raise malformed(f"The body is not JSON: {error}") from None
+        raise malformed(f"The body is not valid JSON: {error}.") from None
     content = body.plain(raw, content)
     if raw.count(b'"model"') != 1 or b"\\u00" in raw:
         _check_model_is_single(raw)
     model = content.get("model")
     if not isinstance(model, str) or not model:
-        raise malformed(
-            "model: must be the name of a model, as /v1/models lists them", param="model"
-        )
+        raise malformed("model: must be a model name. GET /v1/models lists them.", param="model")
     return Request(
         path=path, raw=raw, content=content, model=model, stream=content.get("stream") is True
     )
 
 
 def _check_model_is_single(raw: bytes) -> None:
-    """Two parsers may take different ones of two fields with one name, and one of them decides who may use it."""
+    """Refuse a duplicate field `model`: two parsers may read different values, and the router's decides access."""
     pairs: list[list[tuple[str, Any]]] = []
 
     def note(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -123,11 +121,11 @@ def _check_model_is_single(raw: bytes) -> None:
 
     json.loads(raw, object_pairs_hook=note)
     if sum(name == "model" for name, _ in pairs[0]) > 1:
-        raise malformed("model: given twice", param="model")
+        raise malformed("model: must not be set twice.", param="model")
 
 
 def _prompts(prompt: object) -> int:
-    """A list of numbers is one prompt, a list of anything else one each."""
+    """Return the number of prompts: a list of token ids is one, any other list one per item."""
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return len(prompt)
     return 1

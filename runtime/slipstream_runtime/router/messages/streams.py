@@ -1,4 +1,4 @@
-"""The two forms of an OpenAI answer: whole, and as chunks of a stream; each from the other. Pure."""
+"""Conversion of OpenAI answers between a whole body and the chunks of a stream."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -7,12 +7,12 @@ import orjson
 
 DONE: Final = b"data: [DONE]\n\n"
 _KINDS: Final = {"chat.completion": "message", "text_completion": "text"}
-"""Of whole answers, and the field of a choice that holds what was said."""
+"""Object kind of whole answers -> field of a choice that holds the text."""
 _HEAD: Final = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 
 def complete(body: bytes) -> bool:
-    """Whether it is a whole answer, all of whose choices are finished: what `replayed` takes."""
+    """Whether the body is a whole answer with all choices finished, which `replayed` accepts."""
     try:
         whole = orjson.loads(body)
         said = _KINDS[whole["object"]]
@@ -27,7 +27,7 @@ def complete(body: bytes) -> bool:
 
 
 def replayed(body: bytes, *, usage: bool) -> Iterator[bytes]:
-    """The events of a stream that says what a whole answer says; `usage`: the token counts, too."""
+    """Yield the events of a stream with the content of a whole answer, with its token counts if `usage`."""
     whole = orjson.loads(body)
     chat = whole["object"] == "chat.completion"
     head = {name: whole[name] for name in _HEAD if name in whole}
@@ -51,7 +51,7 @@ def replayed(body: bytes, *, usage: bool) -> Iterator[bytes]:
 
 
 def assembled(events: Iterable[bytes]) -> bytes | None:
-    """The whole answer of a stream's events; None if it broke off, had an error or lacks the token counts."""
+    """Return the whole answer of a stream's events; None if it broke off, has an error or no token counts."""
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     done = False
@@ -76,7 +76,7 @@ def assembled(events: Iterable[bytes]) -> bytes | None:
 
 
 def _add(choice: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Continue a choice with what a chunk says of it."""
+    """Add a chunk to a choice."""
     for name, value in chunk.items():
         if name == "delta":
             _extend(choice.setdefault("message", {"role": "assistant", "content": None}), value)
@@ -101,7 +101,7 @@ def _extend(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 
 def _call(calls: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
-    """Continue a tool call: its arguments come in pieces, all else at once."""
+    """Add a chunk to a tool call: only its arguments come in parts."""
     index = part["index"]
     while len(calls) <= index:
         calls.append({"function": {"name": "", "arguments": ""}})
@@ -115,7 +115,7 @@ def _call(calls: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
 def _joined(
     known: Mapping[str, Any] | None, more: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    """Log probabilities are lists of one entry a token, in both APIs."""
+    """Join log probabilities: lists with one entry per token, in both APIs."""
     if known is None or more is None:
         return known or more
     return {name: _lists(known.get(name), more.get(name)) for name in {**known, **more}}

@@ -1,4 +1,4 @@
-"""Tokens of an answer: as the engine counts them, or, where it does not tell, by its events."""
+"""Token usage of an answer: the engine's count, or an estimate from the events of the stream."""
 
 import re
 from typing import Final
@@ -9,11 +9,11 @@ _USAGE: Final = b'"usage"'
 _CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _END: Final = b"\n\n"
 _KEPT: Final = 1024
-"""Bytes of the end of a stream in which its usage is looked for: more than such an event has."""
+"""Bytes at the end of a stream that are searched for the usage: more than such an event has."""
 
 
 class Usage:
-    """Token usage of one answer, as far as it is known."""
+    """Token usage of one answer; `prompt` is None until the engine reports it."""
 
     def __init__(self) -> None:
         self.prompt: int | None = None
@@ -22,24 +22,24 @@ class Usage:
         self._end = b""
 
     def read(self, body: bytes) -> None:
-        """The body of an answer that is not streamed."""
+        """Read the usage from the body of an answer without streaming."""
         at = body.rfind(_USAGE)
         if at >= 0:
             self._find(body[at:])
 
     def add(self, piece: bytes) -> None:
-        """One more piece of a stream."""
+        """Add a chunk of a stream."""
         self.events += piece.count(_END)
         self._end = (self._end + piece)[-_KEPT:]
 
     def finish(self) -> None:
-        """The stream is complete."""
+        """Read the usage at the end of a complete stream."""
         at = self._end.rfind(_USAGE)
         if at >= 0:
             self._find(self._end[at:])
 
     def estimate(self) -> None:
-        """No usage will come: an event carries a token, but for the one with [DONE]."""
+        """Without usage, count one token per event, except the one with [DONE]."""
         if self.prompt is None:
             self.output = max(0, self.events - 1)
 
@@ -51,13 +51,13 @@ class Usage:
 
 
 class UsageFilter:
-    """Takes the usage out of a stream whose client did not ask for it."""
+    """Filter that removes the usage from a stream whose client did not request it."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def without_usage(self, piece: bytes) -> bytes:
-        """The whole events so far, without the one that carries nothing but usage."""
+        """Return the complete events so far, without the usage event."""
         if not self._rest and piece.endswith(_END) and _USAGE not in piece:
             return piece
         events = (self._rest + piece).split(_END)

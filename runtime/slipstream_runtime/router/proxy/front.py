@@ -1,6 +1,6 @@
 """Handling of a client's request: route, validate, authorize, queue, proxy.
 
-Whatever happens, what was counted in is counted out.
+Every request that is counted in is counted out, however it ends.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from slipstream_runtime.web.refusal import (
 from slipstream_runtime.web.waiting import happens
 
 BODY_SECONDS: Final = 60.0
-"""For the client to send its body."""
+"""Seconds for the client to send its body."""
 
 
 class Front:
-    """Handles the requests of one router; belongs to one event loop."""
+    """Handler of all requests of one router; belongs to one event loop."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Front:
         self._empty = asyncio.Event()
         self._empty.set()
         self.leaving = False
-        """Tell clients to close their connections."""
+        """Whether clients must close their connections."""
         self.closed = False
-        """Let no new requests in."""
+        """Whether new requests are refused."""
 
     @property
     def in_flight(self) -> int:
-        """Requests that were let in and are not over."""
+        """Requests that were admitted and are not finished."""
         return len(self._running)
 
     async def handle(self, http_request: web.BaseRequest) -> web.StreamResponse:
@@ -86,17 +86,17 @@ class Front:
         return await happens(self._empty, within=within)
 
     def abort(self) -> None:
-        """End all that is in flight; the clients hear why."""
+        """End all requests in flight; the clients get a refusal."""
         for running in self._running:
             running.abort(refusals.draining())
 
     async def _route(self, http_request: web.BaseRequest) -> web.StreamResponse:
-        """Everything that can be told before the service is known."""
+        """Check the request as far as possible before reading its body, then route it."""
         arrived = self._clock()
         target, method = http_request.raw_path, http_request.method
         path, _, _ = target.partition("?")
         if not path.startswith("/"):
-            raise Refusal(400, "The target of the request must be a path", headers=CLOSE)
+            raise Refusal(400, "The request target must be a path.", headers=CLOSE)
         allowed = openai.METHODS.get(path)
         if allowed is None:
             raise no_route(path)
@@ -128,7 +128,7 @@ class Front:
         )
 
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
-        """The models of the services that this key, or none, opens."""
+        """Return the models of all services that accept this key, or need none."""
         services = self._table.services() if here is None else (here,)
         welcome = [service.name for service in services if service.client(key) is not None]
         if services and not welcome:
@@ -153,12 +153,15 @@ class Front:
         )
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(
-                415, "The body is compressed: send it plain", reason=Reason.MALFORMED, headers=CLOSE
+                415,
+                "content-encoding: compressed bodies are not supported. Send the body uncompressed.",
+                reason=Reason.MALFORMED,
+                headers=CLOSE,
             )
         expected = headers.get("expect")
         if expected is not None:
             if expected.lower() != "100-continue":
-                raise Refusal(417, "Expect: only 100-continue is known", headers=CLOSE)
+                raise Refusal(417, "expect: only 100-continue is supported.", headers=CLOSE)
             await http_request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             http_request.writer.output_size = 0
         content = http_request.content
@@ -172,7 +175,7 @@ class Front:
         except TimeoutError:
             raise body_late(self._body_seconds) from None
         except (web.RequestPayloadError, ValueError):
-            raise malformed("The body is not valid HTTP") from None
+            raise malformed("The request body is not valid HTTP.") from None
 
     def _route_run(
         self,
@@ -226,6 +229,6 @@ def _refused(refusal: Refusal) -> web.Response:
 
 
 def _key(http_request: web.BaseRequest) -> bytes | None:
-    """The client's API key, in the bytes that it came in."""
+    """Return the client's API key as bytes."""
     given = http_request.headers.getall("authorization", ())
     return keys.bearer([value.encode("utf-8", "surrogateescape") for value in given])

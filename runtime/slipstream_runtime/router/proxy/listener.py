@@ -1,4 +1,4 @@
-"""The HTTP server of the API's port: aiohttp's, with a deadline for heads, bounded connections, and OpenAI errors."""
+"""HTTP server of the API port: aiohttp's, with a header timeout, a connection limit, and errors in OpenAI's form."""
 
 import asyncio
 import socket
@@ -17,21 +17,22 @@ from slipstream_runtime.web import asgi
 from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
 KEEP_ALIVE_SECONDS: Final = 75.0
-"""As engines keep them: longer than pooled clients and proxies do."""
+"""Seconds of an idle connection, as in engines: longer than pooled clients and proxies keep theirs."""
 HEAD_SECONDS: Final = 10.0
-"""From the first byte of a request to the end of its head."""
+"""Seconds from the first byte of a request to the end of its headers."""
 CONNECTIONS: Final = 16_384
+"""Most connections of clients."""
 _LINGER_SECONDS: Final = 2.0
-"""For a client to read why its body was not."""
+"""Seconds for a client to read the refusal of a body that was not read."""
 _BACKLOG: Final = 2048
 SHUTDOWN_SECONDS: Final = 0.1
-"""For connections to end by themselves. NB: aiohttp takes 0 for any time."""
+"""Seconds for connections to end by themselves. NB: 0 means no limit in aiohttp."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Listener(web.Server):
-    """Accepts connections until `close`."""
+    """Server that accepts connections until `close`."""
 
     def __init__(
         self,
@@ -51,12 +52,12 @@ class Listener(web.Server):
 
     @property
     def full(self) -> bool:
-        """Whether one more connection is one too many."""
+        """Whether the connection limit is reached."""
         return len(self._connections) >= self._most
 
     @property
     def connected(self) -> int:
-        """Connections of clients."""
+        """Number of connections of clients."""
         return len(self._connections)
 
     async def listen(self, bound: socket.socket) -> None:
@@ -65,18 +66,18 @@ class Listener(web.Server):
         self._server = await loop.create_server(self, sock=bound, backlog=_BACKLOG)
 
     def close_idle(self) -> None:
-        """Close each connection as soon as it has no request."""
+        """Close each connection as soon as it is idle."""
         for connection in self.connections:
             cast(_Connection, connection).close_idle()
 
     async def close(self) -> None:
-        """End, with all connections."""
+        """Stop, and close all connections."""
         if self._server is not None:
             self._server.close()
         await self.shutdown(SHUTDOWN_SECONDS)
 
     def __call__(self) -> RequestHandler:
-        """The protocol of a new connection."""
+        """Return the protocol of a new connection."""
         return _Connection(
             self,
             loop=self._loop,
@@ -100,7 +101,7 @@ class Listener(web.Server):
 
 
 class _Connection(RequestHandler):
-    """One client's connection."""
+    """Connection of one client."""
 
     __slots__ = ("_head_timer", "_listener")
 
@@ -131,7 +132,7 @@ class _Connection(RequestHandler):
             self._wait_for_head()
 
     def close_idle(self) -> None:
-        """Close at once between requests, else after the one that is running."""
+        """Close at once if idle, else after the running request."""
         if self._waiter is not None:
             self.force_close()
         else:
@@ -147,11 +148,11 @@ class _Connection(RequestHandler):
         """Answer malformed HTTP and internal errors in the form of the OpenAI API."""
         if status >= 500:
             self.log_exception("request failed", exc_info=exc)
-            refusal = Refusal(500, "The router failed; this is its fault, not the request's")
+            refusal = Refusal(500, "Internal router error.")
         else:
-            refusal = malformed("The request is not valid HTTP")
+            refusal = malformed("The request is not valid HTTP.")
         if request.writer.output_size > 0:
-            raise ConnectionError("a part of the answer was sent already")
+            raise ConnectionError("part of the answer was already sent")
         response = answer(refusal)
         response.force_close()
         return response
@@ -174,7 +175,7 @@ class _Connection(RequestHandler):
 
 
 def answer(refusal: Refusal) -> web.Response:
-    """A refusal as the client gets it."""
+    """Return the response for a refusal."""
     return web.Response(
         status=refusal.status,
         body=orjson.dumps(refusal.content),
@@ -191,7 +192,7 @@ def _raw(refusal: Refusal) -> bytes:
     return head.encode() + body
 
 
-_TOO_MANY: Final = _raw(Refusal(503, "The router has as many connections as it may; try again"))
+_TOO_MANY: Final = _raw(Refusal(503, "The router has reached its connection limit. Retry later."))
 _LATE: Final = _raw(
-    Refusal(408, f"The head of the request did not arrive within {HEAD_SECONDS:g} s", headers=CLOSE)
+    Refusal(408, f"The request headers did not arrive within {HEAD_SECONDS:g} s.", headers=CLOSE)
 )

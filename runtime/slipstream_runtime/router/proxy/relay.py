@@ -1,6 +1,6 @@
-"""Passes an engine's answer on to the client: whole, or piece by piece as it comes, with nothing kept.
+"""Relay of an engine's answer to the client: whole, or chunk by chunk without storing it.
 
-An answer that breaks off is never made to look complete.
+A client can always tell a broken answer from a complete one.
 """
 
 import asyncio
@@ -25,31 +25,31 @@ from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal
 
 _WHOLE: Final = 1024 * 1024
-"""Bytes of an answer that is read before the client gets its first; one that dies before is a clean error."""
-_JUDGED: Final = 4 * 1024 * 1024
-"""Bytes of an answer that is held back to be judged; a longer one is given up."""
+"""Bytes of an answer that is read before any is sent; if it breaks off until then, the client gets an error."""
+_BUFFERED_BYTES: Final = 4 * 1024 * 1024
+"""Most bytes of a buffered answer."""
 _DONE: Final = b"[DONE]"
 _ENDS: Final = re.compile(rb"event: ?response\.(completed|incomplete|failed)")
 _AT_ONCE: Final = 64 * 1024
-"""Bytes that are given to the system at once, whether or not the client reads."""
+"""Bytes that the socket takes at once, even if the client does not read."""
 _TAIL: Final = 64
-"""Bytes that are looked at for the end of a stream, past the last piece."""
+"""Bytes before the last chunk that are searched for the end of a stream."""
 _EVENTS: Final = "text/event-stream"
 _LAST_WORDS_SECONDS: Final = 1.0
-"""A client that does not read gets none."""
+"""Seconds to send the error event of a broken stream."""
 _SLACK: Final = 0.05
-"""By this share a stream may stand still longer than it should: a timer is not set anew for every token."""
+"""Share by which the idle timeout may be exceeded, so that the timer is not reset for every token."""
 _CUT: Final = (aiohttp.ClientError, OSError)
 
 Response = TypeVar("Response", bound=web.StreamResponse)
 
 
 class BrokenAnswer(Exception):  # noqa: N818 (not an error of this program)
-    """The answer broke off after the client got a part of it, and was told, if there was a way to."""
+    """Raised if the answer broke off after the client got a part of it."""
 
 
 class Relay:
-    """One answer on its way."""
+    """Relay of one answer."""
 
     def __init__(
         self,
@@ -82,15 +82,15 @@ class Relay:
         self.response: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
-        """The client's response; Refusal before its first byte, BrokenAnswer after it.
+        """Return the client's response; Refusal before its first byte, BrokenAnswer after it.
 
-        What is held back is returned whole, and the client has got nothing of it.
+        A buffered answer is returned whole, and not sent.
         """
         reply = self._reply
         if self._buffered:
-            body = await self._read_start(most=_JUDGED)
+            body = await self._read_start(most=_BUFFERED_BYTES)
             if not reply.content.at_eof():
-                raise refusals.upstream("The answer is too long to be judged")
+                raise refusals.upstream("The answer is too long for a cascade's confidence check.")
             return self._whole(body)
         if reply.headers.get("content-type", "").startswith(_EVENTS):
             return await self._events()
@@ -114,7 +114,7 @@ class Relay:
         if self._copy is not None:
             self._copy.add(body)
         status, headers = self._reply.status, self._headers()
-        return self._begun(web.Response(status=status, headers=headers, body=body))
+        return self._track(web.Response(status=status, headers=headers, body=body))
 
     async def _read_whole(self) -> bytes:
         try:
@@ -133,7 +133,7 @@ class Relay:
         return b"".join(parts)
 
     async def _flow(self, start: bytes) -> web.StreamResponse:
-        """An answer that is too long to be held here; if it breaks off, so does the client's."""
+        """Relay an answer that is too long to buffer; if it breaks off, close the client's connection."""
         response = self._begin()
         response.content_length = self._reply.content_length
         await response.prepare(self._http_request)
@@ -152,15 +152,15 @@ class Relay:
         return response
 
     async def _events(self) -> web.StreamResponse:
-        """A stream of events: each piece is passed on as it comes."""
+        """Relay a stream of events, chunk by chunk."""
         response = self._begin()
         clock, idle = self._clock, self._idle
-        withheld = UsageFilter() if self._request.hide_usage else None
+        usage_filter = UsageFilter() if self._request.hide_usage else None
         responses = self._request.path == openai.RESPONSES
         metrics, usage = self._metrics, self.usage
         tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
-            # NB: the first event may wait in the engine's queue, so it has the time of a head.
+            # NB: the first event may wait in the engine's queue, so it has the timeout of the headers.
             async with asyncio.timeout(self._head) as limit:
                 while piece := await self._next():
                     now = clock()
@@ -180,16 +180,18 @@ class Relay:
                     if responses and not ended:
                         ended = _ENDS.search(tail + piece) is not None
                     tail = piece[-_TAIL:] if len(piece) >= _TAIL else (tail + piece)[-_TAIL:]
-                    if withheld is not None:
-                        piece = withheld.without_usage(piece)
+                    if usage_filter is not None:
+                        piece = usage_filter.without_usage(piece)
                     if piece:
                         await response.write(piece)
         except TimeoutError:
             if not last:
-                refusal = refusals.upstream("A replica began no answer in time", status=504)
+                refusal = refusals.upstream(
+                    "The replica did not start its answer in time.", status=504
+                )
                 raise Unanswered(Fault.TIMEOUT, refusal) from None
             await self.break_off(
-                refusals.upstream(f"The stream stood still for {idle:g} s", status=504)
+                refusals.upstream(f"The stream was idle for {idle:g} s.", status=504)
             )
             raise BrokenAnswer from None
         except _Cut:
@@ -203,14 +205,14 @@ class Relay:
         return response
 
     async def break_off(self, refusal: Refusal) -> None:
-        """The last event of a stream that breaks off: an error, and no [DONE] after it."""
+        """End a broken stream with an error event, without [DONE]; close the connection of any other answer."""
         response = self.response
         if response is None or not response.prepared:
             raise refusal
         if not response.headers["content-type"].startswith(_EVENTS):
             self.abort()
             return
-        # NB: the connection stays: its head did not say that it closes, so the client may be using it again.
+        # NB: the connection stays open: its headers did not announce a close, so the client may reuse it.
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await response.write(b"data: " + orjson.dumps(refusal.content) + b"\n\n")
@@ -219,13 +221,13 @@ class Relay:
             self.abort()
 
     def abort(self) -> None:
-        """Cut the client's connection, the only way to say that an answer is not whole."""
+        """Close the client's connection: the only way to show that an answer is incomplete."""
         if self._http_request.transport is not None:
             self._http_request.transport.abort()
 
     def _begin(self) -> web.StreamResponse:
         reply = self._reply
-        return self._begun(web.StreamResponse(status=reply.status, headers=self._headers()))
+        return self._track(web.StreamResponse(status=reply.status, headers=self._headers()))
 
     def _headers(self) -> CIMultiDict[str]:
         headers = client_headers(self._reply.headers)
@@ -233,14 +235,14 @@ class Relay:
             headers["x-cache"] = "miss"
         return headers
 
-    def _begun(self, response: Response) -> Response:
+    def _track(self, response: Response) -> Response:
         self.response = response
         if self._leaving:
             response.force_close()
         return response
 
     async def _next(self) -> bytes:
-        """The next piece; empty at the end."""
+        """Return the next chunk; empty at the end."""
         try:
             return await self._reply.content.readany()
         except _CUT:
@@ -248,8 +250,8 @@ class Relay:
 
 
 class _Cut(Exception):  # noqa: N818
-    """The engine's connection broke."""
+    """Raised if the engine's connection broke."""
 
 
 def _broken_off() -> Refusal:
-    return refusals.upstream("The replica broke its answer off")
+    return refusals.upstream("The replica closed the connection during its answer.")

@@ -1,4 +1,4 @@
-"""Sends requests to engines, and tells apart what may be sent again from what may not."""
+"""Connections to engines; separates failures that may be retried from those that may not."""
 
 import asyncio
 import enum
@@ -17,13 +17,13 @@ from slipstream_runtime.web.folder import Folder
 from slipstream_runtime.web.refusal import Refusal
 
 _AGAIN: Final = frozenset({502, 503})
-"""Status codes by which an engine says that it did not work on the request."""
+"""Status codes of an engine that did not process the request."""
 _KEEP_SECONDS: Final = 30.0
-"""An idle connection; shorter than engines keep theirs, or a request would meet a closing socket."""
+"""Seconds of an idle connection; shorter than in engines, or a request could meet a closing socket."""
 
 
 class Fault(enum.StrEnum):
-    """Why a request may be sent again: values of the label `reason`."""
+    """Failures that may be retried: values of the label `reason`."""
 
     CONNECT = "connect"
     RESET = "reset"
@@ -32,7 +32,7 @@ class Fault(enum.StrEnum):
 
 
 class Unanswered(Exception):  # noqa: N818 (not always an error)
-    """The engine did not answer, and the client has got no byte; the refusal is for when nobody else answers."""
+    """Raised if the engine did not answer and the client got no byte; the refusal is for the last attempt."""
 
     def __init__(self, fault: Fault, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -41,14 +41,14 @@ class Unanswered(Exception):  # noqa: N818 (not always an error)
 
 
 class Token:
-    """The router's own token, as the file has it now."""
+    """Token of the router, from a file that may change."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float]) -> None:
         self._folder = Folder(folder, clock=clock)
         self._value: str | None = None
 
     def value(self) -> str | None:
-        """None if there is none, which engines without one do not mind."""
+        """Return the token; None if there is none."""
         entries = self._folder.changed()
         if entries is not None:
             self._value = (
@@ -58,7 +58,7 @@ class Token:
 
 
 class Upstream:
-    """One pool of connections to all engines; a context manager."""
+    """Connection pool to all engines; a context manager."""
 
     def __init__(self) -> None:
         connector = aiohttp.TCPConnector(
@@ -75,7 +75,7 @@ class Upstream:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """For what is not a client's request."""
+        """Session for other requests, such as scrapes."""
         return self._session
 
     async def __aenter__(self) -> Self:
@@ -93,9 +93,9 @@ class Upstream:
         headers: CIMultiDict[str],
         limits: Limits,
     ) -> aiohttp.ClientResponse:
-        """The head of the engine's answer; Unanswered if there is none, or one that says `not me`.
+        """Return the engine's response once its headers arrived; Unanswered if the request may be retried.
 
-        Refusal if the engine takes the router for a stranger.
+        Refusal if the engine rejects the router's token.
         """
         try:
             if limits.head_timeout is None:
@@ -104,24 +104,26 @@ class Upstream:
                 async with asyncio.timeout(limits.head_timeout):
                     reply = await self._post(endpoint, path, body, headers, limits)
         except aiohttp.ConnectionTimeoutError:
-            message = f"A replica did not accept the connection within {limits.connect_timeout:g} s"
+            message = (
+                f"The replica did not accept the connection within {limits.connect_timeout:g} s."
+            )
             raise Unanswered(Fault.CONNECT, refusals.upstream(message, status=504)) from None
         except aiohttp.ClientConnectorError:
-            message = "A replica could not be reached"
+            message = "The replica could not be reached."
             raise Unanswered(Fault.CONNECT, refusals.upstream(message)) from None
         except aiohttp.ClientError:
-            message = "A replica closed the connection before it answered"
+            message = "The replica closed the connection before it answered."
             raise Unanswered(Fault.RESET, refusals.upstream(message)) from None
         except TimeoutError:
-            message = f"A replica did not begin its answer within {limits.head_timeout:g} s"
+            message = f"The replica did not start its answer within {limits.head_timeout:g} s."
             raise Unanswered(Fault.TIMEOUT, refusals.upstream(message, status=504)) from None
         if reply.status in _AGAIN:
             reply.close()
-            raise Unanswered(Fault.STATUS, _not_me(reply))
+            raise Unanswered(Fault.STATUS, _unavailable(reply))
         if reply.status == 401:
-            # NB: it is the router's token that is wrong there; the client's key was right.
+            # NB: the engine rejects the router's token; the client's key is valid.
             reply.close()
-            raise refusals.upstream("A replica does not accept this router's token")
+            raise refusals.upstream("The replica does not accept the router's token.")
         return reply
 
     async def _post(
@@ -137,7 +139,9 @@ class Upstream:
         )
 
 
-def _not_me(reply: aiohttp.ClientResponse) -> Refusal:
-    refusal = refusals.upstream("No replica could take the request; try again", status=reply.status)
+def _unavailable(reply: aiohttp.ClientResponse) -> Refusal:
+    refusal = refusals.upstream(
+        "No replica could take the request. Retry later.", status=reply.status
+    )
     refusal.headers = {"retry-after": reply.headers.get("retry-after", "1")}
     return refusal

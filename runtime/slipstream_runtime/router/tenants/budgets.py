@@ -1,13 +1,13 @@
-"""Tokens of a tenant: set aside before a request runs, settled with what it used.
+"""Token budget of a tenant: reserved before a request runs, settled with its usage.
 
-A bucket that holds a minute's tokens and fills at that rate. Time comes in as an argument, in seconds.
+A token bucket that holds a minute's tokens. Time is an argument, in seconds.
 """
 
 import math
 
 
 class Bucket:
-    """The tokens of one tenant of one service."""
+    """Token bucket of one tenant of one service."""
 
     def __init__(self, per_minute: int, *, now: float) -> None:
         self.per_minute = per_minute
@@ -15,13 +15,13 @@ class Bucket:
         self._at = now
 
     def level(self, now: float) -> float:
-        """Tokens that are left; below zero if answers grew beyond what was set aside for them."""
+        """Return the tokens that are left; negative if answers used more than was reserved."""
         self._level = min(self.per_minute, self._level + (now - self._at) * self.per_minute / 60)
         self._at = now
         return self._level
 
     def reserve(self, tokens: int, *, now: float) -> float:
-        """Set tokens aside and return 0, or the seconds until there are as many; infinite: never."""
+        """Reserve tokens and return 0, or return the seconds to wait for them; infinite if they never suffice."""
         if tokens > self.per_minute:
             return math.inf
         lacking = tokens - self.level(now)
@@ -31,5 +31,5 @@ class Bucket:
         return lacking * 60 / self.per_minute
 
     def settle(self, reserved: int, *, used: int, now: float) -> None:
-        """Put back what was not used, or take what was used beyond it."""
+        """Return unused tokens to the bucket, or take those used beyond the reservation."""
         self._level = min(self.per_minute, self.level(now) + reserved - used)

@@ -1,4 +1,4 @@
-"""API keys of one service: plain ones as engines take them, or documents that also say what a key may do."""
+"""API keys of one service: plain keys, or documents with a key's permissions."""
 
 import dataclasses
 import datetime
@@ -22,14 +22,14 @@ _DOCUMENT: Final = re.compile(rb"^\s*\{|^\s*[\"']?sha256[\"']?\s*:", re.MULTILIN
 
 
 class Key(Part):
-    """One key as its document tells it."""
+    """Document of one key."""
 
     sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-fA-F]{64}$")]
-    """Of the key, in hexadecimal: the Secret holds no key."""
+    """Hash of the key in hexadecimal, so that the Secret does not hold the key."""
     tenant: Annotated[str, pydantic.Field(min_length=1, max_length=253)] | None = None
-    """By default the entry's name."""
+    """Default: the name of the entry."""
     models: tuple[str, ...] | None = None
-    """None: all of the service."""
+    """None: all models of the service."""
     priority: Annotated[int, pydantic.Field(ge=-1000, le=1000)] = 0
     tokens_per_minute: Positive | None = None
     expires: pydantic.AwareDatetime | None = None
@@ -37,7 +37,7 @@ class Key(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """Whom a key belongs to, and what it allows."""
+    """Client with a valid key, and its permissions."""
 
     tenant: str
     models: frozenset[str] | None = None
@@ -47,24 +47,24 @@ class Client:
     """Seconds since 1970."""
 
     def may_use(self, model: str) -> bool:
-        """Whether the key is for this model."""
+        """Whether the key may use this model."""
         return self.models is None or model in self.models
 
 
 class Keyring:
-    """The keys of this moment; `clock` is monotonic, `now` in seconds since 1970."""
+    """Keys in the folder of a service; `clock` is monotonic, `now` in seconds since 1970."""
 
     def __init__(
         self, folder: Path, *, clock: Callable[[], float], now: Callable[[], float]
     ) -> None:
         self._folder = Folder(folder, clock=clock)
         self._now = now
-        # NB: what is looked up is a hash under a secret of this process, so times tell nothing about a key.
+        # NB: keys are looked up by a hash with a secret salt, so that response times reveal nothing about a key.
         self._salt = secrets.token_bytes()
         self._clients: dict[bytes, Client] = {}
 
     def client(self, key: bytes | None) -> Client | None:
-        """Return the tenant of the key; None if the key is unknown or expired."""
+        """Return the client of the key; None if the key is unknown or expired."""
         entries = self._folder.changed()
         if entries is not None:
             self._clients = {
@@ -84,7 +84,7 @@ class Keyring:
 
 
 def _read(name: str, content: bytes) -> Iterator[tuple[bytes, Client]]:
-    """The keys of one entry, as their SHA-256; an entry that is wrong has none, and the log says why."""
+    """Yield the keys of one entry as SHA-256; log an invalid entry, which has no keys."""
     if not _DOCUMENT.search(content):
         for key in keys.split(content):
             yield hashlib.sha256(key).digest(), Client(tenant=name)
@@ -92,9 +92,9 @@ def _read(name: str, content: bytes) -> Iterator[tuple[bytes, Client]]:
     try:
         document = Key.model_validate(_parsed(content))
     except (ValueError, yaml.YAMLError) as error:
-        # NB: pydantic's words without the input, YAML's not at all: either could repeat a key.
+        # NB: the messages of pydantic's input and of YAML could contain a key, so neither is logged.
         known = isinstance(error, pydantic.ValidationError)
-        reason = errors.describe(error) if known else "no YAML of a key"
+        reason = errors.describe(error) if known else "not a valid YAML document of a key"
         logs.failure("API key refused", entry=name, reason=reason)
         return
     yield (
@@ -111,11 +111,11 @@ def _read(name: str, content: bytes) -> Iterator[tuple[bytes, Client]]:
 
 def _parsed(content: bytes) -> object:
     found = yaml.safe_load(content)
-    # NB: YAML makes dates of what looks like one, with or without a zone; pydantic insists on the zone.
+    # NB: YAML parses dates with or without a time zone; as text, pydantic requires the zone.
     return json.loads(json.dumps(found, default=_text))
 
 
 def _text(value: object) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
-    raise ValueError(f"{type(value).__name__} has no place here")
+    raise ValueError(f"{type(value).__name__} is not supported")
