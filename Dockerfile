@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# Images: docker build --target operator . | --target runtime . (--target runtime-cpu for vLLM on CPU,
-# router for the router, runtime-onnx and runtime-onnx-cuda for ONNX Runtime)
+# Images: docker build --target TARGET . Targets: operator, router, runtime (vLLM on GPUs), runtime-cpu (vLLM on CPU),
+# runtime-onnx and runtime-onnx-cuda (ONNX Runtime).
 
 FROM python:3.11-slim AS python-3.11
 
@@ -13,13 +13,13 @@ ENV VIRTUAL_ENV=/opt/slipstream/venv UV_NO_CACHE=1
 FROM python-3.11 AS compiler
 RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*
 
-# Device plugins that mount the driver at /usr/local/nvidia, such as GKE's, leave the loader's path to the image.
+# Device plugins that mount the driver at /usr/local/nvidia, such as GKE's, expect the image to set the loader's path.
 FROM python-3.11 AS gpu
 ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM compiler AS gpu-compiler
-# NVRTC looks for its own parts where the loader does, when a process of Humming's compiles.
+# NVRTC searches the loader's path for its own parts when Humming compiles.
 ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/opt/slipstream/venv/cuda/lib64 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     CUDA_HOME=/opt/slipstream/venv/cuda
@@ -61,7 +61,7 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.engine"]
 
-# Its packages take 8 GB: they are installed where they stay, and copied from no other stage.
+# The packages take 8 GB, so they are installed in place and not copied from another stage.
 FROM gpu-compiler AS runtime
 RUN --mount=type=bind,from=build-3.11,source=/usr/local/bin,target=/build/bin \
     --mount=type=bind,source=requirements,target=/build/requirements \

@@ -98,3 +98,9 @@ def test_a_page_says_first_who_needs_it_and_for_what(page: Path) -> None:
     assert title.startswith("# ")
     assert first.startswith(("This page ", "These pages "))
     assert READERS.search(page.read_text().split("\n\n")[1])
+
+
+def test_the_site_lists_every_page() -> None:
+    listed = (ROOT / "mkdocs.yml").read_text()
+    pages = [*PAGES, *(ROOT / "benchmarks").rglob("*.md")]
+    assert [str(page) for page in pages if str(page.relative_to(ROOT)) not in listed] == []
