@@ -352,7 +352,8 @@ def plot(contest: Contest, *, static: Sequence[str], path: Path) -> None:
         axes.plot(one.gpu_hours, 100 * one.attainment, "o", color=color)
         if name in named:
             at = (one.gpu_hours, 100 * one.attainment)
-            axes.annotate(name, at, xytext=(4, 4), textcoords="offset points", fontsize=8)
+            offset = (4, -11) if name == registry.SLIPSTREAM else (4, 4)
+            axes.annotate(name, at, xytext=offset, textcoords="offset points", fontsize=8)
     axes.set(xlabel="GPU-hours", ylabel="attained, %")
     axes.grid(alpha=0.3)
     figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Checkpoints on this machine: configuration and size of a model."""
+"""Configuration and size of a model whose files are on this machine."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,17 @@ from slipstream_operator.core.facts import ModelFacts
 
 
 class UnreadableError(Exception):
-    """A file that was named can't be used."""
+    """Error for a file of the command line that can't be used."""
 
 
 def read(*, config: Path | None, folder: Path | None) -> ModelFacts:
-    """Return the facts of a config.json, or of a folder with one and the weights; UnreadableError if it is no such."""
+    """Return the facts of a config.json, or of a folder that holds it and the weights.
+
+    Raise UnreadableError if the file is not a model's config.json.
+    """
     if folder is None:
         return ModelFacts(config=_config(config)) if config else ModelFacts()
-    # Mistral's checkpoints hold the same weights a second time, as consolidated files.
+    # Mistral's checkpoints hold the same weights a second time, in consolidated files.
     size = sum(
         path.stat().st_size
         for path in folder.glob("*.safetensors")
@@ -28,7 +31,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path}: is not readable as JSON: {error}") from error
+        raise UnreadableError(f"{path}: can't be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UnreadableError(f"{path}: is no model's config.json, which holds an object")
+        raise UnreadableError(f"{path}: not a model's config.json: it must hold a JSON object")
     return content

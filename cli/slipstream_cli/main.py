@@ -1,4 +1,4 @@
-"""`slipstream` and `kubectl slipstream`: one command a module."""
+"""Commands of `slipstream` and `kubectl slipstream`, one in a module."""
 
 import click
 
@@ -8,7 +8,7 @@ from slipstream_cli.simulate import simulate
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
-    """Slipstream serves language models on Kubernetes inside their latency objectives."""
+    """Check services and compare scaling policies before anything runs in a cluster."""
 
 
 for command in (plan, simulate):

@@ -1,4 +1,4 @@
-"""`slipstream plan`: what a service would take of its accelerators, and what it would cost, before it exists."""
+"""`slipstream plan`: check a service and compute its accelerator memory and cost before it exists."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 
 @dataclasses.dataclass(frozen=True)
 class _Document:
-    """An object of a YAML file."""
+    """Object of a YAML file."""
 
     path: Path
     body: dict[str, Any]
@@ -60,22 +60,28 @@ class _Document:
         return str(self.metadata.get("name", ""))
 
 
-@click.command()
-@click.option("-f", "--file", "service", type=_FILE, required=True, help="The InferenceService.")
-@click.option("--name", help="Name of the InferenceService, if the file holds several.")
+@click.command(short_help="Check a service: is it accepted, does it fit, what does it cost.")
+@click.option(
+    "-f", "--file", "service", type=_FILE, required=True, help="File with the InferenceService."
+)
+@click.option("--name", help="Name of the InferenceService, if the file holds more than one.")
 @click.option(
     "--profile",
     type=_FILE,
-    help="The ServingProfile of its namespace.  [default: the one in the service's file]",
+    help="File with the ServingProfile of the namespace.",
+    show_default="the InferenceService's file",
 )
+@click.option("--config", "model_config", type=_FILE, help="config.json of the model.")
+@click.option("--model", type=_FOLDER, help="Folder of the model, with config.json and weights.")
+@click.option("--draft-config", type=_FILE, help="config.json of the draft model.")
+@click.option("--draft", type=_FOLDER, help="Folder of the draft model.")
 @click.option(
-    "--config", "model_config", type=_FILE, help="The model's config.json; sizes come from it."
-)
-@click.option("--model", type=_FOLDER, help="The model's folder, with config.json and weights.")
-@click.option("--draft-config", type=_FILE, help="The draft model's config.json.")
-@click.option("--draft", type=_FOLDER, help="The draft model's folder.")
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
 )
 def plan(
     service: Path,
@@ -87,11 +93,12 @@ def plan(
     draft: Path | None,
     output: str,
 ) -> None:
-    """Plan a service: whether its model fits, what a GPU holds, and what it costs.
+    """Check a service before you apply it, and show its GPU memory and cost.
 
-    The same checks as the operator's, on files. Rules between fields that the API server checks are left to
-    `kubectl apply --dry-run=server`. Exit status: 0 if the operator would accept the service, 1 if not, 2 if a file
-    can't be used.
+    The command makes the operator's checks on files and needs no cluster. It does not check the validation rules of
+    the API server: run `kubectl apply --dry-run=server` for them. Without --config and --model, memory is not checked.
+
+    The exit status is 0 if the operator would accept the service, 1 if not, and 2 if a file can't be used.
     """
     try:
         documents = _documents(service)
@@ -126,14 +133,14 @@ def plan(
 
 
 def _refused(reason: str, message: str, output: str) -> click.exceptions.Exit:
-    """Say why the service would not be accepted; return the exit."""
+    """Print why the service would not be accepted, and return the exit."""
     refusal = {"fits": False, "reason": reason, "message": message}
     click.echo(json.dumps(refusal) if output == "json" else f"{reason}: {message}")
     return click.exceptions.Exit(1)
 
 
 def _engine_arguments(resolved: Resolved, facts: Facts) -> list[str]:
-    """Return vLLM's command line as the engine builds it, but for the folders of the weights."""
+    """Return vLLM's command line as the engine builds it, with placeholders for the folders of the weights."""
     if not registry.RUNTIMES[resolved.runtime].loads_checkpoints:
         return []
     try:
@@ -158,7 +165,7 @@ def _weights(name: str, facts: ModelFacts) -> arguments.Weights:
 
 
 def _check_fields(service: _Document, profile: _Document) -> None:
-    """Refuse fields that do not exist, as kubectl does: they would have no effect."""
+    """Refuse unknown fields, as kubectl does, since they would have no effect."""
     problems = [
         *_unknown(service, InferenceServiceSpec, what="spec"),
         *_unknown(profile, ServingProfileSpec, what=f"ServingProfile {profile.name}"),
@@ -177,7 +184,7 @@ def _documents(path: Path) -> list[_Document]:
     try:
         bodies = list(yaml.safe_load_all(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise checkpoints.UnreadableError(f"{path}: is not readable as YAML: {error}") from error
+        raise checkpoints.UnreadableError(f"{path}: can't be read as YAML: {error}") from error
     found = []
     for body in bodies:
         items = body.get("items") if isinstance(body, dict) and body.get("kind") == "List" else None
@@ -248,7 +255,7 @@ def _observed(service: _Document, profile: _Document, facts: Facts) -> Observed:
 
 
 def _for_all(profile: Manifest) -> Manifest:
-    """A profile that was named is for the service, whatever namespaces it selects."""
+    """Return the profile without its namespace selector, so that it applies to the service."""
     return {key: value for key, value in profile.items() if key != "namespaceSelector"}
 
 

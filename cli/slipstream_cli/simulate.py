@@ -1,9 +1,10 @@
-"""`slipstream simulate`: scaling policies side by side on the user's own traffic."""
+"""`slipstream simulate`: compare scaling policies on a scenario or on the user's own traffic."""
 
 import json
 import os
 import statistics
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,23 @@ from slipstream_simulator import scenario as scenarios
 from slipstream_simulator.scenario import Scenario
 from slipstream_simulator.score import Score
 
-_KNOBS: Final = "hpa-kv@0.4 sets a peer's knob, slipstream@4 sets minReplicas to 4"
+_VALUES: Final = (
+    "name@value sets a policy's parameter: hpa-kv@0.4, or slipstream@4 for minReplicas 4"
+)
+_WIDTH: Final = 76
+"""Columns of the list of policies, which click does not wrap."""
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the names as a paragraph that click leaves as it is, since it would break names at their hyphens."""
+    lines = textwrap.wrap(
+        ", ".join(names),
+        _WIDTH,
+        break_on_hyphens=False,
+        initial_indent="  ",
+        subsequent_indent="  ",
+    )
+    return "\n".join(["\b", "Policies:", *lines])
 
 
 def _policies(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -28,7 +45,7 @@ def _policies(_: click.Context, __: click.Parameter, value: str) -> tuple[str, .
     if unknown or not names:
         raise click.BadParameter(
             f"there is no policy {', '.join(unknown) or value!r}: "
-            f"choose from {', '.join(registry.POLICIES)}, or {_KNOBS}"
+            f"choose from {', '.join(registry.POLICIES)}; {_VALUES}"
         )
     return names
 
@@ -41,7 +58,10 @@ def _exists(name: str) -> bool:
     return True
 
 
-@click.command()
+@click.command(
+    short_help="Compare scaling policies on a scenario or on your traffic.",
+    epilog=_listed(registry.POLICIES),
+)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[SCENARIO.yaml]...")
 @click.option(
     "--policy",
@@ -50,35 +70,41 @@ def _exists(name: str) -> bool:
     show_default=True,
     callback=_policies,
     metavar="P,...",
-    help="Scaling policies to compare, or all: " + ", ".join(registry.POLICIES) + f"; {_KNOBS}.",
+    help=f"Policies to compare, separated by commas, or all; {_VALUES}.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
-    help="Random seeds per scenario.  [default: from the scenario]",
+    show_default="from the scenario",
+    help="Random seeds per scenario.",
 )
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
     metavar="FILE.csv",
-    help="Your traffic, with columns time (s), prompt and output (tokens), in place of the scenario's.",
+    help="Your traffic, in place of the scenario's: columns time (s), prompt and output (tokens).",
 )
 @click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
 )
 @click.option(
     "--plot",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Draw each scenario's first seed into DIR.",
+    help="Folder for one plot per scenario, of its first seed.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
     default=os.cpu_count() or 1,
     show_default="all cores",
-    help="Processes.",
+    help="Parallel processes.",
 )
 def simulate(
     files: tuple[Path, ...],
@@ -89,10 +115,10 @@ def simulate(
     folder: Path | None,
     jobs: int,
 ) -> None:
-    """Simulate fleets: what each scaling policy would cost, and what users would feel.
+    """Simulate a fleet, and compare the cost and the latency of scaling policies.
 
-    SCENARIO.yaml describes traffic, engine, objectives, limits and faults (see docs/simulator.md). With --trace and
-    no scenario, an 8B model on one accelerator, TTFT p95 1 s and TPOT p95 40 ms, and 1 to 32 replicas are assumed.
+    SCENARIO.yaml describes traffic, engine, objectives, limits and faults; see docs/simulator.md. Without a scenario,
+    --trace assumes an 8B model on one accelerator, TTFT p95 of 1 s, TPOT p95 of 40 ms, and 1 to 32 replicas.
     """
     try:
         wanted = [scenarios.load(path) for path in files]
@@ -102,7 +128,7 @@ def simulate(
         click.echo(f"Error: {error}", err=True)
         raise click.exceptions.Exit(2) from error
     if not wanted:
-        raise click.UsageError("give a SCENARIO.yaml, or --trace with your traffic")
+        raise click.UsageError("Give a SCENARIO.yaml, or --trace with your traffic.")
     count, results = campaign.campaign(wanted, policies, seeds=seeds, jobs=jobs)
     found: list[Score] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -124,7 +150,7 @@ def simulate(
 
 
 def _show(wanted: Sequence[Scenario], policies: Sequence[str], scores: Sequence[Score]) -> None:
-    """One table a scenario, the means over seeds."""
+    """Print one table for each scenario, with means over the seeds."""
     console = Console(width=100)
     for scenario in wanted:
         table = Table(title=scenario.name, title_justify="left", title_style="bold")

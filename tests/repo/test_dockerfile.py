@@ -1,14 +1,26 @@
 """Images: what device plugins and compilers look for in their environment, and which locks they hold."""
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from dev.environments import toolkit
 
-TEXT = (Path(__file__).parents[2] / "Dockerfile").read_text().replace("\\\n", " ")
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 STAGE = re.compile(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", re.MULTILINE | re.DOTALL)
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import slipstream_operator
+for module in pkgutil.walk_packages(slipstream_operator.__path__, "slipstream_operator."):
+    importlib.import_module(module.name)
+print(json.dumps({k: m.__file__ for k, m in sys.modules.items() if k.startswith("slipstream")}))
+"""
 STAGES = {name: (parent, body) for parent, name, body in STAGE.findall(TEXT)}
 
 
@@ -53,3 +65,29 @@ def test_other_images_ask_for_no_gpu(image: str) -> None:
 @pytest.mark.parametrize("image", ["operator", "router", "runtime", "runtime-onnx-cuda"])
 def test_processes_are_not_root(image: str) -> None:
     assert STAGES[image][1].rstrip().splitlines()[-2] == "USER 65532:65532"
+
+
+def test_the_operators_image_holds_all_that_it_imports_and_neither_simulator_nor_command_line(
+    tmp_path: Path,
+) -> None:
+    copied = re.findall(r"^COPY ([^-].*) /app/(\S+)$", STAGES["operator"][1], re.MULTILINE)
+    assert copied
+    for sources, target in copied:
+        for source in sources.split():
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target, dirs_exist_ok=True)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    packages = {path.parent.name for path in tmp_path.glob("*/*/__init__.py")}
+    assert packages == {"slipstream_operator", "slipstream_runtime"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        env={"PYTHONPATH": f"{tmp_path}/operator:{tmp_path}/runtime", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files = json.loads(done.stdout)
+    assert len(files) > 100
+    assert all(Path(file).is_relative_to(tmp_path) for file in files.values()), files

@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_is_named(run, tmp_path):
     (tmp_path / "absent.json").write_text("[]")
     result = run("--config", "absent.json")
     assert result.exit_code == 2
-    assert "absent.json: is no model's config.json" in result.output
+    assert "absent.json: not a model's config.json" in result.output
 
 
 def planned(text: str, tmp_path: Path, *words: str) -> click.testing.Result:
@@ -214,7 +214,7 @@ ROUTE = "kind: InferenceRoute\nmetadata: {name: a}\nspec: {}\n"
         (ROUTE, "holds no InferenceService, but InferenceRoute: name one with -f"),
         ("kind: InferenceService\nmetadata: {name: a}\nspec:\n", "InferenceService a has no spec"),
         (SAMPLE.read_text() + "---\n" + SAMPLE.read_text(), "(chat, chat): choose one with --name"),
-        ("a: [", "is not readable as YAML"),
+        ("a: [", "can't be read as YAML"),
     ],
 )
 def test_a_file_without_one_service_is_named_with_what_it_holds(tmp_path, text, message):
