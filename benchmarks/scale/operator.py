@@ -210,7 +210,7 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
     minutes = rest.wall() / 60
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
-    decisions = [service.decision for _, service in operator.states.known()]
+    decisions = [service.scaling.decision for _, service in operator.states.known()]
     return {
         "cpu_s": processor,
         "wall_s": wall,

@@ -24,10 +24,10 @@ async def test_a_decision_queues_a_reconcile() -> None:
     loop = Loop(busy())
     service = loop.serve()
     await loop.scaler.tick()
-    assert service.decision is not None
-    assert service.decision.desired == 2
-    assert service.scaling_state is not None
-    assert service.scaling_state.desired == 2
+    assert service.scaling.decision is not None
+    assert service.scaling.decision.desired == 2
+    assert service.scaling.state is not None
+    assert service.scaling.state.desired == 2
     assert await loop.queue.get() == given.KEY
 
 
@@ -84,9 +84,9 @@ async def test_a_new_objective_is_measured_with_the_next_round() -> None:
     await _asked_per_tick(loop, 4)
     loop.serve(spec={**SPEC, "slo": {"ttft": {"p95": "1s"}, "tpot": {"p95": "2s"}}})
     await _asked_per_tick(loop, 4)
-    assert service.measured is not None
-    assert isinstance(service.measured.readings, tuple)
-    assert len(service.measured.readings) == 2
+    assert service.scaling.measured is not None
+    assert isinstance(service.scaling.measured.readings, tuple)
+    assert len(service.scaling.measured.readings) == 2
 
 
 async def test_only_latencies_with_objectives_are_queried() -> None:
@@ -129,9 +129,9 @@ async def test_a_histogram_is_kept_until_its_next_query() -> None:
     service = loop.serve()
     for _ in range(2):
         await loop.scaler.tick()
-        assert service.measured is not None
-        assert isinstance(service.measured.readings, tuple)
-        assert service.measured.readings[0].requests == 90.0
+        assert service.scaling.measured is not None
+        assert isinstance(service.scaling.measured.readings, tuple)
+        assert service.scaling.measured.readings[0].requests == 90.0
         loop.metrics.answers = {
             name: answer for name, answer in loop.metrics.answers.items() if name != "ttft:now"
         }
@@ -152,8 +152,8 @@ async def test_without_data_the_count_is_held(metrics: fakes.Metrics) -> None:
     loop = Loop(metrics)
     service = loop.serve(desired=5, ready=5)
     await loop.scaler.tick()
-    assert service.decision is not None
-    assert (service.decision.desired, service.decision.known) == (5, False)
+    assert service.scaling.decision is not None
+    assert (service.scaling.decision.desired, service.scaling.decision.known) == (5, False)
 
 
 async def _ticked_once(loop: Loop) -> ServiceState:
@@ -180,8 +180,8 @@ async def test_a_change_during_an_outage_queues_the_service_after_it() -> None:
     service = await _ticked_once(loop)
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
-    assert service.decision is not None
-    assert not service.decision.known
+    assert service.scaling.decision is not None
+    assert not service.scaling.decision.known
     loop.scaler._metrics = fakes.Metrics()  # no engine reports any more
     await loop.scaler.tick()
     assert len(loop.queue) == 1
@@ -190,8 +190,9 @@ async def test_a_change_during_an_outage_queues_the_service_after_it() -> None:
 async def test_a_replica_count_changed_by_a_reconcile_is_decided_at_once() -> None:
     loop = Loop(busy())
     service = await _ticked_once(loop)
-    assert service.decision is not None
-    service.decision = dataclasses.replace(service.decision, desired=3)
+    assert service.scaling.decision is not None
+    changed = dataclasses.replace(service.scaling.decision, desired=3)
+    service.record(dataclasses.replace(service.scaling, decision=changed))
     loop.scaler._metrics = fakes.SilentMetrics()
     await loop.scaler.tick()
     assert len(loop.queue) == 1
@@ -202,27 +203,27 @@ async def test_without_a_prometheus_nothing_is_queried_and_the_count_is_held() -
     service = loop.serve(desired=3, profile=given.profile(without=["prometheus"]))
     await loop.scaler.tick()
     assert loop.metrics.asked == []
-    assert service.decision is not None
+    assert service.scaling.decision is not None
     reason = "Holding 3 replicas: the ServingProfile names no prometheus.url."
-    assert service.decision.reason == reason
+    assert service.scaling.decision.reason == reason
 
 
 async def test_a_fixed_count_is_measured_but_not_changed() -> None:
     loop = Loop(busy())
     service = loop.serve(spec=FIXED, desired=2)
     await loop.scaler.tick()
-    assert service.measured is not None
-    assert not isinstance(service.measured.load, Unknown)
-    assert service.decision is not None
-    assert service.decision.desired == 2
+    assert service.scaling.measured is not None
+    assert not isinstance(service.scaling.measured.load, Unknown)
+    assert service.scaling.decision is not None
+    assert service.scaling.decision.desired == 2
 
 
 async def test_missing_pods_of_the_desired_count_count_as_starting() -> None:
     loop = Loop(busy())
     service = loop.serve(desired=5, ready=1)
     await loop.scaler.tick()
-    assert service.decision is not None
-    assert service.decision.desired == 5
+    assert service.scaling.decision is not None
+    assert service.scaling.decision.desired == 5
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
@@ -235,10 +236,13 @@ async def test_pods_that_ended_count_neither_as_starting_nor_as_stuck(phase: str
     evicted["metadata"]["creationTimestamp"] = "2026-01-03T00:43:00Z"  # 20 s ago
     loop.store.feed("Pod", evicted, gone=False)
     await loop.scaler.tick()
-    assert service.decision is not None
-    assert service.decision.numbers is not None
-    assert (service.decision.numbers.ready, service.decision.numbers.starting) == (1, 0)
-    assert service.decision.limited is None
+    assert service.scaling.decision is not None
+    assert service.scaling.decision.numbers is not None
+    assert (service.scaling.decision.numbers.ready, service.scaling.decision.numbers.starting) == (
+        1,
+        0,
+    )
+    assert service.scaling.decision.limited is None
 
 
 async def test_replicas_that_are_only_recommended_do_not_count_as_starting() -> None:
@@ -246,8 +250,8 @@ async def test_replicas_that_are_only_recommended_do_not_count_as_starting() -> 
     recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}
     service = loop.serve(spec=recommend, desired=3, ready=1)
     await loop.scaler.tick()
-    assert service.scaling_state is not None
-    assert service.scaling_state.concurrency is not None  # it learns from the engine that runs
+    assert service.scaling.state is not None
+    assert service.scaling.state.concurrency is not None  # it learns from the engine that runs
 
 
 async def test_a_service_that_is_not_accepted_is_skipped() -> None:
@@ -255,7 +259,7 @@ async def test_a_service_that_is_not_accepted_is_skipped() -> None:
     service = loop.serve()
     service.resolved = service.rollout = None
     await loop.scaler.tick()
-    assert service.decision is None
+    assert service.scaling.decision is None
     assert len(loop.queue) == 0
 
 
@@ -307,8 +311,8 @@ async def test_a_lasting_loss_by_speculation_queues_a_reconcile() -> None:
     loop.clock.seconds += speculation.PATIENCE
     await loop.scaler.tick()
     assert len(loop.queue) == 1
-    assert service.measured is not None
-    assert service.measured.loss is not None
+    assert service.scaling.measured is not None
+    assert service.scaling.measured.loss is not None
 
 
 async def test_a_failed_decision_keeps_the_count_and_delays_no_other_service(
@@ -326,15 +330,18 @@ async def test_a_failed_decision_keeps_the_count_and_delays_no_other_service(
     with monkeypatch.context() as patched:
         patched.setattr(policy, "decide", failing)
         await loop.scaler.tick()
-    assert other.decision is not None and other.decision.desired == 2
-    assert broken.decision is not None and not broken.decision.known
-    assert (broken.decision.desired, broken.scaling_state and broken.scaling_state.desired) == (
+    assert other.scaling.decision is not None and other.scaling.decision.desired == 2
+    assert broken.scaling.decision is not None and not broken.scaling.decision.known
+    assert (
+        broken.scaling.decision.desired,
+        broken.scaling.state and broken.scaling.state.desired,
+    ) == (
         3,
         3,
     )
-    assert "Holding 3 replicas: the metrics" in broken.decision.reason
+    assert "Holding 3 replicas: the metrics" in broken.scaling.decision.reason
     await loop.scaler.tick()
-    assert "the metrics have values" not in broken.decision.reason
+    assert "the metrics have values" not in broken.scaling.decision.reason
 
 
 EXTREMES = (0.0, 5e-324, 1e-300, 1e15, 1e100, 1e308, -1.0, math.nan, math.inf)
@@ -363,8 +370,8 @@ def test_no_metric_values_of_a_pod_make_a_decision_fail(data: st.DataObject) -> 
     for _ in range(3):
         asyncio.run(loop.scaler.tick())
         loop.clock.seconds += 30
-    assert service.decision is not None
-    assert "values that no decision" not in service.decision.reason
+    assert service.scaling.decision is not None
+    assert "values that no decision" not in service.scaling.decision.reason
 
 
 async def test_a_rollout_to_more_engines_a_replica_sizes_the_old_revision_by_its_own(

@@ -1,5 +1,6 @@
 """Reconciles of one service, with a cluster that records its calls."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from slipstream_operator import errors, names
 from slipstream_operator.api import units
 from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
+from slipstream_operator.core.tick import Scaling
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.service_reconciler import CONFLICT_RETRY, ServiceReconciler
 from slipstream_operator.shell.service_states import ServiceStates
@@ -254,8 +256,7 @@ async def test_after_a_restart_the_last_decision_holds() -> None:
     world = World(SCALED)
     await world.look()
     service = world.states.of(given.KEY)
-    service.scaling_state = given.state(4, reason="load grew")
-    service.decision = None
+    service.record(Scaling(state=given.state(4, reason="load grew")))
     await world.look()
     world.states.forget(given.KEY)
     await world.look()
@@ -279,8 +280,7 @@ async def test_a_recommendation_changes_nothing_but_the_status() -> None:
     world = World({**SCALED, "scaling": {"maxReplicas": 5, "mode": "Recommend"}})
     await world.look()
     service = world.states.of(given.KEY)
-    service.scaling_state = given.state(4)
-    service.decision = None
+    service.record(Scaling(state=given.state(4)))
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
     assert world.cluster.statuses[-1]["scaling"]["desired"] == 4
@@ -306,7 +306,9 @@ async def test_speculation_that_does_not_pay_off_is_disabled_reported_and_saved(
     config = given.resolved(SPECULATING).revisioned.config
     found = speculation.identity(config)
     assert found is not None
-    world.states.of(given.KEY).disabled_speculation = speculation.SwitchedOff(found, 0.1)
+    service = world.states.of(given.KEY)
+    off = speculation.SwitchedOff(found, 0.1)
+    service.record(dataclasses.replace(service.scaling, disabled_speculation=off))
     await world.look()
     told = [event.reason for event in world.events.posted]
     assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
@@ -315,7 +317,9 @@ async def test_speculation_that_does_not_pay_off_is_disabled_reported_and_saved(
     assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the draft tokens")
     world.states.forget(given.KEY)
     await world.look()
-    assert world.states.of(given.KEY).disabled_speculation == speculation.SwitchedOff(found, 0.1)
+    assert world.states.of(given.KEY).scaling.disabled_speculation == speculation.SwitchedOff(
+        found, 0.1
+    )
 
 
 IDLE: dict[str, Any] = {
@@ -329,8 +333,7 @@ async def test_a_renewed_lease_activates_a_service_at_zero_at_once() -> None:
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
     service = world.states.of(given.KEY)
-    service.scaling_state = given.state(0, reason="nobody asked for 5m")
-    service.decision = None
+    service.record(Scaling(state=given.state(0, reason="nobody asked for 5m")))
     await world.look()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
@@ -346,7 +349,7 @@ async def test_an_old_renewal_activates_no_service() -> None:
     world = World(IDLE)
     await world.look()
     service = world.states.of(given.KEY)
-    service.scaling_state, service.decision = given.state(0), None
+    service.record(Scaling(state=given.state(0)))
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
     renewed = units.timestamp(world.clock.now() - 3600)
     world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)

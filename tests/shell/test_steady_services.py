@@ -28,10 +28,10 @@ def _calm(*, running: float = 2.0, waiting: float = 0.0, slow: bool = False) -> 
 
 
 async def _is_decided(loop: Loop, service: ServiceState, *, after: float = 5.0) -> bool:
-    before = service.decision
+    before = service.scaling.decision
     loop.clock.seconds += after
     await loop.scaler.tick()
-    return service.decision is not before
+    return service.scaling.decision is not before
 
 
 async def _steady_service(*, running: float = 2.0) -> tuple[Loop, ServiceState]:
@@ -39,8 +39,8 @@ async def _steady_service(*, running: float = 2.0) -> tuple[Loop, ServiceState]:
     loop = Loop(_calm(running=running))
     service = loop.serve()
     await loop.scaler.tick()
-    assert service.rest is not None
-    half = service.rest.until - loop.clock.seconds + steady_state.SECONDS / 2
+    assert service.scaling.steady_state is not None
+    half = service.scaling.steady_state.until - loop.clock.seconds + steady_state.SECONDS / 2
     assert await _is_decided(loop, service, after=half)
     return loop, service
 
@@ -73,7 +73,9 @@ async def test_a_service_that_may_need_more_replicas_is_decided_at_once(
     metrics: fakes.Metrics,
 ) -> None:
     loop, service = await _steady_service()
-    service.rest = dataclasses.replace(service.rest, until=1e9) if service.rest else None
+    assert service.scaling.steady_state is not None
+    steady = dataclasses.replace(service.scaling.steady_state, until=1e9)
+    service.record(dataclasses.replace(service.scaling, steady_state=steady))
     loop.metrics.answers = metrics.answers
     if isinstance(metrics, fakes.SilentMetrics):
         loop.scaler._metrics = metrics

@@ -27,6 +27,7 @@ from slipstream_operator.core.observed import (
 from slipstream_operator.core.render import config
 from slipstream_operator.core.resolved import Resolved, Revisioned
 from slipstream_operator.core.scaling.bounds import Bounds
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.query_results import QueryResults
 from slipstream_operator.core.scaling.metrics.values import (
     Load,
@@ -37,7 +38,7 @@ from slipstream_operator.core.scaling.metrics.values import (
     Samples,
     Unknown,
 )
-from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.scaling.supply import PodStatus
 
 NAMESPACE = "team"
@@ -409,7 +410,7 @@ def inputs(**fields: Any) -> Inputs:
         load=load(),
         readings=(reading(),),
         objectives=objectives.Objectives((objective(),)),
-        down_window=300.0,
+        scale_down_window=300.0,
     )
     return dataclasses.replace(base, **fields)
 

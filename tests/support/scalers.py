@@ -6,6 +6,7 @@ from slipstream_operator import names
 from slipstream_operator.core import resolve, revisions
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.metrics.values import Sample
+from slipstream_operator.core.tick import Scaling
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.service_states import ServiceState, ServiceStates
@@ -50,7 +51,7 @@ class Loop:
         service = self.states.of(key)
         service.resolved = resolve.resolve(observed)
         service.rollout = revisions.roll_out(observed, service.resolved, replicas=desired)
-        service.scaling_state = given.state(desired)
+        service.record(Scaling(state=given.state(desired)))
         body = fakes.service_body(spec, key=key)
         self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
         for number in range(ready):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from slipstream_operator.core.scaling import persistence, policy, scale_down
 from slipstream_operator.core.scaling.bounds import Bounds
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, PodLoad, Reading, Unknown
 from slipstream_operator.core.scaling.models import steptime
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
@@ -14,7 +15,7 @@ from slipstream_operator.core.scaling.models.feedback import Feedback
 from slipstream_operator.core.scaling.models.forecast import Outlook
 from slipstream_operator.core.scaling.models.spikes import Spikes
 from slipstream_operator.core.scaling.models.steptime import Row
-from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.scaling.supply import PodStatus
 from tests.support import given
 
@@ -91,7 +92,7 @@ INPUTS: st.SearchStrategy[Inputs] = st.builds(
     load=LOADS,
     readings=READINGS,
     objectives=st.just(given.inputs().objectives),
-    down_window=st.sampled_from([20.0, 300.0]),
+    scale_down_window=st.sampled_from([20.0, 300.0]),
     max_sequences=st.none() | st.integers(1, 512),
     held=st.none() | _amounts(5),
 )
@@ -300,7 +301,7 @@ def test_a_restart_lowers_nothing_for_a_whole_window(recorded: list[Inputs], sta
         inputs = dataclasses.replace(
             inputs,
             now=NOW + 10.0 * tick,
-            down_window=300.0,
+            scale_down_window=300.0,
             bounds=given.bounds(1, 30),
         )
         before = _current(inputs, kept)
@@ -320,7 +321,11 @@ def test_the_count_shrinks_only_after_a_whole_window_of_data(
     for tick, load in enumerate(loads):
         now = NOW + tick * TICK
         inputs = given.inputs(
-            now=now, load=load, readings=readings, down_window=WINDOW, bounds=given.bounds(1, 30)
+            now=now,
+            load=load,
+            readings=readings,
+            scale_down_window=WINDOW,
+            bounds=given.bounds(1, 30),
         )
         before = _current(inputs, state)
         decision, state = policy.decide(inputs, state)

@@ -34,7 +34,7 @@ from slipstream_operator.core import (
 from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.observed import Observed
 from slipstream_operator.core.parallelism import Split
-from slipstream_operator.core.resolved import Resolved, Revisioned
+from slipstream_operator.core.resolved import RATE_WINDOW, Resolved, Revisioned
 from slipstream_operator.core.runtimes import registry
 from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
 from slipstream_operator.core.scaling.bounds import Bounds
@@ -43,7 +43,6 @@ from slipstream_operator.names import Reason
 
 SCALE_DOWN_WINDOW: Final = 120.0
 """Seconds, as HPA's default."""
-RATE_WINDOW: Final = 60.0
 
 
 def resolve(observed: Observed) -> Resolved:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Final
 
 from slipstream_operator.core import (
     devices,
@@ -16,6 +17,9 @@ from slipstream_operator.core import (
 from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.scaling.bounds import Bounds
+
+RATE_WINDOW: Final = 60.0
+"""Seconds that rates are taken over by default: four scrapes at the usual interval of 15 s."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,3 +101,8 @@ class Resolved:
     """Replicas that the namespace's quota leaves; None without a quota."""
     hourly_cost: Decimal | None = None
     """Cost of one replica for an hour; None if the profile names none."""
+
+    @property
+    def rate_window(self) -> float:
+        """Seconds that rates are taken over."""
+        return RATE_WINDOW if self.prometheus is None else self.prometheus[1]

@@ -9,7 +9,6 @@ from typing import Final
 from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
-    activation,
     events,
     fetching,
     gateway,
@@ -22,16 +21,15 @@ from slipstream_operator.core import (
     router,
     speculation,
     status,
+    tick,
 )
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling import inputs, persistence, policy
-from slipstream_operator.core.scaling.bounds import Bounds
-from slipstream_operator.core.scaling.metrics.values import Unknown
-from slipstream_operator.core.scaling.state import Decision, State
+from slipstream_operator.core.scaling import persistence
+from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
 from slipstream_operator.shell import execution
@@ -89,7 +87,7 @@ class ServiceReconciler:
             known = service.fetched.facts if service.fetched else None
             observed = dataclasses.replace(observed, facts=known)
             service.resolved = speculation.applied(
-                resolve.resolve(observed), service.disabled_speculation
+                resolve.resolve(observed), service.scaling.disabled_speculation
             )
         except errors.PermanentError as rejection:
             service.resolved = service.rollout = None
@@ -106,8 +104,8 @@ class ServiceReconciler:
     async def _apply(
         self, observed: Observed, service: ServiceState, resolved: Resolved
     ) -> tuple[Outcome, list[Event]]:
-        self._decide(observed, service, resolved)
-        assert service.scaling_state is not None
+        now = self._clock.now()
+        service.record(tick.between_ticks(service.scaling, observed, resolved, now=now))
         replicas = _replicas(observed, service, resolved)
         held = fetching.holds(observed, resolved.task, service.fetched)
         rollout = service.rollout = revisions.roll_out(
@@ -138,9 +136,9 @@ class ServiceReconciler:
             rollout=rollout,
             conflicts=tuple(conflicts),
             failures=tuple(failures),
-            decision=service.decision,
-            state=service.scaling_state,
-            measured=service.measured,
+            decision=service.scaling.decision,
+            state=service.scaling.state,
+            measured=service.scaling.measured,
             gateway=gateway.standing(observed, resolved)
             if resolved.routing.mode == "Gateway"
             else None,
@@ -187,7 +185,7 @@ class ServiceReconciler:
     def _router_entry(self, service: ServiceState, resolved: Resolved) -> Entry | None:
         """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
-        capacity = service.measured.kv_capacity if service.measured else None
+        capacity = service.scaling.measured.kv_capacity if service.scaling.measured else None
         entry = router.entry(resolved, service.rollout, kv_capacity=capacity)
         leaves = resolved.routing.mode != "Router" and not service.rollout.by_router
         if entry is None or not leaves:
@@ -208,55 +206,24 @@ class ServiceReconciler:
             return
         service.restored = True
         saved = _saved(observed)
-        if scaling := saved.get(config.SCALING_KEY):
-            service.scaling_state = persistence.load(scaling)
-        if off := saved.get(config.SPECULATION_KEY):
-            service.disabled_speculation = speculation.load(off)
+        service.record(
+            tick.restore(
+                service.scaling,
+                state=saved.get(config.SCALING_KEY),
+                disabled_speculation=saved.get(config.SPECULATION_KEY),
+            )
+        )
         if fetched := saved.get(config.FETCHED_KEY):
             service.fetched = fetching.load(fetched)
-
-    def _decide(self, observed: Observed, service: ServiceState, resolved: Resolved) -> None:
-        """Ensure a decision within the current bounds, until the scaling loop decides by load."""
-        self._decide_by_bounds(observed, service, resolved)
-        assert service.scaling_state is not None
-        if activation.requested(
-            observed, resolved.bounds, service.scaling_state.desired, now=self._clock.now()
-        ):
-            service.decision, service.scaling_state = policy.wake(
-                service.scaling_state, now=self._clock.now()
-            )
-
-    def _decide_by_bounds(
-        self, observed: Observed, service: ServiceState, resolved: Resolved
-    ) -> None:
-        if service.scaling_state is None:
-            service.scaling_state = policy.initial(
-                desired=_running(observed, resolved), now=self._clock.now()
-            )
-        settled = service.decision is not None and _is_within(service.decision, resolved.bounds)
-        if settled and resolved.bounds.follows_load and not resolved.bounds.paused:
-            return
-        service.decision, service.scaling_state = policy.decide(
-            inputs.build(
-                Unknown("nothing was measured yet"),
-                now=self._clock.now(),
-                window=resolve.RATE_WINDOW,
-                pods=(),
-                bounds=resolved.bounds,
-                objectives=resolved.objectives,
-                down_window=resolved.scale_down_window,
-            ),
-            service.scaling_state,
-        )
 
     def _state_to_save(self, service: ServiceState, resolved: Resolved) -> dict[str, str]:
         """Return the state that must outlive this process, by key of the ConfigMap."""
         texts = {}
         if resolved.bounds.follows_load:
-            assert service.scaling_state is not None
-            texts[config.SCALING_KEY] = self._scaling_text(service, service.scaling_state)
-        if service.disabled_speculation is not None:
-            texts[config.SPECULATION_KEY] = service.disabled_speculation.text
+            assert service.scaling.state is not None
+            texts[config.SCALING_KEY] = self._scaling_text(service, service.scaling.state)
+        if service.scaling.disabled_speculation is not None:
+            texts[config.SPECULATION_KEY] = service.scaling.disabled_speculation.text
         fetched = service.fetched
         if fetched is not None and resolved.task and fetching.is_done(resolved.task, fetched):
             texts[config.FETCHED_KEY] = fetched.text
@@ -300,28 +267,11 @@ def _saved(observed: Observed) -> Mapping[str, str]:
     return data
 
 
-def _running(observed: Observed, resolved: Resolved) -> int:
-    """Return the replicas of the current workloads; the minimum if there are none."""
-    counts = [
-        child.manifest["spec"].get("replicas", 0)
-        for child in observed.children
-        if child.ref.kind in names.WORKLOADS
-        and child.revision is not None
-        and child.controller == observed.parent.uid
-    ]
-    first = (
-        1 if resolved.bounds.follows_load else 0
-    )  # the model must start once to show that it works
-    return max(counts, default=max(resolved.bounds.minimum, first))
-
-
 def _replicas(observed: Observed, service: ServiceState, resolved: Resolved) -> int:
     """Return the replicas to run: those of the decision, unless it only recommends."""
-    assert service.decision is not None
+    assert service.scaling.decision is not None
     if not resolved.bounds.recommend:
-        return service.decision.desired
-    return min(max(_running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum)
-
-
-def _is_within(decision: Decision, bounds: Bounds) -> bool:
-    return bounds.minimum <= decision.desired <= bounds.maximum
+        return service.scaling.decision.desired
+    return min(
+        max(tick.running(observed, resolved), resolved.bounds.minimum), resolved.bounds.maximum
+    )

@@ -9,10 +9,7 @@ from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.router import Entry
-from slipstream_operator.core.scaling.state import Decision, State
-from slipstream_operator.core.scaling.steady_state import SteadyState
-from slipstream_operator.core.speculation import SwitchedOff
-from slipstream_operator.core.status.outcome import Measured
+from slipstream_operator.core.tick import Scaling
 
 
 @dataclasses.dataclass(slots=True)
@@ -36,26 +33,18 @@ class ServiceState:
     router_left_at: float | None = None
     """Time from which requests bypass the router; None while they pass through it."""
 
-    scaling_state: State | None = None
-    decision: Decision | None = None
-    measured: Measured | None = None
-    rest: SteadyState | None = None
-    """Steady state of the service; None while anything changes."""
-    active_engines: int | None = None
-    """Data-parallel engines of one replica of the active revision; None before a revision was active."""
-    disabled_speculation: SwitchedOff | None = None
-    """Speculation that was disabled since it doesn't pay off."""
-    low_acceptance_since: float | None = None
-    speculation_loss_since: float | None = None
-    """Time from which speculation makes decoding slower."""
-    queued_summary: object = None
-    """Summary of measurements and decision for which a reconcile was last queued at once."""
+    scaling: Scaling = dataclasses.field(default_factory=Scaling)
+    """Result of the last tick or of the reconcile since then; only `record` replaces it."""
 
     saved_scaling: str = ""
     """Scaling state as last written to the cluster."""
     saved_at: float = 0.0
     saved_decision: tuple[int, str] | None = None
     """Replica count and reason in `saved_scaling`; None before the first write."""
+
+    def record(self, scaling: Scaling) -> None:
+        """Replace the state of scaling, which the reconciler and the scaling loop only read and return."""
+        self.scaling = scaling
 
 
 class ServiceStates:
@@ -79,7 +68,7 @@ class ServiceStates:
     def decided(self) -> list[tuple[str, str, int]]:
         """Return namespace, name and desired replicas of each service that has a decision."""
         return [
-            (key.namespace, key.name, service.decision.desired)
+            (key.namespace, key.name, service.scaling.decision.desired)
             for key, service in self._states.items()
-            if service.decision is not None
+            if service.scaling.decision is not None
         ]

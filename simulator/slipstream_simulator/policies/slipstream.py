@@ -72,9 +72,20 @@ class Slipstream:
             self._state = policy.initial(desired=seen.replicas, now=seen.now)
         gathered = inputs.build(
             self._sorted(seen.samples),
-            earlier=self._readings,
+            inputs.Settings(
+                bounds=Bounds(
+                    max(seen.minimum, min(self._standing, seen.maximum)),
+                    seen.maximum,
+                    follows_load=True,
+                    idle_after=self._idle_after,
+                ),
+                objectives=seen.objectives,
+                scale_down_window=self._down_window,
+                rate_window=self._window,
+                max_sequences=self._max_sequences,
+                without=self._without,
+            ),
             now=seen.now,
-            window=self._window,
             pods=tuple(
                 supply.PodStatus(
                     name=pod.name,
@@ -86,16 +97,7 @@ class Slipstream:
                 )
                 for pod in seen.pods
             ),
-            bounds=Bounds(
-                max(seen.minimum, min(self._standing, seen.maximum)),
-                seen.maximum,
-                follows_load=True,
-                idle_after=self._idle_after,
-            ),
-            objectives=seen.objectives,
-            down_window=self._down_window,
-            max_sequences=self._max_sequences,
-            without=self._without,
+            earlier=self._readings,
         )
         self._readings = () if isinstance(gathered.readings, Unknown) else gathered.readings
         self.decision, self._state = policy.decide(gathered, self._state)

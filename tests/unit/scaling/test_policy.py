@@ -8,6 +8,7 @@ import pytest
 
 from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling import policy
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, Unknown
 from slipstream_operator.core.scaling.models import forecast, steptime
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
@@ -17,7 +18,7 @@ from slipstream_operator.core.scaling.models.forecast import Outlook
 from slipstream_operator.core.scaling.models.sizing import Demand
 from slipstream_operator.core.scaling.models.spikes import Spikes
 from slipstream_operator.core.scaling.models.steptime import Row
-from slipstream_operator.core.scaling.state import Decision, Inputs, State
+from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.scaling.supply import PodStatus
 from tests.support import given
 
@@ -216,7 +217,7 @@ def test_between_two_known_spikes_older_needs_do_not_hold() -> None:
     needs = ((880.0, 6), (960.0, 2))
     unknown = _known(6, needs=needs, watched_since=0.0)
     known = dataclasses.replace(unknown, outlook=_spiky(3))
-    options = {**QUIET, "ready": 6, "load": _traffic(6.0, pods=6), "down_window": 200.0}
+    options = {**QUIET, "ready": 6, "load": _traffic(6.0, pods=6), "scale_down_window": 200.0}
     assert _decide(unknown, **options).desired == 6
     assert _decide(known, **options).desired == 4
 

@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.models.steptime import Coefficients
-from slipstream_operator.core.scaling.state import Inputs
 from slipstream_operator.core.scaling.supply import Supply
 
 

@@ -1,39 +1,69 @@
-"""Inputs of a decision, from query results and pods: the same for the operator and for the simulator."""
+"""Inputs of a decision, built from query results and pods: the same for the operator and for the simulator."""
+
+import dataclasses
 
 from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.scaling import supply
 from slipstream_operator.core.scaling.bounds import Bounds
-from slipstream_operator.core.scaling.metrics import signals, values
+from slipstream_operator.core.scaling.metrics import signals
 from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
-from slipstream_operator.core.scaling.metrics.values import Unknown
-from slipstream_operator.core.scaling.state import Inputs
+from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.supply import PodStatus
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a service's scaling: what its object and its profile say."""
+
+    bounds: Bounds
+    objectives: Objectives
+    scale_down_window: float
+    """Seconds that a lower need must last, at least."""
+    rate_window: float = 60.0
+    """Seconds that rates are taken over."""
+    max_sequences: int | None = None
+    """The largest batch of one engine: of the object, until the engines report theirs."""
+    engines: int = 1
+    """Data-parallel engines of one replica, which share its requests."""
+    provision_time: float = supply.UNSCHEDULABLE_AFTER
+    """Seconds for which a pod without a node counts as starting."""
+    without: frozenset[str] = frozenset()
+    """Parts of the policy to leave out in comparisons: conservation, forecast, feedback, futility."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs(Settings):
+    """All values that one decision depends on, besides the state: the settings, and what was observed."""
+
+    now: float
+    """Seconds since the epoch."""
+    pods: tuple[PodStatus, ...]
+    rolling: bool
+    """Whether a rollout is in progress."""
+    load: Load | Unknown
+    readings: tuple[Reading, ...] | Unknown
+    revision: str = ""
+    """Revision of the pods: the engines of another revision have another step time."""
+    held: float | None = None
+    """Requests that wait in the router; None without a router."""
 
 
 def build(
     results: ServiceResults | Unknown,
+    settings: Settings,
     *,
     now: float,
-    window: float,
     pods: tuple[PodStatus, ...],
-    bounds: Bounds,
-    objectives: Objectives,
-    down_window: float,
-    rolling: bool = False,
     revision: str = "",
-    max_sequences: int | None = None,
-    engines: int = 1,
-    provision: float = supply.UNSCHEDULABLE_AFTER,
-    earlier: tuple[values.Reading, ...] = (),
-    without: frozenset[str] = frozenset(),
+    rolling: bool = False,
+    earlier: tuple[Reading, ...] = (),
 ) -> Inputs:
-    """All that `policy.decide` wants of one service, from the answers about it and its pods.
+    """Return the inputs of `policy.decide` for one service.
 
-    `max_sequences` is the object's word on one engine, for as long as the engines say nothing. `earlier` readings say
-    what is not in the answers since it is asked less often.
+    `earlier` readings stand in for latencies that this round did not query.
     """
-    load: values.Load | Unknown
-    readings: tuple[values.Reading, ...] | Unknown
+    load: Load | Unknown
+    readings: tuple[Reading, ...] | Unknown
     if isinstance(results, Unknown):
         load = readings = results
         held = None
@@ -44,24 +74,20 @@ def build(
             for pod in pods
             if pod.ready_at is not None and not pod.terminating
         }
-        load = signals.load(results, pods=ready, now=now, max_age=window)
-        readings = signals.readings(results, objectives, earlier=earlier)
+        load = signals.load(results, pods=ready, now=now, max_age=settings.rate_window)
+        readings = signals.readings(results, settings.objectives, earlier=earlier)
         held = signals.held(results)
         measured = signals.max_sequences(results, revision=revision)
+    fields = vars(settings)
+    if measured is not None:
+        fields = {**fields, "max_sequences": max(1, measured // settings.engines)}
     return Inputs(
+        **fields,
         now=now,
-        bounds=bounds,
         pods=pods,
         rolling=rolling,
         load=load,
         readings=readings,
-        objectives=objectives,
-        down_window=down_window,
-        window=window,
         revision=revision,
-        max_sequences=max_sequences if measured is None else max(1, measured // engines),
-        engines=engines,
-        provision=provision,
         held=held,
-        without=without,
     )

@@ -7,6 +7,7 @@ from typing import Final
 from slipstream_operator.core import histograms
 from slipstream_operator.core.scaling import demand
 from slipstream_operator.core.scaling.context import TickContext
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import (
     coldstart,
@@ -15,7 +16,7 @@ from slipstream_operator.core.scaling.models import (
     sizing,
     steptime,
 )
-from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.scaling.supply import Supply
 
 EVERY: Final = 30.0
@@ -75,10 +76,10 @@ def learn(context: TickContext, state: State) -> State:
         return state
     if asked.output > 0:
         state = dataclasses.replace(state, mix=asked.scaled(1 / asked.output))
-    seen = demand.observations(load, window=inputs.window, engines=inputs.engines)
+    seen = demand.observations(load, window=inputs.rate_window, engines=inputs.engines)
     if seen:
         state = dataclasses.replace(state, model=steptime.learn(state.model, seen))
-    if inputs.now - pods.newest < inputs.window or pods.ready == 0:
+    if inputs.now - pods.newest < inputs.rate_window or pods.ready == 0:
         return state
     if state.model.coefficients is None:
         return state if pods.starting else _concurrency(context, state)
@@ -153,7 +154,7 @@ def _feedback(context: TickContext, state: State, *, seconds: float) -> State:
 def _spent(context: TickContext, state: State) -> float | None:
     """Return the burn rate of the error budget, if the replica count can change it."""
     inputs, pods = context.inputs, context.pods
-    calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.window
+    calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.rate_window
     if not calm or context.utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
         return None
     spent = [

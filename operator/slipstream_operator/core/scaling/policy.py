@@ -19,9 +19,10 @@ from slipstream_operator.core.scaling import (
     wording,
 )
 from slipstream_operator.core.scaling.context import TickContext
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, Unknown
 from slipstream_operator.core.scaling.models import forecast, sizing, spikes
-from slipstream_operator.core.scaling.state import Decision, Inputs, Numbers, State
+from slipstream_operator.core.scaling.state import Decision, Numbers, State
 from slipstream_operator.core.scaling.supply import Supply
 
 BUDGET_SHARE: Final = 0.14
@@ -58,7 +59,7 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
         now=inputs.now,
         cold=state.cold,
         coming=state.coming,
-        provision=inputs.provision,
+        provision=inputs.provision_time,
     )
     state = learning.learn_starts(state, pods)
     if not bounds.follows_load:
@@ -152,7 +153,7 @@ def _context(inputs: Inputs, state: State, pods: Supply, load: Load) -> TickCont
         readings=inputs.readings if isinstance(inputs.readings, tuple) else (),
         demand=_demand(inputs, state, load),
         goals=(),
-        horizon=state.cold.expected(waited=pods.waited) + inputs.window / 2,
+        horizon=state.cold.expected(waited=pods.waited) + inputs.rate_window / 2,
     )
 
 
@@ -197,7 +198,7 @@ def _needs(
 def _demand(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
     return demand.estimate(
         load,
-        window=inputs.window,
+        window=inputs.rate_window,
         engines=inputs.engines,
         usual=state.mix,
         conserve="conservation" not in inputs.without,

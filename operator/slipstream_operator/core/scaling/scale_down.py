@@ -6,9 +6,10 @@ from typing import Final
 
 from slipstream_operator.core.scaling import learning, stabilization, wording
 from slipstream_operator.core.scaling.context import TickContext
+from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, Reading
 from slipstream_operator.core.scaling.models import forecast
-from slipstream_operator.core.scaling.state import Inputs, State
+from slipstream_operator.core.scaling.state import State
 
 PAUSE_SECONDS: Final = 30.0
 SHARE: Final = 1 / 3
@@ -24,13 +25,13 @@ _ENOUGH: Final = 20.0
 def window(inputs: Inputs, state: State) -> float:
     """Seconds that a lower need must last: what was given up would take a cold start to come back."""
     start = state.cold.median if state.cold.known else 0.0
-    return max(inputs.down_window, start) * state.caution
+    return max(inputs.scale_down_window, start) * state.caution
 
 
 def harmed_objective(context: TickContext, state: State, current: int) -> Reading | None:
     """The objective that the last step down hurts, while it is on probation."""
     inputs = context.inputs
-    probation = 2 * max(inputs.window, PAUSE_SECONDS)
+    probation = 2 * max(inputs.rate_window, PAUSE_SECONDS)
     if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
         return None
     if context.utilisation < learning.MIN_UTILISATION:
@@ -77,7 +78,7 @@ def _overspending(readings: tuple[Reading, ...]) -> list[Reading]:
 def _objection(context: TickContext, state: State, enough: int) -> str | None:
     inputs, load, pods = context.inputs, context.load, context.pods
     watched = inputs.now - (inputs.now if state.watched_since is None else state.watched_since)
-    pause = min(PAUSE_SECONDS, inputs.down_window)
+    pause = min(PAUSE_SECONDS, inputs.scale_down_window)
     if watched < window(inputs, state):
         return f"a lower need must last {window(inputs, state):.0f} s"
     if not load.complete or not isinstance(inputs.readings, tuple):

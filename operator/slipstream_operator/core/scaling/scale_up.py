@@ -48,7 +48,7 @@ def replicas(context: TickContext, state: State, *, drain: bool = True) -> tuple
             mix = served.scaled(wanted / inputs.engines / served.output)
             count = _by_model(context, state, mix, context.goals)
             options.append((count, f"{wanted} tokens/s are asked for"))
-    if not pods.starting and inputs.now - pods.newest >= inputs.window:
+    if not pods.starting and inputs.now - pods.newest >= inputs.rate_window:
         options.append(_by_measurements(context, state))
     return max(options, key=lambda option: option[0])
 
@@ -58,7 +58,7 @@ def _by_concurrency(context: TickContext, state: State) -> tuple[int, str]:
     inputs, ready = context.inputs, context.pods.ready
     count = concurrency.replicas(state.concurrency, in_flight=context.load.in_flight)
     tried = sum(
-        pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.window
+        pod.ready_at is not None and inputs.now - pod.ready_at >= inputs.rate_window
         for pod in inputs.pods
     )
     count = min(count, _UNSURE_GROWTH * min(ready, 2 * max(tried, 1)))

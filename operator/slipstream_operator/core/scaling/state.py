@@ -2,10 +2,6 @@
 
 import dataclasses
 
-from slipstream_operator.core.objectives import Objectives
-from slipstream_operator.core.scaling import supply
-from slipstream_operator.core.scaling.bounds import Bounds
-from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.feedback import Feedback
 from slipstream_operator.core.scaling.models.forecast import Outlook
@@ -13,36 +9,6 @@ from slipstream_operator.core.scaling.models.sizing import Demand
 from slipstream_operator.core.scaling.models.spikes import Spikes
 from slipstream_operator.core.scaling.models.steptime import StepTimeModel
 from slipstream_operator.core.scaling.stabilization import Needs
-from slipstream_operator.core.scaling.supply import PodStatus
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """All that one decision depends on, besides the state."""
-
-    now: float
-    bounds: Bounds
-    pods: tuple[PodStatus, ...]
-    rolling: bool
-    load: Load | Unknown
-    readings: tuple[Reading, ...] | Unknown
-    objectives: Objectives
-    down_window: float
-    """Seconds that a lower need must last, at least."""
-    window: float = 60.0
-    """Seconds that rates are taken over."""
-    revision: str = ""
-    """Of the pods: another engine has another step time."""
-    max_sequences: int | None = None
-    """The largest batch of one engine, if it is known."""
-    engines: int = 1
-    """Data-parallel engines of one replica, which share its requests."""
-    provision: float = supply.UNSCHEDULABLE_AFTER
-    """Seconds for which a pod without a node counts as starting."""
-    held: float | None = None
-    """Requests that wait in the router, if there is one."""
-    without: frozenset[str] = frozenset()
-    """Parts of the policy to leave out in comparisons: conservation, forecast, feedback, futility."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""A tick is a function: it returns the next state and leaves the present one as it is."""
+
+import dataclasses
+
+from slipstream_operator.core import revisions, tick
+from slipstream_operator.core.scaling.metrics.values import Unknown
+from slipstream_operator.core.tick import Changes, Moment, Scaling, Service
+from tests.support import fakes, given, scalers
+
+NOW = Moment(wall=1000.0, monotonic=50.0)
+UNKNOWN = Unknown("Prometheus does not answer")
+
+
+def _service() -> Service:
+    observed = given.observed(parent=given.parent(scalers.SPEC))
+    resolved = given.resolved(scalers.SPEC)
+    rollout = revisions.roll_out(observed, resolved, replicas=1)
+    return Service(given.KEY, resolved, rollout, pods=())
+
+
+def test_the_same_measurements_and_state_give_the_same_next_state() -> None:
+    before = Scaling(state=given.state(3))
+    kept = dataclasses.replace(before)
+    first, second = (tick.tick(UNKNOWN, before, _service(), moment=NOW) for _ in range(2))
+    assert first == second
+    assert before == kept
+    assert first[0].decision is not None and first[0].decision.desired == 3
+
+
+def test_a_first_decision_is_reported_at_once_and_the_same_one_later() -> None:
+    scaling, changes = tick.tick(UNKNOWN, Scaling(state=given.state(3)), _service(), moment=NOW)
+    assert changes is Changes.MAJOR
+    later = Moment(NOW.wall + 5, NOW.monotonic + 5)
+    _, changes = tick.tick(UNKNOWN, scaling, _service(), moment=later)
+    assert changes is Changes.MINOR
+
+
+def test_a_service_whose_values_are_unusable_is_held_and_reported_once() -> None:
+    scaling, changes = tick.hold(Scaling(state=given.state(3)))
+    assert changes is Changes.MAJOR
+    assert scaling.decision is not None
+    assert (scaling.decision.desired, scaling.decision.known) == (3, False)
+    assert tick.hold(scaling) == (scaling, Changes.NONE)
+
+
+def test_between_ticks_a_count_outside_new_bounds_is_moved_into_them() -> None:
+    spec = {**scalers.SPEC, "scaling": {"minReplicas": 2, "maxReplicas": 9}}
+    observed, resolved = given.observed(parent=given.parent(spec)), given.resolved(spec)
+    decided = dataclasses.replace(Scaling(), state=given.state(1))
+    found = tick.between_ticks(decided, observed, resolved, now=fakes.Clock().now())
+    assert found.decision is not None and found.decision.desired == 2
+    assert tick.between_ticks(found, observed, resolved, now=fakes.Clock().now()) == found
