@@ -29,7 +29,7 @@ EVERY: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """The service as the API server told it at one moment."""
 
     at: float
@@ -54,7 +54,7 @@ class Recording:
     seed: int
     began: float
     """Seconds since the epoch."""
-    seen: list[Seen] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
     answers: tuple[Record, ...] = ()
     restarted: list[tuple[float, float]] = field(default_factory=list)
     """When the operator's pods were killed, and when one led again."""
@@ -68,9 +68,9 @@ class Recording:
             policy="cluster",
             seed=self.seed,
             requests=_requests(self.scenario, self.answers, seed=self.seed),
-            pods=_pods(self.seen),
-            asked=changes([(one.at, one.desired) for one in self.seen]),
-            ready=changes([(one.at, one.ready) for one in self.seen]),
+            pods=_pods(self.observations),
+            requested=changes([(one.at, one.desired) for one in self.observations]),
+            ready=changes([(one.at, one.ready) for one in self.observations]),
         )
 
 
@@ -140,8 +140,8 @@ async def _play(
         for second in itertools.count():
             await until(second * EVERY)
             at = loop.time() - began
-            seen = await asyncio.to_thread(_look, kube, scenario.name, namespace, at=at)
-            recording.seen.append(seen)
+            observation = await asyncio.to_thread(_look, kube, scenario.name, namespace, at=at)
+            recording.observations.append(observation)
 
     async def do(event: Event) -> None:
         await until(event.at)
@@ -181,14 +181,14 @@ async def _apart(block: contextlib.AbstractContextManager[None]) -> AsyncIterato
         await asyncio.to_thread(block.__exit__, None, None, None)
 
 
-def _look(kube: Kube, name: str, namespace: str, *, at: float) -> Seen:
+def _look(kube: Kube, name: str, namespace: str, *, at: float) -> Observation:
     service = kube.get("InferenceService", namespace, name)
     assert service is not None
     scaling = service["status"].get("scaling", {"desired": 1, "reason": ""})
     selector = f"slipstream.dev/service={name}"
     pods = kube.find("Pod", namespace, labelSelector=selector)
     leaving = frozenset(p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"])
-    return Seen(
+    return Observation(
         at=at,
         desired=scaling["desired"],
         reason=scaling["reason"],
@@ -236,10 +236,10 @@ def _requests(scenario: Scenario, answers: Sequence[Record], *, seed: int) -> Re
     return records
 
 
-def _pods(seen: Sequence[Seen]) -> list[Pod]:
+def _pods(observations: Sequence[Observation]) -> list[Pod]:
     """Pods from the moments at which they were seen first, ready, told to go, and not any more."""
     found: dict[str, Pod] = {}
-    for one in seen:
+    for one in observations:
         present = {**one.pods, **dict.fromkeys(one.leaving, False)}
         for name, ready in present.items():
             if name not in found:

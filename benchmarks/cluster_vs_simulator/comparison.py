@@ -95,10 +95,10 @@ def changed(changes: Changes, *, since: float, until: float) -> int:
 
 
 QUANTITIES: Final = (
-    Quantity("first increase (s)", lambda run: first_increase(run.asked), 10.0),
-    Quantity("highest count", lambda run: float(max(count for _, count in run.asked)), 1.0),
-    Quantity("count at the end", lambda run: float(run.asked[-1][1]), 1.0),
-    Quantity("changes of the count", lambda run: len(run.asked) - 1.0, 4.0),
+    Quantity("first increase (s)", lambda run: first_increase(run.requested), 10.0),
+    Quantity("highest count", lambda run: float(max(count for _, count in run.requested)), 1.0),
+    Quantity("count at the end", lambda run: float(run.requested[-1][1]), 1.0),
+    Quantity("changes of the count", lambda run: len(run.requested) - 1.0, 4.0),
     Quantity("GPU-seconds", lambda run: 3600 * score.gpu_hours(run), 100.0),
     Quantity("attainment", lambda run: score.score(run).attainment, 0.03),
 )
@@ -133,20 +133,20 @@ class Comparison:
     def inside(self, *, slack: int) -> float:
         """Share of the seconds in which the decided count is within what the seeds show."""
         duration = self.cluster.scenario.duration
-        envelope = Envelope.of([run.asked for run in self.simulated], duration=duration)
-        return envelope.share(by_second(self.cluster.asked, duration=duration), slack=slack)
+        envelope = Envelope.of([run.requested for run in self.simulated], duration=duration)
+        return envelope.share(by_second(self.cluster.requested, duration=duration), slack=slack)
 
     @property
     def apart(self) -> float:
         """Mean difference of the decided counts of cluster and simulator under the same traffic."""
         duration = self.cluster.scenario.duration
-        return difference(self.cluster.asked, self.simulated[0].asked, duration=duration)
+        return difference(self.cluster.requested, self.simulated[0].requested, duration=duration)
 
     @property
     def apart_by_luck(self) -> float:
         """The same between the simulator's run of this traffic and those of the other seeds."""
         duration = self.cluster.scenario.duration
-        first, *others = (run.asked for run in self.simulated)
+        first, *others = (run.requested for run in self.simulated)
         return float(np.mean([difference(first, one, duration=duration) for one in others]))
 
     @property
@@ -160,7 +160,7 @@ class Comparison:
     def changed_by_restart(self) -> int:
         """Changes of the count and removed pods, from the end of one operator to the next one's first decisions."""
         return sum(
-            changed(self.cluster.asked, since=since, until=until + TAKING_OVER)
+            changed(self.cluster.requested, since=since, until=until + TAKING_OVER)
             + removed(self.cluster, since=since, until=until + TAKING_OVER)
             for since, until in self.recording.restarted
         )

@@ -167,7 +167,7 @@ def _decisions(recording: Recording) -> str:
     """Each new count and each begin and end of not knowing."""
     rows: list[str] = []
     before: tuple[int, bool] | None = None
-    for one in recording.seen:
+    for one in recording.observations:
         now = (one.desired, one.reason.startswith("Holding"))
         if now != before:
             rows.append(f"| {one.at:.0f} | {one.desired} | {one.reason} |")

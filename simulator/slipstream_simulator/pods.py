@@ -57,22 +57,22 @@ class Pod:
     ended: float | None = None
     slot: int | None = None
     failed_starts: int = 0
-    _seen: policy.Pod | None = None
+    _view: policy.Pod | None = None
 
     @property
-    def seen(self) -> policy.Pod:
+    def view(self) -> policy.Pod:
         """Return the pod as the API server shows it; the same object while nothing changes."""
         ready, terminating = self.slot is not None and self.closed is None, self.closed is not None
-        scheduled, seen = self.scheduled is not None, self._seen
+        scheduled, view = self.scheduled is not None, self._view
         if (
-            seen is None
-            or seen.ready != ready
-            or seen.ready_at != self.ready
-            or seen.terminating != terminating
-            or seen.scheduled != scheduled
-            or seen.failed_starts != self.failed_starts
+            view is None
+            or view.ready != ready
+            or view.ready_at != self.ready
+            or view.terminating != terminating
+            or view.scheduled != scheduled
+            or view.failed_starts != self.failed_starts
         ):
-            seen = self._seen = policy.Pod(
+            view = self._view = policy.Pod(
                 name=self.name,
                 created=self.created,
                 ready=ready,
@@ -81,7 +81,7 @@ class Pod:
                 scheduled=scheduled,
                 failed_starts=self.failed_starts,
             )
-        return seen
+        return view
 
 
 def cold_start(scenario: Scenario, *, seed: int, index: int, attempt: int = 0) -> float:

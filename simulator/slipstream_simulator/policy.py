@@ -25,8 +25,8 @@ class Pod:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """All that a policy may look at when it decides."""
+class FleetView:
+    """Everything that a policy knows when it decides."""
 
     now: float
     replicas: int
@@ -49,7 +49,7 @@ class Policy(Protocol):
     def queries(self) -> Mapping[str, Expression]:
         """Name -> what to ask before each decision."""
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The replicas to ask for."""
 
     def restarted(self) -> None:

@@ -8,7 +8,7 @@ from slipstream_operator.core.objectives import Objectives
 from slipstream_operator.core.scaling.metrics.promql import Binary, By, Expression, Over, Series
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
-from slipstream_simulator.policy import Pod, Seen
+from slipstream_simulator.policy import FleetView, Pod
 
 PROMPTS: Final = "vllm:request_prompt_tokens"
 OUTPUTS: Final = "vllm:request_generation_tokens"
@@ -19,10 +19,10 @@ SHARES: Final = (0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 
 def by_pod(
-    seen: Seen, query: str, *, invalid: float | None = None
+    view: FleetView, query: str, *, invalid: float | None = None
 ) -> Mapping[str, float] | Unknown:
     """Value by pod; a value that is not finite is missing, or `invalid` where the peer takes it so."""
-    result = seen.samples[query]
+    result = view.samples[query]
     if isinstance(result, Unknown):
         return result
     values = {}
@@ -34,9 +34,9 @@ def by_pod(
     return values
 
 
-def value(seen: Seen, query: str) -> float | Unknown:
+def value(view: FleetView, query: str) -> float | Unknown:
     """The one number that a query returns; Unknown if it is none, several, or not finite."""
-    result = seen.samples[query]
+    result = view.samples[query]
     if isinstance(result, Unknown):
         return result
     if len(result) != 1:
@@ -45,27 +45,27 @@ def value(seen: Seen, query: str) -> float | Unknown:
     return found if math.isfinite(found) else Unknown(f"query {query} returned {found}")
 
 
-def value_or_zero(seen: Seen, query: str) -> float | Unknown:
+def value_or_zero(view: FleetView, query: str) -> float | Unknown:
     """The same, where the peer takes an empty result, NaN and infinity as 0."""
-    if isinstance(seen.samples[query], Unknown):
-        return value(seen, query)
-    found = value(seen, query)
+    if isinstance(view.samples[query], Unknown):
+        return value(view, query)
+    found = value(view, query)
     return 0.0 if isinstance(found, Unknown) else found
 
 
-def alive(seen: Seen) -> tuple[Pod, ...]:
+def alive(view: FleetView) -> tuple[Pod, ...]:
     """The pods that status.replicas counts."""
-    return tuple(pod for pod in seen.pods if not pod.terminating)
+    return tuple(pod for pod in view.pods if not pod.terminating)
 
 
-def ready(seen: Seen) -> tuple[Pod, ...]:
+def ready(view: FleetView) -> tuple[Pod, ...]:
     """Return the pods that are ready."""
-    return tuple(pod for pod in alive(seen) if pod.ready)
+    return tuple(pod for pod in alive(view) if pod.ready)
 
 
-def bounded(seen: Seen, replicas: int, *, floor: int = 0) -> int:
+def bounded(view: FleetView, replicas: int, *, floor: int = 0) -> int:
     """Within the limits of the service, and at least `floor`: some peers can't go to zero."""
-    return min(max(replicas, seen.minimum, floor), seen.maximum)
+    return min(max(replicas, view.minimum, floor), view.maximum)
 
 
 def target(objectives: Objectives, metric: str) -> float:

@@ -167,7 +167,7 @@ def score(run: Run, *, oracle: Run | None = None) -> Score:
         tpot_p99=tpot[2],
         e2e_p95=e2e,
         flaps_per_hour=_flaps(run) / hours,
-        changes_per_hour=sum(at >= scenario.warmup for at, _ in run.asked[1:]) / hours,
+        changes_per_hour=sum(at >= scenario.warmup for at, _ in run.requested[1:]) / hours,
         wasted_starts=sum(
             pod.created > 0 and pod.ended is not None and pod.ended - pod.created < _WASTED_SECONDS
             for pod in run.pods
@@ -220,15 +220,15 @@ def steps(
 
 def _areas(run: Run, oracle: Run) -> tuple[float, float]:
     times = np.arange(run.scenario.warmup, run.scenario.duration, 1.0)
-    needed = steps(oracle.asked, times)
-    over = np.maximum(0, steps(run.asked, times) - needed).sum() / 3600
+    needed = steps(oracle.requested, times)
+    over = np.maximum(0, steps(run.requested, times) - needed).sum() / 3600
     under = np.maximum(0, needed - steps(run.ready, times)).sum() / 3600
     return float(over), float(under)
 
 
 def _flaps(run: Run) -> int:
     flaps, previous = 0, (-math.inf, 0)
-    for (_, before), (at, after) in zip(run.asked, run.asked[1:], strict=False):
+    for (_, before), (at, after) in zip(run.requested, run.requested[1:], strict=False):
         direction = 1 if after > before else -1
         turned = direction == -previous[1] and at - previous[0] <= _FLAP_SECONDS
         if turned and at >= run.scenario.warmup:

@@ -20,7 +20,7 @@ from slipstream_simulator.pods import (
     Deployment,
     Pod,
 )
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 from slipstream_simulator.prometheus.server import Prometheus, Target
 from slipstream_simulator.scenario import Scenario
 
@@ -60,7 +60,7 @@ class Run:
     seed: int
     requests: Records
     pods: list[Pod]
-    asked: list[tuple[float, int]]
+    requested: list[tuple[float, int]]
     """Changes of the wanted number of replicas."""
     ready: list[tuple[float, int]]
     """Changes of the number of pods that take requests."""
@@ -115,7 +115,7 @@ class _Simulation:
             seed=seed,
             requests=self.kernel.records,
             pods=[],
-            asked=[(0.0, self._deployment.replicas)],
+            requested=[(0.0, self._deployment.replicas)],
             ready=self._deployment.ready_counts,
         )
         for event in scenario.events:
@@ -157,33 +157,33 @@ class _Simulation:
     def _decide(self, now: float) -> None:
         scaling, deployment = self._scenario.scaling, self._deployment
         deployment.reconcile(now)
-        asked = self._policy.decide(
-            Seen(
+        requested = self._policy.decide(
+            FleetView(
                 now=now,
                 replicas=deployment.replicas,
-                pods=tuple(pod.seen for pod in deployment.pods),
+                pods=tuple(pod.view for pod in deployment.pods),
                 samples=self._prometheus.answer(now, self._policy.queries()),
                 minimum=scaling.min_replicas,
                 maximum=scaling.max_replicas,
                 objectives=self._objectives,
             )
         )
-        self._watch(asked, now)
-        allowed = min(max(asked, scaling.min_replicas), scaling.max_replicas)
+        self._watch(requested, now)
+        allowed = min(max(requested, scaling.min_replicas), scaling.max_replicas)
         if allowed != deployment.replicas:
             deployment.scale(allowed, now)
-            self._run.asked.append((now, allowed))
+            self._run.requested.append((now, allowed))
         self._agenda.at(now + self._policy.every, DECISION, self._decide)
 
-    def _watch(self, asked: int, now: float) -> None:
+    def _watch(self, requested: int, now: float) -> None:
         """Count breaches of the rules of safety."""
         scaling, safety = self._scenario.scaling, self._run.safety
         present = self._deployment.replicas
-        if not scaling.min_replicas <= asked <= scaling.max_replicas:
+        if not scaling.min_replicas <= requested <= scaling.max_replicas:
             safety.out_of_bounds += 1
-        if asked == 0 and present > 0 and self.kernel.live:
+        if requested == 0 and present > 0 and self.kernel.live:
             safety.zero_with_requests += 1
-        if asked >= present:
+        if requested >= present:
             return
         known = now - 2 * self._scenario.metrics.scrape - self._scenario.metrics.lag
         pods = [p.name for p in self._deployment.ready if p.ready is not None and p.ready <= known]
@@ -191,7 +191,7 @@ class _Simulation:
         if share < signals.COMPLETE:
             safety.down_while_incomplete += 1
         if share == 0.0:
-            safety.removed_in_outage += present - asked
+            safety.removed_in_outage += present - requested
 
     def _plan(self, event: Event) -> None:
         begin: Mapping[str, Callable[[float], None]] = {

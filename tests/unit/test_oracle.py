@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slipstream_simulator.policies import capacity, oracle, schedule
 from slipstream_simulator.policies.schedule import Schedule
-from tests.support import seen
+from tests.support import views
 
 NEEDS = st.lists(st.integers(0, 3), min_size=1, max_size=6)
 
@@ -39,7 +39,7 @@ def test_a_pod_is_asked_for_a_start_ahead() -> None:
     orders = schedule.orders(
         Schedule(60.0, (1, 1, 1, 3)), initial=1, cold_start=lambda number: [120.0, 90.0][number]
     )
-    assert orders.asked == (60.0, 90.0)
+    assert orders.requested == (60.0, 90.0)
     assert [orders.starting(now) for now in (59, 60, 90, 179, 180)] == [0, 1, 2, 2, 0]
 
 
@@ -47,13 +47,13 @@ def test_a_slow_start_draws_the_ones_before_it_forward() -> None:
     orders = schedule.orders(
         Schedule(60.0, (1, 1, 1, 2, 3)), initial=1, cold_start=lambda number: [30.0, 200.0][number]
     )
-    assert orders.asked == (40.0, 40.0)
+    assert orders.requested == (40.0, 40.0)
 
 
 def test_the_oracle_has_each_pod_ready_when_it_is_due() -> None:
     timetable = Schedule(30.0, (2, 2, 2, 2, 2, 2, 5, 5, 3))
     policy = oracle.Oracle(timetable, 2, lambda number: 120.0 - 10 * number)
-    counts = seen.driven(policy, lambda *_: {}, replicas=2, until=300)
+    counts = views.driven(policy, lambda *_: {}, replicas=2, until=300)
     at = {5 * index: count for index, count in enumerate(counts)}
     changes = {now: count for now, count in at.items() if count != at.get(now - 5, 2)}
     assert changes == {55: 3, 65: 4, 75: 5, 240: 3}
@@ -122,14 +122,14 @@ def test_where_nothing_keeps_the_goal_the_whole_fleet_runs() -> None:
 
 
 def test_the_load_of_a_window_is_what_its_requests_take() -> None:
-    one = capacity.rate(seen.ENGINE, seen.OBJECTIVES, prompt=1024, output=128)
+    one = capacity.rate(views.ENGINE, views.OBJECTIVES, prompt=1024, output=128)
     times = [index / one for index in range(round(60 * one))]
     found = oracle.load(
         times,
         [1000] * len(times),
         [130] * len(times),
         duration=90.0,
-        engine=seen.ENGINE,
-        objectives=seen.OBJECTIVES,
+        engine=views.ENGINE,
+        objectives=views.OBJECTIVES,
     )
     assert found == pytest.approx((1.0, 1.0, 0.0), abs=0.05)

@@ -15,7 +15,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers.window import Window
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 RESYNC_SECONDS: Final = 10.0
 _STABLE_SECONDS, _PANIC_SECONDS, _COOLDOWN_SECONDS = 180.0, 60.0, 300.0
@@ -32,14 +32,14 @@ class Stabilization:
     floor: int = 0
     _advised: Window = field(default_factory=lambda: Window(_COOLDOWN_SECONDS))
 
-    def settle(self, seen: Seen, wanted: int) -> int:
+    def settle(self, view: FleetView, wanted: int) -> int:
         """The count, within the limits."""
-        self._advised.add(seen.now, wanted)
-        if wanted >= seen.replicas:
-            return readings.bounded(seen, wanted, floor=self.floor)
-        advised = self._advised.values(seen.now)
-        settled = min(seen.replicas, max(advised)) if self.repaired else min(advised)
-        return readings.bounded(seen, int(settled), floor=self.floor)
+        self._advised.add(view.now, wanted)
+        if wanted >= view.replicas:
+            return readings.bounded(view, wanted, floor=self.floor)
+        advised = self._advised.values(view.now)
+        settled = min(view.replicas, max(advised)) if self.repaired else min(advised)
+        return readings.bounded(view, int(settled), floor=self.floor)
 
     def clear(self) -> None:
         """Forget all advice."""
@@ -77,25 +77,25 @@ class Aibrix:
         """KV usage by pod."""
         return {"kv": Series(contract.KV_USAGE)}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count, at least one: without pods there is nothing that could wake it."""
-        values = readings.by_pod(seen, "kv")
+        values = readings.by_pod(view, "kv")
         if isinstance(values, Unknown):
-            return seen.replicas
-        if not seen.replicas:
-            return max(1, seen.minimum)
-        pods = [pod.name for pod in readings.alive(seen)]
+            return view.replicas
+        if not view.replicas:
+            return max(1, view.minimum)
+        pods = [pod.name for pod in readings.alive(view)]
         usage = [values.get(pod, 0.0) for pod in pods if pod in values or not self.repaired]
         if not usage:
-            return seen.replicas
-        self._usage.add(seen.now, sum(usage) / len(usage))
-        stable, panic = self._usage.mean(seen.now), self._usage.mean(seen.now, _PANIC_SECONDS)
-        base = len(usage) if self.repaired else seen.replicas
+            return view.replicas
+        self._usage.add(view.now, sum(usage) / len(usage))
+        stable, panic = self._usage.mean(view.now), self._usage.mean(view.now, _PANIC_SECONDS)
+        base = len(usage) if self.repaired else view.replicas
         wanted = self.law(stable, panic, replicas=base, target=self.target)
-        if base <= wanted < seen.replicas:
-            wanted = seen.replicas  # what starts is on its way to help
-        settled = self._stabilization.settle(seen, wanted)
-        if settled != seen.replicas and self.repaired:
+        if base <= wanted < view.replicas:
+            wanted = view.replicas  # what starts is on its way to help
+        settled = self._stabilization.settle(view, wanted)
+        if settled != view.replicas and self.repaired:
             self._usage.clear()
         return settled
 

@@ -15,7 +15,7 @@ from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers import aibrix
 from slipstream_simulator.policies import capacity
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _WINDOW_SECONDS, _CURRENT_SECONDS = 240.0, 30.0
 """NB: its buckets are of 10 s; a rate needs two scrapes, so the current rate is that of 30 s."""
@@ -48,37 +48,37 @@ class Optimizer:
             **{name: _buckets(metric) for name, metric in sizes.items()},
         }
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count; once there were requests, a window without any goes to the minimum, as shipped."""
-        window = readings.value_or_zero(seen, "window")
-        current = readings.value_or_zero(seen, "current")
+        window = readings.value_or_zero(view, "window")
+        current = readings.value_or_zero(view, "current")
         if isinstance(window, Unknown) or isinstance(current, Unknown):
-            return seen.replicas
+            return view.replicas
         rate = max(window / _WINDOW_SECONDS, current / _CURRENT_SECONDS)
         self._begun = self._begun or rate > 0
         if not self._begun:
-            return readings.bounded(seen, seen.replicas)
-        if not seen.replicas:
-            return max(seen.minimum, 1 if rate > 0 and not seen.minimum else 0)
-        seconds = self._seconds(seen)
+            return readings.bounded(view, view.replicas)
+        if not view.replicas:
+            return max(view.minimum, 1 if rate > 0 and not view.minimum else 0)
+        seconds = self._seconds(view)
         if rate > 0 and seconds is None:
-            return seen.replicas
+            return view.replicas
         wanted = math.ceil(rate * (seconds or 0.0) / self.share)
-        return self._stabilization.settle(seen, aibrix.stepped(seen.replicas, wanted))
+        return self._stabilization.settle(view, aibrix.stepped(view.replicas, wanted))
 
     def restarted(self) -> None:
         """The advice is in memory; the trace is in Redis."""
         self._stabilization.clear()
 
-    def _seconds(self, seen: Seen) -> float | None:
+    def _seconds(self, view: FleetView) -> float | None:
         """Seconds of a replica that the mean request takes; None before any was completed."""
-        prompts, outputs = _shares(seen, "prompt"), _shares(seen, "output")
+        prompts, outputs = _shares(view, "prompt"), _shares(view, "output")
         if not prompts or not outputs:
             return None
         return sum(
             share
             * other
-            / capacity.rate(self.engine, seen.objectives, prompt=prompt, output=output)
+            / capacity.rate(self.engine, view.objectives, prompt=prompt, output=output)
             for prompt, share in prompts.items()
             for output, other in outputs.items()
         )
@@ -98,9 +98,9 @@ def _buckets(histogram: str) -> Expression:
     return By("sum", ("le",), Over("increase", Series(f"{histogram}_bucket"), _WINDOW_SECONDS))
 
 
-def _shares(seen: Seen, query: str) -> Mapping[int, float]:
+def _shares(view: FleetView, query: str) -> Mapping[int, float]:
     """Size as a power of two -> share of the requests; a bucket between two powers counts for both."""
-    result = seen.samples[query]
+    result = view.samples[query]
     if isinstance(result, Unknown):
         return {}
     found: dict[int, float] = {}

@@ -14,7 +14,7 @@ from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _INTERVAL_SECONDS: Final = 180.0
 _MEANS: Final = {
@@ -53,16 +53,16 @@ class Planner:
         means = {name: readings.mean(metric, self.every) for name, metric in _MEANS.items()}
         return {"requests": readings.arrivals(self.every), **means}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count, at least one; the same if there was no traffic or it is not known."""
-        found = {name: readings.value(seen, name) for name in self.queries()}
+        found = {name: readings.value(view, name) for name in self.queries()}
         known = {name: one for name, one in found.items() if not isinstance(one, Unknown)}
         if len(known) < len(found) or not known["requests"]:
-            return readings.bounded(seen, seen.replicas, floor=1)
+            return readings.bounded(view, view.replicas, floor=1)
         traffic = Traffic(**known)
-        replicas = max(1, len(readings.ready(seen)))
-        need = self._prefill(traffic) + self._decode(traffic, replicas, seen)
-        return readings.bounded(seen, math.ceil(need), floor=1)
+        replicas = max(1, len(readings.ready(view)))
+        need = self._prefill(traffic) + self._decode(traffic, replicas, view)
+        return readings.bounded(view, math.ceil(need), floor=1)
 
     def restarted(self) -> None:
         """The constant predictor needs nothing but the last interval, which Prometheus has."""
@@ -74,13 +74,13 @@ class Planner:
         correction = min(1.0, traffic.ttft / alone)
         return traffic.requests * alone / self.every * correction
 
-    def _decode(self, traffic: Traffic, replicas: int, seen: Seen) -> float:
+    def _decode(self, traffic: Traffic, replicas: int, view: FleetView) -> float:
         """Replicas for the outputs, at the best throughput whose ITL keeps the corrected target."""
         context = traffic.isl + traffic.osl / 2
         token = self.engine.beta + self.engine.gamma * context
         concurrency = traffic.requests / replicas * traffic.duration / self.every
         correction = traffic.itl / (self.engine.alpha + token * concurrency)
-        target = readings.target(seen.objectives, "tpot") * self.share / correction
+        target = readings.target(view.objectives, "tpot") * self.share / correction
         largest = min(self.engine.max_sequences, self.engine.kv_tokens / context)
         batch = max(1.0, min((target - self.engine.alpha) / token, largest))
         throughput = batch / (self.engine.alpha + token * batch)

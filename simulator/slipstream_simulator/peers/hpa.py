@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_simulator import readings
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 
 SYNC_SECONDS: Final = 15.0
 _TOLERANCE: Final = 0.1
@@ -45,9 +45,9 @@ class Behavior:
 DEFAULT: Final = Behavior()
 
 
-def pods_metric(seen: Seen, values: Mapping[str, float], *, target: float) -> int | Unknown:
+def pods_metric(view: FleetView, values: Mapping[str, float], *, target: float) -> int | Unknown:
     """Return the proposal of a metric of type Pods: silent pods count against the direction of the others."""
-    pods = readings.alive(seen)
+    pods = readings.alive(view)
     unready = [pod.name for pod in pods if not pod.scheduled]
     usage = {pod.name: values[pod.name] for pod in pods if pod.scheduled and pod.name in values}
     missing = [pod.name for pod in pods if pod.scheduled and pod.name not in values]
@@ -56,32 +56,32 @@ def pods_metric(seen: Seen, values: Mapping[str, float], *, target: float) -> in
     ratio = _ratio(usage, target)
     counts_unready = bool(unready) and ratio > 1
     if not counts_unready and not missing:
-        return seen.replicas if _within(ratio) else math.ceil(ratio * len(usage))
+        return view.replicas if _within(ratio) else math.ceil(ratio * len(usage))
     usage.update(dict.fromkeys(missing, target if ratio < 1 else 0.0))
     if counts_unready:
         usage.update(dict.fromkeys(unready, 0.0))
     corrected = _ratio(usage, target)
     turned = (corrected - 1) * (ratio - 1) < 0
     wanted = math.ceil(corrected * len(usage))
-    if _within(corrected) or turned or (wanted - seen.replicas) * (corrected - 1) < 0:
-        return seen.replicas
+    if _within(corrected) or turned or (wanted - view.replicas) * (corrected - 1) < 0:
+        return view.replicas
     return wanted
 
 
-def average_value(seen: Seen, total: float, *, target: float) -> int:
+def average_value(view: FleetView, total: float, *, target: float) -> int:
     """Return the proposal of an external metric of type AverageValue: the number of pods that share `total`."""
-    pods = len(readings.alive(seen))
+    pods = len(readings.alive(view))
     if pods and _within(total / (target * pods)):
         return pods
     return math.ceil(total / target)
 
 
-def value(seen: Seen, measured: float, *, target: float) -> int:
+def value(view: FleetView, measured: float, *, target: float) -> int:
     """Return the proposal of an external metric of type Value: ready pods times its ratio to the target."""
     ratio = measured / target
-    if not seen.replicas:
+    if not view.replicas:
         return math.ceil(ratio)
-    return seen.replicas if _within(ratio) else math.ceil(ratio * len(readings.ready(seen)))
+    return view.replicas if _within(ratio) else math.ceil(ratio * len(readings.ready(view)))
 
 
 def _ratio(usage: Mapping[str, float], target: float) -> float:
@@ -100,17 +100,17 @@ class Hpa:
     _advised: list[tuple[float, int]] = field(default_factory=list)
     _changes: list[tuple[float, int]] = field(default_factory=list)
 
-    def sync(self, seen: Seen, proposals: Sequence[int | Unknown]) -> int:
+    def sync(self, view: FleetView, proposals: Sequence[int | Unknown]) -> int:
         """The replicas to ask for, from what each metric proposes; never fewer than one."""
-        current = seen.replicas
-        minimum = max(1, seen.minimum)
-        if not minimum <= current <= seen.maximum:
-            wanted = min(max(current, minimum), seen.maximum)
+        current = view.replicas
+        minimum = max(1, view.minimum)
+        if not minimum <= current <= view.maximum:
+            wanted = min(max(current, minimum), view.maximum)
         else:
             proposed = _combined(proposals, current)
-            wanted = current if proposed is None else self._tamed(seen, proposed, minimum)
+            wanted = current if proposed is None else self._tamed(view, proposed, minimum)
         if wanted != current:
-            self._changes.append((seen.now, wanted - current))
+            self._changes.append((view.now, wanted - current))
         return wanted
 
     def restarted(self) -> None:
@@ -118,9 +118,9 @@ class Hpa:
         self._advised.clear()
         self._changes.clear()
 
-    def _tamed(self, seen: Seen, proposed: int, minimum: int) -> int:
+    def _tamed(self, view: FleetView, proposed: int, minimum: int) -> int:
         """Stabilised by the windows, then limited by the rates."""
-        now, current = seen.now, seen.replicas
+        now, current = view.now, view.replicas
         up, down = self.behavior.up, self.behavior.down
         if not self._advised:
             self._advised.append((now, current))
@@ -132,7 +132,7 @@ class Hpa:
         stable = min(max(current, lowest), highest)
         if stable > current:
             limit = max(self._limit(rate, now, current, up=True) for rate in up.rates)
-            stable = min(stable, max(limit, current), seen.maximum)
+            stable = min(stable, max(limit, current), view.maximum)
         elif stable < current:
             limit = min(self._limit(rate, now, current, up=False) for rate in down.rates)
             stable = max(stable, min(limit, current), minimum)

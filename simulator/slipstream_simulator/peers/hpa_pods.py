@@ -9,7 +9,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers import hpa
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 
 @dataclass
@@ -26,12 +26,12 @@ class PodsHpa:
         """The gauge of each pod."""
         return {"gauge": Series(self.metric)}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count by the rules of autoscaling/v2."""
-        values = readings.by_pod(seen, "gauge")
+        values = readings.by_pod(view, "gauge")
         if isinstance(values, Unknown):
-            return self._hpa.sync(seen, [values])
-        return self._hpa.sync(seen, [hpa.pods_metric(seen, values, target=self.target)])
+            return self._hpa.sync(view, [values])
+        return self._hpa.sync(view, [hpa.pods_metric(view, values, target=self.target)])
 
     def restarted(self) -> None:
         """The controller manager forgets its windows."""

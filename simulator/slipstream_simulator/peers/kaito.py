@@ -13,7 +13,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers import hpa, keda
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _BEHAVIOR: Final = hpa.Behavior(
     up=hpa.Rules(60.0, (hpa.Rate("Pods", 1, 300),)),
@@ -32,11 +32,11 @@ def repaired(_: model.Parameters, target: float) -> Policy:
 
 
 def _trigger(target: float, together: Callable[[list[float]], float]) -> keda.Trigger:
-    def read(seen: Seen) -> float | Unknown:
-        values = readings.by_pod(seen, "waiting")
+    def read(view: FleetView) -> float | Unknown:
+        values = readings.by_pod(view, "waiting")
         if isinstance(values, Unknown):
             return values
-        pods = [pod.name for pod in readings.alive(seen)]
+        pods = [pod.name for pod in readings.alive(view)]
         reported = [values[pod] for pod in pods if pod in values]
         if not reported:
             return Unknown("no pod answers")

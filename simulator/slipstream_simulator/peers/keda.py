@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_simulator.peers import hpa
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 
 _POLLING_SECONDS: Final = 30.0
 _COOLDOWN_SECONDS: Final = 300.0
@@ -25,19 +25,19 @@ class Trigger:
     """One metric: how it is read, and what the HPA makes of it."""
 
     queries: Mapping[str, Expression]
-    read: Callable[[Seen], float | Unknown]
+    read: Callable[[FleetView], float | Unknown]
     threshold: float
     kind: Kind = "AverageValue"
     scales: bool = True
     """False: it only tells whether there is anything to serve."""
 
-    def proposal(self, seen: Seen, measured: float | Unknown) -> int | Unknown:
+    def proposal(self, view: FleetView, measured: float | Unknown) -> int | Unknown:
         """Return the HPA's proposal for the trigger."""
         if isinstance(measured, Unknown):
             return measured
         if self.kind == "Value":
-            return hpa.value(seen, measured, target=self.threshold)
-        return hpa.average_value(seen, measured, target=self.threshold)
+            return hpa.value(view, measured, target=self.threshold)
+        return hpa.average_value(view, measured, target=self.threshold)
 
 
 def prometheus(
@@ -50,8 +50,8 @@ def prometheus(
 ) -> Trigger:
     """The scaler `prometheus`: no series is 0 unless told otherwise, several are an error."""
 
-    def read(seen: Seen) -> float | Unknown:
-        result = seen.samples[name]
+    def read(view: FleetView) -> float | Unknown:
+        result = view.samples[name]
         if isinstance(result, Unknown):
             return result
         if len(result) > 1:
@@ -96,35 +96,35 @@ class Keda:
         """Return the queries of all triggers."""
         return {name: query for trigger in self.triggers for name, query in trigger.queries.items()}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """KEDA's count between zero and one, else the HPA's."""
-        measured = [trigger.read(seen) for trigger in self.triggers]
-        if seen.now - self._polled >= _POLLING_SECONDS:
-            self._polled = seen.now
-            idle = self._idle(seen, measured)
-            if not seen.replicas:
-                return max(seen.minimum, self.floor, 0 if idle else 1)
-            if idle and not max(seen.minimum, self.floor):
+        measured = [trigger.read(view) for trigger in self.triggers]
+        if view.now - self._polled >= _POLLING_SECONDS:
+            self._polled = view.now
+            idle = self._idle(view, measured)
+            if not view.replicas:
+                return max(view.minimum, self.floor, 0 if idle else 1)
+            if idle and not max(view.minimum, self.floor):
                 return 0
-        if not seen.replicas:
+        if not view.replicas:
             return 0
-        return self._hpa.sync(seen, self._proposals(seen, measured))
+        return self._hpa.sync(view, self._proposals(view, measured))
 
     def restarted(self) -> None:
         """The HPA forgets its windows; times and failures are in the status of the ScaledObject."""
         self._hpa.restarted()
 
-    def _idle(self, seen: Seen, measured: list[float | Unknown]) -> bool:
+    def _idle(self, view: FleetView, measured: list[float | Unknown]) -> bool:
         """Whether no trigger was active during the cool-down; a trigger that fails tells nothing."""
         known = [one for one in measured if not isinstance(one, Unknown)]
         active = any(one > 0 for one in known)
         if active or self._active is None:
-            self._active = seen.now
-        if not seen.replicas:
+            self._active = view.now
+        if not view.replicas:
             return not active
-        return len(known) == len(measured) and seen.now - self._active >= self.cooldown
+        return len(known) == len(measured) and view.now - self._active >= self.cooldown
 
-    def _proposals(self, seen: Seen, measured: list[float | Unknown]) -> list[int | Unknown]:
+    def _proposals(self, view: FleetView, measured: list[float | Unknown]) -> list[int | Unknown]:
         proposals: list[int | Unknown] = []
         for index, (trigger, one) in enumerate(zip(self.triggers, measured, strict=True)):
             failed = isinstance(one, Unknown)
@@ -133,5 +133,5 @@ class Keda:
             if fallback and self._failures[index] > fallback.failures:
                 proposals.append(fallback.replicas)
             elif trigger.scales:
-                proposals.append(trigger.proposal(seen, one))
+                proposals.append(trigger.proposal(view, one))
         return proposals

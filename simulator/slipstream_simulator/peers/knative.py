@@ -10,7 +10,7 @@ from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers.window import Window
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _TICK_SECONDS: Final = 2.0
 _STABLE_SECONDS, _PANIC_SECONDS, _GRACE_SECONDS = 60.0, 6.0, 30.0
@@ -34,48 +34,48 @@ class Knative:
         """Requests in flight: those in the pods and those that the activator buffers."""
         return {"in_flight": readings.in_flight()}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count; the same while nothing reports."""
-        active = readings.value(seen, "in_flight")
+        active = readings.value(view, "in_flight")
         if isinstance(active, Unknown):
-            return seen.replicas
-        self._concurrency.add(seen.now, active)
-        if not seen.replicas and active:
-            return max(1, seen.minimum)
-        ready = max(1, len(readings.ready(seen)))
-        stable = self._wanted(seen, ready, _STABLE_SECONDS)
-        panic = self._wanted(seen, ready, _PANIC_SECONDS)
-        return self._settled(seen, self._calmed(seen, ready, stable, panic))
+            return view.replicas
+        self._concurrency.add(view.now, active)
+        if not view.replicas and active:
+            return max(1, view.minimum)
+        ready = max(1, len(readings.ready(view)))
+        stable = self._wanted(view, ready, _STABLE_SECONDS)
+        panic = self._wanted(view, ready, _PANIC_SECONDS)
+        return self._settled(view, self._calmed(view, ready, stable, panic))
 
     def restarted(self) -> None:
         """Windows and panic are in the memory of the autoscaler only."""
         self._concurrency.clear()
         self._panicked, self._most, self._idle_since = None, 0, None
 
-    def _wanted(self, seen: Seen, ready: int, window: float) -> int:
-        wanted = math.ceil(self._concurrency.mean(seen.now, window) / self.target)
+    def _wanted(self, view: FleetView, ready: int, window: float) -> int:
+        wanted = math.ceil(self._concurrency.mean(view.now, window) / self.target)
         return min(max(wanted, math.floor(ready / _DOWN_RATE)), math.ceil(ready * _UP_RATE))
 
-    def _calmed(self, seen: Seen, ready: int, stable: int, panic: int) -> int:
+    def _calmed(self, view: FleetView, ready: int, stable: int, panic: int) -> int:
         """The stable count, or in panic the highest that was wanted since it began."""
         if panic / ready >= _PANIC_RATIO:
-            self._panicked = seen.now
-        elif self._panicked is not None and seen.now - self._panicked >= _STABLE_SECONDS:
+            self._panicked = view.now
+        elif self._panicked is not None and view.now - self._panicked >= _STABLE_SECONDS:
             self._panicked, self._most = None, 0
         if self._panicked is None:
             return stable
         self._most = max(self._most, ready, stable, panic)
         return self._most
 
-    def _settled(self, seen: Seen, wanted: int) -> int:
+    def _settled(self, view: FleetView, wanted: int) -> int:
         """Within the limits; to zero only after the grace period."""
-        if wanted or seen.minimum:
+        if wanted or view.minimum:
             self._idle_since = None
-            return readings.bounded(seen, wanted)
+            return readings.bounded(view, wanted)
         if self._idle_since is None:
-            self._idle_since = seen.now
-        waited = seen.now - self._idle_since >= _GRACE_SECONDS
-        return 0 if waited else min(seen.replicas, 1)
+            self._idle_since = view.now
+        waited = view.now - self._idle_since >= _GRACE_SECONDS
+        return 0 if waited else min(view.replicas, 1)
 
 
 def shipped(_: model.Parameters, target: float) -> Policy:

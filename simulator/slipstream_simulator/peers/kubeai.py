@@ -10,7 +10,7 @@ from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _INTERVAL_SECONDS: Final = 10.0
 _SAMPLES: Final = 60
@@ -32,23 +32,23 @@ class KubeAI:
         """Requests in flight: those in the engines and those that the proxy holds."""
         return {"in_flight": readings.in_flight()}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count; the same if it could not read its own metrics."""
-        active = readings.value(seen, "in_flight")
+        active = readings.value(view, "in_flight")
         if isinstance(active, Unknown):
-            return seen.replicas
+            return view.replicas
         if not self._samples:
             self._samples.extend([active] * _SAMPLES)
         self._samples.append(active)
-        if not seen.replicas and active:
-            return max(1, seen.minimum)
+        if not view.replicas and active:
+            return max(1, view.minimum)
         mean = sum(self._samples) / len(self._samples)
-        wanted = readings.bounded(seen, math.ceil(mean / self.target))
-        if wanted >= seen.replicas:
+        wanted = readings.bounded(view, math.ceil(mean / self.target))
+        if wanted >= view.replicas:
             self._lower = 0
             return wanted
         self._lower += 1
-        return wanted if self._lower > _LOWER_TICKS else seen.replicas
+        return wanted if self._lower > _LOWER_TICKS else view.replicas
 
     def restarted(self) -> None:
         """A ConfigMap keeps the mean, of which the window is filled anew; ticks are not kept."""

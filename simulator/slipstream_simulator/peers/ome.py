@@ -8,7 +8,7 @@ from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator.peers import keda
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 
 def shipped(_: model.Parameters, target: float) -> Policy:
@@ -24,8 +24,8 @@ def repaired(_: model.Parameters, target: float) -> Policy:
 def _trigger(target: float, kind: keda.Kind) -> keda.Trigger:
     buckets = By("sum", ("le",), Over("rate", Series(f"{contract.TPOT}_bucket"), 300.0))
 
-    def read(seen: Seen) -> float | Unknown:
-        result = seen.samples["buckets"]
+    def read(view: FleetView) -> float | Unknown:
+        result = view.samples["buckets"]
         if isinstance(result, Unknown):
             return result
         pairs = [

@@ -10,7 +10,7 @@ from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers.window import Window
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _LOOK_BACK_SECONDS: Final = 30.0
 _UP_SECONDS, _DOWN_SECONDS = 30.0, 600.0
@@ -31,21 +31,21 @@ class RayServe:
         """Requests in the replicas, and those queued in the handles."""
         return {"ongoing": readings.in_flight()}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count; the same while nothing reports."""
-        ongoing = readings.value(seen, "ongoing")
+        ongoing = readings.value(view, "ongoing")
         if isinstance(ongoing, Unknown):
-            return seen.replicas
-        self._ongoing.add(seen.now, ongoing)
-        mean = self._ongoing.mean(seen.now)
-        if not seen.replicas:
-            return max(seen.minimum, 1 if mean > 0 else 0)
-        wanted = readings.bounded(seen, math.ceil(mean / self.target))
-        direction = (wanted > seen.replicas) - (wanted < seen.replicas)
+            return view.replicas
+        self._ongoing.add(view.now, ongoing)
+        mean = self._ongoing.mean(view.now)
+        if not view.replicas:
+            return max(view.minimum, 1 if mean > 0 else 0)
+        wanted = readings.bounded(view, math.ceil(mean / self.target))
+        direction = (wanted > view.replicas) - (wanted < view.replicas)
         if direction != self._direction:
-            self._direction, self._since = direction, seen.now
-        if seen.now - self._since < (_UP_SECONDS if direction > 0 else _DOWN_SECONDS):
-            return seen.replicas
+            self._direction, self._since = direction, view.now
+        if view.now - self._since < (_UP_SECONDS if direction > 0 else _DOWN_SECONDS):
+            return view.replicas
         self._direction = 0
         return wanted
 

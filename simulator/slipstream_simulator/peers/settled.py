@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_simulator import readings
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Settled:
         """Return the queries of the wrapped policy."""
         return self.policy.queries()
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The policy's count, once it has watched for long enough."""
-        wanted = self.policy.decide(seen)
-        return wanted if seen.now >= self.seconds else readings.bounded(seen, seen.replicas)
+        wanted = self.policy.decide(view)
+        return wanted if view.now >= self.seconds else readings.bounded(view, view.replicas)
 
     def restarted(self) -> None:
         """The policy forgets what it had not written down."""

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_simulator.peers import hpa
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 
 CHART_WINDOW_SECONDS: Final = 240.0
 """Stabilisation of the chart's HPA, in both directions."""
@@ -22,7 +22,7 @@ class Controller(Protocol):
     def queries(self) -> Mapping[str, Expression]:
         """Return the queries of the controller."""
 
-    def desired(self, seen: Seen, last: int) -> int:
+    def desired(self, view: FleetView, last: int) -> int:
         """The replicas to emit, `last` being what it emitted before."""
 
     def restarted(self) -> None:
@@ -49,20 +49,20 @@ class Pipeline:
         """Return the queries of the controller and the HPA."""
         return self.controller.queries()
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The HPA's count, from the gauge as it was scraped: one sync after it was set."""
-        away = any(isinstance(result, Unknown) for result in seen.samples.values())
+        away = any(isinstance(result, Unknown) for result in view.samples.values())
         scraped = self._desired
         if self._desired is None:
-            self._desired = max(1, seen.replicas)
-        if seen.now - self._ran >= self.controller.every:
-            self._ran = seen.now
+            self._desired = max(1, view.replicas)
+        if view.now - self._ran >= self.controller.every:
+            self._ran = view.now
             if not away:
-                self._desired = self.controller.desired(seen, self._desired)
+                self._desired = self.controller.desired(view, self._desired)
         proposal: int | Unknown = Unknown("the gauge is not there")
         if scraped is not None and not away:
-            proposal = hpa.average_value(seen, scraped, target=1.0)
-        return self._hpa.sync(seen, [proposal])
+            proposal = hpa.average_value(view, scraped, target=1.0)
+        return self._hpa.sync(view, [proposal])
 
     def restarted(self) -> None:
         """Keep the emitted count, which is in the object's status; forget the rest."""

@@ -13,7 +13,7 @@ from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers import wva
 from slipstream_simulator.peers.queueing import Profile, Queue
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _BATCH: Final = 256
 """Hard-coded there."""
@@ -41,15 +41,15 @@ class Inferno:
             "output": readings.mean(readings.OUTPUTS, 60.0),
         }
 
-    def desired(self, seen: Seen, last: int) -> int:
+    def desired(self, view: FleetView, last: int) -> int:
         """Once there were completions, a minute without any is one without load, as shipped."""
-        rate, prompt, output = (readings.value_or_zero(seen, name) for name in self.queries())
+        rate, prompt, output = (readings.value_or_zero(view, name) for name in self.queries())
         if isinstance(rate, Unknown) or isinstance(prompt, Unknown) or isinstance(output, Unknown):
             return last
         if not rate or not output:
             return 1 if self._begun else last
         self._begun = True
-        ttft, tpot = (readings.target(seen.objectives, metric) for metric in ("ttft", "tpot"))
+        ttft, tpot = (readings.target(view.objectives, metric) for metric in ("ttft", "tpot"))
         one = _largest_rate(
             self.engine, _rounded(prompt), _rounded(output), ttft * self.share, tpot * self.share
         )

@@ -11,7 +11,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers import wva
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 QUEUE_THRESHOLD: Final = 5.0
 _KV_SPARE, _QUEUE_SPARE = 0.10, 3.0
@@ -26,9 +26,9 @@ def peaks() -> Mapping[str, Expression]:
     }
 
 
-def per_pod(seen: Seen) -> Mapping[str, tuple[float, float]]:
+def per_pod(view: FleetView) -> Mapping[str, tuple[float, float]]:
     """KV usage and queue of the pods that have either series; NaN and a missing series are 0, as shipped."""
-    kv, queue = (readings.by_pod(seen, name, invalid=0.0) for name in ("kv", "queue"))
+    kv, queue = (readings.by_pod(view, name, invalid=0.0) for name in ("kv", "queue"))
     if isinstance(kv, Unknown) or isinstance(queue, Unknown):
         return {}
     return {pod: (kv.get(pod, 0.0), queue.get(pod, 0.0)) for pod in {**kv, **queue}}
@@ -45,10 +45,10 @@ class SaturationV1:
         """Peaks of one minute."""
         return peaks()
 
-    def desired(self, seen: Seen, last: int) -> int:
+    def desired(self, view: FleetView, last: int) -> int:
         """One more, one less, or what it was."""
-        pods = per_pod(seen)
-        current = seen.replicas
+        pods = per_pod(view)
+        current = view.replicas
         if not pods or last != current or len(pods) != current:
             return last
         calm = [

@@ -13,7 +13,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.peers import wva, wva_v1
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 
 _KV_SHARE: Final = 0.80
 _HYSTERESIS: Final = 0.15
@@ -40,21 +40,21 @@ class SaturationV2:
             **{name: _mean_by_pod(metric) for name, metric in lengths.items()},
         }
 
-    def desired(self, seen: Seen, last: int) -> int:
+    def desired(self, view: FleetView, last: int) -> int:
         """As many as the demand needs at once, in either direction."""
-        pods = wva_v1.per_pod(seen)
-        sizes = _kv_tokens(seen)
+        pods = wva_v1.per_pod(view)
+        sizes = _kv_tokens(view)
         known = {pod: load for pod, load in pods.items() if pod in sizes}
         if not known:
             return last
-        prompt, output = _mean(seen, "prompt"), _mean(seen, "output")
+        prompt, output = _mean(view, "prompt"), _mean(view, "output")
         demand, capacities = 0.0, []
         for pod, (kv, queue) in known.items():
             demand += kv * sizes[pod] + queue * prompt
             capacities.append(self._capacity(sizes[pod], kv, queue, prompt, output))
         capacity = max(1.0, statistics.median(capacities))
-        ready = len(readings.ready(seen))
-        pending = len(readings.alive(seen)) - ready
+        ready = len(readings.ready(view))
+        pending = len(readings.alive(view)) - ready
         required = demand / self.threshold - (ready + pending) * capacity
         if required > 0:
             return ready + pending + math.ceil(required / capacity)
@@ -101,13 +101,13 @@ def _mean_by_pod(histogram: str) -> Expression:
     return Binary(By("max", ("pod",), total), "/", By("max", ("pod",), count))
 
 
-def _mean(seen: Seen, query: str) -> float:
-    values = readings.by_pod(seen, query)
+def _mean(view: FleetView, query: str) -> float:
+    values = readings.by_pod(view, query)
     return 0.0 if isinstance(values, Unknown) or not values else statistics.fmean(values.values())
 
 
-def _kv_tokens(seen: Seen) -> Mapping[str, float]:
-    result = seen.samples["sizes"]
+def _kv_tokens(view: FleetView) -> Mapping[str, float]:
+    result = view.samples["sizes"]
     if isinstance(result, Unknown):
         return {}
     return {

@@ -10,7 +10,7 @@ from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_runtime import contract
 from slipstream_simulator import readings
 from slipstream_simulator.policies.schedule import Schedule
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 
 _AGE: Final = "age"
 _HELD_SECONDS: Final = 60.0
@@ -37,19 +37,19 @@ class Nowcast:
         ages = Binary(Age(Series(contract.RUNNING)), "or", Age(Series(contract.ROUTER_REQUESTS)))
         return {_AGE: By("min", (), ages)}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """Return the number of replicas that the known load needs, plus those that drain the queue."""
-        age = seen.samples[_AGE]
+        age = view.samples[_AGE]
         if not isinstance(age, Unknown) and age:
-            self._known = max(self._known, seen.now - age[0].value)
+            self._known = max(self._known, view.now - age[0].value)
         # NB: what comes in the window that has begun is not known.
         before = self._known - self.need.window
         windows = range(math.ceil(_HELD_SECONDS / self.need.window))
         present, *_ = needs = [self.need.at(before - self.need.window * one) for one in windows]
-        ready = sum(pod.ready and not pod.terminating for pod in seen.pods)
+        ready = sum(pod.ready and not pod.terminating for pod in view.pods)
         owed = self._owed + (present - ready) * self.every
         self._owed = min(max(0.0, owed), present * _DRAIN_SECONDS)
-        return readings.bounded(seen, max(needs) + math.ceil(self._owed / _DRAIN_SECONDS))
+        return readings.bounded(view, max(needs) + math.ceil(self._owed / _DRAIN_SECONDS))
 
     def restarted(self) -> None:
         """It can ask again."""

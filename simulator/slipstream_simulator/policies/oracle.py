@@ -21,7 +21,7 @@ from slipstream_runtime.simulator import model
 from slipstream_simulator import readings
 from slipstream_simulator.policies import capacity, schedule
 from slipstream_simulator.policies.schedule import Schedule
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 
 Judge: TypeAlias = Callable[[Schedule], float]
 """The share of requests that keep the objectives, if the fleet follows the schedule."""
@@ -68,10 +68,10 @@ class Oracle:
         """None: it knows."""
         return {}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """Return the number of replicas due now plus those that start for later."""
-        wanted = self.timetable.at(seen.now) + self._orders.starting(seen.now)
-        return readings.bounded(seen, wanted)
+        wanted = self.timetable.at(view.now) + self._orders.starting(view.now)
+        return readings.bounded(view, wanted)
 
     def restarted(self) -> None:
         """The schedule is written down."""

@@ -57,12 +57,12 @@ def _gaps(need: Sequence[int], level: int, *, running: bool) -> Iterator[tuple[i
 class Orders:
     """When pods are asked for, and when they are to be ready; both in order of time, in seconds."""
 
-    asked: tuple[float, ...]
+    requested: tuple[float, ...]
     ready: tuple[float, ...]
 
     def starting(self, now: float) -> int:
         """Pods that are asked for and not yet due."""
-        return bisect.bisect_right(self.asked, now) - bisect.bisect_right(self.ready, now)
+        return bisect.bisect_right(self.requested, now) - bisect.bisect_right(self.ready, now)
 
 
 def orders(schedule: Schedule, *, initial: int, cold_start: Callable[[int], float]) -> Orders:
@@ -75,7 +75,7 @@ def orders(schedule: Schedule, *, initial: int, cold_start: Callable[[int], floa
     for index, count in enumerate(schedule.replicas):
         ready += [index * schedule.window] * max(0, count - before)
         before = count
-    asked = [due - cold_start(number) for number, due in enumerate(ready)]
-    for number in range(len(asked) - 2, -1, -1):
-        asked[number] = min(asked[number], asked[number + 1])
-    return Orders(tuple(asked), tuple(ready))
+    requested = [due - cold_start(number) for number, due in enumerate(ready)]
+    for number in range(len(requested) - 2, -1, -1):
+        requested[number] = min(requested[number], requested[number + 1])
+    return Orders(tuple(requested), tuple(ready))

@@ -12,7 +12,7 @@ from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import Reading, Samples, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 
 TICK: float = 5.0
 WINDOW: float = 60.0
@@ -66,26 +66,26 @@ class Slipstream:
         """Return the subset of the operator's queries that its decisions need."""
         return self._queries
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """One tick of the scaling loop."""
         if self._state is None:
-            self._state = policy.initial(desired=seen.replicas, now=seen.now)
+            self._state = policy.initial(desired=view.replicas, now=view.now)
         gathered = inputs.build(
-            self._sorted(seen.samples),
+            self._sorted(view.samples),
             inputs.Settings(
                 bounds=Bounds(
-                    max(seen.minimum, min(self._standing, seen.maximum)),
-                    seen.maximum,
+                    max(view.minimum, min(self._standing, view.maximum)),
+                    view.maximum,
                     follows_load=True,
                     idle_after=self._idle_after,
                 ),
-                objectives=seen.objectives,
+                objectives=view.objectives,
                 scale_down_window=self._down_window,
                 rate_window=self._window,
                 max_sequences=self._max_sequences,
                 without=self._without,
             ),
-            now=seen.now,
+            now=view.now,
             pods=tuple(
                 supply.PodStatus(
                     name=pod.name,
@@ -95,7 +95,7 @@ class Slipstream:
                     scheduled=pod.scheduled,
                     failed_starts=pod.failed_starts,
                 )
-                for pod in seen.pods
+                for pod in view.pods
             ),
             earlier=self._readings,
         )

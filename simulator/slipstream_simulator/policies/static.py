@@ -11,7 +11,7 @@ import numpy as np
 from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_simulator import traffic
 from slipstream_simulator.kernel.layout import Floats
-from slipstream_simulator.policy import Policy, Seen
+from slipstream_simulator.policy import FleetView, Policy
 from slipstream_simulator.scenario import Scenario
 
 _UTILISATION: Final = 0.7
@@ -31,9 +31,9 @@ class Static:
         """None: it looks at nothing."""
         return {}
 
-    def decide(self, seen: Seen) -> int:
+    def decide(self, view: FleetView) -> int:
         """The count, within the limits."""
-        return min(max(self.replicas, seen.minimum), seen.maximum)
+        return min(max(self.replicas, view.minimum), view.maximum)
 
     def restarted(self) -> None:
         """Nothing to forget."""

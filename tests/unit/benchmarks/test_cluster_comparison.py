@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cluster_vs_simulator import cluster, comparison
-from benchmarks.cluster_vs_simulator.cluster import Recording, Seen
+from benchmarks.cluster_vs_simulator.cluster import Observation, Recording
 from benchmarks.cluster_vs_simulator.comparison import Check, Envelope
 from slipstream_runtime.evaluate.records import Record
 from slipstream_simulator import scenario, traffic
@@ -63,21 +63,21 @@ def test_a_check_fails_beyond_the_slack_of_what_the_seeds_show() -> None:
 
 def test_a_pod_that_was_told_to_go_or_vanished_is_removed(short: Scenario) -> None:
     recording = Recording(short, seed=0, began=0.0)
-    recording.seen = [
-        Seen(0.0, 3, "", {"a": True, "b": True, "c": True}),
-        Seen(1.0, 3, "", {"a": True, "b": True}, leaving=frozenset({"c"})),
-        Seen(2.0, 3, "", {"a": True}),
+    recording.observations = [
+        Observation(0.0, 3, "", {"a": True, "b": True, "c": True}),
+        Observation(1.0, 3, "", {"a": True, "b": True}, leaving=frozenset({"c"})),
+        Observation(2.0, 3, "", {"a": True}),
     ]
     run = _run(recording, [None, None, None])
     assert comparison.removed(run, since=1.0, until=2.0) == 1
     assert comparison.removed(run, since=1.0, until=3.0) == 2
     assert run.ready == [(0.0, 3), (1.0, 2), (2.0, 1)]
-    assert run.asked == [(0.0, 3)]
+    assert run.requested == [(0.0, 3)]
 
 
 def test_a_recording_has_the_times_that_clients_saw(short: Scenario) -> None:
     recording = Recording(short, seed=0, began=0.0)
-    recording.seen = [Seen(0.0, 1, "", {"a": True})]
+    recording.observations = [Observation(0.0, 1, "", {"a": True})]
     run = _run(recording, [None, "HTTP 503", None])
     assert run.requests["fate"].tolist() == [layout.FINISHED, layout.REJECTED, layout.FINISHED]
     waited = run.requests["first"] - run.requests["arrival"]

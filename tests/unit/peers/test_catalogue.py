@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from slipstream_operator.core.scaling.metrics.promql import By, Expression
 from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_simulator.peers.catalogue import PEERS
-from tests.support import seen
+from tests.support import views
 
 Values = Sequence[float | None]
 
 
-def _result(query: Expression, values: Values) -> seen.Result:
+def _result(query: Expression, values: Values) -> views.Result:
     """What such a query might return: the labels that it keeps, and these values; None for an outage."""
     if None in values:
-        return seen.AWAY
+        return views.AWAY
     labels = query.labels if isinstance(query, By) else ("pod",)
     samples = []
     for index, value in enumerate(values):
@@ -33,8 +33,8 @@ def _result(query: Expression, values: Values) -> seen.Result:
     return samples[: None if labels else 1]
 
 
-def _samples(name: str, values: Values) -> Mapping[str, seen.Result]:
-    queries = PEERS[name].make(seen.ENGINE).queries()
+def _samples(name: str, values: Values) -> Mapping[str, views.Result]:
+    queries = PEERS[name].make(views.ENGINE).queries()
     return {query: _result(expression, values) for query, expression in queries.items()}
 
 
@@ -50,10 +50,10 @@ def test_a_peer_stays_within_its_limits_and_repeats_itself(
 ) -> None:
     runs = []
     for _ in range(2):
-        policy = PEERS[name].make(seen.ENGINE)
+        policy = PEERS[name].make(views.ENGINE)
         instants = iter(history)
         runs.append(
-            seen.driven(
+            views.driven(
                 policy,
                 lambda *_, instants=instants: _samples(name, next(instants)),  # type: ignore[misc]
                 replicas=3,
@@ -69,8 +69,8 @@ def test_a_peer_stays_within_its_limits_and_repeats_itself(
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_is_called_by_its_name(name: str) -> None:
     peer = PEERS[name]
-    assert {peer.make(seen.ENGINE, knob=knob).name for knob in peer.knobs} == {name}
-    assert peer.make(seen.ENGINE, settle=60.0).name == name
+    assert {peer.make(views.ENGINE, knob=knob).name for knob in peer.knobs} == {name}
+    assert peer.make(views.ENGINE, settle=60.0).name == name
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -79,18 +79,18 @@ def test_the_sweep_of_a_knob_has_the_shipped_value(name: str) -> None:
 
 
 def test_a_settling_peer_watches_before_it_acts() -> None:
-    policy = PEERS["kubeai"].make(seen.ENGINE, knob=10.0, settle=300.0)
+    policy = PEERS["kubeai"].make(views.ENGINE, knob=10.0, settle=300.0)
 
-    def filling(now: float, _: int) -> Mapping[str, seen.Result]:
-        return {"in_flight": seen.number(40.0 if now else 0.0)}
+    def filling(now: float, _: int) -> Mapping[str, views.Result]:
+        return {"in_flight": views.number(40.0 if now else 0.0)}
 
-    counts = seen.driven(policy, filling, replicas=5, until=900)
+    counts = views.driven(policy, filling, replicas=5, until=900)
     assert set(counts[:30]) == {5}
     assert counts[-1] == 4
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_holds_while_prometheus_is_away(name: str) -> None:
-    policy = PEERS[name].make(seen.ENGINE)
-    away = dict.fromkeys(policy.queries(), seen.AWAY)
-    assert set(seen.driven(policy, lambda *_: away, replicas=5, until=1500)) == {5}
+    policy = PEERS[name].make(views.ENGINE)
+    away = dict.fromkeys(policy.queries(), views.AWAY)
+    assert set(views.driven(policy, lambda *_: away, replicas=5, until=1500)) == {5}

@@ -26,7 +26,7 @@ from slipstream_simulator import (
 )
 from slipstream_simulator.kernel import misses
 from slipstream_simulator.kernel.fleet import Kernel
-from slipstream_simulator.policy import Seen
+from slipstream_simulator.policy import FleetView
 from slipstream_simulator.prometheus import evaluation
 from slipstream_simulator.prometheus.catalogue import Field
 from slipstream_simulator.prometheus.table import Table
@@ -65,25 +65,25 @@ class Scripted:
     every = 15.0
 
     def __init__(
-        self, decide: Callable[[Seen], int], queries: Mapping[str, Expression] | None = None
+        self, decide: Callable[[FleetView], int], queries: Mapping[str, Expression] | None = None
     ) -> None:
         self._decide, self._queries = decide, queries or {}
-        self.seen: list[Seen] = []
+        self.views: list[FleetView] = []
         self.restarts = 0
 
     def queries(self) -> Mapping[str, Expression]:
         return self._queries
 
-    def decide(self, seen: Seen) -> int:
-        self.seen.append(seen)
-        return self._decide(seen)
+    def decide(self, view: FleetView) -> int:
+        self.views.append(view)
+        return self._decide(view)
 
     def restarted(self) -> None:
         self.restarts += 1
 
 
-def hold(seen: Seen) -> int:
-    return seen.replicas
+def hold(view: FleetView) -> int:
+    return view.replicas
 
 
 def test_traffic_depends_on_the_seed_alone() -> None:
@@ -150,7 +150,7 @@ def test_noise_changes_what_is_seen_but_no_counter_falls() -> None:
     simulation.run(given(events=[{"at": "0s", "noise": "50%"}]), noisy, seed=0)
 
     def values(policy: Scripted, name: str) -> list[float]:
-        return [seen.samples[name][0].value for seen in policy.seen]
+        return [view.samples[name][0].value for view in policy.views]
 
     assert values(clean, "running") != values(noisy, "running")
     tokens = values(noisy, "tokens")
@@ -206,7 +206,7 @@ def test_an_attempt_ends_as_soon_as_it_is_hopeless_and_is_the_run_otherwise() ->
 
 
 def test_a_new_pod_serves_after_its_cold_start_and_costs_from_its_schedule() -> None:
-    run = simulation.run(given(), Scripted(lambda seen: 3 if seen.now >= 60 else 2), seed=0)
+    run = simulation.run(given(), Scripted(lambda view: 3 if view.now >= 60 else 2), seed=0)
     third = run.pods[2]
     assert (third.created, third.scheduled, third.ready) == (60.0, 60.0, 120.0)
     assert score.gpu_hours(run) == pytest.approx((2 * 600 + 540) / 3600)
@@ -225,7 +225,7 @@ def test_a_quota_keeps_pods_waiting_until_it_is_lifted() -> None:
     policy = Scripted(lambda _: 4)
     run = simulation.run(limited, policy, seed=0)
     assert [max(0.0, pod.scheduled or 0.0) for pod in run.pods] == [0.0, 0.0, 300.0, 300.0]
-    assert [pod.scheduled for pod in policy.seen[2].pods] == [True, True, False, False]
+    assert [pod.scheduled for pod in policy.views[2].pods] == [True, True, False, False]
 
 
 def test_failed_starts_back_off_and_end_with_the_fault() -> None:
@@ -243,9 +243,9 @@ def test_removed_pods_finish_what_they_have() -> None:
 
 def test_an_outage_is_unknown_and_scaling_down_in_it_is_counted() -> None:
     asked = {"running": Series(contract.RUNNING)}
-    policy = Scripted(lambda seen: 1 if seen.now >= 300 else 2, asked)
+    policy = Scripted(lambda view: 1 if view.now >= 300 else 2, asked)
     run = simulation.run(given(events=[{"at": "4m", "metricsOutage": "3m"}]), policy, seed=0)
-    during = [seen.samples["running"] for seen in policy.seen if 240 <= seen.now < 420]
+    during = [view.samples["running"] for view in policy.views if 240 <= view.now < 420]
     assert all(isinstance(samples, Unknown) for samples in during)
     assert run.safety.down_while_incomplete == run.safety.removed_in_outage == 1
 
@@ -255,7 +255,7 @@ def test_a_scrape_that_fails_counts_as_missing_only_once_its_absence_can_be_seen
     dropped = {"at": "4m", "dropSeries": {"pods": 2}, "for": "1m"}
 
     def unsafe(at: float) -> int:
-        policy = Scripted(lambda seen: 1 if seen.now >= at else 2, asked)
+        policy = Scripted(lambda view: 1 if view.now >= at else 2, asked)
         slow = given(metrics={"scrape": "15s", "lag": "40s"}, events=[dropped])
         return simulation.run(slow, policy, seed=0).safety.down_while_incomplete
 
@@ -298,10 +298,10 @@ def test_counters_agree_with_what_was_served() -> None:
     )
     policy = Scripted(hold, {"tokens": tokens, "age": Age(Series(contract.RUNNING))})
     run = simulation.run(given(), policy, seed=0)
-    (sample,) = policy.seen[-1].samples["tokens"]
+    (sample,) = policy.views[-1].samples["tokens"]
     assert sample.labels == {"namespace": "default", "service": "small"}
     assert sample.value == pytest.approx(5 * 300 * run.requests["output"].mean(), rel=0.1)
-    ages = {sample.value for sample in policy.seen[-1].samples["age"]}
+    ages = {sample.value for sample in policy.views[-1].samples["age"]}
     assert ages == {0.0}
 
 

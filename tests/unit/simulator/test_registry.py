@@ -56,12 +56,12 @@ def test_a_run_has_the_name_by_which_its_policy_was_asked_for() -> None:
 def test_ours_can_have_replicas_that_wait() -> None:
     run = campaign.play(SCENARIO, registry.standing(3), seed=0)
     assert run.policy == "slipstream@3"
-    assert min(asked for _, asked in run.asked[1:]) == 3
+    assert min(requested for _, requested in run.requested[1:]) == 3
 
 
 def test_no_more_replicas_wait_than_the_service_may_have() -> None:
     run = campaign.play(SCENARIO, registry.standing(99), seed=0)
-    assert max(asked for _, asked in run.asked) == SCENARIO.scaling.max_replicas
+    assert max(requested for _, requested in run.requested) == SCENARIO.scaling.max_replicas
 
 
 def test_the_shipped_value_of_a_knob_is_the_peer_itself() -> None:

@@ -1,11 +1,11 @@
-"""Builders of what a scaling policy sees, and a clock that drives one."""
+"""Views of a fleet for tests of scaling policies, and a clock that drives a policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from slipstream_operator.core.objectives import Objective, Objectives
 from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_runtime.simulator import model
-from slipstream_simulator.policy import Pod, Policy, Seen
+from slipstream_simulator.policy import FleetView, Pod, Policy
 
 TTFT = Objective("ttft", "p95", 1.0, "1s")
 TPOT = Objective("tpot", "p95", 0.04, "40ms")
@@ -32,7 +32,7 @@ def pods(ready: int, *, starting: int = 0, unscheduled: int = 0) -> tuple[Pod, .
     )
 
 
-def seen(
+def view(
     replicas: int,
     samples: Mapping[str, Result],
     *,
@@ -40,9 +40,9 @@ def seen(
     of: tuple[Pod, ...] | None = None,
     minimum: int = 1,
     maximum: int = 32,
-) -> Seen:
+) -> FleetView:
     """Everything ready unless `of` says otherwise."""
-    return Seen(
+    return FleetView(
         now=now,
         replicas=replicas,
         pods=pods(replicas) if of is None else of,
@@ -76,7 +76,7 @@ def driven(
     """The counts that it asks for from `start` on, `until` excluded; what is asked for is ready at its next tick."""
     counts, now = [], start
     while now < until:
-        look = seen(replicas, samples(now, replicas), now=now, minimum=minimum, maximum=maximum)
+        look = view(replicas, samples(now, replicas), now=now, minimum=minimum, maximum=maximum)
         replicas = policy.decide(look)
         counts.append(replicas)
         now += policy.every
