@@ -81,7 +81,7 @@ def summed(of: Expression) -> Expression:
 def in_flight() -> Expression:
     """Requests in the engines, and those that the router holds for want of one."""
     engines = Binary(Series(contract.RUNNING), "+", Series(contract.WAITING))
-    return summed(Binary(engines, "or", Series(contract.ROUTER_HELD)))
+    return summed(Binary(engines, "or", Series(contract.ROUTER_QUEUED)))
 
 
 def arrivals(seconds: float) -> Expression:

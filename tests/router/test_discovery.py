@@ -153,7 +153,7 @@ async def test_a_lease_is_renewed_with_the_time_of_now() -> None:
 async def test_a_service_that_goes_takes_its_held_requests_with_it() -> None:
     async with routing() as router:
         asking = asyncio.create_task(router.ask())
-        await until(lambda: router.chat.held == 1)
+        await until(lambda: router.chat.queued == 1)
         router.configure(service(name="other", model="o"))
         assert (await asking).status == 404
         assert (await router.ask()).status == 404

@@ -169,22 +169,22 @@ async def test_429_is_passed_on_with_its_retry_after() -> None:
 async def test_an_engine_that_never_begins_is_given_up_after_the_head_timeout() -> None:
     limits = {"headTimeout": 0.05}
     async with backends.running(2) as (bad, good), routing(bad, good, limits=limits) as router:
-        bad.always = held = Held()
+        bad.always = queued = Held()
         assert (await router.ask()).status == 200
         assert await router.metric("slipstream_router_retries_total", reason="timeout") == 1
-        await until(lambda: held.abandoned == 1)
+        await until(lambda: queued.abandoned == 1)
         assert len(good.received) == 1
 
 
 async def test_a_stream_that_stands_still_ends_after_the_idle_timeout() -> None:
     limits = {"idleTimeout": 0.05}
     async with backends.running() as (engine,), routing(engine, limits=limits) as router:
-        engine.always = held = Held(begun=2)
+        engine.always = queued = Held(begun=2)
         reply = await router.ask(stream=True)
         *tokens, error = reply.events
         assert len(tokens) == 2
         assert error["error"]["code"] == 504
-        await until(lambda: held.abandoned == 1)
+        await until(lambda: queued.abandoned == 1)
 
 
 async def test_an_engine_that_does_not_accept_is_given_up_after_the_connect_timeout() -> None:
@@ -198,11 +198,11 @@ async def test_an_engine_that_does_not_accept_is_given_up_after_the_connect_time
 
 async def test_the_whole_answer_must_come_within_the_timeout() -> None:
     async with backends.running() as (engine,), routing(engine, limits={"timeout": 0.05}) as router:
-        engine.always = held = Held()
+        engine.always = queued = Held()
         reply = await router.ask()
         assert reply.status == 504
         assert reply.error["type"] == "TimeoutError"
-        await until(lambda: held.abandoned == 1)
+        await until(lambda: queued.abandoned == 1)
 
 
 async def test_a_stream_past_the_timeout_ends_with_an_error() -> None:
@@ -245,26 +245,26 @@ async def test_an_engine_that_recovers_is_asked_again_by_one_request_first() -> 
         for _ in range(3):
             router.chat.failed(endpoint)
         asking = [asyncio.create_task(router.ask(stream=True)) for _ in range(5)]
-        await until(lambda: router.chat.held == 5)
-        engine.always = held = Held(begun=1)
+        await until(lambda: router.chat.queued == 5)
+        engine.always = queued = Held(begun=1)
 
         endpoint._ejected_until = 0.0
         router.chat.dispatch()
         # NB: the first event of the one that tries it lets the others in, not the end of its stream.
-        await until(lambda: held.waiting == 5)
-        held.release.set()
+        await until(lambda: queued.waiting == 5)
+        queued.release.set()
         assert {(await each).status for each in asking} == {200}
 
 
 async def test_the_first_event_may_take_longer_than_the_pause_between_two() -> None:
     limits = {"idleTimeout": 0.05}
     async with backends.running() as (engine,), routing(engine, limits=limits) as router:
-        engine.always = held = Held(begun=0)
+        engine.always = queued = Held(begun=0)
         asking = asyncio.create_task(router.ask(stream=True))
-        await until(lambda: held.waiting == 1)
+        await until(lambda: queued.waiting == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asking), 0.1)
-        held.release.set()
+        queued.release.set()
         assert (await asking).events == ["[DONE]"]
 
 

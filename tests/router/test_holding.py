@@ -29,18 +29,18 @@ def order(engine: Backend) -> list[int]:
 async def test_two_hundred_requests_at_zero_wake_once_and_are_answered_in_order() -> None:
     async with backends.running() as (engine,), routing(limits={"concurrency": 8}) as router:
         router.router._activator._period = 3600.0  # however slow the machine: one period
-        engine.always = held = Held()
+        engine.always = queued = Held()
         tasks = await ask_all(router, 200)
-        assert router.chat.held == 200
+        assert router.chat.queued == 200
         assert router.renewed == ["chat-activation"]
 
         router.engines(engine)
-        await until(lambda: held.waiting == 8)
+        await until(lambda: queued.waiting == 8)
         assert sorted(order(engine)) == list(range(8))
-        held.release.set()
+        queued.release.set()
         replies = await asyncio.gather(*tasks)
         assert {reply.status for reply in replies} == {200}
-        assert held.most == 8
+        assert queued.most == 8
         assert sorted(order(engine)) == list(range(200))
         # NB: those that are released together take connections of their own, which arrive as they like.
         assert all(abs(number - place) < 16 for place, number in enumerate(order(engine)))
@@ -48,21 +48,21 @@ async def test_two_hundred_requests_at_zero_wake_once_and_are_answered_in_order(
 
 async def test_a_thousand_identical_prompts_are_released_in_order_and_never_past_a_place() -> None:
     async with backends.running(2) as engines, routing(limits={"concurrency": 5}) as router:
-        held, arrived = Held(), []
+        queued, arrived = Held(), []
 
         async def note(peer: Peer, received: Received) -> None:
             arrived.append(received.content["user"])
-            await held(peer, received)
+            await queued(peer, received)
 
         counts = [Usage(note), Usage(note)]
         for engine, behaviour in zip(engines, counts, strict=True):
             engine.always = behaviour
         tasks = [asyncio.create_task(router.ask(user=str(number))) for number in range(1000)]
-        await until(lambda: router.chat.held == 1000)
+        await until(lambda: router.chat.queued == 1000)
         queue = [waiter.request.content["user"] for waiter in router.chat._queue]
         router.engines(*engines)
-        await until(lambda: held.waiting == 10)
-        held.release.set()
+        await until(lambda: queued.waiting == 10)
+        queued.release.set()
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
         assert [each.most for each in counts] == [5, 5]
         assert sorted(arrived) == sorted(queue)
@@ -74,28 +74,28 @@ async def test_a_thousand_identical_prompts_are_released_in_order_and_never_past
 async def test_an_engine_gets_as_many_requests_as_it_says_that_it_runs_at_once() -> None:
     async with backends.running() as (engine,), routing() as router:
         engine.metrics += f"{contract.SEQUENCES} 3.0\n"
-        engine.always = held = Held()
+        engine.always = queued = Held()
         router.engines(engine)
         [known] = [*router.chat.pool]
         await until(lambda: known.capacity == 3)
         tasks = await ask_all(router, 5)
-        await until(lambda: held.waiting == 3)
-        assert router.chat.held == 2
-        held.release.set()
+        await until(lambda: queued.waiting == 3)
+        assert router.chat.queued == 2
+        queued.release.set()
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
-        assert held.most == 3
+        assert queued.most == 3
 
 
 async def test_requests_that_wait_go_at_once_when_their_engine_says_that_it_takes_more() -> None:
     async with backends.running() as (engine,), routing() as router:
-        engine.always = held = Held()
+        engine.always = queued = Held()
         router.engines(engine)
         tasks = await ask_all(router, DEFAULT_CONCURRENCY + 2)
-        await until(lambda: held.waiting == DEFAULT_CONCURRENCY)
-        assert router.chat.held == 2
+        await until(lambda: queued.waiting == DEFAULT_CONCURRENCY)
+        assert router.chat.queued == 2
         engine.metrics += f"{contract.SEQUENCES} 1024.0\n"
-        await until(lambda: held.waiting == DEFAULT_CONCURRENCY + 2)
-        held.release.set()
+        await until(lambda: queued.waiting == DEFAULT_CONCURRENCY + 2)
+        queued.release.set()
         assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
 
 
@@ -132,7 +132,7 @@ async def test_a_service_that_never_sleeps_wakes_nobody() -> None:
         routing(services=[service(activation=None)]) as router,
     ):
         asking = asyncio.create_task(router.ask())
-        await until(lambda: router.chat.held == 1)
+        await until(lambda: router.chat.queued == 1)
         router.engines(engine)
         assert (await asking).status == 200
         assert router.renewed == []
@@ -167,13 +167,13 @@ async def test_the_bytes_that_wait_are_bounded() -> None:
 
 async def test_an_engine_that_leaves_while_requests_wait_gets_none_of_them() -> None:
     async with backends.running(2) as (first, second), routing(first, limits=BUSY) as router:
-        first.always = held = Held()
+        first.always = queued = Held()
         running = await ask_all(router, 4)
         waiting = await ask_all_more(router, 3)
         router.engines()
-        held.release.set()
+        queued.release.set()
         assert {reply.status for reply in await asyncio.gather(*running)} == {200}
-        assert router.chat.held == 3
+        assert router.chat.queued == 3
         await until(lambda: router.renewed == ["chat-activation"])
         router.engines(second)
         assert {reply.status for reply in await asyncio.gather(*waiting)} == {200}
@@ -191,7 +191,7 @@ async def test_readiness_that_flaps_loses_no_request() -> None:
     async with backends.running() as (engine,), routing(engine, limits=BUSY) as router:
 
         def arrived(more_than: int) -> bool:
-            return len(engine.received) + int(router.chat.held) > more_than
+            return len(engine.received) + int(router.chat.queued) > more_than
 
         tasks = []
         for turn in range(30):
@@ -205,11 +205,11 @@ async def test_readiness_that_flaps_loses_no_request() -> None:
 
 async def test_an_engine_killed_as_the_only_one_loses_no_request_that_had_no_byte() -> None:
     async with backends.running(2) as (old, new), routing(old) as router:
-        old.always = held = Held(then=backends.die)
+        old.always = queued = Held(then=backends.die)
         tasks = await ask_all(router, 10)
-        await until(lambda: held.waiting == 10)
-        held.release.set()
-        await until(lambda: router.chat.held == 10)
+        await until(lambda: queued.waiting == 10)
+        queued.release.set()
+        await until(lambda: router.chat.queued == 10)
         router.engines()
         await until(lambda: router.renewed == ["chat-activation"])
         router.engines(new)
@@ -220,7 +220,7 @@ async def test_a_client_that_leaves_the_queue_makes_room() -> None:
     async with backends.running() as (engine,), routing(limits={"queue": 1}) as router:
         [leaving] = await ask_all(router, 1)
         leaving.cancel()
-        await until(lambda: router.chat.held == 0)
+        await until(lambda: router.chat.queued == 0)
         [staying] = await ask_all(router, 1)
         router.engines(engine)
         assert (await staying).status == 200
@@ -233,7 +233,7 @@ async def test_arrivals_and_held_requests_are_exported() -> None:
     async with backends.running() as (engine,), routing() as router:
         tasks = await ask_all(router, 3)
         assert await router.metric(contract.ROUTER_REQUESTS, service="chat") == 3
-        assert await router.metric(contract.ROUTER_HELD, service="chat") == 3
+        assert await router.metric(contract.ROUTER_QUEUED, service="chat") == 3
         assert await router.metric(contract.ROUTER_IN_FLIGHT, service="chat") == 3
         router.engines(engine)
         await asyncio.gather(*tasks)

@@ -138,7 +138,7 @@ async def test_requests_of_higher_priority_go_first_and_push_others_out(tmp_path
         low = []
         for number in range(2):
             low.append(asyncio.create_task(ask(router, "low-key", user=f"low {number}")))
-            await until(lambda: router.chat.held == len(low))
+            await until(lambda: router.chat.queued == len(low))
         high = asyncio.create_task(ask(router, user="high"))
         shed = await low[1]
         assert shed.status == 429
@@ -164,13 +164,13 @@ async def test_concurrent_requests_cannot_overspend(tmp_path: Path) -> None:
         backends.running() as (engine,),
         routing(engine, services=[LOCKED], keys=tmp_path) as router,
     ):
-        engine.always = held = Held()
+        engine.always = queued = Held()
         tasks = [asyncio.create_task(ask(router, max_tokens=300)) for _ in range(10)]
-        await until(lambda: held.waiting == 3 and sum(task.done() for task in tasks) == 7)
+        await until(lambda: queued.waiting == 3 and sum(task.done() for task in tasks) == 7)
         refused = [task.result() for task in tasks if task.done()]
         assert {reply.status for reply in refused} == {429}
         assert all(int(reply.headers["retry-after"]) > 0 for reply in refused)
-        held.release.set()
+        queued.release.set()
         await asyncio.gather(*tasks)
         assert left(router) == pytest.approx(1000 - 3 * 10, abs=30)
 
@@ -216,11 +216,11 @@ async def test_without_max_tokens_the_services_limit_or_1024_is_set_aside(
         backends.running() as (engine,),
         routing(engine, services=[limited], keys=tmp_path) as router,
     ):
-        engine.always = held = Held()
+        engine.always = queued = Held()
         tasks = [asyncio.create_task(ask(router)) for _ in range(5)]
-        await until(lambda: held.waiting == runs and sum(t.done() for t in tasks) == 5 - runs)
+        await until(lambda: queued.waiting == runs and sum(t.done() for t in tasks) == 5 - runs)
         assert "max_tokens" not in engine.received[0].content
-        held.release.set()
+        queued.release.set()
         replies = await asyncio.gather(*tasks)
         assert [reply.status for reply in replies].count(200) == runs
 
@@ -261,9 +261,9 @@ async def test_a_request_that_is_cancelled_before_its_answer_costs_nothing(tmp_p
         backends.running() as (engine,),
         routing(engine, services=[LOCKED], keys=tmp_path) as router,
     ):
-        engine.always = held = Held()
+        engine.always = queued = Held()
         task = asyncio.create_task(ask(router, max_tokens=20))
-        await until(lambda: held.waiting == 1)
+        await until(lambda: queued.waiting == 1)
         task.cancel()
         await until(router.settled)
         assert left(router) == 60

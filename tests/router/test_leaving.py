@@ -23,11 +23,11 @@ async def test_streams_end_in_time_and_held_requests_are_told() -> None:
     async with backends.running() as (engine,):
         limits = {"concurrency": 1}
         async with routing(engine, limits=limits) as router:
-            engine.always = held = Held(begun=1)
+            engine.always = queued = Held(begun=1)
             stream = asyncio.create_task(router.ask(stream=True))
-            await until(lambda: held.waiting == 1)
+            await until(lambda: queued.waiting == 1)
             waiting = asyncio.create_task(router.ask())
-            await until(lambda: router.chat.held == 1)
+            await until(lambda: router.chat.queued == 1)
 
             leaving = asyncio.create_task(router.router.drain(linger=0, grace=10))
             told = await waiting
@@ -37,7 +37,7 @@ async def test_streams_end_in_time_and_held_requests_are_told() -> None:
             late = await router.ask()
             assert late.status == 503
             assert late.headers["connection"] == "close"
-            held.release.set()
+            queued.release.set()
             assert (await stream).events[-1] == "[DONE]"
             await leaving
 
@@ -76,13 +76,13 @@ async def test_idle_connections_are_closed() -> None:
 
 async def test_what_is_not_done_in_time_is_told() -> None:
     async with backends.running() as (engine,), routing(engine) as router:
-        engine.always = held = Held(begun=1)
+        engine.always = queued = Held(begun=1)
         stream = asyncio.create_task(router.ask(stream=True))
-        await until(lambda: held.waiting == 1)
+        await until(lambda: queued.waiting == 1)
         engine.always = silent = Held()
         whole = asyncio.create_task(router.ask())
         await until(lambda: silent.waiting == 1)
         await router.router.drain(linger=0, grace=0.05)
         assert (await stream).events[-1]["error"]["code"] == 503
         assert (await whole).status == 503
-        await until(lambda: held.abandoned == silent.abandoned == 1)
+        await until(lambda: queued.abandoned == silent.abandoned == 1)

@@ -146,7 +146,7 @@ class Running:
         """Whether nothing is counted as in flight or waiting."""
         services = self.router.table.services()
         return self.router.front.in_flight == 0 and all(
-            s.in_flight == 0 and s.held == 0 and all(e.in_flight == 0 for e in s.pool)
+            s.in_flight == 0 and s.queued == 0 and all(e.in_flight == 0 for e in s.pool)
             for s in services
         )
 

@@ -23,7 +23,7 @@ from slipstream_runtime.router.proxy.listener import (
     SHUTDOWN_SECONDS,
     Listener,
 )
-from slipstream_runtime.router.proxy.upstream import Token, Upstream
+from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.keyring import Keyring
@@ -68,7 +68,7 @@ class Router:
         self.front = Front(
             table=self.table,
             upstream=self._upstream,
-            token=Token(token, clock=clock),
+            token=RouterToken(token, clock=clock),
             metrics=self.metrics,
             chance=chance,
             clock=clock,
@@ -107,7 +107,7 @@ class Router:
             "services": {
                 service.name: {
                     "inFlight": service.in_flight,
-                    "held": service.held,
+                    "queued": service.queued,
                     "endpoints": [_endpoint_status(endpoint, now) for endpoint in service.pool],
                 }
                 for service in self.table.services()

@@ -120,10 +120,14 @@ class ServiceMetrics:
         self._codes: dict[int, Counter] = {}
 
     def watch(
-        self, *, held: Callable[[], int], in_flight: Callable[[], int], endpoints: Callable[[], int]
+        self,
+        *,
+        queued: Callable[[], int],
+        in_flight: Callable[[], int],
+        endpoints: Callable[[], int],
     ) -> None:
         """Export gauges that are read at each scrape."""
-        self._gauge(contract.ROUTER_HELD, "Requests in the router's queue.", held)
+        self._gauge(contract.ROUTER_QUEUED, "Requests in the router's queue.", queued)
         self._gauge(contract.ROUTER_IN_FLIGHT, "Requests admitted and not finished.", in_flight)
         self._gauge("slipstream_router_endpoints", "Engines that take requests.", endpoints)
 

@@ -59,7 +59,7 @@ class Service:
         self._budgets: dict[str, Bucket] = {}
         self.configure(settings)
         metrics.watch(
-            held=lambda: len(self._queue),
+            queued=lambda: len(self._queue),
             in_flight=lambda: self.in_flight,
             endpoints=lambda: len(self.pool),
         )
@@ -70,7 +70,7 @@ class Service:
         return self.settings.name
 
     @property
-    def held(self) -> int:
+    def queued(self) -> int:
         """Requests in the queue."""
         return len(self._queue)
 

@@ -127,7 +127,7 @@ def _histogram(name: str, histogram: int, common: Labels) -> list[Field]:
 
 ROUTER: Final = (
     Field(contract.ROUTER_REQUESTS, 0, "counter"),
-    Field(contract.ROUTER_HELD, 1, "gauge"),
+    Field(contract.ROUTER_QUEUED, 1, "gauge"),
     Field(contract.ROUTER_IN_FLIGHT, 2, "gauge"),
     Field(contract.ROUTER_CANCELLED, 3, "counter"),
 )

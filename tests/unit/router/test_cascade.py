@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from slipstream_runtime.router import config
 from slipstream_runtime.router.cascade import decisions, totals
-from slipstream_runtime.router.cascade.decisions import Reason
+from slipstream_runtime.router.cascade.decisions import EscalationReason
 from slipstream_runtime.router.cascade.totals import RouteTotals, Tokens
 
 CHAT: dict[str, object] = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
@@ -45,7 +45,7 @@ def said(
 
 def objection(
     answer: dict[str, object], *, accept: config.Accept = SURE, **body: object
-) -> Reason | None:
+) -> EscalationReason | None:
     return decisions.objection(accept, {**CHAT, **body}, answer=answer)
 
 
@@ -62,17 +62,25 @@ def test_a_split_follows_its_weights() -> None:
     ("accept", "body", "reason"),
     [
         ({"max_prompt_tokens": 100}, {}, None),
-        ({"max_prompt_tokens": 99}, {}, Reason.PROMPT_TOO_LONG),
-        ({"tools": False}, {"tools": [{"type": "function"}]}, Reason.TOOLS),
+        ({"max_prompt_tokens": 99}, {}, EscalationReason.PROMPT_TOO_LONG),
+        ({"tools": False}, {"tools": [{"type": "function"}]}, EscalationReason.TOOLS),
         ({"tools": False}, {"tools": []}, None),
         ({}, {"tools": [{"type": "function"}]}, None),
-        ({"structured": False}, {"response_format": {"type": "json_schema"}}, Reason.STRUCTURED),
-        ({"structured": False}, {"structured_outputs": {"regex": "a+"}}, Reason.STRUCTURED),
+        (
+            {"structured": False},
+            {"response_format": {"type": "json_schema"}},
+            EscalationReason.STRUCTURED,
+        ),
+        (
+            {"structured": False},
+            {"structured_outputs": {"regex": "a+"}},
+            EscalationReason.STRUCTURED,
+        ),
         ({"structured": False}, {"response_format": {"type": "text"}}, None),
     ],
 )
 def test_a_stage_takes_what_its_rules_allow(
-    accept: dict[str, object], body: dict[str, object], reason: Reason | None
+    accept: dict[str, object], body: dict[str, object], reason: EscalationReason | None
 ) -> None:
     rules = config.Accept.model_validate(accept)
     assert decisions.skipped(rules, {**CHAT, **body}, prompt_tokens=100) is reason
@@ -119,12 +127,14 @@ def test_a_completions_probabilities_count_alike() -> None:
 @pytest.mark.parametrize("logprobs", [None, [], [math.nan]])
 def test_no_probabilities_is_no_confidence_and_not_zero(logprobs: list[float] | None) -> None:
     assert decisions.confidence(said(logprobs=logprobs)) is None
-    assert objection(said(logprobs=logprobs)) is Reason.CONFIDENCE_UNKNOWN
+    assert objection(said(logprobs=logprobs)) is EscalationReason.CONFIDENCE_UNKNOWN
 
 
-@pytest.mark.parametrize(("probability", "expected"), [(0.81, None), (0.79, Reason.UNSURE)])
+@pytest.mark.parametrize(
+    ("probability", "expected"), [(0.81, None), (0.79, EscalationReason.UNSURE)]
+)
 def test_an_answer_stands_from_the_least_confidence_on(
-    probability: float, expected: Reason | None
+    probability: float, expected: EscalationReason | None
 ) -> None:
     assert objection(said(logprobs=[math.log(probability)])) is expected
 
@@ -132,20 +142,20 @@ def test_an_answer_stands_from_the_least_confidence_on(
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (said(reason="length", logprobs=[0.0]), Reason.CUT_OFF),
-        (said(reason="content_filter", logprobs=[0.0]), Reason.REFUSAL),
-        (said(None, refusal="No.", logprobs=[0.0]), Reason.REFUSAL),
-        (said("I'm sorry, but I can't help with that.", logprobs=[0.0]), Reason.REFUSAL),
-        (said("I cannot do that.", logprobs=[0.0]), Reason.REFUSAL),
-        (said("Sorry. I\u2019m unable to say.", logprobs=[0.0]), Reason.REFUSAL),
-        (said("As an AI model, I can't.", logprobs=[0.0]), Reason.REFUSAL),
+        (said(reason="length", logprobs=[0.0]), EscalationReason.CUT_OFF),
+        (said(reason="content_filter", logprobs=[0.0]), EscalationReason.REFUSAL),
+        (said(None, refusal="No.", logprobs=[0.0]), EscalationReason.REFUSAL),
+        (said("I'm sorry, but I can't help with that.", logprobs=[0.0]), EscalationReason.REFUSAL),
+        (said("I cannot do that.", logprobs=[0.0]), EscalationReason.REFUSAL),
+        (said("Sorry. I\u2019m unable to say.", logprobs=[0.0]), EscalationReason.REFUSAL),
+        (said("As an AI model, I can't.", logprobs=[0.0]), EscalationReason.REFUSAL),
         (said("It is said that I cannot fail.", logprobs=[0.0]), None),
         (said("I can.", logprobs=[0.0]), None),
-        ({"choices": []}, Reason.ERROR),
+        ({"choices": []}, EscalationReason.ERROR),
     ],
 )
 def test_what_is_wrong_with_an_answer_whatever_its_confidence(
-    answer: dict[str, object], expected: Reason | None
+    answer: dict[str, object], expected: EscalationReason | None
 ) -> None:
     assert objection(answer) is expected
 
@@ -154,12 +164,12 @@ def test_what_is_wrong_with_an_answer_whatever_its_confidence(
     ("text", "fields", "expected"),
     [
         ('{"a": 1}', {}, None),
-        ('{"a": ', {}, Reason.INVALID_JSON),
+        ('{"a": ', {}, EscalationReason.INVALID_JSON),
         ("", {"tool_calls": [{"id": "1"}]}, None),
     ],
 )
 def test_json_that_was_demanded_must_be_json(
-    text: str, fields: dict[str, object], expected: Reason | None
+    text: str, fields: dict[str, object], expected: EscalationReason | None
 ) -> None:
     answer = said(text, logprobs=[0.0], **fields)
     assert objection(answer, response_format={"type": "json_object"}) is expected
@@ -170,15 +180,17 @@ def test_json_that_was_demanded_must_be_json(
     ("status", "expected"),
     [
         (200, None),
-        (307, Reason.ERROR),
-        (400, Reason.REJECTED),
-        (404, Reason.REJECTED),
-        (408, Reason.ERROR),
-        (429, Reason.ERROR),
-        (503, Reason.ERROR),
+        (307, EscalationReason.ERROR),
+        (400, EscalationReason.REJECTED),
+        (404, EscalationReason.REJECTED),
+        (408, EscalationReason.ERROR),
+        (429, EscalationReason.ERROR),
+        (503, EscalationReason.ERROR),
     ],
 )
-def test_what_is_no_answer_goes_to_the_next_stage(status: int, expected: Reason | None) -> None:
+def test_what_is_no_answer_goes_to_the_next_stage(
+    status: int, expected: EscalationReason | None
+) -> None:
     assert decisions.failure(status) is expected
 
 
@@ -188,24 +200,24 @@ def test_no_more_than_the_allowed_share_is_answered_twice(unsure: list[bool], sh
     totals = RouteTotals.empty(2)
     for objected in unsure:
         totals = totals.with_request()
-        if objected and decisions.escalates(two, Reason.UNSURE, totals, again=False):
+        if objected and decisions.escalates(two, EscalationReason.UNSURE, totals, again=False):
             totals = totals.with_escalation()
         assert totals.escalated <= share * totals.requests
 
 
-@pytest.mark.parametrize("reason", [Reason.ERROR, Reason.REJECTED])
-def test_what_is_no_answer_is_replaced_whatever_the_share(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [EscalationReason.ERROR, EscalationReason.REJECTED])
+def test_what_is_no_answer_is_replaced_whatever_the_share(reason: EscalationReason) -> None:
     two = route(SURE, config.Accept(), max_escalation=0)
     totals = RouteTotals.empty(2).with_request()
     assert decisions.escalates(two, reason, totals, again=False)
-    assert not decisions.escalates(two, Reason.UNSURE, totals, again=False)
+    assert not decisions.escalates(two, EscalationReason.UNSURE, totals, again=False)
 
 
 def test_a_request_counts_once_however_many_stages_it_goes_through() -> None:
     three = route(SURE, SURE, config.Accept())
     totals = RouteTotals.empty(3).with_request().with_escalation()
-    assert decisions.escalates(three, Reason.UNSURE, totals, again=True)
-    assert not decisions.escalates(three, Reason.UNSURE, totals, again=False)
+    assert decisions.escalates(three, EscalationReason.UNSURE, totals, again=True)
+    assert not decisions.escalates(three, EscalationReason.UNSURE, totals, again=False)
 
 
 def test_the_account_says_what_was_saved_and_what_was_spent() -> None:

@@ -19,7 +19,7 @@ from slipstream_runtime.router.cascade.totals import RouteTotals
 Body = Mapping[str, Any]
 
 
-class Reason(enum.StrEnum):
+class EscalationReason(enum.StrEnum):
     """Reasons for an escalation: values of the label `reason`."""
 
     PROMPT_TOO_LONG = "prompt_too_long"
@@ -40,7 +40,7 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE,
 )
 """Opening words of a model's refusal, in English."""
-UNANSWERED: Final = frozenset({Reason.ERROR, Reason.REJECTED})
+UNANSWERED: Final = frozenset({EscalationReason.ERROR, EscalationReason.REJECTED})
 """Reasons without an answer that could be kept."""
 _GRAMMARS: Final = (
     "structured_outputs",
@@ -56,16 +56,16 @@ def split(route: config.Route, at: float) -> str | None:
     return weighted.draw({share.service: share.weight for share in route.backends}, at)
 
 
-def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Reason | None:
+def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> EscalationReason | None:
     """Return the reason to skip a stage; None if it takes the request."""
     if accept.max_prompt_tokens is not None and prompt_tokens > accept.max_prompt_tokens:
-        return Reason.PROMPT_TOO_LONG
+        return EscalationReason.PROMPT_TOO_LONG
     if not accept.tools and body.get("tools"):
-        return Reason.TOOLS
+        return EscalationReason.TOOLS
     if not accept.structured and (
         _wants(body) == "json_schema" or any(body.get(g) for g in _GRAMMARS)
     ):
-        return Reason.STRUCTURED
+        return EscalationReason.STRUCTURED
     return None
 
 
@@ -100,7 +100,7 @@ def confidence(answer: Body) -> float | None:
     return math.exp(min(known)) if known and len(known) == len(means) else None
 
 
-def failure(status: int) -> Reason | None:
+def failure(status: int) -> EscalationReason | None:
     """Return the reason to escalate for this status; None for a success.
 
     A rejected request may only exceed this stage, such as its context length. If it is the
@@ -108,29 +108,35 @@ def failure(status: int) -> Reason | None:
     """
     if status < 300:
         return None
-    return Reason.REJECTED if 400 <= status < 500 and status not in (408, 429) else Reason.ERROR
+    return (
+        EscalationReason.REJECTED
+        if 400 <= status < 500 and status not in (408, 429)
+        else EscalationReason.ERROR
+    )
 
 
-def objection(accept: config.Accept, body: Body, *, answer: Body) -> Reason | None:
+def objection(accept: config.Accept, body: Body, *, answer: Body) -> EscalationReason | None:
     """Return the reason to discard a judged stage's answer; None to keep it."""
     if not answer.get("choices"):
-        return Reason.ERROR
+        return EscalationReason.ERROR
     choices = answer["choices"]
     if any(choice.get("finish_reason") == "length" for choice in choices):
-        return Reason.CUT_OFF
+        return EscalationReason.CUT_OFF
     if any(_refuses(choice) for choice in choices):
-        return Reason.REFUSAL
+        return EscalationReason.REFUSAL
     if _wants(body) is not None and not all(_valid(choice) for choice in choices):
-        return Reason.INVALID_JSON
+        return EscalationReason.INVALID_JSON
     if accept.min_confidence is None:
         return None
     sure = confidence(answer)
     if sure is None:
-        return Reason.CONFIDENCE_UNKNOWN
-    return Reason.UNSURE if sure < accept.min_confidence else None
+        return EscalationReason.CONFIDENCE_UNKNOWN
+    return EscalationReason.UNSURE if sure < accept.min_confidence else None
 
 
-def escalates(route: config.Route, reason: Reason, totals: RouteTotals, *, again: bool) -> bool:
+def escalates(
+    route: config.Route, reason: EscalationReason, totals: RouteTotals, *, again: bool
+) -> bool:
     """Whether the request escalates; once `max_escalation` is used up, an existing answer is kept.
 
     The totals include the present request. `again`: one of its answers was replaced before.

@@ -61,7 +61,7 @@ class Route:
         self.totals = self.totals.with_discarded(position, tokens)
         self._metrics.discarded(position, tokens.output)
 
-    def count_escalation(self, position: int, reason: decisions.Reason) -> None:
+    def count_escalation(self, position: int, reason: decisions.EscalationReason) -> None:
         """Count an escalation from this position."""
         self._metrics.escalated(position, reason)
 

@@ -86,7 +86,7 @@ class CascadeRun:
         *earlier, last = self._positions
         for position in earlier:
             found = await self._try_stage(position)
-            if not isinstance(found, decisions.Reason):
+            if not isinstance(found, decisions.EscalationReason):
                 return found
             self._route.count_escalation(position, found)
         buffering = Buffering.FAILURES if self._replaceable else Buffering.NONE
@@ -95,7 +95,7 @@ class CascadeRun:
             return self._fall_back()
         return self._kept(last, response, exchange)
 
-    async def _try_stage(self, position: int) -> web.StreamResponse | decisions.Reason:
+    async def _try_stage(self, position: int) -> web.StreamResponse | decisions.EscalationReason:
         """Return the response of a stage before the last, or the reason to escalate."""
         settings, request = self._settings, self._request
         accept = settings.stages[position].accept
@@ -109,7 +109,7 @@ class CascadeRun:
         except Refusal as refusal:
             if refusal.reason in _FINAL:
                 raise
-            return decisions.Reason.ERROR
+            return decisions.EscalationReason.ERROR
         if response.prepared:
             return self._kept(position, response, exchange)
         assert isinstance(response, web.Response)
@@ -153,7 +153,7 @@ class CascadeRun:
         )
         return await exchange.run(), exchange
 
-    def _judge(self, position: int, response: web.Response) -> decisions.Reason | None:
+    def _judge(self, position: int, response: web.Response) -> decisions.EscalationReason | None:
         """Return the reason to discard the response; convert an answer to the client's form."""
         failed = decisions.failure(response.status)
         if failed is not None:
@@ -167,7 +167,7 @@ class CascadeRun:
                 response, decisions.delivered(answer, self._request.content), request=self._request
             )
         except (AttributeError, KeyError, TypeError, ValueError):
-            return decisions.Reason.ERROR  # not an answer of the OpenAI API
+            return decisions.EscalationReason.ERROR  # not an answer of the OpenAI API
         return reason
 
     def _kept(

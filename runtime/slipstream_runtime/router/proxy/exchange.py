@@ -17,7 +17,7 @@ from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
-from slipstream_runtime.router.proxy.upstream import Token, Unanswered, Upstream
+from slipstream_runtime.router.proxy.upstream import RouterToken, Unanswered, Upstream
 from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web.openai import Reason
@@ -38,7 +38,7 @@ class Proxy:
     def __init__(
         self,
         upstream: Upstream,
-        token: Token,
+        token: RouterToken,
         *,
         clock: Callable[[], float],
         leaving: Callable[[], bool],

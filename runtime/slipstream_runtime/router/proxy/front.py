@@ -17,7 +17,7 @@ from slipstream_runtime.router.messages.request import Request, parse_request
 from slipstream_runtime.router.metrics import Metrics
 from slipstream_runtime.router.proxy.exchange import Exchange, Proxy
 from slipstream_runtime.router.proxy.listener import answer
-from slipstream_runtime.router.proxy.upstream import Token, Upstream
+from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.web import asgi, body, keys, openai
@@ -45,7 +45,7 @@ class Front:
         *,
         table: Table,
         upstream: Upstream,
-        token: Token,
+        token: RouterToken,
         metrics: Metrics,
         chance: Callable[[], float],
         clock: Callable[[], float],

@@ -40,7 +40,7 @@ class Unanswered(Exception):  # noqa: N818 (not always an error)
         self.refusal = refusal
 
 
-class Token:
+class RouterToken:
     """Token of the router, from a file that may change."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float]) -> None:

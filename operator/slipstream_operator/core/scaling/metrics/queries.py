@@ -161,7 +161,7 @@ def _of_service(window: float) -> Queries:
         ARRIVALS: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window)),
         SURGE: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window / 2)),
         CANCELLED: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_CANCELLED), window / 2)),
-        HELD: By("sum", _SERVICE, Series(contract.ROUTER_HELD)),
+        HELD: By("sum", _SERVICE, Series(contract.ROUTER_QUEUED)),
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
         GAIN: By("avg", _REVISION, Series(contract.SPECULATION_GAIN)),
