@@ -1,4 +1,4 @@
-"""The tests of this folder run on the event loop that the router runs on."""
+"""Event loop of the router's tests: the one that the router uses."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What comes in from outside: only whole, valid requests on known paths reach an engine, and only named headers."""
+"""Requests from clients: only complete, valid requests to known paths reach an engine, with allowed headers."""
 
 import json
 import resource

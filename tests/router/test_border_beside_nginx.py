@@ -1,4 +1,4 @@
-"""Whatever bytes come: what nginx refuses the router refuses, too, and only what it answers well reaches an engine."""
+"""Arbitrary bytes: the router refuses what nginx refuses, and only valid requests reach an engine."""
 
 import asyncio
 import contextlib
@@ -18,10 +18,10 @@ from tests.support.routers import CHAT, routing
 BODY = b'{"model": "m"}'
 COUNT, AT_ONCE = 1000, 250
 PATIENCE = 3.0
-"""Seconds for an answer; some requests are not whole, and get none."""
+"""Seconds to wait for an answer; incomplete requests get none."""
 
 Parts = list[bytes]
-"""The request line, header lines without ends, and last the body."""
+"""Request line, header lines without line ends, and the body."""
 
 
 def _header(dice: random.Random) -> bytes:
@@ -68,7 +68,7 @@ CHANGES: tuple[Callable[[Parts, random.Random], None], ...] = (_add, _replace, _
 
 
 def requests(dice: random.Random) -> Iterator[bytes]:
-    """Requests that may be malformed, each followed by a good one that must not be mixed up with it."""
+    """Requests that may be malformed, each followed by a valid one."""
     good = [
         b"POST %s HTTP/1.1" % CHAT.encode(),
         b"Host: r",
@@ -87,7 +87,7 @@ def requests(dice: random.Random) -> Iterator[bytes]:
 
 
 async def answered(port: int, data: bytes) -> list[int]:
-    """The status of each answer on one connection, until it is closed or nothing more comes."""
+    """Return the status of each answer on one connection, until it closes or is idle."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = b""
     with contextlib.suppress(ConnectionError, TimeoutError):

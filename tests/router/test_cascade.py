@@ -1,4 +1,4 @@
-"""Routes over several services: who answers, when an answer stands, and what the others cost."""
+"""Routes over several services: the service that answers, kept and discarded answers, and their tokens."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ SHORT = {"maxPromptTokens": 100}
 
 
 def stage(name: str, **fields: Any) -> dict[str, Any]:
-    """A service as a stage: `small` has the model `m-small` and the Lease `small-activation`."""
+    """Return a service as a stage: `small` has the model `m-small` and the Lease `small-activation`."""
     revisions = [{"name": f"{name}-1", "weight": 100}]
     names = {"name": name, "model": f"m-{name}", "activation": f"{name}-activation"}
     return service(**names, revisions=revisions, **fields)
@@ -48,7 +48,7 @@ async def cascading(
     share: float = 1.0,
     **fields: Any,
 ) -> AsyncIterator[Running]:
-    """A router of the route `m` from `small` to `large`; None: the service has no engine."""
+    """Run a router of the route `m` from `small` to `large`; None: the service has no engine."""
     common = {"keys": keys is not None, "limits": limits or {}, **fields}
     both = [stage("small", **common), stage("large", **common)]
     options = {} if keys is None else {"keys": keys}
@@ -75,7 +75,7 @@ async def large() -> AsyncIterator[Backend]:
 def says(
     words: str, *, sure: float | None, reason: str = "stop", output: int = 5, **message: Any
 ) -> Behaviour:
-    """A whole answer of the chat API, every token of the same probability."""
+    """Return a whole answer of the chat API; all tokens have the same probability."""
     tokens = [{"token": "x", "logprob": math.log(sure)}] * 3 if sure else None
     answer = {
         "id": "1",
@@ -109,7 +109,7 @@ async def fails_in_a_stream(peer: Peer, received: Received) -> None:
 
 
 def keep(folder: Path, service: str, **fields: Any) -> None:
-    """A key of the service's."""
+    """Return an API key of the service."""
     (folder / service).mkdir(exist_ok=True)
     (folder / service / "team").write_text(json.dumps({"sha256": HASH, "tenant": "a", **fields}))
 
@@ -123,7 +123,7 @@ async def escalated(router: Running, reason: str, **labels: str) -> float:
 
 
 async def counted(router: Running, name: str) -> tuple[float, float, float]:
-    """Answers, and output tokens that were kept and discarded."""
+    """Return the answers, and the output tokens that were kept and discarded."""
     labels = {"route": "r", "service": name}
     return (
         await router.metric(contract.ROUTE_ANSWERS, **labels),
@@ -133,13 +133,13 @@ async def counted(router: Running, name: str) -> tuple[float, float, float]:
 
 
 def text(reply: Reply) -> str:
-    """Of a whole answer."""
+    """Return the text of a whole answer."""
     found: str = reply.content["choices"][0]["message"]["content"]
     return found
 
 
 def said(reply: Reply) -> str:
-    """The text of a stream's events."""
+    """Return the text of a stream's events."""
     chunks = [event for event in reply.events if event != "[DONE]"]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     return "".join(delta.get("content", "") for delta in deltas)

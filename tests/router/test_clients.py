@@ -1,4 +1,4 @@
-"""Clients that leave, read slowly or hold connections open: their engines are told, memory is bounded."""
+"""Clients that disconnect, read slowly or hold connections open: engines stop, and memory is bounded."""
 
 import asyncio
 import contextlib
@@ -144,7 +144,7 @@ RESET = b"reset"
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """To its end; of a client that goes on sending, the answer may be lost with the connection."""
+    """Read to the end; a client that keeps sending may lose the answer with the connection."""
     try:
         return await reader.read()
     except ConnectionError:
@@ -229,7 +229,7 @@ async def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() ->
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """As many open files as this process may have."""
+    """Raise this process's limit of open files to the hard limit."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
     yield
@@ -238,7 +238,7 @@ def many_files() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def connected_idle(port: int, count: int) -> AsyncIterator[None]:
-    """Another process that holds so many connections and sends nothing."""
+    """Run another process that holds idle connections."""
     command = (sys.executable, "-c", IDLE_CLIENT, str(port), str(count))
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)

@@ -1,4 +1,4 @@
-"""The router follows the API server: configuration, engines that come and drain, watches that break off."""
+"""Watches of the API server: configuration, engines that start and drain, watches that break off."""
 
 import asyncio
 import contextlib

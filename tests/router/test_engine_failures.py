@@ -1,4 +1,4 @@
-"""Engines that die, hang and refuse: what may be sent again is, what may not is told."""
+"""Engines that die, hang and refuse: safe requests are retried, all others get an error."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ async def reset_after_three(peer: Peer, received: Received) -> None:
 
 
 async def end_after_three(peer: Peer, received: Received) -> None:
-    """A clean end of the response, but not of the stream of events."""
+    """End the response cleanly, but not the stream of events."""
     await peer.stream()
     await peer.tokens(3)
     await peer.write(b"0\r\n\r\n")
@@ -227,7 +227,7 @@ async def test_retries_stay_within_their_budget() -> None:
 
 @contextlib.contextmanager
 def _deaf(port: int) -> Iterator[None]:
-    """A port whose kernel takes no more connections."""
+    """Open a port whose backlog is full."""
     with socket.socket() as listening, contextlib.ExitStack() as stack:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Requests that find no place: held in order, woken once, released up to the engines' places, lost never."""
+"""Requests without a free slot: queued in order, one activation, released up to the engines' slots, never lost."""
 
 import asyncio
 import functools
@@ -14,7 +14,7 @@ BUSY = {"concurrency": 4}
 
 
 async def ask_all(router: Running, count: int, **fields: Any) -> list["asyncio.Task[Any]"]:
-    """Ask one after the other, each once the one before is in."""
+    """Send requests one after the other, each once the one before is admitted."""
     tasks = []
     for number in range(count):
         tasks.append(asyncio.create_task(router.ask(user=str(number), **fields)))
@@ -100,7 +100,7 @@ async def test_requests_that_wait_go_at_once_when_their_engine_says_that_it_take
 
 
 class Usage:
-    """A behaviour, and how many requests met it at once at most."""
+    """Return a behavior, and the most requests that it had at once."""
 
     def __init__(self, behave: backends.Behaviour) -> None:
         self.most = 0

@@ -1,4 +1,4 @@
-"""Who may ask, for what, and for how many tokens."""
+"""API keys: tenants, models, priorities and token budgets."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""A router that is told to end: unready, nothing new, held requests told, streams finished or told."""
+"""Drain of a router: unready, no new requests, queued requests refused, streams finished or ended with an error."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the router reads from engines, and what it exports itself."""
+"""Metrics: the engines' load as the router scrapes it, and the router's own."""
 
 import asyncio
 import time
@@ -76,7 +76,7 @@ async def test_the_exported_text_is_what_prometheus_reads() -> None:
 
 
 async def test_a_scrape_never_keeps_streams_waiting_for_more_than_a_small_part_of_it() -> None:
-    """Processor time, as other processes have none of it: 2 ms are what a stream may notice."""
+    """Measure processor time, without that of other processes: a stream would notice 2 ms."""
     async with routing() as router:
         router.configure(*({"name": f"s{n}", "model": f"m{n}"} for n in range(20)))
         turns: list[float] = []
@@ -141,7 +141,7 @@ async def test_a_response_stream_of_the_responses_api_has_an_end_of_its_own() ->
 
 
 async def test_a_page_without_end_is_not_read() -> None:
-    """An engine's image may be a tenant's own."""
+    """An engine may run a tenant's own image."""
     async with backends.running() as (engine,):
         scrapes, whole = [], engine.scrape
 

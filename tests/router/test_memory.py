@@ -1,4 +1,4 @@
-"""What a request held is free when it ends, not at some later look for garbage: bodies may be large."""
+"""Memory of a request is freed when it ends, without the garbage collector: bodies may be large."""
 
 import gc
 from collections.abc import Iterator

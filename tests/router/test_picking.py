@@ -1,4 +1,4 @@
-"""Which engine a prompt goes to: the one that has computed its start."""
+"""Picking: a prompt goes to the engine that has computed its prefix."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def conversation(name: str, turns: int) -> list[dict[str, Any]]:
 
 
 async def places(router: Running, engines: Any, *names: str) -> list[int]:
-    """The engine that each conversation's next turn went to."""
+    """Return the engine that got each conversation's next turn."""
     found = []
     for turn, name in enumerate(names):
         before = [len(engine.received) for engine in engines]

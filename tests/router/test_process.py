@@ -1,4 +1,4 @@
-"""The router as a process: files in place of a cluster, a simulated engine behind it, SIGTERM."""
+"""Router as a process: files instead of a cluster, a simulated engine, SIGTERM."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ Process = asyncio.subprocess.Process
 
 @contextlib.asynccontextmanager
 async def started(module: str, *options: str) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
-    """A process of the runtime, and the ports that it tells."""
+    """Start a process of the runtime; return it with the ports that it logs."""
     command = (sys.executable, "-m", module, *options, "--api-port", "0", "--management-port", "0")
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""Requests that are the same are computed once, and nothing that is not whole is given to others."""
+"""Equal requests are computed once, and an incomplete answer is never shared."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ HEAD = {"id": "c", "created": 1, "model": "m"}
 
 
 async def whole(peer: Peer, received: Received) -> None:
-    """As vLLM: three tokens."""
+    """Answer like vLLM, with three tokens."""
     if not received.streams:
         message = {"role": "assistant", "content": "0 1 2 "}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -1,4 +1,4 @@
-"""Wherever an engine fails: the client gets one answer, and nothing is sent again once it has got a byte of it."""
+"""Failures at any point: the client gets one answer, and no retry happens after its first byte."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from tests.support.routers import routing
 
 
 def at(point: int) -> Behaviour:
-    """Fail at one of the points of an answer, first to last."""
+    """Fail at one of the points of an answer, in order."""
 
     async def behave(peer: Peer, received: Received) -> None:
         if point == 0:
@@ -42,7 +42,7 @@ def at(point: int) -> Behaviour:
 
 
 async def _passed(peer: Peer) -> None:
-    """The bytes before are with the router once it had time to read them: then the connection ends."""
+    """Close the connection once the router has read the bytes before."""
     peer.writer.write_eof()
     await peer.left()
 

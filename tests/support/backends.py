@@ -1,4 +1,4 @@
-"""A scripted engine on real sockets: what a router must bear, an engine that works does not do on demand."""
+"""Scripted engine on real sockets, with failures that a working engine can't produce on demand."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 @dataclasses.dataclass(frozen=True)
 class Received:
-    """One request as it came in."""
+    """Request as the engine received it."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Received:
 
 
 class Peer:
-    """The router's end of one connection."""
+    """One connection from the router."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -70,7 +70,7 @@ class Peer:
         await self.writer.drain()
 
     def reset(self) -> None:
-        """End with RST, as the kernel of a process that was killed does."""
+        """Close with RST, as the kernel does for a killed process."""
         found: socket.socket = self.writer.get_extra_info("socket")
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -89,7 +89,7 @@ Behaviour = Callable[[Peer, Received], Awaitable[None]]
 
 
 async def answer(peer: Peer, received: Received) -> None:
-    """As an engine that works."""
+    """Answer like a working engine."""
     if not received.streams:
         await peer.whole({"choices": [{"message": {"content": "0 1 2"}}], "usage": USAGE})
         return
@@ -108,18 +108,18 @@ def status(code: int, **headers: str) -> Behaviour:
 
 
 async def die(peer: Peer, received: Received) -> None:
-    """Before any header."""
+    """Break off before the headers."""
     peer.reset()
 
 
 async def die_between(peer: Peer, received: Received) -> None:
-    """After the headers, before the first event."""
+    """Break off after the headers, before the first event."""
     await peer.stream()
     peer.reset()
 
 
 class Held:
-    """Behaves as told, once it is released; tells what became of the router's connection."""
+    """Behavior that waits until it is released, and records how the router's connection ended."""
 
     def __init__(self, *, begun: int | None = None, then: Behaviour | None = answer) -> None:
         self.release = asyncio.Event()
@@ -155,7 +155,7 @@ class Held:
 
 
 class Backend:
-    """One engine; `script` is used up first, then `always`."""
+    """One engine; uses the behaviors of `script` in order, then `always`."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -211,7 +211,7 @@ class Backend:
 
 @contextlib.asynccontextmanager
 async def running(count: int = 1) -> AsyncIterator[Sequence[Backend]]:
-    """That many engines."""
+    """Run this number of engines."""
     backends = [Backend() for _ in range(count)]
     for backend in backends:
         await backend.start()

@@ -1,4 +1,4 @@
-"""A router in this process on real sockets, and clients of it."""
+"""Router in this process on real sockets, and clients of it."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ NOWHERE = Path("/nonexistent")
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until the condition holds."""
+    """Run the event loop until the condition holds."""
     async with asyncio.timeout(DEADLINE):
         while not condition():  # noqa: ASYNC110 (turns of the loop, as in clients.turns)
             await asyncio.sleep(0.002)
@@ -47,14 +47,14 @@ def address(backend: Backend, name: str | None = None) -> Address:
 
 
 class Reply:
-    """What a client got."""
+    """Response as a client got it."""
 
     def __init__(self, status: int, headers: Any, body: bytes, *, whole: bool) -> None:
         self.status = status
         self.headers = headers
         self.body = body
         self.whole = whole
-        """The connection did not break before the end of the response."""
+        """Whether the connection lasted to the end of the response."""
 
     @property
     def content(self) -> Any:
@@ -74,7 +74,7 @@ class Reply:
 
 
 class Running:
-    """The router under test."""
+    """Router under test."""
 
     def __init__(self, router: Router, ports: tuple[int, int], http: aiohttp.ClientSession) -> None:
         self.router = router
@@ -91,7 +91,7 @@ class Running:
         self.place({"chat-1": backends})
 
     def place(self, found: Mapping[str, Sequence[Backend]]) -> None:
-        """The engines of each revision."""
+        """Set the engines of each revision."""
         self.router.update({name: [address(b) for b in some] for name, some in found.items()})
 
     async def ask(
@@ -123,7 +123,7 @@ class Running:
             return Reply(response.status, response.headers, await response.read(), whole=True)
 
     async def raw(self, data: bytes) -> bytes:
-        """All that the router answers to these bytes, until it closes."""
+        """Return all bytes that the router answers, until it closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
@@ -143,7 +143,7 @@ class Running:
         return next(iter(self.router.table.services()))
 
     def settled(self) -> bool:
-        """Whether nothing is counted as in flight or waiting."""
+        """Whether no request is counted as in flight or queued."""
         services = self.router.table.services()
         return self.router.front.in_flight == 0 and all(
             s.in_flight == 0 and s.queued == 0 and all(e.in_flight == 0 for e in s.pool)
@@ -161,7 +161,7 @@ async def routing(
     chance: Callable[[], float] = lambda: 0.0,
     **options: Any,
 ) -> AsyncIterator[Running]:
-    """A router of one service `chat`, model `m`, whose engines are these; all must be settled at the end."""
+    """Run a router of one service `chat` with model `m` and these engines; no request may be in flight at the end."""
     api, management = sockets.bind(0), sockets.bind(0)
     ports = (api.getsockname()[1], management.getsockname()[1])
     renewed: list[str] = []

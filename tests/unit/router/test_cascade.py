@@ -1,4 +1,4 @@
-"""Routes: who gets a request, when an answer stands, and what the others cost."""
+"""Decisions of routes: the service of a request, kept and discarded answers, and their tokens."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Engines that fail, fill up and come back, and the choice among them."""
+"""Endpoints that fail, fill up and recover, and the choice among them."""
 
 from collections.abc import Sequence
 

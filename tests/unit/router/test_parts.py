@@ -1,4 +1,4 @@
-"""The small pure parts of the router: budgets, usage, loads, slices, the line."""
+"""Budgets, token usage, scraped loads, EndpointSlices and the queue."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Picking: never a full endpoint, never one far above the others, and else where the prompt is."""
+"""Picking: the endpoint with the prefix, unless it is full or has far more requests than others."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The prefix index: equal starts meet, different owners never do, and nothing grows without bound."""
+"""Prefix index: equal prefixes match, different tenants never do, and its size is bounded."""
 
 import itertools
 import random

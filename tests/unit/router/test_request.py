@@ -1,4 +1,4 @@
-"""What the router reads from a body, and what it changes in it."""
+"""Request bodies: the fields that the router reads, and those that it changes."""
 
 import json
 from typing import Any

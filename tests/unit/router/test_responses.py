@@ -1,4 +1,4 @@
-"""The response cache: what shares an answer, who computes it, and how much is kept for how long."""
+"""Response cache: equal requests, leaders and followers, size and time to live."""
 
 import dataclasses
 from dataclasses import dataclass

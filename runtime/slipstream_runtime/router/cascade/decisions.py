@@ -108,11 +108,9 @@ def failure(status: int) -> EscalationReason | None:
     """
     if status < 300:
         return None
-    return (
-        EscalationReason.REJECTED
-        if 400 <= status < 500 and status not in (408, 429)
-        else EscalationReason.ERROR
-    )
+    if 400 <= status < 500 and status not in (408, 429):
+        return EscalationReason.REJECTED
+    return EscalationReason.ERROR
 
 
 def objection(accept: config.Accept, body: Body, *, answer: Body) -> EscalationReason | None:
