@@ -13,7 +13,7 @@ import pytest
 from slipstream_runtime import contract
 from slipstream_runtime.router import service as services
 from tests.support import backends
-from tests.support.backends import Backend, Behaviour, Held, Peer, Received
+from tests.support.backends import Backend, Behavior, Held, Peer, Received
 from tests.support.routers import Reply, Running, routing, service, until
 
 ESCALATIONS = "slipstream_router_route_escalations_total"
@@ -74,7 +74,7 @@ async def large() -> AsyncIterator[Backend]:
 
 def says(
     words: str, *, sure: float | None, reason: str = "stop", output: int = 5, **message: Any
-) -> Behaviour:
+) -> Behavior:
     """Return a whole answer of the chat API; all tokens have the same probability."""
     tokens = [{"token": "x", "logprob": math.log(sure)}] * 3 if sure else None
     answer = {
@@ -181,14 +181,14 @@ async def test_a_client_that_asked_for_probabilities_gets_them(
         assert len(reply.content["choices"][0]["logprobs"]["content"]) == 3
 
 
-DISCARDED: dict[str, Behaviour] = {
+DISCARDED: dict[str, Behavior] = {
     "unsure": says("Small?", sure=0.7),
     "confidence_unknown": says("Small.", sure=None),
     "cut_off": says("Smal", sure=0.9, reason="length"),
     "refusal": says("I'm sorry, but I can't help with that.", sure=0.9),
     "invalid_json": says('{"size": ', sure=0.9),
 }
-UNANSWERED: dict[str, Behaviour] = {
+UNANSWERED: dict[str, Behavior] = {
     "500": backends.status(500),
     "503": backends.status(503),
     "429": backends.status(429),
@@ -328,7 +328,7 @@ async def test_if_all_fail_the_client_gets_one_error(
     "fault", [backends.status(500), backends.status(503), backends.die, fails_in_a_stream]
 )
 async def test_an_answer_that_is_there_stands_where_the_large_model_fails(
-    small: Backend, large: Backend, fault: Behaviour
+    small: Backend, large: Backend, fault: Behavior
 ) -> None:
     small.always, large.always = says("Small?", sure=0.1), fault
     async with cascading(small, large) as router:

@@ -36,7 +36,7 @@ async def half_a_body(peer: Peer, received: Received) -> None:
     "fault", [backends.die, backends.status(503), backends.status(502)], ids=["dead", "503", "502"]
 )
 async def test_another_engine_answers_what_one_did_not(
-    fault: backends.Behaviour, stream: bool
+    fault: backends.Behavior, stream: bool
 ) -> None:
     async with backends.running(2) as (bad, good), routing(bad, good) as router:
         bad.always = fault
@@ -95,7 +95,7 @@ async def test_a_sole_engine_gets_the_request_again_after_a_pause() -> None:
 
 @pytest.mark.parametrize("fault", [reset_after_three, end_after_three])
 async def test_a_stream_that_breaks_off_ends_with_an_error_and_is_not_sent_again(
-    fault: backends.Behaviour,
+    fault: backends.Behavior,
 ) -> None:
     async with backends.running(2) as engines, routing(*engines) as router:
         for engine in engines:

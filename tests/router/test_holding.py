@@ -55,8 +55,8 @@ async def test_a_thousand_identical_prompts_are_released_in_order_and_never_past
             await queued(peer, received)
 
         counts = [Usage(note), Usage(note)]
-        for engine, behaviour in zip(engines, counts, strict=True):
-            engine.always = behaviour
+        for engine, behavior in zip(engines, counts, strict=True):
+            engine.always = behavior
         tasks = [asyncio.create_task(router.ask(user=str(number))) for number in range(1000)]
         await until(lambda: router.chat.queued == 1000)
         queue = [waiter.request.content["user"] for waiter in router.chat._queue]
@@ -102,7 +102,7 @@ async def test_requests_that_wait_go_at_once_when_their_engine_says_that_it_take
 class Usage:
     """Return a behavior, and the most requests that it had at once."""
 
-    def __init__(self, behave: backends.Behaviour) -> None:
+    def __init__(self, behave: backends.Behavior) -> None:
         self.most = 0
         self._now = 0
         self._behave = behave

@@ -242,7 +242,7 @@ async def test_more_than_the_services_limit_is_the_engines_400_and_costs_nothing
 
 @pytest.mark.parametrize("fault", [backends.status(500), backends.status(429), backends.die])
 async def test_an_answer_that_failed_costs_nothing(
-    tmp_path: Path, fault: backends.Behaviour
+    tmp_path: Path, fault: backends.Behavior
 ) -> None:
     keep(tmp_path, "a", budget(60))
     async with (

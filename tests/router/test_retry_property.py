@@ -5,11 +5,11 @@ import itertools
 import pytest
 
 from tests.support import backends
-from tests.support.backends import Behaviour, Peer, Received
+from tests.support.backends import Behavior, Peer, Received
 from tests.support.routers import routing
 
 
-def at(point: int) -> Behaviour:
+def at(point: int) -> Behavior:
     """Fail at one of the points of an answer, in order."""
 
     async def behave(peer: Peer, received: Received) -> None:

@@ -85,7 +85,7 @@ class Peer:
                 pass
 
 
-Behaviour = Callable[[Peer, Received], Awaitable[None]]
+Behavior = Callable[[Peer, Received], Awaitable[None]]
 
 
 async def answer(peer: Peer, received: Received) -> None:
@@ -100,7 +100,7 @@ async def answer(peer: Peer, received: Received) -> None:
     await peer.done()
 
 
-def status(code: int, **headers: str) -> Behaviour:
+def status(code: int, **headers: str) -> Behavior:
     async def behave(peer: Peer, received: Received) -> None:
         await peer.whole({"error": {"message": "no"}}, code, **headers)
 
@@ -121,7 +121,7 @@ async def die_between(peer: Peer, received: Received) -> None:
 class Held:
     """Behavior that waits until it is released, and records how the router's connection ended."""
 
-    def __init__(self, *, begun: int | None = None, then: Behaviour | None = answer) -> None:
+    def __init__(self, *, begun: int | None = None, then: Behavior | None = answer) -> None:
         self.release = asyncio.Event()
         self.waiting = 0
         self.most = 0
@@ -159,10 +159,10 @@ class Backend:
 
     def __init__(self) -> None:
         self.received: list[Received] = []
-        self.always: Behaviour = answer
-        self.script: list[Behaviour] = []
+        self.always: Behavior = answer
+        self.script: list[Behavior] = []
         self.metrics = "vllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
-        self.scrape: Behaviour = self._scrape
+        self.scrape: Behavior = self._scrape
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None

@@ -63,7 +63,7 @@ class Router:
             make=self._service,
             make_route=functools.partial(Route, metrics=self.metrics),
             changed=self._changed,
-            gone=self._gone,
+            removed=self._removed,
         )
         self.front = Front(
             table=self.table,
@@ -167,9 +167,9 @@ class Router:
             clock=clock,
         )
 
-    def _changed(self, came: Collection[Endpoint], gone: Collection[Endpoint]) -> None:
-        self._scrapes.follow(came, gone)
-        for event, endpoints in (("endpoint added", came), ("endpoint removed", gone)):
+    def _changed(self, added: Collection[Endpoint], removed: Collection[Endpoint]) -> None:
+        self._scrapes.follow(added, removed)
+        for event, endpoints in (("endpoint added", added), ("endpoint removed", removed)):
             for endpoint in endpoints:
                 logs.event(event, endpoint=endpoint.name, revision=endpoint.revision)
 
@@ -178,7 +178,7 @@ class Router:
         for service in self.table.services():
             service.dispatch()
 
-    def _gone(self, service: Service) -> None:
+    def _removed(self, service: Service) -> None:
         self.metrics.forget(service.name)
 
 

@@ -51,19 +51,19 @@ async def serve(
             token=options.token,
         )
         await stack.enter_async_context(router)
-        ends: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
+        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
         if options.config_map is None:
             discovery.from_files(router, settings=options.config, endpoints=options.endpoints)
         else:
             following = discovery.follow(
                 router, cluster, namespace=namespace, name=name, chance=chance
             )
-            ends.add(asyncio.create_task(following))
+            tasks.add(asyncio.create_task(following))
         logs.event("listening", api=api.getsockname()[1], management=management.getsockname()[1])
         # NB: a router that lost its watches would send requests to engines that are gone, so it exits to be restarted.
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await router.drain(linger=options.linger, grace=max(options.grace, router.longest_drain))
-        await _end(ends)
+        await _end(tasks)
     logs.event("stopped")
 
 

@@ -203,10 +203,10 @@ class Service:
             else:
                 return
 
-    def reject_waiting(self, why: Refusal) -> None:
+    def reject_waiting(self, refusal: Refusal) -> None:
         """Refuse all waiting requests."""
         while self._queue:
-            self._queue.reject(self._queue[0], why)
+            self._queue.reject(self._queue[0], refusal)
 
     async def _wait(self, waiter: Waiter, *, has_fallback: bool) -> Endpoint:
         self.dispatch()
@@ -215,16 +215,16 @@ class Service:
         hold = self.settings.limits.hold
         if has_fallback:
             hold = min(hold, FALLBACK_WAIT_SECONDS)
-        given = False
+        taken = False
         try:
             async with asyncio.timeout(hold):
                 endpoint = await waiter.slot
-            given = True
+            taken = True
             return endpoint
         except TimeoutError:
             raise refusals.held_too_long(hold) from None
         finally:
-            if not given and waiter.slot.done() and not waiter.slot.cancelled():
+            if not taken and waiter.slot.done() and not waiter.slot.cancelled():
                 self._give_back(waiter)
 
     def _give_back(self, waiter: Waiter) -> None:

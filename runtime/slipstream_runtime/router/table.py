@@ -23,12 +23,12 @@ class Table:
         make: Make,
         make_route: MakeRoute,
         changed: Changed,
-        gone: Callable[[Service], None],
+        removed: Callable[[Service], None],
     ) -> None:
         self._make = make
         self._make_route = make_route
         self._changed = changed
-        self._gone = gone
+        self._removed = removed
         self._namespace = ""
         self._services: dict[str, Service] = {}
         self._routes: Mapping[str, Route] = {}
@@ -125,6 +125,6 @@ class Table:
 
     def _remove(self, service: Service) -> None:
         service.reject_waiting(refusals.unknown_model(service.settings.model))
-        _, gone = service.pool.update({}, weights={}, concurrency=1)
-        self._changed((), gone)
-        self._gone(service)
+        _, removed = service.pool.update({}, weights={}, concurrency=1)
+        self._changed((), removed)
+        self._removed(service)

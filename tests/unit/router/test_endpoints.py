@@ -152,7 +152,7 @@ def test_an_engine_that_comes_back_is_a_new_one() -> None:
     [before] = found
     _, gone = found.update({}, weights={"r": 1}, concurrency=2)
     assert gone == [before]
-    assert before.gone
+    assert before.removed
     came, _ = found.update({"r": [A]}, weights={"r": 1}, concurrency=2)
     assert came[0] is not before
 

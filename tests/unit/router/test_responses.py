@@ -104,50 +104,50 @@ def test_an_absent_temperature_samples_and_is_not_cached() -> None:
 def test_an_answer_is_computed_once_and_then_known_with_its_age() -> None:
     clock = Clock()
     known = cache(clock=clock)
-    assert known.ask(b"k", "first") is Role.LEAD
-    assert known.answered(b"k", answer()) == []
+    assert known.look_up(b"k", "first") is Role.LEAD
+    assert known.store(b"k", answer()) == []
     clock.now += 7
-    assert known.ask(b"k", "second") == Hit(answer(), age=7)
+    assert known.look_up(b"k", "second") == Hit(answer(), age=7)
 
 
 def test_identical_requests_at_once_wait_for_the_first() -> None:
     known = cache()
-    assert [known.ask(b"k", name) for name in "abc"] == [Role.LEAD, Role.FOLLOW, Role.FOLLOW]
-    assert known.ask(b"other", "d") is Role.LEAD
-    assert known.answered(b"k", answer()) == ["b", "c"]
+    assert [known.look_up(b"k", name) for name in "abc"] == [Role.LEAD, Role.FOLLOW, Role.FOLLOW]
+    assert known.look_up(b"other", "d") is Role.LEAD
+    assert known.store(b"k", answer()) == ["b", "c"]
 
 
 def test_a_follower_takes_over_when_the_leader_is_cancelled() -> None:
     known = cache()
     for name in "abc":
-        known.ask(b"k", name)
-    assert known.left(b"k", "a") == "b"
-    assert known.answered(b"k", answer()) == ["c"]
+        known.look_up(b"k", name)
+    assert known.leave(b"k", "a") == "b"
+    assert known.store(b"k", answer()) == ["c"]
 
 
 def test_a_follower_that_leaves_is_not_answered_and_does_not_lead() -> None:
     known = cache()
     for name in "abc":
-        known.ask(b"k", name)
-    assert known.left(b"k", "b") is None
-    assert known.left(b"k", "a") == "c"
+        known.look_up(b"k", name)
+    assert known.leave(b"k", "b") is None
+    assert known.leave(b"k", "a") == "c"
 
 
 def test_after_the_last_one_left_the_next_request_leads() -> None:
     known = cache()
-    known.ask(b"k", "a")
-    assert known.left(b"k", "a") is None
-    assert known.ask(b"k", "b") is Role.LEAD
+    known.look_up(b"k", "a")
+    assert known.leave(b"k", "a") is None
+    assert known.look_up(b"k", "b") is Role.LEAD
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 301])
 def test_refusals_are_shared_by_those_who_wait_but_not_kept(status: int) -> None:
     known = cache()
-    known.ask(b"k", "a")
-    known.ask(b"k", "b")
+    known.look_up(b"k", "a")
+    known.look_up(b"k", "b")
     assert answer(status=status).final
-    assert known.answered(b"k", answer(status=status)) == ["b"]
-    assert known.ask(b"k", "c") is Role.LEAD
+    assert known.store(b"k", answer(status=status)) == ["b"]
+    assert known.look_up(b"k", "c") is Role.LEAD
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -158,25 +158,25 @@ def test_what_may_go_better_next_time_is_not_final(status: int) -> None:
 def test_an_answer_is_forgotten_after_its_time() -> None:
     clock = Clock()
     known = cache(ttl=10, clock=clock)
-    known.ask(b"k", "a")
-    known.answered(b"k", answer())
+    known.look_up(b"k", "a")
+    known.store(b"k", answer())
     clock.now += 9.9
-    assert isinstance(known.ask(b"k", "b"), Hit)
+    assert isinstance(known.look_up(b"k", "b"), Hit)
     clock.now += 0.1
-    assert known.ask(b"k", "c") is Role.LEAD
+    assert known.look_up(b"k", "c") is Role.LEAD
     assert (len(known), known.used) == (0, 0)
 
 
 def test_the_least_recently_used_answer_makes_room() -> None:
     known = cache(size=2 * (responses.OVERHEAD + 10))
     for name in (b"1", b"2"):
-        known.ask(name, "a")
-        known.answered(name, answer("x" * 10))
-    known.ask(b"1", "b")
-    known.ask(b"3", "a")
-    known.answered(b"3", answer("x" * 10))
-    assert isinstance(known.ask(b"1", "c"), Hit)
-    assert known.ask(b"2", "c") is Role.LEAD
+        known.look_up(name, "a")
+        known.store(name, answer("x" * 10))
+    known.look_up(b"1", "b")
+    known.look_up(b"3", "a")
+    known.store(b"3", answer("x" * 10))
+    assert isinstance(known.look_up(b"1", "c"), Hit)
+    assert known.look_up(b"2", "c") is Role.LEAD
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3000), st.floats(0, 5))))
@@ -186,8 +186,8 @@ def test_never_more_bytes_than_allowed(asked: list[tuple[int, int, float]]) -> N
     kept: dict[int, int] = {}
     for number, length, pause in asked:
         clock.now += pause
-        if known.ask(bytes([number]), "a") is Role.LEAD:
-            known.answered(bytes([number]), answer("x" * length))
+        if known.look_up(bytes([number]), "a") is Role.LEAD:
+            known.store(bytes([number]), answer("x" * length))
             kept[number] = length + responses.OVERHEAD
         assert known.used <= 5000
         assert known.used <= sum(kept.values())

@@ -65,7 +65,7 @@ class Endpoint:
         self.in_flight = 0
         self.load: Load | None = None
         self._sequences: int | None = None
-        self.gone = False
+        self.removed = False
         self.pending = 0.0
         """Blocks of prompt that the engine has received and not computed yet."""
         self._urls: dict[str, URL] = {}
@@ -113,7 +113,7 @@ class Endpoint:
             return True
         return now >= self._ejected_until and not self._probing
 
-    def doubted(self, now: float) -> bool:
+    def unavailable(self, now: float) -> bool:
         """Whether the engine fails, and can't be probed now."""
         return self._failures >= FAILURES and not self.free(now)
 
@@ -144,9 +144,9 @@ class Endpoint:
 
     def succeeded(self) -> bool:
         """Reset the failures; return whether the engine was ejected or near it."""
-        doubted = self._failures >= FAILURES
+        was_failing = self._failures >= FAILURES
         self._failures = 0
-        return doubted
+        return was_failing
 
     def failed(self, now: float) -> bool:
         """Count a failure; return whether it ejects the engine."""
@@ -200,7 +200,9 @@ class Pool:
         """Whether an engine that was not tried takes requests, now or when a slot is free."""
         now = self._clock()
         return any(
-            self._weights[endpoint.revision] and not endpoint.doubted(now) and endpoint not in tried
+            self._weights[endpoint.revision]
+            and not endpoint.unavailable(now)
+            and endpoint not in tried
             for endpoint in self._endpoints.values()
         )
 
@@ -214,20 +216,20 @@ class Pool:
         """Apply the present addresses of each revision; return the endpoints that were added and removed."""
         self._weights = weights
         now = {address: revision for revision in weights for address in found.get(revision, ())}
-        gone = [self._endpoints.pop(known) for known in [*self._endpoints] if known not in now]
-        for endpoint in gone:
-            endpoint.gone = True
+        removed = [self._endpoints.pop(known) for known in [*self._endpoints] if known not in now]
+        for endpoint in removed:
+            endpoint.removed = True
             self.picker.forget(endpoint)
-        came = [
+        added = [
             Endpoint(address, revision=revision, concurrency=concurrency)
             for address, revision in now.items()
             if address not in self._endpoints
         ]
-        self._endpoints.update({endpoint.address: endpoint for endpoint in came})
+        self._endpoints.update({endpoint.address: endpoint for endpoint in added})
         for endpoint in self._endpoints.values():
             endpoint.concurrency = concurrency
             endpoint.revision = now[endpoint.address]
-        return came, gone
+        return added, removed
 
     def take(self, request: Request, *, tried: Collection[Endpoint]) -> Endpoint | None:
         """Take a slot for the request and return its engine; None if no slot is free."""

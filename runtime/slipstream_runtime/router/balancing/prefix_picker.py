@@ -41,7 +41,7 @@ class PrefixPicker:
 
     def served(self, endpoint: Endpoint, request: Request) -> None:
         """Add the prompt to the engine's prefixes."""
-        if not endpoint.gone:
+        if not endpoint.removed:
             self._index.insert(endpoint.name, self._blocks(request))
 
     def forget(self, endpoint: Endpoint) -> None:

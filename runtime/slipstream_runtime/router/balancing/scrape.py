@@ -70,12 +70,12 @@ class Scrapes:
         self._period = period
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
-    def follow(self, came: Iterable[Endpoint], gone: Iterable[Endpoint]) -> None:
+    def follow(self, added: Iterable[Endpoint], removed: Iterable[Endpoint]) -> None:
         """Start scrapes of new engines, and stop those of engines that are gone."""
-        for endpoint in gone:
+        for endpoint in removed:
             if (task := self._tasks.pop(endpoint, None)) is not None:
                 task.cancel()
-        for endpoint in came:
+        for endpoint in added:
             self._tasks[endpoint] = asyncio.create_task(
                 self._repeat(endpoint), name=f"scrape {endpoint.name}"
             )

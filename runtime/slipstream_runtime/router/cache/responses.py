@@ -24,8 +24,8 @@ OPT_IN: Final = "x-slipstream-cache"
 
 def key(body: Mapping[str, object], *, path: str, revision: str, tenant: str) -> bytes:
     """Return the cache key of a request; `revision` names the revisions that answer."""
-    asked = {name: value for name, value in body.items() if name not in _NOT_PART}
-    text = orjson.dumps([path, revision, tenant, asked], option=orjson.OPT_SORT_KEYS)
+    content = {name: value for name, value in body.items() if name not in _NOT_PART}
+    text = orjson.dumps([path, revision, tenant, content], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).digest()
 
 
@@ -103,7 +103,7 @@ class ResponseCache(Generic[Requester]):
     _answers: OrderedDict[bytes, tuple[float, Answer]] = field(default_factory=OrderedDict)
     _flights: dict[bytes, _Flight[Requester]] = field(default_factory=dict)
 
-    def ask(self, key: bytes, requester: Requester) -> Hit | Role:
+    def look_up(self, key: bytes, requester: Requester) -> Hit | Role:
         """Return the cached answer, or the role of the request."""
         known = self._get(key)
         if known is not None:
@@ -115,17 +115,17 @@ class ResponseCache(Generic[Requester]):
         flight.followers.append(requester)
         return Role.FOLLOW
 
-    def answered(self, key: bytes, answer: Answer) -> list[Requester]:
+    def store(self, key: bytes, answer: Answer) -> list[Requester]:
         """Store the leader's complete answer if it is a 2xx, and return the followers that get it.
 
-        Call `left` instead for an answer that broke off or is not `final`: it is not shared.
+        Call `leave` instead for an answer that broke off or is not `final`: it is not shared.
         """
         flight = self._flights.pop(key)
         if 200 <= answer.status < 300:
             self._put(key, answer)
         return flight.followers
 
-    def left(self, key: bytes, requester: Requester) -> Requester | None:
+    def leave(self, key: bytes, requester: Requester) -> Requester | None:
         """Remove a leader or follower without an answer; return the follower that leads now."""
         flight = self._flights.get(key)
         if flight is None:

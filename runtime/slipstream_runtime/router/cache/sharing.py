@@ -34,11 +34,11 @@ class ResponseCopy:
         self._size = 0
         self._complete = False
 
-    def add(self, piece: bytes) -> None:
+    def add(self, chunk: bytes) -> None:
         """Add a chunk, as the engine sent it."""
-        self._size += len(piece)
+        self._size += len(chunk)
         if self._size <= self._most:
-            self._parts.append(piece)
+            self._parts.append(chunk)
         else:
             self._parts.clear()
 
@@ -74,7 +74,7 @@ def key(
     return responses.key(request.content, path=request.path, revision=revision, tenant=tenant)
 
 
-async def answered(
+async def share(
     cache: ResponseCache[AnswerFuture], key: bytes, request: Request, *, run: Run, seconds: float
 ) -> web.StreamResponse:
     """Return the response from the cache, from the leading request, or from `run`.
@@ -83,7 +83,7 @@ async def answered(
     leads.
     """
     future: AnswerFuture = asyncio.get_running_loop().create_future()
-    found = cache.ask(key, future)
+    found = cache.look_up(key, future)
     if isinstance(found, Hit):
         return _response(found, request)
     try:
@@ -99,9 +99,9 @@ async def answered(
                 return _response(Hit(outcome, 0.0), request)
         return await _lead(cache, key, request, run)
     finally:
-        following = cache.left(key, future)
+        following = cache.leave(key, future)
         if following is not None:
-            _tell([following], None)
+            _notify([following], None)
 
 
 async def _lead(
@@ -112,15 +112,15 @@ async def _lead(
     try:
         response = await run(copy)
     except Refusal as refusal:
-        _tell(cache.answered(key, Answer(refusal.status, "", b"")), refusal)
+        _notify(cache.store(key, Answer(refusal.status, "", b"")), refusal)
         raise
     answer = copy.answer(response.status, response.headers.get("content-type", ""))
     if answer is not None:
-        _tell(cache.answered(key, answer), answer)
+        _notify(cache.store(key, answer), answer)
     return response
 
 
-def _tell(futures: list[AnswerFuture], outcome: SharedOutcome) -> None:
+def _notify(futures: list[AnswerFuture], outcome: SharedOutcome) -> None:
     for future in futures:
         if not future.done():  # its client disconnected, and its task has not run since
             future.set_result(outcome)

@@ -63,7 +63,7 @@ def skipped(accept: config.Accept, body: Body, *, prompt_tokens: float) -> Escal
     if not accept.tools and body.get("tools"):
         return EscalationReason.TOOLS
     if not accept.structured and (
-        _wants(body) == "json_schema" or any(body.get(g) for g in _GRAMMARS)
+        _json_type(body) == "json_schema" or any(body.get(g) for g in _GRAMMARS)
     ):
         return EscalationReason.STRUCTURED
     return None
@@ -77,12 +77,12 @@ def judges(route: config.Route, position: int) -> bool:
 
 def probe(body: Body) -> dict[str, Any]:
     """Return the request for a judged stage: without streaming, with log probabilities."""
-    asked = {
+    fields = {
         name: value for name, value in body.items() if name not in ("stream", "stream_options")
     }
     if "messages" in body:
-        return {**asked, "logprobs": True}
-    return {**asked, "logprobs": body["logprobs"] if _wants_logprobs(body) else 1}
+        return {**fields, "logprobs": True}
+    return {**fields, "logprobs": body["logprobs"] if _wants_logprobs(body) else 1}
 
 
 def delivered(answer: Body, body: Body) -> dict[str, Any]:
@@ -120,9 +120,9 @@ def objection(accept: config.Accept, body: Body, *, answer: Body) -> EscalationR
     choices = answer["choices"]
     if any(choice.get("finish_reason") == "length" for choice in choices):
         return EscalationReason.CUT_OFF
-    if any(_refuses(choice) for choice in choices):
+    if any(_is_refusal(choice) for choice in choices):
         return EscalationReason.REFUSAL
-    if _wants(body) is not None and not all(_valid(choice) for choice in choices):
+    if _json_type(body) is not None and not all(_is_valid(choice) for choice in choices):
         return EscalationReason.INVALID_JSON
     if accept.min_confidence is None:
         return None
@@ -150,7 +150,7 @@ def _wants_logprobs(body: Body) -> bool:
     return found is not None and found is not False
 
 
-def _wants(body: Body) -> str | None:
+def _json_type(body: Body) -> str | None:
     """Return the type of JSON output that the request requires."""
     form = body.get("response_format")
     kind = form.get("type") if isinstance(form, Mapping) else None
@@ -163,13 +163,13 @@ def _text(choice: Body) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _refuses(choice: Body) -> bool:
+def _is_refusal(choice: Body) -> bool:
     message = choice.get("message") or {}
     filtered = choice.get("finish_reason") == "content_filter"
     return filtered or bool(message.get("refusal")) or _REFUSAL.match(_text(choice)) is not None
 
 
-def _valid(choice: Body) -> bool:
+def _is_valid(choice: Body) -> bool:
     """Whether the choice is valid JSON, or a tool call, to which the format does not apply."""
     if (choice.get("message") or {}).get("tool_calls"):
         return True

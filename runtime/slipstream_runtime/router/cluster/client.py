@@ -91,8 +91,8 @@ class Cluster:
                 raise GoneError
             response.raise_for_status()
             rest = b""
-            async for piece in response.content.iter_any():
-                *lines, rest = (rest + piece).split(b"\n")
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     event = orjson.loads(line)
                     if event["type"] == "ERROR":

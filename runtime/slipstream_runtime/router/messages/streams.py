@@ -15,11 +15,11 @@ def complete(body: bytes) -> bool:
     """Whether the body is a whole answer with all choices finished, which `replayed` accepts."""
     try:
         whole = orjson.loads(body)
-        said = _KINDS[whole["object"]]
+        field = _KINDS[whole["object"]]
         return bool(whole["choices"]) and all(
             isinstance(choice["index"], int)
             and choice["finish_reason"]
-            and choice[said] is not None
+            and choice[field] is not None
             for choice in whole["choices"]
         )
     except (KeyError, TypeError, ValueError):
@@ -34,16 +34,18 @@ def replayed(body: bytes, *, usage: bool) -> Iterator[bytes]:
     head["object"] = "chat.completion.chunk" if chat else "text_completion"
     for choice in whole["choices"]:
         last = {"index": choice["index"], "finish_reason": choice["finish_reason"]}
-        said = {name: choice[name] for name in choice if name not in ("message", *last)}
+        first = {name: choice[name] for name in choice if name not in ("message", *last)}
         if chat:
             delta = {name: value for name, value in choice["message"].items() if value is not None}
             for number, call in enumerate(delta.get("tool_calls") or ()):
                 call["index"] = number
-            said["delta"] = delta
+            first["delta"] = delta
             last["delta"] = {}
         else:
             last["text"] = ""
-        yield _event({**head, "choices": [{**said, "index": last["index"], "finish_reason": None}]})
+        yield _event(
+            {**head, "choices": [{**first, "index": last["index"], "finish_reason": None}]}
+        )
         yield _event({**head, "choices": [last]})
     if usage and "usage" in whole:
         yield _event({**head, "choices": [], "usage": whole["usage"]})

@@ -8,7 +8,7 @@ _OUTPUT: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
 _USAGE: Final = b'"usage"'
 _CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _END: Final = b"\n\n"
-_KEPT: Final = 1024
+_TAIL_BYTES: Final = 1024
 """Bytes at the end of a stream that are searched for the usage: more than such an event has."""
 
 
@@ -27,10 +27,10 @@ class Usage:
         if at >= 0:
             self._find(body[at:])
 
-    def add(self, piece: bytes) -> None:
+    def add(self, chunk: bytes) -> None:
         """Add a chunk of a stream."""
-        self.events += piece.count(_END)
-        self._end = (self._end + piece)[-_KEPT:]
+        self.events += chunk.count(_END)
+        self._end = (self._end + chunk)[-_TAIL_BYTES:]
 
     def finish(self) -> None:
         """Read the usage at the end of a complete stream."""
@@ -56,11 +56,11 @@ class UsageFilter:
     def __init__(self) -> None:
         self._rest = b""
 
-    def without_usage(self, piece: bytes) -> bytes:
+    def without_usage(self, chunk: bytes) -> bytes:
         """Return the complete events so far, without the usage event."""
-        if not self._rest and piece.endswith(_END) and _USAGE not in piece:
-            return piece
-        events = (self._rest + piece).split(_END)
+        if not self._rest and chunk.endswith(_END) and _USAGE not in chunk:
+            return chunk
+        events = (self._rest + chunk).split(_END)
         self._rest = events.pop()
         return b"".join(event + _END for event in events if not _is_usage(event))
 

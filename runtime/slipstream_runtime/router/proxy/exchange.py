@@ -130,7 +130,7 @@ class Exchange:
             if cache is None or key is None:
                 return await self._forward()
             seconds = service.settings.limits.timeout
-            return await sharing.answered(cache, key, request, run=self._forward, seconds=seconds)
+            return await sharing.share(cache, key, request, run=self._forward, seconds=seconds)
         except Refusal as refusal:
             service.metrics.refused(refusal.reason or Reason.OTHER)
             raise

@@ -137,15 +137,15 @@ class Relay:
         response = self._begin()
         response.content_length = self._reply.content_length
         await response.prepare(self._http_request)
-        piece: bytes | None = start
+        chunk: bytes | None = start
         try:
             async with asyncio.timeout(self._idle) as limit:
-                while piece:
+                while chunk:
                     if self._copy is not None:
-                        self._copy.add(piece)
-                    await response.write(piece)
+                        self._copy.add(chunk)
+                    await response.write(chunk)
                     limit.reschedule(self._clock() + self._idle)
-                    piece = await self._next()
+                    chunk = await self._next()
         except (TimeoutError, _Cut):
             self.abort()
             raise BrokenAnswer from None
@@ -162,7 +162,7 @@ class Relay:
         try:
             # NB: the first event may wait in the engine's queue, so it has the timeout of the headers.
             async with asyncio.timeout(self._head) as limit:
-                while piece := await self._next():
+                while chunk := await self._next():
                     now = clock()
                     if now >= prolong:
                         limit.reschedule(now + idle * (1 + _SLACK))
@@ -174,16 +174,16 @@ class Relay:
                         metrics.ttft.observe(now - self._arrived)
                         await response.prepare(self._http_request)
                     last = now
-                    usage.add(piece)
+                    usage.add(chunk)
                     if self._copy is not None:
-                        self._copy.add(piece)
+                        self._copy.add(chunk)
                     if responses and not ended:
-                        ended = _ENDS.search(tail + piece) is not None
-                    tail = piece[-_TAIL:] if len(piece) >= _TAIL else (tail + piece)[-_TAIL:]
+                        ended = _ENDS.search(tail + chunk) is not None
+                    tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
                     if usage_filter is not None:
-                        piece = usage_filter.without_usage(piece)
-                    if piece:
-                        await response.write(piece)
+                        chunk = usage_filter.without_usage(chunk)
+                    if chunk:
+                        await response.write(chunk)
         except TimeoutError:
             if not last:
                 refusal = refusals.upstream(
