@@ -14,9 +14,9 @@ from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.scrape import Scrapes
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cluster.activation import Activator, Renew
+from slipstream_runtime.router.front import BODY_SECONDS, Front
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
-from slipstream_runtime.router.proxy.front import BODY_SECONDS, Front
 from slipstream_runtime.router.proxy.listener import (
     CONNECTIONS,
     HEAD_SECONDS,
