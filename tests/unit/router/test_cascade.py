@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from slipstream_runtime.router import config
 from slipstream_runtime.router.cascade import decisions, totals
 from slipstream_runtime.router.cascade.decisions import EscalationReason
-from slipstream_runtime.router.cascade.totals import RouteTotals, Tokens
+from slipstream_runtime.router.cascade.totals import RouteTotals
+from slipstream_runtime.router.messages.usage import Tokens
 
 CHAT: dict[str, object] = {"model": "any", "messages": [{"role": "user", "content": "Why?"}]}
 SURE = config.Accept(min_confidence=0.8)

@@ -6,7 +6,8 @@ from typing import Any
 from slipstream_runtime.router import config
 from slipstream_runtime.router.cache.sharing import PATHS
 from slipstream_runtime.router.cascade import decisions
-from slipstream_runtime.router.cascade.totals import RouteTotals, Tokens
+from slipstream_runtime.router.cascade.totals import RouteTotals
+from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Metrics, RouteMetrics
 from slipstream_runtime.router.service import Service
 

@@ -10,9 +10,9 @@ from aiohttp import web
 from slipstream_runtime.router.cache import sharing
 from slipstream_runtime.router.cascade import decisions
 from slipstream_runtime.router.cascade.route import Route
-from slipstream_runtime.router.cascade.totals import Tokens
 from slipstream_runtime.router.messages import streams
 from slipstream_runtime.router.messages.request import Request
+from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.proxy.exchange import Buffering, Exchange, Proxy
 from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import openai

@@ -1,17 +1,11 @@
 """Totals of a route: answers per service, and tokens of kept and discarded answers."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
+from slipstream_runtime.router.messages.usage import Tokens
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens of prompts and answers, as engines count them."""
-
-    prompt: int = 0
-    output: int = 0
-
-    def __add__(self, other: "Tokens") -> "Tokens":
-        return Tokens(self.prompt + other.prompt, self.output + other.output)
+_ZERO: Final = Tokens()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +15,8 @@ class StageTotals:
     kept: int = 0
     """Answers that clients got."""
     discarded: int = 0
-    kept_tokens: Tokens = Tokens()
-    discarded_tokens: Tokens = Tokens()
+    kept_tokens: Tokens = _ZERO
+    discarded_tokens: Tokens = _ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +58,12 @@ class RouteTotals:
     @property
     def saved(self) -> Tokens:
         """Output tokens that the last stage did not compute because an earlier stage's answer was kept."""
-        return sum((stage.kept_tokens for stage in self.stages[:-1]), Tokens())
+        return sum((stage.kept_tokens for stage in self.stages[:-1]), _ZERO)
 
     @property
     def spent(self) -> Tokens:
         """Output tokens of answers that no client got."""
-        return sum((stage.discarded_tokens for stage in self.stages), Tokens())
+        return sum((stage.discarded_tokens for stage in self.stages), _ZERO)
 
     @property
     def shares(self) -> tuple[float, ...] | None:

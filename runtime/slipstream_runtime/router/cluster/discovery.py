@@ -2,22 +2,33 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import pydantic
 
 from slipstream_runtime import config_file, contract, errors, logs
 from slipstream_runtime.part import Part
 from slipstream_runtime.router import config
-from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.balancing.endpoints import Address
 from slipstream_runtime.router.cluster import slices
 from slipstream_runtime.router.cluster.client import Cluster, Manifest, Mirror
 
 _SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
 _CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"
+
+
+class Target(Protocol):
+    """Router that takes configuration and endpoints."""
+
+    def configure(self, settings: config.Config) -> None:
+        """Apply a new configuration."""
+        ...
+
+    def update(self, found: Mapping[str, Collection[Address]]) -> None:
+        """Apply the present endpoints of each revision."""
+        ...
 
 
 class EndpointEntry(Part):
@@ -35,7 +46,7 @@ class EndpointsFile(Part):
     """Engines by name of their revision."""
 
 
-def from_files(router: Router, *, settings: Path, endpoints: Path) -> None:
+def from_files(router: Target, *, settings: Path, endpoints: Path) -> None:
     """Read both from files; UnsuitableError if one is invalid."""
     router.configure(config_file.load(settings, config.Config))
     file = config_file.load(endpoints, EndpointsFile)
@@ -51,7 +62,7 @@ def from_files(router: Router, *, settings: Path, endpoints: Path) -> None:
 
 
 async def follow(
-    router: Router, cluster: Cluster, *, namespace: str, name: str, chance: Callable[[], float]
+    router: Target, cluster: Cluster, *, namespace: str, name: str, chance: Callable[[], float]
 ) -> None:
     """Watch both on the API server until cancelled."""
 
@@ -71,7 +82,7 @@ async def follow(
         group.create_task(endpoints.run())
 
 
-def _configure(router: Router, manifest: Manifest) -> None:
+def _configure(router: Target, manifest: Manifest) -> None:
     """Apply the configuration of the ConfigMap; keep the one before if it is invalid."""
     try:
         text = manifest["data"][contract.ROUTER_CONFIG_KEY]

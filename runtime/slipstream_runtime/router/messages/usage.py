@@ -1,6 +1,7 @@
 """Token usage of an answer: the engine's count, or an estimate from the events of the stream."""
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
@@ -10,6 +11,17 @@ _CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _END: Final = b"\n\n"
 _TAIL_BYTES: Final = 1024
 """Bytes at the end of a stream that are searched for the usage: more than such an event has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of prompts and answers, as engines count them."""
+
+    prompt: int = 0
+    output: int = 0
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(self.prompt + other.prompt, self.output + other.output)
 
 
 class Usage:

@@ -11,10 +11,10 @@ from slipstream_runtime.router.balancing import retries
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.cache import sharing
 from slipstream_runtime.router.cache.sharing import ResponseCopy
-from slipstream_runtime.router.cascade.totals import Tokens
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
+from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.upstream import RouterToken, Unanswered, Upstream
