@@ -22,7 +22,7 @@ class Revision(Part):
     """Percent of the service's requests."""
 
 
-class Limits(Part):
+class ServiceLimits(Part):
     """Limits of a service that the router enforces; engines enforce those of one replica."""
 
     concurrency: int | None = Field(default=None, ge=1)
@@ -64,7 +64,7 @@ class Service(Part):
     adapters: tuple[Name, ...] = ()
     revisions: tuple[Revision, ...] = ()
     strategy: Literal["Prefix", "LeastLoad"] = "Prefix"
-    limits: Limits = Limits()
+    limits: ServiceLimits = ServiceLimits()
     keys: bool = False
     """Whether clients need an API key; the folder of keys is named for the service."""
     responses: Responses | None = None

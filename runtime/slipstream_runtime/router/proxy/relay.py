@@ -14,7 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from slipstream_runtime.router.cache.sharing import ResponseCopy
-from slipstream_runtime.router.config import Limits
+from slipstream_runtime.router.config import ServiceLimits
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.headers import client_headers
 from slipstream_runtime.router.messages.request import Request
@@ -58,7 +58,7 @@ class Relay:
         *,
         request: Request,
         metrics: ServiceMetrics,
-        limits: Limits,
+        limits: ServiceLimits,
         clock: Callable[[], float],
         arrived: float,
         leaving: bool,

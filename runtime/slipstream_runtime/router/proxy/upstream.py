@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from slipstream_runtime import contract
 from slipstream_runtime.router.balancing.endpoints import Endpoint
-from slipstream_runtime.router.config import Limits
+from slipstream_runtime.router.config import ServiceLimits
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.web.folder import Folder
 from slipstream_runtime.web.refusal import Refusal
@@ -91,7 +91,7 @@ class Upstream:
         path: str,
         body: bytes,
         headers: CIMultiDict[str],
-        limits: Limits,
+        limits: ServiceLimits,
     ) -> aiohttp.ClientResponse:
         """Return the engine's response once its headers arrived; Unanswered if the request may be retried.
 
@@ -127,7 +127,12 @@ class Upstream:
         return reply
 
     async def _post(
-        self, endpoint: Endpoint, path: str, body: bytes, headers: CIMultiDict[str], limits: Limits
+        self,
+        endpoint: Endpoint,
+        path: str,
+        body: bytes,
+        headers: CIMultiDict[str],
+        limits: ServiceLimits,
     ) -> aiohttp.ClientResponse:
         seconds = limits.connect_timeout
         timeout = self._timeouts.get(seconds)
