@@ -1,1 +1,1 @@
-"""A simulator of fleets: what a scaling policy would have cost, and what its users would have felt."""
+"""Fleet simulator: the cost of a scaling policy, and the latencies that users would have seen."""

@@ -1,4 +1,4 @@
-"""Many runs: every policy on every scenario with every seed, in several processes."""
+"""Campaign: run every policy on every scenario with every seed, in parallel processes."""
 
 import concurrent.futures
 import dataclasses
@@ -16,7 +16,7 @@ from slipstream_simulator.simulation import Run
 
 @dataclass(frozen=True)
 class Job:
-    """All policies on one scenario with one seed, which have the same traffic and luck."""
+    """Policies to run on one scenario with one seed; they get the same traffic and random numbers."""
 
     scenario: Scenario
     policies: tuple[str, ...]
@@ -24,11 +24,11 @@ class Job:
 
     @property
     def weight(self) -> float:
-        """What it takes grows with it."""
+        """Return an estimate of the job's run time, without a unit."""
         return len(self.policies) * traffic.expected(self.scenario)
 
     def scores(self) -> list[Score]:
-        """One score a policy; the oracle, if it is among them, is what the others are held against."""
+        """Return one score per policy, compared with the oracle if it is among them."""
         # One run at a time: the records of a long scenario are large.
         oracle = None
         if registry.ORACLE in self.policies:
@@ -45,7 +45,7 @@ class Job:
 
 
 def play(scenario: Scenario, policy: str, *, seed: int) -> Run:
-    """One run of a policy by its name."""
+    """Run a policy by its name."""
     if policy == registry.ORACLE:
         run = foresight.played(scenario, seed)
     else:
@@ -54,7 +54,7 @@ def play(scenario: Scenario, policy: str, *, seed: int) -> Run:
 
 
 class Workers:
-    """Processes that play jobs, none but this one if there is one job at a time."""
+    """Processes that run jobs; with one job at a time, this process runs them itself."""
 
     def __init__(self, jobs: int) -> None:
         self._pool = concurrent.futures.ProcessPoolExecutor(jobs) if jobs > 1 else None
@@ -69,7 +69,7 @@ class Workers:
             self._pool.shutdown(cancel_futures=kind is not None)
 
     def results(self, planned: Sequence[Job]) -> Iterator[tuple[Job, list[Score]]]:
-        """Each job with its scores, as they come; the heaviest are begun first, so that no process idles at the end."""
+        """Yield each job with its scores as it finishes; heavy jobs start first to keep all processes busy."""
         ordered = sorted(planned, key=lambda job: job.weight, reverse=True)
         if self._pool is None:
             yield from ((job, job.scores()) for job in ordered)
@@ -83,7 +83,7 @@ class Workers:
 def campaign(
     scenarios: Sequence[Scenario], policies: Sequence[str], *, seeds: int | None, jobs: int
 ) -> tuple[int, Iterator[list[Score]]]:
-    """The number of jobs, and their scores as they come, the heaviest first."""
+    """Return the number of jobs, and an iterator over their scores as they finish."""
     planned = [
         Job(scenario, tuple(policies), seed)
         for scenario in scenarios

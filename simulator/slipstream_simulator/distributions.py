@@ -1,4 +1,4 @@
-"""Random numbers as scenarios describe them: lengths of prompts and outputs, and times of cold starts."""
+"""Distributions that scenarios use: lengths of prompts and outputs, and times of cold starts."""
 
 import math
 from typing import Annotated, Literal, Self, TypeAlias
@@ -11,7 +11,7 @@ from slipstream_simulator.quantities import Part, Seconds, Share
 
 
 class LognormalLength(Part):
-    """Tokens, lognormal; larger values than `max` are cut to it."""
+    """Lognormal number of tokens, capped at `max`."""
 
     distribution: Literal["lognormal"]
     median: float = Field(ge=1)
@@ -27,42 +27,42 @@ class LognormalLength(Part):
         return self
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """Lengths before rounding; sigma from mean = median * exp(sigma^2 / 2)."""
+        """Draw lengths before rounding; sigma follows from mean = median * exp(sigma^2 / 2)."""
         sigma = math.sqrt(2 * math.log(self.mean / self.median))
         return self.median * np.exp(sigma * generator.standard_normal(count))
 
 
 class FixedLength(Part):
-    """Always the same number of tokens."""
+    """Constant number of tokens."""
 
     distribution: Literal["fixed"]
     value: int = Field(ge=1)
 
     @property
     def max(self) -> int:
-        """The longest."""
+        """Return the longest length."""
         return self.value
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """The value; the generator moves on as for any other distribution."""
+        """Return the value; the generator advances as for any other distribution."""
         generator.standard_normal(count)
         return np.full(count, float(self.value))
 
 
 class ExponentialLength(Part):
-    """Tokens, exponential; larger values than `max` are cut to it."""
+    """Exponential number of tokens, capped at `max`."""
 
     distribution: Literal["exponential"]
     mean: float = Field(ge=1)
     max: int = Field(ge=1)
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """Lengths before rounding."""
+        """Draw lengths before rounding."""
         return generator.exponential(self.mean, count)
 
 
 class UniformLength(Part):
-    """Tokens, any number from `min` to `max`."""
+    """Uniform number of tokens from `min` to `max`."""
 
     distribution: Literal["uniform"]
     min: int = Field(ge=1)
@@ -80,37 +80,37 @@ Length: TypeAlias = Annotated[
 
 
 class LognormalTime(Part):
-    """Seconds, lognormal: `sigma` is the standard deviation of the logarithm."""
+    """Lognormal time in seconds; `sigma` is the standard deviation of the logarithm."""
 
     distribution: Literal["lognormal"]
     median: Seconds = Field(gt=0)
     sigma: float = Field(default=0.3, ge=0, le=3)
 
     def draw(self, generator: np.random.Generator) -> float:
-        """One time."""
+        """Draw one time."""
         return self.median * math.exp(self.sigma * generator.standard_normal())
 
 
 class FixedTime(Part):
-    """Always the same time."""
+    """Constant time."""
 
     distribution: Literal["fixed"]
     value: Seconds = Field(gt=0)
 
     def draw(self, generator: np.random.Generator) -> float:
-        """The time."""
+        """Return the time."""
         return self.value
 
 
 class Choice(Part):
-    """One of the possibilities of a mixture."""
+    """One distribution of a mixture, with its share."""
 
     share: Share
     time: Annotated[LognormalTime | FixedTime, Field(discriminator="distribution")]
 
 
 class MixtureTime(Part):
-    """One of several distributions by chance, as when some starts have to wait for a new node."""
+    """Mixture of distributions, for example when some starts wait for a new node."""
 
     distribution: Literal["mixture"]
     of: tuple[Choice, ...] = Field(min_length=1)
@@ -133,7 +133,7 @@ class MixtureTime(Part):
 
 
 class PhasedTime(Part):
-    """The sum of named phases, one after the other: pull, load, compile, warm."""
+    """Sum of named phases that follow each other: pull, load, compile, warm."""
 
     distribution: Literal["phases"]
     phases: dict[

@@ -1,4 +1,4 @@
-"""Faults that a scenario plans, each at a time, some for a while."""
+"""Faults of a scenario: each starts at a given time, and some end."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ class Pods(Part):
 
 
 class Slow(Part):
-    """Pods that run at a share of their speed, the oldest first."""
+    """Pods that run slower, the oldest first."""
 
     count: int = Field(ge=1)
     speed: float = Field(gt=0, le=10)
@@ -26,7 +26,7 @@ _FOREVER: Final = math.inf
 
 
 class Event(Part):
-    """One fault; exactly one of the kinds."""
+    """One fault of exactly one kind."""
 
     at: Seconds
     lasting: Seconds = Field(default=_FOREVER, alias="for", description="To the end if absent.")
@@ -75,13 +75,13 @@ class Event(Part):
 
     @functools.cached_property
     def kind(self) -> str:
-        """Its name in Python: `metrics_outage`."""
+        """Return the name of its kind, for example `metrics_outage`."""
         (given,) = (n for n in map(_attribute, KINDS) if getattr(self, n) is not None)
         return given
 
     @property
     def until(self) -> float:
-        """When it is over; inf for never."""
+        """Return the time at which it ends; infinity if it doesn't."""
         if self.metrics_outage is not None:
             return self.at + self.metrics_outage
         if self.lose_pods is not None:

@@ -14,9 +14,9 @@ _METRICS: Final = ("ttft", "tpot", "e2e")
 
 
 def of(scenario: Scenario) -> tuple[Mapping[str, float], ...]:
-    """By kind: metric -> limit. A deadline is for the whole answer, in place of the objectives.
+    """Map each metric to its limit, for each kind of request; a deadline limits the whole answer instead.
 
-    The limit of a metric is that of its highest percentile: the first that is given.
+    The limit of a metric is the one of its highest percentile, which comes first.
     """
     strictest: dict[str, float] = {}
     for one in scenario.objectives.latency:
@@ -28,5 +28,5 @@ def of(scenario: Scenario) -> tuple[Mapping[str, float], ...]:
 
 
 def table(scenario: Scenario) -> Floats:
-    """The same as kinds x (TTFT, TPOT, E2E), inf where there is none."""
+    """Return the limits as an array of kinds x (TTFT, TPOT, E2E), with infinity for no limit."""
     return np.array([[one.get(name, math.inf) for name in _METRICS] for one in of(scenario)])

@@ -1,4 +1,4 @@
-"""Load, replicas, latency and attainment of a scenario over time, one line a policy."""
+"""Plots of a scenario: load, replicas, latency and attainment over time, one line per policy."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Pods of a simulated Deployment: from creation by way of a cold start to serving, drain and end."""
+"""Pods of a simulated Deployment: creation, cold start, serving, drain and end."""
 
 import heapq
 import itertools
@@ -14,10 +14,10 @@ from slipstream_simulator.scenario import Scenario
 _COLD, _CRASH = 201, 202
 _CRASH_BACKOFF_SECONDS: Final = 10.0
 _LONGEST_BACKOFF_SECONDS: Final = 300.0
-"""As the kubelet: 10 s, doubled with each crash, at most 5 minutes."""
+"""The kubelet's backoff: 10 s, doubled with each crash, at most 5 minutes."""
 
 FLEET, SCRAPE, DECISION = range(3)
-"""Order of control events of the same instant."""
+"""Order of control events at the same time."""
 
 
 @dataclass
@@ -28,24 +28,24 @@ class Agenda:
     _count: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def at(self, time: float, order: int, action: Callable[[float], None]) -> None:
-        """Plan an action."""
+        """Schedule an action."""
         heapq.heappush(self._heap, (time, order, next(self._count), action))
 
     def run(self, until: float, advance: Callable[[float], None]) -> None:
-        """Play all actions before `until`, after `advance` to the time of each."""
+        """Run all actions before `until`; call `advance` with the time of each action first."""
         while self._heap and self._heap[0][0] < until:
             now, _, _, action = heapq.heappop(self._heap)
             advance(now)
             action(now)
 
     def clear(self) -> None:
-        """Forget what is left: the actions refer to the fleet, which would live on with its large arrays."""
+        """Drop the remaining actions, since they keep the fleet and its large arrays alive."""
         self._heap.clear()
 
 
 @dataclass(eq=False)
 class Pod:
-    """One pod, to its end; times in seconds of the simulation."""
+    """Pod of the simulation; times are seconds of the simulation."""
 
     name: str
     index: int
@@ -53,7 +53,7 @@ class Pod:
     scheduled: float | None = None
     ready: float | None = None
     closed: float | None = None
-    """When it was told to go."""
+    """Time at which its deletion began."""
     ended: float | None = None
     slot: int | None = None
     failed_starts: int = 0
@@ -61,7 +61,7 @@ class Pod:
 
     @property
     def view(self) -> policy.Pod:
-        """Return the pod as the API server shows it; the same object while nothing changes."""
+        """Return the pod as the API server reports it; the same object while nothing changes."""
         ready, terminating = self.slot is not None and self.closed is None, self.closed is not None
         scheduled, view = self.scheduled is not None, self._view
         if (
@@ -85,21 +85,21 @@ class Pod:
 
 
 def cold_start(scenario: Scenario, *, seed: int, index: int, attempt: int = 0) -> float:
-    """Seconds that a start of the pod takes which is the `index`-th in order of creation."""
+    """Return the start time in seconds of the `index`-th pod in order of creation."""
     return scenario.cold_start.draw(traffic.generator(seed, _COLD, index, attempt))
 
 
 class Deployment:
-    """Keeps the wanted number of pods, as Kubernetes does: replaces lost ones, waits for room, backs off from crashes.
+    """Deployment that behaves as in Kubernetes: it replaces lost pods, waits for capacity and backs off after crashes.
 
-    Removed first: pods that are not ready, the newest first; then those with the least in flight.
+    It removes pods that are not ready first, the newest first; then pods with the fewest requests in flight.
     """
 
     def __init__(self, scenario: Scenario, kernel: Kernel, agenda: Agenda, *, seed: int) -> None:
         self._scenario, self._kernel, self._agenda, self._seed = scenario, kernel, agenda, seed
         self.replicas = scenario.scaling.initial
         self.pods: list[Pod] = []
-        """Those that exist, in order of creation."""
+        """Pods that exist, in order of creation."""
         self.past: list[Pod] = []
         self.ready_counts: list[tuple[float, int]] = []
         for index in range(self.replicas):
@@ -110,16 +110,16 @@ class Deployment:
 
     @property
     def ready(self) -> list[Pod]:
-        """Pods that take requests, the oldest first."""
+        """Return the pods that take requests, the oldest first."""
         return [pod for pod in self.pods if pod.slot is not None and pod.closed is None]
 
     def scale(self, replicas: int, now: float) -> None:
-        """Want so many pods."""
+        """Set the number of replicas."""
         self.replicas = replicas
         self.reconcile(now)
 
     def reconcile(self, now: float) -> None:
-        """Bring the pods closer to the wanted number."""
+        """Create, remove and schedule pods to reach the number of replicas."""
         self._reap(now)
         kept = [pod for pod in self.pods if pod.closed is None]
         for _ in range(self.replicas - len(kept)):
@@ -131,7 +131,7 @@ class Deployment:
         self._schedule(now)
 
     def lose(self, share: float, now: float) -> None:
-        """Remove this number of ready pods with their nodes, the oldest first."""
+        """Remove this share of the ready pods with their nodes, the oldest first."""
         ready = self.ready
         for pod in ready[: math.ceil(share * len(ready) - 1e-9)]:
             self._end(pod, now)
@@ -155,7 +155,7 @@ class Deployment:
         return sum(count for since, until, count in self.nodes_away if since <= now < until)
 
     nodes_away: tuple[tuple[float, float, int], ...] = ()
-    """GPUs that are gone: from, until, how many."""
+    """Lost GPUs: start and end in seconds, and number."""
 
     def _create(self, now: float) -> Pod:
         index = len(self.pods) + len(self.past)
@@ -173,7 +173,7 @@ class Deployment:
                 self._start(pod, now)
 
     def _start(self, pod: Pod, now: float) -> None:
-        """Plan the end of a start; its luck belongs to the pod, whatever else happens."""
+        """Schedule the end of a start; its random numbers depend only on the seed and the pod."""
         attempt = pod.failed_starts
         takes = cold_start(self._scenario, seed=self._seed, index=pod.index, attempt=attempt)
         luck = traffic.generator(self._seed, _CRASH, pod.index, attempt).random()
@@ -218,7 +218,7 @@ class Deployment:
         self._reap(now)
 
     def _reap(self, now: float) -> None:
-        """Draining pods end when they have nothing to do any more."""
+        """End the draining pods that have no requests left."""
         for pod in [pod for pod in self.pods if pod.closed is not None and pod.slot is not None]:
             assert pod.slot is not None and pod.closed is not None
             emptied = self._kernel.emptied(pod.slot)

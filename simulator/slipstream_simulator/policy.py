@@ -1,4 +1,4 @@
-"""Interface of a scaling policy: the queries that it asks, and the count that it decides."""
+"""Interface of a scaling policy: the queries that it needs, and its decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 
 @dataclass(frozen=True)
 class Pod:
-    """Pod of the service as the API server shows it; times in seconds of the simulation."""
+    """Pod of the service as the API server reports it; times are seconds of the simulation."""
 
     name: str
     created: float
@@ -19,9 +19,9 @@ class Pod:
     ready_at: float | None
     terminating: bool
     scheduled: bool
-    """False while no node or quota has room for it."""
+    """Whether it has a node; false while no node or quota has room."""
     failed_starts: int = 0
-    """Times that its engine ended before it was ready."""
+    """Number of times that its engine ended before it was ready."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,27 @@ class FleetView:
 
     now: float
     replicas: int
-    """What was asked for last: spec.replicas."""
+    """Replicas that were requested last: spec.replicas."""
     pods: tuple[Pod, ...]
     samples: Mapping[str, Sequence[Sample] | Unknown]
-    """Name of a query -> its result; Unknown while Prometheus does not answer."""
+    """Result of each query by name; Unknown while Prometheus does not answer."""
     minimum: int
     maximum: int
     objectives: Objectives
 
 
 class Policy(Protocol):
-    """One autoscaler of one service; its state is its own."""
+    """Autoscaler of one service; it keeps its own state."""
 
     name: str
     every: float
     """Seconds between decisions."""
 
     def queries(self) -> Mapping[str, Expression]:
-        """Name -> what to ask before each decision."""
+        """Return the queries to run before each decision, by name."""
 
     def decide(self, view: FleetView) -> int:
-        """The replicas to ask for."""
+        """Return the number of replicas to request."""
 
     def restarted(self) -> None:
-        """Handle a restart of the deciding process: state that was not persisted is gone."""
+        """Handle a restart of the autoscaler's process: drop the state that is not persisted."""

@@ -1,4 +1,4 @@
-"""The base of the scenario's models: durations and shares as users write them, unknown fields refused."""
+"""Base of a scenario's models: durations and shares as users write them; unknown fields are refused."""
 
 import itertools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from slipstream_operator.api import base, units
 
 
 class Part(base.Model):
-    """Frozen and camelCase outside; a field that does not exist is an error, since it is a typing mistake."""
+    """Immutable model with camelCase fields in files; an unknown field is an error."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
@@ -32,18 +32,18 @@ Seconds = Annotated[
     BeforeValidator(_text(units.seconds, "30s")),
     WithJsonSchema({"type": "string", "examples": ["500ms", "30s", "1h30m"]}),
 ]
-"""A duration, in seconds."""
+"""Duration in seconds."""
 
 Share = Annotated[
     float,
     BeforeValidator(_text(units.share, "20%")),
     WithJsonSchema({"type": "string", "pattern": units.PERCENTAGE_PATTERN}),
 ]
-"""A percentage, as a number from 0 to 1."""
+"""Share from 0 to 1, written as a percentage."""
 
 
 def ordered(points: tuple[tuple[float, Any], ...]) -> tuple[tuple[float, Any], ...]:
-    """The points if their times rise; ValueError otherwise."""
+    """Return the points; raise ValueError unless their times rise."""
     if not points:
         raise ValueError("at least one point is needed, for example [[0s, 10]]")
     for (earlier, _), (later, _) in itertools.pairwise(points):

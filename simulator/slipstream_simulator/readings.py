@@ -13,15 +13,15 @@ from slipstream_simulator.policy import FleetView, Pod
 PROMPTS: Final = "vllm:request_prompt_tokens"
 OUTPUTS: Final = "vllm:request_generation_tokens"
 TARGETS: Final = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
-"""Requests in flight that one replica may have: the values that such a knob is swept over."""
+"""Values of a sweep over the requests in flight of one replica."""
 SHARES: Final = (0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
-"""Shares of an objective or of a capacity that a knob is swept over."""
+"""Values of a sweep over a share of an objective or of a capacity."""
 
 
 def by_pod(
     view: FleetView, query: str, *, invalid: float | None = None
 ) -> Mapping[str, float] | Unknown:
-    """Value by pod; a value that is not finite is missing, or `invalid` where the peer takes it so."""
+    """Return the value of each pod; a value that isn't finite is missing, or `invalid` if the peer takes it so."""
     result = view.samples[query]
     if isinstance(result, Unknown):
         return result
@@ -35,7 +35,7 @@ def by_pod(
 
 
 def value(view: FleetView, query: str) -> float | Unknown:
-    """The one number that a query returns; Unknown if it is none, several, or not finite."""
+    """Return the one number that a query returned; Unknown if there is none, more than one, or it isn't finite."""
     result = view.samples[query]
     if isinstance(result, Unknown):
         return result
@@ -46,7 +46,7 @@ def value(view: FleetView, query: str) -> float | Unknown:
 
 
 def value_or_zero(view: FleetView, query: str) -> float | Unknown:
-    """The same, where the peer takes an empty result, NaN and infinity as 0."""
+    """Return the number, with 0 for an empty result, NaN and infinity, as some peers do."""
     if isinstance(view.samples[query], Unknown):
         return value(view, query)
     found = value(view, query)
@@ -54,7 +54,7 @@ def value_or_zero(view: FleetView, query: str) -> float | Unknown:
 
 
 def alive(view: FleetView) -> tuple[Pod, ...]:
-    """The pods that status.replicas counts."""
+    """Return the pods that status.replicas counts."""
     return tuple(pod for pod in view.pods if not pod.terminating)
 
 
@@ -64,33 +64,33 @@ def ready(view: FleetView) -> tuple[Pod, ...]:
 
 
 def bounded(view: FleetView, replicas: int, *, floor: int = 0) -> int:
-    """Within the limits of the service, and at least `floor`: some peers can't go to zero."""
+    """Return the count within the limits of the service; `floor` is for peers that can't go to zero."""
     return min(max(replicas, view.minimum, floor), view.maximum)
 
 
 def target(objectives: Objectives, metric: str) -> float:
-    """Seconds of the strictest objective for a metric; infinite without one."""
+    """Return the strictest objective for a metric in seconds; infinity without one."""
     return min((one.target for one in objectives.latency if one.metric == metric), default=math.inf)
 
 
 def summed(of: Expression) -> Expression:
-    """`sum(x)`."""
+    """Return the expression `sum(x)`."""
     return By("sum", (), of)
 
 
 def in_flight() -> Expression:
-    """Requests in the engines, and those that the router holds for want of one."""
+    """Return the expression for the requests in the engines and in the router's queue."""
     engines = Binary(Series(contract.RUNNING), "+", Series(contract.WAITING))
     return summed(Binary(engines, "or", Series(contract.ROUTER_QUEUED)))
 
 
 def arrivals(seconds: float) -> Expression:
-    """Requests of the last seconds that came to the router; without a router, those that were completed."""
+    """Return the expression for the requests that reached the router; without a router, for completed requests."""
     came = summed(Over("increase", Series(contract.ROUTER_REQUESTS), seconds))
     return Binary(came, "or", summed(Over("increase", Series(contract.REQUEST_SUCCESS), seconds)))
 
 
 def mean(histogram: str, seconds: float) -> Expression:
-    """The mean of what a histogram observed in the last seconds, all pods together."""
+    """Return the expression for the mean of a histogram over all pods in the last seconds."""
     total = summed(Over("rate", Series(f"{histogram}_sum"), seconds))
     return Binary(total, "/", summed(Over("rate", Series(f"{histogram}_count"), seconds)))

@@ -1,4 +1,4 @@
-"""Scaling policies by name; with another value of a peer's knob, or of our `minReplicas`, as `name@value`."""
+"""Scaling policies by name; `name@value` sets a peer's parameter, or `minReplicas` of Slipstream's policy."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,7 +11,7 @@ from slipstream_simulator.policy import Policy
 from slipstream_simulator.scenario import Scenario
 
 Factory: TypeAlias = Callable[[Scenario, int], Policy]
-"""From a scenario and a seed, which only those look at who know the traffic."""
+"""Function of a scenario and a seed; only policies that know the traffic use the seed."""
 
 SLIPSTREAM: Final = "slipstream"
 ORACLE: Final = "oracle"
@@ -52,7 +52,7 @@ POLICIES: Final[Mapping[str, Factory]] = {
 
 
 def tuned(peer: str, knob: float) -> str:
-    """The name of a peer with a value of its knob: of the peer itself, if it is shipped with that value."""
+    """Return the name of a peer with that parameter; the plain name if it is the shipped value."""
     return peer if knob == PEERS[peer].shipped else f"{peer}{_KNOB}{knob:g}"
 
 
@@ -62,7 +62,7 @@ def standing(replicas: int) -> str:
 
 
 def find(name: str) -> Factory:
-    """The policy of that name; a KeyError if there is none."""
+    """Return the policy of that name, or raise KeyError."""
     policy, at, knob = name.partition(_KNOB)
     if not at:
         return POLICIES[name]

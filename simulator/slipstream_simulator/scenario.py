@@ -1,4 +1,4 @@
-"""A scenario: one model's traffic, engine, limits and faults, as `slipstream simulate` reads it from a file."""
+"""Scenario of `slipstream simulate`: the traffic, engine, limits and faults of one model."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
@@ -24,17 +24,19 @@ API_VERSION: Final = "simulation.slipstream.dev/v1alpha1"
 Points: TypeAlias = Annotated[
     tuple[tuple[Seconds, Annotated[float, Field(ge=0)]], ...], AfterValidator(ordered)
 ]
-"""Values at times, linear in between, constant before the first and after the last."""
+"""Values at times: linear in between, constant before the first and after the last."""
 Lengths: TypeAlias = Length | Annotated[tuple[tuple[Seconds, Length], ...], AfterValidator(ordered)]
-"""One distribution, or several at times: in between, ever more requests draw from the later one."""
+"""One distribution, or several at times; between two times, the share of the later one grows."""
 
 
 class ScenarioError(ValueError):
-    """A file that is no valid scenario; the message names field, value, reason and remedy."""
+    """Error for an invalid scenario; the message names field, value, reason and remedy."""
 
 
 class EngineSpec(Part):
-    """A step of b sequences with K tokens of KV and p of prefill takes alpha + beta b + gamma K + delta p."""
+    """Engine whose step takes alpha + beta b + gamma K + delta p seconds.
+
+    b is the number of sequences, K the tokens in the KV cache, and p the prompt tokens of the step."""
 
     alpha: Seconds = 0.007
     beta: Seconds = 20e-6
@@ -55,7 +57,7 @@ class EngineSpec(Part):
 
 
 class ScalingSpec(Part):
-    """Limits of the fleet."""
+    """Limits of the replica count."""
 
     min_replicas: int = Field(default=1, ge=0)
     max_replicas: int = Field(default=32, ge=1, le=512)
@@ -80,7 +82,7 @@ class ScalingSpec(Part):
 
     @property
     def initial(self) -> int:
-        """Replicas that are ready when it begins."""
+        """Return the number of replicas that are ready at the start."""
         return self.min_replicas if self.initial_replicas is None else self.initial_replicas
 
 
@@ -92,7 +94,7 @@ class MetricsSpec(Part):
 
 
 class ClientSpec(Part):
-    """Patience of clients: they leave after `timeout` unless the first token has come."""
+    """Clients: they leave after `timeout` unless they have the first token, and retry."""
 
     timeout: Seconds | None = None
     retries: int = Field(default=0, ge=0, le=10)
@@ -100,7 +102,7 @@ class ClientSpec(Part):
 
 
 class Diurnal(Part):
-    """A cosine between trough and peak."""
+    """Cosine between trough and peak."""
 
     peak: float = Field(ge=0)
     trough: float = Field(ge=0)
@@ -109,14 +111,14 @@ class Diurnal(Part):
 
 
 class Drift(Part):
-    """A random factor on the rate, exp of an Ornstein-Uhlenbeck process."""
+    """Random factor on the rate: exp of an Ornstein-Uhlenbeck process."""
 
     sd: float = Field(gt=0, le=2)
     tau: Seconds = Field(gt=0)
 
 
 class Arrivals(Part):
-    """When requests come: `rate` or `diurnal`, times `scale` and `drift`; or the times of a file."""
+    """Arrivals of requests: `rate` or `diurnal`, times `scale` and `drift`; or the times of a file."""
 
     process: Literal["poisson", "gamma", "even", "trace"] = "poisson"
     rate: Points | Annotated[float, Field(ge=0)] | None = None
@@ -139,7 +141,7 @@ class Arrivals(Part):
 
 
 class Prefix(Part):
-    """Prompts that begin alike: a warm cache has `share` of the prompt with probability `hitRate`."""
+    """Shared prefixes: with probability `hitRate`, a warm cache holds `share` of the prompt."""
 
     share: Share
     hit_rate: Share
@@ -149,7 +151,7 @@ class Prefix(Part):
 
 
 class Traffic(Part):
-    """One piece of the traffic; pieces add up."""
+    """One part of the traffic; the parts add up."""
 
     name: str | None = None
     arrivals: Arrivals
@@ -177,7 +179,7 @@ class Traffic(Part):
 
 
 class Scenario(Part):
-    """Everything that a run depends on, but the policy and the seed."""
+    """Everything that a run depends on, except the policy and the seed."""
 
     api_version: Literal["simulation.slipstream.dev/v1alpha1"]
     kind: Literal["Scenario"]
@@ -220,14 +222,14 @@ class Scenario(Part):
         return objectives.combine(self.slo, tier=None)
 
     def during(self, kind: str, now: float) -> tuple[Event, ...]:
-        """The events of a kind that last at this time."""
+        """Return the events of a kind that are active at this time."""
         if not self.events:
             return ()
         return tuple(e for e in self.events if e.kind == kind and e.at <= now < e.until)
 
 
 def load(path: Path) -> Scenario:
-    """Read a scenario file; ScenarioError tells all that is wrong with it."""
+    """Read a scenario file, or raise ScenarioError with all its problems."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -241,7 +243,7 @@ def load(path: Path) -> Scenario:
 
 
 def parse(data: Any, *, what: str) -> Scenario:
-    """A scenario from plain data; ScenarioError tells all that is wrong with it."""
+    """Return the scenario from plain data, or raise ScenarioError with all its problems."""
     if not isinstance(data, dict):
         raise ScenarioError(
             f"{what}: a scenario is a mapping that begins with apiVersion: {API_VERSION}"
@@ -254,7 +256,7 @@ def parse(data: Any, *, what: str) -> Scenario:
 
 
 def _problem(problem: Any) -> str:
-    """`traffic.0.prompt.mean: 5 is ...`, without the names that pydantic gives to alternatives."""
+    """Return a message such as `traffic.0.prompt.mean: 5 is ...`, without pydantic's names of alternatives."""
     known = {"lognormal", "fixed", "exponential", "uniform", "mixture", "phases"}
     where = ".".join(
         str(part)
@@ -272,7 +274,7 @@ def _problem(problem: Any) -> str:
 
 
 def _with_files_beside(scenario: Scenario, folder: Path) -> Scenario:
-    """The scenario with the paths of traces as seen from its own folder."""
+    """Return the scenario with the paths of traces relative to its own folder."""
     pieces = [
         piece
         if piece.arrivals.file is None

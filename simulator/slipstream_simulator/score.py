@@ -21,16 +21,16 @@ _GOOD_MINUTES: Final = 3
 
 @dataclass(frozen=True)
 class Score:
-    """Score of the time after the warm-up; requests without a verdict at the end are left out."""
+    """Score of a run after the warm-up; requests without a result at the end are not counted."""
 
     scenario: str
     policy: str
     seed: int
     requests: int
     attainment: float
-    """Share of the requests inside all their limits; lost, timed-out and rejected ones are not."""
+    """Share of the requests inside all their limits; lost, timed-out and rejected requests are outside."""
     attained_minutes: float
-    """Share of the minutes in which at least the strictest percentile of the requests was."""
+    """Share of the minutes in which at least the strictest percentile of the requests was inside its limits."""
     worst_5_minutes: float
     severity: float
     """Mean of max(0, latency / limit - 1) over requests and limits; at most 10 for each."""
@@ -47,12 +47,12 @@ class Score:
     tpot_p99: float
     e2e_p95: float
     flaps_per_hour: float
-    """Changes that turn back one of the last 15 minutes."""
+    """Changes that reverse another one within 15 minutes, per hour."""
     changes_per_hour: float
     wasted_starts: int
     """Pods that lived less than 4 minutes."""
     recover_s: float
-    """Mean time from the first bad minute to three good ones in a row."""
+    """Mean time from the first minute outside the objectives to three minutes inside them, in seconds."""
     over_replica_hours: float | None
     """Integral of max(0, replicas - oracle); None without an oracle."""
     under_replica_hours: float | None
@@ -63,7 +63,7 @@ class Score:
     out_of_bounds: int
 
     def plain(self) -> dict[str, object]:
-        """For JSON: what is not a number is None."""
+        """Return the fields for JSON, with None for values that aren't finite."""
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in asdict(self).items()
@@ -72,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Request by request: arrival, whether it had a verdict, whether it was attained, and its latencies."""
+    """Result of each request: arrival, whether it was judged, whether it was attained, and its latencies."""
 
     arrival: Floats
     judged: NDArray[np.bool_]
@@ -82,7 +82,7 @@ class Verdicts:
 
 
 def counted(run: Run) -> Records:
-    """The requests that arrived after the warm-up: a view, in order of arrival."""
+    """Return a view of the requests that arrived after the warm-up, in order of arrival."""
     begin = int(np.searchsorted(run.requests["arrival"], run.scenario.warmup))
     end = int(np.count_nonzero(run.requests["fate"] != layout.AHEAD))
     return run.requests[begin:end]
@@ -128,7 +128,7 @@ def verdicts(run: Run) -> Verdicts:
 
 
 def score(run: Run, *, oracle: Run | None = None) -> Score:
-    """All figures of one run; areas need the run of the oracle on the same seed."""
+    """Return all figures of one run; the areas need the oracle's run with the same seed."""
     scenario = run.scenario
     seen = verdicts(run)
     judged, attained = seen.judged, seen.attained & seen.judged
@@ -184,7 +184,7 @@ def score(run: Run, *, oracle: Run | None = None) -> Score:
 
 
 def minutes(run: Run, seen: Verdicts) -> tuple[Floats, Floats]:
-    """Attained and judged requests by minute of arrival, after the warm-up."""
+    """Return the attained and the judged requests by minute of arrival, after the warm-up."""
     scenario = run.scenario
     count = math.ceil((scenario.duration - scenario.warmup) / _MINUTE)
     index = ((seen.arrival - scenario.warmup) / _MINUTE).astype(np.int64)
@@ -194,7 +194,7 @@ def minutes(run: Run, seen: Verdicts) -> tuple[Floats, Floats]:
 
 
 def gpu_hours(run: Run) -> float:
-    """Replica-hours from the scheduling of each pod to its end."""
+    """Return the replica-hours from the scheduling of each pod to its end."""
     start, end = run.scenario.warmup, run.scenario.duration
     return (
         sum(
@@ -209,7 +209,7 @@ def gpu_hours(run: Run) -> float:
 def steps(
     changes: Sequence[tuple[float, int]], times: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """The value that was last set at each time."""
+    """Return the value that was set last at each time."""
     moments = np.array([at for at, _ in changes])
     values = np.array([value for _, value in changes], dtype=np.int64)
     found: NDArray[np.int64] = values[
@@ -238,7 +238,7 @@ def _flaps(run: Run) -> int:
 
 
 def _recovery(by_minute: Floats, share: float) -> float:
-    """Minutes without requests are neither good nor bad."""
+    """Return the mean time to recover; minutes without requests count neither way."""
     spans, began, good = [], None, 0
     known = [(index, value) for index, value in enumerate(by_minute) if not math.isnan(value)]
     for index, value in known:

@@ -1,4 +1,4 @@
-"""One run: a scenario, a policy and a seed."""
+"""Simulation of one scenario with one policy and one seed."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -32,17 +32,17 @@ class Safety:
     """Number of decisions that no policy may take, by kind."""
 
     down_while_incomplete: int = 0
-    """Decisions for fewer replicas while less than 80 % of the ready pods report."""
+    """Decisions to scale down while less than 80 % of the ready pods report."""
     removed_in_outage: int = 0
-    """Replicas taken away while Prometheus gave no data at all."""
+    """Replicas removed while Prometheus returned no data."""
     zero_with_requests: int = 0
-    """Decisions for no replica while requests were in flight, held or about to be tried again."""
+    """Decisions to scale to zero while requests were in flight, queued or about to be retried."""
     out_of_bounds: int = 0
     """Decisions below the minimum or above the maximum."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the number of unsafe decisions of all kinds."""
         return (
             self.down_while_incomplete
             + self.removed_in_outage
@@ -61,15 +61,15 @@ class Run:
     requests: Records
     pods: list[Pod]
     requested: list[tuple[float, int]]
-    """Changes of the wanted number of replicas."""
+    """Changes of the requested number of replicas: time in seconds, and count."""
     ready: list[tuple[float, int]]
-    """Changes of the number of pods that take requests."""
+    """Changes of the number of pods that take requests: time in seconds, and count."""
     safety: Safety = field(default_factory=Safety)
     events: int = 0
 
 
 def run(scenario: Scenario, policy: Policy, *, seed: int) -> Run:
-    """Play the scenario to its end; traffic and luck depend on the seed alone, never on the policy."""
+    """Run the scenario to its end; traffic and random numbers depend only on the seed, never on the policy."""
     simulation = _Simulation(scenario, policy, seed)
     simulation.play_until(scenario.duration)
     return simulation.finished()
@@ -78,7 +78,7 @@ def run(scenario: Scenario, policy: Policy, *, seed: int) -> Run:
 def attempt(
     scenario: Scenario, policy: Policy, *, seed: int, hopeless: Callable[[Kernel], bool]
 ) -> Run | None:
-    """The same run; None as soon as it is found hopeless, which is looked at every now and then."""
+    """Run the scenario, but return None as soon as `hopeless` holds, which is checked every 5 minutes."""
     simulation = _Simulation(scenario, policy, seed)
     for until in np.arange(_LOOK_SECONDS, scenario.duration, _LOOK_SECONDS):
         simulation.play_until(float(until))
@@ -124,7 +124,7 @@ class _Simulation:
         self._agenda.at(policy.every, DECISION, self._decide)
 
     def play_until(self, until: float) -> None:
-        """All control events before that time."""
+        """Run all control events before that time."""
         self._agenda.run(until, self.kernel.advance)
 
     def finished(self) -> Run:
@@ -137,7 +137,7 @@ class _Simulation:
         return self._run
 
     def drop(self) -> None:
-        """End it."""
+        """Drop the remaining control events."""
         self._agenda.clear()
 
     def _scrape(self, now: float) -> None:
@@ -176,7 +176,7 @@ class _Simulation:
         self._agenda.at(now + self._policy.every, DECISION, self._decide)
 
     def _watch(self, requested: int, now: float) -> None:
-        """Count breaches of the rules of safety."""
+        """Count unsafe decisions."""
         scaling, safety = self._scenario.scaling, self._run.safety
         present = self._deployment.replicas
         if not scaling.min_replicas <= requested <= scaling.max_replicas:

@@ -1,4 +1,4 @@
-"""The requests of a scenario: the same for every policy, from generators of their own for each piece and purpose."""
+"""Requests of a scenario: the same for every policy, with a random generator for each part and purpose."""
 
 import csv
 import functools
@@ -30,25 +30,25 @@ COLUMNS: Final = ("time", "prompt", "output")
 
 @dataclass(frozen=True)
 class Kind:
-    """Requests that the engines and the score treat alike."""
+    """Kind of requests that the engines and the score treat alike."""
 
     priority: int
     deadline: float | None
 
 
 def kinds(scenario: Scenario) -> tuple[Kind, ...]:
-    """The kinds of a scenario, the most urgent first."""
+    """Return the kinds of a scenario, the most urgent first."""
     found = {Kind(piece.priority, piece.deadline) for piece in scenario.traffic}
     return tuple(sorted(found, key=lambda kind: (-kind.priority, kind.deadline or math.inf)))
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:
-    """A stream of random numbers that no other purpose touches."""
+    """Return a random generator that only this purpose uses."""
     return np.random.default_rng([seed, *purpose])
 
 
 def requests(scenario: Scenario, *, seed: int) -> Records:
-    """All requests, in order of arrival; a copy of its own for each caller."""
+    """Return all requests in order of arrival; each caller gets its own copy."""
     return _drawn(scenario, seed).copy()
 
 
@@ -78,7 +78,7 @@ def _piece(scenario: Scenario, piece: Traffic, kind: int, *, seed: int, index: i
         prompt = _lengths(piece.prompt, times, generator(seed, index, _PROMPTS))
     if piece.output is not None:
         output = _lengths(piece.output, times, generator(seed, index, _OUTPUTS))
-    # What an engine could never hold is no request that a server would take.
+    # A server would refuse requests that don't fit the engine's KV cache.
     prompt = np.minimum(prompt, scenario.engine.kv_tokens - 1)
     output = np.minimum(output, scenario.engine.kv_tokens - prompt + 1)
     marks = generator(seed, index, _MARKS)
@@ -97,7 +97,7 @@ def _piece(scenario: Scenario, piece: Traffic, kind: int, *, seed: int, index: i
 
 
 def rate(arrivals: Arrivals, times: Floats, *, seed: int = 0, index: int = 0) -> Floats:
-    """Requests per second at these times, which are a grid of even steps if there is drift."""
+    """Return the requests per second at these times; with drift, the times must be evenly spaced."""
     if arrivals.diurnal is not None:
         day = arrivals.diurnal
         wave = np.cos(2 * math.pi * (times - day.peak_at) / day.period)
@@ -119,7 +119,7 @@ def rate(arrivals: Arrivals, times: Floats, *, seed: int = 0, index: int = 0) ->
 
 
 def expected(scenario: Scenario) -> float:
-    """About so many requests, those of files left out: what a run takes grows with it."""
+    """Return the expected number of requests without those of files, as an estimate of a run's cost."""
     times: Floats = np.arange(0.0, scenario.duration, 60.0).astype(np.float64)
     pieces = [piece.arrivals for piece in scenario.traffic if piece.arrivals.file is None]
     return float(sum(60.0 * rate(one, times).sum() for one in pieces))
@@ -134,7 +134,7 @@ def _interpolate(points: float | Sequence[tuple[float, float]], times: Floats) -
 
 
 def _times(arrivals: Arrivals, duration: float, *, seed: int, index: int) -> Floats:
-    """A renewal process in operational time: intervals of mean 1, mapped through the integral of the rate."""
+    """Draw a renewal process with intervals of mean 1, mapped through the integral of the rate."""
     grid = np.linspace(0.0, duration, max(2, math.ceil(duration / _GRID_SECONDS) + 1))
     rates = rate(arrivals, grid, seed=seed, index=index)
     passed = np.concatenate([[0.0], np.cumsum((rates[1:] + rates[:-1]) / 2 * np.diff(grid))])
@@ -155,7 +155,7 @@ def _times(arrivals: Arrivals, duration: float, *, seed: int, index: int) -> Flo
 
 
 def _lengths(lengths: Lengths, times: Floats, draws: np.random.Generator) -> NDArray[np.int64]:
-    """Whole tokens, at least 1; between two points requests choose the later one ever more often."""
+    """Draw whole numbers of tokens, at least 1; between two points, the share of the later one grows."""
     points = lengths if isinstance(lengths, tuple) else ((0.0, lengths),)
     columns = [
         np.clip(np.rint(length.draw(draws, len(times))), 1, length.max) for _, length in points
@@ -168,7 +168,7 @@ def _lengths(lengths: Lengths, times: Floats, draws: np.random.Generator) -> NDA
 
 
 def read_trace(path: Path) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Arrivals in seconds from the first, prompt and output tokens of a CSV with these columns."""
+    """Return arrivals in seconds after the first, and the prompt and output tokens, from a CSV file."""
     rows: list[tuple[float, int, int]] = []
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -200,14 +200,14 @@ def read_trace(path: Path) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]
 
 
 def traced(scenario: Scenario, path: Path) -> Scenario:
-    """The scenario with the requests of a file in place of its own."""
+    """Return the scenario with the requests of a file in place of its own."""
     read_trace(path)
     arrivals = Arrivals(process="trace", file=path)
     return scenario.model_copy(update={"traffic": (Traffic(arrivals=arrivals),)})
 
 
 def defaults(path: Path) -> Scenario:
-    """A scenario of the requests of a file, with defaults for all else."""
+    """Return a scenario with the requests of a file and defaults for everything else."""
     times, _, _ = read_trace(path)
     return parse(
         {

@@ -1,4 +1,4 @@
-"""The peers by name: how to make each, the knob that is swept to its best, and where its semantics are from."""
+"""Peers by name: their factory, the parameter that is tuned, and the source of their semantics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,23 +32,23 @@ class Peer:
     """Autoscaler that Slipstream is compared with."""
 
     factory: Factory
-    """From the engine's parameters, which only offline profiles look at, and a value of the knob."""
+    """Function of the engine's parameters, which only offline profiles use, and the value of the knob."""
     knob: str
     shipped: float
-    """The knob's value in the peer's defaults or samples."""
+    """Value of the knob in the peer's defaults or samples."""
     sweep: tuple[float, ...]
     source: str
 
     def make(
         self, engine: model.Parameters, *, knob: float | None = None, settle: float = 0.0
     ) -> Policy:
-        """A policy as shipped or with a value of the knob, that watches for `settle` seconds before it acts."""
+        """Return the policy with the shipped or another value of the knob; it observes for `settle` seconds first."""
         policy = self.factory(engine, self.shipped if knob is None else knob)
         return settled.Settled(policy, settle) if settle else policy
 
     @property
     def knobs(self) -> tuple[float, ...]:
-        """The values of the sweep, the shipped one included."""
+        """Return the values of the sweep, including the shipped value."""
         return tuple(sorted({*self.sweep, self.shipped}))
 
 
@@ -131,4 +131,4 @@ PEERS: Final[Mapping[str, Peer]] = {
         "Ray Serve 2.32 and later: default 2",
     ),
 }
-"""Name -> peer; `-repaired` ones are without the defects that docs/peers.md names."""
+"""Peers by name; `-repaired` peers are without the defects that docs/peers.md names."""

@@ -1,4 +1,4 @@
-"""A policy that watches before it acts: a run begins without history, which in a real fleet is never so."""
+"""Wrapper that lets a policy observe before it acts, since a run starts without history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from slipstream_simulator.policy import FleetView, Policy
 
 @dataclass
 class Settled:
-    """Lets a policy fill its windows for some seconds, in which the count stays."""
+    """Policy that keeps the count for some seconds while the wrapped policy fills its windows."""
 
     policy: Policy
     seconds: float
@@ -25,10 +25,10 @@ class Settled:
         return self.policy.queries()
 
     def decide(self, view: FleetView) -> int:
-        """The policy's count, once it has watched for long enough."""
+        """Return the policy's count after the time of observation."""
         wanted = self.policy.decide(view)
         return wanted if view.now >= self.seconds else readings.bounded(view, view.replicas)
 
     def restarted(self) -> None:
-        """The policy forgets what it had not written down."""
+        """Drop the wrapped policy's state that is not persisted."""
         self.policy.restarted()

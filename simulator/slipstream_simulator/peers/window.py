@@ -1,4 +1,4 @@
-"""Values of the last seconds."""
+"""Window of values of the last seconds."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Window:
-    """Values with their times; `add` forgets those that are `seconds` old or older."""
+    """Values with their times; `add` drops values that are `seconds` old or older."""
 
     seconds: float
     entries: deque[tuple[float, float]] = field(default_factory=deque)
 
     def add(self, now: float, value: float) -> None:
-        """Keep a value."""
+        """Add a value."""
         self.entries.append((now, value))
         while self.entries[0][0] <= now - self.seconds:
             self.entries.popleft()
@@ -23,10 +23,10 @@ class Window:
         return [value for time, value in self.entries if time > start]
 
     def mean(self, now: float, seconds: float | None = None) -> float:
-        """Their mean; 0 if there are none."""
+        """Return the mean of the values; 0 without values."""
         values = self.values(now, seconds)
         return sum(values) / len(values) if values else 0.0
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all values."""
         self.entries.clear()

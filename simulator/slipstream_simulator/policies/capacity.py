@@ -1,6 +1,6 @@
-"""Capacity of one replica, measured on the engine model as an offline benchmark would: no formula of Slipstream's.
+"""Capacity of one replica, measured on the engine model as an offline benchmark would measure it.
 
-Deterministic: the arrivals of every measurement are the same Poisson process, stretched to the rate.
+It is deterministic: every measurement uses the same Poisson process, scaled to its rate.
 """
 
 import functools
@@ -15,16 +15,16 @@ from slipstream_runtime.simulator import model
 
 _REQUESTS: Final = 300
 _WARM: Final = 50
-"""Of these the first are not counted."""
+"""Requests at the beginning that are not counted."""
 _BISECTIONS: Final = 7
 _SEED: Final = 20_260_101
 
 
 @functools.lru_cache(maxsize=4096)
 def rate(engine: model.Parameters, objectives: Objectives, *, prompt: int, output: int) -> float:
-    """The largest rate per second of requests of one size that keeps all latency objectives at one replica.
+    """Return the largest rate per second of requests of one size with which a replica keeps all latency objectives.
 
-    Where not even single requests keep them, or fit, as if those were served one at a time.
+    If single requests miss the objectives or don't fit, return the rate of serving them one at a time.
     """
     alone = engine.alpha + engine.delta * prompt + output * _step(engine, 1, prompt, output)
     if prompt + output > engine.kv_tokens:
@@ -48,7 +48,7 @@ def _step(engine: model.Parameters, batch: float, prompt: int, output: int) -> f
 def _keeps(
     engine: model.Parameters, objectives: Objectives, rate: float, *, prompt: int, output: int
 ) -> bool:
-    """Run the engine at a rate, and compare the shares within the targets with those promised."""
+    """Whether the engine keeps the objectives at a rate."""
     gaps = np.random.default_rng(_SEED).exponential(size=_REQUESTS)
     times = np.cumsum(gaps) / rate
     latencies = _run(engine, [float(time) for time in times], prompt=prompt, output=output)
@@ -61,7 +61,7 @@ def _keeps(
 def _run(
     parameters: model.Parameters, times: list[float], *, prompt: int, output: int
 ) -> dict[str, NDArray[np.float64]]:
-    """TTFT, TPOT and E2E of each request, in seconds."""
+    """Return TTFT, TPOT and E2E of each request, in seconds."""
     engine = model.Engine(parameters)
     first, last = np.zeros(len(times)), np.zeros(len(times))
     now, coming = 0.0, 0

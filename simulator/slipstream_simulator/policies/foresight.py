@@ -25,23 +25,23 @@ from slipstream_simulator.simulation import Run
 
 _JUDGEMENTS: Final = 15
 _STARTS: Final = 200
-"""So many starts give the mean time of one."""
+"""Number of starts to compute their mean time from."""
 
 
 def foreseen(scenario: Scenario, seed: int) -> Oracle:
-    """Knows the requests and the starts of this seed."""
+    """Return the oracle, which knows the requests and the start times of this seed."""
     return _Fleet(scenario, seed).oracle()
 
 
 def unforeseen(scenario: Scenario, seed: int) -> Nowcast:
-    """Knows the requests of this seed that have come."""
+    """Return the nowcast, which knows the requests of this seed that have arrived."""
     window = scenario.metrics.scrape
     work = _work(scenario, traffic.requests(scenario, seed=seed), window=window)
     return Nowcast(Schedule(window, tuple(math.ceil(one) for one in work)))
 
 
 def played(scenario: Scenario, seed: int) -> Run:
-    """Its run, which the search has seen already as a rule."""
+    """Return the oracle's run, which the search has usually run already."""
     fleet = _Fleet(scenario, seed)
     policy = fleet.oracle()
     if fleet.kept is not None and fleet.kept[0] == policy.timetable:
@@ -50,7 +50,7 @@ def played(scenario: Scenario, seed: int) -> Run:
 
 
 class _Fleet:
-    """Plays schedules and tells what they attain."""
+    """Fleet that runs schedules and reports their attainment."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self._scenario, self._seed = scenario, seed
@@ -62,7 +62,7 @@ class _Fleet:
         """The last schedule that kept the goal, and its run."""
 
     def oracle(self) -> Oracle:
-        """The policy with the cheapest schedule that is found."""
+        """Return the policy with the cheapest schedule that the search finds."""
         scenario, scaling = self._scenario, self._scenario.scaling
         work = _work(scenario, self._records)
         fleet = oracle.Fleet(
@@ -84,7 +84,7 @@ class _Fleet:
         return pods.cold_start(scenario, seed=self._seed, index=index)
 
     def _judge(self, timetable: Schedule) -> float:
-        """NB: 0 as soon as more requests have missed than may of all that come."""
+        """Return the attainment; 0 as soon as more requests have missed than the goal allows."""
         scenario, policy = self._scenario, self._following(timetable)
         run = simulation.attempt(scenario, policy, seed=self._seed, hopeless=self._hopeless)
         if run is None:
@@ -104,7 +104,7 @@ class _Fleet:
 def _work(
     scenario: Scenario, records: Records, *, window: float = oracle.WINDOW_SECONDS
 ) -> tuple[float, ...]:
-    """Replicas that each window keeps busy."""
+    """Return the replicas that each window keeps busy."""
     return oracle.load(
         records["arrival"],
         records["prompt"],

@@ -1,4 +1,4 @@
-"""Bound without foresight: a policy that knows all arrivals up to the last scrape, and nothing later."""
+"""Nowcast: a bound without foresight, which knows all arrivals up to the last scrape."""
 
 import math
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from slipstream_simulator.policy import FleetView
 
 _AGE: Final = "age"
 _HELD_SECONDS: Final = 60.0
-"""The highest need of such a time counts: between two scrapes load varies by chance."""
+"""Seconds over which the highest need counts, since load varies between two scrapes."""
 _DRAIN_SECONDS: Final = 60.0
-"""What came too late is worked off in this time; clients don't wait for longer."""
+"""Seconds in which the backlog is drained; clients don't wait longer."""
 
 
 @dataclass
 class Nowcast:
-    """Asks for what was needed before the last scrape, and for as many more as what was not served still needs."""
+    """Policy that requests the replicas needed before the last scrape, plus those that drain the backlog."""
 
     need: Schedule
-    """The replicas that each window's load keeps busy; a window is the time between two scrapes."""
+    """Replicas that each window's load keeps busy; a window is the time between two scrapes."""
     name: str = "nowcast"
     every: float = 5.0
     _known: float = 0.0
-    """The time of the last scrape."""
+    """Time of the last scrape in seconds."""
     _owed: float = 0.0
-    """Replica-seconds."""
+    """Backlog in replica-seconds."""
 
     def queries(self) -> Mapping[str, Expression]:
         """Ask for the age of the newest sample of an engine or the router."""
@@ -52,4 +52,4 @@ class Nowcast:
         return readings.bounded(view, max(needs) + math.ceil(self._owed / _DRAIN_SECONDS))
 
     def restarted(self) -> None:
-        """It can ask again."""
+        """Nothing is lost, since all is queried again."""

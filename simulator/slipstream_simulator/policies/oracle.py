@@ -1,9 +1,9 @@
-"""The clairvoyant oracle: it knows every request beforehand, and how long each start takes.
+"""Clairvoyant oracle: a policy that knows every request and every start time in advance.
 
-What it finds is an upper bound of the least GPU time, close to it but no proof of it: a schedule that the judge, which
-is the fleet's own simulator, finds to keep the objectives, made cheaper step by step until the budget of judgements is
-spent. It is as sharp as its windows are long, knows of faults only as far as the judge shows them, and spends the share
-of requests that may miss where the search comes first.
+It finds an upper bound of the least GPU time, close to it but without proof. The judge is the fleet's own simulator.
+The search lowers a schedule that keeps the objectives, step by step, until the budget of judgements is spent. Its
+resolution is the length of a window, and it knows of faults only through the judge. It spends the requests that may
+miss where the search comes first.
 """
 
 import heapq
@@ -24,14 +24,14 @@ from slipstream_simulator.policies.schedule import Schedule
 from slipstream_simulator.policy import FleetView
 
 Judge: TypeAlias = Callable[[Schedule], float]
-"""The share of requests that keep the objectives, if the fleet follows the schedule."""
+"""Function that returns the share of requests inside the objectives if the fleet follows a schedule."""
 
 GOAL: Final = 0.99
 WINDOW_SECONDS: Final = 30.0
 _SIZES: Final = 64
-"""More than the powers of two that a length can have."""
+"""Upper limit of the exponents of a length's powers of two."""
 _LOWEST, _HIGHEST, _PRECISION = 0.25, 8.0, 0.02
-"""Margins on the load that the search tries, and how sharply it tells them apart."""
+"""Lowest and highest factor on the load that the search tries, and its precision."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class Fleet:
 
 @dataclass
 class Oracle:
-    """Follows a schedule, each pod asked for so that it is ready when it is due."""
+    """Policy that follows a schedule and requests each pod early enough to be ready when it is due."""
 
     timetable: Schedule
     initial: int
     cold_start: Callable[[int], float]
-    """Seconds that the n-th pod takes which is created after the initial ones, n from 0."""
+    """Start time in seconds of the n-th pod after the initial pods, counted from 0."""
     name: str = "oracle"
     every: float = 5.0
     _orders: schedule.Orders = field(init=False)
 
     def __post_init__(self) -> None:
-        # NB: it is asked each `every` seconds, and must not be late by them.
+        # NB: it decides every `every` seconds, and must not be late by that time.
         self._orders = schedule.orders(
             self.timetable,
             initial=self.initial,
@@ -65,7 +65,7 @@ class Oracle:
         )
 
     def queries(self) -> Mapping[str, Expression]:
-        """None: it knows."""
+        """Return no query, since the oracle knows the traffic."""
         return {}
 
     def decide(self, view: FleetView) -> int:
@@ -74,7 +74,7 @@ class Oracle:
         return readings.bounded(view, wanted)
 
     def restarted(self) -> None:
-        """The schedule is written down."""
+        """Nothing is lost, since the schedule is fixed."""
 
 
 def load(
@@ -87,7 +87,9 @@ def load(
     objectives: Objectives,
     window: float = WINDOW_SECONDS,
 ) -> tuple[float, ...]:
-    """Replicas that each window keeps busy: each request takes the inverse of the rate that its size allows."""
+    """Return the replicas that each window keeps busy.
+
+    A request takes the inverse of the rate that its size allows."""
     sizes, which = np.unique(_SIZES * _powers(prompts) + _powers(outputs), return_inverse=True)
     seconds = np.array(
         [
@@ -111,9 +113,9 @@ def plan(
     judgements: int = 40,
     warmup: float = 0.0,
 ) -> Schedule:
-    """The cheapest schedule that it finds to keep the goal; the largest fleet all the time if none does.
+    """Return the cheapest schedule found that keeps the goal; the largest fleet all the time if none does.
 
-    Nothing is saved in the seconds of the warm-up, which are not scored.
+    The schedule is not lowered in the warm-up, which is not scored.
     """
     search = _Search(judge, fleet, goal, judgements)
     need = search.margin(work, window)
@@ -135,7 +137,7 @@ class _Search:
         return schedule.cheapest(need, initial=self.fleet.initial, start=self.fleet.start)
 
     def keeps(self, need: Schedule) -> bool:
-        """Whether the goal is kept; one judgement less is left, unless the same was judged before."""
+        """Whether the goal is kept; this costs one judgement, unless the schedule was judged before."""
         executed = self.executed(need)
         if executed not in self._verdicts:
             self.left -= 1
@@ -143,7 +145,7 @@ class _Search:
         return self._verdicts[executed]
 
     def margin(self, work: Sequence[float], window: float) -> Schedule | None:
-        """The need by the least factor on the load that keeps the goal; None if the highest does not."""
+        """Return the need with the least factor on the load that keeps the goal; None if the highest doesn't."""
 
         def need(factor: float) -> Schedule:
             counts = (math.ceil(one * factor) for one in work)
@@ -163,7 +165,7 @@ class _Search:
         return need(high)
 
     def lowered(self, need: Schedule, *, first: int) -> Schedule:
-        """One replica less in ever smaller spans of time, wherever the goal allows it; the longest spans first."""
+        """Remove a replica in ever shorter spans of time, the longest first, wherever the goal allows it."""
         spans = [(first - len(need.replicas), first)]
         while spans and self.left > 0:
             length, begin = heapq.heappop(spans)

@@ -1,4 +1,4 @@
-"""Schedule of ready replicas over time, and the cheapest one if a start costs its time."""
+"""Schedule of ready replicas over time, and the cheapest schedule for a need."""
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Ready replicas in windows of equal length, the first from time 0; the last goes on for ever."""
+    """Ready replicas in windows of equal length from time 0; the last window never ends."""
 
     window: float
     replicas: tuple[int, ...]
@@ -17,7 +17,7 @@ class Schedule:
             raise ValueError("a schedule has windows of more than 0 s, and at least one")
 
     def at(self, time: float) -> int:
-        """The replicas at a time in seconds."""
+        """Return the replicas at a time in seconds."""
         return self.replicas[min(max(0, int(time // self.window)), len(self.replicas) - 1)]
 
     def gpu_seconds(self, *, initial: int, start: float) -> float:
@@ -30,10 +30,10 @@ class Schedule:
 
 
 def cheapest(need: Schedule, *, initial: int, start: float) -> Schedule:
-    """The schedule of least GPU time that has at least what is needed in each window.
+    """Return the schedule of least GPU time that covers the need in each window.
 
     Exact: the cost is a sum over levels (the first replica, the second, ..), and a level is best kept through a gap in
-    which nobody needs it when the gap is shorter than a start. Gaps are nested, so the levels never contradict.
+    which it isn't needed when the gap is shorter than a start. Gaps are nested, so the levels never contradict.
     """
     replicas = list(need.replicas)
     for level in range(1, max(*replicas, initial) + 1):
@@ -44,7 +44,9 @@ def cheapest(need: Schedule, *, initial: int, start: float) -> Schedule:
 
 
 def _gaps(need: Sequence[int], level: int, *, running: bool) -> Iterator[tuple[int, int]]:
-    """Ranges of windows that do not need the level, between such as do; at the start only if it runs already."""
+    """Yield the gaps of a level: windows that don't need it, between windows that do.
+
+    A gap at the beginning counts only if the level is running already."""
     first = 0 if running else None
     for index, one in enumerate(need):
         if one >= level:
@@ -55,20 +57,20 @@ def _gaps(need: Sequence[int], level: int, *, running: bool) -> Iterator[tuple[i
 
 @dataclass(frozen=True)
 class Orders:
-    """When pods are asked for, and when they are to be ready; both in order of time, in seconds."""
+    """Times in seconds at which pods are requested and at which they must be ready, both in order."""
 
     requested: tuple[float, ...]
     ready: tuple[float, ...]
 
     def starting(self, now: float) -> int:
-        """Pods that are asked for and not yet due."""
+        """Return the number of pods that are requested and not yet due."""
         return bisect.bisect_right(self.requested, now) - bisect.bisect_right(self.ready, now)
 
 
 def orders(schedule: Schedule, *, initial: int, cold_start: Callable[[int], float]) -> Orders:
-    """Each pod asked for as long ahead as its start takes, the n-th in order of creation `cold_start(n)` seconds.
+    """Return the orders that request the n-th created pod `cold_start(n)` seconds before it is due.
 
-    A pod whose start is slower than that of the next draws it forward no further than to its own time of asking.
+    A pod is requested no later than the next one, even if its own start is shorter.
     """
     ready: list[float] = []
     before = initial

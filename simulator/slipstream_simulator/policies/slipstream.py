@@ -1,4 +1,4 @@
-"""Slipstream's own policy, run as the operator runs it; parts of it can be left out to see what they are worth."""
+"""Slipstream's policy as the operator runs it; ablations leave out one of its parts."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ _FEEDBACK: Final = "5m"
 class Slipstream:
     """`policy.decide` with the state that the operator keeps.
 
-    `metrics` are those with objectives; `standing` replicas wait all the time, as if `minReplicas` were no less.
+    `metrics` are the latencies with objectives; `standing` raises `minReplicas`.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Slipstream:
         self._answers: ServiceResults | None = None
         self._readings: tuple[Reading, ...] = ()
         self.decision: Decision | None = None
-        """The last one, for plots and explanations."""
+        """Last decision, for plots and explanations."""
 
     def queries(self) -> Mapping[str, Expression]:
         """Return the subset of the operator's queries that its decisions need."""
         return self._queries
 
     def decide(self, view: FleetView) -> int:
-        """One tick of the scaling loop."""
+        """Run one tick of the scaling loop."""
         if self._state is None:
             self._state = policy.initial(desired=view.replicas, now=view.now)
         gathered = inputs.build(

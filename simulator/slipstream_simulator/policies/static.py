@@ -1,4 +1,4 @@
-"""A fixed number of replicas: what teams run without an autoscaler, sized for the mean or the peak of the traffic."""
+"""Fixed number of replicas, sized for the mean or the peak of the traffic."""
 
 import functools
 import math
@@ -15,37 +15,37 @@ from slipstream_simulator.policy import FleetView, Policy
 from slipstream_simulator.scenario import Scenario
 
 _UTILISATION: Final = 0.7
-"""What capacity planners leave as room for bursts."""
+"""Target utilization of capacity planning; the rest is for bursts."""
 _WINDOW_SECONDS: Final = 60.0
 
 
 @dataclass
 class Static:
-    """Always the same count."""
+    """Policy with a constant count."""
 
     name: str
     replicas: int
     every: float = 60.0
 
     def queries(self) -> Mapping[str, Expression]:
-        """None: it looks at nothing."""
+        """Return no query."""
         return {}
 
     def decide(self, view: FleetView) -> int:
-        """The count, within the limits."""
+        """Return the count within the limits."""
         return min(max(self.replicas, view.minimum), view.maximum)
 
     def restarted(self) -> None:
-        """Nothing to forget."""
+        """Nothing is lost, since there is no state."""
 
 
 def mean(scenario: Scenario) -> Policy:
-    """Enough for the mean load."""
+    """Return the policy that is sized for the mean load."""
     return Static("static-mean", _replicas(float(np.mean(_work(scenario)))))
 
 
 def peak(scenario: Scenario) -> Policy:
-    """Enough for the busiest minute."""
+    """Return the policy that is sized for the busiest minute."""
     return Static("static-peak", _replicas(float(np.max(_work(scenario)))))
 
 
@@ -55,9 +55,9 @@ def _replicas(work: float) -> int:
 
 @functools.lru_cache(maxsize=32)
 def _work(scenario: Scenario) -> Floats:
-    """Replicas that each minute keeps busy, knowing the traffic beforehand.
+    """Return the replicas that each minute keeps busy, from the scenario's traffic.
 
-    A replica does what its batch of best size does: `(beta + gamma k)` a token, and alpha shared by the batch.
+    A replica runs at its best batch size: a token takes `beta + gamma k`, plus its share of alpha.
     """
     records = traffic.requests(scenario, seed=0)
     engine = scenario.engine

@@ -1,4 +1,4 @@
-"""The series of an engine and of the router: names, labels and where their values are in what the kernel reads."""
+"""Series of an engine and of the router: names, labels and the kernel's columns that hold their values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Kind: TypeAlias = Literal["gauge", "counter", "info"]
 
 @dataclass(frozen=True)
 class Field:
-    """One series of each target."""
+    """Series of each target."""
 
     metric: str
     column: int
@@ -55,7 +55,7 @@ def extended(read: Floats, *, kv_tokens: int) -> Floats:
 
 
 def engine(parameters: model.Parameters) -> tuple[Field, ...]:
-    """The series of one engine, as vLLM 0.32 and our wrapper export them."""
+    """Return the series of one engine, as vLLM 0.32 and Slipstream's engine export them."""
     common = {"model_name": "model", "engine": "0"}
     fields = [
         Field(contract.RUNNING, _RUNNING, "gauge", common),
@@ -131,4 +131,4 @@ ROUTER: Final = (
     Field(contract.ROUTER_IN_FLIGHT, 2, "gauge"),
     Field(contract.ROUTER_CANCELLED, 3, "counter"),
 )
-"""The series of the router for one service."""
+"""Series of the router for one service."""

@@ -27,7 +27,7 @@ from slipstream_simulator.prometheus.catalogue import Labels
 from slipstream_simulator.prometheus.table import Table
 
 STALE_SECONDS: Final = 300.0
-"""A sample older than that is none."""
+"""Age in seconds from which a sample is stale."""
 
 
 class Names:
@@ -38,19 +38,19 @@ class Names:
 
     @functools.cached_property
     def flat(self) -> tuple[Labels, ...]:
-        """All of them, in the order of the values."""
+        """Return all labels in the order of the values."""
         return tuple(itertools.chain.from_iterable(self.blocks))
 
 
 class Vector(NamedTuple):
-    """Series with their values; those that are not `present` are not there."""
+    """Series with their values; series that are not `present` are absent."""
 
     labels: Names
     values: Floats
     present: NDArray[np.bool_]
 
     def samples(self) -> list[Sample]:
-        """As a query returns it."""
+        """Return the samples as a query returns them."""
         if self.present.all():
             return list(map(Sample, self.labels.flat, self.values.tolist()))
         flat, values = self.labels.flat, self.values.tolist()
@@ -58,7 +58,7 @@ class Vector(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a query is evaluated, and the newest scrape that it sees of each table; -1 for none."""
+    """Time of a query's evaluation, and the newest scrape that it sees of each table; -1 for none."""
 
     now: float
     row: int
@@ -83,7 +83,7 @@ def timely(expression: Expression) -> bool:
 
 
 def longest(expression: Expression) -> float:
-    """The longest range in it, in seconds."""
+    """Return the longest range of an expression in seconds."""
     match expression:
         case Over(_, _, seconds):
             return seconds
@@ -96,7 +96,7 @@ def longest(expression: Expression) -> float:
 
 
 def metrics(expression: Expression) -> set[str]:
-    """The names of the metrics in it."""
+    """Return the names of the metrics of an expression."""
     match expression:
         case Series(metric):
             return {metric}
@@ -109,7 +109,7 @@ def metrics(expression: Expression) -> set[str]:
 
 
 def plan(expression: Expression, tables: Sequence[Table]) -> Plan:
-    """Evaluator of an expression; labels are matched once while the targets stay the same."""
+    """Return the evaluator of an expression; it matches labels again only when the targets change."""
     match expression:
         case Series():
             return _instant(_Selection.of(expression, tables))
@@ -345,7 +345,7 @@ class _Match:
         self.both = Names(())
 
     def update(self, left: Vector, right: Vector) -> None:
-        """Match anew if either has other labels than before."""
+        """Match the vectors again if either has other labels than before."""
         if left.labels is self._left and right.labels is self._right:
             return
         positions = {frozenset(one.items()): index for index, one in enumerate(right.labels.flat)}

@@ -1,4 +1,4 @@
-"""The Prometheus of a scenario: scrapes with their faults, and answers to the queries of a policy."""
+"""Prometheus of a scenario: scrapes with their faults, and results of a policy's queries."""
 
 import math
 from collections import defaultdict
@@ -26,15 +26,15 @@ _REFRESH_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class Target:
-    """A pod that is scraped."""
+    """Pod that is scraped."""
 
     name: str
     index: int
-    """Its place in the order of creation, which decides its luck."""
+    """Its index in the order of creation, from which its random numbers follow."""
 
 
 class Prometheus:
-    """Holds what one policy may ask for."""
+    """Prometheus server for the queries of one policy."""
 
     def __init__(self, scenario: Scenario, queries: Mapping[str, Expression], *, seed: int) -> None:
         self._scenario, self._seed = scenario, seed
@@ -71,11 +71,11 @@ class Prometheus:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is ever asked, so that it keeps no values and `scrape` needs none."""
+        """Whether the policy has no queries, so that no values are kept."""
         return not self._queries
 
     def scrape(self, now: float, targets: Sequence[Target], read: Floats, router: Floats) -> None:
-        """Store what the pods show now, the oldest first; an outage leaves a gap."""
+        """Store the pods' present values, the oldest pod first; an outage leaves a gap."""
         scenario = self._scenario
         if self._during("metrics_outage", now):
             return
@@ -113,7 +113,7 @@ class Prometheus:
     def answer(
         self, now: float, queries: Mapping[str, Expression]
     ) -> Mapping[str, Sequence[Sample] | Unknown]:
-        """The results of the queries, as of the newest scrape that is visible."""
+        """Return the results of the queries, as of the newest visible scrape."""
         if self._during("metrics_outage", now):
             return {name: Unknown("Prometheus does not answer") for name in queries}
         if self._during("empty_queries", now):
@@ -137,7 +137,7 @@ class Prometheus:
         return results
 
     def reporting(self, now: float, pods: Sequence[str]) -> float:
-        """Share of these pods whose newest visible scrape is there and no NaN; 0 without answers."""
+        """Return the share of these pods with a newest visible scrape other than NaN; 0 in an outage."""
         if self._during("metrics_outage", now) or self._during("empty_queries", now):
             return 0.0
         row = self._visible(now)

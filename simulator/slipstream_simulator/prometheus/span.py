@@ -1,4 +1,4 @@
-"""A range of samples, as `[5m]` selects it."""
+"""Range of samples, as `[5m]` selects it."""
 
 import functools
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from slipstream_simulator.kernel.layout import Floats
 
 @dataclass(eq=False)
 class Span:
-    """The samples of the last `seconds`, looked at once for all that is asked of them at this moment."""
+    """Samples of the last `seconds`, computed once for all queries of this moment."""
 
     times: Floats
-    """Of all rows."""
+    """Times of all rows."""
     values: Floats
     totals: Floats
     there: NDArray[np.bool_]
     """Rows of the span x targets: whether the target was scraped."""
     rows: slice
     fields: NDArray[np.int64]
-    """Those whose increases are asked for."""
+    """Fields whose increases are needed."""
     now: float
     seconds: float
 
     @functools.cached_property
     def count(self) -> NDArray[np.int64]:
-        """Samples of each target."""
+        """Return the number of samples of each target."""
         found: NDArray[np.int64] = self.there.sum(axis=0)
         return found
 
     @functools.cached_property
     def increases(self) -> Floats:
-        """Targets x `fields`: how much each counter grew; of a target with fewer than two samples it means nothing.
+        """Return the increases of counters as targets x `fields`; undefined for targets with fewer than two samples.
 
         Extrapolated to the edges of the span as Prometheus does (promql/functions.go, extrapolatedRate).
         """

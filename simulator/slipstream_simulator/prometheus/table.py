@@ -1,4 +1,4 @@
-"""Samples of targets that are scraped together: what a time-series database holds, as one array."""
+"""Samples of targets that are scraped together, in one array."""
 
 import math
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Table:
         return np.array([reserved.index(one) for one in fields.tolist()], dtype=np.int64)
 
     def span(self, now: float, row: int, seconds: float) -> Span:
-        """Rows in (now - seconds, now], as far as the newest visible row."""
+        """Return the rows in (now - seconds, now], up to the newest visible row."""
         moment = now, row, self.version
         if self._moment != moment:
             self._spans.clear()
@@ -99,7 +99,7 @@ class Table:
         return column
 
     def _vacate(self) -> int:
-        """A column whose target is out of every window, or a new one."""
+        """Return a column whose target is out of every window, or a new column."""
         for name, column in self._column.items():
             # NB: -1 is a target of this very scrape.
             if 0 <= self._last[column] < self.rows - 1 - self._keep:
