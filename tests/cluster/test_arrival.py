@@ -22,7 +22,7 @@ def test_a_missing_profile_heals_when_it_comes(kube: Kube, namespace: str) -> No
             timeout=SOON,
         )
         assert (
-            f"no ServingProfile is for namespace {namespace}"
+            f"No ServingProfile selects namespace {namespace}"
             in (condition(waiting, "Accepted")["message"])
         )
     finally:

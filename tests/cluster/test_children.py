@@ -198,7 +198,10 @@ def test_a_strangers_service_is_never_adopted_and_the_object_heals_when_it_goes(
         name="chat",
         timeout=SOON,
     )
-    assert "Service chat exists and is not ours" in condition(held, "Available")["message"]
+    assert (
+        "Service chat already exists and belongs to another owner"
+        in condition(held, "Available")["message"]
+    )
     now = kube.get("Service", namespace, "chat")
     assert now is not None
     assert now["spec"] == theirs["spec"]
@@ -281,7 +284,7 @@ def test_a_change_that_cannot_work_leaves_what_serves_alone(kube: Kube, namespac
     )
     assert condition(refused, "Accepted")["reason"] == "UnknownAccelerator"
     assert (
-        '"abacus" is no accelerator of ServingProfile local: use one of cpu'
+        '"abacus" is not an accelerator of ServingProfile local. Use one of cpu.'
         in (condition(refused, "Accepted")["message"])
     )
     assert condition(refused, "Available")["status"] == "True"

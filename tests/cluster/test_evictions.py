@@ -51,7 +51,7 @@ def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replic
     )
     conditions = " ".join(entry["message"] for entry in item["status"]["conditions"])
     assert 'EmptyDir volume "spare" exceeds the limit "1Mi"' in conditions
-    assert "Raise the volume's sizeLimit in spec.template.volumes" in conditions
+    assert "Raise sizeLimit of the volume in spec.template.volumes" in conditions
     assert item["status"].get("replicas", 0) <= 1
     assert lost["status"]["phase"] == "Failed"
 

@@ -104,7 +104,7 @@ def test_without_the_kinds_it_is_a_condition_and_the_engines_run(
     )
     kube.apply(attached(namespace))
     told = until_available(kube, namespace, "GatewayUnavailable")
-    assert "install the CRDs of the Gateway API" in condition(told, "Available")["message"]
+    assert "Install the CRDs of the Gateway API" in condition(told, "Available")["message"]
     assert condition(told, "Accepted")["status"] == "True"
     assert kube.find("Deployment", namespace, labelSelector="slipstream.dev/revision")
 
@@ -115,9 +115,9 @@ def test_a_service_is_attached_and_available_once_the_gateway_says_so(
 ) -> None:
     kube.apply(attached(namespace))
     missing = until_available(kube, namespace, "GatewayUnavailable", timeout=GONE)
-    assert "does not exist: apply it" in condition(missing, "Available")["message"]
+    assert "does not exist. Create it" in condition(missing, "Available")["message"]
     programmed(kube, namespace)
-    until_told(kube, namespace, "no gateway has claimed InferencePool chat yet")
+    until_told(kube, namespace, "No gateway has claimed InferencePool chat yet.")
     answer(kube, namespace, "InferencePool", **ACCEPTED)
     answer(kube, namespace, "HTTPRoute", **ACCEPTED)
     ready = until_available(kube, namespace, "EnginesReady")

@@ -103,7 +103,7 @@ def test_a_namespace_gets_no_more_accelerators_than_its_quota(
     services.ready(kube, namespace, "a-old", timeout=SOON)
     kube.apply(service(namespace, "b-young", 2))
     refused = until(kube, namespace, "b-young", "Accepted", "False", "QuotaExceeded")
-    assert "allows 3 accelerators per namespace, and older services hold 2" in str(
+    assert "allows 3 accelerators per namespace, and older services use 2" in str(
         condition(refused, "Accepted")["message"]
     )
     kube.patch(

@@ -73,7 +73,7 @@ def test_a_missing_kind_is_reported_and_heals_and_its_groups_are_scaled_repaired
     kube.apply(spread(namespace))
     refused = until_accepted(kube, namespace, "False")
     assert refused["reason"] == "LeaderWorkerSetMissing"
-    assert "ask the platform team to install it" in refused["message"]
+    assert "Ask the platform team to install it" in refused["message"]
 
     kube.apply(definition)
     kube.until(

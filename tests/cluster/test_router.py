@@ -394,7 +394,7 @@ def test_a_route_is_told_to_the_router_and_heals_when_its_services_come(
         timeout=SOON,
     )
     assert (
-        'spec.backends[1].service: "two" is no InferenceService of this namespace: apply it'
+        'spec.backends[1].service: "two" is not an InferenceService in this namespace. Create it'
         in condition(waiting, "Accepted")["message"]
     )
     kube.apply(routed(namespace, "two"))

@@ -28,7 +28,7 @@ def _ended(code: int, **fields: str) -> dict[str, Any]:
     return {"terminated": {"exitCode": code, **fields}}
 
 
-ANOTHER_IMAGE = "image/vllm:1 is no image of Slipstream's runtime: name one in the ServingProfile"
+ANOTHER_IMAGE = "image/vllm:1 is not an image of Slipstream's runtime. Set a runtime image in the ServingProfile."
 TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "nothing known": ({}, None),
     "running": (_container(state={"running": {}}), None),
@@ -54,7 +54,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         },
         (
             "Unschedulable",
-            "waiting for a node since 2026-01-01T00:00:00Z: 0/3 nodes are available",
+            "Unschedulable since 2026-01-01T00:00:00Z: 0/3 nodes are available",
         ),
     ),
     "scheduled": ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, None),
@@ -97,9 +97,8 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "OutOfMemory",
             (
-                "the engine was killed because its memory limit, or its node's memory, was exhausted "
-                "(0 restarts). Raise limits.memory and requests.memory in spec.resources, or lower "
-                "batching.maxSequences."
+                "the engine was killed because its memory limit or the node's memory was exhausted (0 restarts). "
+                "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
             ),
         ),
     ),
@@ -112,9 +111,8 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "OutOfMemory",
             (
-                "the engine was killed because its memory limit, or its node's memory, was exhausted "
-                "(3 restarts). Raise limits.memory and requests.memory in spec.resources, or lower "
-                "batching.maxSequences."
+                "the engine was killed because its memory limit or the node's memory was exhausted (3 restarts). "
+                "Raise limits.memory and requests.memory in spec.resources, or lower batching.maxSequences."
             ),
         ),
     ),
@@ -144,8 +142,8 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "OutOfMemory",
             (
-                "init container fetch was killed because its memory limit, or its node's memory, was exhausted "
-                "(0 restarts). Raise limits.memory in its resources in spec.template.initContainers."
+                "init container fetch was killed because its memory limit or the node's memory was exhausted (0 "
+                "restarts). Raise limits.memory in its resources in spec.template.initContainers."
             ),
         ),
     ),
@@ -183,8 +181,8 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "OutOfMemory",
             (
-                "container proxy was killed because its memory limit, or its node's memory, was exhausted "
-                "(4 restarts). Raise its memory limit where it is added to the pod."
+                "container proxy was killed because its memory limit or the node's memory was exhausted (4 "
+                "restarts). Raise its memory limit in the configuration that injects it."
             ),
         ),
     ),
@@ -198,8 +196,8 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
             "RejectedByNode",
             (
                 "TopologyAffinityError: Resources cannot be allocated with Topology locality. A new pod starts. "
-                "If it happens again, look at the node: a device plugin that restarts, a GPU that failed, or "
-                "pods that the scheduler did not place."
+                "If it happens again, check the node for a device plugin that restarts, a failed GPU, or pods "
+                "that were not scheduled by the scheduler."
             ),
         ),
     ),
@@ -217,7 +215,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "Evicted",
             (
-                'Usage of EmptyDir volume "spare" exceeds the limit "1Mi". Raise the volume\'s sizeLimit in '
+                'Usage of EmptyDir volume "spare" exceeds the limit "1Mi". Raise sizeLimit of the volume in '
                 "spec.template.volumes, or leave it out."
             ),
         ),
@@ -266,9 +264,9 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "NodeShutdown",
             (
-                "Pod was terminated in response to imminent node shutdown. A new pod starts on another "
-                "node. On nodes that "
-                "go away at short notice, such as spot nodes, set spec.times.drain to less than that notice."
+                "Pod was terminated in response to imminent node shutdown. A new pod starts on another node. On "
+                "nodes with a short termination notice, such as spot nodes, set spec.times.drain to less than the "
+                "notice."
             ),
         ),
     ),
@@ -284,11 +282,9 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
             "RejectedByNode",
             (
                 "UnexpectedAdmissionError: Allocate failed due to requested number of devices unavailable for "
-                "nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected. A new pod starts. If it "
-                "happens again, "
-                "look at the node: a device plugin that restarts, a GPU that failed, or pods that the "
-                "scheduler did not "
-                "place."
+                "nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected. A new pod starts. If it happens "
+                "again, check the node for a device plugin that restarts, a failed GPU, or pods that were not "
+                "scheduled by the scheduler."
             ),
         ),
     ),
@@ -301,11 +297,9 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "RejectedByNode",
             (
-                "OutOfcpu: Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: "
-                "4000. A new pod "
-                "starts. If it happens again, look at the node: a device plugin that restarts, a GPU that "
-                "failed, or pods "
-                "that the scheduler did not place."
+                "OutOfcpu: Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: 4000. A "
+                "new pod starts. If it happens again, check the node for a device plugin that restarts, a failed "
+                "GPU, or pods that were not scheduled by the scheduler."
             ),
         ),
     ),
@@ -325,9 +319,8 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
         (
             "Preempted",
             (
-                "default-scheduler: preempting to accommodate a higher priority pod. A pod of higher "
-                "priority took its "
-                "place. Set spec.template.priorityClassName, or add nodes."
+                "default-scheduler: preempting to accommodate a higher priority pod. A pod with a higher priority "
+                "preempted it. Set spec.template.priorityClassName, or add nodes."
             ),
         ),
     ),

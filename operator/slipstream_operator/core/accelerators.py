@@ -1,4 +1,4 @@
-"""Accelerators of a profile and requests for them, as far as they can't work on their devices."""
+"""Checks of accelerators and of requests for them."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from slipstream_operator.names import Reason
 
 
 def check(accelerator: Accelerator, *, profile: str) -> None:
-    """Refuse an accelerator that no engine runs on, since its pods could only fail."""
+    """Raise PermanentError for an accelerator that no engine runs on."""
     device = devices.of(accelerator)
     given = [("resourceName", accelerator.resource_name), ("deviceClass", accelerator.device_class)]
     given += [("resources", name) for name in _resources(accelerator.resources)]
@@ -33,7 +33,7 @@ def check(accelerator: Accelerator, *, profile: str) -> None:
 
 
 def check_count(spec: InferenceServiceSpec, accelerator: Accelerator, count: int) -> None:
-    """Refuse several devices for a replica where an engine can use only one."""
+    """Raise PermanentError for several devices where an engine can use only one."""
     reason = devices.of(accelerator).single(accelerator)
     if reason is None or count == 1:
         return
@@ -41,8 +41,8 @@ def check_count(spec: InferenceServiceSpec, accelerator: Accelerator, count: int
     field = f"spec.accelerator.count: {count}" if named else f"spec.parallelism: {count} devices"
     raise PermanentError(
         Reason.UNSUPPORTED,
-        f"{field} can't work because devices of {accelerator.name} can't be combined: {reason}. Use one, and more "
-        "replicas, or an accelerator that is a whole GPU.",
+        f"{field} can't work because devices of {accelerator.name} can't be combined: {reason}. Use one device and "
+        "more replicas, or an accelerator of whole GPUs.",
     )
 
 
@@ -53,7 +53,7 @@ def check_requests(
     *,
     runtime: Runtime,
 ) -> None:
-    """Refuse accelerators that are requested past spec.accelerator, which neither bounds nor quotas would count."""
+    """Raise PermanentError for accelerators outside spec.accelerator, which quotas would not count."""
     known = {entry.resource_name for entry in profile.accelerators}
     counted = accelerator.resource_name if runtime.uses_accelerator else None
     for field, name in _requested(spec):

@@ -1,7 +1,6 @@
-"""Combinations of settings that the pinned vLLM, or the way in which it is run here, refuses at start.
+"""Combinations of settings that the pinned vLLM refuses at start, or that can't work in these pods.
 
-Each row was read in vLLM's own checks. What depends on the model's files or on the node is not here: the engine tells
-that, before it loads or by its first request.
+Each row follows a check in vLLM's code. Checks that depend on the model's files or on the node are left to the engine.
 """
 
 import dataclasses
@@ -21,14 +20,14 @@ DRAFT_MODEL: Final = "draft_model"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings that the rows check, whether fields or arguments set them; None leaves the choice to vLLM."""
+    """Settings that the rows check, from fields and from engine arguments. None leaves the choice to vLLM."""
 
     device: Device = CUDA
     own_image: bool = False
     ways: int = 1
     """Accelerators of one replica."""
     stages: int = 1
-    """Of the pipeline."""
+    """Stages of the pipeline."""
     nodes: int = 1
     """Pods of one replica."""
     max_length: int | None = None
@@ -39,18 +38,18 @@ class Settings:
     kv_cache: str = "auto"
     backend: str | None = None
     method: str | None = None
-    """Of speculation."""
+    """Method of speculation."""
     tokens: int = 0
     adapter_slots: int = 0
     arguments: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def number(self, argument: str) -> int | None:
-        """An engine argument that is an integer, if it was given."""
+        """Return the value of an engine argument that is an integer; None if it is not set."""
         value = self.arguments.get(argument)
         return value if isinstance(value, int) else None
 
     def is_set(self, argument: str) -> bool:
-        """Whether an engine argument was given and is not off."""
+        """Whether an engine argument is set and not false."""
         return bool(self.arguments.get(argument))
 
 
@@ -72,7 +71,7 @@ class Row(NamedTuple):
 
 
 def _below(small: int | None, large: int | None) -> bool:
-    """Whether both are known, and the first is less."""
+    """Whether both numbers are known and the first is less than the second."""
     return small is not None and large is not None and small < large
 
 
@@ -222,7 +221,7 @@ def settings(
     adapter_slots: int,
     arguments: Mapping[str, Value],
 ) -> Settings:
-    """Return the settings of the service; an engine argument counts like the field that sets the same."""
+    """Return the settings of the service. An engine argument counts like the field that sets the same."""
     batching = spec.batching or BatchingSpec()
     speculation = spec.speculation
     method = None

@@ -1,4 +1,4 @@
-"""Does an observed object hold everything that we want it to? What others added is theirs and doesn't count."""
+"""Comparison of observed objects with desired ones. Fields that others added don't count."""
 
 from typing import Any, Final
 
@@ -14,11 +14,11 @@ _ITEM_KEYS: Final = (
     "topologyKey",
     "key",
 )
-"""Keys that tell the items of a list apart, as server-side apply merges them; the first that differs in all items."""
+"""Keys that identify the items of a list in server-side apply; the first key with distinct values is used."""
 
 
 def difference(desired: Any, observed: Any, path: str = "") -> str | None:
-    """Path of the first value that is wanted and missing or different; None if there is none."""
+    """Return the path of the first desired value that is missing or different; None if there is none."""
     if desired == observed:
         return None
     if isinstance(desired, dict):
@@ -35,7 +35,7 @@ def _mapping_difference(desired: dict[str, Any], observed: Any, path: str) -> st
         below = f"{path}.{key}" if path else key
         if key not in observed:
             if value in ({}, [], ""):
-                continue  # the API server leaves out what is empty
+                continue  # the API server omits empty values
             return below
         if found := difference(value, observed[key], below):
             return found
@@ -73,7 +73,7 @@ def _tells_apart(key: str, items: list[dict[str, Any]]) -> bool:
 
 
 def _same_quantity(desired: Any, observed: Any) -> bool:
-    """The same in another spelling: the API server writes 1000m as 1."""
+    """Whether two quantities are equal: the API server writes 1000m as 1."""
     if not isinstance(desired, str) or not isinstance(observed, str):
         return False
     try:

@@ -74,7 +74,7 @@ class Device:
         if self.slices is not None and any(self.slices.search(name) for name in names):
             return self.slices_reason
         if accelerator.memory_share is not None:
-            return "engines share these devices, so that two of them may be one and the same"
+            return "several engines share each device, so two of them could be the same device"
         return None
 
 

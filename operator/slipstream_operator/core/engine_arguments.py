@@ -1,4 +1,4 @@
-"""spec.engineArgs, and what else is named in vLLM's words, checked against the pinned vLLM's own list of arguments."""
+"""Checks of spec.engineArgs and other names of vLLM against the arguments of the pinned vLLM version."""
 
 import difflib
 import json
@@ -17,29 +17,29 @@ Value: TypeAlias = Scalar | list[Scalar]
 
 _FIELD: Final = "spec.engineArgs"
 
-_ADAPTERS: Final = "use spec.model.adapters"
-_SPECULATION: Final = "use spec.speculation"
-_PARALLELISM: Final = "use spec.parallelism"
-_TOPOLOGY: Final = "Slipstream decides which processes run where: leave it out"
-_HTTP: Final = "Slipstream serves HTTP itself, so it has no effect: leave it out"
-_KEYS: Final = "Slipstream guards the API itself: leave it out"
-_LOGS: Final = "Slipstream reads the logs for the cause of a failure: leave it out"
+_ADAPTERS: Final = "Use spec.model.adapters."
+_SPECULATION: Final = "Use spec.speculation."
+_PARALLELISM: Final = "Use spec.parallelism."
+_TOPOLOGY: Final = "Slipstream decides which processes run on which node. Leave it out."
+_HTTP: Final = "It has no effect because Slipstream runs its own HTTP server. Leave it out."
+_KEYS: Final = "Slipstream checks API keys itself. Use spec.routing.apiKeys."
+_LOGS: Final = "Slipstream reads the logs to find the cause of a failure. Leave it out."
 _SOURCE: Final = (
-    "it comes with the model, from sources that the ServingProfile allows: use spec.model.uri"
+    "It belongs to the model source, which the ServingProfile must allow. Use spec.model.uri."
 )
 
 OWNED: Final[Mapping[str, str]] = {
-    "model": "use spec.model.uri",
-    "served-model-name": "use spec.model.name",
-    "max-model-len": "use spec.model.maxLength",
-    "trust-remote-code": "use spec.model.trustRemoteCode",
-    "hf-token": "use spec.model.tokenSecret",
-    "revision": "use spec.model.uri: hf://org/name@revision",
+    "model": "Use spec.model.uri.",
+    "served-model-name": "Use spec.model.name.",
+    "max-model-len": "Use spec.model.maxLength.",
+    "trust-remote-code": "Use spec.model.trustRemoteCode.",
+    "hf-token": "Use spec.model.tokenSecret.",
+    "revision": "Use spec.model.uri: hf://org/name@revision.",
     **dict.fromkeys(
         ("code-revision", "tokenizer-revision", "tokenizer", "hf-config-path", "download-dir"),
         _SOURCE,
     ),
-    "quantization": "use spec.quantization.method",
+    "quantization": "Use spec.quantization.method.",
     **dict.fromkeys(
         ("speculative-config", "spec-method", "spec-model", "spec-tokens"), _SPECULATION
     ),
@@ -73,10 +73,10 @@ OWNED: Final[Mapping[str, str]] = {
     ),
     "api-key": _KEYS,
     **dict.fromkeys(("log-config-file", "log-level", "logging-config"), _LOGS),
-    "disable-log-stats": "scaling and status need vLLM's metrics: leave it out",
-    "shutdown-timeout": "Slipstream drains the engine itself: leave it out",
+    "disable-log-stats": "Scaling and status need vLLM's metrics. Leave it out.",
+    "shutdown-timeout": "Slipstream drains the engine itself. Leave it out.",
 }  # fmt: skip
-"""Arguments that Slipstream sets, or that would undo what it guarantees -> what to do instead."""
+"""Arguments that Slipstream sets, or that would break its guarantees -> remedy."""
 
 SHARED: Final[Mapping[str, tuple[str, str]]] = {
     "kv-cache-dtype": ("quantization", "kv_cache"),
@@ -91,19 +91,23 @@ SHARED: Final[Mapping[str, tuple[str, str]]] = {
         ("kv-transfer-config", "kv-offloading-size", "kv-offloading-backend"), ("cache", "offload")
     ),
 }
-"""Arguments that a typed field sets, too: given here they win over its default, given in both they are refused."""
+"""Arguments that a field of spec sets as well. They win over the default of the field. Setting both is refused."""
 
 
 def check(spec: InferenceServiceSpec) -> dict[str, Value]:
-    """spec.engineArgs with values of the types that vLLM reads; PermanentError names all that are wrong."""
+    """Return spec.engineArgs with values of the types that vLLM reads. PermanentError names all invalid arguments."""
     found: dict[str, Value] = {}
     problems = []
     backend = spec.attention.backend if spec.attention else None
     if backend is not None and backend not in (known := ARGUMENTS["attention-backend"][1:]):
         near = difflib.get_close_matches(backend.upper(), known, n=1)
         problems.append(
-            f"spec.attention.backend: vLLM {VERSION} has no {_shown(backend)}: "
-            + (f"did you mean {near[0]}?" if near else "use for example FLASH_ATTN or FLASHINFER")
+            f"spec.attention.backend: vLLM {VERSION} has no attention backend {_shown(backend)}. "
+            + (
+                f"Did you mean {near[0]}?"
+                if near
+                else "Use a backend such as FLASH_ATTN or FLASHINFER."
+            )
         )
     for name, given in sorted((spec.engine_args or {}).items()):
         try:
@@ -116,19 +120,19 @@ def check(spec: InferenceServiceSpec) -> dict[str, Value]:
             if value is not None:
                 found[name] = value
     if problems:
-        raise PermanentError(Reason.INVALID_SPEC, "; ".join(problems))
+        raise PermanentError(Reason.INVALID_SPEC, " ".join(problems))
     return found
 
 
 def _value(name: str, given: object) -> Value | None:
-    """The value for the engine, None if the argument is better left out; ValueError says what is wrong."""
+    """Return the value for the engine; None if the argument has no effect. Raise ValueError with the problem."""
     if name in OWNED:
-        raise ValueError(f"is not taken here: {OWNED[name]}")
+        raise ValueError(f"can't be set here. {OWNED[name]}")
     if name not in ARGUMENTS:
         near = difflib.get_close_matches(_normal(name), ARGUMENTS, n=1)
         raise ValueError(
-            f"vLLM {VERSION} has no such argument: "
-            + (f"did you mean {near[0]}?" if near else "correct it, or leave it out")
+            f"vLLM {VERSION} has no such argument. "
+            + (f"Did you mean {near[0]}?" if near else "Correct the name, or leave it out.")
         )
     kind, *choices = ARGUMENTS[name]
     if kind.startswith("list of "):
@@ -137,7 +141,7 @@ def _value(name: str, given: object) -> Value | None:
     value = _scalar(kind, choices, given)
     if name == "gpu-memory-utilization" and isinstance(value, float) and not 0 < value <= 1:
         raise ValueError(
-            f"{_shown(given)} is no share of a GPU's memory: use more than 0, at most 1"
+            f"{_shown(given)} is not a share of a GPU's memory. Use a value above 0 and at most 1."
         )
     if kind == "flag":
         return value or None
@@ -152,23 +156,23 @@ def _item(kind: str, choices: list[str], given: object) -> Scalar:
     value = _scalar(kind, choices, given)
     if isinstance(value, str) and (value.startswith("-") or not value):
         raise ValueError(
-            f"{_shown(given)} can't be in a list: an item is not empty and begins without -"
+            f"{_shown(given)} can't be an item of a list. Use text that is not empty and does not start with -."
         )
     return value
 
 
 def _scalar(kind: str, choices: list[str], given: object) -> Scalar:
     if not isinstance(given, bool | int | float | str):
-        remedy = "write JSON as text" if kind == "json" else "give one value"
-        raise ValueError(f"{_shown(given)} is neither text, number nor boolean: {remedy}")
+        remedy = "Write JSON as text." if kind == "json" else "Set one value."
+        raise ValueError(f"{_shown(given)} is not text, a number or a boolean. {remedy}")
     if kind == "choice":
         if str(given) not in choices:
-            raise ValueError(f"{_shown(given)} is none of {', '.join(choices)}")
+            raise ValueError(f"{_shown(given)} is not supported. Use one of {', '.join(choices)}.")
         return str(given)
     read, what = _READERS[kind]
     value = read(given)
     if value is None:
-        raise ValueError(f"{_shown(given)} is not {what}")
+        raise ValueError(f"{_shown(given)} is not valid. Use {what}.")
     return value
 
 
@@ -190,7 +194,7 @@ def _int(given: Scalar) -> int | None:
 
 
 def _size(given: Scalar) -> int | None:
-    """As vLLM reads them: 8k is 8000, 8K is 8192."""
+    """Return the size as vLLM reads it: 8k is 8000, 8K is 8192."""
     match = re.fullmatch(r"([0-9]{1,9})([kmgtKMGT])", str(given))
     if match is None:
         return _int(given)
@@ -226,13 +230,13 @@ _READERS: Final[Mapping[str, tuple[Callable[[Scalar], Scalar | None], str]]] = {
     "int": (_int, "an integer, such as 64"),
     "size": (_size, "an integer, such as 8192 or 8k"),
     "float": (_float, "a number, such as 0.9"),
-    "str": (_str, "text: put it in quotes"),
+    "str": (_str, "text in quotes"),
     "json": (_json, "JSON as text, such as '{\"mode\": 3}'"),
 }
 
 
 def _doubled(spec: InferenceServiceSpec, name: str) -> str | None:
-    """The complaint if a typed field sets the same."""
+    """Return the problem if a field of spec sets the same."""
     if name not in SHARED:
         return None
     part, attribute = SHARED[name]
@@ -240,4 +244,4 @@ def _doubled(spec: InferenceServiceSpec, name: str) -> str | None:
     if owner is None or attribute not in owner.model_fields_set:
         return None
     alias = type(owner).model_fields[attribute].alias
-    return f"spec.{part}.{alias} sets the same: leave out one of them"
+    return f"spec.{part}.{alias} sets the same. Leave out one of them."

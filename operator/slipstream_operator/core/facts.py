@@ -1,6 +1,6 @@
-"""Facts about a service's checkpoints: size and configuration, as the job that inspects a model reports them.
+"""Facts about a service's checkpoints: size and configuration, from the report of the Job that inspects them.
 
-Reported as JSON: `{"model": {"uri": "hf://org/name", "bytes": 16381470720, "config": {...}}, "draft": {...}}`, where
+The report is JSON: `{"model": {"uri": "hf://org/name", "bytes": 16381470720, "config": {...}}, "draft": {...}}`, where
 `config` holds the keys of the checkpoint's config.json that `contract.FACT_KEYS` names. A fact that is missing or
 malformed is unknown; an unknown fact never refuses a service.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 LARGEST: Final = 10**15
-"""Bytes beyond which a reported size is malformed: a petabyte."""
+"""Maximum plausible size in bytes: a petabyte."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +19,14 @@ class ModelFacts:
     """Facts about one checkpoint."""
 
     bytes: int | None = None
-    """Size of the weights as stored, of one form only; None if unknown."""
+    """Size of the weights as stored, in one format only; None if unknown."""
     config: Mapping[str, Any] | None = None
-    """Keys of config.json, whole or only those of `contract.FACT_KEYS`; None if unknown."""
+    """Content of config.json, or its keys in `contract.FACT_KEYS`; None if unknown."""
     uri: str | None = None
-    """Source that the facts were read from; None if unknown."""
+    """Source of the checkpoint; None if unknown."""
 
     def concerns(self, uri: str | None) -> bool:
-        """Whether the facts may be about this source: facts of a former source say nothing."""
+        """Whether the facts may be about this source, and not about a former one."""
         return self.uri is None or self.uri == uri
 
 
@@ -46,7 +46,7 @@ class Facts:
 
 
 def parse(text: str) -> Facts | None:
-    """Return the facts of a report; None if the text is no report. Never raises."""
+    """Return the facts of a report; None if the text is invalid."""
     try:
         report = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Models that reach the cache, or are inspected, before an engine binds an accelerator: by a Job of one pod.
+"""Job that downloads or inspects a model before engines start.
 
-A download goes into the claim of `spec.cache.model`; an inspection reads sizes and config.json, where the profile knows
-the memory of the accelerator. Engines wait for either; an inspection that fails stops nothing.
+A download goes to the claim of `spec.cache.model`. An inspection reads sizes and config.json, if the profile states
+the memory of the accelerator. Engines wait for both, but a failed inspection does not stop them.
 """
 
 import dataclasses
@@ -18,66 +18,66 @@ from slipstream_operator.core.observed import Child, Fetcher, Manifest, Observed
 from slipstream_operator.names import Reason
 
 PROGRESS_EVERY: Final = 10.0
-"""Seconds between two readings of a download's progress."""
+"""Seconds between two readings of the progress of a download."""
 _KIBI: Final = 1024
 _KEYS: Final = ("totalBytes", "doneBytes", "bytesPerSecond")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One download or inspection, and what its pod needs."""
+    """Download or inspection, with the settings of its pod."""
 
     model: str | None
-    """The model's source; None if its files come another way."""
+    """Source of the model; None if the Job does not read it."""
     draft: str | None
     claim: str | None
-    """Claim that is downloaded into; None is an inspection."""
+    """Claim to download to; None for an inspection."""
     image: str
     token_secret: tuple[str, str] | None
     credentials: str | None
     template: Manifest
-    """The user's overrides of pods that concern network and identity, as core/v1 names them."""
+    """Overrides of pods by the user that affect network and identity, as core/v1 names them."""
     placement: Manifest
-    """Placement of pods without an accelerator, by the profile."""
+    """Placement of pods without an accelerator, from the profile."""
 
     @property
     def identity(self) -> str:
-        """Eight hexadecimal digits over what is fetched; another image or environment fetches nothing again."""
+        """Return eight hexadecimal digits of a hash over sources and claim; not over image and environment."""
         text = json.dumps([self.model, self.draft, self.claim])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """The sources that the pod reads."""
+        """Return the sources that the pod reads."""
         return tuple(uri for uri in (self.model, self.draft) if uri is not None)
 
     @property
     def inspects(self) -> bool:
-        """Whether nothing is downloaded."""
+        """Whether the task is an inspection, without a download."""
         return self.claim is None
 
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """A task that is done, and the report of its pod; None if the pod left none."""
+    """Completed task, with the report of its pod if there is one."""
 
     task: str
     report: str | None = None
 
     @property
     def text(self) -> str:
-        """As it is kept in the cluster."""
+        """Return the text that is stored in the cluster."""
         return json.dumps({"task": self.task, "report": self.report}, sort_keys=True)
 
     @property
     def facts(self) -> facts.Facts | None:
-        """Facts about the checkpoints; None if there was no report."""
+        """Return the facts about the checkpoints; None without a report."""
         return None if self.report is None else facts.parse(self.report)
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Bytes of a download as its pod counts them; None is unknown."""
+    """Progress of a download in bytes, as its pod reports it. None is unknown."""
 
     total: int | None = None
     done: int | None = None
@@ -87,14 +87,14 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """Standing of a task that is not done, in a condition's words."""
+    """State of an incomplete task, as reason and message of a condition."""
 
     reason: str
     message: str
 
 
 def load(text: str) -> Fetched | None:
-    """Return what an earlier leader kept; None if the text is not that."""
+    """Parse the stored text; return None if it is invalid."""
     try:
         kept = json.loads(text)
         return Fetched(str(kept["task"]), kept["report"] and str(kept["report"]))
@@ -110,7 +110,7 @@ def task(
     engine_image: str,
     template: Manifest,
 ) -> Task | None:
-    """Return what is to be done before engines start; None if it is nothing."""
+    """Return the task that engines wait for; None if there is none."""
     if spec.model is None:
         return None
     kept = spec.cache.model if spec.cache else None
@@ -147,7 +147,7 @@ def task(
 
 
 def noted(observed: Observed, known: Fetched | None) -> Fetched | None:
-    """Return what is done by now: what the newest pod that succeeded reports, or what was known before."""
+    """Return the completed task: from the newest pod that succeeded, or as known before."""
     succeeded = [fetcher for fetcher in observed.fetchers if fetcher.phase == "Succeeded"]
     if succeeded:
         newest = max(succeeded, key=lambda fetcher: (fetcher.created, fetcher.name))
@@ -155,26 +155,26 @@ def noted(observed: Observed, known: Fetched | None) -> Fetched | None:
             return known
         return Fetched(newest.task, newest.report)
     for job in _jobs(observed):
-        # NB: the pod of a finished Job may be gone, and its report with it.
+        # NB: the pod of a completed Job may be deleted, and its report with it.
         if _condition(job, "Complete") and job.task not in {f.task for f in observed.fetchers}:
             return known if known and known.task == job.task else Fetched(job.task)
     return known
 
 
 def is_done(task: Task, fetched: Fetched | None) -> bool:
-    """Whether the task needs no Job any more."""
+    """Whether the task is complete and needs no Job."""
     return fetched is not None and fetched.task == task.identity
 
 
 def holds(observed: Observed, task: Task | None, fetched: Fetched | None) -> bool:
-    """Whether engines wait for the task; an inspection that was given up holds nothing."""
+    """Whether engines wait for the task. A failed inspection does not stop engines."""
     if task is None or is_done(task, fetched):
         return False
     return not (task.inspects and _given_up(observed, task))
 
 
 def running(observed: Observed, task: Task) -> Fetcher | None:
-    """Return the newest pod that works on the task, if there is one."""
+    """Return the newest pod of the task; None if there is none."""
     pods = [
         fetcher
         for fetcher in observed.fetchers
@@ -184,11 +184,11 @@ def running(observed: Observed, task: Task) -> Fetcher | None:
 
 
 def standing(observed: Observed, task: Task, progress: Progress | None) -> Standing:
-    """Return how a task stands that is not done."""
+    """Return the state of an incomplete task."""
     what = " and ".join(task.uris)
     pod = running(observed, task)
     if pod is None:
-        return Standing(Reason.FETCHING, f"{what}: waiting for a pod of the download Job.")
+        return Standing(Reason.FETCHING, f"{what}: waiting for the pod of the download Job.")
     if pod.trouble is not None:
         return Standing(*pod.trouble)
     if task.inspects:
@@ -197,7 +197,7 @@ def standing(observed: Observed, task: Task, progress: Progress | None) -> Stand
 
 
 def parse_progress(content: object) -> Progress:
-    """Return the progress in a pod's answer; what is malformed in it is unknown."""
+    """Return the progress from a pod's response. Malformed values are unknown."""
     if not isinstance(content, Mapping):
         return Progress()
     values = [content.get(key) for key in _KEYS]
@@ -223,7 +223,7 @@ def _size(number: float) -> str:
 
 
 def _readable(uri: str | None) -> str | None:
-    """Return a source that a pod elsewhere reads: an image would be pulled there as a whole, a file is not there."""
+    """Return the source if a pod on another node can read it without pulling an image; otherwise None."""
     readable = uri is not None and (weights.is_remote(uri) or weights.claims_of((uri,)))
     return uri if readable else None
 
@@ -241,7 +241,7 @@ def _placement(router: RouterSpec) -> Manifest:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """A Job of the service, by its task."""
+    """Job of the service, with its task."""
 
     task: str
     child: Child

@@ -18,12 +18,12 @@ DEGRADED: Final = (
     "EndpointPickerRefMissing",
     "InvalidExtensionRef",
 )
-"""Reasons that waiting does not mend."""
+"""Reasons that need a change by a user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """Problem that keeps requests from passing the gateway (None: no problem), and the address for clients."""
+    """State of the gateway for a service: a problem, if there is one, and the URL for clients."""
 
     problem: tuple[str, str] | None = None
     """Reason and message."""
@@ -31,22 +31,23 @@ class Standing:
 
 
 def standing(observed: Observed, resolved: Resolved) -> Standing:
-    """Ready when the Gateway is programmed and has accepted the route, the pool and its picker."""
+    """Return the state. It is ready if the Gateway is programmed and accepts the route, the pool and its picker."""
     space, name = resolved.routing.gateway or (None, "")
     gateway = f"Gateway {space or resolved.key.namespace}/{name}"
     if not observed.gateway.kinds:
         return _problem(
             Reason.GATEWAY_UNAVAILABLE,
-            "the cluster has no HTTPRoute and InferencePool v1: install the CRDs of the Gateway API and of its "
-            "inference extension, or use routing.mode: Router",
+            "spec.routing.mode: Gateway needs HTTPRoute and InferencePool v1, which the cluster does not have. "
+            "Install the CRDs of the Gateway API and of its inference extension, or use routing.mode: Router.",
         )
     if observed.gateway.status is None:
         return _problem(
-            Reason.GATEWAY_UNAVAILABLE, f"{gateway} does not exist: apply it, or name another"
+            Reason.GATEWAY_UNAVAILABLE,
+            f"{gateway} does not exist. Create it, or change spec.routing.gateway.",
         )
     programmed = _condition(observed.gateway.status.get("conditions", []), "Programmed")
     if programmed is None or programmed["status"] != "True":
-        return _problem(Reason.GATEWAY_NOT_READY, f"{gateway} is not programmed{_why(programmed)}")
+        return _problem(Reason.GATEWAY_NOT_READY, f"{gateway} is not programmed{_why(programmed)}.")
     for kind in names.GATEWAY_CHILDREN:
         child = observed.child(kind, resolved.key.name)
         if found := _unaccepted(kind, child, gateway=(space or resolved.key.namespace, name)):
@@ -55,13 +56,13 @@ def standing(observed: Observed, resolved: Resolved) -> Standing:
     if picker is None or not picker.status.get("availableReplicas"):
         return _problem(
             Reason.GATEWAY_NOT_READY,
-            f"Deployment {names.picker_name(resolved.key.name)} is not available",
+            f"Deployment {names.picker_name(resolved.key.name)} is not available.",
         )
     return Standing(url=_url(observed, resolved))
 
 
 def path(resolved: Resolved) -> str:
-    """Below which path of the gateway the service is."""
+    """Return the path prefix of the service at the gateway."""
     return f"/{resolved.key.namespace}/{resolved.key.name}"
 
 
@@ -74,30 +75,33 @@ def _url(observed: Observed, resolved: Resolved) -> str | None:
 def _unaccepted(
     kind: str, child: Child | None, *, gateway: tuple[str, str]
 ) -> tuple[str, str] | None:
-    """Return the reason why the object is not accepted: a controller's answer, or the lack of a fresh one."""
+    """Return the reason and message if the object is not accepted, or not by its current generation."""
     if child is None:
-        return Reason.GATEWAY_NOT_READY, f"{kind} does not exist yet"
+        return Reason.GATEWAY_NOT_READY, f"{kind} does not exist yet."
     answers = [
         conditions
         for conditions in _answers(child, gateway=gateway)
         if _condition(conditions, "Accepted") is not None
     ]
     if not answers:
-        return Reason.GATEWAY_NOT_READY, f"no gateway has claimed {child.ref} yet"
+        return Reason.GATEWAY_NOT_READY, f"No gateway has claimed {child.ref} yet."
     for conditions in answers:
         for kind_of in ("Accepted", "ResolvedRefs"):
             found = _condition(conditions, kind_of)
             if found and found.get("observedGeneration", child.generation) < child.generation:
-                return Reason.GATEWAY_NOT_READY, f"{child.ref} was changed and not looked at yet"
+                return (
+                    Reason.GATEWAY_NOT_READY,
+                    f"The gateway has not processed the last change of {child.ref} yet.",
+                )
             if found is None or found["status"] != "True":
                 degraded = found is not None and found.get("reason") in DEGRADED
                 reason = Reason.GATEWAY_DEGRADED if degraded else Reason.GATEWAY_NOT_READY
-                return reason, f"{child.ref} is not {kind_of}{_why(found)}"
+                return reason, f"{child.ref} is not {kind_of}{_why(found)}."
     return None
 
 
 def _answers(child: Child, *, gateway: tuple[str, str]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """The conditions that controllers wrote about the object at this gateway; what they say of others is not ours."""
+    """Yield the conditions of the object at this gateway."""
     for parent in child.status.get("parents", []):
         reference = parent.get("parentRef", {})
         space = reference.get("namespace", child.ref.namespace)
@@ -112,7 +116,7 @@ def _condition(conditions: Sequence[Manifest], kind: str) -> Manifest | None:
 def _why(condition: Manifest | None) -> str:
     if condition is None:
         return ""
-    return f": {condition.get('reason', '')}: {condition.get('message', '')}"[:500]
+    return f": {condition.get('reason', '')}: {condition.get('message', '')}"[:500].rstrip(".")
 
 
 def _problem(reason: str, message: str) -> Standing:

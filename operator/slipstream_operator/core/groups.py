@@ -1,4 +1,4 @@
-"""Replicas that span nodes: why a group of pods was lost, which its next pods can't tell any more."""
+"""Replicas that span nodes: the cause of the loss of a group of pods."""
 
 import dataclasses
 from typing import Final
@@ -12,18 +12,18 @@ _ENDS: Final = (Reason.ENGINE_FAILED, Reason.OUT_OF_MEMORY, *pod_failures.LOST)
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """A group that restarts, since one of its pods ended."""
+    """Restart of a group after one of its pods ended."""
 
     message: str
     at: str
-    """When it was noticed, as Kubernetes writes times."""
+    """Time when it was observed, as Kubernetes writes times."""
 
 
 def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
-    """Return the loss to report: until a group that was made after it is ready.
+    """Return the loss to report, until a newer group is ready.
 
-    LeaderWorkerSet replaces all pods of a group, so the cause is only seen for a moment, and what ends after it is a
-    consequence. A worker comes before its leader, which ends when a worker is gone.
+    LeaderWorkerSet replaces all pods of a group, so the cause is visible only for a moment, and later ends are its
+    consequences. Workers are checked before their leader, which ends when a worker is gone.
     """
     since = known.at if known else ""
     members = (*observed.workers, *observed.pods) if observed.workers else ()
@@ -38,4 +38,4 @@ def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
 def _message(pod: Pod) -> str:
     assert pod.trouble is not None
     kind = "worker" if pod.worker else "leader"
-    return f"The group restarts because {kind} {pod.name} ended: {pod.trouble[1]}"
+    return f"The group restarts because {kind} {pod.name} failed: {pod.trouble[1]}"

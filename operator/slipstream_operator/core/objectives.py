@@ -1,4 +1,4 @@
-"""Objectives: from percentiles as users write them to numbers, and how measurements compare with them."""
+"""Objectives as numbers, from the percentiles of the spec, and their comparison with measurements."""
 
 import dataclasses
 from typing import Final
@@ -21,33 +21,33 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """`ttft-p95`: what status keys it by."""
+        """Return the key in status, such as `ttft-p95`."""
         return f"{self.metric}-{self.percentile}"
 
     @property
     def share(self) -> float:
-        """The percentile as a share of requests."""
+        """Return the percentile as a share of requests."""
         return PERCENTILES[self.percentile]
 
 
 @dataclasses.dataclass(frozen=True)
 class Objectives:
-    """All objectives of a service, the strictest percentile of a metric first."""
+    """Objectives of a service, the strictest percentile of a metric first."""
 
     latency: tuple[Objective, ...] = ()
     throughput: int | None = None
-    """Output tokens per second that all replicas together must be able to make."""
+    """Output tokens per second that all replicas together must be able to generate."""
 
     def __bool__(self) -> bool:
         return bool(self.latency) or self.throughput is not None
 
     def without_tokens(self) -> "Objectives":
-        """Return the objectives that a runtime without tokens can keep."""
+        """Return the objectives of a runtime that generates no tokens."""
         return Objectives(tuple(one for one in self.latency if one.metric == "e2e"))
 
 
 def combine(slo: SloSpec, *, tier: LatencyObjectives | None) -> Objectives:
-    """The service's objectives; those that it names itself win over the tier's, one by one."""
+    """Return the objectives of the service. Its own win over those of the tier, one by one."""
     latency = []
     for metric in METRICS:
         own: Percentiles | None = getattr(slo, metric)

@@ -1,4 +1,4 @@
-"""Snapshot of the cluster that decisions are based on: frozen values, without any client library."""
+"""Snapshot of the cluster, as frozen values without a client library."""
 
 import contextlib
 import dataclasses
@@ -21,33 +21,33 @@ Manifest: TypeAlias = Mapping[str, Any]
 
 
 def text(manifest: Manifest) -> bytes:
-    """As JSON; of equal manifests it is equal."""
+    """Return the manifest as JSON. Equal manifests give equal text."""
     return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
-    """A manifest in little memory: as objects, those of thousands of services would take fifty times as much."""
+    """Compressed manifest, which takes a fiftieth of the memory of Python objects."""
 
     content: bytes
     like: bytes = b""
-    """The text of another one, which it is packed as a difference from."""
+    """Text of another manifest, which serves as the dictionary of the compression."""
 
     @property
     def manifest(self) -> Manifest:
-        """As it was before."""
+        """Return the original manifest."""
         return _unpacked(self)
 
 
 def pack(manifest: Manifest, *, like: bytes = b"") -> Packed:
-    """Equal manifests that are packed with the same `like` are equal."""
+    """Compress a manifest. Equal manifests with the same `like` give equal results."""
     packer = zlib.compressobj(zdict=like)
     return Packed(packer.compress(text(manifest)) + packer.flush(), like)
 
 
 @functools.lru_cache(maxsize=128)
 def _unpacked(packed: Packed) -> Manifest:
-    """NB: kept for the few objects that a look at a service reads many times."""
+    """Return the manifest. NB: the cache serves the few objects that one reconcile reads many times."""
     manifest: Manifest = json.loads(
         zlib.decompressobj(zdict=packed.like).decompress(packed.content)
     )
@@ -80,13 +80,13 @@ class Key:
 
 
 def router_key(namespace: str) -> Key:
-    """The router of a namespace."""
+    """Return the key of the router of a namespace."""
     return Key(namespace, contract.ROUTER_NAME, names.ROUTER)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parent:
-    """An InferenceService or InferenceRoute."""
+    """InferenceService or InferenceRoute."""
 
     key: Key
     uid: str
@@ -98,17 +98,17 @@ class Parent:
 
     @property
     def spec(self) -> Manifest:
-        """Still as the user wrote it."""
+        """Return the spec as the user wrote it."""
         return self.packed_spec.manifest
 
     @property
     def status(self) -> Manifest:
-        """As it was written last."""
+        """Return the status as last written."""
         return self.packed_status.manifest
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Return the valid conditions of the status. NB: built at each call: thousands of them take much memory."""
+        """Return the valid conditions of the status. NB: they are built at each call to save memory."""
         found = []
         for entry in self.status.get("conditions", []):
             with contextlib.suppress(pydantic.ValidationError):
@@ -118,7 +118,7 @@ class Parent:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A ServingProfile."""
+    """ServingProfile."""
 
     name: str
     created: str
@@ -127,7 +127,7 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Child:
-    """An object that carries our labels; `controller` is the uid of its controlling owner, if any."""
+    """Object with our labels. `controller` is the uid of its controlling owner, if it has one."""
 
     ref: Ref
     uid: str
@@ -136,27 +136,27 @@ class Child:
     deleting: bool
     packed: Packed
     status: Manifest = dataclasses.field(default_factory=dict)
-    """Of the kinds whose state decides where requests go; empty for all others."""
+    """Status of kinds whose state affects routing; empty for all other kinds."""
     generation: int = 0
-    """Likewise."""
+    """Generation of these kinds; 0 for all other kinds."""
     trouble: str | None = None
-    """Why a Deployment can't make its pods, in the words of the API server."""
+    """Message of the API server if a Deployment can't create its pods."""
 
     @property
     def manifest(self) -> Manifest:
-        """The object without managedFields and status."""
+        """Return the object without managedFields and status."""
         return self.packed.manifest
 
     @property
     def revision(self) -> str | None:
-        """The revision that it belongs to, by its label."""
+        """Return the revision of the object, from its label."""
         labels: Mapping[str, str] = self.manifest["metadata"].get("labels", {})
         return labels.get(names.REVISION_LABEL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pod:
-    """An engine pod."""
+    """Engine pod."""
 
     namespace: str
     name: str
@@ -168,57 +168,57 @@ class Pod:
     created: str
     ready_since: str | None
     trouble: tuple[str, str] | None
-    """Reason and message of what keeps it from running or ended it, if the kubelet or the scheduler says so."""
+    """Reason and message of the failure that keeps the pod from running or ended it, if there is one."""
     worker: bool = False
-    """Whether it computes for a leader, and serves nobody."""
+    """Whether the pod computes for a leader and serves no requests."""
     ended_at: str | None = None
-    """When it ended, in phase Failed or Succeeded; None if it may still run."""
+    """Time when the pod ended, in phase Failed or Succeeded; None if it can still run."""
 
     @property
     def ended(self) -> bool:
-        """Whether it never runs again: no pod of the service any more, though it may stay for days."""
+        """Whether the pod never runs again. It may stay in the cluster for days."""
         return self.phase in pod_failures.ENDED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fetcher:
-    """A pod that downloads or inspects a model before engines start, or that has its node pull images."""
+    """Pod that downloads or inspects a model before engines start, or that makes its node pull images."""
 
     namespace: str
     name: str
     service: str
     task: str
-    """Hash of what it does."""
+    """Hash of the task."""
     phase: str
     deleting: bool
     created: str
     address: str | None
-    """IP address, once it has one."""
+    """IP address, if it has one."""
     report: str | None
-    """Report of the Job's pod when it succeeded."""
+    """Report of the pod after it succeeded."""
     trouble: tuple[str, str] | None
-    """Reason and message of what keeps it from running, or of its last failure."""
+    """Reason and message of the failure that keeps it from running, or of its last failure."""
     node: str | None = None
-    """Name of its node, once it has one."""
+    """Name of its node, if it has one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """Service's entry in the configuration of its namespace's router, as the cluster has it."""
+    """State of the namespace's router, and the service's entry in its configuration."""
 
     available: bool = False
-    """Whether as many routers as wanted take requests."""
+    """Whether all desired router pods are available."""
     answers: bool = False
-    """Whether at least one does."""
+    """Whether at least one router pod is available."""
     trouble: str | None = None
     entry: Manifest | None = None
-    """The service in the router's configuration; None while it is not there."""
+    """Entry of the service in the router's configuration; None if there is none."""
     keys: str | None = None
-    """The Secret of its clients' keys that the router has mounted."""
+    """Secret with the API keys of the service, as mounted in the router."""
 
     @property
     def active(self) -> str | None:
-        """Name of the revision that gets most of the requests."""
+        """Return the name of the revision with the highest weight; None if there is none."""
         revisions = self.entry["revisions"] if self.entry else []
         found = max(revisions, key=lambda revision: revision["weight"], default=None)
         return found["name"] if found and found["weight"] else None
@@ -226,17 +226,17 @@ class Listed:
 
 @dataclasses.dataclass(frozen=True)
 class GatewayState:
-    """The inference gateway that a service names, as the cluster has it."""
+    """State of the inference gateway of a service."""
 
     kinds: bool = False
     """Whether the cluster has HTTPRoute and InferencePool."""
     status: Manifest | None = None
-    """Of the Gateway; None if there is none of this name."""
+    """Status of the Gateway; None if the Gateway does not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ObservedRouter:
-    """A snapshot of everything that one look at a namespace's router depends on, besides what services ask for."""
+    """Snapshot of everything that one reconcile of a namespace's router depends on, besides the services' entries."""
 
     namespace: str
     namespace_labels: Mapping[str, str]
@@ -246,16 +246,16 @@ class ObservedRouter:
     routes: tuple[Parent, ...]
     pod_monitors: bool
     listed_routes: Mapping[str, Manifest] = dataclasses.field(default_factory=dict)
-    """Route -> entry, in the router's configuration as the cluster has it."""
+    """Route -> entry in the router's current configuration."""
 
     def child(self, kind: str) -> Child | None:
-        """The router's object of this kind, if it is known."""
+        """Return the router's object of this kind; None if there is none."""
         return next((child for child in self.children if child.ref.kind == kind), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-    """A snapshot of everything that one reconcile of a service depends on."""
+    """Snapshot of everything that one reconcile of a service depends on."""
 
     parent: Parent
     namespace_labels: Mapping[str, str]
@@ -269,24 +269,24 @@ class Observed:
     router: Listed = Listed()
     gateway: GatewayState = GatewayState()
     siblings: tuple[Parent, ...] = ()
-    """The other services of the namespace; empty where no profile has a quota."""
+    """Other services of the namespace; empty if no profile has a quota."""
     facts: Facts | None = None
-    """Size and configuration of the model and its draft; None until the checkpoints were inspected."""
+    """Size and configuration of the model and its draft; None until the checkpoints are inspected."""
     workers: tuple[Pod, ...] = ()
     """Pods that compute for the leaders among `pods`."""
     fetchers: tuple[Fetcher, ...] = ()
     """Pods that download or inspect the model."""
     prefetchers: tuple[Fetcher, ...] = ()
-    """Pods that have their nodes pull images."""
+    """Pods that make their nodes pull images."""
     leader_worker_sets: bool = False
     """Whether the cluster has the LeaderWorkerSet kind."""
 
     @property
     def live_pods(self) -> list[Pod]:
-        """Pods that run or may come to run."""
+        """Return the pods that run or can still run."""
         return [pod for pod in self.pods if not pod.ended]
 
     def child(self, kind: str, name: str) -> Child | None:
-        """The child of this kind and name, if it is known."""
+        """Return the child of this kind and name; None if there is none."""
         ref = Ref(kind, self.parent.key.namespace, name)
         return next((child for child in self.children if child.ref == ref), None)

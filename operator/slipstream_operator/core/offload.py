@@ -1,4 +1,4 @@
-"""KV cache offload: the combinations that can't work, the engine's share, and the memory that it takes of a pod."""
+"""Offload of KV cache blocks: checks, the share of an engine, and the memory and disk of a pod."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,62 +15,61 @@ from slipstream_operator.names import Reason
 
 _MEBIBYTE: Final = 2**20
 LEAST_BYTES: Final = 64 * _MEBIBYTE
-"""Room for some blocks of a small model; less is a unit that was forgotten."""
+"""Space for a few blocks of a small model. A smaller size is probably a forgotten unit."""
 _FIELD: Final = "spec.cache.offload"
 
 
 def of(spec: InferenceServiceSpec) -> OffloadSpec | None:
-    """The offload that the object asks for, if any."""
+    """Return the offload that the object sets; None if it sets none."""
     return spec.cache.offload if spec.cache else None
 
 
 def check(spec: InferenceServiceSpec, *, runtime: Runtime, device: Device) -> None:
-    """Raise PermanentError for an offload that the pinned vLLM can't do."""
+    """Raise PermanentError for an offload that the pinned vLLM does not support."""
     offload = of(spec)
     if offload is None:
         return
     problems = []
     if not runtime.needs_model:
         problems.append(
-            f"{_FIELD}: can't be used with runtime: {runtime.name}, which has no KV cache: leave it out"
+            f"{_FIELD}: can't be used with runtime: {runtime.name}, which has no KV cache. Leave it out."
         )
     elif (reason := device.lacks.get(Feature.OFFLOAD)) is not None:
         problems.append(f"{_FIELD}: can't work because {reason}. Leave it out.")
     if spec.cache is not None and not spec.cache.prefix:
         problems.append(
-            f"{_FIELD}: needs spec.cache.prefix, since offloaded blocks are found by their prefix: "
-            "leave out prefix: false"
+            f"{_FIELD}: needs spec.cache.prefix because blocks are found by their prefix. Leave out prefix: false."
         )
     for field, size in (("cpu", offload.cpu), ("disk", offload.disk)):
         if size is not None and units.quantity(size) < LEAST_BYTES:
             problems.append(
-                f'{_FIELD}.{field}: "{size}" can\'t work because it is in bytes and holds no block: use at least '
-                f"{LEAST_BYTES // _MEBIBYTE}Mi, such as 20Gi"
+                f'{_FIELD}.{field}: "{size}" is too small for a block. Use at least {LEAST_BYTES // _MEBIBYTE}Mi, '
+                "such as 20Gi."
             )
     if problems:
-        raise PermanentError(Reason.UNSUPPORTED, "; ".join(problems))
+        raise PermanentError(Reason.UNSUPPORTED, " ".join(problems))
 
 
 def engine_bytes(spec: InferenceServiceSpec, split: Split) -> int | None:
-    """Bytes of one engine: those of a replica, shared by the engines of data parallelism."""
+    """Return the bytes of one engine. Data-parallel engines share the bytes of a replica."""
     offload = of(spec)
     return None if offload is None else int(units.quantity(offload.cpu) / split.data)
 
 
 def disk(spec: InferenceServiceSpec) -> str | None:
-    """Size of the volume for blocks on disk, as a quantity; None if there is none."""
+    """Return the size of the volume for blocks on disk, as a quantity; None without one."""
     offload = of(spec)
     return offload.disk if offload else None
 
 
 def disk_bytes(spec: InferenceServiceSpec) -> int | None:
-    """Bytes of the disk of a pod, which its engines share."""
+    """Return the bytes of the disk of a pod, which its engines share."""
     size = disk(spec)
     return None if size is None else int(units.quantity(size))
 
 
 def added(resources: Manifest, spec: InferenceServiceSpec) -> Manifest:
-    """Return the profile's resources with the offload's on top; what the object sets is all there is of it."""
+    """Return the resources plus those of the offload. Resources that the object sets stay as they are."""
     offload = of(spec)
     if offload is None:
         return resources
@@ -96,7 +95,7 @@ def added(resources: Manifest, spec: InferenceServiceSpec) -> Manifest:
 
 
 def requested(quantities: Mapping[str, str], spec: InferenceServiceSpec) -> Mapping[str, str]:
-    """Return the quantities with the offload's memory and disk on top of their own, where they say any."""
+    """Return the quantities of memory and disk plus those of the offload."""
     offload = of(spec)
     if offload is None:
         return quantities
@@ -116,6 +115,6 @@ def _check_room(name: str, size: str, field: str, extra: str) -> None:
     if units.quantity(size) <= units.quantity(extra):
         raise PermanentError(
             Reason.INVALID_SPEC,
-            f'spec.resources: {name} "{size}" leaves no room beside {_FIELD}.{field} "{extra}", which is part of it: '
-            "raise it, or leave it out",
+            f'spec.resources: {name} "{size}" must be more than {_FIELD}.{field} "{extra}", which it includes. '
+            "Raise it, or leave it out.",
         )

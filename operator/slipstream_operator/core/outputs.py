@@ -1,6 +1,6 @@
-"""Whether a form of answers can be made at all: told when the object is accepted, not by an engine that dies of it.
+"""Checks of spec.output, so that the object is refused before an engine fails to start.
 
-What only the engine's grammar compiler knows, it finds before it loads the model.
+The engine checks the rest with its grammar compiler before it loads the model.
 """
 
 import functools
@@ -16,18 +16,18 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 DEPTH: Final = 64
-"""Objects and lists inside each other, as vLLM allows."""
+"""Maximum nesting of objects and lists, as in vLLM."""
 _SHOWN: Final = 80
 
 _TOKEN: Final = re.compile(
     r"\\(?P<escape>.)|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<group>\(\?(?!:).{0,2})|(?P<possessive>[*+?}]\+)",
     re.DOTALL,
 )
-"""What may be beyond xgrammar, and the brackets and escapes that must not be mistaken for it."""
+"""Constructs that xgrammar may not support, and brackets and escapes that must not be mistaken for them."""
 _ESCAPES: Final = {
     **dict.fromkeys("123456789", "back references"),
     **dict.fromkeys("bB", "word boundaries"),
-    **dict.fromkeys("AZ", "\\A and \\Z (an answer is always matched as a whole)"),
+    **dict.fromkeys("AZ", "\\A and \\Z (the whole response is always matched)"),
 }
 _GROUPS: Final = (
     ("(?=", "lookahead"),
@@ -42,11 +42,11 @@ _KEYWORDS: Final = {
     "integer": ("multipleOf",),
     "array": ("uniqueItems", "contains", "minContains", "maxContains"),
 }
-"""Type -> keywords that xgrammar would ignore, so vLLM refuses them."""
+"""Type -> keywords that xgrammar ignores and vLLM therefore refuses."""
 
 
 def check(output: OutputSpec) -> None:
-    """PermanentError if answers of this form can't be made."""
+    """Raise PermanentError if engines can't enforce this format."""
     if output.schema_text is not None:
         _check("spec.output.schema", output.schema_text, _schema_fault(output.schema_text))
     if output.regex is not None:
@@ -68,33 +68,35 @@ def _schema_fault(text: str) -> str | None:
     except RecursionError:
         return _too_deep()
     except ValueError as error:
-        return f"is not JSON ({error}): write a JSON Schema as text"
+        return f"is not JSON ({error}). Write a JSON Schema as text."
     if not isinstance(schema, dict) or not schema:
-        return 'is not a schema of anything: write a JSON object, such as {"type": "object"}'
+        return 'is empty or not an object. Write a JSON object, such as {"type": "object"}.'
     if _deep(schema):
         return _too_deep()
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
-        place = "/".join(str(part) for part in error.absolute_path) or "its root"
-        return f"is not a JSON Schema (draft 2020-12): at {place}, {error.message[:200]}"
+        place = "/".join(str(part) for part in error.absolute_path) or "the root"
+        return (
+            f"is not a JSON Schema (draft 2020-12): {error.message[:200]} at {place}. Correct it."
+        )
     for path, node in _nodes(schema):
         if fault := _node_fault(node):
-            return f"can't be a form of answers: at {path or 'its root'}, {fault}"
+            return f"can't be enforced at {path or 'the root'}: {fault}"
     return None
 
 
 def _node_fault(node: dict[str, Any]) -> str | None:
     reference = node.get("$ref")
     if isinstance(reference, str) and not reference.startswith("#"):
-        return f'$ref "{reference}" is elsewhere: copy what it names into $defs'
+        return f'$ref "{reference}" is outside the schema. Copy the definition into $defs.'
     if isinstance(options := node.get("allOf"), list) and len(options) > 1:
-        return "xgrammar can't hold more than one schema of allOf: merge them"
+        return "xgrammar supports only one schema in allOf. Merge the schemas."
     types = node.get("type")
     for kind in types if isinstance(types, list) else [types]:
         for keyword in _KEYWORDS.get(kind, ()) if isinstance(kind, str) else ():
             if keyword in node:
-                return f"xgrammar can't hold {keyword}: leave it out, and check it after the answer"
+                return f"xgrammar does not support {keyword}. Leave it out, and check it in the client."
     return None
 
 
@@ -123,7 +125,7 @@ def _deep(schema: object) -> bool:
 
 
 def _too_deep() -> str:
-    return f"nests more than {DEPTH} deep, which engines refuse: flatten it with $defs"
+    return f"has more than {DEPTH} levels, which engines refuse. Use $defs to reduce the nesting."
 
 
 @functools.lru_cache(maxsize=256)
@@ -131,12 +133,12 @@ def _regex_fault(text: str) -> str | None:
     try:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        return f"is not a regular expression: {error}"
+        return f"is not a regular expression: {error}. Correct it."
     if "\x00" in text:
-        return "holds a NUL character: leave it out"
+        return "contains a NUL character. Leave it out."
     for token in _TOKEN.finditer(text):
         if what := _beyond(token):
-            return f"uses {what}, which xgrammar can't hold: write it without"
+            return f"uses {what}, which xgrammar does not support. Write the expression without it."
     return None
 
 

@@ -1,4 +1,4 @@
-"""Spread of one replica over accelerators and nodes: count = tensor x pipeline x data, whichever were given."""
+"""Split of one replica over accelerators and nodes: count = tensor x pipeline x data."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from slipstream_operator.names import Reason
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Sizes of the three ways, and the pods that they are spread over."""
+    """Sizes of tensor, pipeline and data parallelism, and the pods of a replica."""
 
     tensor: int = 1
     pipeline: int = 1
@@ -41,8 +41,8 @@ def split(spec: InferenceServiceSpec, *, dedicated: bool, has_model: bool = True
     if count is not None and count != chosen.total:
         raise PermanentError(
             Reason.INVALID_SPEC,
-            f"spec.accelerator.count: {count} is not tensor x pipeline x data of spec.parallelism "
-            f"({chosen.tensor} x {pipeline} x {data} = {chosen.total}): make them equal, or leave out count",
+            f"spec.accelerator.count: {count} is not tensor x pipeline x data of spec.parallelism ({chosen.tensor} "
+            f"x {pipeline} x {data} = {chosen.total}). Make them equal, or leave out count.",
         )
     _check_nodes(spec, chosen, cores=None if dedicated else _count(spec), has_model=has_model)
     return chosen
@@ -54,7 +54,7 @@ def cores(spec: InferenceServiceSpec, split: Split) -> int:
 
 
 def tensor_field(spec: InferenceServiceSpec, split: Split) -> str:
-    """Return the field that the tensor-parallel size follows from."""
+    """Return the field that sets the tensor-parallel size."""
     named = spec.parallelism is not None and spec.parallelism.tensor is not None
     counts = split.pipeline == split.data == split.nodes == 1 and not named
     return "spec.accelerator.count" if counts else "spec.parallelism.tensor"
@@ -63,46 +63,48 @@ def tensor_field(spec: InferenceServiceSpec, split: Split) -> str:
 def _check_nodes(
     spec: InferenceServiceSpec, split: Split, *, cores: int | None, has_model: bool
 ) -> None:
-    """Refuse what a replica of several pods can't do."""
+    """Raise PermanentError for settings that a replica of several pods can't have."""
     nodes = split.nodes
     if nodes == 1:
         return
     problems = []
     if not has_model:
         problems.append(
-            f"can't be used with runtime: {spec.runtime}, which has no model to spread: leave it out"
+            f"can't be used with runtime: {spec.runtime}, which has no model to split. Leave it out."
         )
     elif split.total % nodes:
         problems.append(
-            f"can't work because tensor x pipeline ({split.tensor} x {split.pipeline}) can't be shared equally: "
-            "use a number of nodes that divides it"
+            f"can't work because tensor x pipeline ({split.tensor} x {split.pipeline}) can't be divided equally "
+            "among the nodes. Use a number of nodes that divides it."
         )
     if cores is not None and cores % nodes:
         problems.append(
-            f"can't work because accelerator.count ({cores} cores) can't be shared equally: use a multiple of {nodes}"
+            f"can't work because accelerator.count ({cores} cores) can't be divided equally among the nodes. Use a "
+            f"multiple of {nodes}."
         )
     if split.data > 1:
         problems.append(
-            f"can't be used with data: {split.data}, whose engines each fit on a node: leave out nodes, or data"
+            f"can't be used with data: {split.data}, whose engines each fit on one node. Leave out nodes or data."
         )
     if spec.model is not None and spec.model.adapters is not None:
         problems.append(
-            "can't be used with spec.model.adapters, which only the leader's node would have: merge the adapter into "
-            "the model, or leave out one of them"
+            "can't be used with spec.model.adapters, because only the leader's node would have them. Merge the "
+            "adapter into the model, or leave out one of them."
         )
     if spec.cache is not None and spec.cache.offload is not None:
         problems.append(
-            "can't be used with spec.cache.offload, whose memory vLLM shares inside one node: leave out one of them"
+            "can't be used with spec.cache.offload, because vLLM shares its memory only within one node. Leave "
+            "out one of them."
         )
     if problems:
         raise PermanentError(
             Reason.UNSUPPORTED,
-            "; ".join(f"spec.parallelism.nodes: {nodes} {problem}" for problem in problems),
+            " ".join(f"spec.parallelism.nodes: {nodes} {problem}" for problem in problems),
         )
 
 
 def _count(spec: InferenceServiceSpec) -> int | None:
-    """Only if it was said: else parallelism decides."""
+    """Return the count if the object sets it; otherwise parallelism determines it."""
     accelerator = spec.accelerator
     if accelerator is None or "count" not in accelerator.model_fields_set:
         return None

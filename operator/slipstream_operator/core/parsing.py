@@ -15,9 +15,9 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 def parse(model: type[M], data: Manifest, *, what: str) -> M:
-    """The data as a model; PermanentError names each field that is wrong.
+    """Return the data as a model. PermanentError names each invalid field.
 
-    The CRD's own validation has refused such objects already, unless they were stored before a rule existed.
+    The CRD refuses such objects as well, unless they were stored before a rule existed.
     """
     try:
         return model.model_validate(data)
@@ -26,20 +26,21 @@ def parse(model: type[M], data: Manifest, *, what: str) -> M:
             f"{'.'.join((what, *map(str, problem['loc'])))}: {_text(problem)}"
             for problem in error.errors(include_url=False)
         )
-        raise PermanentError(Reason.INVALID_SPEC, "; ".join(problems)) from error
+        raise PermanentError(Reason.INVALID_SPEC, " ".join(problems)) from error
 
 
 def _text(problem: Any) -> str:
-    """Return what is wrong with a value; numbers and booleans where text belongs lack quotes in YAML."""
+    """Return the problem with a value, as a sentence."""
     given = problem.get("input")
     if problem["type"] == "string_type" and isinstance(given, bool | int | float):
         shown = json.dumps(given)
         return f'{shown} can\'t work because it must be text. Write "{shown}".'
-    return str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return message if message.endswith((".", "?")) else f"{message}."
 
 
 def unknown(parsed: object, given: object, *, what: str) -> Iterator[str]:
-    """Yield a complaint for each field of the data that the parsed model does not have: such as a misspelled one."""
+    """Yield a problem for each field of the data that the model does not have, such as a misspelled field."""
     if isinstance(parsed, pydantic.BaseModel) and isinstance(given, dict):
         fields = {field.alias or name: name for name, field in type(parsed).model_fields.items()}
         for key, value in given.items():
@@ -47,8 +48,8 @@ def unknown(parsed: object, given: object, *, what: str) -> Iterator[str]:
                 yield from unknown(getattr(parsed, fields[key]), value, what=f"{what}.{key}")
             else:
                 near = difflib.get_close_matches(str(key), fields, n=1)
-                yield f"{what}.{key}: there is no such field: " + (
-                    f"did you mean {near[0]}?" if near else "leave it out"
+                yield f"{what}.{key}: no such field. " + (
+                    f"Did you mean {near[0]}?" if near else "Leave it out."
                 )
     elif isinstance(parsed, dict) and isinstance(given, dict):
         for key, value in given.items():

@@ -1,4 +1,4 @@
-"""Desired against observed: what to apply and delete, and why. Only objects that we own are ever touched."""
+"""Plan of the changes from the observed to the desired objects. It touches only objects that Slipstream owns."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -10,7 +10,7 @@ from slipstream_operator.core.observed import Child, Manifest, Ref
 
 @dataclasses.dataclass(frozen=True)
 class Apply:
-    """Apply the manifest; `uid` is None to create, else the object that it must still be."""
+    """Application of a manifest. `uid` is None to create the object; otherwise the object must still have it."""
 
     ref: Ref
     manifest: Manifest
@@ -21,7 +21,7 @@ class Apply:
 
 @dataclasses.dataclass(frozen=True)
 class Delete:
-    """Delete the object with this uid."""
+    """Deletion of the object with this uid."""
 
     ref: Ref
     uid: str
@@ -30,7 +30,7 @@ class Delete:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Steps towards what is desired. `conflicts` are names that objects of others hold."""
+    """Changes to make. `conflicts` are names that are taken by objects of other owners."""
 
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
@@ -47,7 +47,7 @@ def plan(
     is_ours: Callable[[Manifest], bool],
     kept_revisions: Collection[str] = (),
 ) -> Plan:
-    """Steps from the children to what is desired; `is_ours` judges by an object's metadata."""
+    """Return the plan from the children to the desired objects. `is_ours` decides by an object's metadata."""
     known = {child.ref: child for child in children}
     applies, conflicts = [], []
     for manifest in desired:
@@ -60,7 +60,7 @@ def plan(
         elif not child.deleting and (step := _correction(ref, manifest, child)):
             applies.append(step)
     deletes = [
-        Delete(child.ref, child.uid, "no longer wanted")
+        Delete(child.ref, child.uid, "no longer desired")
         for child in known.values()
         if is_ours(child.manifest["metadata"])
         and not child.deleting
@@ -70,7 +70,7 @@ def plan(
 
 
 def controlled_by(uid: str) -> Callable[[Manifest], bool]:
-    """Ours are the objects whose controlling owner has this uid."""
+    """Return the predicate for objects whose controlling owner has this uid."""
 
     def is_ours(metadata: Manifest) -> bool:
         owners = metadata.get("ownerReferences", [])
@@ -80,7 +80,7 @@ def controlled_by(uid: str) -> Callable[[Manifest], bool]:
 
 
 def labelled(labels: Manifest) -> Callable[[Manifest], bool]:
-    """Ours are the objects that carry these labels: those that no single owner controls."""
+    """Return the predicate for objects with these labels, which no single owner controls."""
 
     def is_ours(metadata: Manifest) -> bool:
         found = metadata.get("labels", {})
@@ -90,7 +90,7 @@ def labelled(labels: Manifest) -> Callable[[Manifest], bool]:
 
 
 def reference(manifest: Manifest) -> Ref:
-    """Kind, namespace and name of a manifest."""
+    """Return kind, namespace and name of a manifest."""
     metadata = manifest["metadata"]
     return Ref(manifest["kind"], metadata["namespace"], metadata["name"])
 

@@ -1,4 +1,4 @@
-"""Plan of a service: what its replicas hold and cost, and what to know before they are bought."""
+"""Plan of a service: memory, cost and warnings before nodes are provisioned."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -89,49 +89,49 @@ def _warnings(resolved: Resolved, memory: Estimate | None, *, knows_model: bool)
         return found
     if demand.unchecked is not None:
         found.append(
-            f"engineArgs.{demand.unchecked} changes what an accelerator holds, so its memory was not checked"
+            f"engineArgs.{demand.unchecked} changes the memory of an accelerator, so the memory was not checked."
         )
     elif not knows_model or demand.architecture is None:
         found.append(
-            "the model's configuration is not known, so nothing of its size was checked: name it with --config or "
-            "--model"
+            "The model's configuration is not known, so its size was not checked. Set --config or --model."
         )
     elif demand.memory is None:
         found.append(
-            "the profile's accelerator has no memory, so only the split was checked: set accelerators[].memory"
+            "The profile does not state the accelerator's memory, so only the split was checked. Set "
+            "accelerators[].memory."
         )
     elif memory is None and demand.unchecked is None:
-        found.append("the size of the weights is not known: name the model's folder with --model")
+        found.append("The size of the weights is not known. Set --model to the model's folder.")
     if memory is not None and memory.tight:
         short = max(memory.request or 0, 1) - memory.kv
         found.append(
-            f"it may not start: by estimate, {short / GIB:.1f} GiB of an accelerator are lacking for the KV cache of "
-            f"one request of {memory.max_length} tokens{_remedy(demand)}"
+            f"The engine may not start: an estimated {short / GIB:.1f} GiB of accelerator memory is missing for "
+            f"the KV cache of one request of {memory.max_length} tokens.{_remedy(demand)}"
         )
     if memory is not None and memory.request is None:
-        found.append("the KV cache of this kind of model can't be computed here")
+        found.append("The size of the KV cache can't be computed for this kind of model.")
     if demand.draft is not None and demand.draft.config is None:
         found.append(
-            "the draft's configuration is not known, so its memory was not counted: name it with --draft-config"
+            "The draft's configuration is not known, so its memory was not counted. Set --draft-config."
         )
     if demand.kv_bytes == 1:
         found.append(
-            "kvCache: fp8 lets vLLM compile FlashInfer kernels when an engine first starts on A100, L4 and Blackwell: "
-            "keep them in a cache claim (spec.cache.model)"
+            "With kvCache: fp8 vLLM compiles FlashInfer kernels at the first start of an engine on A100, L4 and "
+            "Blackwell. Keep them in a cache claim (spec.cache.model)."
         )
     architecture = demand.architecture
     if architecture is not None and architecture.block is not None:
         found.append(
-            "this checkpoint's fp8 blocks let vLLM compile DeepGEMM kernels when an engine first starts on Hopper and "
-            "Blackwell: keep them in a cache claim (spec.cache.model)"
+            "With this checkpoint's fp8 blocks vLLM compiles DeepGEMM kernels at the first start of an engine on "
+            "Hopper and Blackwell. Keep them in a cache claim (spec.cache.model)."
         )
     if architecture is not None and architecture.quantized and demand.fp8:
         found.append(
-            f"quantization.method: fp8 has no effect: the checkpoint is {architecture.quantization} already"
+            f"quantization.method: fp8 has no effect: the checkpoint is already {architecture.quantization}."
         )
     return found
 
 
 def _remedy(demand: Demand) -> str:
     proposals = verdict.fitting(demand, ())
-    return f"; use {'; or '.join(proposals)}" if proposals else ""
+    return f" Use {'; or '.join(proposals)}." if proposals else ""

@@ -1,4 +1,4 @@
-"""Failures of pods, by cause: from a pod's status, as kubelet and scheduler write it, to reason, message and remedy."""
+"""Failures of pods: reason, message and remedy from the status that the kubelet and the scheduler write."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -10,9 +10,9 @@ Failure = tuple[str, str]
 """Reason and message."""
 
 MESSAGE_LENGTH: Final = 1000
-"""Characters of a message; of longer words of an engine the end is kept, where engines and remedies have the cause."""
+"""Maximum characters of a message. The end of a longer message is kept, because engines write the cause last."""
 ENDED: Final = ("Failed", "Succeeded")
-"""Phases of a pod that never runs again; it stays until it is deleted, and Kubernetes makes another one."""
+"""Phases of a pod that never runs again. It stays until it is deleted, and Kubernetes creates another pod."""
 LOST: Final = (
     Reason.EVICTED,
     Reason.PREEMPTED,
@@ -20,10 +20,10 @@ LOST: Final = (
     Reason.REJECTED_BY_NODE,
     Reason.NODE_DRAINED,
 )
-"""Reasons for which a pod as a whole goes away, whatever its containers do."""
+"""Reasons for the end of the whole pod, independent of its containers."""
 
 _OURS: Final = (ENGINE_CONTAINER, FETCH_COMPONENT, PREFETCH_COMPONENT)
-"""Names of the container that does a pod's work; all others are the user's, or injected."""
+"""Names of the operator's own containers. All other containers are the user's or injected."""
 _HARMLESS_WAITING: Final = ("ContainerCreating", "PodInitializing")
 _IMAGE_REASONS: Final = (
     "ErrImagePull",
@@ -39,7 +39,9 @@ _MORE_DISK: Final = (
     "Request more ephemeral-storage in spec.resources, so that the pod gets a node with enough of it, or keep "
     "downloads in spec.cache.model."
 )
-_MORE_OF_A_VOLUME: Final = "Raise the volume's sizeLimit in spec.template.volumes, or leave it out."
+_MORE_OF_A_VOLUME: Final = (
+    "Raise sizeLimit of the volume in spec.template.volumes, or leave it out."
+)
 _MORE_MEMORY_ON_THE_NODE: Final = (
     "Request as much memory in spec.resources as the engine uses, so that it is not evicted first."
 )
@@ -49,17 +51,17 @@ _MORE_MEMORY: Final = (
 _MORE_MEMORY_AT_INIT: Final = (
     "Raise limits.memory in its resources in spec.template.initContainers."
 )
-_MORE_MEMORY_OF_ANOTHER: Final = "Raise its memory limit where it is added to the pod."
+_MORE_MEMORY_OF_ANOTHER: Final = "Raise its memory limit in the configuration that injects it."
 _HIGHER_PRIORITY: Final = (
-    "A pod of higher priority took its place. Set spec.template.priorityClassName, or add nodes."
+    "A pod with a higher priority preempted it. Set spec.template.priorityClassName, or add nodes."
 )
 _OTHER_NODE: Final = (
-    "A new pod starts on another node. On nodes that go away at short notice, such as spot nodes, set spec.times.drain "
-    "to less than that notice."
+    "A new pod starts on another node. On nodes with a short termination notice, such as spot nodes, set "
+    "spec.times.drain to less than the notice."
 )
 _NODE_IN_DOUBT: Final = (
-    "A new pod starts. If it happens again, look at the node: a device plugin that restarts, a GPU that failed, or "
-    "pods that the scheduler did not place."
+    "A new pod starts. If it happens again, check the node for a device plugin that restarts, a failed GPU, or "
+    "pods that were not scheduled by the scheduler."
 )
 _NEW_POD: Final = "A new pod starts on another node."
 
@@ -69,16 +71,16 @@ _DISRUPTIONS: Final = {
     "EvictionByEvictionAPI": (Reason.NODE_DRAINED, _NEW_POD),
     "DeletionByPodGC": (Reason.NODE_SHUTDOWN, _OTHER_NODE),
 }
-"""Reason of the condition DisruptionTarget -> ours, with a remedy."""
+"""Reason of the condition DisruptionTarget -> our reason, and a remedy."""
 
 
 def of(status: Body) -> Failure | None:
-    """Return what keeps a pod from running or ended it; None if nothing does."""
+    """Return the failure that stopped a pod or keeps it from running; None if there is none."""
     return next(_failures(status), None)
 
 
 def ended_at(status: Body) -> str | None:
-    """Return when the pod's last container ended, or else when the pod was given up; None if it runs."""
+    """Return the time when the pod's last container ended, or else when the pod failed; None if it runs."""
     if status.get("phase") not in ENDED:
         return None
     times = [
@@ -109,7 +111,7 @@ def _failures(status: Body) -> Iterator[Failure]:
 
 
 def _lost(status: Body) -> Failure | None:
-    """A kubelet gives a reason for the whole pod; whoever deletes one leaves a condition."""
+    """Return the failure of the whole pod, from the kubelet's reason or from the condition of a disruption."""
     reason, message = status.get("reason", ""), status.get("message", "")
     if status.get("phase") == "Failed" and reason:
         ran = bool(status.get("containerStatuses"))
@@ -123,7 +125,7 @@ def _lost(status: Body) -> Failure | None:
 
 
 def _by_kubelet(reason: str, message: str, *, ran: bool) -> Failure | None:
-    """A kubelet that refuses a pod starts none of its containers, whatever word it has for that."""
+    """Return the failure that the kubelet reports. A kubelet that refuses a pod starts none of its containers."""
     if reason == "Evicted":
         return Reason.EVICTED, _with_remedy(message, _remedy_of_an_eviction(message))
     if reason in ("Terminated", "NodeShutdown", "Shutdown"):
@@ -146,15 +148,15 @@ def _remedy_of_an_eviction(message: str) -> str:
 
 
 def _engine(container: Body) -> Failure | None:
-    """Return what keeps our container from running, or ended it last: until it is ready, it may end so again."""
+    """Return the failure of the engine, including its last restart."""
     ended = _terminated(container, "state") or _terminated(container, "lastState")
     return _container(container, ended, who="the engine", memory=_MORE_MEMORY)
 
 
 def _foreign(container: Body, *, kind: str) -> Failure | None:
-    """Return what keeps an init container or a sidecar from running now.
+    """Return the current failure of an init container or a sidecar.
 
-    An end that it has overcome is no trouble of the engine's: sidecars often start a second time.
+    A failure before a successful restart does not count, because sidecars often restart once.
     """
     ended = _terminated(container, "state")
     if ended is None and container.get("state", {}).get("waiting"):
@@ -169,7 +171,7 @@ def _terminated(container: Body, state: str) -> Body | None:
 
 
 def _container(container: Body, ended: Body | None, *, who: str, memory: str) -> Failure | None:
-    """Return the failure of a container that ended so; `memory` is the remedy if it was for want of memory."""
+    """Return the failure of a container. `memory` is the remedy for a container that ran out of memory."""
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in _IMAGE_REASONS:
@@ -183,12 +185,15 @@ def _container(container: Body, ended: Body | None, *, who: str, memory: str) ->
         restarts = f"{count} restart" if count == 1 else f"{count} restarts"
         if ended.get("reason") == _OUT_OF_MEMORY:
             return Reason.OUT_OF_MEMORY, _short(
-                f"{who} was killed because its memory limit, or its node's memory, was exhausted "
-                f"({restarts}). {memory}"
+                f"{who} was killed because its memory limit or the node's memory was exhausted ({restarts}). "
+                f"{memory}"
             )
         said = ended.get("message") or ended.get("reason", "")
         if _FOREIGN_IMAGE in said:
-            said = f"{container['image']} is no image of Slipstream's runtime: name one in the ServingProfile"
+            said = (
+                f"{container['image']} is not an image of Slipstream's runtime. Set a runtime image in the "
+                "ServingProfile."
+            )
         begin = f"{who} ended with exit code {ended['exitCode']} ({restarts}): "
         return Reason.ENGINE_FAILED, begin + said.strip()[len(begin) - MESSAGE_LENGTH :]
     if reason and reason not in _HARMLESS_WAITING:
@@ -198,9 +203,9 @@ def _container(container: Body, ended: Body | None, *, who: str, memory: str) ->
 
 
 def _since(condition: Body) -> str:
-    """Return since when a pod waits for a node, as words before the scheduler's own."""
+    """Return the time since which a pod is unschedulable, as a prefix of the scheduler's message."""
     since = condition.get("lastTransitionTime")
-    return f"waiting for a node since {since}: " if since else ""
+    return f"Unschedulable since {since}: " if since else ""
 
 
 def _with_remedy(message: str, remedy: str) -> str:

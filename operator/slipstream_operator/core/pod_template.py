@@ -1,6 +1,6 @@
-"""spec.template beside what the operator puts into the pods itself: clashes are refused.
+"""Checks of spec.template against the names that the operator uses, and its merge with the accelerator's settings.
 
-The API server refuses the same by the rules of the CRD; an object that is older than a rule meets it here.
+The CRD has the same rules. These checks refuse objects that were stored before a rule existed.
 """
 
 import posixpath
@@ -24,11 +24,13 @@ _KEY: Final = re.compile(
 )
 _VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _VARIABLE: Final = re.compile("[ -<>-~]+")
-_SPELLING: Final = "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+_SPELLING: Final = (
+    "Use at most 63 characters (a-z, 0-9, -), and start and end with a letter or digit."
+)
 
 
 def check(spec: InferenceServiceSpec) -> None:
-    """Raise PermanentError for the first clash."""
+    """Raise PermanentError for the first conflict."""
     if spec.template is None:
         return
     token = (contract.MODEL_TOKEN_ENV,) if spec.model and spec.model.token_secret else ()
@@ -55,21 +57,17 @@ def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
     declared = {volume.name for volume in asked.volumes or ()}
     for name in sorted(declared):
         if not _DNS_LABEL.fullmatch(name):
-            yield f'volumes: "{name}" is not a name of a volume: {_SPELLING}'
+            yield f'volumes: "{name}" is not a valid name of a volume. {_SPELLING}'
         if name in volumes.RESERVED_NAMES or re.fullmatch("(claim|image)-[0-9]+", name):
-            yield (
-                f'volumes: "{name}" can\'t be used because the operator makes a volume of this name: '
-                "choose another name"
-            )
+            yield f'volumes: "{name}" is the name of a volume of the operator. Use another name.'
     yield from _mounts("volumeMounts", asked.volume_mounts or (), declared=declared)
     for container in asked.init_containers or ():
         if not _DNS_LABEL.fullmatch(container.name):
-            yield f'initContainers: "{container.name}" is not a name of a container: {_SPELLING}'
+            yield f'initContainers: "{container.name}" is not a valid name of a container. {_SPELLING}'
         taken = container.name in containers.RESERVED_CONTAINERS
         if taken or container.name.startswith(containers.RESERVED_PREFIX):
             yield (
-                f'initContainers: "{container.name}" can\'t be used because the operator uses this name: '
-                "choose another"
+                f'initContainers: "{container.name}" is a name that the operator uses. Use another name.'
             )
         where = f"initContainers[{container.name}]"
         yield from _variables(
@@ -84,8 +82,8 @@ def _labels(field: str, labels: Mapping[str, str]) -> Iterator[str]:
     for key, value in labels.items():
         if not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
             yield (
-                f'{field}: "{key}: {value}" is not a label: use letters, digits, -, _ and ., beginning and ending with '
-                "a letter or digit"
+                f'{field}: "{key}: {value}" is not a valid label. Use letters, digits, -, _ and ., and start and '
+                "end with a letter or digit."
             )
 
 
@@ -96,21 +94,21 @@ def _variables(
         name = variable.name
         if name in reserved or name.startswith(containers.RESERVED_VARIABLE_PREFIXES):
             remedy = (
-                "leave it out, or leave out spec.model.tokenSecret"
+                "Leave it out, or leave out spec.model.tokenSecret."
                 if name == contract.MODEL_TOKEN_ENV
-                else "leave it out"
+                else "Leave it out."
             )
-            yield f'{field}: "{name}" can\'t be set because the operator sets it: {remedy}'
+            yield f'{field}: "{name}" is set by the operator. {remedy}'
         if not _VARIABLE.fullmatch(name):
-            yield f'{field}: "{name}" is not a name of a variable: use printable ASCII without ='
+            yield f'{field}: "{name}" is not a valid name of a variable. Use printable ASCII characters without =.'
         if variable.value_from is None:
             continue
         source = variable.value_from
         sources = [source.secret_key_ref, source.config_map_key_ref]
         if len([one for one in sources if one is not None]) != 1 or variable.value:
             yield (
-                f'{field}: "{name}" can\'t have its value from several places or from none: give value, or '
-                "valueFrom with one of secretKeyRef and configMapKeyRef"
+                f'{field}: "{name}" needs exactly one source of its value. Set value, or valueFrom with one of '
+                "secretKeyRef and configMapKeyRef."
             )
 
 
@@ -119,9 +117,12 @@ def _metadata(
 ) -> Iterator[str]:
     for key in keys:
         if not _KEY.fullmatch(key):
-            yield f'{field}: "{key}" is not a key: use letters, digits, -, _ and ., after a domain and / if any'
+            yield (
+                f'{field}: "{key}" is not a valid key. Use letters, digits, -, _ and ., optionally after a domain '
+                "and /."
+            )
         if key in reserved or key.startswith(prefixes):
-            yield f'{field}: "{key}" can\'t be set because the operator sets it: leave it out'
+            yield f'{field}: "{key}" is set by the operator. Leave it out.'
 
 
 def _mounts(field: str, mounts: Iterable[volumes.Mount], *, declared: set[str]) -> Iterator[str]:
@@ -130,18 +131,18 @@ def _mounts(field: str, mounts: Iterable[volumes.Mount], *, declared: set[str]) 
         for ours in volumes.RESERVED_PATHS:
             if f"{path}/".startswith(f"{ours}/") or f"{ours}/".startswith(f"{path}/"):
                 yield (
-                    f'{field}: "{path}" can\'t be used because it overlaps {ours}, which the engine uses: '
-                    "choose another path, such as /mnt/data"
+                    f'{field}: "{path}" overlaps {ours}, which the engine uses. Use another path, such as '
+                    "/mnt/data."
                 )
         if mount.name not in declared:
             yield (
-                f'{field}: "{mount.name}" is no volume of spec.template.volumes: add a volume of that name, '
-                "or correct it"
+                f'{field}: "{mount.name}" is not in spec.template.volumes. Add a volume with this name, or correct '
+                "the name."
             )
 
 
 def of(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
-    """Return the accelerator's pod settings, with the user's overrides merged last."""
+    """Return the accelerator's pod settings merged with the user's overrides, which win."""
     base: dict[str, Any] = {
         "nodeSelector": accelerator.node_selector or {},
         "tolerations": [_dump(toleration) for toleration in accelerator.tolerations or []],

@@ -1,7 +1,6 @@
-"""Images that nodes pull before an engine binds an accelerator of theirs: the engine's, and those of oci:// sources.
+"""Prefetch of images: nodes pull the images of the engine and of oci:// sources before engines start.
 
-A node keeps images by itself, without a hostPath and its privileges. A Job runs one pod for each replica that may come,
-spread over nodes. It asks for no accelerator, and no engine waits for it.
+A Job runs one pod for each possible replica, spread over nodes, without accelerators. Engines don't wait for it.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 MOST_PODS: Final = 16
-"""Pods of a Job: more nodes would pull from a registry at once."""
+"""Maximum pods of a Job, which bounds the parallel pulls from a registry."""
 _PASSED: Final = (
     "nodeSelector",
     "tolerations",
@@ -27,33 +26,33 @@ _PASSED: Final = (
     "labels",
     "annotations",
 )
-"""Settings of engine pods that decide on which nodes they run, and what those may pull."""
+"""Settings of engine pods that determine their nodes and the credentials for pulls."""
 _NODES: Final = "nodeAffinity"
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 @dataclasses.dataclass(frozen=True)
 class Prefetch:
-    """Images to be pulled, and the pods that have nodes do so."""
+    """Images to pull, and the settings of the pods that pull them."""
 
     model: str | None
-    """The model's oci:// source; None if it is of another kind."""
+    """oci:// source of the model; None if the source is of another kind."""
     draft: str | None
     image: str
-    """The engine's: its pods are what pulls the others."""
+    """Image of the engine, which the pods run."""
     pods: int
     template: Manifest
-    """Settings of the engine pods that concern nodes and pulls, as core/v1 names them."""
+    """Settings of the engine pods that determine nodes and pulls, as core/v1 names them."""
 
     @property
     def identity(self) -> str:
-        """Eight hexadecimal digits over all of it."""
+        """Return eight hexadecimal digits of a hash over all fields."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """The sources, each once."""
+        """Return the sources without duplicates."""
         return tuple(sorted({uri for uri in (self.model, self.draft) if uri is not None}))
 
 
@@ -66,9 +65,9 @@ def of(
     anywhere: bool,
     profile: str,
 ) -> Prefetch | None:
-    """Return what is to be pulled; None if it is nothing, PermanentError if the nodes for it can't be known.
+    """Return the prefetch; None if there is nothing to pull. Raise PermanentError if the nodes are unknown.
 
-    `pods` is the most that may serve; `anywhere` says whether engines run on any node.
+    `pods` is the maximum number of engine pods. `anywhere` means that engines can run on any node.
     """
     if spec.cache is None or not spec.cache.prefetch:
         return None
@@ -77,9 +76,9 @@ def of(
     if not (anywhere or template.get("nodeSelector") or _REQUIRED in affinity):
         raise PermanentError(
             Reason.UNSUPPORTED,
-            "spec.cache.prefetch: true can't work because nothing but the accelerator says which nodes are meant, and "
-            "pods without one would run on all. "
-            f"Set accelerators[].nodeSelector in ServingProfile {profile}, or spec.template.nodeSelector.",
+            "spec.cache.prefetch: true can't work because only the accelerator determines the nodes, and pods "
+            "without an accelerator would run on all nodes. Set accelerators[].nodeSelector in ServingProfile "
+            f"{profile}, or spec.template.nodeSelector.",
         )
     if not images or not pods:
         return None
@@ -96,12 +95,12 @@ def of(
 
 
 def standing(observed: Observed, prefetch: Prefetch) -> str:
-    """Return how many nodes have the images, and what keeps others from it, in words."""
+    """Return the progress of the prefetch as a sentence."""
     pods = [pod for pod in observed.prefetchers if pod.task == prefetch.identity]
     done = len({pod.node for pod in pods if pod.phase == "Succeeded" and pod.node})
     ended = _ended(observed, prefetch)
     if ended is not None and ended["type"] == "Complete":
-        return f"Prefetch: done, on {done} {'node' if done == 1 else 'nodes'}."
+        return f"Prefetch: done on {done} {'node' if done == 1 else 'nodes'}."
     said = f"Prefetch: {done} of {prefetch.pods} nodes have the images"
     if trouble := _trouble(pods):
         return f"{said}, {trouble[0]}: {trouble[1]}"

@@ -1,4 +1,4 @@
-"""Choice of the ServingProfile for a namespace: the most specific selector wins, then the oldest."""
+"""Selection of the ServingProfile for a namespace: the most specific selector wins, then the oldest profile."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from slipstream_operator.names import Reason
 def select(
     profiles: Sequence[Profile], *, namespace: str, labels: Mapping[str, str]
 ) -> tuple[str, ServingProfileSpec]:
-    """Name and spec of the namespace's profile; PermanentError if there is none."""
+    """Return the name and the spec of the namespace's profile. Raise PermanentError if there is none."""
     candidates = []
     for profile in profiles:
         spec = parsing.parse(
@@ -26,14 +26,15 @@ def select(
     if not candidates:
         raise PermanentError(
             Reason.NO_PROFILE,
-            f"no ServingProfile is for namespace {namespace}: apply one whose namespaceSelector matches its labels",
+            f"No ServingProfile selects namespace {namespace}. Create a profile whose namespaceSelector matches "
+            "the labels of the namespace.",
         )
     _, _, name, chosen = min(candidates, key=lambda candidate: candidate[:3])
     return name, chosen
 
 
 def accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec) -> Accelerator | None:
-    """Return the accelerator that the service names, else the profile's default; None if there is no such."""
+    """Return the accelerator of the service, or else the default of the profile; None if it does not exist."""
     wanted = (spec.accelerator and spec.accelerator.type) or profile.default_accelerator
     if wanted is None:
         return profile.accelerators[0]
@@ -46,7 +47,7 @@ def specificity(selector: LabelSelector) -> int:
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Whether the labels meet every requirement, by the rules of Kubernetes label selectors."""
+    """Whether the labels match the selector, by the rules of Kubernetes label selectors."""
     if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
         return False
     for requirement in selector.match_expressions or []:

@@ -1,10 +1,8 @@
-"""Quota of accelerators of a namespace: a share for each service, decided by their specs.
+"""Quota of accelerators of a namespace: the share of each service.
 
-A service whose spec can't be understood holds what its status says that it runs: its last engines go on.
-
-All services are taken together, so that two of them never get the same accelerators. First each gets its fewest
-replicas, or as many as are left, the oldest service first. The rest goes to the oldest first, up to its most replicas;
-what is then left, to the oldest first for a second set of replicas while a new revision starts beside the old one.
+All services are allocated together, in order of age, so that no accelerator is counted twice. First each service gets
+its minimum replicas, as far as accelerators remain. Then each gets more replicas up to its maximum. The rest allows a
+second set of replicas during rollouts. A service with an invalid spec keeps the accelerators of its running engines.
 """
 
 import dataclasses
@@ -21,19 +19,19 @@ from slipstream_operator.core.runtimes import registry
 from slipstream_operator.errors import PermanentError
 
 _SHOWN: Final = re.compile(r"(?P<name>.+) x (?P<count>[1-9][0-9]{0,4})( on [0-9]+ nodes)?$")
-"""Form of status.engine.accelerator."""
+"""Format of status.engine.accelerator."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Want:
-    """Accelerators that a service asks for."""
+    """Accelerators that a service needs."""
 
     key: Key
     created: str
     accelerators: int
     """Accelerators of one replica."""
     fewest: int
-    """Replicas that it always runs."""
+    """Minimum replicas."""
     most: int
     surges: bool = True
     """Whether a new revision starts beside the one that serves."""
@@ -46,28 +44,28 @@ class Want:
 
 @dataclasses.dataclass(frozen=True)
 class Grant:
-    """Replicas that a service gets."""
+    """Replicas that a service can run."""
 
     replicas: int
     surge: int
-    """More of them while a rollout lasts."""
+    """Additional replicas during a rollout."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Part of the quota that a service gets."""
+    """Share of the quota of one service."""
 
     replicas: int
     surge: int = 0
-    """More replicas while a rollout lasts."""
+    """Additional replicas during a rollout."""
     refused: str | None = None
-    """Reason why it gets none."""
+    """Reason why the service can run no replica."""
     capped: str | None = None
-    """Reason why it gets fewer than the most that it asks for."""
+    """Reason why it can run fewer replicas than its maximum."""
 
 
 def share(observed: Observed, profile: ServingProfileSpec, name: str) -> Share | None:
-    """Return the service's share; None if there is no quota, or if it needs no accelerators."""
+    """Return the service's share; None without a quota, or if the service needs no accelerators."""
     limit = profile.limits.max_accelerators_per_namespace if profile.limits else None
     if limit is None:
         return None
@@ -87,8 +85,8 @@ def share(observed: Observed, profile: ServingProfileSpec, name: str) -> Share |
     return Share(
         replicas,
         surge,
-        capped=f"ServingProfile {name} allows {limit} accelerators per namespace, of which this service's share is "
-        f"{replicas * own.accelerators}: {replicas} of {own.most} replicas",
+        capped=f"ServingProfile {name} allows {limit} accelerators per namespace. This service can use "
+        f"{replicas * own.accelerators}, for {replicas} of {own.most} replicas.",
     )
 
 
@@ -116,14 +114,14 @@ def _refusal(want: Want, name: str, *, limit: int, older: int) -> str:
     each = "accelerator" if want.accelerators == 1 else "accelerators"
     count = "replica" if want.fewest == 1 else "replicas"
     return (
-        f"spec.accelerator.count: {want.fewest} {count} of {want.accelerators} {each} can't run because ServingProfile "
-        f"{name} allows {limit} accelerators per namespace, and older services hold {older}. Use fewer replicas or "
-        "accelerators, stop another service, or ask the platform team for more."
+        f"spec.accelerator.count: {want.fewest} {count} of {want.accelerators} {each} can't run because "
+        f"ServingProfile {name} allows {limit} accelerators per namespace, and older services use {older}. Use "
+        "fewer replicas or accelerators, stop another service, or ask the platform team for more."
     )
 
 
 def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
-    """Return what a service asks for; None if it needs no accelerators."""
+    """Return the need of a service; None if it needs no accelerators."""
     spec = _spec(parent.packed_spec)
     accelerator = profiles.accelerator(spec, profile) if spec else None
     if spec is None or accelerator is None:
@@ -143,7 +141,7 @@ def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
 
 
 def _running(parent: Parent) -> Want | None:
-    """Return what a service runs, by its status; None if that is no accelerator."""
+    """Return the accelerators that a service uses according to its status; None if it uses none."""
     engine, replicas = parent.status.get("engine") or {}, parent.status.get("replicas") or 0
     shown = _SHOWN.match(str(engine.get("accelerator", "")))
     if shown is None:

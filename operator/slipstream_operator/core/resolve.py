@@ -1,6 +1,6 @@
-"""Resolution of the user's object and the profile into a service with every default decided.
+"""Resolution of the user's object and the profile into a service with all defaults.
 
-What can't work raises PermanentError, which becomes `Accepted=False`.
+A service that can't work raises PermanentError, which becomes `Accepted=False`.
 """
 
 import dataclasses
@@ -46,13 +46,13 @@ SCALE_DOWN_WINDOW: Final = 120.0
 
 
 def resolve(observed: Observed) -> Resolved:
-    """Return the service with every decision made; PermanentError if it can't run."""
+    """Return the resolved service. Raise PermanentError if it can't run."""
     parent = observed.parent
     if not names.is_valid_service_name(parent.key.name):
         raise PermanentError(
             Reason.INVALID_SPEC,
-            f'metadata.name: "{parent.key.name}" can\'t carry the suffixes of child objects: '
-            "use at most 40 of a-z, 0-9 and -, a letter first, not slipstream-...",
+            f'metadata.name: "{parent.key.name}" is not valid. Use at most 40 characters (a-z, 0-9, -), start with '
+            "a letter and not with slipstream-.",
         )
     spec = parsing.parse(InferenceServiceSpec, parent.spec, what="spec")
     name, profile = profiles.select(
@@ -226,8 +226,8 @@ def _accelerator(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: 
         known = sorted(accelerator.name for accelerator in profile.accelerators)
         raise PermanentError(
             Reason.UNKNOWN_ACCELERATOR,
-            f'spec.accelerator.type: "{wanted}" is no accelerator of ServingProfile {name}: '
-            f"use one of {', '.join(known)}",
+            f'spec.accelerator.type: "{wanted}" is not an accelerator of ServingProfile {name}. Use one of '
+            f"{', '.join(known)}.",
         )
     return found
 
@@ -241,24 +241,26 @@ def _check_groups(observed: Observed, spec: InferenceServiceSpec, split: Split) 
         raise PermanentError(
             Reason.INVALID_SPEC,
             f'metadata.name: "{name}" can\'t be used for {most} replicas that span nodes because labels of their '
-            f"workers would be longer than 63 characters: use at most {longest} characters, or fewer replicas",
+            f"workers would be longer than 63 characters. Use at most {longest} characters, or fewer replicas.",
         )
     if not observed.leader_worker_sets:
         raise PermanentError(
             Reason.LEADER_WORKER_SET_MISSING,
             f"spec.parallelism.nodes: {split.nodes} can't work because the cluster has no LeaderWorkerSet "
-            f"(leaderworkerset.x-k8s.io/v1): ask the platform team to install it, or use nodes: 1",
+            "(leaderworkerset.x-k8s.io/v1). Ask the platform team to install it, or use nodes: 1.",
         )
 
 
 def _check_model(spec: InferenceServiceSpec, runtime: Runtime) -> None:
-    """Refuse what the CRD's own rules refuse, too, unless the object was stored before they existed."""
+    """Raise PermanentError for objects that were stored before the rules of the CRD existed."""
     if spec.model is None and runtime.needs_model:
-        raise PermanentError(Reason.INVALID_SPEC, "spec.model: is needed: give model.uri")
+        raise PermanentError(Reason.INVALID_SPEC, "spec.model: is required. Set model.uri.")
     kept = spec.cache.model if spec.cache else None
     if kept is not None and kept.claim is None and kept.host_path is None:
         raise PermanentError(
-            Reason.INVALID_SPEC, "spec.cache.model: needs exactly one of claim and hostPath"
+            Reason.INVALID_SPEC,
+            "spec.cache.model: needs exactly one of claim and hostPath. Set one and leave "
+            "out the other.",
         )
 
 
@@ -267,8 +269,8 @@ def _check_name(observed: Observed, model_name: str) -> None:
     if holder != observed.parent.key:
         raise PermanentError(
             Reason.NAME_TAKEN,
-            f'spec.model.name: "{model_name}" is served by the older InferenceService {holder.name} of this '
-            "namespace: choose another name",
+            f'spec.model.name: "{model_name}" is already served by the older InferenceService {holder.name} in '
+            "this namespace. Use another name.",
         )
 
 
@@ -276,8 +278,8 @@ def _check_adapters(spec: InferenceServiceSpec, model_name: str) -> None:
     if model_name in weights.adapters(spec):
         raise PermanentError(
             Reason.INVALID_SPEC,
-            f'spec.model.adapters: "{model_name}" is the name of the model itself: '
-            "choose another name for the adapter, or for the model by spec.model.name",
+            f'spec.model.adapters: "{model_name}" is also the name of the model. Use another name for the adapter, '
+            "or set spec.model.name.",
         )
 
 
@@ -299,13 +301,13 @@ def _image(
             return image
     raise PermanentError(
         Reason.IMAGE_MISSING,
-        f"spec.template.image: nothing names an image for accelerator {accelerator.name}: "
-        f"set images.{camel(fields[0])} in ServingProfile {name}",
+        f"spec.template.image: no image is set for accelerator {accelerator.name}. Set images.{camel(fields[0])} "
+        f"in ServingProfile {name}.",
     )
 
 
 def _inside(bounds: Bounds, share: quota.Share | None) -> Bounds:
-    """The bounds inside the namespace's quota: one that it leaves nothing runs nothing."""
+    """Return the bounds within the namespace's quota. A service without a share runs no replica."""
     if share is None:
         return bounds
     if share.refused is not None:
@@ -327,8 +329,8 @@ def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) 
     if most is not None and asked > most:
         raise PermanentError(
             Reason.LIMIT_EXCEEDED,
-            f"{field}: {asked} is more than the {most} replicas that ServingProfile {name} allows: "
-            "ask for fewer, or ask the platform team",
+            f"{field}: {asked} is more than the {most} replicas that ServingProfile {name} allows. Use fewer "
+            "replicas, or ask the platform team.",
         )
     if spec.scaling is None:
         return Bounds(spec.replicas, spec.replicas, follows_load=False)
@@ -351,8 +353,8 @@ def _objectives(
     if spec.slo.tier and spec.slo.tier not in tiers:
         raise PermanentError(
             Reason.UNKNOWN_TIER,
-            f'spec.slo.tier: "{spec.slo.tier}" is no tier of ServingProfile {name}: '
-            f"use one of {', '.join(sorted(tiers)) or 'its tiers (it has none)'}, or name the objectives",
+            f'spec.slo.tier: "{spec.slo.tier}" is not a tier of ServingProfile {name}, which has '
+            f"{', '.join(sorted(tiers)) or 'none'}. Use an existing tier, or set objectives in spec.slo.",
         )
     found = objectives.combine(spec.slo, tier=tiers.get(spec.slo.tier) if spec.slo.tier else None)
     if runtime.generates_tokens:
@@ -360,8 +362,8 @@ def _objectives(
     if not found.without_tokens():
         raise PermanentError(
             Reason.UNSUPPORTED,
-            f'spec.slo.tier: "{spec.slo.tier}" has no e2e objective, the only kind that runtime: {runtime.name} can '
-            "keep: set slo.e2e, or use a tier that has one",
+            f'spec.slo.tier: "{spec.slo.tier}" has no e2e objective, and runtime: {runtime.name} supports no '
+            "other. Set slo.e2e, or use a tier with an e2e objective.",
         )
     return found.without_tokens()
 

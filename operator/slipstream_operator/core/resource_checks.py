@@ -1,4 +1,4 @@
-"""Requests and limits that Kubernetes would refuse in the pod."""
+"""Checks of requests and limits that Kubernetes would refuse in a pod."""
 
 import re
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from slipstream_operator.names import Reason
 _STANDARD: Final = re.compile(r"^(cpu|memory|ephemeral-storage|hugepages-\w+)$")
 """Names of resources without a domain that a container can ask for."""
 _NATIVE: Final = re.compile(r"^([^/]+|([^/]+\.)?kubernetes\.io/.*)$")
-"""Names of resources that a node may give more of than it has; all others are extended ones."""
+"""Names of resources that a node can overcommit. All others are extended resources."""
 
 
 def check(
     spec: InferenceServiceSpec, accelerator: Accelerator, *, profile: str, runtime: Runtime
 ) -> None:
-    """Raise PermanentError for the first problem of the object's resources, or of the accelerator's in the profile.
+    """Raise PermanentError for the first problem in the resources of the object or of the accelerator.
 
-    The engine's own accelerator may be named in spec.resources: its count is replaced.
+    spec.resources may name the engine's own accelerator, whose count is then replaced.
     """
     own = accelerator.resource_name if runtime.uses_accelerator else None
     given = list(_asked(spec))
@@ -49,27 +49,27 @@ def _problems(resources: pod.Resources, *, but: str | None) -> Iterator[str]:
     for resource in (*limits, *requests):
         if "/" not in resource and not _STANDARD.match(resource):
             yield (
-                f'limits: "{resource}" can\'t be asked for because Kubernetes has no such resource: use cpu, memory, '
-                "ephemeral-storage, hugepages-SIZE, or a device plugin's name with its domain"
+                f'limits: "{resource}" is not a Kubernetes resource. Use cpu, memory, ephemeral-storage, '
+                "hugepages-SIZE, or the name of an extended resource with its domain."
             )
     for resource, size in requests.items():
         limit = limits.get(resource)
         exact = not _NATIVE.match(resource) or resource.startswith("hugepages-")
         if exact and limit != size:
             yield (
-                f'requests: "{resource}" can\'t differ from its limit because nodes give no more of it than they '
-                "have: set it in limits only"
+                f"requests: \"{resource}\" can't differ from its limit because nodes can't overcommit it. Set it "
+                "only in limits."
             )
         if limit is not None and size > limit:
             yield (
                 f'requests: "{resource}" of {_text(resources.requests, resource)} can\'t be more than its limit of '
-                f"{_text(resources.limits, resource)}: raise the limit, or lower the request"
+                f"{_text(resources.limits, resource)}. Raise the limit, or lower the request."
             )
     for resource, size in limits.items():
         if not _NATIVE.match(resource) and size % 1:
             yield (
-                f'limits: "{resource}" of {_text(resources.limits, resource)} can\'t be given because devices are '
-                "whole: use an integer"
+                f'limits: "{resource}" of {_text(resources.limits, resource)} is not a whole number of devices. '
+                "Use an integer."
             )
 
 

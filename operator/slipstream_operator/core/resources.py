@@ -1,7 +1,7 @@
-"""Requests and limits of the engine container: the object's, else the profile's, else built in, resource by resource.
+"""Requests and limits of the engine container: from the object, the profile, or built-in defaults.
 
-The built-in requests of GPU pods are not part of the revision: a checkpoint whose size becomes known, or a newer
-operator with other defaults, restarts nothing.
+The default requests of GPU pods are not part of the revision. So a size that becomes known, or other defaults of a
+newer operator, restart no engine.
 """
 
 import math
@@ -39,7 +39,7 @@ DISK: Final = 10 * _GI
 def said(
     spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, runtime: Runtime
 ) -> Manifest:
-    """Return the object's and the profile's resources; the accelerator itself is always requested."""
+    """Return the resources of the object or the profile, plus the accelerators."""
     device = runtime.device(accelerator)
     if runtime.resources is not None:
         chosen = _plain(spec.resources or runtime.resources)
@@ -59,7 +59,7 @@ def said(
 def defaults(
     *, gpus: int, weights_bytes: int | None, downloads: bool, keeps_cache: bool
 ) -> Mapping[str, str]:
-    """Return the requests of a GPU pod where neither the object nor the profile says anything of a resource.
+    """Return the default requests of a GPU pod, for resources that neither the object nor the profile sets.
 
     `weights_bytes` is the size of all checkpoints, None if unknown; `downloads` says whether the pod writes them to its
     own disk, `keeps_cache` whether downloads and compiled kernels go to a volume that outlives it.
@@ -75,7 +75,7 @@ def defaults(
 
 
 def check_disk(resources: Manifest, spec: InferenceServiceSpec, downloaded: int) -> None:
-    """Raise PermanentError if the limit of the pod's disk is less than it downloads: it would be evicted each time."""
+    """Raise PermanentError if a pod's limit of disk is less than its downloads, because it would be evicted."""
     limit = resources.get("limits", {}).get(_DISK)
     if limit is None:
         return
@@ -84,13 +84,13 @@ def check_disk(resources: Manifest, spec: InferenceServiceSpec, downloaded: int)
         raise PermanentError(
             Reason.DOES_NOT_FIT,
             f'spec.resources.limits: "{_DISK}" of {limit} can\'t work because the pod downloads '
-            f"{_gibibytes(downloaded)} to its own disk, and would be evicted: raise it, leave it out, or keep "
-            "downloads in spec.cache.model",
+            f"{_gibibytes(downloaded)} to its own disk, and would be evicted. Raise the limit, leave it out, or "
+            "keep downloads in spec.cache.model.",
         )
 
 
 def complete(resources: Manifest, requests: Mapping[str, str]) -> dict[str, Any]:
-    """Return the resources with a request for each resource that they say nothing of: a limit is a request, too."""
+    """Return the resources plus the requests for resources that have neither a request nor a limit."""
     known = _known(resources)
     added = {name: size for name, size in requests.items() if name not in known}
     return _tidy(
@@ -102,7 +102,7 @@ def complete(resources: Manifest, requests: Mapping[str, str]) -> dict[str, Any]
 
 
 def _merge(first: dict[str, dict[str, str]], second: dict[str, dict[str, str]]) -> Any:
-    """Request and limit of a resource come from one place, so that no request exceeds its limit."""
+    """Merge by resource. Request and limit of a resource come from one source, so that no request exceeds its limit."""
     known = _known(first)
     return {
         kind: {

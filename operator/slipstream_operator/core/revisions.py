@@ -1,7 +1,7 @@
-"""Revisions: what a pod must be restarted for, hashed; which of them run, and which one takes the traffic.
+"""Revisions of the engines: the hash of the settings that require a restart, and the rollout from one to the next.
 
-The Service's selector is the record of which revision is active, or, where it selects the router, the weights in the
-router's configuration are; so nothing has to be remembered elsewhere.
+The active revision is recorded in the selector of the Service or, if the Service selects the router, in the weights of
+the router's configuration.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from slipstream_operator.core.resolved import Resolved, Revisioned
 ENGINE_KEY: Final = "engine.json"
 TEMPLATE_KEY: Final = "template.json"
 DEVICES_KEY: Final = "devices.json"
-"""Only of revisions whose pods claim devices."""
+"""Key that only revisions whose pods claim devices have."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Revision:
-    """One revision that shall exist, with the replicas that it shall have."""
+    """Desired revision with its desired replicas."""
 
     hash: str
     replicas: int
@@ -30,22 +30,22 @@ class Revision:
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-    """The revisions that shall exist; `active` takes the traffic, `wanted` is what the object asks for."""
+    """Desired revisions. `active` gets the requests, `wanted` is the revision of the current spec."""
 
     active: str
     wanted: str
     revisions: tuple[Revision, ...]
     by_router: bool = False
-    """Whether the Service selects the router; else it selects `active`."""
+    """Whether the Service selects the router. Otherwise it selects `active`."""
     routed: str | None = None
-    """The revision that the router sends requests to; None if it has none to send."""
+    """Revision that the router sends requests to; None if the router gets no requests."""
 
 
 def identity(revisioned: Revisioned) -> str:
-    """Eight hexadecimal digits over everything that a pod must be restarted for.
+    """Return eight hexadecimal digits of a hash over the settings that require a restart.
 
-    Inputs are hashed, not the rendered template: a newer operator that renders differently restarts nothing. What is
-    None is left out, so that a field which a newer operator adds does not either.
+    The hash is over inputs, not over the rendered template, so a newer operator restarts nothing. Fields that are None
+    are left out, so a new field of a newer operator restarts nothing either.
     """
     given = {name: part for name, part in vars(revisioned).items() if part is not None}
     text = json.dumps(given, sort_keys=True, separators=(",", ":"))
@@ -55,10 +55,10 @@ def identity(revisioned: Revisioned) -> str:
 def roll_out(
     observed: Observed, resolved: Resolved, *, replicas: int, held: bool = False
 ) -> Rollout:
-    """Start what is wanted, keep what serves until that has proved itself, then move the traffic.
+    """Return the rollout: start the wanted revision, keep the serving one until it is ready, then move the traffic.
 
-    A new front (router or engines) takes the traffic only when it can serve it, and what the former one sends requests
-    to stays until nothing comes from there any more. While `held`, a revision that has not started does not.
+    The Service switches between router and engines only when the new target can serve requests. The revision behind
+    the former target stays until it gets no requests. While `held`, a revision that has not started stays stopped.
     """
     wanted = identity(resolved.revisioned)
     ready = _ready(observed)
@@ -101,7 +101,7 @@ def roll_out(
 
 
 def _started(observed: Observed, revision: str) -> bool:
-    """Whether pods of the revision were asked for already."""
+    """Whether pods of the revision have been requested."""
     return any(
         child.revision == revision and child.manifest["spec"].get("replicas", 0) > 0
         for child in observed.children
@@ -118,7 +118,7 @@ def _target(
     ready: Mapping[str, int],
     replicas: int,
 ) -> str:
-    """The revision that shall take the traffic now."""
+    """Return the revision that gets the requests from now on."""
     if resolved.recreate:
         left = {pod.revision for pod in (*observed.pods, *observed.workers) if not pod.ended}
         return serving if serving in left else wanted
@@ -127,7 +127,7 @@ def _target(
 
 
 def _can_move(observed: Observed, target: str, wanted: str, *, routes: bool) -> bool:
-    """Whether the other front can serve what comes: engines that have proved themselves, a router that knows them."""
+    """Whether the new target of the Service can serve requests: ready engines, and a router that has them."""
     if target != wanted:
         return False
     return not routes or (
@@ -136,7 +136,7 @@ def _can_move(observed: Observed, target: str, wanted: str, *, routes: bool) -> 
 
 
 def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
-    """Return the texts that this revision was made with, under ENGINE_KEY and TEMPLATE_KEY, if its ConfigMap exists."""
+    """Return the texts of the revision, under ENGINE_KEY and TEMPLATE_KEY; None without its ConfigMap."""
     child = observed.child("ConfigMap", names.revision_name(observed.parent.key.name, revision))
     if child is None or child.controller != observed.parent.uid:
         return None
@@ -145,13 +145,13 @@ def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
 
 
 def nodes(data: Mapping[str, str]) -> int:
-    """Pods of one replica of the revision that was made with these texts."""
+    """Return the pods of one replica, from the texts of a revision."""
     found: int = json.loads(data[ENGINE_KEY]).get("nodes", 1)
     return found
 
 
 def _by_router(observed: Observed) -> bool | None:
-    """Whether the Service selects the router; None if there is no Service of ours."""
+    """Whether the Service selects the router; None if we have no Service."""
     service = observed.child("Service", observed.parent.key.name)
     if service is None or service.controller != observed.parent.uid:
         return None
@@ -160,7 +160,7 @@ def _by_router(observed: Observed) -> bool | None:
 
 
 def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
-    """By the Service, or by the router behind it; if neither tells, the revision with most ready pods."""
+    """Return the serving revision: by the Service or its router, or else the revision with most ready pods."""
     recorded = observed.router.active
     if _by_router(observed) is False:
         service = observed.child("Service", observed.parent.key.name)
@@ -173,7 +173,7 @@ def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
 
 
 def _existing(observed: Observed, name: str | None) -> str | None:
-    """Hash of the revision of this name, if it has a workload."""
+    """Return the hash of the revision with this name; None if it has no workload."""
     if name is None:
         return None
     for kind in names.WORKLOADS:

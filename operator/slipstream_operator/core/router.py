@@ -1,6 +1,6 @@
-"""Configuration of a namespace's router: entries of its services and routes, and its Deployment.
+"""Configuration of a namespace's router: the entries of its services and routes, and its settings.
 
-The entries are `Service` and `Route` of `slipstream_runtime.router.config`; a test feeds these there.
+The entries have the form of `Service` and `Route` in `slipstream_runtime.router.config`. A test parses them there.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from slipstream_operator.names import Reason
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One service as the router shall have it."""
+    """Entry of a service in the router's configuration."""
 
     settings: Manifest
     keys: str | None = None
@@ -29,7 +29,7 @@ class Entry:
 
 
 def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> Entry | None:
-    """The service in the router's configuration; None if the router has nothing to do with it."""
+    """Return the entry of the service; None if the router does not serve it."""
     if rollout.routed is None:
         return None
     name, asked = resolved.key.name, resolved.routing
@@ -58,12 +58,12 @@ def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> E
 
 
 def known(listed: Listed) -> Entry | None:
-    """The service as the router has it already: what stays when a changed object can't work."""
+    """Return the current entry of the service, which stays if a change of the object is invalid."""
     return Entry(listed.entry, listed.keys) if listed.entry is not None else None
 
 
 def keys(deployment: Manifest) -> Mapping[str, str]:
-    """Service -> Secret of its keys, by the router's Deployment."""
+    """Return the Secret of each service's API keys, from the router's Deployment."""
     volumes = deployment["spec"]["template"]["spec"].get("volumes", [])
     return {
         volume["name"].removeprefix(render.KEYS_PREFIX): volume["secret"]["secretName"]
@@ -73,7 +73,7 @@ def keys(deployment: Manifest) -> Mapping[str, str]:
 
 
 def document(namespace: str, services: Sequence[Manifest], routes: Sequence[Manifest]) -> str:
-    """The text of `router.json`; the same entries give the same text."""
+    """Return the text of `router.json`. Equal entries give equal text."""
     content = {
         "namespace": namespace,
         "services": sorted(services, key=lambda service: str(service["name"])),
@@ -83,8 +83,8 @@ def document(namespace: str, services: Sequence[Manifest], routes: Sequence[Mani
 
 
 def entries(text: str, *, part: str) -> Mapping[str, Manifest]:
-    """Name -> entry of a part (services, routes) of a `router.json`; nothing if somebody broke it, since it is
-    written anew then."""
+    """Return the entries of `services` or `routes` in a `router.json`, by name. Return none if the text is invalid;
+    it is then overwritten."""
     try:
         return {entry["name"]: entry for entry in json.loads(text)[part]}
     except (ValueError, TypeError, KeyError):
@@ -96,7 +96,7 @@ def resolve(
     services: Mapping[str, Entry],
     routes: Mapping[str, Manifest],
 ) -> render.Router | None:
-    """The router that shall run, None if nobody uses one; PermanentError if the profile has no image for it."""
+    """Return the desired router; None if no service uses it. Raise PermanentError if the profile has no image."""
     users = [parent for parent in observed.services if parent.key.name in services]
     followers = [parent for parent in observed.routes if not parent.deleting]
     if not users:
@@ -107,7 +107,8 @@ def resolve(
     image = profile.images.router if profile.images else None
     if not image:
         raise PermanentError(
-            Reason.IMAGE_MISSING, f"images.router: is not set in ServingProfile {name}: set it"
+            Reason.IMAGE_MISSING,
+            f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
     asked = profile.router or RouterSpec()
     return render.Router(
@@ -135,7 +136,7 @@ def resolve(
 
 
 def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:
-    """Whether as many routers as wanted take requests, and whether at least one does."""
+    """Whether all desired router pods are available, and whether at least one is."""
     wanted, there = deployment["spec"].get("replicas", 1), status.get("availableReplicas", 0)
     return bool(wanted and there >= wanted), bool(there)
 

@@ -1,4 +1,4 @@
-"""InferenceRoutes: which of them the router can serve, what it is told of them, and how they stand."""
+"""InferenceRoutes of a namespace: their validation, their entries in the router's configuration, and their status."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ _SPAN: Final = "1h"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """The routes of a namespace: what the router is told, and why some are refused."""
+    """Routes of a namespace: entries for the router, and refusals."""
 
     entries: Mapping[str, Manifest]
     refused: Mapping[str, PermanentError]
 
 
 def judge(observed: ObservedRouter, services: Mapping[str, Entry]) -> Judged:
-    """Check every route; one whose change can't work keeps what the router knows of it."""
+    """Check every route. A route with an invalid change keeps its previous entry in the router."""
     taken = {
         model: f"InferenceService {name}"
         for name, entry in services.items()
@@ -69,7 +69,7 @@ def _entry(
     if holder := taken.get(spec.model):
         raise PermanentError(
             Reason.NAME_TAKEN,
-            f'spec.model: "{spec.model}" is served by {holder} of this namespace: choose another name',
+            f'spec.model: "{spec.model}" is already served by {holder} in this namespace. Use another name.',
         )
     if spec.backends is not None:
         for index, backend in enumerate(spec.backends):
@@ -100,11 +100,14 @@ def _check(
     if service in services:
         return
     if all(parent.key.name != service for parent in observed.services):
-        problem, remedy = "is no InferenceService of this namespace", "apply it, or name another"
+        problem, remedy = (
+            "is not an InferenceService in this namespace",
+            "Create it, or use another service.",
+        )
     else:
         problem = "is not served by the router"
-        remedy = "see its condition Accepted, and leave out its routing.mode"
-    raise PermanentError(Reason.BACKEND_NOT_FOUND, f'{field}: "{service}" {problem}: {remedy}')
+        remedy = "Check its condition Accepted, and use routing.mode: Router."
+    raise PermanentError(Reason.BACKEND_NOT_FOUND, f'{field}: "{service}" {problem}. {remedy}')
 
 
 def _accept(accept: AcceptSpec | None) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def _accept(accept: AcceptSpec | None) -> dict[str, Any]:
 
 
 def queries() -> Mapping[str, str]:
-    """Name -> query of what status shows: for all routes at once."""
+    """Return the queries for the figures in status, by name. Each covers all routes."""
     answers = f"increase({contract.ROUTE_ANSWERS}[{_SPAN}])"
     tokens = f"increase({contract.ROUTE_TOKENS}[{_SPAN}])"
     return {
@@ -135,7 +138,7 @@ def summarise(
     samples: Samples,
     now: str,
 ) -> dict[str, Any]:
-    """The status to write."""
+    """Return the status to write."""
     name = route.key.name
     accepted = _accepted(judged.refused.get(name))
     available = _available(route, observed, judged, listed=listed)
@@ -161,7 +164,7 @@ def summarise(
 
 
 def essence(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The status without the numbers that move all the time."""
+    """Return the status without the numbers that change constantly."""
     return {
         **{key: status.get(key) for key in ("observedGeneration", "url")},
         "conditions": [
@@ -186,21 +189,25 @@ def _available(
 
     entry = judged.entries.get(route.key.name)
     if entry is None:
-        return verdict("False", Reason.PENDING, "The router does not know the route.")
+        return verdict(
+            "False", Reason.PENDING, "The route has no entry in the router's configuration."
+        )
     if not listed.answers:
-        why = listed.trouble or "none of its pods is ready"
+        why = listed.trouble or "None of its pods is ready."
         return verdict(
             "False", Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}"
         )
     if observed.listed_routes.get(route.key.name) != entry:
-        return verdict("False", Reason.PENDING, "The router is being told of the route.")
+        return verdict("False", Reason.PENDING, "The router's configuration is being updated.")
     up = {parent.key.name for parent in observed.services if _is_available(parent)}
     missing = [service for service in _services(entry) if service not in up]
     if missing:
         return verdict(
-            "False", Reason.BACKENDS_NOT_READY, f"not available: {', '.join(sorted(missing))}"
+            "False",
+            Reason.BACKENDS_NOT_READY,
+            f"Services that are not available: {', '.join(sorted(missing))}.",
         )
-    return verdict("True", Reason.BACKENDS_READY, "Every service of the route is available.")
+    return verdict("True", Reason.BACKENDS_READY, "All services of the route are available.")
 
 
 def _is_available(parent: Parent) -> bool:
@@ -214,11 +221,11 @@ def _ready(*needed: Verdict) -> Verdict:
     for verdict in needed:
         if verdict.status != "True":
             return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
-    return Verdict(Condition.READY, "True", Reason.BACKENDS_READY, "The route answers.")
+    return Verdict(Condition.READY, "True", Reason.BACKENDS_READY, "The route is ready.")
 
 
 def _services(entry: Manifest) -> list[str]:
-    """The services that may get requests, each once, in order."""
+    """Return the services that can get requests, each once, in order."""
     shares = [share["service"] for share in entry.get("backends", ()) if share["weight"]]
     stages = [stage["service"] for stage in entry.get("stages", ())]
     return list(dict.fromkeys([*shares, *stages]))
@@ -248,7 +255,7 @@ def _stages(services: Sequence[str], answers: Sequence[Sample]) -> list[StageSta
 
 
 def _total(tokens: Sequence[Sample], *, outcome: str, services: Sequence[str]) -> str | None:
-    """Tokens of this outcome at these services; None if none of them reports any."""
+    """Return the tokens with this outcome at these services; None without data."""
     found = [
         sample.value
         for sample in tokens

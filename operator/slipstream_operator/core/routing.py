@@ -28,13 +28,13 @@ class Routing:
     picker_placement: Manifest = dataclasses.field(default_factory=dict)
     """Node selector, tolerations and pull secrets, as core/v1 names them."""
     keys: str | None = None
-    """Secret whose keys the router asks clients for."""
+    """Secret with the API keys that the router checks."""
     limits: Manifest = dataclasses.field(default_factory=dict)
     responses: Manifest | None = None
 
 
 def mode(spec: InferenceServiceSpec) -> Mode:
-    """The mode that the object asks for, or the default."""
+    """Return the routing mode of the object, or the default."""
     return (spec.routing and spec.routing.mode) or "Router"
 
 
@@ -88,8 +88,8 @@ def _placement(profile: ServingProfileSpec) -> dict[str, Any]:
 def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
     return PermanentError(
         Reason.IMAGE_MISSING,
-        f"spec.routing.mode: {chosen} needs an image: set images.{image} in ServingProfile {profile}, "
-        "or use routing.mode: Direct",
+        f"spec.routing.mode: {chosen} needs an image. Set images.{image} in ServingProfile {profile}, or use "
+        "routing.mode: Direct.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Speculation that does not pay: when it is switched off, how that is kept, and what runs then.
+"""Switching off of speculation that does not pay off.
 
 A draft model whose tokens are mostly rejected costs more steps than it saves.
 """
@@ -22,19 +22,19 @@ LOSS: Final = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class SwitchedOff:
-    """Record that this speculation with this model does not pay off."""
+    """Record of speculation that was switched off."""
 
     speculation: str
     acceptance: float
 
     @property
     def text(self) -> str:
-        """For the service's state."""
+        """Return the text that is stored in the service's state."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
 def load(text: str) -> SwitchedOff | None:
-    """None if the text is none of ours, as after an edit by hand: then speculation is given another try."""
+    """Parse the stored text. Return None if it is invalid; speculation is then tried again."""
     try:
         found = json.loads(text)
         return SwitchedOff(str(found["speculation"]), float(found["acceptance"]))
@@ -45,7 +45,7 @@ def load(text: str) -> SwitchedOff | None:
 def judge(
     resolved: Resolved, draft_tokens: DraftTokens | None, *, below_since: float | None, now: float
 ) -> tuple[SwitchedOff | None, float | None]:
-    """The verdict if there is one, and since when acceptance has been below the limit.
+    """Return the decision to switch off, if any, and the time since which acceptance is below the limit.
 
     Too few draft tokens decide nothing, and don't reset the time either.
     """
@@ -76,15 +76,15 @@ def loss(gain: float | None, *, since: float | None, now: float) -> str | None:
     if gain is None or since is None or now - since < PATIENCE:
         return None
     return (
-        "decoding is slower with speculation than without it (status.engine.speculationGain): leave spec.speculation "
-        "out, or try fewer tokens or another draft"
+        "Decoding is slower with speculation than without it (status.engine.speculationGain). Leave out "
+        "spec.speculation, or try fewer tokens or another draft model."
     )
 
 
 def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:
-    """The service as it shall run: without its speculation if that was switched off.
+    """Return the service without its speculation if that was switched off.
 
-    Another draft, method, number of tokens or model is given a try of its own, and so is a limit that the measured
+    Speculation is tried again with another draft, method, number of tokens or model, or with a limit that the measured
     acceptance meets.
     """
     config, limit = resolved.revisioned.config, resolved.disable_below
@@ -103,7 +103,7 @@ def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:
 
 
 def identity(config: Manifest) -> str | None:
-    """Eight hexadecimal digits over the model and how it speculates; None if it does not."""
+    """Return eight hexadecimal digits of a hash over model and speculation; None without speculation."""
     if "speculation" not in config:
         return None
     text = json.dumps([config["model"]["uri"], config["speculation"]], sort_keys=True)

@@ -1,4 +1,4 @@
-"""Times of an engine's life: how long a start, a drain and a held request may take."""
+"""Limits of the time for a start, a drain and a held request."""
 
 import dataclasses
 import math
@@ -12,38 +12,38 @@ from slipstream_operator.core.devices import Device
 from slipstream_runtime import contract
 
 START_SECONDS: Final = 3600
-"""Budget of a start where nothing is known of the checkpoint: enough for 135 GB at SLOW_DOWNLOAD."""
+"""Seconds of a start if the size of the checkpoint is unknown; enough for 135 GB at SLOW_DOWNLOAD."""
 PREPARATION_SECONDS: Final = 900
-"""Part of a start's budget besides the download: import, compilation, graph capture, first answer."""
+"""Seconds of a start besides the download: import, compilation, graph capture, first response."""
 SLOW_DOWNLOAD: Final = 50e6
-"""Bytes per second of a slow download, which a start's budget must bear."""
+"""Bytes per second of a slow download, which a start must allow for."""
 USUAL_DOWNLOAD: Final = 250e6
-"""Bytes per second of a usual download, which a held request waits for."""
+"""Bytes per second of a typical download, which a held request waits for."""
 HOLD_SECONDS: Final = 300
-"""Longest hold of a request, as the router has it by default."""
+"""Seconds for which a request is held; the default of the router."""
 HOLD_GPU_SECONDS: Final = 600
-"""Longest hold where a replica may wait for a new GPU node: most clouds bring one within ten minutes."""
+"""Seconds for which a request is held if a replica may need a new GPU node, which most clouds add in 10 minutes."""
 LONGEST_HOLD_SECONDS: Final = 3600
 DRAIN_GPU_SECONDS: Final = 300
-"""Drain of vLLM on GPUs: the time of 8,000 output tokens at 37 ms, as reasoning models use them."""
+"""Seconds of the drain of vLLM on GPUs: 8,000 output tokens, as reasoning models generate, at 37 ms."""
 SLOW_TOKEN_SECONDS: Final = 0.04
-"""Time of one output token of a slow service, by which limits.maxOutputTokens becomes a drain."""
+"""Seconds per output token of a slow service, which convert limits.maxOutputTokens to a drain."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Seconds, each decided."""
+    """Resolved times in seconds."""
 
     start: int
-    """Budget of a start, after which the kubelet restarts the container."""
+    """Maximum time of a start, after which the kubelet restarts the container."""
     drain: int
-    """Longest drain of running requests."""
+    """Maximum time of a drain of running requests."""
     hold: int
-    """Longest hold of a request while no replica is ready."""
+    """Maximum time for which a request is held while no replica is ready."""
 
     @property
     def grace(self) -> int:
-        """Seconds from a pod's deletion to SIGKILL."""
+        """Return the seconds from a pod's deletion to SIGKILL."""
         return contract.LINGER_SECONDS + self.drain + contract.EXIT_SECONDS
 
 
@@ -55,7 +55,7 @@ def of(
     generates_tokens: bool = True,
     weights_bytes: int | None = None,
 ) -> Times:
-    """Return the object's times, else the profile's, else those that the model and the limits make enough.
+    """Return the times of the object, of the profile, or defaults that suit the model and the limits.
 
     `weights_bytes` is the size of all checkpoints, None if unknown.
     """
@@ -77,7 +77,7 @@ def of(
 
 
 def asked(spec: InferenceServiceSpec, accelerator: Accelerator) -> Asked:
-    """Return the times that the object names, else those that the profile names for the accelerator."""
+    """Return the times that the object sets, or else those that the profile sets for the accelerator."""
     profile, own = accelerator.times or Asked(), spec.times or Asked()
     return Asked(
         start=own.start or profile.start,
@@ -92,7 +92,7 @@ def _start(weights_bytes: int | None) -> int:
 
 
 def _drain(spec: InferenceServiceSpec, timeout: int | None) -> int:
-    """As long as the longest answer may take, if that is known to be less than usual."""
+    """Return the time of the longest possible response."""
     tokens = spec.limits.max_output_tokens if spec.limits else None
     longest = DRAIN_GPU_SECONDS if tokens is None else math.ceil(tokens * SLOW_TOKEN_SECONDS)
     longest = min(longest, timeout or longest, contract.LONGEST_DRAIN_SECONDS)

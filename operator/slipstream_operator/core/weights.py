@@ -1,4 +1,4 @@
-"""Sources of a service's weights: what a pod mounts for them, what it downloads, and what can't work."""
+"""Sources of a service's weights: checks, mounts and downloads."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _REMOTE: Final = ("hf://", *_STORES)
 
 
 def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime: Runtime) -> None:
-    """Raise PermanentError if a source is not allowed or can't be used where it stands."""
+    """Raise PermanentError if a source is not allowed or can't be used in its field."""
     if spec.model is None:
         return
     for field, uri in _named(spec).items():
@@ -26,13 +26,13 @@ def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime
             raise PermanentError(
                 Reason.SOURCE_NOT_ALLOWED,
                 f'{field}: "{uri}" matches none of the sources that ServingProfile {profile} allows '
-                f"({', '.join(sources.allow)}): use one of these, or ask the platform team",
+                f"({', '.join(sources.allow)}). Use an allowed source, or ask the platform team.",
             )
     if spec.model.trust_remote_code and not sources.trust_remote_code:
         raise PermanentError(
             Reason.REMOTE_CODE_NOT_ALLOWED,
-            f"spec.model.trustRemoteCode: true is refused by ServingProfile {profile}: leave it out, "
-            "or ask the platform team",
+            f"spec.model.trustRemoteCode: true is not allowed by ServingProfile {profile}. Leave it out, or ask "
+            "the platform team.",
         )
     for name, uri in adapters(spec).items():
         if uri.startswith(_IMAGE):
@@ -50,7 +50,7 @@ def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime
     if spec.model.load == "Streamed" and not runtime.loads_checkpoints:
         raise PermanentError(
             Reason.UNSUPPORTED,
-            f'spec.model.load: "Streamed" can\'t work because runtime: {runtime.name} does not read its model through '
+            f'spec.model.load: "Streamed" can\'t work because runtime: {runtime.name} does not load models with '
             "vLLM. Leave it out.",
         )
 
@@ -89,12 +89,12 @@ def image_reference(uri: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether the weights come over the network into the pod's cache."""
+    """Whether pods download the weights to the cache."""
     return uri.startswith(_REMOTE)
 
 
 def downloads(spec: InferenceServiceSpec) -> bool:
-    """Whether each pod fetches weights of its own: those of claims and images are mounted."""
+    """Whether pods download weights. Weights of claims and images are mounted."""
     return any(is_remote(uri) for uri in models(spec))
 
 

@@ -146,7 +146,7 @@ def test_memory_is_taken_in_every_form_of_a_quantity(run, tmp_path, memory):
 
 def test_an_accelerator_without_memory_is_said(run):
     result = run("--config", "Qwen3-8B.json", accelerator={"type": "other"})
-    assert "has no memory" in " ".join(result.output.split())
+    assert "does not state the accelerator's memory" in " ".join(result.output.split())
 
 
 def test_a_service_that_may_not_start_is_warned_of_with_what_would_fit(run):
@@ -249,8 +249,8 @@ def test_metadata_that_are_no_mapping_name_no_service(tmp_path):
 def test_fields_that_do_not_exist_are_refused_with_the_nearest_name(run):
     result = run(quantisation={"method": "fp8"}, model={"uri": "hf://a/b", "maxLenght": 8192})
     assert result.exit_code == 1
-    assert "spec.quantisation: there is no such field: did you mean quantization?" in result.output
-    assert "spec.model.maxLenght: there is no such field: did you mean maxLength?" in result.output
+    assert "spec.quantisation: no such field. Did you mean quantization?" in result.output
+    assert "spec.model.maxLenght: no such field. Did you mean maxLength?" in result.output
 
 
 @pytest.mark.parametrize("sample", sorted((ROOT / "manifests/samples").glob("*.yaml")))
@@ -271,7 +271,7 @@ def test_the_engines_command_is_one_line_that_a_shell_reads(run):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"model": None}, "InvalidSpec: spec.model: is needed"),
+        ({"model": None}, "InvalidSpec: spec.model: is required"),
         ({"cache": {"model": {}}}, "InvalidSpec: spec.cache.model: needs exactly one of"),
         ({"speculation": {"tokens": 4}}, "InvalidSpec: spec.speculation: a draft belongs to"),
         ({"output": {"regex": "a", "grammar": "b"}}, "InvalidSpec: spec.output: at most one of"),

@@ -169,12 +169,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a name that a service has": (
         {**SPLIT, "model": "small"},
         "NameTaken",
-        'spec.model: "small" is served by InferenceService small of this namespace',
+        'spec.model: "small" is already served by InferenceService small in this namespace',
     ),
     "a service that is not there": (
         {"model": "x", "backends": [{"service": "tiny"}]},
         "BackendNotFound",
-        'spec.backends[0].service: "tiny" is no InferenceService of this namespace: apply it',
+        'spec.backends[0].service: "tiny" is not an InferenceService in this namespace. Create it',
     ),
     "a stage past the router": (
         {

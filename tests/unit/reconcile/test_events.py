@@ -25,7 +25,7 @@ def _apply(manifest: Any, *, uid: str | None = "uid", reason: str = "changed") -
 
 
 def _delete(manifest: Any) -> plan.Delete:
-    return plan.Delete(plan.reference(manifest), "uid", "no longer wanted")
+    return plan.Delete(plan.reference(manifest), "uid", "no longer desired")
 
 
 PLANS: dict[str, tuple[plan.Plan, list[Event]]] = {

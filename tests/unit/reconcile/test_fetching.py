@@ -228,7 +228,7 @@ def test_an_inspection_that_was_given_up_holds_nothing() -> None:
 @pytest.mark.parametrize(
     ("fetcher", "progress", "reason", "message"),
     [
-        (None, None, Reason.FETCHING, "hf://org/model: waiting for a pod of the download Job."),
+        (None, None, Reason.FETCHING, "hf://org/model: waiting for the pod of the download Job."),
         ({}, None, Reason.FETCHING, "hf://org/model: downloading."),
         (
             {},

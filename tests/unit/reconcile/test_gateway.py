@@ -102,12 +102,12 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no kinds": (
         {"state": GatewayState()},
         "GatewayUnavailable",
-        "the cluster has no HTTPRoute and InferencePool v1",
+        "needs HTTPRoute and InferencePool v1, which the cluster does not have",
     ),
     "no gateway": (
         {"state": GatewayState(kinds=True)},
         "GatewayUnavailable",
-        "Gateway gateways/inference does not exist: apply it, or name another",
+        "Gateway gateways/inference does not exist. Create it, or change spec.routing.gateway.",
     ),
     "a gateway that nobody looked at": (
         {"state": GatewayState(kinds=True, status={})},
@@ -127,37 +127,37 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a pool that nobody claimed": (
         {"pool": []},
         "GatewayNotReady",
-        "no gateway has claimed InferencePool chat yet",
+        "No gateway has claimed InferencePool chat yet.",
     ),
     "a route that another gateway claimed": (
         {"route": _answer({"name": "other"}, Accepted="True", ResolvedRefs="True")},
         "GatewayNotReady",
-        "no gateway has claimed HTTPRoute chat yet",
+        "No gateway has claimed HTTPRoute chat yet.",
     ),
     "a route of which only a policy speaks": (
         {"route": POLICY},
         "GatewayNotReady",
-        "no gateway has claimed HTTPRoute chat yet",
+        "No gateway has claimed HTTPRoute chat yet.",
     ),
     "an answer to an older route": (
         {"route": STALE},
         "GatewayNotReady",
-        "HTTPRoute chat was changed and not looked at yet",
+        "The gateway has not processed the last change of HTTPRoute chat yet.",
     ),
     "a pool that another gateway accepted": (
         {"pool": _answer({"name": "other"}, Accepted="True", ResolvedRefs="True")},
         "GatewayNotReady",
-        "no gateway has claimed InferencePool chat yet",
+        "No gateway has claimed InferencePool chat yet.",
     ),
     "an answer to an older pool": (
         {"pool": STALE},
         "GatewayNotReady",
-        "InferencePool chat was changed and not looked at yet",
+        "The gateway has not processed the last change of InferencePool chat yet.",
     ),
     "a refusal of an older route": (
         {"route": STALE_REFUSAL},
         "GatewayNotReady",
-        "HTTPRoute chat was changed and not looked at yet",
+        "The gateway has not processed the last change of HTTPRoute chat yet.",
     ),
     "a gateway that takes no pools": (
         {"pool": _answer(Accepted="NotSupportedByParent", ResolvedRefs="True")},
@@ -182,7 +182,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no picker": (
         {"picker": 0},
         "GatewayNotReady",
-        "Deployment chat-epp is not available",
+        "Deployment chat-epp is not available.",
     ),
 }
 

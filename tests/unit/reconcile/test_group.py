@@ -191,7 +191,7 @@ def test_a_name_leaves_room_for_the_labels_of_a_groups_workers(
         resolve.resolve(snapshot)
         return
     assert len(label) > 63
-    with pytest.raises(PermanentError, match=f"use at most {longest} characters, or fewer"):
+    with pytest.raises(PermanentError, match=f"Use at most {longest} characters, or fewer"):
         resolve.resolve(snapshot)
 
 
@@ -199,7 +199,7 @@ def test_a_cluster_without_the_kind_is_named_with_the_remedy() -> None:
     with pytest.raises(PermanentError) as refused:
         given.resolved(SPREAD)
     assert refused.value.reason == Reason.LEADER_WORKER_SET_MISSING
-    assert "ask the platform team to install it" in refused.value.message
+    assert "Ask the platform team to install it" in refused.value.message
 
 
 def test_recreate_waits_for_the_workers_of_the_old_revision_too() -> None:
@@ -253,7 +253,7 @@ def test_a_worker_is_no_replica_and_its_trouble_is_the_groups() -> None:
         ],
         leader_worker_sets=True,
     )
-    assert available(observed) == ("Unschedulable", "worker chat-r-0-1: 0/1")
+    assert available(observed) == ("Unschedulable", "Worker chat-r-0-1: 0/1")
     assert status.summarise(observed, outcome(None), now=given.NOW)["replicas"] == 1
 
 
@@ -282,7 +282,7 @@ FIRST, SECOND, THIRD = (f"2026-01-01T00:0{minute}:00Z" for minute in range(3))
 def test_the_first_pod_of_a_group_that_ends_is_the_cause_until_the_next_group_is_ready() -> None:
     one = lost(None, leader={"created": FIRST}, worker={"created": FIRST, **ENDED}, now=SECOND)
     assert one is not None
-    assert one.message == ("The group restarts because worker chat-r-0-1 ended: exit code 137")
+    assert one.message == ("The group restarts because worker chat-r-0-1 failed: exit code 137")
     both = {"created": FIRST, **ENDED}
     assert lost(one, leader=both, worker=both, now=SECOND) == one
     still = {"created": THIRD, "ready": False}
@@ -310,4 +310,4 @@ def test_a_group_that_is_lost_again_says_the_new_cause() -> None:
     again = {"created": THIRD, "ready": False, "trouble": (Reason.ENGINE_FAILED, "exit code 1")}
     found = lost(old, leader=again, worker={"created": THIRD, "ready": False}, now=THIRD)
     assert found is not None
-    assert found.message == "The group restarts because leader chat-r-0 ended: exit code 1"
+    assert found.message == "The group restarts because leader chat-r-0 failed: exit code 1"

@@ -111,7 +111,7 @@ def test_what_is_no_longer_wanted_is_deleted() -> None:
     gone = [child for child in old if child.revision is not None]
     found = _plan([*CHILDREN, *gone])
     assert [(step.ref, step.uid, step.reason) for step in found.deletes] == [
-        (child.ref, child.uid, "no longer wanted") for child in gone
+        (child.ref, child.uid, "no longer desired") for child in gone
     ]
     assert not found.applies
 

@@ -245,7 +245,7 @@ def test_nodes_are_counted_once_and_trouble_is_named() -> None:
     assert said(first, waits) == (
         "Prefetch: 1 of 3 nodes have the images, Unschedulable: 0/4 nodes are available"
     )
-    assert said(first, same, type="Complete") == "Prefetch: done, on 1 node."
+    assert said(first, same, type="Complete") == "Prefetch: done on 1 node."
     late = {"type": "Failed", "reason": "DeadlineExceeded", "message": "Job was active too long"}
     assert said(first, **late) == (
         "Prefetch: 1 of 3 nodes have the images, DeadlineExceeded: Job was active too long"

@@ -132,7 +132,7 @@ def test_a_service_that_the_quota_leaves_nothing_is_refused_with_the_numbers():
     (accepted,) = (entry for entry in found["conditions"] if entry["type"] == "Accepted")
     assert accepted["message"] == (
         "spec.accelerator.count: 1 replica of 8 accelerators can't run because ServingProfile gpus allows 8 "
-        "accelerators per namespace, and older services hold 4. Use fewer replicas or accelerators, stop another "
+        "accelerators per namespace, and older services use 4. Use fewer replicas or accelerators, stop another "
         "service, or ask the platform team for more."
     )
 
@@ -142,7 +142,7 @@ def test_scaling_is_capped_at_the_share_and_status_says_so():
     assert resolve.resolve(observed).bounds.maximum == 4
     assert "limited" not in summary(observed, desired=3)["scaling"]
     assert summary(observed, desired=4)["scaling"]["limited"] == (
-        "ServingProfile gpus allows 8 accelerators per namespace, of which this service's share is 4: 4 of 10 replicas"
+        "ServingProfile gpus allows 8 accelerators per namespace. This service can use 4, for 4 of 10 replicas."
     )
 
 
@@ -201,7 +201,7 @@ def test_a_rollout_counts_both_revisions_and_waits_where_they_do_not_fit():
         if entry["type"] == "Reconciling"
     )
     assert waiting["reason"] == Reason.QUOTA_EXCEEDED
-    assert "leaves this service 3 replicas" in waiting["message"]
+    assert "allows 3 replicas of this service" in waiting["message"]
     assert "rollout.strategy: Recreate" in waiting["message"]
 
 
@@ -228,7 +228,7 @@ def test_a_service_that_is_refused_holds_the_accelerators_that_it_still_runs(edi
     old = service("old", created="2025-01-01T00:00:00Z", **edited)
     old = dataclasses.replace(old, packed_status=pack(running))
     found = resolve.resolve(snapshot(6, {"accelerator": {"count": 4}}, old)).share
-    assert found is not None and "older services hold 4" in (found.refused or "")
+    assert found is not None and "older services use 4" in (found.refused or "")
     two = resolve.resolve(snapshot(6, {"accelerator": {"count": 2}}, old)).share
     assert two is not None and two.replicas == 1
 

@@ -50,9 +50,9 @@ def test_a_model_that_is_too_large_is_refused_with_what_would_fit():
     error = refused({"accelerator": {"type": "nvidia-l4"}}, name="Llama-3.1-70B")
     assert error.reason == Reason.DOES_NOT_FIT
     assert error.message == (
-        "spec.accelerator.count: 1 x nvidia-l4 can't work because each would hold 171.7 GiB (131.4 GiB of weights, "
-        "40.0 GiB of KV cache for one request of 131072 tokens, and 0.2 GiB for the engine), and vLLM may use "
-        "20.2 GiB of 22.0 GiB. Use parallelism: {tensor: 8, pipeline: 2, nodes: 2}."
+        "spec.accelerator.count: 1 x nvidia-l4 can't work because each would need 171.7 GiB (131.4 GiB of "
+        "weights, 40.0 GiB of KV cache for one request of 131072 tokens, and 0.2 GiB for the engine), and vLLM "
+        "can use 20.2 GiB of 22.0 GiB. Use parallelism: {tensor: 8, pipeline: 2, nodes: 2}."
     )
 
 
@@ -204,5 +204,5 @@ def test_the_field_that_was_written_is_refused_with_what_helps(parallelism, name
 def test_too_little_memory_names_the_parallelism_that_was_written():
     spec = {"accelerator": {"type": "nvidia-l4"}, "parallelism": {"tensor": 2, "pipeline": 2}}
     assert refused(spec, name="Llama-3.1-70B").message.startswith(
-        "spec.parallelism.tensor: 2 can't work because each of 4 x nvidia-l4 would hold "
+        "spec.parallelism.tensor: 2 can't work because each of 4 x nvidia-l4 would need "
     )

@@ -107,7 +107,7 @@ def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
                 "cache": {"offload": {"cpu": "1Gi", "disk": "9Gi"}},
                 "resources": {"requests": {"ephemeral-storage": "5Gi"}},
             },
-            'spec.resources: ephemeral-storage "5Gi" leaves no room beside spec.cache.offload.disk "9Gi"',
+            'spec.resources: ephemeral-storage "5Gi" must be more than spec.cache.offload.disk "9Gi"',
         ),
         (
             {"cache": {"prefix": False, "offload": {"cpu": "1Gi"}}},
@@ -115,15 +115,15 @@ def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
         ),
         (
             {"resources": {"limits": {"memory": "20Gi"}}},
-            'spec.resources: memory "20Gi" leaves no room beside spec.cache.offload.cpu "20Gi"',
+            'spec.resources: memory "20Gi" must be more than spec.cache.offload.cpu "20Gi"',
         ),
         (
             {"cache": {"offload": {"cpu": "20"}}},
-            'spec.cache.offload.cpu: "20" can\'t work because it is in bytes and holds no block: use at least 64Mi',
+            'spec.cache.offload.cpu: "20" is too small for a block. Use at least 64Mi',
         ),
         (
             {"cache": {"offload": {"cpu": "20Gi", "disk": "100"}}},
-            'spec.cache.offload.disk: "100" can\'t work because it is in bytes',
+            'spec.cache.offload.disk: "100" is too small for a block',
         ),
         (
             {"engineArgs": {"kv-offloading-size": 4}},

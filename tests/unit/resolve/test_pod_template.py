@@ -35,63 +35,102 @@ def mounted(path: str, volume: str = "data") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ({"volumes": [{"name": "shm", "emptyDir": {}}]}, 'volumes: "shm" can\'t be used'),
-        ({"volumes": [{"name": "cache", "emptyDir": {}}]}, 'volumes: "cache" can\'t be used'),
-        ({"volumes": [{"name": "claim-12", "emptyDir": {}}]}, 'volumes: "claim-12" can\'t be used'),
-        (mounted("/dev/shm"), 'volumeMounts: "/dev/shm" can\'t be used because it overlaps /dev'),
-        (mounted("/tmp/a"), 'volumeMounts: "/tmp/a" can\'t be used because it overlaps /tmp'),
-        (mounted("/var/cache"), 'volumeMounts: "/var/cache" can\'t be used because it overlaps'),
+        (
+            {"volumes": [{"name": "shm", "emptyDir": {}}]},
+            'volumes: "shm" is the name of a volume of the operator',
+        ),
+        (
+            {"volumes": [{"name": "cache", "emptyDir": {}}]},
+            'volumes: "cache" is the name of a volume of the operator',
+        ),
+        (
+            {"volumes": [{"name": "claim-12", "emptyDir": {}}]},
+            'volumes: "claim-12" is the name of a volume of the operator',
+        ),
+        (mounted("/dev/shm"), 'volumeMounts: "/dev/shm" overlaps /dev'),
+        (mounted("/tmp/a"), 'volumeMounts: "/tmp/a" overlaps /tmp'),
+        (mounted("/var/cache"), 'volumeMounts: "/var/cache" overlaps'),
         (
             mounted("/etc"),
-            'volumeMounts: "/etc" can\'t be used because it overlaps /etc/slipstream',
+            'volumeMounts: "/etc" overlaps /etc/slipstream',
         ),
         (mounted("/mnt/models/a"), "overlaps /mnt/models"),
-        (mounted("/data", "other"), 'volumeMounts: "other" is no volume of spec.template.volumes'),
-        ({"env": [{"name": "HOME", "value": "/root"}]}, 'env: "HOME" can\'t be set'),
-        ({"env": [{"name": "SLIPSTREAM_FETCHED", "value": "1"}]}, 'env: "SLIPSTREAM_FETCHED" can'),
+        (mounted("/data", "other"), 'volumeMounts: "other" is not in spec.template.volumes'),
+        ({"env": [{"name": "HOME", "value": "/root"}]}, 'env: "HOME" is set by the operator'),
+        (
+            {"env": [{"name": "SLIPSTREAM_FETCHED", "value": "1"}]},
+            'env: "SLIPSTREAM_FETCHED" is set',
+        ),
         (
             {"env": [{"name": "LWS_GROUP_SIZE", "value": "1"}]},
-            'env: "LWS_GROUP_SIZE" can\'t be set',
+            'env: "LWS_GROUP_SIZE" is set by the operator',
         ),
-        ({"env": [{"name": "A=B", "value": "1"}]}, 'env: "A=B" is not a name of a variable'),
-        ({"env": [{"name": "A", "valueFrom": {}}]}, 'env: "A" can\'t have its value from'),
+        ({"env": [{"name": "A=B", "value": "1"}]}, 'env: "A=B" is not a valid name of a variable'),
+        (
+            {"env": [{"name": "A", "valueFrom": {}}]},
+            'env: "A" needs exactly one source of its value',
+        ),
         (
             {"env": [{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": KEY}}]},
-            'env: "A" can\'t have its value from several places or from none: give value, or valueFrom',
+            'env: "A" needs exactly one source of its value. Set value, or valueFrom',
         ),
         (
             {"env": [{"name": "A", "valueFrom": {"secretKeyRef": KEY, "configMapKeyRef": KEY}}]},
-            'env: "A" can\'t have its value from several places',
+            'env: "A" needs exactly one source of its value',
         ),
-        ({"volumes": [{"name": "My_Data", "emptyDir": {}}]}, 'volumes: "My_Data" is not a name of'),
-        (mounted("//tmp"), 'volumeMounts: "/tmp" can\'t be used because it overlaps /tmp'),
+        (
+            {"volumes": [{"name": "My_Data", "emptyDir": {}}]},
+            'volumes: "My_Data" is not a valid name of',
+        ),
+        (mounted("//tmp"), 'volumeMounts: "/tmp" overlaps /tmp'),
         (mounted("/dev/shm/"), "overlaps /dev"),
         (mounted("/mnt/../etc/./slipstream"), "overlaps /etc/slipstream"),
-        ({"labels": {"slipstream.dev/service": "a"}}, 'labels: "slipstream.dev/service" can\'t be'),
-        ({"labels": {"app.kubernetes.io/name": "a"}}, 'labels: "app.kubernetes.io/name" can\'t be'),
-        ({"annotations": {"prometheus.io/port": "1"}}, 'annotations: "prometheus.io/port" can\'t'),
-        ({"labels": {"a b": "x"}}, 'labels: "a b" is not a key: use letters'),
-        ({"labels": {"a": "-x"}}, 'labels: "a: -x" is not a label: use letters'),
-        ({"nodeSelector": {"a/b/c": "x"}}, 'nodeSelector: "a/b/c: x" is not a label: use letters'),
-        ({"labels": {f"{LWS}group-index": "0"}}, f'labels: "{LWS}group-index" can\'t be set'),
-        ({"annotations": {f"{LWS}size": "9"}}, f'annotations: "{LWS}size" can\'t be set'),
+        (
+            {"labels": {"slipstream.dev/service": "a"}},
+            'labels: "slipstream.dev/service" is set by the operator',
+        ),
+        (
+            {"labels": {"app.kubernetes.io/name": "a"}},
+            'labels: "app.kubernetes.io/name" is set by the operator',
+        ),
+        (
+            {"annotations": {"prometheus.io/port": "1"}},
+            'annotations: "prometheus.io/port" is set by the operator',
+        ),
+        ({"labels": {"a b": "x"}}, 'labels: "a b" is not a valid key. Use letters'),
+        ({"labels": {"a": "-x"}}, 'labels: "a: -x" is not a valid label. Use letters'),
+        (
+            {"nodeSelector": {"a/b/c": "x"}},
+            'nodeSelector: "a/b/c: x" is not a valid label. Use letters',
+        ),
+        (
+            {"labels": {f"{LWS}group-index": "0"}},
+            f'labels: "{LWS}group-index" is set by the operator',
+        ),
+        ({"annotations": {f"{LWS}size": "9"}}, f'annotations: "{LWS}size" is set by the operator'),
         (
             {"annotations": {f"{APPARMOR}engine": "unconfined"}},
-            f'annotations: "{APPARMOR}engine" ca',
+            f'annotations: "{APPARMOR}engine" is set',
         ),
-        ({"initContainers": [{"name": "A", "image": "a"}]}, 'initContainers: "A" is not a name of'),
+        (
+            {"initContainers": [{"name": "A", "image": "a"}]},
+            'initContainers: "A" is not a valid name of',
+        ),
         (
             {
                 "initContainers": [
                     {"name": "a", "image": "a", "env": [{"name": "TMPDIR", "value": "/x"}]}
                 ]
             },
-            'initContainers[a].env: "TMPDIR" can\'t be set',
+            'initContainers[a].env: "TMPDIR" is set by the operator',
         ),
-        ({"initContainers": [{"name": "engine", "image": "a"}]}, 'initContainers: "engine" can\'t'),
+        (
+            {"initContainers": [{"name": "engine", "image": "a"}]},
+            'initContainers: "engine" is a name that the operator uses',
+        ),
         (
             {"initContainers": [{"name": "a", "image": "a", **mounted("/tmp")}], "volumes": [DATA]},
-            'initContainers[a].volumeMounts: "/tmp" can\'t be used because it overlaps /tmp',
+            'initContainers[a].volumeMounts: "/tmp" overlaps /tmp',
         ),
     ],
 )
@@ -100,7 +139,7 @@ def test_what_clashes_is_refused_with_a_remedy(template: dict[str, Any], message
         given.resolved({"model": given.MODEL, "template": template})
     assert refused.value.reason == Reason.INVALID_SPEC
     assert f"spec.template.{message}" in refused.value.message or message in refused.value.message
-    remedies = ("choose another", "leave it out", "add a volume of that name", "use ", "give ")
+    remedies = ("Leave it out", "Add a volume with this name", "Use ", "Set ")
     assert any(remedy in refused.value.message for remedy in remedies)
 
 

@@ -87,7 +87,7 @@ def test_all_requirements_must_hold() -> None:
 
 def test_a_profile_that_is_for_others_does_not_count() -> None:
     found = [given.profile(namespaceSelector=PROD)]
-    with pytest.raises(PermanentError, match="no ServingProfile is for namespace team"):
+    with pytest.raises(PermanentError, match="No ServingProfile selects namespace team"):
         profiles.select(found, namespace="team", labels={"env": "test"})
 
 

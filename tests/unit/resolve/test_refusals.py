@@ -31,8 +31,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            f'metadata.name: "{"a" * 41}" can\'t carry the suffixes of child objects: '
-            "use at most 40 of a-z, 0-9 and -, a letter first, not slipstream-..."
+            f'metadata.name: "{"a" * 41}" is not valid. Use at most 40 characters (a-z, 0-9, -), start with '
+            "a letter and not with slipstream-."
         ),
     ),
     (
@@ -41,8 +41,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            'metadata.name: "slipstream-x" can\'t carry the suffixes of child objects: '
-            "use at most 40 of a-z, 0-9 and -, a letter first, not slipstream-..."
+            'metadata.name: "slipstream-x" is not valid. Use at most 40 characters (a-z, 0-9, -), start with a '
+            "letter and not with slipstream-."
         ),
     ),
     (
@@ -58,8 +58,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            "spec.accelerator.count: Input should be greater than or equal to 1; "
-            "spec.replicas: Input should be greater than or equal to 0"
+            "spec.accelerator.count: Input should be greater than or equal to 1. "
+            "spec.replicas: Input should be greater than or equal to 0."
         ),
     ),
     (
@@ -67,14 +67,17 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"profiles": []},
         {},
         Reason.NO_PROFILE,
-        "no ServingProfile is for namespace team: apply one whose namespaceSelector matches its labels",
+        (
+            "No ServingProfile selects namespace team. Create a profile whose namespaceSelector matches the labels of "
+            "the namespace."
+        ),
     ),
     (
         "an unknown accelerator",
         {"spec": {"model": MODEL, "accelerator": {"type": "tpu"}}},
         {},
         Reason.UNKNOWN_ACCELERATOR,
-        'spec.accelerator.type: "tpu" is no accelerator of ServingProfile default: use one of cpu, gpu',
+        'spec.accelerator.type: "tpu" is not an accelerator of ServingProfile default. Use one of cpu, gpu.',
     ),
     (
         "a source that is not allowed",
@@ -82,8 +85,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.SOURCE_NOT_ALLOWED,
         (
-            'spec.model.uri: "file:///models/a" matches none of the sources that ServingProfile default '
-            "allows (hf://*, pvc://*): use one of these, or ask the platform team"
+            'spec.model.uri: "file:///models/a" matches none of the sources that ServingProfile default allows '
+            "(hf://*, pvc://*). Use an allowed source, or ask the platform team."
         ),
     ),
     (
@@ -93,7 +96,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         Reason.SOURCE_NOT_ALLOWED,
         (
             'spec.speculation.draft: "hf://other/model" matches none of the sources that ServingProfile default '
-            "allows (hf://org/*): use one of these, or ask the platform team"
+            "allows (hf://org/*). Use an allowed source, or ask the platform team."
         ),
     ),
     (
@@ -103,7 +106,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         Reason.SOURCE_NOT_ALLOWED,
         (
             'spec.model.adapters[sql].uri: "file:///x" matches none of the sources that ServingProfile default '
-            "allows (hf://*, pvc://*): use one of these, or ask the platform team"
+            "allows (hf://*, pvc://*). Use an allowed source, or ask the platform team."
         ),
     ),
     (
@@ -112,8 +115,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            'spec.model.adapters: "chat" is the name of the model itself: '
-            "choose another name for the adapter, or for the model by spec.model.name"
+            'spec.model.adapters: "chat" is also the name of the model. Use another name for the adapter, or set '
+            "spec.model.name."
         ),
     ),
     (
@@ -122,8 +125,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.REMOTE_CODE_NOT_ALLOWED,
         (
-            "spec.model.trustRemoteCode: true is refused by ServingProfile default: leave it out, "
-            "or ask the platform team"
+            "spec.model.trustRemoteCode: true is not allowed by ServingProfile default. Leave it out, or ask the "
+            "platform team."
         ),
     ),
     (
@@ -132,8 +135,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.NAME_TAKEN,
         (
-            'spec.model.name: "chat" is served by the older InferenceService older of this namespace: '
-            "choose another name"
+            'spec.model.name: "chat" is already served by the older InferenceService older in this namespace. Use '
+            "another name."
         ),
     ),
     (
@@ -142,8 +145,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"images": {"vllmCpu": "c"}},
         Reason.IMAGE_MISSING,
         (
-            "spec.template.image: nothing names an image for accelerator gpu: "
-            "set images.vllm in ServingProfile default"
+            "spec.template.image: no image is set for accelerator gpu. Set images.vllm in ServingProfile default."
         ),
     ),
     (
@@ -152,8 +154,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"images": {"vllm": "g"}},
         Reason.IMAGE_MISSING,
         (
-            "spec.template.image: nothing names an image for accelerator cpu: "
-            "set images.vllmCpu in ServingProfile default"
+            "spec.template.image: no image is set for accelerator cpu. Set images.vllmCpu in ServingProfile "
+            "default."
         ),
     ),
     (
@@ -162,8 +164,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"images": {"vllm": "g"}},
         Reason.IMAGE_MISSING,
         (
-            "spec.template.image: nothing names an image for accelerator gpu: "
-            "set images.simulator in ServingProfile default"
+            "spec.template.image: no image is set for accelerator gpu. Set images.simulator in ServingProfile "
+            "default."
         ),
     ),
     (
@@ -172,8 +174,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"images": {"vllm": "g"}},
         Reason.IMAGE_MISSING,
         (
-            "spec.routing.mode: Router needs an image: set images.router in ServingProfile default, "
-            "or use routing.mode: Direct"
+            "spec.routing.mode: Router needs an image. Set images.router in ServingProfile default, or use "
+            "routing.mode: Direct."
         ),
     ),
     (
@@ -187,8 +189,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"images": {"vllm": "g"}},
         Reason.IMAGE_MISSING,
         (
-            "spec.routing.mode: Gateway needs an image: set images.picker in ServingProfile default, "
-            "or use routing.mode: Direct"
+            "spec.routing.mode: Gateway needs an image. Set images.picker in ServingProfile default, or use "
+            "routing.mode: Direct."
         ),
     ),
     (
@@ -224,8 +226,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            "spec.accelerator.count: 4 is not tensor x pipeline x data of spec.parallelism (2 x 3 x 1 = 6): "
-            "make them equal, or leave out count"
+            "spec.accelerator.count: 4 is not tensor x pipeline x data of spec.parallelism (2 x 3 x 1 = 6). Make "
+            "them equal, or leave out count."
         ),
     ),
     (
@@ -234,8 +236,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            "spec.accelerator.count: 3 is not tensor x pipeline x data of spec.parallelism (1 x 1 x 2 = 2): "
-            "make them equal, or leave out count"
+            "spec.accelerator.count: 3 is not tensor x pipeline x data of spec.parallelism (1 x 1 x 2 = 2). Make "
+            "them equal, or leave out count."
         ),
     ),
     (
@@ -243,7 +245,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"spec": {"model": MODEL, "attention": {"backend": "flash-attn"}}},
         {},
         Reason.INVALID_SPEC,
-        'spec.attention.backend: vLLM 0.32.0 has no "flash-attn": did you mean FLASH_ATTN?',
+        'spec.attention.backend: vLLM 0.32.0 has no attention backend "flash-attn". Did you mean FLASH_ATTN?',
     ),
     (
         "no memory on a cpu",
@@ -251,8 +253,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            "spec.resources.limits.memory: is needed with accelerator cpu, whose KV cache is sized from it: "
-            "set it here or in the ServingProfile, for example 8Gi"
+            "spec.resources.limits.memory: is required with accelerator cpu, because the size of the KV cache "
+            "depends on it. Set it here or in the ServingProfile, for example to 8Gi."
         ),
     ),
     (
@@ -261,8 +263,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"limits": {"maxReplicas": 4}},
         Reason.LIMIT_EXCEEDED,
         (
-            "spec.replicas: 5 is more than the 4 replicas that ServingProfile default allows: "
-            "ask for fewer, or ask the platform team"
+            "spec.replicas: 5 is more than the 4 replicas that ServingProfile default allows. Use fewer replicas, "
+            "or ask the platform team."
         ),
     ),
     (
@@ -271,8 +273,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"limits": {"maxReplicas": 4}},
         Reason.LIMIT_EXCEEDED,
         (
-            "spec.scaling.maxReplicas: 5 is more than the 4 replicas that ServingProfile default allows: "
-            "ask for fewer, or ask the platform team"
+            "spec.scaling.maxReplicas: 5 is more than the 4 replicas that ServingProfile default allows. Use "
+            "fewer replicas, or ask the platform team."
         ),
     ),
     (
@@ -281,8 +283,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"tiers": TIERS},
         Reason.UNKNOWN_TIER,
         (
-            'spec.slo.tier: "fast" is no tier of ServingProfile default: use one of interactive, '
-            "or name the objectives"
+            'spec.slo.tier: "fast" is not a tier of ServingProfile default, which has interactive. Use an existing '
+            "tier, or set objectives in spec.slo."
         ),
     ),
     (
@@ -291,8 +293,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.UNKNOWN_TIER,
         (
-            'spec.slo.tier: "fast" is no tier of ServingProfile default: use one of its tiers (it has none), '
-            "or name the objectives"
+            'spec.slo.tier: "fast" is not a tier of ServingProfile default, which has none. Use an existing tier, or '
+            "set objectives in spec.slo."
         ),
     ),
 ]

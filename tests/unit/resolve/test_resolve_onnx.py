@@ -102,7 +102,7 @@ def refused(**spec: Any) -> PermanentError:
         (
             {"accelerator": {"count": 2}},
             Reason.UNSUPPORTED,
-            "spec.accelerator.count: 2 is more than the one GPU",
+            "spec.accelerator.count: 2 can't work because a replica uses one GPU",
         ),
         (
             {"accelerator": CPU, "cache": {"compile": True}},
@@ -112,7 +112,7 @@ def refused(**spec: Any) -> PermanentError:
         (
             {"cache": {"compile": True}},
             Reason.UNSUPPORTED,
-            "leave it out, or name an image that holds it in spec.template.image",
+            "Leave it out, or set spec.template.image to an image that has it",
         ),
         (
             {"engineArgs": {"seed": 7}},
@@ -127,7 +127,7 @@ def refused(**spec: Any) -> PermanentError:
         (
             {"profile": {"images": {"vllm": "v", "vllmCpu": "c"}}},
             Reason.IMAGE_MISSING,
-            "set images.onnx in ServingProfile default",
+            "Set images.onnx in ServingProfile default",
         ),
     ],
 )

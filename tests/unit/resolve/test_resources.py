@@ -101,11 +101,11 @@ def test_object_and_profile_win_resource_by_resource() -> None:
         ),
         (
             {"resources": {"limits": {"rdma/hca": "500m"}}},
-            'spec.resources.limits: "rdma/hca" of 500m can\'t be given because devices are whole',
+            'spec.resources.limits: "rdma/hca" of 500m is not a whole number of devices',
         ),
         (
             {"resources": {"limits": {"gpu": "1"}}},
-            'spec.resources.limits: "gpu" can\'t be asked for because Kubernetes has no such',
+            'spec.resources.limits: "gpu" is not a Kubernetes resource',
         ),
         (
             {

@@ -94,7 +94,7 @@ def test_a_loss_is_told_once_it_has_lasted() -> None:
     assert speculation.loss(LOSING, since=since, now=before) is None
     told = speculation.loss(LOSING, since=since, now=after)
     assert told is not None
-    assert told.startswith("decoding is slower with speculation than without it")
+    assert told.startswith("Decoding is slower with speculation than without it")
 
 
 def test_speculation_that_may_pay_is_no_loss() -> None:

@@ -70,7 +70,7 @@ def _condition(status: Any, kind: str) -> tuple[str, str, str]:
 
 def test_a_route_that_answers_is_ready() -> None:
     found = _summary()
-    assert _condition(found, "Ready") == ("True", "BackendsReady", "The route answers.")
+    assert _condition(found, "Ready") == ("True", "BackendsReady", "The route is ready.")
     assert found["url"] == "http://slipstream-router.team.svc/v1"
     assert found["observedGeneration"] == 7
 
@@ -78,10 +78,10 @@ def test_a_route_that_answers_is_ready() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason", "message"),
     [
-        ({"listed": Listed()}, "RouterNotReady", "slipstream-router: none of its pods is ready"),
+        ({"listed": Listed()}, "RouterNotReady", "slipstream-router: None of its pods is ready."),
         ({"listed": Listed(trouble="quota")}, "RouterNotReady", "slipstream-router: quota"),
-        ({"told": False}, "Pending", "The router is being told of the route."),
-        ({"down": "large"}, "BackendsNotReady", "not available: large"),
+        ({"told": False}, "Pending", "The router's configuration is being updated."),
+        ({"down": "large"}, "BackendsNotReady", "Services that are not available: large."),
     ],
 )
 def test_what_keeps_a_route_from_answering_is_told(

@@ -145,7 +145,7 @@ def test_a_healthy_service() -> None:
             "since": "1970-01-01T00:00:00Z",
             "inputs": (
                 "inFlight=8 waiting=1 kv=10% tokensPerSecond=100 requestsPerSecond=9.5 work=0.62 "
-                "utilisation=62% need=1 ready=1 starting=0 horizon=120s"
+                "utilization=62% need=1 ready=1 starting=0 horizon=120s"
             ),
             "model": (
                 "step=7.00ms +20.0us/request +60.0ns/kvToken +32.0us/promptToken (1 sd 12%) kappa=1.00"
@@ -179,11 +179,11 @@ EVICTED = dataclasses.replace(
     ended_at=given.CREATED,
 )
 AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]]] = {
-    "ready": (given.pods(A, 1), {}, ("True", "EnginesReady", "1 of 1 engines are ready.")),
+    "ready": (given.pods(A, 1), {}, ("True", "EnginesReady", "The engine is ready.")),
     "some ready": (
         (*given.pods(A, 1), given.pod(A, name="late", ready=False)),
         {},
-        ("True", "EnginesReady", "1 of 2 engines are ready."),
+        ("True", "EnginesReady", "1 of 2 engines is ready."),
     ),
     "a name that others hold": (
         given.pods(A, 1),
@@ -192,8 +192,8 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
             "False",
             "NameConflict",
             (
-                "Service chat, ConfigMap chat-state exists and is not ours, so it is left alone: "
-                "delete or rename it, or rename this object"
+                "Service chat and ConfigMap chat-state already exist and belong to other owners. Delete or rename "
+                "them, or rename this object."
             ),
         ),
     ),
@@ -209,7 +209,7 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
     "stopped": (
         (),
         _bounded(0, 0, follows_load=False),
-        ("False", "Stopped", "spec.replicas is 0."),
+        ("False", "Stopped", "The service is stopped because spec.replicas is 0."),
     ),
     "nothing there": ((), {}, ("False", "Pending", "No engine exists yet.")),
     "starting": (
@@ -236,7 +236,7 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
             given.pod(A, name="b", ready=False),
         ),
         {},
-        ("True", "EnginesReady", "1 of 2 engines are ready."),
+        ("True", "EnginesReady", "1 of 2 engines is ready."),
     ),
     "only pods that are being deleted": (
         (given.pod(A, deleting=True),),
@@ -256,7 +256,7 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
     "evicted a day before a service at zero woke": (
         (EVICTED, given.pod(A, ready=False, created=given.NOW)),
         {},
-        ("False", "Starting", "0 of 1 engines are ready."),
+        ("False", "Starting", "The engine is not ready yet."),
     ),
     "evicted, and another may not be made": (
         (EVICTED,),
@@ -285,7 +285,7 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
     "ready pods of a revision that has no traffic": (
         given.pods("other", 1),
         {},
-        ("False", "Starting", "0 of 1 engines are ready."),
+        ("False", "Starting", "The engine is not ready yet."),
     ),
 }
 
@@ -300,7 +300,7 @@ def test_available(
 def test_pods_that_have_ended_are_no_replicas() -> None:
     found = _summary(pods=(*given.pods(A, 1), EVICTED, dataclasses.replace(EVICTED, name="b")))
     assert (found["replicas"], found["readyReplicas"]) == (1, 1)
-    assert _condition(found, "Available") == ("True", "EnginesReady", "1 of 1 engines are ready.")
+    assert _condition(found, "Available") == ("True", "EnginesReady", "The engine is ready.")
     assert _condition(found, "Reconciling") is None
 
 
@@ -309,7 +309,7 @@ def test_while_a_lost_engine_is_replaced_status_says_why() -> None:
     pods = (*given.pods(A, 1), lost, given.pod(A, name="new", ready=False, created=given.NOW))
     rollout = revisions.Rollout(A, A, (revisions.Revision(A, 2),), by_router=True)
     found = _condition(_summary(pods=pods, rollout=rollout), "Reconciling")
-    assert found == ("True", "Starting", "1 of 2 engines are ready. Evicted: too much")
+    assert found == ("True", "Starting", "1 of 2 engines is ready. Evicted: too much")
 
 
 def test_model_ready_and_ready_say_why_not() -> None:
@@ -328,11 +328,11 @@ def test_engines_behind_a_name_that_others_hold_are_not_ready() -> None:
 SLO: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     "met": (
         {"measured": _measured(given.reading(current=0.25))},
-        ("True", "Met", "ttft-p95 is 250ms of 500ms"),
+        ("True", "Met", "ttft-p95 is 250ms (target: 500ms)."),
     ),
     "missed": (
         {"measured": _measured(given.reading(current=0.75))},
-        ("False", "Missed", "ttft-p95 is 750ms of 500ms"),
+        ("False", "Missed", "ttft-p95 is 750ms (target: 500ms)."),
     ),
     "infeasible": (
         {
@@ -343,11 +343,11 @@ SLO: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     ),
     "no traffic": (
         {"measured": _measured(given.reading(current=None, requests=0.0))},
-        ("Unknown", "NoTraffic", "Too few requests to judge by."),
+        ("Unknown", "NoTraffic", "There are too few requests to evaluate the objectives."),
     ),
     "little traffic": (
         {"measured": _measured(given.reading(current=9.0, requests=4.0))},
-        ("Unknown", "NoTraffic", "Too few requests to judge by."),
+        ("Unknown", "NoTraffic", "There are too few requests to evaluate the objectives."),
     ),
     "no metrics": (
         {"measured": _measured(unknown="Prometheus did not answer")},
@@ -355,11 +355,11 @@ SLO: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     ),
     "not yet measured": (
         {"measured": None},
-        ("Unknown", "NoMetrics", "Nothing was measured yet."),
+        ("Unknown", "NoMetrics", "There are no measurements yet."),
     ),
     "no objectives": (
         {"resolved": given.resolved()},
-        ("Unknown", "NoObjectives", "spec.slo names no latency objective."),
+        ("Unknown", "NoObjectives", "spec.slo sets no latency objective."),
     ),
 }
 
@@ -396,23 +396,23 @@ PROGRESS: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str] 
     "starting": (
         given.pods(A, 1, ready=False),
         {},
-        ("True", "Starting", "0 of 1 engines are ready."),
+        ("True", "Starting", "The engine is not ready yet."),
     ),
     "waiting for a node": (
         (*given.pods(A, 1), given.pod(A, name="b", ready=False, trouble=UNSCHEDULABLE)),
         {"rollout": revisions.Rollout(A, A, (revisions.Revision(A, 2),), by_router=True)},
-        ("True", "Starting", f"1 of 2 engines are ready. Unschedulable: {UNSCHEDULABLE[1]}"),
+        ("True", "Starting", f"1 of 2 engines is ready. Unschedulable: {UNSCHEDULABLE[1]}"),
     ),
-    "too many": (given.pods(A, 2), {}, ("True", "Starting", "2 of 1 engines are ready.")),
+    "too many": (given.pods(A, 2), {}, ("True", "Starting", "Stopping 1 of 2 engines.")),
     "rolling out": (
         given.pods(A, 1) + given.pods("b", 1, ready=False),
         {"rollout": ROLLING},
-        ("True", "RollingOut", f"revision b starts beside {A}, which serves"),
+        ("True", "RollingOut", f"Revision b is starting while revision {A} serves requests."),
     ),
     "a rollout whose trouble is over": (
         (*given.pods(A, 1), given.pod("b", trouble=UNSCHEDULABLE)),
         {"rollout": ROLLING},
-        ("True", "RollingOut", f"revision b starts beside {A}, which serves"),
+        ("True", "RollingOut", f"Revision b is starting while revision {A} serves requests."),
     ),
     "a rollout in trouble": (
         (*given.pods(A, 1), given.pod("b", ready=False, trouble=UNSCHEDULABLE)),
@@ -420,7 +420,7 @@ PROGRESS: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str] 
         (
             "True",
             "RollingOut",
-            f"revision b starts beside {A}, which serves; Unschedulable: 0/3 nodes have a GPU",
+            f"Revision b is starting while revision {A} serves requests. Unschedulable: 0/3 nodes have a GPU",
         ),
     ),
 }
@@ -563,7 +563,7 @@ def test_at_zero_a_service_is_available_and_ready() -> None:
     assert _condition(found, "Available") == (
         "True",
         "ScaledToZero",
-        "No engine runs; the router holds the next request until one is ready.",
+        "The service is scaled to zero. The router holds the next request until a replica is ready.",
     )
     for kind, reason in (("ModelReady", "ScaledToZero"), ("Ready", "EnginesReady")):
         condition = _condition(found, kind)
@@ -573,7 +573,7 @@ def test_at_zero_a_service_is_available_and_ready() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"pods": (), **AT_ZERO}], ids=["engines", "at zero"])
 @pytest.mark.parametrize(
-    ("trouble", "told"), [(None, "none of its pods is ready"), ("quota", "quota")]
+    ("trouble", "told"), [(None, "None of its pods is ready."), ("quota", "quota")]
 )
 def test_behind_a_router_that_is_down_nothing_is_available(
     fields: dict[str, Any], trouble: str | None, told: str

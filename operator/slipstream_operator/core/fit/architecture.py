@@ -96,7 +96,7 @@ class Architecture:
         return self.quantization is not None
 
     def with_window(self, window: int | None) -> "Architecture":
-        """Return the same with another window where a layer has one: spec.attention.slidingWindow."""
+        """Return the architecture with spec.attention.slidingWindow in layers that have a window."""
         if window is None or self.layers is None:
             return self
         layers = tuple(

@@ -1,4 +1,4 @@
-"""Inputs of the fit check, from an engine's configuration: one place that knows the keys of both."""
+"""Inputs of the memory check, from an engine's configuration."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,12 +19,12 @@ KV_BYTES: Final[Mapping[str, int]] = {
 
 
 OTHER_MODEL: Final = ("hf-overrides", "model-class-overrides")
-"""Arguments that make vLLM run another model than the checkpoint's config.json says."""
+"""Arguments that make vLLM run a model that differs from the checkpoint's config.json."""
 OTHER_MEMORY: Final = (
     "cpu-offload-gb", "offload-backend", "offload-group-size", "decode-context-parallel-size",
     "prefill-context-parallel-size", "kv-cache-dtype-skip-layers", "num-gpu-blocks-override",
 )  # fmt: skip
-"""Arguments with which an accelerator holds less, or other things, than is computed here."""
+"""Arguments that change the memory of an accelerator in ways that are not computed here."""
 
 
 def of(
@@ -34,7 +34,7 @@ def of(
     *,
     tensor_field: str = "spec.accelerator.count",
 ) -> Demand:
-    """Return what an engine of this configuration asks of its accelerators.
+    """Return the memory demand of an engine with this configuration.
 
     `tensor_field` is the field of the object that the tensor-parallel size follows from.
     """
@@ -79,7 +79,7 @@ def of(
 
 
 def utilization(accelerator: Accelerator) -> float:
-    """Return the share of a device's memory that an engine takes: vLLM's, of the part that is the engine's."""
+    """Return the share of a device's memory that one engine uses."""
     if accelerator.memory_share is None:
         return UTILIZATION
     return round(UTILIZATION * units.share(accelerator.memory_share), 4)

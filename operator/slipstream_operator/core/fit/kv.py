@@ -1,4 +1,4 @@
-"""Size of the KV cache as vLLM 0.32 lays it out: bytes that one request of a given length holds on one accelerator.
+"""Size of the KV cache in vLLM 0.32: bytes of one request of a given length on one accelerator.
 
 Sources in vllm/v1/: kv_cache_interface.py (page sizes, blocks of a request) and core/kv_cache_utils.py (groups of
 layers that share blocks).
@@ -16,7 +16,7 @@ BLOCK: Final = 16
 PADDED_GROUPS: Final = 1.5
 """vLLM pads groups of layers to the largest if it has less than this times the layers of the smallest."""
 STATES: Final = 2
-"""States that a request holds of each linear layer, as vLLM's `align` mode, the default with a prefix cache, has it."""
+"""States of a request in each linear layer, in vLLM's `align` mode, the default with a prefix cache."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def request_bytes(
     length: int,
     in_flight: int,
 ) -> int | None:
-    """Return what one request of this length holds on one accelerator; None if a layer's cache is not known.
+    """Return the bytes of one request of this length on one accelerator; None if a layer's cache is unknown.
 
     `models` are the target and its draft, each with the number of stages that its layers are split into; `in_flight`
     are tokens of steps under way, whose blocks outside a window are not free yet.
@@ -105,7 +105,7 @@ def _state_bytes(model: Architecture, *, tensor: int) -> int:
 def _grouped(specs: Sequence[_Spec], *, length: int, in_flight: int) -> int:
     """Return the bytes of a request whose layers are of several kinds.
 
-    All groups draw blocks of one size from one pool, so a group with fewer layers, or a smaller page, wastes the rest.
+    All groups use blocks of one size, so a group with fewer layers or a smaller page wastes the rest of a block.
     """
     attention = [spec for spec in specs if spec.layer.kind != "linear"]
     states = [spec for spec in specs if spec.layer.kind == "linear"]

@@ -1,7 +1,7 @@
-"""Memory of one accelerator: weights, KV cache and what the engine needs beside them.
+"""Memory of one accelerator: weights, KV cache and the engine itself.
 
 Weights and KV cache follow from the model's configuration exactly enough to refuse a service. The rest is an estimate,
-so a service is refused only if it wouldn't fit with the least of it.
+so a service is refused only if it would not fit with the minimum.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ GIB: Final = 2**30
 UTILIZATION: Final = 0.92
 """Share of an accelerator's memory that vLLM 0.32 uses (config/cache.py gpu_memory_utilization)."""
 LEAST_RESERVE: Final = 256 * MIB
-"""Bytes below which no CUDA context, step and sampler fit: what a refusal counts on beside weights and KV cache."""
+"""Minimum bytes of the CUDA context, a step and the sampler. A refusal adds them to weights and KV cache."""
 CONTEXT: Final = 512 * MIB
 """Bytes of CUDA context, libraries and workspaces; estimated."""
 COLLECTIVES: Final = 1 * GIB
@@ -39,7 +39,7 @@ LORA_RANK: Final = 16
 
 @dataclasses.dataclass(frozen=True)
 class Demand:
-    """Everything that decides what one accelerator holds; None is unknown or left to vLLM."""
+    """Settings that determine the memory of one accelerator. None is unknown or left to vLLM."""
 
     model: ModelFacts
     draft: ModelFacts | None
@@ -93,7 +93,7 @@ class Demand:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Bytes of one accelerator, the one that holds most."""
+    """Bytes of the fullest accelerator."""
 
     memory: int
     usable: int

@@ -1,4 +1,4 @@
-"""Families of models that differ from what their config.json says, by model_type, as vLLM 0.32 reads them.
+"""Families of models, by model_type, whose properties are not in config.json, as vLLM 0.32 reads them.
 
 Sources: vllm/transformers_utils/model_arch_config_convertor.py for heads and sizes, vllm/model_executor/models for the
 layers that have a window.
@@ -44,7 +44,7 @@ OTHER_CACHES: Final = (
     "attn_layer_period", "attn_type_list", "mamba_d_state", "state_size", "ssm_cfg", "conv_L_cache",
     "attention_window_pattern", "is_encoder_decoder", "linear_attn_config", "layer_group_size",
 )  # fmt: skip
-"""Keys of models whose layers keep something that is not known here, such as the states of Mamba layers."""
+"""Keys of models whose layers have a cache of an unknown kind, such as the states of Mamba layers."""
 WITHOUT_CACHE: Final = ("bert", "roberta", "electra", "deberta", "nomic_bert", "gte", "mpnet")
 """Ends of model_type of encoders, which keep no KV cache."""
 DEFAULT_EMBEDDING_TIES: Final = frozenset(

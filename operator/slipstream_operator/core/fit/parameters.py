@@ -1,4 +1,4 @@
-"""Numbers of weights by the part of a model that they are in, as the parts are split over accelerators differently."""
+"""Numbers of weights by part of a model, because parts are split over accelerators differently."""
 
 import dataclasses
 

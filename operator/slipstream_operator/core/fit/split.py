@@ -1,4 +1,4 @@
-"""Whether a model can be split so: what vLLM 0.32 requires to be divisible, in its own order.
+"""Check that a model can be split as requested: the divisibility that vLLM 0.32 requires, in its order.
 
 Sources in vllm/: config/model.py verify_with_parallel_config; model_executor/layers/linear.py QKVParallelLinear,
 ColumnParallelLinear and RowParallelLinear; vocab_parallel_embedding.py; fused_moe/config.py;
@@ -14,11 +14,11 @@ from slipstream_operator.core.parallelism import Split
 VOCABULARY_PADDING: Final = 64
 """vLLM pads the vocabulary to a multiple of this (vocab_parallel_embedding.DEFAULT_VOCAB_PADDING_SIZE)."""
 SIZES: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
-"""Tensor-parallel sizes that are proposed."""
+"""Tensor-parallel sizes that can be proposed."""
 
 
 def problem(model: Architecture, split: Split, *, expert_parallel: bool = False) -> str | None:
-    """Return why the model can't be split so; None if it can."""
+    """Return the problem with the split; None if the model can be split."""
     return next(_problems(model, split, expert_parallel=expert_parallel), None)
 
 

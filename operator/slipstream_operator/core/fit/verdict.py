@@ -1,4 +1,4 @@
-"""Verdict on a service: split as vLLM can, and small enough; else what is wrong and what would fit."""
+"""Check that a model can be split as requested and fits in memory, with proposals if not."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 MOST_PER_NODE: Final = 8
-"""Accelerators of a usual node: more are not proposed for tensor parallelism."""
+"""Accelerators of a typical node, and the maximum tensor-parallel size that is proposed."""
 SHORTEST_LENGTH: Final = 1024
-"""Context lengths below this are not proposed."""
+"""Minimum context length that is proposed, in tokens."""
 
 
 def check(demand: Demand, accelerators: Sequence[Accelerator]) -> None:
-    """Raise PermanentError if the model can't be split so, or can't fit. Unknown facts refuse nothing."""
+    """Raise PermanentError if the model can't be split as requested or does not fit. Unknown facts refuse nothing."""
     _check_split(demand)
     found = estimate(demand)
     if found is not None and found.impossible:
@@ -52,7 +52,7 @@ def _check_split(demand: Demand) -> None:
 
 
 def _not_divisible(demand: Demand, problem: str) -> str:
-    """Say which size can't work, and one that does."""
+    """Return the refusal of a split, with sizes that work."""
     architecture, here, expert = demand.architecture, demand.split, demand.expert_parallel
     assert architecture is not None
     if here.pipeline > architecture.layer_count:
@@ -96,13 +96,13 @@ def _does_not_fit(demand: Demand, found: Estimate, accelerators: Sequence[Accele
     proposals = fitting(demand, accelerators)
     remedy = "; or ".join(proposals) or "a smaller model, or an accelerator with more memory"
     return (
-        f"{_sized(demand)} would hold {_gib(needed)} ({what}, and {_gib(LEAST_RESERVE)} for the engine), and vLLM may "
-        f"use {_gib(found.usable)} of {_gib(found.memory)}. Use {remedy}."
+        f"{_sized(demand)} would need {_gib(needed)} ({what}, and {_gib(LEAST_RESERVE)} for the engine), and vLLM "
+        f"can use {_gib(found.usable)} of {_gib(found.memory)}. Use {remedy}."
     )
 
 
 def _sized(demand: Demand) -> str:
-    """Return the beginning of a refusal: the field that the number of accelerators follows from."""
+    """Return the start of a refusal, with the field that sets the number of accelerators."""
     here, field = demand.split, demand.tensor_field
     accelerators = f"{here.total} x {demand.accelerator}"
     if field.endswith(".count"):
@@ -111,7 +111,7 @@ def _sized(demand: Demand) -> str:
 
 
 def fitting(demand: Demand, accelerators: Sequence[Accelerator]) -> list[str]:
-    """Return changes, one each, with which the service would fit."""
+    """Return changes of single fields with which the service would fit."""
     proposals = []
     architecture = demand.architecture
     if architecture is None:

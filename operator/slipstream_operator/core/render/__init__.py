@@ -1,4 +1,4 @@
-"""Children as plain dicts: one module per kind of child, each a pure function of what was resolved."""
+"""Manifests of the children: one module for each kind, with pure functions of the resolved service."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def render(
     state: Mapping[str, str],
     fetched: Fetched | None = None,
 ) -> list[dict[str, Any]]:
-    """Every child that shall exist, in the order in which they are best created; `state` is what shall be kept."""
+    """Return all desired children in the order of their creation. `state` are the texts to store."""
     key, uid = resolved.key, resolved.uid
     prometheus = resolved.prometheus[0] if resolved.prometheus else None
     children: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ def render(
         children.append(fetch.job(key, uid, task=resolved.task))
     if resolved.prefetch is not None:
         children.append(prefetch.job(key, uid, prefetch=resolved.prefetch))
-    if resolved.bounds.maximum > 1:  # the only pod of a service may always be evicted
+    if resolved.bounds.maximum > 1:  # the only pod of a service can always be evicted
         children.append(protection.disruption_budget(key, uid))
     if resolved.adapters is not None:
         children.append(config.adapters(key, uid, listed=resolved.adapters))
@@ -91,7 +91,7 @@ def render(
 def _workload(
     key: Key, uid: str, revision: revisions.Revision, *, template: Manifest, nodes: int
 ) -> dict[str, Any]:
-    """The object that runs the pods of a revision."""
+    """Return the object that runs the pods of a revision."""
     if nodes > 1:
         return group.leader_worker_set(
             key,

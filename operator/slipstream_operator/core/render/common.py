@@ -1,4 +1,4 @@
-"""Metadata of every child: our labels, the owner, and a fingerprint of the applied manifest."""
+"""Metadata of every child: labels, owner, and a fingerprint of the applied manifest."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from slipstream_operator.core.observed import Key
 def metadata(
     key: Key, uid: str, *, name: str, component: str, revision: str | None = None
 ) -> dict[str, Any]:
-    """Metadata of a child of the service: an allow-list, nothing is inherited from the user's object."""
+    """Return the metadata of a child of the service. Nothing is inherited from the user's object."""
     return {
         "name": name,
         "namespace": key.namespace,
@@ -29,7 +29,7 @@ def metadata(
 
 
 def fingerprinted(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest with the hash of itself as annotation, so that fields we stop setting are noticed, too."""
+    """Return the manifest with its own hash as an annotation, so that removed fields are noticed as well."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     annotations = {
@@ -40,7 +40,7 @@ def fingerprinted(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def selector(service: str, revision: str | None = None) -> dict[str, str]:
-    """Exactly the labels that tell a service's engine pods, or one revision's, from all others."""
+    """Return the labels that select the engine pods of a service or of one revision."""
     labels = {names.SERVICE_LABEL: service}
     if revision is not None:
         labels[names.REVISION_LABEL] = revision

@@ -1,4 +1,4 @@
-"""ConfigMaps: a revision's immutable one, and the service's state."""
+"""ConfigMaps of revisions, of adapters and of the service's state."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ FETCHED_KEY: Final = "fetched.json"
 def revision_data(
     *, config: Manifest, template: Manifest, devices: Manifest | None = None
 ) -> dict[str, str]:
-    """The texts of a new revision."""
+    """Return the texts of a new revision."""
     parts = {
         revisions.ENGINE_KEY: config,
         revisions.TEMPLATE_KEY: template,
@@ -32,7 +32,7 @@ def revision_data(
 
 
 def revision(key: Key, uid: str, *, revision: str, data: Mapping[str, str]) -> dict[str, Any]:
-    """Engine configuration and pod template of a revision, as made; immutable."""
+    """Return the immutable ConfigMap with the engine configuration and the pod template of a revision."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -49,7 +49,7 @@ def revision(key: Key, uid: str, *, revision: str, data: Mapping[str, str]) -> d
 
 
 def state(key: Key, uid: str, *, texts: Mapping[str, str]) -> dict[str, Any]:
-    """Render the ConfigMap that keeps the operator's decisions and learned values over restarts."""
+    """Return the ConfigMap that keeps the operator's decisions and learned values across restarts."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -59,7 +59,7 @@ def state(key: Key, uid: str, *, texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def adapters(key: Key, uid: str, *, listed: Mapping[str, str]) -> dict[str, Any]:
-    """The LoRA adapters that running engines shall have: mounted beside the revision's own, and not immutable."""
+    """Return the ConfigMap with the desired LoRA adapters, which running engines watch."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,4 +1,4 @@
-"""Claims of devices by dynamic resource allocation: the template of a revision, from which each pod gets its own."""
+"""Claims of devices by dynamic resource allocation, from a template of the revision."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ API_VERSION: Final = "resource.k8s.io/v1"
 def claim_templates(
     key: Key, uid: str, *, revision: str, data: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the ResourceClaimTemplate of a revision whose pods claim devices; of another, none."""
+    """Return the ResourceClaimTemplate of a revision if its pods claim devices."""
     if revisions.DEVICES_KEY not in data:
         return []
     devices = json.loads(data[revisions.DEVICES_KEY])
@@ -43,6 +43,6 @@ def claim_templates(
 
 
 def pod_claims(service: str, revision: str) -> list[dict[str, Any]]:
-    """Return the claims of a pod, made for it from the revision's template."""
+    """Return the claims of a pod, which are created from the revision's template."""
     template = names.revision_name(service, revision)
     return [{"name": names.DEVICES, "resourceClaimTemplateName": template}]

@@ -1,4 +1,4 @@
-"""The Job that downloads or inspects a model before its engines start, on any node and without an accelerator."""
+"""Job that downloads or inspects a model before its engines start, without an accelerator."""
 
 from typing import Any, Final
 
@@ -13,17 +13,17 @@ _RESOURCES: Final = {
     "requests": {"cpu": "250m", "memory": "512Mi"},
     "limits": {"memory": "2Gi"},
 }
-"""Memory for eight connections with parts of 32 MiB each, twice, and for Python."""
+"""Memory for eight connections with two buffers of 32 MiB each, and for Python."""
 _RETRIES: Final = 1_000_000
-"""Restarts of a download: the kubelet's growing pauses, at most five minutes, are the limit. What is there stays, and a
-hub that comes back or a token that is granted later needs no other step."""
+"""Restarts of a download, with the kubelet's backoff of at most five minutes. Partial downloads stay, so the Job
+resumes when a hub recovers or a token is granted."""
 _INSPECTION_RETRIES: Final = 2
 _INSPECTION_SECONDS: Final = 180
-"""After which engines start with unknown facts."""
+"""Seconds after which engines start with unknown facts."""
 
 
 def job(key: Key, uid: str, *, task: Task) -> dict[str, Any]:
-    """Return the Job; its name carries the hash of its specification, which can't be changed."""
+    """Return the Job. Its name has the hash of its specification, which is immutable."""
     spec: dict[str, Any] = {
         "backoffLimit": _INSPECTION_RETRIES if task.inspects else _RETRIES,
         "template": _template(key, task),

@@ -14,12 +14,12 @@ GRPC_PORT: Final = 9002
 HEALTH_PORT: Final = 9003
 METRICS_PORT: Final = 9090
 GRACE_SECONDS: Final = 130
-"""Least grace of a picker, as its own chart has it: a stream is open as long as the answer, so it gets as much as the
-engines."""
+"""Minimum grace period of an endpoint picker in seconds, from its own chart. Its streams last as long as responses, so
+it gets the grace period of the engines if that is longer."""
 
 
 def render(resolved: Resolved, *, active: str) -> list[dict[str, Any]]:
-    """All objects in the order in which they are best created; the pool holds the engines of the active revision."""
+    """Return all objects in the order of their creation. The pool selects the engines of the active revision."""
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", **_picker(resolved)},
         _role(resolved),
@@ -79,7 +79,7 @@ def _selector(resolved: Resolved) -> dict[str, str]:
 
 
 def _deployment(resolved: Resolved) -> dict[str, Any]:
-    """One picker at a time, so that what it knows of the engines' caches is in one place."""
+    """Return the Deployment of one picker at a time, so that one pod tracks the engines' caches."""
     labels = _selector(resolved)
     pod = {
         "serviceAccountName": names.picker_name(resolved.key.name),
@@ -104,9 +104,9 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
 
 
 def _container(resolved: Resolved) -> dict[str, Any]:
-    """No plugin file: its API group changed twice, and what pickers do without one weighs queue, cache and prefix.
+    """Return the container. It has no plugin file, since defaults weigh queue, cache and prefix.
 
-    Metrics are open as those of engines and router are: with authentication they need rights over the whole cluster.
+    Metrics need no authentication, which would need cluster-wide permissions.
     """
     options = {
         "pool-name": resolved.key.name,
@@ -167,7 +167,7 @@ def _service(resolved: Resolved) -> dict[str, Any]:
 
 
 def _pool(resolved: Resolved, *, active: str) -> dict[str, Any]:
-    """FailOpen: without its picker the gateway picks by itself."""
+    """Return the pool. With FailOpen the gateway picks replicas itself if the picker is down."""
     return {
         "apiVersion": f"{POOL_GROUP}/v1",
         "kind": names.INFERENCE_POOL,
@@ -187,7 +187,7 @@ def _pool(resolved: Resolved, *, active: str) -> dict[str, Any]:
 
 
 def _route(resolved: Resolved) -> dict[str, Any]:
-    """Below a path of its own, since many services share a gateway; without timeouts, which would cut streams."""
+    """Return the route. Services of a gateway differ by path prefix. Timeouts would cut streams, so they are off."""
     space, name = resolved.routing.gateway or (None, "")
     return {
         "apiVersion": f"{GATEWAY_GROUP}/v1",

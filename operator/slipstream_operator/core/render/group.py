@@ -1,4 +1,4 @@
-"""A replica that spans nodes: a LeaderWorkerSet, each of whose groups is one replica."""
+"""LeaderWorkerSet for replicas that span nodes. Each group is one replica."""
 
 import copy
 from typing import Any, Final
@@ -14,11 +14,11 @@ API_VERSION: Final = "leaderworkerset.x-k8s.io/v1"
 def leader_worker_set(
     key: Key, uid: str, *, revision: str, template: Manifest, replicas: int, nodes: int
 ) -> dict[str, Any]:
-    """The LeaderWorkerSet of one revision; its templates never change.
+    """Return the LeaderWorkerSet of one revision, whose templates never change.
 
-    Leaders carry the labels of engine pods, workers do not: so Services, routers, budgets, scaling and metrics count
-    groups. Each group has a subdomain of its own, since the revision's headless Service has the set's name and lists
-    only pods that are ready.
+    Only leaders have the labels of engine pods, so Services, routers, budgets, scaling and metrics count groups. Each
+    group has its own subdomain, because the revision's headless Service has the name of the set and lists only pods
+    that are ready.
     """
     metadata = common.metadata(
         key,
@@ -48,13 +48,13 @@ def leader_worker_set(
 
 
 def _placement(template: Manifest) -> dict[str, str]:
-    """The template's annotations for the set itself, such as one topology domain for each group."""
+    """Return the annotations of the template that belong to the set, such as exclusive topology."""
     annotations: Manifest = template["metadata"].get("annotations", {})
     return {key: value for key, value in annotations.items() if key in FREE_ANNOTATIONS}
 
 
 def _worker(key: Key, template: Manifest) -> dict[str, Any]:
-    """The leader's template for pods that serve no requests: not selected, not scraped, not spread as replicas are."""
+    """Return the leader's template for workers: without the labels, annotations and spread of engine pods."""
     worker: dict[str, Any] = copy.deepcopy(dict(template))
     labels = worker["metadata"]["labels"]
     labels.pop(names.SERVICE_LABEL)

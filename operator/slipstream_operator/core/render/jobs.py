@@ -13,14 +13,14 @@ from slipstream_operator.core.render import common, pods
 def job(
     key: Key, uid: str, *, name: str, component: str, identity: str, spec: Manifest
 ) -> dict[str, Any]:
-    """Return the Job under the name with the hash of its specification, which can't be changed."""
+    """Return the Job."""
     metadata = common.metadata(key, uid, name=name, component=component)
     metadata["labels"][names.TASK_LABEL] = identity
     return {"apiVersion": "batch/v1", "kind": names.JOB, "metadata": metadata, "spec": spec}
 
 
 def digest(spec: Manifest) -> str:
-    """Return the hash of a specification, eight characters."""
+    """Return eight hexadecimal digits of a hash over a specification."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -34,9 +34,9 @@ def pod_template(
     passed: Sequence[str],
     spec: Manifest,
 ) -> dict[str, Any]:
-    """Return the pod of a Job; it carries no service label, since it is no engine.
+    """Return the pod template of a Job, without the labels of engine pods.
 
-    `passed` are the fields of the overrides that the pod takes over, beside labels and annotations.
+    `passed` are the fields of the overrides that apply, besides labels and annotations.
     """
     metadata: dict[str, Any] = {
         "labels": {

@@ -1,4 +1,4 @@
-"""PodMonitor for the Prometheus operator, where its kind exists."""
+"""PodMonitor for the Prometheus operator, if the cluster has the kind."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from slipstream_runtime import contract
 
 
 def pod_monitor(key: Key, uid: str) -> dict[str, Any]:
-    """Scrape the engines, with the target labels that our queries group by."""
+    """Return the PodMonitor of the engines, with the labels that our queries group by."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",

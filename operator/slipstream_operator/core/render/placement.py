@@ -1,4 +1,4 @@
-"""Placement of engine pods relative to each other: packed on GPU nodes, spread over nodes else."""
+"""Placement of engine pods: packed on GPU nodes, spread over other nodes."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,11 +11,10 @@ ZONE: Final = "topology.kubernetes.io/zone"
 
 
 def of(overrides: Manifest, *, labels: Mapping[str, str], packs: bool) -> dict[str, Any]:
-    """Return affinity and topologySpreadConstraints of the pods that carry the labels.
+    """Return affinity and topologySpreadConstraints of the pods with the labels.
 
-    On GPUs replicas prefer nodes that run engines already, so that other nodes stay whole for replicas of many GPUs,
-    and empty for an autoscaler to remove; zones are what replicas spread over. A template that places pods relative to
-    pods, or by topology, is left to do so alone.
+    On GPUs, replicas spread over zones and prefer nodes with other engines. Other nodes stay free for replicas with
+    many GPUs, or can be removed by an autoscaler. A template with pod affinity or spread constraints replaces this.
     """
     affinity = dict(overrides.get("affinity", {}))
     spread = overrides.get("topologySpreadConstraints")
@@ -38,13 +37,13 @@ def of(overrides: Manifest, *, labels: Mapping[str, str], packs: bool) -> dict[s
 
 
 def _selected(labels: Mapping[str, str], constraint: Manifest) -> dict[str, str]:
-    """Return the labels of the pods that count, without those that the API server adds for matchLabelKeys."""
+    """Return the labels of the counted pods, without those that the API server adds for matchLabelKeys."""
     added = constraint.get("matchLabelKeys", ())
     return {key: value for key, value in labels.items() if key not in added}
 
 
 def _near_engines() -> dict[str, Any]:
-    """Return a preference for nodes with engines of whatever service and namespace."""
+    """Return a preference for nodes with engines of any service and namespace."""
     engines = {names.MANAGED_BY_LABEL: names.OPERATOR, names.COMPONENT_LABEL: "engine"}
     return {
         "preferredDuringSchedulingIgnoredDuringExecution": [

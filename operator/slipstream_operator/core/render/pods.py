@@ -1,4 +1,4 @@
-"""Common parts of our pods: security context, scrape annotations and termination."""
+"""Common parts of pods: security context, scrape annotations and termination."""
 
 from typing import Any, Final
 
@@ -10,18 +10,18 @@ SCRAPED: Final = {
     "prometheus.io/port": str(contract.MANAGEMENT_PORT),
     "prometheus.io/path": contract.METRICS_PATH,
 }
-"""Annotations of a pod of the data plane."""
+"""Annotations of engine and router pods."""
 ROUTER_GRACE_SECONDS: Final = (
     contract.LINGER_SECONDS + contract.LONGEST_DRAIN_SECONDS + contract.EXIT_SECONDS
 )
-"""Seconds from the deletion of a router's pod to SIGKILL. The router ends by itself after the longest drain of its
-services, which may change: a constant here restarts no router for it."""
+"""Seconds from the deletion of a router pod to SIGKILL. The router exits after the longest drain of its services. The
+value is constant so that a change of a drain restarts no router."""
 
 
 def confined(*, group: int | None = USER) -> dict[str, Any]:
-    """A pod's security context, as the restricted standard wants it; its volumes belong to `group`.
+    """Return the pod's security context for the restricted standard. Its volumes belong to `group`.
 
-    A volume whose root belongs to the group already isn't walked at each mount: a kept cache has many files.
+    OnRootMismatch avoids a walk over all files of a kept cache at each mount.
     """
     return {
         "runAsNonRoot": True,
@@ -33,7 +33,7 @@ def confined(*, group: int | None = USER) -> dict[str, Any]:
 
 
 def container_confined() -> dict[str, Any]:
-    """A container's security context, as the restricted standard wants it."""
+    """Return the container's security context for the restricted standard."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,

@@ -1,4 +1,4 @@
-"""The Job that has nodes pull images: a pod for each, without an accelerator, which checks the model and ends."""
+"""Job that makes nodes pull images. Each pod checks the model and ends, without an accelerator."""
 
 from typing import Any, Final
 
@@ -12,13 +12,13 @@ _RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"memory": "512Mi"},
 }
-"""Needs of Python, which reads names, sizes and config.json: little, so that a full node takes the pod, too."""
+"""Resources for Python to read names, sizes and config.json. They are small so that the pod fits on a full node."""
 _RETRIES: Final = 2
-"""Failed pods of an index that are replaced; a failure on one node ends no pod of another."""
+"""Retries for each index. A failure on one node ends no pod on another node."""
 _DEADLINE_SECONDS: Final = 6 * 3600
-"""For 400 GiB at 20 MiB/s; until then a pod that no node takes, or that can't pull, stays."""
+"""Maximum seconds of the Job, enough for 400 GiB at 20 MiB/s."""
 _NO_DEVICES: Final = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
-"""NVIDIA's runtime gives a container that asks for no GPU all of them, if its image says so."""
+"""Variable that keeps NVIDIA's runtime from giving all GPUs to a container that requests none."""
 
 _PASSED: Final = (
     "nodeSelector",
@@ -27,11 +27,11 @@ _PASSED: Final = (
     "serviceAccountName",
     "imagePullSecrets",
 )
-"""Fields of the template that decide on nodes and pulls."""
+"""Fields of the template that determine nodes and pulls."""
 
 
 def job(key: Key, uid: str, *, prefetch: Prefetch) -> dict[str, Any]:
-    """Return the Job; its name carries the hash of its specification, which can't be changed."""
+    """Return the Job. Its name has the hash of its specification, which is immutable."""
     spec: dict[str, Any] = {
         "completionMode": "Indexed",
         "completions": prefetch.pods,
@@ -70,9 +70,9 @@ def _template(key: Key, prefetch: Prefetch) -> dict[str, Any]:
 
 
 def _spread(prefetch: Prefetch, labels: dict[str, str]) -> dict[str, Any]:
-    """Return a strong preference for nodes without such a pod: together, both weigh more than all other scores.
+    """Return a strong preference for nodes without another pod of the Job.
 
-    NB: no requirement, since an autoscaler would buy nodes for pods that find none of their own.
+    NB: it is not a requirement, because an autoscaler would provision nodes for the remaining pods.
     """
     selector = {"matchLabels": labels}
     affinity: dict[str, Any] = {

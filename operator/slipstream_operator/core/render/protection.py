@@ -1,4 +1,4 @@
-"""Protection of the engine pods: a disruption budget, and a NetworkPolicy per port."""
+"""PodDisruptionBudgets and NetworkPolicies of the engine pods."""
 
 import re
 from typing import Any
@@ -10,13 +10,13 @@ from slipstream_runtime import contract
 
 
 def disruption_budget(key: Key, uid: str) -> dict[str, Any]:
-    """One budget over all revisions: a pod under two can't be evicted at all."""
+    """Return one budget over all revisions, because a pod with two budgets can't be evicted."""
     metadata = common.metadata(key, uid, name=key.name, component="service")
     return _budget(metadata, selected=common.selector(key.name))
 
 
 def workers_budget(key: Key, uid: str) -> dict[str, Any]:
-    """Workers are evicted from one group at a time: one that is gone takes its whole group with it."""
+    """Return the budget of workers: one at a time, because the loss of a worker restarts its whole group."""
     metadata = common.metadata(
         key, uid, name=names.workers_name(key.name), component=names.WORKER_COMPONENT
     )
@@ -39,9 +39,9 @@ def _budget(metadata: dict[str, Any], *, selected: dict[str, str]) -> dict[str, 
 def network_policy(
     key: Key, uid: str, *, prometheus: str | None, spans_nodes: bool = False
 ) -> dict[str, Any]:
-    """Clients reach the API; Prometheus and who picks replicas the management port; nobody anything else.
+    """Return the NetworkPolicy: the API port is open, and the management port to Prometheus, routers and pickers.
 
-    Workers of a replica that spans nodes reach all ports: torch.distributed takes free ones.
+    Workers of a replica that spans nodes reach all ports, because torch.distributed uses random ports.
     """
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -67,7 +67,7 @@ def network_policy(
 
 
 def workers_policy(key: Key, uid: str) -> dict[str, Any]:
-    """Only the leaders and the other workers of the service reach its workers."""
+    """Return the NetworkPolicy that allows only leaders and other workers of the service to reach its workers."""
     leaders = {"podSelector": {"matchLabels": common.selector(key.name)}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -88,6 +88,6 @@ def _from_workers(key: Key) -> dict[str, Any]:
 
 
 def prometheus_namespace(url: str | None) -> dict[str, Any]:
-    """The namespace in `http://name.namespace.svc...`; all namespaces if the URL doesn't tell."""
+    """Return the selector of the namespace in `http://name.namespace.svc...`; of all namespaces for another URL."""
     match = re.match(r"https?://[^./]+\.([a-z0-9-]+)\.svc[.:/]?", url or "")
     return {"matchLabels": {"kubernetes.io/metadata.name": match.group(1)}} if match else {}

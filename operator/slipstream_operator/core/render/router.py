@@ -1,4 +1,4 @@
-"""The router of a namespace and what surrounds it; owned by all services and routes that use it."""
+"""Router of a namespace and its other objects, owned by all services and routes that use it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from slipstream_runtime import contract
 
 NAME: Final = contract.ROUTER_NAME
 KEYS_PREFIX: Final = "keys-"
-"""Of the volume of a service's keys."""
+"""Prefix of the volume with the API keys of a service."""
 REPLICAS: Final = 2
 RESOURCES: Final = pod.Resources(
     requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"}
@@ -21,7 +21,7 @@ RESOURCES: Final = pod.Resources(
 
 @dataclasses.dataclass(frozen=True)
 class Router:
-    """A namespace's router with every decision made."""
+    """Resolved router of a namespace."""
 
     namespace: str
     image: str
@@ -30,11 +30,11 @@ class Router:
     placement: Manifest
     """Node selector, tolerations, runtime class and pull secrets, as core/v1 names them."""
     document: str
-    """Its configuration."""
+    """Text of its configuration."""
     keys: Mapping[str, str]
-    """Service -> Secret of the keys that its clients need."""
+    """Service -> Secret with its API keys."""
     leases: Sequence[str]
-    """Names of the Leases that it may renew."""
+    """Names of the Leases that the router can renew."""
     users: Sequence[Parent]
     routes: Sequence[Parent]
     prometheus: str | None
@@ -42,7 +42,7 @@ class Router:
 
 
 def render(router: Router) -> list[dict[str, Any]]:
-    """All objects but the token, in the order in which they are best created."""
+    """Return all objects except the token, in the order of their creation."""
     manifests = [
         {"apiVersion": "v1", "kind": "ServiceAccount", **_named(router)},
         _role(router),
@@ -65,8 +65,10 @@ def render(router: Router) -> list[dict[str, Any]]:
 
 
 def token(namespace: str, *, account: str, value: str) -> dict[str, Any]:
-    """The Secret by which engines know the router. It is made once, so its owner is the router's ServiceAccount
-    (whose uid is `account`), which outlives single users of the router."""
+    """Return the Secret with the token that engines accept from the router.
+
+    It is created once. Its owner is the router's ServiceAccount with uid `account`, which outlives single services.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -85,7 +87,7 @@ def token(namespace: str, *, account: str, value: str) -> dict[str, Any]:
 
 
 def _named(router: Router) -> dict[str, Any]:
-    """Metadata with one reference, not a controlling one, to each user: the objects go with the last."""
+    """Return metadata with a non-controlling owner reference to each user, so that the last user deletes them."""
     owners = [
         {
             "apiVersion": names.API_VERSION,
@@ -123,7 +125,7 @@ def _role(router: Router) -> dict[str, Any]:
             "verbs": ["list", "watch"],
         },
     ]
-    if router.leases:  # a rule without names would be for all Leases
+    if router.leases:  # a rule without names would apply to all Leases
         rules.append(
             {
                 "apiGroups": ["coordination.k8s.io"],
@@ -249,7 +251,7 @@ def _container(router: Router) -> dict[str, Any]:
 
 
 def _volumes(router: Router) -> list[dict[str, Any]]:
-    """Keys are optional: a missing Secret stops one service, and not the namespace."""
+    """Return the volumes. Key volumes are optional, so that a missing Secret stops only one service."""
     return [
         {"name": "token", "secret": {"secretName": names.ROUTER_TOKEN}},
         {"name": "scratch", "emptyDir": {}},

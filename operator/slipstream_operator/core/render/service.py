@@ -1,4 +1,4 @@
-"""Services: the public one, and a headless one for each revision."""
+"""Services: a public one, and a headless one for each revision."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ PORT: Final = 80
 
 
 def public(key: Key, uid: str, *, selected: Mapping[str, str]) -> dict[str, Any]:
-    """`Service <name>`: the router's pods, or the engines of the active revision."""
+    """Return Service `<name>`, which selects the router or the engines of the active revision."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -26,7 +26,7 @@ def public(key: Key, uid: str, *, selected: Mapping[str, str]) -> dict[str, Any]
 
 
 def headless(key: Key, uid: str, *, revision: str) -> dict[str, Any]:
-    """The addresses of one revision's engines."""
+    """Return the headless Service of one revision's engines."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -49,5 +49,5 @@ def headless(key: Key, uid: str, *, revision: str) -> dict[str, Any]:
 
 
 def url(key: Key) -> str:
-    """Base URL of the OpenAI-compatible API inside the cluster."""
+    """Return the base URL of the OpenAI-compatible API inside the cluster."""
     return f"http://{key.name}.{key.namespace}.svc/v1"

@@ -1,4 +1,4 @@
-"""Volumes that weights come by: images, and the credentials of object stores."""
+"""Volumes for weights: images, and the credentials of object stores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def image_mounts(uris: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def credential_volumes(secret: str | None) -> list[dict[str, Any]]:
-    """Return the volume of the Secret; optional, so that a missing one is reported by the download."""
+    """Return the volume of the Secret. It is optional, so that the download reports a missing Secret."""
     if secret is None:
         return []
     return [{"name": _CREDENTIALS, "secret": {"secretName": secret, "optional": True}}]

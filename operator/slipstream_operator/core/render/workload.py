@@ -1,4 +1,4 @@
-"""The engine pods: a revision's pod template, and the Deployment that runs it."""
+"""Engine pods: the pod template of a revision, and the Deployment that runs it."""
 
 import math
 from typing import Any, Final
@@ -17,8 +17,8 @@ from slipstream_operator.core.resolved import Resolved
 from slipstream_runtime import contract
 
 NO_DEADLINE: Final = 2**31 - 1
-"""Kubernetes' word for none: a large model may load for longer than the ten minutes after which a Deployment would be
-called stuck. The startup probe is the limit."""
+"""Value of progressDeadlineSeconds that means none. A large model may load for longer than the default of ten minutes.
+The startup probe limits the time of a start."""
 _SCRATCH: Final = (
     {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
     {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
@@ -28,13 +28,13 @@ _SHARED_MEMORY: Final = {
     "value": contract.SHARED_MEMORY_DIRECTORY,
 }
 PROBES_OF_A_START: Final = 720
-"""Probes that a start's budget is divided into on GPUs, where it takes minutes: each that fails is an Event."""
+"""Probes of a start on GPUs. Each failed probe is an Event, so a start of minutes has longer periods."""
 LONGEST_PERIOD: Final = 10
-"""Seconds between two probes of a start, at most: an engine that is ready waits as long for its first request."""
+"""Maximum seconds between two probes of a start, for which a ready engine may wait for its first request."""
 
 
 def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
-    """The pod template of a new revision."""
+    """Return the pod template of a new revision."""
     overrides = resolved.revisioned.template
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -86,7 +86,7 @@ def _security(overrides: Manifest) -> dict[str, Any]:
 
 
 def _init_containers(overrides: Manifest) -> dict[str, Any]:
-    """Confined as the engine is, with the same folder for temporary files."""
+    """Return the init containers, with the security context and the scratch directory of the engine."""
     asked = overrides.get("initContainers", [])
     containers = [
         {
@@ -108,7 +108,7 @@ def _init_containers(overrides: Manifest) -> dict[str, Any]:
 def deployment(
     key: Key, uid: str, *, revision: str, template: Manifest, replicas: int
 ) -> dict[str, Any]:
-    """The Deployment of one revision; its template never changes."""
+    """Return the Deployment of one revision, whose template never changes."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -213,7 +213,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
 
 
 def _startup(resolved: Resolved) -> dict[str, Any]:
-    """Probe until the budget of a start is used up; a CPU's engine starts in seconds, so it is asked each second."""
+    """Return the startup probe, which fails after the maximum time of a start. On CPU it runs each second."""
     budget = resolved.times.start
     period = min(math.ceil(budget / PROBES_OF_A_START), LONGEST_PERIOD) if resolved.packs else 1
     return {
@@ -285,7 +285,7 @@ def _offload_mount(resolved: Resolved) -> list[dict[str, Any]]:
 
 
 def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
-    """Optional: an old revision must start again, too, when the new one has no adapters any more."""
+    """Return the optional volume of adapters. An old revision can restart after the adapters were removed."""
     if resolved.adapters is None:
         return []
     source = {"name": names.adapters_name(resolved.key.name), "optional": True}
@@ -293,9 +293,9 @@ def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
 
 
 def _api_keys(secret: str | None) -> list[dict[str, Any]]:
-    """A user's is optional, so that a missing one stops no pod: the engine then lets nobody in.
+    """Return the volume of API keys. A user's Secret is optional: without it the engine refuses all requests.
 
-    The router's token is ours and comes with the router: a pod waits for it, since it would serve nobody without.
+    The router's token is required: without it an engine could serve no requests.
     """
     if secret is None:
         return []

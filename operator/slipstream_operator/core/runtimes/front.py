@@ -9,12 +9,12 @@ from slipstream_runtime import contract
 
 
 def metrics(inputs: Inputs) -> dict[str, Any]:
-    """Open the metrics to endpoint pickers, which read them where they send requests."""
+    """Return the setting that serves metrics on the API port with a gateway, where endpoint pickers read them."""
     return {"openMetrics": True} if routing.mode(inputs.spec) == "Gateway" else {}
 
 
 def checks(inputs: Inputs) -> dict[str, Any]:
-    """Return limits, keys and metrics; with a router, requests queue there."""
+    """Return the settings of limits, API keys and metrics. With a router, requests queue in the router."""
     config = metrics(inputs)
     spec = inputs.spec
     if spec.limits is not None:

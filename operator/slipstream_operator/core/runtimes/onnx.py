@@ -19,7 +19,8 @@ def _configure(inputs: Inputs) -> Manifest:
     if spec.engine_args:
         raise PermanentError(
             Reason.UNSUPPORTED,
-            "spec.engineArgs: can't be used with runtime: onnx, which is not vLLM: leave out one of them",
+            "spec.engineArgs: can't be used with runtime: onnx, because they are arguments of vLLM. Leave out one "
+            "of them.",
         )
     count = spec.accelerator.count if spec.accelerator else 1
     config: dict[str, Any] = {
@@ -36,8 +37,8 @@ def _configure(inputs: Inputs) -> Manifest:
     elif count > 1:
         raise PermanentError(
             Reason.UNSUPPORTED,
-            f"spec.accelerator.count: {count} is more than the one GPU that a replica uses with runtime: onnx: "
-            "leave it out, and raise replicas",
+            f"spec.accelerator.count: {count} can't work because a replica uses one GPU with runtime: onnx. Leave "
+            "it out, and raise replicas.",
         )
     if spec.cache and spec.cache.compile:
         if (reason := device.lacks.get(Feature.TENSORRT)) is not None:
@@ -48,8 +49,8 @@ def _configure(inputs: Inputs) -> Manifest:
         if not (spec.template and spec.template.image):
             raise PermanentError(
                 Reason.UNSUPPORTED,
-                "spec.cache.compile: true means TensorRT 10 with runtime: onnx, which the ONNX image does not hold: "
-                "leave it out, or name an image that holds it in spec.template.image",
+                "spec.cache.compile: true needs TensorRT 10 with runtime: onnx, which the ONNX image does not "
+                "have. Leave it out, or set spec.template.image to an image that has it.",
             )
         config["tensorrt"] = True
     if spec.batching is not None:

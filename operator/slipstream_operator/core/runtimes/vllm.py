@@ -19,7 +19,7 @@ from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
 KV_SHARE_OF_MEMORY: Final = Decimal("0.125")
-"""On CPU, weights, Python and the KV cache share the container's limit: an eighth of it is for the cache."""
+"""Share of the container's memory limit for the KV cache on CPU. Weights and Python use the rest."""
 LEAST_SLOTS: Final = 4
 """Adapters of one step that an engine has room for at least."""
 
@@ -86,28 +86,28 @@ def _configure(inputs: Inputs) -> Manifest:
 
 
 def _share(accelerator: Accelerator, arguments: Mapping[str, Value]) -> float:
-    """Return the share of a device that one of several engines on it may take."""
+    """Return the share of a device's memory for one of the engines that share it."""
     share = demands.utilization(accelerator)
     wanted = arguments.get("gpu-memory-utilization")
     if isinstance(wanted, int | float) and wanted > share:
         raise PermanentError(
             Reason.LIMIT_EXCEEDED,
             f"spec.engineArgs.gpu-memory-utilization: {wanted} can't work because engines share a device of "
-            f"{accelerator.name}, whose memoryShare of {accelerator.memory_share} leaves each {share}. "
-            "Use at most that, or leave it out.",
+            f"{accelerator.name}, whose memoryShare of {accelerator.memory_share} leaves {share} for each. Use at "
+            f"most {share}, or leave it out.",
         )
     if arguments.get("kv-cache-memory-bytes"):
         raise PermanentError(
             Reason.LIMIT_EXCEEDED,
-            f"spec.engineArgs.kv-cache-memory-bytes: {arguments['kv-cache-memory-bytes']} can't work because engines "
-            f"share a device of {accelerator.name}, and with it vLLM keeps to no share of it. Leave it out, and "
-            f"use gpu-memory-utilization of at most {share}.",
+            f"spec.engineArgs.kv-cache-memory-bytes: {arguments['kv-cache-memory-bytes']} can't work because "
+            f"engines share a device of {accelerator.name}, and with it vLLM ignores the share. Leave it out, and "
+            f"use a gpu-memory-utilization of at most {share}.",
         )
     return share
 
 
 def _slots(model: ModelSpec) -> int:
-    """Return the number of adapters of one step, with room for more without a restart."""
+    """Return the adapter slots of one step, with spare slots for adapters that are added later."""
     if model.adapters is None:
         return 0
     return max(LEAST_SLOTS, 1 << (len(model.adapters) - 1).bit_length())
@@ -120,8 +120,8 @@ def _kv_bytes(resources: Manifest) -> int:
     if memory is None:
         raise PermanentError(
             Reason.INVALID_SPEC,
-            "spec.resources.limits.memory: is needed with accelerator cpu, whose KV cache is sized from it: "
-            "set it here or in the ServingProfile, for example 8Gi",
+            "spec.resources.limits.memory: is required with accelerator cpu, because the size of the KV cache "
+            "depends on it. Set it here or in the ServingProfile, for example to 8Gi.",
         )
     return int(units.quantity(memory) * KV_SHARE_OF_MEMORY)
 

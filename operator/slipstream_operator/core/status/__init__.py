@@ -13,11 +13,11 @@ from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Reason
 
 QUIET_SECONDS: Final = 60.0
-"""Numbers alone are written no more often than this."""
+"""Minimum seconds between two writes of a status in which only numbers changed."""
 
 
 def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, Any]:
-    """The status to write."""
+    """Return the status to write."""
     parent = observed.parent
     active = outcome.rollout.active if outcome.rollout else None
     serving = [pod for pod in observed.live_pods if not pod.deleting]
@@ -47,14 +47,14 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
 def worth_writing(
     old: Mapping[str, Any], new: Mapping[str, Any], *, since_last_write: float
 ) -> bool:
-    """Whether the API server should hear of it: at once if a condition or a decision changed, else once a minute."""
+    """Whether to write the status: at once if a condition or a decision changed, otherwise once a minute."""
     if old == new:
         return False
     return since_last_write >= QUIET_SECONDS or _essence(old) != _essence(new)
 
 
 def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The status without numbers that move all the time."""
+    """Return the status without the numbers that change constantly."""
     essence = {
         key: status.get(key)
         for key in (
@@ -84,7 +84,7 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(condition: Mapping[str, Any]) -> str | None:
-    """Return the step behind one reason: of a service at a gateway, tenths of a download, nodes of a prefetch."""
+    """Return the progress that a message shows: tenths of a download, nodes of a prefetch, state of a gateway."""
     prefetch = re.search(r"Prefetch: [^:.]*", condition["message"])
     if condition["reason"] == Reason.FETCHING:
         percent = re.search(r"(\d+)%", condition["message"])

@@ -7,14 +7,14 @@ from typing import Final
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
 from slipstream_operator.core import pod_failures, revisions
-from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract
 
 _REPLACED_SECONDS: Final = 300.0
-"""Seconds within which a pod that is gone is replaced: a node that does not answer keeps its pods for five minutes."""
+"""Seconds within which a lost pod is replaced. Pods stay on an unreachable node for five minutes."""
 
 
 def verdicts(
@@ -57,7 +57,7 @@ def _accepted(outcome: Outcome) -> Verdict:
 
 
 def _over_quota(outcome: Outcome) -> str | None:
-    """Return why the namespace's quota leaves the service nothing, if that is so."""
+    """Return the refusal if the namespace's quota allows no replica; otherwise None."""
     resolved = outcome.resolved
     return resolved.share.refused if resolved is not None and resolved.share is not None else None
 
@@ -74,33 +74,27 @@ def _available(
         return Verdict(Condition.AVAILABLE, status, reason, message)
 
     if outcome.conflicts:
-        held = ", ".join(str(ref) for ref in outcome.conflicts)
-        return verdict(
-            Reason.NAME_CONFLICT,
-            f"{held} exists and is not ours, so it is left alone: delete or rename it, or rename this object",
-        )
+        return verdict(Reason.NAME_CONFLICT, _held(outcome.conflicts))
     if outcome.failures:
         return verdict(Reason.REJECTED, "; ".join(outcome.failures))
     by_router = outcome.rollout is not None and outcome.rollout.by_router
     if (outcome.at_zero or ready) and by_router and not observed.router.answers:
-        why = observed.router.trouble or "none of its pods is ready"
+        why = observed.router.trouble or "None of its pods is ready."
         return verdict(Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}")
     if outcome.at_zero:
         return verdict(
             Reason.SCALED_TO_ZERO,
-            "No engine runs; the router holds the next request until one is ready.",
+            "The service is scaled to zero. The router holds the next request until a replica is ready.",
             "True",
         )
     if ready and outcome.gateway is not None and outcome.gateway.problem is not None:
         return verdict(*outcome.gateway.problem)
     if ready:
-        return verdict(
-            Reason.ENGINES_READY, f"{len(ready)} of {len(serving)} engines are ready.", "True"
-        )
+        return verdict(Reason.ENGINES_READY, _counted(len(ready), len(serving)), "True")
     if over := _over_quota(outcome):
         return verdict(Reason.QUOTA_EXCEEDED, over)
     if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
-        return verdict(Reason.STOPPED, "spec.replicas is 0.")
+        return verdict(Reason.STOPPED, "The service is stopped because spec.replicas is 0.")
     if trouble := _trouble([*serving, *_live(observed.workers)]):
         return verdict(*trouble)
     if refused and not serving:
@@ -115,7 +109,22 @@ def _available(
         return verdict(Reason.CREATE_FAILED, refused[0])
     if not serving:
         return verdict(Reason.PENDING, "No engine exists yet.")
-    return verdict(Reason.STARTING, f"0 of {len(serving)} engines are ready.")
+    return verdict(Reason.STARTING, _counted(0, len(serving)))
+
+
+def _held(conflicts: Sequence[Ref]) -> str:
+    """Return the message about names that objects of other owners have."""
+    named = " and ".join(str(ref) for ref in conflicts)
+    if len(conflicts) == 1:
+        return f"{named} already exists and belongs to another owner. Delete or rename it, or rename this object."
+    return f"{named} already exist and belong to other owners. Delete or rename them, or rename this object."
+
+
+def _counted(ready: int, total: int) -> str:
+    """Return how many engines are ready, as a sentence."""
+    if total == 1:
+        return "The engine is ready." if ready else "The engine is not ready yet."
+    return f"{ready} of {total} engines {'is' if ready == 1 else 'are'} ready."
 
 
 def _live(pods: Sequence[Pod]) -> list[Pod]:
@@ -123,7 +132,7 @@ def _live(pods: Sequence[Pod]) -> list[Pod]:
 
 
 def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
-    """Return the reason and message of the newest pod that is in trouble."""
+    """Return the reason and message of the newest pod with a failure."""
     troubled = sorted(
         (pod for pod in pods if pod.trouble and not pod.ready),
         key=lambda pod: (pod.created, pod.name),
@@ -133,14 +142,14 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     newest = troubled[-1]
     assert newest.trouble is not None
     reason, message = newest.trouble
-    return (reason, f"worker {newest.name}: {message}") if newest.worker else newest.trouble
+    return (reason, f"Worker {newest.name}: {message}") if newest.worker else newest.trouble
 
 
 def _loss(observed: Observed) -> tuple[str, str] | None:
-    """Why the newest of the pods that were evicted, preempted or lost with their node is gone.
+    """Return the reason and message of the newest pod that was evicted, preempted or lost with its node.
 
-    NB: pods that ended stay for days, so this is over once a pod became ready after it, and it explains no pods that
-    were made long after it, such as after a night without replicas.
+    NB: ended pods stay for days. The loss counts until a pod becomes ready after it, and not for pods that were
+    created long after it.
     """
     gone = sorted(
         (pod.ended_at or pod.created, pod.name, pod.trouble)
@@ -163,7 +172,7 @@ def _loss(observed: Observed) -> tuple[str, str] | None:
 def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
     if ready:
         return Verdict(
-            Condition.MODEL_READY, "True", Reason.LOADED, "The model answered a completion."
+            Condition.MODEL_READY, "True", Reason.LOADED, "The engine has answered a test request."
         )
     if outcome.fetching is not None:
         return Verdict(
@@ -174,7 +183,7 @@ def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> 
             Condition.MODEL_READY,
             "True",
             Reason.SCALED_TO_ZERO,
-            "The model loads when a request comes.",
+            "The model loads when a request arrives.",
         )
     return Verdict(Condition.MODEL_READY, "False", Reason.NOT_LOADED, available.message)
 
@@ -183,7 +192,7 @@ def _ready(*needed: Verdict) -> Verdict:
     for verdict in needed:
         if verdict.status != "True":
             return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
-    return Verdict(Condition.READY, "True", Reason.ENGINES_READY, "The service answers.")
+    return Verdict(Condition.READY, "True", Reason.ENGINES_READY, "The service is ready.")
 
 
 def _slo_met(outcome: Outcome) -> Verdict:
@@ -191,26 +200,33 @@ def _slo_met(outcome: Outcome) -> Verdict:
         return Verdict(Condition.SLO_MET, status, reason, message)
 
     if outcome.resolved is not None and not outcome.resolved.objectives.latency:
-        return verdict("Unknown", Reason.NO_OBJECTIVES, "spec.slo names no latency objective.")
+        return verdict("Unknown", Reason.NO_OBJECTIVES, "spec.slo sets no latency objective.")
     if outcome.measured is None:
-        return verdict("Unknown", Reason.NO_METRICS, "Nothing was measured yet.")
+        return verdict("Unknown", Reason.NO_METRICS, "There are no measurements yet.")
     readings = outcome.measured.readings
     if isinstance(readings, Unknown):
         return verdict("Unknown", Reason.NO_METRICS, readings.reason)
     measured = [reading for reading in readings if reading.telling]
     if not measured:
-        return verdict("Unknown", Reason.NO_TRAFFIC, "Too few requests to judge by.")
+        return verdict(
+            "Unknown", Reason.NO_TRAFFIC, "There are too few requests to evaluate the objectives."
+        )
     if outcome.decision and outcome.decision.infeasible:
         return verdict("False", Reason.INFEASIBLE, outcome.decision.infeasible)
     missed = [reading for reading in measured if reading.over]
     if missed:
-        return verdict("False", Reason.MISSED, "; ".join(map(_in_words, missed)))
-    return verdict("True", Reason.MET, "; ".join(map(_in_words, measured)))
+        return verdict("False", Reason.MISSED, _in_words(missed))
+    return verdict("True", Reason.MET, _in_words(measured))
 
 
-def _in_words(reading: Reading) -> str:
-    current = units.format_seconds(reading.current or 0)
-    return f"{reading.objective.name} is {current} of {reading.objective.text}"
+def _in_words(readings: Sequence[Reading]) -> str:
+    """Return each objective with its current value, as a sentence."""
+    parts = [
+        f"{reading.objective.name} is {units.format_seconds(reading.current or 0)} "
+        f"(target: {reading.objective.text})"
+        for reading in readings
+    ]
+    return f"{', '.join(parts)}."
 
 
 def _scaling_active(outcome: Outcome) -> Verdict:
@@ -218,7 +234,7 @@ def _scaling_active(outcome: Outcome) -> Verdict:
         return Verdict(Condition.SCALING_ACTIVE, status, reason, message)
 
     if outcome.resolved is None or outcome.decision is None:
-        return verdict("Unknown", Reason.PENDING, "Nothing was decided yet.")
+        return verdict("Unknown", Reason.PENDING, "There is no scaling decision yet.")
     bounds, decision = outcome.resolved.bounds, outcome.decision
     if not bounds.follows_load:
         return verdict("False", Reason.FIXED_REPLICAS, decision.reason)
@@ -234,7 +250,7 @@ def _scaling_active(outcome: Outcome) -> Verdict:
 def _progress(
     observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
 ) -> Verdict | None:
-    """Reconciling, while the world is not yet what the object asks for."""
+    """Return the condition Reconciling while the cluster is not in the desired state."""
     rollout = outcome.rollout
     if rollout is None:
         return None
@@ -245,26 +261,28 @@ def _progress(
             pod for pod in (*serving, *_live(observed.workers)) if pod.revision == rollout.wanted
         ]
         message = (
-            f"revision {rollout.active} stops before {rollout.wanted} starts"
+            f"Revision {rollout.active} stops before revision {rollout.wanted} starts."
             if outcome.resolved is not None and outcome.resolved.recreate
-            else f"revision {rollout.wanted} starts beside {rollout.active}, which serves"
+            else f"Revision {rollout.wanted} is starting while revision {rollout.active} serves requests."
         )
         if outcome.fetching is not None:
-            message = f"revision {rollout.wanted} waits for its model: {outcome.fetching.message}"
+            message = f"Revision {rollout.wanted} waits for its model: {outcome.fetching.message}"
         elif trouble := _trouble(coming):
-            message = f"{message}; {trouble[0]}: {trouble[1]}"
+            message = f"{message} {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
     if _waits_for_router(outcome):
         return Verdict(
             Condition.RECONCILING,
             "True",
             Reason.ROUTER_NOT_READY,
-            f"the Service selects the engines until Deployment {contract.ROUTER_NAME} is available and knows "
-            "the service",
+            f"The Service selects the engines until Deployment {contract.ROUTER_NAME} is available and has loaded the "
+            "service's configuration.",
         )
     wanted = next(entry.replicas for entry in rollout.revisions if entry.hash == rollout.active)
     if len(ready) < wanted or len(serving) > wanted:
-        message = f"{len(ready)} of {wanted} engines are ready."
+        message = _counted(len(ready), wanted)
+        if len(ready) >= wanted:
+            message = f"Stopping {len(serving) - wanted} of {len(serving)} engines."
         if outcome.loss:
             message = f"{message} {outcome.loss}"
         elif trouble := _trouble(serving) or _loss(observed):
@@ -274,7 +292,7 @@ def _progress(
 
 
 def _waits_for_quota(outcome: Outcome, rollout: revisions.Rollout) -> str | None:
-    """Return why a revision can't start beside the one that serves, if the namespace's quota is why."""
+    """Return the message if the namespace's quota keeps a new revision from starting; otherwise None."""
     resolved = outcome.resolved
     counts = {revision.hash: revision.replicas for revision in rollout.revisions}
     if resolved is None or resolved.share is None or resolved.recreate:
@@ -283,9 +301,9 @@ def _waits_for_quota(outcome: Outcome, rollout: revisions.Rollout) -> str | None
         return None
     most = resolved.share.replicas + resolved.share.surge
     return (
-        f"revision {rollout.wanted} waits: the namespace's quota of accelerators leaves this service {most} replicas, "
-        f"and {rollout.active} runs {counts[rollout.active]}. Use rollout.strategy: Recreate, fewer replicas for a "
-        "while, or ask the platform team for more"
+        f"Revision {rollout.wanted} waits because the namespace's quota of accelerators allows {most} replicas of this "
+        f"service, and revision {rollout.active} runs {counts[rollout.active]}. Use rollout.strategy: Recreate, fewer "
+        "replicas during the rollout, or ask the platform team for more accelerators."
     )
 
 

@@ -18,7 +18,7 @@ def objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:
     if outcome.resolved is None:
         return []
     measured = outcome.measured
-    readings = measured.readings if measured else Unknown("nothing was measured yet")
+    readings = measured.readings if measured else Unknown("There are no measurements yet.")
     by_name = (
         {}
         if isinstance(readings, Unknown)
@@ -66,7 +66,7 @@ def _percent(share: float | None) -> str | None:
 
 
 def scaling(outcome: Outcome) -> api.ScalingStatus | None:
-    """Return the last decision, and the numbers that it was made from."""
+    """Return the last decision and its measurements."""
     decision, state = outcome.decision, outcome.state
     if decision is None or state is None:
         return None
@@ -82,7 +82,7 @@ def scaling(outcome: Outcome) -> api.ScalingStatus | None:
 
 
 def _capped(outcome: Outcome, decision: Decision) -> str | None:
-    """Return how the namespace's quota keeps a service that has all of its share from more."""
+    """Return the quota that keeps the service from more replicas, if it does."""
     resolved = outcome.resolved
     if resolved is None or resolved.share is None or decision.desired < resolved.bounds.maximum:
         return None
@@ -90,7 +90,7 @@ def _capped(outcome: Outcome, decision: Decision) -> str | None:
 
 
 def _inputs(outcome: Outcome, decision: Decision) -> str | None:
-    """The numbers that the decision was made from, as `name=value`."""
+    """Return the measurements that the decision is based on, as `name=value`."""
     load = outcome.measured.load if outcome.measured else None
     if not isinstance(load, Load):
         return None
@@ -101,14 +101,14 @@ def _inputs(outcome: Outcome, decision: Decision) -> str | None:
     if (numbers := decision.numbers) is not None:
         parts += [
             f"requestsPerSecond={numbers.requests:.1f} work={numbers.work:.2f}",
-            f"utilisation={numbers.utilisation:.0%} need={numbers.need} ready={numbers.ready}",
+            f"utilization={numbers.utilisation:.0%} need={numbers.need} ready={numbers.ready}",
             f"starting={numbers.starting} horizon={numbers.horizon:.0f}s",
         ]
     return " ".join(parts)
 
 
 def _model(state: State) -> str | None:
-    """The step time in short, or what one replica carries where no step time is known."""
+    """Return the learned step time in short, or the learned concurrency of one replica."""
     fitted = state.model.coefficients
     if fitted is None:
         return None if state.concurrency is None else f"concurrency={state.concurrency:.1f}"
@@ -123,7 +123,7 @@ def _model(state: State) -> str | None:
 
 
 def engine(outcome: Outcome) -> api.EngineStatus | None:
-    """Return the resolved configuration of the engines in short."""
+    """Return a summary of the resolved engine configuration."""
     resolved, measured = outcome.resolved, outcome.measured
     if resolved is None:
         return None
@@ -145,7 +145,7 @@ def engine(outcome: Outcome) -> api.EngineStatus | None:
 
 
 def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
-    """Return the gain of speculation; unknown where nothing was sampled, as on GPUs. None without speculation."""
+    """Return the gain of speculation: "unknown" where it is not sampled, as on GPUs; None without speculation."""
     if measured is None:
         return None
     if measured.gain is not None:
@@ -154,7 +154,7 @@ def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
 
 
 def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:
-    """Return the adapters that clients can ask for, then the others."""
+    """Return the adapters that are loaded, then the others."""
     if not listed:
         return None
     ready = [name for name in listed if loaded.get(name)]

@@ -22,7 +22,7 @@ class Measured:
     draft_tokens: DraftTokens | None = None
     gain: float | None = None
     loss: str | None = None
-    """That speculation has made decoding slower for long enough to say so."""
+    """Warning that speculation makes decoding slower."""
     kv_capacity: int | None = None
     adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     """LoRA adapter -> whether every engine has it loaded."""
@@ -41,13 +41,13 @@ class Outcome:
     state: State | None = None
     measured: Measured | None = None
     gateway: gateways.Standing | None = None
-    """How the service stands at its inference gateway, if it names one."""
+    """State of the service at its inference gateway, if it uses one."""
     fetching: Standing | None = None
     """State of the download or inspection that engines wait for."""
     loss: str | None = None
-    """Why a group of pods that are one replica restarts."""
+    """Reason for the restart of a replica that spans nodes."""
     prefetch: str | None = None
-    """Number of nodes that have pulled the images ahead, in words."""
+    """Progress of the prefetch of images, as a sentence."""
 
     @property
     def at_zero(self) -> bool:
