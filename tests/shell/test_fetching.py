@@ -41,19 +41,19 @@ def running(world: World, **container: Any) -> None:
 
 async def test_engines_start_and_the_job_is_deleted_after_the_download() -> None:
     world = World(SPEC)
-    assert await world.look() == 10.0
+    assert await world.reconcile() == 10.0
     (deployment,) = objects(world, "Deployment")
     assert deployment["spec"]["replicas"] == 0
     assert condition(world, Condition.MODEL_READY)["reason"] == Reason.FETCHING
 
     world.progress.answer = Progress(total=1 << 30, done=1 << 29, rate=1 << 20)
     running(world, state={"running": {}})
-    await world.look()
+    await world.reconcile()
     said = condition(world, Condition.MODEL_READY)["message"]
     assert said == "hf://org/model: downloading, 50% of 1.0 GiB, 1.0 MiB/s."
 
     running(world, phase="Succeeded", state={"terminated": {"exitCode": 0, "message": REPORT}})
-    await world.look()
+    await world.reconcile()
     (deployment,) = objects(world, "Deployment")
     assert deployment["spec"]["replicas"] == 1
     assert objects(world, names.JOB) == []
@@ -63,7 +63,7 @@ async def test_engines_start_and_the_job_is_deleted_after_the_download() -> None
 
 async def test_a_failed_download_is_reported_and_engines_still_wait() -> None:
     world = World(SPEC)
-    await world.look()
+    await world.reconcile()
     failed = {"exitCode": 1, "message": "hf://org/model: is gated and there is no token.\n"}
     running(
         world,
@@ -71,7 +71,7 @@ async def test_a_failed_download_is_reported_and_engines_still_wait() -> None:
         lastState={"terminated": failed},
         restartCount=2,
     )
-    await world.look()
+    await world.reconcile()
     shown = condition(world, Condition.MODEL_READY)
     assert (shown["status"], shown["reason"]) == ("False", Reason.FETCH_FAILED)
     assert shown["message"] == "hf://org/model: is gated and there is no token. (tried 3 times)"
@@ -82,11 +82,11 @@ async def test_a_failed_download_is_reported_and_engines_still_wait() -> None:
 
 async def test_a_new_leader_restores_the_completed_download() -> None:
     world = World(SPEC)
-    await world.look()
+    await world.reconcile()
     running(world, phase="Succeeded", state={"terminated": {"exitCode": 0, "message": REPORT}})
-    await world.look()
+    await world.reconcile()
     world.states.forget(given.KEY)
-    await world.look()
+    await world.reconcile()
     assert objects(world, names.JOB) == []
     fetched = world.states.of(given.KEY).fetched
     assert fetched is not None
@@ -95,13 +95,13 @@ async def test_a_new_leader_restores_the_completed_download() -> None:
 
 async def test_containers_added_by_a_webhook_are_ignored() -> None:
     world = World(SPEC)
-    await world.look()
+    await world.reconcile()
     (job,) = objects(world, names.JOB)
     task = job["metadata"]["labels"][names.TASK_LABEL]
     mesh = {"name": "a-mesh", "state": {"terminated": {"exitCode": 0, "message": "bye"}}}
     done = {"name": "fetch", "state": {"terminated": {"exitCode": 0, "message": REPORT}}}
     status = {"phase": "Succeeded", "containerStatuses": [mesh, done]}
     world.store.feed("Pod", fakes.fetcher_body(task, status=status), gone=False)
-    await world.look()
+    await world.reconcile()
     state = world.cluster.objects[Ref("ConfigMap", given.NAMESPACE, names.state_name(given.NAME))]
     assert json.loads(state["data"]["fetched.json"])["report"] == REPORT

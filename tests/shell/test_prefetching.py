@@ -44,7 +44,7 @@ def message(world: World) -> str:
 
 async def test_engines_start_beside_the_job_and_status_counts_the_nodes() -> None:
     there = world()
-    await there.look()
+    await there.reconcile()
     (job,) = jobs(there)
     assert job["spec"]["completions"] == 2
     (deployment,) = (
@@ -54,14 +54,14 @@ async def test_engines_start_beside_the_job_and_status_counts_the_nodes() -> Non
     assert message(there).endswith("Prefetch: 0 of 2 nodes have the images.")
 
     ends(there, "a", phase="Succeeded")
-    await there.look()
+    await there.reconcile()
     assert message(there).endswith("Prefetch: 1 of 2 nodes have the images.")
     assert there.condition(Condition.MODEL_READY) == ("False", Reason.NOT_LOADED)
 
 
 async def test_a_pod_that_no_node_takes_or_that_fails_is_no_failure_of_the_service() -> None:
     there = world()
-    await there.look()
+    await there.reconcile()
     (job,) = jobs(there)
     (revision,) = {
         labels[names.REVISION_LABEL]
@@ -76,7 +76,7 @@ async def test_a_pod_that_no_node_takes_or_that_fails_is_no_failure_of_the_servi
         "message": "0/4 nodes are available",
     }
     ends(there, None, phase="Pending", conditions=[unschedulable])
-    await there.look()
+    await there.reconcile()
     assert there.condition(Condition.MODEL_READY) == ("True", Reason.LOADED)
     assert "have the images, Unschedulable: 0/4 nodes" in message(there)
 
@@ -87,7 +87,7 @@ async def test_a_pod_that_no_node_takes_or_that_fails_is_no_failure_of_the_servi
         phase="Failed",
         containerStatuses=[{"name": "prefetch", "state": {"terminated": failed}}],
     )
-    await there.look()
+    await there.reconcile()
     assert message(there).endswith("FetchFailed: oci://registry.local/m:1: the image is empty.")
     assert there.condition(Condition.MODEL_READY)[0] == "True"
     assert jobs(there) == [job]
@@ -95,7 +95,7 @@ async def test_a_pod_that_no_node_takes_or_that_fails_is_no_failure_of_the_servi
 
 async def test_pods_that_pull_are_no_download_that_engines_wait_for() -> None:
     there = world()
-    await there.look()
+    await there.reconcile()
     ends(there, "a", phase="Succeeded")
-    await there.look()
+    await there.reconcile()
     assert there.states.of(given.KEY).fetched is None

@@ -59,7 +59,7 @@ class World:
         body = fakes.service_body(spec, **fields)
         self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
 
-    async def look(self) -> float | None:
+    async def reconcile(self) -> float | None:
         """Reconcile, and feed the written status back at once."""
         self.cluster.calls.clear()
         written = len(self.cluster.statuses)
@@ -83,14 +83,14 @@ class World:
 
 async def test_a_new_service_gets_its_children_in_order_and_then_its_status() -> None:
     world = World()
-    assert await world.look() is None
+    assert await world.reconcile() is None
     assert world.cluster.calls == [*ALL, STATUS]
     assert world.condition("Accepted") == ("True", "Accepted")
 
 
 async def test_only_a_service_that_scales_has_a_state_and_a_disruption_budget() -> None:
     world = World(SCALED)
-    await world.look()
+    await world.reconcile()
     assert {call for call in world.cluster.calls if call not in ALL} >= {
         ("create", "ConfigMap chat-state"),
         ("create", "PodDisruptionBudget chat"),
@@ -99,73 +99,73 @@ async def test_only_a_service_that_scales_has_a_state_and_a_disruption_budget() 
 
 async def test_without_a_change_nothing_is_written() -> None:
     world = World()
-    await world.look()
-    await world.look()
+    await world.reconcile()
+    await world.reconcile()
     assert world.cluster.calls == []
 
 
 async def test_a_pod_that_becomes_ready_changes_the_status_alone() -> None:
     world = World({"model": given.MODEL, **DIRECT})
-    await world.look()
+    await world.reconcile()
     world.starts_pods(OLD)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.calls == [STATUS]
     assert world.condition("Ready") == ("True", "EnginesReady")
 
 
 async def test_a_count_that_the_user_changes_changes_the_deployment() -> None:
     world = World()
-    await world.look()
+    await world.reconcile()
     world.writes({"model": given.MODEL, "replicas": 3})
-    await world.look()
+    await world.reconcile()
     assert ("apply", f"Deployment chat-{HASH}") in world.cluster.calls
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
 
 
 async def test_a_deleted_child_is_recreated() -> None:
     world = World()
-    await world.look()
+    await world.reconcile()
     await world.cluster.delete(SERVICE, uid=world.cluster.objects[SERVICE]["metadata"]["uid"])
-    await world.look()
+    await world.reconcile()
     assert world.cluster.calls == [("create", "Service chat")]
 
 
 async def test_a_change_moves_the_traffic_and_then_deletes_the_old_revision() -> None:
     new: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
     world = World({"model": given.MODEL, **DIRECT})
-    await world.look()
+    await world.reconcile()
     world.starts_pods(OLD)
     world.writes(new)
-    await world.look()
+    await world.reconcile()
     assert ("create", f"Deployment chat-{given.identity(new)}") in world.cluster.calls
     assert not {"delete"} & world.cluster.verbs()
     world.starts_pods(given.identity(new))
-    await world.look()
+    await world.reconcile()
     verbs = [verb for verb, _ in world.cluster.calls]
     assert ("apply", "Service chat") in world.cluster.calls
     assert ("delete", f"Deployment chat-{OLD}") in world.cluster.calls
     assert verbs.index("apply") < verbs.index("delete")
-    told = [event.reason for event in world.events.posted]
-    assert told.index("RevisionActivated") < told.index("RevisionDeleted")
+    reasons = [event.reason for event in world.events.posted]
+    assert reasons.index("RevisionActivated") < reasons.index("RevisionDeleted")
 
 
 async def test_another_owners_object_is_reported_not_touched_and_retried() -> None:
     world = World()
     world.cluster.strangers(SERVICE)
-    assert await world.look() == CONFLICT_RETRY
+    assert await world.reconcile() == CONFLICT_RETRY
     assert world.condition("Available") == ("False", "NameConflict")
     assert world.cluster.objects[SERVICE] == {"metadata": {"uid": "uid-of-a-stranger"}}
     assert ("create", f"Deployment chat-{HASH}") in world.cluster.calls
     del world.cluster.objects[SERVICE]
-    assert await world.look() is None
+    assert await world.reconcile() is None
     assert world.cluster.objects[SERVICE]["metadata"]["uid"] != "uid-of-a-stranger"
 
 
 async def test_an_own_child_whose_watch_event_is_late_is_no_conflict() -> None:
     world = World()
     world.cluster.on_change = lambda *_: None
-    await world.look()
-    assert await world.look() is None
+    await world.reconcile()
+    assert await world.reconcile() is None
     assert world.cluster.calls.count(("read", "Service chat")) == 1
     assert world.condition("Available") == ("False", "Pending")
 
@@ -173,7 +173,7 @@ async def test_an_own_child_whose_watch_event_is_late_is_no_conflict() -> None:
 async def test_a_rejected_object_is_reported_and_the_others_are_applied() -> None:
     world = World()
     world.cluster.fails["create", f"Deployment chat-{HASH}"] = errors.Rejected("403: quota")
-    assert await world.look() == CONFLICT_RETRY
+    assert await world.reconcile() == CONFLICT_RETRY
     assert world.condition("Available") == ("False", "Rejected")
     assert ("create", "Service chat") in world.cluster.calls
     assert "403: quota" in str(world.cluster.statuses[-1]["conditions"])
@@ -182,10 +182,10 @@ async def test_a_rejected_object_is_reported_and_the_others_are_applied() -> Non
 async def test_nothing_is_deleted_while_an_object_is_rejected() -> None:
     new: dict[str, Any] = {"model": {"uri": "hf://org/new"}, **DIRECT}
     world = World({"model": given.MODEL, **DIRECT})
-    await world.look()
+    await world.reconcile()
     world.writes(new)
     world.cluster.fails["apply", "Service chat"] = errors.Rejected("422")
-    await world.look()
+    await world.reconcile()
     assert "delete" not in world.cluster.verbs()
 
 
@@ -195,22 +195,22 @@ async def test_a_transient_error_is_left_to_the_queue(
     error: Exception, call: tuple[str, str]
 ) -> None:
     world = World()
-    await world.look()
+    await world.reconcile()
     world.writes({"model": given.MODEL, "replicas": 3})
     world.cluster.fails[call] = error
     with pytest.raises(type(error)):
-        await world.look()
+        await world.reconcile()
 
 
 async def test_an_invalid_object_is_reported_and_its_children_stay() -> None:
     world = World()
-    await world.look()
+    await world.reconcile()
     world.starts_pods()
-    await world.look()
+    await world.reconcile()
     world.writes(
         {"model": given.MODEL, "accelerator": {"type": "tpu"}}, status=world.cluster.statuses[-1]
     )
-    assert await world.look() is None
+    assert await world.reconcile() is None
     assert world.cluster.calls == [STATUS]
     assert world.condition("Accepted") == ("False", "UnknownAccelerator")
     assert world.condition("Available") == ("True", "EnginesReady")
@@ -219,28 +219,28 @@ async def test_an_invalid_object_is_reported_and_its_children_stay() -> None:
 async def test_an_object_that_is_being_deleted_is_left_alone() -> None:
     world = World()
     world.writes(deleting=True)
-    assert await world.look() is None
+    assert await world.reconcile() is None
     assert world.cluster.calls == []
 
 
 async def test_a_deleted_object_has_no_state_left() -> None:
     world = World()
-    await world.look()
+    await world.reconcile()
     world.store.feed(names.INFERENCE_SERVICE, fakes.service_body(), gone=True)
-    assert await world.look() is None
+    assert await world.reconcile() is None
     assert world.cluster.calls == []
     assert world.states.known() == []
 
 
 async def test_events_are_posted_once() -> None:
     world = World()
-    await world.look()
+    await world.reconcile()
     world.writes({"model": {"uri": "hf://org/other"}})
     for _ in range(3):
-        await world.look()
-    told = [event.reason for event in world.events.posted]
-    assert told[0] == "RevisionCreated"
-    assert len(told) == len(set(told))
+        await world.reconcile()
+    reasons = [event.reason for event in world.events.posted]
+    assert reasons[0] == "RevisionCreated"
+    assert len(reasons) == len(set(reasons))
 
 
 SCALED: dict[str, Any] = {"model": given.MODEL, "scaling": {"minReplicas": 2, "maxReplicas": 5}}
@@ -248,49 +248,49 @@ SCALED: dict[str, Any] = {"model": given.MODEL, "scaling": {"minReplicas": 2, "m
 
 async def test_before_anything_is_measured_the_minimum_runs() -> None:
     world = World(SCALED)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 2
 
 
 async def test_after_a_restart_the_last_decision_holds() -> None:
     world = World(SCALED)
-    await world.look()
+    await world.reconcile()
     service = world.states.of(given.KEY)
     service.record(Scaling(state=given.state(4, reason="load grew")))
-    await world.look()
+    await world.reconcile()
     world.states.forget(given.KEY)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 4
 
 
 async def test_without_a_saved_state_the_running_replicas_hold() -> None:
     world = World({**SCALED, "scaling": {"maxReplicas": 5}})
-    await world.look()
+    await world.reconcile()
     deployment = world.cluster.objects[DEPLOYMENT]
     deployment["spec"]["replicas"] = 3
     world.store.feed("Deployment", deployment, gone=False)
     world.cluster.objects[state := Ref("ConfigMap", "team", "chat-state")]["data"] = {}
     world.store.feed("ConfigMap", world.cluster.objects[state], gone=False)
     world.states.forget(given.KEY)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
 
 
 async def test_a_recommendation_changes_nothing_but_the_status() -> None:
     world = World({**SCALED, "scaling": {"maxReplicas": 5, "mode": "Recommend"}})
-    await world.look()
+    await world.reconcile()
     service = world.states.of(given.KEY)
     service.record(Scaling(state=given.state(4)))
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
     assert world.cluster.statuses[-1]["scaling"]["desired"] == 4
 
 
 async def test_changed_bounds_are_applied_without_waiting_for_metrics() -> None:
     world = World(SCALED)
-    await world.look()
+    await world.reconcile()
     world.writes({**SCALED, "scaling": {"minReplicas": 3, "maxReplicas": 5}})
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
 
 
@@ -302,21 +302,21 @@ SPECULATING: dict[str, Any] = {
 
 async def test_speculation_that_does_not_pay_off_is_disabled_reported_and_saved() -> None:
     world = World(SPECULATING)
-    await world.look()
+    await world.reconcile()
     config = given.resolved(SPECULATING).revisioned.config
     found = speculation.identity(config)
     assert found is not None
     service = world.states.of(given.KEY)
     off = speculation.SwitchedOff(found, 0.1)
     service.record(dataclasses.replace(service.scaling, disabled_speculation=off))
-    await world.look()
-    told = [event.reason for event in world.events.posted]
-    assert {"RevisionCreated", "SpeculationDisabled"} <= set(told)
+    await world.reconcile()
+    reasons = [event.reason for event in world.events.posted]
+    assert {"RevisionCreated", "SpeculationDisabled"} <= set(reasons)
     engine = world.cluster.statuses[-1]["engine"]
     assert "speculation" not in engine
     assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the draft tokens")
     world.states.forget(given.KEY)
-    await world.look()
+    await world.reconcile()
     assert world.states.of(given.KEY).scaling.disabled_speculation == speculation.SwitchedOff(
         found, 0.1
     )
@@ -330,41 +330,41 @@ IDLE: dict[str, Any] = {
 
 async def test_a_renewed_lease_activates_a_service_at_zero_at_once() -> None:
     world = World(IDLE)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
     service = world.states.of(given.KEY)
     service.record(Scaling(state=given.state(0, reason="nobody asked for 5m")))
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
     renewed = units.timestamp(world.clock.now())
     concerned = world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
     assert list(concerned) == [given.KEY]
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
     assert world.cluster.statuses[-1]["scaling"]["reason"] == "Requests wait for a first replica."
 
 
 async def test_an_old_renewal_activates_no_service() -> None:
     world = World(IDLE)
-    await world.look()
+    await world.reconcile()
     service = world.states.of(given.KEY)
     service.record(Scaling(state=given.state(0)))
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
     renewed = units.timestamp(world.clock.now() - 3600)
     world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
 
 
 async def test_a_running_service_without_quota_left_runs_no_replica_and_reports_it() -> None:
     world = World({"model": given.MODEL, **DIRECT})
-    await world.look()
+    await world.reconcile()
     deployment = Ref("Deployment", given.NAMESPACE, f"chat-{OLD}")
     assert world.cluster.objects[deployment]["spec"]["replicas"] == 1
     limits = {"maxAcceleratorsPerNamespace": 0}
     world.store.feed(names.SERVING_PROFILE, fakes.profile_body(limits=limits), gone=False)
-    await world.look()
+    await world.reconcile()
     assert world.cluster.objects[deployment]["spec"]["replicas"] == 0
     assert world.condition("Accepted") == ("False", "QuotaExceeded")
     assert world.condition("Available") == ("False", "QuotaExceeded")
@@ -381,7 +381,7 @@ async def test_a_kind_that_the_cluster_lacks_is_a_condition_and_not_a_silent_ret
     name = f"ResourceClaimTemplate chat-{revision}"
     missing = "the cluster has no ResourceClaimTemplate of resource.k8s.io/v1"
     world.cluster.fails["create", name] = errors.KindMissing(missing)
-    assert await world.look() == CONFLICT_RETRY
+    assert await world.reconcile() == CONFLICT_RETRY
     assert world.condition("Available") == ("False", "Rejected")
     (found,) = (
         entry for entry in world.cluster.statuses[-1]["conditions"] if entry["type"] == "Available"

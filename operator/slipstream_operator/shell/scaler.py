@@ -1,4 +1,4 @@
-"""The scaling loop: one set of queries for all services, one decision for each, handed to the reconcile."""
+"""Scaling loop: one set of queries for all services of a Prometheus, then one decision for each service."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scaler:
-    """Measures and decides; never touches the cluster."""
+    """Runs the ticks. It changes no object of the cluster: it queues reconciles, which do."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Scaler:
         self._schedules: dict[tuple[str, float], QuerySchedule] = {}
 
     async def run(self, *, every: float) -> None:
-        """Tick until cancelled; a tick that takes long delays the next one, and is never doubled."""
+        """Tick until cancelled. A tick that takes longer than `every` delays the next one."""
         while True:
             started = self._clock.monotonic()
             try:
@@ -59,7 +59,7 @@ class Scaler:
             await asyncio.sleep(max(0.0, every - (self._clock.monotonic() - started)))
 
     async def tick(self) -> None:
-        """Measure and decide for every service."""
+        """Query every Prometheus, and decide for every service."""
         groups: dict[tuple[str, float], list[tuple[Key, ServiceState, Resolved]]] = defaultdict(
             list
         )
@@ -77,7 +77,7 @@ class Scaler:
                 self._tick(key, service, resolved, results, now=now)
 
     async def _query(self, url: str, window: float, members: list[Resolved]) -> QueryResults:
-        """Answers to what is due, of latencies only what somebody has objectives for."""
+        """Run the due queries; latencies are queried only if a service has objectives for them."""
         targets: defaultdict[str, set[float]] = defaultdict(set)
         for resolved in members:
             for objective in resolved.objectives.latency:
@@ -112,8 +112,8 @@ class Scaler:
                 moment=Moment(wall=now, monotonic=self._clock.monotonic()),
             )
         except Exception:
-            # NB: the values that one service's pods report must not end the tick of all others.
-            logger.exception("no decision", extra={"key": str(key)})
+            # NB: invalid metrics of one service's pods must not end the tick of all others.
+            logger.exception("scaling decision failed", extra={"key": str(key)})
             self._telemetry.decision_failures.inc()
             scaling, changes = tick.hold(service.scaling)
         service.record(scaling)
