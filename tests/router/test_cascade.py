@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from slipstream_runtime import contract
-from slipstream_runtime.router import service as services
 from tests.support import backends
 from tests.support.backends import Backend, Behavior, Held, Peer, Received
 from tests.support.routers import Reply, Running, routing, service, until
@@ -300,7 +299,7 @@ async def test_another_engine_of_the_small_model_is_tried_first(
 async def test_a_small_model_that_is_busy_is_not_waited_for_long(
     small: Backend, large: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "FALLBACK_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr("slipstream_runtime.router.service.FALLBACK_WAIT_SECONDS", 0.02)
     small.always = held = Held(then=small.always)
     async with cascading(small, large, limits={"concurrency": 1}) as router:
         first = asyncio.create_task(router.ask())
