@@ -1,8 +1,8 @@
 """Histograms of latencies, and their quantiles by linear and by lognormal interpolation inside a bucket.
 
-Linear interpolation is what PromQL's `histogram_quantile` does, so status shows what users see in their dashboards.
-Scaling uses lognormal interpolation: vLLM's latency buckets are coarse, and a straight line between the bounds of 25
-and 50 ms would call a service late that has a target of 40 ms and answers every request in 27 ms.
+Linear interpolation is that of PromQL's `histogram_quantile`, so status shows the numbers of users' dashboards. Scaling
+uses lognormal interpolation, because vLLM's latency buckets are coarse. An example: the target is 40 ms, and every
+request takes 27 ms. Between the bounds of 25 and 50 ms a straight line would call that service late.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class Histogram:
     bounds: tuple[float, ...] = ()
     """Upper bounds in seconds, the last is inf."""
     counts: Sequence[float] = ()
-    """Cumulative."""
+    """Cumulative counts of requests."""
 
     @property
     def buckets(self) -> Iterator[tuple[float, float]]:
@@ -49,7 +49,7 @@ def from_buckets(buckets: Sequence[tuple[float, float]]) -> Histogram:
 
 
 def linear_quantile(histogram: Histogram, share: float) -> float | None:
-    """The latency that `share` of the requests stay under, interpolated in its bucket as PromQL does; None if empty."""
+    """Return the quantile in seconds by linear interpolation, as `histogram_quantile` of PromQL; None if empty."""
     total = histogram.count
     if total <= 0:
         return None
@@ -66,7 +66,7 @@ def linear_quantile(histogram: Histogram, share: float) -> float | None:
 
 
 def linear_attainment(histogram: Histogram, target: float) -> float | None:
-    """Share of the requests within `target` seconds, interpolated inside the bucket that holds it; None if empty."""
+    """Return the share of requests within `target` seconds by linear interpolation; None if empty."""
     total = histogram.count
     if total <= 0:
         return None
@@ -81,7 +81,7 @@ def linear_attainment(histogram: Histogram, target: float) -> float | None:
 
 
 def lognormal_attainment(histogram: Histogram, target: float) -> float | None:
-    """Share of the requests within `target` seconds, by lognormal interpolation in its bucket; None if empty."""
+    """Return the share of requests within `target` seconds by lognormal interpolation; None if empty."""
     total = histogram.count
     if total <= 0:
         return None
@@ -100,10 +100,10 @@ def lognormal_attainment(histogram: Histogram, target: float) -> float | None:
 def lognormal_quantile(
     histogram: Histogram, share: float, *, expected: float | None = None
 ) -> float | None:
-    """The latency that `share` of the requests stay under, by lognormal interpolation; None if it is unknown.
+    """Return the quantile in seconds by lognormal interpolation; None if unknown.
 
-    Where its bucket is the last that is not empty, nobody knows how far into it requests reach: then what is
-    expected counts, if it lies between the bucket's lower bound and the interpolation.
+    In the last bucket that is not empty, the true latencies can be anywhere above its lower bound. There `expected`
+    replaces a higher interpolated value, down to that bound.
     """
     total = histogram.count
     if total <= 0:
@@ -127,11 +127,11 @@ def lognormal_quantile(
 
 @functools.lru_cache(maxsize=64)
 def _shared(bounds: tuple[float, ...]) -> tuple[float, ...]:
-    """NB: thousands of histograms have the same few bounds."""
+    """Return equal bounds as one object, since thousands of histograms have the same few bounds."""
     return bounds
 
 
 def _score(cumulative: float, total: float) -> float:
-    """The normal quantile of a share, kept from infinity by half a request."""
+    """Return the normal quantile of a share, kept finite by half a request."""
     half = min(0.5, total / 4)
     return _NORMAL.inv_cdf(min(max(cumulative, half), total - half) / total)

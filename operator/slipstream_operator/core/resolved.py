@@ -1,4 +1,4 @@
-"""Service with every default decided: the value that the rest of the core works on."""
+"""Service with every default decided."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -193,7 +193,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         "0 of 5 ready engines report",
     ),
     "a failed query": (_samples(output=Unknown("refused")), PODS, "refused"),
-    "nothing was asked": ({}, PODS, "query running was not answered"),
+    "nothing was asked": ({}, PODS, "query running has no result"),
 }
 
 
@@ -233,7 +233,7 @@ def test_without_traffic_there_is_a_reading_without_a_value() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "reason"),
-    [({**LATENCY, "ttft:now": Unknown("refused")}, "refused"), ({}, "not asked")],
+    [({**LATENCY, "ttft:now": Unknown("refused")}, "refused"), ({}, "not queried")],
 )
 def test_readings_are_unknown_if_prometheus_does_not_answer(
     samples: dict[str, Any], reason: str

@@ -13,4 +13,4 @@ class Bounds:
     paused: bool = False
     recommend: bool = False
     idle_after: float | None = None
-    """Seconds without any request after which no replica need run; only with a minimum of 0."""
+    """Seconds without requests after which the service scales to zero; only with a minimum of 0."""

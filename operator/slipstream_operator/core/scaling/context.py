@@ -1,4 +1,4 @@
-"""Context of a decision, beside the state."""
+"""Context of a decision, apart from the state."""
 
 import dataclasses
 import functools
@@ -12,30 +12,30 @@ from slipstream_operator.core.scaling.supply import Supply
 
 @dataclasses.dataclass(frozen=True)
 class TickContext:
-    """Context of one tick in which the load is known."""
+    """Context of one tick with a known load."""
 
     inputs: Inputs
     model: Coefficients | None
-    """The step time as sizing takes it; None where it is not known."""
+    """Cautious coefficients of the step time; None if unknown."""
     pods: Supply
     load: Load
     readings: tuple[Reading, ...]
     demand: sizing.Demand
     goals: tuple[sizing.Goal, ...]
     horizon: float
-    """Seconds until a pod that is ordered now would be ready and measured."""
+    """Seconds until a pod that is started now would be ready and measured."""
 
     @functools.cached_property
     def work(self) -> float:
-        """Replicas that the load keeps busy; 0 if the step time is not known."""
+        """Replicas that the load keeps busy; 0 if the step time is unknown."""
         return 0.0 if self.model is None else sizing.work(self.model, self.demand)
 
     @property
     def engines(self) -> int:
-        """Engines that are ready: with data parallelism several in a replica."""
+        """Ready engines: with data parallelism several in a replica."""
         return self.pods.ready * self.inputs.engines
 
     @property
     def utilisation(self) -> float:
-        """Load of the ready pods; above 1 they can't keep up."""
+        """Load over ready replicas; above 1 the queue grows."""
         return self.work / max(self.pods.ready, 1)

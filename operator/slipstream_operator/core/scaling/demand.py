@@ -1,4 +1,4 @@
-"""Uncensored demand of clients: completions alone equal capacity once it is reached."""
+"""Demand of clients, not censored by capacity: in overload, completions only show the capacity."""
 
 import dataclasses
 import math
@@ -9,15 +9,17 @@ from slipstream_operator.core.scaling.models.sizing import Demand
 from slipstream_operator.core.scaling.models.steptime import Observation
 
 _SIGNIFICANT: Final = 1.15
-"""Tokens expected from arrivals count only as far as they are more than so many times those made: both are noisy."""
+"""Factor by which tokens expected from arrivals must exceed generated tokens to count: both are noisy."""
 _STATIONARY: Final = 0.5
-"""A window in which the requests inside changed by more than this share of their mean teaches no step time."""
+"""Share of the mean by which requests in flight may change in a window that teaches the step time."""
 _TOKENS: Final = 20.0
-"""Tokens in a window below which a step's time says nothing."""
-_CACHE_GUESS: Final = 0.5
+"""Tokens of a window below which the step time is too uncertain."""
+_MIN_RUNNING: Final = 0.5
+"""Running requests below which KV tokens per request are estimated from lengths, not from the cache."""
 _OUTLIER: Final = 2.0
-_COME_AGAIN: Final = 0.5
-"""True if each client tries twice; nobody tells how often they do."""
+"""Factor between the busiest pod and the median of the others from which that pod is an outlier."""
+_RETRY_SHARE: Final = 0.5
+"""Share of cancelled requests that are taken for retries, as if each client tried twice; no metric counts retries."""
 
 
 def estimate(
@@ -28,15 +30,16 @@ def estimate(
     usual: Demand | None = None,
     conserve: bool = True,
 ) -> Demand:
-    """Work of one engine of each replica: what is done, raised to what arrives where that is clearly more.
+    """Return the demand: the served requests, or the arriving ones if they are significantly more.
 
-    The `engines` of a replica share its requests. So a count of replicas is as loaded by all requests as the same
-    count of single engines by this part of them.
+    With several engines in a replica, the result is the part of one engine each.
 
-    By conservation, arrivals are completions plus the growth of what is inside, and first tokens plus the growth
-    of the queue; growth is twice what a gauge is above its mean over the window. Both are lower bounds, so the
-    larger counts, or the router's count if there is one. With a router, a queue that is worked off is not taken for
-    what comes, if its count and the shrinking queue both say so. Requests of which none has begun are as `usual`.
+    Arrivals are completions plus the growth of requests in flight, and also first tokens plus the growth of the
+    queue. The growth of a gauge is twice its value above its mean over the window. Both are lower bounds, so the
+    larger one counts, or the router's count of requests.
+
+    While a queue drains, served requests are more than arrivals. With a router they are then limited to the arrivals.
+    If no request was started, the mix of tokens is `usual`.
     """
     started = sum([pod.started for pod in load.pods])
     prompt = sum([pod.prompt for pod in load.pods])
@@ -65,19 +68,19 @@ def first_attempts(asked: Demand, load: Load, *, engines: int = 1) -> Demand:
     if load.cancelled <= 0:
         return asked
     cancelled = load.cancelled / engines
-    return asked.scaled(1 - _COME_AGAIN * cancelled / max(asked.requests, cancelled))
+    return asked.scaled(1 - _RETRY_SHARE * cancelled / max(asked.requests, cancelled))
 
 
 def context(load: Load, *, engines: int = 1) -> float:
-    """KV tokens of one running request."""
+    """Return the KV tokens of one running request."""
     running = sum([pod.running_mean for pod in load.pods])
-    if load.kv_tokens is not None and running > _CACHE_GUESS:
+    if load.kv_tokens is not None and running > _MIN_RUNNING:
         return sum([pod.kv_mean for pod in load.pods]) * engines * load.kv_tokens / running
     return (load.prompt_length or 0.0) + (load.output_length or 0.0) / 2
 
 
 def observations(load: Load, *, window: float, engines: int = 1) -> tuple[Observation, ...]:
-    """Return one observation of the step time for each replica that is not new, silent or out of memory.
+    """Return one observation of the step time for each replica that is not new, silent or preempting.
 
     Sums over the engines of a replica and over their steps give means of one step.
     """
@@ -100,7 +103,7 @@ def observations(load: Load, *, window: float, engines: int = 1) -> tuple[Observ
 
 
 def without_outlier(load: Load) -> Load | None:
-    """The load if its busiest pod were like the others; None if that pod is not far from them."""
+    """Return the load with the busiest pod replaced by the median of the others; None if it is no outlier."""
     if len(load.pods) < 2:
         return None
     ordered = sorted(
@@ -117,14 +120,14 @@ def without_outlier(load: Load) -> Load | None:
 
 
 def _surge(load: Load, window: float) -> float:
-    """Return the certain recent arrivals: two standard deviations below the router's count over half the window."""
+    """Return a lower bound of recent arrivals: the router's count over half the window less two standard deviations."""
     if load.surge is None:
         return 0.0
     return max(0.0, load.surge - 2 * math.sqrt(load.surge / (window / 2)))
 
 
 def _noise(load: Load, window: float) -> float:
-    """One standard deviation of the growth of what is inside, in requests per second."""
+    """Return the standard deviation of the growth of requests in flight, in requests per second."""
     inside = sum([pod.running_mean + pod.waiting_mean for pod in load.pods])
     return 2 * math.sqrt(inside) / window
 

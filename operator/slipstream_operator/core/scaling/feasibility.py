@@ -1,4 +1,4 @@
-"""Objectives that no number of replicas would meet."""
+"""Objectives that no number of replicas can meet."""
 
 from slipstream_operator.api import units
 from slipstream_operator.core.scaling import learning
@@ -8,7 +8,7 @@ from slipstream_operator.core.scaling.state import State
 
 
 def infeasible(context: TickContext, state: State) -> dict[str, str]:
-    """Their names -> what would be feasible."""
+    """Return the infeasible objectives by name, each with a sentence on what is feasible."""
     found = {}
     load, pods = context.load, context.pods
     for reading in context.readings:

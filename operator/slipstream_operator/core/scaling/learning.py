@@ -1,4 +1,4 @@
-"""Learning from a tick: starts, step times, corrections, idleness."""
+"""Learning from a tick: cold starts, step times, corrections, idle time."""
 
 import dataclasses
 import math
@@ -20,15 +20,18 @@ from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.scaling.supply import Supply
 
 EVERY: Final = 30.0
-"""Seconds between two observations: the windows of rates overlap."""
+"""Seconds between two observations: half of the default rate window, since windows overlap."""
 MIN_UTILISATION: Final = feedback.MIN_UTILISATION
 KV_TARGET: Final = 0.9
+"""Share of the KV cache in use that a replica should stay under, as in `sizing.KV_FULL`."""
 _CAUTION_SECONDS: Final = 3600.0
+"""Time constant, in seconds, with which a longer window after a wrong scale-down returns to normal."""
 _SETTLED_FACTOR: Final = 5.0
+"""Rate windows after a change of replicas before the spent error budget is judged: its range is 5 minutes."""
 
 
 def learn_starts(state: State, pods: Supply) -> State:
-    """With the cold starts that ended just now."""
+    """Return the state with the cold starts that ended since the last tick."""
     if pods.coming == state.coming and not pods.started:
         return state
     cold = coldstart.learn(state.cold, pods.started) if pods.started else state.cold
@@ -36,7 +39,7 @@ def learn_starts(state: State, pods: Supply) -> State:
 
 
 def missed(reading: Reading) -> bool:
-    """Whether clearly more requests are too slow than may be, by more than chance."""
+    """Whether an objective is missed significantly: by more than two standard errors."""
     attained = reading.attained
     if attained is None or not reading.telling:
         return False
@@ -52,7 +55,7 @@ def burn_rate(reading: Reading) -> float:
 
 
 def busy(context: TickContext, state: State) -> bool:
-    """Whether bad latency can be for want of replicas."""
+    """Whether more replicas could improve a bad latency."""
     model = state.model.coefficients
     if model is None:
         return context.load.in_flight >= context.engines
@@ -60,7 +63,7 @@ def busy(context: TickContext, state: State) -> bool:
 
 
 def learn(context: TickContext, state: State) -> State:
-    """The state with what this tick taught."""
+    """Return the state with the lessons of this tick."""
     inputs, load, pods, asked = context.inputs, context.load, context.pods, context.demand
     state = _idleness(inputs, state, load)
     seconds = min(inputs.now - state.learned_at, 2 * EVERY)
@@ -89,7 +92,7 @@ def learn(context: TickContext, state: State) -> State:
 
 
 def _idleness(inputs: Inputs, state: State, load: Load) -> State:
-    """Record the time since when no request arrived and none is in flight; unknown without a router."""
+    """Record the start of the time without arrivals and requests in flight; without a router it is unknown."""
     quiet = (
         load.arrivals == 0
         and inputs.held == 0
@@ -116,7 +119,7 @@ def _concurrency(context: TickContext, state: State) -> State:
 
 
 def _feedback(context: TickContext, state: State, *, seconds: float) -> State:
-    """While engines start there may be too few, so that high latencies say nothing about the model; low ones do."""
+    """Correct the model. While engines start, high latencies may be due to missing replicas, so only low ones count."""
     if not 0 < context.utilisation < 1:
         return state
     pods = context.pods

@@ -1,4 +1,4 @@
-"""Whether a service is failing right now, so that steps up know no limit."""
+"""Detection of a failing service, for which scaling up has no rate limit."""
 
 from typing import Final
 
@@ -6,12 +6,13 @@ from slipstream_operator.core.scaling import learning
 from slipstream_operator.core.scaling.context import TickContext
 
 KV_ALARM: Final = 0.92
-"""Use of the KV cache above which requests will soon be preempted."""
+"""Share of the KV cache in use above which vLLM will soon preempt requests."""
 _BURN_ALARM: Final = 14.0
+"""Burn rate of the error budget: the SRE Workbook pages at 14.4."""
 
 
 def detected(context: TickContext) -> bool:
-    """Any two signs that the service is failing right now."""
+    """Whether at least two signs say that the service is failing now."""
     load = context.load
     waiting = sum([pod.waiting_mean for pod in load.pods])
     signs = (

@@ -1,4 +1,4 @@
-"""The scaling state as text, for the service's state ConfigMap."""
+"""Scaling state as text, for the service's state ConfigMap."""
 
 import dataclasses
 import json
@@ -11,11 +11,12 @@ from slipstream_operator.core.scaling.models import forecast, steptime
 from slipstream_operator.core.scaling.state import State
 
 _DIGITS: Final = 4
+"""Significant digits."""
 _KEPT: Final = (
     "desired", "since", "reason", "revision", "model", "feedback", "concurrency", "cold",
     "outlook", "spikes", "caution", "lowered_at", "lowered_from", "mix",
 )  # fmt: skip
-"""Not what is recent: a restart waits for a whole window of new needs before it scales down."""
+"""Fields of State that survive a restart. Recent needs don't: no scale-down happens before a whole new window."""
 _KEPT_OF: Final = {
     "model": ("rows",),
     "outlook": ("losses", "spread", "season"),
@@ -23,14 +24,14 @@ _KEPT_OF: Final = {
 }
 _EXACT: Final = ("since", "lowered_at")
 _LARGEST: Final = 1e9
-"""Replicas, requests and factors beyond this are malformed."""
+"""Largest plausible number of replicas, requests or factor; anything larger is malformed."""
 _LARGEST_LOG: Final = 30.0
-"""Logarithm of seconds beyond which a start is malformed."""
+"""Largest plausible logarithm of the seconds of a start."""
 _ADAPTER: Final = pydantic.TypeAdapter(State)
 
 
 def dump(state: State) -> str:
-    """Sorted and rounded: a state at rest gives the same text."""
+    """Return the state as sorted and rounded JSON, so that a steady service gives the same text each time."""
     data = {}
     for name in _KEPT:
         value: Any = getattr(state, name)
@@ -43,7 +44,7 @@ def dump(state: State) -> str:
 
 
 def load(text: str) -> State | None:
-    """None if the text is not a state, as after an edit by hand: then the operator starts from what it sees."""
+    """Return the saved state; None if the text is malformed, as after an edit by hand."""
     try:
         state = _ADAPTER.validate_python(json.loads(text, parse_constant=_refuse))
         rows = state.model.rows
@@ -61,7 +62,7 @@ def load(text: str) -> State | None:
 
 
 def _in_range(state: State) -> bool:
-    """Whether the numbers are such as decisions leave: no others can be decided with."""
+    """Whether all numbers are in the range that decisions can produce and use."""
     cold = state.cold
     return (
         0 <= state.desired <= _LARGEST

@@ -1,7 +1,7 @@
-"""Scaling policy: `decide` maps inputs and state to a decision and the next state, and nothing else.
+"""Scaling policy: `decide` maps inputs and state to a decision and the next state.
 
-Work that arrives, at the time when a pod ordered now would be ready, is divided by what a replica does inside the
-objectives. What is measured corrects what is predicted. Missing data only ever forbid a step down.
+The replica count is the work expected when a new pod would be ready, divided by the capacity of a replica within the
+objectives. Measurements correct predictions. Missing data never cause a scale-down.
 """
 
 import dataclasses
@@ -26,21 +26,22 @@ from slipstream_operator.core.scaling.state import Decision, Numbers, State
 from slipstream_operator.core.scaling.supply import Supply
 
 BUDGET_SHARE: Final = 0.14
-"""Steady state may spend this share of the error budget; the rest is for what no policy can foresee."""
+"""Share of the error budget that sizing may spend; the rest covers unpredictable load, such as jumps."""
 UP_SECONDS: Final = 30.0
+"""Seconds in which the count doubles, or grows by UP_REPLICAS, at most, except in panic."""
 UP_REPLICAS: Final = 4
-"""In UP_SECONDS the count at most doubles, or grows by this, unless it is an emergency."""
+"""Replicas, as in the default scale-up policy of Kubernetes' HPA: 100 % or 4 pods, there in 15 s."""
 GAP_SECONDS: Final = 60.0
-"""Data may be missing for so long before a whole new window must be watched."""
+"""Seconds of missing data after which a scale-down needs a whole new stabilization window."""
 
 
 def initial(*, desired: int, now: float) -> State:
-    """State of a service that has none yet."""
+    """Return the first state of a service."""
     return State(desired, now, "Initial replica count.")
 
 
 def wake(state: State, *, now: float) -> tuple[Decision, State]:
-    """At least one replica, because requests wait for the first."""
+    """Return a decision for at least one replica, because requests wait for it."""
     reason = "Requests wait for a first replica."
     desired = max(state.desired, 1)
     if desired != state.desired:
@@ -49,7 +50,7 @@ def wake(state: State, *, now: float) -> tuple[Decision, State]:
 
 
 def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
-    """The next count. Deterministic: the same inputs and state give the same decision."""
+    """Return the decision and the next state. The same inputs and state give the same result."""
     bounds = inputs.bounds
     current = min(max(state.desired, bounds.minimum), bounds.maximum)
     pods = supply.survey(
@@ -81,7 +82,7 @@ def decide(inputs: Inputs, state: State) -> tuple[Decision, State]:
 def _without_data(
     inputs: Inputs, state: State, current: int, why: Unknown
 ) -> tuple[Decision, State]:
-    """Hold; after a long gap the past says nothing about a step down."""
+    """Hold the count; after a long gap, forget the needs before it."""
     since = inputs.now if state.blind_since is None else state.blind_since
     state = dataclasses.replace(state, blind_since=since, idle_since=None)
     if inputs.now - since >= GAP_SECONDS:
@@ -95,8 +96,8 @@ def _follow_load(
 ) -> tuple[Decision, State]:
     state = _data_resumed(inputs, state)
     context = _context(inputs, state, pods, load)
-    hopeless = feasibility.infeasible(context, state)
-    context = dataclasses.replace(context, goals=_goals(inputs, hopeless))
+    infeasible = feasibility.infeasible(context, state)
+    context = dataclasses.replace(context, goals=_goals(inputs, infeasible))
     calm = _without_outlier(context, state)
     lasting = demand.first_attempts(calm.demand, load, engines=inputs.engines)
     state = _with_forecast(context, state, lasting)
@@ -121,7 +122,7 @@ def _follow_load(
         target,
         why,
         known=isinstance(inputs.readings, tuple),
-        infeasible=next(iter(hopeless.values()), None),
+        infeasible=next(iter(infeasible.values()), None),
         limited=pods.limited,
         numbers=Numbers(
             work=context.work,
@@ -137,7 +138,7 @@ def _follow_load(
 
 
 def _data_resumed(inputs: Inputs, state: State) -> State:
-    """With the end of a gap in the data noted."""
+    """Return the state after a gap in the data."""
     if state.blind_since is None and state.watched_since is not None:
         return state
     since = inputs.now if state.watched_since is None else state.watched_since
@@ -158,7 +159,7 @@ def _context(inputs: Inputs, state: State, pods: Supply, load: Load) -> TickCont
 
 
 def _without_outlier(context: TickContext, state: State) -> TickContext:
-    """As it would be if the one pod that stands out were like the others."""
+    """Return the context without the influence of one outlying pod."""
     calmer = demand.without_outlier(context.load)
     if calmer is None:
         return context
@@ -166,7 +167,7 @@ def _without_outlier(context: TickContext, state: State) -> TickContext:
 
 
 def _with_forecast(context: TickContext, state: State, lasting: sizing.Demand) -> State:
-    """With one more point of what is forecast: the work that no retry repeats."""
+    """Return the state with the current work, without retries, added to the forecast."""
     if context.model is None:
         return state
     work = sizing.work(context.model, lasting)
@@ -177,7 +178,7 @@ def _with_forecast(context: TickContext, state: State, lasting: sizing.Demand) -
 def _needs(
     context: TickContext, state: State, calm: TickContext, lasting: sizing.Demand, current: int
 ) -> tuple[int, int, str]:
-    """The count that is needed, the one that would be enough for good, and the reason for the former."""
+    """Return the needed count, the count that is enough for a scale-down, and the reason for the needed one."""
     need, reason = scale_up.replicas(context, state)
     if calm is not context and need > current:
         without, _ = scale_up.replicas(calm, state)
@@ -205,13 +206,13 @@ def _demand(inputs: Inputs, state: State, load: Load) -> sizing.Demand:
     )
 
 
-def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
-    """Return the goals of steady state: less than the whole error budget, and no infeasible objective."""
+def _goals(inputs: Inputs, infeasible: dict[str, str]) -> tuple[sizing.Goal, ...]:
+    """Return the goals of sizing: a part of the error budget, and no infeasible objective."""
     return tuple(
         [
             sizing.Goal(one.metric, 1 - (1 - one.share) * BUDGET_SHARE, one.target)
             for one in inputs.objectives.latency
-            if one.name not in hopeless
+            if one.name not in infeasible
         ]
     )
 
@@ -219,7 +220,7 @@ def _goals(inputs: Inputs, hopeless: dict[str, str]) -> tuple[sizing.Goal, ...]:
 def _step(
     context: TickContext, state: State, current: int, need: int, reason: str
 ) -> tuple[int, str, State]:
-    """Move the count towards the need, no faster than the limits allow."""
+    """Move the count towards the need, within the limits of speed."""
     inputs, pods = context.inputs, context.pods
     maximum = inputs.bounds.maximum
     if hurt := scale_down.harmed_objective(context, state, current):

@@ -1,4 +1,4 @@
-"""Steps down: late, small, and taken back if they were wrong."""
+"""Scaling down: late, in small steps, and reverted if it hurts an objective."""
 
 import dataclasses
 import math
@@ -12,24 +12,30 @@ from slipstream_operator.core.scaling.models import forecast
 from slipstream_operator.core.scaling.state import State
 
 PAUSE_SECONDS: Final = 30.0
+"""Seconds between two steps: longer than a scrape, so that the first step shows in the metrics."""
 SHARE: Final = 1 / 3
-"""One step takes a third at most, or one replica."""
+"""Largest share of the replicas that one step removes; at least one replica."""
 _MAX_CAUTION: Final = 2.0
-_FORETOLD: Final = 0.4
-"""Share of the window that counts while load falls beyond doubt, or comes again when it is known to: older needs are
-not about to come back."""
-_BURNING: Final = 2.0
-_ENOUGH: Final = 20.0
+"""Largest factor of the stabilization window after a wrong scale-down."""
+_FALLING_SHARE: Final = 0.4
+"""Share of the stabilization window that counts while load falls significantly or recurs.
+
+Older needs will not return in that time.
+"""
+_MAX_BURN_RATE: Final = 2.0
+"""Burn rate of the error budget that forbids a scale-down, and reverts a recent one."""
+_MIN_REQUESTS: Final = 20.0
+"""Requests of a window below which its burn rate is too uncertain."""
 
 
 def window(inputs: Inputs, state: State) -> float:
-    """Seconds that a lower need must last: what was given up would take a cold start to come back."""
+    """Return the stabilization window in seconds; at least a cold start, the time to undo a scale-down."""
     start = state.cold.median if state.cold.known else 0.0
     return max(inputs.scale_down_window, start) * state.caution
 
 
 def harmed_objective(context: TickContext, state: State, current: int) -> Reading | None:
-    """The objective that the last step down hurts, while it is on probation."""
+    """Return the objective that got worse after a recent scale-down; None if there is none."""
     inputs = context.inputs
     probation = 2 * max(inputs.rate_window, PAUSE_SECONDS)
     if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
@@ -40,15 +46,15 @@ def harmed_objective(context: TickContext, state: State, current: int) -> Readin
 
 
 def more_cautious(state: State) -> State:
-    """The state after a step down that was wrong: the next lower need must last longer."""
+    """Return the state after a wrong scale-down: the next one has a longer stabilization window."""
     return dataclasses.replace(state, lowered_from=0, caution=min(2 * state.caution, _MAX_CAUTION))
 
 
 def step(context: TickContext, state: State, current: int) -> tuple[int, str, State]:
-    """One careful step down, or the present count with what speaks against one."""
+    """Return one step down, or the current count and the reason to keep it."""
     inputs = context.inputs
     foretold = forecast.falling(state.outlook) or forecast.cyclic(state.outlook)
-    watched = window(inputs, state) * (_FORETOLD if foretold else 1.0)
+    watched = window(inputs, state) * (_FALLING_SHARE if foretold else 1.0)
     enough = stabilization.highest(state.needs, since=inputs.now - watched)
     if enough == 0 and _may_scale_to_zero(inputs, state, context.load):
         return 0, f"No request for {inputs.bounds.idle_after or 0:.0f} s.", state
@@ -71,7 +77,7 @@ def _overspending(readings: tuple[Reading, ...]) -> list[Reading]:
     return [
         reading
         for reading in readings
-        if reading.requests >= _ENOUGH and learning.burn_rate(reading) > _BURNING
+        if reading.requests >= _MIN_REQUESTS and learning.burn_rate(reading) > _MAX_BURN_RATE
     ]
 
 
@@ -95,7 +101,7 @@ def _objection(context: TickContext, state: State, enough: int) -> str | None:
 
 
 def _may_scale_to_zero(inputs: Inputs, state: State, load: Load) -> bool:
-    """Zero needs proof: the router counts arrivals, none came for long enough, and nothing is inside."""
+    """Whether the router counted no arrivals for long enough, and no request is in flight."""
     after = inputs.bounds.idle_after
     return (
         inputs.bounds.minimum == 0

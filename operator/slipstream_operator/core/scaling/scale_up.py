@@ -1,4 +1,4 @@
-"""The count that is wanted when a pod ordered now is ready, and why: by model, by what is measured, by what waits."""
+"""Replicas that are needed when a new pod would be ready: by the model, by measured latency, by the queue."""
 
 import dataclasses
 import math
@@ -11,18 +11,22 @@ from slipstream_operator.core.scaling.models import concurrency, forecast, sizin
 from slipstream_operator.core.scaling.state import State
 
 _DRAIN_SECONDS: Final = 60.0
-"""What waits is worked off within this time, or within that of a start."""
+"""Seconds in which a backlog is drained, or the time of a cold start if that is longer."""
 _FULL: Final = 0.95
+"""Utilization at which ready replicas drain a backlog."""
 _UNSURE_GROWTH: Final = 4
-"""Where no step time is known, so many times the ready replicas are the most that requests in flight can ask for, of
-which at most half may be too new to show in what is measured."""
+"""Largest count by requests in flight, as a multiple of the ready replicas that were measured.
+
+At most half of the ready replicas may be too new to be measured.
+"""
 _SLACK_TARGET: Final = 0.9
-"""A count must meet targets this much tighter to be enough for a step down: the gap keeps it from flapping."""
+"""Factor of the targets that a lower count must meet: the gap prevents flapping, as a dead band does."""
 _HEADROOM_DOWN: Final = 0.7
+"""Share of the learned capacity, in requests in flight, that a lower count may use."""
 
 
 def replicas(context: TickContext, state: State, *, drain: bool = True) -> tuple[int, str]:
-    """The count, and why; `drain` is for what waits now."""
+    """Return the needed replicas and the reason; `drain` says whether to drain the backlog."""
     inputs, pods = context.inputs, context.pods
     options = [(inputs.bounds.minimum, "minReplicas is enough")]
     if inputs.held:
@@ -91,8 +95,10 @@ def _by_model(
 
 
 def backlog(context: TickContext) -> float:
-    """Replicas more, to work off in good time what will still wait when new pods are ready; no more than for the load
-    itself: they stand idle right after."""
+    """Return the extra replicas needed to drain the backlog that remains once new pods are ready.
+
+    They are no more than those for the load itself, since they are idle afterwards.
+    """
     pods, work = context.pods, context.work
     waiting = (context.load.waiting + (context.inputs.held or 0.0)) / context.inputs.engines
     if waiting <= pods.ready or context.demand.requests <= 0:
@@ -103,10 +109,12 @@ def backlog(context: TickContext) -> float:
 
 
 def _by_measurements(context: TickContext, state: State) -> tuple[int, str]:
-    """Return the count that measured latency and the queue ask for, whatever the model says."""
+    """Return the count by measured latency and by the queue, independent of the model."""
     pods, load = context.pods, context.load
     queues = sorted([min(pod.waiting, pod.waiting_mean) for pod in load.pods])
-    queue = sum([*queues[:-2], *(2 * queues[-2:-1] or queues)])  # the longest may be one pod's own
+    queue = sum(
+        [*queues[:-2], *(2 * queues[-2:-1] or queues)]
+    )  # the longest queue may be that of one outlying pod
     growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= context.engines else 1.0
     reason = f"{load.waiting:.0f} requests wait in the engines"
     wanted = {goal.metric for goal in context.goals}
@@ -129,7 +137,7 @@ def _by_measurements(context: TickContext, state: State) -> tuple[int, str]:
 
 
 def with_slack(context: TickContext, state: State, need: int) -> int:
-    """The count for tighter targets, which a step down must not go below."""
+    """Return the count for tighter targets, a lower bound of a scale-down."""
     if context.model is None:
         return concurrency.replicas(
             state.concurrency, in_flight=context.load.in_flight, headroom=_HEADROOM_DOWN

@@ -1,16 +1,17 @@
-"""The needs of the last minutes: a scale-down follows the highest of them."""
+"""Stabilization window: a scale-down follows the highest need in it, as in Kubernetes' HPA."""
 
 import math
 from typing import Final, TypeAlias
 
 Needs: TypeAlias = tuple[tuple[float, int], ...]
-"""Start of a slot of time, and the highest need in it; the oldest first."""
+"""Start of each slot of time, and the highest need in it, oldest first."""
 
 _SLOTS: Final = 10
+"""Slots of a window, which bound its memory: the window is exact to a tenth."""
 
 
 def record(needs: Needs, need: int, *, now: float, window: float) -> Needs:
-    """With one more need, and without those that are older than the window."""
+    """Return the needs with one more, and without needs older than the window."""
     kept = tuple([slot for slot in needs if slot[0] > now - window])
     if kept and now - kept[-1][0] < window / _SLOTS:
         return (*kept[:-1], (kept[-1][0], max(kept[-1][1], need)))
@@ -18,5 +19,5 @@ def record(needs: Needs, need: int, *, now: float, window: float) -> Needs:
 
 
 def highest(needs: Needs, *, since: float = -math.inf) -> int:
-    """The highest since then; 0 if there is none."""
+    """Return the highest need since a time in seconds since the epoch; 0 without any."""
     return max([need for at, need in needs if at >= since], default=0)

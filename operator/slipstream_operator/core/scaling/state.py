@@ -1,4 +1,4 @@
-"""The values that a decision is made from, what it is, and what is remembered between two."""
+"""Decision of a tick, the figures behind it, and the state between two decisions."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from slipstream_operator.core.scaling.stabilization import Needs
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """What a decision was made from."""
+    """Figures that a decision was made from."""
 
     work: float
     """Replicas that the load keeps busy."""
@@ -23,55 +23,56 @@ class Numbers:
     ready: int
     starting: int
     horizon: float
-    """Seconds until a pod that is ordered now would be ready and measured."""
+    """Seconds until a pod that is started now would be ready and measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What shall run, and why in one sentence."""
+    """Desired replicas, and the reason in one sentence."""
 
     desired: int
     reason: str
     known: bool
-    """False if data were missing, so that the count could only be held."""
+    """False if data were missing, so that the count was held."""
     infeasible: str | None = None
-    """Which objectives no number of replicas would meet, and what would be feasible."""
+    """Objectives that no number of replicas can meet, and feasible ones."""
     limited: str | None = None
-    """Why more pods would not help now."""
+    """Reason for which more pods would not help now."""
     numbers: Numbers | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What decisions remember; what `memory` keeps of it is in the service's state ConfigMap."""
+    """State between two decisions; `persistence` saves a part of it in the service's state ConfigMap."""
 
     desired: int
     since: float
-    """When `desired` was decided, in seconds since the epoch."""
+    """Time of the last change of `desired`, in seconds since the epoch, like all times here."""
     reason: str
     revision: str = ""
     model: StepTimeModel = dataclasses.field(default_factory=StepTimeModel)
     feedback: Feedback = dataclasses.field(default_factory=Feedback)
     concurrency: float | None = None
-    """Requests in flight that one replica carries inside its objectives, where no step time is known."""
+    """Requests in flight that one replica can have within its objectives, if the step time is unknown."""
     cold: ColdStart = dataclasses.field(default_factory=ColdStart)
     coming: tuple[str, ...] = ()
-    """Pods that were not ready when it was last looked."""
+    """Names of the pods that were not ready at the last tick."""
     outlook: Outlook = dataclasses.field(default_factory=Outlook)
     spikes: Spikes = dataclasses.field(default_factory=Spikes)
     needs: Needs = ()
     watched_since: float | None = None
-    """Since when data came without a long gap."""
+    """Start of the time in which data came without a long gap."""
     blind_since: float | None = None
+    """Start of the current gap in the data."""
     learned_at: float = 0.0
     raised_at: float = 0.0
     raised_from: int = 0
     lowered_at: float = 0.0
     lowered_from: int = 0
-    """The last step down, which is on probation for a while."""
+    """Replicas before the last scale-down, which is reverted if it soon hurts an objective."""
     caution: float = 1.0
-    """How many times longer a lower need must last, after a step down that was wrong."""
+    """Factor of the stabilization window, raised after a wrong scale-down."""
     idle_since: float | None = None
-    """Since when there was proof that nothing came and nothing was inside."""
+    """Start of the time in which there was proof of no arrivals and no requests in flight."""
     mix: Demand | None = None
-    """What comes with one output token per second, as last seen: a throughput is kept ready without traffic, too."""
+    """Demand per output token per second, as last measured, for a throughput objective without traffic."""

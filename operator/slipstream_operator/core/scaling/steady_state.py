@@ -1,7 +1,7 @@
-"""Services at rest, whose next decision can wait a little.
+"""Steady services, whose next decision can wait for up to 30 seconds.
 
-For a decision is monotone in what weighs on a service: as long as nothing of that grew, no more replicas are needed
-than at the last look. A lower need ends the rest too, if it shows in the load; else it is seen a little later.
+Decisions are monotone in the load: while no part of the load grows, no more replicas are needed. A clearly lower load
+ends the steady state, too; a slightly lower one is noticed at the next decision.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision
 
 Basis: TypeAlias = tuple[object, ...]
-"""What a decision is made of beside pods and measurements: values that are replaced when they change."""
+"""Values that a decision depends on beside pods and measurements; they are replaced when they change."""
 
 SECONDS: Final = 30.0
-"""After which a service at rest is decided on in any case."""
+"""Seconds within which a steady service is decided on in any case."""
 _GROWTH: Final = 1.1
 _FALL: Final = 0.75
-"""Between these times the load before, all is chance."""
+"""Factors of the earlier load between which the load counts as unchanged."""
 _RUNNING, _WAITING, _KV, _REJECTED, _PREEMPTED = (
     queries.PER_POD.index(name)
     for name in (
@@ -36,12 +36,12 @@ _RUNNING, _WAITING, _KV, _REJECTED, _PREEMPTED = (
 
 
 class Totals(NamedTuple):
-    """Sums over the pods that report, and what the router sees; what is missing is 0 or negative."""
+    """Sums over the reporting pods, and counts of the router; missing values are 0 or negative."""
 
     running: float
     waiting: float
     kv: float
-    """Of the fullest pod."""
+    """Share of the KV cache in use, of the fullest pod."""
     trouble: float
     """Requests rejected and preempted per second."""
     arrivals: float
@@ -54,7 +54,7 @@ class SteadyState:
     """Snapshot of a steady service at its last decision."""
 
     until: float
-    """When it is decided on anew in any case, on the monotonic clock."""
+    """Time of the next decision in any case, on the monotonic clock."""
     basis: Basis
     pods: tuple[Pod, ...]
     reporting: Set[str]
@@ -70,7 +70,7 @@ def start(
     basis: Basis,
     until: float,
 ) -> SteadyState | None:
-    """None unless all pods that are wanted and needed are there, ready and measured, and the objectives kept."""
+    """Return a steady state if all desired pods are ready, needed and measured, and objectives are met; else None."""
     if isinstance(results, Unknown) or not objectives_met(readings):
         return None
     settled = all(pod.ready and not pod.deleting for pod in pods)
@@ -82,7 +82,7 @@ def start(
 
 
 def deadline(key: Key, *, now: float) -> float:
-    """When a service is next decided on in any case: each has a place of its own, so that no tick bears them all."""
+    """Return the time of the next decision in any case, staggered by a hash of the service."""
     place = zlib.crc32(str(key).encode()) / 2**32 * SECONDS
     return now + SECONDS - (now - place) % SECONDS
 
@@ -95,7 +95,7 @@ def holds(
     basis: Basis,
     now: float,
 ) -> bool:
-    """Whether a decision would hardly be another one, as long as the objectives are kept."""
+    """Whether the steady state continues, as long as the objectives are met."""
     return (
         rest is not None
         and now < rest.until
@@ -108,7 +108,7 @@ def holds(
 
 
 def objectives_met(readings: tuple[Reading, ...] | Unknown) -> bool:
-    """Whether every objective is known to be kept, or has no traffic."""
+    """Whether every objective is met or has no traffic."""
     return isinstance(readings, tuple) and not any(one.over for one in readings)
 
 
@@ -127,7 +127,7 @@ def _totals(results: ServiceResults) -> Totals:
 
 
 def _similar(now: Totals, before: Totals) -> bool:
-    """Whether nothing waits, nothing goes wrong, and the load is what it was but for chance."""
+    """Whether no request waits or fails, and the load is about the same."""
     if now.waiting > 0 or now.trouble > 0 or now.held > 0:
         return False
     return (

@@ -1,4 +1,4 @@
-"""Supply of replicas: a starting pod counts from its expected arrival, a stuck pod does not count."""
+"""Supply of replicas: ready, starting and stuck pods. A stuck pod does not count."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -8,24 +8,23 @@ from slipstream_operator.core.scaling import wording
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 
 UNSCHEDULABLE_AFTER: Final = 60.0
-"""Seconds without existing at all, or without a node where none is made for it, after which a pod no longer counts as
-coming."""
+"""Seconds after which a pod that was not created, or has no node, no longer counts as starting."""
 _OVERDUE: Final = 3.0
-"""Times the usual start after which a pod no longer counts as coming."""
+"""Factor of the 90th percentile of cold starts after which a pod no longer counts as starting."""
 _OVERDUE_AT_FIRST: Final = 1800.0
-"""Seconds after which it doesn't, as long as no start was seen."""
+"""The same limit in seconds before the first observed start."""
 _FAILED_STARTS: Final = 2
-"""So many pods whose engine ended before it was ready: more of them would end, too."""
+"""Pods whose engine exited before it was ready from which more pods would fail, too."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodStatus:
-    """Pod as the API server shows it; times in seconds since the epoch."""
+    """Status of a pod in the API server; times in seconds since the epoch."""
 
     name: str
     created: float
     ready_at: float | None
-    """Since when it is ready; None if it is not."""
+    """Time of its readiness; None if it is not ready."""
     terminating: bool = False
     scheduled: bool = True
     failed_starts: int = 0
@@ -33,7 +32,7 @@ class PodStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Supply:
-    """The pods of a service by what can be expected of them."""
+    """Pods of a service by their state."""
 
     ready: int
     starting: int
@@ -42,23 +41,25 @@ class Supply:
     unschedulable: int
     failing: int
     started: tuple[float, ...]
-    """Seconds from creation to readiness of those that were seen to become ready just now; as long as no start was
-    seen, of all that are ready."""
+    """Seconds from creation to readiness, of each pod that became ready since the last tick.
+
+    Before the first observed start it covers all ready pods.
+    """
     coming: tuple[str, ...]
-    """Names of those that are not ready yet."""
+    """Names of the pods that are not ready yet."""
     newest: float
-    """When the youngest of the ready ones became ready; 0 if none is."""
+    """Time at which the newest ready pod became ready; 0 if no pod is ready."""
     waited: float
-    """Seconds since the creation of the oldest pod that starts as it should: starts take at least as long."""
+    """Seconds since the creation of the oldest pod that starts normally."""
 
     @property
     def broken(self) -> bool:
-        """Whether starts fail again and again."""
+        """Whether engines repeatedly fail to start."""
         return self.failing >= _FAILED_STARTS
 
     @property
     def limited(self) -> str | None:
-        """Why more pods would not help now, if that is so."""
+        """Reason for which more pods would not help now; None if they would."""
         if self.broken:
             return wording.agreeing(self.failing, "engine fails", "engines fail") + " to start"
         if self.unschedulable:
@@ -76,9 +77,12 @@ def survey(
     coming: Collection[str],
     provision: float = UNSCHEDULABLE_AFTER,
 ) -> Supply:
-    """Sort the pods; `coming` are the names that were not ready when it was last looked, `ordered` the pods that
-    were asked for, of which some may not exist yet: a quota can forbid them. For `provision` seconds a pod without a
-    node counts as starting: an autoscaler may be making one, which nothing that we can read tells."""
+    """Return the pods of a service by their state.
+
+    `coming` are the names of pods that were not ready at the last tick. `ordered` is the desired count; some pods may
+    not exist, since a quota can forbid them. A pod without a node counts as starting for `provision` seconds, in
+    which a cluster autoscaler may create a node.
+    """
     live = [pod for pod in pods if not pod.terminating]
     ready = [pod.ready_at for pod in live if pod.ready_at is not None]
     waiting = [pod for pod in live if pod.ready_at is None]
@@ -108,7 +112,7 @@ def survey(
 
 
 def _tells(pod: PodStatus, ready_at: float, coming: Collection[str], cold: ColdStart) -> bool:
-    """Whether it became ready for the first time: long after its creation it was so before, and lost it."""
+    """Whether the pod became ready for the first time; long after its creation it only became ready again."""
     if pod.name in coming:
         return True
     return not cold.known and ready_at - pod.created <= _OVERDUE_AT_FIRST

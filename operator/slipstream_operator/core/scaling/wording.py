@@ -1,4 +1,4 @@
-"""Words that several reasons of decisions share."""
+"""Wording that several reasons of decisions share."""
 
 
 def agreeing(count: int, one: str, several: str) -> str:

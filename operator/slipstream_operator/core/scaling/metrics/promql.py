@@ -13,7 +13,7 @@ Operator: TypeAlias = Literal["+", "-", "*", "/", "or", "> bool"]
 Aggregation: TypeAlias = Literal["sum", "min", "max", "avg", "count"]
 
 _EVERY: Final = 'service!=""'
-"""Only series with this label are ours."""
+"""Matcher of all series of Slipstream's services."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Series:
     metric: str
     labels: Labels = field(default_factory=dict)
     bounds: tuple[str, ...] = ()
-    """Of a histogram's buckets, the only ones that are wanted; all if there are none."""
+    """Upper bounds of the histogram buckets to select; empty selects all."""
 
     def __str__(self) -> str:
         wanted = [_EVERY, *(f'{label}="{value}"' for label, value in self.labels.items())]

@@ -1,4 +1,4 @@
-"""The queries of the scaling loop: a constant number of them, whatever the number of services.
+"""Queries of the scaling loop. Their number does not depend on the number of services.
 
 Every engine series carries the target labels `namespace`, `service`, `revision` and `pod`.
 """
@@ -19,9 +19,9 @@ from slipstream_operator.core.scaling.metrics.promql import (
 from slipstream_runtime import contract
 
 Queries: TypeAlias = Mapping[str, Expression]
-"""Name -> what is asked."""
+"""Name -> expression."""
 Bounds: TypeAlias = Mapping[str, tuple[str, ...]]
-"""Metric -> upper bounds of the buckets that are wanted, as Prometheus writes them; of others all."""
+"""Metric -> upper bounds of the buckets to select, as Prometheus writes them; of other metrics all."""
 ALL: Final[Bounds] = {}
 
 _POD: Final = ("namespace", "service", "pod")
@@ -72,7 +72,7 @@ TOTALS: Final = (
 SPANS: Final = {"5m": 300.0, "1h": 3600.0, "1d": 86400.0}
 """Long ranges of latencies, in seconds."""
 LONG: Final = ("1h", "1d")
-"""Of these only the share within the targets is wanted, not the shape."""
+"""Spans of which only the share of requests within the targets is needed, not the whole histogram."""
 
 
 def every_tick(*, window: float) -> Queries:
@@ -81,7 +81,7 @@ def every_tick(*, window: float) -> Queries:
 
 
 def every_scrape(*, window: float, metrics: Iterable[str] = objectives.METRICS) -> Queries:
-    """Latencies over `window` seconds of what objectives are about: most of all series, new with each scrape only."""
+    """Return the queries of latencies over `window`, which change only with each scrape and have most series."""
     return _latencies("now", window, metrics)
 
 
@@ -93,7 +93,7 @@ def every_minute(
 ) -> Queries:
     """Return the queries of slow feedback (5 minutes) and of status (long ranges).
 
-    `bounds` are those of the buckets that an hour and a day are asked for, by metric; all where none are named.
+    `bounds` are the buckets to select over an hour and a day, by metric; all if a metric has none.
     """
     metrics = tuple(metrics)
     latencies = {

@@ -1,4 +1,4 @@
-"""The answers of a round, sorted by service as they come, so that only numbers are kept of them."""
+"""Results of one round of queries, grouped by service while they arrive, so that only numbers are kept."""
 
 import dataclasses
 import math
@@ -27,43 +27,43 @@ _HISTOGRAMS: Final = frozenset(
 )
 _LEAST: Final = 1e-12
 _MOST: Final = 1e15
-"""Values that are neither 0 nor between these are missing, as NaN is: pods report as they like, and none has such."""
+"""Bounds of plausible values. Anything else but 0 counts as missing, like NaN: pods can report any number."""
 _MOST_SECONDS: Final = 1e6
-"""Seconds beyond which no bucket of a latency lies."""
+"""Largest plausible bound of a latency bucket, in seconds."""
 _BOUND: Final = b'"le":"'
-"""NB: inside of a label quotes are escaped, so this is seen nowhere else."""
+"""NB: quotes inside a label are escaped, so this occurs nowhere else."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServiceResults:
-    """Query results of one round about one service."""
+    """Query results of one service in one round."""
 
     queried: Set[str]
-    """All names, of queries that failed too."""
+    """Names of all queries of the round, also of those that failed."""
     failed: Mapping[str, Unknown]
     pods: Mapping[str, Sequence[float]]
-    """Pod -> its numbers in the order of PER_POD; what is missing is negative."""
+    """Pod -> its numbers in the order of PER_POD; missing numbers are negative."""
     totals: Mapping[str, float]
     histograms: Mapping[str, histograms.Histogram]
     others: Mapping[str, Sequence[Sample]]
 
     def result(self, name: str) -> Sequence[Sample] | None:
-        """The samples of one of the other queries; None if it failed or was not asked."""
+        """Return the samples of one of the other queries; None if it failed or was not part of the round."""
         return (
             None if name in self.failed or name not in self.queried else self.others.get(name, ())
         )
 
 
 class QueryResults:
-    """Takes in the samples of all services, and gives out what concerns one."""
+    """Results of one round for all services, from which the results of one service are taken."""
 
     def __init__(self) -> None:
         self._queried: set[str] = set()
         self._failed: dict[str, Unknown] = {}
         self._services: dict[bytes, Service] = {}
-        """By labels, without the bound of a bucket."""
+        """Service by labels, without the bound of a bucket."""
         self._rows: dict[bytes, array[float]] = {}
-        """By labels, the same as in `_pods`."""
+        """Row by labels; the same rows as in `_pods`."""
         self._pods: defaultdict[Service, dict[str, array[float]]] = defaultdict(dict)
         self._totals: dict[str, dict[Service, float]] = {}
         self._buckets: dict[str, defaultdict[Service, array[float]]] = {}
@@ -72,7 +72,7 @@ class QueryResults:
         self._others: dict[str, defaultdict[Service, list[Sample]]] = {}
 
     def take(self, name: str, part: Iterable[RawSample] | Unknown) -> None:
-        """Some samples of an answer, or that there is none, whatever came before."""
+        """Add a part of the samples of a query, or record that the query failed."""
         self._queried.add(name)
         if isinstance(part, Unknown):
             self._failed[name] = part
@@ -93,13 +93,13 @@ class QueryResults:
             self._note_others(self._others.setdefault(name, defaultdict(list)), known)
 
     def keep(self, totals: Mapping[str, dict[Service, float]]) -> None:
-        """Numbers of an earlier round, where they were not asked anew."""
+        """Add the numbers of an earlier round for queries that are not part of this one."""
         for name in totals.keys() - self._queried:
             self._queried.add(name)
             self._totals[name] = totals[name]
 
     def totals(self, names: Iterable[str]) -> dict[str, dict[Service, float]]:
-        """All services' numbers, to be kept for the next rounds."""
+        """Return the numbers of all services, to keep for the next rounds."""
         return {
             name: self._totals.get(name, {})
             for name in names
@@ -118,7 +118,7 @@ class QueryResults:
 
     @property
     def failed(self) -> Mapping[str, Unknown]:
-        """The queries that failed, and why."""
+        """Failed queries, with the reason."""
         return self._failed
 
     def of(self, key: Key) -> ServiceResults:
@@ -195,7 +195,7 @@ class QueryResults:
 
 
 def alone(samples: Samples) -> ServiceResults:
-    """Return the results of the only service that a Prometheus knows, whatever the labels say."""
+    """Return the results of a Prometheus with a single service, independent of the labels."""
     known = {
         name: [one for one in result if _LEAST <= one.value <= _MOST or one.value == 0]
         for name, result in samples.items()
@@ -234,7 +234,7 @@ def _service(labels: Mapping[str, str]) -> Service:
 
 
 def _bound(text: bytes | str) -> float:
-    """Return the upper bound of a bucket of seconds; NaN if it is none: a pod may name its buckets as it likes."""
+    """Return the upper bound of a bucket in seconds; NaN if the label is no plausible bound."""
     try:
         bound = float(text)
     except ValueError:
@@ -243,7 +243,7 @@ def _bound(text: bytes | str) -> float:
 
 
 def _flat() -> "array[float]":
-    """Upper bounds and counts by turns."""
+    """Return an empty array of alternating upper bounds and counts."""
     return array("d")
 
 

@@ -1,4 +1,4 @@
-"""Signals from samples. An absent, stale or NaN value is Unknown, a type of its own, and never zero."""
+"""Signals from query results. An absent, stale or NaN value is Unknown, and never zero."""
 
 import dataclasses
 import functools
@@ -20,14 +20,14 @@ from slipstream_operator.core.scaling.metrics.values import (
 from slipstream_runtime import contract
 
 ENOUGH: Final = 0.5
-"""Share of the ready pods that must report before their load says anything about the service."""
+"""Share of the ready pods that must report for the load of the service to be known."""
 COMPLETE: Final = 0.8
-"""Share of the ready pods that must report before a step down; new ones don't count, they have no rates yet."""
+"""Share of the ready pods that must report for a scale-down; new pods don't count, since they have no rates yet."""
 _DIGITS: Final = re.compile(r"[0-9]{1,15}")
 _MOST: Final = 1e15
-"""Tokens or sequences from this on are no capacity of an engine."""
+"""Tokens or sequences from which on a reported capacity is implausible."""
 _SETTLED: Final = 60.0
-"""Seconds after its readiness within which a pod need not report yet."""
+"""Seconds after readiness within which a pod need not report: the default rate window."""
 _FINISHED: Final = queries.PER_POD.index(queries.FINISHED)
 
 _NO_ROUTER: Final = Load((), complete=True)
@@ -36,14 +36,14 @@ _NO_ROUTER: Final = Load((), complete=True)
 def load(
     results: ServiceResults, *, pods: Mapping[str, float], now: float, max_age: float
 ) -> Load | Unknown:
-    """Load of the ready pods, given with the time since which they are; Unknown if too few of them report."""
+    """Return the load of the ready pods; Unknown if too few report. `pods` maps a name to the time of readiness."""
     if not pods:
         return _at_the_router(results) or Unknown("no engine is ready")
     for name in queries.PER_POD:
         if name in results.failed:
             return results.failed[name]
         if name not in results.queried:
-            return Unknown(f"query {name} was not answered")
+            return Unknown(f"query {name} has no result")
     rows: list[Sequence[float]] = []
     missing = 0
     settled_rows: list[bool] = []
@@ -90,20 +90,22 @@ def _at_the_router(results: ServiceResults) -> Load | None:
 
 
 def held(results: ServiceResults) -> float | None:
-    """Requests that wait in the router for a replica; None without one."""
+    """Return the requests that wait in the router for a replica; None without a router."""
     return results.totals.get(queries.HELD)
 
 
 def _is_silent(row: Sequence[float], *, settled: bool, max_age: float) -> bool:
     running, waiting, age = row[0], row[1], row[-1]
-    # NB: every engine has finished requests, be it none, so no rate of them means no data
+    # NB: every engine exports the counter of finished requests, so a missing rate means missing data.
     unheard = running < 0 or waiting < 0 or (settled and row[_FINISHED] < 0)
     return unheard or not 0 <= age <= max_age
 
 
 def _filled(rows: Sequence[Sequence[float]], settled: Sequence[bool]) -> tuple[list[PodLoad], bool]:
-    """A value that a pod lacks is the median of the others' if it should be there, and 0 if no engine has it or the
-    pod is new. Negative values are missing."""
+    """Return the load of each pod, with missing (negative) values filled in, and whether none had to be estimated.
+
+    A missing value is estimated as the median of the other pods. It is 0 if no pod has it, or if the pod is new.
+    """
     if min([min(row) for row in rows]) >= 0:
         return [
             PodLoad(*row[:-1], settled=old) for row, old in zip(rows, settled, strict=True)
@@ -139,9 +141,9 @@ def _ratio(results: ServiceResults, top: str, bottom: str) -> float | None:
 def readings(
     results: ServiceResults, wanted: objectives.Objectives, *, earlier: tuple[Reading, ...] = ()
 ) -> tuple[Reading, ...] | Unknown:
-    """One reading per latency objective; Unknown if Prometheus did not answer.
+    """Return one reading per latency objective; Unknown if Prometheus did not answer.
 
-    From `earlier` ones comes what was not asked anew.
+    `earlier` readings stand in for latencies that this round did not query.
     """
     kept = {reading.objective: reading for reading in earlier}
     found = []
@@ -171,7 +173,7 @@ def readings(
 
 @functools.cache
 def _names(metric: str) -> frozenset[str]:
-    """All queries about the latencies of a metric."""
+    """Return the names of all queries of a metric's latencies."""
     return frozenset(queries.latency(metric, span) for span in ("now", *queries.SPANS))
 
 
@@ -194,12 +196,12 @@ def _latency(
     span: str,
     before: histograms.Histogram | None,
 ) -> histograms.Histogram | Unknown:
-    """The latency histogram of a service over a span: the one before, if it was not asked anew."""
+    """Return the latency histogram over a span; the previous one if this round did not query it."""
     name = queries.latency(objective.metric, span)
     if name in results.failed:
         return results.failed[name]
     if name not in results.queried:
-        return Unknown("not asked") if before is None else before
+        return Unknown("not queried") if before is None else before
     return results.histograms.get(name, histograms.EMPTY)
 
 
@@ -228,7 +230,7 @@ def gain(results: ServiceResults, *, revision: str) -> float | None:
 
 
 def kv_capacity(results: ServiceResults) -> int | None:
-    """KV capacity of one engine in tokens: as it says itself, else by the blocks of its cache."""
+    """Return the KV capacity of one engine in tokens: its own metric, or else its cache blocks times their size."""
     result = results.result(queries.KV_TOKENS)
     if result is None:
         return None
@@ -244,7 +246,7 @@ def kv_capacity(results: ServiceResults) -> int | None:
 
 
 def max_sequences(results: ServiceResults, *, revision: str) -> int | None:
-    """Sequences that the engines of one replica of this revision run at once; None if it says none."""
+    """Return the largest batch of one replica of this revision in sequences; None if unknown."""
     values = _counts(
         sample.value
         for sample in results.result(queries.SEQUENCES) or ()
@@ -254,12 +256,12 @@ def max_sequences(results: ServiceResults, *, revision: str) -> int | None:
 
 
 def _counts(values: Iterable[float]) -> list[int]:
-    """Return the values that may be capacities: an engine that says 0, or more than any has, says nothing."""
+    """Return the plausible capacities; 0 and huge values are missing."""
     return [int(value) for value in values if 1 <= value < _MOST]
 
 
 def adapters(results: ServiceResults) -> Mapping[str, bool]:
-    """LoRA adapter -> whether every engine has it loaded."""
+    """Return each LoRA adapter, and whether every engine has loaded it."""
     result = results.result(queries.ADAPTERS)
     if result is None:
         return {}

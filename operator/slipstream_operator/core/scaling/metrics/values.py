@@ -1,4 +1,4 @@
-"""Values that measurements are made of. A value that is absent, stale or NaN is `Unknown`, and never zero."""
+"""Values of measurements. A value that is absent, stale or NaN is `Unknown`, and never zero."""
 
 import dataclasses
 import functools
@@ -8,12 +8,12 @@ from typing import Final, NamedTuple, TypeAlias
 from slipstream_operator.core import histograms, objectives
 
 _TELLING: Final = 5.0
-"""Requests in the rate window below which a percentile says nothing."""
+"""Requests of a rate window below which a percentile is too uncertain to report."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Unknown:
-    """There is no trustworthy value, and why."""
+    """Missing value, with the reason."""
 
     reason: str
 
@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 
 
 RawSample: TypeAlias = tuple[bytes, float]
-"""A sample whose labels are still JSON without spaces: of equal ones, which a round has many of, one is read."""
+"""Sample whose labels are still JSON without spaces: equal labels, which are many, are parsed once."""
 
 Samples: TypeAlias = Mapping[str, Sequence[Sample] | Unknown]
 """Query name -> its result."""
@@ -34,7 +34,7 @@ Samples: TypeAlias = Mapping[str, Sequence[Sample] | Unknown]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PodLoad:
-    """Load of one replica: gauges now and as a mean over the rate window, and rates per second."""
+    """Load of one replica: gauges, their means over the rate window, and rates per second."""
 
     running: float
     waiting: float
@@ -43,39 +43,39 @@ class PodLoad:
     waiting_mean: float
     kv_mean: float
     output: float = 0.0
-    """Tokens made."""
+    """Generated tokens."""
     prompt: float = 0.0
-    """Prompt tokens computed."""
+    """Computed prompt tokens."""
     steps: float = 0.0
     itl_sum: float = 0.0
     itl_count: float = 0.0
     started: float = 0.0
-    """Requests that got their first token."""
+    """Requests with a first token."""
     finished: float = 0.0
     rejected: float = 0.0
     preempted: float = 0.0
     settled: bool = dataclasses.field(default=True, kw_only=True)
-    """Ready for longer than the rate window, and really measured."""
+    """Whether the pod was ready for a rate window, and its values are measured, not estimated."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Load of the ready engines; a silent one is filled in by the median of the others."""
+    """Load of the ready engines. A silent engine counts as the median of the others."""
 
     pods: tuple[PodLoad, ...]
     complete: bool
-    """Whether enough of the ready pods reported, and all of these everything."""
+    """Whether enough of the ready pods reported, each with all values."""
     arrivals: float | None = None
-    """Requests per second as the router counts them; None without one."""
+    """Requests per second at the router; None without a router."""
     surge: float | None = None
-    """The same over half the window: a jump shows in it first."""
+    """Requests per second over half of the window, in which a jump shows earlier."""
     cancelled: float = 0.0
-    """Requests per second whose clients left, over half the window: as many may come again."""
+    """Cancelled requests per second, over half of the window; clients may retry them."""
     output_length: float | None = None
-    """Mean tokens of the answers of the last minutes."""
+    """Mean output tokens of a request in the last 5 minutes."""
     prompt_length: float | None = None
     kv_tokens: int | None = None
-    """KV capacity of one engine, of which a replica has several with data parallelism."""
+    """KV capacity of one engine in tokens."""
 
     @property
     def running(self) -> float:
@@ -84,7 +84,7 @@ class Load:
 
     @property
     def waiting(self) -> float:
-        """Requests that wait in or before the engines now."""
+        """Requests that wait in or in front of the engines now."""
         return sum([pod.waiting for pod in self.pods])
 
     @property
@@ -111,11 +111,11 @@ class Reading:
     current: float | None
     requests: float
     attainment: Mapping[str, float | None]
-    """By span: `5m`, `1h`, `1d`."""
+    """Share of the requests within the target, by span: `5m`, `1h`, `1d`."""
     now: histograms.Histogram = histograms.EMPTY
-    """Over the rate window."""
+    """Latencies over the rate window."""
     recent: histograms.Histogram = histograms.EMPTY
-    """Over 5 minutes."""
+    """Latencies over 5 minutes."""
 
     @functools.cached_property
     def attained(self) -> float | None:
@@ -124,12 +124,12 @@ class Reading:
 
     @property
     def telling(self) -> bool:
-        """Whether it was enough requests for a percentile to say something."""
+        """Whether there were enough requests for a percentile."""
         return self.requests >= _TELLING
 
     @property
     def pressure(self) -> float | None:
-        """Measured over target: more than 1 is too slow."""
+        """Measured latency over its target; more than 1 is too slow."""
         return None if self.current is None else self.current / self.objective.target
 
     @property

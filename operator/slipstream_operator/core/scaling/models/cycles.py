@@ -1,7 +1,7 @@
-"""Load that comes again after the same time: how long that is, and what it foresees.
+"""Recurring load: detection of its period, and the forecast from it.
 
-The period is the lag at which the load of the last hours resembles itself most, once it has come two and a half times:
-two like events alone have some distance from each other, too.
+The period is the lag with the highest autocorrelation of the load of the last hours. It counts after two and a half
+periods: any two similar events have some distance from each other.
 """
 
 import dataclasses
@@ -14,43 +14,45 @@ from operator import mul
 from typing import Final
 
 MINUTE: Final = 60.0
+"""Seconds."""
 _KEPT: Final = 240
-"""Minutes that are remembered."""
-_TIMES: Final = 2.5
-"""So many periods must have passed."""
+"""Minutes of load that are kept: two and a half periods of 96 minutes, in 1 kB a service."""
+_MIN_PERIODS: Final = 2.5
+"""Periods that must have passed. Two are too few: any two spikes are one lag apart."""
 _SHORTEST: Final = 8
+"""Minutes of the shortest period that is detected."""
 _SEARCH_MINUTES: Final = 5
-"""Between two searches for the period, on average."""
-_VARIES: Final = 0.15
-"""Coefficient of variation below which there is nothing to foresee."""
-_ALIKE: Final = 0.8
-"""Correlation of the load with that of a period before, at least."""
+"""Mean minutes between two searches for the period, to save CPU."""
+_MIN_VARIATION: Final = 0.15
+"""Coefficient of variation of the load below which no period is searched."""
+_MIN_CORRELATION: Final = 0.8
+"""Least correlation of the load with the load one period earlier."""
 _DISTINCT: Final = 0.3
-"""The load resembles that of a period before by so much more than that of some shorter time before."""
-_FIRST: Final = 0.9
-"""Of lags that are nearly as good the shortest counts: the others are its multiples."""
+"""Least difference between the correlation at the period and the lowest one at a shorter lag."""
+_PREFERENCE: Final = 0.9
+"""Share of the best correlation from which a shorter lag is preferred: longer lags are its multiples."""
 _RECENT: Final = 10
-"""Minutes in which the load is held against that of a period before."""
+"""Minutes over which the level of the load is compared with that of one period earlier."""
 _CHANGE: Final = 2.0
-"""The level may have changed by such a factor; if it changed more, the past says nothing."""
+"""Factor by which that level may have changed; beyond it the past predicts nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cycles:
-    """The load by minutes, and the period in it; 0 if there is none."""
+    """Load by minutes, and its period."""
 
     began: float = 0.0
-    """When the present minute began."""
+    """Start of the current minute, in seconds since the epoch."""
     highest: float = 0.0
-    """The highest load of the present minute."""
+    """Highest load of the current minute, in replicas."""
     minutes: bytes = b""
-    """The highest load of each whole minute, the oldest first, in 32-bit floats: small, for thousands of services."""
+    """Highest load of each whole minute, oldest first, as 32-bit floats to save memory."""
     period: int = 0
-    """In minutes."""
+    """Period in minutes; 0 if there is none."""
 
 
 def record(cycles: Cycles, load: float, *, now: float) -> Cycles:
-    """With the present load; minutes that nobody saw are taken to be as the last one."""
+    """Return the history with the current load; minutes without an observation repeat the last one."""
     if cycles.began == 0:
         return Cycles(now, load)
     whole = int((now - cycles.began) // MINUTE)
@@ -70,7 +72,7 @@ def record(cycles: Cycles, load: float, *, now: float) -> Cycles:
 
 
 def ahead(cycles: Cycles, *, seconds: float) -> float | None:
-    """The highest load until so many seconds from now, if it goes on as a period ago; None if there is no telling."""
+    """Return the highest load of the next `seconds` if the period repeats; None without a period."""
     period = cycles.period
     if period == 0:
         return None
@@ -84,24 +86,24 @@ def ahead(cycles: Cycles, *, seconds: float) -> float | None:
 
 
 def find(loads: Sequence[float]) -> int:
-    """The lag, in places, at which these resemble themselves most; 0 if they don't."""
+    """Return the lag with the highest autocorrelation, in places of the sequence; 0 if there is no period."""
     length = len(loads)
-    if length < _TIMES * _SHORTEST:
+    if length < _MIN_PERIODS * _SHORTEST:
         return 0
     mean = sum(loads) / length
     centred = [load - mean for load in loads]
-    if sum(map(mul, centred, centred)) <= length * (_VARIES * mean) ** 2:
+    if sum(map(mul, centred, centred)) <= length * (_MIN_VARIATION * mean) ** 2:
         return 0
     sums = list(itertools.accumulate(centred, initial=0.0))
     squares = list(itertools.accumulate(map(mul, centred, centred), initial=0.0))
     lowest, found = 1.0, {}
-    for lag in range(1, math.floor(length / _TIMES) + 1):
+    for lag in range(1, math.floor(length / _MIN_PERIODS) + 1):
         alike = _correlation(centred, sums, squares, lag)
         lowest = min(lowest, alike)
-        if lag >= _SHORTEST and alike >= max(_ALIKE, lowest + _DISTINCT):
+        if lag >= _SHORTEST and alike >= max(_MIN_CORRELATION, lowest + _DISTINCT):
             found[lag] = alike
     best = max(found.values(), default=0.0)
-    near = [lag for lag, alike in found.items() if alike >= _FIRST * best]
+    near = [lag for lag, alike in found.items() if alike >= _PREFERENCE * best]
     if not near:
         return 0
     peak = [lag for lag in near if lag < 1.5 * near[0]]
@@ -111,7 +113,7 @@ def find(loads: Sequence[float]) -> int:
 def _correlation(
     centred: Sequence[float], sums: Sequence[float], squares: Sequence[float], lag: int
 ) -> float:
-    """Pearson's, of the loads and those so many places before."""
+    """Return Pearson's correlation of the loads with the loads `lag` places earlier."""
     count = len(centred) - lag
     late, early = sums[-1] - sums[lag], sums[count]
     product = sum(map(mul, centred[lag:], centred)) - late * early / count

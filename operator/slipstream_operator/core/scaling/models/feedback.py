@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from typing import Final
 
 MIN_REQUESTS: Final = 100.0
-"""Requests below which a tail says too little to learn from."""
+"""Requests of a window below which a percentile is too uncertain to learn from."""
 MIN_UTILISATION: Final = 0.4
-"""Below it bad latency is not for want of replicas."""
+"""Utilization below which more replicas would not improve latency."""
 _CORRECTION_SECONDS: Final = 300.0
+"""Time constant of a correction, in seconds: slow, so that it follows lasting errors of the model and not bursts."""
 _CORRECTION_RANGE: Final = (0.4, 3.0)
+"""Bounds of measured over predicted latency: beyond them the measurement is of something else than load."""
 _KAPPA_RANGE: Final = (1.0, 2.0)
+"""Bounds of kappa, which raises the demand and never lowers it."""
 _KAPPA_STEP: Final = 0.2
-"""Growth of kappa in 5 minutes in which twice the error budget was spent."""
+"""Growth of the logarithm of kappa in 5 minutes in which twice the error budget was spent."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Feedback:
-    """`corrections` by metric: measured over predicted tail latency. `kappa` multiplies the demand."""
+    """Corrections by metric, which are measured over predicted percentiles, and `kappa`, a factor of the demand."""
 
     corrections: Mapping[str, float] = dataclasses.field(default_factory=dict)
     kappa: float = 1.0
@@ -27,7 +30,10 @@ class Feedback:
 def with_correction(
     feedback: Feedback, metric: str, *, measured: float, predicted: float, seconds: float
 ) -> Feedback:
-    """The correction of a metric moves towards measured over predicted, by half in some 3 minutes."""
+    """Return the feedback with the correction of a metric moved towards measured over predicted latency.
+
+    It moves half of the way in about 3.5 minutes.
+    """
     if not (0 < predicted < math.inf and measured > 0):
         return feedback
     low, high = _CORRECTION_RANGE
@@ -39,9 +45,9 @@ def with_correction(
 
 
 def with_kappa(feedback: Feedback, *, spent: float | None, seconds: float) -> Feedback:
-    """Kappa grows while the error budget is overspent, and falls back to 1 at a quarter of the speed.
+    """Return the feedback with kappa raised while the error budget is overspent, and lowered to 1 four times slower.
 
-    `spent` is the share of requests that missed, over the share that may; None if that can't be judged now.
+    `spent` is the share of requests that missed, over the allowed share; None keeps kappa.
     """
     if spent is None:
         return feedback

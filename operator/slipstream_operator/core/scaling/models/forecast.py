@@ -1,8 +1,8 @@
-"""The load when a pod that is ordered now would be ready.
+"""Forecast of the load at the time when a pod that is started now would be ready.
 
-Load that is known to come again (`cycles`) is foreseen by what came a period ago. Otherwise three forecasters run
-side by side: the last value, the trend of the last minutes if there is one beyond doubt, and the same time of the day
-before. Those that forecast worse than the last value count for nothing.
+Recurring load (`cycles`) is forecast from the load one period earlier. Otherwise there are three forecasters: the last
+value, the significant trend of the last minutes, and the same time of the previous days. A forecaster that was worse
+than the last value has no weight.
 """
 
 import dataclasses
@@ -19,68 +19,75 @@ STEP: Final = 15.0
 BUCKETS: Final = 96
 """Quarters of an hour of a day."""
 _DAY: Final = 86400.0
+"""Seconds."""
 _LEVEL: Final = 0.3
+"""Weight of a new load in the smoothed level, for each STEP."""
 _POINTS: Final = (8, 16, 32)
-"""So many of the last loads are looked at for a trend: few show it soon, many show a slow one."""
-_CERTAIN: Final = 6.0
-"""A trend is as many times the standard error of its slope."""
+"""Numbers of points that are searched for a trend: 2, 4 and 8 minutes. Few show it soon, many show a slow one."""
+_MIN_STANDARD_ERRORS: Final = 6.0
+"""Standard errors that a slope must exceed to count as a trend."""
 _OVERLAP: Final = 2.0
-"""How much larger that error is than of independent points: rates over a minute share most of their samples."""
+"""Factor of the standard error: rates over a minute share most of their samples, so points are not independent."""
 _JUMP: Final = 0.2
-"""A load that differs by such a share from the last one begins anew: a step is no trend."""
+"""Share by which a load may differ from the last one; a larger step starts a new trend line."""
 _TREND_GROWTH: Final = 2.0
-"""A trend foresees no more than this times the present load."""
+"""Factor of the current load that a trend forecasts at most."""
 _TOLERANCE: Final = 1.25
-"""A trend counts until its losses are so many times those of the last value."""
-_FORGET: Final = 0.98
+"""Losses of the trend over those of the last value from which the trend no longer counts."""
+_LOSS_DECAY: Final = 0.98
+"""Weight of past losses against the newest one: about the last 50 forecasts count."""
 _SHARPNESS: Final = 8.0
+"""Exponent of the weights: a forecaster with 10 % less loss has 2.2 times the weight."""
 _PENDING: Final = 24
+"""Largest number of forecasts that await comparison, to bound memory."""
 QUANTILE: Final = 0.88
-"""The share of the residuals that the forecast covers: what a missing replica costs to what a spare one does."""
+"""Quantile of the load that is forecast: the cost of a missing replica over that of a missing and a spare one."""
 _GROWTH: Final = 4.0
-"""No forecast is higher than this times the present load."""
-_MOST_SPREAD: Final = 0.25
+"""Factor of the current load that any forecast is limited to."""
+_MAX_SPREAD: Final = 0.25
+"""Largest margin above the median forecast, as a share of the load."""
 _SEASON_SHARE: Final = 0.5
+"""Weight of the newest day in the mean load of a quarter of an hour."""
 _POINT: Final = struct.Struct("2d")
 """Time and load."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pending:
-    """Forecasts whose time has not come."""
+    """Forecast of each forecaster for a future time, to compare with the load then."""
 
     due: float
     last: float
     trend: float
     season: float
     cycle: float | None
-    """None where no period was known, or the load was not where it was a period ago."""
+    """None without a period, or if the load differed from that of one period earlier."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outlook:
-    """State of the forecasters. Load is in replicas."""
+    """State of the forecasters. Load is in replicas, time in seconds since the epoch."""
 
     at: float = 0.0
     level: float = 0.0
     recent: bytes = b""
-    """Points since the last jump, the oldest first: small, for thousands of services."""
+    """Points since the last jump, oldest first, packed to save memory."""
     line: tuple[float, float] = (0.0, 0.0)
-    """Through these: the load at its end, and its slope per second; 0 unless it is beyond doubt."""
+    """Trend line through these points: load at its end, and slope per second; 0 without a trend."""
     rising_since: float | None = None
-    """When the trend began that goes up now."""
+    """Start of the current rising trend."""
     pending: tuple[Pending, ...] = ()
     losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
     spread: float = 0.1
     """The `QUANTILE` of the residuals of the combined forecast, as a share of the load."""
     season: tuple[float, ...] = ()
-    """Mean load by quarter of an hour of the day; less than 0 where it was never seen."""
+    """Mean load by quarter of an hour of the day; negative if unknown."""
     cycles: Cycles = dataclasses.field(default_factory=Cycles)
     """The load of the last hours by minutes, and the period in it."""
 
 
 def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outlook:
-    """Take in the present load; nothing happens within STEP seconds of the last one."""
+    """Return the state with the current load; unchanged within STEP seconds of the last one."""
     passed = now - outlook.at
     if passed < STEP:
         return outlook
@@ -120,7 +127,7 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
 
 
 def ahead(outlook: Outlook, load: float, *, now: float, horizon: float) -> float:
-    """The load at the horizon, at the QUANTILE of what was wrong before; never less than the present load."""
+    """Return the QUANTILE of the load at the horizon; never less than the current load."""
     cycle = cycles.ahead(outlook.cycles, seconds=horizon)
     if cycle is not None:
         return max(load, cycle + outlook.spread * load)
@@ -129,12 +136,12 @@ def ahead(outlook: Outlook, load: float, *, now: float, horizon: float) -> float
 
 
 def cyclic(outlook: Outlook) -> bool:
-    """Whether load is where it was a period ago."""
+    """Whether load recurs, and is now what it was one period earlier."""
     return cycles.ahead(outlook.cycles, seconds=0.0) is not None
 
 
 def foreseen(outlook: Outlook, load: float, *, horizon: float) -> bool:
-    """Whether a load like this is known to come again by then."""
+    """Whether recurring load reaches this load again within the horizon."""
     cycle = cycles.ahead(outlook.cycles, seconds=horizon)
     return cycle is not None and cycle >= load
 
@@ -156,8 +163,8 @@ def _rising_since(outlook: Outlook, *, slope: float, began: float) -> float | No
 
 
 def _trend(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], float]:
-    """The line that rises most, or falls least, of those that are beyond doubt, and when it began."""
-    # NB: with half as many points or less, the next smaller count has looked at all of them.
+    """Return the steepest rising, or least falling, significant trend line and its start."""
+    # NB: with at most half of the points, the next smaller count covers all of them.
     found = [
         (line, points[-count:][0][0])
         for count in _POINTS
@@ -167,7 +174,7 @@ def _trend(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], 
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The least-squares line: its end and slope, as in Outlook."""
+    """Return end and slope of the least-squares line, as in Outlook."""
     count = len(points)
     if count < _POINTS[0]:
         return points[-1][1], 0.0
@@ -177,13 +184,13 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     slope = sum([(at - middle) * (load - mean) for at, load in points]) / spread
     rest = sum([(load - mean - slope * (at - middle)) ** 2 for at, load in points])
     error = _OVERLAP * math.sqrt(rest / (count - 2) / spread)
-    if abs(slope) <= _CERTAIN * error:
+    if abs(slope) <= _MIN_STANDARD_ERRORS * error:
         return points[-1][1], 0.0
     return mean + slope * (points[-1][0] - middle), slope
 
 
 def falling(outlook: Outlook) -> bool:
-    """Whether load goes down beyond doubt."""
+    """Whether load has a significant falling trend."""
     return outlook.line[1] < 0
 
 
@@ -192,7 +199,7 @@ def _members(
 ) -> tuple[float, float, float]:
     trend = outlook.level
     if outlook.rising_since is not None:
-        # NB: what has lasted for so long will last for as long again, on average, and not for ever.
+        # NB: a trend is assumed to last as long again as it has lasted.
         end, slope = outlook.line
         grown = end + slope * min(horizon, now - outlook.rising_since)
         trend = max(trend, min(grown, _TREND_GROWTH * max(end, load)))
@@ -204,7 +211,7 @@ def _members(
 
 
 def _combined(losses: tuple[float, float, float], members: tuple[float, float, float]) -> float:
-    """The last value and the season, weighted by past losses, or the trend if it is higher.
+    """Return the mean of the last value and the season, weighted by past losses, or the trend if it is higher.
 
     A season that was worse than the last value has no weight.
     """
@@ -217,14 +224,14 @@ def _combined(losses: tuple[float, float, float], members: tuple[float, float, f
 
 
 def _judged(outlook: Outlook, load: float, now: float) -> Outlook:
-    """Compare forecasts whose time has come with what came."""
+    """Compare due forecasts with the current load."""
     due = [entry for entry in outlook.pending if entry.due <= now]
     if not due:
         return outlook
     entry = due[-1]
     members = (entry.last, entry.trend, entry.season)
     losses = tuple(
-        _FORGET * loss + _pinball(load - value)
+        _LOSS_DECAY * loss + _pinball(load - value)
         for loss, value in zip(outlook.losses, members, strict=True)
     )
     residual = load - (_combined(outlook.losses, members) if entry.cycle is None else entry.cycle)
@@ -235,7 +242,7 @@ def _judged(outlook: Outlook, load: float, now: float) -> Outlook:
         outlook,
         pending=tuple(other for other in outlook.pending if other.due > now),
         losses=(losses[0], losses[1], losses[2]),
-        spread=min(max(spread, 0.0), _MOST_SPREAD),
+        spread=min(max(spread, 0.0), _MAX_SPREAD),
     )
 
 
@@ -244,7 +251,7 @@ def _pinball(error: float) -> float:
 
 
 def _season(outlook: Outlook, at: float) -> float | None:
-    """The load of that time of day, between the middles of its two quarters of an hour."""
+    """Return the load of that time of day, interpolated between two quarters of an hour."""
     if not outlook.season:
         return None
     place = at % _DAY / _DAY * BUCKETS - 0.5
@@ -257,7 +264,7 @@ def _season(outlook: Outlook, at: float) -> float | None:
 
 
 def _seen(outlook: Outlook, load: float, now: float) -> tuple[float, ...]:
-    """The season, with the quarter of an hour that just began taking what the level was in the one that ended."""
+    """Return the season; when a quarter of an hour ends, the level is added to its mean."""
     bucket = int(now % _DAY / _DAY * BUCKETS)
     before = int(outlook.at % _DAY / _DAY * BUCKETS)
     if outlook.at == 0 or bucket == before:

@@ -1,7 +1,7 @@
-"""How many replicas a demand needs, by queueing formulas over the learned step time.
+"""Replicas that a demand needs, by queueing formulas over the learned step time.
 
-First-order formulas: a batch in processor sharing, Kingman's tail for queues. What they miss is corrected by
-measured latency (`feedback`).
+The formulas are of first order: processor sharing for the batch, Kingman's approximation for queues. Measured latency
+corrects their errors (`feedback`).
 """
 
 import dataclasses
@@ -15,32 +15,35 @@ from slipstream_operator.core.scaling.models.steptime import Coefficients
 
 PEAKEDNESS: Final = 1.5
 """Variance over mean of the number of requests in service: 1 for Poisson arrivals of equal lengths."""
-_SPREAD: Final = 1.3
+_PROMPT_VARIATION: Final = 1.3
 """Squared coefficient of variation of prompt lengths."""
-_TYPICAL: Final = 0.6
-"""Length of the usual output over the mean: prompts of others delay short outputs most."""
+_TYPICAL_LENGTH: Final = 0.6
+"""Typical over mean output length: the prompts of other requests delay short outputs most."""
 KV_FULL: Final = 0.9
-"""Above this share of a full KV cache vLLM begins to preempt."""
+"""Share of the KV cache that is planned for: vLLM preempts requests when the cache is full."""
 _KV_ROOM: Final = 1.75
-"""Standard deviations of the requests in service that the KV cache has room for: who finds it full preempts others,
-while who finds no free sequence only waits, which the time to the first token knows."""
-_MOST: Final = 0.98
+"""Standard deviations of the requests in service that must fit into the KV cache.
+
+A full cache preempts requests. A lack of sequences only delays them, which the time to first token accounts for.
+"""
+_MAX_UTILISATION: Final = 0.98
+"""Highest utilization for which latency is predicted."""
 _NORMAL: Final = NormalDist()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Demand:
-    """Demand of clients per second, all replicas together; of replicas with several engines, one engine's part."""
+    """Demand per second on all replicas; with several engines in a replica, the part of one engine each."""
 
     requests: float
     prompt: float
-    """Prompt tokens to compute, without those that a cache holds."""
+    """Prompt tokens to compute, without cached tokens."""
     output: float
     context: float
     """KV tokens of one running request."""
 
     def scaled(self, factor: float) -> "Demand":
-        """The same mix of requests, more or less of it."""
+        """Return the same mix of requests at another rate."""
         return Demand(
             self.requests * factor, self.prompt * factor, self.output * factor, self.context
         )
@@ -48,19 +51,19 @@ class Demand:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What bounds the batch of one replica; None where it is not known."""
+    """Limits of the batch of one replica; None if unknown."""
 
     kv_tokens: int | None = None
     sequences: int | None = None
 
     def in_cache(self, context: float) -> float:
-        """The most requests of this size that the KV cache holds."""
+        """Return the requests with this many KV tokens that fit into the KV cache."""
         if self.kv_tokens is None or context <= 0:
             return math.inf
         return max(1.0, KV_FULL * self.kv_tokens / context)
 
     def batch(self, context: float) -> float:
-        """The largest batch of requests of this size."""
+        """Return the largest batch of requests with this many KV tokens."""
         return min(self.in_cache(context), self.sequences or math.inf)
 
 
@@ -82,20 +85,20 @@ class OperatingPoint:
     """Mean time of a step, which is the mean time per output token."""
     batch: float
     prefill: float
-    """Share of the time that goes into prompts."""
+    """Share of the time that is spent on prompts."""
     marginal: float
-    """Seconds of a step for each sequence of the batch."""
+    """Seconds of a step per sequence of the batch."""
 
 
 def work(model: Coefficients, demand: Demand) -> float:
-    """Marginal engine seconds per second that the demand asks for: the load in replicas."""
+    """Return the load in replicas: marginal engine seconds per second of the demand."""
     return model.delta * demand.prompt + _token(model, demand) * demand.output
 
 
 def operate(model: Coefficients, demand: Demand, count: int) -> OperatingPoint | None:
-    """How each of `count` replicas runs under this demand; None if it can't."""
+    """Return the operating point of each of `count` replicas under this demand; None in overload."""
     rho = work(model, demand) / count
-    if rho >= _MOST:
+    if rho >= _MAX_UTILISATION:
         return None
     step = model.alpha / (1 - rho)
     return OperatingPoint(
@@ -115,7 +118,7 @@ def latency(
     limits: BatchLimits,
     count: int,
 ) -> float:
-    """The latency in seconds that `share` of the requests stay under; infinite in overload."""
+    """Return the quantile `share` of the latency in seconds; infinite in overload."""
     run = operate(model, demand, count)
     return math.inf if run is None else _latency(metric, share, run, model, demand, limits, count)
 
@@ -150,14 +153,14 @@ def replicas(
     most: int,
     least: int = 1,
 ) -> int:
-    """The smallest count from `least` to `most` that meets every goal; `start` is where the search begins."""
+    """Return the smallest count from `least` to `most` that meets every goal; the search starts at `start`."""
     if demand.prompt + demand.output <= 0:
         return 0
 
     def enough(count: int) -> bool:
         return _fits(model, demand, limits, goals, corrections, count)
 
-    low = max(least, math.ceil(work(model, demand) / _MOST))
+    low = max(least, math.ceil(work(model, demand) / _MAX_UTILISATION))
     if low >= most:
         return most
     count = min(max(start, low), most)
@@ -205,17 +208,17 @@ def _token(model: Coefficients, demand: Demand) -> float:
 def _tpot(
     run: OperatingPoint, model: Coefficients, demand: Demand, count: int, share: float
 ) -> float:
-    """The batch fluctuates, and so does the number of prompts that are computed between a request's tokens."""
+    """Return a quantile of the time per token. The batch fluctuates, and so do prompts between a request's tokens."""
     z = _z(share)
-    free = 1 - min(run.prefill, _MOST)
+    free = 1 - min(run.prefill, _MAX_UTILISATION)
     batch = run.batch + z * math.sqrt(run.batch * PEAKEDNESS)
     tokens = (model.alpha + run.marginal * batch) / free
     if demand.requests <= 0 or demand.output <= 0 or run.prefill <= 0:
         return tokens
-    length = _TYPICAL * demand.output / demand.requests
+    length = _TYPICAL_LENGTH * demand.output / demand.requests
     prompt = model.delta * demand.prompt / demand.requests
     prompts = demand.requests / count * length * run.step
-    return tokens + z * prompt / length * math.sqrt((1 + _SPREAD) * prompts / free)
+    return tokens + z * prompt / length * math.sqrt((1 + _PROMPT_VARIATION) * prompts / free)
 
 
 def _ttft(
@@ -226,7 +229,10 @@ def _ttft(
     count: int,
     share: float,
 ) -> float:
-    """Wait for a slot (all replicas pooled), wait for earlier prompts, then the own prompt and one step."""
+    """Return a quantile of the time to first token: wait for a slot, for earlier prompts, own prompt, one step.
+
+    Slots are pooled over all replicas.
+    """
     slots = count * limits.batch(demand.context)
     taken = count * run.batch
     slot_wait = 0.0
@@ -241,7 +247,7 @@ def _ttft(
         return slot_wait + 2 * run.step
     own = model.delta * demand.prompt / demand.requests
     # NB: arrivals are spread over the replicas nearly in turn, so at each they are more regular than by chance.
-    variation = 1 / count + _SPREAD
+    variation = 1 / count + _PROMPT_VARIATION
     mean_wait = demand.requests / count * own**2 * variation / (2 * (1 - run.prefill))
     queue = 0.0
     if run.prefill > 1 - share:

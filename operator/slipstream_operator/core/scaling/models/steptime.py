@@ -1,8 +1,8 @@
-"""How long one engine step takes, learned from what engines report.
+"""Time of one engine step, learned from the metrics of engines.
 
 A step with b sequences, K tokens in the KV cache and p prompt tokens takes
 alpha + beta*b + gamma*K + delta*p seconds. Observations are averaged within classes of load, so that
-idle hours don't wash out what was learned under load; the fit is a non-negative ridge regression.
+idle hours don't outweigh observations under load. The fit is a non-negative ridge regression.
 """
 
 import dataclasses
@@ -11,29 +11,35 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 _SHAPE: Final = (0.007, 20e-6, 60e-9, 32e-6)
-"""Prior proportions: 8B parameters in 16 bits on one accelerator. Only the ratios count: the first observations
-set the scale."""
+"""Prior proportions in seconds: 8B parameters in 16 bits on one accelerator.
+
+Only the ratios count: the first observations set the scale.
+"""
 NOISE: Final = 0.1
 """Relative standard deviation of one observation of a step's time."""
 _PRIOR: Final = 4.0
-"""Precision of the prior proportions: each may be off by half."""
+"""Precision of the prior proportions: their standard deviation is a half."""
 _FORGETTING: Final = 0.05
+"""Weight of the newest observation of a class once 20 were made."""
 _MOST_WEIGHT: Final = 8.0
-"""Observations that a class counts for at most: their common errors don't average out."""
+"""Largest number of observations that a class counts for: errors that they share don't average out."""
 _OUTLIER: Final = 6.63
-"""The 99 % quantile of chi-squared with one degree of freedom: above it an observation is not believed."""
+"""Quantile 0.99 of chi-squared with one degree of freedom, above which an observation is an outlier."""
 _HUBER: Final = 1.345
+"""Huber's constant for 95 % efficiency under normal errors."""
 _DISBELIEF: Final = 8
-"""So many unbelievable observations in a row mean that the engine changed, and what was learned is dropped."""
+"""Outliers in a row that mean a changed engine: the model is dropped and learned again."""
 _CLASSES: Final = 8
+"""Classes of load, by powers of two of the batch: 1 to 128 and more."""
 _MAX_UNCERTAINTY: Final = 0.5
+"""Relative standard deviation that is assumed before the first observation, and at most."""
 
 Vector: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Coefficients:
-    """Seconds of a step: `alpha` fixed, `beta` a sequence, `gamma` a KV token, `delta` a prompt token."""
+    """Seconds of a step: `alpha` fixed, `beta` per sequence, `gamma` per KV token, `delta` per prompt token."""
 
     alpha: float
     beta: float
@@ -43,7 +49,7 @@ class Coefficients:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Observation:
-    """Means over a window, of the steps that an engine took: batch, KV tokens, prompt tokens, seconds."""
+    """Means of the steps of an engine over a window: batch, KV tokens, prompt tokens, seconds."""
 
     batch: float
     context: float
@@ -53,7 +59,7 @@ class Observation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """The mean of the observations of one class of load, and how many they stand for."""
+    """Mean of the observations of one class of load, and their weighted count."""
 
     count: float
     batch: float
@@ -64,17 +70,17 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepTimeModel:
-    """What is known; `rows` alone are kept over a restart, the rest is fitted to them."""
+    """Model of the step time. Only `rows` survive a restart; the rest is fitted to them."""
 
     rows: tuple[Row, ...] = ()
     coefficients: Coefficients | None = None
     uncertainty: float = _MAX_UNCERTAINTY
-    """One relative standard deviation of a step's time at the heaviest load that was seen."""
+    """Relative standard deviation of the step time at the heaviest observed load."""
     disbelieved: int = 0
 
     @property
     def cautious(self) -> Coefficients | None:
-        """The coefficients plus one standard deviation: poor knowledge means less capacity."""
+        """Coefficients plus one standard deviation: an uncertain model assumes less capacity."""
         if self.coefficients is None:
             return None
         more = 1 + self.uncertainty
@@ -83,7 +89,7 @@ class StepTimeModel:
 
 
 def learn(model: StepTimeModel, observations: Sequence[Observation]) -> StepTimeModel:
-    """The model after these observations; outliers are left out until they prove to be the rule."""
+    """Return the model after these observations; outliers are left out until they persist."""
     rows = {_class_of(row.batch): row for row in model.rows}
     disbelieved = model.disbelieved
     learned = False
@@ -106,7 +112,7 @@ def learn(model: StepTimeModel, observations: Sequence[Observation]) -> StepTime
 
 
 def fit(rows: tuple[Row, ...]) -> StepTimeModel:
-    """Ridge towards the prior proportions, with negative coefficients set to zero and the others fitted anew."""
+    """Fit by ridge regression towards the prior proportions; negative coefficients become zero, and the fit repeats."""
     if not rows:
         return StepTimeModel()
     scale = _scale(rows)
@@ -141,7 +147,7 @@ def _class_of(batch: float) -> int:
 
 
 def _belief(model: StepTimeModel, seen: Observation) -> float:
-    """Huber's weight of an observation; 0 if it is too far from the model to be believed."""
+    """Return Huber's weight of an observation; 0 for an outlier."""
     fitted = model.coefficients
     if fitted is None:
         return 1.0
@@ -173,7 +179,7 @@ def _averaged(row: Row | None, seen: Observation, weight: float) -> Row:
 
 
 def _scale(rows: Sequence[Row]) -> float:
-    """What the prior proportions must be multiplied by to fit the rows best."""
+    """Return the factor of the prior proportions that fits the rows best."""
     top = bottom = 0.0
     for row in rows:
         shape = sum(
@@ -198,7 +204,7 @@ def _scaled(row: Row, prior: Sequence[float]) -> Vector:
 def _solve(
     gram: Sequence[Sequence[float]], right: Sequence[float], active: Sequence[int]
 ) -> tuple[list[float], list[list[float]]]:
-    """Solution and inverse over the active rows, by Gauss-Jordan; the matrix is positive definite."""
+    """Return solution and inverse over the active rows, by Gauss-Jordan; the matrix is positive definite."""
     size = len(active)
     work = [[gram[i][j] for j in active] + [1.0 if i == j else 0.0 for j in active] for i in active]
     for column in range(size):
