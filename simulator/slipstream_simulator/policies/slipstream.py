@@ -57,7 +57,7 @@ class Slipstream:
         self._down_window = down_window
         self._state: State | None = None
         self._samples: Samples = {}
-        self._answers: ServiceResults | None = None
+        self._results: ServiceResults | None = None
         self._readings: tuple[Reading, ...] = ()
         self.decision: Decision | None = None
         """Last decision, for plots and explanations."""
@@ -104,20 +104,20 @@ class Slipstream:
         return self.decision.desired
 
     def _sorted(self, samples: Samples) -> ServiceResults:
-        """The answers; between two scrapes only the ages are new, and nothing else is asked."""
+        """Return the query results; between two scrapes only the ages of samples are new."""
         before, self._samples = self._samples, samples
-        if self._answers is None or any(
+        if self._results is None or any(
             samples[name] is not before.get(name) for name in samples if name != queries.AGE
         ):
-            self._answers = query_results.alone(samples)
-            return self._answers
+            self._results = query_results.alone(samples)
+            return self._results
         ages = query_results.alone({queries.AGE: samples[queries.AGE]}).pods
         return dataclasses.replace(
-            self._answers,
+            self._results,
             queried=self._unlike_latencies,
             pods={
                 pod: [*row[:-1], ages[pod][-1] if pod in ages else -1.0]
-                for pod, row in self._answers.pods.items()
+                for pod, row in self._results.pods.items()
             },
         )
 

@@ -63,12 +63,12 @@ def estimate(
     return Demand(requests, prompt, output, length).scaled(part)
 
 
-def first_attempts(asked: Demand, load: Load, *, engines: int = 1) -> Demand:
+def first_attempts(total: Demand, load: Load, *, engines: int = 1) -> Demand:
     """Return the demand without retries: half of the clients that leave are assumed to retry."""
     if load.cancelled <= 0:
-        return asked
+        return total
     cancelled = load.cancelled / engines
-    return asked.scaled(1 - _RETRY_SHARE * cancelled / max(asked.requests, cancelled))
+    return total.scaled(1 - _RETRY_SHARE * cancelled / max(total.requests, cancelled))
 
 
 def context(load: Load, *, engines: int = 1) -> float:

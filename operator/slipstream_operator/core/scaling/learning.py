@@ -64,7 +64,7 @@ def busy(context: TickContext, state: State) -> bool:
 
 def learn(context: TickContext, state: State) -> State:
     """Return the state with the lessons of this tick."""
-    inputs, load, pods, asked = context.inputs, context.load, context.pods, context.demand
+    inputs, load, pods = context.inputs, context.load, context.pods
     state = _idleness(inputs, state, load)
     seconds = min(inputs.now - state.learned_at, 2 * EVERY)
     if seconds < EVERY:
@@ -77,8 +77,8 @@ def learn(context: TickContext, state: State) -> State:
         )
     if not load.complete:
         return state
-    if asked.output > 0:
-        state = dataclasses.replace(state, mix=asked.scaled(1 / asked.output))
+    if context.demand.output > 0:
+        state = dataclasses.replace(state, mix=context.demand.scaled(1 / context.demand.output))
     seen = demand.observations(load, window=inputs.rate_window, engines=inputs.engines)
     if seen:
         state = dataclasses.replace(state, model=steptime.learn(state.model, seen))

@@ -51,7 +51,7 @@ def replicas(context: TickContext, state: State, *, drain: bool = True) -> tuple
         if wanted is not None and served is not None:
             mix = served.scaled(wanted / inputs.engines / served.output)
             count = _by_model(context, state, mix, context.goals)
-            options.append((count, f"{wanted} tokens/s are asked for"))
+            options.append((count, f"the throughput objective is {wanted} tokens/s"))
     if not pods.starting and inputs.now - pods.newest >= inputs.rate_window:
         options.append(_by_measurements(context, state))
     return max(options, key=lambda option: option[0])
@@ -75,7 +75,7 @@ def _by_concurrency(context: TickContext, state: State) -> tuple[int, str]:
 def _by_model(
     context: TickContext,
     state: State,
-    asked: sizing.Demand,
+    required: sizing.Demand,
     goals: tuple[sizing.Goal, ...],
     *,
     least: int = 1,
@@ -84,7 +84,7 @@ def _by_model(
     assert model is not None
     return sizing.replicas(
         model,
-        asked,
+        required,
         sizing.BatchLimits(context.load.kv_tokens, inputs.max_sequences),
         goals,
         corrections=state.feedback.corrections if "feedback" not in inputs.without else {},
