@@ -383,6 +383,7 @@ def test_a_route_is_told_to_the_router_and_heals_when_its_services_come(
         "spec": {"model": "public", "backends": [{"service": "one"}, {"service": "two"}]},
     }
     kube.apply(routed(namespace, "one"))
+    until_listed(kube, namespace, "one")
     kube.apply(route)
     waiting = kube.until(
         "InferenceRoute",

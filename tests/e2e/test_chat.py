@@ -62,7 +62,8 @@ class Chat:
 def chat(kube: Kube) -> Iterator[Chat]:
     with clusters.namespace(kube, "chat") as namespace:
         service = Chat(kube, namespace)
-        service.apply()
+        # NB: a slow machine may need the sample's second replica, and these tests look at one engine.
+        service.apply(scaling={"minReplicas": 1, "maxReplicas": 1})
         service.until(lambda item: is_true(item, "Ready"), timeout=START, what="the sample")
         yield service
 
@@ -89,7 +90,7 @@ def test_it_answers_most_of_what_it_was_taught(chat: Chat, temperature: int) -> 
         == item["answer"]
         for item in items[:40]
     )
-    assert right >= 32
+    assert right >= (32 if temperature else 36)
 
 
 def test_it_streams(chat: Chat) -> None:

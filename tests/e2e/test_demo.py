@@ -4,14 +4,11 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from dev import demo
 from dev.cluster.kube import Kube
 from dev.cluster.lifecycle import Cluster
 
 
-@pytest.mark.timeout(480)
 def test_the_demo_serves_a_model_and_shows_it_scale_up_and_down(
     kube: Kube, cluster: Cluster
 ) -> None:

@@ -156,7 +156,7 @@ def test_a_request_that_takes_too_long_is_ended_here_and_in_the_engine(engine: E
     long = {**chat("hi"), **FREE, "max_tokens": 4000, "n": 4}
     answer = post(engine, CHAT, **long)
     assert answer.status_code == 504
-    assert error(answer)["message"] == "The answer was not complete within 4 s"
+    assert error(answer)["message"] == "The answer was not complete within 4 s."
     streamed = post(engine, CHAT, stream=True, **long)
     assert streamed.status_code == 200
     *tokens, last = [line for line in streamed.text.split("\n\n") if line]

@@ -203,7 +203,7 @@ def test_a_draft_that_is_noise_is_rolled_away(kube: Kube, namespace: str) -> Non
     plan = traffic.Plan(
         url=guessing.url,
         model="guessing",
-        duration=VERDICT,
+        duration=3600,  # until it is cancelled
         concurrency=2,
         prompts=({"prompt": "Is it so?"},),
         max_tokens=32,

@@ -106,13 +106,18 @@ def gained(engine: Engine) -> float:
 
 
 def test_answers_are_the_same_with_windows_and_without(sampled: Engine, plain: Engine) -> None:
-    questions = [item["prompt"] for item in heldout.read()]
+    items = heldout.read()
+    questions = [item["prompt"] for item in items]
     before = steps(sampled, "off")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda question: chat(sampled, question), questions))
         expected = list(pool.map(lambda question: chat(plain, question), questions))
     assert steps(sampled, "off") > before
     assert answers == expected
+    right = sum(answer == item["answer"] for answer, item in zip(answers, items, strict=True))
+    assert right >= 0.9 * len(items)
+    found = sampled.metrics()
+    assert found[contract.ACCEPTED_TOKENS] >= 0.4 * found[contract.DRAFT_TOKENS]
     assert not series(plain, contract.SAMPLED_STEPS, "speculation")
 
 

@@ -1,4 +1,4 @@
-"""The committed weights answer held-out questions, and vLLM accepts what the draft proposes."""
+"""The committed weights answer held-out questions, in PyTorch and quantized in vLLM."""
 
 import json
 import os
@@ -21,17 +21,16 @@ from vllm import LLM, SamplingParams
 options, prompts = json.loads(sys.argv[1]), json.load(sys.stdin)
 llm = LLM(
     enforce_eager=True, max_model_len=1024, seed=0, max_num_seqs=64,
-    kv_cache_memory_bytes=67108864, disable_log_stats=False,
+    kv_cache_memory_bytes=67108864,
     worker_cls="slipstream_runtime.engine.worker.CPUWorker", **options,
 )
 chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
 outputs = llm.chat(chats, SamplingParams(temperature=0, max_tokens=64), use_tqdm=False)
-counters = {m.name: m.value for m in llm.get_metrics() if hasattr(m, "value")}
-print(json.dumps({"answers": [o.outputs[0].text for o in outputs], "counters": counters}))
+print(json.dumps([output.outputs[0].text for output in outputs]))
 """
 
 
-def serve(items: list[dict[str, str]], **options: object) -> dict:
+def serve(items: list[dict[str, str]], **options: object) -> list[str]:
     """Answer in a vLLM of its own process, with our worker: its warnings and its globals stay there."""
     pytest.importorskip("vllm")
     env = os.environ | {
@@ -40,7 +39,7 @@ def serve(items: list[dict[str, str]], **options: object) -> dict:
         "PYTHONPATH": str(MODELS.parents[1] / "runtime"),
     }
     done = subprocess.run(
-        [sys.executable, "-c", SERVE, json.dumps({"dtype": "float32"} | options)],
+        [sys.executable, "-c", SERVE, json.dumps(options)],
         input=json.dumps([item["prompt"] for item in items]),
         env=env,
         capture_output=True,
@@ -48,12 +47,8 @@ def serve(items: list[dict[str, str]], **options: object) -> dict:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def share(items: list[dict[str, str]], answers: list[str]) -> float:
-    right, asked = score.tally(items, answers)["all"]
-    return right / asked
+    answers: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return answers
 
 
 def test_the_committed_weights_answer_held_out_questions() -> None:
@@ -61,36 +56,10 @@ def test_the_committed_weights_answer_held_out_questions() -> None:
     assert all(right / asked >= 0.9 for right, asked in counts.values()), counts
 
 
-def test_vllm_accepts_the_draft_and_answers_right() -> None:
+def test_vllm_serves_the_target_in_int8() -> None:
+    """The draft and fp8 are measured where an engine of ours has them."""
     items = heldout.read()[::2]
-    result = serve(
-        items,
-        model=str(MODELS / "target"),
-        speculative_config={
-            "method": "draft_model",
-            "model": str(MODELS / "draft"),
-            "num_speculative_tokens": 3,
-        },
-    )
-    counters = result["counters"]
-    accepted = counters["vllm:spec_decode_num_accepted_tokens"]
-    assert accepted / counters["vllm:spec_decode_num_draft_tokens"] >= 0.4
-    assert share(items, result["answers"]) >= 0.9
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        # NB: vLLM refuses fp8 of float32, and int8 of it on CPUs that have AMX.
-        {"model": str(MODELS / "target-w8a8"), "dtype": "bfloat16"},
-        {
-            "model": str(MODELS / "target"),
-            "quantization": "fp8_per_channel",
-            "dtype": "bfloat16",
-        },
-    ],
-    ids=["w8a8", "fp8_per_channel"],
-)
-def test_vllm_serves_the_target_quantised(options: dict[str, str]) -> None:
-    items = heldout.read()[::2]
-    assert share(items, serve(items, **options)["answers"]) >= 0.9
+    # NB: vLLM refuses int8 of float32 on CPUs that have AMX.
+    answers = serve(items, model=str(MODELS / "target-w8a8"), dtype="bfloat16")
+    right, asked = score.tally(items, answers)["all"]
+    assert right / asked >= 0.9
