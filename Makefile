@@ -37,7 +37,9 @@ demo: $(STAMP) ## boot a local cluster, install Slipstream, serve a model and sh
 	@$(BIN)/python -m dev.demo
 
 .PHONY: test
-test: check unit cluster-test e2e ## run all tests, with a real cluster and a real engine
+test: check unit ## run all tests, with a real cluster and a real engine
+	@# Tests of a cluster mostly wait, so two of these targets run at once. The longest starts first.
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target e2e cluster-test engine-test
 
 .PHONY: check
 check: $(STAMP) ## check format, lint, types, import contracts, generated files and links of the documentation
@@ -86,9 +88,13 @@ cluster-test: deps ## run the tests against a real API server, with the operator
 	@$(DEV) build epp
 	$(BIN)/pytest -q tests/cluster
 
+.PHONY: engine-test
+engine-test: deps ## run the tests of real engine processes, without a cluster
+	$(BIN)/pytest -q --durations=10 tests/engine
+
 .PHONY: e2e
 e2e: deps ## run the tests on a real node, with the real vLLM and Prometheus
-	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q --durations=10 tests/e2e
 
 .PHONY: cluster-up
 cluster-up: deps ## boot the local cluster and install Slipstream
