@@ -1,4 +1,4 @@
-"""The command line, `python -m dev`: thin; what it does lies in the other modules."""
+"""Command line of `python -m dev`."""
 
 import dataclasses
 import json
@@ -15,23 +15,28 @@ from dev.environments import cuda
 from dev.errors import DevError
 
 _NAMES = (*components.CONTROL_PLANE, *components.NODE_COMPONENTS, *components.FAKES)
-_name = click.option("--name", default="slipstream", show_default=True, help="The cluster's name.")
+_name = click.option("--name", default="slipstream", show_default=True, help="Name of the cluster.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """A real Kubernetes on this machine, without Docker and without a registry."""
+    """Run a real Kubernetes on this machine, without Docker and without a registry."""
 
 
 @cli.command()
 @_name
-@click.option("--control-plane-only", is_flag=True, help="An API server without any node.")
-@click.option("--nodes", default=0, type=click.IntRange(0, 5000), help="kwok nodes, 8 GPUs each.")
+@click.option("--control-plane-only", is_flag=True, help="Start no node.")
+@click.option(
+    "--nodes",
+    default=0,
+    type=click.IntRange(0, 5000),
+    help="Number of kwok nodes, with 8 GPUs each.",
+)
 def up(name: str, *, control_plane_only: bool, nodes: int) -> None:
-    """Bring a cluster up, building its programs first if need be.
+    """Boot a cluster, and build its programs first if they are missing.
 
-    A healthy cluster is left alone. An unhealthy one is taken down and booted anew: what was in it
-    is lost.
+    A healthy cluster stays as it is. An unhealthy cluster is taken down and booted again, without its
+    objects.
     """
     cluster = Cluster(name=name)
     with display.Builds() as builds:
@@ -53,7 +58,7 @@ def up(name: str, *, control_plane_only: bool, nodes: int) -> None:
 @cli.command()
 @_name
 def down(name: str) -> None:
-    """Remove a cluster and everything it has on this machine, whatever is left of it."""
+    """Remove a cluster and all its files."""
     removed = Cluster(name=name).down()
     display.console.print(f"cluster {name} {'is down' if removed else 'was not up'}")
 
@@ -62,7 +67,9 @@ def down(name: str) -> None:
 @_name
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def status(name: str, output: str) -> None:
-    """Show the components of a cluster; exit status 1 unless it is healthy."""
+    """Show the components of a cluster.
+
+    The exit status is 1 unless the cluster is healthy."""
     found = Cluster(name=name).status()
     if output == "json":
         click.echo(json.dumps(dataclasses.asdict(found), indent=2))
@@ -74,7 +81,7 @@ def status(name: str, output: str) -> None:
 @cli.command()
 @_name
 def env(name: str) -> None:
-    """Print shell commands that point kubectl at a cluster."""
+    """Print shell commands that let kubectl use a cluster."""
     cluster = Cluster(name=name)
     layout = cluster.layout
     click.echo(f"export KUBECONFIG='{layout.kubeconfig}'")
@@ -84,7 +91,7 @@ def env(name: str) -> None:
 @cli.command()
 @_name
 @click.argument("component", type=click.Choice(_NAMES))
-@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option("-n", "--lines", default=50, show_default=True, help="Number of lines.")
 def logs(name: str, component: str, lines: int) -> None:
     """Print the end of a component's log."""
     log = Cluster(name=name).layout.log(component)
@@ -95,9 +102,9 @@ def logs(name: str, component: str, lines: int) -> None:
 
 @cli.command("doctor")
 @click.option("--fix", is_flag=True, help="Install missing Debian packages with apt-get.")
-@click.option("--quiet", is_flag=True, help="Print only what is missing.")
+@click.option("--quiet", is_flag=True, help="Print missing requirements only.")
 def doctor_(*, fix: bool, quiet: bool) -> None:
-    """Check what the machine must have, and name the remedy for what it lacks."""
+    """Check the requirements of this machine."""
     found = doctor.checks()
     if fix:
         doctor.fix([check for check in found if not check.fulfilled])
@@ -110,7 +117,9 @@ def doctor_(*, fix: bool, quiet: bool) -> None:
 @cli.command()
 @click.argument("extra", nargs=-1, type=click.Choice([one.name for one in binaries.EXTRAS]))
 def build(extra: tuple[str, ...]) -> None:
-    """Build every program that a cluster can need, into the user's cache; with EXTRA only that."""
+    """Build the programs of a cluster into the user's cache.
+
+    With arguments, build only these programs, which some tests need."""
     with display.Builds() as builds:
         if extra:
             found = [binaries.extra(name, report=builds.report) for name in extra]
@@ -122,18 +131,20 @@ def build(extra: tuple[str, ...]) -> None:
 
 @cli.command("cuda")
 def cuda_() -> None:
-    """Build the environment of the GPU image, 8 GB, into the user's cache; needs no GPU."""
+    """Install the Python environment of the GPU image.
+
+    It takes 8 GB of the user's cache, and needs no GPU."""
     there = cuda.build(report=display.phase)
     display.console.print(f"environment: {there}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
 @click.argument("target", required=False)
-@click.option("--remove", is_flag=True, help="Remove all images and what was built for them.")
+@click.option("--remove", is_flag=True, help="Remove all images and their build files.")
 def image(target: str | None, *, remove: bool) -> None:
-    """Build a target of the Dockerfile from Debian's packages and show its layers.
+    """Build a target of the Dockerfile, and show its layers.
 
-    It is built by buildah, without Docker and without a registry. `runtime` needs 40 GB of disk.
+    buildah builds it from Debian's packages, without Docker and without a registry. `runtime` needs 40 GB of disk.
     """
     if remove:
         containers.remove()
@@ -147,7 +158,7 @@ def image(target: str | None, *, remove: bool) -> None:
 @cli.command()
 @_name
 def load(name: str) -> None:
-    """Build the images of the working tree and import them."""
+    """Build and import the images of the working tree."""
     for image in install.load(Cluster(name=name)).values():
         click.echo(image.name)
 
@@ -155,7 +166,7 @@ def load(name: str) -> None:
 @cli.command("install")
 @_name
 def install_(name: str) -> None:
-    """Install the operator from the working tree and wait until it is available."""
+    """Install the operator from the working tree."""
     for deployment in install.install(Cluster(name=name)):
         display.console.print(f"available: {deployment}")
     display.console.print("next: kubectl apply -f a sample, then kubectl get pods --watch")
@@ -164,14 +175,14 @@ def install_(name: str) -> None:
 @cli.command("leaderworkerset")
 @_name
 def leaderworkerset_(name: str) -> None:
-    """Install LeaderWorkerSet's controller, which runs replicas that span nodes."""
+    """Install the controller of LeaderWorkerSet."""
     with display.Builds() as builds:
         leaderworkerset.install(Cluster(name=name), report=builds.report)
     display.console.print("available: lws-system/lws-controller-manager")
 
 
 def main() -> None:
-    """Run the command line; turn what users can act on into a message."""
+    """Run the command line; print errors that users can act on as a message."""
     try:
         cli()
     except (DevError, Refused, httpx.HTTPError) as error:

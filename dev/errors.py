@@ -1,10 +1,10 @@
-"""The one exception that the command line turns into a message instead of a traceback."""
+"""Error that the command line prints as a message instead of a traceback."""
 
 from pathlib import Path
 
 
 class DevError(Exception):
-    """Something the user can act on: what failed, where its log is, and the remedy."""
+    """Error that the user can act on: the failure, its log and the remedy."""
 
     def __init__(self, message: str, *, log: Path | None = None, remedy: str | None = None) -> None:
         super().__init__(message)

@@ -17,12 +17,12 @@ def samples(page: str, name: str | None = None, **labels: str) -> list[Sample]:
 
 
 def total(page: str, name: str, **labels: str) -> float:
-    """Their sum, 0 without any."""
+    """Return the sum of the samples; 0 without samples."""
     return sum(sample.value for sample in samples(page, name, **labels))
 
 
 def totals(page: str) -> dict[str, float]:
-    """Name -> the sum of its samples."""
+    """Return the sum of the samples of each name."""
     found: defaultdict[str, float] = defaultdict(float)
     for sample in samples(page):
         found[sample.name] += sample.value

@@ -1,4 +1,4 @@
-"""Patience: waiting as long as something moves, so that a slow machine only takes longer."""
+"""Waits that last as long as progress is made, so that a slow machine only takes longer."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from dev.errors import DevError
 
 @dataclass
 class Patience:
-    """A deadline that each change of the observed state puts off by `seconds`."""
+    """Deadline that every change of the observed state extends by `seconds`."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
@@ -40,7 +40,7 @@ async def follow(
     remedy: str,
     interval: float = 1.0,
 ) -> None:
-    """Observe, in a thread, until done; DevError once the patience is over, with what was waited for."""
+    """Observe in a thread until done; raise DevError when nothing has changed for too long."""
     while True:
         patience.observe(await asyncio.to_thread(observe))
         if done():

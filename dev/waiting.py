@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline and a reason to show when it passes."""
+"""Waits for a condition, with a deadline and a reason for the error."""
 
 import time
 from collections.abc import Callable

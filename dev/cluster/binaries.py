@@ -33,7 +33,7 @@ _PARALLEL = 2  # NB: the compiler uses every core, the linker only one; two buil
 
 @dataclass(frozen=True)
 class Target:
-    """One program: the folder of its module, the package in it and how to build it."""
+    """Program: the folder of its module, the package in it and its build options."""
 
     name: str
     module: str
@@ -85,7 +85,7 @@ EXTRAS = (
     Target("lws", "lws", "sigs.k8s.io/lws/cmd"),
     Target("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry"),
 )
-"""Programs of single tests and benchmarks, each built when one first asks for it."""
+"""Programs of some tests and benchmarks, built on first use."""
 CONTROL_PLANE = frozenset({"kubernetes", "etcd"})
 NODE = frozenset(target.name for target in TARGETS) - CONTROL_PLANE - {"kwok"}
 FAKES = frozenset({"kwok"})
@@ -152,7 +152,7 @@ def _place(target: Target, *, there: Path) -> None:
 
 
 def missing(wanted: Iterable[str]) -> list[Target]:
-    """The programs still to build, in the order in which a cluster can use them."""
+    """Return the programs that are not built, in the order in which a cluster needs them."""
     there, names = folder(), set(wanted)
     return [t for t in TARGETS if t.name in names and not (there / t.name).exists()]
 
@@ -218,7 +218,7 @@ def _build(target: Target, *, there: Path, report: Report) -> None:
 
 
 def _link(there: Path) -> None:
-    """One Kubernetes binary under the name of each component; kubectl alone for the user's PATH."""
+    """Link the Kubernetes binary under each component's name, and kubectl into a folder for the user's PATH."""
     (there / "cli").mkdir(exist_ok=True)
     links = {there / name: "kubernetes" for name in LINKS}
     links[there / "cli" / "kubectl"] = "../kubernetes"

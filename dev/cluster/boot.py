@@ -1,4 +1,4 @@
-"""One boot, from an empty folder to Ready, with as much as possible side by side."""
+"""Boot of a cluster, from an empty folder to Ready, with as much as possible in parallel."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ Report = Callable[[str, float], None]
 
 
 class Boot:
-    """Starts components, records each at once, and notes when each phase was reached."""
+    """Boot that starts components, records each at once, and notes the time of each phase."""
 
     def __init__(self, layout: Layout, *, record: Record, report: Report) -> None:
         self._layout = layout
@@ -28,7 +28,7 @@ class Boot:
         self._begin = time.monotonic()
 
     def run(self) -> None:
-        """Boot the cluster; on failure everything stays as it is, to be looked at."""
+        """Boot the cluster; after a failure, everything stays for inspection."""
         record, layout = self._record, self._layout
         self._prepare()
         self._start("etcd")
@@ -50,7 +50,7 @@ class Boot:
         record.save(layout.folder)
 
     def fakes(self, kube: Kube) -> None:
-        """Bring the number of made-up nodes to what the record says."""
+        """Create kwok nodes up to the number in the record."""
         if self._record.nodes == 0:
             return
         if "kwok" not in self._record.components:

@@ -1,4 +1,4 @@
-"""The control groups of one cluster: every process it has can be found, and killed, through them.
+"""Control groups of one cluster, by which all its processes are found and killed.
 
 Works on version 1 (one hierarchy per controller) and on version 2 (one for all).
 """

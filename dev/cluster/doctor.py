@@ -1,4 +1,4 @@
-"""Requirements of the machine, and for each missing one the command that provides it."""
+"""Requirements of the machine, with the command that meets each of them."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _DISK_GIB, _MEMORY_GIB = 15, 4
 
 @dataclass(frozen=True)
 class Check:
-    """One requirement: what was found, and how to get it if that is not enough."""
+    """Requirement: what was found, and the remedy."""
 
     name: str
     fulfilled: bool
@@ -27,7 +27,7 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """Look at everything; nothing is changed."""
+    """Check all requirements; change nothing."""
     return [
         *_essential(),
         Check(
@@ -45,7 +45,7 @@ def checks() -> list[Check]:
 
 
 def require() -> None:
-    """Refuse to go on where no cluster can work; quick enough for every `up`."""
+    """Raise DevError if no cluster can work on this machine; quick enough for every `up`."""
     lacking = [check for check in _essential() if not check.fulfilled]
     if lacking:
         found = "; ".join(f"{check.name} ({check.found})" for check in lacking)

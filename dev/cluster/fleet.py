@@ -1,4 +1,4 @@
-"""Nodes that exist only in the API, made up by kwok: fleets of GPUs on a laptop."""
+"""Nodes of kwok that exist only in the API, for fleets of GPUs on a laptop."""
 
 from dev import paths, waiting
 from dev.cluster.kube import Kube, Manifest, documents, is_true
@@ -8,7 +8,7 @@ GPUS = 8
 
 
 def configure(layout: Layout) -> None:
-    """Write kwok's stages: how a made-up node or pod goes from created to running to gone."""
+    """Write kwok's stages: the life of a simulated node or pod."""
     layout.config("kwok.yaml").write_text((paths.MANIFESTS / "kwok-stages.yaml").read_text())
 
 
@@ -29,7 +29,7 @@ def ensure(kube: Kube, *, count: int, layout: Layout) -> None:
 
 
 def node(index: int) -> Manifest:
-    """One made-up machine with eight GPUs; only pods that tolerate its taint land on it."""
+    """Return a kwok node with eight GPUs; only pods that tolerate its taint run on it."""
     name = f"kwok-{index}"
     resources = {
         "cpu": "192",

@@ -1,4 +1,4 @@
-"""The images of the local cluster, made from the working tree and from the programs built here.
+"""Images of the local cluster, built from the working tree and from the built programs.
 
 An image's tag is a hash of its content: changed code is a new tag, and a Deployment that names it
 rolls out by itself. Archives are cached under the same hash.
@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its name with the tag, and the archive that holds it."""
+    """Image: its name with the tag, and its archive."""
 
     name: str
     archive: Path
@@ -46,7 +46,7 @@ def addons(binaries: Path) -> list[Image]:
 
 
 def program(binary: Path) -> Image:
-    """An image of one static program; the folder that holds it is named by a hash of its pins."""
+    """Return an image of one static program, tagged with the hash in its folder's name."""
     name = binary.name
     config = {"User": str(USER), "WorkingDir": "/", "Entrypoint": [f"/bin/{name}"]}
 
@@ -59,7 +59,7 @@ def program(binary: Path) -> Image:
 
 
 def application() -> dict[str, Image]:
-    """The operator's and the runtime's image of the present working tree, by short name.
+    """Return the operator's and the runtime's image of the working tree, by short name.
 
     The runtime's holds no operator code, so a change of the operator restarts no model.
     """
@@ -86,7 +86,7 @@ def application() -> dict[str, Image]:
 
 
 def load(images: Sequence[Image], *, layout: Layout) -> None:
-    """Import the archives side by side, pinned so that the kubelet never collects them."""
+    """Import the archives in parallel, pinned so that the kubelet never removes them."""
 
     def present() -> set[str]:
         return set(processes.run([*ctr, "images", "list", "--quiet"]).split())
@@ -144,7 +144,7 @@ def _userland() -> oci.Layer:
 
 
 def _tree(roots: Sequence[str]) -> list[Path]:
-    """The files under the roots, without what Python and the tools leave there."""
+    """Return the files under the roots, without caches."""
     found = []
     for root in roots:
         for file in sorted((paths.REPOSITORY / root).rglob("*")):
@@ -163,7 +163,7 @@ def _digest(sources: Mapping[str, Path]) -> str:
 
 
 def _compiled(sources: Mapping[str, Path]) -> oci.Layer:
-    """The sources and their bytecode: a read-only root could not cache it on first import."""
+    """Return the layer of the sources and their bytecode, which a read-only root could not cache."""
     layer = oci.Layer()
     with tempfile.TemporaryDirectory() as scratch:
         bytecode = Path(scratch) / "bytecode"

@@ -1,4 +1,4 @@
-"""Slipstream itself on the local cluster: the overlay's manifests with the tree's own images."""
+"""Slipstream on the local cluster: manifests of the overlay with images of the working tree."""
 
 from collections.abc import Mapping
 from functools import partial

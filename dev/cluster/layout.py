@@ -1,4 +1,4 @@
-"""Files and addresses of one cluster: what its parts have to agree on."""
+"""Files and addresses of one cluster, which its components share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ PORT = 6443
 
 @dataclass(frozen=True)
 class Layout:
-    """All paths lie in the cluster's folder, which goes when the cluster goes."""
+    """Paths in the cluster's folder, which is removed with the cluster."""
 
     folder: Path
     binaries: Path
@@ -22,7 +22,7 @@ class Layout:
 
     @classmethod
     def of(cls, folder: Path, *, name: str, record: Record) -> Self:
-        """The layout of a cluster follows from its name and its record alone."""
+        """Return the layout, which follows from the cluster's name and record."""
         network = Network(name=name, index=record.index)
         binaries = Path(record.binaries)
         return cls(folder=folder, binaries=binaries, network=network, cgroup=f"slipstream-{name}")
@@ -47,7 +47,7 @@ class Layout:
         return self.folder / "log" / f"{component}.log"
 
     def identity(self, user: str) -> Path:
-        """The kubeconfig file of one component."""
+        """Return the kubeconfig file of a component."""
         return self.folder / "etc" / f"{user}.kubeconfig"
 
     def config(self, file: str) -> Path:

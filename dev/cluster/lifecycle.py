@@ -1,11 +1,11 @@
-"""One local cluster: up, down, status. The Python interface for tests.
+"""Life of a local cluster: up, down and status, as tests use it.
 
     cluster = Cluster(name="mine")
     cluster.up()
     ...
     cluster.down()
 
-The state of a cluster is worth nothing: one that is unhealthy is taken down and booted anew.
+A cluster keeps no state: an unhealthy cluster is taken down and booted again.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """One component as it is now."""
+    """Present state of a component."""
 
     name: str
     pid: int
@@ -42,7 +42,7 @@ class ComponentStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """One cluster as it is now."""
+    """Present state of a cluster."""
 
     name: str
     state: Literal["down", "healthy", "unhealthy"]
@@ -60,7 +60,7 @@ def _quiet(_target: binaries.Target, _state: binaries.State, _seconds: float, _s
 
 
 class Cluster:
-    """A cluster by its name; several can be up at once."""
+    """Cluster by its name; more than one can be up at once."""
 
     def __init__(self, *, name: str = "slipstream") -> None:
         if not _NAME.fullmatch(name):
@@ -89,9 +89,9 @@ class Cluster:
         report: Report = _silent,
         build_report: binaries.Report = _quiet,
     ) -> bool:
-        """Bring the cluster up; False if it was up and healthy already.
+        """Boot the cluster; return False if it was healthy already.
 
-        A healthy cluster only ever gains kwok nodes; any other change of shape is refused.
+        A healthy cluster can only gain kwok nodes; other changes are refused.
         """
         doctor.require()
         wanted = binaries.CONTROL_PLANE | (frozenset() if control_plane_only else binaries.NODE)
@@ -151,7 +151,7 @@ class Cluster:
         )
 
     def phases(self) -> dict[str, float]:
-        """When each phase of the last boot was reached, in seconds from its begin."""
+        """Return the time of each phase of the last boot, in seconds from its start."""
         known = record.load(self.folder)
         return known.phases if known else {}
 

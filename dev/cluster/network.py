@@ -1,4 +1,4 @@
-"""The network of one cluster: a namespace, a veth pair and two routes.
+"""Network of one cluster: a namespace, a veth pair and two routes.
 
 A cluster has one /16 to itself, so the host reaches its API server, Services and pods directly and
 two clusters never meet: kube-proxy's nftables table has a constant name in every cluster.

@@ -9,7 +9,7 @@ from dev.processes import Process
 
 @dataclass
 class Record:
-    """The shape a cluster was asked for, what it runs and how its boot went."""
+    """Requested shape of a cluster, its processes and the phases of its boot."""
 
     index: int
     binaries: str
@@ -26,7 +26,7 @@ class Record:
 
 
 def load(folder: Path) -> Record | None:
-    """The record in the folder; none if the cluster was never begun or the file is damaged."""
+    """Return the record in the folder; None if there is none or the file is damaged."""
     try:
         fields = json.loads((folder / "cluster.json").read_text())
         components = fields.pop("components")

@@ -1,4 +1,4 @@
-"""The environment of the GPU image, built from its lock on a machine that needs no GPU.
+"""Environment of the GPU image, installed from its lock; it needs no GPU.
 
 The folder's name is a hash of everything that decides its content. It is renamed into place when it
 is complete, so an interrupted build leaves nothing that looks finished.
@@ -34,7 +34,7 @@ def python() -> Path:
 
 
 def home() -> Path:
-    """The CUDA toolkit of the environment."""
+    """Return the folder of the environment's CUDA toolkit."""
     return toolkit.home(folder())
 
 

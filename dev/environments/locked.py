@@ -1,4 +1,4 @@
-"""Environments of their own for programs whose packages clash with those of the tests."""
+"""Environments for programs whose packages conflict with those of the tests."""
 
 import hashlib
 import shutil
