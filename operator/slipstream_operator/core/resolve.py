@@ -42,7 +42,7 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 SCALE_DOWN_WINDOW: Final = 120.0
-"""Seconds, as HPA's default."""
+"""Default stabilization window of scale-down in seconds; that of Kubernetes' HPA is 300."""
 
 
 def resolve(observed: Observed) -> Resolved:

@@ -65,7 +65,7 @@ def test_a_period_is_found_once_it_has_passed_two_and_a_half_times(
 
 
 @pytest.mark.parametrize("shape", [ramp, tent, flash, two_flashes])
-def test_what_comes_once_or_twice_is_no_cycle(shape: Shape) -> None:
+def test_a_shape_that_comes_once_or_twice_is_no_cycle(shape: Shape) -> None:
     assert not any(cycles.find(_loads(shape, minutes)) for minutes in range(20, 160, 5))
 
 
@@ -92,7 +92,7 @@ def test_the_next_spike_is_foreseen_until_it_has_passed() -> None:
     assert cycles.ahead(_seen(spikes, 92), seconds=300.0) == pytest.approx(1.0, rel=0.2)
 
 
-def test_another_level_moves_what_is_foreseen_and_a_quite_different_one_ends_it() -> None:
+def test_a_new_level_scales_the_forecast_and_a_very_different_one_ends_it() -> None:
     def higher(factor: float) -> Shape:
         return lambda minute: waves(minute) * (1.0 if minute < 120 else factor)
 

@@ -111,13 +111,13 @@ def sample(value: float, **labels: str) -> Sample:
     return Sample({"namespace": given.NAMESPACE, "service": given.NAME, **labels}, value)
 
 
-def test_the_capacity_of_one_engine_is_what_it_says_and_not_the_sum_of_vllms_blocks() -> None:
+def test_the_capacity_of_one_engine_is_its_own_metric_and_not_the_sum_of_vllms_blocks() -> None:
     blocks = sample(1.0, num_gpu_blocks="60000", block_size="16")
     results = query_results.alone({queries.KV_TOKENS: [blocks, sample(KV_TOKENS)]})
     assert signals.kv_capacity(results) == KV_TOKENS
 
 
-def test_what_the_engines_run_at_once_is_known_once_they_say_it() -> None:
+def test_the_largest_batch_is_known_once_the_engines_report_it() -> None:
     results = query_results.alone({queries.SEQUENCES: [sample(8192.0)]})
     assert signals.max_sequences(results, revision="a") == 8192
     assert signals.max_sequences(query_results.alone({}), revision="a") is None
@@ -134,7 +134,7 @@ def test_sequences_are_those_of_the_revision_that_is_sized() -> None:
     assert signals.max_sequences(results, revision="other") is None
 
 
-def test_prometheus_sums_what_the_engines_of_a_pod_do_and_takes_the_mean_of_their_caches() -> None:
+def test_prometheus_sums_the_load_of_a_pods_engines_and_averages_their_caches() -> None:
     asked = queries.every_tick(window=60.0)
     of_a_pod = {
         name: str(asked[name]).partition(" by (namespace, service, pod)")[0]

@@ -20,7 +20,7 @@ def _load(*pods: Any, **fields: Any) -> Load:
     return Load(pods=pods, complete=True, **fields)
 
 
-def test_in_steady_state_demand_is_what_is_done() -> None:
+def test_in_steady_state_demand_is_the_served_load() -> None:
     found = demand.estimate(_load(given.pod_load(20.0, **SERVED)), window=WINDOW)
     assert (found.requests, found.prompt, found.output) == (5.0, 5000.0, 1000.0)
 
@@ -37,7 +37,7 @@ def test_a_shrinking_queue_is_no_demand_but_work_that_is_done_is() -> None:
     assert demand.estimate(_load(pod), window=WINDOW).requests == 5.0
 
 
-def test_what_engines_turned_away_is_demand() -> None:
+def test_rejected_requests_are_demand() -> None:
     pod = given.pod_load(20.0, rejected=4.0, **SERVED)
     assert demand.estimate(_load(pod), window=WINDOW).requests > 8.0
 
@@ -84,7 +84,7 @@ def test_answers_that_are_still_to_come_are_demand() -> None:
     assert found.output == pytest.approx(5.0 * 500.0 / 1.15)
 
 
-def test_without_conservation_only_what_is_served_counts() -> None:
+def test_without_conservation_only_served_requests_count() -> None:
     pod = given.pod_load(20.0, waiting=300.0, waiting_mean=150.0, **SERVED)
     assert demand.estimate(_load(pod), window=WINDOW, conserve=False).requests == 5.0
 

@@ -33,11 +33,11 @@ STATE = State(
 
 
 @pytest.mark.parametrize("state", [STATE, given.state()])
-def test_what_was_kept_comes_back(state: State) -> None:
+def test_a_saved_state_is_restored(state: State) -> None:
     assert persistence.load(persistence.dump(state)) == state
 
 
-def test_what_was_learned_is_rounded_so_that_noise_writes_nothing() -> None:
+def test_saved_numbers_are_rounded_so_that_noise_writes_nothing() -> None:
     text = persistence.dump(given.state(feedback=Feedback(kappa=1.23456), since=1000.04))
     assert persistence.load(text) == given.state(feedback=Feedback(kappa=1.235), since=1000.0)
 
@@ -53,7 +53,7 @@ def test_what_was_learned_is_rounded_so_that_noise_writes_nothing() -> None:
         {"coming": ("a",)},
     ],
 )
-def test_what_is_recent_is_not_kept(recent: dict[str, object]) -> None:
+def test_recent_values_are_not_saved(recent: dict[str, object]) -> None:
     assert persistence.load(persistence.dump(given.state(**recent))) == given.state()
 
 
@@ -62,7 +62,9 @@ def test_the_text_is_small() -> None:
 
 
 @hypothesis.given(st.integers(0, 100), st.floats(0, 2e9), st.floats(1.0, 2.0))
-def test_what_comes_back_is_kept_as_the_same_text(desired: int, since: float, kappa: float) -> None:
+def test_a_restored_state_is_saved_as_the_same_text(
+    desired: int, since: float, kappa: float
+) -> None:
     text = persistence.dump(State(desired, since, "why", feedback=Feedback(kappa=kappa)))
     found = persistence.load(text)
     assert found is not None
@@ -88,11 +90,11 @@ def test_what_comes_back_is_kept_as_the_same_text(desired: int, since: float, ka
         '{"desired": 3, "since": 0, "reason": "", "outlook": {"season": [1, 2]}}',
     ],
 )
-def test_what_is_no_state_is_forgotten(text: str) -> None:
+def test_a_malformed_state_is_dropped(text: str) -> None:
     assert persistence.load(text) is None
 
 
-def test_what_an_older_operator_kept_is_taken_as_far_as_it_goes() -> None:
+def test_the_state_of_an_older_operator_is_restored_as_far_as_it_goes() -> None:
     text = (
         '{"capacity": 12.3, "desired": 3, "reason": "why", "since": 5.0, "tokens_capacity": null}'
     )

@@ -160,7 +160,7 @@ def test_engines_that_start_are_supply() -> None:
     assert found.desired == 3
 
 
-def test_what_was_never_measured_is_scaled_by_latency() -> None:
+def test_an_engine_without_a_step_time_is_scaled_by_latency() -> None:
     found = _decide(given.state(2), ready=2, load=given.load(8.0), readings=SLOW)
     assert (found.desired, found.reason) == (
         4,
@@ -402,7 +402,7 @@ def test_zero_needs_proof(load: Any, changed: dict[str, Any]) -> None:
     ],
     ids=["no router", "arrivals", "held unknown", "held", "a long answer"],
 )
-def test_what_is_not_idle_starts_the_wait_for_zero_anew(load: Load, held: float | None) -> None:
+def test_any_activity_restarts_the_wait_for_zero(load: Load, held: float | None) -> None:
     state = _known(1, idle_since=100.0)
     inputs = given.inputs(bounds=ZERO, load=load, readings=(), held=held)
     assert policy.decide(inputs, state)[1].idle_since is None
@@ -454,13 +454,13 @@ def test_a_short_gap_in_the_data_is_bridged_and_a_long_one_starts_a_new_window()
     assert (state.needs, state.watched_since) == ((), None)
 
 
-def test_another_revision_is_learned_anew() -> None:
+def test_another_revision_gets_a_new_model() -> None:
     before = _known(1, revision="old")
     _, state = policy.decide(given.inputs(revision="new", load=given.load(0.0)), before)
     assert state.model.coefficients is None
 
 
-def test_steps_are_learned_from_what_engines_report() -> None:
+def test_step_times_are_learned_from_the_metrics_of_engines() -> None:
     _, state = policy.decide(given.inputs(load=_traffic(10.0)), given.state(1))
     assert state.model.coefficients is not None
     assert state.model.coefficients.alpha == pytest.approx(0.007, rel=0.5)
@@ -473,7 +473,7 @@ def test_a_service_at_zero_is_woken_to_one_and_says_why() -> None:
     assert decision.reason == state.reason == "Requests wait for a first replica."
 
 
-def test_what_runs_is_not_woken_to_less() -> None:
+def test_waking_never_lowers_the_count() -> None:
     state = given.state(3)
     decision, after = policy.wake(state, now=1000.0)
     assert decision.desired == 3

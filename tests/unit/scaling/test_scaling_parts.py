@@ -135,7 +135,7 @@ def test_the_quantile_is_the_inverse_of_attainment(share: float) -> None:
     [(0.020, 0.025), (0.030, 0.030), (0.049, 0.038)],
     ids=["below the bucket", "inside", "beyond the interpolation"],
 )
-def test_in_the_last_bucket_that_has_any_what_is_expected_counts(
+def test_in_the_last_filled_bucket_the_expected_latency_counts(
     expected: float, found: float
 ) -> None:
     assert histograms.lognormal_quantile(COARSE, 0.99, expected=expected) == pytest.approx(
@@ -226,7 +226,7 @@ def test_needs_take_little_room() -> None:
     assert len(found) <= 11
 
 
-def test_what_is_carried_inside_the_targets_is_capacity() -> None:
+def test_load_within_the_targets_is_capacity() -> None:
     assert concurrency.learn(2.0, per_replica=10.0, pressure=1.0) == 10.0
     assert concurrency.learn(None, per_replica=10.0, pressure=2.0) == 5.0
     assert concurrency.learn(7.0, per_replica=0.5, pressure=2.0) == 7.0
@@ -278,7 +278,7 @@ def test_a_pod_without_a_node_is_coming_while_one_may_be_made() -> None:
     assert (late.starting, late.stuck, late.limited) == (0, 1, "1 pod is unschedulable")
 
 
-def test_what_was_ordered_is_coming_unless_it_never_comes() -> None:
+def test_a_missing_pod_counts_as_starting_until_it_is_overdue() -> None:
     assert _survey(PodStatus("a", 0.0, 60.0), ordered=3, ordered_at=990.0).starting == 2
     refused = _survey(PodStatus("a", 0.0, 60.0), ordered=3, ordered_at=900.0)
     assert (refused.starting, refused.unschedulable) == (0, 2)

@@ -58,7 +58,7 @@ def _found(samples: dict[str, Any], **fields: Any) -> Load:
     return found
 
 
-def test_load_is_what_each_ready_pod_reports() -> None:
+def test_load_is_the_reports_of_the_ready_pods() -> None:
     found = _found(_samples())
     assert found.pods == (
         PodLoad(
@@ -84,7 +84,7 @@ def test_load_is_what_each_ready_pod_reports() -> None:
     assert found.tokens_per_second == 500.0
 
 
-def test_what_only_a_router_counts_is_absent_without_one() -> None:
+def test_values_of_the_router_are_absent_without_one() -> None:
     assert _found(_samples()).arrivals is None
     assert _found(_samples(arrivals=[_sample(2.5)])).arrivals == 2.5
 
@@ -164,7 +164,7 @@ def test_series_of_others_do_not_count(extra: Sample) -> None:
     assert _load({**samples, queries.RUNNING: [*samples[queries.RUNNING], extra]}) == _load(samples)
 
 
-def test_what_comes_is_known_before_an_engine_is_ready() -> None:
+def test_arrivals_are_known_before_an_engine_is_ready() -> None:
     samples = _samples(arrivals=[_sample(4.0)], surge=[_sample(6.0)], cancelled=[_sample(1.0)])
     found = _load(samples, pods=())
     assert isinstance(found, Load)
@@ -218,7 +218,7 @@ LATENCY: dict[str, Any] = {
 }
 
 
-def test_a_reading_says_what_is_measured_and_attained() -> None:
+def test_a_reading_holds_the_measured_latency_and_the_attainment() -> None:
     (found,) = signals.readings(query_results.alone(LATENCY), TTFT)  # type: ignore[misc]
     assert found.current == pytest.approx(0.1 + 0.4 * 45 / 50)
     assert found.pressure == pytest.approx(found.current / 0.5)
@@ -333,7 +333,7 @@ def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:
     assert signals.adapters(query_results.alone({})) == {}
 
 
-def test_what_fails_halfway_through_says_nothing() -> None:
+def test_a_query_that_fails_halfway_is_unknown() -> None:
     found = given.grouped(_samples())
     found.take(queries.RUNNING, Unknown("broken off"))
     own = found.of(given.KEY)
@@ -341,7 +341,7 @@ def test_what_fails_halfway_through_says_nothing() -> None:
     assert signals.load(own, pods=pods, now=NOW, max_age=60.0) == Unknown("broken off")
 
 
-def test_what_is_not_asked_anew_is_kept() -> None:
+def test_values_of_earlier_rounds_are_kept() -> None:
     before = given.grouped({"output_lengths": [_sample(300.0)], "output_count": [_sample(3.0)]})
     after = given.grouped(_samples())
     after.keep(before.totals(queries.LENGTHS))

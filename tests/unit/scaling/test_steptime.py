@@ -48,7 +48,7 @@ def test_the_step_is_learned_over_the_range_of_loads() -> None:
         assert _step(model, batch) == pytest.approx(_seen(batch).seconds, rel=0.03)
 
 
-def test_what_was_seen_makes_it_surer() -> None:
+def test_observations_lower_the_uncertainty() -> None:
     assert _learned(1.0, 4.0, 16.0, 60.0).uncertainty < _learned(1.0, times=1).uncertainty
 
 

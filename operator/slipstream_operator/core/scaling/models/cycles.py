@@ -61,7 +61,7 @@ def record(cycles: Cycles, load: float, *, now: float) -> Cycles:
     loads = array("f", cycles.minutes)
     loads.extend([cycles.highest] * min(whole, _KEPT))
     del loads[:-_KEPT]
-    # NB: services that started together don't search together: digits of the load, which are noise, say when.
+    # NB: the last digits of the load are noise; they spread the searches of services that started together.
     searched = int(load * 1e6) % _SEARCH_MINUTES == 0
     return Cycles(
         began=cycles.began + whole * MINUTE,
