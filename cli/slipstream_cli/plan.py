@@ -17,7 +17,7 @@ from slipstream_cli import checkpoints
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
-from slipstream_operator.core import parsing, plans
+from slipstream_operator.core import capacity_plan, parsing
 from slipstream_operator.core.facts import Facts, ModelFacts
 from slipstream_operator.core.fit.memory import GIB
 from slipstream_operator.core.observed import (
@@ -117,7 +117,7 @@ def plan(
         _check_fields(chosen, defaults)
         if resolved.share is not None and resolved.share.refused is not None:
             raise PermanentError(names.Reason.QUOTA_EXCEEDED, resolved.share.refused)
-        found = plans.of(
+        found = capacity_plan.of(
             resolved,
             arguments=_engine_arguments(resolved, facts),
             knows_model=facts.model != ModelFacts(),
@@ -127,7 +127,7 @@ def plan(
     except UnsuitableError as error:
         raise _refused(names.Reason.UNSUPPORTED, str(error), output) from error
     if output == "json":
-        click.echo(json.dumps(plans.plain(found), indent=2))
+        click.echo(json.dumps(capacity_plan.plain(found), indent=2))
     else:
         _show(found)
 
@@ -259,7 +259,7 @@ def _for_all(profile: Manifest) -> Manifest:
     return {key: value for key, value in profile.items() if key != "namespaceSelector"}
 
 
-def _show(found: plans.Plan) -> None:
+def _show(found: capacity_plan.CapacityPlan) -> None:
     console = Console(width=100, highlight=False, markup=False)
     if (memory := found.memory) is not None:
         table = Table(title=f"Each of {found.accelerators}", title_justify="left")

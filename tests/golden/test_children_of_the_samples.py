@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from slipstream_operator import names
-from slipstream_operator.core import router, routes
+from slipstream_operator.core import inference_routes, router_config
 from slipstream_operator.core.observed import GatewayState, Key, Observed, Profile
-from slipstream_operator.core.render import router as render
+from slipstream_operator.core.render import router
 from tests.support import given
 
 ROOT = Path(__file__).parents[2]
@@ -75,12 +75,12 @@ def _router() -> str:
         profiles=[_profile("")],
         pod_monitors=True,
     )
-    judged = routes.judge(namespace, services)
+    judged = inference_routes.validate(namespace, services)
     assert not judged.refused
-    found = router.resolve(namespace, services, judged.entries)
+    found = router_config.resolve(namespace, services, judged.entries)
     assert found is not None
-    token = render.token("team", account="uid-of-the-account", value="generated")
-    return _text([*render.render(found), token])
+    token = router.token("team", account="uid-of-the-account", value="generated")
+    return _text([*router.render(found), token])
 
 
 def _text(manifests: list[dict[str, Any]]) -> str:

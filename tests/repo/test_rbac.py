@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 
 from slipstream_operator import kinds, names
-from slipstream_operator.core import router
+from slipstream_operator.core import router_config
 from slipstream_operator.core.observed import GatewayState
-from slipstream_operator.core.render import router as render
+from slipstream_operator.core.render import router
 from tests.support import given
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def _rendered() -> list[dict[str, Any]]:
     entry = given.entry(routed)
     assert entry is not None
     namespace = given.router([routed.parent], pod_monitors=True)
-    found = router.resolve(namespace, {given.NAME: entry}, {})
+    found = router_config.resolve(namespace, {given.NAME: entry}, {})
     assert found is not None
     routing = {"mode": "Gateway", "gateway": {"name": "inference"}}
     attached = given.observed(
@@ -99,7 +99,7 @@ def _rendered() -> list[dict[str, Any]]:
         *given.rendered(attached),
         *given.rendered(spread),
         *given.rendered(claiming),
-        *render.render(found),
+        *router.render(found),
     ]
 
 

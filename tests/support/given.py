@@ -7,21 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.core import histograms, objectives, render, resolve, revisions
-from slipstream_operator.core import router as router_core
+from slipstream_operator.core import (
+    histograms,
+    objectives,
+    render,
+    resolve,
+    revisions,
+    router_config,
+)
 from slipstream_operator.core.facts import Facts
 from slipstream_operator.core.observed import (
     Child,
     Fetcher,
     GatewayState,
     Key,
-    Listed,
     Observed,
     ObservedRouter,
     Parent,
     Pod,
     Profile,
     Ref,
+    RouterState,
     pack,
 )
 from slipstream_operator.core.render import config
@@ -240,7 +246,7 @@ def observed(
     pods: Sequence[Pod] = (),
     name_holders: Mapping[str, Key] | None = None,
     pod_monitors: bool = False,
-    router: Listed | None = None,
+    router: RouterState | None = None,
     gateway: GatewayState | None = None,
     facts: Facts | None = None,
     workers: Sequence[Pod] = (),
@@ -257,7 +263,7 @@ def observed(
         pods=tuple(pods),
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
-        router=router or Listed(available=True, answers=True),
+        router=router or RouterState(available=True, answers=True),
         gateway=gateway or GatewayState(),
         facts=facts,
         workers=tuple(workers),
@@ -283,11 +289,11 @@ def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> l
     return render.render(snapshot, decided, rollout, state=state)
 
 
-def entry(snapshot: Observed, *, replicas: int = 1) -> router_core.Entry | None:
+def entry(snapshot: Observed, *, replicas: int = 1) -> router_config.Entry | None:
     """The service in the router's configuration."""
     decided = resolve.resolve(snapshot)
     rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
-    return router_core.entry(decided, rollout, kv_capacity=None)
+    return router_config.entry(decided, rollout, kv_capacity=None)
 
 
 def router(

@@ -25,7 +25,7 @@ from slipstream_operator.api.runtimes.simulator import SimulatorSpec
 from slipstream_operator.api.scaling import RolloutSpec, ScalingSpec
 from slipstream_operator.api.slo import SloSpec
 from slipstream_operator.api.template import Template
-from slipstream_operator.api.times import Times
+from slipstream_operator.api.times import TimesSpec
 
 _ROUTED = "(!has(self.routing) || !has(self.routing.mode) || self.routing.mode == 'Router')"
 
@@ -139,7 +139,7 @@ class InferenceServiceSpec(Model):
     routing: RoutingSpec | None = Field(
         default=None, description="Routing of requests, and the API keys that they need."
     )
-    times: Times | None = Field(
+    times: TimesSpec | None = Field(
         default=None, description="Limits of the time for a start, a drain and a held request."
     )
     template: Template | None = Field(

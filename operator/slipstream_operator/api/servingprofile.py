@@ -18,7 +18,7 @@ from slipstream_operator.api.base import (
     rules,
 )
 from slipstream_operator.api.slo import LatencyObjectives
-from slipstream_operator.api.times import Times
+from slipstream_operator.api.times import TimesSpec
 
 
 class Accelerator(Model):
@@ -87,7 +87,7 @@ class Accelerator(Model):
         description="Time for which a pod without a node counts as starting, while a node may be provisioned. "
         "Default: 15m, or 1m for cpu.",
     )
-    times: Times | None = Field(
+    times: TimesSpec | None = Field(
         default=None,
         description="Limits of the time for a start, a drain and a held request, such as drain: 15s on spot "
         "nodes.",

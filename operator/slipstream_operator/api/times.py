@@ -29,7 +29,7 @@ _RULES: dict[str, Any] = rules(
 )
 
 
-class Times(Model):
+class TimesSpec(Model):
     """Limits of the time for a start, a drain and a held request."""
 
     model_config = pydantic.ConfigDict(json_schema_extra=_RULES)

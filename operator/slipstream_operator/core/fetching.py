@@ -86,7 +86,7 @@ class Progress:
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class TaskState:
     """State of an incomplete task, as reason and message of a condition."""
 
     reason: str
@@ -183,17 +183,17 @@ def running(observed: Observed, task: Task) -> Fetcher | None:
     return max(pods, key=lambda fetcher: (fetcher.created, fetcher.name), default=None)
 
 
-def standing(observed: Observed, task: Task, progress: Progress | None) -> Standing:
+def state(observed: Observed, task: Task, progress: Progress | None) -> TaskState:
     """Return the state of an incomplete task."""
     what = " and ".join(task.uris)
     pod = running(observed, task)
     if pod is None:
-        return Standing(Reason.FETCHING, f"{what}: waiting for the pod of the download Job.")
+        return TaskState(Reason.FETCHING, f"{what}: waiting for the pod of the download Job.")
     if pod.trouble is not None:
-        return Standing(*pod.trouble)
+        return TaskState(*pod.trouble)
     if task.inspects:
-        return Standing(Reason.FETCHING, f"{what}: reading size and configuration.")
-    return Standing(Reason.FETCHING, f"{what}: {_in_words(progress or Progress())}")
+        return TaskState(Reason.FETCHING, f"{what}: reading size and configuration.")
+    return TaskState(Reason.FETCHING, f"{what}: {_in_words(progress or Progress())}")
 
 
 def parse_progress(content: object) -> Progress:

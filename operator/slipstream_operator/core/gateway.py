@@ -22,15 +22,15 @@ DEGRADED: Final = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
-    """State of the gateway for a service: a problem, if there is one, and the URL for clients."""
+class Attachment:
+    """State of a service at its gateway: a problem, if there is one, and the URL for clients."""
 
     problem: tuple[str, str] | None = None
     """Reason and message."""
     url: str | None = None
 
 
-def standing(observed: Observed, resolved: Resolved) -> Standing:
+def attachment(observed: Observed, resolved: Resolved) -> Attachment:
     """Return the state. It is ready if the Gateway is programmed and accepts the route, the pool and its picker."""
     space, name = resolved.routing.gateway or (None, "")
     gateway = f"Gateway {space or resolved.key.namespace}/{name}"
@@ -51,14 +51,14 @@ def standing(observed: Observed, resolved: Resolved) -> Standing:
     for kind in names.GATEWAY_CHILDREN:
         child = observed.child(kind, resolved.key.name)
         if found := _unaccepted(kind, child, gateway=(space or resolved.key.namespace, name)):
-            return Standing(found)
+            return Attachment(found)
     picker = observed.child("Deployment", names.picker_name(resolved.key.name))
     if picker is None or not picker.status.get("availableReplicas"):
         return _problem(
             Reason.GATEWAY_NOT_READY,
             f"Deployment {names.picker_name(resolved.key.name)} is not available.",
         )
-    return Standing(url=_url(observed, resolved))
+    return Attachment(url=_url(observed, resolved))
 
 
 def path(resolved: Resolved) -> str:
@@ -119,5 +119,5 @@ def _why(condition: Manifest | None) -> str:
     return f": {condition.get('reason', '')}: {condition.get('message', '')}"[:500].rstrip(".")
 
 
-def _problem(reason: str, message: str) -> Standing:
-    return Standing((reason, message))
+def _problem(reason: str, message: str) -> Attachment:
+    return Attachment((reason, message))

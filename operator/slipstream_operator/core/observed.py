@@ -203,7 +203,7 @@ class Fetcher:
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class RouterState:
     """State of the namespace's router, and the service's entry in its configuration."""
 
     available: bool = False
@@ -266,7 +266,7 @@ class Observed:
     """Model name -> the oldest service of the namespace that claims it."""
     pod_monitors: bool
     """Whether the cluster has the PodMonitor kind."""
-    router: Listed = Listed()
+    router: RouterState = RouterState()
     gateway: GatewayState = GatewayState()
     siblings: tuple[Parent, ...] = ()
     """Other services of the namespace; empty if no profile has a quota."""

@@ -94,7 +94,7 @@ def of(
     )
 
 
-def standing(observed: Observed, prefetch: Prefetch) -> str:
+def progress(observed: Observed, prefetch: Prefetch) -> str:
     """Return the progress of the prefetch as a sentence."""
     pods = [pod for pod in observed.prefetchers if pod.task == prefetch.identity]
     done = len({pod.node for pod in pods if pod.phase == "Succeeded" and pod.node})

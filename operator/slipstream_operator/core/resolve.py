@@ -89,10 +89,12 @@ def resolve(observed: Observed) -> Resolved:
     )
     offload.check(spec, runtime=runtime, device=device)
     per_pod = count // split.nodes
-    said = offload.added(resources.said(spec, accelerator, per_pod, runtime=runtime), spec)
+    configured = offload.added(
+        resources.configured(spec, accelerator, per_pod, runtime=runtime), spec
+    )
     keeps_cache = weights.cache(spec) is not None
     if weights_bytes is not None and weights.downloads(spec) and not keeps_cache:
-        resources.check_disk(said, spec, weights_bytes)
+        resources.check_disk(configured, spec, weights_bytes)
     image = _image(spec, profile, name, accelerator, runtime=runtime)
     keys = routing.engine_keys(spec) if runtime.checks_keys else None
     config = runtime.configure(
@@ -102,7 +104,7 @@ def resolve(observed: Observed) -> Resolved:
             accelerator=accelerator,
             device=device,
             split=split,
-            resources=said,
+            resources=configured,
             drain=chosen.drain,
             checks_keys=keys is not None,
         )
@@ -153,7 +155,7 @@ def resolve(observed: Observed) -> Resolved:
             token_secret=(spec.model.token_secret.name, spec.model.token_secret.key)
             if spec.model and spec.model.token_secret
             else None,
-            resources=said,
+            resources=configured,
             template=template,
             offload_disk=offload.disk(spec),
             cache=weights.cache(spec),
@@ -166,7 +168,7 @@ def resolve(observed: Observed) -> Resolved:
             if accelerator.device_class and device.dedicated
             else None,
             api_keys=keys,
-            start=chosen.start if times.asked(spec, accelerator).start else None,
+            start=chosen.start if times.configured(spec, accelerator).start else None,
         ),
         times=chosen,
         default_requests=offload.requested(

@@ -20,23 +20,23 @@ from slipstream_operator.names import Reason
 _GI: Final = 1 << 30
 _DISK: Final = "ephemeral-storage"
 CORES: Final = 2
-"""Cores of the API server and the engine core, which both are busy at full load."""
+"""Cores of the API server and the engine core, which are both busy at full load."""
 CORES_PER_GPU: Final = 1
-"""Core of a GPU's worker, which polls. With CORES this is the least that vLLM recommends, and fits beside the system
-pods of a cloud's smallest GPU node, which has 4 cores. There is no limit: idle cores of the node are used, too."""
+"""Core of a GPU's worker, which polls. Together with CORES it is the minimum that vLLM recommends, and it fits on a
+cloud's smallest GPU node, which has 4 cores. There is no limit, so engines can use idle cores."""
 MEMORY: Final = 4 * _GI
 """Bytes of the API server, the engine core and the tokenizer."""
 MEMORY_PER_GPU: Final = 2 * _GI
 """Bytes of a GPU's worker: PyTorch, the CUDA context, pinned buffers and its queues in /dev/shm."""
 SHARD: Final = 5 * _GI
-"""Bytes of the largest file of most checkpoints: a worker holds one file at a time while it loads."""
+"""Bytes of the largest file of most checkpoints. A worker reads one file at a time."""
 WEIGHTS: Final = 16 * _GI
-"""Bytes of a checkpoint of unknown size: that of 8 billion parameters in bfloat16."""
+"""Bytes of a checkpoint of unknown size: 8 billion parameters in bfloat16."""
 DISK: Final = 10 * _GI
 """Bytes of compiled kernels, logs and temporary files."""
 
 
-def said(
+def configured(
     spec: InferenceServiceSpec, accelerator: Accelerator, count: int, *, runtime: Runtime
 ) -> Manifest:
     """Return the resources of the object or the profile, plus the accelerators."""

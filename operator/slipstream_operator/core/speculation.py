@@ -42,7 +42,7 @@ def load(text: str) -> SwitchedOff | None:
         return None
 
 
-def judge(
+def decide(
     resolved: Resolved, draft_tokens: DraftTokens | None, *, below_since: float | None, now: float
 ) -> tuple[SwitchedOff | None, float | None]:
     """Return the decision to switch off, if any, and the time since which acceptance is below the limit.

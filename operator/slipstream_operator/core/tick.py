@@ -109,7 +109,7 @@ def tick(
     )
     decision, state = policy.decide(gathered, before)
     measured = _measured(results, gathered, revision=rollout.active)
-    disabled, low_acceptance_since = speculation.judge(
+    disabled, low_acceptance_since = speculation.decide(
         resolved,
         measured.draft_tokens,
         below_since=scaling.low_acceptance_since,

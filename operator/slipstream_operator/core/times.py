@@ -7,7 +7,7 @@ from typing import Final
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.api.times import Times as Asked
+from slipstream_operator.api.times import TimesSpec
 from slipstream_operator.core.devices import Device
 from slipstream_runtime import contract
 
@@ -59,27 +59,27 @@ def of(
 
     `weights_bytes` is the size of all checkpoints, None if unknown.
     """
-    said = asked(spec, accelerator)
+    given = configured(spec, accelerator)
     on_gpu = device.dedicated
     limits = spec.limits
     timeout = _seconds(limits.timeout) if limits and limits.timeout else None
     return Times(
-        start=_seconds(said.start) if said.start else _start(weights_bytes if on_gpu else None),
-        drain=_seconds(said.drain)
-        if said.drain
+        start=_seconds(given.start) if given.start else _start(weights_bytes if on_gpu else None),
+        drain=_seconds(given.drain)
+        if given.drain
         else _drain(spec, timeout)
         if on_gpu and generates_tokens
         else contract.DRAIN_SECONDS,
-        hold=_seconds(said.hold)
-        if said.hold
+        hold=_seconds(given.hold)
+        if given.hold
         else max(HOLD_SECONDS, timeout or _hold(weights_bytes, on_gpu=on_gpu)),
     )
 
 
-def asked(spec: InferenceServiceSpec, accelerator: Accelerator) -> Asked:
+def configured(spec: InferenceServiceSpec, accelerator: Accelerator) -> TimesSpec:
     """Return the times that the object sets, or else those that the profile sets for the accelerator."""
-    profile, own = accelerator.times or Asked(), spec.times or Asked()
-    return Asked(
+    profile, own = accelerator.times or TimesSpec(), spec.times or TimesSpec()
+    return TimesSpec(
         start=own.start or profile.start,
         drain=own.drain or profile.drain,
         hold=own.hold or profile.hold,

@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator import errors, ports
 from slipstream_operator.api import units
-from slipstream_operator.core import profiles, routes
+from slipstream_operator.core import inference_routes, profiles
 from slipstream_operator.core.observed import Key, ObservedRouter
 from slipstream_operator.core.scaling.metrics.values import Samples
 from slipstream_operator.core.status import QUIET_SECONDS
@@ -52,17 +52,17 @@ class RouteReconciler:
         services = router_reconciler.entries(observed, self._states)
         if services is None:
             return 1.0
-        status = routes.summarise(
+        status = inference_routes.summarise(
             route,
             observed,
-            routes.judge(observed, services),
+            inference_routes.validate(observed, services),
             listed=self._store.listed(key),
             samples=await self._samples(observed),
             now=units.timestamp(self._clock.now()),
         )
         now = self._clock.monotonic()
         if status != route.status and (
-            routes.essence(status) != routes.essence(route.status)
+            inference_routes.essence(status) != inference_routes.essence(route.status)
             or now - self._written.get(key, -math.inf) >= QUIET_SECONDS
         ):
             await self._cluster.write_status(key, route.uid, status)
@@ -86,6 +86,6 @@ class RouteReconciler:
         async with self._measuring:
             at, samples = self._measured.get(url, (-math.inf, {}))
             if self._clock.monotonic() - at >= MEASURE_EVERY:
-                samples = await self._metrics.query(url, routes.queries())
+                samples = await self._metrics.query(url, inference_routes.queries())
                 self._measured[url] = (self._clock.monotonic(), samples)
         return samples

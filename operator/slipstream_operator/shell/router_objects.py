@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from slipstream_operator import names
-from slipstream_operator.core import router
-from slipstream_operator.core.observed import Child, Listed, Manifest, Ref
+from slipstream_operator.core import router_config
+from slipstream_operator.core.observed import Child, Manifest, Ref, RouterState
 from slipstream_runtime import contract
 
 
@@ -36,9 +36,9 @@ class RouterObjects:
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Service -> Secret of its clients' keys that the router's Deployment mounts."""
 
-    def listed(self, service: str) -> Listed:
+    def listed(self, service: str) -> RouterState:
         """Return the state of a service in the router."""
-        return Listed(
+        return RouterState(
             self.available,
             self.answers,
             self.trouble,
@@ -65,8 +65,8 @@ class RouterObjects:
     def _feed_configuration(self, child: Child, *, gone: bool) -> Change:
         data = {} if gone else child.manifest.get("data", {})
         text = data.get(contract.ROUTER_CONFIG_KEY, "")
-        before, self.entries = self.entries, router.entries(text, part="services")
-        self.routes = router.entries(text, part="routes")
+        before, self.entries = self.entries, router_config.entries(text, part="services")
+        self.routes = router_config.entries(text, part="routes")
         changed = {
             name for name in {*before, *self.entries} if before.get(name) != self.entries.get(name)
         }
@@ -75,9 +75,9 @@ class RouterObjects:
     def _feed_deployment(self, child: Child, *, gone: bool) -> Change:
         before = self.available, self.answers, self.trouble
         status = {} if gone else child.status
-        self.available, self.answers = router.readiness(child.manifest, status)
+        self.available, self.answers = router_config.readiness(child.manifest, status)
         self.trouble = None if gone else child.trouble
-        self.keys = {} if gone else router.keys(child.manifest)
+        self.keys = {} if gone else router_config.keys(child.manifest)
         return Change(readiness=before != (self.available, self.answers, self.trouble))
 
 

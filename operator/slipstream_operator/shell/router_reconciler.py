@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator import errors, names, ports
-from slipstream_operator.core import plan, router, routes
+from slipstream_operator.core import inference_routes, plan, router_config
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
-from slipstream_operator.core.render import router as router_manifests
-from slipstream_operator.core.router import Entry
+from slipstream_operator.core.render import router
+from slipstream_operator.core.router_config import Entry
 from slipstream_operator.shell import execution
 from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
@@ -53,7 +53,9 @@ class RouterReconciler:
         if services is None:
             return None  # the reconcile of the last service queues the router again
         try:
-            wanted = router.resolve(observed, services, routes.judge(observed, services).entries)
+            wanted = router_config.resolve(
+                observed, services, inference_routes.validate(observed, services).entries
+            )
         except errors.PermanentError as error:
             # NB: no service is accepted without a router in the profile, so the profile was changed since.
             logger.warning(
@@ -62,7 +64,7 @@ class RouterReconciler:
             return None
         is_ours = plan.labelled(names.router_labels())
         steps = plan.plan(
-            router_manifests.render(wanted) if wanted else [],
+            router.render(wanted) if wanted else [],
             children=observed.children,
             is_ours=is_ours,
         )
@@ -89,7 +91,7 @@ class RouterReconciler:
         key, now = (observed.namespace, account.uid), self._clock.monotonic()
         if now - self._tokens.get(key, -math.inf) < TOKEN_EVERY:
             return True
-        manifest = router_manifests.token(
+        manifest = router.token(
             observed.namespace, account=account.uid, value=secrets.token_urlsafe(TOKEN_BYTES)
         )
         ours = await execution.create(

@@ -18,7 +18,7 @@ from slipstream_operator.core import (
     render,
     resolve,
     revisions,
-    router,
+    router_config,
     speculation,
     status,
     tick,
@@ -27,7 +27,7 @@ from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
 from slipstream_operator.core.resolved import Resolved
-from slipstream_operator.core.router import Entry
+from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.scaling import persistence
 from slipstream_operator.core.scaling.state import State
 from slipstream_operator.core.status.outcome import Outcome
@@ -92,7 +92,7 @@ class ServiceReconciler:
         except errors.PermanentError as rejection:
             service.resolved = service.rollout = None
             if not service.is_entry_known:
-                self._register_with_router(observed, service, router.known(observed.router))
+                self._register_with_router(observed, service, router_config.known(observed.router))
             await self._report(observed, service, Outcome(rejected=rejection), [])
             return None
         outcome, posts = await self._apply(observed, service, service.resolved)
@@ -139,12 +139,12 @@ class ServiceReconciler:
             decision=service.scaling.decision,
             state=service.scaling.state,
             measured=service.scaling.measured,
-            gateway=gateway.standing(observed, resolved)
+            gateway=gateway.attachment(observed, resolved)
             if resolved.routing.mode == "Gateway"
             else None,
             loss=service.group_loss.message if service.group_loss else None,
             fetching=standing,
-            prefetch=prefetching.standing(observed, resolved.prefetch)
+            prefetch=prefetching.progress(observed, resolved.prefetch)
             if resolved.prefetch is not None
             else None,
         )
@@ -156,14 +156,14 @@ class ServiceReconciler:
 
     async def _fetch_state(
         self, observed: Observed, task: fetching.Task | None
-    ) -> fetching.Standing | None:
+    ) -> fetching.TaskState | None:
         """Return the state of the download or inspection that engines wait for."""
         if task is None:
             return None
         pod, progress = fetching.running(observed, task), None
         if pod is not None and pod.phase == "Running" and pod.address and not task.inspects:
             progress = await self._progress.read(pod.address)
-        return fetching.standing(observed, task, progress)
+        return fetching.state(observed, task, progress)
 
     def _record_loss(self, observed: Observed, service: ServiceState) -> list[Event]:
         """Record the loss of a group; return an Event when the loss is new."""
@@ -186,7 +186,7 @@ class ServiceReconciler:
         """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
         capacity = service.scaling.measured.kv_capacity if service.scaling.measured else None
-        entry = router.entry(resolved, service.rollout, kv_capacity=capacity)
+        entry = router_config.entry(resolved, service.rollout, kv_capacity=capacity)
         leaves = resolved.routing.mode != "Router" and not service.rollout.by_router
         if entry is None or not leaves:
             service.router_left_at = None

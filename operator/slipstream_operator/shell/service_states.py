@@ -8,7 +8,7 @@ from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolved import Resolved
-from slipstream_operator.core.router import Entry
+from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.tick import Scaling
 
 

@@ -12,13 +12,13 @@ from slipstream_operator.core.observed import (
     Fetcher,
     GatewayState,
     Key,
-    Listed,
     Manifest,
     Observed,
     ObservedRouter,
     Parent,
     Pod,
     Profile,
+    RouterState,
     router_key,
 )
 from slipstream_operator.shell import model_names, projections
@@ -143,7 +143,7 @@ class Store:
         """Return the InferenceRoute; None if there is none."""
         return self._routes.get(key.namespace, {}).get(key.name)
 
-    def listed(self, key: Key) -> Listed:
+    def listed(self, key: Key) -> RouterState:
         """Return the service's entry in its namespace's router."""
         return self._routers.get(key.namespace, RouterObjects()).listed(key.name)
 

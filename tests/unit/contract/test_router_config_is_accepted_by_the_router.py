@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core import router, routes
+from slipstream_operator.core import inference_routes, router_config
 from slipstream_operator.core.observed import Key, Parent
-from slipstream_operator.core.render import router as render
-from slipstream_operator.core.router import Entry
+from slipstream_operator.core.render import router
+from slipstream_operator.core.router_config import Entry
 from slipstream_runtime.router.config import Config
 from tests.support import given
 
@@ -39,7 +39,7 @@ def _entry(spec: dict[str, Any] | None = None, *, name: str = given.NAME) -> Ent
 
 
 def _read(*services: Entry, routes: tuple[Any, ...] = ()) -> Config:
-    text = router.document("team", [entry.settings for entry in services], routes)
+    text = router_config.document("team", [entry.settings for entry in services], routes)
     return Config.model_validate_json(text)
 
 
@@ -142,8 +142,8 @@ SERVICES = {name: _entry(name=name) for name in ("small", "large")}
 PARENTS = [given.parent(key=Key("team", name)) for name in SERVICES]
 
 
-def _judge(*found: Parent, **fields: Any) -> routes.Judged:
-    return routes.judge(given.router(PARENTS, routes=found, **fields), SERVICES)
+def _judge(*found: Parent, **fields: Any) -> inference_routes.ValidatedRoutes:
+    return inference_routes.validate(given.router(PARENTS, routes=found, **fields), SERVICES)
 
 
 @pytest.mark.parametrize("spec", [CASCADE, SPLIT])
@@ -193,7 +193,7 @@ def test_a_route_that_cannot_work_is_refused(
 ) -> None:
     direct = given.parent(key=Key("team", "direct"))
     observed = given.router([*PARENTS, direct], routes=[_route(spec)])
-    judged = routes.judge(observed, SERVICES)
+    judged = inference_routes.validate(observed, SERVICES)
     refusal = judged.refused["route"]
     assert refusal.reason == reason
     assert message in refusal.message
@@ -215,21 +215,21 @@ def test_a_route_whose_change_cannot_work_stays_as_the_router_knows_it() -> None
     assert judged.refused
 
 
-def _resolved(entries: dict[str, Entry] | None = None, **fields: Any) -> render.Router:
-    found = router.resolve(given.router(PARENTS, **fields), entries or SERVICES, {})
+def _resolved(entries: dict[str, Entry] | None = None, **fields: Any) -> router.Router:
+    found = router_config.resolve(given.router(PARENTS, **fields), entries or SERVICES, {})
     assert found is not None
     return found
 
 
 def test_without_a_service_there_is_no_router() -> None:
-    assert router.resolve(given.router([]), {}, {}) is None
+    assert router_config.resolve(given.router([]), {}, {}) is None
 
 
 def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
-    role = given.find(render.render(_resolved()), "Role")
+    role = given.find(router.render(_resolved()), "Role")
     assert "leases" not in json.dumps(role)
     entry = {"small": _entry(EVERYTHING, name="small")}
-    role = given.find(render.render(_resolved(entry)), "Role")
+    role = given.find(router.render(_resolved(entry)), "Role")
     (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["leases"])
     assert rule["resourceNames"] == ["small-activation"]
     assert rule["verbs"] == ["get", "patch"]
@@ -237,13 +237,13 @@ def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
 
 def test_keys_are_mounted_by_service_and_their_absence_stops_no_router() -> None:
     entry = {"small": _entry(EVERYTHING, name="small")}
-    deployment = given.find(render.render(_resolved(entry)), "Deployment")
+    deployment = given.find(router.render(_resolved(entry)), "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "keys-small")
     assert volume["secret"] == {"secretName": "keys", "optional": True}
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts["keys-small"] == "/etc/slipstream-keys/small"
-    assert router.keys(deployment) == {"small": "keys"}
+    assert router_config.keys(deployment) == {"small": "keys"}
 
 
 def test_the_profile_sizes_and_places_the_router() -> None:
@@ -256,7 +256,7 @@ def test_the_profile_sizes_and_places_the_router() -> None:
         "resources": {"requests": {"cpu": "1"}},
     }
     deployment = given.find(
-        render.render(_resolved(profiles=[given.profile(router=asked)])), "Deployment"
+        router.render(_resolved(profiles=[given.profile(router=asked)])), "Deployment"
     )
     pod = deployment["spec"]["template"]["spec"]
     assert deployment["spec"]["replicas"] == 3
@@ -277,7 +277,7 @@ def test_a_picker_is_pulled_with_the_routers_secrets() -> None:
 
 def test_a_services_drain_reaches_the_router_without_restarting_it() -> None:
     manifests = [
-        render.render(_resolved({"small": _entry({"model": given.MODEL, "times": times})}))
+        router.render(_resolved({"small": _entry({"model": given.MODEL, "times": times})}))
         for times in ({"drain": "30m"}, {"drain": "15s"})
     ]
     long, short = (given.find(each, "Deployment") for each in manifests)
@@ -291,17 +291,17 @@ def test_a_services_drain_reaches_the_router_without_restarting_it() -> None:
 def test_a_single_router_may_be_evicted() -> None:
     kinds = [
         manifest["kind"]
-        for manifest in render.render(_resolved(profiles=[given.profile(router={"replicas": 1})]))
+        for manifest in router.render(_resolved(profiles=[given.profile(router={"replicas": 1})]))
     ]
     assert "PodDisruptionBudget" not in kinds
 
 
 def test_the_token_is_in_the_secret_alone() -> None:
-    token = render.token("team", account="uid", value="very-secret")
+    token = router.token("team", account="uid", value="very-secret")
     assert token["stringData"] == {"token": "very-secret"}
-    assert "very-secret" not in json.dumps(render.render(_resolved()))
+    assert "very-secret" not in json.dumps(router.render(_resolved()))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"services": [{}]}', '{"services": 1}'])
 def test_a_broken_configuration_lists_nobody(text: str) -> None:
-    assert router.entries(text, part="services") == {}
+    assert router_config.entries(text, part="services") == {}

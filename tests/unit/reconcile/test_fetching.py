@@ -249,7 +249,7 @@ def test_how_a_download_stands_is_said_in_one_line(
 ) -> None:
     found = wanted()
     fetchers = [] if fetcher is None else [pod(found, **fetcher)]
-    standing = fetching.standing(observed(fetchers=fetchers), found, progress)
+    standing = fetching.state(observed(fetchers=fetchers), found, progress)
     assert (standing.reason, standing.message) == (reason, message)
 
 
@@ -262,11 +262,11 @@ def test_an_answer_that_is_not_ours_is_unknown(content: object) -> None:
 def test_numbers_that_are_no_bytes_are_unknown_and_still_said_in_words(number: object) -> None:
     found = fetching.parse_progress(dict.fromkeys(("totalBytes", "doneBytes"), number))
     assert found == Progress()
-    assert fetching.standing(observed(fetchers=[pod(wanted())]), wanted(), found).message
+    assert fetching.state(observed(fetchers=[pod(wanted())]), wanted(), found).message
 
 
 def test_a_download_of_the_largest_size_is_said_in_words() -> None:
     most = facts.LARGEST
     found = fetching.parse_progress({"totalBytes": 1, "doneBytes": most, "bytesPerSecond": most})
-    standing = fetching.standing(observed(fetchers=[pod(wanted())]), wanted(), found)
+    standing = fetching.state(observed(fetchers=[pod(wanted())]), wanted(), found)
     assert "downloading, 100% of 1 B" in standing.message

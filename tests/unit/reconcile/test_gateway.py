@@ -67,8 +67,8 @@ def _attached(
     return given.observed(SPEC, children=children, gateway=state)
 
 
-def _standing(observed: Observed) -> gateway.Standing:
-    return gateway.standing(observed, given.resolved(SPEC))
+def _standing(observed: Observed) -> gateway.Attachment:
+    return gateway.attachment(observed, given.resolved(SPEC))
 
 
 def _answer(parent: dict[str, str] = PARENT, **statuses: str) -> list[dict[str, Any]]:
@@ -76,13 +76,13 @@ def _answer(parent: dict[str, str] = PARENT, **statuses: str) -> list[dict[str, 
 
 
 def test_what_a_gateway_has_accepted_is_reached_at_its_address() -> None:
-    assert _standing(_attached()) == gateway.Standing(url="http://192.0.2.7/team/chat/v1")
+    assert _standing(_attached()) == gateway.Attachment(url="http://192.0.2.7/team/chat/v1")
 
 
 def test_without_an_address_the_url_is_not_known() -> None:
     status = {"conditions": [{"type": "Programmed", "status": "True"}]}
     found = _standing(_attached(state=GatewayState(kinds=True, status=status)))
-    assert found == gateway.Standing()
+    assert found == gateway.Attachment()
 
 
 STALE = [

@@ -238,7 +238,7 @@ def test_nodes_are_counted_once_and_trouble_is_named() -> None:
 
     def said(*pods: Fetcher, **condition: str) -> str:
         children = [job(found, **condition)]
-        return prefetching.standing(snapshot(children=children, prefetchers=pods), found)
+        return prefetching.progress(snapshot(children=children, prefetchers=pods), found)
 
     assert said() == "Prefetch: 0 of 3 nodes have the images."
     assert said(first, same, other) == "Prefetch: 1 of 3 nodes have the images."

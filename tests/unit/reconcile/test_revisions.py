@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import revisions
-from slipstream_operator.core.observed import Child, Listed, Observed, Pod
+from slipstream_operator.core.observed import Child, Observed, Pod, RouterState
 from slipstream_operator.core.revisions import Revision, Rollout
 from tests.support import given
 
@@ -161,7 +161,7 @@ def _cluster(
     starting: dict[str, Any] | None = None,
     pods: tuple[Pod, ...] = (),
     without: Callable[[Child], bool] = lambda _: False,
-    router: Listed | None = None,
+    router: RouterState | None = None,
 ) -> Observed:
     """A cluster in which the revision of `serving` takes the traffic and that of `starting` exists, too."""
     children: dict[Any, Child] = {}
@@ -315,10 +315,10 @@ ROUTED_NEW: dict[str, Any] = {"model": {"uri": "hf://org/new"}}
 C, D = given.identity(ROUTED_OLD), given.identity(ROUTED_NEW)
 
 
-def _listed(*weights: tuple[str, int], available: bool = True) -> Listed:
+def _listed(*weights: tuple[str, int], available: bool = True) -> RouterState:
     """The router sends requests to these revisions of the service."""
     revisions = [{"name": f"chat-{revision}", "weight": weight} for revision, weight in weights]
-    return Listed(available=available, entry={"name": "chat", "revisions": revisions})
+    return RouterState(available=available, entry={"name": "chat", "revisions": revisions})
 
 
 def _routed(revision: str, *revisions: tuple[str, int], wanted: str) -> Rollout:
@@ -334,7 +334,7 @@ def _routed(revision: str, *revisions: tuple[str, int], wanted: str) -> Rollout:
 ROUTED: list[tuple[str, Observed, Rollout]] = [
     (
         "the first revision of a service is behind the router at once",
-        given.observed(ROUTED_NEW, router=Listed()),
+        given.observed(ROUTED_NEW, router=RouterState()),
         _routed(D, (D, 1), wanted=D),
     ),
     (
@@ -417,7 +417,9 @@ ROUTED: list[tuple[str, Observed, Rollout]] = [
     ),
     (
         "to the engines, the old one is dropped once the router has forgotten the service",
-        _cluster(NEW, serving=NEW, starting=ROUTED_OLD, pods=given.pods(B, 1), router=Listed()),
+        _cluster(
+            NEW, serving=NEW, starting=ROUTED_OLD, pods=given.pods(B, 1), router=RouterState()
+        ),
         _only(B),
     ),
 ]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from slipstream_operator.api.servingprofile import ServingProfileSpec
-from slipstream_operator.core import devices, plans, resolve
+from slipstream_operator.core import capacity_plan, devices, resolve
 from slipstream_operator.core.facts import Facts, ModelFacts
 from slipstream_operator.core.observed import GatewayState, Key, Profile
 from tests.support import given
@@ -75,7 +75,7 @@ def test_each_service_resolves_with_each_accelerator(path, service):
             facts=Facts(model=SMALL, draft=SMALL),
         )
         found = resolve.resolve(snapshot)
-        planned = plans.of(found)
+        planned = capacity_plan.of(found)
         assert planned.memory is not None and planned.memory.kv > 0
         assert planned.cost is not None and planned.cost[1] > 0
         kinds = {manifest["kind"] for manifest in given.rendered(snapshot)}

@@ -18,7 +18,7 @@ FEW = DraftTokens(speculation.EVIDENCE - 1, 0.0)
 
 
 def judge(guesses: DraftTokens | None, since: float | None, now: float, spec: Any = None) -> Any:
-    return speculation.judge(given.resolved(spec or SPEC), guesses, below_since=since, now=now)
+    return speculation.decide(given.resolved(spec or SPEC), guesses, below_since=since, now=now)
 
 
 def test_poor_acceptance_is_first_suspected_and_then_switched_off() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core import routes
-from slipstream_operator.core.observed import Key, Listed, Parent
-from slipstream_operator.core.router import Entry
+from slipstream_operator.core import inference_routes
+from slipstream_operator.core.observed import Key, Parent, RouterState
+from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from tests.support import given
 
@@ -24,7 +24,7 @@ SPLIT: dict[str, Any] = {
     "model": "assistant",
     "backends": [{"service": "small"}, {"service": "large"}],
 }
-UP = Listed(available=True, answers=True)
+UP = RouterState(available=True, answers=True)
 NAMES = ("small", "large")
 
 
@@ -48,7 +48,7 @@ def _entry(name: str) -> Entry:
 def _summary(
     spec: dict[str, Any] = CASCADE,
     *,
-    listed: Listed = UP,
+    listed: RouterState = UP,
     told: bool = True,
     down: str = "",
     samples: Samples | None = None,
@@ -56,9 +56,9 @@ def _summary(
     route = given.parent(spec, key=Key("team", "assistant", names.INFERENCE_ROUTE), generation=7)
     services = [_service(name, available=name != down) for name in NAMES]
     entries = {name: _entry(name) for name in NAMES}
-    judged = routes.judge(given.router(services, routes=[route]), entries)
+    judged = inference_routes.validate(given.router(services, routes=[route]), entries)
     observed = given.router(services, routes=[route], listed_routes=judged.entries if told else {})
-    return routes.summarise(
+    return inference_routes.summarise(
         route, observed, judged, listed=listed, samples=samples or {}, now=given.NOW
     )
 
@@ -78,8 +78,12 @@ def test_a_route_that_answers_is_ready() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason", "message"),
     [
-        ({"listed": Listed()}, "RouterNotReady", "slipstream-router: None of its pods is ready."),
-        ({"listed": Listed(trouble="quota")}, "RouterNotReady", "slipstream-router: quota"),
+        (
+            {"listed": RouterState()},
+            "RouterNotReady",
+            "slipstream-router: None of its pods is ready.",
+        ),
+        ({"listed": RouterState(trouble="quota")}, "RouterNotReady", "slipstream-router: quota"),
         ({"told": False}, "Pending", "The router's configuration is being updated."),
         ({"down": "large"}, "BackendsNotReady", "Services that are not available: large."),
     ],
@@ -97,12 +101,12 @@ def _sample(value: float, *, route: str = "assistant", **labels: str) -> Sample:
 
 
 MEASURED: Samples = {
-    routes.ANSWERS: (
+    inference_routes.ANSWERS: (
         _sample(75.0, service="small"),
         _sample(25.0, service="large"),
         _sample(900.0, service="large", route="another"),
     ),
-    routes.TOKENS: (
+    inference_routes.TOKENS: (
         _sample(4000.0, service="small", outcome="kept"),
         _sample(1000.0, service="small", outcome="discarded"),
         _sample(2000.0, service="large", outcome="kept"),
@@ -129,8 +133,8 @@ def test_a_split_saves_nothing_and_discards_nothing() -> None:
     "samples",
     [
         {},
-        {routes.ANSWERS: (), routes.TOKENS: ()},
-        {routes.ANSWERS: Unknown("down"), routes.TOKENS: Unknown("down")},
+        {inference_routes.ANSWERS: (), inference_routes.TOKENS: ()},
+        {inference_routes.ANSWERS: Unknown("down"), inference_routes.TOKENS: Unknown("down")},
     ],
 )
 def test_what_was_not_measured_is_left_out_and_not_zero(samples: Samples) -> None:
@@ -140,5 +144,7 @@ def test_what_was_not_measured_is_left_out_and_not_zero(samples: Samples) -> Non
 
 
 def test_numbers_that_move_are_not_what_the_status_is_about() -> None:
-    assert routes.essence(_summary()) == routes.essence(_summary(samples=MEASURED))
-    assert routes.essence(_summary()) != routes.essence(_summary(down="large"))
+    assert inference_routes.essence(_summary()) == inference_routes.essence(
+        _summary(samples=MEASURED)
+    )
+    assert inference_routes.essence(_summary()) != inference_routes.essence(_summary(down="large"))

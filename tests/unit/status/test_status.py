@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import revisions, status
-from slipstream_operator.core.gateway import Standing
-from slipstream_operator.core.observed import Listed, Observed, Pod, Ref
+from slipstream_operator.core.gateway import Attachment
+from slipstream_operator.core.observed import Observed, Pod, Ref, RouterState
 from slipstream_operator.core.scaling.metrics.values import DraftTokens, Reading, Unknown
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.steptime import Coefficients, StepTimeModel
@@ -543,7 +543,7 @@ def test_what_did_not_change_is_never_written() -> None:
 
 def test_each_step_towards_a_gateway_is_written_at_once() -> None:
     def at(message: str) -> Any:
-        standing = Standing(("GatewayNotReady", message))
+        standing = Attachment(("GatewayNotReady", message))
         return _summary(gateway=standing)
 
     one, other = at("the pool is not claimed"), at("the route is not claimed")
@@ -580,7 +580,7 @@ def test_behind_a_router_that_is_down_nothing_is_available(
 ) -> None:
     pods = fields.get("pods", given.pods(A, 1))
     observed = dataclasses.replace(
-        _observed(pods=pods), router=Listed(available=False, trouble=trouble)
+        _observed(pods=pods), router=RouterState(available=False, trouble=trouble)
     )
     rest = {key: value for key, value in fields.items() if key != "pods"}
     found = status.summarise(observed, _outcome(**rest), now=given.NOW)
@@ -599,14 +599,14 @@ def test_a_service_that_waits_for_the_router_says_so() -> None:
 
 
 def test_the_url_is_the_gateways_once_it_has_accepted_all() -> None:
-    assert _summary(gateway=Standing(url="http://192.0.2.7/team/chat/v1"))["url"] == (
+    assert _summary(gateway=Attachment(url="http://192.0.2.7/team/chat/v1"))["url"] == (
         "http://192.0.2.7/team/chat/v1"
     )
 
 
 def test_one_router_of_two_is_enough_to_be_available() -> None:
     observed = dataclasses.replace(
-        _observed(pods=given.pods(A, 1)), router=Listed(available=False, answers=True)
+        _observed(pods=given.pods(A, 1)), router=RouterState(available=False, answers=True)
     )
     found = status.summarise(observed, _outcome(), now=given.NOW)
     condition = _condition(found, "Available")

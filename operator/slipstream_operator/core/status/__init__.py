@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from slipstream_operator.api import status as api
 from slipstream_operator.api.conditions import merge
+from slipstream_operator.api.status import ConditionStatus, InferenceServiceStatus
 from slipstream_operator.core.observed import Observed
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.status import conditions, figures
@@ -24,7 +24,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
     ready = [pod for pod in serving if pod.ready and active in (None, pod.revision)]
     verdicts = conditions.verdicts(observed, outcome, serving=serving, ready=ready)
     merged = merge(verdicts, before=parent.conditions, generation=parent.generation, now=now)
-    status = api.InferenceServiceStatus(
+    status = InferenceServiceStatus(
         observed_generation=parent.generation,
         url=(outcome.gateway and outcome.gateway.url) or service.url(parent.key),
         replicas=len(serving),
@@ -32,7 +32,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         selector=",".join(
             f"{key}={value}" for key, value in common.selector(parent.key.name).items()
         ),
-        conditions=[api.ConditionStatus(**condition.model_dump()) for condition in merged],
+        conditions=[ConditionStatus(**condition.model_dump()) for condition in merged],
         slo=figures.objectives(outcome) or None,
         scaling=figures.scaling(outcome),
         engine=figures.engine(outcome),

@@ -3,8 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from slipstream_operator import names
-from slipstream_operator.api import status as api
 from slipstream_operator.api import units
+from slipstream_operator.api.status import (
+    EngineStatus,
+    ObjectiveStatus,
+    RevisionStatus,
+    ScalingStatus,
+)
 from slipstream_operator.core.objectives import Objective, budget_remaining
 from slipstream_operator.core.observed import Pod
 from slipstream_operator.core.resolved import Resolved
@@ -13,7 +18,7 @@ from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Measured, Outcome
 
 
-def objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:
+def objectives(outcome: Outcome) -> list[ObjectiveStatus]:
     """Return each objective with its measurement."""
     if outcome.resolved is None:
         return []
@@ -32,7 +37,7 @@ def objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:
     if throughput is not None:
         load = measured.load if measured else None
         entries.append(
-            api.ObjectiveStatus(
+            ObjectiveStatus(
                 objective="throughput",
                 metric="throughput",
                 target=f"{throughput}/s",
@@ -42,10 +47,10 @@ def objectives(outcome: Outcome) -> list[api.ObjectiveStatus]:
     return entries
 
 
-def _objective(objective: Objective, reading: Reading | None) -> api.ObjectiveStatus:
+def _objective(objective: Objective, reading: Reading | None) -> ObjectiveStatus:
     attained = reading.attainment if reading else {}
     over_a_day = attained.get("1d")
-    return api.ObjectiveStatus(
+    return ObjectiveStatus(
         objective=objective.name,
         metric=objective.metric,
         percentile=objective.percentile,
@@ -65,12 +70,12 @@ def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share * 100:.1f}%"
 
 
-def scaling(outcome: Outcome) -> api.ScalingStatus | None:
+def scaling(outcome: Outcome) -> ScalingStatus | None:
     """Return the last decision and its measurements."""
     decision, state = outcome.decision, outcome.state
     if decision is None or state is None:
         return None
-    return api.ScalingStatus(
+    return ScalingStatus(
         desired=decision.desired,
         reason=decision.reason[:1024],
         since=units.timestamp(state.since),
@@ -122,12 +127,12 @@ def _model(state: State) -> str | None:
     )
 
 
-def engine(outcome: Outcome) -> api.EngineStatus | None:
+def engine(outcome: Outcome) -> EngineStatus | None:
     """Return a summary of the resolved engine configuration."""
     resolved, measured = outcome.resolved, outcome.measured
     if resolved is None:
         return None
-    return api.EngineStatus(
+    return EngineStatus(
         runtime=resolved.runtime,
         accelerator=resolved.accelerator,
         quantization=resolved.quantization,
@@ -166,13 +171,13 @@ def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> s
 
 def revisions(
     name: str, outcome: Outcome, *, ready: Sequence[Pod], serving: Sequence[Pod]
-) -> list[api.RevisionStatus] | None:
+) -> list[RevisionStatus] | None:
     """Return each revision while several exist."""
     rollout = outcome.rollout
     if rollout is None or len(rollout.revisions) < 2:
         return None
     return [
-        api.RevisionStatus(
+        RevisionStatus(
             name=names.revision_name(name, revision.hash),
             hash=revision.hash,
             weight=100 if revision.hash == rollout.active else 0,

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
-from slipstream_operator.core import gateway as gateways
 from slipstream_operator.core import revisions
-from slipstream_operator.core.fetching import Standing
+from slipstream_operator.core.fetching import TaskState
+from slipstream_operator.core.gateway import Attachment
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import DraftTokens, Load, Reading, Unknown
@@ -40,9 +40,9 @@ class Outcome:
     decision: Decision | None = None
     state: State | None = None
     measured: Measured | None = None
-    gateway: gateways.Standing | None = None
+    gateway: Attachment | None = None
     """State of the service at its inference gateway, if it uses one."""
-    fetching: Standing | None = None
+    fetching: TaskState | None = None
     """State of the download or inspection that engines wait for."""
     loss: str | None = None
     """Reason for the restart of a replica that spans nodes."""

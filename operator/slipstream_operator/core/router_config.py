@@ -11,8 +11,8 @@ from typing import Any
 from slipstream_operator import names
 from slipstream_operator.api.servingprofile import RouterSpec
 from slipstream_operator.core import profiles
-from slipstream_operator.core.observed import Listed, Manifest, ObservedRouter, Parent
-from slipstream_operator.core.render import router as render
+from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
+from slipstream_operator.core.render import router
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.errors import PermanentError
@@ -57,7 +57,7 @@ def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> E
     return Entry(settings, asked.keys)
 
 
-def known(listed: Listed) -> Entry | None:
+def known(listed: RouterState) -> Entry | None:
     """Return the current entry of the service, which stays if a change of the object is invalid."""
     return Entry(listed.entry, listed.keys) if listed.entry is not None else None
 
@@ -66,9 +66,9 @@ def keys(deployment: Manifest) -> Mapping[str, str]:
     """Return the Secret of each service's API keys, from the router's Deployment."""
     volumes = deployment["spec"]["template"]["spec"].get("volumes", [])
     return {
-        volume["name"].removeprefix(render.KEYS_PREFIX): volume["secret"]["secretName"]
+        volume["name"].removeprefix(router.KEYS_PREFIX): volume["secret"]["secretName"]
         for volume in volumes
-        if volume["name"].startswith(render.KEYS_PREFIX) and "secret" in volume
+        if volume["name"].startswith(router.KEYS_PREFIX) and "secret" in volume
     }
 
 
@@ -95,7 +95,7 @@ def resolve(
     observed: ObservedRouter,
     services: Mapping[str, Entry],
     routes: Mapping[str, Manifest],
-) -> render.Router | None:
+) -> router.Router | None:
     """Return the desired router; None if no service uses it. Raise PermanentError if the profile has no image."""
     users = [parent for parent in observed.services if parent.key.name in services]
     followers = [parent for parent in observed.routes if not parent.deleting]
@@ -111,11 +111,11 @@ def resolve(
             f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
     asked = profile.router or RouterSpec()
-    return render.Router(
+    return router.Router(
         namespace=observed.namespace,
         image=image,
-        replicas=asked.replicas or render.REPLICAS,
-        resources=_dump(asked.resources or render.RESOURCES),
+        replicas=asked.replicas or router.REPLICAS,
+        resources=_dump(asked.resources or router.RESOURCES),
         placement=_placement(asked),
         document=document(
             observed.namespace,

@@ -1,4 +1,4 @@
-"""Plan of a service: memory, cost and warnings before nodes are provisioned."""
+"""Capacity plan of a service: memory, cost and warnings before nodes are provisioned."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from slipstream_operator.core.resolved import Resolved
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class CapacityPlan:
     """Memory, cost and arguments of a service that would be accepted."""
 
     accelerators: str
@@ -20,7 +20,7 @@ class Plan:
     memory: Estimate | None
     """Memory of the fullest accelerator; None if too little is known."""
     engines: int
-    """Engines of one replica, each with a KV cache of its own."""
+    """Engines of one replica, each with its own KV cache."""
     minimum: int
     maximum: int
     cost: tuple[Decimal, Decimal] | None
@@ -42,11 +42,13 @@ class Plan:
         return None if each is None else each * self.engines
 
 
-def of(resolved: Resolved, *, arguments: Sequence[str] = (), knows_model: bool = True) -> Plan:
+def of(
+    resolved: Resolved, *, arguments: Sequence[str] = (), knows_model: bool = True
+) -> CapacityPlan:
     """Return the plan of a service that was accepted."""
     memory = estimate(resolved.demand) if resolved.demand else None
     bounds, cost = resolved.bounds, resolved.hourly_cost
-    return Plan(
+    return CapacityPlan(
         accelerators=resolved.accelerator,
         memory=memory,
         engines=resolved.demand.split.data if resolved.demand else 1,
@@ -58,7 +60,7 @@ def of(resolved: Resolved, *, arguments: Sequence[str] = (), knows_model: bool =
     )
 
 
-def plain(plan: Plan) -> dict[str, Any]:
+def plain(plan: CapacityPlan) -> dict[str, Any]:
     """Return the plan as plain data, for programs."""
     memory = plan.memory
     return {

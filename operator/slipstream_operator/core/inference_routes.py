@@ -14,8 +14,8 @@ from slipstream_operator.api.inferenceroute import (
 )
 from slipstream_operator.api.status import ConditionStatus
 from slipstream_operator.core import parsing
-from slipstream_operator.core.observed import Listed, Manifest, ObservedRouter, Parent
-from slipstream_operator.core.router import Entry
+from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
+from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
@@ -26,14 +26,14 @@ _SPAN: Final = "1h"
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class ValidatedRoutes:
     """Routes of a namespace: entries for the router, and refusals."""
 
     entries: Mapping[str, Manifest]
     refused: Mapping[str, PermanentError]
 
 
-def judge(observed: ObservedRouter, services: Mapping[str, Entry]) -> Judged:
+def validate(observed: ObservedRouter, services: Mapping[str, Entry]) -> ValidatedRoutes:
     """Check every route. A route with an invalid change keeps its previous entry in the router."""
     taken = {
         model: f"InferenceService {name}"
@@ -56,7 +56,7 @@ def judge(observed: ObservedRouter, services: Mapping[str, Entry]) -> Judged:
             continue
         entries[name] = entry
         taken[entry["model"]] = f"the older InferenceRoute {name}"
-    return Judged(entries, refused)
+    return ValidatedRoutes(entries, refused)
 
 
 def _entry(
@@ -132,9 +132,9 @@ def queries() -> Mapping[str, str]:
 def summarise(
     route: Parent,
     observed: ObservedRouter,
-    judged: Judged,
+    judged: ValidatedRoutes,
     *,
-    listed: Listed,
+    listed: RouterState,
     samples: Samples,
     now: str,
 ) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _accepted(refusal: PermanentError | None) -> Verdict:
 
 
 def _available(
-    route: Parent, observed: ObservedRouter, judged: Judged, *, listed: Listed
+    route: Parent, observed: ObservedRouter, judged: ValidatedRoutes, *, listed: RouterState
 ) -> Verdict:
     def verdict(status: conditions.ConditionStatus, reason: str, message: str) -> Verdict:
         return Verdict(Condition.AVAILABLE, status, reason, message)
