@@ -1,7 +1,6 @@
-"""Devices that engines compute on, each as a value: how it is recognized, and what engines can do on it.
+"""Kinds of devices, each as a value with its resource names, its images and the features that it lacks.
 
-A new kind of device is a value in this file, and a field of ServingProfile's `images` if its engines need an image of
-their own.
+A new kind of device is a value in this file, and a field of ServingProfile's `images` if it needs its own image.
 """
 
 import dataclasses
@@ -45,7 +44,7 @@ class Device:
     supported: bool = True
     """Whether an image of an engine exists for it."""
     dedicated: bool = True
-    """Whether a replica has devices of its own, with memory of their own; else its count is cores of the node."""
+    """Whether devices with their own memory are assigned to a replica. Otherwise the count means cores of the node."""
     slices: re.Pattern[str] | None = None
     """Extended resources and DeviceClasses of parts of a device, of which one process uses only one."""
     slices_reason: str = ""
@@ -101,7 +100,7 @@ CPU: Final = Device(
 CUDA: Final = Device(
     name="cuda",
     title="NVIDIA GPUs",
-    # Others of nvidia.com/ are network devices.
+    # Other resources of nvidia.com/ are network devices.
     resources=re.compile(r"nvidia\.com/(gpu|mig-)"),
     slices=re.compile(r"(^|[/.-])mig([.-]|$)"),
     slices_reason="CUDA sees only one MIG slice in a process, and NCCL connects none",
@@ -143,7 +142,7 @@ def named(accelerator: str) -> Device | None:
 
 
 def of(accelerator: Accelerator) -> Device:
-    """Return the device of an accelerator: by its name, else by its resource or DeviceClass."""
+    """Return the device of an accelerator: by its name, or else by its resource or DeviceClass."""
     if (device := named(accelerator.name)) is not None:
         return device
     return owner(accelerator.resource_name or accelerator.device_class or "") or CUDA

@@ -34,7 +34,7 @@ class Want:
     """Minimum replicas."""
     most: int
     surges: bool = True
-    """Whether a new revision starts beside the one that serves."""
+    """Whether a new revision starts while the old one serves requests."""
 
     @property
     def age(self) -> tuple[str, Key]:
@@ -134,7 +134,7 @@ def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
         return _running(parent)
     fewest = most = spec.replicas
     if spec.scaling is not None:
-        # One that may be at zero needs a replica for the next request.
+        # A service that scales to zero needs one replica for the next request.
         fewest, most = max(spec.scaling.min_replicas, 1), max(spec.scaling.max_replicas, 1)
     recreates = spec.rollout is not None and spec.rollout.strategy == "Recreate"
     return Want(parent.key, parent.created, accelerators, fewest, most, surges=not recreates)

@@ -19,12 +19,12 @@ from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.scaling.bounds import Bounds
 
 RATE_WINDOW: Final = 60.0
-"""Seconds that rates are taken over by default: four scrapes at the usual interval of 15 s."""
+"""Default range of rates in seconds: four scrapes at the usual interval of 15 s."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Revisioned:
-    """Inputs of a revision: a change of any of them restarts the pods."""
+    """Inputs of a revision. A change of any of them restarts the pods."""
 
     module: str
     image: str
@@ -36,26 +36,26 @@ class Revisioned:
     template: Manifest
     """Overrides from the accelerator and from spec.template, as core/v1 names them."""
     api_keys: str | None = None
-    """Secret whose keys the engine asks for, or the router's token; its content is no part of this."""
+    """Secret with the keys that the engine accepts, or the router's token. Its content is not part of the revision."""
     cache: Manifest | None = None
     """Source of the cache volume, as core/v1 names it; None is an emptyDir."""
     start: int | None = None
-    """Budget of a start in seconds, if the object or the profile names one."""
+    """Maximum time of a start in seconds, if the object or the profile sets one."""
     offload_disk: str | None = None
     """Size of the volume for KV cache blocks on disk."""
     nodes: int | None = None
     """Pods of a replica that spans nodes; None is one pod."""
     devices: Manifest | None = None
-    """`deviceClass` and `count` of a pod's claim; None if a device plugin gives access, or none is needed."""
+    """`deviceClass` and `count` of a pod's claim; None with a device plugin or without devices."""
     images: tuple[str, ...] | None = None
     """Sources that are mounted as image volumes."""
     credentials: str | None = None
-    """Secret with credentials of object stores; its content is no part of this."""
+    """Secret with the credentials of object stores. Its content is not part of the revision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """A service with every decision made."""
+    """Service with all defaults resolved."""
 
     key: Key
     uid: str
@@ -63,13 +63,13 @@ class Resolved:
     runtime: str
     accelerator: str
     quantization: str | None
-    """None for a runtime that runs models as they are."""
+    """Quantization method; None for a runtime without quantization."""
     speculation: str | None
     disable_below: float | None
     """Share of accepted tokens below which speculation is switched off."""
     max_length: int | None
     adapters: Mapping[str, str] | None
-    """Name -> uri, if the engines are ready for adapters; no part of the revision."""
+    """Name -> URI, if the engines support adapters. Not part of the revision."""
     revisioned: Revisioned
     recreate: bool
     bounds: Bounds
@@ -80,29 +80,29 @@ class Resolved:
     routing: routing.Routing
     times: times.Times
     default_requests: Mapping[str, str]
-    """Requests of the engine container where `revisioned.resources` says nothing; no part of the revision."""
+    """Requests of the engine container for resources that `revisioned.resources` lacks. Not part of the revision."""
     packs: bool
-    """Whether pods go to nodes that run engines already, so that whole nodes stay free; no part of the revision."""
+    """Whether pods prefer nodes with other engines, so that whole nodes stay free. Not part of the revision."""
     max_sequences: int | None = None
-    """The largest batch of one engine, if the object says so."""
+    """Maximum sequences of one engine, if the object sets it."""
     engines: int = 1
     """Data-parallel engines of one replica."""
     provision_time: float = devices.CPU.provision_seconds
     """Seconds for which a pod without a node counts as starting."""
     speculation_disabled: str | None = None
-    """Why the speculation that the object asks for does not run."""
+    """Reason why the speculation of the spec is switched off."""
     task: fetching.Task | None = None
-    """Download or inspection that engines wait for; no part of the revision."""
+    """Download or inspection that engines wait for. Not part of the revision."""
     prefetch: prefetching.Prefetch | None = None
-    """Images that nodes pull ahead; no part of the revision."""
+    """Images that nodes pull ahead. Not part of the revision."""
     demand: Demand | None = None
-    """Memory that vLLM asks of an accelerator, as far as it is known; no part of the revision."""
+    """Memory demand of vLLM, as far as it is known. Not part of the revision."""
     share: quota.Share | None = None
-    """Replicas that the namespace's quota leaves; None without a quota."""
+    """Share of the namespace's quota; None without a quota."""
     hourly_cost: Decimal | None = None
-    """Cost of one replica for an hour; None if the profile names none."""
+    """Cost of one replica per hour; None if the profile sets no cost."""
 
     @property
     def rate_window(self) -> float:
-        """Seconds that rates are taken over."""
+        """Return the range of rates in seconds."""
         return RATE_WINDOW if self.prometheus is None else self.prometheus[1]

@@ -13,7 +13,7 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
 _STANDARD: Final = re.compile(r"^(cpu|memory|ephemeral-storage|hugepages-\w+)$")
-"""Names of resources without a domain that a container can ask for."""
+"""Names of resources without a domain that a container can request."""
 _NATIVE: Final = re.compile(r"^([^/]+|([^/]+\.)?kubernetes\.io/.*)$")
 """Names of resources that a node can overcommit. All others are extended resources."""
 

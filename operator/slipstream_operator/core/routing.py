@@ -1,4 +1,4 @@
-"""Routing of a service: through the namespace's router, an inference gateway, or straight to its replicas."""
+"""Routing of a service: by the namespace's router, by an inference gateway, or directly to its replicas."""
 
 import dataclasses
 from typing import Any, Literal
@@ -18,7 +18,7 @@ Mode = Literal["Router", "Gateway", "Direct"]
 
 @dataclasses.dataclass(frozen=True)
 class Routing:
-    """Resolved routing of a service; `limits` and `responses` have the form of the router's configuration."""
+    """Resolved routing of a service. `limits` and `responses` have the form of the router's configuration."""
 
     mode: Mode = "Router"
     strategy: str = "Prefix"
@@ -39,7 +39,7 @@ def mode(spec: InferenceServiceSpec) -> Mode:
 
 
 def engine_keys(spec: InferenceServiceSpec) -> str | None:
-    """Return the Secret whose keys engines ask for: with a router its token, else the user's."""
+    """Return the Secret with the keys that engines accept: the router's token, or else the user's Secret."""
     if mode(spec) == "Router":
         return names.ROUTER_TOKEN
     return spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None
@@ -55,7 +55,7 @@ def resolve(
 ) -> Routing:
     """Return every decision about routing; PermanentError if the profile can't provide for it.
 
-    `sequences` is the most that one replica runs at once, if the object says so.
+    `sequences` is the maximum that one replica runs at once, if the object sets it.
     """
     asked, chosen = spec.routing, mode(spec)
     images = profile.images

@@ -27,7 +27,7 @@ COLLECTIVES: Final = 1 * GIB
 GRAPHS_PER_LAYER: Final = 16 * MIB
 """Bytes of captured CUDA graphs for each layer, at vLLM's default sizes; estimated."""
 STEP_WIDTHS: Final = 4
-"""Activations of a step's tokens alive at once, in hidden sizes, beside those of the MLP; estimated."""
+"""Hidden-size activations per token that are alive at once, besides those of the MLP; estimated."""
 SAMPLER_COPIES: Final = 3
 """Copies of the logits in float32 that sampling makes; estimated."""
 LARGE: Final = 70 * GIB
@@ -66,7 +66,7 @@ class Demand:
     kv_memory: int | None = None
     """Bytes of the KV cache, if they are fixed by an engine argument."""
     unchecked: str | None = None
-    """Engine argument with which an accelerator holds something else than is computed here."""
+    """Engine argument that changes the memory in a way that is not computed here."""
     single: bool = False
     """Whether a replica can have only one of these accelerators."""
     tensor_field: str = "spec.accelerator.count"
@@ -101,7 +101,7 @@ class Estimate:
     draft: int
     adapters: int
     activations: int
-    """With the CUDA context and the buffers of collectives."""
+    """Bytes of activations, the CUDA context and the buffers of collectives."""
     graphs: int
     max_length: int
     request: int | None
@@ -110,41 +110,41 @@ class Estimate:
 
     @property
     def loaded(self) -> int:
-        """All weights."""
+        """Return the bytes of all weights."""
         return self.weights + self.draft + self.adapters
 
     @property
     def kv(self) -> int:
-        """Return the bytes that are left for the KV cache."""
+        """Return the bytes for the KV cache."""
         if self.kv_memory is not None:
             return self.kv_memory
         return self.usable - self.loaded - self.activations - self.graphs
 
     @property
     def most_kv(self) -> int:
-        """Return the bytes that would be left if the engine needed the least beside the weights."""
+        """Return the bytes for the KV cache if the engine needed only the minimum."""
         if self.kv_memory is not None:
             return self.kv_memory
         return self.usable - self.loaded - LEAST_RESERVE
 
     @property
     def concurrency(self) -> float | None:
-        """Requests of the greatest length that the KV cache holds."""
+        """Return the requests of maximum length that fit in the KV cache."""
         return None if self.request is None else max(self.kv, 0) / self.request
 
     @property
     def tokens(self) -> int | None:
-        """Tokens that the KV cache holds, as vLLM counts them."""
+        """Return the tokens that fit in the KV cache, as vLLM counts them."""
         return None if self.concurrency is None else int(self.concurrency * self.max_length)
 
     @property
     def impossible(self) -> bool:
-        """Whether it can't start, however little the engine needs."""
+        """Whether the engine can't start even with the minimum memory."""
         return self.most_kv < max(self.request or 0, 1)
 
     @property
     def tight(self) -> bool:
-        """Whether it may not start, by the estimate of what the engine needs."""
+        """Whether the engine may fail to start, by the estimate of its memory."""
         return self.kv < max(self.request or 0, 1)
 
 
@@ -184,7 +184,7 @@ def estimate(demand: Demand) -> Estimate | None:
 
 
 def longest(demand: Demand) -> int | None:
-    """Return the greatest length of which one request fits; None if unknown or none does."""
+    """Return the maximum length of a request that fits; None if unknown or if none fits."""
     found = estimate(demand)
     model = demand.architecture
     if found is None or model is None or found.request is None or found.kv <= 0:
@@ -293,6 +293,6 @@ def _request(
         tensor=demand.split.tensor,
         value_bytes=demand.kv_bytes,
         length=length,
-        # With async scheduling a step more than stages is under way (VllmConfig.max_concurrent_batches).
+        # With async scheduling one more step than stages is in flight (VllmConfig.max_concurrent_batches).
         in_flight=tokens * (demand.split.pipeline + 1),
     )

@@ -12,13 +12,13 @@ class Parameters:
     embedding: int
     """One matrix of vocabulary x hidden size."""
     head: int
-    """The output matrix, 0 if it is the embedding's."""
+    """Output matrix; 0 if it is tied to the embedding."""
     dense: int
     """Attention, MLPs and shared experts: split by tensor parallelism."""
     experts: int
     """Split by tensor x data parallelism."""
     replicated: int
-    """On each tensor-parallel rank: routers, latent down-projections, copied KV heads are counted apart."""
+    """Weights on each rank: routers and latent down-projections. Copied KV heads are counted separately."""
     key_value: int
     """K and V projections, a part of `dense`, which ranks beyond the number of KV heads copy."""
 
@@ -29,7 +29,7 @@ class Parameters:
 
 
 def count(model: Architecture) -> Parameters:
-    """Count the weights; norms and biases, below a thousandth, are left out."""
+    """Count the weights without norms and biases, which are below 0.1%."""
     embedding = model.vocabulary * model.hidden
     attention, copied, key_value = _attention(model)
     matrices = 3 if model.gated else 2
@@ -68,7 +68,7 @@ def _attention(model: Architecture) -> tuple[int, int, int]:
     linear_layers = sum(layer.kind == "linear" for layer in model.layers or ())
     full = layers - linear_layers
     query = hidden * model.heads * model.head_size
-    # Qwen3-Next and its kin gate the output of attention: twice the queries.
+    # Models such as Qwen3-Next gate the output of attention, which doubles the queries.
     queries = 3 * query if model.linear is not None else 2 * query
     key_value = 2 * hidden * model.kv_heads * model.head_size
     total = full * (queries + key_value)

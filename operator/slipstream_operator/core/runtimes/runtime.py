@@ -29,7 +29,7 @@ class Inputs:
     drain: int
     """Seconds of the longest drain."""
     checks_keys: bool
-    """Whether the engine asks for API keys, the router's token or the clients' own."""
+    """Whether the engine checks API keys: the router's token or the clients' keys."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Runtime:
     """Requests and limits of the container, whatever the accelerator; None: the profile's and the device's."""
     needs_model: bool = True
     uses_accelerator: bool = True
-    """Whether engines compute on the profile's accelerator; else on cores of the node, whatever its type is."""
+    """Whether engines compute on the accelerator. Otherwise they compute on cores of the node."""
     loads_checkpoints: bool = False
     """Whether it loads checkpoints as vLLM does, so that Jobs can prepare them and their memory can be estimated."""
     generates_tokens: bool = True
