@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from slipstream_operator.api import base, units
 
 
-class Part(base.Model):
+class Part(base.ApiModel):
     """Immutable model with camelCase fields in files; an unknown field is an error."""
 
     model_config = pydantic.ConfigDict(extra="forbid")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipstream_operator.api.base import LabelKey, LabelValue, Model, ShortText
+from slipstream_operator.api.base import ApiModel, LabelKey, LabelValue, ShortText
 from slipstream_operator.api.pod import LabelSelector
 
 Weight = Annotated[int, Field(ge=1, le=100)]
@@ -12,7 +12,7 @@ TopologyKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelKeys = Annotated[list[LabelKey], Field(max_length=16)]
 
 
-class NodeRequirement(Model):
+class NodeRequirement(ApiModel):
     """Requirement on a label or field of a node."""
 
     key: LabelKey = Field(description="Label or field.")
@@ -27,7 +27,7 @@ class NodeRequirement(Model):
 NodeRequirements = Annotated[list[NodeRequirement], Field(max_length=16)]
 
 
-class NodeTerm(Model):
+class NodeTerm(ApiModel):
     """Requirements on a node. All of them must match."""
 
     match_expressions: NodeRequirements | None = Field(
@@ -38,7 +38,7 @@ class NodeTerm(Model):
     )
 
 
-class NodeSelector(Model):
+class NodeSelector(ApiModel):
     """Terms of which one must hold."""
 
     node_selector_terms: Annotated[list[NodeTerm], Field(min_length=1, max_length=16)] = Field(
@@ -46,14 +46,14 @@ class NodeSelector(Model):
     )
 
 
-class PreferredNode(Model):
+class PreferredNode(ApiModel):
     """Preference for nodes."""
 
     weight: Weight = Field(description="Weight of the preference, 1 to 100.")
     preference: NodeTerm = Field(description="Preferred nodes.")
 
 
-class NodeAffinity(Model):
+class NodeAffinity(ApiModel):
     """Affinity to nodes."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = Field(
@@ -64,7 +64,7 @@ class NodeAffinity(Model):
     ) = Field(default=None, description="Preferred nodes.")
 
 
-class PodTerm(Model):
+class PodTerm(ApiModel):
     """Selector of pods, and the topology domain that counts as near."""
 
     label_selector: LabelSelector | None = Field(default=None, description="Labels of the pods.")
@@ -87,14 +87,14 @@ class PodTerm(Model):
     )
 
 
-class PreferredPods(Model):
+class PreferredPods(ApiModel):
     """Preference for a domain with, or without, certain pods."""
 
     weight: Weight = Field(description="Weight of the preference, 1 to 100.")
     pod_affinity_term: PodTerm = Field(description="Selector of the pods.")
 
 
-class PodAffinity(Model):
+class PodAffinity(ApiModel):
     """Affinity or anti-affinity to pods."""
 
     required_during_scheduling_ignored_during_execution: (
@@ -105,7 +105,7 @@ class PodAffinity(Model):
     ) = Field(default=None, description="Preferred terms.")
 
 
-class Affinity(Model):
+class Affinity(ApiModel):
     """Affinity of the pods."""
 
     node_affinity: NodeAffinity | None = Field(default=None, description="Affinity to nodes.")

@@ -19,7 +19,7 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in others)
 
 
-class Model(pydantic.BaseModel):
+class ApiModel(pydantic.BaseModel):
     """Frozen model with camelCase keys. Unknown keys are ignored because a newer CRD may have them."""
 
     model_config = pydantic.ConfigDict(

@@ -5,16 +5,16 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, Model, Quantity, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, Quantity, rule, rules
 
 
-class CacheClaim(Model):
+class CacheClaim(ApiModel):
     """PersistentVolumeClaim in the same namespace. It must be ReadWriteMany if replicas run on several nodes."""
 
     name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the claim.")]
 
 
-class CacheHostPath(Model):
+class CacheHostPath(ApiModel):
     """Directory of the node, created if it is missing. The pod security level of the namespace must allow hostPath."""
 
     path: Annotated[
@@ -34,7 +34,7 @@ class CacheHostPath(Model):
     ]
 
 
-class ModelCacheSpec(Model):
+class ModelCacheSpec(ApiModel):
     """Volume that keeps downloaded models and compiled kernels when pods are deleted."""
 
     model_config = pydantic.ConfigDict(
@@ -52,7 +52,7 @@ class ModelCacheSpec(Model):
     host_path: CacheHostPath | None = Field(default=None, description="Directory of the node.")
 
 
-class ResponsesSpec(Model):
+class ResponsesSpec(ApiModel):
     """Responses that the router reuses for identical requests of the same tenant."""
 
     ttl: Duration = Field(description="Time for which a response is reused.")
@@ -63,7 +63,7 @@ class ResponsesSpec(Model):
     )
 
 
-class OffloadSpec(Model):
+class OffloadSpec(ApiModel):
     """Memory for KV cache blocks that are evicted from the accelerator. Later requests load them back."""
 
     cpu: Quantity = Field(
@@ -77,7 +77,7 @@ class OffloadSpec(Model):
     )
 
 
-class CacheSpec(Model):
+class CacheSpec(ApiModel):
     """Caches of a service."""
 
     prefix: bool = Field(

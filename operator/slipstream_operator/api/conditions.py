@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from slipstream_operator.api.base import Model
+from slipstream_operator.api.base import ApiModel
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
-class Condition(Model):
+class Condition(ApiModel):
     """Condition as the API server stores it."""
 
     type: str

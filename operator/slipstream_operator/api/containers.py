@@ -6,7 +6,7 @@ from pydantic import Field
 
 from slipstream_operator import names
 from slipstream_operator.api import pod
-from slipstream_operator.api.base import Model, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, list_map, rule, rules
 from slipstream_operator.api.volumes import Mounts
 from slipstream_runtime import contract
 
@@ -39,7 +39,7 @@ Variables = Annotated[
 Words = Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
 
 
-class InitContainer(Model):
+class InitContainer(ApiModel):
     """Container that runs to completion before the engine starts, under the same pod security."""
 
     name: Annotated[

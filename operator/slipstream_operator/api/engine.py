@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, Percentage, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, Percentage, list_map, rule, rules
 from slipstream_operator.api.sources import ModelUri
 
 Ways = Annotated[int, Field(ge=1, le=64)]
 
 
-class AdapterSpec(Model):
+class AdapterSpec(ApiModel):
     """LoRA adapter of the model."""
 
     name: Annotated[
@@ -38,7 +38,7 @@ class AdapterSpec(Model):
 Adapters = Annotated[list[AdapterSpec], Field(max_length=32, json_schema_extra=list_map("name"))]
 
 
-class ParallelismSpec(Model):
+class ParallelismSpec(ApiModel):
     """Split of one replica over its accelerators. Their count is tensor x pipeline x data."""
 
     tensor: Ways | None = Field(
@@ -61,7 +61,7 @@ class ParallelismSpec(Model):
     )
 
 
-class SpeculationSpec(Model):
+class SpeculationSpec(ApiModel):
     """Speculative decoding: draft tokens that the model verifies in one step. Responses stay the same."""
 
     model_config = pydantic.ConfigDict(
@@ -116,7 +116,7 @@ class SpeculationSpec(Model):
     )
 
 
-class AttentionSpec(Model):
+class AttentionSpec(ApiModel):
     """Attention of the model."""
 
     sliding_window: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
@@ -139,7 +139,7 @@ EngineArgs = Annotated[
 ]
 
 
-class AcceleratorSpec(Model):
+class AcceleratorSpec(ApiModel):
     """Accelerators of one replica."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
@@ -155,7 +155,7 @@ class AcceleratorSpec(Model):
     )
 
 
-class QuantizationSpec(Model):
+class QuantizationSpec(ApiModel):
     """Quantization of the weights and the KV cache."""
 
     method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"] = Field(
@@ -171,7 +171,7 @@ class QuantizationSpec(Model):
     )
 
 
-class BatchingSpec(Model):
+class BatchingSpec(ApiModel):
     """Limits of one engine step."""
 
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = Field(

@@ -5,13 +5,13 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, Percentage, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, Percentage, list_map, rule, rules
 from slipstream_operator.api.status import ConditionStatus, Text
 
 ServiceName = Annotated[str, Field(min_length=1, max_length=40)]
 
 
-class Backend(Model):
+class Backend(ApiModel):
     """Service and its share of the requests."""
 
     service: ServiceName = Field(description="InferenceService in the same namespace.")
@@ -20,7 +20,7 @@ class Backend(Model):
     )
 
 
-class AcceptSpec(Model):
+class AcceptSpec(ApiModel):
     """Criteria by which a stage accepts a request and its own response."""
 
     model_config = pydantic.ConfigDict(
@@ -44,7 +44,7 @@ class AcceptSpec(Model):
     )
 
 
-class Stage(Model):
+class Stage(ApiModel):
     """Service of a cascade."""
 
     service: ServiceName = Field(description="InferenceService in the same namespace.")
@@ -55,7 +55,7 @@ class Stage(Model):
     )
 
 
-class CascadeSpec(Model):
+class CascadeSpec(ApiModel):
     """Stages from small to large. Each request ends at the first stage that accepts it."""
 
     model_config = pydantic.ConfigDict(
@@ -78,7 +78,7 @@ class CascadeSpec(Model):
     )
 
 
-class InferenceRouteSpec(Model):
+class InferenceRouteSpec(ApiModel):
     """Weighted split or cascade behind one model name."""
 
     model_config = pydantic.ConfigDict(
@@ -108,7 +108,7 @@ class InferenceRouteSpec(Model):
     cascade: CascadeSpec | None = Field(default=None, description="Stages from small to large.")
 
 
-class StageStatus(Model):
+class StageStatus(ApiModel):
     """Share of one service."""
 
     service: Text = Field(description="Name of the InferenceService.")
@@ -117,7 +117,7 @@ class StageStatus(Model):
     )
 
 
-class InferenceRouteStatus(Model):
+class InferenceRouteStatus(ApiModel):
     """Status of the route. Shares are over the last hour."""
 
     observed_generation: int | None = Field(

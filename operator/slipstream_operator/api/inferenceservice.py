@@ -7,7 +7,7 @@ from pydantic import Field
 
 from slipstream_operator import names
 from slipstream_operator.api import pod, runtimes
-from slipstream_operator.api.base import Model, rule, rules
+from slipstream_operator.api.base import ApiModel, rule, rules
 from slipstream_operator.api.cache import CacheSpec
 from slipstream_operator.api.engine import (
     AcceleratorSpec,
@@ -36,7 +36,7 @@ _HAS_AN_IMAGE = (
 )
 
 
-class InferenceServiceSpec(Model):
+class InferenceServiceSpec(ApiModel):
     """Desired state of the service. `model.uri` alone is a valid service."""
 
     model_config = pydantic.ConfigDict(

@@ -5,12 +5,12 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, Model, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, rule, rules
 
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-class LimitsSpec(Model):
+class LimitsSpec(ApiModel):
     """Limits of requests. A request over a limit gets an OpenAI error: 400, 413, 429 with Retry-After, or 504."""
 
     max_output_tokens: Tokens | None = Field(
@@ -42,7 +42,7 @@ class LimitsSpec(Model):
     )
 
 
-class OutputSpec(Model):
+class OutputSpec(ApiModel):
     """Format of responses, for every request that sets no format of its own."""
 
     model_config = pydantic.ConfigDict(

@@ -5,19 +5,19 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, rule, rules
+from slipstream_operator.api.base import ApiModel, rule, rules
 from slipstream_operator.api.engine import Adapters
 from slipstream_operator.api.sources import ModelUri
 
 
-class SecretKey(Model):
+class SecretKey(ApiModel):
     """Key of a Secret in the same namespace."""
 
     name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the Secret.")]
     key: Annotated[str, Field(min_length=1, max_length=253, description="Key in the Secret.")]
 
 
-class StoreCredentials(Model):
+class StoreCredentials(ApiModel):
     """Secret in the same namespace.
 
     Its keys are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL for
@@ -27,7 +27,7 @@ class StoreCredentials(Model):
     name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the Secret.")]
 
 
-class ModelSpec(Model):
+class ModelSpec(ApiModel):
     """Model to serve."""
 
     model_config = pydantic.ConfigDict(

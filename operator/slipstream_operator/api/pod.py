@@ -4,14 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipstream_operator.api.base import LabelKey, LabelValue, Model, Quantity, ShortText, list_map
+from slipstream_operator.api.base import (
+    ApiModel,
+    LabelKey,
+    LabelValue,
+    Quantity,
+    ShortText,
+    list_map,
+)
 
 ResourceName = Annotated[str, Field(max_length=253)]
 Resource = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
 
 
-class Resources(Model):
+class Resources(ApiModel):
     """Kubernetes resources of one container."""
 
     requests: Resource | None = Field(
@@ -22,7 +29,7 @@ class Resources(Model):
     )
 
 
-class LabelRequirement(Model):
+class LabelRequirement(ApiModel):
     """Requirement on a label."""
 
     key: LabelKey = Field(description="Label key.")
@@ -34,7 +41,7 @@ class LabelRequirement(Model):
     )
 
 
-class LabelSelector(Model):
+class LabelSelector(ApiModel):
     """Selector of objects by labels. An empty selector matches all objects."""
 
     match_labels: Labels | None = Field(
@@ -45,7 +52,7 @@ class LabelSelector(Model):
     )
 
 
-class Toleration(Model):
+class Toleration(ApiModel):
     """Taint that the pods tolerate."""
 
     key: LabelKey | None = Field(
@@ -61,7 +68,7 @@ class Toleration(Model):
     )
 
 
-class KeySelector(Model):
+class KeySelector(ApiModel):
     """Key of a Secret or ConfigMap in the same namespace."""
 
     name: ShortText = Field(description="Name of the object.")
@@ -71,14 +78,14 @@ class KeySelector(Model):
     )
 
 
-class EnvSource(Model):
+class EnvSource(ApiModel):
     """Source of an environment variable's value."""
 
     secret_key_ref: KeySelector | None = Field(default=None, description="Key of a Secret.")
     config_map_key_ref: KeySelector | None = Field(default=None, description="Key of a ConfigMap.")
 
 
-class EnvVar(Model):
+class EnvVar(ApiModel):
     """Environment variable of a container."""
 
     name: ShortText = Field(description="Name of the variable.")
@@ -88,7 +95,7 @@ class EnvVar(Model):
     value_from: EnvSource | None = Field(default=None, description="Source of the value.")
 
 
-class PullSecret(Model):
+class PullSecret(ApiModel):
     """Secret in the same namespace with the credentials of a registry."""
 
     name: ShortText = Field(

@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, ShortText, rule, rules
+from slipstream_operator.api.base import ApiModel, ShortText, rule, rules
 
 
-class SecretName(Model):
+class SecretName(ApiModel):
     """Secret in the same namespace."""
 
     name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the Secret.")]
 
 
-class GatewayName(Model):
+class GatewayName(ApiModel):
     """Gateway of the Gateway API that supports inference pools."""
 
     name: ShortText = Field(description="Name of the Gateway.")
@@ -23,7 +23,7 @@ class GatewayName(Model):
     )
 
 
-class RoutingSpec(Model):
+class RoutingSpec(ApiModel):
     """Routing. Default: the router of the namespace, without API keys."""
 
     model_config = pydantic.ConfigDict(

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, Model, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, rule, rules
 
 
-class ScalingSpec(Model):
+class ScalingSpec(ApiModel):
     """Bounds of the replica count, which follows load and objectives."""
 
     model_config = pydantic.ConfigDict(
@@ -48,7 +48,7 @@ class ScalingSpec(Model):
     )
 
 
-class RolloutSpec(Model):
+class RolloutSpec(ApiModel):
     """Strategy for the replacement of engines."""
 
     strategy: Literal["Canary", "Recreate"] = Field(

@@ -6,11 +6,11 @@ import pydantic
 from pydantic import Field
 
 from slipstream_operator.api.affinity import LabelKeys, TopologyKey
-from slipstream_operator.api.base import Model, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, list_map, rule, rules
 from slipstream_operator.api.pod import LabelSelector
 
 
-class TopologySpread(Model):
+class TopologySpread(ApiModel):
     """Constraint that spreads pods over topology domains."""
 
     model_config = pydantic.ConfigDict(

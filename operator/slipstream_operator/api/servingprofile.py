@@ -7,8 +7,8 @@ from pydantic import Field
 
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.base import (
+    ApiModel,
     Duration,
-    Model,
     Money,
     Percentage,
     Quantity,
@@ -21,7 +21,7 @@ from slipstream_operator.api.slo import LatencyObjectives
 from slipstream_operator.api.times import TimesSpec
 
 
-class Accelerator(Model):
+class Accelerator(ApiModel):
     """Accelerator type of the platform."""
 
     model_config = pydantic.ConfigDict(
@@ -101,7 +101,7 @@ class Accelerator(Model):
         return share
 
 
-class ProfileScaling(Model):
+class ProfileScaling(ApiModel):
     """Settings of scaling."""
 
     scale_down_window: Duration | None = Field(
@@ -111,7 +111,7 @@ class ProfileScaling(Model):
     )
 
 
-class Images(Model):
+class Images(ApiModel):
     """Images of the data plane."""
 
     vllm: ShortText | None = Field(default=None, description="Image of vLLM for GPUs.")
@@ -134,7 +134,7 @@ class Images(Model):
     )
 
 
-class RouterSpec(Model):
+class RouterSpec(ApiModel):
     """The router of each namespace."""
 
     replicas: Annotated[int, Field(ge=1, le=100)] | None = Field(
@@ -162,7 +162,7 @@ class RouterSpec(Model):
     )
 
 
-class Sources(Model):
+class Sources(ApiModel):
     """Model sources that services can use."""
 
     allow: Annotated[
@@ -177,7 +177,7 @@ class Sources(Model):
     )
 
 
-class ProfileLimits(Model):
+class ProfileLimits(ApiModel):
     """Limits of services."""
 
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(
@@ -190,7 +190,7 @@ class ProfileLimits(Model):
     )
 
 
-class Prometheus(Model):
+class Prometheus(ApiModel):
     """Prometheus server with the metrics of engines and routers."""
 
     url: Annotated[str, Field(min_length=1, max_length=512)] = Field(
@@ -202,7 +202,7 @@ class Prometheus(Model):
     )
 
 
-class ServingProfileSpec(Model):
+class ServingProfileSpec(ApiModel):
     """Defaults and limits for the services in the selected namespaces."""
 
     namespace_selector: pod.LabelSelector | None = Field(

@@ -5,12 +5,12 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, Model, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, rule, rules
 
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
-class Percentiles(Model):
+class Percentiles(ApiModel):
     """Upper bounds by percentile: `p95: 500ms` means that 95% of the requests are faster."""
 
     model_config = pydantic.ConfigDict(
@@ -39,7 +39,7 @@ class Percentiles(Model):
     p99: Duration | None = Field(default=None, description="Bound for 99% of the requests.")
 
 
-class ThroughputSpec(Model):
+class ThroughputSpec(ApiModel):
     """Minimum capacity of the service, independent of the current traffic."""
 
     output_tokens_per_second: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
@@ -48,7 +48,7 @@ class ThroughputSpec(Model):
     )
 
 
-class LatencyObjectives(Model):
+class LatencyObjectives(ApiModel):
     """Latency objectives by metric, of a service or of a tier in a ServingProfile."""
 
     ttft: Percentiles | None = Field(default=None, description="Time to first token.")

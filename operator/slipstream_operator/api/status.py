@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, list_map
+from slipstream_operator.api.base import ApiModel, list_map
 
 Text = Annotated[str, Field(max_length=1024)]
 
 
-class ConditionStatus(Model):
+class ConditionStatus(ApiModel):
     """Condition of the object."""
 
     type: Annotated[str, Field(max_length=316)] = Field(
@@ -28,7 +28,7 @@ class ConditionStatus(Model):
     ] = Field(description="Time of the last change of the status.")
 
 
-class ObjectiveStatus(Model):
+class ObjectiveStatus(ApiModel):
     """State of an objective."""
 
     objective: Text = Field(description="Name of the objective, such as ttft-p95.")
@@ -51,7 +51,7 @@ class ObjectiveStatus(Model):
     )
 
 
-class ScalingStatus(Model):
+class ScalingStatus(ApiModel):
     """The last scaling decision."""
 
     desired: int = Field(description="Desired replicas.")
@@ -72,7 +72,7 @@ class ScalingStatus(Model):
     )
 
 
-class EngineStatus(Model):
+class EngineStatus(ApiModel):
     """The resolved engine in short."""
 
     runtime: Text = Field(description="Runtime: vllm, onnx or simulator.")
@@ -106,7 +106,7 @@ class EngineStatus(Model):
     )
 
 
-class RevisionStatus(Model):
+class RevisionStatus(ApiModel):
     """Revision of the engines."""
 
     name: Text = Field(description="Name of the Deployment or LeaderWorkerSet.")
@@ -115,7 +115,7 @@ class RevisionStatus(Model):
     replicas: int = Field(description="Replicas that are ready.")
 
 
-class InferenceServiceStatus(Model):
+class InferenceServiceStatus(ApiModel):
     """Status of the service."""
 
     observed_generation: int | None = Field(

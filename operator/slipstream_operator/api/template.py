@@ -9,9 +9,9 @@ from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.affinity import Affinity
 from slipstream_operator.api.base import (
+    ApiModel,
     LabelKey,
     LabelValue,
-    Model,
     ShortText,
     list_map,
     rule,
@@ -58,7 +58,7 @@ def _without(
     )
 
 
-class Template(Model):
+class Template(ApiModel):
     """Overrides of the engine pods. They win over all other sources."""
 
     model_config = pydantic.ConfigDict(

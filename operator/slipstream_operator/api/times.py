@@ -5,7 +5,7 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, Model, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, rule, rules
 from slipstream_runtime import contract
 
 
@@ -29,7 +29,7 @@ _RULES: dict[str, Any] = rules(
 )
 
 
-class TimesSpec(Model):
+class TimesSpec(ApiModel):
     """Limits of the time for a start, a drain and a held request."""
 
     model_config = pydantic.ConfigDict(json_schema_extra=_RULES)

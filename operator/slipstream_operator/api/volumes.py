@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import Model, Quantity, ShortText, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, Quantity, ShortText, list_map, rule, rules
 from slipstream_runtime import contract
 
 RESERVED_NAMES: Final = (
@@ -53,7 +53,7 @@ RelativePath = Annotated[
 ]
 
 
-class KeyPath(Model):
+class KeyPath(ApiModel):
     """File for a key."""
 
     key: ShortText = Field(description="Key of the object.")
@@ -64,7 +64,7 @@ class KeyPath(Model):
 KeyPaths = Annotated[list[KeyPath], Field(max_length=32)]
 
 
-class ConfigMapFiles(Model):
+class ConfigMapFiles(ApiModel):
     """Files from a ConfigMap."""
 
     name: ShortText = Field(description="Name of the ConfigMap.")
@@ -80,7 +80,7 @@ class ConfigMapVolume(ConfigMapFiles):
     default_mode: Mode | None = Field(default=None, description="Permissions of the files.")
 
 
-class SecretVolume(Model):
+class SecretVolume(ApiModel):
     """A Secret as files."""
 
     secret_name: ShortText = Field(description="Name of the Secret.")
@@ -91,7 +91,7 @@ class SecretVolume(Model):
     default_mode: Mode | None = Field(default=None, description="Permissions of the files.")
 
 
-class EmptyDir(Model):
+class EmptyDir(ApiModel):
     """An empty folder that lives as long as the pod."""
 
     medium: Literal["Memory"] | None = Field(
@@ -100,7 +100,7 @@ class EmptyDir(Model):
     size_limit: Quantity | None = Field(default=None, description="Maximum size.")
 
 
-class ClaimVolume(Model):
+class ClaimVolume(ApiModel):
     """A PersistentVolumeClaim of the namespace."""
 
     claim_name: ShortText = Field(description="Name of the PersistentVolumeClaim.")
@@ -109,7 +109,7 @@ class ClaimVolume(Model):
     )
 
 
-class TokenFile(Model):
+class TokenFile(ApiModel):
     """Token of the pod's ServiceAccount for an external service, such as a cloud's identity service."""
 
     path: RelativePath = Field(description="Path of the file below the mount.")
@@ -124,7 +124,7 @@ class TokenFile(Model):
 _PROJECTIONS = ("configMap", "secret", "serviceAccountToken")
 
 
-class Projection(Model):
+class Projection(ApiModel):
     """Source of a projected volume."""
 
     model_config = pydantic.ConfigDict(
@@ -142,7 +142,7 @@ class Projection(Model):
     )
 
 
-class Projected(Model):
+class Projected(ApiModel):
     """Several sources in one folder."""
 
     sources: Annotated[list[Projection], Field(min_length=1, max_length=8)] = Field(
@@ -151,13 +151,13 @@ class Projected(Model):
     default_mode: Mode | None = Field(default=None, description="Permissions of the files.")
 
 
-class SecretReference(Model):
+class SecretReference(ApiModel):
     """Secret in the same namespace."""
 
     name: ShortText = Field(description="Name of the Secret.")
 
 
-class CsiVolume(Model):
+class CsiVolume(ApiModel):
     """Volume that a CSI driver creates for each pod, such as the secrets of a vault."""
 
     driver: ShortText = Field(description="Name of the CSI driver.")
@@ -176,19 +176,19 @@ class CsiVolume(Model):
     )
 
 
-class StorageRequest(Model):
+class StorageRequest(ApiModel):
     """Size of the storage."""
 
     storage: Quantity = Field(description="Size of the volume, such as 200Gi.")
 
 
-class ClaimResources(Model):
+class ClaimResources(ApiModel):
     """Resources of a claim."""
 
     requests: StorageRequest = Field(description="Requested storage.")
 
 
-class ClaimSpec(Model):
+class ClaimSpec(ApiModel):
     """Desired state of a claim."""
 
     access_modes: Annotated[
@@ -201,13 +201,13 @@ class ClaimSpec(Model):
     resources: ClaimResources = Field(description="Requested storage.")
 
 
-class ClaimTemplate(Model):
+class ClaimTemplate(ApiModel):
     """The claim that is made for each pod."""
 
     spec: ClaimSpec = Field(description="Desired state of the claim.")
 
 
-class Ephemeral(Model):
+class Ephemeral(ApiModel):
     """A PersistentVolumeClaim that lives as long as the pod."""
 
     volume_claim_template: ClaimTemplate = Field(
@@ -215,7 +215,7 @@ class Ephemeral(Model):
     )
 
 
-class ImageVolume(Model):
+class ImageVolume(ApiModel):
     """The files of an OCI image or artifact, read-only."""
 
     reference: Annotated[str, Field(min_length=1, max_length=512)] = Field(
@@ -232,7 +232,7 @@ _SOURCES = (
 )  # fmt: skip
 
 
-class Volume(Model):
+class Volume(ApiModel):
     """Volume of the engine pods."""
 
     model_config = pydantic.ConfigDict(
@@ -305,7 +305,7 @@ MountPath = Annotated[
 ]
 
 
-class Mount(Model):
+class Mount(ApiModel):
     """Mount of a volume."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = Field(

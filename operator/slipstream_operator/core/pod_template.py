@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from slipstream_operator.api import containers, pod, template, volumes
-from slipstream_operator.api.base import Model
+from slipstream_operator.api.base import ApiModel
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.api.template import Template
@@ -175,5 +175,5 @@ def of(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
     return merged
 
 
-def _dump(model: Model) -> dict[str, Any]:
+def _dump(model: ApiModel) -> dict[str, Any]:
     return model.model_dump(by_alias=True, exclude_none=True)

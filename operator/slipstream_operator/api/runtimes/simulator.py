@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from slipstream_operator.api.base import Duration, FineDuration, Model, rule
+from slipstream_operator.api.base import ApiModel, Duration, FineDuration, rule
 
 
-class SimulatorSpec(Model):
+class SimulatorSpec(ApiModel):
     """Engine without a model. A step takes alpha + beta*sequences + gamma*KV tokens + delta*prefill tokens."""
 
     alpha: FineDuration = Field(
