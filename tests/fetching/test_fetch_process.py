@@ -53,7 +53,7 @@ class Fetch:
         return [entry for entry in map(json.loads, lines) if entry["event"] == name]
 
     def until(self, condition: Callable[[], bool], *, what: str) -> None:
-        waiting.until(condition, seconds=50, what=what, log=self.log)
+        waiting.until(condition, seconds=300, what=what, log=self.log)
 
     def status(self) -> dict[str, Any]:
         port = self.events("listening")[0]["management"]

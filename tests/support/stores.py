@@ -82,7 +82,7 @@ def serve(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Store]:
         return False
 
     try:
-        waiting.until(answers, seconds=60, what="the S3 server", log=log)
+        waiting.until(answers, seconds=300, what="the S3 server", log=log)
         yield store
     finally:
         process.terminate()
