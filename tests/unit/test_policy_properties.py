@@ -212,7 +212,8 @@ def test_one_pod_that_differs_from_all_others_moves_the_count_by_one_at_most(
         )[0].desired
         for load in (alike, one_odd)
     ]
-    assert found[1] <= found[0] + 1
+    # NB: without the odd pod the count can fall, so the present count bounds the step up as well.
+    assert found[1] <= max(found[0], count) + 1
 
 
 @hypothesis.given(INPUTS, STATES)

@@ -53,7 +53,7 @@ def test_a_run_has_the_name_by_which_its_policy_was_asked_for() -> None:
     assert campaign.play(SCENARIO, name, seed=0).policy == name == "hpa-kv@0.2"
 
 
-def test_ours_can_have_replicas_that_wait() -> None:
+def test_slipstream_can_have_standing_replicas() -> None:
     run = campaign.play(SCENARIO, registry.standing(3), seed=0)
     assert run.policy == "slipstream@3"
     assert min(requested for _, requested in run.requested[1:]) == 3
@@ -76,7 +76,7 @@ def test_the_run_of_the_oracle_is_what_its_schedule_gives() -> None:
     )
 
 
-def test_the_oracle_keeps_the_goal_through_a_step_that_ours_cannot_foresee() -> None:
+def test_the_oracle_keeps_the_goal_through_a_step_that_slipstream_cannot_foresee() -> None:
     names = ("slipstream", "oracle")
     own, oracle = campaign.Job(SCENARIO, names, seed=3).scores()
     assert oracle.attainment >= 0.99 > own.attainment
