@@ -25,7 +25,7 @@ ABLATIONS: Final = tuple(f"{registry.SLIPSTREAM}-no-{part}" for part in registry
 SWEPT: Final = 3
 """Knobs are swept on each third scenario."""
 BATCH: Final = 8
-"""So many policies on one scenario and seed are one job, which draws the traffic once."""
+"""Policies per job: a job runs them on one scenario and seed, and draws the traffic once."""
 BOUNDS, RESERVES, PARTS, KNOBS, ALL, BEST = PHASES = (
     "slipstream, static, bounds",
     "slipstream with reserves",
@@ -35,7 +35,7 @@ BOUNDS, RESERVES, PARTS, KNOBS, ALL, BEST = PHASES = (
     "best peers, all seeds",
 )
 FINALISTS: Final = 2
-"""So many tuned peers play all seeds; all others the first one."""
+"""Tuned peers that play all seeds; all others play the first seed."""
 
 MEANINGS: Final = {
     "attainment": "requests inside all their limits under Slipstream: mean of the scenarios that the oracle keeps",
@@ -48,7 +48,7 @@ MEANINGS: Final = {
 
 
 class Arena:
-    """Plays policies on scenarios and keeps the scores."""
+    """Arena that runs policies on scenarios and keeps the scores."""
 
     def __init__(self, progress: Progress, workers: Workers) -> None:
         self.scores = Scores()

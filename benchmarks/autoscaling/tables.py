@@ -14,7 +14,7 @@ from slipstream_simulator import registry
 
 @dataclass(frozen=True)
 class Contest:
-    """Who played what, and which tuned peer was best."""
+    """Results of the benchmark: scores, counted scenarios and the best tuned peer."""
 
     scores: Scores
     scenarios: Sequence[str]

@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler, autoscaling/v2: proposals of its metrics, and the rules that tame them.
+"""HorizontalPodAutoscaler, autoscaling/v2: proposals of its metrics, and the rules that limit them.
 
 Semantics: kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale and replica_calculator.go, horizontal.go of
 kube-controller-manager 1.33.
@@ -94,14 +94,14 @@ def _within(ratio: float) -> bool:
 
 @dataclass
 class Hpa:
-    """The controller's memory of one autoscaler; all of it is lost when the controller manager restarts."""
+    """State of one autoscaler; it is lost when the controller manager restarts."""
 
     behavior: Behavior = DEFAULT
     _advised: list[tuple[float, int]] = field(default_factory=list)
     _changes: list[tuple[float, int]] = field(default_factory=list)
 
     def sync(self, view: FleetView, proposals: Sequence[int | Unknown]) -> int:
-        """The replicas to ask for, from what each metric proposes; never fewer than one."""
+        """Return the replicas to request, from each metric's proposal; at least one."""
         current = view.replicas
         minimum = max(1, view.minimum)
         if not minimum <= current <= view.maximum:
@@ -114,7 +114,7 @@ class Hpa:
         return wanted
 
     def restarted(self) -> None:
-        """Forget recommendations and changes: the windows begin anew with the present count."""
+        """Drop recommendations and changes: the windows start over with the present count."""
         self._advised.clear()
         self._changes.clear()
 
@@ -149,7 +149,7 @@ class Hpa:
 
 
 def _combined(proposals: Sequence[int | Unknown], current: int) -> int | None:
-    """The largest; None if no metric is known, or one is not and the others say down."""
+    """Return the largest proposal; None if no metric is known, or one is unknown and the others propose less."""
     known = [one for one in proposals if not isinstance(one, Unknown)]
     if not known or (len(known) < len(proposals) and max(known) < current):
         return None

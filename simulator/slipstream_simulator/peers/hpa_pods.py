@@ -1,4 +1,4 @@
-"""A HorizontalPodAutoscaler on one gauge of the engines, by the Prometheus adapter: what most teams begin with."""
+"""HorizontalPodAutoscaler on one gauge of the engines, through the Prometheus adapter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from slipstream_simulator.policy import FleetView, Policy
 
 @dataclass
 class PodsHpa:
-    """Holds the mean of a gauge over the pods at its target; the adapter asks Prometheus at each sync."""
+    """Policy that holds the mean of a gauge over the pods at its target, with a query at each sync."""
 
     name: str
     metric: str
@@ -23,11 +23,11 @@ class PodsHpa:
     _hpa: hpa.Hpa = field(default_factory=hpa.Hpa)
 
     def queries(self) -> Mapping[str, Expression]:
-        """The gauge of each pod."""
+        """Return the gauge of each pod."""
         return {"gauge": Series(self.metric)}
 
     def decide(self, view: FleetView) -> int:
-        """The count by the rules of autoscaling/v2."""
+        """Return the count by the rules of autoscaling/v2."""
         values = readings.by_pod(view, "gauge")
         if isinstance(values, Unknown):
             return self._hpa.sync(view, [values])
@@ -39,10 +39,10 @@ class PodsHpa:
 
 
 def waiting(_: model.Parameters, target: float) -> Policy:
-    """On the requests that wait."""
+    """Return the policy on waiting requests."""
     return PodsHpa("hpa-waiting", contract.WAITING, target)
 
 
 def kv(_: model.Parameters, target: float) -> Policy:
-    """On the used share of the KV cache."""
+    """Return the policy on the used share of the KV cache."""
     return PodsHpa("hpa-kv", contract.KV_USAGE, target)

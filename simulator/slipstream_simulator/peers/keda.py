@@ -1,6 +1,6 @@
-"""KEDA 2: its own loop between zero and one, and the HorizontalPodAutoscaler that it makes for the rest.
+"""KEDA 2: its own loop between zero and one, and a HorizontalPodAutoscaler above.
 
-The HPA's questions go through to the triggers, so between them lies no lag but that of Prometheus. Semantics:
+The HPA reads the triggers directly, so the only lag is that of Prometheus. Semantics:
 keda.sh/docs/2.17, concepts/scaling-deployments and scalers/prometheus.
 """
 
@@ -22,14 +22,14 @@ Kind: TypeAlias = Literal["AverageValue", "Value"]
 
 @dataclass(frozen=True)
 class Trigger:
-    """One metric: how it is read, and what the HPA makes of it."""
+    """Metric: how it is read, and the HPA's target for it."""
 
     queries: Mapping[str, Expression]
     read: Callable[[FleetView], float | Unknown]
     threshold: float
     kind: Kind = "AverageValue"
     scales: bool = True
-    """False: it only tells whether there is anything to serve."""
+    """Whether it gives a count; a trigger that doesn't only wakes the service."""
 
     def proposal(self, view: FleetView, measured: float | Unknown) -> int | Unknown:
         """Return the HPA's proposal for the trigger."""
@@ -48,7 +48,7 @@ def prometheus(
     kind: Kind = "AverageValue",
     ignore_null_values: bool = True,
 ) -> Trigger:
-    """The scaler `prometheus`: no series is 0 unless told otherwise, several are an error."""
+    """Return the scaler `prometheus`: an empty result is 0 by default, more than one series is an error."""
 
     def read(view: FleetView) -> float | Unknown:
         result = view.samples[name]
@@ -97,7 +97,7 @@ class Keda:
         return {name: query for trigger in self.triggers for name, query in trigger.queries.items()}
 
     def decide(self, view: FleetView) -> int:
-        """KEDA's count between zero and one, else the HPA's."""
+        """Return KEDA's count between zero and one, and the HPA's count above."""
         measured = [trigger.read(view) for trigger in self.triggers]
         if view.now - self._polled >= _POLLING_SECONDS:
             self._polled = view.now
@@ -115,7 +115,7 @@ class Keda:
         self._hpa.restarted()
 
     def _idle(self, view: FleetView, measured: list[float | Unknown]) -> bool:
-        """Whether no trigger was active during the cool-down; a trigger that fails tells nothing."""
+        """Whether no trigger was active during the cooldown; a failing trigger keeps a running service up."""
         known = [one for one in measured if not isinstance(one, Unknown)]
         active = any(one > 0 for one in known)
         if active or self._active is None:

@@ -20,7 +20,7 @@ _UP_RATE, _DOWN_RATE = 1000.0, 2.0
 
 @dataclass
 class Knative:
-    """Total concurrency over the target of one pod; in panic by the short window, and never down."""
+    """Policy of total concurrency over one pod's target; in panic it uses the short window and never scales down."""
 
     target: float
     name: str = "knative-kpa"
@@ -35,7 +35,7 @@ class Knative:
         return {"in_flight": readings.in_flight()}
 
     def decide(self, view: FleetView) -> int:
-        """The count; the same while nothing reports."""
+        """Return the count; the present one while nothing reports."""
         active = readings.value(view, "in_flight")
         if isinstance(active, Unknown):
             return view.replicas
@@ -57,7 +57,7 @@ class Knative:
         return min(max(wanted, math.floor(ready / _DOWN_RATE)), math.ceil(ready * _UP_RATE))
 
     def _calmed(self, view: FleetView, ready: int, stable: int, panic: int) -> int:
-        """The stable count, or in panic the highest that was wanted since it began."""
+        """Return the stable count, or in panic the highest count since the panic began."""
         if panic / ready >= _PANIC_RATIO:
             self._panicked = view.now
         elif self._panicked is not None and view.now - self._panicked >= _STABLE_SECONDS:
@@ -68,7 +68,7 @@ class Knative:
         return self._most
 
     def _settled(self, view: FleetView, wanted: int) -> int:
-        """Within the limits; to zero only after the grace period."""
+        """Return the count within the limits; zero only after the grace period."""
         if wanted or view.minimum:
             self._idle_since = None
             return readings.bounded(view, wanted)

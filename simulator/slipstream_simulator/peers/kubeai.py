@@ -20,7 +20,7 @@ _LOWER_TICKS: Final = 3
 
 @dataclass
 class KubeAI:
-    """Up at once to the mean over the target; down after as many lower ticks in a row as the delay holds."""
+    """Policy that scales up at once, and down after enough lower ticks in a row."""
 
     target: float
     name: str = "kubeai"
@@ -33,7 +33,7 @@ class KubeAI:
         return {"in_flight": readings.in_flight()}
 
     def decide(self, view: FleetView) -> int:
-        """The count; the same if it could not read its own metrics."""
+        """Return the count; the present one if it could not read its own metrics."""
         active = readings.value(view, "in_flight")
         if isinstance(active, Unknown):
             return view.replicas

@@ -18,7 +18,7 @@ _UP_SECONDS, _DOWN_SECONDS = 30.0, 600.0
 
 @dataclass
 class RayServe:
-    """A count is taken once it was wanted in the same direction for that direction's delay."""
+    """Policy that takes a count once the direction has been the same for its delay."""
 
     target: float
     name: str = "ray-serve"
@@ -32,7 +32,7 @@ class RayServe:
         return {"ongoing": readings.in_flight()}
 
     def decide(self, view: FleetView) -> int:
-        """The count; the same while nothing reports."""
+        """Return the count; the present one while nothing reports."""
         ongoing = readings.value(view, "ongoing")
         if isinstance(ongoing, Unknown):
             return view.replicas
