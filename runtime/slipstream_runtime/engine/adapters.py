@@ -11,7 +11,7 @@ import safetensors
 
 from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError
-from slipstream_runtime.host import facts
+from slipstream_runtime.host import status
 from slipstream_runtime.model_files import sources
 
 CONFIG: Final = "adapter_config.json"
@@ -55,15 +55,17 @@ def wanted(file: Path) -> dict[str, str]:
     return listed
 
 
-def steps(held: Mapping[str, facts.Adapter], listed: Mapping[str, str], *, again: bool) -> Steps:
+def steps(
+    current: Mapping[str, status.AdapterStatus], listed: Mapping[str, str], *, again: bool
+) -> Steps:
     """Return the steps from loaded to listed adapters; failed ones are retried `again`, or with a new uri."""
     kept = {
         name
-        for name, adapter in held.items()
+        for name, adapter in current.items()
         if listed.get(name) == adapter.uri and (adapter.loaded or not again)
     }
     return Steps(
-        unload=tuple(name for name in held if name not in kept),
+        unload=tuple(name for name in current if name not in kept),
         load={name: uri for name, uri in listed.items() if name not in kept},
     )
 
@@ -87,7 +89,7 @@ def rank_of(config: Any) -> int:
     return max([rank, *(other for other in pattern.values() if isinstance(other, int))])
 
 
-def room(config: Adapters, ranks: Iterable[int]) -> int:
+def max_rank(config: Adapters, ranks: Iterable[int]) -> int:
     """The rank to start vLLM with: what was asked for, else what is there fits."""
     needed = config.rank or max([_LEAST_RANK, *(rank for rank in ranks if rank <= RANKS[-1])])
     return next(rank for rank in RANKS if rank >= needed)
@@ -123,10 +125,10 @@ def check_base(
             )
 
 
-def check_rank(found: Found, *, uri: str, room: int) -> None:
+def check_rank(found: Found, *, uri: str, max_rank: int) -> None:
     """EngineError if the adapter does not fit into the running engine."""
-    if found.rank > room:
+    if found.rank > max_rank:
         raise EngineError(
-            f"{uri}: has rank {found.rank}, and this engine was started for {room}: "
+            f"{uri}: has rank {found.rank}, and this engine was started for {max_rank}: "
             f"set spec.model.maxAdapterRank to {next((rank for rank in RANKS if rank >= found.rank), RANKS[-1])}"
         )

@@ -234,7 +234,7 @@ def _speculation(
 
 
 def _structured_outputs(config: EngineConfig) -> str | None:
-    if config.output is None or config.output.form is None:
+    if config.output is None or config.output.structure is None:
         return None
     # NB: where white space is free, a model may write nothing else until its tokens are used up.
     return json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}, sort_keys=True)

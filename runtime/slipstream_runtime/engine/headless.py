@@ -17,9 +17,9 @@ from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 
 def run(launch: Launch, member: group.Member, ask: group.Ask) -> None:
     """Join the leader and compute until it ends, or until this pod has to; EngineError says what went wrong."""
-    launch.known.versions |= serving.versions()
+    launch.status.versions |= serving.versions()
     set_ulimit()
-    parsed = serving.parse(launch.known.arguments)
+    parsed = serving.parse(launch.status.arguments)
     launch.life.enter(Phase.LOADING)
     config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(
         usage_context=UsageContext.OPENAI_API_SERVER, headless=True

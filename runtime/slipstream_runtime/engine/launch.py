@@ -28,8 +28,9 @@ from slipstream_runtime.engine import (
 )
 from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.errors import EngineError, UnsuitableError, describe
-from slipstream_runtime.host import facts, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.metrics import Metrics
+from slipstream_runtime.host.status import EngineStatus
 from slipstream_runtime.machine import gpu, hardware, memory
 from slipstream_runtime.model_files import sources
 
@@ -43,8 +44,8 @@ class Launch:
 
     config: EngineConfig
     life: Lifecycle
-    observed: metrics.Metrics
-    known: facts.Facts
+    metrics: Metrics
+    status: EngineStatus
     api: socket.socket
     errors: Path
     tally: Path
@@ -70,7 +71,7 @@ class Launch:
             member = group.member(os.environ, nodes=self.config.nodes)
             target, draft = self.weights
             checkpoint.check_gpu(target.checkpoint, capability, uri=self.config.model.uri)
-            self.known.arguments = arguments.build(
+            self.status.arguments = arguments.build(
                 self.config,
                 target=target,
                 draft=draft,
@@ -144,7 +145,7 @@ class Launch:
         for uri in listed.values():
             with contextlib.suppress(EngineError):  # told when it is loaded
                 ranks.append(adapters.find(uri, cache=self.cache, token=sources.token()).rank)
-        return adapters.room(self.config.adapters, ranks)
+        return adapters.max_rank(self.config.adapters, ranks)
 
     def _resolve(self, uri: str) -> arguments.Weights:
         folder = sources.resolve(sources.parse(uri), cache=self.cache, token=sources.token())
@@ -197,13 +198,13 @@ def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
         )
     )
     life = Lifecycle(clock=time.monotonic)
-    known, observed = facts.Facts(config.model.name), metrics.Metrics(life)
-    observed.watch_adapters(known.adapters)
+    status, metrics = EngineStatus(config.model.name), Metrics(life)
+    metrics.watch_adapters(status.adapters)
     return Launch(
         config=config,
         life=life,
-        observed=observed,
-        known=known,
+        metrics=metrics,
+        status=status,
         api=api,
         errors=errors,
         tally=folder / "speculation",

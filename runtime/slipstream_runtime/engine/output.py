@@ -25,7 +25,7 @@ class Output(Part):
         return self
 
     @property
-    def form(self) -> dict[str, Any] | None:
+    def structure(self) -> dict[str, Any] | None:
         """Return vLLM's structured_outputs."""
         if self.schema_text is not None:
             return {"json": json.loads(self.schema_text)}

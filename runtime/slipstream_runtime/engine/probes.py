@@ -21,7 +21,7 @@ _SCHEMA: Final = {
 def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
     """The probes, in order; the first is long enough for a draft to be made and verified."""
     probes = [of(config.model.name, config, tasks=tasks)]
-    return [*probes, _formed(config)] if "generate" in tasks else probes
+    return [*probes, _structured(config)] if "generate" in tasks else probes
 
 
 def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
@@ -41,16 +41,16 @@ def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
     return Probe(f"a completion{which}", openai.COMPLETIONS, completion, _tokens)
 
 
-def _formed(config: EngineConfig) -> Probe:
+def _structured(config: EngineConfig) -> Probe:
     """A completion that begins as spec.output, or some JSON schema, wants it; how it ends, a few tokens don't tell."""
-    form = config.output.form if config.output else None
-    what = "in the form of spec.output" if form else "with a JSON schema"
+    structure = config.output.structure if config.output else None
+    what = "in the form of spec.output" if structure else "with a JSON schema"
     body = {
         "model": config.model.name,
         "prompt": _TEXT,
         "max_tokens": 8,
         "temperature": 0,
-        "structured_outputs": form or {"json": _SCHEMA},
+        "structured_outputs": structure or {"json": _SCHEMA},
     }
     return Probe(f"a completion {what}", openai.COMPLETIONS, body, _tokens)
 

@@ -22,7 +22,7 @@ class Requests:
         self._most = most
         self._context = context
         self._output = output or Output()
-        self._form = self._output.form
+        self._structure = self._output.structure
 
     def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
         """The fields to set in the body; raises Refusal."""
@@ -32,8 +32,8 @@ class Requests:
         fields: dict[str, object] = {}
         if self._most is not None:
             fields |= self._tokens(path, body, most=self._most)
-        if self._form is not None:
-            fields |= self._formed(path, body, form=self._form)
+        if self._structure is not None:
+            fields |= self._structured(path, body, structure=self._structure)
         if self._output.stop:
             fields |= self._stopped(body)
         return fields
@@ -65,16 +65,16 @@ class Requests:
             )
         return {}
 
-    def _formed(
-        self, path: str, body: Mapping[str, Any], *, form: Mapping[str, Any]
+    def _structured(
+        self, path: str, body: Mapping[str, Any], *, structure: Mapping[str, Any]
     ) -> Mapping[str, object]:
-        own = _own_forms(path, body)
+        own = _own_structures(path, body)
         if self._output.enforce:
-            others = [name for name, wanted in own.items() if wanted != form]
+            others = [name for name, wanted in own.items() if wanted != structure]
             others += [name for name in _ENDLESS if body.get(name)]
             if others:
                 raise _fixed(others[0], "the form of the answers")
-        return {} if own else {"structured_outputs": form}
+        return {} if own else {"structured_outputs": structure}
 
     def _stopped(self, body: Mapping[str, Any]) -> Mapping[str, object]:
         stop = list(self._output.stop)
@@ -141,7 +141,7 @@ def _count(prompt: object) -> int:
     return 1
 
 
-def _own_forms(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+def _own_structures(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
     """The fields by which the request gives its answers a form of its own, and that form where it is comparable."""
     found: dict[str, Mapping[str, Any] | None] = {}
     if (own := body.get("structured_outputs")) is not None:

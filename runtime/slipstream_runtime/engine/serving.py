@@ -25,10 +25,11 @@ from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import causes, core, forms, lora, probes, prompts
+from slipstream_runtime.engine import causes, core, probes, prompts, structured_outputs
+from slipstream_runtime.engine.adapter_loader import AdapterLoader
 from slipstream_runtime.engine.launch import Launch
-from slipstream_runtime.engine.progress import Progress
 from slipstream_runtime.engine.requests import Requests
+from slipstream_runtime.engine.stall import StallTimer
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.service import Service
@@ -50,17 +51,17 @@ _SIGNS_OF_WORK: Final = (
 
 def run(launch: Launch, architectures: Set[str]) -> None:
     """Load and serve until drained, in an event loop of its own; `architectures` are the models' classes."""
-    launch.known.versions |= versions()
+    launch.status.versions |= versions()
     if launch.config.output is not None:
-        forms.check(launch.config.output)
+        structured_outputs.check(launch.config.output)
     set_ulimit()
-    parsed = parse(launch.known.arguments)
+    parsed = parse(launch.status.arguments)
     launch.life.enter(Phase.LOADING)
     if launch.forks:
         core.prepare_fork(architectures, api=launch.api)
     client, config, gain = core.start(parsed, fork=launch.forks, tally=launch.tally)
     if gain is not None:
-        launch.observed.add(gain)
+        launch.metrics.add(gain)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Serving(launch).run(client, config, parsed))
@@ -108,42 +109,42 @@ class _Serving:
         )
         if (most := launch.config.limits.max_prompt_tokens) is not None:
             prompts.limit(app.state, client, most=most, refused=service.front.count)
-        launch.observed.watch(service.front, engine=get_prometheus_registry())
+        launch.metrics.watch(service.front, engine=get_prometheus_registry())
         app.state.server = service.server
-        keeper = self._keeper(app.state.openai_serving_models, service, tasks=tasks)
+        loader = self._adapter_loader(app.state.openai_serving_models, service, tasks=tasks)
         async with service.listening():
             try:
-                await self._until_the_end(client, service, keeper, tasks=tasks)
+                await self._until_the_end(client, service, loader, tasks=tasks)
             finally:
-                if keeper is not None:
-                    keeper.end()
+                if loader is not None:
+                    loader.stop()
 
-    def _keeper(
+    def _adapter_loader(
         self, models: Any, service: Service, *, tasks: tuple[str, ...]
-    ) -> lora.Keeper | None:
+    ) -> AdapterLoader | None:
         launch = self._launch
         if launch.config.adapters is None:
             return None
 
-        async def prove(name: str) -> None:
+        async def probe(name: str) -> None:
             await service.prove(probes.of(name, launch.config, tasks=tasks))
 
-        return lora.Keeper(
+        return AdapterLoader(
             launch.config.adapters,
             models=models,
-            held=launch.known.adapters,
-            room=launch.adapter_rank,
+            current=launch.status.adapters,
+            max_rank=launch.adapter_rank,
             model=launch.weights[0].folder,
             cache=launch.cache,
             token=sources.token(),
-            prove=prove,
+            probe=probe,
         )
 
     async def _until_the_end(
         self,
         client: Any,
         service: Service,
-        keeper: lora.Keeper | None,
+        loader: AdapterLoader | None,
         *,
         tasks: tuple[str, ...],
     ) -> None:
@@ -154,7 +155,7 @@ class _Serving:
                 probes.build(config, tasks=tasks),
                 linger_seconds=config.linger_seconds,
                 drain_seconds=config.drain_seconds,
-                before_ready=keeper.begin if keeper else None,
+                before_ready=loader.start if loader else None,
             )
         )
         await asyncio.wait({fault, life}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +173,7 @@ class _Serving:
 
     async def _fault(self, client: Any) -> str:
         """Why the engine core is of no use any more; vLLM has no callback for it, and does not notice a hang."""
-        work, limit = Progress(), self._launch.config.stall_seconds
+        work, limit = StallTimer(), self._launch.config.stall_seconds
         counted = get_prometheus_registry().restricted_registry(_SIGNS_OF_WORK)
         while not client.errored:
             self._life.beat()
@@ -199,23 +200,23 @@ class _Serving:
         config = self._launch.config
         return front.Guard(
             limits=config.limits,
-            places=self._launch.known.max_sequences,
+            engine_slots=self._launch.status.max_sequences,
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
             rule=Requests(
                 most=config.limits.max_output_tokens,
                 context=vllm_config.model_config.max_model_len,
                 output=config.output,
             ),
-            metrics=self._launch.observed.render if config.open_metrics else None,
+            metrics=self._launch.metrics.render if config.open_metrics else None,
         )
 
     def _learn(self, vllm_config: Any) -> None:
-        known = self._launch.known
-        known.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
-        self._launch.observed.tell_kv_capacity(known.kv_capacity_tokens)
-        known.max_sequences = (
+        status = self._launch.status
+        status.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
+        self._launch.metrics.tell_kv_capacity(status.kv_capacity_tokens)
+        status.max_sequences = (
             vllm_config.scheduler_config.max_num_seqs
             * vllm_config.parallel_config.data_parallel_size
         )
-        self._launch.observed.tell_sequences(known.max_sequences)
-        known.max_model_length = vllm_config.model_config.max_model_len
+        self._launch.metrics.tell_sequences(status.max_sequences)
+        status.max_model_length = vllm_config.model_config.max_model_len

@@ -1,18 +1,18 @@
 """Admission of requests: run, wait or refuse, decided before a response begins.
 
-Belongs to one event loop and never blocks it: a turn is a future, so whoever waits can also watch its client.
+Belongs to one event loop and never blocks it: a waiter is a future, so whoever waits can also watch its client.
 """
 
 import asyncio
 import collections
 
 
-class FullError(Exception):
-    """All places are taken, and all places in the queue."""
+class QueueFullError(Exception):
+    """All engine_slots are taken, and all places in the queue."""
 
 
-class Gate:
-    """At most `concurrency` are inside (None: any number), at most `queue` wait, first come first served."""
+class Slots:
+    """At most `concurrency` are taken (None: any number), at most `queue` wait, first come first served."""
 
     def __init__(self, *, concurrency: int | None, queue: int) -> None:
         self._concurrency = concurrency
@@ -20,40 +20,40 @@ class Gate:
         self._waiting: collections.OrderedDict[asyncio.Future[None], None] = (
             collections.OrderedDict()
         )
-        self.inside = 0
+        self.taken = 0
 
     @property
     def waiting(self) -> int:
         """Turns that have not come."""
         return len(self._waiting)
 
-    def enter(self) -> bool:
+    def take(self) -> bool:
         """Take a place if one is free; False if not."""
-        if self._concurrency is not None and self.inside >= self._concurrency:
+        if self._concurrency is not None and self.taken >= self._concurrency:
             return False
-        self.inside += 1
+        self.taken += 1
         return True
 
     def wait(self) -> asyncio.Future[None]:
-        """A turn, which is done once its place is taken; FullError if the queue is full."""
+        """A waiter, which is done once its place is taken; QueueFullError if the queue is full."""
         if len(self._waiting) >= self._queue:
-            raise FullError
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
-        return turn
+            raise QueueFullError
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = None
+        return waiter
 
-    def give_up(self, turn: asyncio.Future[None]) -> None:
-        """Leave the queue, or the place if the turn has come meanwhile."""
-        if turn.done():
-            self.leave()
+    def give_up(self, waiter: asyncio.Future[None]) -> None:
+        """Leave the queue, or the place if the waiter has come meanwhile."""
+        if waiter.done():
+            self.release()
         else:
-            del self._waiting[turn]
-            turn.cancel()
+            del self._waiting[waiter]
+            waiter.cancel()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Free a place: the one who waits longest takes it."""
         if self._waiting:
-            turn, _ = self._waiting.popitem(last=False)
-            turn.set_result(None)
+            waiter, _ = self._waiting.popitem(last=False)
+            waiter.set_result(None)
         else:
-            self.inside -= 1
+            self.taken -= 1

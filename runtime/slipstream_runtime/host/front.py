@@ -73,7 +73,7 @@ class Guard:
     """Checks of a front beside the form of requests."""
 
     limits: Limits = dataclasses.field(default_factory=Limits)
-    places: int | None = None
+    engine_slots: int | None = None
     """Requests that the engine by itself runs at once, if it says so."""
     keys: Keys | None = None
     rule: Rule | None = None
@@ -105,7 +105,7 @@ class Front:
         self._life = life
         self._probe_key = probe_key.encode()
         self._guard = guard or Guard()
-        self._gate = self._guard.limits.gate(places=self._guard.places)
+        self._slots = self._guard.limits.slots(engine_slots=self._guard.engine_slots)
         self._exchanges: set[Exchange] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -119,7 +119,7 @@ class Front:
     @property
     def queued(self) -> int:
         """Requests in flight that wait for a place."""
-        return self._gate.waiting
+        return self._slots.waiting
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Serve one request, or the lifespan of the application."""
@@ -215,11 +215,11 @@ class Front:
             if probe:
                 await exchange.run(self._app, scope)
                 return
-            await self._enter(exchange)
+            await self._take_slot(exchange)
             try:
                 await exchange.run(self._app, scope)
             finally:
-                self._gate.leave()
+                self._slots.release()
         except asgi.DisconnectedError:
             pass
         finally:
@@ -246,15 +246,15 @@ class Front:
         exchange.replay(raw)
         return scope
 
-    async def _enter(self, exchange: Exchange) -> None:
+    async def _take_slot(self, exchange: Exchange) -> None:
         """Take a place, or wait for one as long as the client waits."""
         if exchange.over:
             raise asgi.DisconnectedError
-        if self._gate.enter():
+        if self._slots.take():
             return
         try:
-            turn = self._gate.wait()
-        except admission.FullError:
+            waiter = self._slots.wait()
+        except admission.QueueFullError:
             raise Refusal(
                 429,
                 "This replica is busy and its queue is full. Retry later.",
@@ -263,12 +263,12 @@ class Front:
         left = asyncio.ensure_future(exchange.left())
         admitted = False
         try:
-            await asyncio.wait({turn, left}, return_when=asyncio.FIRST_COMPLETED)
-            admitted = turn.done() and not left.done()
+            await asyncio.wait({waiter, left}, return_when=asyncio.FIRST_COMPLETED)
+            admitted = waiter.done() and not left.done()
         finally:
             left.cancel()
             if not admitted:
-                self._gate.give_up(turn)
+                self._slots.give_up(waiter)
         if not admitted:
             raise asgi.DisconnectedError
 

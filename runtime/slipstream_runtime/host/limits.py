@@ -4,10 +4,10 @@ from typing import Annotated, Final
 
 import pydantic
 
-from slipstream_runtime.host.admission import Gate
+from slipstream_runtime.host.admission import Slots
 from slipstream_runtime.part import Part, Positive
 
-QUEUE_PER_PLACE: Final = 4
+QUEUE_PER_SLOT: Final = 4
 """Requests that may wait for each one that runs, where `queue` says nothing."""
 
 
@@ -23,19 +23,19 @@ class Limits(Part):
     concurrency: Positive | None = None
     """Requests that run at once; None leaves that to the engine."""
     queue: Annotated[int, pydantic.Field(ge=0)] | None = None
-    """Requests that wait while all places are taken."""
+    """Requests that wait while all slots are taken."""
 
-    def gate(self, *, places: int | None) -> Gate:
-        """The gate for these limits; `places` is what the engine by itself runs at once, if it says so.
+    def slots(self, *, engine_slots: int | None) -> Slots:
+        """The gate for these limits; `engine_slots` is what the engine by itself runs at once, if it says so.
 
         Without `concurrency` the requests wait inside the engine, which schedules them and measures their wait;
         the gate then only bounds how many wait there.
         """
         if self.concurrency is not None:
-            return Gate(concurrency=self.concurrency, queue=self._queue(self.concurrency))
-        if places is None:
-            return Gate(concurrency=None, queue=0)
-        return Gate(concurrency=places + self._queue(places), queue=0)
+            return Slots(concurrency=self.concurrency, queue=self._queue(self.concurrency))
+        if engine_slots is None:
+            return Slots(concurrency=None, queue=0)
+        return Slots(concurrency=engine_slots + self._queue(engine_slots), queue=0)
 
-    def _queue(self, places: int) -> int:
-        return QUEUE_PER_PLACE * places if self.queue is None else self.queue
+    def _queue(self, engine_slots: int) -> int:
+        return QUEUE_PER_SLOT * engine_slots if self.queue is None else self.queue

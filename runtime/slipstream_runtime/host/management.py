@@ -6,8 +6,9 @@ It never waits for vLLM, so it answers while vLLM is imported, loads, or hangs.
 from typing import Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.host import facts, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.metrics import CONTENT_TYPE, Metrics
+from slipstream_runtime.host.status import EngineStatus
 from slipstream_runtime.web import asgi
 
 HANGING_SECONDS: Final = 60.0
@@ -21,12 +22,12 @@ class Management:
         self,
         *,
         life: Lifecycle,
-        observed: metrics.Metrics,
-        known: facts.Facts,
+        metrics: Metrics,
+        status: EngineStatus,
     ) -> None:
         self._life = life
-        self._metrics = observed
-        self._known = known
+        self._metrics = metrics
+        self._engine_status = status
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""
@@ -42,7 +43,7 @@ class Management:
                     send, f"{life.phase.value}\n".encode(), status=200 if life.ready else 503
                 )
             case contract.METRICS_PATH:
-                await asgi.respond(send, self._metrics.render(), kind=metrics.CONTENT_TYPE)
+                await asgi.respond(send, self._metrics.render(), kind=CONTENT_TYPE)
             case contract.STATUS_PATH:
                 await asgi.respond_json(send, self._status())
             case _:
@@ -64,5 +65,5 @@ class Management:
             "reason": self._life.reason,
             "phaseSeconds": {phase.value: round(value, 3) for phase, value in seconds.items()},
             "inFlight": self._metrics.in_flight,
-            **self._known.as_dict(),
+            **self._engine_status.as_dict(),
         }

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from slipstream_runtime import contract
-from slipstream_runtime.host import facts
+from slipstream_runtime.host import status
 from slipstream_runtime.host.front import Front
 from slipstream_runtime.host.lifecycle import Lifecycle
 
@@ -28,7 +28,7 @@ class Metrics(Collector):
         self._registry.register(self)
         self._front: Front | None = None
         self._engine: CollectorRegistry | None = None
-        self._adapters: Mapping[str, facts.Adapter] = {}
+        self._adapters: Mapping[str, status.AdapterStatus] = {}
         self._kv_tokens: int | None = None
         self._sequences: int | None = None
 
@@ -53,7 +53,7 @@ class Metrics(Collector):
         """Report this number of sequences that run at once from now on."""
         self._sequences = most
 
-    def watch_adapters(self, adapters: Mapping[str, facts.Adapter]) -> None:
+    def watch_adapters(self, adapters: Mapping[str, status.AdapterStatus]) -> None:
         """Report on these adapters, which may change."""
         self._adapters = adapters
 

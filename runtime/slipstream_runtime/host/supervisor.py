@@ -17,8 +17,10 @@ from typing import Final, NoReturn, Protocol
 
 from slipstream_runtime import contract, logs
 from slipstream_runtime.errors import EngineError, describe
-from slipstream_runtime.host import facts, management, metrics
+from slipstream_runtime.host import management
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.metrics import Metrics
+from slipstream_runtime.host.status import EngineStatus
 from slipstream_runtime.web import server
 
 _EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
@@ -26,7 +28,7 @@ _EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Exit:
     """End of the engine's thread."""
 
     exit_code: int
@@ -39,9 +41,9 @@ class Engine(Protocol):
     @property
     def life(self) -> Lifecycle: ...  # noqa: D102
     @property
-    def observed(self) -> metrics.Metrics: ...  # noqa: D102
+    def metrics(self) -> Metrics: ...  # noqa: D102
     @property
-    def known(self) -> facts.Facts: ...  # noqa: D102
+    def status(self) -> EngineStatus: ...  # noqa: D102
     @property
     def api(self) -> socket.socket: ...  # noqa: D102
     @property
@@ -63,13 +65,13 @@ class Supervisor:
         """Serve until the engine ends or the pod is stopped."""
         self._exit(asyncio.run(self._supervise()))
 
-    async def _supervise(self) -> Outcome:
+    async def _supervise(self) -> Exit:
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Outcome] = loop.create_future()
+        ended: asyncio.Future[Exit] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number, ended)
         manager = management.Management(
-            life=self._life, observed=self._engine.observed, known=self._engine.known
+            life=self._life, metrics=self._engine.metrics, status=self._engine.status
         )
         probes = server.Server(manager, lifespan=False)
         managing = asyncio.create_task(probes.serve([self._manage]))
@@ -92,35 +94,35 @@ class Supervisor:
         await managing
         return outcome
 
-    def _run_engine(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Outcome]) -> None:
+    def _run_engine(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[Exit]) -> None:
         try:
             self._engine.run()
-            outcome = Outcome(0)
+            outcome = Exit(0)
         except EngineError as error:
             logs.failure("engine failed", error=error.__cause__, reason=error.reason)
-            outcome = Outcome(error.exit_code, error.reason)
+            outcome = Exit(error.exit_code, error.reason)
         except BaseException as error:
             reason = describe(error)
             logs.failure("engine failed", error=error, reason=reason)
-            outcome = Outcome(1, reason)
+            outcome = Exit(1, reason)
         loop.call_soon_threadsafe(_settle, ended, outcome)
 
-    def _stop(self, number: int, ended: asyncio.Future[Outcome]) -> None:
+    def _stop(self, number: int, ended: asyncio.Future[Exit]) -> None:
         """SIGTERM or SIGINT: leave in order from ready, at once before; a second one changes nothing."""
         if self._life.leave():
             logs.event(
                 "leaving",
                 signal=signal.Signals(number).name,
-                inFlight=self._engine.observed.in_flight,
+                inFlight=self._engine.metrics.in_flight,
             )
             limit = self._engine.stop_seconds + _EXIT_SECONDS
-            forced = Outcome(1, f"the engine did not end within {limit} s of SIGTERM")
+            forced = Exit(1, f"the engine did not end within {limit} s of SIGTERM")
             asyncio.get_running_loop().call_later(limit, _settle, ended, forced)
         elif not self._life.leaving:
             logs.event("stopped before ready", signal=signal.Signals(number).name)
-            _settle(ended, Outcome(0))
+            _settle(ended, Exit(0))
 
-    def _exit(self, outcome: Outcome) -> NoReturn:
+    def _exit(self, outcome: Exit) -> NoReturn:
         if outcome.reason is not None:
             logs.leave_reason(self._termination_log, outcome.reason)
         for child in multiprocessing.active_children():
@@ -134,6 +136,6 @@ class Supervisor:
         logs.event("phase", phase=phase.value, after=before.value, seconds=round(took, 3))
 
 
-def _settle(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:
+def _settle(ended: asyncio.Future[Exit], outcome: Exit) -> None:
     if not ended.done():
         ended.set_result(outcome)

@@ -36,7 +36,7 @@ class Batcher:
     """Takes sequences, gives rows. `proof` is a sequence that a sound session can always run."""
 
     def __init__(
-        self, run: Run, *, limits: batching.Limits, proof: Tokens, observer: Observer
+        self, run: Run, *, limits: batching.BatchLimits, proof: Tokens, observer: Observer
     ) -> None:
         self._run = run
         self._limits = limits

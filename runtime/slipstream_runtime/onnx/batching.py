@@ -15,19 +15,19 @@ USEFUL: Final = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """Most sequences of a batch, and most tokens, padding included; a single sequence may be longer."""
 
     sequences: int
     tokens: int
 
 
-def window(limits: Limits) -> int:
+def window(limits: BatchLimits) -> int:
     """Number of the oldest sequences that `choose` considers."""
     return _BATCHES * limits.sequences
 
 
-def choose(lengths: Sequence[int], *, limits: Limits) -> list[int]:
+def choose(lengths: Sequence[int], *, limits: BatchLimits) -> list[int]:
     """Indices of the next batch among waiting sequences, the oldest first; not empty unless nothing waits."""
     if not lengths:
         return []

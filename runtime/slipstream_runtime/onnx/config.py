@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.onnx.batching import Limits as BatchLimits
+from slipstream_runtime.onnx.batching import BatchLimits
 from slipstream_runtime.part import Part, Positive
 
 _BATCHES = {

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime.errors import EngineError, describe
-from slipstream_runtime.host import facts, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.metrics import Metrics
+from slipstream_runtime.host.status import EngineStatus
 from slipstream_runtime.machine import gpu, hardware
 from slipstream_runtime.model_files import sources
 from slipstream_runtime.onnx import exported
@@ -28,8 +29,8 @@ class Launch:
 
     config: OnnxConfig
     life: Lifecycle
-    observed: metrics.Metrics
-    known: facts.Facts
+    metrics: Metrics
+    status: EngineStatus
     api: socket.socket
     cache: Path
 
@@ -50,7 +51,7 @@ class Launch:
             if self.config.device == "cuda":
                 gpu.check()
             model = self._model()
-            self.known.max_model_length = model.max_length
+            self.status.max_model_length = model.max_length
             self.life.enter(Phase.IMPORTING)
             serving: Any = importlib.import_module(_SERVING)
             serving.run(self, model)
@@ -76,8 +77,8 @@ def prepare(config: OnnxConfig, *, api: socket.socket) -> Launch:
     launch = Launch(
         config=config,
         life=life,
-        observed=metrics.Metrics(life),
-        known=facts.Facts(config.model.name),
+        metrics=Metrics(life),
+        status=EngineStatus(config.model.name),
         api=api,
         cache=sources.cache_folder(),
     )

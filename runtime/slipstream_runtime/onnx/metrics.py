@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 
 from slipstream_runtime import contract
 from slipstream_runtime.onnx.batcher import Batcher
-from slipstream_runtime.onnx.providers import Outcome
+from slipstream_runtime.onnx.providers import Providers
 from slipstream_runtime.series import ITERATION_BUCKETS, Series
 from slipstream_runtime.web.refusal import Refusal
 
@@ -22,7 +22,7 @@ E2E_BUCKETS: Final = (
 """vLLM's, and finer ones below its first, 0.3 s, which is long for an encoder."""
 
 
-class Request:
+class RequestOutcome:
     """Outcome of one request; None if the request could not be served."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Metrics:
         self._e2e = series.histogram(contract.E2E, E2E_BUCKETS)
         self._batches = series.histogram(contract.ITERATION_TOKENS, ITERATION_BUCKETS)
 
-    def watch(self, batcher: Batcher, *, providers: Outcome) -> None:
+    def watch(self, batcher: Batcher, *, providers: Providers) -> None:
         """Report on this batcher and on where its session runs."""
         self._series.gauge(contract.RUNNING, lambda: batcher.running)
         self._series.gauge(contract.WAITING, lambda: batcher.waiting)
@@ -74,19 +74,19 @@ class Metrics:
         self._prompted.inc(tokens)
 
     @contextlib.contextmanager
-    def request(self) -> Iterator[Request]:
+    def request(self) -> Iterator[RequestOutcome]:
         """Count one request and how long it took."""
-        started, request = self._clock(), Request()
+        started, outcome = self._clock(), RequestOutcome()
         try:
-            yield request
+            yield outcome
         except Refusal:
-            request.reason = None
+            outcome.reason = None
             raise
         except Exception:
-            request.reason = "error"
+            outcome.reason = "error"
             raise
         finally:
-            if request.reason is not None:
-                self._ended[request.reason].inc()
-            if request.reason == "stop":
+            if outcome.reason is not None:
+                self._ended[outcome.reason].inc()
+            if outcome.reason == "stop":
                 self._e2e.observe(self._clock() - started)

@@ -18,7 +18,7 @@ Device = Literal["cuda", "cpu"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Providers:
     """The providers that were wanted and those in use, each in order of preference."""
 
     wanted: tuple[str, ...]
@@ -49,10 +49,10 @@ def usable(wanted: Sequence[str], *, available: Collection[str]) -> tuple[str, .
     return found
 
 
-def outcome(wanted: Sequence[str], *, used: Sequence[str]) -> Outcome:
+def compare(wanted: Sequence[str], *, used: Sequence[str]) -> Providers:
     """Return the providers that a session uses, beside the wanted ones."""
     _check(wanted, used, why=f"the session got {', '.join(used) or 'none'}")
-    return Outcome(tuple(wanted), tuple(used))
+    return Providers(tuple(wanted), tuple(used))
 
 
 def tensorrt_options(

@@ -39,17 +39,17 @@ def run(launch: Launch, model: Exported) -> None:
     asyncio.run(_serve(launch, model, texts, loaded))
 
 
-def _tell(launch: Launch, model: Exported, outcome: providers.Outcome) -> None:
+def _tell(launch: Launch, model: Exported, outcome: providers.Providers) -> None:
     told: dict[str, object] = {
         "wanted": list(outcome.wanted),
         "used": list(outcome.used),
         "missing": list(outcome.missing),
     }
-    launch.known.versions |= {
+    launch.status.versions |= {
         "onnxruntime": session.VERSION,
         "tokenizers": tokenizers.__version__,
     }
-    launch.known.details |= {"task": model.reading.task, "providers": told}
+    launch.status.details |= {"task": model.reading.task, "providers": told}
     logs.event("provider fallback" if outcome.fell_back else "providers", **told)
 
 
@@ -68,7 +68,7 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         routes=api.ROUTES,
         guard=_guard(launch),
     )
-    launch.observed.watch(service.front, engine=observer.registry)
+    launch.metrics.watch(service.front, engine=observer.registry)
     async with _beating(launch), service.listening():
         work = asyncio.create_task(batcher.serve())
         life = asyncio.create_task(
@@ -91,9 +91,9 @@ def _guard(launch: Launch) -> front.Guard:
     config = launch.config
     return front.Guard(
         limits=config.limits,
-        places=config.batch.sequences,
+        engine_slots=config.batch.sequences,
         keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
-        metrics=launch.observed.render if config.open_metrics else None,
+        metrics=launch.metrics.render if config.open_metrics else None,
     )
 
 

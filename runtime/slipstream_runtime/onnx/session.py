@@ -12,7 +12,7 @@ import onnxruntime
 
 from slipstream_runtime.errors import EngineError, describe
 from slipstream_runtime.onnx import pooling, providers
-from slipstream_runtime.onnx.batching import Limits
+from slipstream_runtime.onnx.batching import BatchLimits
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.tokens import Tokens
 
@@ -34,7 +34,7 @@ class Session:
         uri: str,
         wanted: Sequence[str],
         threads: int,
-        limits: Limits,
+        limits: BatchLimits,
         cache: Path | None,
     ) -> None:
         if providers.CUDA in wanted:
@@ -53,7 +53,7 @@ class Session:
         except Exception as error:
             # NB: the library has one exception class for each code, and no common one.
             raise EngineError(f"{uri}: ONNX Runtime cannot load it: {describe(error)}") from error
-        self.providers = providers.outcome(wanted, used=self._session.get_providers())
+        self.providers = providers.compare(wanted, used=self._session.get_providers())
         self._reading = model.reading
         self._inputs = self._accepted(uri)
         self._output, self._pools = self._chosen(uri)
@@ -116,7 +116,7 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _tensorrt(model: Exported, *, limits: Limits, cache: Path | None) -> dict[str, str]:
+def _tensorrt(model: Exported, *, limits: BatchLimits, cache: Path | None) -> dict[str, str]:
     reader = onnxruntime.InferenceSession(model.graph, providers=[providers.CPU])
     return providers.tensorrt_options(
         [node.name for node in reader.get_inputs()],

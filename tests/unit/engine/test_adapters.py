@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from slipstream_runtime.engine import adapters
 from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError
-from slipstream_runtime.host import facts
+from slipstream_runtime.host import status
 
 URIS = st.sampled_from(["file:///a", "file:///b"])
 NAMES = st.sampled_from(["x", "y", "z"])
 HELD = st.dictionaries(
-    NAMES, st.builds(facts.Adapter, uri=URIS, reason=st.sampled_from([None, "it is broken"]))
+    NAMES, st.builds(status.AdapterStatus, uri=URIS, reason=st.sampled_from([None, "it is broken"]))
 )
 
 
 @for_all(HELD, st.dictionaries(NAMES, URIS), st.booleans())
 def test_after_the_steps_exactly_what_is_listed_is_held(
-    held: dict[str, facts.Adapter], listed: dict[str, str], again: bool
+    held: dict[str, status.AdapterStatus], listed: dict[str, str], again: bool
 ) -> None:
     steps = adapters.steps(held, listed, again=again)
     after = {name: held[name].uri for name in held if name not in steps.unload}
@@ -31,7 +31,9 @@ def test_after_the_steps_exactly_what_is_listed_is_held(
 
 
 @for_all(HELD)
-def test_what_is_loaded_and_still_listed_is_left_alone(held: dict[str, facts.Adapter]) -> None:
+def test_what_is_loaded_and_still_listed_is_left_alone(
+    held: dict[str, status.AdapterStatus],
+) -> None:
     listed = {name: adapter.uri for name, adapter in held.items()}
     assert not adapters.steps(held, listed, again=False)
     failed = {name for name, adapter in held.items() if not adapter.loaded}
@@ -90,14 +92,14 @@ def test_what_is_no_adapter_is_told(tmp_path: Path, content: str | None, message
 def test_the_engine_has_room_for_what_is_there_or_was_asked_for(
     asked: int | None, ranks: list[int], expected: int
 ) -> None:
-    assert adapters.room(Adapters(slots=4, rank=asked), ranks) == expected
+    assert adapters.max_rank(Adapters(slots=4, rank=asked), ranks) == expected
 
 
 def test_an_adapter_of_too_high_a_rank_is_told_with_the_remedy() -> None:
     found = adapters.Found(Path("/x"), 48)
-    adapters.check_rank(found, uri="file:///x", room=64)
+    adapters.check_rank(found, uri="file:///x", max_rank=64)
     with pytest.raises(EngineError) as caught:
-        adapters.check_rank(found, uri="file:///x", room=16)
+        adapters.check_rank(found, uri="file:///x", max_rank=16)
     assert caught.value.reason == (
         "file:///x: has rank 48, and this engine was started for 16: set spec.model.maxAdapterRank to 64"
     )

@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from dev import metrics as pages
 from slipstream_runtime import contract
-from slipstream_runtime.host import facts, front, management, metrics
+from slipstream_runtime.host import front, management, metrics
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.status import AdapterStatus, EngineStatus
 from slipstream_runtime.web import asgi
 
 
@@ -84,8 +85,8 @@ async def get(manager: management.Management, path: str) -> tuple[int, str]:
 
 def managed(life: Lifecycle) -> tuple[management.Management, metrics.Metrics]:
     observed = metrics.Metrics(life)
-    known = facts.Facts("m", arguments=["--model", "/m"], kv_capacity_tokens=256)
-    return management.Management(life=life, observed=observed, known=known), observed
+    known = EngineStatus("m", arguments=["--model", "/m"], kv_capacity_tokens=256)
+    return management.Management(life=life, metrics=observed, status=known), observed
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -192,10 +193,10 @@ def test_listeners_run_on_every_change() -> None:
 async def test_adapters_are_in_status_and_metrics_with_what_is_wrong() -> None:
     life, _ = started()
     manager, observed = managed(life)
-    adapters = manager._known.adapters
+    adapters = manager._engine_status.adapters
     observed.watch_adapters(adapters)
-    adapters["sql"] = facts.Adapter("file:///sql")
-    adapters["chat"] = facts.Adapter("file:///chat", "there is no folder")
+    adapters["sql"] = AdapterStatus("file:///sql")
+    adapters["chat"] = AdapterStatus("file:///chat", "there is no folder")
     _, text = await get(manager, contract.METRICS_PATH)
     assert 'slipstream_engine_adapter_loaded{adapter="sql"} 1.0' in text
     assert 'slipstream_engine_adapter_loaded{adapter="chat"} 0.0' in text

@@ -10,7 +10,7 @@ import pytest
 
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.onnx.batcher import Batcher
-from slipstream_runtime.onnx.batching import Limits
+from slipstream_runtime.onnx.batching import BatchLimits
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Tokens
 
@@ -57,7 +57,7 @@ async def served(
 ) -> AsyncIterator[tuple[Batcher, "asyncio.Task[None]"]]:
     batcher = Batcher(
         model.run,
-        limits=Limits(sequences=8, tokens=1000),
+        limits=BatchLimits(sequences=8, tokens=1000),
         proof=sequence(PROOF),
         observer=observer or Counted(),
     )

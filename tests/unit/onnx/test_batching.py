@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_runtime.onnx.batching import USEFUL, Limits, choose, window
+from slipstream_runtime.onnx.batching import USEFUL, BatchLimits, choose, window
 
-LIMITS = st.builds(Limits, sequences=st.integers(1, 12), tokens=st.integers(1, 600))
+LIMITS = st.builds(BatchLimits, sequences=st.integers(1, 12), tokens=st.integers(1, 600))
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=60)
 
 
@@ -32,18 +32,18 @@ LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=60)
     ],
 )
 def test_a_batch_is(lengths: list[int], chosen: list[int]) -> None:
-    assert choose(lengths, limits=Limits(sequences=4, tokens=400)) == chosen
+    assert choose(lengths, limits=BatchLimits(sequences=4, tokens=400)) == chosen
 
 
 @given(LENGTHS, LIMITS)
-def test_the_oldest_is_always_in_the_next_batch(lengths: list[int], limits: Limits) -> None:
+def test_the_oldest_is_always_in_the_next_batch(lengths: list[int], limits: BatchLimits) -> None:
     batch = choose(lengths, limits=limits)
     assert batch[0] == 0
     assert batch == sorted(set(batch))
 
 
 @given(LENGTHS, LIMITS)
-def test_a_batch_keeps_its_limits(lengths: list[int], limits: Limits) -> None:
+def test_a_batch_keeps_its_limits(lengths: list[int], limits: BatchLimits) -> None:
     batch = choose(lengths, limits=limits)
     assert len(batch) <= limits.sequences
     assert batch[-1] < window(limits)
@@ -54,7 +54,7 @@ def test_a_batch_keeps_its_limits(lengths: list[int], limits: Limits) -> None:
 
 @given(LENGTHS, LIMITS)
 def test_every_sequence_runs_once_and_waits_for_no_more_batches_than_there_were_before_it(
-    lengths: list[int], limits: Limits
+    lengths: list[int], limits: BatchLimits
 ) -> None:
     waiting = list(range(len(lengths)))
     served: dict[int, int] = {}
@@ -70,7 +70,7 @@ def test_every_sequence_runs_once_and_waits_for_no_more_batches_than_there_were_
 
 @given(st.integers(1, 200), st.integers(1, 40), LIMITS)
 def test_equal_lengths_run_in_the_order_in_which_they_came(
-    length: int, count: int, limits: Limits
+    length: int, count: int, limits: BatchLimits
 ) -> None:
     batch = choose([length] * count, limits=limits)
     assert batch == list(range(len(batch)))

@@ -21,12 +21,12 @@ def test_only_what_the_build_has_is_asked_for_in_the_order_of_the_wishes() -> No
 
 
 def test_no_fall_back_is_none() -> None:
-    found = providers.outcome((CUDA, CPU), used=[CUDA, CPU])
+    found = providers.compare((CUDA, CPU), used=[CUDA, CPU])
     assert (found.missing, found.fell_back) == ((), False)
 
 
 def test_cuda_in_place_of_tensorrt_is_a_fall_back_that_is_reported() -> None:
-    found = providers.outcome((TENSORRT, CUDA, CPU), used=[CUDA, CPU])
+    found = providers.compare((TENSORRT, CUDA, CPU), used=[CUDA, CPU])
     assert (found.missing, found.fell_back) == ((TENSORRT,), True)
 
 
@@ -38,7 +38,7 @@ def test_a_build_without_cuda_is_no_use_on_a_gpu_node() -> None:
 
 def test_a_session_that_quietly_fell_back_to_the_cpu_is_refused() -> None:
     with pytest.raises(UnsuitableError, match="the session got CPUExecutionProvider"):
-        providers.outcome((CUDA, CPU), used=[CPU])
+        providers.compare((CUDA, CPU), used=[CPU])
 
 
 def test_tensorrt_compiles_once_for_all_batches() -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
-from slipstream_runtime.onnx.batching import Limits
+from slipstream_runtime.onnx.batching import BatchLimits
 from slipstream_runtime.onnx.config import OnnxConfig
 from tests.support import given
 
@@ -63,14 +63,14 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "apiKeys": Path(contract.API_KEYS_DIRECTORY),
         "openMetrics": False,
     }
-    assert found.batch == Limits(sequences=8, tokens=512)
+    assert found.batch == BatchLimits(sequences=8, tokens=512)
 
 
 def test_the_least_service_has_the_devices_limits() -> None:
     assert config().device == "cuda"
-    assert config().batch == Limits(sequences=256, tokens=32768)
-    assert config(accelerator=CPU).batch == Limits(sequences=32, tokens=2048)
-    assert config(accelerator=CPU, batching={}).batch == Limits(sequences=32, tokens=2048)
+    assert config().batch == BatchLimits(sequences=256, tokens=32768)
+    assert config(accelerator=CPU).batch == BatchLimits(sequences=32, tokens=2048)
+    assert config(accelerator=CPU, batching={}).batch == BatchLimits(sequences=32, tokens=2048)
 
 
 def test_compiling_means_tensorrt_and_is_not_done_unasked() -> None:

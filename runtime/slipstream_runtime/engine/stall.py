@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 
 
-class Progress:
+class StallTimer:
     """Timer of an engine that holds requests without a sign of work.
 
     A sign is any change of the reading, which the caller takes from what the engine counts at each of its steps.

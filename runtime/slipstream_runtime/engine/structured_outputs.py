@@ -16,13 +16,13 @@ _PLACE: Final = re.compile(r"^\[[^]]*\] \S+:\d+: ")
 
 def check(output: Output) -> None:
     """UnsuitableError if xgrammar can't make the output's form."""
-    if output.form is None:
+    if output.structure is None:
         return
-    (field,) = output.form
+    (field,) = output.structure
     name = {"json": "schema"}.get(field, field)
     try:
         validate_xgrammar_grammar(
-            SamplingParams(structured_outputs=StructuredOutputsParams(**output.form))
+            SamplingParams(structured_outputs=StructuredOutputsParams(**output.structure))
         )
     except (VLLMError, ValueError, TypeError) as error:
         raise UnsuitableError(

@@ -19,7 +19,7 @@ from slipstream_runtime import logs
 from slipstream_runtime.engine import adapters
 from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError, describe, one_line
-from slipstream_runtime.host import facts
+from slipstream_runtime.host import status
 
 _LOOK_SECONDS: Final = 5.0
 """Between two looks at the list; the kubelet needs up to a minute or two to bring a new one."""
@@ -27,7 +27,7 @@ _RETRY_SECONDS: Final = 60.0
 """Until what failed is tried again: a volume that was empty, a hub that was away."""
 
 
-class Keeper:
+class AdapterLoader:
     """Brings vLLM's adapters to what the list says."""
 
     def __init__(
@@ -35,30 +35,30 @@ class Keeper:
         config: Adapters,
         *,
         models: Any,
-        held: dict[str, facts.Adapter],
-        room: int,
+        current: dict[str, status.AdapterStatus],
+        max_rank: int,
         model: Path,
         cache: Path,
         token: str | None,
-        prove: Callable[[str], Awaitable[None]],
+        probe: Callable[[str], Awaitable[None]],
     ) -> None:
         self._config = config
         self._models = models
-        self._held = held
-        self._room = room
+        self._current = current
+        self._max_rank = max_rank
         self._model = model
         self._cache = cache
         self._token = token
-        self._prove = prove
+        self._probe = probe
         self._retry_at = 0.0
         self._following: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Load what is listed, and follow the list from then on."""
-        await self.settle()
+        await self.apply()
         self._following = asyncio.create_task(self._follow())
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Follow no more."""
         if self._following is not None:
             self._following.cancel()
@@ -66,9 +66,9 @@ class Keeper:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self.settle()
+            await self.apply()
 
-    async def settle(self) -> None:
+    async def apply(self) -> None:
         """One look at the list, and what follows from it."""
         try:
             listed = await asyncio.to_thread(adapters.wanted, self._config.file)
@@ -76,7 +76,7 @@ class Keeper:
             logs.event("adapters unknown", reason=error.reason)
             return
         again = time.monotonic() >= self._retry_at
-        steps = adapters.steps(self._held, listed, again=again)
+        steps = adapters.steps(self._current, listed, again=again)
         for name in steps.unload:
             await self._unload(name)
         for name, uri in steps.load.items():
@@ -91,20 +91,20 @@ class Keeper:
             answer = await self._models.load_lora_adapter(request)
             if isinstance(answer, ErrorResponse):
                 raise EngineError(f"{uri}: {answer.error.message}")
-            await self._prove(name)
+            await self._probe(name)
         except Exception as error:
             # NB: whatever vLLM makes of a stranger's file, the model itself goes on.
             reason = error.reason if isinstance(error, EngineError) else describe(error)
-            await self._forget(name)
-            self._held[name] = facts.Adapter(uri, one_line(reason, limit=300))
+            await self._drop(name)
+            self._current[name] = status.AdapterStatus(uri, one_line(reason, limit=300))
             logs.event("adapter failed", adapter=name, uri=uri, reason=reason)
         else:
-            self._held[name] = facts.Adapter(uri)
+            self._current[name] = status.AdapterStatus(uri)
             logs.event("adapter loaded", adapter=name, uri=uri)
 
     def _find(self, uri: str) -> adapters.Found:
         found = adapters.find(uri, cache=self._cache, token=self._token)
-        adapters.check_rank(found, uri=uri, room=self._room)
+        adapters.check_rank(found, uri=uri, max_rank=self._max_rank)
         try:
             adapters.check_base(adapters.shapes(found.folder), self._shapes, uri=uri)
         except (OSError, safetensors.SafetensorError) as error:
@@ -116,11 +116,11 @@ class Keeper:
         return adapters.shapes(self._model)
 
     async def _unload(self, name: str) -> None:
-        await self._forget(name)
-        if self._held.pop(name).loaded:
+        await self._drop(name)
+        if self._current.pop(name).loaded:
             logs.event("adapter unloaded", adapter=name)
 
-    async def _forget(self, name: str) -> None:
+    async def _drop(self, name: str) -> None:
         """Requests that run keep the adapter until they end; vLLM answers new ones with 404."""
         if name in self._models.lora_requests:
             await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))

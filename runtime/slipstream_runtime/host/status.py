@@ -4,7 +4,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapter:
+class AdapterStatus:
     """A LoRA adapter that the service wants; `reason` says why it is not loaded."""
 
     uri: str
@@ -17,7 +17,7 @@ class Adapter:
 
 
 @dataclasses.dataclass
-class Facts:
+class EngineStatus:
     """Facts about the running engine, for people and for the operator."""
 
     model: str
@@ -28,7 +28,7 @@ class Facts:
     max_sequences: int | None = None
     """Sequences that run at once, in all data-parallel engines together."""
     max_model_length: int | None = None
-    adapters: dict[str, Adapter] = dataclasses.field(default_factory=dict)
+    adapters: dict[str, AdapterStatus] = dataclasses.field(default_factory=dict)
     details: dict[str, object] = dataclasses.field(default_factory=dict)
     """What only one kind of engine has to tell."""
 
