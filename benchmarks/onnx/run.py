@@ -59,7 +59,7 @@ def main() -> None:
             uri=minilm.SOURCE.as_uri(),
             wanted=providers.wanted("cpu", tensorrt=False),
             threads=threads,
-            limits=batching.Limits(sequences=max(SIZES), tokens=max(SIZES) * model.max_length),
+            limits=batching.BatchLimits(sequences=max(SIZES), tokens=max(SIZES) * model.max_length),
             cache=None,
         )
         prompts = [item["prompt"] for item in heldout.read()[:TEXTS]]

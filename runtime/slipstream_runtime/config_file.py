@@ -1,4 +1,4 @@
-"""Reads an engine's configuration file; validated once, at the border."""
+"""Reader of an engine's configuration file, which validates it once."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ Config = TypeVar("Config", bound=Part)
 
 
 def load(path: Path, form: type[Config]) -> Config:
-    """Read and validate the file; UnsuitableError names the file and every key that is wrong."""
+    """Read and validate the file; UnsuitableError names the file and every wrong key."""
     try:
         return form.model_validate(json.loads(path.read_text()))
     except OSError as error:
         raise UnsuitableError(f"{path}: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnsuitableError(f"{path}: not JSON: {error}") from error
+        raise UnsuitableError(f"{path}: is not JSON: {error}") from error
     except pydantic.ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"

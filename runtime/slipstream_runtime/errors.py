@@ -1,32 +1,32 @@
-"""Why an engine cannot go on, in one line that the operator shows to the user."""
+"""Errors that end a process of the data plane, each with one line for the user."""
 
 from typing import Final
 
 import pydantic
 
 LONGEST_LINE: Final = 1000
-"""Characters of a reason; the operator shows as many in a condition."""
+"""Characters of a reason; the operator shows that many in a condition."""
 
 
 class EngineError(Exception):
-    """The engine ends; a restart may heal it (a volume that appears, a hub that answers again)."""
+    """Error that ends the engine; a restart may help, such as after a volume appears or a hub answers again."""
 
     exit_code = 1
 
     @property
     def reason(self) -> str:
-        """One line, short enough for a condition's message."""
+        """Reason in one line, short enough for the message of a condition."""
         return one_line(str(self))
 
 
 class UnsuitableError(EngineError):
-    """The configuration asks for something that this checkpoint or machine cannot do: restarts do not help."""
+    """Configuration that this checkpoint or machine can't run; restarts don't help."""
 
     exit_code = 2
 
 
 def describe(error: BaseException) -> str:
-    """One line about an exception of a library."""
+    """Return one line that describes an exception of a library."""
     if isinstance(error, pydantic.ValidationError):
         found = error.errors(include_url=False, include_input=False)
         return one_line("; ".join(item["msg"] for item in found))
@@ -34,6 +34,6 @@ def describe(error: BaseException) -> str:
 
 
 def one_line(text: str, *, limit: int = LONGEST_LINE) -> str:
-    """The text with all white space runs as one space, cut at the limit."""
+    """Return the text in one line, cut at `limit` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"

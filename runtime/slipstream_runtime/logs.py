@@ -1,4 +1,4 @@
-"""One JSON object per line for the engine's own events; vLLM's lines are vLLM's own."""
+"""Log of this package's events, one JSON object a line; vLLM logs in its own form."""
 
 import datetime
 import json
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 NAME: Final = "slipstream_runtime"
-_LOG: Final = logging.getLogger("slipstream_runtime.host")
+_LOG: Final = logging.getLogger(NAME)
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object; `fields` of the record become keys."""
+    """Formatter that writes a record as one JSON object, with its `fields` as keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format one record."""
+        """Return the record as JSON."""
         at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         entry: dict[str, object] = {
             "time": at.isoformat(timespec="milliseconds"),
@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Send this package's records to stderr and keep chatty libraries at warnings."""
+    """Send this package's records to stderr, and show only warnings of verbose libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger(NAME)
@@ -41,19 +41,19 @@ def configure() -> None:
 
 
 def event(name: str, **fields: object) -> None:
-    """Log something that happened."""
+    """Log an event."""
     _LOG.info(name, extra={"fields": fields})
 
 
 def failure(name: str, *, error: BaseException | None = None, **fields: object) -> None:
-    """Log something that went wrong, with the traceback if there is one."""
+    """Log a failure, with the traceback if there is one."""
     info = (type(error), error, error.__traceback__) if error is not None else None
     _LOG.error(name, exc_info=info, extra={"fields": fields})
 
 
 def leave_reason(path: Path, reason: str) -> None:
-    """Write the reason where the kubelet picks it up; a pod without such a file still has its log."""
+    """Write the reason to the termination log, which the kubelet reads; a file that can't be written is only logged."""
     try:
         path.write_text(reason + "\n")
     except OSError as error:
-        event("no termination log", path=str(path), error=str(error))
+        event("termination log not written", path=str(path), error=str(error))

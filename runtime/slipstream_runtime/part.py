@@ -1,4 +1,4 @@
-"""The base of what an engine's configuration file is made of."""
+"""Base of the models that an engine's configuration file is validated by."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ Positive = Annotated[int, pydantic.Field(ge=1)]
 
 
 class Part(pydantic.BaseModel):
-    """Base of all parts: frozen, camelCase in the file, unknown keys refused."""
+    """Base of every part of the file: frozen, camelCase keys, unknown keys refused."""
 
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True

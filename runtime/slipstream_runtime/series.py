@@ -1,4 +1,4 @@
-"""Series under vLLM's names and labels, for the engines that are not vLLM."""
+"""Metrics with vLLM's names and labels, for engines other than vLLM."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -6,12 +6,13 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 ITERATION_BUCKETS: Final = tuple(float(2**power) for power in (0, *range(3, 15)))
+"""Upper bounds in tokens of vLLM's histogram of tokens per engine step."""
 
 _LABELS: Final = ("model_name", "engine")
 
 
 class Series:
-    """Makes them in a registry of their own, each with the labels of one model and one engine."""
+    """Factory of metrics in a registry of its own, with the labels of one model and one engine."""
 
     def __init__(self, model_name: str) -> None:
         self.registry = CollectorRegistry()
@@ -19,21 +20,21 @@ class Series:
         self._gauges: dict[str, Gauge] = {}
 
     def counter(self, name: str) -> Counter:
-        """A counter."""
+        """Return a new counter."""
         return Counter(name, name, _LABELS, registry=self.registry).labels(*self._values)
 
     def counters(self, name: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
-        """A counter for each value of one more label, all there from the start."""
+        """Return a counter for each value of one more label; all are exported from the start."""
         counter = Counter(name, name, (*_LABELS, label), registry=self.registry)
         return {value: counter.labels(*self._values, value) for value in values}
 
     def histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
-        """A histogram with these upper bounds."""
+        """Return a new histogram with these upper bounds."""
         histogram = Histogram(name, name, _LABELS, registry=self.registry, buckets=buckets)
         return histogram.labels(*self._values)
 
     def gauge(self, name: str, read: Callable[[], float], **more: str) -> None:
-        """A gauge that is read at each scrape; `more` labels tell several of one name apart."""
+        """Export a gauge that is read at each scrape; `more` are additional labels."""
         if name not in self._gauges:
             self._gauges[name] = Gauge(name, name, (*_LABELS, *more), registry=self.registry)
         self._gauges[name].labels(*self._values, *more.values()).set_function(read)

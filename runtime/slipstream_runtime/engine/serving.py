@@ -213,10 +213,10 @@ class _Serving:
     def _learn(self, vllm_config: Any) -> None:
         status = self._launch.status
         status.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
-        self._launch.metrics.tell_kv_capacity(status.kv_capacity_tokens)
+        self._launch.metrics.set_kv_capacity(status.kv_capacity_tokens)
         status.max_sequences = (
             vllm_config.scheduler_config.max_num_seqs
             * vllm_config.parallel_config.data_parallel_size
         )
-        self._launch.metrics.tell_sequences(status.max_sequences)
+        self._launch.metrics.set_sequences(status.max_sequences)
         status.max_model_length = vllm_config.model_config.max_model_len

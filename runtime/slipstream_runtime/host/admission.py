@@ -1,6 +1,6 @@
-"""Admission of requests: run, wait or refuse, decided before a response begins.
+"""Admission of requests: each runs, waits or is refused before its response begins.
 
-Belongs to one event loop and never blocks it: a waiter is a future, so whoever waits can also watch its client.
+It belongs to one event loop and never blocks it: a waiter is a future, so its request can also watch the client.
 """
 
 import asyncio
@@ -8,11 +8,11 @@ import collections
 
 
 class QueueFullError(Exception):
-    """All engine_slots are taken, and all places in the queue."""
+    """No slot is free, and the queue is full."""
 
 
 class Slots:
-    """At most `concurrency` are taken (None: any number), at most `queue` wait, first come first served."""
+    """Slots for requests, given first come, first served: `concurrency` run (None: any number), `queue` wait."""
 
     def __init__(self, *, concurrency: int | None, queue: int) -> None:
         self._concurrency = concurrency
@@ -24,18 +24,18 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """Turns that have not come."""
+        """Requests that wait for a slot."""
         return len(self._waiting)
 
     def take(self) -> bool:
-        """Take a place if one is free; False if not."""
+        """Take a slot; return False if none is free."""
         if self._concurrency is not None and self.taken >= self._concurrency:
             return False
         self.taken += 1
         return True
 
     def wait(self) -> asyncio.Future[None]:
-        """A waiter, which is done once its place is taken; QueueFullError if the queue is full."""
+        """Return a waiter, which is done once it has a slot; QueueFullError if the queue is full."""
         if len(self._waiting) >= self._queue:
             raise QueueFullError
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -43,7 +43,7 @@ class Slots:
         return waiter
 
     def give_up(self, waiter: asyncio.Future[None]) -> None:
-        """Leave the queue, or the place if the waiter has come meanwhile."""
+        """Leave the queue, or release the slot if the waiter already has one."""
         if waiter.done():
             self.release()
         else:
@@ -51,7 +51,7 @@ class Slots:
             waiter.cancel()
 
     def release(self) -> None:
-        """Free a place: the one who waits longest takes it."""
+        """Release a slot to the request that has waited longest."""
         if self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
             waiter.set_result(None)

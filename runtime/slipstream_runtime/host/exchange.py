@@ -8,12 +8,12 @@ from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.refusal import Refusal
 
-_FINISH_SECONDS: Final = 1.0
-"""How long the last words to a client may take; a client that does not read gets none."""
+_ERROR_SECONDS: Final = 1.0
+"""Seconds in which a client must read the error that ends its response."""
 
 
 class Exchange:
-    """Connection between the client and the application, seen from both sides."""
+    """Request and response between the client and the application; either side can end it."""
 
     def __init__(self, receive: asgi.Receive, send: asgi.Send, *, life: Lifecycle) -> None:
         self._receive = receive
@@ -28,17 +28,17 @@ class Exchange:
 
     @property
     def over(self) -> bool:
-        """Whether it is complete, or was ended before."""
+        """Whether the response is complete, or was ended before."""
         return self._complete or self._why is not None
 
     def end(self, why: Refusal) -> None:
-        """The application hears that the client left, the client hears why; only the first reason counts."""
+        """End the exchange: the application sees a disconnect, and the client gets `why`; later calls do nothing."""
         if self._why is None:
             self._why = why
             self._cut.set()
 
     def replay(self, body: bytes) -> None:
-        """Give the application this body, in place of the one that was read."""
+        """Give the application this body instead of the one that was read."""
         self._body = {"type": "http.request", "body": body, "more_body": False}
 
     async def run(self, app: asgi.Application, scope: asgi.Scope) -> None:
@@ -46,12 +46,12 @@ class Exchange:
         try:
             await app(scope, self.receive, self.send)
         except Exception:
-            # NB: an application whose client left may fail as it likes; nobody is there to hear of it.
+            # NB: an application may raise anything once its client has left; the error then concerns no client.
             if self._why is None:
                 raise
 
     async def receive(self) -> asgi.Message:
-        """The client's next message, or its departure once the exchange is ended."""
+        """Return the client's next message, or a disconnect once the exchange is ended."""
         if self._body is not None:
             body, self._body = self._body, None
             return body
@@ -75,7 +75,7 @@ class Exchange:
             cut.cancel()
 
     async def send(self, message: asgi.Message) -> None:
-        """Pass the application's message on; after the end, nothing."""
+        """Send the application's message to the client, unless the exchange is ended."""
         if self._why is not None:
             return
         if message["type"] == "http.response.start":
@@ -85,10 +85,10 @@ class Exchange:
             self._complete = True
 
     async def close(self) -> None:
-        """Tell the client why the exchange was ended, if it was, and there is something left to tell."""
+        """Send the error of an ended exchange to the client, unless its response is complete."""
         if self._why is not None and not self._complete:
-            async with asyncio.timeout(_FINISH_SECONDS):
-                await self._last_words(self._why)
+            async with asyncio.timeout(_ERROR_SECONDS):
+                await self._send_error(self._why)
 
     def _begin(self, message: asgi.Message) -> None:
         self._status = message["status"]
@@ -99,12 +99,14 @@ class Exchange:
         if self._life.leaving:
             asgi.close_after(message)
 
-    async def _last_words(self, why: Refusal) -> None:
+    async def _send_error(self, why: Refusal) -> None:
         if self._status is None:
             await why.answer(self._send, close=self._life.leaving)
         elif self._streams_events:
-            # NB: no [DONE] after it, which would call the truncated answer whole.
+            # NB: no [DONE] follows, because it would mark the truncated answer as complete.
             event = b"data: " + json.dumps(why.content).encode() + b"\n\n"
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         else:
-            raise ConnectionAbortedError("cut in the middle of a response that cannot say so")
+            raise ConnectionAbortedError(
+                "the response was cut, and its form has no place for an error"
+            )

@@ -1,7 +1,7 @@
-"""Front between clients and the engine's application, in the same process: no extra hop.
+"""Front of the engine's application, in the same process: no extra hop between clients and engine.
 
-It lets only the API's routes through, and of these only requests that are whole, known, inside the limits and have
-a place; counts what is in flight, and can end it in an orderly way. It holds no response back.
+It admits requests to the API's routes that are complete, authorized and within the limits, once they have a slot. It
+counts the requests in flight and can end them in order. It buffers no response.
 """
 
 import asyncio
@@ -57,39 +57,39 @@ ROUTES: Final[Mapping[str, Route]] = {
     openai.RESPONSES: COMPUTES,
     "/version": OPEN,
 }
-"""What clients of vLLM reach. Not among them: /invocations (completions past any API key), /tokenize, /metrics, LoRA
-loading, and whatever else vLLM has or will have."""
+"""Routes of vLLM that clients can use. All others are closed, such as /invocations (completions without an API key),
+/tokenize, /metrics and the loading of LoRA adapters."""
 _PREFLIGHT: Final = "OPTIONS"
 
 _BODY_SECONDS: Final = 60.0
-"""For the client to send its body."""
+"""Seconds in which the client must send the body."""
 
 Rule = Callable[[str, Mapping[str, Any]], Mapping[str, object]]
-"""Path and body -> fields to set in the body; raises Refusal if the body breaks the engine's rules."""
+"""Path and body -> fields to set in the body; raises Refusal if the engine can't serve the body."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Guard:
-    """Checks of a front beside the form of requests."""
+    """Checks of a front beyond the form of requests."""
 
     limits: Limits = dataclasses.field(default_factory=Limits)
     engine_slots: int | None = None
-    """Requests that the engine by itself runs at once, if it says so."""
+    """Requests that the engine runs at once; None if it doesn't limit them."""
     keys: Keys | None = None
     rule: Rule | None = None
     metrics: Callable[[], bytes] | None = None
-    """Page that `GET /metrics` shows without a key; None is no such route."""
+    """Content of `GET /metrics`, which needs no key; None for no such route."""
 
 
 def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
-    """Return the rules of this path; None if clients may not use it."""
+    """Return the rules of this path; None if clients can't use it."""
     if openai.RESPONSES in routes and (match := openai.STORED_RESPONSE.fullmatch(path)):
         return _CANCELS if match["cancel"] else READS
     return routes.get(path)
 
 
 class Front:
-    """ASGI middleware; all of its methods belong to the event loop that serves."""
+    """ASGI middleware; all its methods belong to the event loop that serves."""
 
     def __init__(
         self,
@@ -113,12 +113,12 @@ class Front:
 
     @property
     def in_flight(self) -> int:
-        """Requests whose response is not complete."""
+        """Number of requests whose response is not complete."""
         return len(self._exchanges)
 
     @property
     def queued(self) -> int:
-        """Requests in flight that wait for a place."""
+        """Number of requests in flight that wait for a slot."""
         return self._slots.waiting
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -128,17 +128,17 @@ class Front:
         elif scope["type"] == "http":
             metrics = self._guard.metrics
             if metrics is not None and _asks_for_metrics(scope):
-                # In a thread, since pickers ask every 50 ms.
+                # NB: in a thread, because endpoint pickers scrape every 50 ms.
                 await asgi.respond(send, await asyncio.to_thread(metrics), kind=METRICS_KIND)
             else:
                 await self._http(scope, receive, send)
 
     async def emptied(self, *, within: float) -> bool:
-        """Wait until nothing is in flight; False if that takes longer than `within` seconds."""
+        """Wait until no request is in flight; return False after `within` seconds."""
         return await happens(self._empty, within=within)
 
     def abort(self) -> None:
-        """End all that is in flight: the engine hears that the client left, the client hears why."""
+        """End all requests in flight: the engine sees a disconnected client, the client gets the reason."""
         for exchange in self._exchanges:
             exchange.end(
                 Refusal(
@@ -150,7 +150,7 @@ class Front:
             )
 
     def count(self, reason: Reason) -> None:
-        """Count a refusal, also one that the application answers."""
+        """Count a refused request, also one that the application refused."""
         self.refused[reason] += 1
 
     async def _http(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -179,7 +179,7 @@ class Front:
                 self._empty.set()
 
     def _check(self, scope: asgi.Scope, *, probe: bool) -> bool:
-        """Check the head: return whether the request computes; raise a Refusal."""
+        """Check the path, the method and the API key; return whether the request computes."""
         path, method = scope["path"], scope["method"]
         found = route(path, routes=self._routes)
         if found is None:
@@ -204,7 +204,7 @@ class Front:
         raise Refusal(503, f"{message}. Retry later.", reason=reason, headers=CLOSE)
 
     async def _compute(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> None:
-        """Read, check and admit the request, and let the application answer; a probe is always admitted."""
+        """Read, check and admit the request, then let the application answer; a probe is always admitted."""
         seconds = self._guard.limits.timeout_seconds
         timer = None
         if seconds is not None and not probe:
@@ -227,7 +227,7 @@ class Front:
                 timer.cancel()
 
     async def _read(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> asgi.Scope:
-        """Read the body once, for the checks and for the application; the scope that belongs to it."""
+        """Read the body once, for the checks and for the application; return the scope that fits the body."""
         headers = scope["headers"]
         body.check_head(headers)
         try:
@@ -247,7 +247,7 @@ class Front:
         return scope
 
     async def _take_slot(self, exchange: Exchange) -> None:
-        """Take a place, or wait for one as long as the client waits."""
+        """Take a slot, or wait for one as long as the client is connected."""
         if exchange.over:
             raise asgi.DisconnectedError
         if self._slots.take():

@@ -1,7 +1,7 @@
 """Lifecycle of an engine between its start and its exit.
 
-Shared by two threads (one serves the probes, one runs vLLM), so every step is taken under a lock. It decides
-nothing about requests: the front counts those.
+Two threads share it (one serves the probes, one runs the engine), so each change is made under a lock. Requests are
+counted by the front, not here.
 """
 
 import enum
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 BEAT_SECONDS: Final = 1.0
-"""Between two heartbeats of the event loop that serves."""
+"""Seconds between two heartbeats of the event loop that serves."""
 
 
 class Phase(enum.StrEnum):
-    """In the order in which an engine goes through them; never backwards."""
+    """Phase of an engine, in the order in which an engine goes through them; never backwards."""
 
     STARTING = "starting"
     RESOLVING = "resolving"
@@ -30,11 +30,11 @@ class Phase(enum.StrEnum):
 
 _ORDER = tuple(Phase)
 Listener = Callable[[Phase, Phase, float], None]
-"""Called with the phase that ended, the one that began, and the seconds that the former took."""
+"""Called with the phase that ended, the phase that began, and the seconds that the ended one took."""
 
 
 class Lifecycle:
-    """The phase, how long each took, and a heartbeat of vLLM's event loop."""
+    """Present phase, the duration of each phase, and the heartbeat of the engine's event loop."""
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -48,40 +48,40 @@ class Lifecycle:
 
     @property
     def phase(self) -> Phase:
-        """The present phase."""
+        """Present phase."""
         return self._phase
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome."""
+        """Whether the engine is ready for new requests."""
         return self._phase is Phase.READY
 
     @property
     def serves(self) -> bool:
-        """Whether new requests are answered: also those of proxies and clients that have not noticed the end yet."""
+        """Whether new requests are served, also from proxies and clients that have not noticed the shutdown yet."""
         return self._phase in (Phase.READY, Phase.LEAVING)
 
     @property
     def leaving(self) -> bool:
-        """Whether the engine is on its way out, for whatever reason."""
+        """Whether the engine is shutting down or has failed."""
         return self._phase in (Phase.LEAVING, Phase.DRAINING, Phase.STOPPED, Phase.FAILED)
 
     @property
     def has_served(self) -> bool:
-        """Whether the first real completion came back, now or earlier."""
+        """Whether the engine has been Ready, so that its first real request has succeeded."""
         return self._phase is Phase.READY or Phase.READY in self._seconds
 
     def seconds(self) -> Mapping[Phase, float]:
-        """Seconds spent in each phase, the present one so far."""
+        """Return the seconds spent in each phase, with the present one up to now."""
         with self._lock:
             return {**self._seconds, self._phase: self._clock() - self._since}
 
     def subscribe(self, listener: Listener) -> None:
-        """Call the listener at each change, on the thread that makes it."""
+        """Call the listener at each change of phase, on the thread that changes it."""
         self._listeners.append(listener)
 
     def enter(self, phase: Phase) -> bool:
-        """Step forward; False if the engine is already there or past it."""
+        """Enter a later phase; return False if the engine is already in it or past it."""
         with self._lock:
             before = self._phase
             if _ORDER.index(phase) <= _ORDER.index(before):
@@ -95,23 +95,23 @@ class Lifecycle:
         return True
 
     def leave(self) -> bool:
-        """Begin to leave; False if the engine was not ready, so that there is nobody to tell."""
+        """Enter the phase LEAVING; return False if the engine was not ready."""
         with self._lock:
             if self._phase is not Phase.READY:
                 return False
             return self.enter(Phase.LEAVING)
 
     def fail(self, reason: str) -> None:
-        """End for this reason; the first reason stays."""
+        """Enter the phase FAILED; only the first reason is kept."""
         with self._lock:
             if self.reason is None:
                 self.reason = reason
         self.enter(Phase.FAILED)
 
     def beat(self) -> None:
-        """Note that vLLM's event loop still turns."""
+        """Record a heartbeat of the engine's event loop."""
         self._beat = self._clock()
 
     def silent_seconds(self) -> float:
-        """Seconds since the last heartbeat; 0 before the first, for a load may take as long as it takes."""
+        """Return the seconds since the last heartbeat; 0 before the first, because a load may take any time."""
         return 0.0 if self._beat is None else self._clock() - self._beat

@@ -1,4 +1,4 @@
-"""Limits of a request, and of the requests at once."""
+"""Limits of one request, and of concurrent requests."""
 
 from typing import Annotated, Final
 
@@ -8,28 +8,28 @@ from slipstream_runtime.host.admission import Slots
 from slipstream_runtime.part import Part, Positive
 
 QUEUE_PER_SLOT: Final = 4
-"""Requests that may wait for each one that runs, where `queue` says nothing."""
+"""Waiting requests per slot, where `queue` is not set."""
 
 
 class Limits(Part):
-    """None is no limit, but for `queue`, which is bounded always."""
+    """Limits of a service; None is no limit, except for `queue`, which always has one."""
 
     max_output_tokens: Positive | None = None
-    """Of one request, over all its choices and prompts; also what a request gets that names none."""
+    """Output tokens of one request, over all its choices and prompts; also the default of a request without a limit."""
     max_prompt_tokens: Positive | None = None
-    """Of each prompt, as the engine's tokenizer counts."""
+    """Tokens of each prompt, as the engine's tokenizer counts them."""
     timeout_seconds: Annotated[float, pydantic.Field(gt=0)] | None = None
-    """From the head of the request to the end of the answer."""
+    """Seconds from the headers of the request to the end of the answer."""
     concurrency: Positive | None = None
     """Requests that run at once; None leaves that to the engine."""
     queue: Annotated[int, pydantic.Field(ge=0)] | None = None
-    """Requests that wait while all slots are taken."""
+    """Requests that may wait while no slot is free."""
 
     def slots(self, *, engine_slots: int | None) -> Slots:
-        """The gate for these limits; `engine_slots` is what the engine by itself runs at once, if it says so.
+        """Return the slots for these limits; `engine_slots` is the number of requests that the engine runs at once.
 
-        Without `concurrency` the requests wait inside the engine, which schedules them and measures their wait;
-        the gate then only bounds how many wait there.
+        Without `concurrency`, requests wait inside the engine, which schedules them and measures their wait. The slots
+        then only limit how many wait there.
         """
         if self.concurrency is not None:
             return Slots(concurrency=self.concurrency, queue=self._queue(self.concurrency))

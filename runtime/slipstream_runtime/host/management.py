@@ -1,6 +1,6 @@
-"""Probes, status and metrics: one ASGI application on a port and an event loop of its own.
+"""Probes, status and metrics: an ASGI application on its own port and event loop.
 
-It never waits for vLLM, so it answers while vLLM is imported, loads, or hangs.
+It never waits for the engine, so it answers while the engine is imported, loads, or hangs.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ from slipstream_runtime.host.status import EngineStatus
 from slipstream_runtime.web import asgi
 
 HANGING_SECONDS: Final = 60.0
-"""The event loop that serves beats once a second; after this much silence it will not come back."""
+"""Seconds without a heartbeat, which comes each second, after which the engine's event loop counts as hanging."""
 
 
 class Management:
@@ -50,12 +50,12 @@ class Management:
                 await asgi.respond(send, b"not found\n", status=404)
 
     def fault(self) -> str | None:
-        """Why the process should be restarted; None while it makes sense."""
+        """Return why the process should be restarted; None while it is alive."""
         if self._life.phase is Phase.FAILED:
             return self._life.reason or "failed"
         silent = self._life.silent_seconds()
         if silent > HANGING_SECONDS:
-            return f"the event loop has not turned for {silent:.0f} s"
+            return f"the event loop has been blocked for {silent:.0f} s"
         return None
 
     def _status(self) -> dict[str, object]:

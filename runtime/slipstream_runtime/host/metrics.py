@@ -1,4 +1,6 @@
-"""The engine's own metrics beside vLLM's, read from the living objects at each scrape."""
+"""Metrics that every engine exports beside vLLM's, read from the live objects at each scrape.
+
+Their names are in `contract`; metrics of one engine only are in the `metrics` module of its folder."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,10 +18,10 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 
 class Metrics(Collector):
-    """Our series; vLLM's registry joins once the engine is ready.
+    """Collector of these metrics; the engine's own registry is added once the engine is ready.
 
-    NB: vLLM's series stay hidden until the first completion, the warm-up, is behind: a series that begins after it
-    has no increase to show for it, so no rate() ever sees that latency.
+    NB: the engine's series stay hidden until the warm-up, the first completion, is over. A series that begins after it
+    shows no increase for it, so no rate() contains the latency of the warm-up.
     """
 
     def __init__(self, life: Lifecycle) -> None:
@@ -34,38 +36,40 @@ class Metrics(Collector):
 
     @property
     def in_flight(self) -> int:
-        """Requests whose response is not complete."""
+        """Number of requests whose response is not complete."""
         return self._front.in_flight if self._front else 0
 
     def watch(self, front: Front, *, engine: CollectorRegistry) -> None:
-        """Report on this front, and on vLLM from this registry."""
+        """Export this front, and the engine's registry."""
         self._front, self._engine = front, engine
 
     def add(self, collector: Collector) -> None:
-        """Report what this one collects, too."""
+        """Export one more collector."""
         self._registry.register(collector)
 
-    def tell_kv_capacity(self, tokens: int | None) -> None:
-        """Report this capacity of the KV cache from now on."""
+    def set_kv_capacity(self, tokens: int | None) -> None:
+        """Export this capacity of the KV cache."""
         self._kv_tokens = tokens
 
-    def tell_sequences(self, most: int) -> None:
-        """Report this number of sequences that run at once from now on."""
+    def set_sequences(self, most: int) -> None:
+        """Export this number of sequences that run at once."""
         self._sequences = most
 
     def watch_adapters(self, adapters: Mapping[str, status.AdapterStatus]) -> None:
-        """Report on these adapters, which may change."""
+        """Export these adapters, which may change."""
         self._adapters = adapters
 
     def collect(self) -> Iterable[Metric]:
-        """Our metrics at this moment."""
+        """Return the present values."""
         seconds = GaugeMetricFamily(
-            contract.PHASE_SECONDS, "Seconds that the engine spent in a phase.", labels=["phase"]
+            contract.PHASE_SECONDS,
+            "Seconds that the engine has spent in a phase.",
+            labels=["phase"],
         )
         for phase, value in self._life.seconds().items():
             seconds.add_metric([phase.value], value)
         refused = CounterMetricFamily(
-            contract.REFUSED, "Requests refused before an answer was made.", labels=["reason"]
+            contract.REFUSED, "Requests refused before an answer began.", labels=["reason"]
         )
         for reason, count in (self._front.refused if self._front else {}).items():
             refused.add_metric([reason], count)
@@ -74,7 +78,7 @@ class Metrics(Collector):
         )
         queued = GaugeMetricFamily(
             contract.QUEUED,
-            "Requests that wait in front of the engine, which does not know of them.",
+            "Requests that wait in front of the engine and are not in its own queue.",
             value=self._front.queued if self._front else 0,
         )
         draining = GaugeMetricFamily(
@@ -82,7 +86,7 @@ class Metrics(Collector):
         )
         loaded = GaugeMetricFamily(
             contract.ADAPTER_LOADED,
-            "1 if clients can ask for the LoRA adapter, 0 if it could not be loaded.",
+            "1 if clients can use the LoRA adapter, 0 if it could not be loaded.",
             labels=[contract.ADAPTER_LABEL],
         )
         for name, adapter in dict(self._adapters).items():
@@ -100,7 +104,7 @@ class Metrics(Collector):
         return (seconds, in_flight, queued, draining, refused, loaded, capacity, sequences)
 
     def render(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """Return the text that Prometheus scrapes."""
         text = prometheus_client.generate_latest(self._registry)
         if self._engine is not None and self._life.has_served:
             text += prometheus_client.generate_latest(self._engine)

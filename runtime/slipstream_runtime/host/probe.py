@@ -1,6 +1,6 @@
-"""The first real requests, over the real socket: the only proof that an engine can serve.
+"""First real requests, over the real socket: the only proof that an engine can serve.
 
-Some checkpoints load on a CPU without the kernels for them; /health is 200 and the first request kills the engine.
+Some checkpoints load on a CPU that has no kernels for them: /health is 200, and the first request kills the engine.
 """
 
 import dataclasses
@@ -13,24 +13,24 @@ from slipstream_runtime.errors import EngineError, one_line
 from slipstream_runtime.host.front import PROBE_HEADER
 
 _TIMEOUT_SECONDS: Final = 3600
-"""Compiling may be part of the first request; the pod's startup probe sets the real limit."""
+"""Seconds for one probe, which may include compiling; the pod's startup probe sets the real limit."""
 
 Answer = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """One request that a client could send, and what is wrong with its answer (None: nothing)."""
+    """Request that a client could send; `fault` returns what is wrong with its answer, or None."""
 
     what: str
-    """What it proves, for the error: "a completion"."""
+    """Name for the error, such as "a completion"."""
     path: str
     body: Mapping[str, Any]
     fault: Callable[[Answer], str | None]
 
 
 def fault(probe: Probe, status: int, body: bytes) -> str | None:
-    """Return the fault of an answer; None if it is a real one."""
+    """Return what is wrong with an answer; None for a valid one."""
     if status != 200:
         return one_line(f"status {status}: {body.decode(errors='replace')}", limit=500)
     try:
@@ -41,7 +41,7 @@ def fault(probe: Probe, status: int, body: bytes) -> str | None:
 
 
 def run(probe: Probe, *, port: int, key: str) -> None:
-    """Send the request and wait for its answer; blocks, raises EngineError if there is no real answer."""
+    """Send the request and wait for its answer; EngineError if the answer is not valid."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
     headers = {"Content-Type": "application/json", PROBE_HEADER.decode(): key}
     try:

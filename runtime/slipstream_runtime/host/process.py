@@ -1,6 +1,6 @@
-"""The command line of an engine pod, and its way from there to a supervised engine.
+"""Command line of an engine pod, and the start of a supervised engine.
 
-NB: vLLM's processes import the engine's main module again, so this one imports nothing heavy.
+NB: vLLM's processes import the engine's main module again, so this module imports nothing heavy.
 """
 
 import argparse
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def main(
     *, module: str, description: str | None, prepare: Callable[[Path, socket.socket], "Engine"]
 ) -> NoReturn:
-    """Prepare an engine from the file and the API's socket, and run it until the pod is stopped."""
-    # NB: the first process of a container has no default for SIGTERM: unhandled, it is lost.
+    """Prepare an engine from the configuration file and the API's socket, and run it until the pod is stopped."""
+    # NB: the first process of a container ignores SIGTERM unless it handles it.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     parser = argparse.ArgumentParser(prog=module, description=description)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")

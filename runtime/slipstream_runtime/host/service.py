@@ -1,4 +1,4 @@
-"""An engine's application behind the front: listen, prove, be ready, drain. Whoever builds the application runs it."""
+"""Service of an engine: its application behind the front, from the first connection to the end of the drain."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.web import asgi, server
 
 _LAST_ANSWERS_SECONDS: Final = 0.5
-"""For a dead engine's application to tell its clients, and then for the front to tell those that it did not."""
+"""Seconds for the application of a dead engine to answer its clients, and then for the front to answer the others."""
 _ABORT_SECONDS: Final = 3.0
-"""For aborted requests to leave; vLLM needs a step of the engine for it."""
+"""Seconds for aborted requests to end; vLLM needs a step of the engine for it."""
 
 
 class Service:
-    """One application on one socket; all of its methods belong to the event loop that serves."""
+    """Application on one socket; all methods belong to the event loop that serves."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Accept connections inside, and close them all at the end."""
+        """Accept connections within the context, and close them at its end."""
         task = asyncio.create_task(self.server.serve([self._api]))
         listening = asyncio.create_task(self.server.listening.wait())
         await asyncio.wait({task, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -55,7 +55,7 @@ class Service:
             await task
 
     async def prove(self, request: probe.Probe) -> None:
-        """Send the request as a client would, ready or not; EngineError if there is no real answer."""
+        """Send a probe as a client would, also before the engine is ready; EngineError if the answer is not valid."""
         port = self._api.getsockname()[1]
         await asyncio.to_thread(probe.run, request, port=port, key=self._key)
 
@@ -86,7 +86,7 @@ class Service:
             raise EngineError(f"{self.front.in_flight} requests did not end when they were aborted")
 
     async def fail(self, reason: str, *, cause: BaseException | None = None) -> NoReturn:
-        """Refuse from here on and end what is in flight: a dead engine has nothing to drain."""
+        """Refuse new requests and end those in flight, because a dead engine can't drain."""
         self._life.fail(reason)
         await self.front.emptied(within=_LAST_ANSWERS_SECONDS)
         self.front.abort()

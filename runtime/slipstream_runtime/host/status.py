@@ -1,24 +1,24 @@
-"""Facts of a running engine; filled in by the engine's thread, read by /status."""
+"""Status of a running engine, which the engine's thread fills in and /status shows."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class AdapterStatus:
-    """A LoRA adapter that the service wants; `reason` says why it is not loaded."""
+    """LoRA adapter that the service lists; `reason` says why it is not loaded."""
 
     uri: str
     reason: str | None = None
 
     @property
     def loaded(self) -> bool:
-        """Whether clients can ask for it."""
+        """Whether clients can use it."""
         return self.reason is None
 
 
 @dataclasses.dataclass
 class EngineStatus:
-    """Facts about the running engine, for people and for the operator."""
+    """Status of the engine, for people and for the operator."""
 
     model: str
     arguments: list[str] = dataclasses.field(default_factory=list)
@@ -30,10 +30,10 @@ class EngineStatus:
     max_model_length: int | None = None
     adapters: dict[str, AdapterStatus] = dataclasses.field(default_factory=dict)
     details: dict[str, object] = dataclasses.field(default_factory=dict)
-    """What only one kind of engine has to tell."""
+    """Entries that only one kind of engine has."""
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the status for JSON."""
         return {
             "model": self.model,
             "versions": dict(self.versions),

@@ -1,7 +1,7 @@
-"""The main thread: signals, probes, and the last word about when and how the process ends.
+"""Main thread of an engine's process: signals, probes, and the end of the process.
 
-The engine runs on another thread, where its imports and its load may block for minutes without holding up a probe
-or a SIGTERM. The process always leaves through `os._exit`, so that no thread of the engine can keep it.
+The engine runs on another thread, where its imports and its load may block for minutes without delaying a probe or
+SIGTERM. The process always ends by `os._exit`, so that no thread of the engine can keep it alive.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from slipstream_runtime.host.status import EngineStatus
 from slipstream_runtime.web import server
 
 _EXIT_SECONDS: Final = contract.EXIT_SECONDS - 2
-"""After the drain's limit: the time for aborted requests and the engine to leave, just less than the kubelet gives."""
+"""Seconds after the drain for aborted requests and the engine to end; less than the kubelet gives."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Exit:
-    """End of the engine's thread."""
+    """Exit code of the process, with the reason of a failure."""
 
     exit_code: int
     reason: str | None = None
 
 
 class Engine(Protocol):
-    """Engine that the supervisor runs: `run` has a thread of its own and returns once drained."""
+    """Engine that the supervisor runs; `run` has its own thread and returns once drained."""
 
     @property
     def life(self) -> Lifecycle: ...  # noqa: D102
@@ -108,7 +108,7 @@ class Supervisor:
         loop.call_soon_threadsafe(_settle, ended, outcome)
 
     def _stop(self, number: int, ended: asyncio.Future[Exit]) -> None:
-        """SIGTERM or SIGINT: leave in order from ready, at once before; a second one changes nothing."""
+        """Handle SIGTERM or SIGINT: drain if the engine is ready, else exit; a second signal changes nothing."""
         if self._life.leave():
             logs.event(
                 "leaving",

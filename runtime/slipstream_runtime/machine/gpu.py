@@ -1,6 +1,6 @@
-"""Checks the node's NVIDIA driver and GPUs before any library that needs them is imported.
+"""Check of the node's NVIDIA driver and GPUs, before any library that needs them is imported.
 
-Libraries say little about a driver that is missing or too old, and say it after minutes of download.
+Libraries explain a missing or old driver poorly, and only after minutes of download.
 """
 
 import ctypes
@@ -10,11 +10,11 @@ from typing import Final
 from slipstream_runtime.errors import UnsuitableError
 
 CUDA: Final = (13, 0)
-"""Release of CUDA that the image's libraries are built with."""
+"""CUDA release that the image's libraries are built with."""
 DRIVER: Final = 580
-"""First branch of NVIDIA's driver that runs it."""
+"""First branch of NVIDIA's driver that supports that release."""
 OLDEST: Final = (7, 5)
-"""Compute capability of the oldest GPUs that CUDA 13 knows: Turing, such as T4."""
+"""Compute capability of the oldest GPUs that CUDA 13 supports: Turing, such as T4."""
 _LIBRARY: Final = "libcuda.so.1"
 _NOT_FOUND: Final = (
     "The NVIDIA driver does not reach the container ({detail}). The device plugin or NVIDIA's "
@@ -28,12 +28,12 @@ _CODES: Final = {
     803: "the driver's library and its kernel module have different versions: restart the node after a driver update",
     804: "CUDA's compatibility package is for data center GPUs only: take it out of LD_LIBRARY_PATH",
 }
-"""By the codes of CUDA's driver interface that a cluster's operator can act on."""
+"""Error code of CUDA's driver API -> cause and remedy, where an administrator of the cluster can act on it."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU that the driver shows."""
+    """GPU that the driver reports."""
 
     name: str
     capability: tuple[int, int]
@@ -41,7 +41,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Driver:
-    """Answers of the driver; `code` is its error, 0 is none."""
+    """State that the driver reports; `code` is its error, 0 for none."""
 
     cuda: tuple[int, int]
     code: int = 0
@@ -49,19 +49,19 @@ class Driver:
 
     @property
     def capability(self) -> tuple[int, int] | None:
-        """Compute capability that all GPUs have; None without any."""
+        """Lowest compute capability of the GPUs; None without GPUs."""
         return min((gpu.capability for gpu in self.gpus), default=None)
 
 
 def refusal(driver: Driver) -> str | None:
-    """Why this image can't run on the node, or None."""
+    """Return why this image can't run on the node; None if it can."""
     if driver.cuda < CUDA:
         return (
             f"The node's NVIDIA driver runs CUDA {_dotted(driver.cuda)} at most, and this image needs "
-            f"{_dotted(CUDA)}: use nodes with driver {DRIVER} or newer."
+            f"{_dotted(CUDA)}. Use nodes with driver {DRIVER} or newer."
         )
     if driver.code != 0:
-        cause = _CODES.get(driver.code, f"error {driver.code} of its interface")
+        cause = _CODES.get(driver.code, f"error {driver.code} of its API")
         return f"The node's NVIDIA driver can't be used: {cause}."
     if not driver.gpus:
         return f"The node's NVIDIA driver can't be used: {_CODES[100]}."
@@ -69,7 +69,7 @@ def refusal(driver: Driver) -> str | None:
         if gpu.capability < OLDEST:
             return (
                 f"{gpu.name} has compute capability {_dotted(gpu.capability)}, and this image needs "
-                f"{_dotted(OLDEST)} or newer, such as T4, A100, L4, H100: use other nodes."
+                f"{_dotted(OLDEST)} or newer, such as T4, A100, L4 or H100. Use other nodes."
             )
     return None
 
@@ -83,7 +83,7 @@ def check() -> Driver:
 
 
 def ask(library: str = _LIBRARY) -> Driver:
-    """Ask the driver's library; nothing is allocated on a GPU."""
+    """Return what the driver's library reports; nothing is allocated on a GPU."""
     try:
         cuda = ctypes.CDLL(library)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Features of the machine under the engine, read once and passed on as plain values."""
+"""CPU features of the machine, read once and passed on as values."""
 
 import os
 from collections.abc import Set
@@ -8,7 +8,7 @@ _FLAG_FIELDS = ("flags", "Features")  # x86, Arm
 
 
 def parse_cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """The feature flags of the first processor of a /proc/cpuinfo."""
+    """Return the feature flags of the first processor in a /proc/cpuinfo."""
     for line in cpuinfo.splitlines():
         field, _, value = line.partition(":")
         if field.strip() in _FLAG_FIELDS:
@@ -17,7 +17,7 @@ def parse_cpu_flags(cpuinfo: str) -> frozenset[str]:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The feature flags of this machine; empty where there is no /proc/cpuinfo."""
+    """Return the feature flags of this machine's CPU; none where there is no /proc/cpuinfo."""
     try:
         return parse_cpu_flags(Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -25,12 +25,12 @@ def cpu_flags() -> frozenset[str]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 def computes_bfloat16(flags: Set[str]) -> bool:
-    """Whether bf16 is native; where it is not, vLLM's bf16 kernels are slower than float32 ones."""
+    """Whether the CPU has bf16 instructions; without them, vLLM's bf16 kernels are slower than float32."""
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
 
 

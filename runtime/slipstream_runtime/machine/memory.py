@@ -1,4 +1,4 @@
-"""Memory of the container: kills for want of it, as the kernel counts them, and what dead processes left in it."""
+"""Memory of the container: the kernel's count of out-of-memory kills, and files that dead processes left in it."""
 
 import contextlib
 import stat
@@ -11,7 +11,7 @@ _COUNTERS: Final = ("memory.events", "memory/memory.oom_control")
 
 
 def kills(cgroups: Path = CGROUPS) -> int | None:
-    """Return the number of processes that the kernel killed for want of memory; None if it can't be read."""
+    """Return the number of processes that the kernel killed because memory ran out; None if it can't be read."""
     for name in _COUNTERS:
         with contextlib.suppress(OSError, ValueError):
             for line in (cgroups / name).read_text().splitlines():
@@ -24,7 +24,7 @@ def kills(cgroups: Path = CGROUPS) -> int | None:
 def clear(folder: Path, *, owner: int) -> int:
     """Delete the owner's files in a folder of shared memory, and return their bytes.
 
-    NB: only for a folder of the pod's own, before the engine's first process: then all owners of these files are dead.
+    NB: call it only for a folder of this pod, before the engine's first process. Then no process uses these files.
     """
     freed = 0
     with contextlib.suppress(OSError):

@@ -1,1 +1,1 @@
-"""HTTP as every process of the data plane speaks it: a few lines of ASGI, and uvicorn made quiet."""
+"""HTTP of every process of the data plane: OpenAI's API, refusals, bodies, API keys, and a server."""

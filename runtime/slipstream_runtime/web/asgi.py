@@ -1,4 +1,4 @@
-"""The few lines of ASGI that are needed here; a web framework would double a simulator's memory."""
+"""Small helpers for ASGI; a web framework would double the memory of a simulated engine."""
 
 import asyncio
 import json
@@ -12,19 +12,19 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT = 16 * 1024 * 1024
-"""Bytes: more than a million tokens of text."""
+"""Bytes of a request's body; more than a million tokens of text."""
 
 
 class DisconnectedError(Exception):
-    """The client went away before its request was complete."""
+    """Client that disconnected before its request was complete."""
 
 
 class TooLargeError(Exception):
-    """The body is larger than any prompt needs."""
+    """Body that is larger than the limit."""
 
 
 async def read(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
-    """The whole body of the request."""
+    """Return the complete body of the request."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -41,13 +41,13 @@ async def read(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Return when the client goes away."""
+    """Return when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def unless_disconnected(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
-    """Do the work unless the client goes away first; False if it did."""
+    """Do the work until the client disconnects; return False if it disconnected first."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(disconnected(receive))
     try:
@@ -64,14 +64,14 @@ async def unless_disconnected(work: Coroutine[Any, Any, None], receive: Receive)
 async def start(
     send: Send, *, status: int, kind: str, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Send the head of a response whose body follows."""
+    """Send the status and headers of a response whose body follows."""
     fields = [(b"content-type", kind.encode())]
     fields += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
 
 
 def close_after(start: Message) -> None:
-    """Let the head of a response tell that its connection ends with it."""
+    """Add the header that closes the connection after this response."""
     start["headers"] = [*start.get("headers", ()), (b"connection", b"close")]
 
 
@@ -83,7 +83,7 @@ async def respond(
     kind: str = "text/plain; charset=utf-8",
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Send a whole response."""
+    """Send a complete response."""
     length = {"content-length": str(len(body))}
     await start(send, status=status, kind=kind, headers={**length, **(headers or {})})
     await send({"type": "http.response.body", "body": body})
@@ -96,6 +96,6 @@ async def respond_json(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Send a whole JSON response."""
+    """Send a complete JSON response."""
     body = json.dumps(content).encode()
     await respond(send, body, status=status, kind="application/json", headers=headers)

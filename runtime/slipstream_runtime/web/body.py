@@ -1,4 +1,4 @@
-"""The body of a request: bounded, JSON, an object, and not nested without end, before anyone works on it."""
+"""Checks of a request's body: its size, that it is a JSON object, and how deeply it nests."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,19 +9,19 @@ from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
 DEPTH: Final = 64
-"""Objects and lists inside each other; vLLM allows a JSON schema as much, and a schema is deepest."""
+"""Levels of objects and lists; vLLM allows a JSON schema as many, and nothing nests deeper than a schema."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 def check_head(headers: Headers, *, limit: int = asgi.BODY_LIMIT) -> None:
-    """Refuse by the headers what need not be read."""
+    """Raise Refusal if the headers alone show that the body can't be used."""
     found = dict(headers)
     kind = found.get(b"content-type", b"").split(b";")[0].strip().lower()
     if kind != b"application/json":
         raise Refusal(
             415,
-            f'The content type is "{kind.decode("latin-1")}": send application/json',
+            f'The content type is "{kind.decode("latin-1")}". Send application/json.',
             reason=Reason.MALFORMED,
             headers=CLOSE,
         )
@@ -31,39 +31,39 @@ def check_head(headers: Headers, *, limit: int = asgi.BODY_LIMIT) -> None:
 
 
 def too_large(*, limit: int = asgi.BODY_LIMIT) -> Refusal:
-    """413, after which the connection can't be used again, for the rest of the body is on it."""
-    message = f"The body is larger than {limit} bytes"
+    """Return 413, which closes the connection because the rest of the body is still on it."""
+    message = f"The body is larger than {limit} bytes."
     return Refusal(413, message, reason=Reason.TOO_LARGE, headers=CLOSE)
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object in the body."""
+    """Return the JSON object in the body."""
     try:
         content = json.loads(raw.decode(), parse_constant=_no_number)
     except UnicodeDecodeError as error:
-        raise malformed(f"The body is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise malformed(f"The body is not UTF-8: {error.reason} at byte {error.start}.") from None
     except RecursionError:
         raise too_deep() from None
     except ValueError as error:
-        raise malformed(f"The body is not JSON: {error}") from None
+        raise malformed(f"The body is not JSON: {error}.") from None
     checked = plain(raw, content)
     if (b"\\ud" in raw or b"\\uD" in raw) and not _is_text(content):
-        raise malformed("The body holds half of a surrogate pair, which is no character")
+        raise malformed("The body holds half of a surrogate pair, which is not a character.")
     return checked
 
 
 def plain(raw: bytes, content: object) -> dict[str, Any]:
-    """The content of the body, if it is an object that does not nest too deep."""
+    """Return the content of the body; raise Refusal if it is not an object or nests too deeply."""
     if not isinstance(content, dict):
-        raise malformed("The body is not a JSON object")
-    # NB: counting brackets costs microseconds, walking a long list of tokens does not.
+        raise malformed("The body is not a JSON object.")
+    # NB: counting brackets costs microseconds; walking a long list of tokens costs more.
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _deeper(content, than=DEPTH):
         raise too_deep()
     return content
 
 
 def extended(raw: bytes, fields: Mapping[str, object]) -> bytes:
-    """The JSON object with these fields set; of two fields with one name, parsers take the last."""
+    """Return the JSON object with these fields added at its end; parsers take the last of two fields with one name."""
     if not fields:
         return raw
     head = raw.rstrip()[:-1].rstrip()
@@ -72,7 +72,7 @@ def extended(raw: bytes, fields: Mapping[str, object]) -> bytes:
 
 
 def with_length(headers: Headers, length: int) -> list[tuple[bytes, bytes]]:
-    """The headers with this content length."""
+    """Return the headers with this content length."""
     others = [field for field in headers if field[0] not in (b"content-length", b"expect")]
     return [*others, (b"content-length", str(length).encode())]
 
@@ -100,9 +100,9 @@ def _is_text(content: object) -> bool:
 
 
 def too_deep() -> Refusal:
-    """400 for a body that no parser should follow to its bottom."""
-    return malformed(f"The body nests objects and lists more than {DEPTH} deep")
+    """Return 400 for a body that nests too deeply."""
+    return malformed(f"The body nests objects and lists more than {DEPTH} levels deep.")
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,39 +1,39 @@
-"""A folder of small files as a Secret is mounted: read again when it changes, looked at only when somebody asks."""
+"""Folder of small files, such as a mounted Secret, which is read again when it changes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-_AGAIN_SECONDS: Final = 1.0
-"""Files are looked at this often at most."""
+_CHECK_SECONDS: Final = 1.0
+"""Seconds between two checks for a change, at least."""
 
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 class Folder:
-    """The files of one folder; one that is missing is empty."""
+    """Files of one folder; a missing folder has none. Nothing is read until `changed` is called."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        self._looked: float | None = None
+        self._checked: float | None = None
         self._stamp: _Stamp | None = None
 
     def changed(self) -> Mapping[str, bytes] | None:
-        """Content by name, if it may be another than at the last call; None if it is the same."""
+        """Return the files' content by name if it may have changed since the last call, else None."""
         now = self._clock()
-        if self._looked is not None and now - self._looked < _AGAIN_SECONDS:
+        if self._checked is not None and now - self._checked < _CHECK_SECONDS:
             return None
-        self._looked = now
-        stamp = self._look()
+        self._checked = now
+        stamp = self._current()
         if stamp == self._stamp:
             return None
         self._stamp = stamp
         return {name: _read(self._path / name) for name, *_ in stamp}
 
-    def _look(self) -> _Stamp:
+    def _current(self) -> _Stamp:
         try:
-            # NB: of a mounted Secret, the files are links through `..data`, which is swapped as a whole.
+            # NB: the files of a mounted Secret are links through `..data`, which the kubelet replaces at once.
             files = [path for path in self._path.iterdir() if not path.name.startswith("..")]
             states = [(path.name, path.stat()) for path in files if path.is_file()]
         except OSError:

@@ -1,6 +1,6 @@
-"""API keys from a folder of files, as a Secret is mounted: an entry's name is its tenant, its content its keys.
+"""API keys, read from the folder at which a Secret is mounted. An entry's name is the tenant, its content the keys.
 
-No key is ever logged, and none is compared as it is.
+Keys are never logged, and only their hashes are compared.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ _SEPARATORS: Final = re.compile(rb"[\n,]")
 
 
 class Keys:
-    """The keys of this moment. Without a folder or without keys in it, nobody is known."""
+    """Current API keys; if the folder is missing or empty, no key is valid."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float]) -> None:
         self._folder = Folder(folder, clock=clock)
-        # NB: what is compared and looked up is a hash under a secret of this process, which a client that measures
-        # times can't steer, so they tell nothing about a key.
+        # NB: keys are looked up by a hash that is keyed with a secret of this process. A client can't choose the hash,
+        # so response times tell it nothing about a key.
         self._salt = secrets.token_bytes()
         self._tenants: dict[bytes, str] = {}
 
@@ -44,14 +44,14 @@ class Keys:
             }
 
 
-def bearer(given: list[bytes]) -> bytes | None:
-    """The key in the values of `Authorization`; None if there is not exactly one, or it is of another scheme."""
-    if len(given) != 1:
+def bearer(values: list[bytes]) -> bytes | None:
+    """Return the key in the values of `Authorization`; None without exactly one value of the scheme Bearer."""
+    if len(values) != 1:
         return None
-    scheme, _, key = given[0].partition(b" ")
+    scheme, _, key = values[0].partition(b" ")
     return key.strip() if scheme.lower() == b"bearer" else None
 
 
 def split(content: bytes) -> Iterator[bytes]:
-    """The keys of one entry, one a line or between commas."""
+    """Return the keys of one entry, which are separated by line feeds or commas."""
     return (key.strip() for key in _SEPARATORS.split(content) if key.strip())

@@ -1,4 +1,4 @@
-"""uvicorn as this process needs it: no signal handlers, no polling, sockets made by the caller."""
+"""HTTP server: uvicorn without signal handlers and polling, on sockets that the caller binds."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from slipstream_runtime.web import asgi, openai
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than pooled clients and proxies keep idle connections (60 s is common): the one that closes an idle
-connection should be the client, or its next request meets a closing socket."""
+"""Seconds; longer than pooled clients and proxies keep idle connections (60 s is common). The client should close an
+idle connection, or its next request may meet a closing socket."""
 _BACKLOG: Final = 2048
+"""Connections that the kernel queues before they are accepted; uvicorn's default."""
 _GRACE_SECONDS: Final = 2
+"""Seconds that open connections get once the server stops; by then requests have been drained."""
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP whose own refusals have the form of the OpenAI API's errors, too."""
+    """HTTP protocol whose own errors have the form of the OpenAI API."""
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and close."""
+        """Answer a malformed HTTP request, and close the connection."""
         body = json.dumps(openai.error(msg, status=400)).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
@@ -34,7 +36,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Serves until `stop` is called; `listening` is set once connections are accepted."""
+    """Server that runs until `stop` is called; `listening` is set once it accepts connections."""
 
     def __init__(self, app: asgi.Application, *, lifespan: bool) -> None:
         super().__init__(
@@ -58,19 +60,19 @@ class Server(uvicorn.Server):
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
-        """Close the sockets and end `serve`."""
+        """Close the sockets, so that `serve` returns."""
         self._stop.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
+        """Listen on the sockets."""
         await super().startup(sockets)
         self.listening.set()
 
     async def main_loop(self) -> None:
-        """Wait for `stop`, instead of looking ten times a second."""
+        """Wait for `stop`, where uvicorn would poll ten times a second."""
         await self._stop.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the supervisor."""
+        """Leave signals to the supervisor."""
         yield

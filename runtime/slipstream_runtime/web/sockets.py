@@ -1,13 +1,13 @@
-"""Sockets that are bound before anything can go wrong with what is served on them."""
+"""Sockets, bound at the start of a process, before its server exists."""
 
 import socket
 
 
 def bind(port: int) -> socket.socket:
-    """A bound socket on all addresses, IPv6 too where there is any; it listens only once it is served."""
+    """Return a socket bound to all addresses, also of IPv6 where there is one; it doesn't listen yet."""
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
-    # NB: asyncio sets TCP_NODELAY only where the protocol is named; without it, kept connections wait 40 ms for an ACK.
+    # NB: asyncio sets TCP_NODELAY only if the protocol is named; without it, kept connections wait 40 ms for an ACK.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,10 +1,10 @@
-"""Waiting for an event, with an end."""
+"""Wait for an event, with a time limit."""
 
 import asyncio
 
 
 async def happens(event: asyncio.Event, *, within: float) -> bool:
-    """Whether the event is set before `within` seconds are over."""
+    """Whether the event is set within that many seconds."""
     try:
         async with asyncio.timeout(within):
             await event.wait()
