@@ -117,7 +117,7 @@ def test_an_object_that_changes_during_the_download_is_not_mixed_with_its_former
     )
     with monkeypatch.context() as patched:
         patched.setattr(buckets.obstore, "get", late)
-        with pytest.raises(EngineError, match="changed while it was downloaded"):
+        with pytest.raises(EngineError, match="changed during its download"):
             download.folder()
     folder = fetch("s3://weights/changing", tmp_path)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
@@ -134,7 +134,7 @@ def test_bytes_that_differ_on_the_disk_are_noticed(
 
     with monkeypatch.context() as patched:
         patched.setattr(buckets.os, "pwrite", damaged)
-        with pytest.raises(EngineError, match=r"model\.safetensors arrived with another checksum"):
+        with pytest.raises(EngineError, match=r"model\.safetensors has a different checksum"):
             fetch("s3://weights/damaged", tmp_path)
     folder = fetch("s3://weights/damaged", tmp_path)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -241,7 +241,7 @@ def test_missing_credentials_are_reported_by_their_field(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(EngineError, match=r"no credentials: neither spec\.model\.credentials"):
+    with pytest.raises(EngineError, match=r"there are no credentials in spec\.model\.credentials"):
         fetch("s3://weights/8b", tmp_path)
 
 
@@ -251,7 +251,7 @@ def test_a_key_that_would_leave_the_folder_is_refused_by_its_cause(
 ) -> None:
     access.put(FILES, prefix=f"keys/{len(key)}")
     access.put_raw(f"keys/{len(key)}/{key}", b"{}")
-    with pytest.raises(EngineError, match="an object there whose key is no path"):
+    with pytest.raises(EngineError, match="an object whose key is not a path"):
         fetch(f"s3://weights/keys/{len(key)}", tmp_path / "cache")
     assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
 

@@ -1,6 +1,6 @@
-"""Downloads from S3 and Google Cloud Storage: resumed after a kill, checked, several parts at a time.
+"""Downloads from S3 and Google Cloud Storage, in parallel parts, with checksums, resumed after a kill.
 
-Nothing here may log or repeat credentials.
+Credentials must not appear in a log or a message.
 """
 
 import dataclasses
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 PART_BYTES: Final = 32 << 20
-"""Bytes of one request; what a killed download loses is at most this for each of its connections."""
+"""Bytes of one request; a killed download loses at most this for each of its connections."""
 _NOTE_DIGITS: Final = 8
-"""Digits of the number of a part in the notes of finished parts."""
+"""Digits of a part's number in the list of finished parts."""
 _CONNECTIONS: Final = 8
 _REQUEST_SECONDS: Final = 600
 _RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=3)}
-"""Retries of one request, with growing pauses; the container's restart is the retry beyond."""
+"""Retries of one request, with growing pauses; after them the container restarts."""
 _CONFIG: Final = "config.json"
 _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
-"""The ETag of an object that was uploaded to S3 in one part, unless a key of KMS encrypts it."""
+"""ETag that is the MD5 of its object: uploaded to S3 in one part, and not encrypted by a KMS key."""
 
 _IDENTITY: Final = re.compile(r"/latest/(?:api|meta-data)|/computeMetadata/|metadata\.google")
-"""Addresses that a client asks for the identity of its machine, once nothing else gave credentials."""
+"""URLs of a machine's identity, which a client reads if nothing else gave it credentials."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Object:
-    """One object below the prefix."""
+    """Object below the prefix."""
 
     key: str
     size: int
@@ -53,7 +53,7 @@ class _Object:
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """The objects below a prefix of a bucket, and the cache that they are downloaded into."""
+    """Download of the objects below a prefix of a bucket into the cache."""
 
     uri: str
     scheme: str
@@ -61,12 +61,12 @@ class Download:
     prefix: str
     cache: Path
     files: Sequence[str] | None = None
-    """Patterns of what is needed; without them, it is what vLLM needs."""
+    """Patterns of the files to download; None downloads the files that vLLM reads."""
     progress: Progress | None = None
     connections: int = _CONNECTIONS
 
     def folder(self) -> Path:
-        """Return the folder of a complete copy; what the cache holds already is not loaded again."""
+        """Return the folder of a complete copy; parts that the cache holds are not downloaded again."""
         try:
             return self._from_store()
         except EngineError:
@@ -75,7 +75,7 @@ class Download:
             raise EngineError(explain(error, uri=self.uri, bucket=self.bucket)) from error
 
     def tidy(self) -> None:
-        """Keep everything: parts that a killed download left are taken up."""
+        """Keep all files: the parts of a killed download are used."""
 
     def inspect(self) -> tuple[dict[str, int], bytes | None]:
         """Return the sizes of the files that would be downloaded, and the content of config.json if there is one."""
@@ -100,10 +100,11 @@ class Download:
             _File(entry, folder / name, partial=base / "partial" / _version({name: entry}))
             for name, entry in chosen.items()
         ]
-        total, there = sum(entry.size for entry in chosen.values()), sum(f.there for f in files)
-        space.check(self.cache, needed=total - there, uri=self.uri)
+        total = sum(entry.size for entry in chosen.values())
+        present = sum(file.present for file in files)
+        space.check(self.cache, needed=total - present, uri=self.uri)
         if self.progress is not None:
-            self.progress.begin(total=total, there=there)
+            self.progress.begin(total=total, present=present)
         self._load(store, files)
         if self.files is None:
             records.keep(self.cache, self.uri, folder, {n: e.size for n, e in chosen.items()})
@@ -126,7 +127,7 @@ class Download:
                 )
                 content = memoryview(answer.bytes())
                 if len(content) != end - start:
-                    raise ConnectionError("the connection broke off: peer closed it early")
+                    raise ConnectionError("the connection broke: peer closed it early")
                 if file.write(part, content):
                     file.finish(uri=self.uri)
             except BaseException:
@@ -142,7 +143,7 @@ class Download:
                 ]
                 for each in work:
                     each.result()
-            # NB: of some files an earlier run had all parts, and was killed before it gave them their names.
+            # NB: an earlier run may have been killed between the last part of a file and its renaming.
             for file in files:
                 file.finish(uri=self.uri)
         finally:
@@ -150,7 +151,7 @@ class Download:
                 file.close()
 
     def _list(self, store: "obstore.store.ObjectStore") -> dict[str, _Object]:
-        """Return the objects below the prefix by their names relative to it."""
+        """Return the objects below the prefix, by name relative to it."""
         found = {}
         prefix = f"{self.prefix}/" if self.prefix else ""
         for batch in obstore.list(store, prefix=self.prefix or None):
@@ -165,7 +166,7 @@ class Download:
                     found[name] = _Object(key, entry["size"], entry.get("e_tag"))
         if not found:
             raise EngineError(
-                f"{self.uri}: bucket {self.bucket} has no object below {prefix or 'its root'}"
+                f"{self.uri}: bucket {self.bucket} has no object below {prefix or 'its root'}."
             )
         return found
 
@@ -202,64 +203,64 @@ class Download:
 
 
 class _File:
-    """One object on its way to the disk: parts are written where they belong, and noted once they are safe.
+    """File of one object: each part is written at its offset, and listed as finished once the disk has it.
 
-    It is open from its first part to its last: a model may have more files than a process may open.
+    It is open only from its first part to its last, because a model may have more files than a process can open.
     """
 
     def __init__(self, entry: _Object, path: Path, *, partial: Path) -> None:
         self.entry = entry
         self._path = path
         self._data = partial
-        self._notes = partial.with_suffix(".parts")
+        self._finished_parts = partial.with_suffix(".parts")
         self._lock = threading.Lock()
         self._file: int | None = None
-        self._whole = path.is_file() and path.stat().st_size == entry.size
-        self._done: set[int] = set() if self._whole else self._noted()
+        self._complete = path.is_file() and path.stat().st_size == entry.size
+        self._done: set[int] = set() if self._complete else self._listed()
 
     @property
     def missing_parts(self) -> list[int]:
-        """The parts still to download."""
-        if self._whole:
+        """Numbers of the parts that are still to be downloaded."""
+        if self._complete:
             return []
         return [part for part in range(self._parts) if part not in self._done]
 
     @property
-    def there(self) -> int:
-        """Bytes that need not be downloaded again."""
-        if self._whole:
+    def present(self) -> int:
+        """Bytes that are on the disk already."""
+        if self._complete:
             return self.entry.size
         return min(len(self._done) * PART_BYTES, self.entry.size)
 
     def write(self, part: int, content: memoryview) -> bool:
-        """Write one part, and note it once the disk has it; True if it was the last one."""
+        """Write one part, and list it once the disk has it; return whether the file now has all parts."""
         file = self._open()
         offset = part * PART_BYTES
-        # NB: a disk that fills up takes a part of what is written, without an error.
+        # NB: a disk that fills up may write only a part of the content, without an error.
         while content:
             written = os.pwrite(file, content, offset)
             content, offset = content[written:], offset + written
         os.fdatasync(file)
         with self._lock:
-            with self._notes.open("a") as notes:
+            with self._finished_parts.open("a") as notes:
                 notes.write(f"{part:0{_NOTE_DIGITS}d}\n")
             self._done.add(part)
             return len(self._done) == self._parts
 
     def finish(self, *, uri: str) -> None:
-        """Check the whole and give it its name; EngineError if it is not what the store has."""
-        if self._whole:
+        """Check the file's checksum and rename it; EngineError if the checksum differs from the store's."""
+        if self._complete:
             return
         expected = _MD5.fullmatch(self.entry.tag or "")
         if expected and self._md5() != expected[1]:
-            self._notes.unlink(missing_ok=True)
+            self._finished_parts.unlink(missing_ok=True)
             raise EngineError(
-                f"{uri}: {self.entry.key} arrived with another checksum than the store's, and is downloaded again"
+                f"{uri}: {self.entry.key} has a different checksum from the store's. It will be downloaded again."
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._data.replace(self._path)
-        self._notes.unlink(missing_ok=True)
-        self._whole = True
+        self._finished_parts.unlink(missing_ok=True)
+        self._complete = True
         self.close()
 
     def close(self) -> None:
@@ -269,7 +270,7 @@ class _File:
             os.close(file)
 
     def _open(self) -> int:
-        """Return the partial file, which has its full length at once so that parts can come in any order."""
+        """Return the partial file, opened at its full length so that parts can be written in any order."""
         with self._lock:
             if self._file is None:
                 self._data.parent.mkdir(parents=True, exist_ok=True)
@@ -281,15 +282,15 @@ class _File:
     def _parts(self) -> int:
         return -(-self.entry.size // PART_BYTES)
 
-    def _noted(self) -> set[int]:
-        """Return the parts that an earlier run noted, if its file is still there."""
-        if not self._data.is_file() or not self._notes.is_file():
+    def _listed(self) -> set[int]:
+        """Return the parts that an earlier run finished, if its partial file still exists."""
+        if not self._data.is_file() or not self._finished_parts.is_file():
             return set()
-        lines = self._notes.read_text().splitlines()
+        lines = self._finished_parts.read_text().splitlines()
         return {
             int(line)
             for line in lines
-            # NB: a full disk cuts a note, and the next one continues it: only whole ones count.
+            # NB: a full disk may cut a line, and the next line then continues it; only complete lines count.
             if len(line) == _NOTE_DIGITS and line.isdecimal() and int(line) < self._parts
         }
 
@@ -299,54 +300,54 @@ class _File:
 
 
 def explain(error: BaseException, *, uri: str, bucket: str) -> str:
-    """Return one line on why a store could not be read; never the library's text, which may hold an address."""
+    """Return why a store could not be read, without the library's text, which may hold a signed URL."""
     text = str(error)
     code = re.search(r"<Code>(\w{1,64})</Code>", text)
     status = re.search(r"(?:non-2xx status code|status): ?(\d{3})", text)
     number = int(status[1]) if status else None
     if _IDENTITY.search(text):
         return (
-            f"{uri}: no credentials: neither spec.model.credentials nor the pod's service account gives any. "
+            f"{uri}: there are no credentials in spec.model.credentials or from the pod's service account. "
             "Name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or with a Google key file, or a service "
-            "account in spec.template.serviceAccountName"
+            "account in spec.template.serviceAccountName."
         )
     if isinstance(error, exceptions.PreconditionError):
-        return f"{uri}: an object changed while it was downloaded; it is downloaded again"
+        return f"{uri}: an object changed during its download. It will be downloaded again."
     if code and code[1] == "NoSuchBucket":
-        return f"{uri}: there is no bucket {bucket}"
+        return f"{uri}: there is no bucket {bucket}."
     if isinstance(error, FileNotFoundError):
-        return f"{uri}: an object of bucket {bucket} is gone"
+        return f"{uri}: an object of bucket {bucket} no longer exists."
     if code and code[1] in (
         "PermanentRedirect",
         "AuthorizationHeaderMalformed",
         "IllegalLocationConstraintException",
     ):
-        return f"{uri}: bucket {bucket} is in another region. Set AWS_REGION in the Secret or in spec.template.env"
+        return f"{uri}: bucket {bucket} is in another region. Set AWS_REGION in the Secret or in spec.template.env."
     if number in (401, 403) or isinstance(
         error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     ):
         said = f"{number or 403}{f' {code[1]}' if code else ''}"
         return (
-            f"{uri}: was refused ({said}). The credentials of spec.model.credentials, or of the pod's service account, "
-            f"need to list and read bucket {bucket}"
+            f"{uri}: access was refused ({said}). The credentials of spec.model.credentials or of the pod's service "
+            f"account must allow listing and reading bucket {bucket}."
         )
     if isinstance(error, exceptions.InvalidPathError):
         return (
-            f'{uri}: bucket {bucket} has an object there whose key is no path: it has an empty part, ".." or control '
-            "characters. Remove it, or use another prefix"
+            f'{uri}: bucket {bucket} has an object whose key is not a path: it has an empty part, ".." or control '
+            "characters. Remove it, or use another prefix."
         )
     if network.is_disk(error):
-        return f"{uri}: the download stopped: {network.cause(error)}. Use a larger claim in spec.cache.model.claim"
+        return f"{uri}: the download stopped: {network.cause(error)}. Use a larger claim in spec.cache.model.claim."
     if local := network.local(error):
-        return f"{uri}: its files can't be written to the cache: {local}"
+        return f"{uri}: its files can't be written to the cache: {local}."
     if number is not None:
-        return f"{uri}: the store answered {number}{f' {code[1]}' if code else ''}"
+        return f"{uri}: the store answered {number}{f' {code[1]}' if code else ''}."
     found = network.cause(error) or type(error).__name__
-    return f"{uri}: the store can't be reached: {found}"
+    return f"{uri}: the store can't be reached: {found}."
 
 
 def _base(key: Mapping[str, str]) -> str:
-    """Return the address that a key file names for another server than Google's, such as an emulator."""
+    """Return the URL of another server than Google's in a key file, such as an emulator; empty without one."""
     try:
         return str(json.loads(key.get("service_account_key", "{}")).get("gcs_base_url", ""))
     except (ValueError, AttributeError):
@@ -354,7 +355,7 @@ def _base(key: Mapping[str, str]) -> str:
 
 
 def _client(endpoint: str) -> "ClientConfig":
-    """Return options of the HTTP client: a company's certificate authority is trusted beside the public ones."""
+    """Return options of the HTTP client; it trusts a company's certificate authority beside the public ones."""
     options: ClientConfig = {
         "timeout": timedelta(seconds=_REQUEST_SECONDS),
         "connect_timeout": timedelta(seconds=20),
@@ -367,6 +368,6 @@ def _client(endpoint: str) -> "ClientConfig":
 
 
 def _version(chosen: Mapping[str, _Object]) -> str:
-    """Return a short name of exactly these objects in exactly these versions."""
+    """Return a short name for these versions of these objects."""
     text = repr(sorted((name, entry.size, entry.tag) for name, entry in chosen.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

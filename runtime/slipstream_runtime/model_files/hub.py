@@ -1,6 +1,6 @@
-"""Downloads from the model hub or its mirror, with every failure reported in terms of the service's fields.
+"""Downloads from the model hub or its mirror; failures are reported in terms of the service's fields.
 
-Nothing here may log or repeat the token.
+The token must not appear in a log or a message.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _READERS: Final = 4
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A file of a repository: its size, its name in the cache, and its checksum where the hub keeps one."""
+    """File of a repository: its size, its name in the cache, and its checksum if the hub has one."""
 
     size: int
     blob: str
@@ -36,7 +36,7 @@ class _File:
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """One repository at one revision, and the cache that it is downloaded into."""
+    """Download of one revision of a repository into the cache."""
 
     uri: str
     repository: str
@@ -44,16 +44,16 @@ class Download:
     cache: Path
     token: str | None
     files: Sequence[str] | None = None
-    """Patterns of what is needed; without them, it is what vLLM needs."""
+    """Patterns of the files to download; None downloads the files that vLLM reads."""
     progress: Progress | None = None
 
     def folder(self) -> Path:
-        """Return the folder of a complete snapshot; what the cache holds already is not loaded again."""
+        """Return the folder of a complete snapshot; files that the cache holds are not downloaded again."""
         try:
             return self._from_hub()
         except errors.HFValidationError as error:
             raise UnsuitableError(
-                f'spec.model.uri: "{self.uri}" is not the name of a hub repository'
+                f'spec.model.uri: "{self.uri}" is not the name of a hub repository. Use hf://org/name.'
             ) from error
         except EngineError:
             raise
@@ -65,11 +65,11 @@ class Download:
             kept = None if network.is_disk(error) or _refused(error) else self._kept()
             if kept is None:
                 raise EngineError(reason) from error
-            logs.event("the cached copy is used", uri=self.uri, reason=reason)
+            logs.event("cached copy used", uri=self.uri, reason=reason)
             return kept
 
     def tidy(self) -> None:
-        """Delete what killed downloads left: the client names a partial file for itself, and takes up none."""
+        """Delete partial files of killed downloads, which the client can't resume."""
         for path in self._blobs.glob("*.incomplete"):
             path.unlink(missing_ok=True)
 
@@ -151,15 +151,15 @@ class Download:
         ).read_bytes()
 
     def _begin(self, listed: Mapping[str, _File], chosen: Sequence[str], missing: set[str]) -> None:
-        """Check the free space, and tell the progress how much there is to do."""
+        """Check the free space, and add the download to the progress."""
         total = sum(listed[name].size for name in chosen)
         left = sum(listed[name].size for name in missing)
         space.check(self.cache, needed=left, uri=self.uri)
         if self.progress is not None:
-            self.progress.begin(total=total, there=total - left)
+            self.progress.begin(total=total, present=total - left)
 
     def _verify(self, folder: Path, fresh: Mapping[str, _File]) -> None:
-        """Compare downloaded files with the hub's checksums; one that differs is deleted, and EngineError raised."""
+        """Compare downloaded files with the hub's checksums; delete a file that differs, and raise EngineError."""
         checked = {name: file.sha256 for name, file in fresh.items() if file.sha256}
         with ThreadPoolExecutor(_READERS) as pool:
             found = dict(
@@ -170,11 +170,11 @@ class Download:
                 (folder / name).resolve().unlink(missing_ok=True)
                 (folder / name).unlink(missing_ok=True)
                 raise EngineError(
-                    f"{self.uri}: {name} arrived with another checksum than the hub's, and is downloaded again"
+                    f"{self.uri}: {name} has a different checksum from the hub's. It will be downloaded again."
                 )
 
     def _kept(self) -> Path | None:
-        """Return a complete copy that the cache holds, for when the hub can't be asked."""
+        """Return a complete copy in the cache, for use while the hub can't be reached; None if there is none."""
         if self.files is None and (found := records.find(self.cache, self.uri)) is not None:
             return found
         try:
@@ -189,7 +189,7 @@ class Download:
                 )
             )
         except Exception:
-            # NB: no copy; the caller reports why the hub could not be asked, which is what matters.
+            # NB: the caller reports why the hub could not be reached, which matters more.
             return None
         index = folder / selection.INDEX
         if self.files is None and index.is_file():
@@ -216,7 +216,7 @@ class Download:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether the hub answered that this token may not read the model: a copy that another token got is not for it."""
+    """Whether the hub refused this token; then a copy that another token downloaded must not be used."""
     if isinstance(error, errors.RevisionNotFoundError):
         return False
     return isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403)
@@ -225,34 +225,36 @@ def _refused(error: Exception) -> bool:
 def explain(error: Exception, *, uri: str, revision: str | None, has_token: bool) -> str:
     """Return one line on why the download failed."""
     access = (
-        "for the token of spec.model.tokenSecret"
+        "for the token of spec.model.tokenSecret."
         if has_token
-        else "and there is no token. Set spec.model.tokenSecret"
+        else "and there is no token. Set spec.model.tokenSecret."
     )
     match error:
         case errors.GatedRepoError():
-            return f"{uri}: is gated {access}"
+            return f"{uri}: the repository is gated {access}"
         case errors.RevisionNotFoundError():
-            return f"{uri}: the repository has no revision {revision}"
+            return f"{uri}: the repository has no revision {revision}."
         case errors.RepositoryNotFoundError():
             return f"{uri}: does not exist, or is private {access}"
         case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
-            return f"{uri}: was refused ({error.response.status_code}) {access}"
+            return f"{uri}: access was refused ({error.response.status_code}) {access}"
         case errors.HfHubHTTPError():
-            return f"{uri}: the hub answered {error.response.status_code}"
+            return f"{uri}: the hub answered {error.response.status_code}."
     found = network.cause(error)
     if network.is_disk(error):
-        return f"{uri}: the download stopped: {found}. Use a larger claim in spec.cache.model.claim"
+        return (
+            f"{uri}: the download stopped: {found}. Use a larger claim in spec.cache.model.claim."
+        )
     if local := network.local(error):
-        return f"{uri}: its files can't be written to the cache: {local}"
+        return f"{uri}: its files can't be written to the cache: {local}."
     return (
-        f"{uri}: the hub cannot be reached: {found or type(error).__name__}; the cache holds no copy. "
-        "Use HF_ENDPOINT in spec.template.env for a mirror, or pvc:// where there is no network"
+        f"{uri}: the hub can't be reached: {found or type(error).__name__}. The cache holds no copy. "
+        "Set HF_ENDPOINT in spec.template.env for a mirror, or use pvc:// without a network."
     )
 
 
 def _counting(progress: Progress) -> type[Any]:
-    """Return a progress bar that draws nothing and counts the bytes that reach the disk."""
+    """Return a class of progress bars that draw nothing and count the bytes written to the disk."""
 
     class Counter(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -268,7 +270,7 @@ def _counting(progress: Progress) -> type[Any]:
 
 
 def _endpoint() -> str | None:
-    """Return the address of the mirror that HF_ENDPOINT names; None is the public hub."""
+    """Return the URL of the mirror in HF_ENDPOINT; None for the public hub."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 

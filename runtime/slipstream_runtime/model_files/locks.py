@@ -1,4 +1,4 @@
-"""One download of a model at a time among all pods that share a cache."""
+"""Locks, so that of all pods that share a cache one downloads a model at a time."""
 
 import contextlib
 import fcntl
@@ -13,9 +13,10 @@ from slipstream_runtime.model_files import records
 
 @contextlib.contextmanager
 def held(cache: Path, uri: str) -> Iterator[bool]:
-    """Hold the model's lock, and tell whether it is one; the kernel or the file server releases it with the process.
+    """Hold the model's lock, and yield whether it is exclusive.
 
-    A file system without locks is used without: files then may be loaded twice, but are renamed only when complete.
+    The kernel or the file server releases the lock when the process ends. On a file system without locks, files may be
+    downloaded twice, but are renamed only once they are complete.
     """
     path = cache / "locks" / f"{records.identity(uri)}.lock"
     try:
@@ -24,7 +25,7 @@ def held(cache: Path, uri: str) -> Iterator[bool]:
     except OSError as error:
         raise EngineError(
             f"{uri}: the cache of spec.cache.model can't be written: {error.strerror} ({path}). "
-            "Make room in it, or let it belong to the user or group of the pods"
+            "Free some space, or make the pods' user or group its owner."
         ) from error
     try:
         yield _lock(file, uri)

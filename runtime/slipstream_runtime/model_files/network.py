@@ -1,6 +1,6 @@
-"""The true cause of a failed transfer, which libraries hide behind exceptions of their own.
+"""Cause of a failed transfer, from the chain of exceptions that a library raises.
 
-A message never repeats a library's text as a whole: it may hold a signed address or a header.
+A message never contains a library's complete text, which may hold a signed URL or a header.
 """
 
 import errno
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 _LIMIT: Final = 16
-"""Exceptions of a chain that are read; a cycle ends there."""
+"""Exceptions of a chain that are read, at most; this also ends a cycle."""
 
 _UNTRUSTED: Final = (
     "certificate verify failed{detail}. A company's certificate authority is trusted by SSL_CERT_FILE in "
@@ -37,17 +37,17 @@ _CAUSES: Final[tuple[tuple[str, str], ...]] = (
         "the connection broke off",
     ),
 )
-"""(pattern, cause): the first pattern that an exception of the chain matches decides."""
+"""(pattern, cause), in order: the first pattern that matches an exception of the chain gives the cause."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _LOCAL: Final = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES,
     errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
-"""Errors of the local disk, as opposed to those of the network."""
+"""Error numbers of the local disk, as opposed to the network."""
 
 
 def cause(error: BaseException) -> str | None:
-    """Return the cause in plain words; None if the chain of exceptions tells none."""
+    """Return the cause in plain words; None if no exception of the chain shows one."""
     chain = list(_chain(error))
     texts = [f"{type(each).__name__}: {each}" for each in chain]
     for pattern, words in _CAUSES:
@@ -59,18 +59,18 @@ def cause(error: BaseException) -> str | None:
 
 
 def is_disk(error: BaseException) -> bool:
-    """Whether the local disk, and not the network, is at fault."""
+    """Whether the local disk is full."""
     return any(isinstance(each, OSError) and each.errno in _FULL for each in _chain(error))
 
 
 def local(error: BaseException) -> str | None:
-    """Return why the local disk refused a file, in the system's words; None if it was not the disk."""
+    """Return the system's message if the local disk refused a file, else None."""
     found = (one for one in _chain(error) if isinstance(one, OSError) and one.errno in _LOCAL)
     return next((one.strerror for one in found), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that caused it, outermost first."""
+    """Yield the exception and its causes, outermost first."""
     following: BaseException | None = error
     for _ in range(_LIMIT):
         if following is None:

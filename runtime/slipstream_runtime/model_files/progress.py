@@ -1,15 +1,15 @@
-"""Bytes of a download, counted by the threads that load them and read by whoever asks."""
+"""Progress of a download, which its threads update and other threads read."""
 
 import threading
 from collections.abc import Callable
 from typing import Final
 
 _WINDOW_SECONDS: Final = 30.0
-"""The rate is that of about this long."""
+"""Seconds over which the rate is measured."""
 
 
 class Progress:
-    """Bytes of one model: in all, done, and per second."""
+    """Bytes of one model: total, present, and per second."""
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -18,15 +18,15 @@ class Progress:
         self._done = 0
         self._marks: list[tuple[float, int]] = []
 
-    def begin(self, *, total: int, there: int) -> None:
-        """Note the size of what is to be downloaded, and how much of it is there already."""
+    def begin(self, *, total: int, present: int) -> None:
+        """Add a download of `total` bytes, of which `present` bytes are in the cache already."""
         with self._lock:
             self._total = (self._total or 0) + total
-            self._done += there
+            self._done += present
             self._marks = [(self._clock(), self._done)]
 
     def add(self, number: int) -> None:
-        """Note bytes that arrived."""
+        """Add bytes that arrived."""
         with self._lock:
             self._done += number
             now = self._clock()
@@ -37,17 +37,17 @@ class Progress:
 
     @property
     def total(self) -> int | None:
-        """Bytes of everything; None before the source was listed."""
+        """Total bytes; None until the source has been listed."""
         return self._total
 
     @property
     def done(self) -> int:
-        """Bytes that are there."""
+        """Bytes that are present."""
         return self._done
 
     @property
     def rate(self) -> float | None:
-        """Bytes per second of the last half minute; None before a second went by."""
+        """Bytes per second of the last 30 seconds; None during the first second."""
         with self._lock:
             if not self._marks:
                 return None

@@ -1,7 +1,6 @@
 """Records of complete downloads, kept beside them in the cache.
 
-A record lets an engine find its model without asking the network, and tells a complete folder from one that a killed
-download left behind.
+By a record an engine finds its model without the network. A folder without one may be what a killed download left.
 """
 
 import contextlib
@@ -16,12 +15,12 @@ _FOLDER: Final = "records"
 
 
 def identity(uri: str) -> str:
-    """Return a short name of a URI that is fit for a file."""
+    """Return a short name for a URI, which is valid as a file name."""
     return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def find(cache: Path, uri: str) -> Path | None:
-    """Return the folder of a complete download whose files are all still there; None if there is none."""
+    """Return the folder of a complete download if all its files are still present, else None."""
     try:
         record = json.loads(_path(cache, uri).read_text())
         folder, files = cache / record["folder"], record["files"]
@@ -37,7 +36,7 @@ def find(cache: Path, uri: str) -> Path | None:
 
 
 def keep(cache: Path, uri: str, folder: Path, sizes: Mapping[str, int]) -> None:
-    """Record a complete download; a cache that can't be written keeps none, and the next start asks the source."""
+    """Record a complete download; if the cache can't be written, the next start asks the source again."""
     record = {
         "uri": uri,
         "folder": str(folder.resolve().relative_to(cache.resolve())),

@@ -1,6 +1,6 @@
-"""The files of a model repository that an engine reads: one form of the weights, and no other copies of them.
+"""Selection of a repository's files that an engine reads: one format of the weights, without other copies.
 
-Pure: names and the content of an index come in as values.
+Pure: names and the content of an index are arguments.
 """
 
 import fnmatch
@@ -12,7 +12,7 @@ from typing import Final
 from slipstream_runtime.errors import EngineError, UnsuitableError
 
 INDEX: Final = "model.safetensors.index.json"
-"""Name of the file that lists the shards of a model in safetensors form."""
+"""File that lists the shards of a model in safetensors format."""
 _SINGLE: Final = "model.safetensors"
 NOT_NEEDED: Final = (
     "original/*",
@@ -32,20 +32,20 @@ NOT_NEEDED: Final = (
     "*.mlmodel",
     "*.mlpackage/*",
 )
-"""Patterns of other copies of the same weights, which vLLM does not read."""
+"""Patterns of copies of the weights in formats that vLLM does not read."""
 _PICKLED: Final = ("*.bin", "*.pt")
 _CONSOLIDATED: Final = "consolidated*.safetensors"
-"""Mistral's own form of weights that such repositories hold in the usual form, too."""
+"""Pattern of weights in Mistral's own format; its repositories hold them in the usual format, too."""
 _READ: Final = ("*.safetensors", *_PICKLED)
 """Patterns of weights that vLLM reads."""
 _FOREIGN: Final = ("*.gguf", "*.h5", "*.msgpack", "*.ot", "*.pth", "*.onnx", "*.tflite")
-"""Patterns of weights for other programs."""
+"""Patterns of weights in formats of other programs."""
 
 
 def choose(names: Collection[str], *, shards: Collection[str] | None = None) -> list[str]:
     """Return the names of the files to download.
 
-    `shards` are the files that the index of the safetensors form names; None if the repository has no such index.
+    `shards` are the files that the safetensors index lists; None if the repository has no such index.
     """
     kept = {name for name in names if not _matches(name, NOT_NEEDED)}
     if shards is not None:
@@ -61,32 +61,32 @@ def choose(names: Collection[str], *, shards: Collection[str] | None = None) -> 
 
 
 def check_name(name: str, *, uri: str) -> None:
-    """Raise UnsuitableError if a file's name, as a source gives it, doesn't lie inside the model's folder."""
+    """Raise UnsuitableError if the name of a source's file points outside the model's folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\0" in name:
-        raise UnsuitableError(f"{uri}: the file {name[:200]!r} does not lie in the model's folder")
+        raise UnsuitableError(f"{uri}: the file {name[:200]!r} is outside the model's folder.")
 
 
 def check_form(names: Collection[str], *, uri: str) -> None:
-    """Raise UnsuitableError if all weights are in forms that engines don't read; a model without any is not judged."""
+    """Raise UnsuitableError if all weights are in formats that engines can't read; a model without weights passes."""
     foreign = sorted(name for name in names if _matches(name, _FOREIGN))
     if foreign and not has_weights(names):
         raise UnsuitableError(
-            f"{uri}: its weights are only in a form that vLLM does not read here ({foreign[0][:200]}). "
+            f"{uri}: its weights are only in a format that vLLM can't read here ({foreign[0][:200]}). "
             "Use a repository with safetensors."
         )
 
 
 def has_weights(names: Iterable[str]) -> bool:
-    """Whether a file of weights that vLLM reads is among the names."""
+    """Whether any name is that of weights that vLLM reads."""
     return any(_matches(name, _READ) for name in names)
 
 
 def check_not_empty(sizes: Mapping[str, int], *, uri: str) -> None:
-    """Raise EngineError if a file of weights has no bytes: an upload that broke off leaves such."""
+    """Raise EngineError if a file of weights is empty, such as after an aborted upload."""
     for name, size in sizes.items():
         if not size and _matches(name, _READ):
-            raise EngineError(f"{uri}: {name} is empty. Upload it again")
+            raise EngineError(f"{uri}: {name} is empty. Upload it again.")
 
 
 def matching(names: Collection[str], patterns: Iterable[str]) -> list[str]:
@@ -96,27 +96,27 @@ def matching(names: Collection[str], patterns: Iterable[str]) -> list[str]:
 
 
 def shards(text: bytes, *, uri: str) -> list[str]:
-    """Return the files that an index names; UnsuitableError if it can't be read."""
+    """Return the files that an index lists; UnsuitableError if the index is not valid."""
     try:
         found = sorted({str(name) for name in json.loads(text)["weight_map"].values()})
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise UnsuitableError(f"{uri}: {INDEX} is not a valid index of weights") from error
+        raise UnsuitableError(f"{uri}: {INDEX} is not a valid index of weights.") from error
     for name in found:
         check_name(name, uri=uri)
     return found
 
 
 def check_whole(wanted: Sequence[str], *, is_there: Callable[[str], bool], uri: str) -> None:
-    """Raise EngineError if a file that the index names is missing."""
+    """Raise EngineError if a file that the index lists is missing."""
     absent = [name for name in wanted if not is_there(name)]
     if absent:
         raise EngineError(
-            f"{uri}: {INDEX} names {absent[0]}, which is missing ({len(absent)} of {len(wanted)} files are)"
+            f"{uri}: {INDEX} lists {absent[0]}, which is missing ({len(absent)} of {len(wanted)} files are missing)."
         )
 
 
 def _weights_at_root(names: Iterable[str]) -> set[str]:
-    """Return other forms of the weights beside those that the index names; a subfolder holds parts of its own."""
+    """Return the safetensors files at the root, except adapters; a subfolder has weights of its own."""
     adapters = ("adapter_model.safetensors",)
     return {
         name

@@ -1,6 +1,6 @@
 """Resolution of a model's URI into a folder with its files.
 
-Nothing here may log or repeat the hub's token or credentials of a store.
+The hub's token and the credentials of stores must not appear in a log or a message.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from slipstream_runtime.model_files.progress import Progress
 _HUB: Final = re.compile(r"(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
 _BUCKET: Final = re.compile(r"(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
 _IMAGE_FOLDERS: Final = ("", "models")
-"""Folders of an image that may hold the model; the second is the one of KServe's model images."""
+"""Folders of an image that may hold the model; KServe's model images use the second."""
 CONFIG: Final = "config.json"
 _POINTER: Final = b"version https://git-lfs"
 _POINTER_BYTES: Final = 1024
-"""Files of this size and more are no pointers, by Git LFS's specification."""
+"""Bytes; by Git LFS's specification, a pointer file is smaller."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A parsed URI: a folder of this machine, a repository of the hub, or a prefix of a bucket."""
+    """Parsed URI of a model: a local folder, a repository of the hub, or a prefix of a bucket."""
 
     kind: Literal["file", "pvc", "oci", "hf", "s3", "gs"]
     uri: str
@@ -39,27 +39,27 @@ class Source:
 
     @property
     def local(self) -> bool:
-        """Whether the hub is not needed."""
+        """Whether the source needs no access to the hub."""
         return self.kind != "hf"
 
     @property
     def remote(self) -> bool:
-        """Whether the files come over the network into the cache."""
+        """Whether the files are downloaded into the cache."""
         return self.path is None
 
 
 def cache_folder(folder: Path = Path(contract.CACHE_DIRECTORY)) -> Path:
-    """Return the folder of downloads, as it exists in every pod; UnsuitableError if nothing can be written there."""
+    """Return the folder for downloads, which every pod has; UnsuitableError if it can't be written."""
     if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
         raise UnsuitableError(
-            f"spec.cache.model: user {os.getuid()} can't write to the folder: let it belong to that user, or to group "
-            f"{os.getgid()} with write permission"
+            f"spec.cache.model: user {os.getuid()} can't write to the folder. Make that user its owner, or give group "
+            f"{os.getgid()} write permission."
         )
     return folder
 
 
 def token() -> str | None:
-    """Return the token for gated sources of the hub."""
+    """Return the token for gated repositories of the hub; None without one."""
     return os.environ.get(contract.MODEL_TOKEN_ENV) or None
 
 
@@ -75,22 +75,24 @@ def parse(
         return Source("file", uri, path=Path(rest))
     if separator and scheme == "pvc" and rest.strip("/"):
         if ".." in Path(rest).parts:
-            raise UnsuitableError(f'spec.model.uri: "{uri}" leaves its claim')
+            raise UnsuitableError(
+                f'spec.model.uri: "{uri}" points outside its claim. Leave out "..".'
+            )
         return Source("pvc", uri, path=claims / rest.lstrip("/"))
     if separator and scheme == "oci" and rest.strip("/"):
         return Source("oci", uri, path=images / Path(contract.image_directory(uri)).name)
     if separator and scheme == "hf" and (match := _HUB.fullmatch(rest)):
         if not {"", ".", ".."}.isdisjoint((match["revision"] or "main").split("/")):
             raise UnsuitableError(
-                f'spec.model.uri: "{uri}" names no revision: write a branch, a tag or a commit after @'
+                f'spec.model.uri: "{uri}" has no valid revision. Write a branch, a tag or a commit after @.'
             )
         return Source("hf", uri, repository=match["repository"], revision=match["revision"])
     if scheme in ("s3", "gs") and separator and (match := _BUCKET.fullmatch(rest)):
         kind: Literal["s3", "gs"] = "s3" if scheme == "s3" else "gs"
         return Source(kind, uri, bucket=match["bucket"], prefix=(match["prefix"] or "").strip("/"))
     raise UnsuitableError(
-        f'spec.model.uri: "{uri}" is none of hf://org/name[@revision], pvc://claim/path, s3://bucket/prefix, '
-        "gs://bucket/prefix, oci://image and file:///path"
+        f'spec.model.uri: "{uri}" is not a valid source. Use hf://org/name[@revision], pvc://claim/path, '
+        "s3://bucket/prefix, gs://bucket/prefix, oci://image or file:///path."
     )
 
 
@@ -103,9 +105,9 @@ def resolve(
     files: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Return the folder that holds the model, or what the file `holds` tells, after a download if it is remote.
+    """Return the folder of the model or adapter, after a download if it is remote. It must contain the file `holds`.
 
-    `files` are patterns of what is needed; without them, it is what vLLM needs.
+    `files` are patterns of the files to download; None downloads the files that vLLM reads.
     """
     folder = source.path
     if folder is None:
@@ -116,10 +118,10 @@ def resolve(
         folder = _in_image(source, folder, holds=holds)
     if not folder.is_dir():
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
-        raise EngineError(f"{source.uri}: there is no folder {folder} in {place}")
+        raise EngineError(f"{source.uri}: there is no folder {folder} in {place}.")
     if not (folder / holds).is_file():
         what = "a model" if holds == CONFIG else "an adapter"
-        raise EngineError(f"{source.uri}: {folder} holds no {holds}, so it is not {what}")
+        raise EngineError(f"{source.uri}: {folder} has no {holds}, so it is not {what}.")
     index = folder / selection.INDEX
     if files is None and index.is_file():
         wanted = selection.shards(index.read_bytes(), uri=source.uri)
@@ -133,7 +135,7 @@ def resolve(
 
 
 def _check_weights(folder: Path, *, uri: str) -> None:
-    """Raise EngineError if the files of weights are not weights, or not in a form that vLLM reads."""
+    """Raise EngineError if files of weights are empty, Git LFS pointers, or in a format that vLLM can't read."""
     files = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     selection.check_form(files, uri=uri)
     selection.check_not_empty(files, uri=uri)
@@ -142,12 +144,12 @@ def _check_weights(folder: Path, *, uri: str) -> None:
             with (folder / name).open("rb") as file:
                 if file.read(len(_POINTER)) == _POINTER:
                     raise EngineError(
-                        f"{uri}: {name} is a pointer of Git LFS, not weights. Run git lfs pull"
+                        f"{uri}: {name} is a Git LFS pointer, not weights. Run git lfs pull."
                     )
 
 
 def wanted(folder: Path, names: Collection[str]) -> list[str]:
-    """Return those files of a model's folder that an engine reads."""
+    """Return the files of a model's folder that an engine reads."""
     index = folder / selection.INDEX
     if not index.is_file():
         return selection.choose(names)
@@ -165,7 +167,7 @@ def downloader(
     progress: Progress | None = None,
 ) -> Any:
     """Return the download of a remote source; it has `folder()` and `inspect()`."""
-    # NB: importing either library takes as long as all the rest of this package.
+    # NB: importing either library takes as long as the rest of this package.
     if source.kind == "hf":
         from slipstream_runtime.model_files import hub  # noqa: PLC0415
 
@@ -183,7 +185,7 @@ def downloader(
         from slipstream_runtime.model_files import buckets  # noqa: PLC0415
     except ImportError as error:
         raise UnsuitableError(
-            f"{source.uri}: this image lacks obstore, which reads {source.kind}://. Use a newer image"
+            f"{source.uri}: this image lacks obstore, which reads {source.kind}://. Use a newer image."
         ) from error
     assert source.bucket is not None
     return buckets.Download(
@@ -206,7 +208,7 @@ def _download(
     progress: Progress | None,
 ) -> Path:
     download = downloader(source, cache=cache, token=token, files=files, progress=progress)
-    # NB: all revisions of a repository share its files, so they share a lock, too.
+    # NB: all revisions of a repository share files, so they share a lock.
     with locks.held(
         cache, f"hf://{source.repository}" if source.repository else source.uri
     ) as alone:
@@ -224,7 +226,7 @@ def _fetched(source: Source, cache: Path, files: Sequence[str] | None) -> Path |
 
 
 def _in_image(source: Source, mounted: Path, *, holds: str) -> Path:
-    """Return the folder of a mounted image that holds the model; EngineError says what an image must be."""
+    """Return the folder of a mounted image that holds the model; EngineError if none does."""
     for name in _IMAGE_FOLDERS:
         if (mounted / name / holds).is_file():
             return mounted / name
@@ -233,6 +235,6 @@ def _in_image(source: Source, mounted: Path, *, holds: str) -> Path:
         raise EngineError(
             f"{source.uri}: the image {found}. It must be an ordinary container image (configuration "
             f"application/vnd.oci.image.config.v1+json, layers in tar form) with {holds} at its root or in /models; "
-            "artifacts such as ModelPack's are mounted as an empty folder"
+            "artifacts such as ModelPack's are mounted as an empty folder."
         )
-    raise EngineError(f"{source.uri}: no image is mounted at {mounted}")
+    raise EngineError(f"{source.uri}: no image is mounted at {mounted}.")

@@ -1,4 +1,4 @@
-"""Free space of the cache, checked before a download instead of halfway through it."""
+"""Check of the cache's free space before a download starts."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Final
 from slipstream_runtime.errors import EngineError
 
 _RESERVE_BYTES: Final = 64 << 20
-"""Left free for records, logs and compiled kernels."""
+"""Bytes that stay free for records, logs and compiled kernels."""
 
 
 def check(folder: Path, *, needed: int, uri: str) -> None:
@@ -16,13 +16,13 @@ def check(folder: Path, *, needed: int, uri: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + _RESERVE_BYTES > free:
         raise EngineError(
-            f"{uri}: {size(needed)} are still to download, and the cache has {size(free)} free. Use a larger claim in "
-            "spec.cache.model.claim, or make room in it"
+            f"{uri}: {size(needed)} remain to be downloaded, and the cache has {size(free)} free. Use a larger claim "
+            "in spec.cache.model.claim, or free some space."
         )
 
 
 def size(number: float) -> str:
-    """Return a number of bytes in the largest unit that leaves at least 1, such as `15.2 GiB`."""
+    """Return bytes as text in the largest unit of which there is at least 1, such as `15.2 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"

@@ -21,8 +21,8 @@ JSON_VALUES = st.recursive(
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"{} {}", "not JSON"),
-        (b'{"a": NaN}', "NaN is no number of JSON"),
-        (b'{"a": -Infinity}', "-Infinity is no number of JSON"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         (b"\xef\xbb\xbf{}", "not JSON"),
         (b'{"a": "\xff"}', "not UTF-8: invalid start byte at byte 7"),
@@ -32,9 +32,9 @@ JSON_VALUES = st.recursive(
         (b"[]", "not a JSON object"),
         (b'"text"', "not a JSON object"),
         (b"null", "not a JSON object"),
-        (b"[" * 100_000, "more than 64 deep"),
-        (b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", "more than 64 deep"),
-        (b'{"a":' * 65 + b"1" + b"}" * 65, "more than 64 deep"),
+        (b"[" * 100_000, "more than 64 levels deep"),
+        (b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", "more than 64 levels deep"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "more than 64 levels deep"),
     ],
 )
 def test_what_no_engine_could_understand_is_400(raw: bytes, message: str) -> None:

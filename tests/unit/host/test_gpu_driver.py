@@ -31,7 +31,7 @@ def test_drivers_and_gpus_that_run_the_image_pass(
     ("driver", "words"),
     [
         (gpu.Driver((12, 9), gpus=(H100,)), "runs CUDA 12.9 at most, and this image needs 13.0"),
-        (gpu.Driver((12, 9), code=804), "use nodes with driver 580 or newer"),
+        (gpu.Driver((12, 9), code=804), "Use nodes with driver 580 or newer"),
         (gpu.Driver((13, 0)), "sees no GPU"),
         (gpu.Driver((13, 0), code=100), "sees no GPU"),
         (gpu.Driver((13, 0), code=802), "fabric manager"),

@@ -85,7 +85,7 @@ def test_weights_with_another_checksum_are_refused_and_deleted(
 ) -> None:
     hub = hubs.Hub(FILES, corrupt="model.safetensors")
     with hubs.serve(hub):
-        with pytest.raises(EngineError, match=r"model\.safetensors arrived with another checksum"):
+        with pytest.raises(EngineError, match=r"model\.safetensors has a different checksum"):
             fetch(hub, tmp_path, monkeypatch)
         hub.corrupt = None
         folder = fetch(hub, tmp_path, monkeypatch)
@@ -99,7 +99,9 @@ def test_a_disk_that_is_too_small_is_reported_before_the_download(
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _: usage)
     with (
         hubs.serve(hubs.Hub(FILES)) as hub,
-        pytest.raises(EngineError, match=r"62\.5 KiB are still to download, and the cache has 64"),
+        pytest.raises(
+            EngineError, match=r"62\.5 KiB remain to be downloaded, and the cache has 64"
+        ),
     ):
         fetch(hub, tmp_path, monkeypatch)
     assert not [line for line in hub.asked if line.endswith("model.safetensors")]
@@ -143,7 +145,7 @@ def test_what_a_job_fetched_is_used_without_asking(
 @pytest.mark.parametrize(
     ("gated", "token", "reason"),
     [
-        (True, None, "is gated and there is no token. Set spec.model.tokenSecret"),
+        (True, None, "the repository is gated and there is no token. Set spec.model.tokenSecret."),
         (True, "hf_wrong", "is gated for the token of spec.model.tokenSecret"),
         (False, "hf_wrong", "does not exist, or is private for the token"),
     ],
@@ -245,7 +247,7 @@ def test_a_copy_without_weights_is_no_copy(tmp_path: Path, monkeypatch: pytest.M
             allow_patterns=["config.json"],
         )
     huggingface_hub.close_session()
-    with pytest.raises(EngineError, match="the cache holds no copy"):
+    with pytest.raises(EngineError, match="The cache holds no copy"):
         fetch(hub, tmp_path, monkeypatch)
 
 
@@ -255,7 +257,7 @@ def test_a_mirror_that_names_files_outside_of_the_folder_is_refused(
 ) -> None:
     with (
         hubs.serve(hubs.Hub({**FILES, name: b"{}"})) as hub,
-        pytest.raises(UnsuitableError, match="does not lie in the model's folder"),
+        pytest.raises(UnsuitableError, match="is outside the model's folder"),
     ):
         fetch(hub, tmp_path / "cache", monkeypatch)
     assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
