@@ -21,9 +21,9 @@ from slipstream_runtime.simulator import model
 Figures = Mapping[str, Any]
 Start = Callable[[Setup, Path, float], contextlib.AbstractAsyncContextManager[Engine]]
 
-GUESSES: Final = 3
+DRAFT_TOKENS: Final = 3
 ACCEPTED: Final = 2.8
-"""Tokens that a step yields where a draft's acceptance is made up: 1 of the target and 0.6 of 3 guesses each."""
+"""Tokens that a step yields with a made-up acceptance: 1 of the target, and 0.6 for each of 3 draft tokens."""
 _KILLED_SECONDS: Final = 60.0
 """For an engine to notice the death of its core and to leave."""
 _SERVING_SECONDS: Final = 20.0
@@ -179,14 +179,14 @@ class Check:
         }
 
     def _drafting(self, setup: Setup) -> Setup:
-        speculation = {"draft": f"file://{self.draft}", "tokens": GUESSES}
+        speculation = {"draft": f"file://{self.draft}", "tokens": DRAFT_TOKENS}
         made = _with(setup, speculation=speculation)
         if not self.made_up:
             return made
         told = {
             "method": "draft_model",
             "model": str(self.draft),
-            "num_speculative_tokens": GUESSES,
+            "num_speculative_tokens": DRAFT_TOKENS,
             "rejection_sample_method": "synthetic",
             "synthetic_acceptance_length": ACCEPTED,
         }

@@ -209,7 +209,7 @@ def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
     assert after[contract.PROMPT_TOKENS] - before[contract.PROMPT_TOKENS] == tokens
     assert after[f"{contract.E2E}_count"] - before[f"{contract.E2E}_count"] == 1
     assert after[contract.RUNNING] == after[contract.WAITING] == 0
-    assert after[contract.PROVIDER] == 1
+    assert after[contract.PROVIDER_INFO] == 1
     assert after[contract.PROVIDER_FALLBACK] == 0
     assert after[contract.IN_FLIGHT] == after[contract.DRAINING] == after[contract.QUEUED] == 0
     assert after[contract.REFUSED] == before[contract.REFUSED]

@@ -88,7 +88,7 @@ def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
         assert name in found
     for name in (contract.TTFT, contract.TPOT, contract.E2E):
         assert engine.bounds(name) == contract.LATENCY_BUCKETS[name]
-    assert found[contract.PHASE_SECONDS] > 0
+    assert found[contract.PHASE_DURATION] > 0
     assert found[contract.IN_FLIGHT] == found[contract.DRAINING] == found[contract.REFUSED] == 0
 
 

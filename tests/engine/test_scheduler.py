@@ -1,7 +1,7 @@
 """The windows with vLLM's scheduler for GPUs, which orders a step while the one before it runs.
 
-The scheduler and its KV cache manager are the real ones. What stands in is the model: it accepts every guess, so that
-the tokens that come out tell how many guesses went in.
+The scheduler and its KV cache manager are real. Only the model is not: it accepts every draft token, so that the
+output tokens show how many tokens were drafted.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from slipstream_runtime.engine.gain import Tally
 from tests.support import engines
 
 pytest.importorskip("vllm")
-GUESSES, PROMPT, OUTPUT = 4, 20, 900
+DRAFT_TOKENS, PROMPT, OUTPUT = 4, 20, 900
 WINDOWS = 2
 """As many come while 1,800 tokens are made, five at a step."""
 
@@ -33,7 +33,7 @@ class Core:
         self.scheduler = scheduler
         self.under_way: deque[Any] = deque()
         self.emitted: dict[str, int] = {}
-        self.guessed: list[int] = []
+        self.drafted: list[int] = []
 
     def submit(self, name: str) -> None:
         from vllm import SamplingParams
@@ -54,12 +54,12 @@ class Core:
         from vllm.v1.outputs import ModelRunnerOutput
 
         names = list(step.num_scheduled_tokens)
-        guesses = [len(step.scheduled_spec_decode_tokens.get(name, ())) for name in names]
-        self.guessed += guesses
+        drafted = [len(step.scheduled_spec_decode_tokens.get(name, ())) for name in names]
+        self.drafted += drafted
         output = ModelRunnerOutput(
             req_ids=names,
             req_id_to_index={name: place for place, name in enumerate(names)},
-            sampled_token_ids=[[7] * (1 + number) for number in guesses],
+            sampled_token_ids=[[7] * (1 + number) for number in drafted],
         )
         for each in self.scheduler.update_from_output(step, output).values():
             for one in each.outputs:
@@ -94,7 +94,7 @@ def core(tmp_path: Path, tally: Tally) -> Core:
         speculative_config={
             "method": "draft_model",
             "model": str(model),
-            "num_speculative_tokens": GUESSES,
+            "num_speculative_tokens": DRAFT_TOKENS,
         },
     ).create_engine_config()
     config.scheduler_config.async_scheduling = True  # vLLM has it switched off on CPU
@@ -106,20 +106,20 @@ def core(tmp_path: Path, tally: Tally) -> Core:
     return Core(scheduler)
 
 
-def test_guesses_stop_for_the_steps_of_a_window_and_are_counted_apart(
+def test_drafting_stops_for_the_steps_of_a_window_and_steps_are_counted_apart(
     core: Core, tally: Tally
 ) -> None:
     for number in range(2):
         core.submit(f"early-{number}")
         core.run()
     assert core.emitted == {"early-0": OUTPUT, "early-1": OUTPUT}
-    # The steps of a window order no guesses for those that follow them.
-    without = [place for place, number in enumerate(core.guessed) if number == 0]
+    # The steps of a window order no draft tokens for those that follow them.
+    without = [place for place, number in enumerate(core.drafted) if number == 0]
     on, off = (mode.sum(axis=0) for mode in tally.ever)
     prompts = 2 * 2
     assert WINDOWS * windows.LENGTH <= len(without) <= WINDOWS * windows.LENGTH + prompts
     assert off[0] == off[1] == WINDOWS * (windows.LENGTH - 1)
-    assert on[1] > on[0] * GUESSES
+    assert on[1] > on[0] * DRAFT_TOKENS
 
 
 def test_requests_that_run_together_go_without_together(core: Core, tally: Tally) -> None:

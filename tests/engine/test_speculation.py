@@ -1,7 +1,7 @@
 """An engine measures what its speculation gains by going without it now and then, and nobody notices.
 
 The pairs are real: the trained target with its draft, with a draft that knows nothing, and a model that is its own
-draft, whose every guess is right unless the draft missed some tokens.
+draft, whose every token is accepted unless the draft missed some tokens.
 """
 
 import re
@@ -50,7 +50,7 @@ def plain(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def guessing(tmp_path: Path) -> Iterator[Engine]:
+def poor_draft(tmp_path: Path) -> Iterator[Engine]:
     engines.write_noise(tmp_path / "noise", like=MODELS / "draft")
     yield from start(tmp_path, model=MODELS / "target", draft=tmp_path / "noise")
 
@@ -135,11 +135,11 @@ def test_answers_keep_their_form_through_a_window(sampled: Engine) -> None:
 
 
 def test_a_draft_that_is_noise_loses_and_one_that_knows_the_model_gains_more(
-    sampled: Engine, guessing: Engine
+    sampled: Engine, poor_draft: Engine
 ) -> None:
     # NB: whether the good one gains at all depends on what its steps cost on this processor.
-    assert contract.SPECULATION_GAIN not in guessing.metrics()
-    assert gained(guessing) < min(1.0, gained(sampled))
+    assert contract.SPECULATION_GAIN not in poor_draft.metrics()
+    assert gained(poor_draft) < min(1.0, gained(sampled))
     made, tokens = (
         series(sampled, name, "speculation", "batch")["on", "1"]
         for name in (contract.SAMPLED_STEPS, contract.SAMPLED_TOKENS)

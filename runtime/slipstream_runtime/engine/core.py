@@ -62,7 +62,7 @@ def start(
     if fork:
         # NB: only now, for making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    gain = _sample(config, tally) if _can_do_without_guesses(config) else None
+    gain = _sample(config, tally) if _can_pause_speculation(config) else None
     client = AsyncLLM(
         vllm_config=config,
         executor_class=executor.class_for(config),
@@ -90,7 +90,7 @@ def killed_by(client: AsyncLLM) -> int | None:
     return -death.code if death.code < 0 else None
 
 
-def _can_do_without_guesses(config: Any) -> bool:
+def _can_pause_speculation(config: Any) -> bool:
     """Whether this engine's speculation can pause."""
     speculation, parallel = config.speculative_config, config.parallel_config
     return speculation is not None and windows.possible(

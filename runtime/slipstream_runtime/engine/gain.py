@@ -31,20 +31,20 @@ STALL: Final = 5
 
 _SIZES: Final = 16
 _MODES: Final = {"on": 0, "off": 1}
-_STEPS, _TOKENS, _SECONDS, _GUESSING = range(4)
+_STEPS, _TOKENS, _SECONDS, _DRAFTING = range(4)
 _EVER, _RECENT = range(2)
 _SHAPE: Final = (2, len(_MODES), _SIZES, 4)
 _LENGTH: Final = 1 + math.prod(_SHAPE)
 
 Numbers = npt.NDArray[np.float64]
-"""Mode x batch size x (steps, tokens, seconds, seconds of them in which it was guessed)."""
+"""Mode x batch size x (steps, tokens, seconds, seconds of drafting in them)."""
 
 
 class Tally:
-    """Steps, tokens and seconds of decoding; the scheduler adds, a worker adds what guessing takes, others read."""
+    """Steps, tokens and seconds of decoding; the scheduler adds, a worker adds what drafting takes, others read."""
 
     def __init__(self, numbers: npt.NDArray[np.float64]) -> None:
-        self._guessing, self._table = numbers[:1], numbers[1:].reshape(_SHAPE)
+        self._drafting, self._table = numbers[:1], numbers[1:].reshape(_SHAPE)
         self.ever: Numbers = self._table[_EVER]
         """All that was counted."""
         self.recent: Numbers = self._table[_RECENT]
@@ -53,7 +53,7 @@ class Tally:
 
     @classmethod
     def create(cls, file: Path) -> Self:
-        """An empty one, for all who open the file; it is not known yet how long guessing takes."""
+        """An empty one, for all who open the file; it is not known yet how long drafting takes."""
         numbers = np.memmap(file, dtype=np.float64, mode="w+", shape=(_LENGTH,))
         numbers[0] = np.nan
         return cls(numbers)
@@ -64,25 +64,25 @@ class Tally:
         return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=(_LENGTH,)))
 
     @property
-    def guessing(self) -> float:
-        """Seconds that were spent on guesses so far; NaN where nobody measures it."""
-        return float(self._guessing[0])
+    def drafting(self) -> float:
+        """Seconds of drafting so far; NaN where they are not measured."""
+        return float(self._drafting[0])
 
-    def timed(self, guess: Callable[..., Any], *, clock: Callable[[], float]) -> Callable[..., Any]:
-        """The function that guesses, measured from now on; it must not return before the guesses are made."""
-        self._guessing[0] = 0.0
+    def timed(self, draft: Callable[..., Any], *, clock: Callable[[], float]) -> Callable[..., Any]:
+        """Return the drafting function with its time measured; it must not return before the draft tokens exist."""
+        self._drafting[0] = 0.0
 
         def measured(*args: Any, **kwargs: Any) -> Any:
             began = clock()
             try:
-                return guess(*args, **kwargs)
+                return draft(*args, **kwargs)
             finally:
-                self._guessing[0] += clock() - began
+                self._drafting[0] += clock() - began
 
         return measured
 
     def add(
-        self, *, speculating: bool, batch: int, tokens: int, seconds: float, guessing: float
+        self, *, speculating: bool, batch: int, tokens: int, seconds: float, drafting: float
     ) -> None:
         """Count a step that decoded for `batch` requests, unless it alone took far longer than those before it."""
         kind = (_MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
@@ -94,7 +94,7 @@ class Tally:
         self._stalled.discard(kind)
         if usual > STALL * seconds:
             self.recent[kind] = 0  # these were the stalls
-        self._table[:, *kind] += (1, tokens, seconds, guessing)
+        self._table[:, *kind] += (1, tokens, seconds, drafting)
 
     def age(self) -> None:
         """Let what was counted so far weigh less; at the end of each window."""
@@ -115,7 +115,7 @@ def estimate(numbers: Numbers) -> float | None:
     if not counts.any() or spent < COVERED * on[:, _SECONDS].sum():
         return None
     on, off = on[counts], off[counts]
-    without = off[:, _SECONDS] - np.nan_to_num(off[:, _GUESSING])
+    without = off[:, _SECONDS] - np.nan_to_num(off[:, _DRAFTING])
     return float((on[:, _TOKENS] * without / off[:, _TOKENS]).sum() / spent)
 
 
@@ -149,5 +149,5 @@ _COUNTERS: Final = {
     "to `batch` requests, more than half of that.",
     contract.SAMPLED_TOKENS: "Output tokens of these steps.",
     contract.SAMPLED_SECONDS: "Seconds that these steps took.",
-    contract.SAMPLED_GUESSING: "Seconds of these in which it was guessed; absent where that is not measured.",
+    contract.SAMPLED_DRAFTING: "Seconds of these steps spent on drafting; absent where drafting is not measured.",
 }

@@ -1,8 +1,8 @@
 """vLLM's schedulers with windows without speculation, in the engine core's process.
 
-They use what vLLM has for speculation that depends on the batch size: the number of guesses that a step orders for the
-next one. It is zero inside a window; a draft model then still reads each token, with one pass, so its KV cache has no
-gaps. Answers are what they are, for guesses never change them.
+They use vLLM's support for speculation that depends on the batch size: the number of draft tokens that a step orders
+for the next one. It is zero inside a window. A draft model then still reads each token, in one pass, so its KV cache
+has no gaps. Answers do not change, because draft tokens never decide them.
 """
 
 import os
@@ -31,9 +31,9 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         self._since: float | None = None
         """Since when the step that is processed next has been in work; None while there is none."""
         self._ordered: int | None = None
-        """Guesses that the step that was processed last ordered for the next one."""
-        self._guessing = self._tally.guessing
-        """Seconds spent on guesses up to that step."""
+        """Draft tokens that the step that was processed last ordered for the next one."""
+        self._drafting = self._tally.drafting
+        """Seconds of drafting up to that step."""
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         if self._since is None:
@@ -47,7 +47,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
 
     def update_draft_token_ids(self, draft_token_ids: DraftTokenIds) -> None:
         if self._suspended:
-            # NB: some methods guess without being asked to.
+            # NB: some methods draft although no draft token was ordered.
             draft_token_ids.draft_token_ids = [[] for _ in draft_token_ids.req_ids]
         super().update_draft_token_ids(draft_token_ids)
 
@@ -58,7 +58,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
             self._count(scheduler_output, outputs, now=now)
             self._ordered = scheduler_output.num_spec_tokens_to_schedule
         self._since = now if self.has_unfinished_requests() else None
-        self._guessing = self._tally.guessing
+        self._drafting = self._tally.drafting
         return outputs
 
     def _count(self, step: Any, outputs: Any, *, now: float) -> None:
@@ -68,16 +68,16 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
             return
         if not self._windows.near:
             return
-        guessed = step.scheduled_spec_decode_tokens
+        drafted = step.scheduled_spec_decode_tokens
         for request, tokens in step.num_scheduled_tokens.items():
-            if tokens != 1 + len(guessed.get(request, ())):
+            if tokens != 1 + len(drafted.get(request, ())):
                 return
         self._tally.add(
             speculating=bool(orders),
             batch=len(step.num_scheduled_tokens),
             tokens=sum(len(one.new_token_ids) for each in outputs.values() for one in each.outputs),
             seconds=now - self._since,
-            guessing=self._tally.guessing - self._guessing,
+            drafting=self._tally.drafting - self._drafting,
         )
 
 

@@ -1,4 +1,4 @@
-"""vLLM's CPU worker: it tells how long guessing takes, and mends faults of the pinned version, each with its issue."""
+"""vLLM's CPU worker: it tells how long drafting takes, and mends faults of the pinned version, each with its issue."""
 
 import os
 import time
@@ -22,7 +22,7 @@ class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
         super().__init__(*args, **kwargs)
 
     def init_device(self) -> None:
-        """Measure how long guessing takes; that is all of it, for a CPU has computed when it returns."""
+        """Measure how long drafting takes; that is all of it, for a CPU has computed when it returns."""
         super().init_device()
         if (file := os.environ.get(TALLY_ENV)) and self.rank == 0:
             runner = self.model_runner

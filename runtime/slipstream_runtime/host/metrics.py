@@ -62,7 +62,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the present values."""
         seconds = GaugeMetricFamily(
-            contract.PHASE_SECONDS,
+            contract.PHASE_DURATION,
             "Seconds that the engine has spent in a phase.",
             labels=["phase"],
         )

@@ -52,7 +52,7 @@ class Metrics:
         self._series.gauge(contract.RUNNING, lambda: batcher.running)
         self._series.gauge(contract.WAITING, lambda: batcher.waiting)
         used = Gauge(
-            contract.PROVIDER,
+            contract.PROVIDER_INFO,
             "1 for the execution provider that runs the model.",
             ("provider",),
             registry=self.registry,

@@ -119,7 +119,7 @@ FLEET: Final = np.dtype(
         (
             "router",
             "i1",
-        ),  # 1: holds requests and knows loads; 0: a Service, which fails and guesses
+        ),  # 1: holds requests and knows loads; 0: a Service, which picks at random and fails
     ],
     align=True,
 )

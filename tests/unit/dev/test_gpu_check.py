@@ -282,7 +282,7 @@ def test_the_groups_have_the_steps_that_the_page_promises(tmp_path: Path) -> Non
     assert groups["bare"] == sweep
     assert groups["fp8"][-1] == "kill"
     assert groups["draft"][-1] == "speculation"
-    assert steps.ACCEPTED < 1 + steps.GUESSES
+    assert steps.ACCEPTED < 1 + steps.DRAFT_TOKENS
 
 
 def test_the_fit_checks_prediction_stands_beside_what_the_engine_took(tmp_path: Path) -> None:

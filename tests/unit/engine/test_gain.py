@@ -28,7 +28,7 @@ def decode(
     batch: int = 1,
     each: float = 1.0,
     seconds: float,
-    guessing: float = UNMEASURED,
+    drafting: float = UNMEASURED,
 ) -> None:
     """Enough steps that emit `each` tokens on average for every request."""
     for step in range(ENOUGH):
@@ -38,30 +38,30 @@ def decode(
             batch=batch,
             tokens=batch * emitted,
             seconds=seconds,
-            guessing=guessing,
+            drafting=drafting,
         )
 
 
 def step(tally: Tally, *, speculating: bool = False, seconds: float = TARGET) -> None:
-    tally.add(speculating=speculating, batch=1, tokens=1, seconds=seconds, guessing=UNMEASURED)
+    tally.add(speculating=speculating, batch=1, tokens=1, seconds=seconds, drafting=UNMEASURED)
 
 
 def estimate(tally: Tally) -> float | None:
     return gain.estimate(tally.recent)
 
 
-def test_guesses_that_cost_nothing_gain_what_they_add(tally: Tally) -> None:
+def test_draft_tokens_that_cost_nothing_gain_what_they_add(tally: Tally) -> None:
     decode(tally, speculating=True, each=2.5, seconds=TARGET)
     decode(tally, speculating=False, seconds=TARGET)
     assert estimate(tally) == pytest.approx(2.5)
 
 
 def test_the_pass_of_a_draft_in_the_windows_is_taken_off_where_it_is_measured(tally: Tally) -> None:
-    verifying = 0.0015  # what it costs the target to check guesses
-    guessing = FIRST + 3 * PASS
-    seconds = TARGET + verifying + guessing
-    decode(tally, speculating=True, each=2.5, seconds=seconds, guessing=guessing)
-    decode(tally, speculating=False, seconds=TARGET + FIRST, guessing=FIRST)
+    verifying = 0.0015  # what it costs the target to verify draft tokens
+    drafting = FIRST + 3 * PASS
+    seconds = TARGET + verifying + drafting
+    decode(tally, speculating=True, each=2.5, seconds=seconds, drafting=drafting)
+    decode(tally, speculating=False, seconds=TARGET + FIRST, drafting=FIRST)
     assert estimate(tally) == pytest.approx(2.5 * TARGET / seconds)
 
 
@@ -71,13 +71,13 @@ def test_where_the_pass_is_not_measured_the_windows_are_taken_as_they_are(tally:
     assert estimate(tally) == pytest.approx(1.5)
 
 
-def test_what_guesses_is_measured_and_called_as_before(tally: Tally) -> None:
-    assert math.isnan(tally.guessing)
+def test_the_drafting_function_is_measured_and_called_as_before(tally: Tally) -> None:
+    assert math.isnan(tally.drafting)
     moments = iter([1.0, 1.25, 7.0, 7.5])
-    guess = tally.timed(lambda number, *, power: number**power, clock=moments.__next__)
-    assert tally.guessing == 0
-    assert (guess(2, power=3), guess(3, power=2)) == (8, 9)
-    assert tally.guessing == pytest.approx(0.75)
+    draft = tally.timed(lambda number, *, power: number**power, clock=moments.__next__)
+    assert tally.drafting == 0
+    assert (draft(2, power=3), draft(3, power=2)) == (8, 9)
+    assert tally.drafting == pytest.approx(0.75)
 
 
 def test_noise_gains_less_than_one(tally: Tally) -> None:
@@ -154,17 +154,17 @@ def test_steps_that_stay_slow_are_no_stalls(tally: Tally) -> None:
 def test_what_one_process_counts_another_reads(tmp_path: Path) -> None:
     read = Tally.create(tmp_path / "tally")
     Tally.open(tmp_path / "tally").add(
-        speculating=False, batch=5, tokens=5, seconds=0.5, guessing=0.1
+        speculating=False, batch=5, tokens=5, seconds=0.5, drafting=0.1
     )
     assert read.ever[1, 3].tolist() == [1, 5, 0.5, 0.1]
     assert np.count_nonzero(read.ever) == 4
 
 
-@pytest.mark.parametrize("guessing", [0.1, UNMEASURED], ids=["measured", "unmeasured"])
+@pytest.mark.parametrize("drafting", [0.1, UNMEASURED], ids=["measured", "unmeasured"])
 def test_the_metrics_have_counters_by_batch_size_and_no_gain_without_evidence(
-    tally: Tally, guessing: float
+    tally: Tally, drafting: float
 ) -> None:
-    tally.add(speculating=True, batch=5, tokens=9, seconds=0.5, guessing=guessing)
+    tally.add(speculating=True, batch=5, tokens=9, seconds=0.5, drafting=drafting)
     tally.age()
     samples = [
         (sample.name, sample.labels, sample.value)
@@ -172,7 +172,7 @@ def test_the_metrics_have_counters_by_batch_size_and_no_gain_without_evidence(
         for sample in family.samples
     ]
     labels = {"speculation": "on", "batch": "8"}
-    measured = [(contract.SAMPLED_GUESSING, labels, 0.1)] if guessing == 0.1 else []
+    measured = [(contract.SAMPLED_DRAFTING, labels, 0.1)] if drafting == 0.1 else []
     assert samples == [
         (contract.SAMPLED_STEPS, labels, 1.0),
         (contract.SAMPLED_TOKENS, labels, 9.0),

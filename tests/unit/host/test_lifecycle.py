@@ -173,7 +173,7 @@ async def test_metrics_are_ours_and_once_ready_vllms() -> None:
     life.leave()
     found = samples(observed)
     assert found[(contract.PROMPT_TOKENS,)] == 3
-    assert found[(contract.PHASE_SECONDS, "starting")] == 4.0
+    assert found[(contract.PHASE_DURATION, "starting")] == 4.0
     assert found[(contract.DRAINING,)] == 1
     assert found[(contract.IN_FLIGHT,)] == 0
     assert found[(contract.REFUSED, "draining")] == 2

@@ -267,7 +267,7 @@ def test_the_kv_capacity_is_that_of_the_smallest_engine(
     assert signals.kv_capacity(query_results.alone(samples)) == expected
 
 
-def _guess(value: float, revision: str = "new") -> Sample:
+def _drafted(value: float, revision: str = "new") -> Sample:
     labels = {"namespace": given.NAMESPACE, "service": given.NAME, "revision": revision}
     return Sample(labels, value)
 
@@ -275,17 +275,17 @@ def _guess(value: float, revision: str = "new") -> Sample:
 @pytest.mark.parametrize(
     ("drafted", "accepted", "expected"),
     [
-        ([_guess(200.0)], [_guess(150.0)], 0.75),
-        ([_guess(200.0)], [_guess(0.0)], 0.0),
-        ([_guess(200.0), _guess(900.0, "old")], [_guess(150.0), _guess(1.0, "old")], 0.75),
-        ([_guess(0.0)], [_guess(0.0)], None),
-        ([_guess(math.nan)], [_guess(1.0)], None),
-        ([_guess(200.0)], [], None),
+        ([_drafted(200.0)], [_drafted(150.0)], 0.75),
+        ([_drafted(200.0)], [_drafted(0.0)], 0.0),
+        ([_drafted(200.0), _drafted(900.0, "old")], [_drafted(150.0), _drafted(1.0, "old")], 0.75),
+        ([_drafted(0.0)], [_drafted(0.0)], None),
+        ([_drafted(math.nan)], [_drafted(1.0)], None),
+        ([_drafted(200.0)], [], None),
         ([], [], None),
-        (Unknown("refused"), [_guess(1.0)], None),
+        (Unknown("refused"), [_drafted(1.0)], None),
     ],
 )
-def test_guesses_are_known_only_if_this_revision_made_some(
+def test_draft_tokens_are_known_only_if_this_revision_made_some(
     drafted: Any, accepted: Any, expected: float | None
 ) -> None:
     samples = given.grouped({queries.DRAFTED: drafted, queries.ACCEPTED: accepted})
