@@ -18,7 +18,7 @@ _UNITS: Final = (
 
 def speed(found: Sequence[records.Record]) -> dict[str, Any]:
     """Return tokens a second and latencies in ms; failed requests are counted, and in no latency."""
-    summary = records.summarise(found)
+    summary = records.summarize(found)
     figures: dict[str, Any] = {
         "requests": summary.succeeded,
         "failed": summary.failed,

@@ -7,9 +7,9 @@ import hashlib
 from typing import Final
 
 API_PORT: Final = 8000
-"""The OpenAI-compatible API: what clients reach."""
+"""Port of the OpenAI-compatible API, for clients."""
 MANAGEMENT_PORT: Final = 8001
-"""Probes, metrics and status: what the kubelet, Prometheus and the operator reach."""
+"""Port of probes, metrics and status, for the kubelet, Prometheus and the operator."""
 
 LIVE_PATH: Final = "/livez"
 READY_PATH: Final = "/readyz"
@@ -20,28 +20,29 @@ CONFIG_FILE: Final = "engine.json"
 CONFIG_DIRECTORY: Final = "/etc/slipstream"
 ADAPTERS_FILE: Final = "adapters.json"
 ADAPTERS_DIRECTORY: Final = "/etc/slipstream-adapters"
-"""The list of LoRA adapters, name -> uri: a volume of its own, since it changes while the engine runs."""
+"""List of LoRA adapters, name -> uri, in its own volume, because it changes while the engine runs."""
 CLAIMS_DIRECTORY: Final = "/mnt/models"
 """`pvc://claim/path` is mounted read-only at `CLAIMS_DIRECTORY/claim` and read from `.../path` below it."""
 IMAGES_DIRECTORY: Final = "/mnt/images"
 """An image of `oci://` is mounted read-only at `image_directory(uri)`."""
 CREDENTIALS_DIRECTORY: Final = "/etc/slipstream-credentials"
-"""The Secret of spec.model.credentials, one file a key: credentials of object stores."""
+"""Credentials of object stores: the Secret of spec.model.credentials, one file a key."""
 FETCHED_ENV: Final = "SLIPSTREAM_FETCHED"
-"""Set where a Job downloads into the cache before an engine starts: what is there complete is used unasked."""
+"""Variable that is set if a Job downloads into the cache before an engine starts. The engine then uses a complete
+download without asking its source."""
 CACHE_DIRECTORY: Final = "/var/cache/slipstream"
-"""Downloaded models and compiled kernels: the only big writable folder of an engine pod, its own or kept."""
+"""Downloaded models and compiled kernels: the only large writable folder of an engine pod, on a claim or ephemeral."""
 OFFLOAD_DIRECTORY: Final = "/var/cache/slipstream-offload"
-"""KV cache blocks on the node's disk: a volume of its own, whose size is limited."""
+"""KV cache blocks on the node's disk, in a volume of limited size."""
 SCRATCH_DIRECTORY: Final = "/tmp"  # noqa: S108 (an emptyDir of the pod's own)
 API_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
-"""The Secret of spec.routing.apiKeys, one file an entry; read again when it changes."""
+"""API keys: the Secret of spec.routing.apiKeys, one file an entry; read again after a change."""
 TERMINATION_LOG: Final = "/dev/termination-log"
-"""Where an engine that cannot start leaves its reason, in one line, for the operator to show."""
+"""File for the reason of a failed engine, in one line, which the operator shows."""
 
 SHARED_MEMORY_DIRECTORY: Final = "/dev/shm"  # noqa: S108 (an emptyDir of the pod's own)
 SHARED_MEMORY_ENV: Final = "SLIPSTREAM_SHARED_MEMORY"
-"""Folder of shared memory that is the pod's own: an engine clears it at its start of what a dead one left."""
+"""Folder of shared memory of this pod, which an engine clears at its start of the files of dead processes."""
 
 MODEL_TOKEN_ENV: Final = "HF_TOKEN"  # noqa: S105 (a name, not a token)
 
@@ -51,8 +52,8 @@ GROUP_SIZE_ENV: Final = "LWS_GROUP_SIZE"
 """Variables of LeaderWorkerSet v0.7 in each pod of a group: the leader's host name, the pod's rank, the number of
 pods."""
 GROUP_PORT: Final = 29501
-"""The leader's rendezvous of torch.distributed, vLLM's default; all other ports between the pods of a group are free
-ones."""
+"""Port of the leader's rendezvous of torch.distributed, vLLM's default. All other ports between the pods of a group are
+ephemeral."""
 
 
 def image_directory(uri: str) -> str:
@@ -61,20 +62,20 @@ def image_directory(uri: str) -> str:
 
 
 LINGER_SECONDS: Final = 4
-"""After SIGTERM: the time that proxies and pooled connections get to notice; what still comes is served, and its
-connection closed."""
+"""Seconds after SIGTERM in which proxies and pooled connections notice the shutdown. New requests are still served, and
+their connections closed."""
 DRAIN_SECONDS: Final = 60
-"""After that: the time that running requests get to finish, where nothing else is set."""
+"""Seconds after that in which running requests may finish, unless the service sets another time."""
 LONGEST_DRAIN_SECONDS: Final = 3600
-"""The most that a service can set for it; a router, which drains for all of its services, gets as much."""
+"""Longest drain in seconds that a service can set; a router, which drains for all its services, gets the same."""
 EXIT_SECONDS: Final = 10
-"""After the drain: the time that the engine gets to exit before SIGKILL."""
+"""Seconds after the drain in which the engine must exit before SIGKILL."""
 
 ENGINE_MODULE: Final = "slipstream_runtime.engine"
 ONNX_MODULE: Final = "slipstream_runtime.onnx"
 SIMULATOR_MODULE: Final = "slipstream_runtime.simulator"
 FETCH_MODULE: Final = "slipstream_runtime.fetch"
-"""Downloads models into a cache, or reads their size and configuration, in a pod without an accelerator."""
+"""Module that downloads models into a cache, or reads their size and configuration, without an accelerator."""
 
 SERVICE_LABEL: Final = "service"
 REVISION_LABEL: Final = "revision"
@@ -90,9 +91,9 @@ KV_USAGE: Final = "vllm:kv_cache_usage_perc"
 GENERATION_TOKENS: Final = "vllm:generation_tokens_total"
 PROMPT_TOKENS: Final = "vllm:prompt_tokens_total"
 COMPUTED_PROMPT_TOKENS: Final = "vllm:prompt_tokens_by_source_total"
-"""By `source`; `local_compute` is what the engine really computed, without what a cache held."""
+"""Counter by `source`; `local_compute` are tokens that the engine computed, not taken from a cache."""
 ITERATION_TOKENS: Final = "vllm:iteration_tokens_total"
-"""A histogram: its count is the number of engine steps."""
+"""Histogram whose count is the number of engine steps."""
 PROMPT_LENGTH: Final = "vllm:request_prompt_tokens"
 OUTPUT_LENGTH: Final = "vllm:request_generation_tokens"
 PREEMPTIONS: Final = "vllm:num_preemptions_total"
@@ -101,7 +102,7 @@ REQUEST_SUCCESS: Final = "vllm:request_success_total"
 CACHE_INFO: Final = "vllm:cache_config_info"
 DRAFT_TOKENS: Final = "vllm:spec_decode_num_draft_tokens_total"
 ACCEPTED_TOKENS: Final = "vllm:spec_decode_num_accepted_tokens_total"
-"""Metric names of vLLM 0.32; the simulator exports the same, with vLLM's buckets."""
+"""Metric names of vLLM 0.32; simulated engines export the same, with vLLM's buckets."""
 
 LATENCY_BUCKETS: Final[dict[str, tuple[float, ...]]] = {
     TTFT: (
@@ -119,7 +120,7 @@ LATENCY_BUCKETS: Final[dict[str, tuple[float, ...]]] = {
 }  # fmt: skip
 """Upper bounds in seconds, without +Inf, as engines export them: vLLM 0.32's, with more for times per output token.
 
-Each of these lies below vLLM's first (10 ms), so that sums over engines with and without them never fall.
+The additional ones lie below vLLM's first (10 ms), so that sums over engines with and without them never decrease.
 """
 
 PHASE_DURATION: Final = "slipstream_engine_phase_duration_seconds"
@@ -138,7 +139,7 @@ SAMPLED_SECONDS: Final = "slipstream_engine_speculation_sampled_seconds_total"
 SAMPLED_DRAFTING: Final = "slipstream_engine_speculation_sampled_drafting_seconds_total"
 PROVIDER_INFO: Final = "slipstream_engine_provider_info"
 PROVIDER_FALLBACK: Final = "slipstream_engine_provider_fallback"
-"""Our own metrics beside vLLM's."""
+"""Slipstream's own metrics of engines, beside vLLM's. `host/metrics.py` exports those of every engine."""
 
 FACT_KEYS: Final = (
     "architectures", "model_type", "dtype", "torch_dtype", "vocab_size", "tie_word_embeddings",
@@ -162,9 +163,9 @@ FACT_KEYS: Final = (
     "ssm_cfg", "conv_L_cache", "attention_window_pattern", "is_encoder_decoder",
     "linear_attn_config", "layer_group_size", "moe_num_experts", "moe_num_shared_experts", "moe_layer_start_index",
 )  # fmt: skip
-"""Keys of config.json that decide whether a model fits: only these are reported, where the checkpoint has them."""
+"""Keys of config.json that decide whether a model fits; only these are reported, if the checkpoint has them."""
 FACT_PARTS: Final = ("text_config", "llm_config", "language_config")
-"""Keys of config.json that hold the language model of a multimodal one: reported with the keys of `FACT_KEYS` below."""
+"""Keys of config.json that hold the language model of a multimodal one; reported with `FACT_KEYS` below them."""
 FACT_QUANTIZATION: Final = "quantization_config"
 """The key of config.json that describes a quantized checkpoint: reported with the keys of `FACT_QUANTIZATION_KEYS`."""
 FACT_QUANTIZATION_KEYS: Final = (

@@ -91,7 +91,10 @@ def test_it_is_ready_with_the_adapters_that_can_be_loaded(adapted: Adapted) -> N
         f"file://{folder}: there is no folder {folder} in the container"
     )
     assert "has rank 1024, and this engine was started for 16" in status["wide"]["reason"]
-    assert "is of another base: its model.layers.0" in status["other-base"]["reason"]
+    assert (
+        "was trained for a different base model: its model.layers.0"
+        in status["other-base"]["reason"]
+    )
     assert adapted.engine.metrics()[contract.ADAPTER_LOADED] == 1
 
 

@@ -281,7 +281,7 @@ def test_a_reranker_gives_pytorchs_scores_of_pairs(classifier: tuple[Engine, Pat
 def test_a_model_that_is_not_exported_is_told_in_the_termination_log(tmp_path: Path) -> None:
     engine = Engine(tmp_path, encoders.SOURCE)
     assert engine.exit_code() == 1
-    assert "holds neither model.onnx nor onnx/model.onnx" in engine.termination_log.read_text()
+    assert "has neither model.onnx nor onnx/model.onnx" in engine.termination_log.read_text()
     assert [entry["phase"] for entry in engine.events("phase")] == ["resolving", "failed"]
 
 

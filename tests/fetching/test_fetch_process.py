@@ -151,5 +151,5 @@ def test_a_failure_is_left_for_the_operator_in_one_line(
         fetch = Fetch(hub, tmp_path / "cache", tmp_path / "pod", *arguments)
         assert fetch.wait() == 1
     assert fetch.termination_log.read_text() == (
-        "hf://org/name: the repository is gated and there is no token. Set spec.model.tokenSecret\n"
+        "hf://org/name: the repository is gated and there is no token. Set spec.model.tokenSecret.\n"
     )

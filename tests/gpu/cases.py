@@ -145,7 +145,7 @@ FIELDS: Final = (
         "method none of a quantized checkpoint",
         "qwen3-8b-awq",
         _quantized("none"),
-        refused={ANY: 'spec.quantization.method: "none" needs an unquantised checkpoint'},
+        refused={ANY: 'spec.quantization.method: "none" needs an unquantized checkpoint'},
     ),
     Case("tensor", "qwen3-8b", {"model": {"load": "Auto"}, "parallelism": {"tensor": 2}}),
     Case("pipeline", "qwen3-8b", {"parallelism": {"pipeline": 2}}),

@@ -1,7 +1,7 @@
-"""Keeps the LoRA adapters that vLLM serves as the operator lists them, while the engine runs.
+"""Loads and unloads LoRA adapters while the engine runs, as the operator lists them.
 
-vLLM's own handlers load and unload; its routes for that stay closed. An adapter that can't be loaded is reported, and
-takes nothing else down. All of it runs on the event loop that serves; only looking for files does not.
+It calls vLLM's own handlers; vLLM's routes for them stay closed. An adapter that can't be loaded is reported, and
+affects nothing else. Everything runs on the event loop that serves, except the search for files.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError, describe, one_line
 from slipstream_runtime.host import status
 
-_LOOK_SECONDS: Final = 5.0
-"""Between two looks at the list; the kubelet needs up to a minute or two to bring a new one."""
+_CHECK_SECONDS: Final = 5.0
+"""Seconds between two checks of the list; the kubelet needs up to two minutes to update it."""
 _RETRY_SECONDS: Final = 60.0
-"""Until what failed is tried again: a volume that was empty, a hub that was away."""
+"""Seconds until a failed adapter is tried again; its volume was empty, or its hub not available."""
 
 
 class AdapterLoader:
-    """Brings vLLM's adapters to what the list says."""
+    """Loader that makes vLLM serve the listed adapters."""
 
     def __init__(
         self,
@@ -54,26 +54,26 @@ class AdapterLoader:
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what is listed, and follow the list from then on."""
+        """Load the listed adapters, and follow the list from then on."""
         await self.apply()
         self._following = asyncio.create_task(self._follow())
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop following the list."""
         if self._following is not None:
             self._following.cancel()
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             await self.apply()
 
     async def apply(self) -> None:
-        """One look at the list, and what follows from it."""
+        """Read the list once, and load and unload adapters accordingly."""
         try:
             listed = await asyncio.to_thread(adapters.wanted, self._config.file)
         except EngineError as error:
-            logs.event("adapters unknown", reason=error.reason)
+            logs.event("adapter list unreadable", reason=error.reason)
             return
         again = time.monotonic() >= self._retry_at
         steps = adapters.steps(self._current, listed, again=again)
@@ -93,7 +93,7 @@ class AdapterLoader:
                 raise EngineError(f"{uri}: {answer.error.message}")
             await self._probe(name)
         except Exception as error:
-            # NB: whatever vLLM makes of a stranger's file, the model itself goes on.
+            # NB: whatever vLLM raises for a user's file, the model itself keeps serving.
             reason = error.reason if isinstance(error, EngineError) else describe(error)
             await self._drop(name)
             self._current[name] = status.AdapterStatus(uri, one_line(reason, limit=300))
@@ -121,6 +121,6 @@ class AdapterLoader:
             logs.event("adapter unloaded", adapter=name)
 
     async def _drop(self, name: str) -> None:
-        """Requests that run keep the adapter until they end; vLLM answers new ones with 404."""
+        """Unload an adapter; running requests keep it until they end, and vLLM answers new ones with 404."""
         if name in self._models.lora_requests:
             await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))

@@ -1,4 +1,4 @@
-"""LoRA adapters: which ones the service wants, where they are, and what to do to get there. Without vLLM."""
+"""LoRA adapters: the listed ones, their folders, and the steps from loaded to listed. Imports no vLLM."""
 
 import dataclasses
 import json
@@ -16,8 +16,9 @@ from slipstream_runtime.model_files import sources
 
 CONFIG: Final = "adapter_config.json"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's --max-lora-rank takes."""
+"""Values of vLLM's --max-lora-rank."""
 _LEAST_RANK: Final = 16
+"""Rank that an engine without adapters is started for; vLLM's default."""
 _PART: Final = re.compile(
     r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight"
 )
@@ -25,7 +26,7 @@ _PART: Final = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """An adapter on this machine."""
+    """Adapter in a local folder."""
 
     folder: Path
     rank: int
@@ -43,15 +44,15 @@ class Steps:
 
 
 def wanted(file: Path) -> dict[str, str]:
-    """Name -> uri, as the operator lists them; none if there is no list. EngineError if it can't be read."""
+    """Return the operator's list, name -> uri; empty if there is no list, EngineError if it can't be read."""
     try:
         listed = json.loads(file.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise EngineError(f"{file}: cannot be read: {error}") from error
+        raise EngineError(f"{file}: can't be read: {error}") from error
     if not isinstance(listed, dict) or not all(isinstance(uri, str) for uri in listed.values()):
-        raise EngineError(f"{file}: is not a JSON object of names and uris")
+        raise EngineError(f"{file}: is not a JSON object of names and uris.")
     return listed
 
 
@@ -71,32 +72,32 @@ def steps(
 
 
 def find(uri: str, *, cache: Path, token: str | None) -> Found:
-    """The adapter's folder, after a download if need be, and its rank; EngineError if it is none."""
+    """Return the adapter's folder and rank, after a download if necessary; EngineError if it is not an adapter."""
     folder = sources.resolve(sources.parse(uri), cache=cache, token=token, holds=CONFIG)
     try:
         rank = rank_of(json.loads((folder / CONFIG).read_text()))
     except (OSError, ValueError) as error:
-        raise EngineError(f"{uri}: {CONFIG} cannot be read: {error}") from error
+        raise EngineError(f"{uri}: {CONFIG} can't be read: {error}") from error
     return Found(folder, rank)
 
 
 def rank_of(config: Any) -> int:
-    """The highest rank in an adapter_config.json; ValueError if it has none."""
+    """Return the highest rank in an adapter_config.json; ValueError if it has none."""
     rank: object = config.get("r") if isinstance(config, dict) else None
     if not isinstance(rank, int):
-        raise ValueError("it has no rank r")
+        raise ValueError("the field r, the rank, is missing")
     pattern: Mapping[str, object] = config.get("rank_pattern") or {}
     return max([rank, *(other for other in pattern.values() if isinstance(other, int))])
 
 
 def max_rank(config: Adapters, ranks: Iterable[int]) -> int:
-    """The rank to start vLLM with: what was asked for, else what is there fits."""
+    """Return the rank to start vLLM with: the configured one, else the highest of these ranks."""
     needed = config.rank or max([_LEAST_RANK, *(rank for rank in ranks if rank <= RANKS[-1])])
     return next(rank for rank in RANKS if rank >= needed)
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape, of all safetensors files in the folder; only their heads are read."""
+    """Return the shape of each tensor in the folder's safetensors files; only their headers are read."""
     found = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safetensors.safe_open(file, framework="numpy") as tensors:
@@ -108,10 +109,10 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def check_base(
     adapter: Mapping[str, tuple[int, ...]], model: Mapping[str, tuple[int, ...]], *, uri: str
 ) -> None:
-    """EngineError if a part of the adapter has another size than what it adapts.
+    """Raise EngineError if a tensor of the adapter does not fit the size of the module that it adapts.
 
-    vLLM loads such an adapter if it is smaller, and answers nonsense. What the model has no tensor for, such as the
-    layers of a quantised one, is left to vLLM.
+    vLLM loads an adapter that is smaller, and then generates nonsense. Modules without such a tensor in the model, as
+    in a quantized one, are left to vLLM.
     """
     for name, shape in adapter.items():
         match = _PART.fullmatch(name)
@@ -121,14 +122,15 @@ def check_base(
         ours, theirs = (shape[1], adapted[1]) if match["part"] == "A" else (shape[0], adapted[0])
         if ours != theirs:
             raise EngineError(
-                f"{uri}: is of another base: its {match['module']} has size {ours}, the model's has {theirs}"
+                f"{uri}: was trained for a different base model: its {match['module']} has size {ours}, "
+                f"the model's has {theirs}."
             )
 
 
 def check_rank(found: Found, *, uri: str, max_rank: int) -> None:
-    """EngineError if the adapter does not fit into the running engine."""
+    """Raise EngineError if the adapter's rank is above the rank that the engine was started for."""
     if found.rank > max_rank:
         raise EngineError(
-            f"{uri}: has rank {found.rank}, and this engine was started for {max_rank}: "
-            f"set spec.model.maxAdapterRank to {next((rank for rank in RANKS if rank >= found.rank), RANKS[-1])}"
+            f"{uri}: has rank {found.rank}, and this engine was started for {max_rank}. "
+            f"Set spec.model.maxAdapterRank to {next((rank for rank in RANKS if rank >= found.rank), RANKS[-1])}."
         )

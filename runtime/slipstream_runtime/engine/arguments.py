@@ -1,6 +1,6 @@
-"""Translation of EngineConfig into vLLM's arguments: the only place that knows both.
+"""Translation of EngineConfig into vLLM's arguments; no other module knows both.
 
-Pure: paths and hardware come in as values, so every combination has a golden test.
+Pure: paths and hardware are arguments, so every combination has a golden test.
 """
 
 import dataclasses
@@ -17,23 +17,23 @@ from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.machine import hardware
 
 _SHUTDOWN_SECONDS: Final = {"cuda": 3, "cpu": 1}
-"""Device -> what vLLM gives its engine core, idle by then, before it kills it. On CPU all resources are back within
-a second; what follows is two seconds of Python's own clean-up, not worth a wait."""
+"""Device -> seconds that vLLM gives its idle engine core to end before it kills it. On CPU all resources are free
+within a second; the two seconds of Python's own clean-up that follow are not worth waiting for."""
 _ADA: Final = (8, 9)
-"""The first compute capability whose tensor cores multiply fp8."""
+"""First compute capability with fp8 tensor cores."""
 _FULL_GRAPHS: Final = {"cudagraph_mode": "FULL_DECODE_ONLY", "mode": 0}
-"""CompilationConfig without torch.compile: CUDA graphs of whole decode steps stay, those in pieces need a compiler."""
+"""CompilationConfig without torch.compile: only CUDA graphs of complete decode steps need no compiler."""
 _BUCKETS: Final = {"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]}
-"""vLLM's family of histograms -> upper bounds in seconds; its own for times per output token begin at 10 ms."""
+"""vLLM's group of histograms -> upper bounds in seconds; vLLM's own start at 10 ms per output token."""
 _LOAD_FORMAT: Final = {"auto": None, "streamed": "runai_streamer"}
-"""Way of reading weights -> vLLM's name of it; None leaves vLLM its default."""
+"""Value of `load` -> vLLM's load format; None leaves vLLM's default."""
 
 _WORKER: Final = "slipstream_runtime.engine.worker.CPUWorker"
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A model on this machine and what it is quantised to."""
+    """Model in a local folder, and its quantization."""
 
     folder: Path
     checkpoint: Checkpoint
@@ -49,7 +49,7 @@ def build(
     adapter_rank: int | None = None,
     member: Member | None = None,
 ) -> list[str]:
-    """Command line arguments of vLLM's API server; `capability` is the GPU's, None where it is not known."""
+    """Return the arguments of vLLM's API server; `capability` is the GPU's compute capability, None if unknown."""
     batching, cache = config.batching, config.cache
     table: tuple[tuple[str, object], ...] = (
         ("--model", target.folder),
@@ -63,9 +63,9 @@ def build(
         ("--kv-cache-memory-bytes", cache.kv_bytes),
         ("--gpu-memory-utilization", cache.gpu_memory_utilization),
         ("--kv-transfer-config", _offload(config)),
-        # NB: where it is on, vLLM decides by model: it crashes if it is made to cache for one that can't.
+        # NB: if it is on, vLLM decides by model; forced caching crashes vLLM for models that don't support it.
         ("--enable-prefix-caching", _only_off(cache.prefix)),
-        # How long blocks lay idle before they were evicted: whether the KV cache is too small for what is asked again.
+        # Time that blocks were idle before their eviction, which shows whether the KV cache is too small.
         ("--kv-cache-metrics", True),
         ("--custom-histogram-buckets", json.dumps(_BUCKETS)),
         ("--enforce-eager", None if cache.compile or config.device == "cuda" else True),
@@ -125,7 +125,7 @@ def _words(flag: str, value: object) -> list[str]:
 
 
 def _own_words(flag: str, value: object) -> list[str]:
-    """As one word, so that no value is taken for an argument; lists need several."""
+    """Return a user's argument as one word, so that its value can't be taken for a flag; lists need several."""
     match value:
         case bool():
             return _words(flag, value)
@@ -136,7 +136,7 @@ def _own_words(flag: str, value: object) -> list[str]:
 
 
 def _only_off(on: bool) -> bool | None:
-    """False if it is off, else None: vLLM decides by model."""
+    """Return False if it is off, else None, which leaves the choice to vLLM."""
     return None if on else False
 
 
@@ -168,14 +168,14 @@ def _dtype(config: EngineConfig, weights: Weights, *, cpu_flags: Set[str]) -> st
 def _quantization(
     config: EngineConfig, weights: Weights, *, capability: tuple[int, int] | None
 ) -> str | None:
-    """Return the method that quantizes at load; vLLM reads itself what a checkpoint already is."""
+    """Return the method that quantizes at load; vLLM itself reads the method of a quantized checkpoint."""
     if config.quantization.method == "fp8" and not weights.checkpoint.quantized:
         return _online_fp8(capability)
     return None
 
 
 def _online_fp8(capability: tuple[int, int] | None) -> str:
-    """Return vLLM's name of quantizing bf16 weights to fp8 at load.
+    """Return vLLM's method to quantize bf16 weights to fp8 at load.
 
     One scale for each output channel and each token is CUTLASS's on GPUs and oneDNN's on CPUs, and needs no compiler.
     Scales for blocks would take DeepGEMM on Hopper and Blackwell, which nvcc compiles at start. GPUs before Ada only
@@ -236,5 +236,5 @@ def _speculation(
 def _structured_outputs(config: EngineConfig) -> str | None:
     if config.output is None or config.output.structure is None:
         return None
-    # NB: where white space is free, a model may write nothing else until its tokens are used up.
+    # NB: if white space is allowed anywhere, a model may generate only white space until its tokens are used up.
     return json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}, sort_keys=True)

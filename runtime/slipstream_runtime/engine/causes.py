@@ -1,7 +1,7 @@
-"""Finds out why vLLM failed.
+"""Causes of vLLM's failures, read from its errors.
 
-The engine core is another process: its exception reaches the API process as "see root cause above". So vLLM's
-errors also go to a small file, by vLLM's own logging configuration, and the cause is read from there.
+The engine core is another process: the API process sees its exception as "see root cause above". So vLLM's logging
+configuration also writes errors to a small file, and the cause is read from it.
 """
 
 import json
@@ -19,10 +19,11 @@ _EXCEPTION: Final = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit)|Exception)(?::(?:\s+(.*))?)?$"
 )
 _OF_A_MODULE: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)+([A-Z]\w*):\s*(.*)$")
-"""Exception of whatever name, such as triton.runtime.errors.OutOfResources: only at the end of a traceback."""
+"""Exception of any name, such as triton.runtime.errors.OutOfResources; valid only at the end of a traceback."""
 _BELOW: Final = re.compile(r"^$|^\d+ validation errors? for ")
-"""Beginning of a message whose next lines say what is wrong."""
+"""Start of a message whose next lines contain the cause."""
 _LINES_BELOW: Final = 3
+"""Lines of such a message that are read, at most."""
 _CONSEQUENCES: Final = (
     "Engine core initialization failed",
     "EngineCore encountered an issue",
@@ -30,7 +31,7 @@ _CONSEQUENCES: Final = (
     "WorkerProc initialization failed",
     "Executor failed.",
 )
-"""Messages that only pass on that something else failed."""
+"""Messages that only report the failure of another process."""
 _CANCELLED: Final = "cancelled"
 """vLLM's message of a wait for a worker that is being stopped."""
 _PEER_GONE: Final = (
@@ -40,7 +41,7 @@ _PEER_GONE: Final = (
     "recvValue failed",
     "Broken pipe",
 )
-"""Messages of a worker that lost another one: a consequence, if anything else is known."""
+"""Messages of a worker that lost its connection to another one; they follow from another failure, if one is known."""
 _REMEDIES: Final = (
     (
         ("CUDA out of memory", "CUDA error: out of memory"),
@@ -58,7 +59,7 @@ _REMEDIES: Final = (
         "Accelerators could not exchange data: set NCCL_DEBUG=WARN in spec.template.env to see why.",
     ),
 )
-"""Words of a cause -> what to do in the service's terms."""
+"""Words of a cause -> remedy in terms of the service's fields."""
 DEATH: Final = "Worker proc %s died unexpectedly (exit code: %s)"
 """Message of vLLM's executor when a worker process ends: its name and its exit code."""
 _DEATH: Final = re.compile(r"^Worker proc (\S+) died unexpectedly \(exit code: (-?\d+|None)\)")
@@ -71,10 +72,11 @@ _NO_SHARED_MEMORY: Final = (
 )
 _CRASH: Final = "The engine's log has more"
 _KEPT_BYTES: Final = 1024 * 1024
+"""Bytes of errors after which the file is rotated."""
 
 
 def logging_config(errors: Path) -> str:
-    """A logging configuration for vLLM: warnings to stderr, errors also to the file."""
+    """Return a logging configuration for vLLM: warnings to stderr, errors also to the file."""
     handlers = {
         "stderr": {
             "class": "logging.StreamHandler",
@@ -118,7 +120,7 @@ def find(
 
     Errors after a death follow from it, and so do errors of other workers before it that lost their peer. A worker
     that fails by itself logs its exception before it ends. `known` are deaths that the text doesn't have.
-    `out_of_memory` says whether the kernel killed a process of this container for want of memory; None if unknown.
+    `out_of_memory` says whether the kernel killed a process of this container because memory ran out; None if unknown.
     """
     lines = text.splitlines()
     found = [(index, match) for index, line in enumerate(lines) if (match := _DEATH.match(line))]
@@ -141,12 +143,12 @@ def find(
 
 
 def of_another(message: str) -> bool:
-    """Whether an error's message says that another worker is gone: its death shows at any moment."""
+    """Whether an error's message says that another worker has ended; its death will be reported at any moment."""
     return message == _CANCELLED or any(words in message for words in _PEER_GONE)
 
 
 def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
-    """Why a process ended by this signal, as far as that can be known."""
+    """Return why a process ended by this signal, as far as it is known."""
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -171,7 +173,7 @@ def killed(process: str, number: int, *, out_of_memory: bool | None) -> str:
 
 
 def _last_exception(lines: Sequence[str], *, peers: bool = True) -> str | None:
-    """Return the last exception that stands for itself, else, if asked, the last one about a worker that is gone."""
+    """Return the last exception that is not a consequence; with `peers`, else the last one about an ended worker."""
     of_peers = None
     for index in range(len(lines) - 1, -1, -1):
         match = _exception(lines, index)

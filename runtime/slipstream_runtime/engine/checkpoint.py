@@ -1,6 +1,6 @@
-"""Quantization of a checkpoint, and whether it is the one that the service asks for.
+"""Quantization of a checkpoint, and the check that it is what the service requests.
 
-Pure over the content of config.json: no file, no vLLM.
+Pure: the content of config.json is an argument, except in `load`.
 """
 
 import dataclasses
@@ -22,29 +22,29 @@ _OWN_METHODS: Final = {
     "mxfp4": "mxfp4",
     "gpt_oss_mxfp4": "mxfp4",
 }
-"""quant_method of config.json -> kind, where the method alone says it."""
+"""quant_method of config.json -> kind, where the method alone determines it."""
 _CHOICES: Final = frozenset({"fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"})
 """Kinds that spec.quantization.method can name."""
 BLACKWELL: Final = (10, 0)
-"""The first compute capability whose tensor cores have no int8 products that vLLM uses."""
+"""First compute capability without int8 tensor core instructions that vLLM uses."""
 _FP4_GROUPS: Final = {16: "nvfp4", 32: "mxfp4"}
-"""Weights that share a scale -> kind, of 4-bit floating point in compressed-tensors."""
+"""Size of a group of weights with one scale -> kind of 4-bit floating point in compressed-tensors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """`kind` is `none`, a kind that the service can ask for, or vLLM's name of something else."""
+    """Quantization of a checkpoint: `kind` is `none`, a method of the service, or vLLM's name of another method."""
 
     kind: str
     detail: str
     window: Literal["config", "text_config"] | None = None
-    """Which part of config.json has the size of a sliding window that its layers use."""
+    """Part of config.json with the size of the layers' sliding window; None without one."""
     architectures: tuple[str, ...] = ()
-    """As vLLM's model registry names them."""
+    """Names in vLLM's model registry."""
 
     @property
     def quantized(self) -> bool:
-        """Whether the weights are already quantised."""
+        """Whether the weights are already quantized."""
         return self.kind != "none"
 
 
@@ -53,9 +53,9 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
     try:
         found = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise EngineError(f"{uri}: config.json cannot be read: {error}") from error
+        raise EngineError(f"{uri}: config.json can't be read: {error}") from error
     if not isinstance(found, dict):
-        raise EngineError(f"{uri}: config.json is no JSON object")
+        raise EngineError(f"{uri}: config.json is not a JSON object.")
     named = found.get("architectures")
     architectures = tuple(map(str, named)) if isinstance(named, list) else ()
     try:
@@ -63,7 +63,7 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise UnsuitableError(
             f"{uri}: config.json is malformed: its quantization_config, compression_config, text_config or layer_types "
-            "has another form than transformers writes. Use the config.json of the model's publisher"
+            "has a different form from the one that transformers writes. Use the config.json of the model's publisher."
         ) from error
 
 
@@ -81,7 +81,7 @@ def _weights(config: Mapping[str, Any]) -> Checkpoint:
     )
     if not quantization:
         dtype = _first(config, text, keys=("dtype", "torch_dtype"))
-        return Checkpoint("none", _DTYPES.get(str(dtype), "not quantised"))
+        return Checkpoint("none", _DTYPES.get(str(dtype), "not quantized"))
     method = str(quantization.get("quant_method", "")).lower()
     if method == "compressed-tensors" or (not method and "config_groups" in quantization):
         return _compressed(quantization)
@@ -96,20 +96,20 @@ def _weights(config: Mapping[str, Any]) -> Checkpoint:
 def check(
     method: str, found: Checkpoint, *, uri: str, field: str = "spec.quantization.method"
 ) -> None:
-    """Raise UnsuitableError if the checkpoint is not what the service asks for."""
+    """Raise UnsuitableError if the checkpoint's quantization is not the requested one."""
     if method == "auto" or method == found.kind:
         return
     if method == "fp8" and not found.quantized:
         return
     instead = found.kind if found.kind in _CHOICES else "auto" if found.quantized else "fp8"
     if method == "none":
-        needs, wanted = "an unquantised checkpoint", "an unquantised checkpoint"
+        needs, wanted = "an unquantized checkpoint", "an unquantized checkpoint"
     elif method == "fp8":
-        needs, wanted = "an unquantised or fp8 checkpoint", "an unquantised checkpoint"
+        needs, wanted = "an unquantized or fp8 checkpoint", "an unquantized checkpoint"
     else:
         needs, wanted = (
             f"a checkpoint that is already {method}",
-            f"a checkpoint quantised to {method}",
+            f"a checkpoint quantized to {method}",
         )
     is_what = found.kind if found.quantized else found.detail
     if found.quantized and found.detail.lower() != found.kind:
@@ -120,7 +120,7 @@ def check(
 
 
 def check_gpu(found: Checkpoint, capability: tuple[int, int] | None, *, uri: str) -> None:
-    """Raise UnsuitableError if vLLM would load the checkpoint and then fail with its first product."""
+    """Raise UnsuitableError if vLLM would load the checkpoint and then fail at its first matrix product."""
     if found.kind == "int8" and found.detail.endswith("A8") and (capability or (0, 0)) >= BLACKWELL:
         raise UnsuitableError(
             f"spec.model.uri: {uri} is int8 ({found.detail}), and vLLM has no such kernel for GPUs of compute "
@@ -129,7 +129,7 @@ def check_gpu(found: Checkpoint, capability: tuple[int, int] | None, *, uri: str
 
 
 def check_window(size: int | None, found: Checkpoint, *, uri: str) -> None:
-    """Raise UnsuitableError if the service sets the size of a window that the model has not."""
+    """Raise UnsuitableError if the service sets a sliding window and the model has none."""
     if size is not None and found.window is None:
         raise UnsuitableError(
             f"spec.attention.slidingWindow: {size} needs a model whose layers have a sliding window; {uri} has none. "
@@ -152,7 +152,7 @@ def _window(config: Mapping[str, Any]) -> Literal["config", "text_config"] | Non
 
 
 def _compressed(quantization: Mapping[str, Any]) -> Checkpoint:
-    """compressed-tensors: the widths and types of weights and activations say what it is."""
+    """Return the kind by the widths and types of weights and activations in compressed-tensors."""
     groups: Iterable[Any] = (quantization.get("config_groups") or {}).values()
     kinds = {_group(group) for group in groups if isinstance(group, Mapping)}
     if len(kinds) == 1:

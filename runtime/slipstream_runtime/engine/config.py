@@ -1,6 +1,6 @@
-"""EngineConfig: what one engine pod is told to run, as the operator writes it into the revision's ConfigMap.
+"""Configuration of one engine pod, which the operator writes into the revision's ConfigMap.
 
-Validated once, at the border; inside the engine everything is a frozen value.
+It is validated once, when it is read; all values are frozen.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Argument = bool | int | float | str
 
 
 class Model(Part):
-    """Weights to load, and the name that clients ask for."""
+    """Weights to load, and the model name for clients."""
 
     uri: str
     name: str
@@ -27,7 +27,7 @@ class Model(Part):
 
 
 class Quantization(Part):
-    """`auto` reads the checkpoint; any other method must be the checkpoint's own or one that quantises at load."""
+    """`auto` reads the checkpoint; any other method must be the checkpoint's own or one that quantizes at load."""
 
     method: Literal["none", "auto", "fp8", "int8", "int4", "awq", "gptq", "nvfp4", "mxfp4"] = "auto"
     kv_cache: Literal["auto", "fp8"] = "auto"
@@ -52,10 +52,10 @@ class Speculation(Part):
 
 
 class Cache(Part):
-    """`kv_bytes` is the KV cache's size in bytes; None on GPUs, where vLLM takes what is left of the device.
+    """Caches of the engine.
 
-    `offload_bytes` is the size of the host memory that evicted blocks go to; None keeps none. `offload_disk_bytes` is
-    that of the disk behind it.
+    `kv_bytes` is the size of the KV cache in bytes; None on GPUs, where vLLM takes the remaining memory of the device.
+    `offload_bytes` is the host memory for evicted blocks, None for none. `offload_disk_bytes` is the disk behind it.
     """
 
     prefix: bool = True
@@ -68,9 +68,9 @@ class Cache(Part):
 
 
 class Adapters(Part):
-    """Room for LoRA adapters; which ones is in a file that changes while the engine runs.
+    """LoRA adapters: how many run at once, up to which rank, and the file that lists them while the engine runs.
 
-    `rank` is the highest that fits; None is the highest of those that are there at the start.
+    A `rank` of None stands for the highest rank of the adapters that are listed at the start.
     """
 
     slots: Positive
@@ -79,7 +79,7 @@ class Adapters(Part):
 
 
 class Attention(Part):
-    """None is the model's own window, and vLLM's choice of backend."""
+    """Attention; None leaves the model's own window, and the backend to vLLM."""
 
     sliding_window: Positive | None = None
     backend: str | None = None
@@ -99,7 +99,7 @@ class EngineConfig(Part):
 
     model: Model
     load: Literal["auto", "streamed"] = "auto"
-    """`streamed` reads safetensors by the Run:ai model streamer, several parts of a file at once."""
+    """`streamed` reads safetensors with the Run:ai model streamer, several parts of a file at once."""
     device: Literal["cuda", "cpu"] = "cuda"
     cores: Positive | None = None
     """CPU cores of one engine; only with device `cpu`."""
@@ -116,32 +116,32 @@ class EngineConfig(Part):
     attention: Attention = Attention()
     adapters: Adapters | None = None
     engine_args: Mapping[str, Argument | list[Argument]] = {}
-    """More arguments of vLLM by their long names; they win over the defaults of what they set."""
+    """More arguments of vLLM by their long names; they override the defaults."""
     linger_seconds: Annotated[int, pydantic.Field(ge=0)] = 0
-    """After SIGTERM: how long what still comes is served, its connection closed with the answer."""
+    """Seconds after SIGTERM in which new requests are still served; their connections close with the answer."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
-    """After that: how long running requests may take to finish."""
+    """Seconds after that in which running requests may finish."""
     stall_seconds: Positive = 300
-    """An engine that holds requests and shows no sign of work for so long is restarted."""
+    """Seconds without progress after which an engine with running requests is restarted."""
     limits: Limits = Limits()
     output: Output | None = None
     api_keys: Path | None = None
-    """Folder of the keys that clients need; None asks for none."""
+    """Folder of the API keys; None if clients need no key."""
     open_metrics: bool = False
-    """Show the metrics on the API's port, too, where endpoint pickers look for them."""
+    """Whether the API's port shows the metrics, too, for endpoint pickers."""
 
     @property
     def single(self) -> bool:
-        """Whether one process computes."""
+        """Whether a single process runs the model."""
         return self.tensor_parallel * self.pipeline_parallel == 1
 
     @property
     def uris(self) -> list[str]:
-        """All weights that the engine needs."""
+        """URIs of all weights that the engine needs."""
         draft = self.speculation.draft if self.speculation else None
         return [self.model.uri] if draft is None else [self.model.uri, draft]
 
 
 def load(path: Path) -> EngineConfig:
-    """Read and validate the file; UnsuitableError names the file and every key that is wrong."""
+    """Read and validate the file; UnsuitableError names the file and every wrong key."""
     return config_file.load(path, EngineConfig)

@@ -1,7 +1,7 @@
-"""vLLM's engine core: scheduler, model and KV cache, in a process of their own beside the API server's.
+"""vLLM's engine core: scheduler, model and KV cache, in a process beside the API server's.
 
-On CPU the core is forked from this process, which has imported everything by then; vLLM itself would start another
-interpreter and import it all once more, half of a start. On GPUs vLLM's own choice stands.
+On CPU the core is forked from this process, which has imported everything by then. vLLM itself would start another
+interpreter and import everything again, which takes half of a start. On GPUs vLLM decides how the core starts.
 """
 
 import ctypes
@@ -29,38 +29,39 @@ _DIE_WITH_PARENT: Final = 1
 
 
 def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
-    """Have everything imported that the core needs, and the forked core keep nothing that is this process's own."""
+    """Import all modules that the core needs, and release this process's own resources in the forked core."""
     import vllm.v1.engine.core  # noqa: PLC0415
     import vllm.v1.executor.uniproc_executor  # noqa: F401, PLC0415
 
     import slipstream_runtime.engine.worker  # noqa: F401, PLC0415
 
     for name in architectures & ModelRegistry.models.keys():
-        # NB: vLLM looks at a class it has not met in yet another interpreter, lest its import touch a GPU.
+        # NB: vLLM inspects an unknown class in another interpreter, because its import might initialize a GPU.
         ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
     descriptor, libc = api.fileno(), ctypes.CDLL(None)
 
-    def settle() -> None:
-        # NB: the supervisor's loop hears of signals by this descriptor, which the core would share.
+    def release() -> None:
+        # NB: the supervisor's loop gets signals by this descriptor, which the core would share.
         signal.set_wakeup_fd(-1)
         os.close(descriptor)
         libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
-    os.register_at_fork(after_in_child=settle)
+    os.register_at_fork(after_in_child=release)
 
 
 def start(
     parsed: Namespace, *, fork: bool, tally: Path
 ) -> tuple[AsyncLLM, Any, GainMetrics | None]:
-    """The client of a loaded engine, vLLM's configuration, and what speculation gains, which is measured in the file
-    `tally` where that is possible; blocks until the model is in memory.
+    """Return the client of a loaded engine, vLLM's configuration, and the metrics of the gain of speculation.
 
-    NB: call it outside of any event loop: a forked core would take the loop for its own.
+    It blocks until the model is in memory. The gain is measured in the file `tally`; None where it can't be measured.
+
+    NB: call it outside of an event loop, which a forked core would otherwise use as its own.
     """
     arguments = AsyncEngineArgs.from_cli_args(parsed)
     config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if fork:
-        # NB: only now, for making the configuration sets it to spawn.
+        # NB: only now, because making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     gain = _sample(config, tally) if _can_pause_speculation(config) else None
     client = AsyncLLM(
@@ -103,7 +104,7 @@ def _can_pause_speculation(config: Any) -> bool:
 
 
 def _sample(config: Any, tally: Path) -> GainMetrics:
-    """Have the core go without speculation now and then."""
+    """Make the core pause speculation in short windows."""
     usual = config.scheduler_config
     kind = scheduler.AsyncScheduler if usual.async_scheduling else scheduler.Scheduler
     usual.scheduler_cls = f"{kind.__module__}.{kind.__qualname__}"

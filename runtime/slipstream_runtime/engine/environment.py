@@ -1,4 +1,4 @@
-"""The environment variables that vLLM and its libraries read at import, decided before any is imported.
+"""Environment variables that vLLM and its libraries read when they are imported.
 
 Pure: the caller applies the result to os.environ.
 """
@@ -9,11 +9,11 @@ from pathlib import Path
 from slipstream_runtime.engine.config import EngineConfig
 
 _READY_TIMEOUT_SECONDS = 24 * 3600
-"""vLLM's own limit of a load; the pod's startup probe is the one that counts."""
+"""Seconds of vLLM's own limit of a load; the pod's startup probe sets the real limit."""
 _TRUE = ("1", "ON", "YES", "TRUE")
-"""Spellings that Hugging Face's libraries know."""
+"""Spellings of true in Hugging Face's libraries."""
 _NO_REPOSITORY = "file:///nonexistent/"
-"""Kept from the network, vLLM goes without FlashInfer's downloads; else it waits 5 s for an answer."""
+"""Address that makes vLLM skip FlashInfer's downloads without a network; it would wait 5 s for an answer."""
 
 
 def build(
@@ -26,7 +26,7 @@ def build(
     scratch: Path,
     logging_config: Path,
 ) -> dict[str, str]:
-    """Variables to set; what the pod's author set already wins, but for those that would break the engine."""
+    """Return the variables to set; present ones are kept, except those that would break the engine."""
     chosen = {
         "DO_NOT_TRACK": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -35,7 +35,7 @@ def build(
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
-        # NB: the process leaves by os._exit, so what multiprocessing would tidy at exit is left to the kernel.
+        # NB: the process ends by os._exit, so the kernel frees the resources that multiprocessing would free at exit.
         "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
     }
     if local:
@@ -55,9 +55,9 @@ def build(
     if config.device == "cpu":
         chosen |= {
             "OMP_NUM_THREADS": str(cores),
-            # NB: threads that spin while they wait eat the pod's CPU quota, or the core of a neighbour.
+            # NB: threads that spin while they wait use up the pod's CPU quota, or another pod's core.
             "OMP_WAIT_POLICY": "PASSIVE",
-            # NB: `auto` pins each engine to the first cores of the node: all engines to the same ones.
+            # NB: `auto` pins all engines of a node to the same first cores.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }
     forced = {
@@ -66,14 +66,14 @@ def build(
         "VLLM_SERVER_DEV_MODE": "0",
     }
     if config.device == "cpu" and config.single:
-        # NB: on CPU vLLM replaces the uni executor by a third process unless this says otherwise.
+        # NB: on CPU vLLM replaces the uni executor by a third process unless this is set.
         # AsyncLLM runs its engine core in a process of its own in either case.
         forced["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return {name: value for name, value in chosen.items() if name not in present} | forced
 
 
 def _kernels(folder: Path) -> dict[str, str]:
-    """Places where libraries keep the GPU kernels that they compiled; DeepGEMM's are in VLLM_CACHE_ROOT."""
+    """Return the folders in which libraries cache compiled GPU kernels; DeepGEMM's are in VLLM_CACHE_ROOT."""
     return {
         "XDG_CACHE_HOME": str(folder),
         "CUDA_CACHE_PATH": str(folder / "driver"),

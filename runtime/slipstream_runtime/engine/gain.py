@@ -1,8 +1,8 @@
-"""Gain of speculation: output tokens per second of decoding with it, over those without it.
+"""Gain of speculation: output tokens per second of decoding with speculation, over those without it.
 
-The scheduler counts in the engine core's process, and the metrics are read in another: they share a file of numbers.
-Windows without speculation are compared with the steps right before and after them, of which only those count that do
-nothing but decode, and only with batches of about the same size.
+The scheduler counts in the engine core's process, and another process reads the metrics; they share a file of numbers.
+Windows without speculation are compared with the steps right before and after them. Only steps that do nothing but
+decode count, and only batches of about the same size are compared.
 """
 
 import math
@@ -18,16 +18,16 @@ from prometheus_client.registry import Collector
 from slipstream_runtime import contract
 
 TALLY_ENV: Final = "SLIPSTREAM_SPECULATION_TALLY"
-"""The file of the tally; inherited by the engine core's process, whichever way that is started."""
+"""Environment variable with the path of the tally, which the engine core's process inherits."""
 EVIDENCE: Final = 100
-"""Steps, with speculation as well as without it, that a batch size must have to count."""
+"""Steps of each mode that a batch size needs to count."""
 COVERED: Final = 0.5
-"""Share of the time of decoding whose batch sizes must count, or the gain is not known."""
+"""Share of the decoding time whose batch sizes must count; below it, the gain is unknown."""
 REMEMBERED: Final = 40
-"""Windows after which a sample weighs about 1/e: the gain is that of the recent traffic."""
+"""Windows after which the weight of a sample has fallen to 1/e, so that recent traffic counts most."""
 
 STALL: Final = 5
-"""A step that takes so many times the usual time waited for something else, such as a kernel that was compiled."""
+"""Multiple of the usual time above which a step was delayed by something else, such as a kernel's compilation."""
 
 _SIZES: Final = 16
 _MODES: Final = {"on": 0, "off": 1}
@@ -41,26 +41,26 @@ Numbers = npt.NDArray[np.float64]
 
 
 class Tally:
-    """Steps, tokens and seconds of decoding; the scheduler adds, a worker adds what drafting takes, others read."""
+    """Steps, tokens and seconds of decoding, which the scheduler adds, and seconds of drafting, which a worker adds."""
 
     def __init__(self, numbers: npt.NDArray[np.float64]) -> None:
         self._drafting, self._table = numbers[:1], numbers[1:].reshape(_SHAPE)
         self.ever: Numbers = self._table[_EVER]
-        """All that was counted."""
+        """Counts since the start."""
         self.recent: Numbers = self._table[_RECENT]
-        """The same, with what is older weighing less."""
+        """Counts in which older ones weigh less."""
         self._stalled: set[tuple[int, int]] = set()
 
     @classmethod
     def create(cls, file: Path) -> Self:
-        """An empty one, for all who open the file; it is not known yet how long drafting takes."""
+        """Create an empty tally in the file; the seconds of drafting are unknown until `timed` is called."""
         numbers = np.memmap(file, dtype=np.float64, mode="w+", shape=(_LENGTH,))
         numbers[0] = np.nan
         return cls(numbers)
 
     @classmethod
     def open(cls, file: Path) -> Self:
-        """One that exists."""
+        """Open an existing tally."""
         return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=(_LENGTH,)))
 
     @property
@@ -84,7 +84,7 @@ class Tally:
     def add(
         self, *, speculating: bool, batch: int, tokens: int, seconds: float, drafting: float
     ) -> None:
-        """Count a step that decoded for `batch` requests, unless it alone took far longer than those before it."""
+        """Count a step that decoded for `batch` requests, unless it alone took far longer than the steps before it."""
         kind = (_MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
         steps, _, spent, _ = self.recent[kind]
         usual = spent / steps if steps else seconds
@@ -93,21 +93,21 @@ class Tally:
             return
         self._stalled.discard(kind)
         if usual > STALL * seconds:
-            self.recent[kind] = 0  # these were the stalls
+            self.recent[kind] = 0  # the earlier steps were the delayed ones
         self._table[:, *kind] += (1, tokens, seconds, drafting)
 
     def age(self) -> None:
-        """Let what was counted so far weigh less; at the end of each window."""
+        """Reduce the weight of all counts so far; called at the end of each window."""
         self.recent *= 1 - 1 / REMEMBERED
 
 
 def estimate(numbers: Numbers) -> float | None:
-    """Return the upper bound of the gain: the time that the decoded tokens would have taken without speculation, over
-    the time that they took. None without evidence.
+    """Return the upper bound of the gain, or None without enough steps.
 
-    A draft model reads each token in the windows, too, lest its KV cache has gaps afterwards. That pass is taken off
-    the windows' time where it is measured. Where it is not, and for what vLLM does in every step of an engine that may
-    speculate, the gain over an engine without speculation is less.
+    The gain is the time that the decoded tokens would have taken without speculation, over the time that they took. A
+    draft model also reads each token in the windows, because its KV cache would otherwise have gaps. That pass is
+    subtracted where it is measured. Where it is not, the true gain is lower. It is also lower by the work that vLLM
+    does for speculation in every step.
     """
     counts = (numbers[..., _STEPS] >= EVIDENCE).all(axis=0)
     on, off = numbers[0], numbers[1]
@@ -120,13 +120,13 @@ def estimate(numbers: Numbers) -> float | None:
 
 
 class GainMetrics(Collector):
-    """The gain and what it was made from, at each scrape."""
+    """Collector of the gain and the counts that it is computed from."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics at this moment; no gain without evidence."""
+        """Return the present values, without a gain while it is unknown."""
         gain = GaugeMetricFamily(
             contract.SPECULATION_GAIN,
             "Upper bound of the recent gain: output tokens per second with speculation, over those without.",
@@ -145,8 +145,8 @@ class GainMetrics(Collector):
 
 
 _COUNTERS: Final = {
-    contract.SAMPLED_STEPS: "Steps in windows without speculation (off) and beside them (on) that only decoded, for up "
-    "to `batch` requests, more than half of that.",
+    contract.SAMPLED_STEPS: "Steps of decoding only, in windows without speculation (off) and beside them (on), for up "
+    "to `batch` requests and more than half of that.",
     contract.SAMPLED_TOKENS: "Output tokens of these steps.",
     contract.SAMPLED_SECONDS: "Seconds that these steps took.",
     contract.SAMPLED_DRAFTING: "Seconds of these steps spent on drafting; absent where drafting is not measured.",

@@ -1,7 +1,7 @@
-"""Pods that are one replica together: a leader, which serves, and workers, which compute with it.
+"""Pods that form one replica: a leader, which serves, and workers, which compute for it.
 
 LeaderWorkerSet gives each pod its rank and the leader's address. A worker waits until the leader can be reached, and
-ends when the leader has: what is left of a group is of no use.
+ends after the leader has ended, because an incomplete group can't serve.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 LOST_SECONDS: Final = 15.0
 """Seconds without an answer after which a leader counts as lost; it answers while it loads and while it drains."""
 _GONE_SECONDS: Final = 5.0
-"""The same for a leader that was on its way out; one answer may be late while it drains."""
-_LOOK_SECONDS: Final = 1.0
-"""Between two looks at the leader."""
-_TOLD_EVERY: Final = 15.0
-"""Seconds between two log lines about a leader that is not there yet."""
+"""Seconds without an answer after which a leader that was shutting down counts as stopped."""
+_CHECK_SECONDS: Final = 1.0
+"""Seconds between two checks of the leader."""
+_LOG_SECONDS: Final = 15.0
+"""Seconds between two log lines about a leader that does not answer yet."""
 _TIMEOUT: Final = 2.0
 """Seconds for one answer of the leader."""
 _ENDED: Final = (Phase.STOPPED, Phase.FAILED)
@@ -35,12 +35,12 @@ Ask = Callable[[], Phase | None]
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A pod's place in its group."""
+    """Rank of a pod in its group."""
 
     rank: int
     size: int
     leader: str
-    """Host name of the leader, which is a name of its own in the leader's pod, too."""
+    """Host name of the leader, which the leader's pod can resolve, too."""
 
     @property
     def leads(self) -> bool:
@@ -49,7 +49,7 @@ class Member:
 
 
 def member(environment: Mapping[str, str], *, nodes: int) -> Member | None:
-    """Return this pod's place; None for a replica of one pod."""
+    """Return this pod's rank; None for a replica of one pod."""
     if nodes == 1:
         return None
     names = (contract.WORKER_INDEX_ENV, contract.GROUP_SIZE_ENV, contract.LEADER_ADDRESS_ENV)
@@ -87,17 +87,17 @@ def asking(member: Member, *, port: int = contract.MANAGEMENT_PORT) -> Ask:
 def wait(member: Member, ask: Ask, *, pause: Callable[[float], None] = time.sleep) -> None:
     """Wait until the leader's name resolves and the leader answers; how long is up to the startup probe."""
     begun = time.monotonic()
-    told = begun
+    logged = begun
     while ask() is None:
-        if (now := time.monotonic()) - told >= _TOLD_EVERY:
-            told = now
+        if (now := time.monotonic()) - logged >= _LOG_SECONDS:
+            logged = now
             logs.event(
                 "waiting for leader",
                 leader=member.leader,
                 resolved=_address(member.leader),
                 seconds=round(now - begun),
             )
-        pause(_LOOK_SECONDS)
+        pause(_CHECK_SECONDS)
     logs.event("leader found", leader=member.leader, seconds=round(time.monotonic() - begun, 1))
 
 
@@ -109,26 +109,26 @@ def _address(host: str) -> str | None:
 
 
 class Watch:
-    """Looks at the leader now and then, and notices its end or its restart."""
+    """Watch that checks the leader regularly, and notices its end or restart."""
 
     def __init__(self, member: Member, ask: Ask, *, clock: Callable[[], float]) -> None:
         self._leader = member.leader
         self._ask = ask
         self._clock = clock
-        self._answered = self._looked = clock()
+        self._answered = self._checked = clock()
         self._phase: Phase | None = None
 
     @property
     def orderly(self) -> bool:
-        """Whether the leader was on its way out when it was seen last."""
+        """Whether the leader was shutting down at its last answer."""
         return self._phase in (Phase.LEAVING, Phase.DRAINING, Phase.STOPPED)
 
     def lost(self) -> str | None:
-        """Return why the leader is of no use any more; None while it is there."""
+        """Return why the leader is lost; None while it is available."""
         now = self._clock()
-        if now - self._looked < _LOOK_SECONDS:
+        if now - self._checked < _CHECK_SECONDS:
             return None
-        self._looked = now
+        self._checked = now
         phase = self._ask()
         if phase is None:
             silent = now - self._answered
@@ -155,8 +155,8 @@ def follow(
 ) -> list[Any]:
     """Compute for the leader until it has ended; return the processes of this pod that ended by themselves.
 
-    `wait` waits a moment and returns those. A worker that has to leave stays while the leader drains, or as long as a
-    drain may take, since requests need it. EngineError says that the leader was lost.
+    `wait` waits a moment and returns those processes. After SIGTERM, a worker stays while the leader drains, at most as
+    long as a drain may take, because requests need it. EngineError if the leader is lost.
     """
     limit: float | None = None
     while True:

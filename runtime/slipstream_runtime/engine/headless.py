@@ -1,4 +1,4 @@
-"""A worker pod of a replica that spans nodes: vLLM's worker processes of this node, without a scheduler or an API."""
+"""Worker pod of a replica that spans nodes: vLLM's worker processes of this node, without a scheduler or an API."""
 
 import multiprocessing.connection
 import time
@@ -16,7 +16,7 @@ from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 
 
 def run(launch: Launch, member: group.Member, ask: group.Ask) -> None:
-    """Join the leader and compute until it ends, or until this pod has to; EngineError says what went wrong."""
+    """Join the leader, and compute until it ends or this pod is stopped; EngineError after a failure."""
     launch.status.versions |= serving.versions()
     set_ulimit()
     parsed = serving.parse(launch.status.arguments)

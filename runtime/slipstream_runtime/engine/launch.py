@@ -1,6 +1,6 @@
 """Start of a vLLM engine: find the weights, decide the arguments, import, load, serve.
 
-What can go wrong without vLLM goes wrong before vLLM is imported, within a second.
+All checks that need no vLLM run before vLLM is imported, and fail within a second.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _HEADLESS: Final = "slipstream_runtime.engine.headless"
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One run of vLLM; `run` belongs on a thread of its own."""
+    """Run of vLLM; call `run` on its own thread."""
 
     config: EngineConfig
     life: Lifecycle
@@ -51,7 +51,7 @@ class Launch:
     tally: Path
     cache: Path
     kills: int | None = None
-    """Processes that the kernel had killed for want of memory when this one started; None if it doesn't say."""
+    """Out-of-memory kills that the kernel had counted when this process started; None if unknown."""
 
     @property
     def stop_seconds(self) -> float:
@@ -64,7 +64,7 @@ class Launch:
         return self.config.device == "cpu" and self.config.single
 
     def run(self) -> None:
-        """Serve until drained; EngineError says why it ended otherwise."""
+        """Serve until drained; EngineError after a failure."""
         try:
             self.life.enter(Phase.RESOLVING)
             capability = gpu.check().capability if self.config.device == "cuda" else None
@@ -102,7 +102,7 @@ class Launch:
 
     @property
     def out_of_memory(self) -> bool | None:
-        """Whether the kernel killed a process of this container for want of memory since the start."""
+        """Whether the kernel has killed a process of this container since the start because memory ran out."""
         now = memory.kills()
         return None if now is None or self.kills is None else now > self.kills
 
@@ -115,7 +115,7 @@ class Launch:
 
     @functools.cached_property
     def weights(self) -> tuple[arguments.Weights, arguments.Weights | None]:
-        """The model's, and those of a draft or a head."""
+        """Weights of the model, and of its draft model or head."""
         uri, speculation = self.config.model.uri, self.config.speculation
         if speculation is not None and speculation.method == "suffix":
             _check_suffix()
@@ -137,13 +137,13 @@ class Launch:
 
     @functools.cached_property
     def adapter_rank(self) -> int:
-        """The highest rank of an adapter that fits; those that are listed at the start do, if they can be found."""
+        """Highest rank of an adapter that fits; it covers the adapters that are listed and found at the start."""
         assert self.config.adapters is not None
         ranks, listed = [], {}
-        with contextlib.suppress(EngineError):  # told when the list is followed
+        with contextlib.suppress(EngineError):  # reported once the list is followed
             listed = adapters.wanted(self.config.adapters.file)
         for uri in listed.values():
-            with contextlib.suppress(EngineError):  # told when it is loaded
+            with contextlib.suppress(EngineError):  # reported when the adapter is loaded
                 ranks.append(adapters.find(uri, cache=self.cache, token=sources.token()).rank)
         return adapters.max_rank(self.config.adapters, ranks)
 
@@ -153,8 +153,9 @@ class Launch:
 
 
 def _import(name: str) -> Any:
-    """Import without collecting garbage: vLLM's six thousand modules leave none, and looking for it takes a quarter of
-    the time. What is there then is left out of later collections, and stays shared with a forked core."""
+    """Import a module with the garbage collector off, which saves a quarter of the time for vLLM's 6,000 modules.
+
+    The objects of the import are excluded from later collections, and so stay shared with a forked core."""
     gc.disable()
     try:
         return importlib.import_module(name)
@@ -180,7 +181,7 @@ def _check_streamer() -> None:
 
 
 def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
-    """A launch in this process, with the environment variables set that vLLM reads at import."""
+    """Return a launch in this process, after setting the environment variables that vLLM reads at import."""
     folder = Path(tempfile.mkdtemp(prefix="slipstream-"))
     errors, logging_config = folder / "errors.log", folder / "logging.json"
     logging_config.write_text(causes.logging_config(errors))
@@ -190,7 +191,7 @@ def prepare(config: EngineConfig, *, api: socket.socket) -> Launch:
             config,
             present=os.environ,
             cores=config.cores or hardware.usable_cores(),
-            # NB: adapters that come later may be on the hub, and libraries read these variables at import.
+            # NB: later adapters may be on the hub, and libraries read these variables at import.
             local=config.adapters is None and all(sources.parse(uri).local for uri in config.uris),
             cache=cache if cache.is_dir() else None,
             scratch=Path(contract.SCRATCH_DIRECTORY),

@@ -1,6 +1,6 @@
-"""The disk tier of offloaded KV cache blocks: vLLM writes files and never deletes one, so the oldest are deleted here.
+"""Disk tier of offloaded KV cache blocks: vLLM never deletes its files, so the oldest are deleted here.
 
-A block that is gone is a miss for vLLM, also between its lookup and its load: it is computed again.
+A deleted block is a miss for vLLM, also between its lookup and its load, and is computed again.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 from slipstream_runtime import logs
 
 FULL: Final = 0.85
-"""Share of the limit above which files are deleted: the kubelet evicts a pod whose volume is over its limit."""
+"""Share of the limit above which files are deleted; the kubelet evicts a pod whose volume exceeds its limit."""
 ROOM: Final = 0.75
-"""Share of the limit that is kept then."""
+"""Share of the limit that remains after a deletion."""
 _FASTEST_BYTES_PER_SECOND: Final = 2e9
-"""Rate at which a fast disk fills; decides how soon to look again."""
+"""Rate at which a fast disk fills, from which the time of the next check follows."""
 _SOONEST, _LATEST = 1.0, 30.0
-"""Seconds between two looks."""
+"""Seconds between two checks, at least and at most."""
 _BLOCKS: Final = ".bin"
 
 
@@ -31,18 +31,18 @@ class _File(NamedTuple):
 
 
 class Pruner:
-    """Keeps a folder of blocks below a size in bytes."""
+    """Pruner that keeps a folder of blocks below a size in bytes."""
 
     def __init__(self, folder: Path, *, limit: int) -> None:
         self._folder = folder
         self._limit = limit
 
     def start(self) -> None:
-        """Prune now and then, on a thread of its own, as long as the process lives."""
+        """Prune regularly on a new thread, until the process ends."""
         threading.Thread(target=self._run, name="offload pruner", daemon=True).start()
 
     def prune(self) -> float:
-        """Delete the oldest blocks if the folder is nearly full; return the seconds until the next look is due."""
+        """Delete the oldest blocks if the folder is nearly full; return the seconds until the next check."""
         files = list(_files(self._folder))
         used = sum(file.size for file in files)
         if used > FULL * self._limit:
@@ -71,7 +71,7 @@ class Pruner:
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    """All files below the folder; those that vanish meanwhile are left out."""
+    """Yield all files below the folder; files that vanish meanwhile are left out."""
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

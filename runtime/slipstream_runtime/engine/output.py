@@ -1,4 +1,4 @@
-"""The form that a service gives its answers: spec.output as the engine's configuration carries it."""
+"""Structure that a service gives its answers: spec.output in the engine's configuration."""
 
 import json
 from typing import Any
@@ -9,10 +9,10 @@ from slipstream_runtime.part import Part
 
 
 class Output(Part):
-    """At most one of schema, regex and grammar."""
+    """Output of the service; at most one of schema, regex and grammar is set."""
 
     schema_text: str | None = pydantic.Field(default=None, alias="schema")
-    """A JSON Schema, as text."""
+    """JSON Schema, as text."""
     regex: str | None = None
     grammar: str | None = None
     stop: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Output(Part):
 
     @property
     def structure(self) -> dict[str, Any] | None:
-        """Return vLLM's structured_outputs."""
+        """Return the value of vLLM's field structured_outputs; None without a structure."""
         if self.schema_text is not None:
             return {"json": json.loads(self.schema_text)}
         if self.regex is not None:

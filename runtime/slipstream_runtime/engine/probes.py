@@ -1,4 +1,4 @@
-"""Requests that an engine must answer before it is Ready: one of each kind that clients may send."""
+"""Requests that an engine must answer before it is Ready: one of each kind that clients can send."""
 
 from collections.abc import Collection
 from typing import Final
@@ -8,7 +8,7 @@ from slipstream_runtime.host.probe import Answer, Probe
 from slipstream_runtime.web import openai
 
 _TEXT: Final = "one two three one two three one two"
-"""Repeats itself, so that an n-gram lookup has something to propose."""
+"""Text with repetitions, so that an n-gram lookup proposes draft tokens."""
 
 _SCHEMA: Final = {
     "type": "object",
@@ -19,13 +19,13 @@ _SCHEMA: Final = {
 
 
 def build(config: EngineConfig, *, tasks: Collection[str]) -> list[Probe]:
-    """The probes, in order; the first is long enough for a draft to be made and verified."""
+    """Return the probes in order; the first is long enough for tokens to be drafted and verified."""
     probes = [of(config.model.name, config, tasks=tasks)]
     return [*probes, _structured(config)] if "generate" in tasks else probes
 
 
 def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
-    """The probe of the model, or of an adapter, of this name."""
+    """Return the probe of the model or adapter of this name."""
     which = "" if name == config.model.name else f" of adapter {name}"
     if "generate" not in tasks:
         embedding = {"model": name, "input": _TEXT}
@@ -42,9 +42,9 @@ def of(name: str, config: EngineConfig, *, tasks: Collection[str]) -> Probe:
 
 
 def _structured(config: EngineConfig) -> Probe:
-    """A completion that begins as spec.output, or some JSON schema, wants it; how it ends, a few tokens don't tell."""
+    """Return a completion with the structure of spec.output or a JSON schema; it is cut after a few tokens."""
     structure = config.output.structure if config.output else None
-    what = "in the form of spec.output" if structure else "with a JSON schema"
+    what = "with the structure of spec.output" if structure else "with a JSON schema"
     body = {
         "model": config.model.name,
         "prompt": _TEXT,

@@ -1,6 +1,6 @@
-"""Prompts counted where vLLM has just tokenised them: exactly, and once.
+"""Limit of prompts, counted right after vLLM has tokenized them.
 
-vLLM renders a request before it begins its response, so a prompt that is too long is a 413 also for a stream.
+vLLM renders a request before its response begins, so a prompt that is too long is answered 413 also for a stream.
 """
 
 import functools
@@ -15,11 +15,11 @@ from slipstream_runtime.web.refusal import prompt_too_long
 
 _RENDERERS: Final = ("render_chat", "render_completion", "render_responses")
 _LONGER_THAN_CONTEXT: Final = ("input_text", "input_tokens")
-"""What vLLM's error names where a prompt is longer than the context, and so than any limit inside it."""
+"""Parameters in vLLM's error about a prompt that is longer than the context."""
 
 
 def limit(state: Any, client: Any, *, most: int, refused: Callable[[Reason], None]) -> None:
-    """Refuse prompts of more than `most` tokens, whatever route they came by."""
+    """Refuse prompts of more than `most` tokens on every route."""
 
     def too_long(tokens: int | str) -> GracefulHTTPError:
         refused(Reason.PROMPT_TOO_LONG)
@@ -57,12 +57,12 @@ def limit(state: Any, client: Any, *, most: int, refused: Callable[[Reason], Non
     context = renderer.model_config.max_model_len
     for name in _RENDERERS:
         setattr(renderer, name, checked(getattr(renderer, name)))
-    # NB: embeddings have renderers of their own; `encode` is called with what they made.
+    # NB: embeddings have other renderers, whose prompts are passed to `encode`.
     client.encode = encode_checked
 
 
 def length(prompt: Mapping[str, Any]) -> int:
-    """Tokens that the engine has to read."""
+    """Return the number of tokens that the engine has to read."""
     if "encoder_prompt" in prompt:
         return length(prompt["encoder_prompt"])
     if (ids := prompt.get("prompt_token_ids")) is not None:
@@ -71,7 +71,7 @@ def length(prompt: Mapping[str, Any]) -> int:
 
 
 def _prompts(result: Any) -> Iterable[Mapping[str, Any]]:
-    """The engine's inputs in what a renderer returns; none in an error."""
+    """Return the engine's inputs in the result of a renderer; none in an error."""
     match result:
         case (_, [*prompts]) | [*prompts]:
             return prompts

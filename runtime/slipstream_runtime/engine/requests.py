@@ -1,6 +1,6 @@
-"""Checks of vLLM's requests against the service's limits and the form of its answers.
+"""Checks of requests to vLLM against the service's limits and its output.
 
-Pure: a body in, the fields to set in it out.
+Pure: they take a body and return the fields to set in it.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, malformed
 
 _ENDLESS: Final = ("ignore_eos", "min_tokens")
-"""Fields that make an answer go on behind the end of its form."""
+"""Fields that make an answer continue after the end of its structure."""
 
 
 class Requests:
-    """The rule of the front for requests to vLLM."""
+    """Rule of the front for requests to vLLM."""
 
     def __init__(self, *, most: int | None, context: int, output: Output | None) -> None:
         self._most = most
@@ -46,8 +46,8 @@ class Requests:
             if share == 0:
                 raise Refusal(
                     400,
-                    f"The request asks for {answers} answers, and all of them together may have {most} tokens "
-                    "(spec.limits.maxOutputTokens): ask for fewer",
+                    f"The request asks for {answers} answers, which together may have {most} tokens "
+                    "(spec.limits.maxOutputTokens). Ask for fewer answers.",
                     reason=Reason.OUTPUT_TOO_LONG,
                     param="n",
                 )
@@ -59,7 +59,7 @@ class Requests:
             raise Refusal(
                 400,
                 f"{name} asks for {each} output tokens, more than the {most} that this service allows "
-                "(spec.limits.maxOutputTokens): ask for fewer",
+                "(spec.limits.maxOutputTokens). Ask for fewer.",
                 reason=Reason.OUTPUT_TOO_LONG,
                 param=name,
             )
@@ -73,7 +73,7 @@ class Requests:
             others = [name for name, wanted in own.items() if wanted != structure]
             others += [name for name in _ENDLESS if body.get(name)]
             if others:
-                raise _fixed(others[0], "the form of the answers")
+                raise _fixed(others[0], "the structure of the answers")
         return {} if own else {"structured_outputs": structure}
 
     def _stopped(self, body: Mapping[str, Any]) -> Mapping[str, object]:
@@ -87,26 +87,26 @@ class Requests:
 
 
 def _check_vllms_blind_spots(body: Mapping[str, Any]) -> None:
-    """Refuse requests that vLLM answers with 500 although the client is to blame."""
+    """Raise Refusal for invalid requests that vLLM would answer with 500."""
     if not isinstance(body.get("structured_outputs"), Mapping | None):
-        raise malformed("structured_outputs must be an object", param="structured_outputs")
+        raise malformed("structured_outputs must be an object.", param="structured_outputs")
     for name, value in body.items():
-        # NB: numbers travel to the engine's core in 64 bits.
+        # NB: numbers are sent to the engine core in 64 bits.
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise malformed(f"{name} is no number of 64 bits", param=name)
+            raise malformed(f"{name} does not fit into 64 bits.", param=name)
 
 
 def _fixed(name: str, what: str) -> Refusal:
     return Refusal(
         400,
-        f"{name}: this service has fixed {what} (spec.output.enforce): leave it out",
+        f"{name}: this service has fixed {what} (spec.output.enforce). Leave it out.",
         reason=Reason.OUTPUT_FIXED,
         param=name,
     )
 
 
 def _first(body: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, int | None]:
-    """The first of these fields that is set, and its value."""
+    """Return the first of these fields that is set, and its value."""
     for name in names:
         if body.get(name) is not None:
             return name, _whole(body, name)
@@ -115,17 +115,17 @@ def _first(body: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, int | 
 
 def _whole(body: Mapping[str, Any], name: str) -> int:
     value = body[name]
-    # NB: vLLM would read "100" and 100.0 as 100, and True as 1: a limit must not be blind to what vLLM sees.
+    # NB: vLLM reads "100" and 100.0 as 100, and True as 1, so the limit has to cover those values, too.
     if type(value) is not int:
-        raise malformed(f"{name} must be a whole number", param=name)
+        raise malformed(f"{name} must be a whole number.", param=name)
     return value
 
 
 def _answers(path: str, body: Mapping[str, Any]) -> int:
-    """Sequences that the request makes: its choices for each of its prompts."""
+    """Return the number of answers: the choices for each of the prompts."""
     choices = 1 if body.get("n") is None else _whole(body, "n")
     if choices < 1:
-        raise malformed("n must be at least 1", param="n")
+        raise malformed("n must be at least 1.", param="n")
     if path != openai.COMPLETIONS:
         return choices
     prompts = _count(body.get("prompt")) + _count(body.get("prompt_embeds"))
@@ -133,7 +133,7 @@ def _answers(path: str, body: Mapping[str, Any]) -> int:
 
 
 def _count(prompt: object) -> int:
-    """Prompts in this field: a list of numbers is one prompt, a list of anything else one each."""
+    """Return the number of prompts in this field; a list of numbers is one prompt, any other list one for each item."""
     if prompt is None:
         return 0
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
@@ -142,7 +142,7 @@ def _count(prompt: object) -> int:
 
 
 def _own_structures(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
-    """The fields by which the request gives its answers a form of its own, and that form where it is comparable."""
+    """Return the fields that give the answers another structure, and that structure where it can be compared."""
     found: dict[str, Mapping[str, Any] | None] = {}
     if (own := body.get("structured_outputs")) is not None:
         found["structured_outputs"] = own
@@ -155,13 +155,13 @@ def _own_structures(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str
     if body.get("tools") and body.get("tool_choice") != "none":
         found["tools"] = None
     if body.get("use_beam_search"):
-        # NB: vLLM's beam search knows no form.
+        # NB: vLLM's beam search ignores structured outputs.
         found["use_beam_search"] = None
     return found
 
 
 def _comparable(wanted: object) -> Mapping[str, Any] | None:
-    """OpenAI's json_schema as vLLM's structured_outputs."""
+    """Return OpenAI's json_schema as vLLM's structured_outputs; None for other formats."""
     if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema":
         return None
     inner = wanted.get("json_schema", wanted)

@@ -29,9 +29,9 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         self._suspended = False
         self._none_for_any_size = [0] * (self.scheduler_config.max_num_seqs + 1)
         self._since: float | None = None
-        """Since when the step that is processed next has been in work; None while there is none."""
+        """Time at which the step that is processed next was scheduled; None without one."""
         self._ordered: int | None = None
-        """Draft tokens that the step that was processed last ordered for the next one."""
+        """Draft tokens that the last processed step ordered for the next one."""
         self._drafting = self._tally.drafting
         """Seconds of drafting up to that step."""
 
@@ -62,7 +62,7 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         return outputs
 
     def _count(self, step: Any, outputs: Any, *, now: float) -> None:
-        """Count the step if it is in or beside a window, only decoded, and did not change between with and without."""
+        """Count the step if it is in or beside a window, only decoded, and did not switch speculation on or off."""
         verifies, orders = self._ordered, step.num_spec_tokens_to_schedule
         if self._since is None or verifies is None or bool(verifies) != bool(orders):
             return
@@ -82,8 +82,8 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
 
 
 class Scheduler(_Sampling, scheduler.Scheduler):  # type: ignore[misc]
-    """vLLM's own, with windows."""
+    """vLLM's scheduler, with windows."""
 
 
 class AsyncScheduler(_Sampling, async_scheduler.AsyncScheduler):  # type: ignore[misc]
-    """vLLM's for scheduling a step while the one before it runs, with windows."""
+    """vLLM's scheduler that schedules a step while the previous one runs, with windows."""

@@ -1,8 +1,7 @@
 """vLLM inside this process: build the engine, put its application behind the front, serve, drain.
 
-`launch` imports this module only when vLLM is wanted: with `core`, `lora`, `scheduler` and `worker` it is all that
-imports vLLM. One rule matters at the end: nothing may be in flight when the engine client closes, or vLLM waits for
-clients that wait.
+`launch` imports this module only when vLLM is needed, because it imports vLLM. NB: no request may be in flight when
+the engine client closes, or vLLM waits for clients that wait for it.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ from slipstream_runtime.web.keys import Keys
 
 _DEATH_SHOWS_SECONDS: Final = 10.0
 """Longest wait for the engine's death to show after a request failed."""
-_WITHOUT_A_WORD: Final = "its process ended without a word"
+_NO_CAUSE: Final = "its process ended and logged no error"
 _SIGNS_OF_WORK: Final = (
     contract.GENERATION_TOKENS,
     contract.PROMPT_TOKENS,
@@ -46,11 +45,11 @@ _SIGNS_OF_WORK: Final = (
     contract.RUNNING,
     contract.WAITING,
 )
-"""At each step at least one of them changes: a prompt that is read piece by piece fills the KV cache."""
+"""Metrics of which at least one changes at each step; a prompt that is read in chunks fills the KV cache."""
 
 
 def run(launch: Launch, architectures: Set[str]) -> None:
-    """Load and serve until drained, in an event loop of its own; `architectures` are the models' classes."""
+    """Load and serve until drained, in a new event loop; `architectures` are the models' classes."""
     launch.status.versions |= versions()
     if launch.config.output is not None:
         structured_outputs.check(launch.config.output)
@@ -70,7 +69,7 @@ def run(launch: Launch, architectures: Set[str]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of vLLM and its main libraries."""
     return {
         "vllm": vllm.__version__,
         "torch": torch.__version__,
@@ -79,7 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def parse(words: list[str]) -> Namespace:
-    """The arguments as vLLM reads them."""
+    """Return the arguments as vLLM parses them."""
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
     parsed: Namespace = parser.parse_args(words)
     cli_args.validate_parsed_serve_args(parsed)
@@ -87,20 +86,20 @@ def parse(words: list[str]) -> Namespace:
 
 
 class _Serving:
-    """One engine client and the service in front of it."""
+    """Engine client and the service in front of it."""
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._life = launch.life
 
     async def run(self, client: Any, config: Any, parsed: Namespace) -> None:
-        """Serve until drained or dead."""
+        """Serve until the engine is drained or has failed."""
         launch = self._launch
         self._learn(config)
-        await client.reset_mm_cache()  # profiling left its dummy data there
+        await client.reset_mm_cache()  # it holds dummy data of the profiling
         tasks = await client.get_supported_tasks()
         app = build_app(parsed, tasks, client.model_config)
-        # NB: vLLM gives errors their form, but not those about routes that it lacks. The stack is built already.
+        # NB: vLLM's handlers don't cover errors about unknown routes. The stack is already built, so it is built again.
         app.add_exception_handler(HTTPException, http_exception_handler)
         app.middleware_stack = app.build_middleware_stack()
         await app_state.init_app_state(client, app.state, parsed, tasks)
@@ -163,7 +162,7 @@ class _Serving:
             fault.cancel()
             return
         if not fault.done():
-            # NB: the request that kills the engine fails before the death shows.
+            # NB: the request that kills the engine fails before the engine's end is visible.
             await asyncio.wait({fault}, timeout=_DEATH_SHOWS_SECONDS)
         if not fault.done():
             fault.cancel()
@@ -172,7 +171,7 @@ class _Serving:
         await service.fail(await fault)
 
     async def _fault(self, client: Any) -> str:
-        """Why the engine core is of no use any more; vLLM has no callback for it, and does not notice a hang."""
+        """Return why the engine core failed; vLLM has no callback for it, and does not notice a hang."""
         work, limit = StallTimer(), self._launch.config.stall_seconds
         counted = get_prometheus_registry().restricted_registry(_SIGNS_OF_WORK)
         while not client.errored:
@@ -183,13 +182,13 @@ class _Serving:
             )
             stalled = work.stalled(reading, held=held, now=time.monotonic())
             if stalled > limit:
-                return f"the engine hangs: {held} requests saw no work on them for {stalled:.0f} s"
+                return f"the engine hangs: {held} requests made no progress for {stalled:.0f} s"
             await asyncio.sleep(BEAT_SECONDS)
         cause = self._launch.cause or await asyncio.to_thread(self._killed, client)
-        return f"the engine died: {cause or _WITHOUT_A_WORD}"
+        return f"the engine died: {cause or _NO_CAUSE}"
 
     def _killed(self, client: Any) -> str | None:
-        """Why the engine core ended, if it was by a signal: then it could log nothing."""
+        """Return why the engine core ended if it was killed by a signal, which leaves no log."""
         number = core.killed_by(client)
         if number is None:
             return None

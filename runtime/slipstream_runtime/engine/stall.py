@@ -1,4 +1,4 @@
-"""Whether an engine that holds requests still works on them. Pure: time and readings come in as values."""
+"""Timer of engines that hold requests without progress. Pure: time and readings are arguments."""
 
 from collections.abc import Hashable
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable
 class StallTimer:
     """Timer of an engine that holds requests without a sign of work.
 
-    A sign is any change of the reading, which the caller takes from what the engine counts at each of its steps.
+    A sign of work is any change of the reading, which the caller takes from counters that change at each engine step.
     """
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class StallTimer:
         self._since: float | None = None
 
     def stalled(self, reading: Hashable, *, held: int, now: float) -> float:
-        """Seconds, in the clock of `now`, in which nothing changed although requests were held; 0 while idle."""
+        """Return the seconds in which the reading did not change while requests were held; 0 while idle."""
         if held == 0 or self._since is None or reading != self._reading:
             self._reading, self._since = reading, now
         return now - self._since

@@ -1,4 +1,4 @@
-"""Whether the structured output backend can make a form, found before any weight is loaded."""
+"""Check that the structured output backend supports the service's output, before any weight is loaded."""
 
 import re
 from typing import Final
@@ -11,11 +11,11 @@ from slipstream_runtime.engine.output import Output
 from slipstream_runtime.errors import UnsuitableError, one_line
 
 _PLACE: Final = re.compile(r"^\[[^]]*\] \S+:\d+: ")
-"""Time and place in xgrammar's own source, before what it has to say."""
+"""Time and source line that xgrammar puts before its message."""
 
 
 def check(output: Output) -> None:
-    """UnsuitableError if xgrammar can't make the output's form."""
+    """Raise UnsuitableError if xgrammar can't generate the structure of the output."""
     if output.structure is None:
         return
     (field,) = output.structure
@@ -26,7 +26,7 @@ def check(output: Output) -> None:
         )
     except (VLLMError, ValueError, TypeError) as error:
         raise UnsuitableError(
-            f"spec.output.{name}: xgrammar can't make answers of this form: {_why(error)}. "
+            f"spec.output.{name}: xgrammar can't generate answers with this structure: {_why(error)}. "
             "Simplify it, or leave it out."
         ) from error
 

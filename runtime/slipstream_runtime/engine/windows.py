@@ -1,14 +1,15 @@
-"""When an engine goes without speculation to see what it is worth. Pure: it counts steps, and knows no clock."""
+"""Windows in which an engine pauses speculation to measure its gain. Pure: it counts steps and needs no clock."""
 
 from typing import Final
 
 LENGTH: Final = 16
-"""Steps of a window: long enough that its edges, where half a step speculates, don't matter."""
+"""Steps of a window; its edges, where half a step speculates, don't matter at this length."""
 GAP: Final = 49 * LENGTH
-"""Steps between two windows: one step in fifty goes without."""
+"""Steps between two windows, so that one step in 50 has no speculation."""
 EARLY: Final = 16
-"""Windows after a start that come sooner, so that a new draft is judged within a minute or so of decoding."""
+"""First windows, which come sooner, so that the gain of a new draft is known after about a minute of decoding."""
 EARLY_GAP: Final = 9 * LENGTH
+"""Steps between two of the first windows."""
 
 
 def possible(
@@ -16,16 +17,16 @@ def possible(
 ) -> bool:
     """Whether the number of draft tokens may change from step to step, so that windows measure the gain.
 
-    vLLM takes `num_speculative_tokens_per_batch_size` under the same conditions: ranks of data parallelism would part,
-    and full CUDA graphs are captured for one number only. Its second model runner, which CUDA takes, runs steps of
-    another length without them. A window there would be slower than an engine without speculation, so that the gain
-    would be overstated.
+    vLLM takes `num_speculative_tokens_per_batch_size` under the same conditions: ranks of data parallelism would
+    diverge, and full CUDA graphs are captured for one number only. Its second model runner, which CUDA uses, runs steps
+    of another length without graphs. A window there would be slower than an engine without speculation, which would
+    overstate the gain.
     """
     return not varies and not own_scheduler and ranks == 1 and not second_runner and not full_graphs
 
 
 class Windows:
-    """Short windows without speculation; steps are only made while requests run, so an idle engine has none."""
+    """Short windows without speculation; an idle engine makes no steps, so it has no windows."""
 
     def __init__(self) -> None:
         self.suspended = False
@@ -34,11 +35,11 @@ class Windows:
 
     @property
     def near(self) -> bool:
-        """Whether this is a window, or close to one: such steps have the same load and machine as the window's."""
+        """Whether this step is in or close to a window, so that load and machine are the same as in the window."""
         return self._left <= LENGTH or (self._ended > 0 and self._span - self._left < LENGTH)
 
     def step(self) -> bool:
-        """Count one step; whether it was the last one of a window."""
+        """Count one step, and return whether it was the last one of a window."""
         self._left -= 1
         if self._left:
             return False

@@ -1,4 +1,4 @@
-"""vLLM's CPU worker: it tells how long drafting takes, and mends faults of the pinned version, each with its issue."""
+"""vLLM's CPU worker with fixes for the pinned version, which also measures the time of drafting."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 
 
 class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
-    """Named by `--worker-cls`, so that it is what the engine core makes, in whichever process that is."""
+    """Worker that the engine core creates, in any process, because `--worker-cls` names it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
@@ -22,7 +22,7 @@ class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
         super().__init__(*args, **kwargs)
 
     def init_device(self) -> None:
-        """Measure how long drafting takes; that is all of it, for a CPU has computed when it returns."""
+        """Measure the time of drafting, which on a CPU is complete when the call returns."""
         super().init_device()
         if (file := os.environ.get(TALLY_ENV)) and self.rank == 0:
             runner = self.model_runner
@@ -41,10 +41,10 @@ def scaled_mm(
     out_dtype: torch.dtype = torch.bfloat16,
     **_: Any,
 ) -> torch.Tensor:
-    """`torch._scaled_mm` by way of bfloat16, which holds every fp8 number: [m, k] x [k, n] -> [m, n].
+    """Replace `torch._scaled_mm` by a product in bfloat16, which holds every fp8 number: [m, k] x [k, n] -> [m, n].
 
-    Where a CPU has AMX but no fp8 in it, PyTorch 2.13 hands fp8 products to oneDNN's reference kernel, which takes 20
-    to 60 times as long as the CPU's own bfloat16 (21 ms for [7, 128] x [128, 384]).
+    On a CPU with AMX but without fp8, PyTorch 2.13 uses oneDNN's reference kernel for fp8 products. It takes 20 to 60
+    times as long as bfloat16 (21 ms for [7, 128] x [128, 384]).
     """
     product = torch.mm(a.to(torch.bfloat16), b.to(torch.bfloat16)).float() * scale_a * scale_b
     return (product if bias is None else product + bias).to(out_dtype)
@@ -57,10 +57,10 @@ def expand_batch_to_tokens(
     replace_from: float = 0,
     replace_to: float = 0,
 ) -> torch.Tensor:
-    """Each request's value, once for each of its draft tokens: [requests] -> [num_tokens], in x's dtype.
+    """Return each request's value once for each of its draft tokens: [requests] -> [num_tokens], in x's dtype.
 
-    vLLM's own writes into a copy on CPU, so sampled requests with a draft got uninitialised memory for temperature,
-    top_k and top_p (https://github.com/vllm-project/vllm/issues/55005).
+    vLLM's function writes into a copy on CPU, so sampled requests with a draft got uninitialized memory for
+    temperature, top_k and top_p (https://github.com/vllm-project/vllm/issues/55005).
     """
     counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))
     values = x.masked_fill(x == replace_from, replace_to)

@@ -1,7 +1,7 @@
-"""`python -m slipstream_runtime.evaluate.load`: load on an OpenAI-compatible endpoint, measured.
+"""`python -m slipstream_runtime.evaluate.load`: measure an OpenAI-compatible endpoint under load.
 
-An open run sends on time whatever the answers take, so that a slow server can't slow its clients
-down and hide what they would have waited.
+An open run sends each request on time, however long the answers take. So a slow server can't slow its clients down and
+hide how long they would have waited.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import aiohttp
 from slipstream_runtime.evaluate import records, traffic
 
 _UNAVAILABLE = 503
+"""Status that is retried."""
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of requests sent and finished so far."""
@@ -36,7 +37,7 @@ class _Answer:
 
 
 class _Run:
-    """One run in progress."""
+    """Run in progress."""
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ def _text(choice: dict[str, object]) -> bool:
 
 
 def _may_retry(answer: _Answer) -> bool:
-    """Only where the server has surely done nothing that the client saw."""
+    """Whether the server can't have answered any part of the request."""
     unanswered = answer.status is None and answer.error is not None
     return unanswered or answer.status == _UNAVAILABLE
 
@@ -177,8 +178,7 @@ def _record(
 async def run(
     plan: traffic.Plan, *, progress: Progress | None = None, stop: asyncio.Event | None = None
 ) -> records.Report:
-    """Do what the plan says; ends by its duration plus its timeout at the latest. Clients that never pause send nothing
-    new once `stop` is set."""
+    """Run the plan, for at most its duration and its timeout. Clients of a closed run stop once `stop` is set."""
     connector = aiohttp.TCPConnector(limit=0)
     no_limit = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(
@@ -190,7 +190,7 @@ async def run(
         else:
             await running.closed(plan.concurrency)
     found = tuple(sorted(running.records, key=lambda record: record.start))
-    return records.Report(summary=records.summarise(found), records=found)
+    return records.Report(summary=records.summarize(found), records=found)
 
 
 def _arguments(argv: Sequence[str] | None) -> tuple[traffic.Plan, str]:
@@ -228,7 +228,7 @@ def _arguments(argv: Sequence[str] | None) -> tuple[traffic.Plan, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; 1 if no request succeeded."""
     plan, output = _arguments(argv)
-    # NB: rich is for people; whoever imports this module for `run` does not need it.
+    # NB: only the command line needs rich, not other users of `run`.
     from slipstream_runtime.evaluate import screen  # noqa: PLC0415
 
     with screen.progress(plan.duration) as progress:

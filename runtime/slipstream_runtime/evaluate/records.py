@@ -11,32 +11,32 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request as its client saw it; times in seconds, latencies from its first attempt on."""
+    """Request as its client saw it; times in seconds, latencies since its first attempt."""
 
     start: float
-    """Since the start of the run."""
+    """Seconds since the start of the run."""
     duration: float
-    """To the end of the answer or to the error."""
+    """Seconds to the end of the answer or to the error."""
     status: int | None = None
-    """HTTP status of the last attempt, None if there was no answer."""
+    """HTTP status of the last attempt; None without an answer."""
     error: str | None = None
-    """Why it failed, None if the answer is complete."""
+    """Reason of the failure; None if the answer is complete."""
     retries: int = 0
     ttft: float | None = None
     tpot: float | None = None
-    """Mean time between output tokens, None below two tokens."""
+    """Mean time between output tokens; None below two tokens."""
     prompt_tokens: int = 0
     output_tokens: int = 0
 
     @property
     def succeeded(self) -> bool:
-        """The whole answer arrived."""
+        """Whether the complete answer arrived."""
         return self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One latency over the successful requests; None without any."""
+    """Latency over the successful requests; None without any."""
 
     samples: int
     mean: float | None
@@ -47,15 +47,15 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run in numbers; failed requests are in no latency, so read `errors` beside them."""
+    """Summary of a run. Latencies don't contain failed requests, so read `errors` beside them."""
 
     requests: int
     succeeded: int
     failed: int
     retried: int
-    """Requests that needed their one retry."""
+    """Requests that were retried."""
     recovered: int
-    """Those of them that it saved."""
+    """Retried requests that succeeded."""
     seconds: float
     requests_per_second: float
     output_tokens_per_second: float
@@ -70,23 +70,23 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The summary and what it was made of."""
+    """Summary of a run and its records."""
 
     summary: Summary
     records: tuple[Record, ...]
 
     def as_json(self) -> dict[str, object]:
-        """Plain data for `json.dumps`."""
+        """Return plain data for `json.dumps`."""
         return asdict(self)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the sorted values do not exceed."""
+    """Return the smallest value that at least this share of the sorted values do not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def summarise(records: Sequence[Record]) -> Summary:
-    """Count and rank what the records say."""
+def summarize(records: Sequence[Record]) -> Summary:
+    """Return the summary of the records."""
     good = [record for record in records if record.succeeded]
     retried = [record for record in records if record.retries]
     start = min((record.start for record in records), default=0.0)

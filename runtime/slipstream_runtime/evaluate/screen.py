@@ -13,7 +13,7 @@ from slipstream_runtime.evaluate import records
 
 @contextmanager
 def progress(duration: float) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar over the run's time, None where stderr is no terminal."""
+    """Show a progress bar over the run's time; yield None if stderr is not a terminal."""
     console = rich.console.Console(stderr=True)
     if not console.is_terminal:
         yield None

@@ -21,7 +21,7 @@ WORDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run: open (`rate`, Poisson, or `times`) or closed (`concurrency` clients that never pause)."""
+    """Plan of a run: open (Poisson `rate`, or `times`) or closed (`concurrency` clients that never pause)."""
 
     url: str
     model: str
@@ -29,16 +29,16 @@ class Plan:
     rate: float | None = None
     concurrency: int | None = None
     times: tuple[float, ...] | None = None
-    """Seconds since the start, in order; those after `duration` are left out."""
+    """Seconds since the start, in order; times after `duration` are left out."""
     requests: int | None = None
     """Stop after this many requests, even before `duration` ends."""
     prompt_tokens: int = 256
     max_tokens: int = 128
     ignore_eos: bool = False
     prompts: tuple[Body, ...] = ()
-    """Used in turn instead of made-up prompts: each has `prompt` or `messages`."""
+    """Bodies with `prompt` or `messages`, which are used in turn instead of generated prompts."""
     connect_retries: int = 1
-    """New attempts after a connection error or a 503, before any token came."""
+    """Retries after a connection error or a 503, before any token arrived."""
     timeout: float = 60.0
     """Seconds for one request, its retries included."""
     seed: int = 0
@@ -53,7 +53,7 @@ class Plan:
             raise ValueError("connect_retries must not be negative")
 
     def arrivals(self) -> Iterator[float]:
-        """Seconds since the start at which an open run sends its requests."""
+        """Yield the seconds since the start at which an open run sends its requests."""
         times = self._poisson() if self.times is None else self.times
         yield from islice(takewhile(lambda at: at < self.duration, times), self.requests)
 
@@ -66,7 +66,7 @@ class Plan:
             yield at
 
     def bodies(self) -> Iterator[tuple[str, Body]]:
-        """Path and body of one request after the other, without end."""
+        """Yield path and body of each request, without end."""
         rng = random.Random(f"prompts-{self.seed}")  # noqa: S311
         for index in count():
             if self.prompts:
@@ -81,12 +81,12 @@ class Plan:
             yield path, body
 
     def _prompt(self, rng: random.Random) -> str:
-        """Short common words: one token each for most tokenizers, and never the same twice."""
+        """Return random short words, which are one token each for most tokenizers."""
         return " ".join(rng.choices(WORDS, k=self.prompt_tokens))
 
 
 def parse_prompts(lines: Iterable[str]) -> tuple[Body, ...]:
-    """Prompts of a JSON-lines file; ValueError names the line that is none."""
+    """Return the prompts of a JSON-lines file; ValueError names an invalid line."""
     prompts: list[Body] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -99,5 +99,5 @@ def parse_prompts(lines: Iterable[str]) -> tuple[Body, ...]:
             raise ValueError(f"line {number}: needs exactly one of prompt and messages")
         prompts.append(found)
     if not prompts:
-        raise ValueError("there is no prompt")
+        raise ValueError("the file has no prompt")
     return tuple(prompts)

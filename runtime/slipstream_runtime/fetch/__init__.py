@@ -1,1 +1,1 @@
-"""Models before their engines: downloads into a shared cache, and facts about checkpoints, without an accelerator."""
+"""Job that downloads models into a shared cache, or reports facts about checkpoints, without an accelerator."""

@@ -1,7 +1,7 @@
 """`python -m slipstream_runtime.fetch --model URI`: download a model into the cache, or only inspect it.
 
-It ends with 0 and a report of the checkpoints in the termination log, or with the reason of its failure there. What a
-killed run left is taken up by the next.
+It exits with 0 and a report on the checkpoints in the termination log, or with the reason of its failure there. A run
+continues the download of a killed one.
 """
 
 import argparse
@@ -18,17 +18,17 @@ from slipstream_runtime.fetch import management, work
 from slipstream_runtime.model_files.progress import Progress
 
 _LOG_SECONDS: Final = 15.0
-"""Between two lines of progress in the log."""
+"""Seconds between two lines of progress in the log."""
 _STOPPED: Final = 128 + signal.SIGTERM
 
 
 def main() -> NoReturn:
-    """Do the work of one pod and exit."""
-    # NB: the first process of a container has no default for SIGTERM; a stopped download is not a finished one.
+    """Run the work of one pod and exit."""
+    # NB: the first process of a container ignores SIGTERM unless it handles it; a stopped download must fail.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_STOPPED))
     parser = argparse.ArgumentParser(prog=contract.FETCH_MODULE, description=__doc__)
     parser.add_argument("--model", metavar="URI", help="source of the model")
-    parser.add_argument("--draft", metavar="URI", help="source of its draft")
+    parser.add_argument("--draft", metavar="URI", help="source of its draft model")
     parser.add_argument("--inspect", action="store_true", help="read sizes and config.json only")
     parser.add_argument("--cache", type=Path, default=Path(contract.CACHE_DIRECTORY))
     parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)
@@ -74,7 +74,7 @@ def _follow(progress: Progress) -> None:
 
 
 def _exit(code: int) -> NoReturn:
-    """Leave at once: no thread of a library may keep the pod."""
+    """Exit at once, so that no thread of a library can keep the pod alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Progress of the pod over HTTP: for the operator, which shows it in the service's status, and for people."""
+"""Progress of the pod over HTTP, which the operator shows in the service's status."""
 
 import http.server
 import json
@@ -10,7 +10,7 @@ from slipstream_runtime.model_files.progress import Progress
 
 
 def serve(progress: Progress, *, port: int, host: str = "") -> http.server.ThreadingHTTPServer:
-    """Answer on a thread of its own until the process ends; the server says its port."""
+    """Start a server on a new thread, which answers until the process ends."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = 10
@@ -27,7 +27,7 @@ def serve(progress: Progress, *, port: int, host: str = "") -> http.server.Threa
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Log nothing: the operator asks every few seconds."""
+            """Log nothing, because the operator polls every few seconds."""
 
     server = http.server.ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
@@ -36,7 +36,7 @@ def serve(progress: Progress, *, port: int, host: str = "") -> http.server.Threa
 
 
 def status(progress: Progress) -> dict[str, int | None]:
-    """Return bytes in all, bytes done and bytes per second; None is unknown."""
+    """Return total bytes, present bytes and bytes per second; None if unknown."""
     rate = progress.rate
     return {
         "totalBytes": progress.total,

@@ -1,6 +1,6 @@
-"""Facts about checkpoints as the operator reads them: through the pod's termination message, in JSON.
+"""Report on checkpoints, which the operator reads as JSON from the pod's termination message.
 
-Pure: sizes and the content of config.json come in as values.
+Pure: sizes and the content of config.json are arguments.
 """
 
 import json
@@ -24,7 +24,7 @@ def facts(uri: str, sizes: Mapping[str, int], config: bytes | None) -> dict[str,
 
 
 def text(model: Mapping[str, Any] | None, draft: Mapping[str, Any] | None) -> str:
-    """Return the report; what does not fit is left out, the least telling first."""
+    """Return the report; if it is too long, the draft's config is left out first, then the model's."""
     given = {"model": model, "draft": draft}
     report = {name: dict(entry) for name, entry in given.items() if entry is not None}
     for name in ("", "draft", "model"):

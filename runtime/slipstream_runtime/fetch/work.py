@@ -13,7 +13,7 @@ from slipstream_runtime.model_files.progress import Progress
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The sources, and whether their files are downloaded or only inspected."""
+    """Sources whose files are downloaded, or only inspected."""
 
     model: str | None
     draft: str | None
@@ -22,7 +22,7 @@ class Work:
     progress: Progress
 
     def run(self) -> str:
-        """Do it all; the report. EngineError says why it can't be done."""
+        """Fetch or inspect the sources and return the report; EngineError after a failure."""
         model, draft = self._one(self.model), self._one(self.draft)
         return report.text(model, draft)
 
@@ -49,5 +49,5 @@ def _sizes(folder: Path) -> dict[str, int]:
         for path in (Path(directory, name) for name in names)
         if path.is_file()
     }
-    # NB: an index may name files below a linked folder, which the walk leaves out.
+    # NB: an index may list files below a linked folder, which the walk skips.
     return {name: (folder / name).stat().st_size for name in sources.wanted(folder, found)}

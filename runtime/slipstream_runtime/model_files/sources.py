@@ -231,7 +231,7 @@ def _in_image(source: Source, mounted: Path, *, holds: str) -> Path:
         if (mounted / name / holds).is_file():
             return mounted / name
     if mounted.is_dir():
-        found = "is empty" if not any(mounted.iterdir()) else f"holds no {holds}"
+        found = "is empty" if not any(mounted.iterdir()) else f"has no {holds}"
         raise EngineError(
             f"{source.uri}: the image {found}. It must be an ordinary container image (configuration "
             f"application/vnd.oci.image.config.v1+json, layers in tar form) with {holds} at its root or in /models; "

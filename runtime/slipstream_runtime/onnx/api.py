@@ -1,4 +1,4 @@
-"""The API in front of the batcher: one ASGI application, which leaves it to the front to answer what it refuses."""
+"""API in front of the batcher: an ASGI application that raises refusals, which the front answers."""
 
 import asyncio
 import time
@@ -28,20 +28,20 @@ ROUTES: Final[Mapping[str, front.Route]] = {
     openai.RERANK: front.COMPUTES,
     openai.CLASSIFY: front.COMPUTES,
 }
-"""What clients reach."""
+"""Routes that clients can use."""
 
 _SERVED: Final[Mapping[Task, tuple[str, Sequence[str]]]] = {
     "embed": ("an encoder", (openai.EMBEDDINGS, openai.RERANK)),
     "rerank": ("a reranker", (openai.RERANK,)),
     "classify": ("a classifier", (openai.CLASSIFY,)),
 }
-"""Task -> what such a model is, and its routes."""
+"""Task -> kind of model, and the routes that it serves."""
 
 Form = TypeVar("Form", protocol.Embeddings, protocol.Rerank, protocol.Classification)
 
 
 class Api:
-    """Answers for one model."""
+    """API of one model."""
 
     def __init__(
         self, *, name: str, model: Exported, texts: Texts, batcher: Batcher, observer: Metrics
@@ -54,7 +54,7 @@ class Api:
         self._created = int(time.time())
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        """Answer one request to a route of ours, or raise Refusal."""
+        """Answer one request to a known route, or raise Refusal."""
         try:
             await self._route(scope["method"], scope["path"], receive, send)
         except Refusal:
@@ -63,7 +63,7 @@ class Api:
             return
         except Exception as error:
             logs.failure("request failed", error=error, path=scope["path"])
-            raise Refusal(500, "The model could not answer; try again") from error
+            raise Refusal(500, "Internal engine error. Retry later.") from error
 
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
         route = ROUTES[path]
@@ -72,7 +72,7 @@ class Api:
         what, served = _SERVED[self._model.reading.task]
         if route.computes and path not in served:
             raise Refusal(
-                400, f"{path} is not for {self._name}, which is {what}: use {' or '.join(served)}"
+                400, f"{self._name} is {what} and does not serve {path}. Use {' or '.join(served)}."
             )
         match path:
             case "/health":
@@ -114,7 +114,8 @@ class Api:
         size = len(vectors[0])
         if asked.dimensions not in (None, size):
             raise Refusal(
-                400, f"dimensions: the model's vectors have {size}, and can't be cut: leave it out"
+                400,
+                f"dimensions: the model's vectors have {size} dimensions and can't be shortened. Leave it out.",
             )
         return protocol.embeddings(vectors, asked, model=self._name, tokens=_count(sequences))
 

@@ -1,6 +1,6 @@
-"""Continuous batching: one thread runs batches, each made of what waits when the thread becomes free.
+"""Continuous batching: one thread runs batches, each from the sequences that wait when the thread becomes free.
 
-Nothing polls, and nothing waits for a batch to fill up. All methods belong to one event loop.
+It neither polls nor waits for a batch to fill up. All methods belong to one event loop.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Tokens
 
 Run = Callable[[Sequence[Tokens]], Floats]
-"""A batch to one row a sequence; blocks."""
+"""Blocking function from a batch to one row for each sequence."""
 
 
 class Observer(Protocol):
-    """Hears of each batch when it starts."""
+    """Observer that is called at the start of each batch."""
 
     def batch(self, *, tokens: int) -> None:
-        """Number of tokens, without padding."""
+        """Record a batch with this number of tokens, without padding."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,7 +33,7 @@ class _Entry:
 
 
 class Batcher:
-    """Takes sequences, gives rows. `proof` is a sequence that a sound session can always run."""
+    """Batcher from sequences to rows. `proof` is a sequence that a working session can always run."""
 
     def __init__(
         self, run: Run, *, limits: batching.BatchLimits, proof: Tokens, observer: Observer
@@ -48,16 +48,16 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Sequences that no batch has taken yet."""
+        """Number of sequences that are in no batch yet."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """Sequences of the present batch."""
+        """Number of sequences in the present batch."""
         return self._running
 
     async def rows(self, sequences: Sequence[Tokens]) -> list[Floats]:
-        """The rows of these sequences; a caller that is cancelled takes back those that no batch has taken."""
+        """Return the rows of these sequences; on cancellation, sequences that are in no batch yet are removed."""
         loop = asyncio.get_running_loop()
         entries = [_Entry(tokens, loop.create_future()) for tokens in sequences]
         self._waiting |= dict.fromkeys(entries)
@@ -69,7 +69,7 @@ class Batcher:
                 self._waiting.pop(entry, None)
 
     async def serve(self) -> None:
-        """Run batches until cancelled, then wait for the one that runs; EngineError once the session is broken."""
+        """Run batches until cancelled, then wait for the running one; EngineError once the session is broken."""
         with ThreadPoolExecutor(1, thread_name_prefix="session") as thread:
             while True:
                 await self._wake.wait()
@@ -107,7 +107,7 @@ class Batcher:
             self._running = 0
 
     async def _prove(self, error: Exception, thread: Executor) -> None:
-        """A batch may fail for want of memory, and the next succeed; after a fault of the device none does."""
+        """Raise EngineError if the session is broken; after a batch that ran out of memory it is not."""
         try:
             await asyncio.get_running_loop().run_in_executor(thread, self._run, [self._proof])
         except Exception:

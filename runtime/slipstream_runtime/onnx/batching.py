@@ -1,7 +1,7 @@
 """Choice of the waiting sequences that run together next.
 
-Pure. A batch is padded to its longest sequence, so sequences of like length belong together; but the oldest is
-always in the next batch, so that none waits for more batches than there were sequences before it.
+Pure. A batch is padded to its longest sequence, so sequences of similar length belong together. The oldest sequence
+is always in the next batch, so a sequence waits for at most as many batches as there were sequences before it.
 """
 
 import dataclasses
@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from typing import Final
 
 _BATCHES: Final = 8
-"""Batches' worth of the oldest sequences among which lengths are compared."""
+"""Number of full batches of the oldest sequences whose lengths are compared."""
 USEFUL: Final = 0.75
-"""At least this share of a batch's tokens is no padding."""
+"""Share of a batch's tokens that must not be padding."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchLimits:
-    """Most sequences of a batch, and most tokens, padding included; a single sequence may be longer."""
+    """Limits of a batch: sequences, and tokens with padding; a single sequence may be longer."""
 
     sequences: int
     tokens: int
 
 
 def window(limits: BatchLimits) -> int:
-    """Number of the oldest sequences that `choose` considers."""
+    """Return the number of the oldest sequences that `choose` considers."""
     return _BATCHES * limits.sequences
 
 
 def choose(lengths: Sequence[int], *, limits: BatchLimits) -> list[int]:
-    """Indices of the next batch among waiting sequences, the oldest first; not empty unless nothing waits."""
+    """Return the indices of the next batch among the waiting sequences, oldest first; empty only if none waits."""
     if not lengths:
         return []
     order = sorted(range(min(len(lengths), window(limits))), key=lengths.__getitem__)
@@ -42,7 +42,7 @@ def choose(lengths: Sequence[int], *, limits: BatchLimits) -> list[int]:
     while high - low + 1 < limits.sequences:
         longest = lengths[order[high]]
         candidates: list[tuple[int, int, int]] = []
-        """Padding that it adds, index, step in the order."""
+        """Added padding, index, and step in the order."""
         if low > 0 and fits(shorter := order[low - 1], longest):
             candidates.append((longest - lengths[shorter], shorter, -1))
         if high + 1 < len(order) and fits(longer := order[high + 1], lengths[longer]):

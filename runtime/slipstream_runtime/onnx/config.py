@@ -1,4 +1,4 @@
-"""OnnxConfig: what one ONNX Runtime pod is told to run, as the operator writes it into the revision's ConfigMap."""
+"""Configuration of one ONNX Runtime pod, which the operator writes into the revision's ConfigMap."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,11 +13,11 @@ _BATCHES = {
     "cpu": BatchLimits(sequences=32, tokens=2048),
     "cuda": BatchLimits(sequences=256, tokens=32768),
 }
-"""Device -> limits of a batch. More tokens make a CPU's batches longer and nothing faster."""
+"""Device -> limits of a batch. On a CPU, more tokens only make a batch take longer."""
 
 
 class Model(Part):
-    """Exported model to serve, and the name that clients ask for."""
+    """Exported model to serve, and the model name for clients."""
 
     uri: str
     name: str
@@ -42,14 +42,14 @@ class OnnxConfig(Part):
     """Compile the model with TensorRT; only with device `cuda`."""
     batching: Batching = Batching()
     linger_seconds: Annotated[int, pydantic.Field(ge=0)] = 0
-    """After SIGTERM: how long what still comes is served, its connection closed with the answer."""
+    """Seconds after SIGTERM in which new requests are still served; their connections close with the answer."""
     drain_seconds: Annotated[int, pydantic.Field(ge=0)]
-    """After that: how long running requests may take to finish."""
+    """Seconds after that in which running requests may finish."""
     limits: Limits = Limits()
     api_keys: Path | None = None
-    """Folder of the keys that clients need; None asks for none."""
+    """Folder of the API keys; None if clients need no key."""
     open_metrics: bool = False
-    """Show the metrics on the API's port, too, where endpoint pickers look for them."""
+    """Whether the API's port shows the metrics, too, for endpoint pickers."""
 
     @pydantic.model_validator(mode="after")
     def _tensorrt_is_for_gpus(self) -> "OnnxConfig":
@@ -60,7 +60,7 @@ class OnnxConfig(Part):
     @pydantic.model_validator(mode="after")
     def _no_output_tokens(self) -> "OnnxConfig":
         if self.limits.max_output_tokens is not None:
-            raise ValueError("limits.maxOutputTokens: these models make no tokens")
+            raise ValueError("limits.maxOutputTokens: these models generate no tokens")
         return self
 
     @property

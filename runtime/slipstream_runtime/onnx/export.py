@@ -1,6 +1,6 @@
-"""`python -m slipstream_runtime.onnx.export --model FOLDER --output FOLDER`: an encoder as a folder for runtime onnx.
+"""`python -m slipstream_runtime.onnx.export --model FOLDER --output FOLDER`: export an encoder for runtime onnx.
 
-Needs PyTorch, transformers and onnx, which the engine itself does without.
+It needs PyTorch, transformers and onnx, which the engine itself does not need.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _HEAD: Final = "ForSequenceClassification"
 
 
 def export(model: Path, output: Path) -> None:
-    """Write the graph, and beside it all files that say how to use it."""
+    """Write the graph, and beside it the files that describe its use."""
     network, name = load(model)
     output.mkdir(parents=True, exist_ok=True)
     for pattern in _KEPT:
@@ -32,12 +32,12 @@ def export(model: Path, output: Path) -> None:
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
     ids = torch.ones((2, 8), dtype=torch.int64)
-    # NB: with padding, since a mask of ones could be traced away.
+    # NB: with padding, because a mask of ones could be optimized away.
     inputs = {"input_ids": ids, "attention_mask": ids.tril(4)}
     if getattr(network.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = torch.zeros_like(ids)
     with tempfile.TemporaryDirectory(dir=output) as scratch, warnings.catch_warnings():
-        # NB: the exporter that traces is deprecated, and the other one takes ten times as long and more packages.
+        # NB: the tracing exporter is deprecated, but the other one takes ten times as long and needs more packages.
         warnings.simplefilter("ignore")
         graph = Path(scratch) / "model.onnx"
         torch.onnx.export(
@@ -53,12 +53,12 @@ def export(model: Path, output: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-        _settle(graph, output)
+        _move(graph, output)
     exported.load(output, uri=f"file://{output.resolve()}", max_length=None)
 
 
-def _settle(graph: Path, output: Path) -> None:
-    """Put the graph in its place; of one over 2 GB the exporter makes a file for each tensor, and here two in all."""
+def _move(graph: Path, output: Path) -> None:
+    """Move the graph to the output; a graph over 2 GB, one file for each tensor, becomes two files."""
     if len(list(graph.parent.iterdir())) == 1:
         graph.rename(output / graph.name)
         return
@@ -72,18 +72,18 @@ def _settle(graph: Path, output: Path) -> None:
 
 
 def load(model: Path) -> tuple[Any, str]:
-    """The network as transformers has it, and the name of its output."""
+    """Return the network as transformers loads it, and the name of its output."""
     config = transformers.AutoConfig.from_pretrained(model)
     architecture = next(iter(config.architectures or ()), "")
     head = architecture.endswith(_HEAD)
     kind = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
-    # NB: traced, other attentions leave checks in the graph that no encoder needs.
+    # NB: when traced, other attention implementations leave needless checks in the graph.
     network = kind.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
     return network.eval(), "logits" if head else "last_hidden_state"
 
 
 class _Named(torch.nn.Module):  # type: ignore[misc] # torch is not read by mypy
-    """Takes tensors by position and gives one, as the exporter wants it."""
+    """Module with tensors as positional inputs and one output, as the exporter needs it."""
 
     def __init__(self, network: Any, inputs: tuple[str, ...], output: str) -> None:
         super().__init__()
@@ -92,14 +92,14 @@ class _Named(torch.nn.Module):  # type: ignore[misc] # torch is not read by mypy
         self._output = output
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """One pass."""
+        """Run the network once."""
         outputs = self._network(**dict(zip(self._inputs, tensors, strict=True)))
         tensor: torch.Tensor = getattr(outputs, self._output)
         return tensor
 
 
 def main() -> None:
-    """Export by the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="slipstream_runtime.onnx.export", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")

@@ -1,6 +1,6 @@
-"""Description of an exported model's folder: its graph, its task and the way its output is read.
+"""Exported model's folder: its graph, its task, and how its output is read.
 
-Pure over the content of its JSON files, but for `load`. The rules are those of Sentence Transformers and vLLM.
+Pure, except for `load`. The rules are those of Sentence Transformers and vLLM.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ FILES: Final = (
     "onnx/model.onnx_data",
     "onnx/model.onnx.data",
 )
-"""What is needed of a repository; others are the same model in other forms."""
+"""Patterns of the needed files; other files are the same model in other formats."""
 
 Task = Literal["embed", "rerank", "classify"]
 Pooling = Literal["mean", "cls", "max", "lasttoken", "none"]
@@ -42,12 +42,12 @@ _MODULES: Final = ("Transformer", "Pooling", "Normalize")
 _OFFSET_POSITIONS: Final = frozenset(
     {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "xlm-roberta-xl"}
 )
-"""Model types that count positions from the padding's id on, so that they have fewer than they say."""
+"""Model types that count positions from the id of the padding token, so that they have fewer than config.json says."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Task of a model, and the form of its inputs and outputs."""
+    """Task of a model, and the format of its inputs and outputs."""
 
     task: Task
     pooling: Pooling
@@ -55,9 +55,9 @@ class Reading:
     activation: Activation
     labels: tuple[str, ...]
     length: int
-    """Tokens that the model was made for."""
+    """Tokens of a sequence that the model was trained for."""
     positions: int
-    """Tokens that it can take at most."""
+    """Tokens of a sequence that the model accepts, at most."""
     vocabulary: int | None
     padding: int
     lower_case: bool
@@ -65,7 +65,7 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A reading, and the files that it belongs to."""
+    """Files of an exported model, and how to read its output."""
 
     graph: Path
     tokenizer: Path
@@ -74,17 +74,17 @@ class Exported:
 
 
 def load(folder: Path, *, uri: str, max_length: int | None) -> Exported:
-    """Read a model's folder; `max_length` is what the service asks for."""
+    """Read a model's folder; `max_length` is the service's limit in tokens."""
     graph = next((folder / name for name in _GRAPHS if (folder / name).is_file()), None)
     if graph is None:
         raise EngineError(
-            f"{uri}: holds neither model.onnx nor onnx/model.onnx, which runtime onnx needs: export the model "
-            "(python -m slipstream_runtime.onnx.export), or use runtime: vllm"
+            f"{uri}: has neither model.onnx nor onnx/model.onnx, which runtime onnx needs. Export the model "
+            "(python -m slipstream_runtime.onnx.export), or use runtime: vllm."
         )
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
         raise EngineError(
-            f"{uri}: holds no tokenizer.json: export the model anew, with its tokenizer"
+            f"{uri}: has no tokenizer.json. Export the model again with its tokenizer."
         )
     modules = _json(folder / "modules.json", uri=uri)
     pooling = next((entry for entry in modules or () if _kind(entry) == "Pooling"), None)
@@ -100,8 +100,8 @@ def load(folder: Path, *, uri: str, max_length: int | None) -> Exported:
     )
     if max_length is not None and max_length > reading.positions:
         raise UnsuitableError(
-            f"spec.model.maxLength: {max_length} is more than the {reading.positions} positions of {uri}: "
-            "ask for fewer, or leave it out"
+            f"spec.model.maxLength: {max_length} is more than the {reading.positions} positions of {uri}. "
+            "Use a lower value, or leave it out."
         )
     return Exported(graph, tokenizer, max_length or reading.length, reading)
 
@@ -115,12 +115,12 @@ def read(
     pooling: Mapping[str, Any] | None,
     uri: str,
 ) -> Reading:
-    """The reading of a model from the content of its JSON files."""
+    """Return the reading of a model from the content of its JSON files."""
     unknown = [_kind(entry) for entry in modules or () if _kind(entry) not in _MODULES]
     if unknown:
         raise UnsuitableError(
-            f"{uri}: modules.json names {', '.join(unknown)}, and runtime onnx runs {', '.join(_MODULES)}: "
-            "use runtime: vllm"
+            f"{uri}: modules.json lists {', '.join(unknown)}, and runtime onnx supports {', '.join(_MODULES)}. "
+            "Use runtime: vllm."
         )
     labels = _labels(config)
     task = _task(config, modules=modules, labels=len(labels), uri=uri)
@@ -129,7 +129,7 @@ def read(
     return Reading(
         task=task,
         pooling=_pooling(pooling, uri=uri) if task == "embed" else "none",
-        # NB: as vLLM: vectors of unit length, unless the model's own list of modules has no Normalize.
+        # NB: like vLLM: vectors have unit length, unless the model's own list of modules has no Normalize.
         normalize=task == "embed" and (modules is None or "Normalize" in map(_kind, modules)),
         activation=_activation(config, labels=len(labels), uri=uri),
         labels=labels if task == "classify" else (),
@@ -155,7 +155,7 @@ def _task(
         return "embed"
     raise UnsuitableError(
         f'{uri}: is a "{architecture}", and runtime onnx serves encoders (...Model, or with a modules.json) and '
-        "...ForSequenceClassification: use runtime: vllm"
+        "...ForSequenceClassification. Use runtime: vllm."
     )
 
 
@@ -184,7 +184,7 @@ def _pooling(pooling: Mapping[str, Any] | None, *, uri: str) -> Pooling:
     if len(chosen) != 1 or chosen[0] not in _POOLINGS:
         raise UnsuitableError(
             f"{uri}: pools by {', '.join(chosen) or 'nothing'}, and runtime onnx by one of mean, cls, max and "
-            "lasttoken: use runtime: vllm"
+            "lasttoken. Use runtime: vllm."
         )
     return _POOLINGS[chosen[0]]
 
@@ -209,8 +209,8 @@ def _activation(config: Mapping[str, Any], *, labels: int, uri: str) -> Activati
             return usual
         case other:
             raise UnsuitableError(
-                f"{uri}: wants the activation {other}, and runtime onnx has Identity, Sigmoid and Softmax: "
-                "use runtime: vllm"
+                f"{uri}: needs the activation {other}, and runtime onnx has Identity, Sigmoid and Softmax. "
+                "Use runtime: vllm."
             )
 
 
@@ -224,4 +224,4 @@ def _json(path: Path, *, uri: str) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise EngineError(f"{uri}: {path.name} cannot be read: {error}") from error
+        raise EngineError(f"{uri}: {path.name} can't be read: {error}") from error

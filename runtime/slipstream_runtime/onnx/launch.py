@@ -1,6 +1,6 @@
 """Start of an ONNX Runtime engine: find the model, read its description, import, load, serve.
 
-What can go wrong without ONNX Runtime goes wrong before it is imported.
+All checks that need no ONNX Runtime run before it is imported.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _SERVING: Final = "slipstream_runtime.onnx.serving"
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One run of a model; `run` belongs on a thread of its own."""
+    """Run of a model; call `run` on its own thread."""
 
     config: OnnxConfig
     life: Lifecycle
@@ -45,7 +45,7 @@ class Launch:
         return self.config.cores or hardware.usable_cores()
 
     def run(self) -> None:
-        """Serve until drained; EngineError says why it ended otherwise."""
+        """Serve until drained; EngineError after a failure."""
         try:
             self.life.enter(Phase.RESOLVING)
             if self.config.device == "cuda":
@@ -72,7 +72,7 @@ class Launch:
 
 
 def prepare(config: OnnxConfig, *, api: socket.socket) -> Launch:
-    """A launch in this process, with the environment variables set that libraries read at import."""
+    """Return a launch in this process, after setting the environment variables that libraries read at import."""
     life = Lifecycle(clock=time.monotonic)
     launch = Launch(
         config=config,

@@ -1,7 +1,6 @@
-"""Metrics of the ONNX engine beside the front's: vLLM's names where the meaning is equal, and the provider.
+"""Metrics of the ONNX engine beside those of every engine: vLLM's names where the meaning is equal, and the provider.
 
-Running, waiting and batches count sequences, of which a request may have many; latency and success count requests,
-as a client sees them.
+Running, waiting and batches count sequences, of which a request may have many. Latency and success count requests.
 """
 
 import contextlib
@@ -19,22 +18,22 @@ from slipstream_runtime.web.refusal import Refusal
 E2E_BUCKETS: Final = (
     0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, *contract.LATENCY_BUCKETS[contract.E2E],
 )  # fmt: skip
-"""vLLM's, and finer ones below its first, 0.3 s, which is long for an encoder."""
+"""Upper bounds in seconds: vLLM's, and lower ones below its first, 0.3 s, which is long for an encoder."""
 
 
 class RequestOutcome:
-    """Outcome of one request; None if the request could not be served."""
+    """Outcome of one request; `reason` is None if the request was refused."""
 
     def __init__(self) -> None:
         self.reason: str | None = "abort"
 
     def finished(self) -> None:
-        """The client has its answer."""
+        """Record that the client has its answer."""
         self.reason = "stop"
 
 
 class Metrics:
-    """One engine's metrics in a registry of their own."""
+    """Metrics of one engine, in a new registry."""
 
     def __init__(self, model_name: str, *, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -48,7 +47,7 @@ class Metrics:
         self._batches = series.histogram(contract.ITERATION_TOKENS, ITERATION_BUCKETS)
 
     def watch(self, batcher: Batcher, *, providers: Providers) -> None:
-        """Report on this batcher and on where its session runs."""
+        """Export this batcher, and the execution providers of its session."""
         self._series.gauge(contract.RUNNING, lambda: batcher.running)
         self._series.gauge(contract.WAITING, lambda: batcher.waiting)
         used = Gauge(
@@ -60,22 +59,22 @@ class Metrics:
         used.labels(providers.used[0]).set(1)
         fell_back = Gauge(
             contract.PROVIDER_FALLBACK,
-            "1 if the model runs on another execution provider than the one wanted first.",
+            "1 if the model runs on another execution provider than the first choice.",
             registry=self.registry,
         )
         fell_back.set(providers.fell_back)
 
     def batch(self, *, tokens: int) -> None:
-        """A batch starts."""
+        """Record the start of a batch."""
         self._batches.observe(tokens)
 
     def prompted(self, *, tokens: int) -> None:
-        """The sequences of a request are done."""
+        """Record the prompt tokens of a request."""
         self._prompted.inc(tokens)
 
     @contextlib.contextmanager
     def request(self) -> Iterator[RequestOutcome]:
-        """Count one request and how long it took."""
+        """Count a request and measure its latency."""
         started, outcome = self._clock(), RequestOutcome()
         try:
             yield outcome

@@ -14,11 +14,11 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.int64]
 
 _SMALLEST = 1e-12
-"""Below this norm a vector has no direction; torch's own bound."""
+"""Norm below which a vector has no direction; torch's default."""
 
 
 def pool(states: Floats, mask: Mask, *, by: Pooling) -> Floats:
-    """One vector a sequence: [sequences, tokens, size] -> [sequences, size]; the mask is 0 on padding, at the end."""
+    """Return a vector a sequence: [sequences, tokens, size] -> [sequences, size]; the mask is 0 on trailing padding."""
     present = mask[:, :, None].astype(np.float32)
     match by:
         case "mean":
@@ -39,14 +39,14 @@ def pool(states: Floats, mask: Mask, *, by: Pooling) -> Floats:
 
 
 def normalize(vectors: Floats) -> Floats:
-    """The vectors at length one."""
+    """Return the vectors scaled to length 1."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Floats = vectors / np.maximum(norms, _SMALLEST)
     return unit
 
 
 def activate(logits: Floats, *, by: Activation) -> Floats:
-    """Probabilities, or the logits themselves: [sequences, labels] in and out."""
+    """Return probabilities, or the logits themselves: [sequences, labels] in and out."""
     match by:
         case "identity":
             return logits

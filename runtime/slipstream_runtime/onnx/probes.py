@@ -8,7 +8,7 @@ _TEXT = "one two three"
 
 
 def build(name: str, *, task: Task) -> list[Probe]:
-    """The probes, in order."""
+    """Return the probes in order."""
     one = {"model": name, "input": _TEXT}
     match task:
         case "embed":

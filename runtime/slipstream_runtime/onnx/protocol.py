@@ -1,4 +1,4 @@
-"""The requests that clients send, and the answers that they get: OpenAI's embeddings, vLLM's rerank and classify."""
+"""Requests and answers of the API: OpenAI's embeddings, vLLM's rerank and classify."""
 
 import base64
 import time
@@ -20,7 +20,7 @@ Content: TypeAlias = dict[str, Any]
 
 
 def _sequences(value: object) -> Sequences:
-    """All forms of `input` as a list of texts or of token ids."""
+    """Return any form of `input` as a list of texts or of token ids."""
     many = [value] if isinstance(value, str) or _is_ids(value) else value
     if not isinstance(many, list) or not 1 <= len(many) <= MOST:
         raise ValueError(f"must be text, token ids, or a list of 1 to {MOST} of them")
@@ -64,7 +64,7 @@ class Classification(_Asked):
 
 
 class Document(pydantic.BaseModel):
-    """A document with more than its text."""
+    """Document with more fields than its text."""
 
     text: str
 
@@ -79,12 +79,12 @@ class Rerank(_Asked):
 
     @property
     def texts(self) -> list[str]:
-        """The documents' texts."""
+        """Texts of the documents."""
         return [one if isinstance(one, str) else one.text for one in self.documents]
 
 
 def embeddings(vectors: Sequence[Floats], asked: Embeddings, *, model: str, tokens: int) -> Content:
-    """The answer to Embeddings."""
+    """Return the answer to Embeddings."""
     write = _base64 if asked.encoding_format == "base64" else _numbers
     data = [
         {"index": index, "object": "embedding", "embedding": write(vector)}
@@ -96,7 +96,7 @@ def embeddings(vectors: Sequence[Floats], asked: Embeddings, *, model: str, toke
 def classification(
     rows: Sequence[Floats], *, labels: Sequence[str], model: str, tokens: int
 ) -> Content:
-    """The answer to Classification."""
+    """Return the answer to Classification."""
     data = [
         {
             "index": index,
@@ -110,7 +110,7 @@ def classification(
 
 
 def ranking(scores: Sequence[float], asked: Rerank, *, model: str, tokens: int) -> Content:
-    """The answer to Rerank: the best first; of equals, the one that came first."""
+    """Return the answer to Rerank, best document first; equal scores keep the order of the request."""
     texts = asked.texts
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
     results: list[Content] = [
@@ -123,7 +123,7 @@ def ranking(scores: Sequence[float], asked: Rerank, *, model: str, tokens: int) 
 
 
 def models(name: str, *, created: int, max_length: int) -> Content:
-    """The answer to /v1/models."""
+    """Return the answer to /v1/models."""
     model = {"id": name, "object": "model", "created": created, "owned_by": "slipstream"}
     return {"object": "list", "data": [{**model, "max_model_len": max_length}]}
 

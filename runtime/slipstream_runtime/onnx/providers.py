@@ -1,6 +1,6 @@
-"""Execution providers that run a model, and whether they are the ones that the service asks for.
+"""Execution providers that run a model, compared with the ones that the service needs.
 
-Pure: what ONNX Runtime has and what a session got come in as values.
+Pure: the providers of ONNX Runtime and of a session are arguments.
 """
 
 import dataclasses
@@ -19,24 +19,24 @@ Device = Literal["cuda", "cpu"]
 
 @dataclasses.dataclass(frozen=True)
 class Providers:
-    """The providers that were wanted and those in use, each in order of preference."""
+    """Providers that were wanted and that are in use, each in order of preference."""
 
     wanted: tuple[str, ...]
     used: tuple[str, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Wanted and not in use."""
+        """Providers that were wanted and are not in use."""
         return tuple(name for name in self.wanted if name not in self.used)
 
     @property
     def fell_back(self) -> bool:
-        """Whether the model runs elsewhere than wanted first."""
+        """Whether the model runs on another provider than the first choice."""
         return self.used[:1] != self.wanted[:1]
 
 
 def wanted(device: Device, *, tensorrt: bool) -> tuple[str, ...]:
-    """Providers in order of preference; the CPU takes the operators that the others lack."""
+    """Return the providers in order of preference; the CPU runs the operators that the others lack."""
     if device == "cpu":
         return (CPU,)
     return (TENSORRT, CUDA, CPU) if tensorrt else (CUDA, CPU)
@@ -58,7 +58,7 @@ def compare(wanted: Sequence[str], *, used: Sequence[str]) -> Providers:
 def tensorrt_options(
     inputs: Sequence[str], *, sequences: int, length: int, cache: Path | None
 ) -> dict[str, str]:
-    """One compiled engine for all shapes of a batch, kept in the cache; without bounds each new shape compiles anew."""
+    """Return options for one compiled engine for all shapes of a batch; without bounds, each new shape is compiled."""
     bounds = {
         "min": (1, 1),
         "opt": (min(8, sequences), min(128, length)),
@@ -79,11 +79,11 @@ def tensorrt_options(
 
 
 def _check(wanted: Sequence[str], found: Sequence[str], *, why: str) -> None:
-    """A GPU service on the CPU would hold a GPU and not use it."""
+    """Raise UnsuitableError if a GPU service would run on the CPU, and hold a GPU without using it."""
     if CUDA in wanted and not {CUDA, TENSORRT} & set(found):
         raise UnsuitableError(
-            f"spec.accelerator.type: the model would run on the CPU of a GPU node, for {why}. Set images.onnx of the "
-            "ServingProfile to the CUDA build, look at the node's driver, or use type cpu"
+            f"spec.accelerator.type: the model would run on the CPU of a GPU node, because {why}. Set images.onnx of "
+            "the ServingProfile to the CUDA build, check the node's driver, or use type cpu."
         )
     if CPU not in found:
-        raise UnsuitableError(f"{CPU} is missing: {why}")
+        raise UnsuitableError(f"{CPU} is missing, because {why}.")

@@ -1,6 +1,6 @@
-"""The model inside this process: load it, put the API behind the front, serve, drain.
+"""Model in this process: load it, put the API behind the front, serve, drain.
 
-Imported by `launch` only when the model is there, since it imports ONNX Runtime.
+`launch` imports this module only once the model is present, because it imports ONNX Runtime.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from slipstream_runtime.web.keys import Keys
 
 
 def run(launch: Launch, model: Exported) -> None:
-    """Load and serve until drained, in an event loop of its own."""
+    """Load and serve until drained, in a new event loop."""
     config, uri = launch.config, launch.config.model.uri
     launch.life.enter(Phase.LOADING)
     texts = Texts(model, uri=uri, most=config.limits.max_prompt_tokens)
@@ -35,22 +35,22 @@ def run(launch: Launch, model: Exported) -> None:
         limits=config.batch,
         cache=launch.cache if launch.cache.is_dir() else None,
     )
-    _tell(launch, model, loaded.providers)
+    _report(launch, model, loaded.providers)
     asyncio.run(_serve(launch, model, texts, loaded))
 
 
-def _tell(launch: Launch, model: Exported, outcome: providers.Providers) -> None:
-    told: dict[str, object] = {
-        "wanted": list(outcome.wanted),
-        "used": list(outcome.used),
-        "missing": list(outcome.missing),
+def _report(launch: Launch, model: Exported, found: providers.Providers) -> None:
+    shown: dict[str, object] = {
+        "wanted": list(found.wanted),
+        "used": list(found.used),
+        "missing": list(found.missing),
     }
     launch.status.versions |= {
         "onnxruntime": session.VERSION,
         "tokenizers": tokenizers.__version__,
     }
-    launch.status.details |= {"task": model.reading.task, "providers": told}
-    logs.event("provider fallback" if outcome.fell_back else "providers", **told)
+    launch.status.details |= {"task": model.reading.task, "providers": shown}
+    logs.event("provider fallback" if found.fell_back else "providers", **shown)
 
 
 async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.Session) -> None:
@@ -99,7 +99,7 @@ def _guard(launch: Launch) -> front.Guard:
 
 @contextlib.asynccontextmanager
 async def _beating(launch: Launch) -> AsyncIterator[None]:
-    """Show that this event loop turns."""
+    """Record heartbeats of this event loop within the context."""
 
     async def beat() -> None:
         while True:

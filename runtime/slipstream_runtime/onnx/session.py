@@ -1,6 +1,6 @@
-"""ONNX Runtime: one session with the model, which turns a batch into one row of numbers a sequence.
+"""Session of ONNX Runtime with the model, from a batch to one row of numbers for each sequence.
 
-The one module that imports ONNX Runtime. Blocking; one batch at a time.
+No other module imports ONNX Runtime. Calls block, and run one batch at a time.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _LOGITS: Final = ("logits",)
 
 
 class Session:
-    """The loaded model."""
+    """Loaded model."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Session:
         cache: Path | None,
     ) -> None:
         if providers.CUDA in wanted:
-            onnxruntime.preload_dlls()  # from the wheels of CUDA and cuDNN, which the loader does not search
+            onnxruntime.preload_dlls()  # from the wheels of CUDA and cuDNN, where the loader does not search
         found = providers.usable(wanted, available=onnxruntime.get_available_providers())
         try:
             chosen: list[Any] = [
@@ -51,15 +51,15 @@ class Session:
                 model.graph, _options(threads), providers=chosen
             )
         except Exception as error:
-            # NB: the library has one exception class for each code, and no common one.
-            raise EngineError(f"{uri}: ONNX Runtime cannot load it: {describe(error)}") from error
+            # NB: the library has an exception class for each error code, without a common base.
+            raise EngineError(f"{uri}: ONNX Runtime can't load it: {describe(error)}") from error
         self.providers = providers.compare(wanted, used=self._session.get_providers())
         self._reading = model.reading
         self._inputs = self._accepted(uri)
         self._output, self._pools = self._chosen(uri)
 
     def run(self, batch: Sequence[Tokens]) -> pooling.Floats:
-        """One row a sequence: a unit vector, a score, or probabilities by label."""
+        """Return one row for each sequence: a unit vector, a score, or probabilities by label."""
         longest = max(len(tokens) for tokens in batch)
         ids = np.full((len(batch), longest), self._reading.padding, np.int64)
         mask = np.zeros_like(ids)
@@ -72,7 +72,7 @@ class Session:
         (found,) = self._session.run([self._output], {name: fed[name] for name in self._inputs})
         rows = self._read(np.asarray(found, np.float32), mask)
         if not np.isfinite(rows).all():
-            raise ArithmeticError("the model's answer is not a number")
+            raise ArithmeticError("the model returned NaN or infinity")
         return rows
 
     def _read(self, found: pooling.Floats, mask: pooling.Mask) -> pooling.Floats:
@@ -87,20 +87,20 @@ class Session:
         unknown = sorted(set(names) - _INPUTS)
         if unknown or "input_ids" not in names:
             raise EngineError(
-                f"{uri}: the graph asks for {', '.join(unknown or names)}, and runtime onnx feeds "
-                f"{', '.join(sorted(_INPUTS))}: export the model anew"
+                f"{uri}: the graph has the inputs {', '.join(unknown or names)}, and runtime onnx supports "
+                f"{', '.join(sorted(_INPUTS))}. Export the model again."
             )
         return names
 
     def _chosen(self, uri: str) -> tuple[str, bool]:
-        """The output to read, and whether it has still to be pooled."""
+        """Return the output to read, and whether it has to be pooled."""
         names = [node.name for node in self._session.get_outputs()]
         known = (*_STATES, *_VECTORS) if self._reading.task == "embed" else _LOGITS
         name = next((name for name in known if name in names), None)
         if name is None:
             raise EngineError(
-                f"{uri}: the graph gives {', '.join(names)}, and runtime onnx needs one of {', '.join(known)}: "
-                "export the model anew"
+                f"{uri}: the graph has the outputs {', '.join(names)}, and runtime onnx needs one of "
+                f"{', '.join(known)}. Export the model again."
             )
         return name, name in _STATES
 
@@ -109,9 +109,9 @@ def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # NB: a pattern is kept for each shape of input, and batches have many.
+    # NB: a pattern is stored for each shape of input, and batches have many shapes.
     options.enable_mem_pattern = False
-    # NB: threads that spin while they wait eat the pod's CPU quota, or the core of a neighbour.
+    # NB: threads that spin while they wait use up the pod's CPU quota, or another pod's core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

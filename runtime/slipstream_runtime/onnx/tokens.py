@@ -1,4 +1,4 @@
-"""Token sequences of texts, made by the model's own tokenizer, and their length limits."""
+"""Token sequences of texts, from the model's own tokenizer, and their length limits."""
 
 import dataclasses
 import functools
@@ -12,13 +12,14 @@ from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.web.refusal import Refusal, prompt_too_long
 
 OWN_LENGTH: Final = -1
-"""What a client says to have its texts cut at the length that the model takes."""
+"""Value of truncate_prompt_tokens that cuts texts at the model's own length."""
 _KEPT: Final = 4
+"""Tokenizers that are cached, one for each length at which texts are cut."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """One sequence; `types` tell the second text of a pair from the first."""
+    """Token sequence; `types` is 1 for tokens of the second text of a pair."""
 
     ids: Sequence[int]
     types: Sequence[int]
@@ -28,40 +29,42 @@ class Tokens:
 
 
 class Texts:
-    """Tokenises for one model; its methods may run on any thread. No sequence has more than `most` tokens."""
+    """Tokenizer of one model, usable on any thread; sequences of more than `most` tokens are refused."""
 
     def __init__(self, model: Exported, *, uri: str, most: int | None = None) -> None:
         try:
             self._written = model.tokenizer.read_text()
             self._whole = _tokenizer(self._written, longest=None)
         except Exception as error:
-            # NB: the library raises bare exceptions.
-            raise EngineError(f"{uri}: tokenizer.json cannot be read: {describe(error)}") from error
+            # NB: the library raises plain exceptions.
+            raise EngineError(f"{uri}: tokenizer.json can't be read: {describe(error)}") from error
         self._longest = model.max_length
         self._most = most
         self._lower_case = model.reading.lower_case
         self._vocabulary = model.reading.vocabulary or self._whole.get_vocab_size()
-        # NB: a tokenizer keeps its truncation, so there is one for each length; these are quick to lose and to make.
+        # NB: truncation is a state of a tokenizer, so there is one for each length; making one is fast.
         self._cutting = functools.lru_cache(maxsize=_KEPT)(
             functools.partial(_tokenizer, self._written)
         )
 
     def singles(self, texts: Sequence[str], *, cut: int | None) -> list[Tokens]:
-        """Each text as a sequence, cut at this many tokens if it is given."""
+        """Return each text as a sequence, cut at `cut` tokens unless it is None."""
         return self._encode([self._cased(text) for text in texts], cut=cut)
 
     def pairs(self, first: str, others: Sequence[str], *, cut: int | None) -> list[Tokens]:
-        """The first text with each other as one sequence."""
+        """Return a sequence for the first text with each of the others."""
         head = self._cased(first)
         return self._encode([(head, self._cased(text)) for text in others], cut=cut)
 
     def given(self, sequences: Sequence[Sequence[int]], *, cut: int | None) -> list[Tokens]:
-        """Sequences that the client tokenised itself."""
+        """Return sequences that the client has tokenized itself."""
         limit = self._limit(cut)
         for ids in sequences:
             wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
             if wrong is not None:
-                raise Refusal(400, f"input: {wrong} is no token of a model with {self._vocabulary}")
+                raise Refusal(
+                    400, f"input: {wrong} is not a token. The model has {self._vocabulary} tokens."
+                )
         return self._checked([Tokens(ids[:limit], [0] * len(ids[:limit])) for ids in sequences])
 
     def _encode(
@@ -87,14 +90,14 @@ class Texts:
             if not 0 < len(tokens) <= self._longest:
                 raise Refusal(
                     400,
-                    f"The input has {len(tokens)} tokens, and the model takes 1 to {self._longest}: shorten it, or "
-                    f"cut it with truncate_prompt_tokens: {OWN_LENGTH}",
+                    f"The input has {len(tokens)} tokens, and the model accepts 1 to {self._longest}. Shorten it, or "
+                    f"cut it with truncate_prompt_tokens: {OWN_LENGTH}.",
                 )
         return sequences
 
 
 def _tokenizer(written: str, *, longest: int | None) -> Tokenizer:
-    """The tokenizer without the padding and truncation that it was saved with."""
+    """Return the tokenizer without its saved padding and truncation."""
     tokenizer: Tokenizer = Tokenizer.from_str(written)
     tokenizer.no_padding()
     if longest is None:

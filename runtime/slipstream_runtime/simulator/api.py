@@ -1,4 +1,4 @@
-"""The OpenAI-compatible API in front of the paced engine: one ASGI application."""
+"""OpenAI-compatible API of the simulated engine, as an ASGI application."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from slipstream_runtime.web.refusal import Refusal, invalid, no_route, wrong_met
 
 
 class Api:
-    """`/v1/models`, `/v1/chat/completions` and `/v1/completions`, streamed or not."""
+    """API with models, chat completions and completions, streamed or not."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""The coefficients of an engine model from what the clients of a real engine measured. Pure.
+"""Coefficients of an engine model, from latencies that clients of a real engine measured. Pure.
 
-Given the schedule, every latency is linear in alpha, beta, gamma and delta: it is the sum of the
-steps that the request was waiting for. So the model replays the load, least squares find the
-coefficients that turn its steps into the measured latencies, and the model replays with those.
-Which step an arrival just catches is a matter of microseconds, so the solutions do not settle but
-jump around a point: their mean is taken. Nothing but arrivals, lengths and latencies is needed, whatever the engine.
+For a given schedule, every latency is linear in alpha, beta, gamma and delta: it is the sum of the steps that the
+request waited for. So the model replays the load, and least squares find the coefficients that fit its steps to the
+measured latencies. Then the model replays with these coefficients. Microseconds decide which step an arrival catches,
+so the solutions do not converge but jump around a point; their mean is used. Only arrivals, lengths and latencies are
+needed, for any engine.
 """
 
 import itertools
@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from slipstream_runtime.simulator import model, replay
 
 LEAST: Final = 20
-"""Fewer requests say too little about five unknowns."""
+"""Requests that five unknowns need, at least."""
 _ROUNDS: Final = 16
+"""Replays with improved coefficients."""
 _SETTLING: Final = 6
-"""Rounds after which the solutions are close to their mean."""
+"""Rounds after which the solutions are close to their mean; the earlier ones are left out of it."""
 _REWEIGHTINGS: Final = 10
+"""Least squares in one round, each with new weights."""
 _OVERHEAD: Final = 4
-"""Its place among the unknowns, behind alpha, beta, gamma and delta."""
+"""Index of the overhead among the unknowns, after alpha, beta, gamma and delta."""
 _HUBER: Final = 1.345
-"""In standard deviations: 95 % as efficient as least squares where the errors are normal."""
+"""Huber's bound in standard deviations; 95 % as efficient as least squares if the errors are normal."""
 _EXACT: Final = 1e-6
-"""Relative errors below this are none."""
+"""Relative errors below this count as zero."""
 _NORMAL_MAD: Final = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -37,21 +39,21 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One request and the latencies that its client saw, in seconds."""
+    """Request and the latencies that its client saw, in seconds."""
 
     request: model.Request
     ttft: float
     tpot: float | None
-    """Mean time between output tokens, None below two tokens."""
+    """Mean time between output tokens; None below two tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """An engine as its clients see it."""
+    """Engine as its clients see it."""
 
     parameters: model.Parameters
     overhead: float
-    """Seconds of a TTFT outside of the engine's steps: HTTP, tokenisation, hand-over."""
+    """Seconds of a TTFT outside the engine's steps: HTTP, tokenization, queues between processes."""
     residual: float
     """Standard deviation of the relative errors of the latencies, without outliers."""
 
@@ -68,10 +70,10 @@ class Fit:
 
 
 def fit(runs: Sequence[Sequence[Observation]], *, limits: model.Parameters) -> Fit:
-    """The engine that explains all runs best, each on an idle engine; `limits` gives its limits.
+    """Return the engine that fits all runs best, each of which started on an idle engine; `limits` has its limits.
 
-    Least squares of the relative errors with Huber's weights, so that a stall of the machine counts
-    little, and without negative coefficients. ValueError if the observations are too few.
+    It minimizes the squares of the relative errors with Huber's weights, so that a stall of the machine counts
+    little, without negative coefficients. ValueError if there are too few observations.
     """
     tpots = [each.tpot for run in runs for each in run if each.tpot is not None]
     if len(tpots) < LEAST:
@@ -101,10 +103,10 @@ def _parameters(values: _Array, limits: model.Parameters) -> model.Parameters:
 
 
 def _equations(run: Sequence[Observation], parameters: model.Parameters) -> tuple[_Array, _Array]:
-    """Rows r and seconds y such that r @ (alpha, beta, gamma, delta, overhead) = y.
+    """Return rows r and seconds y with r @ (alpha, beta, gamma, delta, overhead) = y.
 
-    One equation for each TTFT, of which the rest of the step that runs at the arrival is taken off,
-    and one for each TPOT.
+    Each TPOT gives one equation, and each TTFT one. From a TTFT, the rest of the step that runs at the arrival is
+    subtracted.
     """
     player = replay.Replay(model.Engine(parameters))
     starts, sums = [], [np.zeros(5)]
@@ -119,7 +121,7 @@ def _equations(run: Sequence[Observation], parameters: model.Parameters) -> tupl
     rows, measured = [], []
     for each in run:
         key, arrival = each.request.key, each.request.arrival
-        # NB: the replay's clock and its arrivals are floats of the same sums, but for rounding.
+        # NB: the replay's clock and its arrivals are sums of the same floats, except for rounding.
         considered = int(np.searchsorted(begins, arrival - 1e-9))
         ended = sums[first[key] + 1]
         rows.append(ended - sums[considered] + np.array([0, 0, 0, 0, 1]))
@@ -131,14 +133,14 @@ def _equations(run: Sequence[Observation], parameters: model.Parameters) -> tupl
 
 
 def _terms(step: model.Step) -> _Array:
-    """Factors of alpha, beta, gamma and delta, summed over the iterations of the step."""
+    """Return the factors of alpha, beta, gamma and delta, summed over the iterations of the step."""
     n = step.iterations
     kv_tokens = n * step.kv_used + step.decoded * n * (n - 1) / 2
     return np.array([n, n * step.running, kv_tokens, step.prefilled, 0.0])
 
 
 def _solve(rows: _Array, measured: _Array, values: _Array) -> tuple[_Array, float]:
-    """Iteratively re-weighted non-negative least squares, from `values` on."""
+    """Return the solution of iteratively re-weighted non-negative least squares that starts at `values`."""
     deviation = 0.0
     for _ in range(_REWEIGHTINGS):
         scale = 1 / np.maximum(rows @ values, 1e-9)
@@ -152,7 +154,7 @@ def _solve(rows: _Array, measured: _Array, values: _Array) -> tuple[_Array, floa
 
 
 def _non_negative(rows: _Array, wanted: _Array) -> _Array:
-    """Least squares with no coefficient below 0 and alpha above: the best of all active sets."""
+    """Return the least squares with alpha above 0 and no other coefficient below 0, the best of all active sets."""
     size: _Array = np.linalg.norm(rows, axis=0) + 1e-12
     rows = rows / size
     squares, products = rows.T @ rows, rows.T @ wanted

@@ -1,6 +1,6 @@
-"""Config: what one simulator pod is told to be, as the operator writes it into a file.
+"""Configuration of one simulated engine, which the operator writes into the revision's ConfigMap.
 
-Validated once, at the border; the model takes the frozen `Parameters` made from it.
+It is validated once, when it is read; the model takes the frozen `Parameters` that are made from it.
 """
 
 from pathlib import Path
@@ -18,13 +18,13 @@ Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 
 
 class Model(Part):
-    """The name that clients ask for."""
+    """Model name for clients."""
 
     name: str = pydantic.Field(min_length=1)
 
 
 class Config(Part):
-    """The latency model (see `Parameters`) and the life of the pod; times in seconds."""
+    """Latency model (see `Parameters`) and lifecycle of the pod; times in seconds."""
 
     model: Model
     alpha: float = pydantic.Field(default=_DEFAULTS.alpha, gt=0, allow_inf_nan=False)
@@ -34,14 +34,14 @@ class Config(Part):
     kv_tokens: int = pydantic.Field(default=_DEFAULTS.kv_tokens, ge=16)
     max_sequences: int = pydantic.Field(default=_DEFAULTS.max_sequences, ge=1)
     cold_start: Seconds = 10.0
-    """From the start of the process to ready; 10 s is a small model that is already on the node."""
+    """Seconds from the start of the process to ready; 10 s is a small model that is already on the node."""
     linger_seconds: int = pydantic.Field(default=contract.LINGER_SECONDS, ge=0)
     drain_seconds: int = pydantic.Field(default=contract.DRAIN_SECONDS, ge=0)
     open_metrics: bool = False
-    """Show the metrics on the API's port, too, where endpoint pickers look for them."""
+    """Whether the API's port shows the metrics, too, for endpoint pickers."""
 
     def parameters(self) -> Parameters:
-        """The engine model that it describes."""
+        """Return the parameters of the engine model."""
         return Parameters(
             alpha=self.alpha,
             beta=self.beta,
@@ -54,5 +54,5 @@ class Config(Part):
 
 
 def load(path: Path) -> Config:
-    """Read and validate the file; pydantic.ValidationError names the key that is wrong."""
+    """Read and validate the file; pydantic.ValidationError names the wrong key."""
     return Config.model_validate_json(path.read_bytes())

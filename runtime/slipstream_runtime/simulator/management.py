@@ -1,4 +1,4 @@
-"""Probes, status and metrics of a simulator pod: one ASGI application on a port of its own."""
+"""Probes, status and metrics of a simulated engine, as an ASGI application on its own port."""
 
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import lifecycle, metrics, model, pace
@@ -6,7 +6,7 @@ from slipstream_runtime.web import asgi
 
 
 class Management:
-    """Management endpoints for the kubelet, Prometheus and the operator; they never wait."""
+    """Management endpoints for the kubelet, Prometheus and the operator."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Metrics of the simulator: vLLM's names, labels and buckets, from the same events."""
+"""Metrics of a simulated engine: vLLM's names, labels and buckets, from the same events."""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,13 +11,14 @@ from slipstream_runtime.series import ITERATION_BUCKETS, Series
 from slipstream_runtime.simulator import model
 
 BLOCK_SIZE: Final = 16
+"""Tokens of a KV cache block; vLLM's default."""
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 _LENGTH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class Metrics:
-    """One engine's metrics in a registry of their own."""
+    """Metrics of one engine, in a new registry."""
 
     def __init__(self, *, model_name: str, kv_tokens: int) -> None:
         self._series = series = Series(model_name)
@@ -56,21 +57,21 @@ class Metrics:
             Gauge(name, name, registry=self.registry).set_function(read)
 
     def watch_waiting(self, read: Callable[[], float]) -> None:
-        """Export the queue length, as a whole and by reason."""
+        """Export the length of the queue, in total and by reason."""
         self.watch(contract.WAITING, read)
         name = f"{contract.WAITING}_by_reason"
         self._series.gauge(name, read, reason="capacity")
         self._series.gauge(name, lambda: 0, reason="deferred")
 
     def refused(self, reason: str) -> None:
-        """A request was turned away."""
+        """Count a refused request."""
         self._refused.labels(reason).inc()
 
     def step(self, step: model.Step) -> None:
-        """An iteration is over."""
+        """Record a finished iteration."""
         self._preemptions.inc(len(step.preempted))
         if not step.tokens:
-            return  # NB: as vLLM: an iteration without output reports nothing
+            return  # NB: like vLLM, an iteration without output records nothing
         computed = sum(request.prompt - request.cached for request in step.first)
         cached = sum(request.cached for request in step.first)
         self._generated.inc(step.tokens)
@@ -82,11 +83,11 @@ class Metrics:
             self._cached.inc(cached)
 
     def first_token(self, seconds: float) -> None:
-        """A request got its first token so long after its arrival."""
+        """Record the seconds from a request's arrival to its first token."""
         self._ttft.observe(seconds)
 
     def later_token(self, seconds: float) -> None:
-        """A request got a token so long after the one before."""
+        """Record the seconds between two tokens of a request."""
         self._itl.observe(seconds)
 
     def finished(
@@ -99,7 +100,7 @@ class Metrics:
         first: float,
         last: float,
     ) -> None:
-        """A request is complete."""
+        """Record a complete request."""
         self._success[reason].inc()
         self._e2e.observe(last - arrived)
         self._queue.observe(admitted - arrived)
@@ -111,7 +112,7 @@ class Metrics:
         self._output_length.observe(request.output)
 
     def render(self) -> bytes:
-        """The Prometheus text of now."""
+        """Return the text that Prometheus scrapes."""
         return prometheus_client.generate_latest(self.registry)
 
     def _info(self, kv_tokens: int) -> None:

@@ -1,7 +1,7 @@
-"""One vLLM engine, iteration by iteration: batching, chunked prefill, KV limit, preemption.
+"""Model of one vLLM engine, iteration by iteration: batching, chunked prefill, KV limit, preemption.
 
-Pure: no I/O and no clock; the caller owns the time. It knows nothing of the scaling policy's
-formulas, so that the policy can be tested against a model that it does not contain.
+Pure: no I/O, and the time is an argument. It shares no formula with the scaling policy, so that the policy can be
+tested against a model that it does not contain.
 """
 
 import math
@@ -16,13 +16,12 @@ _NOT_DECODING: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """A step of b sequences, K KV tokens, p prompt tokens takes alpha + beta*b + gamma*K + delta*p.
+    """Seconds of a step with b sequences, K KV tokens and p prompt tokens: alpha + beta*b + gamma*K + delta*p.
 
-    The defaults are an 8B model in 16 bits on one accelerator that really reaches some 2.5 TB/s and
-    500 TFLOP/s: alpha reads the weights once (16 GB) plus 1 ms of launching, gamma reads one
-    token's KV (128 KiB), delta computes 2 x 8e9 operations, beta is the share of sampler and
-    scheduler. `kv_tokens` is what about 25 GB hold; `max_sequences` and `max_batched_tokens` are
-    vLLM's defaults for accelerators below 70 GB.
+    The defaults are an 8B model in 16 bits on one accelerator that reaches about 2.5 TB/s and 500 TFLOP/s. alpha reads
+    the weights once (16 GB), plus 1 ms of launching. gamma reads the KV of one token (128 KiB). delta computes 2 x 8e9
+    operations. beta is the share of sampler and scheduler. `kv_tokens` is the capacity of about 25 GB. `max_sequences`
+    and `max_batched_tokens` are vLLM's defaults for accelerators below 70 GB.
     """
 
     alpha: float = 0.007
@@ -44,7 +43,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Request of a client; the prefix cache has `cached` tokens of the prompt, never its last."""
+    """Request of a client; the prefix cache holds `cached` tokens of the prompt, never its last one."""
 
     key: Hashable
     arrival: float
@@ -59,11 +58,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One iteration, or several equal ones merged.
+    """Iteration of the engine, or several equal ones merged.
 
-    At its start some sequences are `preempted` or `admitted` (again, after a preemption); the rest
-    happens at its end. `decoded` sequences get one token in each iteration; `first` (first token)
-    and `resumed` (recomputed after a preemption) get one from the end of their prefill.
+    Sequences are `preempted` or `admitted` (also after a preemption) at its start; everything else happens at its end.
+    `decoded` sequences get one token in each iteration. `first` (first token) and `resumed` (recomputed after a
+    preemption) get one token at the end of their prefill.
     """
 
     duration: float
@@ -73,9 +72,9 @@ class Step:
     running: int
     decoded: int
     prefilled: int
-    """Prompt tokens computed, recomputed ones included."""
+    """Prompt tokens that were computed, with recomputed ones."""
     kv_used: int = 0
-    """KV tokens at the end of its first iteration, before what finishes frees its own."""
+    """KV tokens at the end of its first iteration, before finished sequences free theirs."""
     admitted: tuple[Request, ...] = ()
     first: tuple[Request, ...] = ()
     resumed: tuple[Request, ...] = ()
@@ -100,22 +99,21 @@ class _Sequence:
     generated: int = 0
     """Output tokens up to the start of the present decode phase."""
     target: int = 0
-    """Tokens to have in the KV cache before the prefill yields a token."""
+    """Tokens that must be in the KV cache before the prefill yields a token."""
     computed: int = 0
     started: int = 0
     """Iteration count at the start of the present decode phase."""
     ends: int = _NOT_DECODING
-    """Iteration count at which its last token comes."""
+    """Iteration count at which it gets its last token."""
 
 
 @dataclass(slots=True)
 class Engine:
-    """The state of one engine between two iterations.
+    """State of one engine between two iterations.
 
-    NB: An iteration costs O(events), not O(batch): every decoding sequence gets exactly one token
-    in each, so a counter and a heap of last tokens say all about them. At most one prefill is
-    unfinished, and it is the newest of the batch: prefills are computed in order, until the
-    iteration's token budget is used up.
+    NB: an iteration costs O(events), not O(batch). Every decoding sequence gets exactly one token in each iteration, so
+    a counter and a heap of last tokens describe them all. At most one prefill is unfinished, the newest of the batch,
+    because prefills are computed in order until the iteration's token budget is used up.
     """
 
     parameters: Parameters
@@ -132,26 +130,26 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Nothing to do: no step may be taken."""
+        """Whether the engine has no requests, so that no step can be taken."""
         return not self._known
 
     @property
     def running(self) -> int:
-        """Sequences in the batch."""
+        """Number of sequences in the batch."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Sequences without a place in the batch, preempted ones included."""
+        """Number of sequences that are not in the batch, with preempted ones."""
         return len(self._waiting)
 
     @property
     def kv_usage(self) -> float:
-        """The used share of the KV cache, 0 to 1."""
+        """Used share of the KV cache, 0 to 1."""
         return self.kv_used / self.parameters.kv_tokens
 
     def add(self, request: Request) -> None:
-        """Queue it behind all others; ValueError if it could never fit or its key is in use."""
+        """Add the request to the end of the queue; ValueError if it can never fit or its key is in use."""
         if request.key in self._known:
             raise ValueError(f"request {request.key!r} is already here")
         if request.prompt + request.output - 1 > self.parameters.kv_tokens:
@@ -162,7 +160,7 @@ class Engine:
         self._waiting.append(sequence)
 
     def cancel(self, key: Hashable) -> bool:
-        """Forget a request and free what it holds; False if it is not here (any more)."""
+        """Remove a request and free its KV tokens; return False if the engine doesn't have it."""
         sequence = self._known.pop(key, None)
         if sequence is None:
             return False
@@ -173,15 +171,15 @@ class Engine:
         return True
 
     def generated(self, key: Hashable) -> int:
-        """Output tokens that the request has; KeyError once it has finished."""
+        """Return the number of output tokens of the request; KeyError once it has finished."""
         return self._progress(self._known[key])
 
     def step(self, now: float, *, until: float | None = None) -> Step:
-        """Take the next iteration, which starts `now`; the state afterwards is the one at its end.
+        """Take the next iteration, which starts `now`, and advance the state to its end.
 
-        With `until`, pure decode iterations that differ in nothing but their length are merged into
-        one Step: up to the first that ends at or after `until`, finishes a sequence or leaves no KV
-        for another one. The driver of an event loop passes its next arrival there.
+        With `until`, decode iterations that differ only in their length are merged into one Step. The last one merged
+        ends at or after `until`, finishes a sequence, or leaves no KV tokens for another iteration. An event loop
+        passes its next arrival as `until`.
         """
         if self.idle:
             raise ValueError("an idle engine takes no step")
@@ -233,7 +231,7 @@ class Engine:
         return preempted
 
     def _continue_prefill(self, preempted: list[_Sequence]) -> tuple[int, list[_Sequence]]:
-        """Compute the next chunk of the unfinished prefill; the newest, it is its own victim."""
+        """Compute the next chunk of the unfinished prefill, which is itself preempted if it does not fit."""
         sequence = self._prefill
         if sequence is None:
             return 0, []
@@ -284,7 +282,7 @@ class Engine:
             return 1
         if math.isinf(horizon):
             return most
-        # The least n with n*shortest + growth*n*(n-1)/2 >= horizon.
+        # The smallest n with n*shortest + growth*n*(n-1)/2 >= horizon.
         slope = shortest - growth / 2
         return min(
             most, math.ceil(2 * horizon / (slope + math.sqrt(slope**2 + 2 * growth * horizon)))
@@ -301,7 +299,7 @@ class Engine:
         return finished
 
     def _start_decodes(self, completed: list[_Sequence]) -> list[Request]:
-        """Give each its token from the end of the prefill; those that want no more are returned."""
+        """Give each sequence the token at the end of its prefill; return the requests that need no more tokens."""
         finished: list[Request] = []
         for sequence in completed:
             sequence.generated += 1
@@ -323,7 +321,7 @@ class Engine:
         return sequence.generated + self._iteration - sequence.started
 
     def _leave(self, sequence: _Sequence) -> None:
-        """Take it out of the batch, with its progress written down and its KV freed."""
+        """Remove a sequence from the batch, keep its progress, and free its KV tokens."""
         progress = self._progress(sequence)
         self.kv_used -= sequence.computed + progress - sequence.generated
         if sequence.ends != _NOT_DECODING:

@@ -1,7 +1,7 @@
-"""The engine model in real time: an iteration is delivered when the clock says that it ends.
+"""Engine model in real time: the results of an iteration are delivered when it ends by the clock.
 
-Iterations start where the one before ended, not where its timer fired, so that lateness of timers
-does not add up.
+An iteration starts at the planned end of the previous one, not when its timer fired, so that delays of timers do not
+add up.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import Final
 from slipstream_runtime.simulator import metrics, model
 
 LAG_LIMIT: Final = 1.0
-"""An engine that is later than this (a starved process) catches up no more: it is slower."""
+"""Seconds of delay, as in a process without CPU time, after which the engine no longer catches up."""
 
 
 class Stream:
-    """One request in the engine: how many tokens it has, and a wait for more."""
+    """Request in the engine, with the number of its tokens and a wait for more."""
 
     def __init__(self, request: model.Request, *, reason: str) -> None:
         self.request = request
@@ -29,11 +29,11 @@ class Stream:
 
     @property
     def finished(self) -> bool:
-        """All its tokens are there."""
+        """Whether all its tokens have been generated."""
         return self.tokens == self.request.output
 
     async def more(self, *, than: int) -> int:
-        """Wait for more tokens than these or for the end; returns how many there are."""
+        """Wait for more tokens than `than`, or for the end; return the number of tokens."""
         while self.tokens <= than and not self.finished and not self.aborted:
             self._changed.clear()
             await self._changed.wait()
@@ -45,12 +45,12 @@ class Stream:
             await self.more(than=self.tokens)
 
     def wake(self) -> None:
-        """Let the waiter look again."""
+        """Wake the waiter after a change."""
         self._changed.set()
 
 
 class Pace:
-    """Drives one engine; `run` is its only writer of steps."""
+    """Driver of one engine; only `run` takes steps."""
 
     def __init__(self, engine: model.Engine, *, observer: metrics.Metrics) -> None:
         self.lag = 0.0
@@ -64,16 +64,16 @@ class Pace:
 
     @property
     def running(self) -> int:
-        """Requests in the batch."""
+        """Number of requests in the batch."""
         return len(self._batch)
 
     @property
     def waiting(self) -> int:
-        """Requests without a place in the batch."""
+        """Number of requests that are not in the batch."""
         return len(self._streams) - len(self._batch)
 
     def add(self, *, prompt: int, output: int, reason: str) -> Stream:
-        """Hand a request to the engine; ValueError if it could never fit."""
+        """Add a request to the engine; ValueError if it can never fit."""
         now = asyncio.get_running_loop().time()
         request = model.Request(next(self._keys), now, prompt, output)
         self._engine.add(request)
@@ -82,20 +82,20 @@ class Pace:
         return stream
 
     def cancel(self, stream: Stream) -> None:
-        """Take a request out, finished or not."""
+        """Remove a request, finished or not."""
         key = stream.request.key
         self._engine.cancel(key)
         self._forget(key)
 
     def abort(self) -> None:
-        """End all requests short of their tokens."""
+        """End all requests before they have all their tokens."""
         for stream in list(self._streams.values()):
             self.cancel(stream)
             stream.aborted = True
             stream.wake()
 
     async def run(self) -> None:
-        """Take steps whenever there is work, for ever."""
+        """Take steps whenever there are requests; never returns."""
         loop = asyncio.get_running_loop()
         end = loop.time()
         while True:

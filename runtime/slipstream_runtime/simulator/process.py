@@ -1,4 +1,4 @@
-"""The life of a simulator process: listen, become ready, serve, drain at SIGTERM, exit."""
+"""Process of a simulated engine: listen, become ready, serve, drain after SIGTERM, exit."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from slipstream_runtime.web import server, sockets
 
 _LOG = logging.getLogger(__name__)
 _ABORT_SECONDS = 1.0
+"""Seconds for aborted requests to end."""
 
 
 async def serve(
@@ -29,7 +30,7 @@ async def serve(
     management_socket: socket.socket,
     started: float,
 ) -> None:
-    """Run until SIGTERM or SIGINT and the end of the drain; `started` is in the loop's time."""
+    """Serve until the end of the drain after SIGTERM or SIGINT; `started` is in the loop's time."""
     loop = asyncio.get_running_loop()
     life = lifecycle.Lifecycle(cold_start=settings.cold_start, started=started)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +75,7 @@ async def serve(
 
 
 def run(settings: config.Config, *, api_port: int, management_port: int) -> None:
-    """Serve on these ports in a loop of its own; port 0 takes a free one and logs it."""
+    """Serve on these ports in a new event loop; port 0 takes a free port, which is logged."""
     with (
         contextlib.closing(sockets.bind(api_port)) as api_socket,
         contextlib.closing(sockets.bind(management_port)) as management_socket,

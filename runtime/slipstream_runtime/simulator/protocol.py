@@ -1,7 +1,7 @@
-"""The part of the OpenAI API that the simulator speaks: requests in, bodies and chunks out.
+"""Requests and answers of the part of the OpenAI API that a simulated engine supports.
 
-There is no tokenizer: a token is four characters of prompt, and one filler word of output. A
-request gets exactly the tokens that it allows, 128 if it names no number.
+There is no tokenizer: a token is four characters of a prompt, and one filler word of an answer. An answer has exactly
+as many tokens as its request allows, or 128 without a limit.
 """
 
 import json
@@ -16,9 +16,10 @@ from slipstream_runtime.web import openai
 
 STOPPING: Final = "The engine is stopping. Retry."
 DEFAULT_OUTPUT: Final = 128
+"""Output tokens of a request without a limit."""
 CHARACTERS_PER_TOKEN: Final = 4
 MESSAGE_TOKENS: Final = 4
-"""What a chat template adds to each message."""
+"""Tokens that a chat template adds to each message."""
 
 _WORDS: Final = (
     "the ",
@@ -58,20 +59,20 @@ class TextPart(_Part):
 
 
 class Message(_Part):
-    """One message of a chat."""
+    """Message of a chat."""
 
     role: str
     content: str | tuple[TextPart, ...] | None = None
 
     def characters(self) -> int:
-        """The length of its text."""
+        """Return the length of its text."""
         if isinstance(self.content, str):
             return len(self.content)
         return sum(len(part.text) for part in self.content or ())
 
 
 class StreamOptions(_Part):
-    """Options of a stream beside its tokens."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
@@ -84,11 +85,11 @@ class _Asked(_Part):
     n: Literal[1] | None = 1
 
     def limit(self) -> int | None:
-        """The output tokens that the client allows."""
+        """Return the client's limit of output tokens."""
         return self.max_tokens
 
     def wants_usage(self) -> bool:
-        """Whether a stream of it ends with the token counts."""
+        """Whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
@@ -99,11 +100,11 @@ class Chat(_Asked):
     max_completion_tokens: Tokens | None = None
 
     def limit(self) -> int | None:
-        """The output tokens that the client allows; the newer name wins."""
+        """Return the client's limit of output tokens; the newer field wins."""
         return self.max_completion_tokens or self.max_tokens
 
     def prompt_tokens(self) -> int:
-        """A rough count of the prompt's tokens."""
+        """Return the estimated tokens of the prompt."""
         return sum(_tokens(message.characters()) + MESSAGE_TOKENS for message in self.messages)
 
 
@@ -113,7 +114,7 @@ class Completion(_Asked):
     prompt: str | tuple[int, ...] | tuple[str]
 
     def prompt_tokens(self) -> int:
-        """A rough count of the prompt's tokens; exact for ids."""
+        """Return the estimated tokens of the prompt; token ids are counted exactly."""
         if isinstance(self.prompt, str):
             return max(1, _tokens(len(self.prompt)))
         return max(1, sum(1 if isinstance(x, int) else _tokens(len(x)) for x in self.prompt))
@@ -127,7 +128,7 @@ def _tokens(characters: int) -> int:
 
 
 def filler(start: int, end: int) -> str:
-    """The text of these output tokens."""
+    """Return the text of these output tokens."""
     return "".join(_WORDS[index % len(_WORDS)] for index in range(start, end))
 
 
@@ -143,7 +144,7 @@ class Answer:
     reason: Literal["stop", "length"]
 
     def whole(self, tokens: int) -> dict[str, object]:
-        """The body of an answer that is not streamed."""
+        """Return the body of an answer that is not streamed."""
         text = filler(0, tokens)
         choice: dict[str, object] = {"index": 0, "finish_reason": self.reason, "logprobs": None}
         if self.chat:
@@ -158,7 +159,7 @@ class Answer:
         return self._event({"role": "assistant", "content": ""}) if self.chat else b""
 
     def text(self, start: int, end: int) -> bytes:
-        """The chunk of these output tokens."""
+        """Return the chunk of these output tokens."""
         text = filler(start, end)
         return self._event({"content": text} if self.chat else text)
 
@@ -195,7 +196,7 @@ class Answer:
 
 
 def broken(message: str) -> bytes:
-    """The event of a stream that ends before its time."""
+    """Return the event that ends a stream with an error."""
     return _data(openai.error(message, status=503))
 
 

@@ -1,4 +1,4 @@
-"""One engine and a list of requests, played to the end in model time: calibration and tests."""
+"""Replay of requests on one engine in simulated time, for calibration and tests."""
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from slipstream_runtime.simulator import model
 
 @dataclass(slots=True)
 class Outcome:
-    """When what happened to a request, in the time of its arrival."""
+    """Times of a request's events, by the clock of its arrival."""
 
     request: model.Request
     admitted: float | None = None
@@ -24,7 +24,7 @@ class Outcome:
 
     @property
     def tpot(self) -> float:
-        """Mean seconds between output tokens, 0 for a single one, as vLLM defines it."""
+        """Mean seconds between output tokens, 0 for a single token, as vLLM defines it."""
         assert self.first is not None and self.finished is not None
         return (self.finished - self.first) / max(1, self.request.output - 1)
 
@@ -37,14 +37,14 @@ class Outcome:
 
 @dataclass(slots=True)
 class Replay:
-    """An engine with its own clock, which jumps from event to event."""
+    """Engine with its own clock, which jumps from event to event."""
 
     engine: model.Engine
     now: float = 0.0
     outcomes: dict[Hashable, Outcome] = field(default_factory=dict)
 
     def run(self, requests: Iterable[model.Request]) -> Iterator[tuple[float, model.Step]]:
-        """Play requests in order of arrival; yields each step with the time of its end."""
+        """Replay requests in order of arrival; yield each step with the time of its end."""
         pending = sorted(requests, key=lambda request: request.arrival)
         position = 0
         while position < len(pending) or not self.engine.idle:
@@ -73,7 +73,7 @@ class Replay:
 
 
 def replay(parameters: model.Parameters, requests: Iterable[model.Request]) -> list[Outcome]:
-    """The outcome of every request, in order of arrival."""
+    """Return the outcome of every request, in order of arrival."""
     player = Replay(model.Engine(parameters))
     for _ in player.run(requests):
         pass

@@ -64,10 +64,10 @@ def test_an_adapters_rank_is_its_highest(tmp_path: Path, config: dict[str, Any],
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "holds no adapter_config.json, so it is not an adapter"),
-        ("{", "adapter_config.json cannot be read"),
-        ("{}", "it has no rank r"),
-        ("[]", "it has no rank r"),
+        (None, "has no adapter_config.json, so it is not an adapter"),
+        ("{", "adapter_config.json can't be read"),
+        ("{}", "the field r, the rank, is missing"),
+        ("[]", "the field r, the rank, is missing"),
     ],
 )
 def test_what_is_no_adapter_is_told(tmp_path: Path, content: str | None, message: str) -> None:
@@ -101,7 +101,7 @@ def test_an_adapter_of_too_high_a_rank_is_told_with_the_remedy() -> None:
     with pytest.raises(EngineError) as caught:
         adapters.check_rank(found, uri="file:///x", max_rank=16)
     assert caught.value.reason == (
-        "file:///x: has rank 48, and this engine was started for 16: set spec.model.maxAdapterRank to 64"
+        "file:///x: has rank 48, and this engine was started for 16. Set spec.model.maxAdapterRank to 64."
     )
 
 
@@ -135,4 +135,6 @@ def test_an_adapter_of_another_base_is_told(part: str, shape: tuple[int, ...], s
     name = f"base_model.model.model.q_proj.{part}.weight"
     with pytest.raises(EngineError) as caught:
         adapters.check_base({name: shape}, MODEL, uri="file:///x")
-    assert caught.value.reason == (f"file:///x: is of another base: its model.q_proj has {sizes}")
+    assert caught.value.reason == (
+        f"file:///x: was trained for a different base model: its model.q_proj has {sizes}."
+    )

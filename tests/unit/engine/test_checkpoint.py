@@ -1,4 +1,4 @@
-"""What a checkpoint is quantised to, and which wishes it fits."""
+"""What a checkpoint is quantized to, and which wishes it fits."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def own(method: str, **more: object) -> dict[str, Any]:
         ({"dtype": "bfloat16"}, "none", "bf16"),
         ({"torch_dtype": "float16"}, "none", "fp16"),
         ({"text_config": {"dtype": "float32"}}, "none", "fp32"),
-        ({}, "none", "not quantised"),
+        ({}, "none", "not quantized"),
         (compressed(bits=8, activations=8), "int8", "compressed-tensors W8A8"),
         (compressed(bits=4), "int4", "compressed-tensors W4A16"),
         (compressed(bits=4, activations=8), "int4", "compressed-tensors W4A8"),
@@ -115,7 +115,7 @@ def test_each_method_fits_its_own_checkpoints_only(method: str, fitting: set[str
             BF16,
             (
                 'spec.quantization.method: "int4" needs a checkpoint that is already int4; file:///m is bf16. '
-                "Use fp8, or a checkpoint quantised to int4."
+                "Use fp8, or a checkpoint quantized to int4."
             ),
         ),
         (
@@ -123,23 +123,23 @@ def test_each_method_fits_its_own_checkpoints_only(method: str, fitting: set[str
             AWQ,
             (
                 'spec.quantization.method: "int8" needs a checkpoint that is already int8; file:///m is awq '
-                "(awq with 4 bits). Use awq, or a checkpoint quantised to int8."
+                "(awq with 4 bits). Use awq, or a checkpoint quantized to int8."
             ),
         ),
         (
             "none",
             INT8,
             (
-                'spec.quantization.method: "none" needs an unquantised checkpoint; file:///m is int8 '
-                "(compressed-tensors W8A8). Use int8, or an unquantised checkpoint."
+                'spec.quantization.method: "none" needs an unquantized checkpoint; file:///m is int8 '
+                "(compressed-tensors W8A8). Use int8, or an unquantized checkpoint."
             ),
         ),
         (
             "fp8",
             OTHER,
             (
-                'spec.quantization.method: "fp8" needs an unquantised or fp8 checkpoint; file:///m is '
-                "bitsandbytes. Use auto, or an unquantised checkpoint."
+                'spec.quantization.method: "fp8" needs an unquantized or fp8 checkpoint; file:///m is '
+                "bitsandbytes. Use auto, or an unquantized checkpoint."
             ),
         ),
     ],
@@ -232,7 +232,7 @@ def test_a_malformed_config_is_reported_by_its_parts(
 
 def test_a_config_nested_without_end_is_reported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"a":' * 100_000)
-    with pytest.raises(EngineError, match=r"config\.json cannot be read"):
+    with pytest.raises(EngineError, match=r"config\.json can't be read"):
         checkpoint.load(tmp_path, uri="pvc://m")
 
 

@@ -151,7 +151,7 @@ def test_a_form_that_is_no_object_is_malformed(value: object) -> None:
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**300])
 def test_a_number_past_64_bits_is_malformed(value: int) -> None:
-    with pytest.raises(Refusal, match="top_k is no number of 64 bits"):
+    with pytest.raises(Refusal, match="top_k does not fit into 64 bits"):
         Requests(most=None, context=1000, output=None)(CHAT, {"top_k": value})
 
 

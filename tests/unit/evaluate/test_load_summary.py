@@ -21,7 +21,7 @@ def plan(**fields: object) -> traffic.Plan:
 
 
 def test_a_summary_counts_failures_but_ranks_only_whole_answers() -> None:
-    found = records.summarise(
+    found = records.summarize(
         [
             records.Record(0.0, 1.0, 200, None, 0, 0.1, 0.01, 10, 5),
             records.Record(1.0, 3.0, 200, None, 1, 0.3, 0.03, 10, 5),
@@ -41,7 +41,7 @@ def test_a_summary_counts_failures_but_ranks_only_whole_answers() -> None:
 
 
 def test_an_empty_run_has_no_latency() -> None:
-    found = records.summarise([])
+    found = records.summarize([])
     assert found.requests == found.requests_per_second == 0
     assert found.ttft == records.Latency(0, None, None, None, None)
 

@@ -63,7 +63,7 @@ def test_an_index_that_names_a_missing_file_is_reported_before_the_download(
     index = json.dumps({"weight_map": {"x": SHARDS[0]}}).encode()
     with (
         hubs.serve(hubs.Hub({**FILES, "model.safetensors.index.json": index})) as hub,
-        pytest.raises(EngineError, match=f"names {SHARDS[0]}, which is missing"),
+        pytest.raises(EngineError, match=f"lists {SHARDS[0]}, which is missing"),
     ):
         fetch(hub, tmp_path, monkeypatch)
     assert not [line for line in hub.asked if line.endswith("model.safetensors")]
@@ -269,7 +269,7 @@ def test_a_repository_with_gguf_alone_is_refused_before_the_download(
     files = {"config.json": b"{}", "model-q4.gguf": WEIGHTS}
     with (
         hubs.serve(hubs.Hub(files)) as hub,
-        pytest.raises(UnsuitableError, match=r"does not read here \(model-q4\.gguf\)\. Use a repo"),
+        pytest.raises(UnsuitableError, match=r"can't read here \(model-q4\.gguf\)\. Use a repo"),
     ):
         fetch(hub, tmp_path, monkeypatch)
 

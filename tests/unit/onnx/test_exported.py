@@ -49,7 +49,7 @@ def test_the_architecture_tells_the_task(config: dict[str, Any], task: str) -> N
 def test_a_list_of_modules_makes_an_encoder_of_any_architecture() -> None:
     masked = {**BERT, "architectures": ["MPNetForMaskedLM"]}
     assert read(masked, modules=modules("Transformer", "Pooling")).task == "embed"
-    with pytest.raises(UnsuitableError, match=r'is a "MPNetForMaskedLM".*use runtime: vllm'):
+    with pytest.raises(UnsuitableError, match=r'is a "MPNetForMaskedLM".*Use runtime: vllm'):
         read(masked)
 
 
@@ -97,7 +97,9 @@ def test_vectors_have_length_one_unless_the_modules_leave_that_out() -> None:
 
 
 def test_a_module_that_is_not_run_is_refused_since_the_numbers_would_be_wrong() -> None:
-    with pytest.raises(UnsuitableError, match=r"modules\.json names Dense, and runtime onnx runs"):
+    with pytest.raises(
+        UnsuitableError, match=r"modules\.json lists Dense, and runtime onnx supports"
+    ):
         read(modules=modules("Transformer", "Pooling", "Dense", "Normalize"))
 
 
@@ -129,7 +131,7 @@ def test_the_activation_is_vllms(config: dict[str, Any], activation: str) -> Non
 
 
 def test_another_activation_is_refused() -> None:
-    with pytest.raises(UnsuitableError, match="wants the activation Tanh"):
+    with pytest.raises(UnsuitableError, match="needs the activation Tanh"):
         read({**CLASSIFIER, "sbert_ce_default_activation_function": "torch.nn.Tanh"})
 
 
@@ -176,7 +178,7 @@ def test_the_pooling_is_read_where_the_modules_say(tmp_path: Path) -> None:
 
 def test_a_model_without_a_graph_is_told_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(
-        EngineError, match=r"hf://org/model: holds neither.*export the model"
+        EngineError, match=r"hf://org/model: has neither.*Export the model"
     ) as caught:
         exported.load(write(tmp_path, graph=None), uri=URI, max_length=None)
     assert caught.value.exit_code == 1
@@ -193,5 +195,5 @@ def test_a_service_may_ask_for_as_many_tokens_as_there_are_positions(tmp_path: P
 def test_a_file_that_is_not_json_is_told(tmp_path: Path) -> None:
     folder = write(tmp_path)
     (folder / "modules.json").write_text("{")
-    with pytest.raises(EngineError, match=r"modules\.json cannot be read"):
+    with pytest.raises(EngineError, match=r"modules\.json can't be read"):
         exported.load(folder, uri=URI, max_length=None)

@@ -94,11 +94,11 @@ def test_given_tokens_are_taken_as_they_are(model: Exported) -> None:
 
 @pytest.mark.parametrize("token", [-1, 7])
 def test_a_token_that_there_is_not_is_refused(model: Exported, token: int) -> None:
-    with pytest.raises(Refusal, match=f"{token} is no token of a model with 7"):
+    with pytest.raises(Refusal, match=f"{token} is not a token. The model has 7"):
         texts(model).given([[4, token]], cut=None)
 
 
 def test_a_tokenizer_that_cannot_be_read_is_told(model: Exported) -> None:
     model.tokenizer.write_text("{}")
-    with pytest.raises(EngineError, match=r"file:///m: tokenizer\.json cannot be read"):
+    with pytest.raises(EngineError, match=r"file:///m: tokenizer\.json can't be read"):
         texts(model)

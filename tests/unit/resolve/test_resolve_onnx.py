@@ -82,7 +82,7 @@ def test_compiling_means_tensorrt_and_is_not_done_unasked() -> None:
 
 def test_output_tokens_are_no_limit_of_an_engine_that_makes_none() -> None:
     with pytest.raises(
-        ValidationError, match=r"limits\.maxOutputTokens: these models make no tokens"
+        ValidationError, match=r"limits\.maxOutputTokens: these models generate no tokens"
     ):
         config(limits={"maxOutputTokens": 8})
 
