@@ -10,7 +10,8 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from slipstream_operator.telemetry import DesiredReplicas, Telemetry
-from slipstream_runtime.engine.gain import GainMetrics, Tally
+from slipstream_runtime.engine.gain import Tally
+from slipstream_runtime.engine.metrics import GainMetrics
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.metrics import Metrics as EngineMetrics
 from slipstream_runtime.router import metrics as router

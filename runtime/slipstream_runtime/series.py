@@ -12,7 +12,7 @@ _LABELS: Final = ("model_name", "engine")
 
 
 class Series:
-    """Factory of metrics in a registry of its own, with the labels of one model and one engine."""
+    """Factory of metrics in a new registry, with the labels of one model and one engine."""
 
     def __init__(self, model_name: str) -> None:
         self.registry = CollectorRegistry()

@@ -20,7 +20,8 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from slipstream_runtime.engine import deaths, executor, scheduler, windows
-from slipstream_runtime.engine.gain import TALLY_ENV, GainMetrics, Tally
+from slipstream_runtime.engine.gain import TALLY_ENV, Tally
+from slipstream_runtime.engine.metrics import GainMetrics
 
 _DEATH_SHOWS_SECONDS: Final = 5.0
 """Longest wait for the end of an engine core that has reported its failure."""

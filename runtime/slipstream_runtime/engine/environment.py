@@ -67,7 +67,7 @@ def build(
     }
     if config.device == "cpu" and config.single:
         # NB: on CPU vLLM replaces the uni executor by a third process unless this is set.
-        # AsyncLLM runs its engine core in a process of its own in either case.
+        # AsyncLLM runs its engine core in another process in either case.
         forced["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return {name: value for name, value in chosen.items() if name not in present} | forced
 

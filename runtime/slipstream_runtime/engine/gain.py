@@ -6,16 +6,12 @@ decode count, and only batches of about the same size are compared.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-from slipstream_runtime import contract
 
 TALLY_ENV: Final = "SLIPSTREAM_SPECULATION_TALLY"
 """Environment variable with the path of the tally, which the engine core's process inherits."""
@@ -30,10 +26,11 @@ STALL: Final = 5
 """Multiple of the usual time above which a step was delayed by something else, such as a kernel's compilation."""
 
 _SIZES: Final = 16
-_MODES: Final = {"on": 0, "off": 1}
-_STEPS, _TOKENS, _SECONDS, _DRAFTING = range(4)
+MODES: Final = {"on": 0, "off": 1}
+"""Value of the label `speculation` -> index in the table."""
+STEPS, _TOKENS, _SECONDS, _DRAFTING = range(4)
 _EVER, _RECENT = range(2)
-_SHAPE: Final = (2, len(_MODES), _SIZES, 4)
+_SHAPE: Final = (2, len(MODES), _SIZES, 4)
 _LENGTH: Final = 1 + math.prod(_SHAPE)
 
 Numbers = npt.NDArray[np.float64]
@@ -85,7 +82,7 @@ class Tally:
         self, *, speculating: bool, batch: int, tokens: int, seconds: float, drafting: float
     ) -> None:
         """Count a step that decoded for `batch` requests, unless it alone took far longer than the steps before it."""
-        kind = (_MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
+        kind = (MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
         steps, _, spent, _ = self.recent[kind]
         usual = spent / steps if steps else seconds
         if seconds > STALL * usual and kind not in self._stalled:
@@ -109,7 +106,7 @@ def estimate(numbers: Numbers) -> float | None:
     subtracted where it is measured. Where it is not, the true gain is lower. It is also lower by the work that vLLM
     does for speculation in every step.
     """
-    counts = (numbers[..., _STEPS] >= EVIDENCE).all(axis=0)
+    counts = (numbers[..., STEPS] >= EVIDENCE).all(axis=0)
     on, off = numbers[0], numbers[1]
     spent = on[counts, _SECONDS].sum()
     if not counts.any() or spent < COVERED * on[:, _SECONDS].sum():
@@ -117,37 +114,3 @@ def estimate(numbers: Numbers) -> float | None:
     on, off = on[counts], off[counts]
     without = off[:, _SECONDS] - np.nan_to_num(off[:, _DRAFTING])
     return float((on[:, _TOKENS] * without / off[:, _TOKENS]).sum() / spent)
-
-
-class GainMetrics(Collector):
-    """Collector of the gain and the counts that it is computed from."""
-
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the present values, without a gain while it is unknown."""
-        gain = GaugeMetricFamily(
-            contract.SPECULATION_GAIN,
-            "Upper bound of the recent gain: output tokens per second with speculation, over those without.",
-        )
-        if (found := estimate(self._tally.recent.copy())) is not None:
-            gain.add_metric([], found)
-        yield gain
-        table = self._tally.ever.copy()
-        for column, (name, text) in enumerate(_COUNTERS.items()):
-            family = CounterMetricFamily(name, text, labels=["speculation", "batch"])
-            for mode, row in _MODES.items():
-                for size in np.flatnonzero(table[row, :, _STEPS]):
-                    if not math.isnan(value := float(table[row, size, column])):
-                        family.add_metric([mode, str(2**size)], value)
-            yield family
-
-
-_COUNTERS: Final = {
-    contract.SAMPLED_STEPS: "Steps of decoding only, in windows without speculation (off) and beside them (on), for up "
-    "to `batch` requests and more than half of that.",
-    contract.SAMPLED_TOKENS: "Output tokens of these steps.",
-    contract.SAMPLED_SECONDS: "Seconds that these steps took.",
-    contract.SAMPLED_DRAFTING: "Seconds of these steps spent on drafting; absent where drafting is not measured.",
-}

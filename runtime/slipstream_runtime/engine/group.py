@@ -62,7 +62,7 @@ def member(environment: Mapping[str, str], *, nodes: int) -> Member | None:
     rank, size = (int(environment[name]) for name in names[:2])
     if size != nodes:
         raise UnsuitableError(
-            f"spec.parallelism.nodes: {nodes} needs a group of as many pods, and this one has {size}. "
+            f"spec.parallelism.nodes: {nodes} needs a group of {nodes} pods, and this one has {size}. "
             "Restore the LeaderWorkerSet's size."
         )
     return Member(rank, size, environment[contract.LEADER_ADDRESS_ENV])
@@ -86,8 +86,8 @@ def asking(member: Member, *, port: int = contract.MANAGEMENT_PORT) -> Ask:
 
 def wait(member: Member, ask: Ask, *, pause: Callable[[float], None] = time.sleep) -> None:
     """Wait until the leader's name resolves and the leader answers; how long is up to the startup probe."""
-    begun = time.monotonic()
-    logged = begun
+    started = time.monotonic()
+    logged = started
     while ask() is None:
         if (now := time.monotonic()) - logged >= _LOG_SECONDS:
             logged = now
@@ -95,10 +95,10 @@ def wait(member: Member, ask: Ask, *, pause: Callable[[float], None] = time.slee
                 "waiting for leader",
                 leader=member.leader,
                 resolved=_address(member.leader),
-                seconds=round(now - begun),
+                seconds=round(now - started),
             )
         pause(_CHECK_SECONDS)
-    logs.event("leader found", leader=member.leader, seconds=round(time.monotonic() - begun, 1))
+    logs.event("leader found", leader=member.leader, seconds=round(time.monotonic() - started, 1))
 
 
 def _address(host: str) -> str | None:

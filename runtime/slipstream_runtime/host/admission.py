@@ -1,6 +1,7 @@
 """Admission of requests: each runs, waits or is refused before its response begins.
 
-It belongs to one event loop and never blocks it: a waiter is a future, so its request can also watch the client.
+It belongs to one event loop and never blocks it: a waiter is a future, so its request can also watch
+the client.
 """
 
 import asyncio

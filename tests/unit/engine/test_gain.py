@@ -8,7 +8,8 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.engine import gain
-from slipstream_runtime.engine.gain import GainMetrics, Tally
+from slipstream_runtime.engine.gain import Tally
+from slipstream_runtime.engine.metrics import GainMetrics
 
 ENOUGH = int(gain.EVIDENCE)
 TARGET, PASS, FIRST = 0.010, 0.002, 0.003

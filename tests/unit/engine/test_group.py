@@ -31,7 +31,7 @@ def test_leader_worker_set_says_the_place() -> None:
     ("environment", "expected"),
     [
         ({}, "needs LWS_WORKER_INDEX, LWS_GROUP_SIZE, LWS_LEADER_ADDRESS"),
-        (LWS | {"LWS_GROUP_SIZE": "3"}, "needs a group of as many pods, and this one has 3"),
+        (LWS | {"LWS_GROUP_SIZE": "3"}, "needs a group of 2 pods, and this one has 3"),
     ],
 )
 def test_a_pod_outside_of_its_group_says_what_it_lacks(
