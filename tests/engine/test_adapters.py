@@ -88,7 +88,7 @@ def test_it_is_ready_with_the_adapters_that_can_be_loaded(adapted: Adapted) -> N
     assert [name for name, adapter in status.items() if adapter["loaded"]] == ["first"]
     folder = adapted.uris["missing"].removeprefix("file://")
     assert status["missing"]["reason"] == (
-        f"file://{folder}: there is no folder {folder} in the container"
+        f"file://{folder}: there is no folder {folder} in the container."
     )
     assert "has rank 1024, and this engine was started for 16" in status["wide"]["reason"]
     assert (

@@ -74,7 +74,7 @@ def test_an_engine_that_hangs_ends_by_itself_and_says_so(engine: Engine) -> None
     assert "data: [DONE]" not in lines
     assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == 503
     assert engine.exit_code() == 1
-    assert "the engine hangs: 1 requests saw no work" in engine.termination_log.read_text()
+    assert "the engine hangs: 1 requests made no progress" in engine.termination_log.read_text()
     assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE
 
 

@@ -253,6 +253,8 @@ def test_a_form_that_cannot_be_made_is_told_before_the_model_is_loaded(tmp_path:
     engine = Engine(tmp_path, config(f"file://{model}", output=output))
     assert engine.exit_code() == 2
     reason = engine.termination_log.read_text()
-    assert reason.startswith("spec.output.grammar: xgrammar can't make answers of this form: EBNF")
+    assert reason.startswith(
+        "spec.output.grammar: xgrammar can't generate answers with this structure: EBNF"
+    )
     assert "nowhere" in reason
     assert "loading" not in [entry["phase"] for entry in engine.events("phase")]

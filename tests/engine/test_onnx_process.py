@@ -157,15 +157,20 @@ def test_an_encoder_ranks_by_the_likeness_of_its_vectors(engine: Engine) -> None
         ("/v1/embeddings", {}, 400, "input: Field required"),
         ("/v1/embeddings", {"input": "x", "model": "other"}, 404, "`other` does not exist"),
         ("/v1/embeddings", {"input": "x", "dimensions": 8}, 400, "dimensions: "),
-        ("/v1/embeddings", {"input": [30522]}, 400, "30522 is no token"),
+        ("/v1/embeddings", {"input": [30522]}, 400, "30522 is not a token"),
         (
             "/v1/embeddings",
             {"input": "x " * 255},
             400,
-            "has 257 tokens, and the model takes 1 to 256",
+            "has 257 tokens, and the model accepts 1 to 256",
         ),
         ("/v1/rerank", {"query": "x", "documents": []}, 400, "documents: "),
-        ("/classify", {"input": "x"}, 400, "minilm, which is an encoder: use /v1/embeddings or"),
+        (
+            "/classify",
+            {"input": "x"},
+            400,
+            "minilm is an encoder and does not serve /classify. Use /v1/embeddings or",
+        ),
         ("/v1/completions", {"prompt": "x"}, 404, "There is no route /v1/completions."),
     ],
 )
@@ -305,7 +310,7 @@ def test_a_graph_that_cannot_be_loaded_is_told(minilm: Path, tmp_path: Path) -> 
     (model / "model.onnx").write_bytes(b"not a graph")
     engine = Engine(tmp_path, model)
     assert engine.exit_code() == 1
-    assert "ONNX Runtime cannot load it" in engine.termination_log.read_text()
+    assert "ONNX Runtime can't load it" in engine.termination_log.read_text()
 
 
 def test_an_export_keeps_what_tells_how_to_use_the_model(minilm: Path) -> None:

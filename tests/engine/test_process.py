@@ -155,7 +155,7 @@ async def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(engine: E
 def test_a_missing_model_is_told_in_the_termination_log(tmp_path: Path) -> None:
     engine = Engine(tmp_path, config("file:///there/is/none"))
     assert engine.exit_code() == 1
-    reason = "file:///there/is/none: there is no folder /there/is/none in the container\n"
+    reason = "file:///there/is/none: there is no folder /there/is/none in the container.\n"
     assert engine.termination_log.read_text() == reason
 
 
