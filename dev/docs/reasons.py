@@ -9,7 +9,8 @@ from slipstream_operator.names import Condition, Reason
 
 MEANINGS = Path(__file__).with_name("reasons.yaml")
 CONDITIONS = {
-    Condition.READY: "The service answers: Accepted, ModelReady and Available are True.",
+    Condition.READY: "The service is as its object asks: Accepted, ModelReady and Available are True, or "
+    "spec.replicas is 0.",
     Condition.ACCEPTED: "The object can work as it is written.",
     Condition.MODEL_READY: "An engine has the model loaded and has answered a completion.",
     Condition.AVAILABLE: "Requests are answered, or held until an engine is up.",

@@ -51,6 +51,8 @@ FETCH_COMPONENT: Final = "fetch"
 PREFETCH_LABEL: Final = f"{GROUP}/prefetch"
 """Label of a pod that pulls images onto its node: its service."""
 PREFETCH_COMPONENT: Final = "prefetch"
+COMPLETION_INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
+"""Label that Kubernetes gives pods of a Job with completionMode Indexed."""
 JOB: Final = "Job"
 
 ENGINE_CONTAINER: Final = "engine"

@@ -56,6 +56,92 @@ def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replic
     assert lost["status"]["phase"] == "Failed"
 
 
+def disk_hog(image: str) -> dict[str, Any]:
+    """A template with a sidecar that fills a volume, once somebody makes the file /mnt/spare/go."""
+    wait = "while not os.path.exists('/mnt/spare/go'): time.sleep(0.2)"
+    write = "open('/mnt/spare/file', 'wb').write(bytes(8 << 20))"
+    return {
+        "volumes": [{"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}],
+        "initContainers": [
+            {
+                "name": "hog",
+                "image": image,
+                "restartPolicy": "Always",
+                "command": ["python", "-c", f"import os, time\n{wait}\n{write}\ntime.sleep(9e9)"],
+                "volumeMounts": [{"name": "spare", "mountPath": "/mnt/spare"}],
+            }
+        ],
+    }
+
+
+def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_there(
+    kube: Kube, namespace: str
+) -> None:
+    profile = kube.get("ServingProfile", None, "local")
+    assert profile is not None
+    template = disk_hog(profile["spec"]["images"]["simulator"])
+    recreate = {"rollout": {"strategy": "Recreate"}, "template": template}
+    service = services.simulated(namespace, "full", fake=False, replicas=2, **recreate)
+    kube.apply(service)
+    settled(kube, namespace, 2)
+    for pod in kube.find("Pod", namespace):
+        go = ["-c", "hog", "--", "python", "-c", "open('/mnt/spare/go', 'w')"]
+        kube.kubectl("exec", "-n", namespace, pod["metadata"]["name"], *go)
+    kube.until(
+        "Pod",
+        namespace,
+        lambda items: len(evicted(items)) == 2,
+        timeout=NOTICED,
+        what="two evicted pods",
+    )
+    settled(kube, namespace, 2)
+    messages = [
+        event["note"]
+        for event in kube.find("Event", namespace)
+        if event["reason"] == "Evicted" and event["regarding"]["kind"] == "InferenceService"
+    ]
+    assert len(messages) == 1
+    assert 'EmptyDir volume "spare" exceeds the limit "1Mi"' in messages[0]
+
+    kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=3")
+    settled(kube, namespace, 3)
+
+    service["spec"] |= {"replicas": 1, "simulator": {"maxSequences": 7}}
+    kube.apply(service)
+    settled(kube, namespace, 1, generation=3)
+    assert len(evicted(kube.find("Pod", namespace))) <= 2
+
+    kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=0")
+    settled(kube, namespace, 0, reason="Stopped", generation=4)
+
+
+def settled(
+    kube: Kube,
+    namespace: str,
+    replicas: int,
+    *,
+    reason: str = "EnginesReady",
+    generation: int = 0,
+) -> None:
+    """Wait until the service is current by the rules of kstatus, with this number of replicas."""
+
+    def is_settled(items: list[Object]) -> bool:
+        (item,) = items
+        status = item.get("status", {})
+        kinds = {entry["type"]: entry for entry in status.get("conditions", [])}
+        return (
+            status.get("observedGeneration", -1) == item["metadata"]["generation"] >= generation
+            and "Reconciling" not in kinds
+            and "Stalled" not in kinds
+            and (kinds["Ready"]["status"], kinds["Ready"]["reason"]) == ("True", reason)
+            and status["replicas"] == status["readyReplicas"] == replicas
+        )
+
+    kube.until(
+        "InferenceService", namespace, is_settled, name="full", timeout=90, what=f"{replicas} ready"
+    )
+
+
 def test_a_container_that_the_kernel_kills_for_its_memory_is_told_so(
     kube: Kube, namespace: str
 ) -> None:

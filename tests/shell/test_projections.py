@@ -368,10 +368,10 @@ def test_a_pod_that_ended_has_the_time_of_its_end() -> None:
     ended = _container(state=_ended(137, finishedAt="2026-01-01T00:00:05Z"))
     found = projections.pod(fakes.pod_body("a", status={"phase": "Failed", **ended}))
     assert found.ended
-    assert found.ended_at == "2026-01-01T00:00:05Z"
+    assert found.gone_at == "2026-01-01T00:00:05Z"
     never_ran = {"phase": "Failed", "startTime": "2026-01-01T00:00:01Z"}
-    assert projections.pod(fakes.pod_body("a", status=never_ran)).ended_at == never_ran["startTime"]
-    assert projections.pod(fakes.pod_body("a")).ended_at is None
+    assert projections.pod(fakes.pod_body("a", status=never_ran)).gone_at == never_ran["startTime"]
+    assert projections.pod(fakes.pod_body("a")).gone_at is None
 
 
 def test_a_long_message_keeps_the_exit_code_and_its_end() -> None:

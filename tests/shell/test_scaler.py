@@ -245,6 +245,30 @@ async def test_pods_that_ended_count_neither_as_starting_nor_as_stuck(phase: str
     assert service.scaling.decision.limited is None
 
 
+@pytest.mark.parametrize("gone", ["evicted", "deleted"])
+async def test_a_service_scales_up_beside_pods_that_are_gone(gone: str) -> None:
+    loop = Loop(busy())
+    service = loop.serve()
+    assert service.rollout is not None
+    for n in range(3):
+        body = fakes.pod_body(service.rollout.active, name=f"gone-{n}", uid=f"gone-{n}")
+        body["metadata"]["creationTimestamp"] = "2026-01-03T00:43:00Z"  # 20 s ago
+        if gone == "deleted":
+            body["metadata"]["deletionTimestamp"] = "2026-01-03T00:44:00Z"
+        else:
+            ended = {"terminated": {"exitCode": 137}}
+            body["status"] = {
+                "phase": "Failed",
+                "reason": "Evicted",
+                "containerStatuses": [{"name": "engine", "state": ended}],
+            }
+        loop.store.feed("Pod", body, gone=False)
+    await loop.scaler.tick()
+    assert service.scaling.decision is not None
+    assert service.scaling.decision.limited is None
+    assert service.scaling.decision.desired > 1
+
+
 async def test_replicas_that_are_only_recommended_do_not_count_as_starting() -> None:
     loop = Loop(busy())
     recommend = {**SPEC, "scaling": {"maxReplicas": 9, "mode": "Recommend"}}

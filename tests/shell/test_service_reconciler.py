@@ -243,6 +243,68 @@ async def test_events_are_posted_once() -> None:
     assert len(reasons) == len(set(reasons))
 
 
+async def test_a_burst_of_evictions_is_one_event_and_leaves_no_replica() -> None:
+    world = World()
+    await world.reconcile()
+    world.starts_pods()
+    await world.reconcile()
+    for n in range(3):
+        body = fakes.pod_body(HASH, name=f"evicted-{n}", uid=f"evicted-{n}")
+        message = "The node was low on resource: ephemeral-storage."
+        body["status"] = {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": message,
+            "startTime": units.timestamp(world.clock.now() + n),
+        }
+        world.store.feed("Pod", body, gone=False)
+        await world.reconcile()
+    posted = [event.message for event in world.events.posted if event.reason == "Evicted"]
+    assert len(posted) == 1
+    assert posted[0].startswith("Pod evicted-0: The node was low on resource: ephemeral-storage. ")
+    assert "spec.resources" in posted[0]
+    assert world.cluster.statuses[-1]["replicas"] == 1
+    assert {entry["type"] for entry in world.cluster.statuses[-1]["conditions"]} & {
+        "Reconciling",
+        "Stalled",
+    } == set()
+
+
+async def test_recreate_goes_on_when_a_node_that_is_gone_never_ends_its_pod() -> None:
+    recreate = {**DIRECT, "rollout": {"strategy": "Recreate"}}
+    world = World({"model": given.MODEL, **recreate})
+    await world.reconcile()
+    (old,) = [name for kind, name in _deployments(world)]
+    world.starts_pods(old.removeprefix("chat-"))
+    await world.reconcile()
+    world.writes({"model": {"uri": "hf://org/other"}, **recreate})
+    body = fakes.pod_body(old.removeprefix("chat-"), name=f"pod-{old.removeprefix('chat-')}")
+    end = world.clock.now() + 30.0
+    body["metadata"] |= {
+        "deletionTimestamp": units.timestamp(end),
+        "deletionGracePeriodSeconds": 60,
+    }
+    world.store.feed("Pod", body, gone=False)
+    await world.reconcile()
+    assert set(_replicas(world).values()) == {0}
+    world.clock.seconds += 91.0
+    await world.reconcile()
+    await world.reconcile()
+    assert list(_replicas(world).values()) == [1]
+
+
+def _deployments(world: World) -> list[tuple[str, str]]:
+    return [(ref.kind, ref.name) for ref in world.cluster.objects if ref.kind == "Deployment"]
+
+
+def _replicas(world: World) -> dict[str, int]:
+    return {
+        ref.name: body["spec"]["replicas"]
+        for ref, body in world.cluster.objects.items()
+        if ref.kind == "Deployment"
+    }
+
+
 SCALED: dict[str, Any] = {"model": given.MODEL, "scaling": {"minReplicas": 2, "maxReplicas": 5}}
 
 

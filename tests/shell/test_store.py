@@ -281,10 +281,59 @@ def test_with_a_quota_a_services_spec_affects_the_others_and_its_status_does_not
     assert _feed_service(store, key=OTHER, uid=uid, spec=changed, gone=True) == {OTHER, given.KEY}
 
 
-def test_ended_pods_are_not_returned() -> None:
+GONE: dict[str, dict[str, Any]] = {
+    reason: {"status": {"phase": "Failed", "reason": reason, "message": "why"}}
+    for reason in (
+        "Evicted",
+        "UnexpectedAdmissionError",
+        "OutOfcpu",
+        "NodeAffinity",
+        "Preempting",
+        "Terminated",
+        "NodeShutdown",
+        "DeadlineExceeded",
+        "",
+    )
+} | {
+    "Succeeded": {"status": {"phase": "Succeeded"}},
+    "still Ready": {
+        "status": {"phase": "Failed", "conditions": [{"type": "Ready", "status": "True"}]}
+    },
+    "being deleted": {"deleted": "2026-01-02T03:05:05Z"},
+    "deleted and ended": {"deleted": "2026-01-02T03:05:05Z", "status": {"phase": "Failed"}},
+}
+
+
+@pytest.mark.parametrize("fields", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("label", [names.SERVICE_LABEL, names.WORKER_LABEL])
+def test_pods_that_ended_or_are_being_deleted_are_gone(fields: dict[str, Any], label: str) -> None:
     store = Store()
-    for name, reason in (("a", "Evicted"), ("b", "UnexpectedAdmissionError")):
-        ended = {"phase": "Failed", "reason": reason, "message": "why"}
-        store.feed("Pod", fakes.pod_body("r", name=name, uid=name, status=ended), gone=False)
-    store.feed("Pod", fakes.pod_body("r", name="c", uid="c"), gone=False)
-    assert [pod.name for pod in store.pods(given.KEY)] == ["c"]
+    _feed_service(store)
+    for name, given_fields in (("gone", fields), ("current", {})):
+        body = fakes.pod_body("r", name=name, uid=name, status=given_fields.get("status"))
+        if "deleted" in given_fields:
+            body["metadata"]["deletionTimestamp"] = given_fields["deleted"]
+            body["metadata"]["deletionGracePeriodSeconds"] = 60
+        body["metadata"]["labels"][label] = body["metadata"]["labels"].pop(names.SERVICE_LABEL)
+        assert _feed(store, "Pod", body) == {given.KEY}
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    current = found.pods if label == names.SERVICE_LABEL else found.workers
+    assert [pod.name for pod in current] == ["current"]
+    assert [pod.name for pod in found.gone] == ["gone"]
+    assert [pod.name for pod in store.pods(given.KEY)] == [pod.name for pod in found.pods]
+
+
+def test_a_pod_that_is_being_deleted_has_the_time_of_the_request_and_of_its_end() -> None:
+    store = Store()
+    _feed_service(store)
+    body = fakes.pod_body("r")
+    body["metadata"] |= {
+        "deletionTimestamp": "2026-01-02T03:05:05Z",
+        "deletionGracePeriodSeconds": 60,
+    }
+    _feed(store, "Pod", body)
+    found = store.snapshot(given.KEY)
+    assert found is not None
+    (pod,) = found.gone
+    assert (pod.gone_at, pod.delete_by) == ("2026-01-02T03:04:05Z", "2026-01-02T03:05:05Z")

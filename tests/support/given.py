@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
+from slipstream_operator.api import units
 from slipstream_operator.core import (
     histograms,
     objectives,
@@ -53,6 +54,7 @@ UID = "uid-of-chat"
 KEY = Key(NAMESPACE, NAME)
 CREATED = "2026-01-01T00:00:00Z"
 NOW = "2026-01-02T03:04:05Z"
+MOMENT = units.moment(NOW)
 MODEL = {"uri": "hf://org/model"}
 
 PROFILE: dict[str, Any] = {
@@ -195,6 +197,8 @@ def pod(
     created: str = CREATED,
     trouble: tuple[str, str] | None = None,
     worker: bool = False,
+    phase: str | None = None,
+    gone_at: str | None = None,
 ) -> Pod:
     """An engine pod, ready unless said otherwise."""
     return Pod(
@@ -202,13 +206,15 @@ def pod(
         name=name or f"{service}-{revision}-0",
         service=service,
         revision=revision,
-        phase="Running" if ready else "Pending",
+        phase=phase or ("Running" if ready else "Pending"),
         ready=ready,
         deleting=deleting,
         created=created,
         ready_since=created if ready else None,
         trouble=trouble,
         worker=worker,
+        gone_at=gone_at or (NOW if deleting else created if phase else None),
+        delete_by=gone_at or NOW if deleting else None,
     )
 
 
@@ -255,18 +261,20 @@ def observed(
     leader_worker_sets: bool = False,
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
+    gone = tuple(pod for pod in (*pods, *workers) if not pod.current)
     return Observed(
         parent=parent or _parent(spec),
         namespace_labels=labels or {},
         profiles=tuple(profiles) if profiles is not None else (profile(),),
         children=tuple(children),
-        pods=tuple(pods),
+        pods=tuple(pod for pod in pods if pod.current),
         name_holders=name_holders or {},
         pod_monitors=pod_monitors,
         router=router or RouterState(available=True, answers=True),
         gateway=gateway or GatewayState(),
         facts=facts,
-        workers=tuple(workers),
+        workers=tuple(pod for pod in workers if pod.current),
+        gone=gone,
         fetchers=tuple(fetchers),
         prefetchers=tuple(prefetchers),
         leader_worker_sets=leader_worker_sets,
@@ -284,7 +292,7 @@ def resolved(spec: Mapping[str, Any] | None = None, **snapshot: Any) -> Resolved
 def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> list[dict[str, Any]]:
     """All children that the snapshot asks for."""
     decided = resolve.resolve(snapshot)
-    rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
+    rollout = revisions.roll_out(snapshot, decided, replicas=replicas, now=MOMENT)
     state = {config.SCALING_KEY: scaling} if decided.bounds.follows_load else {}
     return render.render(snapshot, decided, rollout, state=state)
 
@@ -292,7 +300,7 @@ def rendered(snapshot: Observed, *, replicas: int = 1, scaling: str = "{}") -> l
 def entry(snapshot: Observed, *, replicas: int = 1) -> router_config.Entry | None:
     """The service in the router's configuration."""
     decided = resolve.resolve(snapshot)
-    rollout = revisions.roll_out(snapshot, decided, replicas=replicas)
+    rollout = revisions.roll_out(snapshot, decided, replicas=replicas, now=MOMENT)
     return router_config.entry(decided, rollout, kv_capacity=None)
 
 

@@ -50,7 +50,9 @@ class Loop:
         observed = given.observed(parent=parent, profiles=[profile or given.profile()])
         service = self.states.of(key)
         service.resolved = resolve.resolve(observed)
-        service.rollout = revisions.roll_out(observed, service.resolved, replicas=desired)
+        service.rollout = revisions.roll_out(
+            observed, service.resolved, replicas=desired, now=given.MOMENT
+        )
         service.record(Scaling(state=given.state(desired)))
         body = fakes.service_body(spec, key=key)
         self.store.feed(names.INFERENCE_SERVICE, body, gone=False)

@@ -130,8 +130,8 @@ class InferenceServiceSpec(ApiModel):
     )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
-        description="Replica count if scaling is not set. kubectl scale changes it. 0 stops the service. Default: "
-        "1.",
+        description="Replica count if scaling is not set. kubectl scale changes it. 0 stops the service, which is then "
+        "Ready with reason Stopped, and not Available. Default: 1.",
     )
     rollout: RolloutSpec | None = Field(
         default=None, description="Strategy for the replacement of engines after a change."

@@ -98,7 +98,8 @@ def _of_conditions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event
         if known is None and expected_at_first:
             continue
         message = f"{condition['type']}: {condition['message']}"
-        found.append(Event("Normal" if good else "Warning", condition["reason"], message))
+        normal = good or condition["reason"] == Reason.STOPPED
+        found.append(Event("Normal" if normal else "Warning", condition["reason"], message))
     return found
 
 

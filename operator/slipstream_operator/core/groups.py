@@ -26,13 +26,21 @@ def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
     consequences. Workers are checked before their leader, which ends when a worker is gone.
     """
     since = known.at if known else ""
-    members = (*observed.workers, *observed.pods) if observed.workers else ()
-    for pod in members:
+    replaced_at = max((pod.ready_since or "" for pod in observed.pods if pod.ready), default="")
+    for pod in _members(observed):
         ended = pod.trouble is not None and pod.trouble[0] in _ENDS
-        if ended and pod.created > since:
+        replaced = pod.gone_at is not None and pod.gone_at < replaced_at
+        if ended and not replaced and pod.created > since:
             return Loss(_message(pod), now)
     healed = any(pod.ready and pod.created > since for pod in observed.pods)
     return None if healed else known
+
+
+def _members(observed: Observed) -> list[Pod]:
+    """Return the pods of groups, workers first; none if no pod is a worker."""
+    pods = [*observed.gone, *observed.workers, *observed.pods]
+    members = sorted(pods, key=lambda pod: not pod.worker)
+    return members if members and members[0].worker else []
 
 
 def _message(pod: Pod) -> str:

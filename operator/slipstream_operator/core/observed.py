@@ -171,13 +171,20 @@ class Pod:
     """Reason and message of the failure that keeps the pod from running or ended it, if there is one."""
     worker: bool = False
     """Whether the pod computes for a leader and serves no requests."""
-    ended_at: str | None = None
-    """Time when the pod ended, in phase Failed or Succeeded; None if it can still run."""
+    gone_at: str | None = None
+    """Time when the pod ended or its deletion was requested; None of a current pod."""
+    delete_by: str | None = None
+    """End of the grace period of the pod's deletion; None if it is not being deleted."""
 
     @property
     def ended(self) -> bool:
         """Whether the pod never runs again. It may stay in the cluster for days."""
         return self.phase in pod_failures.ENDED
+
+    @property
+    def current(self) -> bool:
+        """Whether the pod runs or can still run. No other pod is a replica."""
+        return not (self.ended or self.deleting)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -200,6 +207,8 @@ class Fetcher:
     """Reason and message of the failure that keeps it from running, or of its last failure."""
     node: str | None = None
     """Name of its node, if it has one."""
+    index: str = ""
+    """Completion index in its Job; empty if it has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +271,7 @@ class Observed:
     profiles: tuple[Profile, ...]
     children: tuple[Child, ...]
     pods: tuple[Pod, ...]
+    """Current pods of engines: none that has ended or is being deleted."""
     name_holders: Mapping[str, Key]
     """Model name -> the oldest service of the namespace that claims it."""
     pod_monitors: bool
@@ -273,18 +283,16 @@ class Observed:
     facts: Facts | None = None
     """Size and configuration of the model and its draft; None until the checkpoints are inspected."""
     workers: tuple[Pod, ...] = ()
-    """Pods that compute for the leaders among `pods`."""
+    """Current pods that compute for the leaders among `pods`."""
+    gone: tuple[Pod, ...] = ()
+    """Engines and workers that have ended or are being deleted. They only explain a loss, and hold devices until they
+    end."""
     fetchers: tuple[Fetcher, ...] = ()
     """Pods that download or inspect the model."""
     prefetchers: tuple[Fetcher, ...] = ()
     """Pods that make their nodes pull images."""
     leader_worker_sets: bool = False
     """Whether the cluster has the LeaderWorkerSet kind."""
-
-    @property
-    def live_pods(self) -> list[Pod]:
-        """Return the pods that run or can still run."""
-        return [pod for pod in self.pods if not pod.ended]
 
     def child(self, kind: str, name: str) -> Child | None:
         """Return the child of this kind and name; None if there is none."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from slipstream_operator.api import units
 from slipstream_operator.names import ENGINE_CONTAINER, FETCH_COMPONENT, PREFETCH_COMPONENT, Reason
 
 Body = Mapping[str, Any]
@@ -79,16 +80,27 @@ def of(status: Body) -> Failure | None:
     return next(_failures(status), None)
 
 
-def ended_at(status: Body) -> str | None:
-    """Return the time when the pod's last container ended, or else when the pod failed; None if it runs."""
+def gone_at(metadata: Body, status: Body) -> str | None:
+    """Return the time when the pod ended or its deletion was requested; None if the pod is current.
+
+    A pod ends with its last container, or else when it fails.
+    """
     if status.get("phase") not in ENDED:
-        return None
+        return _deletion_requested_at(metadata)
     times = [
         container.get("state", {}).get("terminated", {}).get("finishedAt")
         for container in status.get("containerStatuses", [])
     ]
     times += [entry.get("lastTransitionTime") for entry in status.get("conditions", [])]
     return max((time for time in times if time), default=status.get("startTime"))
+
+
+def _deletion_requested_at(metadata: Body) -> str | None:
+    """Return the time of the request; the API server stores when the grace period ends."""
+    if "deletionTimestamp" not in metadata:
+        return None
+    end = units.moment(metadata["deletionTimestamp"])
+    return units.timestamp(end - metadata.get("deletionGracePeriodSeconds", 0))
 
 
 def _failures(status: Body) -> Iterator[Failure]:

@@ -110,8 +110,10 @@ def progress(observed: Observed, prefetch: Prefetch) -> str:
 
 
 def _trouble(pods: list[Fetcher]) -> tuple[str, str] | None:
-    """Return the reason and message of the newest pod that is in trouble."""
-    troubled = [pod for pod in pods if pod.trouble is not None and pod.phase != "Succeeded"]
+    """Return the reason and message of the newest pod that is in trouble. A pod that was replaced is none."""
+    by_age = sorted(pods, key=lambda pod: (pod.created, pod.name))
+    current = {pod.index: pod for pod in by_age}.values()
+    troubled = [pod for pod in current if pod.trouble is not None and pod.phase != "Succeeded"]
     newest = max(troubled, key=lambda pod: (pod.created, pod.name), default=None)
     return newest.trouble if newest is not None else None
 

@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Observed
+from slipstream_operator.api import units
+from slipstream_operator.core.observed import Observed, Pod
 from slipstream_operator.core.resolved import Resolved, Revisioned
 
 ENGINE_KEY: Final = "engine.json"
 TEMPLATE_KEY: Final = "template.json"
 DEVICES_KEY: Final = "devices.json"
 """Key that only revisions whose pods claim devices have."""
+RELEASE_SECONDS: Final = 60.0
+"""Seconds after its grace period for which a pod that is being deleted holds its devices. A kubelet that answers ends
+it within seconds. The kubelet of a node that is gone never does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +57,13 @@ def identity(revisioned: Revisioned) -> str:
 
 
 def roll_out(
-    observed: Observed, resolved: Resolved, *, replicas: int, held: bool = False
+    observed: Observed, resolved: Resolved, *, replicas: int, now: float, held: bool = False
 ) -> Rollout:
     """Return the rollout: start the wanted revision, keep the serving one until it is ready, then move the traffic.
 
     The Service switches between router and engines only when the new target can serve requests. The revision behind
     the former target stays until it gets no requests. While `held`, a revision that has not started stays stopped.
+    `now` is in seconds since the epoch.
     """
     wanted = identity(resolved.revisioned)
     ready = _ready(observed)
@@ -66,7 +71,7 @@ def roll_out(
     by_router = _by_router(observed)
     listed = _existing(observed, observed.router.active)
     serving = _serving(observed, ready) or wanted
-    target = _target(observed, resolved, serving, wanted, ready=ready, replicas=replicas)
+    target = _target(observed, resolved, serving, wanted, ready=ready, replicas=replicas, now=now)
     if (
         by_router is None
         or by_router == routes
@@ -117,13 +122,27 @@ def _target(
     *,
     ready: Mapping[str, int],
     replicas: int,
+    now: float,
 ) -> str:
     """Return the revision that gets the requests from now on."""
     if resolved.recreate:
-        left = {pod.revision for pod in (*observed.pods, *observed.workers) if not pod.ended}
+        leaving = [pod for pod in observed.gone if (_released_at(pod) or now) > now]
+        left = {pod.revision for pod in (*observed.pods, *observed.workers, *leaving)}
         return serving if serving in left else wanted
     proved = ready.get(wanted, 0) >= max(replicas, 1) or replicas == 0
     return wanted if proved or not ready.get(serving) else serving
+
+
+def released_at(observed: Observed) -> float | None:
+    """Return when the next pod that is being deleted counts as gone, in seconds since the epoch; None if none is."""
+    return min((at for pod in observed.gone if (at := _released_at(pod))), default=None)
+
+
+def _released_at(pod: Pod) -> float | None:
+    """Return until when the pod holds its devices; None if it has ended."""
+    if pod.ended or pod.delete_by is None:
+        return None
+    return units.moment(pod.delete_by) + RELEASE_SECONDS
 
 
 def _can_move(observed: Observed, target: str, wanted: str, *, routes: bool) -> bool:
@@ -185,7 +204,7 @@ def _existing(observed: Observed, name: str | None) -> str | None:
 
 def _ready(observed: Observed) -> dict[str, int]:
     ready: dict[str, int] = {}
-    for pod in observed.live_pods:
-        if pod.ready and not pod.deleting:
+    for pod in observed.pods:
+        if pod.ready:
             ready[pod.revision] = ready.get(pod.revision, 0) + 1
     return ready

@@ -286,7 +286,6 @@ def _pod_status(pod: Pod) -> PodStatus:
         name=pod.name,
         created=units.moment(pod.created),
         ready_at=units.moment(pod.ready_since) if pod.ready and pod.ready_since else None,
-        terminating=pod.deleting,
         scheduled=reason != Reason.UNSCHEDULABLE,
         failed_starts=int(reason is not None and reason != Reason.UNSCHEDULABLE),
     )

@@ -115,7 +115,8 @@ def pod(body: Body) -> Pod:
         created=metadata["creationTimestamp"],
         ready_since=ready.get("lastTransitionTime") if is_ready else None,
         trouble=pod_failures.of(status),
-        ended_at=pod_failures.ended_at(status),
+        gone_at=pod_failures.gone_at(metadata, status),
+        delete_by=metadata.get("deletionTimestamp"),
         worker=names.WORKER_LABEL in labels,
     )
 
@@ -136,6 +137,7 @@ def fetcher(body: Body) -> Fetcher:
         report=_report(status),
         trouble=_fetch_trouble(status),
         node=body.get("spec", {}).get("nodeName"),
+        index=labels.get(names.COMPLETION_INDEX_LABEL, ""),
     )
 
 

@@ -13,6 +13,7 @@ from slipstream_operator.core import (
     fetching,
     gateway,
     groups,
+    losses,
     plan,
     prefetching,
     render,
@@ -109,8 +110,10 @@ class ServiceReconciler:
         replicas = _replicas(observed, service, resolved)
         held = fetching.holds(observed, resolved.task, service.fetched)
         rollout = service.rollout = revisions.roll_out(
-            observed, resolved, replicas=replicas, held=held
+            observed, resolved, replicas=replicas, held=held, now=now
         )
+        if resolved.recreate and (released_at := revisions.released_at(observed)) is not None:
+            self._queue.add_later(resolved.key, max(0.0, released_at - now))
         desired = render.render(
             observed,
             resolved,
@@ -150,6 +153,7 @@ class ServiceReconciler:
         )
         return outcome, [
             *lost,
+            *self._losses(observed, service, now=now),
             *events.of_plan(steps),
             *events.of_rollout(observed.router.active, resolved.key.name, rollout),
         ]
@@ -172,6 +176,14 @@ class ServiceReconciler:
         if service.group_loss is None or service.group_loss == before:
             return []
         return [Event("Warning", Reason.GROUP_RESTARTED, service.group_loss.message)]
+
+    def _losses(self, observed: Observed, service: ServiceState, *, now: float) -> list[Event]:
+        """Return an Event if pods were evicted, preempted or lost with their node; record that it is posted."""
+        event = losses.event(observed, posted_at=service.loss_posted_at, now=now)
+        if event is None:
+            return []
+        service.loss_posted_at = now
+        return [event]
 
     def _register_with_router(
         self, observed: Observed, service: ServiceState, entry: Entry | None

@@ -24,6 +24,8 @@ class ServiceState:
     """Result of the completed download or inspection."""
     group_loss: Loss | None = None
     """Reason for the last restart of a pod group that forms one replica."""
+    loss_posted_at: float | None = None
+    """Time of the last Event about lost pods, in seconds since the epoch; None before the first."""
     status_written_at: float = -math.inf
 
     is_entry_known: bool = False

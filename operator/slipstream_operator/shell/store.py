@@ -103,7 +103,7 @@ class Store:
             namespace_labels=self._namespaces.get(key.namespace, {}),
             profiles=tuple(self._profiles.values()),
             children=tuple(service.children.values()),
-            pods=tuple(service.pods.values()),
+            pods=tuple([pod for pod in service.pods.values() if pod.current]),
             name_holders=self._model_names.holders(service.parent),
             pod_monitors=self._definitions.has(names.POD_MONITOR),
             router=self.listed(key),
@@ -111,7 +111,14 @@ class Store:
                 kinds=self._definitions.has_gateway_kinds,
                 status=self._gateways.get(_gateway(service.parent) or ("", "")),
             ),
-            workers=tuple(service.workers.values()),
+            workers=tuple([pod for pod in service.workers.values() if pod.current]),
+            gone=tuple(
+                [
+                    pod
+                    for pod in (*service.pods.values(), *service.workers.values())
+                    if not pod.current
+                ]
+            ),
             fetchers=tuple(service.fetchers.values()),
             prefetchers=tuple(service.prefetchers.values()),
             leader_worker_sets=self._definitions.has(names.LEADER_WORKER_SET),
@@ -148,9 +155,9 @@ class Store:
         return self._routers.get(key.namespace, RouterObjects()).listed(key.name)
 
     def pods(self, key: Key) -> list[Pod]:
-        """Return the service's engine pods that have not ended."""
+        """Return the service's current engine pods."""
         service = self._services.get(key)
-        return [pod for pod in service.pods.values() if not pod.ended] if service else []
+        return [pod for pod in service.pods.values() if pod.current] if service else []
 
     @property
     def _has_quota(self) -> bool:

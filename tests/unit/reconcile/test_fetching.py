@@ -169,13 +169,13 @@ def test_engines_of_a_new_revision_wait_for_the_download_and_old_ones_stay() -> 
     snapshot = observed()
     decided = resolve.resolve(snapshot)
     assert fetching.holds(snapshot, decided.task, None)
-    rollout = revisions.roll_out(snapshot, decided, replicas=2, held=True)
+    rollout = revisions.roll_out(snapshot, decided, replicas=2, held=True, now=given.MOMENT)
     assert [revision.replicas for revision in rollout.revisions] == [0]
     before = given.realised(given.observed({"model": {"uri": "hf://org/old"}}), replicas=2)
     (old,) = {child.revision for child in before.children if child.ref.kind == "Deployment"}
     assert old is not None
     serving = dataclasses.replace(snapshot, children=before.children, pods=given.pods(old, 2))
-    rollout = revisions.roll_out(serving, decided, replicas=2, held=True)
+    rollout = revisions.roll_out(serving, decided, replicas=2, held=True, now=given.MOMENT)
     assert {revision.hash: revision.replicas for revision in rollout.revisions} == {
         old: 2,
         rollout.wanted: 0,
@@ -184,7 +184,9 @@ def test_engines_of_a_new_revision_wait_for_the_download_and_old_ones_stay() -> 
 
 def test_an_engine_that_runs_already_is_not_stopped_for_a_download() -> None:
     snapshot = given.realised(observed(), replicas=2)
-    rollout = revisions.roll_out(snapshot, resolve.resolve(snapshot), replicas=2, held=True)
+    rollout = revisions.roll_out(
+        snapshot, resolve.resolve(snapshot), replicas=2, held=True, now=given.MOMENT
+    )
     assert [revision.replicas for revision in rollout.revisions] == [2]
 
 

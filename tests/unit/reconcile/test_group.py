@@ -220,7 +220,7 @@ def test_recreate_waits_for_the_workers_of_the_old_revision_too() -> None:
     resolved = resolve.resolve(ending)
     counts = {
         revision.hash: revision.replicas
-        for revision in revisions.roll_out(ending, resolved, replicas=1).revisions
+        for revision in revisions.roll_out(ending, resolved, replicas=1, now=given.MOMENT).revisions
     }
     assert counts == {old: 0, revisions.identity(resolved.revisioned): 0}
 
@@ -288,6 +288,24 @@ def test_the_first_pod_of_a_group_that_ends_is_the_cause_until_the_next_group_is
     still = {"created": THIRD, "ready": False}
     assert lost(one, leader=still, worker=still, now=THIRD) == one
     assert lost(one, leader={"created": THIRD}, worker={"created": THIRD}, now=THIRD) is None
+
+
+@pytest.mark.parametrize("gone", [{"phase": "Failed"}, {"deleting": True}])
+def test_an_evicted_worker_that_still_lies_there_is_reported_until_the_next_group_is_ready(
+    gone: dict[str, Any],
+) -> None:
+    evicted = {
+        "created": FIRST,
+        "ready": False,
+        "trouble": (Reason.EVICTED, "too much"),
+        "gone_at": SECOND,
+        **gone,
+    }
+    one = lost(None, leader={"created": FIRST, "ready": False}, worker=evicted, now=SECOND)
+    assert one is not None
+    assert one.message == "The group restarts because worker chat-r-0-1 failed: too much"
+    assert lost(one, leader={"created": THIRD}, worker=evicted, now=THIRD) is None
+    assert lost(None, leader={"created": THIRD}, worker=evicted, now=THIRD) is None
 
 
 def test_a_loss_is_over_once_the_service_spans_nodes_no_more() -> None:

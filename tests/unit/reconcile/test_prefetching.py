@@ -246,6 +246,12 @@ def test_nodes_are_counted_once_and_trouble_is_named() -> None:
         "Prefetch: 1 of 3 nodes have the images, Unschedulable: 0/4 nodes are available"
     )
     assert said(first, same, type="Complete") == "Prefetch: done on 1 node."
+    evicted = pod(found, "e", index="1", phase="Failed", trouble=("Evicted", "Pod e was evicted."))
+    assert said(first, evicted) == (
+        "Prefetch: 1 of 3 nodes have the images, Evicted: Pod e was evicted."
+    )
+    replaced = pod(found, "f", index="1", created=given.NOW)
+    assert said(first, evicted, replaced) == "Prefetch: 1 of 3 nodes have the images."
     late = {"type": "Failed", "reason": "DeadlineExceeded", "message": "Job was active too long"}
     assert said(first, **late) == (
         "Prefetch: 1 of 3 nodes have the images, DeadlineExceeded: Job was active too long"

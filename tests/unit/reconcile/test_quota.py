@@ -111,7 +111,7 @@ def summary(observed: Any, *, desired: int) -> dict[str, Any]:
     resolved = resolve.resolve(observed)
     outcome = Outcome(
         resolved=resolved,
-        rollout=revisions.roll_out(observed, resolved, replicas=desired),
+        rollout=revisions.roll_out(observed, resolved, replicas=desired, now=given.MOMENT),
         decision=Decision(desired, "as it is", True),
         state=given.state(desired),
     )
@@ -186,7 +186,7 @@ def serving(limit: int, **spec: Any):
 
 
 def counts(observed: Any) -> dict[str, int]:
-    rollout = revisions.roll_out(observed, resolve.resolve(observed), replicas=2)
+    rollout = revisions.roll_out(observed, resolve.resolve(observed), replicas=2, now=given.MOMENT)
     return {revision.hash: revision.replicas for revision in rollout.revisions}
 
 

@@ -1,6 +1,5 @@
 """Revisions: what starts a new one, which of them run, and when the traffic moves."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -175,7 +174,7 @@ def _cluster(
 
 def _roll_out(observed: Observed, *, replicas: int = 1) -> Rollout:
     resolved = given.resolved(observed.parent.spec)
-    return revisions.roll_out(observed, resolved, replicas=replicas)
+    return revisions.roll_out(observed, resolved, replicas=replicas, now=given.MOMENT)
 
 
 def _both(replicas: int = 1) -> Rollout:
@@ -269,10 +268,25 @@ CASES: list[tuple[str, Observed, int, Rollout]] = [
         2,
         Rollout(A, B, (Revision(A, 0), Revision(B, 0))),
     ),
+    (
+        "recreate does not wait for a node that is gone to end its pod",
+        _cluster(RECREATE, pods=(given.pod(A, deleting=True, gone_at=given.CREATED),)),
+        2,
+        _only(B, 2),
+    ),
+    (
+        "recreate does not wait for a node that is gone to end a worker",
+        _cluster(
+            RECREATE,
+            pods=(given.pod(A, deleting=True, gone_at=given.CREATED, worker=True),),
+        ),
+        2,
+        _only(B, 2),
+    ),
     ("then recreate starts the new one", _cluster(RECREATE), 2, _only(B, 2)),
     (
         "recreate does not wait for pods that were evicted",
-        _cluster(RECREATE, pods=(dataclasses.replace(given.pod(A, ready=False), phase="Failed"),)),
+        _cluster(RECREATE, pods=(given.pod(A, ready=False, phase="Failed"),)),
         2,
         _only(B, 2),
     ),
@@ -286,6 +300,19 @@ CASES: list[tuple[str, Observed, int, Rollout]] = [
 )
 def test_a_rollout(observed: Observed, replicas: int, expected: Rollout) -> None:
     assert _roll_out(observed, replicas=replicas) == expected
+
+
+def test_the_next_time_to_look_at_recreate_is_when_a_pod_must_have_ended() -> None:
+    ending = given.pod(A, name="ending", deleting=True)
+    ended = given.pod(A, name="ended", deleting=True, phase="Failed")
+    assert revisions.released_at(_cluster(RECREATE, pods=(ending, ended))) == given.MOMENT + 60
+    assert revisions.released_at(_cluster(RECREATE, pods=(ended, *given.pods(A, 1)))) is None
+
+
+@pytest.mark.parametrize("gone", [{"deleting": True}, {"phase": "Failed"}, {"phase": "Succeeded"}])
+def test_a_pod_that_is_gone_proves_no_revision(gone: dict[str, Any]) -> None:
+    pods = (*given.pods(A, 1), given.pod(B, **gone))  # its condition Ready may still be True
+    assert _roll_out(_cluster(NEW, starting=NEW, pods=pods)) == _both()
 
 
 def test_a_strangers_service_does_not_say_what_serves() -> None:

@@ -75,7 +75,7 @@ def test_the_template_of_an_old_revision_is_kept_while_that_serves():
         pods=given.pods(old, 1),
     )
     decided = resolve.resolve(after)
-    rollout = revisions.roll_out(after, decided, replicas=1)
+    rollout = revisions.roll_out(after, decided, replicas=1, now=given.MOMENT)
     children = render.render(after, decided, rollout, state={})
     template = given.find(children, "ResourceClaimTemplate")
     assert template["metadata"]["name"] == f"chat-{old}"

@@ -14,7 +14,7 @@ UNKNOWN = Unknown("Prometheus does not answer")
 def _service() -> Service:
     observed = given.observed(parent=given.parent(scalers.SPEC))
     resolved = given.resolved(scalers.SPEC)
-    rollout = revisions.roll_out(observed, resolved, replicas=1)
+    rollout = revisions.roll_out(observed, resolved, replicas=1, now=given.MOMENT)
     return Service(given.KEY, resolved, rollout, pods=())
 
 

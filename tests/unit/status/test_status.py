@@ -173,11 +173,7 @@ def test_a_healthy_service() -> None:
 
 
 UNSCHEDULABLE = ("Unschedulable", "0/3 nodes have a GPU")
-EVICTED = dataclasses.replace(
-    given.pod(A, name="evicted", ready=False, trouble=("Evicted", "too much")),
-    phase="Failed",
-    ended_at=given.CREATED,
-)
+EVICTED = given.pod(A, name="evicted", ready=False, phase="Failed", trouble=("Evicted", "too much"))
 AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]]] = {
     "ready": (given.pods(A, 1), {}, ("True", "EnginesReady", "The engine is ready.")),
     "some ready": (
@@ -246,12 +242,12 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
     "evicted, before another exists": (
         (EVICTED,),
         {},
-        ("False", "Evicted", "too much"),
+        ("False", "Evicted", "Pod evicted: too much"),
     ),
     "evicted, and another starts": (
         (EVICTED, given.pod(A, ready=False, created=given.CREATED)),
         {},
-        ("False", "Evicted", "too much"),
+        ("False", "Evicted", "Pod evicted: too much"),
     ),
     "evicted a day before a service at zero woke": (
         (EVICTED, given.pod(A, ready=False, created=given.NOW)),
@@ -280,7 +276,7 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
     "preempted": (
         (given.pod(A, ready=False, deleting=True, trouble=("Preempted", "by others")),),
         {},
-        ("False", "Preempted", "by others"),
+        ("False", "Preempted", f"Pod chat-{A}-0: by others"),
     ),
     "ready pods of a revision that has no traffic": (
         given.pods("other", 1),
@@ -304,12 +300,54 @@ def test_pods_that_have_ended_are_no_replicas() -> None:
     assert _condition(found, "Reconciling") is None
 
 
+def test_pods_that_are_being_deleted_are_no_replicas() -> None:
+    leaving = given.pod(A, name="leaving", deleting=True)  # still Ready, until it has drained
+    found = _summary(pods=(*given.pods(A, 1), leaving))
+    assert (found["replicas"], found["readyReplicas"]) == (1, 1)
+    assert _condition(found, "Reconciling") is None
+
+
+def test_a_service_that_the_user_stopped_is_as_the_user_wants_it() -> None:
+    found = _summary(
+        pods=(given.pod(A, deleting=True), EVICTED),
+        rollout=revisions.Rollout(A, A, (revisions.Revision(A, 0),), by_router=True),
+        **_bounded(0, 0, follows_load=False),
+    )
+    assert _condition(found, "Ready") == (
+        "True",
+        "Stopped",
+        "The service is stopped because spec.replicas is 0. No engine runs.",
+    )
+    assert _condition(found, "Available") == (
+        "False",
+        "Stopped",
+        "The service is stopped because spec.replicas is 0.",
+    )
+    assert _condition(found, "Reconciling") is None
+    assert _condition(found, "Stalled") is None
+
+
+def test_a_stop_is_in_progress_until_its_engines_end() -> None:
+    stopping = {
+        "rollout": revisions.Rollout(A, A, (revisions.Revision(A, 0),), by_router=True),
+        **_bounded(0, 0, follows_load=False),
+    }
+    found = _condition(_summary(pods=given.pods(A, 2, ready=False), **stopping), "Reconciling")
+    assert found == ("True", "Starting", "Stopping 2 of 2 engines.")
+
+
+def test_a_stopped_service_whose_objects_are_refused_is_not_ready() -> None:
+    refused = _bounded(0, 0, follows_load=False) | {"failures": ("Service x was refused: 403",)}
+    ready = _condition(_summary(pods=(), **refused), "Ready")
+    assert ready == ("False", "Rejected", "Service x was refused: 403")
+
+
 def test_while_a_lost_engine_is_replaced_status_says_why() -> None:
-    lost = dataclasses.replace(EVICTED, ended_at=given.NOW)
+    lost = dataclasses.replace(EVICTED, gone_at=given.NOW)
     pods = (*given.pods(A, 1), lost, given.pod(A, name="new", ready=False, created=given.NOW))
     rollout = revisions.Rollout(A, A, (revisions.Revision(A, 2),), by_router=True)
     found = _condition(_summary(pods=pods, rollout=rollout), "Reconciling")
-    assert found == ("True", "Starting", "1 of 2 engines is ready. Evicted: too much")
+    assert found == ("True", "Starting", "1 of 2 engines is ready. Evicted: Pod evicted: too much")
 
 
 def test_model_ready_and_ready_say_why_not() -> None:

@@ -15,6 +15,11 @@ _RESOURCES: Final = {
 """Resources for Python to read names, sizes and config.json. They are small so that the pod fits on a full node."""
 _RETRIES: Final = 2
 """Retries for each index. A failure on one node ends no pod on another node."""
+_IGNORED: Final = {
+    "action": "Ignore",
+    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+}
+"""Rule that replaces pods after a drain, a preemption or an eviction without a retry."""
 _DEADLINE_SECONDS: Final = 6 * 3600
 """Maximum seconds of the Job, enough for 400 GiB at 20 MiB/s."""
 _NO_DEVICES: Final = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
@@ -37,6 +42,7 @@ def job(key: Key, uid: str, *, prefetch: Prefetch) -> dict[str, Any]:
         "completions": prefetch.pods,
         "parallelism": prefetch.pods,
         "backoffLimitPerIndex": _RETRIES,
+        "podFailurePolicy": {"rules": [_IGNORED]},
         "activeDeadlineSeconds": _DEADLINE_SECONDS,
         "template": _template(key, prefetch),
     }

@@ -73,7 +73,7 @@ def start(
     """Return a steady state if all desired pods are ready, needed and measured, and objectives are met; else None."""
     if isinstance(results, Unknown) or not objectives_met(readings):
         return None
-    settled = all(pod.ready and not pod.deleting for pod in pods)
+    settled = all(pod.ready for pod in pods)
     if not settled or len(pods) != decision.desired or len(results.pods) != len(pods):
         return None
     if decision.numbers is not None and decision.numbers.need < decision.desired:

@@ -20,7 +20,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
     """Return the status to write."""
     parent = observed.parent
     active = outcome.rollout.active if outcome.rollout else None
-    serving = [pod for pod in observed.live_pods if not pod.deleting]
+    serving = observed.pods
     ready = [pod for pod in serving if pod.ready and active in (None, pod.revision)]
     verdicts = conditions.verdicts(observed, outcome, serving=serving, ready=ready)
     merged = merge(verdicts, before=parent.conditions, generation=parent.generation, now=now)

@@ -2,19 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
-from slipstream_operator.core import pod_failures, revisions
+from slipstream_operator.core import losses, revisions
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract
-
-_REPLACED_SECONDS: Final = 300.0
-"""Seconds within which a lost pod is replaced. Pods stay on an unreachable node for five minutes."""
 
 
 def verdicts(
@@ -95,12 +91,12 @@ def _available(
         return verdict(Reason.QUOTA_EXCEEDED, over)
     if outcome.resolved is not None and outcome.resolved.bounds.maximum == 0:
         return verdict(Reason.STOPPED, "The service is stopped because spec.replicas is 0.")
-    if trouble := _trouble([*serving, *_live(observed.workers)]):
+    if trouble := _trouble([*serving, *observed.workers]):
         return verdict(*trouble)
     if refused and not serving:
         return verdict(Reason.CREATE_FAILED, refused[0])
-    if loss := _loss(observed):
-        return verdict(*loss)
+    if lost := losses.of(observed):
+        return verdict(lost.reason, lost.message)
     if outcome.fetching is not None and not serving:
         return verdict(outcome.fetching.reason, outcome.fetching.message)
     if outcome.loss is not None:
@@ -127,10 +123,6 @@ def _counted(ready: int, total: int) -> str:
     return f"{ready} of {total} engines {'is' if ready == 1 else 'are'} ready."
 
 
-def _live(pods: Sequence[Pod]) -> list[Pod]:
-    return [pod for pod in pods if not pod.deleting and not pod.ended]
-
-
 def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     """Return the reason and message of the newest pod with a failure."""
     troubled = sorted(
@@ -143,30 +135,6 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     assert newest.trouble is not None
     reason, message = newest.trouble
     return (reason, f"Worker {newest.name}: {message}") if newest.worker else newest.trouble
-
-
-def _loss(observed: Observed) -> tuple[str, str] | None:
-    """Return the reason and message of the newest pod that was evicted, preempted or lost with its node.
-
-    NB: ended pods stay for days. The loss counts until a pod becomes ready after it, and not for pods that were
-    created long after it.
-    """
-    gone = sorted(
-        (pod.ended_at or pod.created, pod.name, pod.trouble)
-        for pod in (*observed.pods, *observed.workers)
-        if pod.trouble and pod.trouble[0] in pod_failures.LOST and (pod.ended or pod.deleting)
-    )
-    if not gone:
-        return None
-    ended, _, trouble = gone[-1]
-    live = [pod for pod in observed.live_pods if not pod.deleting]
-    if any(pod.ready and (pod.ready_since or "") > ended for pod in live):
-        return None
-    coming = [
-        units.moment(pod.created) for pod in (*live, *_live(observed.workers)) if not pod.ready
-    ]
-    replaced = not coming or min(coming) <= units.moment(ended) + _REPLACED_SECONDS
-    return trouble if replaced else None
 
 
 def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
@@ -188,8 +156,15 @@ def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> 
     return Verdict(Condition.MODEL_READY, "False", Reason.NOT_LOADED, available.message)
 
 
-def _ready(*needed: Verdict) -> Verdict:
-    for verdict in needed:
+def _ready(accepted: Verdict, available: Verdict, loaded: Verdict) -> Verdict:
+    if accepted.status == "True" and available.reason == Reason.STOPPED:
+        return Verdict(
+            Condition.READY,
+            "True",
+            Reason.STOPPED,
+            "The service is stopped because spec.replicas is 0. No engine runs.",
+        )
+    for verdict in (accepted, available, loaded):
         if verdict.status != "True":
             return Verdict(Condition.READY, "False", verdict.reason, verdict.message)
     return Verdict(Condition.READY, "True", Reason.ENGINES_READY, "The service is ready.")
@@ -257,9 +232,7 @@ def _progress(
     if rollout.active != rollout.wanted:
         if waiting := _waits_for_quota(outcome, rollout):
             return Verdict(Condition.RECONCILING, "True", Reason.QUOTA_EXCEEDED, waiting)
-        coming = [
-            pod for pod in (*serving, *_live(observed.workers)) if pod.revision == rollout.wanted
-        ]
+        coming = [pod for pod in (*serving, *observed.workers) if pod.revision == rollout.wanted]
         message = (
             f"Revision {rollout.active} stops before revision {rollout.wanted} starts."
             if outcome.resolved is not None and outcome.resolved.recreate
@@ -285,8 +258,10 @@ def _progress(
             message = f"Stopping {len(serving) - wanted} of {len(serving)} engines."
         if outcome.loss:
             message = f"{message} {outcome.loss}"
-        elif trouble := _trouble(serving) or _loss(observed):
+        elif trouble := _trouble(serving):
             message = f"{message} {trouble[0]}: {trouble[1]}"
+        elif lost := losses.of(observed):
+            message = f"{message} {lost.reason}: {lost.message}"
         return Verdict(Condition.RECONCILING, "True", Reason.STARTING, message)
     return None
 
