@@ -26,9 +26,12 @@ class Process:
         self.termination_log = folder / "termination-log"
         file = folder / "engine.json"
         file.write_text(json.dumps(config))
-        command = [sys.executable, "-m", module, "--config", str(file)]
+        options = ["--config", str(file), "--termination-log", str(self.termination_log)]
+        self._start(module, options)
+
+    def _start(self, module: str, options: list[str]) -> None:
+        command = [sys.executable, "-m", module, *options]
         command += ["--api-port", "0", "--management-port", "0"]
-        command += ["--termination-log", str(self.termination_log)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=_environment())
 
@@ -77,6 +80,13 @@ class Process:
         """Sums over the labels."""
         return metrics.totals(self.get(contract.METRICS_PATH).text)
 
+    def labels(self) -> dict[str, set[str]]:
+        """Names of the labels of each series."""
+        found: dict[str, set[str]] = {}
+        for sample in metrics.samples(self.get(contract.METRICS_PATH).text):
+            found.setdefault(sample.name, set()).update(sample.labels)
+        return found
+
     def bounds(self, histogram: str) -> tuple[float, ...]:
         """Finite upper bounds of a histogram's buckets, in order."""
         text = self.get(contract.METRICS_PATH).text
@@ -87,6 +97,38 @@ class Process:
             if sample.name == f"{histogram}_bucket"
         }
         return tuple(sorted(found - {math.inf}))
+
+
+class Simulator(Process):
+    """One process of the simulator."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.log = folder / "log"
+        file = folder / "simulator.json"
+        file.write_text(json.dumps(config))
+        self._start(contract.SIMULATOR_MODULE, ["--config", str(file)])
+
+
+class Router(Process):
+    """One router process; `engines` are API port and management port of each replica of a revision."""
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], engines: dict[str, list[tuple[int, int]]]
+    ) -> None:
+        self.log = folder / "log"
+        settings, endpoints = folder / "router.json", folder / "endpoints.json"
+        settings.write_text(json.dumps(config))
+        places = {
+            revision: [
+                {"host": "127.0.0.1", "port": api, "managementPort": management}
+                for api, management in found
+            ]
+            for revision, found in engines.items()
+        }
+        endpoints.write_text(json.dumps({"revisions": places}))
+        self._start(
+            contract.ROUTER_MODULE, ["--config", str(settings), "--endpoints", str(endpoints)]
+        )
 
 
 def _environment() -> dict[str, str]:

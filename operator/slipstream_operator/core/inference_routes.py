@@ -121,11 +121,16 @@ def _accept(accept: AcceptSpec | None) -> dict[str, Any]:
 
 def queries() -> Mapping[str, str]:
     """Return the queries for the figures in status, by name. Each covers all routes."""
-    answers = f"increase({contract.ROUTE_ANSWERS}[{_SPAN}])"
-    tokens = f"increase({contract.ROUTE_TOKENS}[{_SPAN}])"
+    labels = f"namespace, route, service, {contract.OUTCOME_LABEL}"
+
+    def increase(metric: str) -> str:
+        # NB: one copy of each series, however often a router is scraped.
+        found = f'increase({metric}{{exported_service=""}}[{_SPAN}])'
+        return f"max by ({labels}, pod) ({found})"
+
     return {
-        ANSWERS: f"sum by (namespace, route, service) ({answers})",
-        TOKENS: f"sum by (namespace, route, service, {contract.OUTCOME_LABEL}) ({tokens})",
+        ANSWERS: f"sum by (namespace, route, service) ({increase(contract.ROUTE_ANSWERS)})",
+        TOKENS: f"sum by ({labels}) ({increase(contract.ROUTE_TOKENS)})",
     }
 
 

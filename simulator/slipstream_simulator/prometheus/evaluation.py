@@ -291,6 +291,10 @@ def _aggregate(
     aggregation: str, members: NDArray[np.int64], values: Floats, count: NDArray[np.int64]
 ) -> Floats:
     size = len(count)
+    if aggregation != "count" and count.max(initial=0) <= 1:  # no group has two members
+        alone: Floats = np.full(size, np.nan)
+        alone[members] = values
+        return alone
     match aggregation:
         case "sum":
             return np.bincount(members, weights=values, minlength=size).astype(np.float64)

@@ -12,8 +12,9 @@ Labels: TypeAlias = Mapping[str, str]
 Operator: TypeAlias = Literal["+", "-", "*", "/", "or", "> bool"]
 Aggregation: TypeAlias = Literal["sum", "min", "max", "avg", "count"]
 
-_EVERY: Final = 'service!=""'
-"""Matcher of all series of Slipstream's services."""
+_EVERY: Final = ('service!=""', 'exported_service=""')
+"""Matchers of all series of Slipstream's services. Prometheus renames the router's own label `service` if the scrape
+sets another, as a ServiceMonitor does. Such a copy would count for the wrong service."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Series:
     """Upper bounds of the histogram buckets to select; empty selects all."""
 
     def __str__(self) -> str:
-        wanted = [_EVERY, *(f'{label}="{value}"' for label, value in self.labels.items())]
+        wanted = [*_EVERY, *(f'{label}="{value}"' for label, value in self.labels.items())]
         if self.bounds:
             # NB: a character class, since a backslash would have to be doubled in PromQL's strings.
             among = "|".join(re.sub(r"[.+]", r"[\g<0>]", bound) for bound in self.bounds)

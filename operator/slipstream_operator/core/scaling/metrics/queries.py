@@ -1,6 +1,8 @@
 """Queries of the scaling loop. Their number does not depend on the number of services.
 
-Every engine series carries the target labels `namespace`, `service`, `revision` and `pod`.
+Every engine series carries the target labels `namespace`, `service`, `revision` and `pod`. A pod that is scraped more
+than once has several copies of each series, which differ in other labels, such as `job` or `prometheus_replica`. Each
+query first takes one copy.
 """
 
 from bisect import bisect_left
@@ -27,6 +29,17 @@ ALL: Final[Bounds] = {}
 _POD: Final = ("namespace", "service", "pod")
 _SERVICE: Final = ("namespace", "service")
 _REVISION: Final = ("namespace", "service", "revision")
+OWN: Final = (
+    "model_name",
+    "engine",
+    "finished_reason",
+    "source",
+    "reason",
+    "phase",
+    "le",
+)
+"""Labels that engines and routers write themselves, in all metrics that are queried. A test compares them with what the
+processes export. All other labels come from the scrape."""
 LATENCY: Final = dict(
     zip(objectives.METRICS, (contract.TTFT, contract.TPOT, contract.E2E), strict=True)
 )
@@ -117,19 +130,27 @@ def latency(metric: str, span: str) -> str:
     return f"{metric}:{span}"
 
 
+def once(of: Series | Over, labels: tuple[str, ...] = ()) -> By:
+    """Return one copy of each series of a pod, with its own labels and `labels`, however often it is scraped.
+
+    NB: `revision` is no label of its own, because a ServiceMonitor does not set it.
+    """
+    return By("max", tuple(dict.fromkeys((*_POD, *labels, *OWN))), of)
+
+
 def _gauges(window: float) -> Queries:
     running, kv = Series(contract.RUNNING), Series(contract.KV_USAGE)
     # NB: engines don't know of requests that wait in front of them; `or` adds these series, which have other labels.
     waiting, queued = Series(contract.WAITING), Series(contract.QUEUED)
 
-    def mean(of: Series) -> Over:
-        return Over("avg_over_time", of, window)
+    def mean(of: Series) -> By:
+        return once(Over("avg_over_time", of, window))
 
     return {
-        RUNNING: By("sum", _POD, running),
-        WAITING: By("sum", _POD, Binary(waiting, "or", queued)),
+        RUNNING: By("sum", _POD, once(running)),
+        WAITING: By("sum", _POD, Binary(once(waiting), "or", once(queued))),
         KV_USAGE: By("max", _POD, kv),
-        AGE: By("max", _POD, Age(running)),
+        AGE: By("min", _POD, Age(running)),
         RUNNING_MEAN: By("sum", _POD, mean(running)),
         WAITING_MEAN: By("sum", _POD, Binary(mean(waiting), "or", mean(queued))),
         KV_MEAN: By("avg", _POD, mean(kv)),
@@ -141,7 +162,7 @@ def _rates(window: float) -> Queries:
     return {
         OUTPUT: _rate(contract.GENERATION_TOKENS, window),
         PROMPT: Binary(
-            By("sum", _POD, Over("rate", computed, window)),
+            By("sum", _POD, once(Over("rate", computed, window))),
             "or",
             _rate(contract.PROMPT_TOKENS, window),
         ),
@@ -158,13 +179,17 @@ def _rates(window: float) -> Queries:
 def _of_service(window: float) -> Queries:
     info = ("namespace", "service", "block_size", "num_gpu_blocks")
     return {
-        ARRIVALS: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window)),
-        SURGE: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_REQUESTS), window / 2)),
-        CANCELLED: By("sum", _SERVICE, Over("rate", Series(contract.ROUTER_CANCELLED), window / 2)),
-        HELD: By("sum", _SERVICE, Series(contract.ROUTER_QUEUED)),
+        ARRIVALS: By("sum", _SERVICE, once(Over("rate", Series(contract.ROUTER_REQUESTS), window))),
+        SURGE: By(
+            "sum", _SERVICE, once(Over("rate", Series(contract.ROUTER_REQUESTS), window / 2))
+        ),
+        CANCELLED: By(
+            "sum", _SERVICE, once(Over("rate", Series(contract.ROUTER_CANCELLED), window / 2))
+        ),
+        HELD: By("sum", _SERVICE, once(Series(contract.ROUTER_QUEUED))),
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
-        GAIN: By("avg", _REVISION, Series(contract.SPECULATION_GAIN)),
+        GAIN: By("avg", _REVISION, once(Series(contract.SPECULATION_GAIN), _REVISION)),
         # NB: vLLM's blocks are summed over data-parallel engines, and say little of a cache of several kinds of layers.
         KV_TOKENS: Binary(
             By("min", _SERVICE, Series(contract.KV_CAPACITY)),
@@ -198,10 +223,11 @@ def _latencies(span: str, over: float, metrics: Iterable[str], bounds: Bounds = 
 
 
 def _rate(metric: str, window: float) -> By:
-    return By("sum", _POD, Over("rate", Series(metric), window))
+    return By("sum", _POD, once(Over("rate", Series(metric), window)))
 
 
 def _increase(
     metric: str, seconds: float, labels: tuple[str, ...], *, bounds: tuple[str, ...] = ()
 ) -> By:
-    return By("sum", labels, Over("increase", Series(metric, bounds=bounds), seconds))
+    of = once(Over("increase", Series(metric, bounds=bounds), seconds), labels)
+    return By("sum", labels, of)
