@@ -217,6 +217,8 @@ REFUSED = [
     ("spec.times.start", "5s", '"5s" is out of range. Use a duration from 10s to 24h'),
     ("spec.times.drain", "2h", '"2h" is out of range. Use a duration from 1s to 1h'),
     ("spec.times.hold", "soon", '"soon" is not a duration'),
+    ("spec.times.idle", "500ms", '"500ms" is out of range. Use a duration from 1s to 24h'),
+    ("spec.times.body", "2h", '"2h" is out of range. Use a duration from 1s to 1h'),
     ("spec.template", mounted("/dev/shm"), '"/dev/shm" overlaps a path that the engine uses'),
     ("spec.template", mounted("/etc/slipstream"), "overlaps a path that the engine uses"),
     ("spec.template", mounted("/tmp/x"), '"/tmp/x" overlaps a path that the engine uses'),
@@ -239,17 +241,16 @@ def test_what_cannot_work_is_refused(
     assert field.rsplit(".", 1)[0].removesuffix(".maxReplicas") in refusal.value.message
 
 
-def test_a_time_to_hold_requests_needs_the_router_that_holds_them(
-    kube: Kube, namespace: str
-) -> None:
-    manifest = _with("spec.times", {"hold": "10m"}, namespace)
+@pytest.mark.parametrize("field", ["hold", "idle", "body"])
+def test_a_time_of_the_router_needs_the_router(kube: Kube, namespace: str, field: str) -> None:
+    manifest = _with("spec.times", {field: "10m"}, namespace)
     manifest["spec"]["routing"] = {"mode": "Direct"}
-    with pytest.raises(Refused, match=r"times\.hold needs routing\.mode: Router"):
+    with pytest.raises(Refused, match=rf"times\.{field} needs routing\.mode: Router"):
         kube.apply(manifest)
 
 
 def test_times_are_stored_as_written(kube: Kube, namespace: str) -> None:
-    times = {"start": "2h", "drain": "15s", "hold": "10m"}
+    times = {"start": "2h", "drain": "15s", "hold": "10m", "idle": "30m", "body": "5m"}
     assert kube.apply(_with("spec.times", times, namespace))["spec"]["times"] == times
 
 

@@ -260,7 +260,11 @@ FIELDS: Final = (
     ),
     Case("half of a GPU", "qwen3-8b", {"accelerator": {"type": "half"}}),
     Case("engine arguments", "qwen3-8b", {"engineArgs": {"gpu-memory-utilization": 0.5}}),
-    Case("times", "qwen3-8b", {"times": {"start": "20m", "drain": "10m", "hold": "30s"}}),
+    Case(
+        "times",
+        "qwen3-8b",
+        {"times": {"start": "20m", "drain": "10m", "hold": "30s", "idle": "5m", "body": "2m"}},
+    ),
 )
 
 CASES: Final = (*FAMILIES, *FIELDS)

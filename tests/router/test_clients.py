@@ -140,6 +140,19 @@ async def test_a_body_that_comes_too_slowly_is_408() -> None:
         assert b'"type":"TimeoutError"' in answer
 
 
+async def test_a_service_may_allow_more_time_for_a_body() -> None:
+    async with (
+        backends.running() as (engine,),
+        routing(engine, body_seconds=0.05, limits={"bodyTimeout": 30.0}) as router,
+    ):
+        reader, writer = await connect(router)
+        head, body = request().split(b"\r\n\r\n", 1)
+        writer.write(head + b"\r\n\r\n" + body[:-1])
+        asyncio.get_running_loop().call_later(0.2, writer.write, body[-1:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
 RESET = b"reset"
 
 

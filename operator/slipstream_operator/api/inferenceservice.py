@@ -1,6 +1,6 @@
 """InferenceService: one served model and its objectives."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import pydantic
 from pydantic import Field
@@ -36,6 +36,14 @@ _HAS_AN_IMAGE = (
 )
 
 
+_ROUTER_TIMES: Final = {
+    "hold": "holds the requests",
+    "idle": "ends the streams",
+    "body": "reads the bodies first",
+}
+"""Field of times that only the router applies -> action of the router."""
+
+
 class InferenceServiceSpec(ApiModel):
     """Desired state of the service. `model.uri` alone is a valid service."""
 
@@ -54,11 +62,14 @@ class InferenceServiceSpec(ApiModel):
                 "them.",
                 field_path=".cache",
             ),
-            rule(
-                f"{_ROUTED} || !has(self.times) || !has(self.times.hold)",
-                message="times.hold needs routing.mode: Router, which holds the requests. Leave out one of them.",
-                field_path=".times",
-            ),
+            *[
+                rule(
+                    f"{_ROUTED} || !has(self.times) || !has(self.times.{field})",
+                    message=f"times.{field} needs routing.mode: Router, which {action}. Leave out one of them.",
+                    field_path=".times",
+                )
+                for field, action in _ROUTER_TIMES.items()
+            ],
             rule(
                 f"!has(self.cache) || !has(self.cache.prefetch) || !self.cache.prefetch || {_HAS_AN_IMAGE}",
                 message="cache.prefetch: true can't work because neither the model nor its draft is an oci:// "

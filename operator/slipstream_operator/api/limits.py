@@ -26,7 +26,8 @@ class LimitsSpec(ApiModel):
     timeout: Duration | None = Field(
         default=None,
         description="Maximum time from the request to the end of the response, including time in the queue. After "
-        "it the client gets 504, or an error event at the end of a stream. Default: no limit.",
+        "it the client gets 504, or an error event at the end of a stream. Default: 1h after times.hold with "
+        "routing.mode: Router, otherwise no limit.",
     )
     concurrency: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,

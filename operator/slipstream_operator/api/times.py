@@ -1,4 +1,4 @@
-"""spec.times: limits of the time for a start, a drain and a held request."""
+"""spec.times: limits of the time for a start, a drain, a held request, a silent stream and a request's body."""
 
 from typing import Any
 
@@ -26,11 +26,13 @@ _RULES: dict[str, Any] = rules(
     _bounded("start", "10s", "24h"),
     _bounded("drain", "1s", f"{contract.LONGEST_DRAIN_SECONDS // 3600}h"),
     _bounded("hold", "1s", "24h"),
+    _bounded("idle", "1s", "24h"),
+    _bounded("body", "1s", "1h"),
 )
 
 
 class TimesSpec(ApiModel):
-    """Limits of the time for a start, a drain and a held request."""
+    """Limits of the time for a start, a drain, a held request, a silent stream and a request's body."""
 
     model_config = pydantic.ConfigDict(json_schema_extra=_RULES)
 
@@ -51,4 +53,16 @@ class TimesSpec(ApiModel):
         default=None,
         description="Maximum time for which the router holds a request while no replica is ready. Default: "
         "limits.timeout, otherwise 5m; on accelerators 10m, or more for a large checkpoint.",
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="Maximum time between two events of a stream, and for a client to read one, with routing.mode: "
+        "Router. After it the stream ends with an error event. The time to the first event has no such "
+        "limit. Default: 2m.",
+    )
+    body: Duration | None = Field(
+        default=None,
+        description="Maximum time for a client to send the body of a request, with routing.mode: Router. After it "
+        "the client gets 408. Requests to the router's own address have the longest such time of the "
+        "namespace's services. Default: 1m.",
     )

@@ -102,6 +102,10 @@ def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> 
         limits["hold"] = times.hold
     if times.drain > contract.DRAIN_SECONDS:
         limits["drain"] = times.drain
+    if times.idle is not None:
+        limits["idleTimeout"] = times.idle
+    if times.body is not None:
+        limits["bodyTimeout"] = times.body
     if spec.limits is None:
         return limits
     if spec.limits.queue is not None:

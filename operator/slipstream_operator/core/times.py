@@ -1,4 +1,4 @@
-"""Limits of the time for a start, a drain and a held request."""
+"""Limits of the time for a start, a drain, a held request, a silent stream and a request's body."""
 
 import dataclasses
 import math
@@ -40,6 +40,10 @@ class Times:
     """Maximum time of a drain of running requests."""
     hold: int
     """Maximum time for which a request is held while no replica is ready."""
+    idle: int | None = None
+    """Maximum time between two events of a stream; None is the default of the router."""
+    body: int | None = None
+    """Maximum time for a client to send a body; None is the default of the router."""
 
     @property
     def grace(self) -> int:
@@ -73,6 +77,8 @@ def of(
         hold=_seconds(given.hold)
         if given.hold
         else max(HOLD_SECONDS, timeout or _hold(weights_bytes, on_gpu=on_gpu)),
+        idle=_seconds(given.idle) if given.idle else None,
+        body=_seconds(given.body) if given.body else None,
     )
 
 
@@ -83,6 +89,8 @@ def configured(spec: InferenceServiceSpec, accelerator: Accelerator) -> TimesSpe
         start=own.start or profile.start,
         drain=own.drain or profile.drain,
         hold=own.hold or profile.hold,
+        idle=own.idle or profile.idle,
+        body=own.body or profile.body,
     )
 
 

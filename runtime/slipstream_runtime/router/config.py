@@ -3,7 +3,7 @@
 The router refuses an invalid document, and keeps the one before.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import pydantic
 from pydantic import Field
@@ -12,6 +12,9 @@ from slipstream_runtime.part import Part
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+ANSWER_SECONDS: Final = 3600.0
+"""Seconds for an answer, after the longest wait for a slot, of a service without a timeout."""
 
 
 class Revision(Part):
@@ -29,8 +32,8 @@ class ServiceLimits(Part):
     """Requests in flight per replica; further requests are queued. None: the batch size that the replica reports."""
     queue: int = Field(default=1024, ge=0)
     """Requests in the router's queue, which waits for a free or a starting replica."""
-    timeout: Seconds = 3600.0
-    """Seconds from the request's arrival to the last byte of its answer."""
+    timeout: Seconds | None = None
+    """Seconds from the request's arrival to the last byte of its answer; None: ANSWER_SECONDS after `hold`."""
     hold: Seconds = 300.0
     """Seconds that a request waits for a slot."""
     drain: Seconds | None = None
@@ -45,6 +48,13 @@ class ServiceLimits(Part):
     `timeout`."""
     idle_timeout: Seconds = 120.0
     """Seconds between two chunks of a stream, and for a client to read one."""
+    body_timeout: Seconds | None = None
+    """Seconds for a client to send its body; None: the default of the router."""
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds from the request's arrival to the last byte of its answer."""
+        return self.hold + ANSWER_SECONDS if self.timeout is None else self.timeout
 
 
 class Responses(Part):

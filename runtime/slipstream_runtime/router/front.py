@@ -4,7 +4,7 @@ Every request that is counted in is counted out, however it ends.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import orjson
@@ -34,7 +34,7 @@ from slipstream_runtime.web.refusal import (
 from slipstream_runtime.web.waiting import happens
 
 BODY_SECONDS: Final = 60.0
-"""Seconds for the client to send its body."""
+"""Seconds for the client to send its body, unless a service allows more."""
 
 
 class Front:
@@ -111,7 +111,8 @@ class Front:
         services = self._table.services() if here is None else (here,)
         if services and all(service.client(key) is None for service in services):
             raise unauthorized(close=True)  # before the body is read
-        request = parse_request(await self._read(http_request), path=path)
+        seconds = self._seconds_for_the_body(services)
+        request = parse_request(await self._read(http_request, seconds=seconds), path=path)
         service = self._table.service(request.model, here=here)
         if service is None:
             route = None if here is not None else self._table.route(request.model)
@@ -143,7 +144,12 @@ class Front:
         }
         return web.Response(body=orjson.dumps(content), content_type="application/json")
 
-    async def _read(self, http_request: web.BaseRequest) -> bytes:
+    def _seconds_for_the_body(self, services: Collection[Service]) -> float:
+        """Return the longest time that any of the services allows, since only the body names one of them."""
+        limits = [service.settings.limits.body_timeout for service in services]
+        return max([limit or self._body_seconds for limit in limits], default=self._body_seconds)
+
+    async def _read(self, http_request: web.BaseRequest, *, seconds: float) -> bytes:
         headers = http_request.headers
         body.check_head(
             (
@@ -168,12 +174,12 @@ class Front:
         try:
             if content.is_eof():
                 return await http_request.read()
-            async with asyncio.timeout(self._body_seconds):
+            async with asyncio.timeout(seconds):
                 return await http_request.read()
         except web.HTTPRequestEntityTooLarge:
             raise body.too_large(limit=asgi.BODY_LIMIT) from None
         except TimeoutError:
-            raise body_late(self._body_seconds) from None
+            raise body_late(seconds) from None
         except (web.RequestPayloadError, ValueError):
             raise malformed("The request body is not valid HTTP.") from None
 

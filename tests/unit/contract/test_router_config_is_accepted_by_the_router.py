@@ -105,6 +105,28 @@ def test_the_router_holds_and_drains_as_long_as_the_service_needs() -> None:
     assert spot.limits.drain is None
 
 
+def test_the_router_gets_the_times_of_streams_and_bodies() -> None:
+    times = {"idle": "10m", "body": "5m"}
+    (chosen,) = _read(_entry({"model": given.MODEL, "times": times})).services
+    assert (chosen.limits.idle_timeout, chosen.limits.body_timeout) == (600, 300)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [
+        ({}, 600 + 3600),
+        ({"times": {"hold": "2h"}}, 7200 + 3600),
+        ({"limits": {"timeout": "90m"}}, 5400),
+    ],
+)
+def test_a_request_has_time_for_its_answer_after_the_longest_wait(
+    spec: dict[str, Any], seconds: float
+) -> None:
+    (service,) = _read(_entry({"model": given.MODEL, **spec})).services
+    assert service.limits.seconds == seconds
+    assert service.limits.hold <= seconds
+
+
 def test_where_the_router_queues_the_engine_is_not_told_to() -> None:
     spec = {"model": given.MODEL, "limits": {"queue": 9, "concurrency": 2}}
     direct = {**spec, "routing": {"mode": "Direct"}}

@@ -107,6 +107,12 @@ def test_the_budget_of_a_start_is_the_startup_probes() -> None:
     assert startup(pod({**CPU, "times": {"start": "2m"}})) == (1, 120)
 
 
+def test_times_of_streams_and_bodies_are_the_routers_unless_they_are_set() -> None:
+    assert (of().idle, of().body) == (None, None)
+    found = of(times={"idle": "10m", "body": "1500ms"})
+    assert (found.idle, found.body) == (600, 2)
+
+
 def test_a_start_that_is_set_is_part_of_the_revision_and_a_hold_is_not() -> None:
     plain = given.identity()
     assert given.identity({"model": given.MODEL, "times": {"hold": "20m"}}) == plain

@@ -129,7 +129,7 @@ class Exchange:
                 key = sharing.key(request, headers, revision=revision, tenant=client.tenant)
             if cache is None or key is None:
                 return await self._forward()
-            seconds = service.settings.limits.timeout
+            seconds = service.settings.limits.seconds
             return await sharing.share(cache, key, request, run=self._forward, seconds=seconds)
         except Refusal as refusal:
             service.metrics.refused(refusal.reason or Reason.OTHER)
@@ -143,7 +143,7 @@ class Exchange:
             raise self._aborted
         service = self.service
         reservation = service.reserve(self._request, self._client)
-        seconds = service.settings.limits.timeout
+        seconds = service.settings.limits.seconds
         try:
             async with asyncio.timeout(seconds) as self._timeout:
                 response = await self._answer(copy)
