@@ -118,7 +118,8 @@ def simulate(
     """Simulate a fleet, and compare the cost and the latency of scaling policies.
 
     SCENARIO.yaml describes traffic, engine, objectives, limits and faults; see docs/simulator.md. Without a scenario,
-    --trace assumes an 8B model on one accelerator, TTFT p95 of 1 s, TPOT p95 of 40 ms, and 1 to 32 replicas.
+    --trace assumes an 8B model on one accelerator and 1 to 32 replicas. Its objectives are a TTFT p95 of 1 s and a TPOT
+    p95 of 40 ms.
     """
     try:
         wanted = [scenarios.load(path) for path in files]

@@ -1,7 +1,7 @@
-"""The real Envoy as an inference gateway: configured from a HTTPRoute and its InferencePool as a controller would.
+"""The real Envoy as an inference gateway, configured from an HTTPRoute and its InferencePool as by a controller.
 
-It asks the pool's endpoint picker about each request (ext_proc, bodies streamed both ways) and sends
-the request to the address in the header that the picker answers with.
+Envoy calls the pool's endpoint picker for each request (ext_proc, bodies streamed both ways). It sends the request to
+the address in the header that the picker returns.
 """
 
 import contextlib

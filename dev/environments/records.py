@@ -1,7 +1,7 @@
-"""Find files that two packages of one lock install: the last one written wins, by chance.
+"""Find files that two packages of one lock install: the one written last wins, and the order is random.
 
-uv and pip say nothing about it. Locks that the tests' own environment doesn't hold are installed
-for the check, and its outcome is kept beside them, by the lock's hash.
+uv and pip do not report it. Locks that the tests' own environment doesn't hold are installed for the check. The
+outcome is kept beside the locks, with the hash of each lock.
 """
 
 import csv

@@ -1,7 +1,7 @@
-"""`make gpu-bundle`: what an engine needs beside PyTorch, small enough to be carried to a machine without a network.
+"""`make gpu-bundle`: all that an engine needs beside PyTorch, for a GPU machine without a network.
 
-vLLM's wheel is large by code for other GPUs. The bundle keeps that of one GPU, leaves out what an engine can do
-without, and is refused if it and the tracked files exceed the limit together.
+vLLM's wheel is large because it has code for many GPUs. The bundle keeps the code of one GPU and leaves optional parts
+out. Building fails if the bundle and the tracked files together exceed the limit.
 """
 
 import argparse

@@ -54,7 +54,7 @@ class Offer:
         )
 
     def split(self, processes: int) -> list["Offer"]:
-        """Return the parts that so many processes send together."""
+        """Return the parts of this load, one for each process."""
         if self.clients is None:
             return [self]
         shares = [self.clients // processes] * processes

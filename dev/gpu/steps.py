@@ -225,7 +225,7 @@ async def _speculation(engine: Engine) -> Figures:
 
 
 async def _serving(engine: Engine, count: int) -> None:
-    """Wait until so many requests are in flight."""
+    """Wait until at least `count` requests are in flight."""
 
     def enough() -> bool:
         return metrics.total(engine.metrics(), contract.IN_FLIGHT) >= count

@@ -61,8 +61,8 @@ def defaults(
 ) -> Mapping[str, str]:
     """Return the default requests of a GPU pod, for resources that neither the object nor the profile sets.
 
-    `weights_bytes` is the size of all checkpoints, None if unknown; `downloads` says whether the pod writes them to its
-    own disk, `keeps_cache` whether downloads and compiled kernels go to a volume that outlives it.
+    `weights_bytes` is the size of all checkpoints, None if unknown. `downloads` says whether the pod writes them to its
+    own disk. `keeps_cache` says whether downloads and compiled kernels go to a volume that outlives the pod.
     """
     weights = WEIGHTS if weights_bytes is None else weights_bytes
     memory = MEMORY + gpus * MEMORY_PER_GPU + min(weights, gpus * SHARD)

@@ -22,7 +22,7 @@ _logger = logging.getLogger(f"vllm.{__name__}")
 
 
 def class_for(config: Any) -> type[Executor]:
-    """Return the class of the executor that vLLM chooses for this configuration, or ours in its place."""
+    """Return the executor class that vLLM chooses, or ReportingExecutor in place of MultiprocExecutor."""
     chosen: type[Executor] = Executor.get_class(config)
     return ReportingExecutor if chosen is MultiprocExecutor else chosen
 

@@ -117,7 +117,7 @@ def _route(state: State, request: int, now: float) -> None:
 
 @compiled
 def _any(state: State, luck: float) -> int:
-    """A routable pod by chance; NB: digits of `luck` that the prefix cache does not look at."""
+    """Return a random routable pod; NB: from digits of `luck` that the prefix cache does not use."""
     skip = int(luck * 1e6 % 1 * state.fleet[0].routable)
     for slot in range(state.pods.shape[0]):
         if state.pods[slot].routable:

@@ -236,7 +236,7 @@ def _admit(state: State, slot: int, prefilled: int, decoded: int, now: float) ->
 
 @compiled
 def _compute(state: State, slot: int, request: int, chunk: int) -> None:
-    """Prefill so many tokens; completed prefills are neighbours in the batch, the newest last."""
+    """Prefill `chunk` tokens; completed prefills are neighbors in the batch, the newest last."""
     pod, one = state.pods[slot], state.requests[request]
     one.computed += chunk
     pod.kv_used += chunk

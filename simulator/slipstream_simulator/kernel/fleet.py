@@ -161,7 +161,7 @@ class Kernel:
         self._free.append(slot)
 
     def speed(self, slot: int, factor: float, now: float) -> None:
-        """Let an engine compute so many times as fast as its parameters say."""
+        """Multiply the speed of an engine, as its parameters give it, by this factor."""
         dispatch.set_speed(self.state, slot, factor, now)
 
     def pin(self, slot: int | None) -> None:

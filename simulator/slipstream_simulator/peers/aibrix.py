@@ -136,7 +136,7 @@ def apa(_: model.Parameters, target: float) -> Policy:
 
 
 def apa_repaired(_: model.Parameters, target: float) -> Policy:
-    """Silent pods left out of mean and count, the window begun anew after a change, down by the highest advice."""
+    """APA without its faults: ignores silent pods, restarts the window after a change, scales down by the peak."""
     return Aibrix("aibrix-apa-repaired", proportional, target, repaired=True)
 
 

@@ -1,7 +1,8 @@
-"""AIBrix 0.7.0's GPU optimizer: arrivals by size over what a benchmark of each size found; its profile is perfect here.
+"""AIBrix 0.7.0's GPU optimizer: arrivals by size, divided by the benchmarked rate of each size.
 
-Of its integer program one accelerator type leaves the sum of the slices' loads. Sizes are powers of two; the trace of
-the gateway, which joins prompt and output, is rebuilt from the engines' histograms as if the two were independent.
+Its profile is perfect here. With one accelerator type, its integer program reduces to the sum of the slices' loads.
+Sizes are powers of two. The gateway's trace joins prompt and output. It is rebuilt here from the engines' histograms,
+as if the two were independent.
 """
 
 import math

@@ -51,7 +51,7 @@ class KubeAI:
         return wanted if self._lower > _LOWER_TICKS else view.replicas
 
     def restarted(self) -> None:
-        """A ConfigMap keeps the mean, of which the window is filled anew; ticks are not kept."""
+        """Fill the window with the mean, which a ConfigMap keeps; ticks are not kept."""
         if self._samples:
             self._samples.extend([sum(self._samples) / len(self._samples)] * _SAMPLES)
         self._lower = 0

@@ -1,4 +1,4 @@
-"""WVA 0.0.2 ("inferno"): completions over what a queueing model lets a replica do; its profile is perfect here."""
+"""WVA 0.0.2 ("inferno"): completions divided by the rate that a queueing model allows; its profile is perfect here."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ from slipstream_simulator.policy import FleetView, Policy
 _BATCH: Final = 256
 """Hard-coded there."""
 _GRID: Final = 1.02
-"""Lengths are rounded to steps of 2 % so that the same queue is not solved anew at each tick."""
+"""Lengths are rounded to steps of 2 %, so that the same queue is not solved again at each tick."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Inferno:
 
     engine: model.Parameters
     share: float
-    """Of the objectives, as the knob."""
+    """Share of the objectives to stay below: the parameter that is tuned."""
     every: float = 60.0
     _begun: bool = False
     """False until a first completion: a fleet that was just made has none, which means nothing."""

@@ -32,8 +32,8 @@ class Schedule:
 def cheapest(need: Schedule, *, initial: int, start: float) -> Schedule:
     """Return the schedule of least GPU time that covers the need in each window.
 
-    Exact: the cost is a sum over levels (the first replica, the second, ..), and a level is best kept through a gap in
-    which it isn't needed when the gap is shorter than a start. Gaps are nested, so the levels never contradict.
+    The result is exact. The cost is a sum over levels: the first replica, the second and so on. Keeping a level through
+    a gap in its need is cheaper if the gap is shorter than a start. Gaps are nested, so the levels never contradict.
     """
     replicas = list(need.replicas)
     for level in range(1, max(*replicas, initial) + 1):

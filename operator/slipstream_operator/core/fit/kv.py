@@ -52,8 +52,8 @@ def request_bytes(
 ) -> int | None:
     """Return the bytes of one request of this length on one accelerator; None if a layer's cache is unknown.
 
-    `models` are the target and its draft, each with the number of stages that its layers are split into; `in_flight`
-    are tokens of steps under way, whose blocks outside a window are not free yet.
+    `models` are the target and its draft, each with the number of stages that its layers are split into. `in_flight` is
+    the number of tokens in unfinished steps: their blocks outside a window are not free yet.
     """
     specs: list[_Spec] = []
     for model, stages in models:
