@@ -4,7 +4,6 @@ import base64
 import contextlib
 import functools
 import json
-import ssl
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ import yaml
 
 from dev import waiting
 from dev.cluster.layout import Layout
+from dev.cluster.tls import SharedContext
 from dev.errors import DevError
 from slipstream_operator import kinds
 from slipstream_operator.kinds import Kind
@@ -69,10 +69,8 @@ class Kube:
         with tempfile.TemporaryDirectory() as folder:
             certificate = _file(Path(folder), user, "client-certificate")
             key = _file(Path(folder), user, "client-key")
-            context = ssl.create_default_context(
-                cafile=str(_file(Path(folder), cluster, "certificate-authority"))
-            )
-            context.load_cert_chain(certificate, key)
+            authority = _file(Path(folder), cluster, "certificate-authority")
+            context = SharedContext(authority, certificate, key)
         self.http = httpx.Client(
             base_url=cluster["server"], verify=context, timeout=30, trust_env=False
         )
