@@ -174,7 +174,7 @@ def test_how_busy_replicas_are_is_not_said_before_a_step_time_is_known() -> None
     assert found.reason.endswith("requests in flight, step time not learned yet.")
 
 
-def test_in_an_emergency_the_step_has_no_limit() -> None:
+def test_in_panic_the_step_has_no_limit() -> None:
     calm = _traffic(150.0, pods=2, waiting=0.0)
     failing = _traffic(150.0, pods=2, waiting=200.0, waiting_mean=100.0, preempted=1.0)
     found = [

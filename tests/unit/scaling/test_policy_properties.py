@@ -240,7 +240,7 @@ def test_a_request_that_is_held_wakes_a_sleeping_service(inputs: Inputs, state: 
 
 
 @hypothesis.given(INPUTS, STATES)
-def test_without_an_emergency_one_step_up_at_most_doubles_or_adds_four(
+def test_without_panic_one_step_up_at_most_doubles_or_adds_four(
     inputs: Inputs, state: State
 ) -> None:
     assert isinstance(inputs.load, Load)
@@ -257,7 +257,7 @@ def test_without_an_emergency_one_step_up_at_most_doubles_or_adds_four(
 
 
 @hypothesis.given(INPUTS, STATES)
-def test_one_step_down_takes_at_most_a_fifth_or_one(inputs: Inputs, state: State) -> None:
+def test_one_step_down_takes_at_most_a_third_or_one(inputs: Inputs, state: State) -> None:
     current = _current(inputs, state)
     decision, _ = policy.decide(inputs, state)
     assert decision.desired >= current - max(1, int(current * scale_down.SHARE))
@@ -273,19 +273,19 @@ def test_while_engines_fail_to_start_no_more_are_ordered(inputs: Inputs, state: 
 
 
 @hypothesis.given(INPUTS, STATES)
-def test_what_is_paused_stays(inputs: Inputs, state: State) -> None:
+def test_a_paused_service_keeps_its_replicas(inputs: Inputs, state: State) -> None:
     paused = dataclasses.replace(inputs, bounds=dataclasses.replace(inputs.bounds, paused=True))
     assert policy.decide(paused, state)[0].desired == _current(inputs, state)
 
 
 @hypothesis.given(INPUTS, STATES, st.integers(0, 30))
-def test_a_fixed_count_is_what_the_object_says(inputs: Inputs, state: State, replicas: int) -> None:
+def test_a_fixed_count_is_that_of_the_object(inputs: Inputs, state: State, replicas: int) -> None:
     fixed = dataclasses.replace(inputs, bounds=Bounds(replicas, replicas, follows_load=False))
     assert policy.decide(fixed, state)[0].desired == replicas
 
 
 @hypothesis.given(INPUTS, STATES)
-def test_what_is_kept_is_read_back_as_the_same_text(inputs: Inputs, state: State) -> None:
+def test_the_kept_state_is_read_back_as_the_same_text(inputs: Inputs, state: State) -> None:
     _, after = policy.decide(inputs, state)
     text = persistence.dump(after)
     found = persistence.load(text)
