@@ -13,7 +13,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, RouterSpec, ServingProfileSpec
-from slipstream_operator.core import facts, weights
+from slipstream_operator.core import facts, pod_failures, weights
 from slipstream_operator.core.observed import Child, Fetcher, Manifest, Observed
 from slipstream_operator.names import Reason
 
@@ -187,7 +187,7 @@ def state(observed: Observed, task: Task, progress: Progress | None) -> TaskStat
     """Return the state of an incomplete task."""
     what = " and ".join(task.uris)
     pod = running(observed, task)
-    if pod is None:
+    if pod is None or (pod.trouble is None and pod.phase in pod_failures.ENDED):
         return TaskState(Reason.FETCHING, f"{what}: waiting for the pod of the download Job.")
     if pod.trouble is not None:
         return TaskState(*pod.trouble)

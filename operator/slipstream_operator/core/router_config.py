@@ -10,7 +10,7 @@ from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.api.servingprofile import RouterSpec
-from slipstream_operator.core import profiles
+from slipstream_operator.core import profiles, times
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
 from slipstream_operator.core.render import router
 from slipstream_operator.core.resolved import Resolved
@@ -28,11 +28,22 @@ class Entry:
     """Secret of the keys that its clients need."""
 
 
-def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> Entry | None:
-    """Return the entry of the service; None if the router does not serve it."""
+def entry(
+    resolved: Resolved,
+    rollout: Rollout,
+    *,
+    kv_capacity: int | None,
+    usual_start: float | None = None,
+) -> Entry | None:
+    """Return the entry of the service; None if the router does not serve it.
+
+    `usual_start` is the 90th percentile of the seconds of a start, if one was measured.
+    """
     if rollout.routed is None:
         return None
     name, asked = resolved.key.name, resolved.routing
+    hold = times.hold(resolved.times, usual_start)
+    longer = {"hold": hold} if hold > resolved.times.hold else {}
     settings: dict[str, Any] = {
         "name": name,
         "model": resolved.model_name,
@@ -45,7 +56,7 @@ def entry(resolved: Resolved, rollout: Rollout, *, kv_capacity: int | None) -> E
             for revision in rollout.revisions
         ],
         "strategy": asked.strategy,
-        "limits": asked.limits,
+        "limits": {**asked.limits, **longer},
         "keys": asked.keys is not None,
     }
     if asked.responses is not None:

@@ -24,6 +24,8 @@ HOLD_SECONDS: Final = 300
 HOLD_GPU_SECONDS: Final = 600
 """Seconds for which a request is held if a replica may need a new GPU node, which most clouds add in 10 minutes."""
 LONGEST_HOLD_SECONDS: Final = 3600
+HOLD_STARTS: Final = 2
+"""Usual starts for which a request is held: one that the request begins, and one more if that fails."""
 DRAIN_GPU_SECONDS: Final = 300
 """Seconds of the drain of vLLM on GPUs: 8,000 output tokens, as reasoning models generate, at 37 ms."""
 SLOW_TOKEN_SECONDS: Final = 0.04
@@ -40,6 +42,8 @@ class Times:
     """Maximum time of a drain of running requests."""
     hold: int
     """Maximum time for which a request is held while no replica is ready."""
+    hold_follows_start: bool = False
+    """Whether requests are held longer if starts take longer, since neither a hold nor a timeout is set."""
     idle: int | None = None
     """Maximum time between two events of a stream; None is the default of the router."""
     body: int | None = None
@@ -77,9 +81,21 @@ def of(
         hold=_seconds(given.hold)
         if given.hold
         else max(HOLD_SECONDS, timeout or _hold(weights_bytes, on_gpu=on_gpu)),
+        hold_follows_start=not given.hold and timeout is None,
         idle=_seconds(given.idle) if given.idle else None,
         body=_seconds(given.body) if given.body else None,
     )
+
+
+def hold(times: Times, usual_start: float | None) -> int:
+    """Return the seconds for which the router holds a request, given the seconds of a usual start, if they are known.
+
+    They are whole minutes, so that the router's configuration seldom changes.
+    """
+    if usual_start is None or not times.hold_follows_start:
+        return times.hold
+    enough = math.ceil(HOLD_STARTS * usual_start / 60) * 60
+    return max(times.hold, min(enough, LONGEST_HOLD_SECONDS))
 
 
 def configured(spec: InferenceServiceSpec, accelerator: Accelerator) -> TimesSpec:

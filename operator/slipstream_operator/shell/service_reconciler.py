@@ -198,7 +198,13 @@ class ServiceReconciler:
         """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
         capacity = service.scaling.measured.kv_capacity if service.scaling.measured else None
-        entry = router_config.entry(resolved, service.rollout, kv_capacity=capacity)
+        cold = service.scaling.state.cold if service.scaling.state else None
+        entry = router_config.entry(
+            resolved,
+            service.rollout,
+            kv_capacity=capacity,
+            usual_start=cold.p90 if cold is not None and cold.known else None,
+        )
         leaves = resolved.routing.mode != "Router" and not service.rollout.by_router
         if entry is None or not leaves:
             service.router_left_at = None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator import names
-from slipstream_operator.core import inference_routes, router_config
+from slipstream_operator.core import inference_routes, resolve, revisions, router_config
 from slipstream_operator.core.observed import Key, Parent
 from slipstream_operator.core.render import router
 from slipstream_operator.core.router_config import Entry
@@ -103,6 +103,16 @@ def test_the_router_holds_and_drains_as_long_as_the_service_needs() -> None:
     assert (chosen.limits.hold, chosen.limits.drain) == (1200, 900)
     (spot,) = _read(_entry({"model": given.MODEL, "times": {"drain": "15s"}})).services
     assert spot.limits.drain is None
+
+
+def test_the_router_holds_requests_for_a_service_that_starts_slowly() -> None:
+    snapshot = given.observed({"model": given.MODEL, "scaling": {"maxReplicas": 2}})
+    resolved = resolve.resolve(snapshot)
+    rollout = revisions.roll_out(snapshot, resolved, replicas=1, now=given.MOMENT)
+    entry = router_config.entry(resolved, rollout, kv_capacity=None, usual_start=700.0)
+    assert entry is not None
+    (service,) = _read(entry).services
+    assert service.limits.hold == 1440
 
 
 def test_the_router_gets_the_times_of_streams_and_bodies() -> None:

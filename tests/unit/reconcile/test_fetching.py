@@ -244,6 +244,24 @@ def test_an_inspection_that_was_given_up_holds_nothing() -> None:
             Reason.FETCH_FAILED,
             "hf://org/model: is gated (tried 2 times)",
         ),
+        (
+            {"phase": "Failed", "trouble": ("Evicted", "The node was low on disk.")},
+            None,
+            "Evicted",
+            "The node was low on disk.",
+        ),
+        (
+            {"phase": "Failed"},
+            None,
+            Reason.FETCHING,
+            "hf://org/model: waiting for the pod of the download Job.",
+        ),
+        (
+            {"deleting": True},
+            None,
+            Reason.FETCHING,
+            "hf://org/model: waiting for the pod of the download Job.",
+        ),
     ],
 )
 def test_how_a_download_stands_is_said_in_one_line(

@@ -39,7 +39,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         scale_down_window=120.0,
         prometheus=("http://prometheus.monitoring.svc:9090", 60.0),
         routing=Routing(limits={"hold": 600, "drain": 300}),
-        times=Times(start=3600, drain=300, hold=600),
+        times=Times(start=3600, drain=300, hold=600, hold_follows_start=True),
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
         packs=True,
         demand=found.demand,

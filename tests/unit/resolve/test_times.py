@@ -42,7 +42,7 @@ def startup(pod: Any) -> tuple[int, int]:
 
 
 def test_a_cpu_service_keeps_short_times() -> None:
-    assert of(on_gpu=False) == Times(start=3600, drain=60, hold=300)
+    assert of(on_gpu=False) == Times(start=3600, drain=60, hold=300, hold_follows_start=True)
     assert startup(pod(CPU)) == (1, 3600)
 
 
@@ -105,6 +105,24 @@ def test_the_budget_of_a_start_is_the_startup_probes() -> None:
     assert startup(pod({"times": {"start": "24h"}})) == (10, 8640)
     assert startup(pod({"times": {"start": "2m"}})) == (1, 120)
     assert startup(pod({**CPU, "times": {"start": "2m"}})) == (1, 120)
+
+
+@pytest.mark.parametrize(
+    ("spec", "usual_start", "seconds"),
+    [
+        ({}, None, 600),
+        ({}, 60.0, 600),
+        ({}, 631.0, 1320),
+        ({}, 9000.0, 3600),
+        ({"times": {"hold": "2m"}}, 631.0, 120),
+        ({"times": {"hold": "3h"}}, 631.0, 10800),
+        ({"limits": {"timeout": "15m"}}, 631.0, 900),
+    ],
+)
+def test_a_request_is_held_for_two_starts_unless_a_limit_is_set(
+    spec: dict[str, Any], usual_start: float | None, seconds: int
+) -> None:
+    assert times.hold(of(**spec), usual_start) == seconds
 
 
 def test_times_of_streams_and_bodies_are_the_routers_unless_they_are_set() -> None:
