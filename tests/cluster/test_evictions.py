@@ -56,37 +56,25 @@ def test_an_eviction_by_the_kubelet_is_told_with_its_remedy_and_leaves_no_replic
     assert lost["status"]["phase"] == "Failed"
 
 
-def disk_hog(image: str) -> dict[str, Any]:
-    """A template with a sidecar that fills a volume, once somebody makes the file /mnt/spare/go."""
-    wait = "while not os.path.exists('/mnt/spare/go'): time.sleep(0.2)"
-    write = "open('/mnt/spare/file', 'wb').write(bytes(8 << 20))"
-    return {
-        "volumes": [{"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}],
-        "initContainers": [
-            {
-                "name": "hog",
-                "image": image,
-                "restartPolicy": "Always",
-                "command": ["python", "-c", f"import os, time\n{wait}\n{write}\ntime.sleep(9e9)"],
-                "volumeMounts": [{"name": "spare", "mountPath": "/mnt/spare"}],
-            }
-        ],
-    }
-
-
 def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_there(
     kube: Kube, namespace: str
 ) -> None:
-    profile = kube.get("ServingProfile", None, "local")
-    assert profile is not None
-    template = disk_hog(profile["spec"]["images"]["simulator"])
-    recreate = {"rollout": {"strategy": "Recreate"}, "template": template}
-    service = services.simulated(namespace, "full", fake=False, replicas=2, **recreate)
+    service = services.simulated(
+        namespace,
+        "full",
+        fake=False,
+        replicas=2,
+        rollout={"strategy": "Recreate"},
+        resources={
+            "requests": {"cpu": "20m", "memory": "128Mi", "ephemeral-storage": "10Mi"},
+            "limits": {"ephemeral-storage": "30Mi"},
+        },
+    )
     kube.apply(service)
     settled(kube, namespace, 2)
+    fill = ["-c", "engine", "--", "python", "-c", "open('/tmp/file', 'wb').write(bytes(60 << 20))"]
     for pod in kube.find("Pod", namespace):
-        go = ["-c", "hog", "--", "python", "-c", "open('/mnt/spare/go', 'w')"]
-        kube.kubectl("exec", "-n", namespace, pod["metadata"]["name"], *go)
+        kube.kubectl("exec", "-n", namespace, pod["metadata"]["name"], *fill)
     kube.until(
         "Pod",
         namespace,
@@ -98,10 +86,13 @@ def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_the
     messages = [
         event["note"]
         for event in kube.find("Event", namespace)
-        if event["reason"] == "Evicted" and event["regarding"]["kind"] == "InferenceService"
+        if event["reason"] == "Evicted"
+        and event["regarding"]["kind"] == "InferenceService"
+        and not event["note"].startswith("Available:")
     ]
     assert len(messages) == 1
-    assert 'EmptyDir volume "spare" exceeds the limit "1Mi"' in messages[0]
+    assert "ephemeral local storage usage exceeds the total limit of containers" in messages[0]
+    assert "Request more ephemeral-storage in spec.resources" in messages[0]
 
     kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=3")
     settled(kube, namespace, 3)
@@ -109,7 +100,6 @@ def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_the
     service["spec"] |= {"replicas": 1, "simulator": {"maxSequences": 7}}
     kube.apply(service)
     settled(kube, namespace, 1, generation=3)
-    assert len(evicted(kube.find("Pod", namespace))) <= 2
 
     kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=0")
     settled(kube, namespace, 0, reason="Stopped", generation=4)
