@@ -166,7 +166,7 @@ async def test_a_redirect_is_not_followed() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/sleep", "/wake_up", "/metrics", "/health", "/tokenize", "/v1/load_lora_adapter",
+        "/sleep", "/wake_up", "/metrics", "/v1/load_lora_adapter",
         "//v1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/invocations",
         "/v1/%2e%2e/sleep", "/v1/../sleep", "/v1/chat%2fcompletions", "/v1/responses/resp_1", "/",
     ],

@@ -1,7 +1,6 @@
 """One request and its response, which can be ended before it is complete."""
 
 import asyncio
-import json
 from typing import Final
 
 from slipstream_runtime.host.lifecycle import Lifecycle
@@ -15,10 +14,13 @@ _ERROR_SECONDS: Final = 1.0
 class Exchange:
     """Request and response between the client and the application; either side can end it."""
 
-    def __init__(self, receive: asgi.Receive, send: asgi.Send, *, life: Lifecycle) -> None:
+    def __init__(
+        self, receive: asgi.Receive, send: asgi.Send, *, life: Lifecycle, path: str
+    ) -> None:
         self._receive = receive
         self._send = send
         self._life = life
+        self._path = path
         self._status: int | None = None
         self._streams_events = False
         self._complete = False
@@ -101,10 +103,10 @@ class Exchange:
 
     async def _send_error(self, why: Refusal) -> None:
         if self._status is None:
-            await why.answer(self._send, close=self._life.leaving)
+            await why.answer(self._send, path=self._path, close=self._life.leaving)
         elif self._streams_events:
             # NB: no [DONE] follows, because it would mark the truncated answer as complete.
-            event = b"data: " + json.dumps(why.content).encode() + b"\n\n"
+            event = why.event(self._path)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         else:
             raise ConnectionAbortedError(

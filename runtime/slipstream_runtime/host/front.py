@@ -159,9 +159,9 @@ class Front:
             computes = self._check(scope, probe=probe)
         except Refusal as refusal:
             self._note(refusal)
-            await refusal.answer(send, close=self._life.leaving)
+            await refusal.answer(send, path=scope["path"], close=self._life.leaving)
             return
-        exchange = Exchange(receive, send, life=self._life)
+        exchange = Exchange(receive, send, life=self._life, path=scope["path"])
         self._exchanges.add(exchange)
         self._empty.clear()
         try:

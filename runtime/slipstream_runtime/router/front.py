@@ -4,7 +4,7 @@ Every request that is counted in is counted out, however it ends.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import orjson
@@ -76,7 +76,7 @@ class Front:
             response = await self._route(http_request)
         except Refusal as refusal:
             self._metrics.refused(refusal.reason or Reason.OTHER)
-            response = _refused(refusal)
+            response = _refused(refusal, http_request)
         if self.leaving and not response.prepared:
             response.force_close()
         return response
@@ -97,15 +97,18 @@ class Front:
         path, _, _ = target.partition("?")
         if not path.startswith("/"):
             raise Refusal(400, "The request target must be a path.", headers=CLOSE)
-        allowed = openai.METHODS.get(path)
-        if allowed is None:
+        allowed = openai.method(path)
+        form = openai.FORMS.get(path)
+        if allowed is None or (form is not None and form.uploads) or _reads(path):
             raise no_route(path)
-        if method != allowed:
+        if method != allowed and (method, allowed) != ("HEAD", "GET"):
             raise wrong_method(path, method, allowed=allowed)
         if self.closed:
             raise refusals.draining()
-        key = _key(http_request)
         here = self._table.by_host(http_request.headers.get("host", ""))
+        if path == openai.HEALTH:
+            return self._health(here)
+        key = _key(http_request)
         if path == openai.MODELS:
             return self._models(here, key)
         services = self._table.services() if here is None else (here,)
@@ -119,14 +122,23 @@ class Front:
             if route is None:
                 raise refusals.unknown_model(request.model)
             return await self._answer(
-                self._route_run(http_request, route, request, key=key, arrived=arrived)
+                http_request,
+                self._route_run(http_request, route, request, key=key, arrived=arrived),
             )
         client = service.client(key)
         if client is None:
             raise unauthorized(close=True)
         return await self._answer(
-            self._proxy.exchange(http_request, service, request, client=client, arrived=arrived)
+            http_request,
+            self._proxy.exchange(http_request, service, request, client=client, arrived=arrived),
         )
+
+    def _health(self, here: Service | None) -> web.Response:
+        """Return 200 if the router takes requests, and the service that the Host names has a replica or can start
+        one."""
+        if here is not None and not (here.pool.serving or here.settings.activation):
+            raise refusals.no_replica()
+        return web.Response()
 
     def _models(self, here: Service | None, key: bytes | None) -> web.Response:
         """Return the models of all services that accept this key, or need none."""
@@ -211,14 +223,16 @@ class Front:
             arrived=arrived,
         )
 
-    async def _answer(self, running: Exchange | CascadeRun) -> web.StreamResponse:
+    async def _answer(
+        self, http_request: web.BaseRequest, running: Exchange | CascadeRun
+    ) -> web.StreamResponse:
         """Return the response, and count the request as in flight until then."""
         self._running.add(running)
         self._empty.clear()
         try:
             response = await running.run()
         except Refusal as refusal:
-            response = _refused(refusal)
+            response = _refused(refusal, http_request)
         finally:
             self._running.discard(running)
             if not self._running:
@@ -227,8 +241,8 @@ class Front:
         return response
 
 
-def _refused(refusal: Refusal) -> web.Response:
-    response = answer(refusal)
+def _refused(refusal: Refusal, http_request: web.BaseRequest) -> web.Response:
+    response = answer(refusal, path=http_request.raw_path.partition("?")[0])
     if refusal.headers.get("connection") == "close":
         response.force_close()
     return response
@@ -236,5 +250,16 @@ def _refused(refusal: Refusal) -> web.Response:
 
 def _key(http_request: web.BaseRequest) -> bytes | None:
     """Return the client's API key as bytes."""
-    given = http_request.headers.getall("authorization", ())
-    return keys.bearer([value.encode("utf-8", "surrogateescape") for value in given])
+    headers = http_request.headers
+    return keys.given(
+        authorization=_values(headers.getall("authorization", ())),
+        x_api_key=_values(headers.getall("x-api-key", ())),
+    )
+
+
+def _values(found: Sequence[str]) -> list[bytes]:
+    return [value.encode("utf-8", "surrogateescape") for value in found]
+
+
+def _reads(path: str) -> bool:
+    return bool(openai.STORED_RESPONSE.fullmatch(path) or openai.MODEL.fullmatch(path))

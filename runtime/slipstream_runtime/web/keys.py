@@ -26,9 +26,13 @@ class Keys:
         self._tenants: dict[bytes, str] = {}
 
     def tenant(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Return the tenant of the key in `Authorization: Bearer`; None if the key is unknown."""
+        """Return the tenant of the key in the headers; None if the key is unknown."""
         self._refresh()
-        key = bearer([value for name, value in headers if name == b"authorization"])
+        fields = [*headers]
+        key = given(
+            authorization=[value for name, value in fields if name == b"authorization"],
+            x_api_key=[value for name, value in fields if name == b"x-api-key"],
+        )
         return None if key is None else self._tenants.get(self._digest(key))
 
     def _digest(self, key: bytes) -> bytes:
@@ -44,12 +48,15 @@ class Keys:
             }
 
 
-def bearer(values: list[bytes]) -> bytes | None:
-    """Return the key in the values of `Authorization`; None without exactly one value of the scheme Bearer."""
-    if len(values) != 1:
-        return None
-    scheme, _, key = values[0].partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else None
+def given(*, authorization: list[bytes], x_api_key: list[bytes]) -> bytes | None:
+    """Return the key in the values of these headers: `Authorization: Bearer KEY`, else `x-api-key: KEY`.
+
+    None if the header is there twice, or has another scheme.
+    """
+    if authorization:
+        scheme, _, key = authorization[0].partition(b" ")
+        return key.strip() if len(authorization) == 1 and scheme.lower() == b"bearer" else None
+    return x_api_key[0].strip() if len(x_api_key) == 1 else None
 
 
 def split(content: bytes) -> Iterator[bytes]:

@@ -1,8 +1,9 @@
-"""OpenAI's API as every process of the data plane speaks it: paths, methods, fields, errors and Retry-After.
+"""API of every process of the data plane, as vLLM serves it: paths, methods, fields, errors and Retry-After.
 
 Nothing else in the data plane spells out a path, an error type or a Retry-After of its own.
 """
 
+import dataclasses
 import enum
 import re
 from collections.abc import Mapping
@@ -11,31 +12,93 @@ from typing import Final
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 RESPONSES: Final = "/v1/responses"
+MESSAGES: Final = "/v1/messages"
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 EMBEDDINGS: Final = "/v1/embeddings"
+EMBED: Final = "/v2/embed"
 RERANK: Final = "/v1/rerank"
+RERANKS: Final = ("/rerank", RERANK, "/v2/rerank")
+SCORE: Final = "/v1/score"
+SCORES: Final = ("/score", SCORE)
 CLASSIFY: Final = "/classify"
+POOLING: Final = "/pooling"
+TOKENIZE: Final = "/tokenize"
+DETOKENIZE: Final = "/detokenize"
+TRANSCRIPTIONS: Final = "/v1/audio/transcriptions"
+TRANSLATIONS: Final = "/v1/audio/translations"
 MODELS: Final = "/v1/models"
-METHODS: Final[Mapping[str, str]] = {
-    CHAT: "POST",
-    COMPLETIONS: "POST",
-    EMBEDDINGS: "POST",
-    RESPONSES: "POST",
-    RERANK: "POST",
-    CLASSIFY: "POST",
-    MODELS: "GET",
-}
-"""Path -> method. The router passes on requests to these paths only; engines serve some of them."""
-STORED_RESPONSE: Final = re.compile(RESPONSES + r"/resp_[\w-]+(?P<cancel>/cancel)?")
-"""Path of a response that the engine stores, to read it, or to cancel it."""
+HEALTH: Final = "/health"
 
-OUTPUT_LIMITS: Final[Mapping[str, tuple[str, ...]]] = {
-    CHAT: ("max_completion_tokens", "max_tokens"),
-    COMPLETIONS: ("max_tokens",),
-    RESPONSES: ("max_output_tokens",),
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """Form of a POST request to a model, and how it is counted."""
+
+    tasks: frozenset[str] = frozenset()
+    """Tasks of vLLM's `get_supported_tasks`, of which the model needs one. Empty: every model serves the path."""
+    computes: bool = True
+    """Whether the model computes for it. Else it has no budget, and counts in no latency."""
+    uploads: bool = False
+    """Whether its body is `multipart/form-data` with a file, not JSON."""
+    output_limits: tuple[str, ...] = ()
+    """Fields of the body that limit the output tokens of an answer; the first that is set counts."""
+
+
+_GENERATE: Final = frozenset({"generate"})
+_SCORING: Final = frozenset({"classify", "embed", "token_embed"})
+_POOLING: Final = frozenset(
+    {"classify", "embed", "embed&token_classify", "plugin", "token_classify", "token_embed"}
+)
+_SPEECH: Final = Form(
+    frozenset({"transcription"}), uploads=True, output_limits=("max_completion_tokens",)
+)
+FORMS: Final[Mapping[str, Form]] = {
+    CHAT: Form(_GENERATE, output_limits=("max_completion_tokens", "max_tokens")),
+    COMPLETIONS: Form(_GENERATE, output_limits=("max_tokens",)),
+    RESPONSES: Form(_GENERATE, output_limits=("max_output_tokens",)),
+    MESSAGES: Form(_GENERATE, output_limits=("max_tokens",)),
+    COUNT_TOKENS: Form(_GENERATE, computes=False),
+    EMBEDDINGS: Form(frozenset({"embed"})),
+    EMBED: Form(frozenset({"embed"})),
+    **dict.fromkeys((*RERANKS, *SCORES), Form(_SCORING)),
+    CLASSIFY: Form(frozenset({"classify"})),
+    POOLING: Form(_POOLING),
+    TRANSCRIPTIONS: _SPEECH,
+    TRANSLATIONS: _SPEECH,
+    TOKENIZE: Form(computes=False),
+    DETOKENIZE: Form(computes=False),
 }
-"""Path that generates -> fields of the body that limit the output tokens of an answer; the first that is set counts."""
+"""Path -> form of the requests that name a model. The router passes on no others, besides those that read a stored
+response. An engine serves the paths of its model's tasks."""
+
+STORED_RESPONSE: Final = re.compile(RESPONSES + r"/(?P<id>resp_[\w-]+)(?P<cancel>/cancel)?")
+"""Path of a response that the engine stores, to read it, or to cancel it."""
+STORED_QUERY: Final = ("starting_after", "stream")
+"""Fields of the query of `STORED_RESPONSE`."""
+MODEL: Final = re.compile(MODELS + r"/(?P<id>.+)")
+"""Path of one model; a name may have slashes."""
+METHODS: Final[Mapping[str, str]] = {**dict.fromkeys(FORMS, "POST"), MODELS: "GET", HEALTH: "GET"}
+"""Path -> method."""
+OUTPUT_LIMITS: Final[Mapping[str, tuple[str, ...]]] = {
+    path: form.output_limits for path, form in FORMS.items() if form.output_limits
+}
+"""Path that generates -> its `Form.output_limits`."""
 DEFAULT_COMPLETION_TOKENS: Final = 16
 """Output tokens of a request to `COMPLETIONS` without `max_tokens`, as OpenAI documents them."""
+
+
+def method(path: str) -> str | None:
+    """Return the method of a path of the API; None if there is no such path."""
+    if (found := METHODS.get(path)) is not None:
+        return found
+    if (stored := STORED_RESPONSE.fullmatch(path)) is not None:
+        return "POST" if stored["cancel"] else "GET"
+    return "GET" if MODEL.fullmatch(path) else None
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether the path belongs to Anthropic's API, which has its own form of errors."""
+    return path in (MESSAGES, COUNT_TOKENS)
 
 
 class Reason(enum.StrEnum):
@@ -117,4 +180,25 @@ def error(message: str, *, status: int, param: str | None = None) -> dict[str, o
             "param": param,
             "code": status,
         }
+    }
+
+
+_ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Status -> type of the error in Anthropic's API, where it is neither the client's nor the server's general one."""
+
+
+def anthropic_error(message: str, *, status: int) -> dict[str, object]:
+    """Return the body of an error in the form of Anthropic's API."""
+    general = "api_error" if status >= 500 else "invalid_request_error"
+    return {
+        "type": "error",
+        "error": {"type": _ANTHROPIC_TYPES.get(status, general), "message": message},
     }

@@ -1,6 +1,7 @@
 """Refusal of a request: the answer that the client gets, and the reason that the metric counts."""
 
 import http
+import json
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -46,10 +47,26 @@ class Refusal(Exception):  # noqa: N818 (not an error of this program)
         """Body of the answer, in the form of the OpenAI API."""
         return openai.error(self.message, status=self.status.value, param=self.param)
 
-    async def answer(self, send: asgi.Send, *, close: bool = False) -> None:
+    def content_at(self, path: str) -> dict[str, object]:
+        """Return the body of the answer, in the form of the API that has this path."""
+        if openai.is_anthropic(path):
+            return openai.anthropic_error(self.message, status=self.status.value)
+        return self.content
+
+    def event(self, path: str) -> bytes:
+        """Return the event that ends a stream of the API that has this path."""
+        name = b"event: error\n" if openai.is_anthropic(path) else b""
+        return (
+            name
+            + b"data: "
+            + json.dumps(self.content_at(path), separators=(",", ":")).encode()
+            + b"\n\n"
+        )
+
+    async def answer(self, send: asgi.Send, *, path: str = "", close: bool = False) -> None:
         """Send the refusal as a complete response; `close` closes the connection after it."""
         headers = {**self.headers, **CLOSE} if close else self.headers
-        await asgi.respond_json(send, self.content, status=self.status, headers=headers)
+        await asgi.respond_json(send, self.content_at(path), status=self.status, headers=headers)
 
 
 def malformed(message: str, *, param: str | None = None) -> Refusal:
@@ -68,7 +85,7 @@ def unauthorized(*, close: bool = False) -> Refusal:
     """Return 401; `close` is for a request whose body was not read."""
     return Refusal(
         401,
-        "The request has no valid API key. Send one as `Authorization: Bearer KEY`.",
+        "The request has no valid API key. Send one as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
         reason=Reason.UNAUTHORIZED,
         headers={"www-authenticate": "Bearer", **(CLOSE if close else {})},
     )

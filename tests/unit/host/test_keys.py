@@ -100,3 +100,20 @@ def test_without_keys_nobody_is_known_until_there_are_some(tmp_path: Path) -> No
 def test_a_link_to_nowhere_holds_no_keys(folder: Path) -> None:
     (folder / "lost").symlink_to("..data/none")
     assert Keys(folder, clock=Clock()).tenant(bearer("r1")) == "red"
+
+
+@pytest.mark.parametrize(
+    ("headers", "tenant"),
+    [
+        ([(b"x-api-key", b"r1")], "red"),
+        ([(b"x-api-key", b" b1 ")], "blue"),
+        ([(b"x-api-key", b"unknown")], None),
+        ([(b"x-api-key", b"r1"), (b"x-api-key", b"r1")], None),
+        ([*bearer("b1"), (b"x-api-key", b"r1")], "blue"),
+        ([*bearer("unknown"), (b"x-api-key", b"r1")], None),
+    ],
+)
+def test_a_key_may_come_as_anthropics_clients_send_it(
+    folder: Path, headers: list[tuple[bytes, bytes]], tenant: str | None
+) -> None:
+    assert Keys(folder, clock=Clock()).tenant(headers) == tenant

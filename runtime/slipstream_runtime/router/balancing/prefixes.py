@@ -24,7 +24,7 @@ DEFAULT_CAPACITY: Final = 31_250
 """`SMALL` blocks of an engine whose KV capacity is unknown: 500,000 tokens."""
 
 _FIRST_LARGE: Final = FINE // SMALL
-_PROMPT: Final = ("tools", "documents", "instructions", "messages", "prompt", "input")
+_PROMPT: Final = ("tools", "documents", "instructions", "system", "messages", "prompt", "input")
 """Fields of a prompt, in the order in which chat templates use them."""
 
 

@@ -174,11 +174,11 @@ class _Connection(RequestHandler):
             self.force_close()
 
 
-def answer(refusal: Refusal) -> web.Response:
-    """Return the response for a refusal."""
+def answer(refusal: Refusal, *, path: str = "") -> web.Response:
+    """Return the response for a refusal, in the form of the API that has this path."""
     return web.Response(
         status=refusal.status,
-        body=orjson.dumps(refusal.content),
+        body=orjson.dumps(refusal.content_at(path)),
         headers={"content-type": "application/json", "server": SERVER, **refusal.headers},
     )
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import aiohttp
-import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -215,7 +214,7 @@ class Relay:
         # NB: the connection stays open: its headers did not announce a close, so the client may reuse it.
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await response.write(b"data: " + orjson.dumps(refusal.content) + b"\n\n")
+                await response.write(refusal.event(self._request.path))
                 await response.write_eof()
         except (TimeoutError, ConnectionError):
             self.abort()
