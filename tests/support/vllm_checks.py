@@ -1,16 +1,29 @@
 """vLLM's own verdict on combinations of arguments.
 
-`python -m tests.support.vllm_checks` prints case -> error, or null. It runs as a process of its own, since importing
+`python -m tests.support.vllm_checks` prints case -> error, or null, and the
+accepted arguments that nothing reads. It runs as a process of its own, since importing
 vLLM takes 15 seconds and logs warnings.
 """
 
+import ast
 import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from slipstream_operator.core import argument_classes
+from slipstream_runtime.engine import serving
 from tests.support import engines
+
+OTHER_SERVERS = (
+    "launchers/api_server/entry.py",
+    "launchers/dp_supervisor.py",
+    "launchers/grpc_server.py",
+    "launchers/launcher.py",
+    "launchers/run_batch.py",
+)
+"""Files of vLLM's entrypoints that start servers of its own, which engines of this product do not use."""
 
 NGRAM = (
     '--speculative-config={"method": "ngram", "num_speculative_tokens": 4, '
@@ -52,7 +65,6 @@ REFUSED: dict[str, tuple[str, ...]] = {
         '--speculative-config={"method": "suffix", "num_speculative_tokens": 4}',
     ),
     "asynchronous n-grams": (NGRAM, "--async-scheduling"),
-    "sleep on a cpu": ("--enable-sleep-mode",),
     "moving experts on a cpu": ("--enable-eplb", "--enable-expert-parallel"),
     "more active than running": ("--max-num-active-seqs=9", "--max-num-seqs=8"),
     "a threshold past the context": (
@@ -61,8 +73,52 @@ REFUSED: dict[str, tuple[str, ...]] = {
     ),
     "fewer adapters in memory than in a step": (*LORA, "--max-cpu-loras=2"),
     "tool choice without a parser": ("--enable-auto-tool-choice",),
-    "logged outputs without requests": ("--enable-log-outputs",),
 }
+
+
+def unread() -> list[str]:
+    """Return the arguments that spec.engineArgs accepts and that vLLM's engine or handlers do not read."""
+    import dataclasses
+
+    import vllm
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    folder = Path(vllm.__file__).parent
+    fields = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    engine = _attributes([folder / "engine/arg_utils.py"], owner="self") & fields
+    handlers = [
+        path
+        for path in (folder / "entrypoints").rglob("*.py")
+        if not path.is_relative_to(folder / "entrypoints/cli")
+        and path.relative_to(folder / "entrypoints").as_posix() not in OTHER_SERVERS
+    ]
+    server = _attributes(handlers, owner="args")
+    # The engine of this product imports the plugins itself, as vLLM's launcher does.
+    server |= _attributes([Path(serving.__file__)], owner="parsed")
+    return sorted(
+        {name for name in argument_classes.ENGINE if name.replace("-", "_") not in engine}
+        | {name for name in argument_classes.SERVER if name.replace("-", "_") not in server}
+    )
+
+
+def _attributes(paths: list[Path], *, owner: str) -> set[str]:
+    """Return the names of attributes that the code reads of variables and attributes called `owner`."""
+    found = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Attribute(value=ast.Name(id=name) | ast.Attribute(attr=name), attr=read):
+                    found |= {read} if name == owner else set()
+                case ast.Call(
+                    func=ast.Name(id="getattr"),
+                    args=[
+                        ast.Name(id=name) | ast.Attribute(attr=name),
+                        ast.Constant(value=read),
+                        *_,
+                    ],
+                ):
+                    found |= {read} if name == owner else set()
+    return found
 
 
 def main() -> None:
@@ -87,7 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         engines.write_model(Path(folder))
         found = {name: error(words, folder) for name, words in {**TAKEN, **REFUSED}.items()}
-    sys.stdout.write(json.dumps(found))
+    sys.stdout.write(json.dumps({"cases": found, "unread": unread()}))
 
 
 if __name__ == "__main__":

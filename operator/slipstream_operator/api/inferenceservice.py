@@ -131,8 +131,8 @@ class InferenceServiceSpec(ApiModel):
     engine_args: EngineArgs | None = Field(
         default=None,
         description="Arguments of vLLM by their long names without the leading dashes, such as max-num-seqs: 64. "
-        "They are checked against the arguments of the pinned vLLM version. JSON values are written "
-        "as text.",
+        "They are checked against the arguments of the pinned vLLM version. An argument is refused "
+        "if it has no effect or if a field sets the same. JSON values are written as text.",
     )
     slo: SloSpec | None = Field(default=None, description="Latency and throughput objectives.")
     scaling: ScalingSpec | None = Field(

@@ -150,11 +150,6 @@ TABLE: Final[tuple[Row, ...]] = (
         "spec.engineArgs.logits-processors: does not work with spec.speculation. Leave out one of them.",
     ),
     Row(
-        lambda settings: settings.is_set("enable-sleep-mode"),
-        "spec.engineArgs.enable-sleep-mode: true can't work because {reason}. Leave it out.",
-        needs=Feature.SLEEP_MODE,
-    ),
-    Row(
         lambda settings: (
             settings.is_set("kv-offloading-size")
             and settings.arguments.get("kv-offloading-backend") != "lmcache"
@@ -187,12 +182,6 @@ TABLE: Final[tuple[Row, ...]] = (
         ),
         "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser. Set it to the parser of the model's "
         "format, such as hermes.",
-    ),
-    Row(
-        lambda settings: (
-            settings.is_set("enable-log-outputs") and not settings.is_set("enable-log-requests")
-        ),
-        "spec.engineArgs.enable-log-outputs: true needs enable-log-requests: true. Set both, or neither.",
     ),
     Row(
         lambda settings: _below(settings.max_sequences, settings.number("max-num-active-seqs")),

@@ -22,7 +22,6 @@ class Feature(enum.Enum):
     """KV cache blocks that leave the device's memory."""
     FP8_KV_CACHE = enum.auto()
     NVFP4 = enum.auto()
-    SLEEP_MODE = enum.auto()
     EXPERT_BALANCING = enum.auto()
     TENSORRT = enum.auto()
 
@@ -88,7 +87,6 @@ CPU: Final = Device(
         Feature.OFFLOAD: "on type cpu the KV cache is in the node's memory already",
         Feature.FP8_KV_CACHE: "it needs AVX-512 or AMX on type cpu, and nodes may have neither",
         Feature.NVFP4: "vLLM has no NVFP4 kernel for type cpu",
-        Feature.SLEEP_MODE: "vLLM has no sleep mode on type cpu",
         Feature.EXPERT_BALANCING: "vLLM does not balance experts on type cpu",
         Feature.TENSORRT: "TensorRT does not run on type cpu",
     },

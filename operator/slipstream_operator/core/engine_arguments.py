@@ -8,6 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.core.argument_classes import (
+    ARGUMENTS_NEEDED,
+    ENGINE,
+    FIELDS_NEEDED,
+    OWNED,
+    SERVER,
+    SHARED,
+)
 from slipstream_operator.core.vllm_arguments import ARGUMENTS, VERSION
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -16,82 +24,6 @@ Scalar: TypeAlias = bool | int | float | str
 Value: TypeAlias = Scalar | list[Scalar]
 
 _FIELD: Final = "spec.engineArgs"
-
-_ADAPTERS: Final = "Use spec.model.adapters."
-_SPECULATION: Final = "Use spec.speculation."
-_PARALLELISM: Final = "Use spec.parallelism."
-_TOPOLOGY: Final = "Slipstream decides which processes run on which node. Leave it out."
-_HTTP: Final = "It has no effect because Slipstream runs its own HTTP server. Leave it out."
-_KEYS: Final = "Slipstream checks API keys itself. Use spec.routing.apiKeys."
-_LOGS: Final = "Slipstream reads the logs to find the cause of a failure. Leave it out."
-_SOURCE: Final = (
-    "It belongs to the model source, which the ServingProfile must allow. Use spec.model.uri."
-)
-
-OWNED: Final[Mapping[str, str]] = {
-    "model": "Use spec.model.uri.",
-    "served-model-name": "Use spec.model.name.",
-    "max-model-len": "Use spec.model.maxLength.",
-    "trust-remote-code": "Use spec.model.trustRemoteCode.",
-    "hf-token": "Use spec.model.tokenSecret.",
-    "revision": "Use spec.model.uri: hf://org/name@revision.",
-    **dict.fromkeys(
-        ("code-revision", "tokenizer-revision", "tokenizer", "hf-config-path", "download-dir"),
-        _SOURCE,
-    ),
-    "quantization": "Use spec.quantization.method.",
-    **dict.fromkeys(
-        ("speculative-config", "spec-method", "spec-model", "spec-tokens"), _SPECULATION
-    ),
-    **dict.fromkeys(
-        ("enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras"),
-        _ADAPTERS,
-    ),
-    **dict.fromkeys(
-        ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"), _PARALLELISM
-    ),
-    **dict.fromkeys(
-        (
-            "api-server-count", "config", "data-parallel-address", "data-parallel-backend",
-            "data-parallel-external-lb", "data-parallel-hybrid-lb", "data-parallel-multi-port-external-lb",
-            "data-parallel-rank", "data-parallel-rpc-port", "data-parallel-size-local",
-            "data-parallel-start-rank", "data-parallel-supervisor-port", "device-ids",
-            "distributed-executor-backend", "dp-supervisor-probe-failure-threshold",
-            "dp-supervisor-probe-interval-s", "dp-supervisor-probe-timeout-s", "headless",
-            "master-addr", "master-port", "nnodes", "node-rank", "worker-cls",
-        ),
-        _TOPOLOGY,
-    ),
-    **dict.fromkeys(
-        (
-            "disable-access-log-for-endpoints", "disable-fastapi-docs", "disable-uvicorn-access-log",
-            "enable-offline-docs", "enable-ssl-refresh", "grpc", "grpc-port", "h11-max-header-count",
-            "h11-max-incomplete-event-size", "host", "middleware", "port", "root-path", "ssl-ca-certs",
-            "ssl-cert-reqs", "ssl-certfile", "ssl-ciphers", "ssl-keyfile", "uds", "uvicorn-log-level",
-        ),
-        _HTTP,
-    ),
-    "api-key": _KEYS,
-    **dict.fromkeys(("log-config-file", "log-level", "logging-config"), _LOGS),
-    "disable-log-stats": "Scaling and status need vLLM's metrics. Leave it out.",
-    "shutdown-timeout": "Slipstream drains the engine itself. Leave it out.",
-}  # fmt: skip
-"""Arguments that Slipstream sets, or that would break its guarantees -> remedy."""
-
-SHARED: Final[Mapping[str, tuple[str, str]]] = {
-    "kv-cache-dtype": ("quantization", "kv_cache"),
-    "enable-prefix-caching": ("cache", "prefix"),
-    "enforce-eager": ("cache", "compile"),
-    "max-num-seqs": ("batching", "max_sequences"),
-    "max-num-batched-tokens": ("batching", "max_batched_tokens"),
-    "enable-chunked-prefill": ("batching", "chunked_prefill"),
-    "scheduling-policy": ("batching", "policy"),
-    "attention-backend": ("attention", "backend"),
-    **dict.fromkeys(
-        ("kv-transfer-config", "kv-offloading-size", "kv-offloading-backend"), ("cache", "offload")
-    ),
-}
-"""Arguments that a field of spec sets as well. They win over the default of the field. Setting both is refused."""
 
 
 def check(spec: InferenceServiceSpec) -> dict[str, Value]:
@@ -112,7 +44,7 @@ def check(spec: InferenceServiceSpec) -> dict[str, Value]:
     for name, given in sorted((spec.engine_args or {}).items()):
         try:
             value = _value(name, given)
-            if problem := _doubled(spec, name):
+            if problem := _doubled(spec, name) or _alone(spec, name):
                 raise ValueError(problem)
         except ValueError as error:
             problems.append(f"{_FIELD}.{name}: {error}")
@@ -133,6 +65,10 @@ def _value(name: str, given: object) -> Value | None:
         raise ValueError(
             f"vLLM {VERSION} has no such argument. "
             + (f"Did you mean {near[0]}?" if near else "Correct the name, or leave it out.")
+        )
+    if name not in ENGINE and name not in SERVER:
+        raise ValueError(
+            f"Slipstream does not support this argument of vLLM {VERSION} yet. Leave it out."
         )
     kind, *choices = ARGUMENTS[name]
     if kind.startswith("list of "):
@@ -239,9 +175,28 @@ def _doubled(spec: InferenceServiceSpec, name: str) -> str | None:
     """Return the problem if a field of spec sets the same."""
     if name not in SHARED:
         return None
-    part, attribute = SHARED[name]
-    owner: Any = getattr(spec, part)
-    if owner is None or attribute not in owner.model_fields_set:
+    part, *attributes = SHARED[name]
+    owner = getattr(spec, part)
+    for attribute in attributes:
+        if owner is not None and attribute in owner.model_fields_set:
+            return f"spec.{part}.{_alias(owner, attribute)} sets the same. Leave out one of them."
+    return None
+
+
+def _alone(spec: InferenceServiceSpec, name: str) -> str | None:
+    """Return the problem if the argument has no effect without a field or another argument that is not set."""
+    if (other := ARGUMENTS_NEEDED.get(name)) is not None and not (spec.engine_args or {}).get(
+        other
+    ):
+        return f"has no effect without {other}. Set both, or neither."
+    if name not in FIELDS_NEEDED:
         return None
-    alias = type(owner).model_fields[attribute].alias
-    return f"spec.{part}.{alias} sets the same. Leave out one of them."
+    part, attribute = FIELDS_NEEDED[name]
+    owner = getattr(spec, part)
+    if owner is not None and getattr(owner, attribute):
+        return None
+    return f"has no effect without spec.{part}.{attribute}. Set both, or neither."
+
+
+def _alias(owner: Any, attribute: str) -> str:
+    return str(type(owner).model_fields[attribute].alias or attribute)

@@ -57,7 +57,7 @@ def build(
         ("--max-model-len", config.model.max_length),
         ("--load-format", _LOAD_FORMAT[config.load]),
         ("--trust-remote-code", True if config.model.trust_remote_code else None),
-        ("--dtype", _dtype(config, target, cpu_flags=cpu_flags)),
+        ("--dtype", _unless(_dtype(config, target, cpu_flags=cpu_flags), default="auto")),
         ("--quantization", _quantization(config, target, capability=capability)),
         ("--kv-cache-dtype", _kv_dtype(config, cpu_flags=cpu_flags)),
         ("--kv-cache-memory-bytes", cache.kv_bytes),
@@ -84,7 +84,7 @@ def build(
         ("--max-num-seqs", batching.max_sequences),
         ("--max-num-batched-tokens", batching.max_batched_tokens),
         ("--enable-chunked-prefill", _only_off(batching.chunked_prefill)),
-        ("--scheduling-policy", batching.policy),
+        ("--scheduling-policy", _unless(batching.policy, default="fcfs")),
         ("--attention-backend", config.attention.backend),
         ("--hf-overrides", _overrides(config, target)),
         ("--speculative-config", _speculation(config, draft, capability=capability)),
@@ -138,6 +138,11 @@ def _own_words(flag: str, value: object) -> list[str]:
 def _only_off(on: bool) -> bool | None:
     """Return False if it is off, else None, which leaves the choice to vLLM."""
     return None if on else False
+
+
+def _unless(value: str, *, default: str) -> str | None:
+    """Return the value; None if it is the default of vLLM."""
+    return None if value == default else value
 
 
 def _several(size: int) -> int | None:

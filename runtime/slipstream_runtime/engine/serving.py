@@ -19,6 +19,8 @@ from vllm.entrypoints.launchers import cli_args
 from vllm.entrypoints.launchers.api_server import app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.serve.exception_handling.handlers.http import http_exception_handler
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
@@ -82,6 +84,11 @@ def parse(words: list[str]) -> Namespace:
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
     parsed: Namespace = parser.parse_args(words)
     cli_args.validate_parsed_serve_args(parsed)
+    # vLLM's own server imports them before it makes an engine.
+    if parsed.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(parsed.tool_parser_plugin)
+    if parsed.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(parsed.reasoning_parser_plugin)
     return parsed
 
 
@@ -213,9 +220,9 @@ class _Serving:
         status = self._launch.status
         status.kv_capacity_tokens = vllm_config.cache_config.kv_cache_size_tokens
         self._launch.metrics.set_kv_capacity(status.kv_capacity_tokens)
+        scheduler = vllm_config.scheduler_config
         status.max_sequences = (
-            vllm_config.scheduler_config.max_num_seqs
-            * vllm_config.parallel_config.data_parallel_size
-        )
+            scheduler.max_num_active_seqs or scheduler.max_num_seqs
+        ) * vllm_config.parallel_config.data_parallel_size
         self._launch.metrics.set_sequences(status.max_sequences)
         status.max_model_length = vllm_config.model_config.max_model_len

@@ -56,10 +56,6 @@ CASES: list[tuple[Settings, str]] = [
         "spec.engineArgs.logits-processors: does not work with spec.speculation",
     ),
     (
-        Settings(device=CPU, arguments={"enable-sleep-mode": True}),
-        "spec.engineArgs.enable-sleep-mode: true can't work because vLLM has no sleep mode on type cpu",
-    ),
-    (
         Settings(device=CPU, arguments={"kv-offloading-size": 4.0}),
         "spec.engineArgs.kv-offloading-size: can't work because on type cpu the KV cache",
     ),
@@ -78,10 +74,6 @@ CASES: list[tuple[Settings, str]] = [
     (
         Settings(arguments={"enable-auto-tool-choice": True}),
         "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser",
-    ),
-    (
-        Settings(arguments={"enable-log-outputs": True}),
-        "spec.engineArgs.enable-log-outputs: true needs enable-log-requests: true",
     ),
     (
         Settings(max_sequences=8, arguments={"max-num-active-seqs": 9}),

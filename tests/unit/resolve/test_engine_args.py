@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core import engine_arguments, vllm_arguments
+from slipstream_operator.core import argument_classes, engine_arguments, vllm_arguments
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests.support import given
@@ -16,6 +16,9 @@ def accepted(arguments: dict[str, Any], **spec: Any) -> Any:
         {"model": given.MODEL, "engineArgs": arguments, **spec}
     ).revisioned.config
     return config["engineArgs"]
+
+
+ADAPTERS = {"model": {**given.MODEL, "adapters": [{"name": "a", "uri": "hf://org/a"}]}}
 
 
 @pytest.mark.parametrize(
@@ -37,10 +40,9 @@ def accepted(arguments: dict[str, Any], **spec: Any) -> Any:
         ("tokenizer-mode", "mistral", "mistral"),
         ("show-hidden-metrics-for-version", 0.31, "0.31"),
         ("compilation-config", '{"mode": 3}', '{"mode": 3}'),
-        ("lora-target-modules", ["q_proj", "v_proj"], ["q_proj", "v_proj"]),
-        ("lora-target-modules", "q_proj", ["q_proj"]),
+        ("allowed-media-domains", ["a.example", "b.example"], ["a.example", "b.example"]),
+        ("allowed-media-domains", "a.example", ["a.example"]),
         ("cudagraph-capture-sizes", [1, "2", 4], [1, 2, 4]),
-        ("aggregate-engine-logging", True, True),
     ],
 )
 def test_a_value_reaches_the_engine_as_what_vllm_reads(
@@ -49,13 +51,6 @@ def test_a_value_reaches_the_engine_as_what_vllm_reads(
     found = accepted({name: value})[name]
     assert found == expected
     assert type(found) is type(expected)
-
-
-def test_a_flag_that_is_off_is_left_out() -> None:
-    config = given.resolved(
-        {"model": given.MODEL, "engineArgs": {"aggregate-engine-logging": False}}
-    )
-    assert "engineArgs" not in config.revisioned.config
 
 
 @pytest.mark.parametrize(
@@ -84,8 +79,8 @@ def test_a_flag_that_is_off_is_left_out() -> None:
             '{"mode": 3} is not text, a number or a boolean. Write JSON as text.',
         ),
         ("max-num-seqs", [1], "[1] is not text, a number or a boolean. Set one value."),
-        ("lora-target-modules", ["--host"], '"--host" can\'t be an item of a list'),
-        ("lora-target-modules", [None], "null is not text, a number or a boolean"),
+        ("allowed-media-domains", ["--host"], '"--host" can\'t be an item of a list'),
+        ("allowed-media-domains", [None], "null is not text, a number or a boolean"),
         ("model", "org/x", "can't be set here. Use spec.model.uri."),
         ("served-model-name", "x", "can't be set here. Use spec.model.name."),
         ("quantization", "fp8", "can't be set here. Use spec.quantization.method."),
@@ -101,6 +96,19 @@ def test_a_flag_that_is_off_is_left_out() -> None:
             "can't be set here. It has no effect because Slipstream runs its own HTTP server",
         ),
         ("disable-log-stats", True, "can't be set here. Scaling and status need vLLM's metrics"),
+        ("allowed-origins", '["*"]', "It has no effect because clients reach the router"),
+        ("enable-log-requests", True, "logs vLLM's warnings and errors only"),
+        ("profiler-config", "{}", "It serves routes of vLLM that Slipstream does not serve"),
+        ("disable-cascade-attn", True, "vLLM ignores it. Leave it out."),
+        ("prefill-context-parallel-size", 2, "It needs more devices than Slipstream requests"),
+        ("ignore-patterns", "*.bin", "It belongs to the model source"),
+        (
+            "lora-dtype",
+            "float16",
+            "has no effect without spec.model.adapters. Set both, or neither",
+        ),
+        ("tool-call-parser", "hermes", "has no effect without enable-auto-tool-choice. Set both"),
+        ("fingerprint-value", "x", "has no effect without fingerprint-mode. Set both, or neither."),
     ],
 )
 def test_what_cannot_work_is_refused_with_name_value_and_remedy(
@@ -131,6 +139,20 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
             {"quantization": {"kvCache": "fp8"}},
             "spec.quantization.kvCache",
         ),
+        ("compilation-config", "{}", {"cache": {"compile": True}}, "spec.cache.compile"),
+        (
+            "hf-overrides",
+            "{}",
+            {"attention": {"slidingWindow": 64}},
+            "spec.attention.slidingWindow",
+        ),
+        ("structured-outputs-config", "{}", {"output": {"regex": "a"}}, "spec.output.regex"),
+        (
+            "structured-outputs-config",
+            "{}",
+            {"output": {"schema": '{"type": "object"}'}},
+            "spec.output.schema",
+        ),
     ],
 )
 def test_what_a_typed_field_sets_too_is_refused(
@@ -138,15 +160,55 @@ def test_what_a_typed_field_sets_too_is_refused(
 ) -> None:
     with pytest.raises(PermanentError, match=rf"{message} sets the same. Leave out one of them"):
         accepted({name: value}, **part)
-    others: dict[str, Any] = {"batching": {}, "cache": {"compile": True}, "quantization": {}}
+    others: dict[str, Any] = {"batching": {}, "cache": {}, "quantization": {}}
     assert accepted({name: value}, **others) == {name: value}
 
 
-def test_arguments_that_are_owned_or_shared_exist_in_vllm() -> None:
-    known = set(vllm_arguments.ARGUMENTS)
-    assert set(engine_arguments.OWNED) <= known
-    assert set(engine_arguments.SHARED) <= known
-    assert not set(engine_arguments.SHARED) & set(engine_arguments.OWNED)
+def test_every_argument_of_vllm_has_exactly_one_class() -> None:
+    classes = [set(argument_classes.OWNED), argument_classes.ENGINE, argument_classes.SERVER]
+    assert set().union(*classes) == set(vllm_arguments.ARGUMENTS)
+    assert sum(map(len, classes)) == len(vllm_arguments.ARGUMENTS)
+
+
+def test_arguments_with_conditions_are_ones_that_can_be_set() -> None:
+    effective = argument_classes.ENGINE | argument_classes.SERVER
+    assert set(argument_classes.SHARED) <= effective
+    assert set(argument_classes.FIELDS_NEEDED) <= effective
+    assert set(argument_classes.ARGUMENTS_NEEDED) <= effective
+    assert set(argument_classes.ARGUMENTS_NEEDED.values()) <= effective
+
+
+def test_an_argument_is_accepted_with_the_field_or_argument_that_it_needs() -> None:
+    assert accepted({"lora-dtype": "float16"}, **ADAPTERS) == {"lora-dtype": "float16"}
+    both = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
+    assert accepted(both) == both
+
+
+def test_an_argument_of_a_new_vllm_is_refused_until_it_has_a_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {**vllm_arguments.ARGUMENTS, "brand-new": ("bool",)}
+    monkeypatch.setattr(engine_arguments, "ARGUMENTS", known)
+    with pytest.raises(PermanentError, match=r"brand-new: .* does not support this argument"):
+        accepted({"brand-new": True})
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, None),
+        ({"batching": {"maxSequences": 8}}, 8),
+        ({"engineArgs": {"max-num-seqs": 512}}, 512),
+        ({"engineArgs": {"max-num-seqs": "512", "max-num-active-seqs": 300}}, 300),
+        ({"batching": {"maxSequences": 64}, "engineArgs": {"max-num-active-seqs": 32}}, 32),
+    ],
+)
+def test_scaler_and_router_know_the_sequences_that_the_engine_runs(
+    spec: dict[str, Any], expected: int | None
+) -> None:
+    resolved = given.resolved({"model": given.MODEL, **spec})
+    assert resolved.max_sequences == expected
+    assert resolved.routing.limits.get("concurrency") == expected
 
 
 def test_the_order_in_which_arguments_are_written_makes_no_revision() -> None:

@@ -127,7 +127,14 @@ def _kv_bytes(resources: Manifest) -> int:
 
 
 def _max_sequences(spec: InferenceServiceSpec) -> int | None:
-    return spec.batching.max_sequences if spec.batching else None
+    """Return what vLLM runs at once, by a field or by an argument; None leaves it to vLLM."""
+    arguments = engine_arguments.check(spec)
+    found = (
+        arguments.get("max-num-active-seqs")
+        or (spec.batching and spec.batching.max_sequences)
+        or arguments.get("max-num-seqs")
+    )
+    return found if isinstance(found, int) else None
 
 
 RUNTIME: Final = Runtime(
