@@ -108,7 +108,7 @@ class Bench:
             before = self._processor(asked)
             right = await _right(url, items)
             processor = self._processor(asked) - before
-            stages = found.account.stages
+            stages = found.totals.stages
         tokens = [stage.kept_tokens + stage.discarded_tokens for stage in stages]
         lost = sum(stage.discarded_tokens.output for stage in stages)
         return Outcome(

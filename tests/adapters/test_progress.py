@@ -43,7 +43,7 @@ def answering(content: bytes) -> http.server.HTTPServer:
 
 
 async def test_the_bytes_of_a_download_are_read(pod: Progress) -> None:
-    pod.begin(total=1000, there=100)
+    pod.begin(total=1000, present=100)
     pod.add(150)
     found = await progress.Progress().read(ADDRESS)
     assert found is not None
