@@ -20,6 +20,7 @@ from tests.support import fakes, given
 HASH = given.identity()
 DIRECT: dict[str, Any] = {"routing": {"mode": "Direct"}}
 OLD = given.identity({"model": given.MODEL, **DIRECT})
+DIRECT_SPEC: dict[str, Any] = {"model": given.MODEL, **DIRECT}
 SERVICE = Ref("Service", given.NAMESPACE, given.NAME)
 DEPLOYMENT = Ref("Deployment", given.NAMESPACE, f"chat-{HASH}")
 ALL = [
@@ -268,6 +269,26 @@ async def test_a_burst_of_evictions_is_one_event_and_leaves_no_replica() -> None
         "Reconciling",
         "Stalled",
     } == set()
+
+
+async def test_an_eviction_that_ends_the_service_is_one_event() -> None:
+    world = World(DIRECT_SPEC)
+    await world.reconcile()
+    world.starts_pods(OLD)
+    await world.reconcile()
+    assert world.condition("Available") == ("True", "EnginesReady")
+    body = fakes.pod_body(OLD, name=f"pod-{OLD}")
+    body["status"] = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: memory.",
+        "startTime": units.timestamp(world.clock.now()),
+    }
+    world.store.feed("Pod", body, gone=False)
+    await world.reconcile()
+    assert world.condition("Available") == ("False", "Evicted")
+    (posted,) = [event for event in world.events.posted if event.reason == "Evicted"]
+    assert posted.message.startswith(f"Available: Pod pod-{OLD}: The node was low on resource: ")
 
 
 async def test_recreate_goes_on_when_a_node_that_is_gone_never_ends_its_pod() -> None:

@@ -1,7 +1,7 @@
 """Kubernetes Events about state transitions. A state that lasts causes no further Events."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from slipstream_operator import names
@@ -83,6 +83,11 @@ def _is_public_service(step: Apply) -> bool:
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
     """Return the Events of a status change: conditions, speculation and replica count."""
     return [*_of_conditions(old, new), *_of_speculation(old, new), *_of_scaling(old, new)]
+
+
+def unrepeated(posts: Sequence[Event], others: Sequence[Event]) -> list[Event]:
+    """Return the Events whose message is not part of another Event's message."""
+    return [post for post in posts if not any(post.message in other.message for other in others)]
 
 
 def _of_conditions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:

@@ -267,7 +267,8 @@ class ServiceReconciler:
         new = status.summarise(observed, outcome, now=units.timestamp(self._clock.now()))
         since = self._clock.monotonic() - service.status_written_at
         if status.worth_writing(parent.status, new, since_last_write=since):
-            posts = [*posts, *events.of_status(parent.status, new)]
+            changes = events.of_status(parent.status, new)
+            posts = [*events.unrepeated(posts, changes), *changes]
             await self._cluster.write_status(parent.key, parent.uid, new)
             service.status_written_at = self._clock.monotonic()
             self._telemetry.status_writes.inc()
