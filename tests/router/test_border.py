@@ -168,7 +168,8 @@ async def test_a_redirect_is_not_followed() -> None:
     [
         "/sleep", "/wake_up", "/metrics", "/v1/load_lora_adapter",
         "//v1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/invocations",
-        "/v1/%2e%2e/sleep", "/v1/../sleep", "/v1/chat%2fcompletions", "/v1/responses/resp_1", "/",
+        "/v1/%2e%2e/sleep", "/v1/../sleep", "/v1/chat%2fcompletions", "/v1/responses/1",
+        "/v1/responses/resp_1/input_items", "/",
     ],
 )  # fmt: skip
 async def test_other_paths_are_404(path: str) -> None:

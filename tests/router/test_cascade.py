@@ -474,7 +474,7 @@ async def test_a_key_must_open_every_service_of_the_route(
         assert [m["id"] for m in (await router.get("/v1/models", **KEY)).content["data"]] == [
             "m-small"
         ]
-        assert small.received == []
+        assert not any(each.method == "POST" for each in small.received)
 
 
 async def test_a_key_need_not_open_what_gets_no_requests(small: Backend, tmp_path: Path) -> None:

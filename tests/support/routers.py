@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -108,7 +109,8 @@ class Running:
             body = json.dumps({"model": "m", "messages": messages, **fields}).encode()
         headers = {"content-type": "application/json", **(headers or {})}
         url = f"http://127.0.0.1:{self.port}{path}"
-        async with self.http.post(url, data=body, headers=headers) as response:
+        # NB: aiohttp warns of large bytes, and sends a file in parts.
+        async with self.http.post(url, data=io.BytesIO(body), headers=headers) as response:
             parts = []
             try:
                 async for part in response.content.iter_any():

@@ -15,12 +15,19 @@ _ENDLESS: Final = ("ignore_eos", "min_tokens")
 """Fields that make an answer continue after the end of its structure."""
 
 
+STORE_VARIABLE: Final = "VLLM_ENABLE_RESPONSES_API_STORE"
+"""Environment variable that lets vLLM store responses, in its memory; 0 by default."""
+
+
 class Requests:
     """Rule of the front for requests to vLLM."""
 
-    def __init__(self, *, most: int | None, context: int, output: Output | None) -> None:
+    def __init__(
+        self, *, most: int | None, context: int, output: Output | None, stores: bool = False
+    ) -> None:
         self._most = most
         self._context = context
+        self._stores = stores
         self._output = output or Output()
         self._structure = self._output.structure
 
@@ -29,6 +36,8 @@ class Requests:
         if path not in openai.OUTPUT_LIMITS:
             return {}
         _check_vllms_blind_spots(body)
+        if path == openai.RESPONSES and body.get("store") is True and not self._stores:
+            raise _not_stored()
         fields: dict[str, object] = {}
         if self._most is not None:
             fields |= self._tokens(path, body, most=self._most)
@@ -94,6 +103,15 @@ def _check_vllms_blind_spots(body: Mapping[str, Any]) -> None:
         # NB: numbers are sent to the engine core in 64 bits.
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise malformed(f"{name} does not fit into 64 bits.", param=name)
+
+
+def _not_stored() -> Refusal:
+    """Return 400 for a response that the client wants stored, which vLLM would silently not do."""
+    return malformed(
+        "store: true has no effect, because this service stores no responses. Leave it out, or set "
+        f"{STORE_VARIABLE}=1 in spec.template.env.",
+        param="store",
+    )
 
 
 def _fixed(name: str, what: str) -> Refusal:

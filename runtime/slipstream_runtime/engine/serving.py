@@ -14,6 +14,7 @@ import torch
 import transformers
 import uvloop
 import vllm
+import vllm.envs
 from starlette.exceptions import HTTPException
 from vllm.entrypoints.launchers import cli_args
 from vllm.entrypoints.launchers.api_server import app_state
@@ -212,6 +213,7 @@ class _Serving:
                 most=config.limits.max_output_tokens,
                 context=vllm_config.model_config.max_model_len,
                 output=config.output,
+                stores=vllm.envs.VLLM_ENABLE_RESPONSES_API_STORE,
             ),
             metrics=self._launch.metrics.render if config.open_metrics else None,
         )

@@ -19,6 +19,7 @@ from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web.media import bounded
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import (
     CLOSE,
@@ -229,15 +230,16 @@ class Front:
     async def _read(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> asgi.Scope:
         """Read the body once, for the checks and for the application; return the scope that fits the body."""
         headers = scope["headers"]
-        body.check_head(headers)
+        body.check_head(headers, limit=asgi.MEDIA_LIMIT)
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                raw = await asgi.read(exchange.receive)
+                raw = await asgi.read(exchange.receive, limit=asgi.MEDIA_LIMIT)
         except asgi.TooLargeError:
-            raise body.too_large() from None
+            raise body.too_large(limit=asgi.MEDIA_LIMIT) from None
         except TimeoutError:
             raise body_late(_BODY_SECONDS) from None
         content = body.parse(raw)
+        bounded(content, size=len(raw))
         if self._guard.rule is not None and not probe:
             fields = self._guard.rule(scope["path"], content)
             if fields:

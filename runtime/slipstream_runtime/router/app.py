@@ -13,10 +13,13 @@ from slipstream_runtime.router.balancing.endpoints import Address, Endpoint, Poo
 from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.scrape import Scrapes
 from slipstream_runtime.router.cascade.route import Route
+from slipstream_runtime.router.catalogue import Catalogue
 from slipstream_runtime.router.cluster.activation import Activator, Renew
-from slipstream_runtime.router.front import BODY_SECONDS, Front
+from slipstream_runtime.router.front import Front
 from slipstream_runtime.router.management import Management
+from slipstream_runtime.router.messages.body_memory import BodyMemory
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
+from slipstream_runtime.router.proxy.bodies import BODY_SECONDS, Bodies
 from slipstream_runtime.router.proxy.listener import (
     CONNECTIONS,
     HEAD_SECONDS,
@@ -65,14 +68,18 @@ class Router:
             changed=self._changed,
             removed=self._removed,
         )
+        router_token = RouterToken(token, clock=clock)
+        self.memory = BodyMemory()
+        self._bodies = Bodies(self.memory, seconds=body_seconds)
         self.front = Front(
             table=self.table,
             upstream=self._upstream,
-            token=RouterToken(token, clock=clock),
+            token=router_token,
             metrics=self.metrics,
             chance=chance,
             clock=clock,
-            body_seconds=body_seconds,
+            bodies=self._bodies,
+            catalogue=Catalogue(self.table, self._upstream, router_token, now=now),
         )
         self._listener = Listener(
             self.front.handle, connections=connections, head_seconds=head_seconds

@@ -65,6 +65,13 @@ class Responses(Part):
     """Bytes."""
 
 
+class Cors(Part):
+    """Cross-origin requests that browsers may send to a service."""
+
+    allow_origins: tuple[str, ...]
+    """Origins such as `https://chat.example.com`, with `*.` for any subdomain, or `*` for all."""
+
+
 class Service(Part):
     """One InferenceService."""
 
@@ -78,6 +85,7 @@ class Service(Part):
     keys: bool = False
     """Whether clients need an API key; the folder of keys is named for the service."""
     responses: Responses | None = None
+    cors: Cors | None = None
     activation: Name | None = None
     """Name of the Lease that the router renews while requests wait at zero replicas."""
     block_tokens: int = Field(default=16, ge=1)

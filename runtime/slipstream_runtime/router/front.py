@@ -4,37 +4,35 @@ Every request that is counted in is counted out, however it ends.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+import urllib.parse
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import orjson
 from aiohttp import web
 
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cascade.run import CascadeRun
-from slipstream_runtime.router.messages import refusals
-from slipstream_runtime.router.messages.request import Request, parse_request
+from slipstream_runtime.router.catalogue import Catalogue
+from slipstream_runtime.router.messages import cors, refusals
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import Metrics
+from slipstream_runtime.router.proxy.bodies import Bodies
 from slipstream_runtime.router.proxy.exchange import Exchange, Proxy
-from slipstream_runtime.router.proxy.listener import answer
+from slipstream_runtime.router.proxy.listener import HEAD_BYTES, answer, head_too_large
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
-from slipstream_runtime.web import asgi, body, keys, openai
+from slipstream_runtime.router.tenants.keyring import Client
+from slipstream_runtime.web import keys, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import (
     CLOSE,
     Refusal,
-    body_late,
-    malformed,
     no_route,
     unauthorized,
     wrong_method,
 )
 from slipstream_runtime.web.waiting import happens
-
-BODY_SECONDS: Final = 60.0
-"""Seconds for the client to send its body, unless a service allows more."""
 
 
 class Front:
@@ -49,14 +47,16 @@ class Front:
         metrics: Metrics,
         chance: Callable[[], float],
         clock: Callable[[], float],
-        body_seconds: float = BODY_SECONDS,
+        bodies: Bodies,
+        catalogue: Catalogue,
     ) -> None:
         self._table = table
         self._proxy = Proxy(upstream, token, clock=clock, leaving=lambda: self.leaving)
         self._metrics = metrics
         self._chance = chance
         self._clock = clock
-        self._body_seconds = body_seconds
+        self._bodies = bodies
+        self._catalogue = catalogue
         self._running: set[Exchange | CascadeRun] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -77,6 +77,7 @@ class Front:
         except Refusal as refusal:
             self._metrics.refused(refusal.reason or Reason.OTHER)
             response = _refused(refusal, http_request)
+            self._allow_origin(response, http_request)
         if self.leaving and not response.prepared:
             response.force_close()
         return response
@@ -98,24 +99,49 @@ class Front:
         if not path.startswith("/"):
             raise Refusal(400, "The request target must be a path.", headers=CLOSE)
         allowed = openai.method(path)
-        form = openai.FORMS.get(path)
-        if allowed is None or (form is not None and form.uploads) or _reads(path):
+        if allowed is None:
             raise no_route(path)
+        if _head_size(http_request) > HEAD_BYTES:
+            raise head_too_large()
+        if method == "OPTIONS" and (found := self._preflight(http_request, allowed)) is not None:
+            return found
         if method != allowed and (method, allowed) != ("HEAD", "GET"):
             raise wrong_method(path, method, allowed=allowed)
         if self.closed:
             raise refusals.draining()
         here = self._table.by_host(http_request.headers.get("host", ""))
         if path == openai.HEALTH:
-            return self._health(here)
+            return self._allow_origin(self._health(here), http_request)
         key = _key(http_request)
-        if path == openai.MODELS:
-            return self._models(here, key)
+        if path == openai.MODELS or openai.MODEL.fullmatch(path):
+            found = await self._models(path, here, key)
+            return self._allow_origin(found, http_request)
         services = self._table.services() if here is None else (here,)
-        if services and all(service.client(key) is None for service in services):
+        clients = [(s, client) for s in services if (client := s.client(key)) is not None]
+        if services and not clients:
             raise unauthorized(close=True)  # before the body is read
+        if (stored := openai.STORED_RESPONSE.fullmatch(path)) is not None:
+            return await self._answer(
+                http_request, self._stored(http_request, stored["id"], clients, arrived=arrived)
+            )
         seconds = self._seconds_for_the_body(services)
-        request = parse_request(await self._read(http_request, seconds=seconds), path=path)
+        request = await self._bodies.request(http_request, path=path, seconds=seconds)
+        try:
+            return await self._dispatch(http_request, request, here=here, key=key, arrived=arrived)
+        finally:
+            if request.lease is not None:
+                request.lease.release()
+
+    async def _dispatch(
+        self,
+        http_request: web.BaseRequest,
+        request: Request,
+        *,
+        here: Service | None,
+        key: bytes | None,
+        arrived: float,
+    ) -> web.StreamResponse:
+        """Send the request to the service or route of its model."""
         service = self._table.service(request.model, here=here)
         if service is None:
             route = None if here is not None else self._table.route(request.model)
@@ -128,10 +154,36 @@ class Front:
         client = service.client(key)
         if client is None:
             raise unauthorized(close=True)
+        _find_replica(request, [(service, client)])
         return await self._answer(
             http_request,
             self._proxy.exchange(http_request, service, request, client=client, arrived=arrived),
         )
+
+    def _preflight(self, http_request: web.BaseRequest, allowed: str) -> web.Response | None:
+        """Return the answer to a browser that asks before a cross-origin request; None if no service has CORS."""
+        headers, origins = http_request.headers, self._origins(http_request)
+        origin, method = headers.get("origin"), headers.get("access-control-request-method")
+        if origin is None or method is None or not origins:
+            return None
+        asked = headers.get("access-control-request-headers")
+        found = cors.preflight(origins, origin, method=allowed, asked=asked)
+        if not found:
+            raise refusals.origin_forbidden(origin)
+        return web.Response(status=204, headers=found)
+
+    def _origins(self, http_request: web.BaseRequest) -> Sequence[str]:
+        """Return the origins that the service of the Host allows, or any service if the Host names the router."""
+        here = self._table.by_host(http_request.headers.get("host", ""))
+        services = self._table.services() if here is None else (here,)
+        return [origin for service in services for origin in service.origins]
+
+    def _allow_origin(self, response: web.Response, http_request: web.BaseRequest) -> web.Response:
+        """Let a browser read an answer that no service gave."""
+        origin = http_request.headers.get("origin")
+        if origin is not None:
+            response.headers.update(cors.headers(self._origins(http_request), origin))
+        return response
 
     def _health(self, here: Service | None) -> web.Response:
         """Return 200 if the router takes requests, and the service that the Host names has a replica or can start
@@ -140,60 +192,61 @@ class Front:
             raise refusals.no_replica()
         return web.Response()
 
-    def _models(self, here: Service | None, key: bytes | None) -> web.Response:
-        """Return the models of all services that accept this key, or need none."""
+    async def _models(self, path: str, here: Service | None, key: bytes | None) -> web.Response:
+        """Return the models of all services that accept this key or need none, or the one that the path names."""
         services = self._table.services() if here is None else (here,)
         welcome = [service.name for service in services if service.client(key) is not None]
         if services and not welcome:
             raise unauthorized(close=True)
         names = self._table.models(welcome, here=here)
-        content = {
-            "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": 0, "owned_by": "slipstream"}
-                for name in names
-            ],
-        }
+        match = openai.MODEL.fullmatch(path)
+        if match is None:
+            cards = await self._catalogue.cards(names, here=here)
+            content: Mapping[str, object] = {"object": "list", "data": cards}
+        else:
+            name = urllib.parse.unquote(match["id"])
+            if name not in names:
+                raise refusals.unknown_model(name)
+            [content] = await self._catalogue.cards([name], here=here)
         return web.Response(body=orjson.dumps(content), content_type="application/json")
 
     def _seconds_for_the_body(self, services: Collection[Service]) -> float:
         """Return the longest time that any of the services allows, since only the body names one of them."""
+        usual = self._bodies.seconds
         limits = [service.settings.limits.body_timeout for service in services]
-        return max([limit or self._body_seconds for limit in limits], default=self._body_seconds)
+        return max([limit or usual for limit in limits], default=usual)
 
-    async def _read(self, http_request: web.BaseRequest, *, seconds: float) -> bytes:
-        headers = http_request.headers
-        body.check_head(
-            (
-                (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
-                (b"content-length", headers.get("content-length", "").encode()),
-            )
+    def _stored(
+        self,
+        http_request: web.BaseRequest,
+        response_id: str,
+        clients: Sequence[tuple[Service, Client]],
+        *,
+        arrived: float,
+    ) -> Exchange:
+        """Return the exchange that reads or cancels a stored response, at the replica that stores it."""
+        path, _, query = http_request.raw_path.partition("?")
+        fields = urllib.parse.parse_qs(query)
+        kept: dict[str, str] = {
+            name: fields[name][-1] for name in openai.STORED_QUERY if name in fields
+        }
+        request = Request(
+            path=path,
+            raw=b"",
+            content={},
+            model="",
+            stream=False,
+            method="POST" if path.endswith("/cancel") else "GET",
+            query=urllib.parse.urlencode(kept),
+            response_id=response_id,
         )
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            raise Refusal(
-                415,
-                "content-encoding: compressed bodies are not supported. Send the body uncompressed.",
-                reason=Reason.MALFORMED,
-                headers=CLOSE,
-            )
-        expected = headers.get("expect")
-        if expected is not None:
-            if expected.lower() != "100-continue":
-                raise Refusal(417, "expect: only 100-continue is supported.", headers=CLOSE)
-            await http_request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            http_request.writer.output_size = 0
-        content = http_request.content
-        try:
-            if content.is_eof():
-                return await http_request.read()
-            async with asyncio.timeout(seconds):
-                return await http_request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise body.too_large(limit=asgi.BODY_LIMIT) from None
-        except TimeoutError:
-            raise body_late(seconds) from None
-        except (web.RequestPayloadError, ValueError):
-            raise malformed("The request body is not valid HTTP.") from None
+        for service, client in clients:
+            request.replica = service.replica_of(response_id, client)
+            if request.replica is not None:
+                return self._proxy.exchange(
+                    http_request, service, request, client=client, arrived=arrived
+                )
+        raise refusals.no_response(response_id)
 
     def _route_run(
         self,
@@ -213,12 +266,16 @@ class Front:
         for client, service in zip(clients, route.services, strict=True):
             if not client.may_use(service.settings.model):
                 raise refusals.forbidden(request.model)
+        positions = route.positions(request.path, chance=self._chance)
+        holder = _find_replica(request, list(zip(route.services, clients, strict=True)))
+        if holder is not None:
+            positions = (route.services.index(holder),)
         return CascadeRun(
             self._proxy,
             http_request,
             route,
             request,
-            positions=route.positions(request.path, chance=self._chance),
+            positions=positions,
             clients=clients,
             arrived=arrived,
         )
@@ -237,8 +294,26 @@ class Front:
             self._running.discard(running)
             if not self._running:
                 self._empty.set()
-        running.service.metrics.responded(response.status)
+        service = running.service
+        origin = http_request.headers.get("origin")
+        if origin is not None and not response.prepared:
+            response.headers.update(cors.headers(service.origins, origin))
+        service.metrics.responded(response.status)
         return response
+
+
+def _find_replica(request: Request, clients: Sequence[tuple[Service, Client]]) -> Service | None:
+    """Bind a request that continues a stored response to the replica that stores it; return its service."""
+    if request.path != openai.RESPONSES:
+        return None
+    previous = request.content.get("previous_response_id")
+    if not isinstance(previous, str):
+        return None
+    for service, client in clients:
+        request.replica = service.replica_of(previous, client)
+        if request.replica is not None:
+            return service
+    raise refusals.no_response(previous, param="previous_response_id")
 
 
 def _refused(refusal: Refusal, http_request: web.BaseRequest) -> web.Response:
@@ -257,9 +332,9 @@ def _key(http_request: web.BaseRequest) -> bytes | None:
     )
 
 
+def _head_size(http_request: web.BaseRequest) -> int:
+    return sum(len(name) + len(value) for name, value in http_request.raw_headers)
+
+
 def _values(found: Sequence[str]) -> list[bytes]:
     return [value.encode("utf-8", "surrogateescape") for value in found]
-
-
-def _reads(path: str) -> bool:
-    return bool(openai.STORED_RESPONSE.fullmatch(path) or openai.MODEL.fullmatch(path))

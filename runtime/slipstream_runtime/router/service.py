@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from slipstream_runtime.router import config
@@ -12,7 +12,7 @@ from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
 from slipstream_runtime.router.cache.responses import ResponseCache
 from slipstream_runtime.router.cache.sharing import AnswerFuture
-from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages import refusals, stored
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.tenants.budgets import Bucket
@@ -101,15 +101,27 @@ class Service:
             weights={revision.name: revision.weight for revision in self.settings.revisions},
             concurrency=self.settings.limits.concurrency,
         )
+        self._queue.reject_lost(self.pool.named)
         self.dispatch()
         if self.starving:
             self._activate(self)
         return changes
 
+    def replica_of(self, response_id: str, client: Client) -> str | None:
+        """Return the replica that stores the response of this client's tenant; None if there is none."""
+        return stored.holder(
+            response_id, (endpoint.name for endpoint in self.pool), tenant=client.tenant
+        )
+
     @property
     def revision(self) -> str:
         """Names of all revisions with weight, as one string for cache keys."""
         return ",".join(sorted(r.name for r in self.settings.revisions if r.weight))
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """Return the origins whose scripts may call the service."""
+        return () if self.settings.cors is None else self.settings.cors.allow_origins
 
     def serves(self, model: str) -> bool:
         """Whether this is the model name of the service or of one of its adapters."""
@@ -144,6 +156,8 @@ class Service:
         without another engine they may be tried again. A request with a fallback waits only
         `FALLBACK_WAIT_SECONDS`, and only for engines that are up.
         """
+        if request.response_id is not None:
+            return self._enter_holder(request.response_id, request)
         if has_fallback and not self.pool.has_candidate(tried=tried):
             if not self.pool.serving:
                 self._activate(self)
@@ -165,6 +179,14 @@ class Service:
             self._queue.remove(waiter)
             if retry_timer is not None:
                 retry_timer.cancel()
+
+    def _enter_holder(self, response_id: str, request: Request) -> Endpoint:
+        """Return the engine that stores a response. Reading it computes nothing, so it needs no free slot."""
+        endpoint = None if request.replica is None else self.pool.named(request.replica)
+        if endpoint is None:
+            raise refusals.no_response(response_id)
+        endpoint.enter()
+        return endpoint
 
     def release_slot(self, endpoint: Endpoint, request: Request) -> None:
         """Free the request's slot in the engine, for the next request in the queue."""
@@ -198,7 +220,7 @@ class Service:
             if endpoint is not None:
                 self._queue.remove(waiter)
                 waiter.slot.set_result(endpoint)
-            elif waiter.tried:
+            elif waiter.tried or waiter.request.replica is not None:
                 at += 1
             else:
                 return
@@ -250,14 +272,14 @@ class Reservation:
 
     def __init__(self, bucket: Bucket | None, tokens: int, *, clock: Callable[[], float]) -> None:
         self._bucket = bucket
-        self._tokens = tokens
+        self.tokens = tokens
         self._clock = clock
 
     def settle(self, used: int) -> None:
         """Settle with the tokens that the request used; further calls do nothing."""
         bucket, self._bucket = self._bucket, None
         if bucket is not None:
-            bucket.settle(self._tokens, used=used, now=self._clock())
+            bucket.settle(self.tokens, used=used, now=self._clock())
 
 
 _ANONYMOUS = Client(tenant="")

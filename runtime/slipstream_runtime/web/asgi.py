@@ -12,7 +12,9 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT = 16 * 1024 * 1024
-"""Bytes of a request's body; more than a million tokens of text."""
+"""Bytes of a body's text: more than a million tokens."""
+MEDIA_LIMIT = 64 * 1024 * 1024
+"""Bytes of a body with images, audio or video. OpenAI's guide allows 50 MB."""
 
 
 class DisconnectedError(Exception):

@@ -11,17 +11,22 @@ from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 DEPTH: Final = 64
 """Levels of objects and lists; vLLM allows a JSON schema as many, and nothing nests deeper than a schema."""
 
+JSON: Final = "application/json"
+MULTIPART: Final = "multipart/form-data"
+UPLOAD_LIMIT: Final = 26 * 1024 * 1024
+"""Bytes of a body with a file: vLLM takes files of 25 MiB (`VLLM_MAX_AUDIO_CLIP_FILESIZE_MB`), and fields beside."""
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def check_head(headers: Headers, *, limit: int = asgi.BODY_LIMIT) -> None:
+def check_head(headers: Headers, *, kind: str = JSON, limit: int = asgi.BODY_LIMIT) -> None:
     """Raise Refusal if the headers alone show that the body can't be used."""
     found = dict(headers)
-    kind = found.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if kind != b"application/json":
+    given = found.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
+    if given != kind:
         raise Refusal(
             415,
-            f'The content type is "{kind.decode("latin-1")}". Send application/json.',
+            f'The content type is "{given}". Send {kind}.',
             reason=Reason.MALFORMED,
             headers=CLOSE,
         )

@@ -159,6 +159,7 @@ _ERROR_TYPES: Final[Mapping[int, str]] = {
     405: "MethodNotAllowedError",
     408: "TimeoutError",
     413: "Request Entity Too Large",  # vLLM's name
+    414: "BadRequestError",
     415: "UnsupportedMediaTypeError",
     417: "BadRequestError",
     429: "RateLimitError",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.engine.requests import Requests
+from slipstream_runtime.engine.requests import STORE_VARIABLE, Requests
 from slipstream_runtime.web.refusal import Refusal
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -191,3 +191,14 @@ def test_stop_sequences_of_its_own_win_unless_the_services_are_enforced() -> Non
 
 def test_embeddings_have_no_form() -> None:
     assert formed("/v1/embeddings", {"input": "a"}, stop=["x"]) == {}
+
+
+def test_a_response_that_would_silently_not_be_stored_is_refused() -> None:
+    off = Requests(most=None, context=4096, output=None)
+    with pytest.raises(Refusal) as refused:
+        off(RESPONSES, {"input": "x", "store": True})
+    assert (refused.value.status, refused.value.param) == (400, "store")
+    assert STORE_VARIABLE in refused.value.message
+    assert off(RESPONSES, {"input": "x"}) == {}
+    on = Requests(most=None, context=4096, output=None, stores=True)
+    assert on(RESPONSES, {"input": "x", "store": True}) == {}

@@ -32,9 +32,11 @@ class Address:
     port: int = contract.API_PORT
     management_port: int = contract.MANAGEMENT_PORT
 
-    def url(self, path: str) -> URL:
+    def url(self, path: str, query: str = "") -> URL:
         """Return the URL of a path of the API."""
-        return URL.build(scheme="http", host=self.host, port=self.port, path=path)
+        return URL.build(
+            scheme="http", host=self.host, port=self.port, path=path, query_string=query
+        )
 
     def metrics_url(self) -> URL:
         """Return the URL of the metrics."""
@@ -235,6 +237,8 @@ class Pool:
         """Take a slot for the request and return its engine; None if no slot is free."""
         now = self._clock()
         weights = self._weights
+        if request.replica is not None:
+            return self._take_holder(request, now=now, tried=tried)
         free = [
             endpoint
             for endpoint in self._endpoints.values()
@@ -243,6 +247,22 @@ class Pool:
         if not free:
             return None
         chosen = self.picker.pick(self._of_one_revision(free), request, now=now)
+        chosen.enter()
+        return chosen
+
+    def named(self, name: str) -> Endpoint | None:
+        """Return the engine of a pod."""
+        return next((each for each in self._endpoints.values() if each.name == name), None)
+
+    def _take_holder(
+        self, request: Request, *, now: float, tried: Collection[Endpoint]
+    ) -> Endpoint | None:
+        """Take a slot in the engine that stores what the request continues, whatever the weight of its revision."""
+        assert request.replica is not None
+        holder = self.named(request.replica)
+        if holder is None or holder in tried or not holder.free(now):
+            return None
+        chosen = self.picker.pick([holder], request, now=now)
         chosen.enter()
         return chosen
 

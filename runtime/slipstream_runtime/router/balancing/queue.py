@@ -2,6 +2,7 @@
 
 import asyncio
 import bisect
+from collections.abc import Callable
 
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.messages import refusals
@@ -53,6 +54,14 @@ class RequestQueue:
         self.remove(waiter)
         if not waiter.slot.done():
             waiter.slot.set_exception(refusal)
+
+    def reject_lost(self, named: Callable[[str], Endpoint | None]) -> None:
+        """Refuse the requests that continue a response whose engine is gone; `named` finds an engine by its pod."""
+        for waiter in [*self._waiters]:
+            replica = waiter.request.replica
+            if replica is not None and named(replica) is None:
+                previous = str(waiter.request.content.get("previous_response_id"))
+                self.reject(waiter, refusals.no_response(previous, param="previous_response_id"))
 
     def remove(self, waiter: Waiter) -> None:
         """Remove the waiter, if it is in the queue."""

@@ -10,12 +10,25 @@ from multidict import CIMultiDict
 
 SERVER: Final = "slipstream"
 """Header `server`, without the library and its version."""
-_TO_ENGINE: Final = ("content-type", "accept", "traceparent", "tracestate", "x-request-id")
+_TO_ENGINE: Final = (
+    "content-type",
+    "accept",
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+    "anthropic-version",
+    "anthropic-beta",
+)
 _TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id")
 
 
-def engine_headers(given: Mapping[str, str], *, token: str | None) -> CIMultiDict[str]:
-    """Return the headers of a client's request for the engine, with the router's own token."""
+def engine_headers(
+    given: Mapping[str, str], *, token: str | None, content_type: str | None = None
+) -> CIMultiDict[str]:
+    """Return the headers of a client's request for the engine, with the router's own token.
+
+    `content_type` replaces the client's if the router wrote the body again.
+    """
     named = _named_by_connection(given)
     headers = CIMultiDict(
         (name, value)
@@ -23,6 +36,8 @@ def engine_headers(given: Mapping[str, str], *, token: str | None) -> CIMultiDic
         # NB: aiohttp can't send a value that is not ASCII.
         if (value := given.get(name)) is not None and name not in named and value.isascii()
     )
+    if content_type is not None:
+        headers["content-type"] = content_type
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
     return headers

@@ -9,6 +9,16 @@ def forbidden(model: str) -> Refusal:
     return Refusal(403, f"This API key may not use the model `{model}`.", reason=Reason.FORBIDDEN)
 
 
+def origin_forbidden(origin: str) -> Refusal:
+    """Return 403 for a browser's request from an origin that no service allows."""
+    return Refusal(
+        403,
+        f"Scripts of the origin `{origin[:200]}` may not call this service. "
+        "Add it to spec.routing.cors.allowOrigins.",
+        reason=Reason.FORBIDDEN,
+    )
+
+
 def unknown_model(model: str) -> Refusal:
     """Return 404 in vLLM's words."""
     return Refusal(
@@ -76,4 +86,25 @@ def over_budget(tokens: int, *, wait: float | None) -> Refusal:
         f"The request may use {tokens} tokens, more than this API key has left. Retry later.",
         reason=Reason.BUDGET,
         retry_after=wait,
+    )
+
+
+def bodies_full(most: int) -> Refusal:
+    """Return 429 for a body that finds too little memory; `most` in bytes."""
+    return Refusal(
+        429,
+        f"The bodies of all requests in this router take {most} bytes already. Retry later.",
+        reason=Reason.QUEUE_FULL,
+        headers=CLOSE,
+    )
+
+
+def no_response(response_id: str, *, param: str | None = None) -> Refusal:
+    """Return 404 for a stored response that no replica has."""
+    return Refusal(
+        404,
+        f"No replica has the response `{response_id[:100]}`. A replica stores responses in its memory until it stops, "
+        "and only if the service has VLLM_ENABLE_RESPONSES_API_STORE=1 in spec.template.env. "
+        "Send the whole conversation as `input` instead.",
+        param=param,
     )

@@ -6,13 +6,25 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
+from slipstream_runtime.router.messages.body_memory import Lease
+from slipstream_runtime.router.messages.uploads import Upload
+from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.web import body, openai
+from slipstream_runtime.web.media import bounded
 from slipstream_runtime.web.refusal import malformed
 
 _BYTES_PER_TOKEN: Final = 4
 """Bytes of text per token: an estimate, until the engine reports its count."""
 _DEFAULT_OUTPUT: Final = 1024
 """Tokens reserved per answer if neither the client nor the service sets a limit."""
+_MEDIA_TOKENS: Final = 1024
+"""Tokens of an image or another medium: an estimate, about those of a photo of 1 MP in current models."""
+_KEPT_BYTES: Final = 64 * 1024
+"""Bytes of a body that is kept to the end of the answer; larger ones are released once the answer begins."""
+_TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
+"""Texts of a form that pydantic, and so vLLM, reads as true."""
+_REPORTS_ON_DEMAND: Final = (openai.CHAT, openai.COMPLETIONS)
+"""Paths whose streams end with the usage only if the request asks for it."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,15 +45,50 @@ class Request:
     """Blocks that the engine has to compute before it answers."""
     hide_usage: bool = False
     """Whether the router, not the client, requested the usage at the end of the stream."""
+    method: str = "POST"
+    query: str = ""
+    content_type: str | None = None
+    """Content type of `raw`, if it is not the client's."""
+    replica: str | None = None
+    """The only replica that can answer, because it stores the response that the request names."""
+    response_id: str | None = None
+    """Id of the stored response that the request reads or cancels."""
+    prompt_tokens: float = 0.0
+    """Estimated tokens of the prompt."""
+    lease: Lease | None = None
+    """Memory of `raw`."""
 
     @property
-    def prompt_tokens(self) -> float:
-        """Return the estimated tokens of the prompt."""
-        return len(self.raw) / _BYTES_PER_TOKEN
+    def computes(self) -> bool:
+        """Whether the model computes for the request, so that it costs tokens and counts in latencies."""
+        form = openai.FORMS.get(self.path)
+        return form is not None and form.computes
+
+    @property
+    def runs_in_background(self) -> bool:
+        """Whether the answer comes before the model has computed it."""
+        return self.path == openai.RESPONSES and self.content.get("background") is True
+
+    @property
+    def stores(self) -> bool:
+        """Whether the replica may store the response."""
+        return self.path == openai.RESPONSES and self.content.get("store") is not False
+
+    def release(self) -> None:
+        """Drop a large body, which is not sent again once the answer began."""
+        if len(self.raw) > _KEPT_BYTES:
+            self.raw = b""
+            self.content = {
+                name: value
+                for name, value in self.content.items()
+                if isinstance(value, bool | int | float)
+            }
+            if self.lease is not None:
+                self.lease.release()
 
     def for_model(self, model: str) -> "Request":
         """Return the request with another model."""
-        request = dataclasses.replace(self, model=model)
+        request = dataclasses.replace(self, model=model, lease=None)
         request.update_fields({"model": model})
         return request
 
@@ -51,6 +98,8 @@ class Request:
 
     def max_tokens(self, *, limit: int | None) -> int:
         """Return the most tokens that the request may use; `limit` is the service's, per answer."""
+        if not self.computes:
+            return 0
         prompt = int(self.prompt_tokens)
         names = openai.OUTPUT_LIMITS.get(self.path)
         if names is None:
@@ -59,6 +108,11 @@ class Request:
         if _is_count(named):
             return prompt + named * self._choices
         return prompt + (limit or _DEFAULT_OUTPUT * self._choices)
+
+    def estimated_use(self, size: int) -> Tokens:
+        """Return the estimated use of an answer of `size` bytes that reports none."""
+        generates = self.path in openai.OUTPUT_LIMITS
+        return Tokens(int(self.prompt_tokens), size // _BYTES_PER_TOKEN if generates else 0)
 
     @property
     def _choices(self) -> int:
@@ -79,7 +133,7 @@ class Request:
 
     def request_usage(self) -> None:
         """Have the engine end its stream with the usage; the router hides it if the client did not request it."""
-        if not self.stream or self.path == openai.RESPONSES or self.wants_usage:
+        if not self.stream or self.path not in _REPORTS_ON_DEMAND or self.wants_usage:
             return
         options = self.content.get("stream_options")
         options = options if isinstance(options, dict) else {}
@@ -103,12 +157,42 @@ def parse_request(raw: bytes, *, path: str) -> Request:
     content = body.plain(raw, content)
     if raw.count(b'"model"') != 1 or b"\\u00" in raw:
         _check_model_is_single(raw)
+    model = _model(content)
+    found = bounded(content, size=len(raw))
+    text = len(raw) - found.size
+    return Request(
+        path=path,
+        raw=raw,
+        content=content,
+        model=model,
+        stream=content.get("stream") is True,
+        prompt_tokens=text / _BYTES_PER_TOKEN + found.pieces * _MEDIA_TOKENS,
+    )
+
+
+def uploaded_request(upload: Upload, *, path: str) -> Request:
+    """Return the request of an upload, whose prompt is its audio."""
+    fields = upload.fields
+    content = {name: _number(value) for name, value in fields.items()}
+    return Request(
+        path=path,
+        raw=upload.body,
+        content=content,
+        model=_model(fields),
+        stream=fields.get("stream", "").strip().lower() in _TRUE,
+        content_type=upload.content_type,
+    )
+
+
+def _model(content: dict[str, Any]) -> str:
     model = content.get("model")
     if not isinstance(model, str) or not model:
         raise malformed("model: must be a model name. GET /v1/models lists them.", param="model")
-    return Request(
-        path=path, raw=raw, content=content, model=model, stream=content.get("stream") is True
-    )
+    return model
+
+
+def _number(text: str) -> str | int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def _check_model_is_single(raw: bytes) -> None:

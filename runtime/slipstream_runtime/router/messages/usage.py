@@ -6,7 +6,11 @@ from typing import Final
 
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _OUTPUT: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
+_CACHED: Final = re.compile(rb'"cache_(?:read|creation)_input_tokens"\s*:\s*(\d{1,12})')
+"""Prompt tokens that Anthropic's form counts apart from `input_tokens`."""
 _USAGE: Final = b'"usage"'
+_BILLED: Final = b'"billed_units"'
+"""The usage in Cohere's form."""
 _CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _END: Final = b"\n\n"
 _TAIL_BYTES: Final = 1024
@@ -31,13 +35,19 @@ class Usage:
         self.prompt: int | None = None
         self.output = 0
         self.events = 0
+        self.size = 0
+        """Bytes of an answer without streaming."""
         self._end = b""
 
     def read(self, body: bytes) -> None:
         """Read the usage from the body of an answer without streaming."""
-        at = body.rfind(_USAGE)
-        if at >= 0:
-            self._find(body[at:])
+        self.size += len(body)
+        self._find(body)
+
+    def add_part(self, part: bytes) -> None:
+        """Add a part of a long answer without streaming."""
+        self.size += len(part)
+        self._end = (self._end + part)[-_TAIL_BYTES:]
 
     def add(self, chunk: bytes) -> None:
         """Add a chunk of a stream."""
@@ -45,20 +55,24 @@ class Usage:
         self._end = (self._end + chunk)[-_TAIL_BYTES:]
 
     def finish(self) -> None:
-        """Read the usage at the end of a complete stream."""
-        at = self._end.rfind(_USAGE)
-        if at >= 0:
-            self._find(self._end[at:])
+        """Read the usage at the end of a complete stream or long answer."""
+        self._find(self._end)
 
     def estimate(self) -> None:
-        """Without usage, count one token per event, except the one with [DONE]."""
+        """Without usage, count one token per event of a stream, except the one with [DONE]."""
         if self.prompt is None:
             self.output = max(0, self.events - 1)
 
-    def _find(self, text: bytes) -> None:
+    def _find(self, body: bytes) -> None:
+        at = body.rfind(_USAGE)
+        if at < 0:
+            at = body.rfind(_BILLED)
+        if at < 0:
+            return
+        text = body[at:]
         prompt, output = _PROMPT.search(text), _OUTPUT.search(text)
         if prompt is not None:
-            self.prompt = int(prompt[1])
+            self.prompt = int(prompt[1]) + sum(int(count) for count in _CACHED.findall(text))
             self.output = int(output[1]) if output is not None else 0
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from slipstream_runtime.router.balancing import retries
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.cache import sharing
 from slipstream_runtime.router.cache.sharing import ResponseCopy
-from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages import cors, refusals, stored
 from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Tokens
@@ -20,6 +20,7 @@ from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.upstream import RouterToken, Unanswered, Upstream
 from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.tenants.keyring import Client
+from slipstream_runtime.web import body
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, answer_late
 
@@ -118,9 +119,10 @@ class Exchange:
         """Admit the request and return the client's response; Refusal if the client got no byte."""
         service, request, client = self.service, self._request, self._client
         service.in_flight += 1
-        service.metrics.requests.inc()
+        if request.computes:
+            service.metrics.requests.inc()
         try:
-            if not client.may_use(request.model):
+            if request.response_id is None and not client.may_use(request.model):
                 raise refusals.forbidden(request.model)
             request.tenant, request.priority = client.tenant, client.priority
             cache, key = service.cache, None
@@ -147,7 +149,7 @@ class Exchange:
         try:
             async with asyncio.timeout(seconds) as self._timeout:
                 response = await self._answer(copy)
-                if response.status < 400:
+                if response.status < 400 and self._request.computes:
                     service.metrics.request_duration.observe(self._proxy.clock() - self._arrived)
                 return response
         except TimeoutError:
@@ -183,7 +185,8 @@ class Exchange:
                 pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1),
                 has_fallback=self._has_fallback,
             )
-            service.metrics.queue_duration.observe(self._proxy.clock() - began)
+            if self._request.computes:
+                service.metrics.queue_duration.observe(self._proxy.clock() - began)
             try:
                 return await self._send(endpoint, copy)
             except Unanswered as failure:
@@ -199,6 +202,8 @@ class Exchange:
     def _may_retry(self, tried: set[Endpoint]) -> bool:
         """Whether the request may be sent again; if so, take a retry from the budget."""
         service = self.service
+        if self._request.replica is not None:
+            return False
         if self._has_fallback and not service.pool.has_candidate(tried=tried):
             return False
         return service.retries.spend()
@@ -209,11 +214,18 @@ class Exchange:
         self._phase = Phase.ANSWERING
         reply = await proxy.upstream.send(
             endpoint,
-            path=request.path,
-            body=request.raw,
-            headers=engine_headers(self._http_request.headers, token=proxy.token.value()),
+            request=request,
+            body=self._body(endpoint),
+            headers=engine_headers(
+                self._http_request.headers,
+                token=proxy.token.value(),
+                content_type=request.content_type,
+            ),
             limits=limits,
         )
+        if request.response_id is not None and reply.status == 404:
+            reply.close()
+            raise refusals.no_response(request.response_id)
         failures = self._buffering is Buffering.FAILURES and reply.status >= 300
         try:
             self._relay = Relay(
@@ -225,6 +237,7 @@ class Exchange:
                 clock=proxy.clock,
                 arrived=self._arrived,
                 leaving=proxy.leaving(),
+                more_headers=self._cors(),
                 started=lambda: self._started(endpoint),
                 copy=copy,
                 buffered=failures or self._buffering is Buffering.ALL,
@@ -238,10 +251,24 @@ class Exchange:
             # so the replica learns that it can stop.
             reply.close()
 
+    def _cors(self) -> Mapping[str, str]:
+        """Return the headers that let a browser's script read the answer."""
+        origin = self._http_request.headers.get("origin")
+        return {} if origin is None else cors.headers(self.service.origins, origin)
+
+    def _body(self, endpoint: Endpoint) -> bytes:
+        """Return the body for this replica, with an id by which its stored response is found again."""
+        request = self._request
+        if not request.stores:
+            return request.raw
+        response_id = stored.new_id(replica=endpoint.name, tenant=self._client.tenant)
+        return body.extended(request.raw, {stored.FIELD: response_id})
+
     def _started(self, endpoint: Endpoint) -> None:
         """Note that the first byte of the answer arrived."""
         self._phase = Phase.STREAMING
         self.service.answered(endpoint, self._request)
+        self._request.release()
 
     def _count_broken(self) -> None:
         self.broken = True
@@ -249,12 +276,18 @@ class Exchange:
 
     def _settle(self, reservation: Reservation) -> None:
         """Settle the budget with the usage that the engine reported or the router counted; no answer costs nothing."""
-        if self._relay is not None:
-            usage = self._relay.usage
+        request = self._request
+        if self._relay is not None and request.computes:
+            usage, response = self._relay.usage, self._relay.response
             usage.estimate()
             if usage.prompt is not None:
                 self.service.metrics.used(usage.prompt, usage.output)
                 self.used = Tokens(usage.prompt, usage.output)
             elif usage.events:
-                self.used = Tokens(int(self._request.prompt_tokens), usage.output)
+                self.used = Tokens(int(request.prompt_tokens), usage.output)
+            elif response is not None and response.status < 300:
+                # NB: the answer has no usage, such as a transcription, vectors in bytes, or one that is not computed.
+                self.used = request.estimated_use(usage.size)
+                if request.runs_in_background:
+                    self.used = Tokens(output=reservation.tokens)
         reservation.settle(self.used.prompt + self.used.output)

@@ -8,12 +8,14 @@ from typing import Any, Final, cast
 import orjson
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from slipstream_runtime.router.messages.headers import SERVER
 from slipstream_runtime.web import asgi
+from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
 KEEP_ALIVE_SECONDS: Final = 75.0
@@ -22,6 +24,10 @@ HEAD_SECONDS: Final = 10.0
 """Seconds from the first byte of a request to the end of its headers."""
 CONNECTIONS: Final = 16_384
 """Most connections of clients."""
+HEAD_BYTES: Final = 128 * 1024
+"""Most bytes of all headers of a request: tokens with many groups, and cookies, take up to 64 KiB each."""
+_FIELD_BYTES: Final = 1024 * 1024
+"""Most bytes of one header for the parser: more than it ever gets, for `HEAD_BYTES` is checked before."""
 _LINGER_SECONDS: Final = 2.0
 """Seconds for a client to read the refusal of a body that was not read."""
 _BACKLOG: Final = 2048
@@ -85,6 +91,7 @@ class Listener(web.Server):
             access_log=None,
             lingering_time=_LINGER_SECONDS,
             auto_decompress=False,
+            max_field_size=_FIELD_BYTES,
         )
 
     def _request(
@@ -103,12 +110,14 @@ class Listener(web.Server):
 class _Connection(RequestHandler):
     """Connection of one client."""
 
-    __slots__ = ("_head_timer", "_listener")
+    __slots__ = ("_head_size", "_head_timer", "_listener", "_refused")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
         self._listener = listener
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_size = 0
+        self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         full = self._listener.full
@@ -124,12 +133,18 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
             self._head_came()
-        elif self._head_timer is None and self._waiter is not None and not self._waiter.done():
-            self._wait_for_head()
+        elif self._waiter is not None and not self._waiter.done():
+            self._head_size += len(data)
+            if self._head_size > HEAD_BYTES:
+                self._refuse(_LARGE_HEAD)
+            elif self._head_timer is None:
+                self._wait_for_head()
 
     def close_idle(self) -> None:
         """Close at once if idle, else after the running request."""
@@ -149,6 +164,8 @@ class _Connection(RequestHandler):
         if status >= 500:
             self.log_exception("request failed", exc_info=exc)
             refusal = Refusal(500, "Internal router error.")
+        elif isinstance(exc, LineTooLong):
+            refusal = _target_too_long()
         else:
             refusal = malformed("The request is not valid HTTP.")
         if request.writer.output_size > 0:
@@ -162,6 +179,7 @@ class _Connection(RequestHandler):
         self._head_timer = loop.call_later(self._listener.head_seconds, self._head_late)
 
     def _head_came(self) -> None:
+        self._head_size = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -169,9 +187,17 @@ class _Connection(RequestHandler):
     def _head_late(self) -> None:
         self._head_timer = None
         if self._current_request is None:
-            if self.transport is not None:
-                self.transport.write(_LATE)
-            self.force_close()
+            self._refuse(_LATE)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Send an answer before any request came, and close the connection once the client could read it."""
+        self._refused = True
+        self._head_came()
+        if self.transport is not None:
+            self.transport.write(answer)
+            self.transport.write_eof()
+        # NB: the kernel would discard the answer if the connection closed while the client still sends.
+        self._loop.call_later(_LINGER_SECONDS, self.force_close)
 
 
 def answer(refusal: Refusal, *, path: str = "") -> web.Response:
@@ -192,6 +218,21 @@ def _raw(refusal: Refusal) -> bytes:
     return head.encode() + body
 
 
+def head_too_large() -> Refusal:
+    """Return 431 for headers that are too large."""
+    return Refusal(
+        431,
+        f"The headers are larger than {HEAD_BYTES // 1024} KiB. Send smaller tokens or fewer cookies.",
+        reason=Reason.TOO_LARGE,
+        headers=CLOSE,
+    )
+
+
+def _target_too_long() -> Refusal:
+    return Refusal(414, "The request target is too long.", reason=Reason.TOO_LARGE, headers=CLOSE)
+
+
+_LARGE_HEAD: Final = _raw(head_too_large())
 _TOO_MANY: Final = _raw(Refusal(503, "The router has reached its connection limit. Retry later."))
 _LATE: Final = _raw(
     Refusal(408, f"The request headers did not arrive within {HEAD_SECONDS:g} s.", headers=CLOSE)

@@ -5,7 +5,7 @@ A client can always tell a broken answer from a complete one.
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 import aiohttp
@@ -28,7 +28,11 @@ _WHOLE: Final = 1024 * 1024
 _BUFFERED_BYTES: Final = 4 * 1024 * 1024
 """Most bytes of a buffered answer."""
 _DONE: Final = b"[DONE]"
-_ENDS: Final = re.compile(rb"event: ?response\.(completed|incomplete|failed)")
+_ENDS: Final = {
+    openai.RESPONSES: re.compile(rb"event: ?response\.(completed|incomplete|failed|cancelled)"),
+    openai.MESSAGES: re.compile(rb"event: ?message_stop"),
+}
+"""Path -> last event of its streams, where it is not [DONE]."""
 _AT_ONCE: Final = 64 * 1024
 """Bytes that the socket takes at once, even if the client does not read."""
 _TAIL: Final = 64
@@ -61,6 +65,7 @@ class Relay:
         clock: Callable[[], float],
         arrived: float,
         leaving: bool,
+        more_headers: Mapping[str, str],
         started: Callable[[], None],
         copy: ResponseCopy | None = None,
         buffered: bool = False,
@@ -74,6 +79,7 @@ class Relay:
         self._clock = clock
         self._arrived = arrived
         self._leaving = leaving
+        self._more_headers = more_headers
         self._started = started
         self._copy = copy
         self._buffered = buffered
@@ -104,7 +110,6 @@ class Relay:
         if len(body) <= _AT_ONCE:
             return self._whole(body)
         self._started()
-        self.usage.read(body)
         return await self._flow(body)
 
     def _whole(self, body: bytes) -> web.Response:
@@ -142,12 +147,14 @@ class Relay:
                 while chunk:
                     if self._copy is not None:
                         self._copy.add(chunk)
+                    self.usage.add_part(chunk)
                     await response.write(chunk)
                     limit.reschedule(self._clock() + self._idle)
                     chunk = await self._next()
         except (TimeoutError, _Cut):
             self.abort()
             raise BrokenAnswer from None
+        self.usage.finish()
         return response
 
     async def _events(self) -> web.StreamResponse:
@@ -155,7 +162,8 @@ class Relay:
         response = self._begin()
         clock, idle = self._clock, self._idle
         usage_filter = UsageFilter() if self._request.hide_usage else None
-        responses = self._request.path == openai.RESPONSES
+        stored = self._request.response_id is not None
+        last_event = _ENDS.get(openai.RESPONSES if stored else self._request.path)
         metrics, usage = self._metrics, self.usage
         tail, ended, last, prolong = b"", False, 0.0, 0.0
         try:
@@ -167,17 +175,19 @@ class Relay:
                         limit.reschedule(now + idle * (1 + _SLACK))
                         prolong = now + idle * _SLACK
                     if last:
-                        metrics.itl.observe(now - last)
+                        if not stored:
+                            metrics.itl.observe(now - last)
                     else:
                         self._started()
-                        metrics.ttft.observe(now - self._arrived)
+                        if not stored:
+                            metrics.ttft.observe(now - self._arrived)
                         await response.prepare(self._http_request)
                     last = now
                     usage.add(chunk)
                     if self._copy is not None:
                         self._copy.add(chunk)
-                    if responses and not ended:
-                        ended = _ENDS.search(tail + chunk) is not None
+                    if last_event is not None and not ended:
+                        ended = last_event.search(tail + chunk) is not None
                     tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
                     if usage_filter is not None:
                         chunk = usage_filter.without_usage(chunk)
@@ -195,7 +205,7 @@ class Relay:
             raise BrokenAnswer from None
         except _Cut:
             ended, tail = False, b""
-        if not (ended if responses else _DONE in tail):
+        if not (_DONE in tail if last_event is None else ended):
             if not last:
                 raise Unanswered(Fault.RESET, _broken_off())
             await self.break_off(_broken_off())
@@ -230,6 +240,7 @@ class Relay:
 
     def _headers(self) -> CIMultiDict[str]:
         headers = client_headers(self._reply.headers)
+        headers.update(self._more_headers)
         if self._copy is not None:
             headers["x-cache"] = "miss"
         return headers

@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
@@ -13,11 +14,14 @@ from slipstream_runtime import contract
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.config import ServiceLimits
 from slipstream_runtime.router.messages import refusals
+from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.web.folder import Folder
 from slipstream_runtime.web.refusal import Refusal
 
 _AGAIN: Final = frozenset({502, 503})
 """Status codes of an engine that did not process the request."""
+_AT_ONCE_BYTES: Final = 1024 * 1024
+"""Bytes of a body that are sent at once; a larger one is sent in parts, so that other requests are not delayed."""
 _KEEP_SECONDS: Final = 30.0
 """Seconds of an idle connection; shorter than in engines, or a request could meet a closing socket."""
 
@@ -88,7 +92,7 @@ class Upstream:
         self,
         endpoint: Endpoint,
         *,
-        path: str,
+        request: Request,
         body: bytes,
         headers: CIMultiDict[str],
         limits: ServiceLimits,
@@ -99,10 +103,10 @@ class Upstream:
         """
         try:
             if limits.head_timeout is None:
-                reply = await self._post(endpoint, path, body, headers, limits)
+                reply = await self._send(endpoint, request, body, headers, limits)
             else:
                 async with asyncio.timeout(limits.head_timeout):
-                    reply = await self._post(endpoint, path, body, headers, limits)
+                    reply = await self._send(endpoint, request, body, headers, limits)
         except aiohttp.ConnectionTimeoutError:
             message = (
                 f"The replica did not accept the connection within {limits.connect_timeout:g} s."
@@ -126,10 +130,10 @@ class Upstream:
             raise refusals.upstream("The replica does not accept the router's token.")
         return reply
 
-    async def _post(
+    async def _send(
         self,
         endpoint: Endpoint,
-        path: str,
+        request: Request,
         body: bytes,
         headers: CIMultiDict[str],
         limits: ServiceLimits,
@@ -139,8 +143,17 @@ class Upstream:
         if timeout is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds)
             self._timeouts[seconds] = timeout
-        return await self._session.post(
-            endpoint.url(path), data=body, headers=headers, timeout=timeout, allow_redirects=False
+        if request.response_id is None:
+            url = endpoint.url(request.path)
+        else:
+            url = endpoint.address.url(request.path, request.query)
+        return await self._session.request(
+            request.method,
+            url,
+            data=io.BytesIO(body) if len(body) > _AT_ONCE_BYTES else body,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
         )
 
 

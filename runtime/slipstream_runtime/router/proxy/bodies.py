@@ -1,0 +1,100 @@
+"""Reading of requests' bodies: in time, within the limits of their kind, and within the memory of the router."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from slipstream_runtime.router.messages import uploads
+from slipstream_runtime.router.messages.body_memory import BodyMemory, Lease
+from slipstream_runtime.router.messages.request import Request, parse_request, uploaded_request
+from slipstream_runtime.web import asgi, body, openai
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import CLOSE, Refusal, body_late, malformed
+
+BODY_SECONDS: Final = 60.0
+"""Seconds for the client to send its body, unless a service allows more."""
+
+
+class Bodies:
+    """Reader of the bodies of all requests of one router."""
+
+    def __init__(self, memory: BodyMemory, *, seconds: float = BODY_SECONDS) -> None:
+        self._memory = memory
+        self.seconds = seconds
+        self.limit = asgi.MEDIA_LIMIT
+        """Most bytes of a body with media."""
+
+    async def request(self, http_request: web.BaseRequest, *, path: str, seconds: float) -> Request:
+        """Return the request in the body, which holds memory until its `lease` is released."""
+        uploads_file = openai.FORMS[path].uploads
+        await self._check(http_request, uploads_file=uploads_file)
+        lease = self._memory.lease()
+        try:
+            # NB: most bodies come with the headers, and need no timer.
+            whole = http_request.content.is_eof()
+            async with asyncio.timeout(None if whole else seconds):
+                if uploads_file:
+                    found = await self._upload(http_request, lease, path=path)
+                else:
+                    found = parse_request(await self._read(http_request, lease), path=path)
+        except TimeoutError:
+            lease.release()
+            raise body_late(seconds) from None
+        except (web.RequestPayloadError, ValueError):
+            lease.release()
+            raise malformed("The request body is not valid HTTP.") from None
+        except BaseException:
+            lease.release()
+            raise
+        found.lease = lease
+        return found
+
+    async def _check(self, http_request: web.BaseRequest, *, uploads_file: bool) -> None:
+        headers = http_request.headers
+        body.check_head(
+            (
+                (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
+                (b"content-length", headers.get("content-length", "").encode()),
+            ),
+            limit=body.UPLOAD_LIMIT if uploads_file else self.limit,
+            kind=body.MULTIPART if uploads_file else body.JSON,
+        )
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(
+                415,
+                "content-encoding: compressed bodies are not supported. Send the body uncompressed.",
+                reason=Reason.MALFORMED,
+                headers=CLOSE,
+            )
+        expected = headers.get("expect")
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                raise Refusal(417, "expect: only 100-continue is supported.", headers=CLOSE)
+            await http_request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            http_request.writer.output_size = 0
+
+    async def _read(self, http_request: web.BaseRequest, lease: Lease) -> bytes:
+        """Return the whole body."""
+        content = http_request.content
+        lease.grow(http_request.content_length or 0)
+        parts, size = [], 0
+        while chunk := await content.readany():
+            size += len(chunk)
+            self._grow(lease, size, limit=self.limit)
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _upload(self, http_request: web.BaseRequest, lease: Lease, *, path: str) -> Request:
+        lease.grow(http_request.content_length or 0)
+        upload = await uploads.read(
+            http_request.headers,
+            http_request.content,
+            grown=lambda size: self._grow(lease, size, limit=body.UPLOAD_LIMIT),
+        )
+        return uploaded_request(upload, path=path)
+
+    def _grow(self, lease: Lease, size: int, *, limit: int) -> None:
+        if size > limit:
+            raise body.too_large(limit=limit)
+        lease.grow(size)
