@@ -120,6 +120,7 @@ REFUSED = [
     ("spec.runtime", "simulator", "model can't be used with runtime: simulator"),
     ("spec.model", None, "model is required. Set model.uri"),
     ("spec.resources.limits.memory", "lots", '"lots" is not a quantity above zero'),
+    ("spec.resources.limits.cpu", 0, '"0" is not a quantity above zero'),
     ("spec.engineArgs", {f"a{n}": n for n in range(65)}, "must have at most 64 items"),
     ("spec.accelerator.count", 0, "should be greater than or equal to 1"),
     ("spec.limits.maxOutputTokens", 0, "should be greater than or equal to 1"),
@@ -247,6 +248,18 @@ def test_a_time_of_the_router_needs_the_router(kube: Kube, namespace: str, field
     manifest["spec"]["routing"] = {"mode": "Direct"}
     with pytest.raises(Refused, match=rf"times\.{field} needs routing\.mode: Router"):
         kube.apply(manifest)
+
+
+def test_quantities_are_stored_as_numbers_or_text(kube: Kube, namespace: str) -> None:
+    resources = {"requests": {"cpu": 4, "memory": "16Gi"}, "limits": {"memory": 17179869184}}
+    stored = kube.apply(_with("spec.resources", resources, namespace))
+    assert stored["spec"]["resources"] == resources
+
+
+@pytest.mark.parametrize("timeout", ["0.5s", "1m30s", ".5s", "1500us", "1h2m3.5s"])
+def test_durations_are_stored_as_go_writes_them(kube: Kube, namespace: str, timeout: str) -> None:
+    stored = kube.apply(_with("spec.limits.timeout", timeout, namespace))
+    assert stored["spec"]["limits"]["timeout"] == timeout
 
 
 def test_times_are_stored_as_written(kube: Kube, namespace: str) -> None:

@@ -5,6 +5,7 @@ a rule existed.
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 import pydantic
@@ -75,6 +76,14 @@ def _percentage(text: str) -> str:
     return text
 
 
+def _text(given: object) -> object:
+    """Return a number as text, since Kubernetes takes both: `cpu: 4` and `cpu: "4"`."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return given
+    whole = isinstance(given, int) or given.is_integer()
+    return str(int(given)) if whole else f"{Decimal(str(given)):f}"
+
+
 def _quantity(text: str) -> str:
     try:
         positive = units.quantity(text) > 0
@@ -143,20 +152,27 @@ FineDuration = Annotated[
     ),
 ]
 
+
+def _int_or_string(schema: dict[str, Any]) -> None:
+    """Make the schema that of a Kubernetes quantity, which is an integer or text."""
+    del schema["type"]
+    schema["x-kubernetes-int-or-string"] = True
+    schema |= rules(
+        rule(
+            "type(self) == int ? self > 0 : "
+            "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
+            message_expression=(
+                "'\"' + string(self) + '\" is not a quantity above zero. Use a value such as 500m, 4 or 16Gi.'"
+            ),
+        )
+    )
+
+
 Quantity = Annotated[
     str,
+    pydantic.BeforeValidator(_text, json_schema_input_type=str),
     pydantic.AfterValidator(_quantity),
-    Field(
-        max_length=20,
-        json_schema_extra=rules(
-            rule(
-                "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
-                message_expression=(
-                    "'\"' + self + '\" is not a quantity above zero. Use a value such as 500m, 4 or 16Gi.'"
-                ),
-            )
-        ),
-    ),
+    Field(max_length=20, json_schema_extra=_int_or_string),
 ]
 
 Money = Annotated[

@@ -1,6 +1,6 @@
 """ServingProfile: defaults and limits of a platform."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -160,6 +160,14 @@ class RouterSpec(ApiModel):
         default=None,
         description="Secrets in each namespace for the registries of the images of routers and endpoint pickers.",
     )
+    service_account_name: ShortText | None = Field(
+        default=None,
+        description="ServiceAccount in each namespace for routers and endpoint pickers, which the operator binds to "
+        "their Roles. Default: one that the operator makes.",
+    )
+    priority_class_name: ShortText | None = Field(
+        default=None, description="PriorityClass of routers and endpoint pickers."
+    )
 
 
 class Sources(ApiModel):
@@ -226,6 +234,11 @@ class ServingProfileSpec(ApiModel):
         default=None, description="Images of engines, routers and endpoint pickers."
     )
     router: RouterSpec | None = Field(default=None, description="Router of each namespace.")
+    users: Literal["Fixed", "Assigned"] | None = Field(
+        default=None,
+        description="User and groups of all pods. Fixed: 65532. Assigned: pods name none, for clusters that assign "
+        "them, such as OpenShift with the SCC restricted-v2. A change restarts the pods. Default: Fixed.",
+    )
     sources: Sources | None = Field(
         default=None, description="Model sources that services can use."
     )

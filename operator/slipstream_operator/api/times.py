@@ -5,6 +5,7 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
+from slipstream_operator.api import units
 from slipstream_operator.api.base import ApiModel, Duration, rule, rules
 from slipstream_runtime import contract
 
@@ -13,7 +14,7 @@ def _bounded(field: str, least: str, most: str) -> dict[str, str]:
     """Return the rule that a duration is within bounds. Another rule refuses text that is not a duration."""
     value = f"self.{field}"
     return rule(
-        f"!has({value}) || !{value}.matches('^([0-9]{{1,5}}(h|m|s|ms)){{1,4}}$') || "
+        f"!has({value}) || !{value}.matches('{units.DURATION_PATTERN}') || "
         f"(duration({value}) >= duration('{least}') && duration({value}) <= duration('{most}'))",
         message_expression=(
             f"'\"' + {value} + '\" is out of range. Use a duration from {least} to {most}.'"

@@ -6,13 +6,18 @@ import re
 from decimal import Decimal
 from typing import Final
 
-DURATION_PATTERN: Final = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+DURATION_PATTERN: Final = "^(([0-9]{1,6}([.][0-9]*)?|[.][0-9]+)(h|m|s|[mun\u00b5\u03bc]s)){1,6}$"
+"""Durations as Go writes them, such as 0.5s and 1m30s, without a sign."""
 FINE_DURATION_PATTERN: Final = "^[0-9]{1,6}([.][0-9]{1,6})?(s|ms|us|ns)$"
 
 PERCENTAGE_PATTERN: Final = "^(100|[0-9]{1,2}([.][0-9]{1,2})?)%$"
 MONEY_PATTERN: Final = "^[0-9]{1,7}([.][0-9]{1,6})?$"
 
-_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_SECONDS: Final = {
+    "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3,
+    "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ns": 1e-9,
+}  # fmt: skip
+_TERM: Final = re.compile("([0-9]+[.]?[0-9]*|[.][0-9]+)(ms|us|\u00b5s|\u03bcs|ns|h|m|s)")
 _QUANTITY: Final = re.compile(
     r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([eE][+-]?[0-9]{1,3}|[numkMGTPE]|[KMGTPE]i)?"
 )
@@ -27,7 +32,7 @@ _FACTORS: Final = {
 
 def seconds(duration: str) -> float:
     """Return seconds, such as 5400.0 for `1h30m`. Raise ValueError if the text is not a duration."""
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|h|m|s)", duration)
+    parts = _TERM.findall(duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
         raise ValueError(f'"{duration}" is not a duration. Use a value such as 500ms, 2s or 1h30m.')
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, RouterSpec, ServingProfileSpec
-from slipstream_operator.core import facts, pod_failures, weights
+from slipstream_operator.core import facts, pod_failures, pod_template, weights
 from slipstream_operator.core.observed import Child, Fetcher, Manifest, Observed
 from slipstream_operator.names import Reason
 
@@ -137,6 +137,7 @@ def task(
                 "volumeMounts",
                 "serviceAccountName",
                 "imagePullSecrets",
+                pod_template.ASSIGNED_USER,
                 "labels",
                 "annotations",
             )

@@ -18,6 +18,8 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
+ASSIGNED_USER: Final = "assignedUser"
+"""Key of the merged settings: the cluster assigns the user and the groups of the pods."""
 _DNS_LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KEY: Final = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -141,12 +143,15 @@ def _mounts(field: str, mounts: Iterable[volumes.Mount], *, declared: set[str]) 
             )
 
 
-def of(spec: InferenceServiceSpec, accelerator: Accelerator) -> Manifest:
+def of(
+    spec: InferenceServiceSpec, accelerator: Accelerator, *, assigned_user: bool = False
+) -> Manifest:
     """Return the accelerator's pod settings merged with the user's overrides, which win."""
     base: dict[str, Any] = {
         "nodeSelector": accelerator.node_selector or {},
         "tolerations": [_dump(toleration) for toleration in accelerator.tolerations or []],
         "runtimeClassName": accelerator.runtime_class_name,
+        ASSIGNED_USER: assigned_user,
     }
     own = spec.template
     if own is not None:

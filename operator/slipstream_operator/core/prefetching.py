@@ -10,7 +10,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.core import weights
+from slipstream_operator.core import pod_template, weights
 from slipstream_operator.core.observed import Child, Fetcher, Manifest, Observed
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -23,6 +23,7 @@ _PASSED: Final = (
     "runtimeClassName",
     "serviceAccountName",
     "imagePullSecrets",
+    pod_template.ASSIGNED_USER,
     "labels",
     "annotations",
 )

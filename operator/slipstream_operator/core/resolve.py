@@ -119,7 +119,7 @@ def resolve(observed: Observed) -> Resolved:
     sequences = runtime.max_sequences(spec)
     engines = split.data if runtime.needs_model else 1
     bounds = _inside(_bounds(spec, profile, name), share)
-    template = pod_template.of(spec, accelerator)
+    template = pod_template.of(spec, accelerator, assigned_user=profile.users == "Assigned")
     return Resolved(
         key=parent.key,
         uid=parent.uid,

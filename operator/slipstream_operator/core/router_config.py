@@ -143,6 +143,8 @@ def resolve(
         routes=sorted(followers, key=_by_name),
         prometheus=profile.prometheus.url if profile.prometheus else None,
         pod_monitors=observed.pod_monitors,
+        account=asked.service_account_name or router.NAME,
+        assigned_user=profile.users == "Assigned",
     )
 
 
@@ -156,7 +158,13 @@ def _placement(asked: RouterSpec) -> dict[str, Any]:
     placed = _dump(asked)
     return {
         key: placed[key]
-        for key in ("nodeSelector", "tolerations", "runtimeClassName", "imagePullSecrets")
+        for key in (
+            "nodeSelector",
+            "tolerations",
+            "runtimeClassName",
+            "priorityClassName",
+            "imagePullSecrets",
+        )
         if key in placed
     }
 

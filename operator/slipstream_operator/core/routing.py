@@ -26,7 +26,11 @@ class Routing:
     """Namespace (None: the service's) and name of the Gateway."""
     picker_image: str | None = None
     picker_placement: Manifest = dataclasses.field(default_factory=dict)
-    """Node selector, tolerations and pull secrets, as core/v1 names them."""
+    """Node selector, tolerations, priority class and pull secrets, as core/v1 names them."""
+    picker_account: str | None = None
+    """ServiceAccount of the picker's pods; None is its own."""
+    assigned_user: bool = False
+    """Whether the cluster assigns the user and the groups of the picker's pods."""
     keys: str | None = None
     """Secret with the API keys that the router checks."""
     limits: Manifest = dataclasses.field(default_factory=dict)
@@ -69,6 +73,8 @@ def resolve(
         gateway=(asked.gateway.namespace, asked.gateway.name) if asked and asked.gateway else None,
         picker_image=images.picker if images and chosen == "Gateway" else None,
         picker_placement=_placement(profile) if chosen == "Gateway" else {},
+        picker_account=profile.router.service_account_name if profile.router else None,
+        assigned_user=profile.users == "Assigned",
         keys=asked.api_keys.name if asked and asked.api_keys and chosen == "Router" else None,
         limits=_limits(spec, times, sequences),
         responses=_responses(spec),
@@ -81,7 +87,7 @@ def _placement(profile: ServingProfileSpec) -> dict[str, Any]:
     return profile.router.model_dump(
         by_alias=True,
         exclude_none=True,
-        include={"node_selector", "tolerations", "image_pull_secrets"},
+        include={"node_selector", "tolerations", "priority_class_name", "image_pull_secrets"},
     )
 
 

@@ -2,9 +2,11 @@
 
 from decimal import Decimal
 
+import pydantic
 import pytest
 
-from slipstream_operator.api import units
+from slipstream_operator.api import pod, units
+from slipstream_operator.api.base import ApiModel, Duration
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,11 @@ from slipstream_operator.api import units
         ("20us", 20e-6),
         ("60ns", 60e-9),
         ("1.5s", 1.5),
+        (".5s", 0.5),
+        ("1.s", 1.0),
+        ("1h2m3.5s", 3723.5),
+        ("1500\u00b5s", 0.0015),
+        ("1500\u03bcs", 0.0015),
     ],
 )
 def test_a_duration_is_seconds(text: str, expected: float) -> None:
@@ -76,3 +83,34 @@ def test_people_are_shown_short_durations(seconds: float, expected: str) -> None
 
 def test_a_timestamp_is_utc_to_the_second() -> None:
     assert units.timestamp(1767323045.9) == "2026-01-02T03:04:05Z"
+
+
+class Waits(ApiModel):
+    time: Duration
+
+
+@pytest.mark.parametrize(
+    "text", ["0.5s", "1m30s", ".5s", "1.s", "1500us", "1500\u00b5s", "1h2m3.5s"]
+)
+def test_a_field_takes_the_durations_that_go_takes(text: str) -> None:
+    assert Waits.model_validate({"time": text}).time == text
+
+
+@pytest.mark.parametrize("text", ["0s", "0.0ms", "2", "-1s", "1e3s", "1d", "."])
+def test_a_field_takes_no_other_durations(text: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match=f'"{text}" '):
+        Waits.model_validate({"time": text})
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [(4, "4"), ("4", "4"), (0.5, "0.5"), ("500m", "500m"), (1e9, "1000000000")]
+)
+def test_a_quantity_is_a_number_or_text(given: object, stored: str) -> None:
+    resources = pod.Resources.model_validate({"requests": {"cpu": given}})
+    assert resources.requests == {"cpu": stored}
+
+
+@pytest.mark.parametrize("given", [0, -1, "0", "lots", True, None])
+def test_a_quantity_that_is_not_above_zero_is_refused(given: object) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        pod.Resources.model_validate({"requests": {"cpu": given}})

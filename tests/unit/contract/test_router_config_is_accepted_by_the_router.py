@@ -8,7 +8,7 @@ import pytest
 from slipstream_operator import names
 from slipstream_operator.core import inference_routes, resolve, revisions, router_config
 from slipstream_operator.core.observed import Key, Parent
-from slipstream_operator.core.render import router
+from slipstream_operator.core.render import gateway, router
 from slipstream_operator.core.router_config import Entry
 from slipstream_runtime.router.config import Config
 from tests.support import given
@@ -285,6 +285,7 @@ def test_the_profile_sizes_and_places_the_router() -> None:
         "tolerations": [{"key": "edge", "operator": "Exists"}],
         "runtimeClassName": "thin",
         "imagePullSecrets": [{"name": "registry"}],
+        "priorityClassName": "high",
         "resources": {"requests": {"cpu": "1"}},
     }
     deployment = given.find(
@@ -293,18 +294,46 @@ def test_the_profile_sizes_and_places_the_router() -> None:
     pod = deployment["spec"]["template"]["spec"]
     assert deployment["spec"]["replicas"] == 3
     assert pod["containers"][0]["resources"] == asked["resources"]
-    placed = ("nodeSelector", "tolerations", "runtimeClassName", "imagePullSecrets")
+    placed = set(asked) - {"replicas", "resources"}
     assert all(pod[key] == asked[key] for key in placed)
 
 
-def test_a_picker_is_pulled_with_the_routers_secrets() -> None:
-    profile = given.profile(router={"imagePullSecrets": [{"name": "registry"}]})
+def test_a_router_with_another_account_has_its_rights() -> None:
+    profile = given.profile(router={"serviceAccountName": "edge"})
+    manifests = router.render(_resolved(profiles=[profile]))
+    pod = given.find(manifests, "Deployment")["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "edge"
+    (subject,) = given.find(manifests, "RoleBinding")["subjects"]
+    assert subject["name"] == "edge"
+
+
+def test_a_router_names_no_user_where_the_cluster_assigns_it() -> None:
+    manifests = router.render(_resolved(profiles=[given.profile(users="Assigned")]))
+    context = given.find(manifests, "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    assert context == {
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_a_picker_has_the_secrets_priority_account_and_user_of_the_router() -> None:
+    asked = {"imagePullSecrets": [{"name": "registry"}], "priorityClassName": "high"}
+    profile = given.profile(router={**asked, "serviceAccountName": "edge"}, users="Assigned")
     spec = {
         "model": given.MODEL,
         "routing": {"mode": "Gateway", "gateway": {"name": "inference"}},
     }
-    found = given.resolved(spec, profiles=[profile]).routing.picker_placement
-    assert found == {"imagePullSecrets": [{"name": "registry"}]}
+    manifests = gateway.render(given.resolved(spec, profiles=[profile]), active="r")
+    pod = given.find(manifests, "Deployment")["spec"]["template"]["spec"]
+    assert {key: pod[key] for key in asked} == asked
+    assert pod["serviceAccountName"] == "edge"
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    (subject,) = given.find(manifests, "RoleBinding")["subjects"]
+    assert subject["name"] == "edge"
 
 
 def test_a_services_drain_reaches_the_router_without_restarting_it() -> None:

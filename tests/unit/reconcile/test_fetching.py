@@ -115,6 +115,13 @@ def test_a_job_gets_what_concerns_network_and_identity_and_no_token_in_its_comma
     assert made["metadata"]["labels"]["team"] == "a"
 
 
+def test_a_job_names_no_user_where_the_cluster_assigns_it() -> None:
+    found = task(users="Assigned")
+    assert found is not None
+    context = manifest(found)["spec"]["template"]["spec"]["securityContext"]
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(context)
+
+
 def test_a_pod_that_fetches_is_no_engine() -> None:
     labels = manifest(wanted())["spec"]["template"]["metadata"]["labels"]
     assert names.SERVICE_LABEL not in labels

@@ -175,6 +175,28 @@ def test_scheduler_pull_secrets_and_groups_reach_the_pod() -> None:
     assert found["securityContext"]["runAsNonRoot"] is True
 
 
+def test_pods_name_no_user_where_the_cluster_assigns_it() -> None:
+    profiles = [given.profile(users="Assigned")]
+    snapshot = given.observed({"model": given.MODEL}, profiles=profiles)
+    (engine,) = (
+        manifest["spec"]["template"]["spec"]
+        for manifest in given.rendered(snapshot)
+        if manifest["kind"] == "Deployment"
+    )
+    context = engine["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(context)
+
+
+def test_who_assigns_users_makes_a_revision_and_the_default_makes_none() -> None:
+    usual = given.identity({"model": given.MODEL})
+    fixed, assigned = (
+        given.identity({"model": given.MODEL}, profiles=[given.profile(users=users)])
+        for users in ("Fixed", "Assigned")
+    )
+    assert usual == fixed != assigned
+
+
 def test_init_containers_are_confined_as_the_engine_is() -> None:
     asked = {
         "name": "fetch",

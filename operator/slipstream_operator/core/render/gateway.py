@@ -67,7 +67,13 @@ def _role_binding(resolved: Resolved) -> dict[str, Any]:
         "kind": "RoleBinding",
         **_picker(resolved),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": resolved.key.namespace}],
+        "subjects": [
+            {
+                "kind": "ServiceAccount",
+                "name": resolved.routing.picker_account or name,
+                "namespace": resolved.key.namespace,
+            }
+        ],
     }
 
 
@@ -82,11 +88,12 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
     """Return the Deployment of one picker at a time, so that one pod tracks the engines' caches."""
     labels = _selector(resolved)
     pod = {
-        "serviceAccountName": names.picker_name(resolved.key.name),
+        "serviceAccountName": resolved.routing.picker_account
+        or names.picker_name(resolved.key.name),
         "enableServiceLinks": False,
         **resolved.routing.picker_placement,
         "terminationGracePeriodSeconds": max(GRACE_SECONDS, resolved.times.grace),
-        "securityContext": pods.confined(group=None),
+        "securityContext": pods.confined(group=None, assigned=resolved.routing.assigned_user),
         "containers": [_container(resolved)],
     }
     return {

@@ -7,6 +7,7 @@ from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key, Manifest
+from slipstream_operator.core.pod_template import ASSIGNED_USER
 from slipstream_operator.core.render import common, pods
 
 
@@ -55,7 +56,7 @@ def pod_template(
             "restartPolicy": restart,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": pods.confined(),
+            "securityContext": pods.confined(assigned=ASSIGNED_USER in overrides),
             **spec,
             **{field: overrides[field] for field in passed if field in overrides},
         },

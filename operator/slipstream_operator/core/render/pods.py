@@ -18,11 +18,18 @@ ROUTER_GRACE_SECONDS: Final = (
 value is constant so that a change of a drain restarts no router."""
 
 
-def confined(*, group: int | None = USER) -> dict[str, Any]:
+def confined(*, group: int | None = USER, assigned: bool = False) -> dict[str, Any]:
     """Return the pod's security context for the restricted standard. Its volumes belong to `group`.
 
-    OnRootMismatch avoids a walk over all files of a kept cache at each mount.
+    OnRootMismatch avoids a walk over all files of a kept cache at each mount. If the cluster assigns users, the context
+    names no user and no group.
     """
+    if assigned:
+        return {
+            "runAsNonRoot": True,
+            **({} if group is None else {"fsGroupChangePolicy": "OnRootMismatch"}),
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
     return {
         "runAsNonRoot": True,
         "runAsUser": USER,

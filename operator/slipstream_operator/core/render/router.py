@@ -28,7 +28,7 @@ class Router:
     replicas: int
     resources: Manifest
     placement: Manifest
-    """Node selector, tolerations, runtime class and pull secrets, as core/v1 names them."""
+    """Node selector, tolerations, runtime class, priority class and pull secrets, as core/v1 names them."""
     document: str
     """Text of its configuration."""
     keys: Mapping[str, str]
@@ -39,6 +39,10 @@ class Router:
     routes: Sequence[Parent]
     prometheus: str | None
     pod_monitors: bool
+    account: str = NAME
+    """ServiceAccount of the pods."""
+    assigned_user: bool = False
+    """Whether the cluster assigns the user and the groups of the pods."""
 
 
 def render(router: Router) -> list[dict[str, Any]]:
@@ -148,7 +152,9 @@ def _role_binding(router: Router) -> dict[str, Any]:
         "kind": "RoleBinding",
         **_named(router),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
-        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": router.namespace}],
+        "subjects": [
+            {"kind": "ServiceAccount", "name": router.account, "namespace": router.namespace}
+        ],
     }
 
 
@@ -160,10 +166,10 @@ def _deployment(router: Router) -> dict[str, Any]:
             "annotations": pods.SCRAPED,
         },
         "spec": {
-            "serviceAccountName": NAME,
+            "serviceAccountName": router.account,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": pods.ROUTER_GRACE_SECONDS,
-            "securityContext": pods.confined(),
+            "securityContext": pods.confined(assigned=router.assigned_user),
             "affinity": {
                 "podAntiAffinity": {
                     "preferredDuringSchedulingIgnoredDuringExecution": [

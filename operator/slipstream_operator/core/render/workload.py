@@ -6,6 +6,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.core import resources
 from slipstream_operator.core.observed import Key, Manifest
+from slipstream_operator.core.pod_template import ASSIGNED_USER
 from slipstream_operator.core.render import common, devices, placement, pods
 from slipstream_operator.core.render.sources import (
     credential_mounts,
@@ -82,7 +83,8 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
 
 def _security(overrides: Manifest) -> dict[str, Any]:
     groups = overrides.get("supplementalGroups")
-    return {**pods.confined(), **({"supplementalGroups": groups} if groups else {})}
+    context = pods.confined(assigned=ASSIGNED_USER in overrides)
+    return {**context, **({"supplementalGroups": groups} if groups else {})}
 
 
 def _init_containers(overrides: Manifest) -> dict[str, Any]:
