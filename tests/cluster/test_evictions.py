@@ -83,11 +83,7 @@ def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_the
         what="two evicted pods",
     )
     settled(kube, namespace, 2)
-    notes = [
-        event["note"]
-        for event in kube.find("Event", namespace)
-        if event["reason"] == "Evicted" and event["regarding"]["kind"] == "InferenceService"
-    ]
+    notes = kube.until("Event", namespace, reports, timeout=30, what="an Event")
     assert len(notes) - sum(note.startswith("Available: ") for note in notes) <= 1
     assert "ephemeral local storage usage exceeds the total limit of containers" in notes[0]
     assert "Request more ephemeral-storage in spec.resources" in notes[0]
@@ -101,6 +97,15 @@ def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_the
 
     kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=0")
     settled(kube, namespace, 0, reason="Stopped", generation=4)
+
+
+def reports(items: list[Object]) -> list[str]:
+    """Return the notes of the operator's Events about evictions."""
+    return [
+        event["note"]
+        for event in items
+        if event["reason"] == "Evicted" and event["regarding"]["kind"] == "InferenceService"
+    ]
 
 
 def settled(
