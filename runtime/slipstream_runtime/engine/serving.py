@@ -7,7 +7,7 @@ the engine client closes, or vLLM waits for clients that wait for it.
 import asyncio
 import time
 from argparse import Namespace
-from collections.abc import Set
+from collections.abc import Collection, Sequence, Set
 from typing import Any, Final
 
 import torch
@@ -16,11 +16,14 @@ import uvloop
 import vllm
 import vllm.envs
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from vllm.entrypoints.launchers import cli_args
 from vllm.entrypoints.launchers.api_server import app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.serve.exception_handling.handlers.http import http_exception_handler
 from vllm.reasoning import ReasoningParserManager
+from vllm.tasks import GENERATION_TASKS
 from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
@@ -34,8 +37,10 @@ from slipstream_runtime.engine.requests import Requests
 from slipstream_runtime.engine.stall import StallTimer
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
+from slipstream_runtime.host.probe import Probe
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.model_files import sources
+from slipstream_runtime.web import openai
 from slipstream_runtime.web.keys import Keys
 
 _DEATH_SHOWS_SECONDS: Final = 10.0
@@ -80,6 +85,23 @@ def versions() -> dict[str, str]:
     }
 
 
+def served_tasks(supported: Collection[str], model: Any) -> frozenset[str]:
+    """Return the tasks that vLLM serves: what the model generates, and the one way in which it is pooled."""
+    pooling = model.get_pooling_task(supported)
+    generating = {task for task in supported if task in GENERATION_TASKS}
+    return frozenset(generating if pooling is None else {*generating, pooling})
+
+
+def served_paths(app: Any, tasks: Set[str]) -> frozenset[str]:
+    """Return the paths of vLLM's application that clients may use, and that a model of these tasks answers."""
+    there = {getattr(route, "path", None) for route in app.routes}
+    return frozenset(
+        path
+        for path, form in openai.FORMS.items()
+        if path in there and (not form.tasks or form.tasks & tasks)
+    )
+
+
 def parse(words: list[str]) -> Namespace:
     """Return the arguments as vLLM parses them."""
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
@@ -91,6 +113,15 @@ def parse(words: list[str]) -> Namespace:
     if parsed.reasoning_parser_plugin:
         ReasoningParserManager.import_reasoning_parser(parsed.reasoning_parser_plugin)
     return parsed
+
+
+async def _model(request: Request, model: str) -> Response:
+    """Answer `GET /v1/models/{model}`, which vLLM lacks, with the model's entry in vLLM's list."""
+    models = await request.app.state.openai_serving_models.show_available_models()
+    card = next((card for card in models.data if card.id == model), None)
+    if card is None:
+        raise HTTPException(404, f"The model `{model}` does not exist.")
+    return JSONResponse(card.model_dump())
 
 
 class _Serving:
@@ -105,14 +136,23 @@ class _Serving:
         launch = self._launch
         self._learn(config)
         await client.reset_mm_cache()  # it holds dummy data of the profiling
-        tasks = await client.get_supported_tasks()
-        app = build_app(parsed, tasks, client.model_config)
+        supported = await client.get_supported_tasks()
+        app = build_app(parsed, supported, client.model_config)
+        app.add_api_route(f"{openai.MODELS}/{{model:path}}", _model, methods=["GET"])
         # NB: vLLM's handlers don't cover errors about unknown routes. The stack is already built, so it is built again.
         app.add_exception_handler(HTTPException, http_exception_handler)
         app.middleware_stack = app.build_middleware_stack()
-        await app_state.init_app_state(client, app.state, parsed, tasks)
+        await app_state.init_app_state(client, app.state, parsed, supported)
+        tasks = served_tasks(supported, client.model_config)
+        paths = served_paths(app, tasks)
+        launch.status.details["tasks"] = sorted(tasks)
         service = Service(
-            app, life=launch.life, api=launch.api, lifespan=True, guard=self._guard(config)
+            app,
+            life=launch.life,
+            api=launch.api,
+            lifespan=True,
+            routes=front.routes({*paths, front.VERSION}),
+            guard=self._guard(config),
         )
         if (most := launch.config.limits.max_prompt_tokens) is not None:
             prompts.limit(app.state, client, most=most, refused=service.front.count)
@@ -121,20 +161,21 @@ class _Serving:
         loader = self._adapter_loader(app.state.openai_serving_models, service, tasks=tasks)
         async with service.listening():
             try:
-                await self._until_the_end(client, service, loader, tasks=tasks)
+                first = probes.build(launch.config, tasks=tasks, paths=paths)
+                await self._until_the_end(client, service, loader, first)
             finally:
                 if loader is not None:
                     loader.stop()
 
     def _adapter_loader(
-        self, models: Any, service: Service, *, tasks: tuple[str, ...]
+        self, models: Any, service: Service, *, tasks: Set[str]
     ) -> AdapterLoader | None:
         launch = self._launch
         if launch.config.adapters is None:
             return None
 
         async def probe(name: str) -> None:
-            await service.prove(probes.of(name, launch.config, tasks=tasks))
+            await service.prove(probes.of_adapter(name, launch.config, tasks=tasks))
 
         return AdapterLoader(
             launch.config.adapters,
@@ -152,14 +193,13 @@ class _Serving:
         client: Any,
         service: Service,
         loader: AdapterLoader | None,
-        *,
-        tasks: tuple[str, ...],
+        first: Sequence[Probe],
     ) -> None:
         config = self._launch.config
         fault = asyncio.create_task(self._fault(client))
         life = asyncio.create_task(
             service.run(
-                probes.build(config, tasks=tasks),
+                first,
                 linger_seconds=config.linger_seconds,
                 drain_seconds=config.drain_seconds,
                 before_ready=loader.start if loader else None,

@@ -1,6 +1,8 @@
 """One request and its response, which can be ended before it is complete."""
 
 import asyncio
+import dataclasses
+from collections.abc import Callable
 from typing import Final
 
 from slipstream_runtime.host.lifecycle import Lifecycle
@@ -9,6 +11,15 @@ from slipstream_runtime.web.refusal import Refusal
 
 _ERROR_SECONDS: Final = 1.0
 """Seconds in which a client must read the error that ends its response."""
+
+
+@dataclasses.dataclass
+class _Bound:
+    """Bytes of the body that may still come, and the calls once it is whole or larger."""
+
+    left: int
+    whole: Callable[[], None]
+    over: Callable[[], None]
 
 
 class Exchange:
@@ -25,6 +36,7 @@ class Exchange:
         self._streams_events = False
         self._complete = False
         self._body: asgi.Message | None = None
+        self._bound: _Bound | None = None
         self._cut = asyncio.Event()
         self._why: Refusal | None = None
 
@@ -42,6 +54,12 @@ class Exchange:
     def replay(self, body: bytes) -> None:
         """Give the application this body instead of the one that was read."""
         self._body = {"type": "http.request", "body": body, "more_body": False}
+
+    def read_at_most(
+        self, limit: int, *, whole: Callable[[], None], over: Callable[[], None]
+    ) -> None:
+        """Let the application read a body of at most `limit` bytes; `over` must end the exchange."""
+        self._bound = _Bound(limit, whole, over)
 
     async def run(self, app: asgi.Application, scope: asgi.Scope) -> None:
         """Let the application answer."""
@@ -71,10 +89,21 @@ class Exchange:
             await asyncio.wait({coming, cut}, return_when=asyncio.FIRST_COMPLETED)
             if self._why is not None:
                 return {"type": "http.disconnect"}
-            return await coming
+            return self._counted(await coming)
         finally:
             coming.cancel()
             cut.cancel()
+
+    def _counted(self, message: asgi.Message) -> asgi.Message:
+        if (bound := self._bound) is None or message["type"] != "http.request":
+            return message
+        bound.left -= len(message.get("body", b""))
+        if bound.left < 0:
+            bound.over()
+            return {"type": "http.disconnect"}
+        if not message.get("more_body", False):
+            bound.whole()
+        return message
 
     async def send(self, message: asgi.Message) -> None:
         """Send the application's message to the client, unless the exchange is ended."""

@@ -7,7 +7,7 @@ counts the requests in flight and can end them in order. It buffers no response.
 import asyncio
 import dataclasses
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import prometheus_client
@@ -38,29 +38,46 @@ METRICS_KIND: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """Rules of a route: `open` needs no key; a route that computes has a JSON body and needs a slot."""
+    """Rules of a route: `open` needs no key, `body` is the content type that it takes, `computes` needs a slot."""
 
     method: str
     open: bool = False
     computes: bool = False
+    body: str | None = None
 
 
 OPEN: Final = Route("GET", open=True)
 READS: Final = Route("GET")
-COMPUTES: Final = Route("POST", computes=True)
+COMPUTES: Final = Route("POST", computes=True, body=body.JSON)
+_COUNTS: Final = Route("POST", body=body.JSON)
+_UPLOADS: Final = Route("POST", computes=True, body=body.MULTIPART)
 _CANCELS: Final = Route("POST")
-ROUTES: Final[Mapping[str, Route]] = {
-    "/health": OPEN,
-    openai.CHAT: COMPUTES,
-    openai.COMPLETIONS: COMPUTES,
-    openai.EMBEDDINGS: COMPUTES,
+_ALWAYS: Final[Mapping[str, Route]] = {
+    openai.HEALTH: OPEN,
     openai.MODELS: READS,
-    openai.RESPONSES: COMPUTES,
-    "/version": OPEN,
 }
-"""Routes of vLLM that clients can use. All others are closed, such as /invocations (completions without an API key),
-/tokenize, /metrics and the loading of LoRA adapters."""
+VERSION: Final = "/version"
+
+
+def routes(paths: Collection[str]) -> Mapping[str, Route]:
+    """Return the routes of an engine that serves these paths of vLLM's API.
+
+    All others stay closed, such as /invocations, which needs no API key of vLLM, /metrics and LoRA loading.
+    """
+    version = {VERSION: OPEN} if VERSION in paths else {}
+    served = {path: _of(form) for path, form in openai.FORMS.items() if path in paths}
+    return {**_ALWAYS, **version, **served}
+
+
+def _of(form: openai.Form) -> Route:
+    if form.uploads:
+        return _UPLOADS
+    return COMPUTES if form.computes else _COUNTS
+
+
+ROUTES: Final = routes({*openai.FORMS, VERSION})
 _PREFLIGHT: Final = "OPTIONS"
+_HEAD: Final = "HEAD"
 
 _BODY_SECONDS: Final = 60.0
 """Seconds in which the client must send the body."""
@@ -86,6 +103,8 @@ def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
     """Return the rules of this path; None if clients can't use it."""
     if openai.RESPONSES in routes and (match := openai.STORED_RESPONSE.fullmatch(path)):
         return _CANCELS if match["cancel"] else READS
+    if openai.MODELS in routes and openai.MODEL.fullmatch(path):
+        return READS
     return routes.get(path)
 
 
@@ -157,7 +176,7 @@ class Front:
     async def _http(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         probe = self._is_probe(scope)
         try:
-            computes = self._check(scope, probe=probe)
+            route = self._check(scope, probe=probe)
         except Refusal as refusal:
             self._note(refusal)
             await refusal.answer(send, path=scope["path"], close=self._life.leaving)
@@ -167,10 +186,10 @@ class Front:
         self._empty.clear()
         try:
             try:
-                if computes:
-                    await self._compute(exchange, scope, probe=probe)
+                if route.body is not None and scope["method"] != _PREFLIGHT:
+                    await self._compute(exchange, scope, route, probe=probe)
                 else:
-                    await exchange.run(self._app, scope)
+                    await exchange.run(self._app, _as_get(scope))
             except Refusal as refusal:
                 self._end(exchange, refusal)
             await exchange.close()
@@ -179,22 +198,22 @@ class Front:
             if not self._exchanges:
                 self._empty.set()
 
-    def _check(self, scope: asgi.Scope, *, probe: bool) -> bool:
-        """Check the path, the method and the API key; return whether the request computes."""
+    def _check(self, scope: asgi.Scope, *, probe: bool) -> Route:
+        """Return the route of the request's path; raise a Refusal if the head is wrong."""
         path, method = scope["path"], scope["method"]
         found = route(path, routes=self._routes)
         if found is None:
             raise no_route(path)
-        if method not in (found.method, _PREFLIGHT):
-            raise wrong_method(path, method, allowed=found.method)
+        allowed = (found.method, _HEAD) if found.method == "GET" else (found.method,)
+        if method not in (*allowed, _PREFLIGHT):
+            raise wrong_method(path, method, allowed=", ".join(allowed))
         if probe:
-            return found.computes
+            return found
         self._check_life()
-        computes = found.computes and method != _PREFLIGHT
         keys = self._guard.keys
         if keys and not found.open and method != _PREFLIGHT and not keys.tenant(scope["headers"]):
             raise unauthorized()
-        return computes
+        return found
 
     def _check_life(self) -> None:
         if self._life.serves:
@@ -204,21 +223,26 @@ class Front:
         reason = Reason.DRAINING if leaving else Reason.LOADING
         raise Refusal(503, f"{message}. Retry later.", reason=reason, headers=CLOSE)
 
-    async def _compute(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> None:
-        """Read, check and admit the request, then let the application answer; a probe is always admitted."""
+    async def _compute(
+        self, exchange: Exchange, scope: asgi.Scope, route: Route, *, probe: bool
+    ) -> None:
+        """Check and admit the request, and let the application answer; a probe is always admitted."""
         seconds = self._guard.limits.timeout_seconds
         timer = None
         if seconds is not None and not probe:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(seconds, self._end, exchange, answer_late(seconds))
         try:
-            scope = await self._read(exchange, scope, probe=probe)
-            if probe:
+            if route.body == body.JSON:
+                scope = await self._read(exchange, scope, probe=probe)
+            else:
+                body.check_head(scope["headers"], kind=body.MULTIPART, limit=body.UPLOAD_LIMIT)
+            if probe or not route.computes:
                 await exchange.run(self._app, scope)
                 return
             await self._take_slot(exchange)
             try:
-                await exchange.run(self._app, scope)
+                await self._answer(exchange, scope, route)
             finally:
                 self._slots.release()
         except asgi.DisconnectedError:
@@ -226,6 +250,22 @@ class Front:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    async def _answer(self, exchange: Exchange, scope: asgi.Scope, route: Route) -> None:
+        """Let the application answer; it reads an upload itself, as it arrives."""
+        if route.body == body.JSON:
+            await exchange.run(self._app, scope)
+            return
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(_BODY_SECONDS, self._end, exchange, body_late(_BODY_SECONDS))
+        exchange.read_at_most(body.UPLOAD_LIMIT, whole=late.cancel, over=self._over(exchange))
+        try:
+            await exchange.run(self._app, scope)
+        finally:
+            late.cancel()
+
+    def _over(self, exchange: Exchange) -> Callable[[], None]:
+        return lambda: self._end(exchange, body.too_large(limit=body.UPLOAD_LIMIT))
 
     async def _read(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> asgi.Scope:
         """Read the body once, for the checks and for the application; return the scope that fits the body."""
@@ -288,6 +328,11 @@ class Front:
             name == PROBE_HEADER and hmac.compare_digest(value, self._probe_key)
             for name, value in scope["headers"]
         )
+
+
+def _as_get(scope: asgi.Scope) -> asgi.Scope:
+    """Return the scope for an application that knows no HEAD; the server sends no body."""
+    return {**scope, "method": "GET"} if scope["method"] == _HEAD else scope
 
 
 def _asks_for_metrics(scope: asgi.Scope) -> bool:

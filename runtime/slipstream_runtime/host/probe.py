@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from slipstream_runtime.errors import EngineError, one_line
 from slipstream_runtime.host.front import PROBE_HEADER
+from slipstream_runtime.web.body import JSON, MULTIPART
 
 _TIMEOUT_SECONDS: Final = 3600
 """Seconds for one probe, which may include compiling; the pod's startup probe sets the real limit."""
+
+_BOUNDARY: Final = b"slipstream-probe-boundary"
 
 Answer = Mapping[str, Any]
 
@@ -27,6 +30,8 @@ class Probe:
     path: str
     body: Mapping[str, Any]
     fault: Callable[[Answer], str | None]
+    file: bytes | None = None
+    """Content of the field `file` of a form whose other fields are those of `body`; None sends JSON."""
 
 
 def fault(probe: Probe, status: int, body: bytes) -> str | None:
@@ -43,9 +48,10 @@ def fault(probe: Probe, status: int, body: bytes) -> str | None:
 def run(probe: Probe, *, port: int, key: str) -> None:
     """Send the request and wait for its answer; EngineError if the answer is not valid."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
-    headers = {"Content-Type": "application/json", PROBE_HEADER.decode(): key}
+    kind, content = _content(probe)
+    headers = {"Content-Type": kind, PROBE_HEADER.decode(): key}
     try:
-        connection.request("POST", probe.path, body=json.dumps(probe.body), headers=headers)
+        connection.request("POST", probe.path, body=content, headers=headers)
         response = connection.getresponse()
         wrong = fault(probe, response.status, response.read())
     except (OSError, http.client.HTTPException) as error:
@@ -54,3 +60,18 @@ def run(probe: Probe, *, port: int, key: str) -> None:
         connection.close()
     if wrong is not None:
         raise EngineError(f"the first request ({probe.what}) failed: {wrong}")
+
+
+def _content(probe: Probe) -> tuple[str, bytes]:
+    """Return the content type and the body of the request."""
+    if probe.file is None:
+        return JSON, json.dumps(probe.body).encode()
+    parts = [(f'name="{name}"', str(value).encode()) for name, value in probe.body.items()]
+    parts.append(('name="file"; filename="probe"', probe.file))
+    lines = [
+        b"--%b\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n"
+        % (_BOUNDARY, head.encode(), value)
+        for head, value in parts
+    ]
+    kind = f"{MULTIPART}; boundary={_BOUNDARY.decode()}"
+    return kind, b"".join(lines) + b"--%b--\r\n" % _BOUNDARY

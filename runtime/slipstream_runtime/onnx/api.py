@@ -20,24 +20,19 @@ from slipstream_runtime.onnx.tokens import Texts, Tokens
 from slipstream_runtime.web import asgi, openai
 from slipstream_runtime.web.refusal import Refusal, invalid, wrong_method
 
-HEALTH: Final = "/health"
-ROUTES: Final[Mapping[str, front.Route]] = {
-    HEALTH: front.OPEN,
-    openai.MODELS: front.READS,
-    openai.EMBEDDINGS: front.COMPUTES,
-    openai.RERANK: front.COMPUTES,
-    openai.CLASSIFY: front.COMPUTES,
-}
-"""Routes that clients can use."""
-
+_RANKING: Final = (*openai.RERANKS, *openai.SCORES)
 _SERVED: Final[Mapping[Task, tuple[str, Sequence[str]]]] = {
-    "embed": ("an encoder", (openai.EMBEDDINGS, openai.RERANK)),
-    "rerank": ("a reranker", (openai.RERANK,)),
+    "embed": ("an encoder", (openai.EMBEDDINGS, *_RANKING)),
+    "rerank": ("a reranker", _RANKING),
     "classify": ("a classifier", (openai.CLASSIFY,)),
 }
 """Task -> kind of model, and the routes that it serves."""
+ROUTES: Final = front.routes({path for _, paths in _SERVED.values() for path in paths})
+"""Routes that clients can use."""
 
-Form = TypeVar("Form", protocol.Embeddings, protocol.Rerank, protocol.Classification)
+Form = TypeVar(
+    "Form", protocol.Embeddings, protocol.Rerank, protocol.Score, protocol.Classification
+)
 
 
 class Api:
@@ -66,28 +61,40 @@ class Api:
             raise Refusal(500, "Internal engine error. Retry later.") from error
 
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
-        route = ROUTES[path]
+        route = front.route(path, routes=ROUTES)
+        assert route is not None
         if method != route.method:
             raise wrong_method(path, method, allowed=route.method)
+        if (match := openai.MODEL.fullmatch(path)) is not None:
+            await self._show(match["id"], send)
+            return
         what, served = _SERVED[self._model.reading.task]
         if route.computes and path not in served:
             raise Refusal(
                 400, f"{self._name} is {what} and does not serve {path}. Use {' or '.join(served)}."
             )
         match path:
-            case "/health":
+            case openai.HEALTH:
                 await asgi.respond(send, b"")
             case openai.MODELS:
-                length = self._model.max_length
-                await asgi.respond_json(
-                    send, protocol.models(self._name, created=self._created, max_length=length)
-                )
+                await asgi.respond_json(send, {"object": "list", "data": [self._card()]})
             case openai.EMBEDDINGS:
                 await self._compute(protocol.Embeddings, self._embed, receive, send)
-            case openai.RERANK:
+            case _ if path in openai.RERANKS:
                 await self._compute(protocol.Rerank, self._rank, receive, send)
+            case _ if path in openai.SCORES:
+                await self._compute(protocol.Score, self._score, receive, send)
             case openai.CLASSIFY:
                 await self._compute(protocol.Classification, self._classify, receive, send)
+
+    async def _show(self, name: str, send: asgi.Send) -> None:
+        if name != self._name:
+            raise _no_model(name)
+        await asgi.respond_json(send, self._card())
+
+    def _card(self) -> protocol.Content:
+        length = self._model.max_length
+        return protocol.model(self._name, created=self._created, max_length=length)
 
     async def _compute(
         self,
@@ -98,7 +105,7 @@ class Api:
     ) -> None:
         asked = _parsed(form, await asgi.read(receive))
         if asked.model not in (None, self._name):
-            raise Refusal(404, f"The model `{asked.model}` does not exist.")
+            raise _no_model(asked.model)
 
         async def work() -> None:
             body = pydantic_core.to_json(await answer(asked))
@@ -120,18 +127,36 @@ class Api:
         return protocol.embeddings(vectors, asked, model=self._name, tokens=_count(sequences))
 
     async def _rank(self, asked: protocol.Rerank) -> protocol.Content:
-        cut = asked.truncate_prompt_tokens
+        scores, tokens = await self._scores(
+            [asked.query], asked.texts, cut=asked.truncate_prompt_tokens
+        )
+        return protocol.ranking(scores, asked, model=self._name, tokens=tokens)
+
+    async def _score(self, asked: protocol.Score) -> protocol.Content:
+        scores, tokens = await self._scores(
+            asked.firsts, asked.seconds, cut=asked.truncate_prompt_tokens
+        )
+        return protocol.scores(scores, model=self._name, tokens=tokens)
+
+    async def _scores(
+        self, firsts: Sequence[str], seconds: Sequence[str], *, cut: int | None
+    ) -> tuple[list[float], int]:
+        """Return the score of each pair, and the tokens of all of them; one first text belongs to all second ones."""
         if self._model.reading.task == "embed":
-            texts = [asked.query, *asked.texts]
-            sequences = await asyncio.to_thread(self._texts.singles, texts, cut=cut)
+            sequences = await asyncio.to_thread(self._texts.singles, [*firsts, *seconds], cut=cut)
             vectors = pooling.normalize(np.stack(await self._rows(sequences)))
-            scores = vectors[1:] @ vectors[0]
-        else:
-            sequences = await asyncio.to_thread(
-                self._texts.pairs, asked.query, asked.texts, cut=cut
-            )
-            scores = np.stack(await self._rows(sequences))[:, 0]
-        return protocol.ranking(scores.tolist(), asked, model=self._name, tokens=_count(sequences))
+            queries, documents = vectors[: len(firsts)], vectors[len(firsts) :]
+            return (queries * documents).sum(axis=1).tolist(), _count(sequences)
+        sequences = await asyncio.to_thread(self._paired, firsts, seconds, cut=cut)
+        return np.stack(await self._rows(sequences))[:, 0].tolist(), _count(sequences)
+
+    def _paired(
+        self, firsts: Sequence[str], seconds: Sequence[str], *, cut: int | None
+    ) -> list[Tokens]:
+        if len(firsts) == 1:
+            return self._texts.pairs(firsts[0], seconds, cut=cut)
+        pairs = zip(firsts, seconds, strict=True)
+        return [self._texts.pairs(first, [second], cut=cut)[0] for first, second in pairs]
 
     async def _classify(self, asked: protocol.Classification) -> protocol.Content:
         sequences = await self._tokenized(asked.input, cut=asked.truncate_prompt_tokens)
@@ -157,6 +182,10 @@ def _parsed(form: type[Form], body: bytes) -> Form:
         return form.model_validate_json(body)
     except pydantic.ValidationError as error:
         raise invalid(error) from None
+
+
+def _no_model(name: str | None) -> Refusal:
+    return Refusal(404, f"The model `{name}` does not exist.")
 
 
 def _count(sequences: Sequence[Tokens]) -> int:

@@ -39,6 +39,10 @@ def _cut(value: int | None) -> int | None:
     return value
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 Input = Annotated[Sequences, pydantic.PlainValidator(_sequences)]
 
 
@@ -83,6 +87,34 @@ class Rerank(_Asked):
         return [one if isinstance(one, str) else one.text for one in self.documents]
 
 
+class Score(_Asked):
+    """POST /score: pairs of texts, by any of vLLM's names of their two sides."""
+
+    firsts: Annotated[
+        list[str],
+        pydantic.Field(validation_alias=pydantic.AliasChoices("text_1", "queries", "data_1")),
+        pydantic.BeforeValidator(_listed),
+        pydantic.Field(min_length=1, max_length=MOST),
+    ]
+    seconds: Annotated[
+        list[str],
+        pydantic.Field(
+            validation_alias=pydantic.AliasChoices("text_2", "documents", "items", "data_2")
+        ),
+        pydantic.BeforeValidator(_listed),
+        pydantic.Field(min_length=1, max_length=MOST),
+    ]
+
+    @pydantic.model_validator(mode="after")
+    def _paired(self) -> "Score":
+        if len(self.firsts) not in (1, len(self.seconds)):
+            raise ValueError(
+                f"has {len(self.firsts)} first texts for {len(self.seconds)} second ones: "
+                "send one first text, or as many as second ones"
+            )
+        return self
+
+
 def embeddings(vectors: Sequence[Floats], asked: Embeddings, *, model: str, tokens: int) -> Content:
     """Return the answer to Embeddings."""
     write = _base64 if asked.encoding_format == "base64" else _numbers
@@ -122,10 +154,25 @@ def ranking(scores: Sequence[float], asked: Rerank, *, model: str, tokens: int) 
     return {"id": _identity("rerank"), "model": model, "usage": _usage(tokens), "results": results}
 
 
-def models(name: str, *, created: int, max_length: int) -> Content:
-    """Return the answer to /v1/models."""
-    model = {"id": name, "object": "model", "created": created, "owned_by": "slipstream"}
-    return {"object": "list", "data": [{**model, "max_model_len": max_length}]}
+def scores(values: Sequence[float], *, model: str, tokens: int) -> Content:
+    """Return the answer to Score."""
+    data = [
+        {"index": index, "object": "score", "score": value} for index, value in enumerate(values)
+    ]
+    return {**_head("score", model), "data": data, "usage": _usage(tokens)}
+
+
+def model(name: str, *, created: int, max_length: int) -> Content:
+    """Return the model's entry of /v1/models, with the fields of vLLM's."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "slipstream",
+        "root": name,
+        "parent": None,
+        "max_model_len": max_length,
+    }
 
 
 def _head(prefix: str, model: str) -> Content:

@@ -1,6 +1,8 @@
 """What an engine is asked before it is Ready, and which answers count."""
 
+import io
 import json
+import wave
 from typing import Any
 
 import pytest
@@ -26,13 +28,48 @@ def test_the_completion_is_long_enough_for_the_draft(parts: dict[str, Any], toke
 
 def test_an_adapter_is_probed_by_its_own_name() -> None:
     config = EngineConfig.model_validate(BASE)
-    probe = probes.of("sql", config, tasks=("generate",))
+    probe = probes.of_adapter("sql", config, tasks=("generate",))
     assert (probe.what, probe.body["model"]) == ("a completion of adapter sql", "sql")
 
 
-def test_a_pooling_model_is_probed_with_an_embedding() -> None:
-    (embedding,) = asked("embed")
-    assert (embedding.path, embedding.body["model"]) == ("/v1/embeddings", "m")
+@pytest.mark.parametrize(
+    ("task", "paths"),
+    [
+        ("embed", ["/v1/embeddings"]),
+        ("classify", ["/classify", "/v1/rerank"]),
+        ("token_classify", ["/pooling"]),
+        ("token_embed", ["/pooling"]),
+        ("transcription", ["/v1/audio/transcriptions"]),
+    ],
+)
+def test_each_task_is_probed_by_a_request_that_clients_may_send(
+    task: str, paths: list[str]
+) -> None:
+    found = asked(task)
+    assert [one.path for one in found] == paths
+    assert {one.body["model"] for one in found} == {"m"}
+
+
+def test_a_classifier_of_several_labels_is_not_asked_for_a_ranking() -> None:
+    found = probes.build(
+        EngineConfig.model_validate(BASE), tasks=("classify",), paths={"/classify", "/pooling"}
+    )
+    assert [one.path for one in found] == ["/classify"]
+
+
+def test_every_task_of_vllm_has_a_probe_or_a_reason() -> None:
+    tasks = pytest.importorskip("vllm.tasks")
+    every = {*tasks.GENERATION_TASKS, *tasks.POOLING_TASKS, *tasks.FRONTEND_TASKS}
+    assert {task for task in every if not asked(task)} == probes.UNPROBED.keys()
+
+
+def test_speech_is_probed_with_a_file() -> None:
+    (spoken,) = asked("transcription")
+    assert spoken.file is not None
+    with wave.open(io.BytesIO(spoken.file)) as file:
+        assert (file.getframerate(), file.getnframes()) == (16_000, 4_000)
+    assert probe.fault(spoken, 200, b'{"text": ""}') is None
+    assert probe.fault(spoken, 200, b"{}") == "the answer has no text"
 
 
 def test_a_form_of_the_answers_is_proved_beside_a_free_answer() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.refusal import malformed
 from tests.support.clients import CHAT, KEY, Client, Held, answer, life_in, request, turns
@@ -32,7 +33,14 @@ def guarded(app: asgi.Application, phase: Phase = Phase.READY) -> tuple[front.Fr
         ("/v1/chat/completions", "POST"),
         ("/v1/completions", "POST"),
         ("/v1/embeddings", "POST"),
+        ("/v1/messages", "POST"),
+        ("/v1/messages/count_tokens", "POST"),
+        ("/score", "POST"),
+        ("/v2/rerank", "POST"),
+        ("/pooling", "POST"),
+        ("/tokenize", "POST"),
         ("/v1/models", "GET"),
+        ("/v1/models/org/name", "GET"),
         ("/v1/responses", "POST"),
         ("/v1/responses/resp_0a-b", "GET"),
         ("/v1/responses/resp_0a/cancel", "POST"),
@@ -44,11 +52,13 @@ async def test_the_routes_of_the_api_reach_vllm_by_their_method(path: str, metho
     guard, _ = guarded(answer)
     assert (await ask(guard, request(path, method=method))).status == 200
     assert (await ask(guard, request(path, method="OPTIONS"))).status == 200
-    for other in {"GET", "POST", "PUT", "HEAD", "DELETE"} - {method}:
+    allowed = {"GET": ("GET", "HEAD"), "POST": ("POST",)}[method]
+    for other in {"GET", "POST", "PUT", "HEAD", "DELETE"} - {*allowed}:
         client = await ask(guard, request(path, method=other))
         assert client.status == 405
-        assert client.headers[b"allow"] == method.encode()
-        assert json.loads(client.body)["error"]["type"] == "MethodNotAllowedError"
+        assert client.headers[b"allow"] == ", ".join(allowed).encode()
+        kind = "invalid_request_error" if "messages" in path else "MethodNotAllowedError"
+        assert json.loads(client.body)["error"]["type"] == kind
 
 
 @pytest.mark.parametrize(
@@ -56,8 +66,6 @@ async def test_the_routes_of_the_api_reach_vllm_by_their_method(path: str, metho
     [
         "/",
         "/invocations",
-        "/tokenize",
-        "/detokenize",
         "/metrics",
         "/load",
         "/ping",
@@ -245,6 +253,88 @@ async def test_a_client_that_leaves_is_noticed_by_the_application() -> None:
     await asked
     assert app.left == 1
     assert guard.in_flight == 0
+
+
+async def test_head_reaches_vllm_as_get() -> None:
+    seen: list[str] = []
+
+    async def note(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        seen.append(scope["method"])
+        await asgi.respond(send, b"")
+
+    guard, _ = guarded(note)
+    for path in ("/health", "/v1/models", "/v1/models/m"):
+        assert (await ask(guard, request(path, method="HEAD"))).status == 200
+    assert seen == ["GET"] * 3
+
+
+async def test_an_engine_serves_the_paths_of_its_tasks_only() -> None:
+    served = front.routes({"/score", "/v1/rerank", "/tokenize"})
+    guard = front.Front(answer, life=life_in(Phase.READY), probe_key=KEY, routes=served)
+    for path in ("/score", "/v1/rerank", "/tokenize"):
+        assert (await ask(guard, request(path))).status == 200
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/embeddings", "/version"):
+        assert (await ask(guard, request(path))).status == 404
+
+
+SPEECH = "/v1/audio/transcriptions"
+
+
+def upload(*headers: tuple[bytes, bytes]) -> asgi.Scope:
+    kind = (b"content-type", b"multipart/form-data; boundary=b")
+    return {**request(SPEECH), "headers": [kind, *headers]}
+
+
+async def reading(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    """Answer with the size of the body, or leave with the client as vLLM does."""
+    size = len(await asgi.read(receive, limit=1 << 40))
+    await asgi.respond(send, str(size).encode())
+
+
+async def test_an_upload_streams_to_vllm() -> None:
+    guard, _ = guarded(reading)
+    client = Client(b"1234", b"567")
+    await guard(upload(), client.receive, client.send)
+    assert (client.status, client.body) == (200, b"7")
+    assert guard.in_flight == 0
+
+
+async def test_an_upload_without_a_length_ends_where_it_is_too_large() -> None:
+    guard, _ = guarded(reading)
+    part = bytes(4 * 1024 * 1024)
+    client = Client(*[part] * 8)
+    await guard(upload(), client.receive, client.send)
+    assert client.status == 413
+    assert client.headers[b"connection"] == b"close"
+    assert guard.refused["too_large"] == 1
+
+
+async def test_an_upload_is_refused_by_its_length_and_its_kind() -> None:
+    guard, _ = guarded(reading)
+    assert (await ask(guard, upload((b"content-length", b"30000000")))).status == 413
+    assert (await ask(guard, request(SPEECH))).status == 415
+    json_only = {**upload(), "path": CHAT}
+    assert (await ask(guard, json_only)).status == 415
+
+
+async def test_an_upload_needs_a_slot_and_a_count_of_tokens_does_not() -> None:
+    held_app, calls = Held(begin=False), []
+
+    async def app(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        calls.append(scope["path"])
+        await held_app(scope, receive, send)
+
+    limits = Limits(concurrency=1, queue=0)
+    guard = front.Front(
+        app, life=life_in(Phase.READY), probe_key=KEY, guard=front.Guard(limits=limits)
+    )
+    client = Client()
+    held = asyncio.create_task(guard(request(), client.receive, client.send))
+    await turns(lambda: calls == [CHAT])
+    assert (await ask(guard, upload())).status == 429
+    held_app.release.set()
+    assert (await ask(guard, request("/tokenize"))).status == 200
+    await held
 
 
 async def test_the_lifespan_passes_and_websockets_do_not() -> None:

@@ -102,3 +102,27 @@ def test_a_ranking_may_be_cut_and_may_leave_the_documents_out() -> None:
 def test_another_rerank_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
         rerank(**body)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("text_1", "text_2"), ("queries", "documents"), ("data_1", "data_2")]
+)
+def test_pairs_have_any_of_vllms_names(first: str, second: str) -> None:
+    asked = protocol.Score.model_validate({first: "a", second: ["b", "c"]})
+    assert (asked.firsts, asked.seconds) == (["a"], ["b", "c"])
+    paired = protocol.Score.model_validate({first: ["a", "d"], second: ["b", "c"]})
+    assert paired.firsts == ["a", "d"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text_1": ["a", "b"], "text_2": ["c"]},
+        {"text_1": "a", "text_2": []},
+        {"text_1": "a"},
+        {"text_1": 1, "text_2": "b"},
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        protocol.Score.model_validate(body)
