@@ -92,7 +92,24 @@ def text() -> str:
     for name, kind in kinds().items():
         inner = ", ".join(map(json.dumps, kind))
         lines.append(f"    {json.dumps(name)}: ({inner}{',' if len(kind) == 1 else ''}),")
-    return HEADER + "\n".join([*lines, "}", ""])
+    lines += ["}", "", *_names("TOOL_PARSERS", _tool_parsers())]
+    return HEADER + "\n".join([*lines, *_names("REASONING_PARSERS", _reasoning_parsers()), ""])
+
+
+def _names(constant: str, names: list[str]) -> list[str]:
+    return [f"{constant}: Final = ({', '.join(map(json.dumps, sorted(names)))})"]
+
+
+def _tool_parsers() -> list[str]:
+    from vllm.tool_parsers import ToolParserManager  # noqa: PLC0415
+
+    return [*ToolParserManager.list_registered()]
+
+
+def _reasoning_parsers() -> list[str]:
+    from vllm.reasoning import ReasoningParserManager  # noqa: PLC0415
+
+    return [*ReasoningParserManager.list_registered()]
 
 
 def locked() -> set[str]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from slipstream_runtime.engine import families
 from tests.support import vllm_checks
 
 
@@ -24,3 +25,15 @@ def test_vllm_refuses_what_the_operator_refuses_and_reads_every_argument_that_it
     told = json.loads(found.stdout.splitlines()[-1])
     assert {name for name, error in told["cases"].items() if error} == set(vllm_checks.REFUSED)
     assert told["unread"] == []
+
+
+def test_vllm_has_each_parser_and_each_architecture_of_the_families() -> None:
+    from vllm.model_executor.models import ModelRegistry
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    supported = {*ModelRegistry.get_supported_archs()}
+    assert {one.parser for one in families.TOOLS} <= {*ToolParserManager.list_registered()}
+    assert {one.parser for one in families.REASONING} <= {*ReasoningParserManager.list_registered()}
+    for family in (*families.TOOLS, *families.REASONING):
+        assert {*family.architectures} <= supported, family

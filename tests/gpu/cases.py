@@ -259,6 +259,17 @@ FIELDS: Final = (
         {"cache": {"offload": {"cpu": "20Gi", "disk": "100Gi"}}},
     ),
     Case("half of a GPU", "qwen3-8b", {"accelerator": {"type": "half"}}),
+    Case(
+        "parsers",
+        "qwen3-8b",
+        {
+            "model": {
+                "toolParser": "hermes",
+                "reasoningParser": "qwen3",
+                "chatTemplate": "{{ messages }}",
+            }
+        },
+    ),
     Case("engine arguments", "qwen3-8b", {"engineArgs": {"gpu-memory-utilization": 0.5}}),
     Case(
         "times",

@@ -66,6 +66,22 @@ class ModelSpec(ApiModel):
     max_length: Annotated[int, Field(ge=16, le=10_000_000)] | None = Field(
         default=None, description="Context length in tokens. Default: from the model."
     )
+    tool_parser: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="Parser of the model's tool calls: auto (by the model's architecture and chat template), none, "
+        "or the name of a tool call parser of vLLM, such as hermes. Only with runtime: vllm. Default: auto.",
+    )
+    reasoning_parser: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="Parser of the model's reasoning, which chats then return apart from the answer: auto (by the "
+        "model's architecture and chat template), none, or the name of a reasoning parser of vLLM, such as qwen3. "
+        "Only with runtime: vllm. Default: auto, which is none with a structure in output.",
+    )
+    chat_template: Annotated[str, Field(min_length=1, max_length=32_768)] | None = Field(
+        default=None,
+        description="Chat template: the text of a Jinja template, or the name of a file of the model. Only with "
+        "runtime: vllm. Default: the model's own template.",
+    )
     adapters: Adapters | None = Field(
         default=None,
         description="LoRA adapters. Running engines load a changed list within about two minutes, without a "

@@ -101,6 +101,9 @@ OWNED: Final[Mapping[str, str]] = {
 """Refused arguments -> remedy: Slipstream sets them, they would break its guarantees, or they have no effect here."""
 
 SHARED: Final[Mapping[str, tuple[str, ...]]] = {
+    "tool-call-parser": ("model", "tool_parser"),
+    "reasoning-parser": ("model", "reasoning_parser"),
+    "chat-template": ("model", "chat_template"),
     "kv-cache-dtype": ("quantization", "kv_cache"),
     "enable-prefix-caching": ("cache", "prefix"),
     **dict.fromkeys(("compilation-config", "enforce-eager"), ("cache", "compile")),

@@ -41,6 +41,8 @@ class Settings:
     """Method of speculation."""
     tokens: int = 0
     adapter_slots: int = 0
+    tool_parser: bool = False
+    """Whether spec.model names a parser of tool calls."""
     arguments: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def number(self, argument: str) -> int | None:
@@ -178,10 +180,12 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     Row(
         lambda settings: (
-            settings.is_set("enable-auto-tool-choice") and not settings.is_set("tool-call-parser")
+            settings.is_set("enable-auto-tool-choice")
+            and not settings.is_set("tool-call-parser")
+            and not settings.tool_parser
         ),
-        "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser. Set it to the parser of the model's "
-        "format, such as hermes.",
+        "spec.engineArgs.enable-auto-tool-choice: true needs a parser. Leave it out and set spec.model.toolParser "
+        "to the parser of the model's format, such as hermes. It sets both.",
     ),
     Row(
         lambda settings: _below(settings.max_sequences, settings.number("max-num-active-seqs")),
@@ -236,6 +240,7 @@ def settings(
         method=method,
         tokens=speculation.tokens if speculation else 0,
         adapter_slots=adapter_slots,
+        tool_parser=spec.model is not None and spec.model.tool_parser not in (None, "auto", "none"),
         arguments=arguments,
     )
 

@@ -16,7 +16,12 @@ from slipstream_operator.core.argument_classes import (
     SERVER,
     SHARED,
 )
-from slipstream_operator.core.vllm_arguments import ARGUMENTS, VERSION
+from slipstream_operator.core.vllm_arguments import (
+    ARGUMENTS,
+    REASONING_PARSERS,
+    TOOL_PARSERS,
+    VERSION,
+)
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -41,6 +46,7 @@ def check(spec: InferenceServiceSpec) -> dict[str, Value]:
                 else "Use a backend such as FLASH_ATTN or FLASHINFER."
             )
         )
+    problems += _parsers(spec)
     for name, given in sorted((spec.engine_args or {}).items()):
         try:
             value = _value(name, given)
@@ -54,6 +60,34 @@ def check(spec: InferenceServiceSpec) -> dict[str, Value]:
     if problems:
         raise PermanentError(Reason.INVALID_SPEC, " ".join(problems))
     return found
+
+
+def _parsers(spec: InferenceServiceSpec) -> list[str]:
+    """Return the problems of spec.model's parsers; a plugin can bring parsers that vLLM lacks."""
+    model, arguments = spec.model, spec.engine_args or {}
+    if model is None:
+        return []
+    named = (
+        ("toolParser", "tool call parser", model.tool_parser, TOOL_PARSERS, "tool-parser-plugin"),
+        (
+            "reasoningParser", "reasoning parser", model.reasoning_parser, REASONING_PARSERS,
+            "reasoning-parser-plugin",
+        ),
+    )  # fmt: skip
+    problems = []
+    for field, what, given, known, plugin in named:
+        if given in (None, "auto", "none", *known) or plugin in arguments:
+            continue
+        near = difflib.get_close_matches(str(given), known, n=1)
+        problems.append(
+            f"spec.model.{field}: vLLM {VERSION} has no {what} {_shown(given)}. "
+            + (
+                f"Did you mean {near[0]}?"
+                if near
+                else f"Use auto, none or one of {', '.join(known)}."
+            )
+        )
+    return problems
 
 
 def _value(name: str, given: object) -> Value | None:
@@ -185,9 +219,8 @@ def _doubled(spec: InferenceServiceSpec, name: str) -> str | None:
 
 def _alone(spec: InferenceServiceSpec, name: str) -> str | None:
     """Return the problem if the argument has no effect without a field or another argument that is not set."""
-    if (other := ARGUMENTS_NEEDED.get(name)) is not None and not (spec.engine_args or {}).get(
-        other
-    ):
+    other = ARGUMENTS_NEEDED.get(name)
+    if other is not None and not ((spec.engine_args or {}).get(other) or _by_field(spec, other)):
         return f"has no effect without {other}. Set both, or neither."
     if name not in FIELDS_NEEDED:
         return None
@@ -196,6 +229,14 @@ def _alone(spec: InferenceServiceSpec, name: str) -> str | None:
     if owner is not None and getattr(owner, attribute):
         return None
     return f"has no effect without spec.{part}.{attribute}. Set both, or neither."
+
+
+def _by_field(spec: InferenceServiceSpec, argument: str) -> bool:
+    """Whether a field names what this argument names."""
+    part, *attributes = SHARED.get(argument, ("",))
+    owner = getattr(spec, part, None)
+    named = {getattr(owner, attribute, None) for attribute in attributes}
+    return not named <= {None, "auto", "none"}
 
 
 def _alias(owner: Any, attribute: str) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from slipstream_runtime import contract
+from slipstream_runtime.engine import families
 from slipstream_runtime.engine.checkpoint import Checkpoint
-from slipstream_runtime.engine.config import EngineConfig
+from slipstream_runtime.engine.config import AUTO, NONE, EngineConfig
 from slipstream_runtime.engine.group import Member
 from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.machine import hardware
@@ -37,6 +38,8 @@ class Weights:
 
     folder: Path
     checkpoint: Checkpoint
+    template: str = ""
+    """Chat templates of the model's folder."""
 
 
 def build(
@@ -89,6 +92,7 @@ def build(
         ("--hf-overrides", _overrides(config, target)),
         ("--speculative-config", _speculation(config, draft, capability=capability)),
         ("--structured-outputs-config", _structured_outputs(config)),
+        *_chat(config, target),
         ("--enable-lora", True if config.adapters else None),
         ("--max-loras", config.adapters.slots if config.adapters else None),
         ("--max-lora-rank", adapter_rank if config.adapters else None),
@@ -236,6 +240,41 @@ def _speculation(
     if speculation.method == "ngram":
         wanted |= {"prompt_lookup_max": 4, "prompt_lookup_min": 2}
     return json.dumps(wanted, sort_keys=True)
+
+
+def _chat(config: EngineConfig, target: Weights) -> tuple[tuple[str, object], ...]:
+    """Return the arguments of the form of chats: its template, and the parsers of tool calls and reasoning."""
+    given, named = config.model.chat_template, config.engine_args
+    inline = given is None or "{" in given
+    template = target.template if given is None or not inline else given
+    tools = reasoning = None
+    if "tool-call-parser" not in named:
+        tools = _parser(config.model.tool_parser, families.TOOLS, target, template=template)
+    if config.output is None or config.output.structure is None or _chosen(config):
+        # NB: vLLM applies a structure only behind the reasoning, so a parser would leave the answer's begin free.
+        reasoning = _parser(
+            config.model.reasoning_parser, families.REASONING, target, template=template
+        )
+    return (
+        ("--chat-template", given if inline else target.folder / str(given)),
+        ("--tool-call-parser", tools),
+        ("--enable-auto-tool-choice", True if tools is not None else None),
+        ("--reasoning-parser", reasoning),
+    )
+
+
+def _chosen(config: EngineConfig) -> bool:
+    return config.model.reasoning_parser != AUTO
+
+
+def _parser(
+    wanted: str, known: tuple[families.Family, ...], target: Weights, *, template: str
+) -> str | None:
+    """Return the parser: the one that is wanted, or that of the model's family; None for none."""
+    if wanted != AUTO:
+        return None if wanted == NONE else wanted
+    architectures = target.checkpoint.architectures
+    return families.parser(known, architectures=architectures, template=template)
 
 
 def _structured_outputs(config: EngineConfig) -> str | None:

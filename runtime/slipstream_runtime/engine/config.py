@@ -5,7 +5,7 @@ It is validated once, when it is read; all values are frozen.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import pydantic
 
@@ -13,6 +13,9 @@ from slipstream_runtime import config_file, contract
 from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.part import Part, Positive
+
+AUTO: Final = "auto"
+NONE: Final = "none"
 
 Argument = bool | int | float | str
 
@@ -24,6 +27,12 @@ class Model(Part):
     name: str
     max_length: Positive | None = None
     trust_remote_code: bool = False
+    tool_parser: str = AUTO
+    """Parser of tool calls: `auto` by the model's family, `none`, or a name of vLLM's."""
+    reasoning_parser: str = AUTO
+    """Parser of reasoning, in the same way."""
+    chat_template: str | None = None
+    """Jinja text, or the name of a file of the model; None is the model's own template."""
 
 
 class Quantization(Part):

@@ -23,6 +23,7 @@ from slipstream_runtime.engine import (
     causes,
     checkpoint,
     environment,
+    families,
     group,
     offload,
 )
@@ -122,6 +123,9 @@ class Launch:
         if self.config.load == "streamed":
             _check_streamer()
         target = self._resolve(uri)
+        if (given := self.config.model.chat_template) is not None and "{" not in given:
+            template = _template(target.folder, given)
+            target = dataclasses.replace(target, template=template)
         checkpoint.check(self.config.quantization.method, target.checkpoint, uri=uri)
         checkpoint.check_window(self.config.attention.sliding_window, target.checkpoint, uri=uri)
         if speculation is None or speculation.draft is None:
@@ -149,7 +153,8 @@ class Launch:
 
     def _resolve(self, uri: str) -> arguments.Weights:
         folder = sources.resolve(sources.parse(uri), cache=self.cache, token=sources.token())
-        return arguments.Weights(folder, checkpoint.load(folder, uri=uri))
+        found = checkpoint.load(folder, uri=uri)
+        return arguments.Weights(folder, found, families.template(folder))
 
 
 def _import(name: str) -> Any:
@@ -162,6 +167,18 @@ def _import(name: str) -> Any:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _template(folder: Path, name: str) -> str:
+    """Return the chat template in this file of the model; UnsuitableError if there is no such file."""
+    if not Path(name).is_absolute() and ".." not in Path(name).parts:
+        # NB: files of the hub's cache are links that lead out of the folder.
+        with contextlib.suppress(OSError):
+            return (folder / name).read_text(errors="replace")
+    raise UnsuitableError(
+        f'spec.model.chatTemplate: "{name}" can\'t work because the model has no such file. Use the name of a file '
+        "of the model, or the text of a Jinja template."
+    )
 
 
 def _check_suffix() -> None:

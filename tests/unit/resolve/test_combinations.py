@@ -73,7 +73,7 @@ CASES: list[tuple[Settings, str]] = [
     ),
     (
         Settings(arguments={"enable-auto-tool-choice": True}),
-        "spec.engineArgs.enable-auto-tool-choice: true needs tool-call-parser",
+        "spec.engineArgs.enable-auto-tool-choice: true needs a parser",
     ),
     (
         Settings(max_sequences=8, arguments={"max-num-active-seqs": 9}),

@@ -219,3 +219,46 @@ def test_the_order_in_which_arguments_are_written_makes_no_revision() -> None:
         for arguments in (one, other)
     )
     assert first == second != given.identity({"model": given.MODEL})
+
+
+def parsers(**model: str) -> Any:
+    return given.resolved({"model": {**given.MODEL, **model}}).revisioned.config["model"]
+
+
+def test_parsers_and_template_reach_the_engine() -> None:
+    found = parsers(toolParser="hermes", reasoningParser="none", chatTemplate="{{ messages }}")
+    assert found["toolParser"] == "hermes"
+    assert found["reasoningParser"] == "none"
+    assert found["chatTemplate"] == "{{ messages }}"
+    assert not {"toolParser", "reasoningParser", "chatTemplate"} & parsers().keys()
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "near"),
+    [("toolParser", "hermes2", "hermes"), ("reasoningParser", "deepseek-r1", "deepseek_r1")],
+)
+def test_a_parser_that_vllm_lacks_is_refused(field: str, name: str, near: str) -> None:
+    with pytest.raises(PermanentError) as caught:
+        parsers(**{field: name})
+    message = str(caught.value)
+    assert message.startswith(f"spec.model.{field}: vLLM {vllm_arguments.VERSION} has no")
+    assert message.endswith(f'parser "{name}". Did you mean {near}?')
+
+
+def test_a_plugin_brings_parsers_of_its_own() -> None:
+    model = {**given.MODEL, "toolParser": "mine"}
+    spec = {"model": model, "engineArgs": {"tool-parser-plugin": "/plugins/mine.py"}}
+    assert given.resolved(spec).revisioned.config["model"]["toolParser"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("argument", "model"),
+    [
+        ("tool-call-parser", {"toolParser": "hermes"}),
+        ("reasoning-parser", {"reasoningParser": "qwen3"}),
+        ("chat-template", {"chatTemplate": "{{ messages }}"}),
+    ],
+)
+def test_a_parser_is_set_in_one_place(argument: str, model: dict[str, str]) -> None:
+    with pytest.raises(PermanentError, match="sets the same"):
+        given.resolved({"model": {**given.MODEL, **model}, "engineArgs": {argument: "x"}})

@@ -11,6 +11,9 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
+_CHAT: Final = frozenset({"tool_parser", "reasoning_parser", "chat_template"})
+"""Fields of spec.model that only chats use."""
+
 
 def _configure(inputs: Inputs) -> Manifest:
     """Return the configuration of an ONNX Runtime engine; PermanentError if it can't be run so."""
@@ -21,6 +24,12 @@ def _configure(inputs: Inputs) -> Manifest:
             Reason.UNSUPPORTED,
             "spec.engineArgs: can't be used with runtime: onnx, because they are arguments of vLLM. Leave out one "
             "of them.",
+        )
+    for field in _CHAT & spec.model.model_fields_set:
+        alias = type(spec.model).model_fields[field].alias
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            f"spec.model.{alias}: can't work with runtime: onnx because it serves no chats. Leave it out.",
         )
     count = spec.accelerator.count if spec.accelerator else 1
     config: dict[str, Any] = {
