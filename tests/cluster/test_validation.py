@@ -433,7 +433,9 @@ IDLE = {"minReplicas": 0, "idleAfter": "15m", "maxReplicas": 2}
 PREFETCHED = {"cache": {"prefetch": True}}
 
 
-@pytest.mark.parametrize("uri", ["hf://org/model", "s3://bucket/model", "file:///models/target"])
+@pytest.mark.parametrize(
+    "uri", ["hf://org/model", "hf://gpt2", "s3://bucket/model", "file:///models/target"]
+)
 def test_only_images_are_pulled_ahead(kube: Kube, namespace: str, uri: str) -> None:
     manifest = _with("spec.model.uri", uri, namespace)
     manifest["spec"] |= PREFETCHED

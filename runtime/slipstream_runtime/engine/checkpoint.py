@@ -49,13 +49,18 @@ class Checkpoint:
 
 
 def load(folder: Path, *, uri: str) -> Checkpoint:
-    """Read the folder's config.json."""
+    """Read the folder's config.json, or the params.json of Mistral's format."""
+    name = "config.json"
+    if not (folder / name).exists() and (folder / "params.json").is_file():
+        name = "params.json"
     try:
-        found = json.loads((folder / "config.json").read_text())
+        found = json.loads((folder / name).read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise EngineError(f"{uri}: config.json can't be read: {error}") from error
+        raise EngineError(f"{uri}: {name} can't be read: {error}") from error
     if not isinstance(found, dict):
-        raise EngineError(f"{uri}: config.json is not a JSON object.")
+        raise EngineError(f"{uri}: {name} is not a JSON object.")
+    if name == "params.json":
+        return _mistral(found)
     named = found.get("architectures")
     architectures = tuple(map(str, named)) if isinstance(named, list) else ()
     try:
@@ -65,6 +70,18 @@ def load(folder: Path, *, uri: str) -> Checkpoint:
             f"{uri}: config.json is malformed: its quantization_config, compression_config, text_config or layer_types "
             "has a different form from the one that transformers writes. Use the config.json of the model's publisher."
         ) from error
+
+
+def _mistral(params: Mapping[str, Any]) -> Checkpoint:
+    """Read the quantization of a model in Mistral's format, as vLLM does."""
+    quantization = params.get("quantization")
+    if not quantization:
+        return Checkpoint("none", "not quantized")
+    if not isinstance(quantization, Mapping):
+        return Checkpoint("unknown", "of an unnamed method")
+    if quantization.get("qformat_weight") == "fp8_e4m3":
+        return Checkpoint("fp8", "fp8_e4m3")
+    return _weights({"quantization_config": quantization})
 
 
 def read(config: Mapping[str, Any]) -> Checkpoint:

@@ -6,8 +6,10 @@ The token must not appear in a log or a message.
 import dataclasses
 import hashlib
 import os
+import re
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,12 @@ from slipstream_runtime.model_files.progress import Progress
 _CONFIG: Final = "config.json"
 _READERS: Final = 4
 """Threads that compare checksums."""
+LOOK_SECONDS: Final = 10.0
+"""Seconds for the hub to name its present commit if the cache holds a complete copy, including name resolution."""
+SILENCE_SECONDS: Final = 60.0
+"""Seconds without a byte from the hub after which a request fails. The client library has no limit of its own."""
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
+"""Revision that never changes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +56,13 @@ class Download:
     progress: Progress | None = None
 
     def folder(self) -> Path:
-        """Return the folder of a complete snapshot; files that the cache holds are not downloaded again."""
+        """Return the folder of a complete snapshot; files that the cache holds are not downloaded again.
+
+        The hub is not asked for a pinned commit whose download the cache records. For another complete copy it is only
+        asked for its present commit, once and for a limited time.
+        """
         try:
-            return self._from_hub()
+            return self._current() or self._from_hub()
         except errors.HFValidationError as error:
             raise UnsuitableError(
                 f'spec.model.uri: "{self.uri}" is not the name of a hub repository. Use hf://org/name.'
@@ -87,6 +99,35 @@ class Download:
             ) from error
         return sizes, config
 
+    def _current(self) -> Path | None:
+        """Return the recorded download in the cache if it is that of the revision's present commit.
+
+        Raise what keeps the hub from answering if the cache holds a copy that can be used without it.
+        """
+        recorded = None if self.files is not None else records.find(self.cache, self.uri)
+        if recorded is not None and _COMMIT.fullmatch(self.revision or ""):
+            return recorded
+        if recorded is None and self._kept() is None:
+            return None
+        commit = self._present_commit()
+        return recorded if recorded is not None and recorded.name == commit else None
+
+    def _present_commit(self) -> str | None:
+        """Ask the hub for the commit of the revision; TimeoutError if that takes longer than LOOK_SECONDS."""
+        answer: Future[str | None] = Future()
+        api, repository, revision = self._api, self.repository, self.revision
+
+        def ask() -> None:
+            try:
+                found = api.model_info(repository, revision=revision, timeout=LOOK_SECONDS)
+                answer.set_result(found.sha)
+            except BaseException as error:
+                answer.set_exception(error)
+
+        # NB: the resolution of a name can't be interrupted, and a daemon keeps no process from ending.
+        threading.Thread(target=ask, name="hub-look", daemon=True).start()
+        return answer.result(timeout=LOOK_SECONDS)
+
     def _from_hub(self) -> Path:
         commit, listed = self._list()
         chosen = self._choose(commit, listed)
@@ -112,7 +153,9 @@ class Download:
     def _list(self) -> tuple[str, dict[str, _File]]:
         """Return the commit of the revision, and every file of it."""
         api = self._api
-        commit = api.model_info(self.repository, revision=self.revision).sha
+        commit = api.model_info(
+            self.repository, revision=self.revision, timeout=SILENCE_SECONDS
+        ).sha
         assert commit is not None
         listed = {
             entry.path: _File(
@@ -204,6 +247,7 @@ class Download:
 
     @property
     def _api(self) -> huggingface_hub.HfApi:
+        huggingface_hub.get_session().timeout = SILENCE_SECONDS
         return huggingface_hub.HfApi(endpoint=_endpoint(), token=self.token or False)
 
     @property

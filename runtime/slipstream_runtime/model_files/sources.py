@@ -15,11 +15,13 @@ from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.model_files import locks, records, selection
 from slipstream_runtime.model_files.progress import Progress
 
-_HUB: Final = re.compile(r"(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
+_HUB: Final = re.compile(r"(?P<repository>[^/@]+(?:/[^/@]+)?)(?:@(?P<revision>.+))?")
 _BUCKET: Final = re.compile(r"(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
 _IMAGE_FOLDERS: Final = ("", "models")
 """Folders of an image that may hold the model; KServe's model images use the second."""
 CONFIG: Final = "config.json"
+MISTRAL_CONFIG: Final = "params.json"
+"""File that describes a model in Mistral's own format, whose weights are consolidated*.safetensors."""
 _POINTER: Final = b"version https://git-lfs"
 _POINTER_BYTES: Final = 1024
 """Bytes; by Git LFS's specification, a pointer file is smaller."""
@@ -119,9 +121,10 @@ def resolve(
     if not folder.is_dir():
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
         raise EngineError(f"{source.uri}: there is no folder {folder} in {place}.")
-    if not (folder / holds).is_file():
+    if not _is_there(folder, holds):
         what = "a model" if holds == CONFIG else "an adapter"
-        raise EngineError(f"{source.uri}: {folder} has no {holds}, so it is not {what}.")
+        other = f" and no {MISTRAL_CONFIG}" if holds == CONFIG else ""
+        raise EngineError(f"{source.uri}: {folder} has no {holds}{other}, so it is not {what}.")
     index = folder / selection.INDEX
     if files is None and index.is_file():
         wanted = selection.shards(index.read_bytes(), uri=source.uri)
@@ -225,10 +228,16 @@ def _fetched(source: Source, cache: Path, files: Sequence[str] | None) -> Path |
     return records.find(cache, source.uri)
 
 
+def _is_there(folder: Path, holds: str) -> bool:
+    """Whether the folder holds the file, or the one of the same purpose in Mistral's format."""
+    names = (CONFIG, MISTRAL_CONFIG) if holds == CONFIG else (holds,)
+    return any((folder / name).is_file() for name in names)
+
+
 def _in_image(source: Source, mounted: Path, *, holds: str) -> Path:
     """Return the folder of a mounted image that holds the model; EngineError if none does."""
     for name in _IMAGE_FOLDERS:
-        if (mounted / name / holds).is_file():
+        if _is_there(mounted / name, holds):
             return mounted / name
     if mounted.is_dir():
         found = "is empty" if not any(mounted.iterdir()) else f"has no {holds}"

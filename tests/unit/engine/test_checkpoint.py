@@ -240,3 +240,25 @@ def test_a_config_nested_without_end_is_reported(tmp_path: Path) -> None:
 def test_architectures_that_are_no_list_are_unknown(tmp_path: Path, architectures: object) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": architectures}))
     assert checkpoint.load(tmp_path, uri="pvc://m").architectures == ()
+
+
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    [
+        ({"dim": 64}, "none"),
+        ({"quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}}, "fp8"),
+        ({"quantization": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization": "odd"}, "unknown"),
+    ],
+)
+def test_the_quantization_of_mistrals_format_is_read(
+    tmp_path: Path, params: dict[str, Any], kind: str
+) -> None:
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    assert checkpoint.load(tmp_path, uri="pvc://m").kind == kind
+
+
+def test_config_json_wins_over_mistrals_format(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text('{"quantization": {"qformat_weight": "fp8_e4m3"}}')
+    (tmp_path / "config.json").write_text("{}")
+    assert checkpoint.load(tmp_path, uri="pvc://m").kind == "none"

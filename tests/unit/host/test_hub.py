@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import hub as hub_module
 from slipstream_runtime.model_files import sources, space
 from slipstream_runtime.model_files.progress import Progress
 from tests.support import hubs
@@ -129,6 +131,62 @@ def test_a_copy_that_a_user_put_into_the_cache_is_used_without_a_hub(
     huggingface_hub.close_session()
     folder = fetch(hub, tmp_path, monkeypatch)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_recorded_copy_of_a_pinned_commit_is_used_without_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"{URI}@{hubs.COMMIT}"
+    with hubs.serve(hubs.Hub(FILES)) as hub:
+        folder = fetch(hub, tmp_path, monkeypatch, uri=uri)
+        asked = len(hub.asked)
+        assert fetch(hub, tmp_path, monkeypatch, uri=uri) == folder
+        assert len(hub.asked) == asked
+        (folder / "model.safetensors").resolve().write_bytes(b"cut")
+        fetch(hub, tmp_path, monkeypatch, uri=uri)
+        assert len(hub.asked) > asked
+
+
+def test_a_recorded_copy_of_the_present_commit_is_used_after_one_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hubs.serve(hubs.Hub(FILES)) as hub:
+        folder = fetch(hub, tmp_path, monkeypatch)
+        asked = len(hub.asked)
+        assert fetch(hub, tmp_path, monkeypatch) == folder
+        assert len(hub.asked) == asked + 1
+
+
+@pytest.mark.parametrize("revision", ["", "@main", f"@{hubs.COMMIT}"])
+def test_a_copy_is_used_if_the_hub_takes_the_connection_and_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    with hubs.serve(hubs.Hub(FILES)) as hub:
+        folder = fetch(hub, tmp_path, monkeypatch, uri=URI + revision)
+    huggingface_hub.close_session()
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert fetch(hub, tmp_path, monkeypatch, uri=URI + revision) == folder
+
+
+def test_a_download_from_a_hub_that_never_answers_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "SILENCE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = hubs.Hub(FILES, url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(EngineError, match="it did not answer in time"):
+            fetch(hub, tmp_path, monkeypatch)
+
+
+def test_a_model_in_mistrals_format_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"params.json": b"{}", "tekken.json": b"{}", "consolidated.safetensors": WEIGHTS}
+    with hubs.serve(hubs.Hub(files)) as hub:
+        folder = fetch(hub, tmp_path, monkeypatch)
+    assert {path.name for path in folder.iterdir()} == set(files)
 
 
 def test_what_a_job_fetched_is_used_without_asking(

@@ -32,6 +32,8 @@ def test_local_uris_are_folders(uri: str, path: str) -> None:
     ("uri", "repository", "revision"),
     [
         ("hf://org/name", "org/name", None),
+        ("hf://gpt2", "gpt2", None),
+        ("hf://gpt2@main", "gpt2", "main"),
         ("hf://org/name@main", "org/name", "main"),
         ("hf://org/name@refs/pr/1", "org/name", "refs/pr/1"),
     ],
@@ -51,7 +53,7 @@ def test_hub_uris_are_repositories(uri: str, repository: str, revision: str | No
         "file://m",
         "s3://",
         "oci://",
-        "hf://name",
+        "hf://",
         "hf://a/b/c",
         "pvc://",
         "hf://a/b@",
@@ -87,6 +89,15 @@ def test_a_model_is_found(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     source = sources.parse(f"file://{tmp_path}", claims=CLAIMS)
     assert sources.resolve(source, cache=tmp_path, token=None) == tmp_path
+
+
+def test_a_model_in_mistrals_format_is_found(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text("{}")
+    (tmp_path / "consolidated.safetensors").write_bytes(bytes(2048))
+    source = sources.parse(f"file://{tmp_path}", claims=CLAIMS)
+    assert sources.resolve(source, cache=tmp_path, token=None) == tmp_path
+    with pytest.raises(EngineError, match=r"has no adapter_config\.json, so it is not an adapter"):
+        sources.resolve(source, cache=tmp_path, token=None, holds="adapter_config.json")
 
 
 def response(status: int) -> Any:
