@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from slipstream_operator.core import argument_classes
-from slipstream_runtime.engine import serving
 from tests.support import engines
 
 OTHER_SERVERS = (
@@ -82,6 +81,8 @@ def unread() -> list[str]:
 
     import vllm
     from vllm.engine.arg_utils import AsyncEngineArgs
+
+    from slipstream_runtime.engine import serving
 
     folder = Path(vllm.__file__).parent
     fields = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
