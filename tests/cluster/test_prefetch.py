@@ -38,7 +38,7 @@ def test_each_node_has_the_images_while_the_service_serves(
 
     def done(items: list[Object]) -> Object | None:
         said = condition(items[0], "ModelReady") if items else {}
-        ended = said.get("message", "").endswith(f"Prefetch: done, on {NODES} nodes.")
+        ended = said.get("message", "").endswith(f"Prefetch: done on {NODES} nodes.")
         return items[0] if ended and said["status"] == "True" else None
 
     kube.until(
