@@ -8,7 +8,7 @@ from slipstream_operator.core.events import Event
 from tests.support import given
 
 GROWS = Event("Normal", "ScaledUp", "Scaled from 1 to 2 replicas.")
-SHRINKS = Event("Normal", "ScaledDown", "Scaled from 2 to 1 replicas.")
+SHRINKS = Event("Normal", "ScaledDown", "Scaled from 2 to 1 replica.")
 
 
 class Cluster:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from slipstream_operator import names
+from slipstream_operator.core import wording
 from slipstream_operator.core.plan import Apply, Plan
 from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.names import Condition, Reason
@@ -122,5 +123,5 @@ def _of_scaling(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
     if before is None or after is None or before == after:
         return []
     reason = Reason.SCALED_UP if after > before else Reason.SCALED_DOWN
-    message = f"Scaled from {before} to {after} replicas. {new['scaling']['reason']}"
+    message = f"Scaled from {before} to {wording.replicas(after)}. {new['scaling']['reason']}"
     return [Event("Normal", reason, message)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from slipstream_operator.api import units
+from slipstream_operator.core import wording
 from slipstream_operator.names import ENGINE_CONTAINER, FETCH_COMPONENT, PREFETCH_COMPONENT, Reason
 
 Body = Mapping[str, Any]
@@ -194,7 +195,7 @@ def _container(container: Body, ended: Body | None, *, who: str, memory: str) ->
         return Reason.CONTAINER_CONFIG_ERROR, _short(waiting.get("message", reason))
     if ended and ended.get("exitCode"):
         count = container.get("restartCount", 0)
-        restarts = f"{count} restart" if count == 1 else f"{count} restarts"
+        restarts = wording.counted(count, "restart")
         if ended.get("reason") == _OUT_OF_MEMORY:
             return Reason.OUT_OF_MEMORY, _short(
                 f"{who} was killed because its memory limit or the node's memory was exhausted ({restarts}). "

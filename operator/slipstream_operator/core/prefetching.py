@@ -10,7 +10,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.core import pod_template, weights
+from slipstream_operator.core import pod_template, weights, wording
 from slipstream_operator.core.observed import Child, Fetcher, Manifest, Observed
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -101,8 +101,8 @@ def progress(observed: Observed, prefetch: Prefetch) -> str:
     done = len({pod.node for pod in pods if pod.phase == "Succeeded" and pod.node})
     ended = _ended(observed, prefetch)
     if ended is not None and ended["type"] == "Complete":
-        return f"Prefetch: done on {done} {'node' if done == 1 else 'nodes'}."
-    said = f"Prefetch: {done} of {prefetch.pods} nodes have the images"
+        return f"Prefetch: done on {wording.counted(done, 'node')}."
+    said = f"Prefetch: {done} of {wording.agreeing(prefetch.pods, 'node has', 'nodes have')} the images"
     if trouble := _trouble(pods):
         return f"{said}, {trouble[0]}: {trouble[1]}"
     if ended is not None:

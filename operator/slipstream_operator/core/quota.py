@@ -13,7 +13,7 @@ from typing import Final
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
-from slipstream_operator.core import devices, parallelism, parsing, profiles
+from slipstream_operator.core import devices, parallelism, parsing, profiles, wording
 from slipstream_operator.core.observed import Key, Observed, Packed, Parent
 from slipstream_operator.core.runtimes import registry
 from slipstream_operator.errors import PermanentError
@@ -85,8 +85,8 @@ def share(observed: Observed, profile: ServingProfileSpec, name: str) -> Share |
     return Share(
         replicas,
         surge,
-        capped=f"ServingProfile {name} allows {limit} accelerators per namespace. This service can use "
-        f"{replicas * own.accelerators}, for {replicas} of {own.most} replicas.",
+        capped=f"ServingProfile {name} allows {wording.counted(limit, 'accelerator')} per namespace. This service "
+        f"can use {replicas * own.accelerators}, for {replicas} of {wording.replicas(own.most)}.",
     )
 
 
@@ -111,11 +111,11 @@ def allocate(wants: Sequence[Want], limit: int) -> Mapping[Key, Grant]:
 
 
 def _refusal(want: Want, name: str, *, limit: int, older: int) -> str:
-    each = "accelerator" if want.accelerators == 1 else "accelerators"
-    count = "replica" if want.fewest == 1 else "replicas"
+    each = wording.counted(want.accelerators, "accelerator")
+    allowed = wording.counted(limit, "accelerator")
     return (
-        f"spec.accelerator.count: {want.fewest} {count} of {want.accelerators} {each} can't run because "
-        f"ServingProfile {name} allows {limit} accelerators per namespace, and older services use {older}. Use "
+        f"spec.accelerator.count: {wording.replicas(want.fewest)} of {each} can't run because "
+        f"ServingProfile {name} allows {allowed} per namespace, and older services use {older}. Use "
         "fewer replicas or accelerators, stop another service, or ask the platform team for more."
     )
 

@@ -30,6 +30,7 @@ from slipstream_operator.core import (
     routing,
     times,
     weights,
+    wording,
 )
 from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.observed import Observed
@@ -331,7 +332,7 @@ def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) 
     if most is not None and asked > most:
         raise PermanentError(
             Reason.LIMIT_EXCEEDED,
-            f"{field}: {asked} is more than the {most} replicas that ServingProfile {name} allows. Use fewer "
+            f"{field}: {asked} is more than the {wording.replicas(most)} that ServingProfile {name} allows. Use fewer "
             "replicas, or ask the platform team.",
         )
     if spec.scaling is None:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.core import activation, speculation
+from slipstream_operator.core import activation, speculation, wording
 from slipstream_operator.core.observed import Key, Observed, Pod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
-from slipstream_operator.core.scaling import inputs, persistence, policy, steady_state, wording
+from slipstream_operator.core.scaling import inputs, persistence, policy, steady_state
 from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.inputs import Inputs, Settings
 from slipstream_operator.core.scaling.metrics import signals

@@ -83,7 +83,7 @@ class Service:
         logs.event("aborting", inFlight=self.front.in_flight)
         self.front.abort()
         if not await self.front.emptied(within=_ABORT_SECONDS):
-            raise EngineError(f"{self.front.in_flight} requests did not end when they were aborted")
+            raise EngineError(f"aborted requests that did not end: {self.front.in_flight}")
 
     async def fail(self, reason: str, *, cause: BaseException | None = None) -> NoReturn:
         """Refuse new requests and end those in flight, because a dead engine can't drain."""

@@ -122,7 +122,7 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Event]]] = {
     "fewer replicas": (
         _status(desired=3),
         _status(desired=1),
-        [Event("Normal", "ScaledDown", "Scaled from 3 to 1 replicas. The load grew.")],
+        [Event("Normal", "ScaledDown", "Scaled from 3 to 1 replica. The load grew.")],
     ),
     "speculation is switched off": (
         {},

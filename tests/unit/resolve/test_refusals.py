@@ -260,10 +260,10 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     (
         "more replicas than allowed",
         {"spec": {"model": MODEL, "replicas": 5}},
-        {"limits": {"maxReplicas": 4}},
+        {"limits": {"maxReplicas": 1}},
         Reason.LIMIT_EXCEEDED,
         (
-            "spec.replicas: 5 is more than the 4 replicas that ServingProfile default allows. Use fewer replicas, "
+            "spec.replicas: 5 is more than the 1 replica that ServingProfile default allows. Use fewer replicas, "
             "or ask the platform team."
         ),
     ),

@@ -169,9 +169,13 @@ def test_an_engine_without_a_step_time_is_scaled_by_latency() -> None:
 
 
 def test_how_busy_replicas_are_is_not_said_before_a_step_time_is_known() -> None:
-    found = _decide(given.state(1), load=_traffic(2.0), readings=FAST)
-    assert found.reason.startswith("Keeping 1 replica: ")
-    assert found.reason.endswith("requests in flight, step time not learned yet.")
+    found = _decide(given.state(1), load=given.load(2.0), readings=FAST)
+    assert found.reason == "Keeping 1 replica: 2 requests in flight, step time not learned yet."
+
+
+def test_one_request_is_not_called_requests() -> None:
+    found = _decide(given.state(1), load=given.load(1.0), readings=FAST)
+    assert found.reason == "Keeping 1 replica: 1 request in flight, step time not learned yet."
 
 
 def test_in_panic_the_step_has_no_limit() -> None:

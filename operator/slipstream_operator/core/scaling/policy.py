@@ -7,6 +7,7 @@ objectives. Measurements correct predictions. Missing data never cause a scale-d
 import dataclasses
 from typing import Final
 
+from slipstream_operator.core import wording
 from slipstream_operator.core.scaling import (
     demand,
     feasibility,
@@ -16,7 +17,6 @@ from slipstream_operator.core.scaling import (
     scale_up,
     stabilization,
     supply,
-    wording,
 )
 from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.inputs import Inputs

@@ -4,7 +4,8 @@ import dataclasses
 import math
 from typing import Final
 
-from slipstream_operator.core.scaling import learning, stabilization, wording
+from slipstream_operator.core import wording
+from slipstream_operator.core.scaling import learning, stabilization
 from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.inputs import Inputs
 from slipstream_operator.core.scaling.metrics.values import Load, Reading
@@ -118,7 +119,7 @@ def _reason_to_keep(context: TickContext, state: State, current: int) -> str:
     if pods.ready == 0:
         busy = "none is ready yet"
     elif state.model.coefficients is None:
-        busy = f"{context.load.in_flight:.0f} requests in flight, step time not learned yet"
+        busy = f"{wording.counted(context.load.in_flight, 'request')} in flight, step time not learned yet"
     else:
         busy = f"the ready replicas are {context.utilisation:.0%} busy"
     return f"Keeping {wording.replicas(current)}: {busy}{coming}."

@@ -5,6 +5,7 @@ import math
 from typing import Final
 
 from slipstream_operator.api import units
+from slipstream_operator.core import wording
 from slipstream_operator.core.scaling import demand, learning, panic
 from slipstream_operator.core.scaling.context import TickContext
 from slipstream_operator.core.scaling.models import concurrency, forecast, sizing
@@ -30,7 +31,12 @@ def replicas(context: TickContext, state: State, *, drain: bool = True) -> tuple
     inputs, pods = context.inputs, context.pods
     options = [(inputs.bounds.minimum, "minReplicas is enough")]
     if inputs.held:
-        options.append((1, f"{inputs.held:.0f} requests wait for a replica"))
+        options.append(
+            (
+                1,
+                f"{wording.agreeing(round(inputs.held), 'request waits', 'requests wait')} for a replica",
+            )
+        )
     if context.model is None:
         options.append(_by_concurrency(context, state))
     else:
@@ -66,10 +72,8 @@ def _by_concurrency(context: TickContext, state: State) -> tuple[int, str]:
         for pod in inputs.pods
     )
     count = min(count, _UNSURE_GROWTH * min(ready, 2 * max(tried, 1)))
-    return (
-        count,
-        f"{context.load.in_flight:.0f} requests in flight, and one replica carries {state.concurrency or 0:.1f}",
-    )
+    load = wording.counted(context.load.in_flight, "request")
+    return count, f"{load} in flight, and one replica carries {state.concurrency or 0:.1f}"
 
 
 def _by_model(
@@ -116,7 +120,9 @@ def _by_measurements(context: TickContext, state: State) -> tuple[int, str]:
         [*queues[:-2], *(2 * queues[-2:-1] or queues)]
     )  # the longest queue may be that of one outlying pod
     growth = 1.0 + min(1.0, queue / max(load.running, 1.0)) if queue >= context.engines else 1.0
-    reason = f"{load.waiting:.0f} requests wait in the engines"
+    reason = (
+        wording.agreeing(round(load.waiting), "request waits", "requests wait") + " in the engines"
+    )
     wanted = {goal.metric for goal in context.goals}
     missed = [
         reading

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from slipstream_operator.core.scaling import wording
+from slipstream_operator.core import wording
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 
 UNSCHEDULABLE_AFTER: Final = 60.0

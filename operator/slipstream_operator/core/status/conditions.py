@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
-from slipstream_operator.core import losses, revisions
+from slipstream_operator.core import losses, revisions, wording
 from slipstream_operator.core.observed import Observed, Pod, Ref
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
@@ -255,7 +255,9 @@ def _progress(
     if len(ready) < wanted or len(serving) > wanted:
         message = _counted(len(ready), wanted)
         if len(ready) >= wanted:
-            message = f"Stopping {len(serving) - wanted} of {len(serving)} engines."
+            message = (
+                f"Stopping {len(serving) - wanted} of {wording.counted(len(serving), 'engine')}."
+            )
         if outcome.loss:
             message = f"{message} {outcome.loss}"
         elif trouble := _trouble(serving):
@@ -276,9 +278,9 @@ def _waits_for_quota(outcome: Outcome, rollout: revisions.Rollout) -> str | None
         return None
     most = resolved.share.replicas + resolved.share.surge
     return (
-        f"Revision {rollout.wanted} waits because the namespace's quota of accelerators allows {most} replicas of this "
-        f"service, and revision {rollout.active} runs {counts[rollout.active]}. Use rollout.strategy: Recreate, fewer "
-        "replicas during the rollout, or ask the platform team for more accelerators."
+        f"Revision {rollout.wanted} waits because the namespace's quota of accelerators allows "
+        f"{wording.replicas(most)} of this service, and revision {rollout.active} runs {counts[rollout.active]}. Use "
+        "rollout.strategy: Recreate, fewer replicas during the rollout, or ask the platform team for more accelerators."
     )
 
 

@@ -1,4 +1,4 @@
-"""Wording that several reasons of decisions share."""
+"""Wording that several messages share."""
 
 
 def agreeing(count: int, one: str, several: str) -> str:
@@ -6,6 +6,11 @@ def agreeing(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
 
 
+def counted(count: float, noun: str) -> str:
+    """Return the count without decimals, and its noun."""
+    return agreeing(round(count), noun, f"{noun}s")
+
+
 def replicas(count: int) -> str:
     """Return the count with its noun."""
-    return agreeing(count, "replica", "replicas")
+    return counted(count, "replica")
