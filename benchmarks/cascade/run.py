@@ -74,7 +74,7 @@ class Outcome:
     compute: float
     """Parameters x tokens."""
     processor: float
-    """Seconds of the engines that were asked."""
+    """Seconds of the engines that answered."""
     small_share: float
     """Of the answers, that the first stage gave."""
     discarded_share: float
@@ -104,10 +104,10 @@ class Bench:
         async with self._router(route) as (router, url):
             found = router.table.route(route.model)
             assert found is not None
-            asked = [NAMES.index(name) for name in found.names]
-            before = self._processor(asked)
+            called = [NAMES.index(name) for name in found.names]
+            before = self._processor(called)
             right = await _right(url, items)
-            processor = self._processor(asked) - before
+            processor = self._processor(called) - before
             stages = found.totals.stages
         tokens = [stage.kept_tokens + stage.discarded_tokens for stage in stages]
         lost = sum(stage.discarded_tokens.output for stage in stages)
@@ -115,7 +115,7 @@ class Bench:
             right=right / len(items),
             compute=sum(
                 self._parameters[model] * (each.prompt + each.output)
-                for model, each in zip(asked, tokens, strict=True)
+                for model, each in zip(called, tokens, strict=True)
             ),
             processor=processor,
             small_share=stages[0].kept / len(items),

@@ -57,7 +57,7 @@ FAULTS: Final = (
 _FAULTY: Final = 0.3
 """Share of the scenarios that have one."""
 _FULL: Final = 0.65
-"""Utilisation at which such objectives are about to be missed."""
+"""Utilization at which such objectives are about to be missed."""
 
 
 def draw(number: int, *, seed: int) -> Scenario:

@@ -279,7 +279,7 @@ def _prompts() -> tuple[traffic.Body, ...]:
 
 
 def _long_prompts() -> tuple[traffic.Body, ...]:
-    """Eight prompts that share a long beginning, asked again and again."""
+    """Eight prompts with a long common prefix, sent repeatedly."""
     questions = [body["messages"][0]["content"] for body in _prompts()]  # type: ignore[index]
     beginning = " ".join(questions[:60])
     return tuple(

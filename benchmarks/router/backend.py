@@ -85,7 +85,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.pace: float | None = None
-        """Seconds between the tokens of a stream; None: the next when its client has asked for it by `next`."""
+        """Seconds between the tokens of a stream; None: the next when its client has called `next`."""
         self.silent = False
         """Requests get no answer."""
         self.came = asyncio.Event()
@@ -148,22 +148,22 @@ class _Connection(asyncio.Protocol):
         else:
             self._answer(orjson.loads(raw))
 
-    def _answer(self, asked: dict[str, Any]) -> None:
+    def _answer(self, body: dict[str, Any]) -> None:
         backend = self._backend
         backend.came.set()
         self._busy = backend.silent
         if backend.silent:
             return
-        if not asked.get("stream"):
+        if not body.get("stream"):
             self._transport.write(_WHOLE)
             return
         self._busy = True
-        usage = (asked.get("stream_options") or {}).get("include_usage")
+        usage = (body.get("stream_options") or {}).get("include_usage")
         self._end = _END_WITH_USAGE if usage else _END
         self._left = PIECES - 1
         self._transport.write(_EVENTS + _PIECE)
         if backend.pace is None:
-            backend.begun(asked["user"], self)
+            backend.begun(body["user"], self)
         else:
             loop = asyncio.get_running_loop()
             # NB: streams that begin together would have all their tokens together.

@@ -187,14 +187,14 @@ class _Talk:
     """A conversation as far as it has got."""
 
     conversation: workloads.Conversation
-    asked: int = 0
+    turn: int = 0
     _messages: list[dict[str, str]] = field(default_factory=list)
     _text: bytes = b""
     _chain: list[int] = field(default_factory=list)
 
     @property
     def next(self) -> workloads.Turn:
-        return self.conversation.turns[self.asked]
+        return self.conversation.turns[self.turn]
 
     def ask(self, key: int, now: float) -> Query:
         """The next question, with all that was said before it."""
@@ -213,8 +213,8 @@ class _Talk:
 
     def answered(self) -> bool:
         """Whether there is another turn."""
-        self.asked += 1
-        return self.asked < len(self.conversation.turns)
+        self.turn += 1
+        return self.turn < len(self.conversation.turns)
 
     def _say(self, role: str, content: str) -> None:
         self._messages.append({"role": role, "content": content})

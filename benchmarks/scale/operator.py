@@ -191,7 +191,7 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
     """Ticks with the worker between them; statuses count from the second half, when all is at rest."""
     worker = asyncio.create_task(operator.work())
     processor, wall = [], []
-    asked, began = 0, time.monotonic()
+    queries, began = 0, time.monotonic()
     rest = _Taken(operator)
     for number in range(ticks):
         if number == ticks // 2:
@@ -199,7 +199,7 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
         tick = _Taken(operator)
         await operator.scaler.tick()
         if tick.began < began + 60:
-            asked = operator.metrics.queries
+            queries = operator.metrics.queries
         processor.append(tick.processor() - tick.reconciling())
         wall.append(tick.wall())
         sys.stderr.write(
@@ -215,7 +215,7 @@ async def _measure(operator: Operator, *, ticks: int) -> dict[str, Any]:
         "cpu_s": processor,
         "wall_s": wall,
         "cores_at_rest": rest.processor() / rest.wall(),
-        "queries_per_minute": asked,
+        "queries_per_minute": queries,
         "queries_failed": len(operator.metrics.failures),
         "failures": operator.metrics.failures[:3],
         "services_measured": sum(bool(one and one.known) for one in decisions),

@@ -91,18 +91,18 @@ _LOOK_UPS = ("What is the {}?", "Which {} is it?", "Look up the {}.")
 def _lookup(rng: random.Random) -> Item:
     names = rng.sample(["name", "city", "colour", "pet", "age"], rng.randrange(2, 6))
     record = {name: str(_FIELDS[name](rng)) for name in names}
-    asked = rng.choice(names)
+    key = rng.choice(names)
     listed = ", ".join(f"{name} {value}" for name, value in record.items())
-    prompt = f"Record: {listed}. {rng.choice(_LOOK_UPS).format(asked)}"
-    return Item("lookup", prompt, record[asked], prompt)
+    prompt = f"Record: {listed}. {rng.choice(_LOOK_UPS).format(key)}"
+    return Item("lookup", prompt, record[key], prompt)
 
 
 def follow_up(rng: random.Random, *, item: Item) -> Item:
     """A later turn's question about the record of a look-up."""
     listed = item.prompt.partition(": ")[2].partition(". ")[0]
     record = dict(pair.split(" ") for pair in listed.split(", "))
-    asked = rng.choice(list(record))
-    return Item("lookup", rng.choice(_LOOK_UPS).format(asked), record[asked], item.key)
+    key = rng.choice(list(record))
+    return Item("lookup", rng.choice(_LOOK_UPS).format(key), record[key], item.key)
 
 
 def _sum(rng: random.Random) -> Item:
@@ -112,9 +112,9 @@ def _sum(rng: random.Random) -> Item:
     else:
         a, b = max(a, b), min(a, b)
         sign, answer = "-", a - b
-    asked = f"{a} {sign} {b}"
+    question = f"{a} {sign} {b}"
     prompt = rng.choice(["What is {}?", "{} = ?", "Compute {}."])
-    return Item("sum", prompt.format(asked), str(answer), asked)
+    return Item("sum", prompt.format(question), str(answer), question)
 
 
 def _json(rng: random.Random) -> Item:

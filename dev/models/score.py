@@ -21,12 +21,12 @@ Counts = dict[str, tuple[int, int]]
 def tally(items: list[dict[str, str]], answers: list[str]) -> Counts:
     """Right answers and questions for each task, and for all."""
     right: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for item, answer in zip(items, answers, strict=True):
         for task in (item["task"], "all"):
-            asked[task] += 1
+            total[task] += 1
             right[task] += answer == item["answer"]
-    return {task: (right[task], asked[task]) for task in asked}
+    return {task: (right[task], total[task]) for task in total}
 
 
 @torch.inference_mode()

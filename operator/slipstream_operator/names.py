@@ -148,7 +148,7 @@ class Reason:
     REVISION_DELETED: Final = "RevisionDeleted"
     ROUTER_ACTIVATED: Final = "RouterActivated"
     SPECULATION_DISABLED: Final = "SpeculationDisabled"
-    SPECULATION_LOSES: Final = "SpeculationLoses"
+    SPECULATION_SLOWER: Final = "SpeculationSlower"
     DRIFT_REPAIRED: Final = "DriftRepaired"
 
 

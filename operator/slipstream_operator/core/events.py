@@ -15,7 +15,7 @@ _CONDITIONS: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET
 
 _SPECULATION: Final = {
     "speculationDisabled": Reason.SPECULATION_DISABLED,
-    "speculationLoss": Reason.SPECULATION_LOSES,
+    "speculationLoss": Reason.SPECULATION_SLOWER,
 }
 """Field of status.engine -> reason of the Event that is posted when the field appears."""
 

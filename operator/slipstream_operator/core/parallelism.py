@@ -28,11 +28,11 @@ def split(spec: InferenceServiceSpec, *, dedicated: bool, has_model: bool = True
 
     The count is of devices if they are `dedicated` to a replica, else of cores.
     """
-    asked = spec.parallelism or ParallelismSpec()
-    pipeline, data, nodes = asked.pipeline or 1, asked.data or 1, asked.nodes or 1
+    section = spec.parallelism or ParallelismSpec()
+    pipeline, data, nodes = section.pipeline or 1, section.data or 1, section.nodes or 1
     count = _count(spec) if dedicated else None
-    if asked.tensor is not None:
-        tensor = asked.tensor
+    if section.tensor is not None:
+        tensor = section.tensor
     elif count is not None:
         tensor = max(count // (pipeline * data), 1)
     else:

@@ -40,30 +40,33 @@ def check(spec: InferenceServiceSpec) -> None:
         raise PermanentError(Reason.INVALID_SPEC, f"spec.template.{clash}")
 
 
-def _clashes(asked: Template, *, variables: Iterable[str]) -> Iterator[str]:
+def _clashes(pod_template: Template, *, variables: Iterable[str]) -> Iterator[str]:
     yield from _metadata(
         "labels",
-        asked.labels or (),
+        pod_template.labels or (),
         reserved=template.RESERVED_LABELS,
         prefixes=template.RESERVED_LABEL_PREFIXES,
     )
     yield from _metadata(
         "annotations",
-        (key for key in asked.annotations or () if key not in template.FREE_ANNOTATIONS),
+        (key for key in pod_template.annotations or () if key not in template.FREE_ANNOTATIONS),
         reserved=template.RESERVED_ANNOTATIONS,
         prefixes=template.RESERVED_ANNOTATION_PREFIXES,
     )
-    for field, labels in (("labels", asked.labels), ("nodeSelector", asked.node_selector)):
+    for field, labels in (
+        ("labels", pod_template.labels),
+        ("nodeSelector", pod_template.node_selector),
+    ):
         yield from _labels(field, labels or {})
-    yield from _variables("env", asked.env or (), reserved=variables)
-    declared = {volume.name for volume in asked.volumes or ()}
+    yield from _variables("env", pod_template.env or (), reserved=variables)
+    declared = {volume.name for volume in pod_template.volumes or ()}
     for name in sorted(declared):
         if not _DNS_LABEL.fullmatch(name):
             yield f'volumes: "{name}" is not a valid name of a volume. {_SPELLING}'
         if name in volumes.RESERVED_NAMES or re.fullmatch("(claim|image)-[0-9]+", name):
             yield f'volumes: "{name}" is the name of a volume of the operator. Use another name.'
-    yield from _mounts("volumeMounts", asked.volume_mounts or (), declared=declared)
-    for container in asked.init_containers or ():
+    yield from _mounts("volumeMounts", pod_template.volume_mounts or (), declared=declared)
+    for container in pod_template.init_containers or ():
         if not _DNS_LABEL.fullmatch(container.name):
             yield f'initContainers: "{container.name}" is not a valid name of a container. {_SPELLING}'
         taken = container.name in containers.RESERVED_CONTAINERS

@@ -183,7 +183,7 @@ def resolve(observed: Observed) -> Resolved:
         )
         if device.dedicated
         else {},
-        packs=device.dedicated,
+        dedicated=device.dedicated,
         routing=routing.resolve(
             spec, profile, name, times=chosen, sequences=sequences and sequences * engines
         ),
@@ -324,15 +324,15 @@ def _inside(bounds: Bounds, share: quota.Share | None) -> Bounds:
 
 def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Bounds:
     most = profile.limits.max_replicas if profile.limits else None
-    field, asked = (
+    field, value = (
         ("spec.scaling.maxReplicas", spec.scaling.max_replicas)
         if spec.scaling
         else ("spec.replicas", spec.replicas)
     )
-    if most is not None and asked > most:
+    if most is not None and value > most:
         raise PermanentError(
             Reason.LIMIT_EXCEEDED,
-            f"{field}: {asked} is more than the {wording.replicas(most)} that ServingProfile {name} allows. Use fewer "
+            f"{field}: {value} is more than the {wording.replicas(most)} that ServingProfile {name} allows. Use fewer "
             "replicas, or ask the platform team.",
         )
     if spec.scaling is None:
@@ -378,6 +378,6 @@ def _quantization(spec: InferenceServiceSpec) -> str:
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:
     if spec.speculation is None:
         return None
-    asked = spec.speculation
-    how = " ".join(part for part in (asked.method, asked.draft) if part)
-    return f"{how}, {asked.tokens} tokens"
+    speculation = spec.speculation
+    how = " ".join(part for part in (speculation.method, speculation.draft) if part)
+    return f"{how}, {speculation.tokens} tokens"

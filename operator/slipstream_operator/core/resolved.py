@@ -81,8 +81,9 @@ class Resolved:
     times: times.Times
     default_requests: Mapping[str, str]
     """Requests of the engine container for resources that `revisioned.resources` lacks. Not part of the revision."""
-    packs: bool
-    """Whether pods prefer nodes with other engines, so that whole nodes stay free. Not part of the revision."""
+    dedicated: bool
+    """Whether a replica has devices of its own. Its pods then prefer nodes with other engines, so that whole nodes stay
+    free. Not part of the revision."""
     max_sequences: int | None = None
     """Maximum sequences of one engine, if the object sets it."""
     engines: int = 1

@@ -41,7 +41,7 @@ def entry(
     """
     if rollout.routed is None:
         return None
-    name, asked = resolved.key.name, resolved.routing
+    name, routing = resolved.key.name, resolved.routing
     hold = times.hold(resolved.times, usual_start)
     longer = {"hold": hold} if hold > resolved.times.hold else {}
     settings: dict[str, Any] = {
@@ -55,17 +55,17 @@ def entry(
             }
             for revision in rollout.revisions
         ],
-        "strategy": asked.strategy,
-        "limits": {**asked.limits, **longer},
-        "keys": asked.keys is not None,
+        "strategy": routing.strategy,
+        "limits": {**routing.limits, **longer},
+        "keys": routing.keys is not None,
     }
-    if asked.responses is not None:
-        settings["responses"] = asked.responses
+    if routing.responses is not None:
+        settings["responses"] = routing.responses
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
         settings["activation"] = names.activation_name(name)
     if kv_capacity:
         settings["kvTokens"] = kv_capacity
-    return Entry(settings, asked.keys)
+    return Entry(settings, routing.keys)
 
 
 def known(listed: RouterState) -> Entry | None:
@@ -121,13 +121,13 @@ def resolve(
             Reason.IMAGE_MISSING,
             f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
-    asked = profile.router or RouterSpec()
+    spec = profile.router or RouterSpec()
     return router.Router(
         namespace=observed.namespace,
         image=image,
-        replicas=asked.replicas or router.REPLICAS,
-        resources=_dump(asked.resources or router.RESOURCES),
-        placement=_placement(asked),
+        replicas=spec.replicas or router.REPLICAS,
+        resources=_dump(spec.resources or router.RESOURCES),
+        placement=_placement(spec),
         document=document(
             observed.namespace,
             [entry.settings for entry in services.values()],
@@ -143,7 +143,7 @@ def resolve(
         routes=sorted(followers, key=_by_name),
         prometheus=profile.prometheus.url if profile.prometheus else None,
         pod_monitors=observed.pod_monitors,
-        account=asked.service_account_name or router.NAME,
+        account=spec.service_account_name or router.NAME,
         assigned_user=profile.users == "Assigned",
     )
 
@@ -154,8 +154,8 @@ def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:
     return bool(wanted and there >= wanted), bool(there)
 
 
-def _placement(asked: RouterSpec) -> dict[str, Any]:
-    placed = _dump(asked)
+def _placement(spec: RouterSpec) -> dict[str, Any]:
+    placed = _dump(spec)
     return {
         key: placed[key]
         for key in (

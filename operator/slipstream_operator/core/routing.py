@@ -61,7 +61,7 @@ def resolve(
 
     `sequences` is the maximum that one replica runs at once, if the object sets it.
     """
-    asked, chosen = spec.routing, mode(spec)
+    routing, chosen = spec.routing, mode(spec)
     images = profile.images
     if chosen == "Router" and not (images and images.router):
         raise _image_missing(chosen, "router", profile=name)
@@ -69,13 +69,15 @@ def resolve(
         raise _image_missing(chosen, "picker", profile=name)
     return Routing(
         mode=chosen,
-        strategy=(asked and asked.strategy) or "Prefix",
-        gateway=(asked.gateway.namespace, asked.gateway.name) if asked and asked.gateway else None,
+        strategy=(routing and routing.strategy) or "Prefix",
+        gateway=(routing.gateway.namespace, routing.gateway.name)
+        if routing and routing.gateway
+        else None,
         picker_image=images.picker if images and chosen == "Gateway" else None,
         picker_placement=_placement(profile) if chosen == "Gateway" else {},
         picker_account=profile.router.service_account_name if profile.router else None,
         assigned_user=profile.users == "Assigned",
-        keys=asked.api_keys.name if asked and asked.api_keys and chosen == "Router" else None,
+        keys=routing.api_keys.name if routing and routing.api_keys and chosen == "Router" else None,
         limits=_limits(spec, times, sequences),
         responses=_responses(spec),
     )
@@ -101,8 +103,8 @@ def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
 
 def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> dict[str, Any]:
     limits: dict[str, Any] = {}
-    asked = spec.limits.concurrency if spec.limits else None
-    if (concurrency := sequences if asked is None else asked) is not None:
+    limit = spec.limits.concurrency if spec.limits else None
+    if (concurrency := sequences if limit is None else limit) is not None:
         limits["concurrency"] = concurrency
     if times.hold != HOLD_SECONDS:
         limits["hold"] = times.hold

@@ -17,7 +17,7 @@ _RANKS: Final = {-signal.SIGABRT: _ABORTED, -signal.SIGTERM: _TERMINATED}
 
 @dataclasses.dataclass(frozen=True)
 class Death:
-    """End of a process that nothing had asked to end."""
+    """Unexpected end of a process."""
 
     process: str
     code: int | None

@@ -48,9 +48,9 @@ class Requests:
         return fields
 
     def _tokens(self, path: str, body: Mapping[str, Any], *, most: int) -> Mapping[str, object]:
-        name, asked = _first(body, openai.OUTPUT_LIMITS[path])
+        name, requested = _first(body, openai.OUTPUT_LIMITS[path])
         answers = _answers(path, body)
-        if asked is None:
+        if requested is None:
             share = min(most // answers, self._context)
             if share == 0:
                 raise Refusal(
@@ -63,8 +63,8 @@ class Requests:
             if path == openai.COMPLETIONS and share >= openai.DEFAULT_COMPLETION_TOKENS:
                 return {}
             return {name: share}
-        if asked * answers > most:
-            each = f"{answers} times {asked}" if answers > 1 else f"{asked}"
+        if requested * answers > most:
+            each = f"{answers} times {requested}" if answers > 1 else f"{requested}"
             raise Refusal(
                 400,
                 f"{name} asks for {each} output tokens, more than the {most} that this service allows "

@@ -103,38 +103,38 @@ class Api:
         receive: asgi.Receive,
         send: asgi.Send,
     ) -> None:
-        asked = _parsed(form, await asgi.read(receive))
-        if asked.model not in (None, self._name):
-            raise _no_model(asked.model)
+        request = _parsed(form, await asgi.read(receive))
+        if request.model not in (None, self._name):
+            raise _no_model(request.model)
 
         async def work() -> None:
-            body = pydantic_core.to_json(await answer(asked))
+            body = pydantic_core.to_json(await answer(request))
             await asgi.respond(send, body, kind="application/json")
 
         with self._observer.request() as observed:
             if await asgi.unless_disconnected(work(), receive):
                 observed.finished()
 
-    async def _embed(self, asked: protocol.Embeddings) -> protocol.Content:
-        sequences = await self._tokenized(asked.input, cut=asked.truncate_prompt_tokens)
+    async def _embed(self, request: protocol.Embeddings) -> protocol.Content:
+        sequences = await self._tokenized(request.input, cut=request.truncate_prompt_tokens)
         vectors = await self._rows(sequences)
         size = len(vectors[0])
-        if asked.dimensions not in (None, size):
+        if request.dimensions not in (None, size):
             raise Refusal(
                 400,
                 f"dimensions: the model's vectors have {size} dimensions and can't be shortened. Leave it out.",
             )
-        return protocol.embeddings(vectors, asked, model=self._name, tokens=_count(sequences))
+        return protocol.embeddings(vectors, request, model=self._name, tokens=_count(sequences))
 
-    async def _rank(self, asked: protocol.Rerank) -> protocol.Content:
+    async def _rank(self, request: protocol.Rerank) -> protocol.Content:
         scores, tokens = await self._scores(
-            [asked.query], asked.texts, cut=asked.truncate_prompt_tokens
+            [request.query], request.texts, cut=request.truncate_prompt_tokens
         )
-        return protocol.ranking(scores, asked, model=self._name, tokens=tokens)
+        return protocol.ranking(scores, request, model=self._name, tokens=tokens)
 
-    async def _score(self, asked: protocol.Score) -> protocol.Content:
+    async def _score(self, request: protocol.Score) -> protocol.Content:
         scores, tokens = await self._scores(
-            asked.firsts, asked.seconds, cut=asked.truncate_prompt_tokens
+            request.firsts, request.seconds, cut=request.truncate_prompt_tokens
         )
         return protocol.scores(scores, model=self._name, tokens=tokens)
 
@@ -158,8 +158,8 @@ class Api:
         pairs = zip(firsts, seconds, strict=True)
         return [self._texts.pairs(first, [second], cut=cut)[0] for first, second in pairs]
 
-    async def _classify(self, asked: protocol.Classification) -> protocol.Content:
-        sequences = await self._tokenized(asked.input, cut=asked.truncate_prompt_tokens)
+    async def _classify(self, request: protocol.Classification) -> protocol.Content:
+        sequences = await self._tokenized(request.input, cut=request.truncate_prompt_tokens)
         return protocol.classification(
             await self._rows(sequences),
             labels=self._model.reading.labels,

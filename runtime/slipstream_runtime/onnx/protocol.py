@@ -46,14 +46,14 @@ def _listed(value: object) -> object:
 Input = Annotated[Sequences, pydantic.PlainValidator(_sequences)]
 
 
-class _Asked(pydantic.BaseModel):
+class _Request(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
 
     model: str | None = None
     truncate_prompt_tokens: Annotated[int | None, pydantic.AfterValidator(_cut)] = None
 
 
-class Embeddings(_Asked):
+class Embeddings(_Request):
     """POST /v1/embeddings."""
 
     input: Input
@@ -61,7 +61,7 @@ class Embeddings(_Asked):
     dimensions: int | None = None
 
 
-class Classification(_Asked):
+class Classification(_Request):
     """POST /classify."""
 
     input: Input
@@ -73,7 +73,7 @@ class Document(pydantic.BaseModel):
     text: str
 
 
-class Rerank(_Asked):
+class Rerank(_Request):
     """POST /v1/rerank."""
 
     query: str
@@ -87,7 +87,7 @@ class Rerank(_Asked):
         return [one if isinstance(one, str) else one.text for one in self.documents]
 
 
-class Score(_Asked):
+class Score(_Request):
     """POST /score: pairs of texts, by any of vLLM's names of their two sides."""
 
     firsts: Annotated[
@@ -115,9 +115,11 @@ class Score(_Asked):
         return self
 
 
-def embeddings(vectors: Sequence[Floats], asked: Embeddings, *, model: str, tokens: int) -> Content:
+def embeddings(
+    vectors: Sequence[Floats], request: Embeddings, *, model: str, tokens: int
+) -> Content:
     """Return the answer to Embeddings."""
-    write = _base64 if asked.encoding_format == "base64" else _numbers
+    write = _base64 if request.encoding_format == "base64" else _numbers
     data = [
         {"index": index, "object": "embedding", "embedding": write(vector)}
         for index, vector in enumerate(vectors)
@@ -141,14 +143,15 @@ def classification(
     return {**_head("classify", model), "data": data, "usage": _usage(tokens)}
 
 
-def ranking(scores: Sequence[float], asked: Rerank, *, model: str, tokens: int) -> Content:
+def ranking(scores: Sequence[float], request: Rerank, *, model: str, tokens: int) -> Content:
     """Return the answer to Rerank, best document first; equal scores keep the order of the request."""
-    texts = asked.texts
+    texts = request.texts
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
     results: list[Content] = [
-        {"index": index, "relevance_score": scores[index]} for index in order[: asked.top_n or None]
+        {"index": index, "relevance_score": scores[index]}
+        for index in order[: request.top_n or None]
     ]
-    if asked.return_documents:
+    if request.return_documents:
         for result in results:
             result["document"] = {"text": texts[result["index"]]}
     return {"id": _identity("rerank"), "model": model, "usage": _usage(tokens), "results": results}

@@ -48,7 +48,7 @@ class Api:
             return
 
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
-        form: type[protocol.Asked]
+        form: type[protocol.Request]
         match path.rstrip("/"):
             case openai.MODELS:
                 if method not in ("GET", "HEAD"):
@@ -86,17 +86,17 @@ class Api:
         return Refusal(503, f"The engine is {phase.value}. Retry later.", retry_after=wait)
 
     async def _complete(
-        self, form: type[protocol.Asked], receive: asgi.Receive, send: asgi.Send
+        self, form: type[protocol.Request], receive: asgi.Receive, send: asgi.Send
     ) -> None:
         try:
-            asked = form.model_validate_json(await asgi.read(receive))
+            request = form.model_validate_json(await asgi.read(receive))
         except asgi.TooLargeError:
             raise Refusal(413, "The body is too large.") from None
         except pydantic.ValidationError as error:
             raise invalid(error) from None
-        if asked.model != self._model:
-            raise Refusal(404, f"The model `{asked.model}` does not exist.")
-        prompt, limit = asked.prompt_tokens(), asked.limit()
+        if request.model != self._model:
+            raise Refusal(404, f"The model `{request.model}` does not exist.")
+        prompt, limit = request.prompt_tokens(), request.limit()
         answer = protocol.Answer(
             identity=("chatcmpl-" if form is protocol.Chat else "cmpl-") + uuid.uuid4().hex,
             created=int(time.time()),
@@ -110,12 +110,12 @@ class Api:
             stream = self._pace.add(prompt=prompt, output=output, reason=answer.reason)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
-        work = self._stream(stream, answer, asked, send) if asked.stream else stream.end()
+        work = self._stream(stream, answer, request, send) if request.stream else stream.end()
         try:
             here = await asgi.unless_disconnected(work, receive)
         finally:
             self._pace.cancel(stream)
-        if here and not asked.stream:
+        if here and not request.stream:
             if stream.aborted:
                 raise Refusal(503, protocol.STOPPING, reason=Reason.DRAINING)
             await asgi.respond_json(send, answer.whole(stream.tokens))
@@ -124,7 +124,7 @@ class Api:
         self,
         stream: pace.Stream,
         answer: protocol.Answer,
-        asked: protocol.Asked,
+        request: protocol.Request,
         send: asgi.Send,
     ) -> None:
         sent = 0
@@ -139,7 +139,7 @@ class Api:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             sent = tokens
         if stream.finished:
-            last = answer.closing(sent, usage=asked.wants_usage())
+            last = answer.closing(sent, usage=request.wants_usage())
         elif sent:
             last = protocol.broken(protocol.STOPPING)
         else:

@@ -77,7 +77,7 @@ class StreamOptions(_Part):
     include_usage: bool = False
 
 
-class _Asked(_Part):
+class _Request(_Part):
     model: str
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -93,7 +93,7 @@ class _Asked(_Part):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class Chat(_Asked):
+class Chat(_Request):
     """POST /v1/chat/completions."""
 
     messages: tuple[Message, ...] = pydantic.Field(min_length=1)
@@ -108,7 +108,7 @@ class Chat(_Asked):
         return sum(_tokens(message.characters()) + MESSAGE_TOKENS for message in self.messages)
 
 
-class Completion(_Asked):
+class Completion(_Request):
     """POST /v1/completions; the prompt is text or token ids."""
 
     prompt: str | tuple[int, ...] | tuple[str]
@@ -120,7 +120,7 @@ class Completion(_Asked):
         return max(1, sum(1 if isinstance(x, int) else _tokens(len(x)) for x in self.prompt))
 
 
-Asked = Chat | Completion
+Request = Chat | Completion
 
 
 def _tokens(characters: int) -> int:

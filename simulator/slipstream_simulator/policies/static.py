@@ -14,7 +14,7 @@ from slipstream_simulator.kernel.layout import Floats
 from slipstream_simulator.policy import FleetView, Policy
 from slipstream_simulator.scenario import Scenario
 
-_UTILISATION: Final = 0.7
+_UTILIZATION: Final = 0.7
 """Target utilization of capacity planning; the rest is for bursts."""
 _WINDOW_SECONDS: Final = 60.0
 
@@ -50,7 +50,7 @@ def peak(scenario: Scenario) -> Policy:
 
 
 def _replicas(work: float) -> int:
-    return max(1, math.ceil(work / _UTILISATION))
+    return max(1, math.ceil(work / _UTILIZATION))
 
 
 @functools.lru_cache(maxsize=32)

@@ -28,7 +28,7 @@ def guarded(app: asgi.Application, *, limits: dict[str, Any] | None = None, **mo
     return front.Front(app, life=life_in(Phase.READY), probe_key=KEY, guard=guard)
 
 
-class Asked:
+class Request:
     """A request under way."""
 
     def __init__(self, guard: front.Front, scope: asgi.Scope | None = None, *parts: bytes) -> None:
@@ -42,7 +42,7 @@ class Asked:
 
 
 async def ask(guard: front.Front, scope: asgi.Scope | None = None, *parts: bytes) -> Client:
-    return await Asked(guard, scope, *parts).answered()
+    return await Request(guard, scope, *parts).answered()
 
 
 def error(client: Client) -> dict[str, Any]:
@@ -55,17 +55,17 @@ def error(client: Client) -> dict[str, Any]:
 async def test_as_many_run_as_may_and_as_many_wait_as_may_and_the_rest_gets_429() -> None:
     app = Held(begin=True)
     guard = guarded(app, limits={"concurrency": 2, "queue": 3})
-    asked = [Asked(guard) for _ in range(12)]
-    await turns(lambda: sum(one.task.done() for one in asked) == 7)
+    requests = [Request(guard) for _ in range(12)]
+    await turns(lambda: sum(one.task.done() for one in requests) == 7)
     assert (guard.in_flight, guard.queued) == (5, 3)
-    refused = [one.client for one in asked if one.task.done()]
+    refused = [one.client for one in requests if one.task.done()]
     for client in refused:
         assert client.status == 429
         assert client.headers[b"retry-after"] == b"1"
         assert error(client)["type"] == "RateLimitError"
-    assert not [one for one in asked[2:5] if one.client.sent]
+    assert not [one for one in requests[2:5] if one.client.sent]
     app.release.set()
-    served = [await one.answered() for one in asked[:5]]
+    served = [await one.answered() for one in requests[:5]]
     assert all(client.status == 200 and client.complete for client in served)
     assert guard.refused[Reason.QUEUE_FULL] == 7
     assert (guard.in_flight, guard.queued) == (0, 0)
@@ -108,28 +108,28 @@ def test_requests_are_served_in_order_whatever_comes_and_goes(
 async def _play(concurrency: int, queue: int, actions: Sequence[str], which: int) -> None:
     app = Order()
     guard = guarded(app, limits={"concurrency": concurrency, "queue": queue})
-    asked: dict[str, Asked] = {}
+    requests: dict[str, Request] = {}
     gone: set[str] = set()
     for number, action in enumerate(actions):
-        waiting = [n for n, one in asked.items() if not one.task.done() and n not in app.begun]
+        waiting = [n for n, one in requests.items() if not one.task.done() and n not in app.begun]
         if action == "come":
-            asked[str(number)] = Asked(guard, None, json.dumps({"name": str(number)}).encode())
+            requests[str(number)] = Request(guard, None, json.dumps({"name": str(number)}).encode())
         elif action == "finish":
             app.finish(which)
         elif waiting:
             name = waiting[which % len(waiting)]
             gone.add(name)
-            asked[name].client.gone.set()
+            requests[name].client.gone.set()
         for _ in range(8):
             await asyncio.sleep(0)
         assert guard.queued <= queue
         assert guard.in_flight - guard.queued <= concurrency
-    while not all(one.task.done() for one in asked.values()):
+    while not all(one.task.done() for one in requests.values()):
         app.finish(0)
         await asyncio.sleep(0)
     assert app.most <= concurrency
     assert app.begun == sorted(app.begun, key=int)
-    for name, one in asked.items():
+    for name, one in requests.items():
         if name in gone:
             assert not one.client.sent
             assert name not in app.begun
@@ -141,12 +141,12 @@ async def _play(concurrency: int, queue: int, actions: Sequence[str], which: int
 async def test_a_client_that_leaves_the_queue_makes_room_in_it() -> None:
     app = Held(begin=False)
     guard = guarded(app, limits={"concurrency": 1, "queue": 1})
-    running, leaving = Asked(guard), Asked(guard)
+    running, leaving = Request(guard), Request(guard)
     await turns(lambda: guard.queued == 1)
     leaving.client.gone.set()
     await leaving.task
     assert not leaving.client.sent
-    waiting = Asked(guard)
+    waiting = Request(guard)
     await turns(lambda: guard.queued == 1)
     app.release.set()
     assert (await running.answered()).status == (await waiting.answered()).status == 200
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_the_queue_makes_room_in_it() -> None:
 async def test_a_client_that_leaves_while_it_runs_frees_its_place() -> None:
     app = Held(begin=True)
     guard = guarded(app, limits={"concurrency": 1, "queue": 1})
-    running, waiting = Asked(guard), Asked(guard)
+    running, waiting = Request(guard), Request(guard)
     await turns(lambda: guard.queued == 1)
     running.client.gone.set()
     await running.task
@@ -180,9 +180,9 @@ async def test_a_failing_application_frees_its_place() -> None:
 async def test_what_does_not_compute_never_waits(path: str) -> None:
     app = Held(begin=False)
     guard = guarded(app, limits={"concurrency": 1, "queue": 0})
-    running = Asked(guard)
+    running = Request(guard)
     await turns(lambda: guard.in_flight == 1)
-    other = Asked(guard, request(path, method="GET"))
+    other = Request(guard, request(path, method="GET"))
     await turns(lambda: guard.in_flight == 2)
     app.release.set()
     assert (await other.answered()).status == (await running.answered()).status == 200
@@ -199,9 +199,9 @@ async def test_the_probe_needs_no_place_no_key_and_keeps_no_limit(tmp_path: Path
         keys=Keys(tmp_path, clock=lambda: 0.0),
         rule=refuse,
     )
-    probe = Asked(guard, request(headers=PROBE))
+    probe = Request(guard, request(headers=PROBE))
     await turns(lambda: guard.in_flight == 1)
-    second = Asked(guard, request(headers=PROBE))
+    second = Request(guard, request(headers=PROBE))
     await turns(lambda: guard.in_flight == 2)
     app.release.set()
     assert (await probe.answered()).status == (await second.answered()).status == 200
@@ -213,7 +213,7 @@ async def test_a_drain_lets_those_who_wait_have_their_turn() -> None:
     life = life_in(Phase.READY)
     limits = Limits(concurrency=1, queue=1)
     guard = front.Front(app, life=life, probe_key=KEY, guard=front.Guard(limits=limits))
-    running, waiting = Asked(guard), Asked(guard)
+    running, waiting = Request(guard), Request(guard)
     await turns(lambda: guard.queued == 1)
     life.enter(Phase.DRAINING)
     assert (await ask(guard)).status == 503
@@ -225,7 +225,7 @@ async def test_a_drain_lets_those_who_wait_have_their_turn() -> None:
 async def test_an_abort_tells_those_who_wait() -> None:
     app = Held(begin=False)
     guard = guarded(app, limits={"concurrency": 1, "queue": 1})
-    running, waiting = Asked(guard), Asked(guard)
+    running, waiting = Request(guard), Request(guard)
     await turns(lambda: guard.queued == 1)
     guard.abort()
     assert (await waiting.answered()).status == (await running.answered()).status == 503
@@ -271,9 +271,9 @@ def test_the_wait_for_a_place_counts() -> None:
     async def test() -> None:
         app = Held(begin=False)
         guard = guarded(app, limits={"concurrency": 1, "queue": 1, "timeoutSeconds": 3})
-        running = Asked(guard)
+        running = Request(guard)
         await asyncio.sleep(1)
-        waiting = Asked(guard)
+        waiting = Request(guard)
         assert (await running.answered()).status == 504
         assert (await waiting.answered()).status == 504
         assert asyncio.get_running_loop().time() == 4
@@ -314,10 +314,10 @@ def test_a_body_that_does_not_arrive_holds_no_place(
     async def test() -> None:
         guard = guarded(answer, limits={"concurrency": 1, "queue": 0, **limits})
         client = Silent(b"{")
-        asked = asyncio.ensure_future(guard(request(), client.receive, client.send))
+        answered = asyncio.ensure_future(guard(request(), client.receive, client.send))
         await asyncio.sleep(1)
         assert (await ask(guard)).status == 200
-        await asked
+        await answered
         assert client.status == status
         assert asyncio.get_running_loop().time() == seconds
         error(client)

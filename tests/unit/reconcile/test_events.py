@@ -132,7 +132,7 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Event]]] = {
     "speculation makes decoding slower": (
         {"engine": {"speculationGain": "at most 0.66"}},
         {"engine": {"speculationGain": "at most 0.66", "speculationLoss": "it is slower"}},
-        [Event("Warning", "SpeculationLoses", "it is slower")],
+        [Event("Warning", "SpeculationSlower", "it is slower")],
     ),
     "speculation is still slower": (
         {"engine": {"speculationLoss": "it is slower"}},

@@ -41,7 +41,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         routing=Routing(limits={"hold": 600, "drain": 300}),
         times=Times(start=3600, drain=300, hold=600, hold_follows_start=True),
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
-        packs=True,
+        dedicated=True,
         demand=found.demand,
         provision_time=900.0,
     )

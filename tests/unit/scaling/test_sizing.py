@@ -40,10 +40,10 @@ def test_the_work_of_a_request(
     assert 1 / work == pytest.approx(highest, rel=0.02)
 
 
-def test_a_mean_of_20_ms_per_token_is_a_utilisation_of_65_percent() -> None:
+def test_a_mean_of_20_ms_per_token_is_a_utilization_of_65_percent() -> None:
     run = sizing.operate(CHAT, _demand(12.6), 1)
     assert run is not None
-    assert run.utilisation == pytest.approx(0.65, abs=0.005)
+    assert run.utilization == pytest.approx(0.65, abs=0.005)
     assert run.step == pytest.approx(0.020, rel=0.02)
     assert run.batch == pytest.approx(53, abs=1)
 

@@ -21,7 +21,7 @@ def test_a_service_rests_only_while_all_its_replicas_are_needed(need: int, rests
         others={},
     )
     numbers = Numbers(
-        work=1.0, requests=1.0, utilisation=0.5, need=need, ready=2, starting=0, horizon=60.0
+        work=1.0, requests=1.0, utilization=0.5, need=need, ready=2, starting=0, horizon=60.0
     )
     found = steady_state.start(
         results,

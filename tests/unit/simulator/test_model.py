@@ -159,10 +159,10 @@ def test_what_can_never_be_served_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "output", "utilisation"),
+    ("prompt", "output", "utilization"),
     [(1155, 211, 0.1), (1155, 211, 0.3), (1155, 211, 0.5), (161, 338, 0.3), (2048, 28, 0.05)],
 )
-def test_mean_latency_follows_the_closed_form(prompt: int, output: int, utilisation: float) -> None:
+def test_mean_latency_follows_the_closed_form(prompt: int, output: int, utilization: float) -> None:
     """tau = alpha/(1 - rate*omega), omega = delta*I + (beta + gamma*k)*O, to first order.
 
     With long prompts and few output tokens it is too low: whoever comes during a request's own
@@ -172,7 +172,7 @@ def test_mean_latency_follows_the_closed_form(prompt: int, output: int, utilisat
     resident = prompt + output / 2
     per_token = parameters.beta + parameters.gamma * resident
     omega = parameters.delta * prompt + per_token * output
-    rate = utilisation / omega
+    rate = utilization / omega
     rng = random.Random(1)
     now, requests = 0.0, []
     for key in range(4000):
@@ -180,7 +180,7 @@ def test_mean_latency_follows_the_closed_form(prompt: int, output: int, utilisat
         requests.append(model.Request(key, now, prompt, output))
     outcomes = replay.replay(parameters, requests)[500:]
     mean = sum(outcome.tpot for outcome in outcomes) / len(outcomes)
-    assert mean == pytest.approx(parameters.alpha / (1 - utilisation), rel=0.06)
+    assert mean == pytest.approx(parameters.alpha / (1 - utilization), rel=0.06)
 
 
 def test_a_lone_request_takes_what_the_formula_says() -> None:

@@ -10,7 +10,7 @@ HOSTNAME: Final = "kubernetes.io/hostname"
 ZONE: Final = "topology.kubernetes.io/zone"
 
 
-def of(overrides: Manifest, *, labels: Mapping[str, str], packs: bool) -> dict[str, Any]:
+def of(overrides: Manifest, *, labels: Mapping[str, str], dedicated: bool) -> dict[str, Any]:
     """Return affinity and topologySpreadConstraints of the pods with the labels.
 
     On GPUs, replicas spread over zones and prefer nodes with other engines. Other nodes stay free for replicas with
@@ -18,10 +18,14 @@ def of(overrides: Manifest, *, labels: Mapping[str, str], packs: bool) -> dict[s
     """
     affinity = dict(overrides.get("affinity", {}))
     spread = overrides.get("topologySpreadConstraints")
-    if packs and spread is None and affinity.keys().isdisjoint(("podAffinity", "podAntiAffinity")):
+    if (
+        dedicated
+        and spread is None
+        and affinity.keys().isdisjoint(("podAffinity", "podAntiAffinity"))
+    ):
         affinity["podAffinity"] = _near_engines()
     if spread is None:
-        topology = ZONE if packs else HOSTNAME
+        topology = ZONE if dedicated else HOSTNAME
         spread = [
             {"maxSkew": 1, "topologyKey": topology, "whenUnsatisfiable": "ScheduleAnyway"},
         ]

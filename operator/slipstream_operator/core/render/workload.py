@@ -45,7 +45,7 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
         **placement.of(
             overrides,
             labels=common.selector(resolved.key.name, revision),
-            packs=resolved.packs,
+            dedicated=resolved.dedicated,
         ),
         **_init_containers(overrides),
         "containers": [_container(resolved)],
@@ -89,7 +89,7 @@ def _security(overrides: Manifest) -> dict[str, Any]:
 
 def _init_containers(overrides: Manifest) -> dict[str, Any]:
     """Return the init containers, with the security context and the scratch directory of the engine."""
-    asked = overrides.get("initContainers", [])
+    declared = overrides.get("initContainers", [])
     containers = [
         {
             "imagePullPolicy": "IfNotPresent",
@@ -102,7 +102,7 @@ def _init_containers(overrides: Manifest) -> dict[str, Any]:
                 *container.get("volumeMounts", []),
             ],
         }
-        for container in asked
+        for container in declared
     ]
     return {"initContainers": containers} if containers else {}
 
@@ -217,7 +217,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
 def _startup(resolved: Resolved) -> dict[str, Any]:
     """Return the startup probe, which fails after the maximum time of a start. On CPU it runs each second."""
     budget = resolved.times.start
-    period = min(math.ceil(budget / PROBES_OF_A_START), LONGEST_PERIOD) if resolved.packs else 1
+    period = min(math.ceil(budget / PROBES_OF_A_START), LONGEST_PERIOD) if resolved.dedicated else 1
     return {
         **_probe(contract.READY_PATH),
         "periodSeconds": period,

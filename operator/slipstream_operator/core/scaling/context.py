@@ -36,6 +36,6 @@ class TickContext:
         return self.pods.ready * self.inputs.engines
 
     @property
-    def utilisation(self) -> float:
+    def utilization(self) -> float:
         """Load over ready replicas; above 1 the queue grows."""
         return self.work / max(self.pods.ready, 1)

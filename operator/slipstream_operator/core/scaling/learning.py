@@ -21,7 +21,7 @@ from slipstream_operator.core.scaling.supply import Supply
 
 EVERY: Final = 30.0
 """Seconds between two observations: half of the default rate window, since windows overlap."""
-MIN_UTILISATION: Final = feedback.MIN_UTILISATION
+MIN_UTILIZATION: Final = feedback.MIN_UTILIZATION
 KV_TARGET: Final = 0.9
 """Share of the KV cache in use that a replica should stay under, as in `sizing.KV_FULL`."""
 _CAUTION_SECONDS: Final = 3600.0
@@ -59,7 +59,7 @@ def busy(context: TickContext, state: State) -> bool:
     model = state.model.coefficients
     if model is None:
         return context.load.in_flight >= context.engines
-    return sizing.work(model, context.demand) >= MIN_UTILISATION * context.pods.ready
+    return sizing.work(model, context.demand) >= MIN_UTILIZATION * context.pods.ready
 
 
 def learn(context: TickContext, state: State) -> State:
@@ -120,10 +120,10 @@ def _concurrency(context: TickContext, state: State) -> State:
 
 def _feedback(context: TickContext, state: State, *, seconds: float) -> State:
     """Correct the model. While engines start, high latencies may be due to missing replicas, so only low ones count."""
-    if not 0 < context.utilisation < 1:
+    if not 0 < context.utilization < 1:
         return state
     pods = context.pods
-    weight = min(1.0, context.utilisation / MIN_UTILISATION)
+    weight = min(1.0, context.utilization / MIN_UTILIZATION)
     model = state.model.cautious
     assert model is not None
     corrections = state.feedback
@@ -158,7 +158,7 @@ def _spent(context: TickContext, state: State) -> float | None:
     """Return the burn rate of the error budget, if the replica count can change it."""
     inputs, pods = context.inputs, context.pods
     calm = inputs.now - max(pods.newest, state.since) >= _SETTLED_FACTOR * inputs.rate_window
-    if not calm or context.utilisation < MIN_UTILISATION or state.desired >= inputs.bounds.maximum:
+    if not calm or context.utilization < MIN_UTILIZATION or state.desired >= inputs.bounds.maximum:
         return None
     spent = [
         (1 - attained) / (1 - reading.objective.share)

@@ -127,7 +127,7 @@ def _follow_load(
         numbers=Numbers(
             work=context.work,
             requests=context.demand.requests * inputs.engines,
-            utilisation=context.utilisation,
+            utilization=context.utilization,
             need=need,
             ready=pods.ready,
             starting=pods.starting,

@@ -41,7 +41,7 @@ def harmed_objective(context: TickContext, state: State, current: int) -> Readin
     probation = 2 * max(inputs.rate_window, PAUSE_SECONDS)
     if state.lowered_from <= current or inputs.now - state.lowered_at >= probation:
         return None
-    if context.utilisation < learning.MIN_UTILISATION:
+    if context.utilization < learning.MIN_UTILIZATION:
         return None
     return next(iter(_overspending(context.readings)), None)
 
@@ -121,5 +121,5 @@ def _reason_to_keep(context: TickContext, state: State, current: int) -> str:
     elif state.model.coefficients is None:
         busy = f"{wording.counted(context.load.in_flight, 'request')} in flight, step time not learned yet"
     else:
-        busy = f"the ready replicas are {context.utilisation:.0%} busy"
+        busy = f"the ready replicas are {context.utilization:.0%} busy"
     return f"Keeping {wording.replicas(current)}: {busy}{coming}."

@@ -18,7 +18,7 @@ class Numbers:
     work: float
     """Replicas that the load keeps busy."""
     requests: float
-    utilisation: float
+    utilization: float
     need: int
     ready: int
     starting: int

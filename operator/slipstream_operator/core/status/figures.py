@@ -106,7 +106,7 @@ def _inputs(outcome: Outcome, decision: Decision) -> str | None:
     if (numbers := decision.numbers) is not None:
         parts += [
             f"requestsPerSecond={numbers.requests:.1f} work={numbers.work:.2f}",
-            f"utilization={numbers.utilisation:.0%} need={numbers.need} ready={numbers.ready}",
+            f"utilization={numbers.utilization:.0%} need={numbers.need} ready={numbers.ready}",
             f"starting={numbers.starting} horizon={numbers.horizon:.0f}s",
         ]
     return " ".join(parts)

@@ -7,7 +7,7 @@ from typing import Final
 
 MIN_REQUESTS: Final = 100.0
 """Requests of a window below which a percentile is too uncertain to learn from."""
-MIN_UTILISATION: Final = 0.4
+MIN_UTILIZATION: Final = 0.4
 """Utilization below which more replicas would not improve latency."""
 _CORRECTION_SECONDS: Final = 300.0
 """Time constant of a correction, in seconds: slow, so that it follows lasting errors of the model and not bursts."""

@@ -26,7 +26,7 @@ _KV_ROOM: Final = 1.75
 
 A full cache preempts requests. A lack of sequences only delays them, which the time to first token accounts for.
 """
-_MAX_UTILISATION: Final = 0.98
+_MAX_UTILIZATION: Final = 0.98
 """Highest utilization for which latency is predicted."""
 _NORMAL: Final = NormalDist()
 
@@ -80,7 +80,7 @@ class Goal:
 class OperatingPoint:
     """One replica in steady state, in seconds."""
 
-    utilisation: float
+    utilization: float
     step: float
     """Mean time of a step, which is the mean time per output token."""
     batch: float
@@ -98,11 +98,11 @@ def work(model: Coefficients, demand: Demand) -> float:
 def operate(model: Coefficients, demand: Demand, count: int) -> OperatingPoint | None:
     """Return the operating point of each of `count` replicas under this demand; None in overload."""
     rho = work(model, demand) / count
-    if rho >= _MAX_UTILISATION:
+    if rho >= _MAX_UTILIZATION:
         return None
     step = model.alpha / (1 - rho)
     return OperatingPoint(
-        utilisation=rho,
+        utilization=rho,
         step=step,
         batch=demand.output / count * step,
         prefill=model.delta * demand.prompt / count,
@@ -160,7 +160,7 @@ def replicas(
     def enough(count: int) -> bool:
         return _fits(model, demand, limits, goals, corrections, count)
 
-    low = max(least, math.ceil(work(model, demand) / _MAX_UTILISATION))
+    low = max(least, math.ceil(work(model, demand) / _MAX_UTILIZATION))
     if low >= most:
         return most
     count = min(max(start, low), most)
@@ -210,7 +210,7 @@ def _tpot(
 ) -> float:
     """Return a quantile of the time per token. The batch fluctuates, and so do prompts between a request's tokens."""
     z = _z(share)
-    free = 1 - min(run.prefill, _MAX_UTILISATION)
+    free = 1 - min(run.prefill, _MAX_UTILIZATION)
     batch = run.batch + z * math.sqrt(run.batch * PEAKEDNESS)
     tokens = (model.alpha + run.marginal * batch) / free
     if demand.requests <= 0 or demand.output <= 0 or run.prefill <= 0:
