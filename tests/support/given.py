@@ -23,9 +23,9 @@ from slipstream_operator.core.observed import (
     GatewayState,
     Key,
     Observed,
+    ObservedPod,
     ObservedRouter,
     Parent,
-    Pod,
     Profile,
     Ref,
     RouterState,
@@ -199,9 +199,9 @@ def pod(
     worker: bool = False,
     phase: str | None = None,
     gone_at: str | None = None,
-) -> Pod:
+) -> ObservedPod:
     """An engine pod, ready unless said otherwise."""
-    return Pod(
+    return ObservedPod(
         namespace=NAMESPACE,
         name=name or f"{service}-{revision}-0",
         service=service,
@@ -218,7 +218,7 @@ def pod(
     )
 
 
-def pods(revision: str, count: int, *, ready: bool = True) -> tuple[Pod, ...]:
+def pods(revision: str, count: int, *, ready: bool = True) -> tuple[ObservedPod, ...]:
     """Several alike."""
     return tuple(pod(revision, name=f"pod-{revision}-{n}", ready=ready) for n in range(count))
 
@@ -249,13 +249,13 @@ def observed(
     labels: Mapping[str, str] | None = None,
     profiles: Sequence[Profile] | None = None,
     children: Sequence[Child] = (),
-    pods: Sequence[Pod] = (),
+    pods: Sequence[ObservedPod] = (),
     name_holders: Mapping[str, Key] | None = None,
     pod_monitors: bool = False,
     router: RouterState | None = None,
     gateway: GatewayState | None = None,
     facts: Facts | None = None,
-    workers: Sequence[Pod] = (),
+    workers: Sequence[ObservedPod] = (),
     fetchers: Sequence[Fetcher] = (),
     prefetchers: Sequence[Fetcher] = (),
     leader_worker_sets: bool = False,

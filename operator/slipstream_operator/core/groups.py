@@ -4,7 +4,7 @@ import dataclasses
 from typing import Final
 
 from slipstream_operator.core import pod_failures
-from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.core.observed import Observed, ObservedPod
 from slipstream_operator.names import Reason
 
 _ENDS: Final = (Reason.ENGINE_FAILED, Reason.OUT_OF_MEMORY, *pod_failures.LOST)
@@ -36,14 +36,14 @@ def loss(observed: Observed, known: Loss | None, *, now: str) -> Loss | None:
     return None if healed else known
 
 
-def _members(observed: Observed) -> list[Pod]:
+def _members(observed: Observed) -> list[ObservedPod]:
     """Return the pods of groups, workers first; none if no pod is a worker."""
     pods = [*observed.gone, *observed.workers, *observed.pods]
     members = sorted(pods, key=lambda pod: not pod.worker)
     return members if members and members[0].worker else []
 
 
-def _message(pod: Pod) -> str:
+def _message(pod: ObservedPod) -> str:
     assert pod.trouble is not None
     kind = "worker" if pod.worker else "leader"
     return f"The group restarts because {kind} {pod.name} failed: {pod.trouble[1]}"

@@ -7,7 +7,7 @@ from typing import Final
 from slipstream_operator.api import units
 from slipstream_operator.core import pod_failures
 from slipstream_operator.core.events import Event
-from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.core.observed import Observed, ObservedPod
 
 REPLACED_SECONDS: Final = 300.0
 """Seconds within which a pod that is gone is replaced: a node that does not answer keeps its pods for five minutes."""
@@ -59,7 +59,7 @@ def event(observed: Observed, *, posted_at: float | None, now: float) -> Event |
     return Event("Warning", lost.reason, lost.message)
 
 
-def _report(newest: Pod, burst: Sequence[Pod], *, at: float) -> Lost:
+def _report(newest: ObservedPod, burst: Sequence[ObservedPod], *, at: float) -> Lost:
     assert newest.trouble is not None
     reason, message = newest.trouble
     kind = "worker" if newest.worker else "pod"
@@ -69,11 +69,11 @@ def _report(newest: Pod, burst: Sequence[Pod], *, at: float) -> Lost:
     return Lost(reason, f"{who}: {message}", at)
 
 
-def _is_lost(pod: Pod) -> bool:
+def _is_lost(pod: ObservedPod) -> bool:
     return pod.trouble is not None and pod.trouble[0] in pod_failures.LOST
 
 
-def _lost_at(pod: Pod) -> float:
+def _lost_at(pod: ObservedPod) -> float:
     return _moment(pod.gone_at or pod.created)
 
 

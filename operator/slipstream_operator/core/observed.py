@@ -155,7 +155,7 @@ class Child:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pod:
+class ObservedPod:
     """Engine pod."""
 
     namespace: str
@@ -270,7 +270,7 @@ class Observed:
     namespace_labels: Mapping[str, str]
     profiles: tuple[Profile, ...]
     children: tuple[Child, ...]
-    pods: tuple[Pod, ...]
+    pods: tuple[ObservedPod, ...]
     """Current pods of engines: none that has ended or is being deleted."""
     name_holders: Mapping[str, Key]
     """Model name -> the oldest service of the namespace that claims it."""
@@ -282,9 +282,9 @@ class Observed:
     """Other services of the namespace; empty if no profile has a quota."""
     facts: Facts | None = None
     """Size and configuration of the model and its draft; None until the checkpoints are inspected."""
-    workers: tuple[Pod, ...] = ()
+    workers: tuple[ObservedPod, ...] = ()
     """Current pods that compute for the leaders among `pods`."""
-    gone: tuple[Pod, ...] = ()
+    gone: tuple[ObservedPod, ...] = ()
     """Engines and workers that have ended or are being deleted. They only explain a loss, and hold devices until they
     end."""
     fetchers: tuple[Fetcher, ...] = ()

@@ -12,7 +12,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.core.observed import Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved, Revisioned
 
 ENGINE_KEY: Final = "engine.json"
@@ -138,7 +138,7 @@ def released_at(observed: Observed) -> float | None:
     return min((at for pod in observed.gone if (at := _released_at(pod))), default=None)
 
 
-def _released_at(pod: Pod) -> float | None:
+def _released_at(pod: ObservedPod) -> float | None:
     """Return until when the pod holds its devices; None if it has ended."""
     if pod.ended or pod.delete_by is None:
         return None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.core import activation, speculation, wording
-from slipstream_operator.core.observed import Key, Observed, Pod
+from slipstream_operator.core.observed import Key, Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.core.scaling import inputs, persistence, policy, steady_state
@@ -55,7 +55,7 @@ class Service(NamedTuple):
     key: Key
     resolved: Resolved
     rollout: Rollout
-    pods: tuple[Pod, ...]
+    pods: tuple[ObservedPod, ...]
 
 
 class Moment(NamedTuple):
@@ -279,7 +279,7 @@ def _summary(measured: Measured, decision: Decision) -> tuple[object, ...]:
     )
 
 
-def _pod_status(pod: Pod) -> PodStatus:
+def _pod_status(pod: ObservedPod) -> PodStatus:
     """Return the policy's view of a pod."""
     reason = pod.trouble[0] if pod.trouble else None
     return PodStatus(

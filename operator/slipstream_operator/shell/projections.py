@@ -11,8 +11,8 @@ from slipstream_operator.core.observed import (
     Fetcher,
     Key,
     Manifest,
+    ObservedPod,
     Parent,
-    Pod,
     Profile,
     Ref,
 )
@@ -95,7 +95,7 @@ def _has_traffic(kind: str, metadata: Body) -> bool:
     )
 
 
-def pod(body: Body) -> Pod:
+def pod(body: Body) -> ObservedPod:
     """Return the projection of an engine pod or one of its workers."""
     metadata, status = body["metadata"], body.get("status") or {}
     labels = metadata.get("labels", {})
@@ -104,7 +104,7 @@ def pod(body: Body) -> Pod:
         {"status": "False"},
     )
     is_ready = ready["status"] == "True"
-    return Pod(
+    return ObservedPod(
         namespace=_shared(metadata["namespace"]),
         name=metadata["name"],
         service=_shared(labels.get(names.SERVICE_LABEL) or labels.get(names.WORKER_LABEL, "")),

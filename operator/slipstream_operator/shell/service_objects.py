@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from slipstream_operator.core.observed import Child, Fetcher, Key, Parent, Pod, Ref
+from slipstream_operator.core.observed import Child, Fetcher, Key, ObservedPod, Parent, Ref
 
 
 @dataclasses.dataclass(slots=True)
@@ -12,8 +12,8 @@ class ServiceObjects:
 
     parent: Parent | None = None
     children: dict[Ref, Child] = dataclasses.field(default_factory=dict)
-    pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
-    workers: dict[str, Pod] = dataclasses.field(default_factory=dict)
+    pods: dict[str, ObservedPod] = dataclasses.field(default_factory=dict)
+    workers: dict[str, ObservedPod] = dataclasses.field(default_factory=dict)
     fetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
     prefetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
 

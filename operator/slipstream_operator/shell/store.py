@@ -14,9 +14,9 @@ from slipstream_operator.core.observed import (
     Key,
     Manifest,
     Observed,
+    ObservedPod,
     ObservedRouter,
     Parent,
-    Pod,
     Profile,
     RouterState,
     router_key,
@@ -154,7 +154,7 @@ class Store:
         """Return the service's entry in its namespace's router."""
         return self._routers.get(key.namespace, RouterObjects()).listed(key.name)
 
-    def pods(self, key: Key) -> list[Pod]:
+    def pods(self, key: Key) -> list[ObservedPod]:
         """Return the service's current engine pods."""
         service = self._services.get(key)
         return [pod for pod in service.pods.values() if pod.current] if service else []
@@ -237,7 +237,7 @@ class Store:
             return ()
         return [parent.key for parent in self._services.all_parents() if _gateway(parent) == name]
 
-    def _feed_pod(self, pod: Pod, *, gone: bool) -> Iterable[Key]:
+    def _feed_pod(self, pod: ObservedPod, *, gone: bool) -> Iterable[Key]:
         if not pod.service:
             return ()
         service = self._services.of(pod.namespace, pod.service)

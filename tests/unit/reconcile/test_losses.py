@@ -6,7 +6,7 @@ import pytest
 
 from slipstream_operator.api import units
 from slipstream_operator.core import losses
-from slipstream_operator.core.observed import Observed, Pod
+from slipstream_operator.core.observed import Observed, ObservedPod
 from tests.support import given
 
 MINUTES = [f"2026-01-02T03:{minute:02}:00Z" for minute in range(60)]
@@ -14,7 +14,7 @@ MINUTES = [f"2026-01-02T03:{minute:02}:00Z" for minute in range(60)]
 REASONS = ["Evicted", "Preempted", "NodeShutdown", "RejectedByNode", "NodeDrained"]
 
 
-def lost(name: str, minute: int, *, reason: str = "Evicted", **fields: Any) -> Pod:
+def lost(name: str, minute: int, *, reason: str = "Evicted", **fields: Any) -> ObservedPod:
     """A pod that ended at this minute."""
     fields = {"phase": "Failed", **fields}
     return given.pod(
@@ -31,7 +31,7 @@ def at(minute: int) -> float:
     return units.moment(MINUTES[minute])
 
 
-def observed(*pods: Pod) -> Observed:
+def observed(*pods: ObservedPod) -> Observed:
     return given.observed(pods=pods)
 
 
@@ -67,7 +67,7 @@ def test_a_report_ends_once_an_engine_became_ready_after_it() -> None:
     ],
     ids=["it ended well", "it was deleted", "its engine failed", "it waits"],
 )
-def test_a_pod_that_went_for_another_reason_is_no_loss(pod: Pod) -> None:
+def test_a_pod_that_went_for_another_reason_is_no_loss(pod: ObservedPod) -> None:
     assert losses.of(observed(pod)) is None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core import revisions
-from slipstream_operator.core.observed import Child, Observed, Pod, RouterState
+from slipstream_operator.core.observed import Child, Observed, ObservedPod, RouterState
 from slipstream_operator.core.revisions import Revision, Rollout
 from tests.support import given
 
@@ -158,7 +158,7 @@ def _cluster(
     *,
     serving: dict[str, Any] | None = OLD,
     starting: dict[str, Any] | None = None,
-    pods: tuple[Pod, ...] = (),
+    pods: tuple[ObservedPod, ...] = (),
     without: Callable[[Child], bool] = lambda _: False,
     router: RouterState | None = None,
 ) -> Observed:

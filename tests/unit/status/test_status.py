@@ -9,7 +9,7 @@ import pytest
 
 from slipstream_operator.core import revisions, status
 from slipstream_operator.core.gateway import Attachment
-from slipstream_operator.core.observed import Observed, Pod, Ref, RouterState
+from slipstream_operator.core.observed import Observed, ObservedPod, Ref, RouterState
 from slipstream_operator.core.scaling.metrics.values import DraftTokens, Reading, Unknown
 from slipstream_operator.core.scaling.models.coldstart import ColdStart
 from slipstream_operator.core.scaling.models.steptime import Coefficients, StepTimeModel
@@ -70,7 +70,7 @@ def _bounded(minimum: int, maximum: int, **options: bool) -> dict[str, Any]:
 
 def _summary(
     *,
-    pods: tuple[Pod, ...] | None = None,
+    pods: tuple[ObservedPod, ...] | None = None,
     old: Any = None,
     refused: str | None = None,
     **fields: Any,
@@ -84,7 +84,7 @@ def _summary(
     return status.summarise(observed, _outcome(**fields), now=given.NOW)
 
 
-def _observed(*, pods: tuple[Pod, ...], old: Any = None) -> Observed:
+def _observed(*, pods: tuple[ObservedPod, ...], old: Any = None) -> Observed:
     return given.observed(parent=given.parent(SPEC, generation=7, status=old), pods=pods)
 
 
@@ -174,7 +174,7 @@ def test_a_healthy_service() -> None:
 
 UNSCHEDULABLE = ("Unschedulable", "0/3 nodes have a GPU")
 EVICTED = given.pod(A, name="evicted", ready=False, phase="Failed", trouble=("Evicted", "too much"))
-AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]]] = {
+AVAILABLE: dict[str, tuple[tuple[ObservedPod, ...], dict[str, Any], tuple[str, str, str]]] = {
     "ready": (given.pods(A, 1), {}, ("True", "EnginesReady", "The engine is ready.")),
     "some ready": (
         (*given.pods(A, 1), given.pod(A, name="late", ready=False)),
@@ -288,7 +288,7 @@ AVAILABLE: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str]
 
 @pytest.mark.parametrize(("pods", "fields", "expected"), AVAILABLE.values(), ids=AVAILABLE)
 def test_available(
-    pods: tuple[Pod, ...], fields: dict[str, Any], expected: tuple[str, str, str]
+    pods: tuple[ObservedPod, ...], fields: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
     assert _condition(_summary(pods=pods, **fields), "Available") == expected
 
@@ -429,7 +429,7 @@ def test_scaling_active(fields: dict[str, Any], expected: tuple[str, str]) -> No
 
 
 ROLLING = revisions.Rollout(A, "b", (revisions.Revision(A, 1), revisions.Revision("b", 1)))
-PROGRESS: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str] | None]] = {
+PROGRESS: dict[str, tuple[tuple[ObservedPod, ...], dict[str, Any], tuple[str, str, str] | None]] = {
     "as desired": (given.pods(A, 1), {}, None),
     "starting": (
         given.pods(A, 1, ready=False),
@@ -466,7 +466,7 @@ PROGRESS: dict[str, tuple[tuple[Pod, ...], dict[str, Any], tuple[str, str, str] 
 
 @pytest.mark.parametrize(("pods", "fields", "expected"), PROGRESS.values(), ids=PROGRESS)
 def test_reconciling_is_present_only_while_true(
-    pods: tuple[Pod, ...], fields: dict[str, Any], expected: tuple[str, str, str] | None
+    pods: tuple[ObservedPod, ...], fields: dict[str, Any], expected: tuple[str, str, str] | None
 ) -> None:
     found = _summary(pods=pods, **fields)
     assert _condition(found, "Reconciling") == expected

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Set
 from typing import Final, NamedTuple, TypeAlias
 
-from slipstream_operator.core.observed import Key, Pod
+from slipstream_operator.core.observed import Key, ObservedPod
 from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
@@ -56,7 +56,7 @@ class SteadyState:
     until: float
     """Time of the next decision in any case, on the monotonic clock."""
     basis: Basis
-    pods: tuple[Pod, ...]
+    pods: tuple[ObservedPod, ...]
     reporting: Set[str]
     burden: Totals
 
@@ -65,7 +65,7 @@ def start(
     results: ServiceResults | Unknown,
     readings: tuple[Reading, ...] | Unknown,
     *,
-    pods: tuple[Pod, ...],
+    pods: tuple[ObservedPod, ...],
     decision: Decision,
     basis: Basis,
     until: float,
@@ -91,7 +91,7 @@ def holds(
     rest: SteadyState | None,
     results: ServiceResults,
     *,
-    pods: tuple[Pod, ...],
+    pods: tuple[ObservedPod, ...],
     basis: Basis,
     now: float,
 ) -> bool:

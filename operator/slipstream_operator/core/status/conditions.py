@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
 from slipstream_operator.core import losses, revisions, wording
-from slipstream_operator.core.observed import Observed, Pod, Ref
+from slipstream_operator.core.observed import Observed, ObservedPod, Ref
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
@@ -14,7 +14,11 @@ from slipstream_runtime import contract
 
 
 def verdicts(
-    observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
+    observed: Observed,
+    outcome: Outcome,
+    *,
+    serving: Sequence[ObservedPod],
+    ready: Sequence[ObservedPod],
 ) -> list[Verdict]:
     """Return the conditions of the service, Ready first."""
     accepted = _accepted(outcome)
@@ -62,8 +66,8 @@ def _available(
     observed: Observed,
     outcome: Outcome,
     *,
-    serving: Sequence[Pod],
-    ready: Sequence[Pod],
+    serving: Sequence[ObservedPod],
+    ready: Sequence[ObservedPod],
     refused: Sequence[str],
 ) -> Verdict:
     def verdict(reason: str, message: str, status: ConditionStatus = "False") -> Verdict:
@@ -123,7 +127,7 @@ def _counted(ready: int, total: int) -> str:
     return f"{ready} of {total} engines {'is' if ready == 1 else 'are'} ready."
 
 
-def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
+def _trouble(pods: Sequence[ObservedPod]) -> tuple[str, str] | None:
     """Return the reason and message of the newest pod with a failure."""
     troubled = sorted(
         (pod for pod in pods if pod.trouble and not pod.ready),
@@ -137,7 +141,7 @@ def _trouble(pods: Sequence[Pod]) -> tuple[str, str] | None:
     return (reason, f"Worker {newest.name}: {message}") if newest.worker else newest.trouble
 
 
-def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[Pod]) -> Verdict:
+def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[ObservedPod]) -> Verdict:
     if ready:
         return Verdict(
             Condition.MODEL_READY, "True", Reason.LOADED, "The engine has answered a test request."
@@ -223,7 +227,11 @@ def _scaling_active(outcome: Outcome) -> Verdict:
 
 
 def _progress(
-    observed: Observed, outcome: Outcome, *, serving: Sequence[Pod], ready: Sequence[Pod]
+    observed: Observed,
+    outcome: Outcome,
+    *,
+    serving: Sequence[ObservedPod],
+    ready: Sequence[ObservedPod],
 ) -> Verdict | None:
     """Return the condition Reconciling while the cluster is not in the desired state."""
     rollout = outcome.rollout

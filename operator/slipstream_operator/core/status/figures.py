@@ -11,7 +11,7 @@ from slipstream_operator.api.status import (
     ScalingStatus,
 )
 from slipstream_operator.core.objectives import Objective, budget_remaining
-from slipstream_operator.core.observed import Pod
+from slipstream_operator.core.observed import ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
@@ -170,7 +170,7 @@ def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> s
 
 
 def revisions(
-    name: str, outcome: Outcome, *, ready: Sequence[Pod], serving: Sequence[Pod]
+    name: str, outcome: Outcome, *, ready: Sequence[ObservedPod], serving: Sequence[ObservedPod]
 ) -> list[RevisionStatus] | None:
     """Return each revision while several exist."""
     rollout = outcome.rollout
