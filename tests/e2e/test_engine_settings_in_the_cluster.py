@@ -80,9 +80,9 @@ def _strict(namespace: str) -> dict[str, Any]:
     )
 
 
-def _guessing(namespace: str) -> dict[str, Any]:
+def _drafting(namespace: str) -> dict[str, Any]:
     noise = {"draft": "file:///models/scratch/noise", "tokens": 4, "disableBelowAcceptance": "30%"}
-    return _service(namespace, "guessing", speculation=noise)
+    return _service(namespace, "drafting", speculation=noise)
 
 
 def _adapted(namespace: str, *names: str) -> dict[str, Any]:
@@ -198,11 +198,11 @@ def test_a_model_without_a_kernel_is_not_available_and_vllms_reason_is_told(
 
 
 def test_a_draft_that_is_noise_is_rolled_away(kube: Kube, namespace: str) -> None:
-    kube.apply(_guessing(namespace))
-    guessing = Client(kube, namespace, "guessing")
+    kube.apply(_drafting(namespace))
+    drafting = Client(kube, namespace, "drafting")
     plan = traffic.Plan(
-        url=guessing.url,
-        model="guessing",
+        url=drafting.url,
+        model="drafting",
         duration=3600,  # until it is cancelled
         concurrency=2,
         prompts=({"prompt": "Is it so?"},),
@@ -221,7 +221,7 @@ def test_a_draft_that_is_noise_is_rolled_away(kube: Kube, namespace: str) -> Non
             "InferenceService",
             namespace,
             rolled_away,
-            name="guessing",
+            name="drafting",
             timeout=VERDICT,
             what="the end of the draft",
         )
@@ -232,9 +232,9 @@ def test_a_draft_that_is_noise_is_rolled_away(kube: Kube, namespace: str) -> Non
     assert "fewer than the 30% of spec.speculation.disableBelowAcceptance" in asyncio.run(main())
     told = {event["reason"] for event in kube.find("Event", namespace)}
     assert "SpeculationDisabled" in told
-    (pod,) = _pods(kube, namespace, "guessing")
+    (pod,) = _pods(kube, namespace, "drafting")
     revision = kube.get("Pod", namespace, pod)["metadata"]["labels"]["slipstream.dev/revision"]
-    engine = kube.get("ConfigMap", namespace, f"guessing-{revision}")
+    engine = kube.get("ConfigMap", namespace, f"drafting-{revision}")
     assert "speculation" not in json.loads(engine["data"]["engine.json"])
 
 

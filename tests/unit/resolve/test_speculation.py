@@ -1,4 +1,4 @@
-"""Speculation is switched off when its guesses are rejected for long enough, and a loss of speed is told."""
+"""Speculation is switched off when its draft tokens are rejected for long enough, and a loss of speed is reported."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ POOR, GOOD = DraftTokens(5000.0, 500.0), DraftTokens(5000.0, 4000.0)
 FEW = DraftTokens(speculation.EVIDENCE - 1, 0.0)
 
 
-def judge(guesses: DraftTokens | None, since: float | None, now: float, spec: Any = None) -> Any:
-    return speculation.decide(given.resolved(spec or SPEC), guesses, below_since=since, now=now)
+def judge(drafted: DraftTokens | None, since: float | None, now: float, spec: Any = None) -> Any:
+    return speculation.decide(given.resolved(spec or SPEC), drafted, below_since=since, now=now)
 
 
 def test_poor_acceptance_is_first_suspected_and_then_switched_off() -> None:
@@ -32,9 +32,9 @@ def test_good_acceptance_ends_the_suspicion() -> None:
     assert judge(GOOD, 1000.0, 5000.0) == (None, None)
 
 
-@pytest.mark.parametrize("guesses", [FEW, None], ids=["few", "none"])
-def test_without_evidence_nothing_is_decided(guesses: DraftTokens | None) -> None:
-    assert judge(guesses, 1000.0, 9000.0) == (None, 1000.0)
+@pytest.mark.parametrize("drafted", [FEW, None], ids=["few", "none"])
+def test_without_evidence_nothing_is_decided(drafted: DraftTokens | None) -> None:
+    assert judge(drafted, 1000.0, 9000.0) == (None, 1000.0)
 
 
 def test_without_a_limit_speculation_stays() -> None:
