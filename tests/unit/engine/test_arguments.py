@@ -7,46 +7,27 @@ from typing import Any
 import pytest
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import arguments, environment
+from slipstream_runtime.engine import arguments
 from slipstream_runtime.engine.checkpoint import Checkpoint
-from slipstream_runtime.engine.config import EngineConfig
 from slipstream_runtime.engine.group import Member
-from slipstream_runtime.errors import UnsuitableError
-from slipstream_runtime.machine import hardware
-
-AVX2 = frozenset({"avx2"})
-AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})
-BF16 = Checkpoint("none", "bf16")
-TARGET = arguments.Weights(Path("/m"), BF16)
-DRAFT = arguments.Weights(Path("/d"), BF16)
-
-
-def config(**parts: Any) -> EngineConfig:
-    base: dict[str, Any] = {"model": {"uri": "file:///m", "name": "n"}, "drainSeconds": 60}
-    return EngineConfig.model_validate({**base, **parts})
-
-
-def line(
-    wanted: EngineConfig,
-    *,
-    kind: str = "none",
-    draft: arguments.Weights | None = None,
-    flags: frozenset[str] = AVX2,
-) -> str:
-    target = arguments.Weights(Path("/m"), Checkpoint(kind, kind))
-    return " ".join(arguments.build(wanted, target=target, draft=draft, cpu_flags=flags))
-
+from tests.support.engine_configs import AVX2, DRAFT, TARGET, config, line
 
 CPU = (
     "--model /m --served-model-name n --dtype float32 {0}--kv-cache-metrics --custom-histogram-buckets BUCKETS {1}"
     "--distributed-executor-backend uni {2}"
     "{worker}--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
 )
+
 BUCKETS = json.dumps({"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]})
+
 WORKER = "--worker-cls slipstream_runtime.engine.worker.CPUWorker "
+
 CUDA = CPU.replace("--dtype float32 ", "").replace("timeout 1", "timeout 3").replace("{worker}", "")
+
 CPU = CPU.replace("{worker}", WORKER)
+
 EAGER = "--enforce-eager "
+
 WITHOUT_COMPILER = '{"cudagraph_mode": "FULL_DECODE_ONLY", "mode": 0}'
 
 
@@ -193,43 +174,6 @@ def test_a_pod_of_a_group_knows_its_rank_and_its_leader(rank: int) -> None:
     ) in " ".join(words)
 
 
-@pytest.mark.parametrize(
-    ("capability", "expected"),
-    [
-        (None, "fp8_per_channel"),
-        ((7, 5), "fp8_per_tensor"),
-        ((8, 0), "fp8_per_tensor"),
-        ((8, 9), "fp8_per_channel"),
-        ((9, 0), "fp8_per_channel"),
-        ((10, 0), "fp8_per_channel"),
-    ],
-)
-def test_weights_become_fp8_by_channel_where_the_gpu_multiplies_fp8(
-    capability: tuple[int, int] | None, expected: str
-) -> None:
-    wanted = config(
-        quantization={"method": "fp8"},
-        speculation={"draft": "file:///d", "draftQuantization": "fp8", "tokens": 3},
-    )
-    words = arguments.build(
-        wanted, target=TARGET, draft=DRAFT, cpu_flags=AVX2, capability=capability
-    )
-    assert words[words.index("--quantization") + 1] == expected
-    speculation = json.loads(words[words.index("--speculative-config") + 1])
-    assert speculation["quantization"] == expected
-
-
-def test_a_draft_keeps_the_precision_of_its_checkpoint_unless_the_service_says_otherwise() -> None:
-    speculation = {"draft": "file:///d", "tokens": 3}
-    bf16 = line(
-        config(quantization={"method": "fp8"}, speculation=speculation), kind="none", draft=DRAFT
-    )
-    assert bf16.count("fp8") == 1
-    fp8 = arguments.Weights(Path("/d"), Checkpoint("fp8", "fp8"))
-    already = config(speculation={**speculation, "draftQuantization": "fp8"})
-    assert "fp8" not in line(already, draft=fp8)
-
-
 def test_buckets_of_times_per_token_see_an_engine_that_is_faster_than_ten_milliseconds() -> None:
     buckets = contract.LATENCY_BUCKETS[contract.TPOT]
     assert list(buckets) == sorted(set(buckets))
@@ -307,123 +251,3 @@ def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
         "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "
         "--reasoning-parser=-x y"
     )
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "flags", "expected"),
-    [
-        ("cpu", "auto", AVX2, "float32"),
-        ("cpu", "auto", AVX512, None),
-        ("cpu", "bfloat16", AVX2, "bfloat16"),
-        ("cuda", "auto", AVX2, None),
-    ],
-)
-def test_bf16_is_left_to_cpus_that_compute_it(
-    device: str, dtype: str, flags: frozenset[str], expected: str | None
-) -> None:
-    words = line(config(device=device, dtype=dtype), flags=flags).split()
-    assert ("--dtype" in words) == (expected is not None)
-    assert expected is None or words[words.index("--dtype") + 1] == expected
-
-
-@pytest.mark.parametrize("kind", ["int8", "int4", "fp8", "awq", "gptq"])
-def test_quantised_weights_on_a_cpu_have_bf16_activations(kind: str) -> None:
-    for flags in (AVX2, AVX512):
-        assert "--dtype bfloat16 " in line(config(device="cpu"), kind=kind, flags=flags)
-
-
-def test_an_fp8_draft_on_a_cpu_has_bf16_activations() -> None:
-    speculation = {"draft": "file:///d", "draftQuantization": "fp8", "tokens": 3}
-    found = line(config(device="cpu", speculation=speculation), draft=DRAFT)
-    assert "--dtype bfloat16 " in found
-    assert '"quantization": "fp8_per_channel"' in found
-
-
-def test_an_fp8_kv_cache_needs_a_cpu_that_can_read_it() -> None:
-    wanted = config(device="cpu", quantization={"kvCache": "fp8"})
-    assert "--kv-cache-dtype fp8" in line(wanted, flags=AVX512)
-    with pytest.raises(
-        UnsuitableError, match=r"spec\.quantization\.kvCache: \"fp8\" needs AVX-512"
-    ):
-        line(wanted, flags=AVX2)
-
-
-@pytest.mark.parametrize(
-    ("text", "flags"),
-    [
-        ("processor\t: 0\nflags\t\t: fpu avx2\nflags\t\t: other\n", {"fpu", "avx2"}),
-        ("processor\t: 0\nFeatures\t: fp bf16\n", {"fp", "bf16"}),
-        ("", set()),
-    ],
-)
-def test_cpu_flags_are_read(text: str, flags: set[str]) -> None:
-    assert hardware.parse_cpu_flags(text) == flags
-
-
-def variables(wanted: EngineConfig, **more: Any) -> dict[str, str]:
-    defaults: dict[str, Any] = {
-        "present": {},
-        "cores": 3,
-        "local": True,
-        "cache": Path("/cache"),
-        "scratch": Path("/scratch"),
-        "logging_config": Path("/l.json"),
-    }
-    return environment.build(wanted, **{**defaults, **more})
-
-
-def test_the_environment_of_a_cpu_engine() -> None:
-    assert variables(config(device="cpu")) == {
-        "DO_NOT_TRACK": "1",
-        "HF_HOME": "/cache/huggingface",
-        "HF_HUB_OFFLINE": "1",
-        "HOME": "/scratch",
-        "OMP_NUM_THREADS": "3",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
-        "TMPDIR": "/scratch",
-        "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
-        "TRANSFORMERS_OFFLINE": "1",
-        "TRITON_CACHE_DIR": "/cache/triton",
-        "VLLM_CACHE_ROOT": "/cache/vllm",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_ENGINE_READY_TIMEOUT_S": "86400",
-        "VLLM_LOGGING_CONFIG_PATH": "/l.json",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_SERVER_DEV_MODE": "0",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    }
-
-
-def test_a_gpu_engine_keeps_vllms_threads_and_processes() -> None:
-    found = variables(config(device="cuda"), cache=None)
-    assert not {"OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING", "HF_HOME"} & set(found)
-
-
-def test_kernels_that_a_gpu_engine_compiled_are_kept_with_its_model() -> None:
-    found = variables(config(device="cuda"))
-    folders = {
-        Path(value) for name, value in found.items() if "CACHE" in name or "WORKSPACE" in name
-    }
-    assert len(folders) == 11
-    assert all(folder.is_relative_to("/cache") for folder in folders)
-
-
-@pytest.mark.parametrize(("offline", "kept"), [("1", True), ("true", True), ("0", False)])
-def test_sites_without_a_network_are_not_made_to_wait_for_nvidias(offline: str, kept: bool) -> None:
-    found = variables(config(device="cuda"), present={"HF_HUB_OFFLINE": offline})
-    assert ("FLASHINFER_CUBINS_REPOSITORY" in found) is kept
-
-
-def test_the_hub_stays_reachable_for_models_from_the_hub() -> None:
-    assert "HF_HUB_OFFLINE" not in variables(config(), local=False)
-
-
-def test_the_pods_own_variables_win_except_where_they_would_break_the_engine() -> None:
-    present = {"OMP_NUM_THREADS": "1", "VLLM_SERVER_DEV_MODE": "1", "HOME": "/home/me"}
-    found = variables(config(device="cpu"), present=present)
-    assert "OMP_NUM_THREADS" not in found
-    assert "HOME" not in found
-    assert found["VLLM_SERVER_DEV_MODE"] == "0"
