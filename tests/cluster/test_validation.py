@@ -1,23 +1,11 @@
 """The API server refuses what can't work, in words that name the field, the value and the remedy."""
 
-import copy
 from typing import Any
 
 import pytest
 
 from dev.cluster.kube import Kube, Refused
-from tests.support.given import TEMPLATE
-
-VALID: dict[str, Any] = {
-    "apiVersion": "slipstream.dev/v1alpha1",
-    "kind": "InferenceService",
-    "metadata": {"name": "valid"},
-    "spec": {
-        "model": {"uri": "file:///models/target"},
-        "slo": {"ttft": {"p50": "100ms", "p95": "500ms"}},
-        "scaling": {"minReplicas": 1, "maxReplicas": 4},
-    },
-}
+from tests.support.specs import changed
 
 
 def mounted(path: str, **more: str) -> dict[str, Any]:
@@ -237,34 +225,21 @@ def test_what_cannot_work_is_refused(
     kube: Kube, namespace: str, field: str, value: Any, message: str
 ) -> None:
     with pytest.raises(Refused) as refusal:
-        kube.apply(_with(field, value, namespace))
+        kube.apply(changed(field, value, namespace))
     assert message in refusal.value.message
     assert field.rsplit(".", 1)[0].removesuffix(".maxReplicas") in refusal.value.message
 
 
-@pytest.mark.parametrize("field", ["hold", "idle", "body"])
-def test_a_time_of_the_router_needs_the_router(kube: Kube, namespace: str, field: str) -> None:
-    manifest = _with("spec.times", {field: "10m"}, namespace)
-    manifest["spec"]["routing"] = {"mode": "Direct"}
-    with pytest.raises(Refused, match=rf"times\.{field} needs routing\.mode: Router"):
-        kube.apply(manifest)
-
-
 def test_quantities_are_stored_as_numbers_or_text(kube: Kube, namespace: str) -> None:
     resources = {"requests": {"cpu": 4, "memory": "16Gi"}, "limits": {"memory": 17179869184}}
-    stored = kube.apply(_with("spec.resources", resources, namespace))
+    stored = kube.apply(changed("spec.resources", resources, namespace))
     assert stored["spec"]["resources"] == resources
 
 
 @pytest.mark.parametrize("timeout", ["0.5s", "1m30s", ".5s", "1500us", "1h2m3.5s"])
 def test_durations_are_stored_as_go_writes_them(kube: Kube, namespace: str, timeout: str) -> None:
-    stored = kube.apply(_with("spec.limits.timeout", timeout, namespace))
+    stored = kube.apply(changed("spec.limits.timeout", timeout, namespace))
     assert stored["spec"]["limits"]["timeout"] == timeout
-
-
-def test_times_are_stored_as_written(kube: Kube, namespace: str) -> None:
-    times = {"start": "2h", "drain": "15s", "hold": "10m", "idle": "30m", "body": "5m"}
-    assert kube.apply(_with("spec.times", times, namespace))["spec"]["times"] == times
 
 
 @pytest.mark.parametrize(
@@ -279,157 +254,12 @@ def test_times_are_stored_as_written(kube: Kube, namespace: str) -> None:
 def test_a_simulator_keeps_no_limits_so_it_takes_none(
     kube: Kube, namespace: str, part: dict[str, Any]
 ) -> None:
-    manifest = _with("spec.model", None, namespace)
+    manifest = changed("spec.model", None, namespace)
     manifest["spec"] |= {"runtime": "simulator", **part}
     with pytest.raises(Refused, match="limits and output can't be used with runtime"):
         kube.apply(manifest)
 
 
-def test_limits_output_and_keys_are_stored_as_written(kube: Kube, namespace: str) -> None:
-    manifest = _with("metadata.name", "limited", namespace)
-    parts = {
-        "limits": {
-            "maxOutputTokens": 512,
-            "maxPromptTokens": 4096,
-            "timeout": "90s",
-            "concurrency": 8,
-            "queue": 0,
-        },
-        "output": {"schema": '{"type": "object"}', "stop": ["END"], "enforce": True},
-        "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
-    }
-    manifest["spec"] |= parts
-    stored = kube.apply(manifest)["spec"]
-    assert {name: stored[name] for name in parts} == parts
-
-
-ONNX: dict[str, Any] = {
-    "model": {"uri": "file:///models/minilm"},
-    "runtime": "onnx",
-    "cache": {"compile": True},
-    "batching": {"maxSequences": 8},
-    "slo": {"e2e": {"p95": "200ms"}},
-}
-
-REFUSED_WITH_ONNX = [
-    ("speculation", {"method": "ngram"}, "speculation can't be used with runtime: onnx"),
-    ("output", {"stop": ["a"]}, "output can't be used with runtime: onnx"),
-    ("attention", {"slidingWindow": 64}, "attention can't be used with runtime: onnx"),
-    ("parallelism", {"tensor": 2}, "parallelism can't be used with runtime: onnx"),
-    ("limits", {"maxOutputTokens": 8}, "limits.maxOutputTokens can't be used with runtime: onnx"),
-    (
-        "model",
-        {**ONNX["model"], "adapters": []},
-        "model.adapters and model.maxAdapterRank can't be used with runtime: onnx",
-    ),
-    ("quantization", {"method": "fp8"}, "quantization can't be used with runtime: onnx"),
-    ("quantization", {"kvCache": "fp8"}, "quantization can't be used with runtime: onnx"),
-    ("slo", {"ttft": {"p95": "1s"}}, "Use slo.e2e, such as {p95: 200ms}."),
-    ("slo", {"throughput": {"outputTokensPerSecond": 9}}, "Use slo.e2e, such as {p95: 200ms}."),
-    ("cache", {"prefix": True}, "cache.prefix can't be used with runtime: onnx"),
-    (
-        "batching",
-        {"policy": "priority"},
-        "batching.chunkedPrefill and batching.policy can't be used",
-    ),
-    (
-        "model",
-        {**ONNX["model"], "trustRemoteCode": True},
-        "model.trustRemoteCode can't be used with runtime: onnx",
-    ),
-]
-
-
-def _onnx(namespace: str, **spec: Any) -> dict[str, Any]:
-    manifest = _with("metadata.name", "onnx", namespace)
-    manifest["spec"] = {**ONNX, **spec}
-    return manifest
-
-
-def test_a_service_with_runtime_onnx_is_valid(kube: Kube, namespace: str) -> None:
-    limits = {"maxPromptTokens": 128, "timeout": "5s", "concurrency": 4, "queue": 0}
-    keys = {"apiKeys": {"name": "keys"}}
-    kube.apply(_onnx(namespace, quantization={"method": "auto"}, limits=limits, routing=keys))
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    REFUSED_WITH_ONNX,
-    ids=[f"{field}={value}" for field, value, _ in REFUSED_WITH_ONNX],
-)
-def test_what_onnx_runtime_cannot_do_is_refused(
-    kube: Kube, namespace: str, field: str, value: Any, message: str
-) -> None:
-    with pytest.raises(Refused) as refusal:
-        kube.apply(_onnx(namespace, **{field: value}))
-    assert message in refusal.value.message
-    assert f"spec.{field}" in refusal.value.message
-
-
-def test_a_valid_object_is_stored_with_the_few_defaults_that_no_profile_decides(
-    kube: Kube, namespace: str
-) -> None:
-    stored = kube.apply(_with("spec.replicas", 1, namespace))
-    assert stored["spec"]["scaling"] == {"minReplicas": 1, "maxReplicas": 4, "mode": "Auto"}
-    assert "runtime" not in stored["spec"]
-    assert stored["status"]["conditions"][0]["type"] == "Ready"
-    assert stored["status"]["conditions"][0]["status"] == "Unknown"
-
-
-def test_where_pods_run_and_what_they_mount_is_stored_as_core_v1_has_it(
-    kube: Kube, namespace: str
-) -> None:
-    stored = kube.apply(_with("spec.template", TEMPLATE, namespace))
-    assert stored["spec"]["template"] == TEMPLATE
-
-
-def test_values_of_engine_arguments_are_stored_as_they_were_written(
-    kube: Kube, namespace: str
-) -> None:
-    arguments = {
-        "max-num-seqs": 64,
-        "gpu-memory-utilization": 0.85,
-        "async-scheduling": True,
-        "scheduling-policy": "priority",
-        "cudagraph-capture-sizes": [1, 2, 4],
-    }
-    stored = kube.apply(_with("spec.engineArgs", arguments, namespace))
-    assert stored["spec"]["engineArgs"] == arguments
-
-
-def test_kubectl_stores_them_so_too(kube: Kube, namespace: str) -> None:
-    manifest = _with("spec.engineArgs", {"max-num-seqs": 64, "async-scheduling": False}, namespace)
-    stored = kube.kubectl("apply", "-o", "yaml", "-f", "-", stdin=_yaml(manifest))
-    assert "async-scheduling: false" in stored
-    assert "max-num-seqs: 64" in stored
-
-
-def test_unknown_fields_are_refused_by_strict_validation(kube: Kube, namespace: str) -> None:
-    with pytest.raises(Refused, match=r"spec\.quantisation"):
-        kube.apply(_with("spec.quantisation", {"method": "fp8"}, namespace))
-
-
-def test_unknown_fields_are_pruned_otherwise(kube: Kube, namespace: str) -> None:
-    manifest = _with("spec.quantisation", {"method": "fp8"}, namespace)
-    stored = kube.kubectl(
-        "create", "--validate=false", "-o", "yaml", "-f", "-", stdin=_yaml(manifest)
-    )
-    assert "quantisation" not in stored
-
-
-def test_a_fresh_object_is_not_ready_before_anyone_looked(kube: Kube, namespace: str) -> None:
-    stored = kube.apply(_with("metadata.name", "fresh", namespace))
-    assert {entry["reason"] for entry in stored["status"]["conditions"]} == {"Pending"}
-
-
-def test_explain_tells_what_the_fields_mean(kube: Kube) -> None:
-    told = kube.kubectl("explain", "infer.spec.slo")
-    assert "ttft" in told
-    assert "Time to first token" in told
-    assert "Name of a tier in the ServingProfile" in told
-
-
-IDLE = {"minReplicas": 0, "idleAfter": "15m", "maxReplicas": 2}
 PREFETCHED = {"cache": {"prefetch": True}}
 
 
@@ -437,7 +267,7 @@ PREFETCHED = {"cache": {"prefetch": True}}
     "uri", ["hf://org/model", "hf://gpt2", "s3://bucket/model", "file:///models/target"]
 )
 def test_only_images_are_pulled_ahead(kube: Kube, namespace: str, uri: str) -> None:
-    manifest = _with("spec.model.uri", uri, namespace)
+    manifest = changed("spec.model.uri", uri, namespace)
     manifest["spec"] |= PREFETCHED
     with pytest.raises(Refused) as refusal:
         kube.apply(manifest)
@@ -455,120 +285,6 @@ def test_only_images_are_pulled_ahead(kube: Kube, namespace: str, uri: str) -> N
 def test_an_image_of_the_model_or_of_its_draft_is_pulled_ahead(
     kube: Kube, namespace: str, spec: dict[str, Any]
 ) -> None:
-    manifest = _with("metadata.name", "pulled", namespace)
+    manifest = changed("metadata.name", "pulled", namespace)
     manifest["spec"] |= PREFETCHED | spec
     assert kube.apply(manifest)["spec"]["cache"]["prefetch"] is True
-
-
-NEEDS_THE_ROUTER = [
-    (
-        {"scaling": IDLE, "routing": {"mode": "Direct"}},
-        "scaling.minReplicas: 0 needs routing.mode: Router, which holds requests while no replica is ready",
-    ),
-    (
-        {"cache": {"responses": {"ttl": "1m"}}, "routing": {"mode": "Direct"}},
-        "cache.responses needs routing.mode: Router, which caches the responses",
-    ),
-]
-
-
-@pytest.mark.parametrize(("spec", "message"), NEEDS_THE_ROUTER)
-def test_what_only_the_router_can_do_is_refused_without_it(
-    kube: Kube, namespace: str, spec: dict[str, Any], message: str
-) -> None:
-    manifest = _with("metadata.name", "routed", namespace)
-    manifest["spec"] |= spec
-    with pytest.raises(Refused) as refusal:
-        kube.apply(manifest)
-    assert message in refusal.value.message
-
-
-def test_scaling_to_zero_and_kept_answers_are_stored_as_written(kube: Kube, namespace: str) -> None:
-    manifest = _with("metadata.name", "routed", namespace)
-    parts = {
-        "scaling": {**IDLE, "mode": "Auto"},
-        "cache": {"responses": {"ttl": "10m", "size": "256Mi"}},
-        "routing": {"mode": "Router", "strategy": "LeastLoad", "apiKeys": {"name": "keys"}},
-    }
-    manifest["spec"] |= parts
-    stored = kube.apply(manifest)["spec"]
-    assert {name: stored[name] for name in parts} == parts
-
-
-def test_a_simulator_checks_no_keys_by_itself(kube: Kube, namespace: str) -> None:
-    manifest = _with("spec.model", None, namespace)
-    routing = {"mode": "Direct", "apiKeys": {"name": "keys"}}
-    manifest["spec"] |= {"runtime": "simulator", "routing": routing}
-    with pytest.raises(Refused, match=r"needs routing\.mode: Router with runtime"):
-        kube.apply(manifest)
-    manifest["spec"]["routing"] = {"apiKeys": {"name": "keys"}}
-    kube.apply(manifest)
-
-
-CASCADE = {"stages": [{"service": "a", "accept": {"minConfidence": "70%"}}, {"service": "b"}]}
-REFUSED_ROUTES = [
-    ({}, "needs exactly one of backends (a weighted split) and cascade"),
-    (
-        {"backends": [{"service": "a"}], "cascade": CASCADE},
-        "needs exactly one of backends (a weighted split) and cascade",
-    ),
-    ({"backends": [{"service": "a", "weight": 0}]}, "at least one weight must be above 0"),
-    ({"backends": [{"service": "a"}, {"service": "a"}]}, "duplicate entries for key"),
-    (
-        {"cascade": {"stages": [{"service": "a"}, {"service": "b"}]}},
-        "each stage except the last needs accept",
-    ),
-    (
-        {"cascade": {"stages": [CASCADE["stages"][0], CASCADE["stages"][0]]}},
-        "Remove accept from the last stage",
-    ),
-    (
-        {"cascade": {"stages": [{"service": "a", "accept": {}}, {"service": "b"}]}},
-        "needs at least one of minConfidence and maxPromptTokens",
-    ),
-    ({"cascade": {**CASCADE, "budget": "half"}}, '"half" is not a percentage'),
-]
-
-
-def _route(namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "slipstream.dev/v1alpha1",
-        "kind": "InferenceRoute",
-        "metadata": {"name": "route", "namespace": namespace},
-        "spec": {"model": "public", **spec},
-    }
-
-
-@pytest.mark.parametrize(("spec", "message"), REFUSED_ROUTES)
-def test_a_route_that_cannot_work_is_refused(
-    kube: Kube, namespace: str, spec: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(Refused) as refusal:
-        kube.apply(_route(namespace, spec))
-    assert message in refusal.value.message
-
-
-def test_a_routes_weights_are_one_by_default(kube: Kube, namespace: str) -> None:
-    stored = kube.apply(_route(namespace, {"backends": [{"service": "a"}]}))
-    assert stored["spec"]["backends"] == [{"service": "a", "weight": 1}]
-
-
-def _with(field: str, value: Any, namespace: str) -> dict[str, Any]:
-    """VALID with one field set, or removed if the value is None."""
-    manifest = copy.deepcopy(VALID)
-    manifest["metadata"]["namespace"] = namespace
-    *path, last = field.split(".")
-    node = manifest
-    for name in path:
-        node = node.setdefault(name, {})
-    if value is None:
-        del node[last]
-    else:
-        node[last] = value
-    return manifest
-
-
-def _yaml(manifest: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(manifest)

@@ -1,28 +1,20 @@
 """Reconciles of one service, with a cluster that records its calls."""
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from slipstream_operator import errors, names
 from slipstream_operator.api import units
-from slipstream_operator.core import speculation
 from slipstream_operator.core.observed import Ref
-from slipstream_operator.core.tick import Scaling
-from slipstream_operator.shell.queue import Queue
-from slipstream_operator.shell.service_reconciler import CONFLICT_RETRY, ServiceReconciler
-from slipstream_operator.shell.service_states import ServiceStates
-from slipstream_operator.shell.store import Store
+from slipstream_operator.shell.service_reconciler import CONFLICT_RETRY
 from tests.support import fakes, given
+from tests.support.reconciles import DEPLOYMENT, DIRECT, HASH, OLD, SCALED, STATUS, World
 
-HASH = given.identity()
-DIRECT: dict[str, Any] = {"routing": {"mode": "Direct"}}
-OLD = given.identity({"model": given.MODEL, **DIRECT})
 DIRECT_SPEC: dict[str, Any] = {"model": given.MODEL, **DIRECT}
+
 SERVICE = Ref("Service", given.NAMESPACE, given.NAME)
-DEPLOYMENT = Ref("Deployment", given.NAMESPACE, f"chat-{HASH}")
+
 ALL = [
     ("create", "NetworkPolicy chat"),
     ("create", f"ConfigMap chat-{HASH}"),
@@ -30,56 +22,6 @@ ALL = [
     ("create", f"Deployment chat-{HASH}"),
     ("create", "Service chat"),
 ]
-STATUS = ("status", "team/chat")
-
-
-class World:
-    """A reconciler, and a store that is fed by its cluster."""
-
-    def __init__(self, spec: Mapping[str, Any] | None = None) -> None:
-        self.store, self.states, self.clock = Store(), ServiceStates(), fakes.Clock()
-        self.cluster, self.events = fakes.Cluster(), fakes.Events()
-        self.progress = fakes.Progress()
-        self.queue = Queue()
-        self.cluster.on_change = lambda kind, body, gone: self.store.feed(kind, body, gone=gone)
-        self.reconciler = ServiceReconciler(
-            store=self.store,
-            states=self.states,
-            queue=self.queue,
-            cluster=self.cluster,
-            events=self.events,
-            progress=self.progress,
-            clock=self.clock,
-            telemetry=fakes.telemetry(),
-        )
-        self.store.feed(names.SERVING_PROFILE, fakes.profile_body(), gone=False)
-        self.writes(spec)
-
-    def writes(self, spec: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        """The user applies the object."""
-        body = fakes.service_body(spec, **fields)
-        self.store.feed(names.INFERENCE_SERVICE, body, gone=False)
-
-    async def reconcile(self) -> float | None:
-        """Reconcile, and feed the written status back at once."""
-        self.cluster.calls.clear()
-        written = len(self.cluster.statuses)
-        again = await self.reconciler.reconcile(given.KEY)
-        if len(self.cluster.statuses) > written:
-            observed = self.store.snapshot(given.KEY)
-            assert observed is not None
-            self.writes(observed.parent.spec, status=self.cluster.statuses[-1])
-        return again
-
-    def condition(self, kind: str) -> tuple[str, str]:
-        conditions = self.cluster.statuses[-1]["conditions"]
-        (found,) = (entry for entry in conditions if entry["type"] == kind)
-        return found["status"], found["reason"]
-
-    def starts_pods(self, revision: str = HASH) -> None:
-        """The kubelet reports a ready engine."""
-        body = fakes.pod_body(revision, name=f"pod-{revision}")
-        self.store.feed("Pod", body, gone=False)
 
 
 async def test_a_new_service_gets_its_children_in_order_and_then_its_status() -> None:
@@ -324,133 +266,6 @@ def _replicas(world: World) -> dict[str, int]:
         for ref, body in world.cluster.objects.items()
         if ref.kind == "Deployment"
     }
-
-
-SCALED: dict[str, Any] = {"model": given.MODEL, "scaling": {"minReplicas": 2, "maxReplicas": 5}}
-
-
-async def test_before_anything_is_measured_the_minimum_runs() -> None:
-    world = World(SCALED)
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 2
-
-
-async def test_after_a_restart_the_last_decision_holds() -> None:
-    world = World(SCALED)
-    await world.reconcile()
-    service = world.states.of(given.KEY)
-    service.record(Scaling(state=given.state(4, reason="load grew")))
-    await world.reconcile()
-    world.states.forget(given.KEY)
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 4
-
-
-async def test_without_a_saved_state_the_running_replicas_hold() -> None:
-    world = World({**SCALED, "scaling": {"maxReplicas": 5}})
-    await world.reconcile()
-    deployment = world.cluster.objects[DEPLOYMENT]
-    deployment["spec"]["replicas"] = 3
-    world.store.feed("Deployment", deployment, gone=False)
-    world.cluster.objects[state := Ref("ConfigMap", "team", "chat-state")]["data"] = {}
-    world.store.feed("ConfigMap", world.cluster.objects[state], gone=False)
-    world.states.forget(given.KEY)
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
-
-
-async def test_a_recommendation_changes_nothing_but_the_status() -> None:
-    world = World({**SCALED, "scaling": {"maxReplicas": 5, "mode": "Recommend"}})
-    await world.reconcile()
-    service = world.states.of(given.KEY)
-    service.record(Scaling(state=given.state(4)))
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
-    assert world.cluster.statuses[-1]["scaling"]["desired"] == 4
-
-
-async def test_changed_bounds_are_applied_without_waiting_for_metrics() -> None:
-    world = World(SCALED)
-    await world.reconcile()
-    world.writes({**SCALED, "scaling": {"minReplicas": 3, "maxReplicas": 5}})
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 3
-
-
-SPECULATING: dict[str, Any] = {
-    "model": given.MODEL,
-    "speculation": {"method": "ngram", "disableBelowAcceptance": "30%"},
-}
-
-
-async def test_speculation_that_does_not_pay_off_is_disabled_reported_and_saved() -> None:
-    world = World(SPECULATING)
-    await world.reconcile()
-    config = given.resolved(SPECULATING).revisioned.config
-    found = speculation.identity(config)
-    assert found is not None
-    service = world.states.of(given.KEY)
-    off = speculation.SwitchedOff(found, 0.1)
-    service.record(dataclasses.replace(service.scaling, disabled_speculation=off))
-    await world.reconcile()
-    reasons = [event.reason for event in world.events.posted]
-    assert {"RevisionCreated", "SpeculationDisabled"} <= set(reasons)
-    engine = world.cluster.statuses[-1]["engine"]
-    assert "speculation" not in engine
-    assert engine["speculationDisabled"].startswith("ngram, 4 tokens: 10.0% of the draft tokens")
-    world.states.forget(given.KEY)
-    await world.reconcile()
-    assert world.states.of(given.KEY).scaling.disabled_speculation == speculation.SwitchedOff(
-        found, 0.1
-    )
-
-
-IDLE: dict[str, Any] = {
-    "model": given.MODEL,
-    "scaling": {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2},
-}
-
-
-async def test_a_renewed_lease_activates_a_service_at_zero_at_once() -> None:
-    world = World(IDLE)
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
-    service = world.states.of(given.KEY)
-    service.record(Scaling(state=given.state(0, reason="nobody asked for 5m")))
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
-    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
-    renewed = units.timestamp(world.clock.now())
-    concerned = world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
-    assert list(concerned) == [given.KEY]
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 1
-    assert world.cluster.statuses[-1]["scaling"]["reason"] == "Requests wait for a first replica."
-
-
-async def test_an_old_renewal_activates_no_service() -> None:
-    world = World(IDLE)
-    await world.reconcile()
-    service = world.states.of(given.KEY)
-    service.record(Scaling(state=given.state(0)))
-    lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
-    renewed = units.timestamp(world.clock.now() - 3600)
-    world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)
-    await world.reconcile()
-    assert world.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
-
-
-async def test_a_running_service_without_quota_left_runs_no_replica_and_reports_it() -> None:
-    world = World({"model": given.MODEL, **DIRECT})
-    await world.reconcile()
-    deployment = Ref("Deployment", given.NAMESPACE, f"chat-{OLD}")
-    assert world.cluster.objects[deployment]["spec"]["replicas"] == 1
-    limits = {"maxAcceleratorsPerNamespace": 0}
-    world.store.feed(names.SERVING_PROFILE, fakes.profile_body(limits=limits), gone=False)
-    await world.reconcile()
-    assert world.cluster.objects[deployment]["spec"]["replicas"] == 0
-    assert world.condition("Accepted") == ("False", "QuotaExceeded")
-    assert world.condition("Available") == ("False", "QuotaExceeded")
 
 
 async def test_a_kind_that_the_cluster_lacks_is_a_condition_and_not_a_silent_retry() -> None:

@@ -1,0 +1,102 @@
+"""Bodies, malformed requests and API keys before a request reaches the engine."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipstream_runtime.web import asgi
+from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web.openai import Reason
+from slipstream_runtime.web.refusal import Refusal
+from tests.support.clients import answer, request
+from tests.support.guards import ask, error, guarded
+
+
+async def echo(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    content = {
+        "body": (await asgi.read(receive)).decode(),
+        "headers": [[name.decode(), value.decode()] for name, value in scope["headers"]],
+    }
+    await asgi.respond_json(send, content)
+
+
+async def test_a_body_in_parts_reaches_the_application_as_it_was_sent() -> None:
+    client = await ask(guarded(echo), None, b' {"a":', b" [1", b"]} ")
+    assert json.loads(client.body)["body"] == ' {"a": [1]} '
+
+
+async def test_a_rule_sets_fields_and_the_length_follows() -> None:
+    def rule(path: str, content: Mapping[str, Any]) -> Mapping[str, object]:
+        assert (path, content) == ("/v1/chat/completions", {"a": 1})
+        return {"b": 2}
+
+    scope = request(headers=[(b"content-length", b"7")])
+    found = json.loads((await ask(guarded(echo, rule=rule), scope, b'{"a":1}')).body)
+    assert found["body"] == '{"a":1,"b": 2}'
+    assert ["content-length", "14"] in found["headers"]
+
+
+async def test_a_rule_that_is_broken_is_told() -> None:
+    def rule(path: str, content: Mapping[str, Any]) -> Mapping[str, object]:
+        raise Refusal(400, "too many", reason=Reason.OUTPUT_TOO_LONG, param="max_tokens")
+
+    guard = guarded(answer, rule=rule)
+    client = await ask(guard)
+    assert error(client)["param"] == "max_tokens"
+    assert guard.refused[Reason.OUTPUT_TOO_LONG] == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "parts", "status", "reason"),
+    [
+        ([(b"content-length", b"99999999")], [b"{}"], 413, Reason.TOO_LARGE),
+        ([], [b'{"a":"' + b"a" * 9_000_000, b"a" * 9_000_000, b'"}'], 413, Reason.TOO_LARGE),
+        ([(b"content-type", b"text/plain")], [b"{}"], 415, Reason.MALFORMED),
+        ([], [b"nonsense"], 400, Reason.MALFORMED),
+        ([], [b"[" * 10_000], 400, Reason.MALFORMED),
+    ],
+)
+async def test_malformed_requests_never_reach_the_engine(
+    headers: list[tuple[bytes, bytes]], parts: list[bytes], status: int, reason: Reason
+) -> None:
+    async def never(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        raise AssertionError
+
+    guard = guarded(never)
+    client = await ask(guard, request(headers=headers), *parts)
+    assert client.status == status
+    error(client)
+    assert guard.refused[reason] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        ("/v1/chat/completions", "POST", 401),
+        ("/v1/completions", "POST", 401),
+        ("/v1/embeddings", "POST", 401),
+        ("/v1/responses", "POST", 401),
+        ("/v1/responses/resp_1", "GET", 401),
+        ("/v1/models", "GET", 401),
+        ("/health", "GET", 200),
+        ("/version", "GET", 200),
+        ("/v1/models", "OPTIONS", 200),
+    ],
+)
+async def test_without_a_key_only_health_version_and_preflights_are_answered(
+    tmp_path: Path, path: str, method: str, status: int
+) -> None:
+    (tmp_path / "team").write_text("good")
+    guard = guarded(answer, keys=Keys(tmp_path, clock=lambda: 0.0))
+    for headers in ([], [(b"authorization", b"Bearer bad")]):
+        client = await ask(guard, request(path, method=method, headers=headers))
+        assert client.status == status
+        if status == 401:
+            assert client.headers[b"www-authenticate"] == b"Bearer"
+            assert error(client)["type"] == "AuthenticationError"
+    known = request(path, method=method, headers=[(b"authorization", b"Bearer good")])
+    assert (await ask(guard, known)).status == 200
+    assert guard.refused[Reason.UNAUTHORIZED] == (2 if status == 401 else 0)
