@@ -44,7 +44,7 @@ class Requests:
         if self._structure is not None:
             fields |= self._structured(path, body, structure=self._structure)
         if self._output.stop:
-            fields |= self._stopped(body)
+            fields |= self._stopped(path, body)
         return fields
 
     def _tokens(self, path: str, body: Mapping[str, Any], *, most: int) -> Mapping[str, object]:
@@ -83,15 +83,20 @@ class Requests:
             others += [name for name in _ENDLESS if body.get(name)]
             if others:
                 raise _fixed(others[0], "the structure of the answers")
-        return {} if own else {"structured_outputs": structure}
+        if own:
+            return {}
+        if path == openai.MESSAGES:
+            return _output_config(body, structure)
+        return {"structured_outputs": structure}
 
-    def _stopped(self, body: Mapping[str, Any]) -> Mapping[str, object]:
+    def _stopped(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
+        name = "stop_sequences" if path == openai.MESSAGES else "stop"
         stop = list(self._output.stop)
-        own = body.get("stop")
+        own = body.get(name)
         if not own:
-            return {"stop": stop}
+            return {name: stop}
         if self._output.enforce and ([own] if isinstance(own, str) else own) != stop:
-            raise _fixed("stop", "the stop sequences")
+            raise _fixed(name, "the stop sequences")
         return {}
 
 
@@ -159,6 +164,20 @@ def _count(prompt: object) -> int:
     return 1
 
 
+def _output_config(body: Mapping[str, Any], structure: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return the structure in the form of Anthropic's API, which has JSON schemas only."""
+    if "json" not in structure:
+        raise malformed(
+            f"{openai.MESSAGES} can't work because this service gives its answers a structure by "
+            f"spec.output.{next(iter(structure))}, which this API lacks. Use {openai.CHAT}."
+        )
+    own = body.get("output_config")
+    kept = own if isinstance(own, Mapping) else {}
+    return {
+        "output_config": {**kept, "format": {"type": "json_schema", "schema": structure["json"]}}
+    }
+
+
 def _own_structures(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
     """Return the fields that give the answers another structure, and that structure where it can be compared."""
     found: dict[str, Mapping[str, Any] | None] = {}
@@ -170,7 +189,11 @@ def _own_structures(path: str, body: Mapping[str, Any]) -> dict[str, Mapping[str
         wanted = text.get("format") if isinstance(text, Mapping) else text
         if wanted is not None:
             found["text"] = _comparable(wanted)
-    if body.get("tools") and body.get("tool_choice") != "none":
+    config = body.get("output_config") if path == openai.MESSAGES else None
+    if isinstance(config, Mapping) and (wanted := config.get("format")) is not None:
+        found["output_config"] = _comparable(wanted)
+    choice = body.get("tool_choice")
+    if body.get("tools") and choice not in ("none", {"type": "none"}):
         found["tools"] = None
     if body.get("use_beam_search"):
         # NB: vLLM's beam search ignores structured outputs.

@@ -202,3 +202,41 @@ def test_a_response_that_would_silently_not_be_stored_is_refused() -> None:
     assert off(RESPONSES, {"input": "x"}) == {}
     on = Requests(most=None, context=4096, output=None, stores=True)
     assert on(RESPONSES, {"input": "x", "store": True}) == {}
+
+
+MESSAGES = "/v1/messages"
+
+
+def test_the_structure_reaches_anthropics_api_in_its_own_form() -> None:
+    form = {"type": "json_schema", "schema": SCHEMA}
+    body = {"max_tokens": 5, "output_config": {"effort": "low"}}
+    assert formed(MESSAGES, body) == {"output_config": {"effort": "low", "format": form}}
+    own = {"output_config": {"format": {"type": "json_schema", "schema": OTHER}}}
+    assert formed(MESSAGES, own) == {}
+    with pytest.raises(Refusal, match="output_config: this service has fixed the structure"):
+        formed(MESSAGES, own, enforce=True)
+    assert formed(MESSAGES, {"output_config": {"format": form}}, enforce=True) == {}
+
+
+def test_a_structure_that_anthropics_api_lacks_is_refused() -> None:
+    regex = Requests(most=None, context=1000, output=Output(regex="[ab]+"))
+    with pytest.raises(Refusal, match=r"spec\.output\.regex.* Use /v1/chat/completions"):
+        regex(MESSAGES, {"max_tokens": 5})
+
+
+def test_tools_that_may_not_be_called_leave_the_structure() -> None:
+    body = {"tools": [{"name": "t"}], "tool_choice": {"type": "none"}}
+    assert "output_config" in formed(MESSAGES, body)
+    assert formed(MESSAGES, {"tools": [{"name": "t"}]}) == {}
+
+
+def test_stop_sequences_reach_anthropics_api() -> None:
+    stops = Requests(most=None, context=1000, output=Output(stop=("END",)))
+    assert stops(MESSAGES, {"max_tokens": 5}) == {"stop_sequences": ["END"]}
+    assert stops(MESSAGES, {"stop_sequences": ["x"]}) == {}
+
+
+def test_the_limit_of_output_tokens_holds_in_anthropics_api() -> None:
+    assert limited(MESSAGES, {"max_tokens": 100}) == {}
+    with pytest.raises(Refusal, match="max_tokens asks for 101 output tokens"):
+        limited(MESSAGES, {"max_tokens": 101})
