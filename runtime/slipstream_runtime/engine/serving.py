@@ -30,7 +30,7 @@ from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import causes, core, probes, prompts, structured_outputs
+from slipstream_runtime.engine import causes, core, probes, prompts, speech, structured_outputs
 from slipstream_runtime.engine.adapter_loader import AdapterLoader
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.requests import Requests
@@ -88,8 +88,10 @@ def versions() -> dict[str, str]:
 def served_tasks(supported: Collection[str], model: Any) -> frozenset[str]:
     """Return the tasks that vLLM serves: what the model generates, and the one way in which it is pooled."""
     pooling = model.get_pooling_task(supported)
-    generating = {task for task in supported if task in GENERATION_TASKS}
-    return frozenset(generating if pooling is None else {*generating, pooling})
+    generating = speech.servable(
+        {task for task in supported if task in GENERATION_TASKS}, decodes=speech.decodes()
+    )
+    return generating if pooling is None else generating | {pooling}
 
 
 def served_paths(app: Any, tasks: Set[str]) -> frozenset[str]:
