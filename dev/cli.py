@@ -33,7 +33,7 @@ def cli() -> None:
     help="Number of kwok nodes, with 8 GPUs each.",
 )
 def up(name: str, *, control_plane_only: bool, nodes: int) -> None:
-    """Boot a cluster, and build its programs first if they are missing.
+    """Boot a cluster; build missing programs first.
 
     A healthy cluster stays as it is. An unhealthy cluster is taken down and booted again, without its
     objects.

@@ -101,6 +101,15 @@ def _column(
     return {**column, "priority": 1} if wide else column
 
 
+def _age() -> dict[str, Any]:
+    return _column("Age", "date", ".metadata.creationTimestamp", "Age of the object.")
+
+
+def _reason() -> dict[str, Any]:
+    path = '.status.conditions[?(@.type=="Ready")].reason'
+    return _column("Reason", "string", path, "Reason of the condition Ready.", wide=True)
+
+
 def _condition(name: str) -> str:
     return f'.status.conditions[?(@.type=="{name}")].status'
 
@@ -141,14 +150,8 @@ def inference_service() -> dict[str, Any]:
             _column("TPOT", "string", _objective("tpot"), "Current time per output token."),
             _column("SLO", "string", _condition("SLOMet"), "Whether the objectives are met."),
             _column("URL", "string", ".status.url", "Base URL of the OpenAI-compatible API."),
-            _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
-            _column(
-                "Reason",
-                "string",
-                '.status.conditions[?(@.type=="Ready")].reason',
-                "Reason of the condition Ready.",
-                wide=True,
-            ),
+            _age(),
+            _reason(),
         ],
     )
 
@@ -183,14 +186,8 @@ def inference_route() -> dict[str, Any]:
             _column(
                 "Discarded", "string", ".status.discarded", "Output tokens of discarded responses."
             ),
-            _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
-            _column(
-                "Reason",
-                "string",
-                '.status.conditions[?(@.type=="Ready")].reason',
-                "Reason of the condition Ready.",
-                wide=True,
-            ),
+            _age(),
+            _reason(),
         ],
     )
 
@@ -216,7 +213,7 @@ def serving_profile() -> dict[str, Any]:
                 "Accelerator of services that set none.",
             ),
             _column("Prometheus", "string", ".spec.prometheus.url", "URL of Prometheus."),
-            _column("Age", "date", ".metadata.creationTimestamp", "Age of the object."),
+            _age(),
         ],
     )
 
