@@ -13,11 +13,10 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from benchmarks import report
 from benchmarks.autoscaling import tables
 from benchmarks.autoscaling.summary import GOAL, Scores, cheapest
-from slipstream_simulator import registry
-from slipstream_simulator import scenario as scenarios
+from slipstream_simulator import registry, scenarios
 from slipstream_simulator.campaign import Job, Workers
 from slipstream_simulator.peers.catalogue import PEERS
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 FOLDER: Final = Path(__file__).parent
 STATIC: Final = ("static-mean", "static-peak")

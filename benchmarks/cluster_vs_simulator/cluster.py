@@ -20,7 +20,7 @@ from slipstream_simulator.events import Event
 from slipstream_simulator.kernel import layout
 from slipstream_simulator.kernel.layout import Records
 from slipstream_simulator.pods import Pod
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.simulation import Run
 from tests.support import faults
 

@@ -17,9 +17,9 @@ from benchmarks.cluster_vs_simulator.cluster import Recording
 from benchmarks.cluster_vs_simulator.comparison import ENOUGH, SLACK, Check, Comparison
 from dev.cluster.kube import Kube
 from slipstream_operator.api import units
-from slipstream_simulator import plots, scenario, simulation
+from slipstream_simulator import plots, scenarios, simulation
 from slipstream_simulator.policies.slipstream import Slipstream
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.simulation import Run
 from tests.support import clusters, faults
 
@@ -78,7 +78,7 @@ class Settings:
 def main(seeds: int | None, jobs: int) -> None:
     """Serve the scenario on a cluster of its own, simulate it with many seeds, and write RESULTS.md and a plot."""
     began = time.monotonic()
-    wanted = scenario.load(FOLDER / "scenario.yaml")
+    wanted = scenarios.load(FOLDER / "scenario.yaml")
     with clusters.running("versus") as kube:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         settings = Settings.of(kube)

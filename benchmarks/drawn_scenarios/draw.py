@@ -7,8 +7,8 @@ from typing import Any, Final, TypeAlias
 
 from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.models.steptime import Coefficients
-from slipstream_simulator import scenario as scenarios
-from slipstream_simulator.scenario import EngineSpec, Scenario
+from slipstream_simulator import scenarios
+from slipstream_simulator.scenarios import EngineSpec, Scenario
 
 Data: TypeAlias = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from benchmarks.autoscaling.summary import GOAL, Scores
 from benchmarks.drawn_scenarios.draw import draw
 from slipstream_simulator import registry
 from slipstream_simulator.campaign import Job, Workers
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 FOLDER: Final = Path(__file__).parent
 PEER: Final = "ray-serve@16"

@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from slipstream_simulator import campaign, plots, registry, traffic
-from slipstream_simulator import scenario as scenarios
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator import campaign, plots, registry, scenarios, traffic
+from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.score import Score
 
 _VALUES: Final = (

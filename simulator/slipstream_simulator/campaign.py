@@ -9,7 +9,7 @@ from typing import Self
 
 from slipstream_simulator import registry, score, simulation, traffic
 from slipstream_simulator.policies import foresight
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.score import Score
 from slipstream_simulator.simulation import Run
 

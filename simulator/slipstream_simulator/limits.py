@@ -8,7 +8,7 @@ import numpy as np
 
 from slipstream_simulator import traffic
 from slipstream_simulator.kernel.layout import Floats
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 _METRICS: Final = ("ttft", "tpot", "e2e")
 

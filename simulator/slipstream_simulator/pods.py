@@ -9,7 +9,7 @@ from typing import Final
 
 from slipstream_simulator import policy, traffic
 from slipstream_simulator.kernel.fleet import Kernel
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 _COLD, _CRASH = 201, 202
 _CRASH_BACKOFF_SECONDS: Final = 10.0

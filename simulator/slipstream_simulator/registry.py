@@ -8,7 +8,7 @@ from slipstream_simulator.peers.catalogue import PEERS, Peer
 from slipstream_simulator.policies import foresight, static
 from slipstream_simulator.policies.slipstream import Slipstream
 from slipstream_simulator.policy import Policy
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 Factory: TypeAlias = Callable[[Scenario, int], Policy]
 """Function of a scenario and a seed; only policies that know the traffic use the seed."""

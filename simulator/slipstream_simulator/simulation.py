@@ -22,7 +22,7 @@ from slipstream_simulator.pods import (
 )
 from slipstream_simulator.policy import FleetView, Policy
 from slipstream_simulator.prometheus.server import Prometheus, Target
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 _LOOK_SECONDS: Final = 300.0
 

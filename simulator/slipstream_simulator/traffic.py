@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slipstream_simulator.kernel import fleet
 from slipstream_simulator.kernel.layout import Floats, Records
-from slipstream_simulator.scenario import (
+from slipstream_simulator.scenarios import (
     API_VERSION,
     Arrivals,
     Lengths,

@@ -20,7 +20,7 @@ from slipstream_simulator.policies import oracle
 from slipstream_simulator.policies.nowcast import Nowcast
 from slipstream_simulator.policies.oracle import Oracle
 from slipstream_simulator.policies.schedule import Schedule
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.simulation import Run
 
 _JUDGEMENTS: Final = 15

@@ -12,7 +12,7 @@ from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_simulator import traffic
 from slipstream_simulator.kernel.layout import Floats
 from slipstream_simulator.policy import FleetView, Policy
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 _UTILIZATION: Final = 0.7
 """Target utilization of capacity planning; the rest is for bursts."""

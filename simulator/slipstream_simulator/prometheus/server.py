@@ -16,7 +16,7 @@ from slipstream_simulator.kernel.layout import Floats
 from slipstream_simulator.prometheus import catalogue, evaluation
 from slipstream_simulator.prometheus.catalogue import Field
 from slipstream_simulator.prometheus.table import Table
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 
 NAMESPACE: Final = "default"
 _NOISE, _LOSS = 101, 102

@@ -8,8 +8,7 @@ from rich.progress import Progress
 
 from benchmarks.autoscaling import run, tables
 from benchmarks.autoscaling.summary import Scores
-from slipstream_simulator import registry
-from slipstream_simulator import scenario as scenarios
+from slipstream_simulator import registry, scenarios
 from slipstream_simulator.campaign import Job
 from slipstream_simulator.score import Score
 

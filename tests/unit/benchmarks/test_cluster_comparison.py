@@ -7,13 +7,13 @@ from benchmarks.cluster_vs_simulator import cluster, comparison
 from benchmarks.cluster_vs_simulator.cluster import Observation, Recording
 from benchmarks.cluster_vs_simulator.comparison import Check, Envelope
 from slipstream_runtime.evaluate.records import Record
-from slipstream_simulator import scenario, traffic
+from slipstream_simulator import scenarios, traffic
 from slipstream_simulator.kernel import layout
-from slipstream_simulator.scenario import Scenario
+from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.simulation import Run
 
 SCENARIO = {
-    "apiVersion": scenario.API_VERSION,
+    "apiVersion": scenarios.API_VERSION,
     "kind": "Scenario",
     "name": "short",
     "duration": "10s",
@@ -30,7 +30,7 @@ SCENARIO = {
 
 @pytest.fixture
 def short() -> Scenario:
-    return scenario.parse(SCENARIO, what="the test's scenario")
+    return scenarios.parse(SCENARIO, what="the test's scenario")
 
 
 def test_the_envelope_takes_in_what_any_seed_shows_and_nothing_else() -> None:

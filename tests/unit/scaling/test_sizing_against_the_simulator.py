@@ -8,8 +8,7 @@ import pytest
 from slipstream_operator.core.scaling.models import sizing
 from slipstream_operator.core.scaling.models.sizing import BatchLimits, Demand
 from slipstream_operator.core.scaling.models.steptime import Coefficients
-from slipstream_simulator import scenario as scenarios
-from slipstream_simulator import score, simulation
+from slipstream_simulator import scenarios, score, simulation
 from slipstream_simulator.policies.static import Static
 
 ENGINE = Coefficients(0.007, 20e-6, 45e-9, 32e-6)

@@ -19,7 +19,7 @@ from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_runtime import contract
 from slipstream_simulator import (
     limits,
-    scenario,
+    scenarios,
     score,
     simulation,
     traffic,
@@ -54,8 +54,8 @@ BASE = {
 }
 
 
-def given(**changes) -> scenario.Scenario:
-    return scenario.parse({**copy.deepcopy(BASE), **changes}, what="test")
+def given(**changes) -> scenarios.Scenario:
+    return scenarios.parse({**copy.deepcopy(BASE), **changes}, what="test")
 
 
 class Scripted:
@@ -133,14 +133,14 @@ def test_lengths_cross_over_between_two_points() -> None:
     ],
 )
 def test_a_wrong_scenario_is_refused_with_a_remedy(change: dict, wanted: str) -> None:
-    with pytest.raises(scenario.ScenarioError) as refused:
+    with pytest.raises(scenarios.ScenarioError) as refused:
         given(**change)
     assert wanted in str(refused.value)
 
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_published_scenario_is_valid(path: Path) -> None:
-    assert path.stem.endswith(scenario.load(path).name)
+    assert path.stem.endswith(scenarios.load(path).name)
 
 
 def test_noise_changes_what_is_seen_but_no_counter_falls() -> None:

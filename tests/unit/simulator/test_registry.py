@@ -7,13 +7,13 @@ import pytest
 from slipstream_simulator import (
     campaign,
     registry,
-    scenario,
+    scenarios,
     score,
     simulation,
 )
 from slipstream_simulator.policies import foresight
 
-SCENARIO = scenario.parse(
+SCENARIO = scenarios.parse(
     {
         "apiVersion": "simulation.slipstream.dev/v1alpha1",
         "kind": "Scenario",
