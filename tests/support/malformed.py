@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from slipstream_runtime.web import asgi
+
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**30, 10**300, 0.5, -0.0, 1e308,
@@ -178,7 +180,7 @@ class Malformed:
             [
                 b"Content-Length: -1",
                 b"Content-Length: 99999999999999999999",
-                b"Content-Length: 17000000",
+                b"Content-Length: %d" % (asgi.MEDIA_LIMIT + 1),
                 b"Content-Length: 2e1",
                 b"Transfer-Encoding: chunked",
                 b"Transfer-Encoding: gzip",
