@@ -182,7 +182,7 @@ ROUTER_TOKEN_DIRECTORY: Final = "/etc/slipstream-router-token"  # noqa: S105 (a 
 ROUTER_TOKEN_KEY: Final = "token"  # noqa: S105 (a name)
 """Engines take only requests that carry this token; the operator makes it, one for a namespace."""
 ROUTER_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
-"""The Secrets of API keys in the router, one folder a service."""
+"""Folders of API keys in a router that has no cluster, one folder a service."""
 
 ROUTER_REQUESTS: Final = "slipstream_router_requests_total"
 """Arrivals, counted when a request is let in: whatever becomes of it."""

@@ -175,6 +175,10 @@ def test_a_strangers_secret_of_its_name_is_left_alone(kube: Kube, namespace: str
         ("patch", "leases.coordination.k8s.io/other", False),
         ("list", "leases.coordination.k8s.io", False),
         ("get", "secrets/slipstream-router-token", False),
+        ("list", "secrets/slipstream-router-token", False),
+        ("watch", "secrets/keys", True),
+        ("get", "secrets/keys", False),
+        ("list", "secrets", False),
         ("list", "pods", False),
         ("get", "inferenceservices.slipstream.dev", False),
     ],
@@ -183,11 +187,12 @@ def test_its_rights_are_the_least(
     kube: Kube, namespace: str, verb: str, resource: str, allowed: bool
 ) -> None:
     idle = {"minReplicas": 0, "idleAfter": "10m", "maxReplicas": 2}
-    kube.apply(routed(namespace, "one", scaling=idle))
+    keyed = {"mode": "Router", "apiKeys": {"name": "keys"}}
+    kube.apply(routed(namespace, "one", scaling=idle, routing=keyed))
     kube.until(
         "Role",
         namespace,
-        lambda items: items and len(items[0]["rules"]) == 3,
+        lambda items: items and len(items[0]["rules"]) == 4,
         name=NAME,
         timeout=SOON,
     )
@@ -197,6 +202,76 @@ def test_its_rights_are_the_least(
         "auth", "can-i", verb, resource, "-n", namespace, f"--as={account}", check=False
     )
     assert answer.strip().startswith("yes" if allowed else "no")
+
+
+OPERATOR = f"system:serviceaccount:{SYSTEM}:slipstream-operator"
+RULE = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}
+
+
+def _apply_as_operator(kube: Kube, manifest: dict[str, Any]) -> str:
+    arguments = ("apply", "--server-side", f"--as={OPERATOR}", "-f", "-")
+    return kube.kubectl(*arguments, stdin=json.dumps(manifest), check=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "allowed"),
+    [
+        (NAME, {**RULE, "resourceNames": ["keys"]}, True),
+        (NAME, RULE, False),
+        (NAME, {**RULE, "resourceNames": []}, False),
+        (NAME, {**RULE, "resourceNames": ["keys"], "verbs": ["delete"]}, False),
+        (NAME, {**RULE, "resourceNames": ["keys"], "verbs": ["*"]}, False),
+        (NAME, {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, False),
+        (NAME, {**RULE, "resources": ["pods"]}, False),
+        ("another", {**RULE, "resourceNames": ["keys"]}, False),
+    ],
+    ids=["named", "all", "none", "delete", "every verb", "everything", "pods", "another role"],
+)
+def test_the_operator_can_give_a_router_named_secrets_and_nothing_else(
+    kube: Kube, namespace: str, name: str, rule: dict[str, Any], allowed: bool
+) -> None:
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": name, "namespace": namespace},
+        "rules": [rule],
+    }
+    _apply_as_operator(kube, role)
+    assert (kube.get("Role", namespace, name) is not None) == allowed
+
+
+def test_a_routers_rights_go_to_its_own_account_alone(kube: Kube, namespace: str) -> None:
+    def binding(name: str, account: str, space: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": space}],
+        }
+
+    _apply_as_operator(kube, binding("its-own", NAME, namespace))
+    _apply_as_operator(kube, binding("another", "default", namespace))
+    _apply_as_operator(kube, binding("elsewhere", NAME, "kube-system"))
+    found = {item["metadata"]["name"] for item in kube.find("RoleBinding", namespace)}
+    assert "its-own" in found
+    assert not {"another", "elsewhere"} & found
+
+
+def test_no_service_runs_as_the_router(kube: Kube, namespace: str) -> None:
+    template = {**services.FAKE_NODES, "serviceAccountName": NAME}
+    kube.apply(services.simulated(namespace, "thief", template=template))
+    refused = kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: items and condition(items[0], "Accepted").get("status") == "False" and items,
+        name="thief",
+        timeout=SOON,
+    )
+    message = condition(refused[0], "Accepted")["message"]
+    assert message.startswith(
+        'spec.template.serviceAccountName: "slipstream-router" can\'t be used'
+    )
 
 
 def test_an_edited_configuration_is_repaired(kube: Kube, namespace: str) -> None:

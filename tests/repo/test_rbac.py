@@ -9,6 +9,7 @@ from slipstream_operator import kinds, names
 from slipstream_operator.core import router_config
 from slipstream_operator.core.observed import GatewayState
 from slipstream_operator.core.render import router
+from slipstream_runtime import contract
 from tests.support import given
 
 ROOT = Path(__file__).parents[2]
@@ -58,23 +59,29 @@ def _used() -> set[Right]:
 
 
 def _granted_on() -> set[Right]:
-    """What the Roles grant that the operator makes: it can't grant what it does not have."""
+    """What the Roles grant that the operator makes: it can't grant what it does not have, except to routers."""
     roles = [manifest for manifest in _rendered() if manifest["kind"] == "Role"]
     assert len(roles) == 2
+    escalated = {("", "secrets", verb) for verb in ("list", "watch")}
     return {
+        ("rbac.authorization.k8s.io", "roles", "escalate"),
+        ("rbac.authorization.k8s.io", "roles", "bind"),
+    } | {
         (group, resource, verb)
         for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
-    }
+    } - escalated
 
 
 def _rendered() -> list[dict[str, Any]]:
     """Of a service that may be at zero, one behind a gateway, one over nodes, one that claims devices, and a router."""
     idle = {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2}
-    routed = given.observed({"model": given.MODEL, "scaling": idle}, pod_monitors=True)
+    keyed = {"apiKeys": {"name": "keys"}}
+    spec = {"model": given.MODEL, "scaling": idle, "routing": keyed}
+    routed = given.observed(spec, pod_monitors=True)
     entry = given.entry(routed)
     assert entry is not None
     namespace = given.router([routed.parent], pod_monitors=True)
@@ -125,6 +132,13 @@ def test_of_secrets_only_the_routers_token_is_named() -> None:
     assert rule["resourceNames"] == [names.ROUTER_TOKEN]
     assert rule["resources"] == ["secrets"]
     assert not {"list", "watch", "delete"} & set(rule["verbs"])
+
+
+def test_rights_that_the_operator_lacks_go_to_the_role_of_a_router_alone() -> None:
+    (rule,) = (rule for rule in _rules("ClusterRole") if "escalate" in rule["verbs"])
+    assert rule["resources"] == ["roles"]
+    assert rule["resourceNames"] == [contract.ROUTER_NAME]
+    assert rule["verbs"] == ["escalate", "bind"]
 
 
 def test_users_objects_are_only_read() -> None:

@@ -1,6 +1,7 @@
 """Watches of the API server: configuration, engines that start and drain, watches that break off."""
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.router.cluster import discovery
 from slipstream_runtime.router.cluster.client import Cluster
 from tests.support import apiserver, backends
-from tests.support.apiserver import CONFIG_MAPS, SLICES, ApiServer
+from tests.support.apiserver import CONFIG_MAPS, SECRETS, SLICES, ApiServer
 from tests.support.backends import Backend
 from tests.support.routers import Running, routing, service, until
 
@@ -130,6 +131,84 @@ async def test_an_api_server_that_fails_costs_no_engine() -> None:
             assert names(router) == [f"pod-{engine.port}"]
             assert (await router.ask()).status == 200
             await until(lambda: api.watching(SLICES) == api.watching(CONFIG_MAPS) == 1)
+
+
+def put_keys(api: ApiServer, secret: str, *keys: str) -> None:
+    api.apply(SECRETS, secret, data={"team": base64.b64encode("\n".join(keys).encode()).decode()})
+
+
+async def status(router: Running, key: str) -> int:
+    return (await router.ask(headers={"authorization": f"Bearer {key}"})).status
+
+
+async def test_keys_come_change_and_go_while_the_router_runs() -> None:
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        place(api, engine)
+        put_keys(api, "keys", "one")
+        put_keys(api, "more", "three")
+        configure(api, service(keys=True, keySecret="keys"))
+        async with following(router, api):
+            await until(lambda: router.router.ready and bool(names(router)))
+            assert await status(router, "one") == 200
+            assert await status(router, "two") == 401
+
+            put_keys(api, "keys", "two")
+            await until(lambda: router.chat.client(b"two") is not None)
+            assert await status(router, "one") == 401
+
+            configure(api, service(keys=True, keySecret="more"))
+            await until(lambda: router.chat.client(b"three") is not None)
+            assert await status(router, "two") == 401
+            await until(lambda: api.watching(SECRETS) == 1)
+
+            api.delete(SECRETS, "more")
+            await until(lambda: router.chat.client(b"three") is None)
+            assert await status(router, "three") == 401
+
+            configure(api, service())
+            await until(lambda: api.watching(SECRETS) == 0)
+            assert await status(router, "any") == 200
+
+
+async def test_a_secret_that_does_not_exist_opens_nothing_and_stops_no_router() -> None:
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        place(api, engine)
+        configure(api, service(keys=True, keySecret="missing"))
+        async with following(router, api):
+            await until(lambda: router.router.ready and bool(names(router)))
+            assert await status(router, "one") == 401
+
+
+async def test_until_its_keys_can_be_read_a_service_asks_clients_to_come_back() -> None:
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        place(api, engine)
+        put_keys(api, "keys", "one")
+        api.forbidden.add("keys")
+        configure(api, service(keys=True, keySecret="keys"), service(name="open", model="o"))
+        async with following(router, api):
+            await until(lambda: router.router.ready and bool(names(router)))
+            answer = await router.ask(headers={"authorization": "Bearer one"})
+            assert answer.status == 503
+            assert "retry-after" in answer.headers
+            assert (await router.ask(model="o")).status == 200
+            api.forbidden.clear()
+            await until(lambda: router.chat.client(b"one") is not None)
+            assert await status(router, "one") == 200
+
+            api.forbidden.add("keys")  # what was read stays
+            api.break_off(SECRETS)
+            await until(lambda: api.watching(SECRETS) == 0)
+            assert await status(router, "one") == 200
+
+
+async def test_a_router_is_not_ready_before_it_tried_to_read_the_keys() -> None:
+    keyed = service(keys=True, keySecret="keys")
+    async with routing(services=[keyed]) as router:
+        assert not router.router.ready
+        router.router.update_keys("keys", None)
+        assert router.router.ready
+        router.configure(keyed, service(name="new", model="n", keys=True, keySecret="new"))
+        assert router.router.ready  # a new service keeps no other waiting
 
 
 async def test_the_token_is_read_for_each_request() -> None:

@@ -10,6 +10,8 @@ from aiohttp import web
 
 CONFIG_MAPS = "configmaps"
 SLICES = "endpointslices"
+SECRETS = "secrets"
+COLLECTIONS = (CONFIG_MAPS, SLICES, SECRETS)
 
 
 class ApiServer:
@@ -18,18 +20,19 @@ class ApiServer:
     def __init__(self) -> None:
         self.url = ""
         self.version = 1
-        self.objects: dict[str, dict[str, Any]] = {CONFIG_MAPS: {}, SLICES: {}}
+        self.objects: dict[str, dict[str, Any]] = {name: {} for name in COLLECTIONS}
         self.lists: list[str] = []
         self.watched_from: list[tuple[str, str]] = []
         self.tokens: list[str] = []
         self.renewals: list[tuple[str, str, Any]] = []
         self.failing = 0
         """So many requests are answered 500."""
-        self._history: dict[str, list[tuple[int, bytes]]] = {CONFIG_MAPS: [], SLICES: []}
+        self._history: dict[str, list[tuple[int, bytes]]] = {name: [] for name in COLLECTIONS}
         self._watches: dict[str, set[asyncio.Queue[bytes | None]]] = {
-            CONFIG_MAPS: set(),
-            SLICES: set(),
+            name: set() for name in COLLECTIONS
         }
+        self.forbidden: set[str] = set()
+        """Names of objects that may not be listed or watched."""
 
     def watching(self, collection: str) -> int:
         return len(self._watches[collection])
@@ -64,9 +67,7 @@ class ApiServer:
         if kind in ("ADDED", "MODIFIED", "DELETED"):
             self._history[collection].append((self.version, line))
         for queue in self._watches[collection]:
-            # NB: in two pieces, as a line that is longer than a packet comes.
-            queue.put_nowait(line[:20])
-            queue.put_nowait(line[20:])
+            queue.put_nowait(line)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("authorization", ""))
@@ -78,10 +79,13 @@ class ApiServer:
             assert request.headers["content-type"] == "application/merge-patch+json"
             self.renewals.append((request.path, name, await request.json()))
             return web.json_response({})
+        if _selected(request) in self.forbidden:
+            return web.Response(status=403)
         if "watch" in request.query:
             return await self._watch(request, name)
         self.lists.append(name)
-        items = [*self.objects[name].values()]
+        wanted = _selected(request)
+        items = [item for key, item in self.objects[name].items() if wanted in (None, key)]
         return web.json_response(
             {"items": items, "metadata": {"resourceVersion": str(self.version)}}
         )
@@ -90,17 +94,43 @@ class ApiServer:
         self.watched_from.append((collection, request.query["resourceVersion"]))
         response = web.StreamResponse()
         await response.prepare(request)
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        queue: asyncio.Queue[bytes | None] = _Selecting(_selected(request))
         for version, line in self._history[collection]:
             if version > int(request.query["resourceVersion"]):
                 queue.put_nowait(line)
         self._watches[collection].add(queue)
         try:
             while (line := await queue.get()) is not None:
-                await response.write(line)
+                # NB: in two pieces, as a line that is longer than a packet comes.
+                await response.write(line[:20])
+                await response.write(line[20:])
         finally:
             self._watches[collection].discard(queue)
         return response
+
+
+class _Selecting(asyncio.Queue[bytes | None]):
+    """Queue of a watch, with the events of one object or of all."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__()
+        self._name = name
+
+    def put_nowait(self, item: bytes | None) -> None:
+        if item is None or self._name is None or self._passes(item):
+            super().put_nowait(item)
+
+    def _passes(self, line: bytes) -> bool:
+        event = json.loads(line)
+        return event["type"] in ("BOOKMARK", "ERROR") or (
+            event["object"]["metadata"]["name"] == self._name
+        )
+
+
+def _selected(request: web.Request) -> str | None:
+    """Return the name that a field selector names; None if there is none."""
+    selector = request.query.get("fieldSelector", "")
+    return selector.removeprefix("metadata.name=") or None
 
 
 @contextlib.asynccontextmanager

@@ -222,8 +222,6 @@ class RouterState:
     trouble: str | None = None
     entry: Manifest | None = None
     """Entry of the service in the router's configuration; None if there is none."""
-    keys: str | None = None
-    """Secret with the API keys of the service, as mounted in the router."""
 
     @property
     def active(self) -> str | None:

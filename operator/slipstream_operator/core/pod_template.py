@@ -53,6 +53,11 @@ def _clashes(pod_template: Template, *, variables: Iterable[str]) -> Iterator[st
         reserved=template.RESERVED_ANNOTATIONS,
         prefixes=template.RESERVED_ANNOTATION_PREFIXES,
     )
+    if pod_template.service_account_name == contract.ROUTER_NAME:
+        yield (
+            f"serviceAccountName: \"{contract.ROUTER_NAME}\" can't be used because its rights are the router's alone. "
+            "Use another ServiceAccount."
+        )
     for field, labels in (
         ("labels", pod_template.labels),
         ("nodeSelector", pod_template.node_selector),

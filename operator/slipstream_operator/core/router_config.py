@@ -24,8 +24,12 @@ class Entry:
     """Entry of a service in the router's configuration."""
 
     settings: Manifest
-    keys: str | None = None
-    """Secret of the keys that its clients need."""
+
+    @property
+    def keys(self) -> str | None:
+        """Return the Secret of the keys that its clients need; None if they need none."""
+        secret: str | None = self.settings.get("keySecret")
+        return secret
 
 
 def entry(
@@ -59,28 +63,20 @@ def entry(
         "limits": {**routing.limits, **longer},
         "keys": routing.keys is not None,
     }
+    if routing.keys is not None:
+        settings["keySecret"] = routing.keys
     if routing.responses is not None:
         settings["responses"] = routing.responses
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
         settings["activation"] = names.activation_name(name)
     if kv_capacity:
         settings["kvTokens"] = kv_capacity
-    return Entry(settings, routing.keys)
+    return Entry(settings)
 
 
 def known(listed: RouterState) -> Entry | None:
     """Return the current entry of the service, which stays if a change of the object is invalid."""
-    return Entry(listed.entry, listed.keys) if listed.entry is not None else None
-
-
-def keys(deployment: Manifest) -> Mapping[str, str]:
-    """Return the Secret of each service's API keys, from the router's Deployment."""
-    volumes = deployment["spec"]["template"]["spec"].get("volumes", [])
-    return {
-        volume["name"].removeprefix(router.KEYS_PREFIX): volume["secret"]["secretName"]
-        for volume in volumes
-        if volume["name"].startswith(router.KEYS_PREFIX) and "secret" in volume
-    }
+    return Entry(listed.entry) if listed.entry is not None else None
 
 
 def document(namespace: str, services: Sequence[Manifest], routes: Sequence[Manifest]) -> str:
@@ -133,7 +129,7 @@ def resolve(
             [entry.settings for entry in services.values()],
             list(routes.values()),
         ),
-        keys={name: entry.keys for name, entry in services.items() if entry.keys},
+        key_secrets=sorted({entry.keys for entry in services.values() if entry.keys}),
         leases=sorted(
             entry.settings["activation"]
             for entry in services.values()

@@ -33,8 +33,6 @@ class RouterObjects:
     available: bool = False
     answers: bool = False
     trouble: str | None = None
-    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Service -> Secret of its clients' keys that the router's Deployment mounts."""
 
     def listed(self, service: str) -> RouterState:
         """Return the state of a service in the router."""
@@ -43,7 +41,6 @@ class RouterObjects:
             self.answers,
             self.trouble,
             self.entries.get(service),
-            self.keys.get(service),
         )
 
     def feed(self, child: Child, *, gone: bool) -> Change | None:
@@ -77,7 +74,6 @@ class RouterObjects:
         status = {} if gone else child.status
         self.available, self.answers = router_config.readiness(child.manifest, status)
         self.trouble = None if gone else child.trouble
-        self.keys = {} if gone else router_config.keys(child.manifest)
         return Change(readiness=before != (self.available, self.answers, self.trouble))
 
 

@@ -29,7 +29,9 @@ from slipstream_runtime.router.proxy.listener import (
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
+from slipstream_runtime.router.tenants.key_secrets import Entries, KeySecrets, WatchedSecret
 from slipstream_runtime.router.tenants.keyring import Keyring
+from slipstream_runtime.web.folder import Folder
 
 _ABORT_SECONDS: Final = 2.0
 """Seconds for the last bytes to clients after the drain."""
@@ -55,6 +57,7 @@ class Router:
     ) -> None:
         self._sockets = (api, management)
         self._keys = keys
+        self._key_secrets = KeySecrets()
         self._clock = clock
         self._now = now
         self._chance = chance
@@ -87,22 +90,30 @@ class Router:
         self.metrics.connections.set_function(lambda: self._listener.connected)
         self._management = Management(self, self.metrics).server()
         self._managing: asyncio.Server | None = None
-        self._known = {"config": False, "endpoints": False}
+        self._known = {"config": False, "endpoints": False, "keys": False}
 
     @property
     def ready(self) -> bool:
-        """Whether the router takes new requests: it knows its endpoints, and does not drain."""
+        """Whether the router takes new requests: it knows its endpoints, has tried to read all keys, and does not
+        drain."""
         return all(self._known.values()) and not self.front.leaving
 
     def configure(self, settings: config.Config) -> None:
         """Apply a new configuration."""
+        self._key_secrets.keep(settings.key_secrets)
         self.table.configure(settings)
         self._known["config"] = True
+        self._check_keys()
 
     def update(self, found: Mapping[str, Collection[Address]]) -> None:
         """Apply the present endpoints of each revision."""
         self.table.update(found)
         self._known["endpoints"] = True
+
+    def update_keys(self, secret: str, entries: Entries | None) -> None:
+        """Apply the content of a Secret with API keys; None if it could not be read."""
+        self._key_secrets.put(secret, entries)
+        self._check_keys()
 
     def status(self) -> Mapping[str, Any]:
         """Return the state of services and routes, for troubleshooting."""
@@ -162,17 +173,31 @@ class Router:
             front.abort()
             await front.emptied(within=_ABORT_SECONDS)
 
+    def _check_keys(self) -> None:
+        """Note once that all Secrets were tried. Those of later services keep no other service waiting."""
+        named = (service.settings.key_secret for service in self.table.services())
+        if self._known["config"] and all(map(self._key_secrets.tried, filter(None, named))):
+            self._known["keys"] = True
+
     def _service(self, settings: config.Service) -> Service:
         clock = self._clock
         picker = PrefixPicker(strategy=settings.strategy, kv_tokens=settings.kv_tokens)
         return Service(
             settings,
             pool=Pool(picker=picker, chance=self._chance, clock=clock),
-            keyring=Keyring(self._keys / settings.name, clock=clock, now=self._now),
+            make_keyring=self._keyring,
             metrics=ServiceMetrics(self.metrics, settings.name),
             activate=self._activator.activate,
             clock=clock,
         )
+
+    def _keyring(self, settings: config.Service) -> Keyring:
+        source = (
+            Folder(self._keys / settings.name, clock=self._clock)
+            if settings.key_secret is None
+            else WatchedSecret(self._key_secrets, settings.key_secret)
+        )
+        return Keyring(source, now=self._now)
 
     def _changed(self, added: Collection[Endpoint], removed: Collection[Endpoint]) -> None:
         self._scrapes.follow(added, removed)

@@ -83,7 +83,9 @@ class Service(Part):
     strategy: Literal["Prefix", "LeastLoad"] = "Prefix"
     limits: ServiceLimits = ServiceLimits()
     keys: bool = False
-    """Whether clients need an API key; the folder of keys is named for the service."""
+    """Whether clients need an API key."""
+    key_secret: Name | None = None
+    """Secret with the keys, which the router watches; None: a folder that is named for the service."""
     responses: Responses | None = None
     cors: Cors | None = None
     activation: Name | None = None
@@ -143,3 +145,8 @@ class Config(Part):
     namespace: Name
     services: tuple[Service, ...] = ()
     routes: tuple[Route, ...] = ()
+
+    @property
+    def key_secrets(self) -> frozenset[str]:
+        """Return the names of all Secrets with API keys."""
+        return frozenset(service.key_secret for service in self.services if service.key_secret)

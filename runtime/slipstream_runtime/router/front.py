@@ -5,7 +5,7 @@ Every request that is counted in is counted out, however it ends.
 
 import asyncio
 import urllib.parse
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import orjson
 from aiohttp import web
@@ -119,7 +119,7 @@ class Front:
         services = self._table.services() if here is None else (here,)
         clients = [(s, client) for s in services if (client := s.client(key)) is not None]
         if services and not clients:
-            raise unauthorized(close=True)  # before the body is read
+            raise _no_client(services)  # before the body is read
         if (stored := openai.STORED_RESPONSE.fullmatch(path)) is not None:
             return await self._answer(
                 http_request, self._stored(http_request, stored["id"], clients, arrived=arrived)
@@ -153,7 +153,7 @@ class Front:
             )
         client = service.client(key)
         if client is None:
-            raise unauthorized(close=True)
+            raise _no_client((service,))
         _find_replica(request, [(service, client)])
         return await self._answer(
             http_request,
@@ -197,7 +197,7 @@ class Front:
         services = self._table.services() if here is None else (here,)
         welcome = [service.name for service in services if service.client(key) is not None]
         if services and not welcome:
-            raise unauthorized(close=True)
+            raise _no_client(services)
         names = self._table.models(welcome, here=here)
         match = openai.MODEL.fullmatch(path)
         if match is None:
@@ -262,7 +262,7 @@ class Front:
             client for service in route.services if (client := service.client(key)) is not None
         ]
         if len(clients) < len(route.services):
-            raise unauthorized(close=True)
+            raise _no_client(route.services)
         for client, service in zip(clients, route.services, strict=True):
             if not client.may_use(service.settings.model):
                 raise refusals.forbidden(request.model)
@@ -321,6 +321,13 @@ def _refused(refusal: Refusal, http_request: web.BaseRequest) -> web.Response:
     if refusal.headers.get("connection") == "close":
         response.force_close()
     return response
+
+
+def _no_client(services: Iterable[Service]) -> Refusal:
+    """Return the refusal of a request whose key opens not all, or none, of the services."""
+    if all(service.keys_known for service in services):
+        return unauthorized(close=True)
+    return refusals.keys_unknown()
 
 
 def _key(http_request: web.BaseRequest) -> bytes | None:

@@ -41,7 +41,7 @@ class Service:
         settings: config.Service,
         *,
         pool: Pool,
-        keyring: Keyring,
+        make_keyring: Callable[[config.Service], Keyring],
         metrics: ServiceMetrics,
         activate: Activate,
         clock: Callable[[], float],
@@ -52,7 +52,8 @@ class Service:
         self.retries = Retries()
         self.cache: ResponseCache[AnswerFuture] | None = None
         self.in_flight = 0
-        self._keyring = keyring
+        self._make_keyring = make_keyring
+        self._keyring = make_keyring(settings)
         self._activate = activate
         self._clock = clock
         self._queue = RequestQueue()
@@ -86,6 +87,8 @@ class Service:
             self.pool.picker = PrefixPicker(
                 strategy=settings.strategy, kv_tokens=settings.kv_tokens
             )
+        if settings.key_secret != known.key_secret:
+            self._keyring = self._make_keyring(settings)
         if settings.responses != known.responses or self.cache is None:
             self.cache = _cache(settings.responses, clock=self._clock)
         self.settings = settings
@@ -130,6 +133,11 @@ class Service:
     def client(self, key: bytes | None) -> Client | None:
         """Return the client of the key; a service without keys admits everyone as an anonymous client."""
         return self._keyring.client(key) if self.settings.keys else _ANONYMOUS
+
+    @property
+    def keys_known(self) -> bool:
+        """Whether it is known which keys open the service."""
+        return not self.settings.keys or self._keyring.known
 
     def reserve(self, request: Request, client: Client) -> "Reservation":
         """Reserve the tenant's tokens for this request; Refusal if there are too few."""

@@ -19,6 +19,11 @@ class Folder:
         self._checked: float | None = None
         self._stamp: _Stamp | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether the content is known: always, since a missing folder is empty."""
+        return True
+
     def changed(self) -> Mapping[str, bytes] | None:
         """Return the files' content by name if it may have changed since the last call, else None."""
         now = self._clock()

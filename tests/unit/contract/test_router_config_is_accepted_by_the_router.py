@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from slipstream_operator import names
 from slipstream_operator.core import inference_routes, resolve, revisions, router_config
@@ -267,15 +269,58 @@ def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
     assert rule["verbs"] == ["get", "patch"]
 
 
-def test_keys_are_mounted_by_service_and_their_absence_stops_no_router() -> None:
-    entry = {"small": _entry(EVERYTHING, name="small")}
-    deployment = given.find(router.render(_resolved(entry)), "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
-    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "keys-small")
-    assert volume["secret"] == {"secretName": "keys", "optional": True}
-    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-    assert mounts["keys-small"] == "/etc/slipstream-keys/small"
-    assert router_config.keys(deployment) == {"small": "keys"}
+def test_a_role_names_the_secrets_with_keys_or_has_no_rule_for_them() -> None:
+    role = given.find(router.render(_resolved()), "Role")
+    assert "secrets" not in json.dumps(role)
+    entries = {name: _entry(EVERYTHING, name=name) for name in ("small", "large")}
+    role = given.find(router.render(_resolved(entries)), "Role")
+    (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["secrets"])
+    assert rule["resourceNames"] == ["keys"]
+    assert rule["verbs"] == ["list", "watch"]
+    config = _read(*entries.values())
+    assert config.key_secrets == {"keys"}
+
+
+_SPECS = st.fixed_dictionaries(
+    {"model": st.just(given.MODEL)},
+    optional={
+        "replicas": st.integers(0, 5),
+        "routing": st.fixed_dictionaries(
+            {"strategy": st.sampled_from(["Prefix", "LeastLoad"])},
+            optional={
+                "apiKeys": st.fixed_dictionaries({"name": st.sampled_from(["keys", "others"])})
+            },
+        ),
+        "limits": st.fixed_dictionaries({}, optional={"timeout": st.just("2h")}),
+        "drain": st.just("30m"),
+        "cache": st.just(EVERYTHING["cache"]),
+        "scaling": st.just(EVERYTHING["scaling"]),
+    },
+).filter(lambda spec: not ("replicas" in spec and "scaling" in spec))
+_NAMES = st.sampled_from(["small", "large", "third"])
+
+
+@hypothesis.given(
+    services=st.dictionaries(_NAMES, _SPECS, min_size=1),
+    routes=st.dictionaries(_NAMES, st.just({"backends": []})),
+)
+def test_no_service_route_or_key_changes_the_routers_pods(
+    services: dict[str, dict[str, Any]], routes: dict[str, Any]
+) -> None:
+    """A changed pod template would restart the router under the requests of all other services."""
+
+    def template(entries: dict[str, Entry], parents: list[Parent], found: dict[str, Any]) -> Any:
+        resolved = router_config.resolve(given.router(parents), entries, found)
+        assert resolved is not None
+        deployment = given.find(router.render(resolved), "Deployment")
+        return {**deployment["spec"], "metadata": None}
+
+    entries = {name: _entry(spec, name=name) for name, spec in services.items()}
+    parents = [given.parent(spec, key=Key("team", name)) for name, spec in services.items()]
+    named = {name: {"name": name, **route} for name, route in routes.items()}
+    alone = {"only": _entry(name="only")}
+    only = [given.parent({"model": given.MODEL}, key=Key("team", "only"))]
+    assert template(entries, parents, named) == template(alone, only, {})
 
 
 def test_the_profile_sizes_and_places_the_router() -> None:

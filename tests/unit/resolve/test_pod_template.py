@@ -47,6 +47,10 @@ def mounted(path: str, volume: str = "data") -> dict[str, Any]:
             {"volumes": [{"name": "claim-12", "emptyDir": {}}]},
             'volumes: "claim-12" is the name of a volume of the operator',
         ),
+        (
+            {"serviceAccountName": "slipstream-router"},
+            'serviceAccountName: "slipstream-router" can\'t be used',
+        ),
         (mounted("/dev/shm"), 'volumeMounts: "/dev/shm" overlaps /dev'),
         (mounted("/tmp/a"), 'volumeMounts: "/tmp/a" overlaps /tmp'),
         (mounted("/var/cache"), 'volumeMounts: "/var/cache" overlaps'),

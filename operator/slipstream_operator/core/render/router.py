@@ -1,7 +1,7 @@
 """Router of a namespace and its other objects, owned by all services and routes that use it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -11,8 +11,6 @@ from slipstream_operator.core.render import common, pods, protection, service
 from slipstream_runtime import contract
 
 NAME: Final = contract.ROUTER_NAME
-KEYS_PREFIX: Final = "keys-"
-"""Prefix of the volume with the API keys of a service."""
 REPLICAS: Final = 2
 RESOURCES: Final = pod.Resources(
     requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"}
@@ -31,8 +29,8 @@ class Router:
     """Node selector, tolerations, runtime class, priority class and pull secrets, as core/v1 names them."""
     document: str
     """Text of its configuration."""
-    keys: Mapping[str, str]
-    """Service -> Secret with its API keys."""
+    key_secrets: Sequence[str]
+    """Secrets with API keys of the services, which the router watches."""
     leases: Sequence[str]
     """Names of the Leases that the router can renew."""
     users: Sequence[Parent]
@@ -129,6 +127,15 @@ def _role(router: Router) -> dict[str, Any]:
             "verbs": ["list", "watch"],
         },
     ]
+    if router.key_secrets:  # a rule without names would apply to all Secrets
+        rules.append(
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": list(router.key_secrets),
+                "verbs": ["list", "watch"],
+            }
+        )
     if router.leases:  # a rule without names would apply to all Leases
         rules.append(
             {
@@ -244,27 +251,15 @@ def _container(router: Router) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "token", "mountPath": contract.ROUTER_TOKEN_DIRECTORY, "readOnly": True},
             {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
-            *(
-                {
-                    "name": f"{KEYS_PREFIX}{name}",
-                    "mountPath": f"{contract.ROUTER_KEYS_DIRECTORY}/{name}",
-                    "readOnly": True,
-                }
-                for name in sorted(router.keys)
-            ),
         ],
     }
 
 
 def _volumes(router: Router) -> list[dict[str, Any]]:
-    """Return the volumes. Key volumes are optional, so that a missing Secret stops only one service."""
+    """Return the volumes. None is of a single service, because its change would restart the router of all others."""
     return [
         {"name": "token", "secret": {"secretName": names.ROUTER_TOKEN}},
         {"name": "scratch", "emptyDir": {}},
-        *(
-            {"name": f"{KEYS_PREFIX}{name}", "secret": {"secretName": secret, "optional": True}}
-            for name, secret in sorted(router.keys.items())
-        ),
     ]
 
 

@@ -37,7 +37,8 @@ class Cluster:
     ) -> None:
         self._url = url
         self._token = token
-        connector = aiohttp.TCPConnector(ssl=trust if trust is not None else True)
+        # NB: each watch holds a connection, and there is one for each Secret, so their number has no limit.
+        connector = aiohttp.TCPConnector(limit=0, ssl=trust if trust is not None else True)
         self._session = aiohttp.ClientSession(connector=connector)
 
     @classmethod
@@ -116,7 +117,7 @@ class Cluster:
 
 
 class Mirror:
-    """Local copy of a collection; keeps the last state while the API server can't be reached."""
+    """Local copy of a collection; keeps the last state while the API server can't be reached, and calls `failed`."""
 
     def __init__(
         self,
@@ -126,11 +127,13 @@ class Mirror:
         changed: Callable[[Mapping[str, Manifest]], None],
         chance: Callable[[], float],
         query: Mapping[str, str] | None = None,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._path = path
         self._query = query or {}
         self._changed = changed
+        self._failed = failed
         self._chance = chance
         self._objects: dict[str, Manifest] = {}
 
@@ -147,6 +150,7 @@ class Mirror:
                 logs.event("watch restarted", path=self._path)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
                 logs.event("watch failed", path=self._path, error=errors.describe(error))
+                self._failed()
             await asyncio.sleep(pause * (0.5 + self._chance()))
             pause = min(most, 2 * pause)
 

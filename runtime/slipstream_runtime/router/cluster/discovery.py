@@ -14,6 +14,7 @@ from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import Address
 from slipstream_runtime.router.cluster import slices
 from slipstream_runtime.router.cluster.client import Cluster, Manifest, Mirror
+from slipstream_runtime.router.cluster.key_watches import KeyWatches
 
 _SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
 _CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"
@@ -28,6 +29,10 @@ class Target(Protocol):
 
     def update(self, found: Mapping[str, Collection[Address]]) -> None:
         """Apply the present endpoints of each revision."""
+        ...
+
+    def update_keys(self, secret: str, entries: Mapping[str, bytes] | None) -> None:
+        """Apply the content of a Secret with API keys; None if it could not be read."""
         ...
 
 
@@ -64,11 +69,13 @@ def from_files(router: Target, *, settings: Path, endpoints: Path) -> None:
 async def follow(
     router: Target, cluster: Cluster, *, namespace: str, name: str, chance: Callable[[], float]
 ) -> None:
-    """Watch both on the API server until cancelled."""
+    """Watch both on the API server until cancelled, and the Secrets that the configuration names."""
+    watches = KeyWatches(cluster, namespace=namespace, changed=router.update_keys, chance=chance)
 
     def configured(objects: Mapping[str, Manifest]) -> None:
-        if name in objects:
-            _configure(router, objects[name])
+        settings = _configure(router, objects[name]) if name in objects else None
+        if settings is not None:
+            watches.follow(settings.key_secrets)
 
     def moved(objects: Mapping[str, Manifest]) -> None:
         router.update(slices.addresses(objects.values()))
@@ -78,15 +85,17 @@ async def follow(
     maps = Mirror(cluster, path, changed=configured, chance=chance, query=query)
     endpoints = Mirror(cluster, _SLICES.format(namespace), changed=moved, chance=chance)
     async with asyncio.TaskGroup() as group:
+        group.create_task(watches.run())
         group.create_task(maps.run())
         group.create_task(endpoints.run())
 
 
-def _configure(router: Target, manifest: Manifest) -> None:
-    """Apply the configuration of the ConfigMap; keep the one before if it is invalid."""
+def _configure(router: Target, manifest: Manifest) -> config.Config | None:
+    """Apply and return the configuration of the ConfigMap; if it is invalid, keep the one before and return None."""
     try:
         text = manifest["data"][contract.ROUTER_CONFIG_KEY]
-        router.configure(config.Config.model_validate(json.loads(text)))
+        settings = config.Config.model_validate(json.loads(text))
+        router.configure(settings)
     except (KeyError, ValueError) as error:
         known = isinstance(error, pydantic.ValidationError)
         reason = (
@@ -95,5 +104,6 @@ def _configure(router: Target, manifest: Manifest) -> None:
             else f"no valid JSON in the key {contract.ROUTER_CONFIG_KEY}"
         )
         logs.failure("configuration refused", configMap=manifest["metadata"]["name"], reason=reason)
-    else:
-        logs.event("configured", version=manifest["metadata"].get("resourceVersion"))
+        return None
+    logs.event("configured", version=manifest["metadata"].get("resourceVersion"))
+    return settings

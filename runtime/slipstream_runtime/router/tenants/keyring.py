@@ -6,9 +6,8 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Final, Protocol
 
 import pydantic
 import yaml
@@ -16,7 +15,6 @@ import yaml
 from slipstream_runtime import errors, logs
 from slipstream_runtime.part import Part, Positive
 from slipstream_runtime.web import keys
-from slipstream_runtime.web.folder import Folder
 
 _DOCUMENT: Final = re.compile(rb"^\s*\{|^\s*[\"']?sha256[\"']?\s*:", re.MULTILINE)
 
@@ -51,21 +49,37 @@ class Client:
         return self.models is None or model in self.models
 
 
-class Keyring:
-    """Keys in the folder of a service; `clock` is monotonic, `now` in seconds since 1970."""
+class Source(Protocol):
+    """Entries that hold the keys of a service."""
 
-    def __init__(
-        self, folder: Path, *, clock: Callable[[], float], now: Callable[[], float]
-    ) -> None:
-        self._folder = Folder(folder, clock=clock)
+    @property
+    def known(self) -> bool:
+        """Whether the entries could be read."""
+        ...
+
+    def changed(self) -> Mapping[str, bytes] | None:
+        """Return the entries if they may differ from those of the last call; otherwise None."""
+        ...
+
+
+class Keyring:
+    """Keys of a service; `now` is in seconds since 1970."""
+
+    def __init__(self, source: Source, *, now: Callable[[], float]) -> None:
+        self._source = source
         self._now = now
         # NB: keys are looked up by a hash with a secret salt, so that response times reveal nothing about a key.
         self._salt = secrets.token_bytes()
         self._clients: dict[bytes, Client] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether the keys could be read. Until then no request can be judged."""
+        return self._source.known
+
     def client(self, key: bytes | None) -> Client | None:
         """Return the client of the key; None if the key is unknown or expired."""
-        entries = self._folder.changed()
+        entries = self._source.changed()
         if entries is not None:
             self._clients = {
                 self._digest(digest): client

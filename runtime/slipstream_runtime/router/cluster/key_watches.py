@@ -1,0 +1,60 @@
+"""Watches of the Secrets with API keys: one for each Secret, since the router may read only those by name."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from slipstream_runtime.router.cluster.client import Cluster, Manifest, Mirror
+
+_SECRETS: Final = "/api/v1/namespaces/{}/secrets"
+
+
+class KeyWatches:
+    """Watches that begin and end while the router runs, as its configuration names Secrets."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        namespace: str,
+        changed: Callable[[str, Mapping[str, bytes] | None], None],
+        chance: Callable[[], float],
+    ) -> None:
+        self._cluster = cluster
+        self._path = _SECRETS.format(namespace)
+        self._changed = changed
+        self._chance = chance
+        self._wanted: Collection[str] = ()
+        self._renamed = asyncio.Event()
+
+    def follow(self, names: Collection[str]) -> None:
+        """Watch these Secrets and no others from now on."""
+        self._wanted = names
+        self._renamed.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        watches: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for name in watches.keys() - set(self._wanted):
+                    watches.pop(name).cancel()
+                for name in sorted(set(self._wanted) - watches.keys()):
+                    watches[name] = group.create_task(self._mirror(name).run())
+                self._renamed.clear()
+                await self._renamed.wait()
+
+    def _mirror(self, name: str) -> Mirror:
+        def changed(objects: Mapping[str, Manifest]) -> None:
+            data = objects[name].get("data") or {} if name in objects else {}
+            self._changed(name, {entry: base64.b64decode(text) for entry, text in data.items()})
+
+        return Mirror(
+            self._cluster,
+            self._path,
+            changed=changed,
+            failed=lambda: self._changed(name, None),
+            chance=self._chance,
+            query={"fieldSelector": f"metadata.name={name}"},
+        )
