@@ -25,6 +25,7 @@ from slipstream_operator.adapters import metrics
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.scaler import Scaler
@@ -110,14 +111,14 @@ class Metrics(metrics.Metrics):
         self.queries = 0
         self.failures: list[str] = []
 
-    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
+    async def read(self, server: Server, queries: Mapping[str, str], *, take: ports.Take) -> None:
         def noted(name: str, part: ports.Part) -> None:
             if isinstance(part, Unknown):
                 self.failures.append(f"{name}: {part.reason}")
             take(name, part)
 
         self.queries += len(queries)
-        await super().read(url, queries, take=noted)
+        await super().read(server, queries, take=noted)
 
 
 class Operator:

@@ -6,6 +6,7 @@ a successor starts with a full store.
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
@@ -153,7 +154,9 @@ class App:
         """Run the loops that only the leader runs."""
         logger.info("leading", extra={"identity": self._config.identity})
         self._telemetry.leader.set(1)
-        prometheus = metrics.Metrics()
+        prometheus = metrics.Metrics(
+            functools.partial(api.read_secret, namespace=self._config.namespace)
+        )
         dispatcher = Dispatcher(
             services=ServiceReconciler(
                 store=self._store,

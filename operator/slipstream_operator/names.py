@@ -133,6 +133,7 @@ class Reason:
     INFEASIBLE: Final = "Infeasible"
     NO_TRAFFIC: Final = "NoTraffic"
     NO_METRICS: Final = "NoMetrics"
+    NO_PROMETHEUS: Final = "NoPrometheus"
     NO_OBJECTIVES: Final = "NoObjectives"
 
     FOLLOWING_LOAD: Final = "FollowingLoad"

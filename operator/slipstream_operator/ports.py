@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import RawSample, Samples, Unknown
 
 Part: TypeAlias = Sequence[RawSample] | Unknown
@@ -41,10 +42,10 @@ class Cluster(Protocol):
 class Metrics(Protocol):
     """Prometheus."""
 
-    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+    async def query(self, server: Server, queries: Mapping[str, str]) -> Samples:
         """Run the queries; a failed one is Unknown with the reason."""
 
-    async def read(self, url: str, queries: Mapping[str, str], *, take: Take) -> None:
+    async def read(self, server: Server, queries: Mapping[str, str], *, take: Take) -> None:
         """Run queries with large answers, and pass each part on as it arrives.
 
         Unknown after other parts of an answer makes these invalid.

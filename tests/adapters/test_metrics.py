@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from slipstream_operator.adapters import metrics
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,9 +34,9 @@ async def _prometheus(handler: Handler) -> AsyncIterator[str]:
 async def _ask(url: str, *queries: str) -> dict[str, Any]:
     adapter = metrics.Metrics()
     try:
-        return dict(await adapter.query(url, {query: query for query in queries}))
+        return dict(await adapter.query(Server(url), {query: query for query in queries}))
     finally:
-        for connection in adapter._connections.values():
+        for _, connection in adapter._connections.values():
             connection.close()
 
 
@@ -192,7 +193,7 @@ async def test_a_large_answer_is_passed_on_in_parts(monkeypatch: pytest.MonkeyPa
     parts: list[Any] = []
     async with _prometheus(_as_prometheus_writes(*series)) as url:
         adapter = metrics.Metrics()
-        await adapter.read(url, {"up": "up"}, take=lambda _, part: parts.append(part))
+        await adapter.read(Server(url), {"up": "up"}, take=lambda _, part: parts.append(part))
     assert len(parts) > 2
     assert [(json.loads(labels), value) for part in parts for labels, value in part] == [
         (labels, float(value)) for labels, value in series

@@ -1,26 +1,35 @@
 """Queries of the operator on the real Prometheus, with engines and routers that are scraped more than once."""
 
 import asyncio
+import base64
 import contextlib
+import dataclasses
 import json
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from dev import waiting
+from dev.cluster.pki import Authority, Subject
 from slipstream_operator.adapters import metrics
 from slipstream_operator.core import histograms, inference_routes
+from slipstream_operator.core import prometheus as prometheus_core
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.metrics import queries, signals
 from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_operator.core.scaling.metrics.query_results import QueryResults, ServiceResults
-from slipstream_operator.core.scaling.metrics.values import Unknown
+from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_runtime import contract
 from slipstream_simulator.prometheus import evaluation
 from tests.support import processes, prometheus
 from tests.support.prometheus import Server, job
 
+PASSWORD = "secret"
+HASH = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
+"""bcrypt of the password."""
 WINDOW = 15.0
 CLIENTS = 3
 POD = {"namespace": "team", "service": "chat", "pod": "chat-1"}
@@ -141,7 +150,7 @@ def _results(server: Server) -> ServiceResults:
     }
     found = QueryResults()
     texts = {name: str(query) for name, query in asked.items()}
-    asyncio.run(metrics.Metrics().read(server.url, texts, take=found.take))
+    asyncio.run(metrics.Metrics().read(prometheus_core.Server(server.url), texts, take=found.take))
     assert not found.failed
     return found.of(Key("team", "chat"))
 
@@ -183,7 +192,9 @@ def test_every_figure_of_status_is_the_same(servers: tuple[Server, Server]) -> N
 
 def test_the_figures_of_a_route_are_the_same(servers: tuple[Server, Server]) -> None:
     once, often = (
-        asyncio.run(metrics.Metrics().query(server.url, inference_routes.queries()))
+        asyncio.run(
+            metrics.Metrics().query(prometheus_core.Server(server.url), inference_routes.queries())
+        )
         for server in servers
     )
     for name in (inference_routes.ANSWERS, inference_routes.TOKENS):
@@ -197,6 +208,51 @@ def test_the_figures_of_a_route_are_the_same(servers: tuple[Server, Server]) -> 
         assert {*values[0]} == {*values[1]}
         for labels, value in values[0].items():
             assert values[1][labels] == pytest.approx(value, rel=0.35, abs=1), (name, labels)
+
+
+def test_a_server_behind_tls_and_authentication_is_asked_with_secrets(
+    engine: processes.Process, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "pki")
+    authority.issue("server", subject=Subject("server", addresses=["127.0.0.1"]))
+    web = {
+        "tls_server_config": {
+            "cert_file": str(tmp_path / "pki/server.crt"),
+            "key_file": str(tmp_path / "pki/server.key"),
+        },
+        "basic_auth_users": {"operator": HASH},
+    }
+    entries = {
+        "ca.crt": authority.certificate.read_bytes(),
+        "login": b"Basic " + base64.b64encode(f"operator:{PASSWORD}".encode()),
+    }
+
+    async def read(name: str) -> dict[str, bytes]:
+        return entries
+
+    jobs = [job("pods", engine.port("management"), **POD, **FIRST)]
+    with prometheus.running(tmp_path / "prometheus", jobs=jobs, web=web) as found:
+        secret = "slipstream-prometheus"
+        asked = prometheus_core.Server(
+            found.url, ca=(secret, "ca.crt"), headers=(("Authorization", (secret, "login")),)
+        )
+
+        def ask(adapter: metrics.Metrics, server: prometheus_core.Server) -> object:
+            query = f"count({contract.RUNNING})"
+            return asyncio.run(adapter.query(server, {"count": query}))["count"]
+
+        adapter = metrics.Metrics(read)
+        waiting.until(
+            lambda: ask(adapter, asked) == [Sample({}, 1.0)],
+            seconds=prometheus.SECONDS,
+            what="an answer",
+            interval=0.2,
+        )
+        refused = ask(adapter, dataclasses.replace(asked, headers=()))
+        assert isinstance(refused, Unknown)
+        assert refused.reason.startswith("Prometheus refused the operator with HTTP 401.")
+        untrusted = ask(adapter, dataclasses.replace(asked, ca=None))
+        assert untrusted == Unknown("Prometheus did not answer: SSLError")
 
 
 def test_own_labels_are_all_that_the_processes_write(

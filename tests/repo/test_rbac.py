@@ -114,11 +114,18 @@ def test_the_cluster_role_grants_what_is_used_and_nothing_more() -> None:
     assert _granted("ClusterRole") == _used()
 
 
-def test_the_role_grants_the_lease_and_nothing_more() -> None:
+def test_the_role_grants_the_lease_and_the_secret_for_prometheus_and_nothing_more() -> None:
     lease = ("coordination.k8s.io", "leases")
-    assert _granted("Role") == {(*lease, verb) for verb in ("create", "get", "update")}
-    named = [rule for rule in _rules("Role") if rule["verbs"] != ["create"]]
-    assert all(rule["resourceNames"] == [names.LEASE] for rule in named)
+    assert _granted("Role") == {
+        *((*lease, verb) for verb in ("create", "get", "update")),
+        ("", "secrets", "get"),
+    }
+    named = {
+        rule["resources"][0]: rule["resourceNames"]
+        for rule in _rules("Role")
+        if rule["verbs"] != ["create"]
+    }
+    assert named == {"leases": [names.LEASE], "secrets": ["slipstream-prometheus"]}
 
 
 def test_no_role_names_everything() -> None:
@@ -126,9 +133,8 @@ def test_no_role_names_everything() -> None:
         assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
 
 
-def test_of_secrets_only_the_routers_token_is_named() -> None:
-    rules = [*_rules("ClusterRole"), *_rules("Role")]
-    (rule,) = (rule for rule in rules if "secrets" in rule["resources"])
+def test_of_secrets_outside_its_namespace_only_the_routers_token_is_named() -> None:
+    (rule,) = (rule for rule in _rules("ClusterRole") if "secrets" in rule["resources"])
     assert rule["resourceNames"] == [names.ROUTER_TOKEN]
     assert rule["resources"] == ["secrets"]
     assert not {"list", "watch", "delete"} & set(rule["verbs"])

@@ -11,6 +11,7 @@ from slipstream_operator import errors, kinds, names, ports
 from slipstream_operator.core import fetching
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import Samples, Unknown
 from slipstream_operator.telemetry import Telemetry
 from tests.support import given
@@ -119,20 +120,20 @@ class Metrics:
         self.answers = answers or {}
         self.asked: list[tuple[str, str]] = []
 
-    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
-        self.asked += [(url, query) for query in queries.values()]
+    async def query(self, server: Server, queries: Mapping[str, str]) -> Samples:
+        self.asked += [(server.url, query) for query in queries.values()]
         await asyncio.sleep(0)
         return {name: self.answers.get(name, ()) for name in queries}
 
-    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
-        for name, result in (await self.query(url, queries)).items():
+    async def read(self, server: Server, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        for name, result in (await self.query(server, queries)).items():
             take(name, given.raw(result))
 
 
 class SilentMetrics(Metrics):
     """A Prometheus that does not answer."""
 
-    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+    async def query(self, server: Server, queries: Mapping[str, str]) -> Samples:
         return {name: Unknown("Prometheus did not answer") for name in queries}
 
 

@@ -1,6 +1,7 @@
 """Kubernetes API over the async dynamic client: server-side apply, delete, status, and exceptions of `errors`."""
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -152,6 +153,11 @@ class Cluster:
         )
         metadata: Manifest = found["metadata"]
         return metadata
+
+    async def read_secret(self, name: str, *, namespace: str) -> Mapping[str, bytes]:
+        """Return the entries of a Secret; raise NotFound if it does not exist."""
+        found = await self.request("get", "Secret", name=name, namespace=namespace)
+        return {key: base64.b64decode(text) for key, text in (found.get("data") or {}).items()}
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
         """Apply the status. With the uid, an object that was recreated under the same name is rejected."""

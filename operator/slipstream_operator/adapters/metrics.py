@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -12,8 +13,9 @@ import requests
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from slipstream_operator import ports
-from slipstream_operator.adapters import vectors
+from slipstream_operator import errors, ports
+from slipstream_operator.adapters import credentials, vectors
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
@@ -24,17 +26,25 @@ _AT_ONCE: Final = 2
 """Queries at once: while one answer is read, Prometheus computes the next; more would overload a large Prometheus."""
 _CHUNK_BYTES: Final = 1 << 18
 """Bytes of an answer that are read at once."""
+_STATUS: Final = re.compile("HTTP Status Code ([0-9]+)")
 _NO_RETRY: Final = Retry(total=0)
 """No retry: the next tick queries again, and a retry within a tick would only make the answer older."""
 
 
+async def _no_secrets(name: str) -> Mapping[str, bytes]:
+    raise errors.NotFound(name)
+
+
 class Metrics:
-    """`ports.Metrics` of a Prometheus server."""
+    """`ports.Metrics` of Prometheus servers. `read_secret` reads a Secret of the operator's namespace."""
 
-    def __init__(self) -> None:
-        self._connections: dict[str, prometheus_api_client.PrometheusConnect] = {}
+    def __init__(self, read_secret: credentials.ReadSecret = _no_secrets) -> None:
+        self._credentials = credentials.Cache(read_secret)
+        self._connections: dict[
+            Server, tuple[credentials.Credentials, prometheus_api_client.PrometheusConnect]
+        ] = {}
 
-    async def query(self, url: str, queries: Mapping[str, str]) -> Samples:
+    async def query(self, server: Server, queries: Mapping[str, str]) -> Samples:
         """Run the queries; a failed one is Unknown with the reason."""
         found: dict[str, list[Sample] | Unknown] = {name: [] for name in queries}
 
@@ -45,17 +55,17 @@ class Metrics:
             elif isinstance(known, list):
                 known.extend(Sample(orjson.loads(labels), value) for labels, value in part)
 
-        await self.read(url, queries, take=take)
+        await self.read(server, queries, take=take)
         return found
 
-    async def read(self, url: str, queries: Mapping[str, str], *, take: ports.Take) -> None:
+    async def read(self, server: Server, queries: Mapping[str, str], *, take: ports.Take) -> None:
         """Pass on each answer part by part as it arrives, or Unknown with the reason if the query fails."""
-        connection = self._connections.setdefault(
-            url,
-            prometheus_api_client.PrometheusConnect(
-                url=url, retry=_NO_RETRY, timeout=TIMEOUT, session=vectors.session()
-            ),
-        )
+        try:
+            connection = await self._connection(server)
+        except credentials.CredentialsError as error:
+            for name in queries:
+                take(name, Unknown(str(error)))
+            return
         slots = asyncio.Semaphore(_AT_ONCE)
         until = time.monotonic() + ROUND_SECONDS
 
@@ -70,13 +80,52 @@ class Metrics:
                     while (part := await asyncio.to_thread(next, parts, None)) is not None:
                         take(name, part)
                 except PrometheusApiClientException as error:
-                    take(name, Unknown(f"Prometheus refused the query: {error}"[:500]))
+                    take(name, Unknown(self._refusal(server, str(error))))
                 except requests.RequestException as error:
                     take(name, Unknown(f"Prometheus did not answer: {type(error).__name__}"))
                 except (LookupError, TypeError, ValueError) as error:
                     take(name, Unknown(f"Prometheus gave no valid answer: {error!r}"[:500]))
 
         await asyncio.gather(*(ask(name, query) for name, query in queries.items()))
+
+    async def _connection(self, server: Server) -> prometheus_api_client.PrometheusConnect:
+        """Return the connection; a new one if the credentials were read again."""
+        found = await self._credentials.of(server)
+        known, connection = self._connections.get(server, (None, None))
+        if connection is not None:
+            if known is found:
+                return connection
+            connection.close()
+        session = vectors.session()
+        session.auth = found
+        if server.secrets:
+            session.max_redirects = 0  # another server must not get the Secrets
+        connection = prometheus_api_client.PrometheusConnect(
+            url=server.url, retry=_NO_RETRY, timeout=TIMEOUT, session=session
+        )
+        if found.context is not None:
+            session.mount(
+                server.url, credentials.TrustingAdapter(found.context, max_retries=_NO_RETRY)
+            )
+        self._connections[server] = (found, connection)
+        return connection
+
+    def _refusal(self, server: Server, text: str) -> str:
+        """Return the reason of an answer other than 200."""
+        status = _STATUS.match(text)
+        if status is None or status[1] not in ("401", "403"):
+            # NB: a proxy may repeat the request's headers in its answer.
+            return (
+                f"Prometheus refused the query: {status[0] if status and server.secrets else text}"[
+                    :500
+                ]
+            )
+        self._credentials.forget(server)
+        remedy = "Check tokenSecret and headers" if server.secrets else "Set tokenSecret or headers"
+        return (
+            f"Prometheus refused the operator with HTTP {status[1]}. {remedy} of spec.prometheus in the "
+            "ServingProfile."
+        )
 
 
 def _ask(

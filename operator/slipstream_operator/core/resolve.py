@@ -24,6 +24,7 @@ from slipstream_operator.core import (
     pod_template,
     prefetching,
     profiles,
+    prometheus,
     quota,
     resource_checks,
     resources,
@@ -35,7 +36,7 @@ from slipstream_operator.core import (
 from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.observed import Observed
 from slipstream_operator.core.parallelism import Split
-from slipstream_operator.core.resolved import RATE_WINDOW, Resolved, Revisioned
+from slipstream_operator.core.resolved import Resolved, Revisioned
 from slipstream_operator.core.runtimes import registry
 from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
 from slipstream_operator.core.scaling.bounds import Bounds
@@ -194,12 +195,8 @@ def resolve(observed: Observed) -> Resolved:
         scale_down_window=units.seconds(profile.scaling.scale_down_window)
         if profile.scaling and profile.scaling.scale_down_window
         else SCALE_DOWN_WINDOW,
-        prometheus=(
-            profile.prometheus.url.rstrip("/"),
-            units.seconds(profile.prometheus.window) if profile.prometheus.window else RATE_WINDOW,
-        )
-        if profile.prometheus
-        else None,
+        prometheus=prometheus.server(profile),
+        scraping=prometheus.scraping(profile, pod_monitors=observed.pod_monitors),
         max_sequences=sequences,
         engines=split.data,
         provision_time=_provision_time(accelerator),

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final
 
 from slipstream_operator.core import (
     devices,
@@ -16,10 +15,8 @@ from slipstream_operator.core import (
 )
 from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest
+from slipstream_operator.core.prometheus import RATE_WINDOW, Scraping, Server
 from slipstream_operator.core.scaling.bounds import Bounds
-
-RATE_WINDOW: Final = 60.0
-"""Default range of rates in seconds: four scrapes at the usual interval of 15 s."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +72,8 @@ class Resolved:
     bounds: Bounds
     objectives: objectives.Objectives
     scale_down_window: float
-    prometheus: tuple[str, float] | None
-    """Base URL and rate window in seconds."""
+    prometheus: tuple[Server, float] | None
+    """Server and rate window in seconds."""
     routing: routing.Routing
     times: times.Times
     default_requests: Mapping[str, str]
@@ -84,6 +81,8 @@ class Resolved:
     dedicated: bool
     """Whether a replica has devices of its own. Its pods then prefer nodes with other engines, so that whole nodes stay
     free. Not part of the revision."""
+    scraping: Scraping = Scraping()  # noqa: RUF009 (frozen)
+    """Discovery of the pods by Prometheus. Not part of the revision."""
     max_sequences: int | None = None
     """Maximum sequences of one engine, if the object sets it."""
     engines: int = 1

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.api.servingprofile import RouterSpec
-from slipstream_operator.core import profiles, times
+from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
+from slipstream_operator.core import profiles, prometheus, times
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
-from slipstream_operator.core.render import router
+from slipstream_operator.core.render import pods, router
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.errors import PermanentError
@@ -118,6 +118,7 @@ def resolve(
             f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
     spec = profile.router or RouterSpec()
+    scraping = prometheus.scraping(profile, pod_monitors=observed.pod_monitors)
     return router.Router(
         namespace=observed.namespace,
         image=image,
@@ -138,10 +139,25 @@ def resolve(
         users=sorted(users, key=_by_name),
         routes=sorted(followers, key=_by_name),
         prometheus=profile.prometheus.url if profile.prometheus else None,
-        pod_monitors=observed.pod_monitors,
+        scraping=scraping,
+        annotated=_is_annotated(observed, profile, scraping),
         account=spec.service_account_name or router.NAME,
         assigned_user=profile.users == "Assigned",
     )
+
+
+def _is_annotated(
+    observed: ObservedRouter, profile: ServingProfileSpec, scraping: prometheus.Scraping
+) -> bool:
+    """Whether annotations announce the router's pods. If the profile does not decide, they stay as they are.
+
+    Their change would restart the router when the kind PodMonitor comes to the cluster.
+    """
+    deployment = observed.child("Deployment")
+    if deployment is None or (profile.prometheus and profile.prometheus.discovery):
+        return not scraping.by_pod_monitor
+    template = deployment.manifest["spec"]["template"].get("metadata", {})
+    return bool(pods.SCRAPED.items() <= template.get("annotations", {}).items())
 
 
 def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from slipstream_operator import ports
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.promql import Expression
 from slipstream_operator.core.scaling.metrics.query_results import QueryResults, Service
@@ -21,8 +22,8 @@ SLOW_SECONDS: Final = 60.0
 class QuerySchedule:
     """Due time of each query, and the results that are needed until then."""
 
-    def __init__(self, *, url: str, window: float) -> None:
-        self._url = url
+    def __init__(self, *, server: Server, window: float) -> None:
+        self._server = server
         self._window = window
         self._due: dict[str, float] = {}
         self._started = False
@@ -39,7 +40,7 @@ class QuerySchedule:
         """
         texts = {name: str(query) for name, query in self._due_queries([*wanted], now=now).items()}
         found = QueryResults()
-        await metrics.read(self._url, texts, take=found.take)
+        await metrics.read(self._server, texts, take=found.take)
         for name in found.failed:
             self._due.pop(name, None)
         found.keep(self._lengths)

@@ -6,8 +6,9 @@ from typing import Final
 
 from slipstream_operator import errors, ports
 from slipstream_operator.api import units
-from slipstream_operator.core import inference_routes, profiles
+from slipstream_operator.core import inference_routes, profiles, prometheus
 from slipstream_operator.core.observed import Key, ObservedRouter
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import Samples
 from slipstream_operator.core.status import QUIET_SECONDS
 from slipstream_operator.shell import router_reconciler
@@ -38,7 +39,7 @@ class RouteReconciler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._measured: dict[str, tuple[float, Samples]] = {}
+        self._measured: dict[Server, tuple[float, Samples]] = {}
         self._measuring = asyncio.Lock()
         self._written: dict[Key, float] = {}
 
@@ -80,12 +81,13 @@ class RouteReconciler:
             )
         except errors.PermanentError:
             return {}
-        if profile.prometheus is None:
+        found = prometheus.server(profile)
+        if found is None:
             return {}
-        url = profile.prometheus.url.rstrip("/")
+        server, _ = found
         async with self._measuring:
-            at, samples = self._measured.get(url, (-math.inf, {}))
+            at, samples = self._measured.get(server, (-math.inf, {}))
             if self._clock.monotonic() - at >= MEASURE_EVERY:
-                samples = await self._metrics.query(url, inference_routes.queries())
-                self._measured[url] = (self._clock.monotonic(), samples)
+                samples = await self._metrics.query(server, inference_routes.queries())
+                self._measured[server] = (self._clock.monotonic(), samples)
         return samples

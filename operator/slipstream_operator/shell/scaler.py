@@ -8,6 +8,7 @@ from typing import Final
 from slipstream_operator import ports
 from slipstream_operator.core import objectives, tick
 from slipstream_operator.core.observed import Key
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.query_results import QueryResults
 from slipstream_operator.core.scaling.metrics.values import Unknown
@@ -21,6 +22,7 @@ from slipstream_operator.telemetry import Telemetry
 STATUS_SECONDS: Final = 60.0
 """Seconds after which figures in status are refreshed if nothing else changes; as often as status writes them."""
 
+_NOWHERE: Final = (Server(""), 0.0)
 _NO_PROMETHEUS: Final = Unknown("the ServingProfile names no prometheus.url")
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class Scaler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._schedules: dict[tuple[str, float], QuerySchedule] = {}
+        self._schedules: dict[tuple[Server, float], QuerySchedule] = {}
 
     async def run(self, *, every: float) -> None:
         """Tick until cancelled. A tick that takes longer than `every` delays the next one."""
@@ -60,29 +62,31 @@ class Scaler:
 
     async def tick(self) -> None:
         """Query every Prometheus, and decide for every service."""
-        groups: dict[tuple[str, float], list[tuple[Key, ServiceState, Resolved]]] = defaultdict(
+        groups: dict[tuple[Server, float], list[tuple[Key, ServiceState, Resolved]]] = defaultdict(
             list
         )
         for key, service in self._states.known():
             if service.resolved is not None and service.scaling.state is not None:
-                source = service.resolved.prometheus or ("", 0.0)
+                source = service.resolved.prometheus or _NOWHERE
                 groups[source].append((key, service, service.resolved))
         self._schedules = {at: schedule for at, schedule in self._schedules.items() if at in groups}
-        for (url, window), members in groups.items():
+        for (server, window), members in groups.items():
             results = None
-            if url:
-                results = await self._query(url, window, [resolved for *_, resolved in members])
+            if server.url:
+                results = await self._query(server, window, [resolved for *_, resolved in members])
             now = self._clock.now()  # the same for all services, so that they share the object
             for key, service, resolved in members:
                 self._tick(key, service, resolved, results, now=now)
 
-    async def _query(self, url: str, window: float, members: list[Resolved]) -> QueryResults:
+    async def _query(self, server: Server, window: float, members: list[Resolved]) -> QueryResults:
         """Run the due queries; latencies are queried only if a service has objectives for them."""
         targets: defaultdict[str, set[float]] = defaultdict(set)
         for resolved in members:
             for objective in resolved.objectives.latency:
                 targets[objective.metric].add(objective.target)
-        schedule = self._schedules.setdefault((url, window), QuerySchedule(url=url, window=window))
+        schedule = self._schedules.setdefault(
+            (server, window), QuerySchedule(server=server, window=window)
+        )
         results = await schedule.run_due(
             self._metrics,
             wanted={one: targets[one] for one in objectives.METRICS if one in targets},
@@ -90,7 +94,9 @@ class Scaler:
         )
         if results.failed:
             self._telemetry.query_failures.inc(len(results.failed))
-            logger.warning("queries failed", extra={"url": url, "failed": len(results.failed)})
+            logger.warning(
+                "queries failed", extra={"url": server.url, "failed": len(results.failed)}
+            )
         return results
 
     def _tick(

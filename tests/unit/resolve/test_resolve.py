@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.routing import Routing
 from slipstream_operator.core.scaling.bounds import Bounds
@@ -37,7 +38,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         bounds=Bounds(1, 1, follows_load=False),
         objectives=found.objectives,
         scale_down_window=120.0,
-        prometheus=("http://prometheus.monitoring.svc:9090", 60.0),
+        prometheus=(Server("http://prometheus.monitoring.svc:9090"), 60.0),
         routing=Routing(limits={"hold": 600, "drain": 300}),
         times=Times(start=3600, drain=300, hold=600, hold_follows_start=True),
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
@@ -124,7 +125,7 @@ def test_bounds_are_replicas_or_those_of_scaling(spec: dict[str, Any], expected:
         (
             {"prometheus": {"url": "http://p.m.svc/", "window": "15s"}},
             "prometheus",
-            ("http://p.m.svc", 15.0),
+            (Server("http://p.m.svc"), 15.0),
         ),
         ({"defaultAccelerator": "cpu"}, "accelerator", "cpu x 1"),
     ],

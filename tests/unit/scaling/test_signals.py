@@ -168,23 +168,31 @@ def test_arrivals_are_known_before_an_engine_is_ready() -> None:
 
 UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "no pod is ready": (_samples(), (), "no engine is ready"),
-    "an empty answer": (_samples(running=[]), PODS, "0 of 5 ready engines report"),
+    "an empty answer": (
+        _samples(running=[]),
+        PODS,
+        "0 of 5 ready engines report. Check that Prometheus scrapes them",
+    ),
     "too few report": (_samples(pods=("a", "b")), PODS, "2 of 5 ready engines report"),
     "stale": (
         _samples(age=[sample(61.0, pod=pod) for pod in PODS]),
         PODS,
-        "0 of 5 ready engines report",
+        "0 of 5 ready engines report. Check that Prometheus scrapes them",
     ),
-    "no age": (_samples(age=[]), PODS, "0 of 5 ready engines report"),
+    "no age": (
+        _samples(age=[]),
+        PODS,
+        "0 of 5 ready engines report. Check that Prometheus scrapes them",
+    ),
     "NaN": (
         _samples(running=[sample(math.nan, pod=pod) for pod in PODS]),
         PODS,
-        "0 of 5 ready engines report",
+        "0 of 5 ready engines report. Check that Prometheus scrapes them",
     ),
     "infinite": (
         _samples(waiting=[sample(math.inf, pod=pod) for pod in PODS]),
         PODS,
-        "0 of 5 ready engines report",
+        "0 of 5 ready engines report. Check that Prometheus scrapes them",
     ),
     "a failed query": (_samples(output=Unknown("refused")), PODS, "refused"),
     "nothing was asked": ({}, PODS, "query running has no result"),

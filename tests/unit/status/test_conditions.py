@@ -166,3 +166,15 @@ def test_a_service_that_waits_for_the_router_says_so() -> None:
     condition = verdict(summarize(rollout=rollout), "Reconciling")
     assert condition is not None
     assert condition[:2] == ("True", "RouterNotReady")
+
+
+def test_a_profile_without_prometheus_is_reported_at_once_with_a_remedy() -> None:
+    spec = {"model": given.MODEL, "slo": {"ttft": {"p95": "500ms"}}, "scaling": {"maxReplicas": 4}}
+    resolved = given.resolved(spec, profiles=[given.profile(without=["prometheus"])])
+    assert resolved.bounds.follows_load
+    found = summarize(resolved=resolved, decision=None, measured=None)
+    for kind, status_ in (("ScalingActive", "False"), ("SLOMet", "Unknown")):
+        said = verdict(found, kind)
+        assert said is not None
+        assert said[:2] == (status_, "NoPrometheus")
+        assert "Set spec.prometheus.url in the profile." in said[2]

@@ -35,7 +35,7 @@ def render(
 ) -> list[dict[str, Any]]:
     """Return all desired children in the order of their creation. `state` are the texts to store."""
     key, uid = resolved.key, resolved.uid
-    prometheus = resolved.prometheus[0] if resolved.prometheus else None
+    prometheus = resolved.prometheus[0].url if resolved.prometheus else None
     children: list[dict[str, Any]] = []
     spans_nodes = False
     if state:
@@ -69,7 +69,13 @@ def render(
             ),
         ]
     policies = [
-        protection.network_policy(key, uid, prometheus=prometheus, spans_nodes=spans_nodes),
+        protection.network_policy(
+            key,
+            uid,
+            prometheus=prometheus,
+            scraping=resolved.scraping,
+            spans_nodes=spans_nodes,
+        ),
         *([protection.workers_policy(key, uid)] if spans_nodes else []),
     ]
     if spans_nodes and resolved.bounds.maximum > 1:
@@ -83,8 +89,8 @@ def render(
     if resolved.routing.mode == "Gateway" and observed.gateway.kinds:
         children += gateway.render(resolved, active=rollout.active)
     children.append(service.public(key, uid, selected=selected))
-    if observed.pod_monitors:
-        children.append(monitor.pod_monitor(key, uid))
+    if resolved.scraping.by_pod_monitor:
+        children.append(monitor.pod_monitor(key, uid, labels=resolved.scraping.labels))
     return [common.fingerprinted(child) for child in children]
 
 

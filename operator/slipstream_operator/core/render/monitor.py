@@ -1,19 +1,24 @@
 """PodMonitor for the Prometheus operator, if the cluster has the kind."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Key
+from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
 
 
-def pod_monitor(key: Key, uid: str) -> dict[str, Any]:
-    """Return the PodMonitor of the engines, with the labels that our queries group by."""
+def pod_monitor(key: Key, uid: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the PodMonitor of the engines, with the target labels that our queries group by.
+
+    `labels` are its own, by which a Prometheus selects it.
+    """
+    metadata = common.metadata(key, uid, name=key.name, component="service")
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": common.metadata(key, uid, name=key.name, component="service"),
+        **labelled({"metadata": metadata}, labels),
         "spec": {
             "selector": {"matchLabels": common.selector(key.name)},
             "podMetricsEndpoints": [
@@ -28,6 +33,12 @@ def pod_monitor(key: Key, uid: str) -> dict[str, Any]:
             ],
         },
     }
+
+
+def labelled(named: Manifest, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the metadata with these labels, of which none replaces one of the operator."""
+    metadata = named["metadata"]
+    return {"metadata": {**metadata, "labels": {**labels, **metadata["labels"]}}}
 
 
 def _label(source: str, target: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Key
+from slipstream_operator.core.observed import Key, Manifest
+from slipstream_operator.core.prometheus import Scraping
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
 
@@ -37,7 +38,7 @@ def _budget(metadata: dict[str, Any], *, selected: dict[str, str]) -> dict[str, 
 
 
 def network_policy(
-    key: Key, uid: str, *, prometheus: str | None, spans_nodes: bool = False
+    key: Key, uid: str, *, prometheus: str | None, scraping: Scraping, spans_nodes: bool = False
 ) -> dict[str, Any]:
     """Return the NetworkPolicy: the API port is open, and the management port to Prometheus, routers and pickers.
 
@@ -54,7 +55,7 @@ def network_policy(
                 {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
                 {
                     "from": [
-                        {"namespaceSelector": prometheus_namespace(prometheus)},
+                        {"namespaceSelector": scraper_namespaces(prometheus, scraping)},
                         {"podSelector": {"matchLabels": names.router_selector()}},
                         {"podSelector": {"matchLabels": {names.PICKER_LABEL: key.name}}},
                     ],
@@ -87,7 +88,12 @@ def _from_workers(key: Key) -> dict[str, Any]:
     return {"from": [{"podSelector": {"matchLabels": {names.WORKER_LABEL: key.name}}}]}
 
 
-def prometheus_namespace(url: str | None) -> dict[str, Any]:
-    """Return the selector of the namespace in `http://name.namespace.svc...`; of all namespaces for another URL."""
+def scraper_namespaces(url: str | None, scraping: Scraping) -> Manifest:
+    """Return the selector of the namespaces that scrape: the profile's, else that of `http://name.namespace.svc...`.
+
+    For another URL it selects all namespaces.
+    """
+    if scraping.namespaces is not None:
+        return scraping.namespaces
     match = re.match(r"https?://[^./]+\.([a-z0-9-]+)\.svc[.:/]?", url or "")
     return {"matchLabels": {"kubernetes.io/metadata.name": match.group(1)}} if match else {}

@@ -7,7 +7,8 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.core.observed import Manifest, Parent
-from slipstream_operator.core.render import common, pods, protection, service
+from slipstream_operator.core.prometheus import Scraping
+from slipstream_operator.core.render import common, monitor, pods, protection, service
 from slipstream_runtime import contract
 
 NAME: Final = contract.ROUTER_NAME
@@ -36,7 +37,9 @@ class Router:
     users: Sequence[Parent]
     routes: Sequence[Parent]
     prometheus: str | None
-    pod_monitors: bool
+    scraping: Scraping
+    annotated: bool
+    """Whether annotations of the pods announce their metrics."""
     account: str = NAME
     """ServiceAccount of the pods."""
     assigned_user: bool = False
@@ -61,7 +64,7 @@ def render(router: Router) -> list[dict[str, Any]]:
     ]
     if router.replicas > 1:
         manifests.append(_disruption_budget(router))
-    if router.pod_monitors:
+    if router.scraping.by_pod_monitor:
         manifests.append(_pod_monitor(router))
     return [common.fingerprinted(manifest) for manifest in manifests]
 
@@ -170,7 +173,7 @@ def _deployment(router: Router) -> dict[str, Any]:
     template = {
         "metadata": {
             "labels": names.router_labels(),
-            "annotations": pods.SCRAPED,
+            **({"annotations": pods.SCRAPED} if router.annotated else {}),
         },
         "spec": {
             "serviceAccountName": router.account,
@@ -303,7 +306,11 @@ def _network_policy(router: Router) -> dict[str, Any]:
                 {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
                 {
                     "from": [
-                        {"namespaceSelector": protection.prometheus_namespace(router.prometheus)}
+                        {
+                            "namespaceSelector": protection.scraper_namespaces(
+                                router.prometheus, router.scraping
+                            )
+                        }
                     ],
                     "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
                 },
@@ -316,7 +323,7 @@ def _pod_monitor(router: Router) -> dict[str, Any]:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        **_named(router),
+        **monitor.labelled(_named(router), router.scraping.labels),
         "spec": {
             "selector": {"matchLabels": names.router_selector()},
             "podMetricsEndpoints": [{"port": "management", "path": contract.METRICS_PATH}],

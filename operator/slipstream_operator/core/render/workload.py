@@ -74,7 +74,7 @@ def pod_template(resolved: Resolved, *, revision: str) -> dict[str, Any]:
             },
             "annotations": {
                 **overrides.get("annotations", {}),
-                **pods.SCRAPED,
+                **({} if resolved.scraping.by_pod_monitor else pods.SCRAPED),
             },
         },
         "spec": pod,

@@ -2,15 +2,22 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
 from slipstream_operator.core import losses, revisions, wording
 from slipstream_operator.core.observed import Observed, ObservedPod, Ref
+from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract
+
+_NO_PROMETHEUS: Final = (
+    "The ServingProfile of the namespace has no spec.prometheus, so nothing is measured and the replica count stays. "
+    "Set spec.prometheus.url in the profile."
+)
 
 
 def verdicts(
@@ -180,6 +187,8 @@ def _slo_met(outcome: Outcome) -> Verdict:
 
     if outcome.resolved is not None and not outcome.resolved.objectives.latency:
         return verdict("Unknown", Reason.NO_OBJECTIVES, "spec.slo sets no latency objective.")
+    if outcome.resolved is not None and outcome.resolved.prometheus is None:
+        return verdict("Unknown", Reason.NO_PROMETHEUS, _NO_PROMETHEUS)
     if outcome.measured is None:
         return verdict("Unknown", Reason.NO_METRICS, "There are no measurements yet.")
     readings = outcome.measured.readings
@@ -212,6 +221,8 @@ def _scaling_active(outcome: Outcome) -> Verdict:
     def verdict(status: ConditionStatus, reason: str, message: str) -> Verdict:
         return Verdict(Condition.SCALING_ACTIVE, status, reason, message)
 
+    if outcome.resolved is not None and _lacks_prometheus(outcome.resolved):
+        return verdict("False", Reason.NO_PROMETHEUS, _NO_PROMETHEUS)
     if outcome.resolved is None or outcome.decision is None:
         return verdict("Unknown", Reason.PENDING, "There is no scaling decision yet.")
     bounds, decision = outcome.resolved.bounds, outcome.decision
@@ -224,6 +235,12 @@ def _scaling_active(outcome: Outcome) -> Verdict:
     return verdict(
         "True", Reason.RECOMMENDING if bounds.recommend else Reason.FOLLOWING_LOAD, decision.reason
     )
+
+
+def _lacks_prometheus(resolved: Resolved) -> bool:
+    """Whether the service scales by metrics, and no Prometheus is named."""
+    bounds = resolved.bounds
+    return bounds.follows_load and not bounds.paused and resolved.prometheus is None
 
 
 def _progress(

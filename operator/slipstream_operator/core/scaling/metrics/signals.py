@@ -23,6 +23,7 @@ ENOUGH: Final = 0.5
 """Share of the ready pods that must report for the load of the service to be known."""
 COMPLETE: Final = 0.8
 """Share of the ready pods that must report for a scale-down; new pods don't count, since they have no rates yet."""
+_SILENT: Final = ". Check that Prometheus scrapes them"
 _DIGITS: Final = re.compile(r"[0-9]{1,15}")
 _MOST: Final = 1e15
 """Tokens or sequences from which on a reported capacity is implausible."""
@@ -57,7 +58,9 @@ def load(
         settled_rows.append(settled)
     reporting = len(rows)
     if reporting == 0 or reporting < ENOUGH * (reporting + missing):
-        return Unknown(f"{reporting} of {len(pods)} ready engines report")
+        return Unknown(
+            f"{reporting} of {len(pods)} ready engines report{'' if reporting else _SILENT}"
+        )
     found, complete = _filled(rows, settled_rows)
     if missing:
         found += [_median(found)] * missing
