@@ -141,6 +141,11 @@ async def status(router: Running, key: str) -> int:
     return (await router.ask(headers={"authorization": f"Bearer {key}"})).status
 
 
+def opens(router: Running, key: str) -> bool:
+    """Whether the service needs keys, and this is one."""
+    return router.chat.settings.keys and router.chat.client(key.encode()) is not None
+
+
 async def test_keys_come_change_and_go_while_the_router_runs() -> None:
     async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
         place(api, engine)
@@ -148,21 +153,22 @@ async def test_keys_come_change_and_go_while_the_router_runs() -> None:
         put_keys(api, "more", "three")
         configure(api, service(keys=True, keySecret="keys"))
         async with following(router, api):
-            await until(lambda: router.router.ready and bool(names(router)))
+            await until(lambda: opens(router, "one") and bool(names(router)))
             assert await status(router, "one") == 200
             assert await status(router, "two") == 401
 
             put_keys(api, "keys", "two")
-            await until(lambda: router.chat.client(b"two") is not None)
+            await until(lambda: opens(router, "two"))
             assert await status(router, "one") == 401
 
             configure(api, service(keys=True, keySecret="more"))
-            await until(lambda: router.chat.client(b"three") is not None)
+            await until(lambda: opens(router, "three"))
             assert await status(router, "two") == 401
+            assert await status(router, "three") == 200
             await until(lambda: api.watching(SECRETS) == 1)
 
             api.delete(SECRETS, "more")
-            await until(lambda: router.chat.client(b"three") is None)
+            await until(lambda: not opens(router, "three"))
             assert await status(router, "three") == 401
 
             configure(api, service())
@@ -175,7 +181,7 @@ async def test_a_secret_that_does_not_exist_opens_nothing_and_stops_no_router() 
         place(api, engine)
         configure(api, service(keys=True, keySecret="missing"))
         async with following(router, api):
-            await until(lambda: router.router.ready and bool(names(router)))
+            await until(lambda: router.chat.settings.keys and router.chat.keys_known)
             assert await status(router, "one") == 401
 
 
@@ -186,13 +192,13 @@ async def test_until_its_keys_can_be_read_a_service_asks_clients_to_come_back() 
         api.forbidden.add("keys")
         configure(api, service(keys=True, keySecret="keys"), service(name="open", model="o"))
         async with following(router, api):
-            await until(lambda: router.router.ready and bool(names(router)))
+            await until(lambda: router.chat.settings.keys and bool(names(router)))
             answer = await router.ask(headers={"authorization": "Bearer one"})
             assert answer.status == 503
             assert "retry-after" in answer.headers
             assert (await router.ask(model="o")).status == 200
             api.forbidden.clear()
-            await until(lambda: router.chat.client(b"one") is not None)
+            await until(lambda: opens(router, "one"))
             assert await status(router, "one") == 200
 
             api.forbidden.add("keys")  # what was read stays
