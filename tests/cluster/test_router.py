@@ -240,22 +240,28 @@ def test_the_operator_can_give_a_router_named_secrets_and_nothing_else(
     assert (kube.get("Role", namespace, name) is not None) == allowed
 
 
-def test_a_routers_rights_go_to_its_own_account_alone(kube: Kube, namespace: str) -> None:
-    def binding(name: str, account: str, space: str) -> dict[str, Any]:
+def test_a_routers_rights_stay_in_its_namespace(kube: Kube, namespace: str) -> None:
+    def binding(name: str, subject: dict[str, str]) -> dict[str, Any]:
         return {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
             "metadata": {"name": name, "namespace": namespace},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": space}],
+            "subjects": [subject],
         }
 
-    _apply_as_operator(kube, binding("its-own", NAME, namespace))
-    _apply_as_operator(kube, binding("another", "default", namespace))
-    _apply_as_operator(kube, binding("elsewhere", NAME, "kube-system"))
+    account = {"kind": "ServiceAccount", "name": NAME}
+    everyone = {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "Group",
+        "name": "system:authenticated",
+    }
+    _apply_as_operator(kube, binding("its-own", {**account, "namespace": namespace}))
+    _apply_as_operator(kube, binding("elsewhere", {**account, "namespace": "kube-system"}))
+    _apply_as_operator(kube, binding("everyone", everyone))
     found = {item["metadata"]["name"] for item in kube.find("RoleBinding", namespace)}
     assert "its-own" in found
-    assert not {"another", "elsewhere"} & found
+    assert not {"elsewhere", "everyone"} & found
 
 
 def test_no_service_runs_as_the_router(kube: Kube, namespace: str) -> None:

@@ -31,10 +31,17 @@ _SPELLING: Final = (
 )
 
 
-def check(spec: InferenceServiceSpec) -> None:
-    """Raise PermanentError for the first conflict."""
+def check(spec: InferenceServiceSpec, *, router_account: str | None = None) -> None:
+    """Raise PermanentError for the first conflict. `router_account` is the profile's ServiceAccount of routers."""
     if spec.template is None:
         return
+    account = spec.template.service_account_name
+    if account is not None and account in (contract.ROUTER_NAME, router_account):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.template.serviceAccountName: \"{account}\" can't be used because its rights are the router's alone. "
+            "Use another ServiceAccount.",
+        )
     token = (contract.MODEL_TOKEN_ENV,) if spec.model and spec.model.token_secret else ()
     for clash in _clashes(spec.template, variables=(*containers.RESERVED_VARIABLES, *token)):
         raise PermanentError(Reason.INVALID_SPEC, f"spec.template.{clash}")
@@ -53,11 +60,6 @@ def _clashes(pod_template: Template, *, variables: Iterable[str]) -> Iterator[st
         reserved=template.RESERVED_ANNOTATIONS,
         prefixes=template.RESERVED_ANNOTATION_PREFIXES,
     )
-    if pod_template.service_account_name == contract.ROUTER_NAME:
-        yield (
-            f"serviceAccountName: \"{contract.ROUTER_NAME}\" can't be used because its rights are the router's alone. "
-            "Use another ServiceAccount."
-        )
     for field, labels in (
         ("labels", pod_template.labels),
         ("nodeSelector", pod_template.node_selector),

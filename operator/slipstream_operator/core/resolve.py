@@ -68,7 +68,9 @@ def resolve(observed: Observed) -> Resolved:
     weights.check(spec, sources, name, runtime=runtime)
     if spec.output is not None:
         outputs.check(spec.output)
-    pod_template.check(spec)
+    pod_template.check(
+        spec, router_account=profile.router.service_account_name if profile.router else None
+    )
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)

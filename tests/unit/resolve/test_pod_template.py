@@ -160,6 +160,14 @@ def test_a_token_comes_from_one_place() -> None:
         pod(token, model=secret)
 
 
+def test_no_service_runs_as_the_router_of_its_profile() -> None:
+    profiles = [given.profile(router={"serviceAccountName": "routers"})]
+    spec = {"model": given.MODEL, "template": {"serviceAccountName": "routers"}}
+    with pytest.raises(PermanentError) as refused:
+        given.resolved(spec, profiles=profiles)
+    assert "its rights are the router's alone" in refused.value.message
+
+
 def test_paths_that_only_begin_alike_do_not_clash() -> None:
     found = pod(mounted("/tmpdata"))
     assert found["containers"][0]["volumeMounts"][-1] == {"name": "data", "mountPath": "/tmpdata"}
