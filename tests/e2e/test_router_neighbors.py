@@ -16,7 +16,7 @@ from tests.support import services
 
 ROUNDS = 5
 SOON = 60.0
-SLOW = {"alpha": "100ms", "coldStart": "0s"}
+SLOW = {"alpha": "100ms", "coldStart": "1s"}
 KEYED = {"mode": "Router", "apiKeys": {"name": "keys"}}
 
 
