@@ -69,6 +69,23 @@ REFUSED = [
         {"mode": "Direct", "strategy": "LeastLoad"},
         "strategy (LeastLoad) needs mode: Router",
     ),
+    (
+        "spec.routing",
+        {"mode": "Direct", "cors": {"allowOrigins": ["*"]}},
+        "cors needs mode: Router",
+    ),
+    *(
+        ("spec.routing", {"cors": {"allowOrigins": [origin]}}, "is no origin that a browser sends")
+        for origin in (
+            "chat.example.com",
+            "https://chat.example.com/",
+            "https://Chat.example.com",
+            "https://chat.example.com:443",
+            "http://chat.example.com:80",
+            "https://a.*.example.com",
+        )
+    ),
+    ("spec.routing", {"cors": {"allowOrigins": []}}, "should have at least 1 items"),
     ("spec.cache", {"responses": {"ttl": "soon"}}, '"soon" is not a duration'),
     ("spec.cache", {"responses": {"ttl": "1m", "size": "0"}}, "is not a quantity above zero"),
     ("spec.replicas", 2, "replicas (2) can't be set together with scaling"),

@@ -1,6 +1,6 @@
 """Routing of requests to a service, and the API keys that requests need."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import pydantic
 from pydantic import Field
@@ -23,6 +23,39 @@ class GatewayName(ApiModel):
     )
 
 
+_ORIGIN: Final = (
+    r"^(\\*|[a-z][a-z0-9+.-]*://(\\*\\.)?([a-z0-9_.-]+|\\[[0-9a-f:.]+\\])(:[0-9]{1,5})?)$"
+)
+"""An origin as browsers write it, in CEL: lower case, without a path; `*.` stands for subdomains."""
+
+Origin = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('{_ORIGIN}') && !self.matches('^(http:.*:80|https:.*:443)$')",
+                message_expression=(
+                    "'\"' + self + '\" is no origin that a browser sends. Use *, https://chat.example.com or "
+                    "https://*.example.com: in lower case, without a path and without the usual port.'"
+                ),
+            )
+        ),
+    ),
+]
+
+
+class CorsSpec(ApiModel):
+    """Cross-origin requests from browsers."""
+
+    allow_origins: Annotated[list[Origin], Field(min_length=1, max_length=32)] = Field(
+        description="Origins whose scripts can call the service: * for all, or names such as "
+        "https://chat.example.com, with *. for all subdomains. Requests can have any header and need "
+        "their API key. Cookies are not used.",
+    )
+
+
 class RoutingSpec(ApiModel):
     """Routing. Default: the router of the namespace, without API keys."""
 
@@ -42,6 +75,11 @@ class RoutingSpec(ApiModel):
                 ),
                 field_path=".strategy",
             ),
+            rule(
+                "!has(self.cors) || !has(self.mode) || self.mode == 'Router'",
+                message="cors needs mode: Router, because the router answers the browser. Leave out cors or mode.",
+                field_path=".cors",
+            ),
         )
     )
     mode: Literal["Router", "Gateway", "Direct"] | None = Field(
@@ -60,8 +98,13 @@ class RoutingSpec(ApiModel):
     )
     api_keys: SecretName | None = Field(
         default=None,
-        description="Secret with the API keys that requests need, as `Authorization: Bearer`. Each entry is named "
+        description="Secret with the API keys that requests need, as `Authorization: Bearer` or "
+        "`x-api-key`. Each entry is named "
         "after a tenant and has one key on each line. With mode: Router an entry can be a document "
         "{sha256, tenant, models, priority, tokensPerMinute, expires}. A change needs no restart. "
         "While the Secret is missing, all requests are refused.",
+    )
+    cors: CorsSpec | None = Field(
+        default=None,
+        description="Cross-origin requests from browsers. Default: none are allowed.",
     )

@@ -67,6 +67,8 @@ def entry(
         settings["keySecret"] = routing.keys
     if routing.responses is not None:
         settings["responses"] = routing.responses
+    if routing.origins:
+        settings["cors"] = {"allowOrigins": list(routing.origins)}
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
         settings["activation"] = names.activation_name(name)
     if kv_capacity:

@@ -1,6 +1,7 @@
 """Routing of a service: by the namespace's router, by an inference gateway, or directly to its replicas."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from slipstream_operator import names
@@ -35,6 +36,8 @@ class Routing:
     """Secret with the API keys that the router checks."""
     limits: Manifest = dataclasses.field(default_factory=dict)
     responses: Manifest | None = None
+    origins: Sequence[str] = ()
+    """Origins of browsers' scripts that can call the service."""
 
 
 def mode(spec: InferenceServiceSpec) -> Mode:
@@ -80,6 +83,7 @@ def resolve(
         keys=routing.api_keys.name if routing and routing.api_keys and chosen == "Router" else None,
         limits=_limits(spec, times, sequences),
         responses=_responses(spec),
+        origins=tuple(routing.cors.allow_origins) if routing and routing.cors else (),
     )
 
 

@@ -29,7 +29,11 @@ EVERYTHING: dict[str, Any] = {
         "queue": 16,
     },
     "cache": {"responses": {"ttl": "10m", "size": "256Mi"}},
-    "routing": {"strategy": "LeastLoad", "apiKeys": {"name": "keys"}},
+    "routing": {
+        "strategy": "LeastLoad",
+        "apiKeys": {"name": "keys"},
+        "cors": {"allowOrigins": ["https://*.example.com"]},
+    },
     "scaling": {"minReplicas": 0, "idleAfter": "5m", "maxReplicas": 2},
 }
 
@@ -54,6 +58,7 @@ def test_every_choice_of_the_user_reaches_the_router() -> None:
     assert limits == {"concurrency": 8, "queue": 16, "timeout": 90.0}
     assert found["limits"]["max_output_tokens"] == 512
     assert found["responses"] == {"ttl": 600.0, "size": 256 * 2**20}
+    assert found["cors"] == {"allow_origins": ("https://*.example.com",)}
     kept = ("name", "model", "adapters", "strategy", "keys", "activation")
     assert {key: found[key] for key in kept} == {
         "name": "chat",
