@@ -9,7 +9,7 @@ import pytest
 
 from slipstream_runtime.web import openai
 from tests.support import backends
-from tests.support.routers import routing, service
+from tests.support.routers import routing, service, until
 
 JSON_PATHS = [path for path, form in openai.FORMS.items() if not form.uploads]
 UPLOADS = [path for path, form in openai.FORMS.items() if form.uploads]
@@ -162,8 +162,16 @@ async def test_counting_tokens_costs_none_and_is_no_latency(path: str, keys: Pat
     ):
         for _ in range(3):
             assert (await router.ask(path, headers=KEY, prompt="x" * 400)).status == 200
-        assert await router.metric("slipstream_router_requests_total") == 0
-        assert await router.metric("slipstream_router_e2e_request_latency_seconds_count") == 0
+        counts = (
+            "slipstream_router_requests_total",
+            "slipstream_router_request_duration_seconds_count",
+            "slipstream_router_queue_duration_seconds_count",
+        )
+        assert [await router.metric(name) for name in counts] == [0, 0, 0]
+        budget(keys, 5_000)
+        await until(lambda: router.chat.client(b"secret").tokens_per_minute == 5_000)
+        assert (await router.ask(headers=KEY, max_tokens=1)).status == 200
+        assert [await router.metric(name) for name in counts] == [1, 1, 1]
 
 
 async def test_an_image_costs_the_tokens_of_an_image_and_not_those_of_its_text(keys: Path) -> None:

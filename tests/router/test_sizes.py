@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from slipstream_runtime.router import config
 from slipstream_runtime.web import asgi
 from tests.support import backends
-from tests.support.routers import CHAT, routing, until
+from tests.support.routers import CHAT, routing, service, until
 
 MIB = 1024 * 1024
 
@@ -63,6 +64,17 @@ async def test_a_stream_gives_its_large_body_back_once_it_began() -> None:
         await until(lambda: held.waiting == 1 and memory.used == 0)
         held.release.set()
         assert (await streaming).whole
+
+
+async def test_the_limits_of_bodies_are_those_of_the_configuration() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        settings = {"namespace": "team", "services": [service()]}
+        router.router.configure(
+            config.Config.model_validate({**settings, "bodies": {"size": 2 * MIB, "memory": MIB}})
+        )
+        assert (await router.ask(user="x" * 3 * MIB)).status == 413
+        assert (await router.ask(user="x" * MIB)).status == 429
+        assert (await router.ask()).status == 200
 
 
 def headed(*lines: bytes) -> bytes:

@@ -137,6 +137,22 @@ class Images(ApiModel):
 class RouterSpec(ApiModel):
     """The router of each namespace."""
 
+    model_config = pydantic.ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.maxBodySize) || !isQuantity(string(self.maxBodySize)) || "
+                "quantity(string(self.maxBodySize)).compareTo(quantity('64Mi')) <= 0",
+                message="maxBodySize is more than engines accept. Use 64Mi or less.",
+                field_path=".maxBodySize",
+            ),
+            rule(
+                "!has(self.bodyMemory) || !isQuantity(string(self.bodyMemory)) || "
+                "quantity(string(self.bodyMemory)).compareTo(quantity('64Mi')) >= 0",
+                message="bodyMemory is less than the largest body. Use 64Mi or more.",
+                field_path=".bodyMemory",
+            ),
+        )
+    )
     replicas: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None, description="Router pods in each namespace. Default: 2."
     )
@@ -167,6 +183,16 @@ class RouterSpec(ApiModel):
     )
     priority_class_name: ShortText | None = Field(
         default=None, description="PriorityClass of routers and endpoint pickers."
+    )
+    max_body_size: Quantity | None = Field(
+        default=None,
+        description="Most bytes of a request's body with images, audio or video. Default: 64Mi. The text of a body "
+        "has at most 16Mi.",
+    )
+    body_memory: Quantity | None = Field(
+        default=None,
+        description="Most bytes of all bodies that one router pod holds until their responses begin; further requests "
+        "get 429. Default: 128Mi. Give the container more than twice as much memory.",
     )
 
 

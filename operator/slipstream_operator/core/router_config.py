@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipstream_operator import names
+from slipstream_operator.api import units
 from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
 from slipstream_operator.core import profiles, prometheus, times
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
@@ -81,9 +82,16 @@ def known(listed: RouterState) -> Entry | None:
     return Entry(listed.entry) if listed.entry is not None else None
 
 
-def document(namespace: str, services: Sequence[Manifest], routes: Sequence[Manifest]) -> str:
+def document(
+    namespace: str,
+    services: Sequence[Manifest],
+    routes: Sequence[Manifest],
+    *,
+    bodies: Manifest | None = None,
+) -> str:
     """Return the text of `router.json`. Equal entries give equal text."""
-    content = {
+    content: dict[str, Any] = {
+        **({"bodies": bodies} if bodies else {}),
         "namespace": namespace,
         "services": sorted(services, key=lambda service: str(service["name"])),
         "routes": sorted(routes, key=lambda route: str(route["name"])),
@@ -131,6 +139,7 @@ def resolve(
             observed.namespace,
             [entry.settings for entry in services.values()],
             list(routes.values()),
+            bodies=_bodies(spec),
         ),
         key_secrets=sorted({entry.keys for entry in services.values() if entry.keys}),
         leases=sorted(
@@ -166,6 +175,12 @@ def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:
     """Whether all desired router pods are available, and whether at least one is."""
     wanted, there = deployment["spec"].get("replicas", 1), status.get("availableReplicas", 0)
     return bool(wanted and there >= wanted), bool(there)
+
+
+def _bodies(spec: RouterSpec) -> dict[str, int]:
+    """Return the limits of bodies that the profile sets, in bytes."""
+    given = {"size": spec.max_body_size, "memory": spec.body_memory}
+    return {name: int(units.quantity(text)) for name, text in given.items() if text is not None}
 
 
 def _placement(spec: RouterSpec) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Router:
             removed=self._removed,
         )
         router_token = RouterToken(token, clock=clock)
-        self.memory = BodyMemory()
+        self.memory = BodyMemory(config.BODY_MEMORY)
         self._bodies = Bodies(self.memory, seconds=body_seconds)
         self.front = Front(
             table=self.table,
@@ -102,6 +102,8 @@ class Router:
         """Apply a new configuration."""
         self._key_secrets.keep(settings.key_secrets)
         self.table.configure(settings)
+        self._bodies.limit = settings.bodies.size
+        self.memory.most = settings.bodies.memory
         self._known["config"] = True
         self._check_keys()
 

@@ -9,10 +9,13 @@ import pydantic
 from pydantic import Field
 
 from slipstream_runtime.part import Part
+from slipstream_runtime.web import asgi
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+BODY_MEMORY: Final = 128 * 1024 * 1024
+"""Bytes. A body with media is there twice, once parsed, so all take at most half of a router's default memory."""
 ANSWER_SECONDS: Final = 3600.0
 """Seconds for an answer, after the longest wait for a slot, of a service without a timeout."""
 
@@ -139,12 +142,22 @@ class Route(Part):
         return self
 
 
+class Bodies(Part):
+    """Limits of requests' bodies, in bytes."""
+
+    size: int = Field(default=asgi.MEDIA_LIMIT, ge=1, le=asgi.MEDIA_LIMIT)
+    """Of one body with media."""
+    memory: int = Field(default=BODY_MEMORY, ge=1)
+    """Of all bodies of one router."""
+
+
 class Config(Part):
     """All services and routes of a namespace."""
 
     namespace: Name
     services: tuple[Service, ...] = ()
     routes: tuple[Route, ...] = ()
+    bodies: Bodies = Bodies()
 
     @property
     def key_secrets(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slipstream_operator import names
 from slipstream_operator.core import inference_routes, resolve, revisions, router_config
-from slipstream_operator.core.observed import Key, Parent
+from slipstream_operator.core.observed import Key, ObservedRouter, Parent
 from slipstream_operator.core.render import gateway, router
 from slipstream_operator.core.router_config import Entry
 from slipstream_runtime.router.config import Config
@@ -47,6 +47,24 @@ def _entry(spec: dict[str, Any] | None = None, *, name: str = given.NAME) -> Ent
 def _read(*services: Entry, routes: tuple[Any, ...] = ()) -> Config:
     text = router_config.document("team", [entry.settings for entry in services], routes)
     return Config.model_validate_json(text)
+
+
+def test_the_profiles_limits_of_bodies_reach_the_router() -> None:
+    router_spec = {"maxBodySize": "32Mi", "bodyMemory": "1Gi"}
+    profile = given.profile(router=router_spec)
+    observed = ObservedRouter(
+        namespace="team",
+        namespace_labels={},
+        profiles=(profile,),
+        children=(),
+        services=(given.parent(),),
+        routes=(),
+        pod_monitors=False,
+    )
+    found = router_config.resolve(observed, {given.NAME: _entry()}, {})
+    assert found is not None
+    bodies = Config.model_validate_json(found.document).bodies
+    assert (bodies.size, bodies.memory) == (32 * 2**20, 2**30)
 
 
 def test_every_choice_of_the_user_reaches_the_router() -> None:

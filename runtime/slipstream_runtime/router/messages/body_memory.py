@@ -1,17 +1,12 @@
 """Memory that the bodies of all requests of a router may take together."""
 
-from typing import Final
-
 from slipstream_runtime.router.messages import refusals
-
-MOST: Final = 128 * 1024 * 1024
-"""Bytes. A body with media is there twice, once parsed, so all take at most half of a router's default memory."""
 
 
 class BodyMemory:
     """Bytes of the bodies that the router reads or may still have to send."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
 
