@@ -9,7 +9,7 @@ import prometheus_client
 from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from slipstream_operator.telemetry import DesiredReplicas, Telemetry
+from slipstream_operator.telemetry import ServiceGauges, Telemetry
 from slipstream_runtime.engine.gain import Tally
 from slipstream_runtime.engine.metrics import GainMetrics
 from slipstream_runtime.host.lifecycle import Lifecycle
@@ -61,7 +61,7 @@ def _operator() -> Iterator[Row]:
     for value in vars(telemetry).values():
         if isinstance(value, MetricWrapperBase):
             yield _wrapped(value)
-    yield from map(_family, DesiredReplicas(lambda: ()).collect())
+    yield from map(_family, ServiceGauges(decided=tuple, failing=tuple).collect())
 
 
 def _router() -> Iterator[Row]:

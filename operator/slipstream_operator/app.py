@@ -32,7 +32,7 @@ from slipstream_operator.shell.scaler import Scaler
 from slipstream_operator.shell.service_reconciler import ServiceReconciler
 from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
-from slipstream_operator.telemetry import DesiredReplicas, Telemetry
+from slipstream_operator.telemetry import ServiceGauges, Telemetry
 
 _ALLOCATIONS: Final = 50_000
 """Net allocations between two garbage collections; Python's default is 700."""
@@ -70,7 +70,9 @@ class App:
         self._store = Store()
         self._queue = Queue()
         self._states = ServiceStates()
-        self._telemetry.registry.register(DesiredReplicas(self._states.decided))
+        self._telemetry.registry.register(
+            ServiceGauges(decided=self._states.decided, failing=self._states.failing)
+        )
         self._synced = False
         self._last_heartbeat = self._clock.monotonic()
 

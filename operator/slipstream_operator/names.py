@@ -138,6 +138,8 @@ class Reason:
 
     FOLLOWING_LOAD: Final = "FollowingLoad"
     HOLDING: Final = "Holding"
+    DECISION_FAILED: Final = "DecisionFailed"
+    RECONCILE_FAILED: Final = "ReconcileFailed"
     FIXED_REPLICAS: Final = "FixedReplicas"
     PAUSED: Final = "Paused"
     RECOMMENDING: Final = "Recommending"

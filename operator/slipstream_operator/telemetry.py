@@ -6,8 +6,8 @@ from typing import Final, TypeAlias
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 
-Decided: TypeAlias = Callable[[], Iterable[tuple[str, str, int]]]
-"""Returns namespace, name and desired replicas of each service that has a decision."""
+PerService: TypeAlias = Callable[[], Iterable[tuple[str, str, int]]]
+"""Returns namespace, name and a value of each service that has one."""
 
 _RECONCILE_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
@@ -71,25 +71,46 @@ class Telemetry:
             "Scaling decisions that failed. The replica count was kept; the log has the cause.",
             registry=registry,
         )
+        self.tick_failures = prometheus_client.Counter(
+            "slipstream_scaling_tick_failures",
+            "Ticks of the scaling loop, or parts for one Prometheus, that failed. Replica counts were kept.",
+            registry=registry,
+        )
+        self.dropped_samples = prometheus_client.Counter(
+            "slipstream_dropped_samples",
+            "Samples of Prometheus with values out of range, by query. They count as missing.",
+            ["query"],
+            registry=registry,
+        )
         prometheus_client.ProcessCollector(registry=registry)
 
 
-class DesiredReplicas:
-    """Collector of the desired replicas of all services.
+class ServiceGauges:
+    """Collector of gauges of all services: desired replicas, and failed decisions.
 
     The gauges are built at each scrape: stored ones would need memory for thousands of services, and outlive them.
     """
 
-    def __init__(self, decided: Decided) -> None:
+    def __init__(self, *, decided: PerService, failing: PerService) -> None:
         self._decided = decided
+        self._failing = failing
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges, as prometheus_client requires."""
-        family = GaugeMetricFamily(
-            "slipstream_desired_replicas",
-            "Desired replicas of a service.",
-            labels=["namespace", "service"],
+        yield _family(
+            "slipstream_desired_replicas", "Desired replicas of a service.", self._decided()
         )
-        for namespace, service, desired in self._decided():
-            family.add_metric([namespace, service], desired)
-        yield family
+        yield _family(
+            "slipstream_decision_failing",
+            "1 for each service whose last scaling decision failed.",
+            self._failing(),
+        )
+
+
+def _family(
+    name: str, description: str, values: Iterable[tuple[str, str, int]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, description, labels=["namespace", "service"])
+    for namespace, service, value in values:
+        family.add_metric([namespace, service], value)
+    return family

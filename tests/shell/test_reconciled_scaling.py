@@ -116,6 +116,7 @@ async def test_an_old_renewal_activates_no_service() -> None:
     await world.reconcile()
     service = world.states.of(given.KEY)
     service.record(Scaling(state=given.state(0)))
+    service.renewal = None  # as after a restart of the operator
     lease = world.cluster.objects[Ref("Lease", given.NAMESPACE, "chat-activation")]
     renewed = units.timestamp(world.clock.now() - 3600)
     world.store.feed("Lease", {**lease, "spec": {"renewTime": renewed}}, gone=False)

@@ -1,5 +1,6 @@
 """Reconciles of one service, with a cluster that records its calls."""
 
+import json
 from typing import Any
 
 import pytest
@@ -266,6 +267,30 @@ def _replicas(world: World) -> dict[str, int]:
         for ref, body in world.cluster.objects.items()
         if ref.kind == "Deployment"
     }
+
+
+async def test_a_fault_on_one_object_is_its_condition_and_its_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World({"model": given.MODEL})
+    await world.reconcile()
+    body = fakes.service_body({"model": given.MODEL}) | {"status": world.cluster.statuses[-1]}
+    world.store.feed(names.INFERENCE_SERVICE, body, gone=False)
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OverflowError("text of a pod")
+
+    with monkeypatch.context() as patched, pytest.raises(OverflowError):
+        patched.setattr("slipstream_operator.core.resolve.resolve", failing)
+        await world.reconcile()
+    assert world.condition("Stalled") == ("True", "ReconcileFailed")
+    assert "text of a pod" not in json.dumps(world.cluster.statuses[-1])
+    assert world.condition("Accepted") == ("True", "Accepted")
+    assert "ReconcileFailed" in {event.reason for event in world.events.posted}
+    body |= {"status": world.cluster.statuses[-1]}
+    world.store.feed(names.INFERENCE_SERVICE, body, gone=False)
+    await world.reconcile()
+    assert "Stalled" not in {one["type"] for one in world.cluster.statuses[-1]["conditions"]}
 
 
 async def test_a_kind_that_the_cluster_lacks_is_a_condition_and_not_a_silent_retry() -> None:

@@ -14,7 +14,7 @@ from slipstream_operator.core.observed import Key
 QUIET_SECONDS: Final = 600.0
 """Seconds for which repetitions of an Event are dropped."""
 _NOTE_LENGTH: Final = 1024
-"""Characters of an Event's note, a limit of the API server."""
+"""Bytes of an Event's note, a limit of the API server."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Events:
             "action": "Reconcile",
             "type": event.type,
             "reason": event.reason,
-            "note": event.message[:_NOTE_LENGTH],
+            "note": event.message.encode()[:_NOTE_LENGTH].decode(errors="ignore"),
             "regarding": {
                 "apiVersion": names.API_VERSION,
                 "kind": key.kind,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-import orjson
 import prometheus_api_client
 import requests
 from prometheus_api_client.exceptions import PrometheusApiClientException
@@ -16,6 +15,7 @@ from urllib3.util.retry import Retry
 from slipstream_operator import errors, ports
 from slipstream_operator.adapters import credentials, vectors
 from slipstream_operator.core.prometheus import Server
+from slipstream_operator.core.scaling.metrics import samples
 from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
@@ -45,7 +45,7 @@ class Metrics:
         ] = {}
 
     async def query(self, server: Server, queries: Mapping[str, str]) -> Samples:
-        """Run the queries; a failed one is Unknown with the reason."""
+        """Run the queries; a failed one is Unknown with the reason. Samples with unreadable labels are dropped."""
         found: dict[str, list[Sample] | Unknown] = {name: [] for name in queries}
 
         def take(name: str, part: ports.Part) -> None:
@@ -53,7 +53,11 @@ class Metrics:
             if isinstance(part, Unknown):
                 found[name] = part
             elif isinstance(known, list):
-                known.extend(Sample(orjson.loads(labels), value) for labels, value in part)
+                known.extend(
+                    Sample(labels, value)
+                    for text, value in part
+                    if (labels := samples.labels(text)) is not None
+                )
 
         await self.read(server, queries, take=take)
         return found

@@ -62,16 +62,26 @@ def read(chunks: Iterable[bytes]) -> Iterator[list[RawSample]]:
 
 
 def _series(text: bytes) -> list[RawSample]:
-    """Parse series of the form `LABELS,"value":[SECONDS,"NUMBER"]}`."""
+    """Parse series of the form `LABELS,"value":[SECONDS,"NUMBER"]}`.
+
+    Any other series is dropped, such as a native histogram of one pod: it must not fail the query for all pods.
+    """
     found = []
     for one in text.split(_NEXT):
-        labels, value = one.split(_VALUE)
-        _, number, _ = value.split(b'"')
-        found.append((labels, float(number)))
+        try:
+            labels, value = one.split(_VALUE)
+            _, number, _ = value.split(b'"')
+            found.append((labels, float(number)))
+        except ValueError:
+            continue
     return found
 
 
 def _parse_at_once(content: bytes) -> list[RawSample]:
     """Parse an answer that has no series, or another order of fields than Prometheus'."""
     result = orjson.loads(content)["data"]["result"]
-    return [(orjson.dumps(one["metric"]), float(one["value"][1])) for one in result]
+    return [
+        (orjson.dumps(one["metric"]), float(one["value"][1]))
+        for one in result
+        if "histogram" not in one
+    ]

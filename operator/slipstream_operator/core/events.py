@@ -13,6 +13,9 @@ from slipstream_operator.names import Condition, Reason
 _CONDITIONS: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
 """Conditions whose changes are posted as Events."""
 
+_FAULTS: Final = (Reason.DECISION_FAILED, Reason.RECONCILE_FAILED)
+"""Reasons that report a fault of the operator on one service's data."""
+
 _SPECULATION: Final = {
     "speculationDisabled": Reason.SPECULATION_DISABLED,
     "speculationLoss": Reason.SPECULATION_SLOWER,
@@ -83,7 +86,22 @@ def _is_public_service(step: Apply) -> bool:
 
 def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
     """Return the Events of a status change: conditions, speculation and replica count."""
-    return [*_of_conditions(old, new), *_of_speculation(old, new), *_of_scaling(old, new)]
+    return [
+        *_of_conditions(old, new),
+        *of_fault(old, new),
+        *_of_speculation(old, new),
+        *_of_scaling(old, new),
+    ]
+
+
+def of_fault(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
+    """Return the Events of new faults of the operator itself, which concern this service alone."""
+    before = {condition["reason"] for condition in old.get("conditions", [])}
+    return [
+        Event("Warning", condition["reason"], f"{condition['type']}: {condition['message']}")
+        for condition in new.get("conditions", [])
+        if condition["reason"] in _FAULTS and condition["reason"] not in before
+    ]
 
 
 def unrepeated(posts: Sequence[Event], others: Sequence[Event]) -> list[Event]:

@@ -16,6 +16,7 @@ from slipstream_operator.api.status import ConditionStatus
 from slipstream_operator.core import parsing
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
 from slipstream_operator.core.router_config import Entry
+from slipstream_operator.core.scaling.metrics import samples as border
 from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
@@ -244,6 +245,7 @@ def _of(samples: Sequence[Sample] | Unknown, route: Parent) -> list[Sample]:
         sample
         for sample in samples
         if (sample.labels.get("namespace"), sample.labels.get("route")) == wanted
+        and border.is_plausible(sample.value)
     ]
 
 

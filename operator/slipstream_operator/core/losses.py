@@ -54,7 +54,8 @@ def event(observed: Observed, *, posted_at: float | None, now: float) -> Event |
     lost = of(observed)
     if lost is None or lost.at <= now - BURST_SECONDS or any(pod.worker for pod in observed.gone):
         return None
-    if posted_at is not None and lost.at < posted_at + BURST_SECONDS:
+    at = min(lost.at, now)  # the node writes the time, and its clock may be wrong
+    if posted_at is not None and at < posted_at + BURST_SECONDS:
         return None
     return Event("Warning", lost.reason, lost.message)
 

@@ -160,7 +160,18 @@ def stored(observed: Observed, revision: str) -> Mapping[str, str] | None:
     if child is None or child.controller != observed.parent.uid:
         return None
     data: Mapping[str, str] = child.manifest.get("data", {})
-    return data if TEMPLATE_KEY in data else None
+    return data if _is_readable(data) else None
+
+
+def _is_readable(data: Mapping[str, str]) -> bool:
+    """Whether the texts have the form in which they were written, and not that of an edit by hand."""
+    try:
+        engine, template = json.loads(data[ENGINE_KEY]), json.loads(data[TEMPLATE_KEY])
+        devices = json.loads(data.get(DEVICES_KEY, "{}"))
+    except (ValueError, KeyError, RecursionError):
+        return False
+    found = isinstance(template, dict) and isinstance(devices, dict) and isinstance(engine, dict)
+    return found and type(engine.get("nodes", 1)) is int
 
 
 def nodes(data: Mapping[str, str]) -> int:

@@ -100,12 +100,43 @@ def document(
 
 
 def entries(text: str, *, part: str) -> Mapping[str, Manifest]:
-    """Return the entries of `services` or `routes` in a `router.json`, by name. Return none if the text is invalid;
-    it is then overwritten."""
+    """Return the entries of `services` or `routes` in a `router.json`, by name.
+
+    Invalid entries, as after an edit by hand, are left out. They are then overwritten.
+    """
     try:
-        return {entry["name"]: entry for entry in json.loads(text)[part]}
-    except (ValueError, TypeError, KeyError):
+        return {entry["name"]: entry for entry in json.loads(text)[part] if _is_valid(entry, part)}
+    except (ValueError, TypeError, KeyError, RecursionError):
         return {}
+
+
+def _is_valid(entry: Any, part: str) -> bool:
+    """Whether the entry has the fields that are read back from it."""
+    if not isinstance(entry, dict) or not _are_texts(entry.get("name"), entry.get("model")):
+        return False
+    if part == "services":
+        shares, adapters = entry.get("revisions"), entry.get("adapters")
+        named = isinstance(adapters, dict | list) and _are_texts(*adapters)
+        return named and _are_shares(shares, name="name")
+    if "stages" in entry:
+        stages = entry["stages"]
+        return isinstance(stages, list) and all(
+            isinstance(stage, dict) and _are_texts(stage.get("service")) for stage in stages
+        )
+    return _are_shares(entry.get("backends"), name="service")
+
+
+def _are_shares(shares: Any, *, name: str) -> bool:
+    return isinstance(shares, list) and all(
+        isinstance(share, dict)
+        and _are_texts(share.get(name))
+        and isinstance(share.get("weight"), int)
+        for share in shares
+    )
+
+
+def _are_texts(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def resolve(

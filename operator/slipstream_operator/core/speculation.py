@@ -37,9 +37,10 @@ def load(text: str) -> SwitchedOff | None:
     """Parse the stored text. Return None if it is invalid; speculation is then tried again."""
     try:
         found = json.loads(text)
-        return SwitchedOff(str(found["speculation"]), float(found["acceptance"]))
-    except (ValueError, TypeError, KeyError):
+        off = SwitchedOff(str(found["speculation"]), float(found["acceptance"]))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
+    return off if 0 <= off.acceptance <= 1 else None
 
 
 def decide(

@@ -5,11 +5,12 @@ Nothing here changes a value: each function returns the next one, and `shell.ser
 
 import dataclasses
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.core import activation, speculation, wording
+from slipstream_operator.core.activation import Renewal
 from slipstream_operator.core.observed import Key, Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
@@ -25,6 +26,9 @@ from slipstream_operator.core.scaling.supply import PodStatus
 from slipstream_operator.core.speculation import SwitchedOff
 from slipstream_operator.core.status.outcome import Measured
 from slipstream_operator.names import Reason
+
+CLOCK_SECONDS: Final = 60.0
+"""Seconds by which the clocks of two machines may differ: more than between machines that synchronize their clocks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +106,11 @@ def tick(
         results,
         _settings(resolved, engines=engines),
         now=moment.wall,
-        pods=tuple(_pod_status(pod) for pod in service.pods if pod.revision == rollout.active),
+        pods=tuple(
+            _pod_status(pod, usual_start=before.cold.median, now=moment.wall)
+            for pod in service.pods
+            if pod.revision == rollout.active
+        ),
         revision=rollout.active,
         rolling=rolling,
         earlier=earlier,
@@ -151,15 +159,17 @@ def hold(scaling: Scaling) -> tuple[Scaling, Changes]:
     reason = f"Holding {wording.replicas(count)}: the metrics have values that no decision can use."
     if scaling.decision is not None and scaling.decision.reason == reason:
         return scaling, Changes.NONE
-    decision = Decision(count, reason, known=False)
+    decision = Decision(count, reason, known=False, failed=True)
     return dataclasses.replace(scaling, decision=decision), Changes.MAJOR
 
 
-def restore(scaling: Scaling, *, state: str | None, disabled_speculation: str | None) -> Scaling:
-    """Return the state with the texts that an earlier leader saved."""
+def restore(
+    scaling: Scaling, *, state: str | None, disabled_speculation: str | None, now: float
+) -> Scaling:
+    """Return the state with the texts that an earlier leader saved; `now` is in seconds since the epoch."""
     return dataclasses.replace(
         scaling,
-        state=persistence.load(state) if state else scaling.state,
+        state=persistence.load(state, now=now) if state else scaling.state,
         disabled_speculation=speculation.load(disabled_speculation)
         if disabled_speculation
         else scaling.disabled_speculation,
@@ -167,16 +177,23 @@ def restore(scaling: Scaling, *, state: str | None, disabled_speculation: str | 
 
 
 def between_ticks(
-    scaling: Scaling, observed: Observed, resolved: Resolved, *, now: float
+    scaling: Scaling,
+    observed: Observed,
+    resolved: Resolved,
+    *,
+    renewal: Renewal,
+    moment: Moment,
 ) -> Scaling:
-    """Return a state whose decision is within the present bounds; `now` is in seconds since the epoch.
+    """Return a state whose decision is within the present bounds.
 
-    A service that is scaled to zero starts at once if requests wait for it. All else waits for the next tick.
+    A service that is scaled to zero starts at once if requests wait for it: the router then renews the Lease. All else
+    waits for the next tick.
     """
-    scaling = _within_bounds(scaling, observed, resolved, now=now)
+    scaling = _within_bounds(scaling, observed, resolved, now=moment.wall)
     assert scaling.state is not None
-    if activation.requested(observed, resolved.bounds, scaling.state.desired, now=now):
-        decision, state = policy.wake(scaling.state, now=now)
+    desired = scaling.state.desired
+    if activation.requested(renewal, resolved.bounds, desired, monotonic=moment.monotonic):
+        decision, state = policy.wake(scaling.state, now=moment.wall)
         scaling = dataclasses.replace(scaling, decision=decision, state=state)
     return scaling
 
@@ -279,13 +296,25 @@ def _summary(measured: Measured, decision: Decision) -> tuple[object, ...]:
     )
 
 
-def _pod_status(pod: ObservedPod) -> PodStatus:
+def _pod_status(pod: ObservedPod, *, usual_start: float, now: float) -> PodStatus:
     """Return the policy's view of a pod."""
     reason = pod.trouble[0] if pod.trouble else None
     return PodStatus(
         name=pod.name,
         created=units.moment(pod.created),
-        ready_at=units.moment(pod.ready_since) if pod.ready and pod.ready_since else None,
+        ready_at=_ready_at(pod, usual_start=usual_start, now=now) if pod.ready else None,
         scheduled=reason != Reason.UNSCHEDULABLE,
         failed_starts=int(reason is not None and reason != Reason.UNSCHEDULABLE),
     )
+
+
+def _ready_at(pod: ObservedPod, *, usual_start: float, now: float) -> float:
+    """Return the time of readiness.
+
+    The node writes that time. If its clock is wrong, the pod is assumed to have started in the usual time.
+    """
+    created = units.moment(pod.created)
+    ready = None if pod.ready_since is None else units.moment(pod.ready_since)
+    if ready is not None and created - CLOCK_SECONDS <= ready <= now + CLOCK_SECONDS:
+        return ready
+    return min(created + usual_start, max(now, created))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
+from slipstream_operator.api import units
 from slipstream_operator.core import pod_failures
 from slipstream_operator.core.observed import (
     Child,
@@ -113,9 +114,9 @@ def pod(body: Body) -> ObservedPod:
         ready=is_ready,
         deleting="deletionTimestamp" in metadata,
         created=metadata["creationTimestamp"],
-        ready_since=ready.get("lastTransitionTime") if is_ready else None,
+        ready_since=_time(ready.get("lastTransitionTime")) if is_ready else None,
         trouble=pod_failures.of(status),
-        gone_at=pod_failures.gone_at(metadata, status),
+        gone_at=_time(pod_failures.gone_at(metadata, status)),
         delete_by=metadata.get("deletionTimestamp"),
         worker=names.WORKER_LABEL in labels,
     )
@@ -178,6 +179,15 @@ def _failure(status: Body) -> str | None:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return _short(condition.get("message", "unknown"))
     return None
+
+
+def _time(text: str | None) -> str | None:
+    """Return the time; None if it is missing or can't be read, such as one in the year 0."""
+    try:
+        units.moment(text or "")
+    except (ValueError, OverflowError):
+        return None
+    return text
 
 
 def _short(text: str) -> str:

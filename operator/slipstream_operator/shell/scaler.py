@@ -25,6 +25,10 @@ STATUS_SECONDS: Final = 60.0
 _NOWHERE: Final = (Server(""), 0.0)
 _NO_PROMETHEUS: Final = Unknown("the ServingProfile names no prometheus.url")
 
+_QUERIES_FAILED: Final = Unknown(
+    "the operator failed to query Prometheus, and its log has the cause"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -57,6 +61,7 @@ class Scaler:
                 with self._telemetry.tick_duration.time():
                     await self.tick()
             except Exception:
+                self._telemetry.tick_failures.inc()
                 logger.exception("scaling tick failed")
             await asyncio.sleep(max(0.0, every - (self._clock.monotonic() - started)))
 
@@ -71,12 +76,24 @@ class Scaler:
                 groups[source].append((key, service, service.resolved))
         self._schedules = {at: schedule for at, schedule in self._schedules.items() if at in groups}
         for (server, window), members in groups.items():
-            results = None
+            results: QueryResults | Unknown = _NO_PROMETHEUS
             if server.url:
-                results = await self._query(server, window, [resolved for *_, resolved in members])
+                wanted = [resolved for *_, resolved in members]
+                results = await self._results(server, window, wanted)
             now = self._clock.now()  # the same for all services, so that they share the object
             for key, service, resolved in members:
                 self._tick(key, service, resolved, results, now=now)
+
+    async def _results(
+        self, server: Server, window: float, members: list[Resolved]
+    ) -> QueryResults | Unknown:
+        """Return the results of the due queries; Unknown if the round failed, which affects no other Prometheus."""
+        try:
+            return await self._query(server, window, members)
+        except Exception:
+            self._telemetry.tick_failures.inc()
+            logger.exception("queries failed", extra={"url": server.url})
+            return _QUERIES_FAILED
 
     async def _query(self, server: Server, window: float, members: list[Resolved]) -> QueryResults:
         """Run the due queries; latencies are queried only if a service has objectives for them."""
@@ -97,6 +114,8 @@ class Scaler:
             logger.warning(
                 "queries failed", extra={"url": server.url, "failed": len(results.failed)}
             )
+        for query, count in results.dropped.items():
+            self._telemetry.dropped_samples.labels(query).inc(count)
         return results
 
     def _tick(
@@ -104,7 +123,7 @@ class Scaler:
         key: Key,
         service: ServiceState,
         resolved: Resolved,
-        results: QueryResults | None,
+        results: QueryResults | Unknown,
         *,
         now: float,
     ) -> None:
@@ -112,7 +131,7 @@ class Scaler:
             return
         try:
             scaling, changes = tick.tick(
-                _NO_PROMETHEUS if results is None else results.of(key),
+                results if isinstance(results, Unknown) else results.of(key),
                 service.scaling,
                 Service(key, resolved, service.rollout, tuple(self._store.pods(key))),
                 moment=Moment(wall=now, monotonic=self._clock.monotonic()),

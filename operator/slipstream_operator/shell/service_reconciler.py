@@ -9,6 +9,7 @@ from typing import Final
 from slipstream_operator import errors, names, ports
 from slipstream_operator.api import units
 from slipstream_operator.core import (
+    activation,
     events,
     fetching,
     gateway,
@@ -75,7 +76,32 @@ class ServiceReconciler:
         self._telemetry = telemetry
 
     async def reconcile(self, key: Key) -> float | None:
-        """Reconcile the service; return the seconds until the next reconcile, or None to wait for an event."""
+        """Reconcile the service; return the seconds until the next reconcile, or None to wait for an event.
+
+        A fault in it is reported in the object's status, and raised.
+        """
+        try:
+            return await self._reconcile(key)
+        except errors.TransientError:
+            raise
+        except Exception as fault:
+            await self._report_fault(key, fault)
+            raise
+
+    async def _report_fault(self, key: Key, fault: Exception) -> None:
+        """Add the fault to the conditions; post an Event if it is a new one."""
+        parent = self._store.parent(key)
+        if parent is None or parent.deleting:
+            return
+        new = status.with_fault(parent, fault, now=units.timestamp(self._clock.now()))
+        if new == parent.status:
+            return
+        await self._cluster.write_status(key, parent.uid, new)
+        self._telemetry.status_writes.inc()
+        for event in events.of_fault(parent.status, new):
+            await self._events.post(key, parent.uid, event)
+
+    async def _reconcile(self, key: Key) -> float | None:
         observed = self._store.snapshot(key)
         if observed is None or observed.parent.deleting:
             self._states.forget(key)
@@ -105,8 +131,17 @@ class ServiceReconciler:
     async def _apply(
         self, observed: Observed, service: ServiceState, resolved: Resolved
     ) -> tuple[Outcome, list[Event]]:
-        now = self._clock.now()
-        service.record(tick.between_ticks(service.scaling, observed, resolved, now=now))
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        service.renewal = activation.noted(observed, service.renewal, now=now, monotonic=monotonic)
+        service.record(
+            tick.between_ticks(
+                service.scaling,
+                observed,
+                resolved,
+                renewal=service.renewal,
+                moment=tick.Moment(now, monotonic),
+            )
+        )
         replicas = _replicas(observed, service, resolved)
         held = fetching.holds(observed, resolved.task, service.fetched)
         rollout = service.rollout = revisions.roll_out(
@@ -229,6 +264,7 @@ class ServiceReconciler:
                 service.scaling,
                 state=saved.get(config.SCALING_KEY),
                 disabled_speculation=saved.get(config.SPECULATION_KEY),
+                now=self._clock.now(),
             )
         )
         if fetched := saved.get(config.FETCHED_KEY):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from slipstream_operator.core import revisions
+from slipstream_operator.core.activation import Renewal
 from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
@@ -27,6 +28,8 @@ class ServiceState:
     loss_posted_at: float | None = None
     """Time of the last Event about lost pods, in seconds since the epoch; None before the first."""
     status_written_at: float = -math.inf
+    renewal: Renewal | None = None
+    """Renewal of the activation Lease as last read; None before the first reconcile."""
 
     is_entry_known: bool = False
     """Whether `router_entry` was computed."""
@@ -73,4 +76,12 @@ class ServiceStates:
             (key.namespace, key.name, service.scaling.decision.desired)
             for key, service in self._states.items()
             if service.scaling.decision is not None
+        ]
+
+    def failing(self) -> list[tuple[str, str, int]]:
+        """Return namespace, name and 1 of each service whose last scaling decision failed."""
+        return [
+            (key.namespace, key.name, 1)
+            for key, service in self._states.items()
+            if service.scaling.decision is not None and service.scaling.decision.failed
         ]

@@ -125,6 +125,11 @@ class Store:
             siblings=self._services.siblings(key) if self._has_quota else (),
         )
 
+    def parent(self, key: Key) -> Parent | None:
+        """Return the InferenceService; None if there is none."""
+        service = self._services.get(key)
+        return None if service is None else service.parent
+
     def has_kind(self, kind: str) -> bool:
         """Whether the cluster has this polled kind."""
         if kind == names.LEADER_WORKER_SET:

@@ -1,5 +1,6 @@
 """The scaling state survives a restart, and an edit by hand does no harm."""
 
+import dataclasses
 import json
 
 import hypothesis
@@ -117,6 +118,15 @@ def test_the_state_of_an_older_operator_is_restored_as_far_as_it_goes() -> None:
         (None, "caution", 0),
         (None, "desired", -1),
         (None, "lowered_from", -1),
+        (None, "since", 1e18),
+        (None, "since", -1),
+        (None, "reason", "x" * 2000),
+        (None, "lowered_at", 1e300),
+        ("outlook", "season", [1e300] * 96),
+        ("mix", "context", 1e300),
+        ("mix", "requests", -1),
+        ("feedback", "corrections", {"latency of an attacker": 1.0}),
+        ("model", "rows", [{"count": 1, "batch": 1, "context": 1e300, "prompt": 1, "seconds": 1}]),
     ],
 )
 def test_numbers_that_no_decision_leaves_are_no_state(
@@ -126,6 +136,21 @@ def test_numbers_that_no_decision_leaves_are_no_state(
     kept = json.loads(persistence.dump(STATE))
     (kept[part] if part else kept)[key] = value
     assert persistence.load(json.dumps(kept)) is None
+
+
+@pytest.mark.parametrize("field", ["needs", "coming", "idle_since", "raised_at", "raised_from"])
+def test_fields_of_a_running_process_are_not_read(field: str) -> None:
+    kept = json.loads(persistence.dump(STATE))
+    kept[field] = [[1e300, 5]]
+    kept["outlook"] |= {"recent": "odd", "cycles": {"period": 7}, "line": [1e300, 1e300]}
+    assert persistence.load(json.dumps(kept)) == STATE
+
+
+def test_times_of_another_clock_are_set_to_now() -> None:
+    text = persistence.dump(dataclasses.replace(STATE, since=2e11, lowered_at=2e11))
+    found = persistence.load(text, now=5000.0)
+    assert found is not None
+    assert (found.since, found.lowered_at) == (5000.0, 5000.0)
 
 
 def test_a_text_nested_without_end_is_no_state() -> None:

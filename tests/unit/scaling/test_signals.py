@@ -192,7 +192,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "infinite": (
         _samples(waiting=[sample(math.inf, pod=pod) for pod in PODS]),
         PODS,
-        "0 of 5 ready engines report. Check that Prometheus scrapes them",
+        "0 of 5 ready engines report. Values out of range were dropped (waiting)",
     ),
     "a failed query": (_samples(output=Unknown("refused")), PODS, "refused"),
     "nothing was asked": ({}, PODS, "query running has no result"),

@@ -3,9 +3,10 @@
 import dataclasses
 
 from slipstream_operator.core import revisions, tick
+from slipstream_operator.core.activation import Renewal
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.tick import Changes, Moment, Scaling, Service
-from tests.support import fakes, given, scalers
+from tests.support import given, scalers
 
 NOW = Moment(wall=1000.0, monotonic=50.0)
 UNKNOWN = Unknown("Prometheus does not answer")
@@ -47,6 +48,7 @@ def test_between_ticks_a_count_outside_new_bounds_is_moved_into_them() -> None:
     spec = {**scalers.SPEC, "scaling": {"minReplicas": 2, "maxReplicas": 9}}
     observed, resolved = given.observed(parent=given.parent(spec)), given.resolved(spec)
     decided = dataclasses.replace(Scaling(), state=given.state(1))
-    found = tick.between_ticks(decided, observed, resolved, now=fakes.Clock().now())
+    found = tick.between_ticks(decided, observed, resolved, renewal=Renewal(None), moment=NOW)
     assert found.decision is not None and found.decision.desired == 2
-    assert tick.between_ticks(found, observed, resolved, now=fakes.Clock().now()) == found
+    again = tick.between_ticks(found, observed, resolved, renewal=Renewal(None), moment=NOW)
+    assert again == found

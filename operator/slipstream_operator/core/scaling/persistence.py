@@ -7,7 +7,10 @@ from typing import Any, Final
 
 import pydantic
 
+from slipstream_operator.core import objectives
 from slipstream_operator.core.scaling.models import forecast, steptime
+from slipstream_operator.core.scaling.models.sizing import Demand
+from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import State
 
 _DIGITS: Final = 4
@@ -25,6 +28,14 @@ _KEPT_OF: Final = {
 _EXACT: Final = ("since", "lowered_at")
 _LARGEST: Final = 1e9
 """Largest plausible number of replicas, requests or factor; anything larger is malformed."""
+_LEAST: Final = 1e-12
+"""Smallest plausible batch, or seconds of a step."""
+_MOST_TOKENS: Final = 1e15
+"""Largest plausible number of tokens of a request or of a step."""
+_LAST_TIME: Final = 253402300799.0
+"""Last second of the year 9999, since the epoch: no later time can be written."""
+_LONGEST_TEXT: Final = 1024
+"""Characters of a reason, as in status, or of the name of a revision."""
 _LARGEST_LOG: Final = 30.0
 """Largest plausible logarithm of the seconds of a start."""
 _ADAPTER: Final = pydantic.TypeAdapter(State)
@@ -43,29 +54,51 @@ def dump(state: State) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
-def load(text: str) -> State | None:
-    """Return the saved state; None if the text is malformed, as after an edit by hand."""
+def load(text: str, *, now: float = math.inf) -> State | None:
+    """Return the saved state; None if the text is malformed, as after an edit by hand.
+
+    Times after `now`, in seconds since the epoch, are set to it: they were written by another clock.
+    """
     try:
-        state = _ADAPTER.validate_python(json.loads(text, parse_constant=_refuse))
-        rows = state.model.rows
-        if any(min(row.count, row.batch, row.seconds) <= 0 for row in rows):
-            return None
-        if state.mix is not None and state.mix.output <= 0:
-            return None
-        if len(state.outlook.season) not in (0, forecast.BUCKETS) or math.isinf(state.since):
-            return None
+        state = _ADAPTER.validate_python(_kept(json.loads(text, parse_constant=_refuse)))
         if not _in_range(state):
             return None
-        return dataclasses.replace(state, model=steptime.fit(rows))
+        return dataclasses.replace(
+            state,
+            model=steptime.fit(state.model.rows),
+            since=min(state.since, now),
+            lowered_at=min(state.lowered_at, now),
+        )
     except (ValueError, TypeError, OverflowError, ZeroDivisionError, RecursionError):
         return None
 
 
+def _kept(data: Any) -> Any:
+    """Return only the fields that `dump` writes: all others are values of a running process."""
+    if not isinstance(data, dict):
+        raise TypeError("the state is no object")
+    kept = {name: data[name] for name in _KEPT if name in data}
+    for name, fields in _KEPT_OF.items():
+        if isinstance(kept.get(name), dict):
+            kept[name] = {field: kept[name][field] for field in fields if field in kept[name]}
+    return kept
+
+
 def _in_range(state: State) -> bool:
     """Whether all numbers are in the range that decisions can produce and use."""
-    cold = state.cold
+    cold, season, mix = state.cold, state.outlook.season, state.mix
     return (
-        0 <= state.desired <= _LARGEST
+        0 <= state.since <= _LAST_TIME
+        and 0 <= state.lowered_at <= _LAST_TIME
+        and len(state.reason) <= _LONGEST_TEXT
+        and len(state.revision) <= _LONGEST_TEXT
+        and len(state.model.rows) <= steptime.CLASSES
+        and all(_is_row(row) for row in state.model.rows)
+        and len(season) in (0, forecast.BUCKETS)
+        and all(-1 <= one <= _LARGEST for one in season)
+        and (mix is None or _is_mix(mix))
+        and state.feedback.corrections.keys() <= set(objectives.METRICS)
+        and 0 <= state.desired <= _LARGEST
         and 0 <= state.lowered_from <= _LARGEST
         and (state.concurrency is None or 1 <= state.concurrency <= _LARGEST)
         and 0 <= cold.count <= _LARGEST
@@ -77,6 +110,26 @@ def _in_range(state: State) -> bool:
         and all(0 <= one <= _LARGEST for one in (*state.outlook.losses, state.outlook.spread))
         and all(0 <= one <= _LARGEST for one in (state.spikes.long, state.spikes.short))
         and state.spikes.long + state.spikes.short > 0
+    )
+
+
+def _is_row(row: Row) -> bool:
+    return (
+        0 < row.count <= _LARGEST
+        and _LEAST <= row.batch <= _LARGEST
+        and 0 <= row.context <= _MOST_TOKENS
+        and 0 <= row.prompt <= _MOST_TOKENS
+        and _LEAST <= row.seconds <= _LARGEST
+    )
+
+
+def _is_mix(mix: Demand) -> bool:
+    """Whether the demand may be that of one output token per second."""
+    return (
+        0 <= mix.requests <= _LARGEST
+        and 0 <= mix.prompt <= _MOST_TOKENS
+        and _LEAST <= mix.output <= _LARGEST
+        and 0 <= mix.context <= _MOST_TOKENS
     )
 
 

@@ -39,6 +39,8 @@ class Decision:
     limited: str | None = None
     """Reason for which more pods would not help now."""
     numbers: Numbers | None = None
+    failed: bool = False
+    """Whether the decision failed on a value, so that the count was held."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from slipstream_operator.api.conditions import merge
+from slipstream_operator.api.conditions import Verdict, merge
 from slipstream_operator.api.status import ConditionStatus, InferenceServiceStatus
-from slipstream_operator.core.observed import Observed
+from slipstream_operator.core.observed import Observed, Parent
 from slipstream_operator.core.render import common, service
 from slipstream_operator.core.status import conditions, figures
 from slipstream_operator.core.status.outcome import Outcome
-from slipstream_operator.names import Reason
+from slipstream_operator.names import Condition, Reason
 
 QUIET_SECONDS: Final = 60.0
 """Minimum seconds between two writes of a status in which only numbers changed."""
@@ -42,6 +42,23 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         kept = ("slo", "scaling", "engine", "revisions")
         status |= {key: parent.status[key] for key in kept if key in parent.status}
     return status
+
+
+def with_fault(parent: Parent, fault: Exception, *, now: str) -> dict[str, Any]:
+    """Return the last status with a condition about a fault of the operator, without data of the fault."""
+    verdict = Verdict(
+        Condition.STALLED,
+        "True",
+        Reason.RECONCILE_FAILED,
+        f"The operator failed on this object ({type(fault).__name__}) and retries. Its log has the cause.",
+    )
+    before = parent.conditions
+    (stalled,) = merge([verdict], before=before, generation=parent.generation, now=now)
+    kept = [condition for condition in before if condition.type != Condition.STALLED]
+    conditions = [
+        condition.model_dump(by_alias=True, exclude_none=True) for condition in (*kept, stalled)
+    ]
+    return {**parent.status, "conditions": conditions}
 
 
 def worth_writing(

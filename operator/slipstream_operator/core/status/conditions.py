@@ -231,7 +231,8 @@ def _scaling_active(outcome: Outcome) -> Verdict:
     if bounds.paused:
         return verdict("False", Reason.PAUSED, decision.reason)
     if not decision.known:
-        return verdict("False", Reason.HOLDING, decision.reason)
+        reason = Reason.DECISION_FAILED if decision.failed else Reason.HOLDING
+        return verdict("False", reason, decision.reason)
     return verdict(
         "True", Reason.RECOMMENDING if bounds.recommend else Reason.FOLLOWING_LOAD, decision.reason
     )

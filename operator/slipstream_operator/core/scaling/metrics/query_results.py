@@ -3,15 +3,14 @@
 import dataclasses
 import math
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, TypeAlias
-
-import orjson
 
 from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.metrics import queries
+from slipstream_operator.core.scaling.metrics import samples as border
 from slipstream_operator.core.scaling.metrics.queries import PER_POD, TOTALS
 from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
 
@@ -25,11 +24,12 @@ _HISTOGRAMS: Final = frozenset(
     for metric in objectives.METRICS
     for span in ("now", *queries.SPANS)
 )
-_LEAST: Final = 1e-12
-_MOST: Final = 1e15
-"""Bounds of plausible values. Anything else but 0 counts as missing, like NaN: pods can report any number."""
-_MOST_SECONDS: Final = 1e6
-"""Largest plausible bound of a latency bucket, in seconds."""
+_MOST_BUCKETS: Final = 256
+"""Buckets of one service's histogram that are kept: vLLM's histograms have at most 23."""
+_MOST_OTHERS: Final = 4096
+"""Samples of one service in one of the other queries that are kept: several for each LoRA adapter."""
+_MOST_SCALES: Final = 16
+"""Different sets of bucket bounds, of the most services, for which the long ranges are queried."""
 _BOUND: Final = b'"le":"'
 """NB: quotes inside a label are escaped, so this occurs nowhere else."""
 
@@ -46,6 +46,8 @@ class ServiceResults:
     totals: Mapping[str, float]
     histograms: Mapping[str, histograms.Histogram]
     others: Mapping[str, Sequence[Sample]]
+    dropped: Set[str] = frozenset()
+    """Names of queries of which samples of the service were dropped because their values are implausible."""
 
     def result(self, name: str) -> Sequence[Sample] | None:
         """Return the samples of one of the other queries; None if it failed or was not part of the round."""
@@ -70,15 +72,21 @@ class QueryResults:
         self._bounds: dict[str, dict[bytes, float]] = {}
         """Upper bounds of buckets as Prometheus writes them, and their values."""
         self._others: dict[str, defaultdict[Service, list[Sample]]] = {}
+        self._dropped: defaultdict[Service, set[str]] = defaultdict(set)
+        self.dropped: Counter[str] = Counter()
+        """Dropped samples by query. NaN is not counted: it is how Prometheus writes a missing value."""
 
-    def take(self, name: str, part: Iterable[RawSample] | Unknown) -> None:
+    def take(self, name: str, part: Sequence[RawSample] | Unknown) -> None:
         """Add a part of the samples of a query, or record that the query failed."""
         self._queried.add(name)
         if isinstance(part, Unknown):
             self._failed[name] = part
             return
+        least, most = border.LEAST, border.largest(name)
         # NB: NaN fails every comparison.
-        known = [one for one in part if _LEAST <= one[1] <= _MOST or one[1] == 0]
+        known = [one for one in part if least <= one[1] <= most or one[1] == 0]
+        if len(known) < len(part):
+            self._note_dropped(name, part, most=most)
         if name in _PLACES:
             self._note_pods(_PLACES[name], known)
         elif name in _HISTOGRAMS:
@@ -110,8 +118,9 @@ class QueryResults:
         """Return the bucket bounds around the targets, as Prometheus writes them; empty without results."""
         if name in self._failed:
             return ()
-        flats = {flat[::2].tobytes() for flat in self._buckets.get(name, {}).values()}
-        wanted = queries.near((tuple(sorted(array("d", one))) for one in flats), targets)
+        flats = Counter(flat[::2].tobytes() for flat in self._buckets.get(name, {}).values())
+        common = sorted(flats, key=lambda flat: (-flats[flat], flat))[:_MOST_SCALES]
+        wanted = queries.near((tuple(sorted(array("d", one))) for one in common), targets)
         bounds = self._bounds.get(name, {})
         texts = sorted((bound, text) for text, bound in bounds.items() if bound in wanted)
         return tuple(text.decode() for _, text in texts)
@@ -141,14 +150,25 @@ class QueryResults:
             others={
                 name: found[service] for name, found in self._others.items() if service in found
             },
+            dropped=self._dropped.get(service, frozenset()),
         )
+
+    def _note_dropped(self, name: str, samples: Iterable[RawSample], *, most: float) -> None:
+        for labels, value in samples:
+            if border.is_plausible(value, most=most) or math.isnan(value):
+                continue
+            self.dropped[name] += 1
+            if (found := border.labels(labels)) is not None:
+                self._dropped[_service(found)].add(name)
 
     def _note_pods(self, place: int, samples: Iterable[RawSample]) -> None:
         rows = self._rows
         for labels, value in samples:
             row = rows.get(labels)
             if row is None:
-                row = rows[labels] = self._row(orjson.loads(labels))
+                if (known := border.labels(labels)) is None:
+                    continue
+                row = rows[labels] = self._row(known)
             row[place] = value
 
     def _row(self, labels: Mapping[str, str]) -> "array[float]":
@@ -167,37 +187,45 @@ class QueryResults:
             text, _, after = rest.partition(b'"')
             bound = bounds.get(text)
             if bound is None:
-                bound = bounds[text] = _bound(text)
+                bound = bounds[text] = border.bound(text)
             if math.isnan(bound):
                 continue
             others = before + after
             service = services.get(others)
             if service is None:
-                service = services[others] = _service(orjson.loads(labels))
+                if (known := border.labels(labels)) is None:
+                    continue
+                service = services[others] = _service(known)
             flat = found[service]
-            flat.append(bound)
-            flat.append(value)
+            if len(flat) < 2 * _MOST_BUCKETS:
+                flat.append(bound)
+                flat.append(value)
 
     def _note_totals(self, found: dict[Service, float], samples: Iterable[RawSample]) -> None:
         services = self._services
         for labels, value in samples:
             service = services.get(labels)
             if service is None:
-                service = services[labels] = _service(orjson.loads(labels))
+                if (known := border.labels(labels)) is None:
+                    continue
+                service = services[labels] = _service(known)
             found[service] = found.get(service, 0.0) + value
 
     def _note_others(
         self, found: defaultdict[Service, list[Sample]], samples: Iterable[RawSample]
     ) -> None:
         for labels, value in samples:
-            sample = Sample(orjson.loads(labels), value)
-            found[_service(sample.labels)].append(sample)
+            if (known := border.labels(labels)) is None:
+                continue
+            of_service = found[_service(known)]
+            if len(of_service) < _MOST_OTHERS:
+                of_service.append(Sample(known, value))
 
 
 def alone(samples: Samples) -> ServiceResults:
     """Return the results of a Prometheus with a single service, independent of the labels."""
     known = {
-        name: [one for one in result if _LEAST <= one.value <= _MOST or one.value == 0]
+        name: [one for one in result if border.is_plausible(one.value, most=border.largest(name))]
         for name, result in samples.items()
         if not isinstance(result, Unknown)
     }
@@ -219,7 +247,7 @@ def alone(samples: Samples) -> ServiceResults:
                 [
                     (bound, value)
                     for labels, value in found
-                    if not math.isnan(bound := _bound(labels.get("le", "")))
+                    if not math.isnan(bound := border.bound(labels.get("le", "").encode()))
                 ]
             )
             for name in _HISTOGRAMS
@@ -231,15 +259,6 @@ def alone(samples: Samples) -> ServiceResults:
 
 def _service(labels: Mapping[str, str]) -> Service:
     return labels.get("namespace", ""), labels.get("service", "")
-
-
-def _bound(text: bytes | str) -> float:
-    """Return the upper bound of a bucket in seconds; NaN if the label is no plausible bound."""
-    try:
-        bound = float(text)
-    except ValueError:
-        return math.nan
-    return bound if _LEAST <= bound <= _MOST_SECONDS or bound in (0, math.inf) else math.nan
 
 
 def _flat() -> "array[float]":

@@ -27,6 +27,8 @@ _SILENT: Final = ". Check that Prometheus scrapes them"
 _DIGITS: Final = re.compile(r"[0-9]{1,15}")
 _MOST: Final = 1e15
 """Tokens or sequences from which on a reported capacity is implausible."""
+_SHOWN: Final = 5
+"""Names of metrics that a remark lists."""
 _SETTLED: Final = 60.0
 """Seconds after readiness within which a pod need not report: the default rate window."""
 _FINISHED: Final = queries.PER_POD.index(queries.FINISHED)
@@ -58,9 +60,8 @@ def load(
         settled_rows.append(settled)
     reporting = len(rows)
     if reporting == 0 or reporting < ENOUGH * (reporting + missing):
-        return Unknown(
-            f"{reporting} of {len(pods)} ready engines report{'' if reporting else _SILENT}"
-        )
+        remark = _dropped(results) or ("" if reporting else _SILENT)
+        return Unknown(f"{reporting} of {len(pods)} ready engines report{remark}")
     found, complete = _filled(rows, settled_rows)
     if missing:
         found += [_median(found)] * missing
@@ -76,6 +77,12 @@ def load(
         prompt_length=_ratio(results, queries.PROMPT_LENGTHS, queries.PROMPT_COUNT),
         kv_tokens=kv_capacity(results),
     )
+
+
+def _dropped(results: ServiceResults) -> str:
+    """Return a remark on the metrics whose values were dropped."""
+    names = ", ".join(sorted(results.dropped)[:_SHOWN])
+    return f". Values out of range were dropped ({names})" if names else ""
 
 
 def _at_the_router(results: ServiceResults) -> Load | None:

@@ -29,7 +29,7 @@ _HUBER: Final = 1.345
 """Huber's constant for 95 % efficiency under normal errors."""
 _DISBELIEF: Final = 8
 """Outliers in a row that mean a changed engine: the model is dropped and learned again."""
-_CLASSES: Final = 8
+CLASSES: Final = 8
 """Classes of load, by powers of two of the batch: 1 to 128 and more."""
 _MAX_UNCERTAINTY: Final = 0.5
 """Relative standard deviation that is assumed before the first observation, and at most."""
@@ -143,7 +143,7 @@ def fit(rows: tuple[Row, ...]) -> StepTimeModel:
 
 
 def _class_of(batch: float) -> int:
-    return max(0, min(_CLASSES - 1, math.floor(math.log2(max(batch, 1.0)) + 0.5)))
+    return max(0, min(CLASSES - 1, math.floor(math.log2(max(batch, 1.0)) + 0.5)))
 
 
 def _belief(model: StepTimeModel, seen: Observation) -> float:
