@@ -21,7 +21,7 @@ def uncollected() -> Iterator[None]:
 async def ask_and_count(router: Running, **fields: object) -> int:
     for _ in range(3):
         await router.ask(**fields)
-    return sum(isinstance(each, Exchange) for each in gc.get_objects())
+    return sum(type(each) is Exchange for each in gc.get_objects())
 
 
 @pytest.mark.usefixtures("uncollected")
