@@ -1,4 +1,4 @@
-"""What the operator believes of vLLM's arguments is what the pinned vLLM says."""
+"""The operator's tables of vLLM's arguments, compared with the pinned vLLM."""
 
 import json
 import subprocess

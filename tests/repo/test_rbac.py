@@ -59,7 +59,7 @@ def _used() -> set[Right]:
 
 
 def _granted_on() -> set[Right]:
-    """What the Roles grant that the operator makes: it can't grant what it does not have, except to routers."""
+    """Rules of the Roles that the operator creates. It can't grant rights that it lacks, except to routers."""
     roles = [manifest for manifest in _rendered() if manifest["kind"] == "Role"]
     assert len(roles) == 2
     escalated = {("", "secrets", verb) for verb in ("list", "watch")}

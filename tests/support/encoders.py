@@ -64,7 +64,7 @@ def reference() -> Reference:
 
 
 def write_classifier(folder: Path, *, labels: Sequence[str]) -> None:
-    """A tiny random BERT with a head of so many labels, and MiniLM's tokenizer."""
+    """A tiny random BERT with a head for that many labels, and MiniLM's tokenizer."""
     torch.manual_seed(len(labels))
     config = transformers.BertConfig(
         vocab_size=30522,

@@ -13,7 +13,7 @@ from tests.support.engines import write_model
 
 
 def write_head(folder: Path, *, labels: int) -> None:
-    """A Llama with a head of so many labels: LlamaForSequenceClassification."""
+    """A Llama with a head for that many labels: LlamaForSequenceClassification."""
     write_model(folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["LlamaForSequenceClassification"]

@@ -146,9 +146,9 @@ class Bodies(Part):
     """Limits of requests' bodies, in bytes."""
 
     size: int = Field(default=asgi.MEDIA_LIMIT, ge=1, le=asgi.MEDIA_LIMIT)
-    """Of one body with media."""
+    """Limit of one body with media."""
     memory: int = Field(default=BODY_MEMORY, ge=1)
-    """Of all bodies of one router."""
+    """Limit of all bodies in one router."""
 
 
 class Config(Part):

@@ -1,4 +1,4 @@
-"""What a checkpoint is quantized to, and which wishes it fits."""
+"""Quantization of a checkpoint, and the settings that fit it."""
 
 import json
 from pathlib import Path

@@ -151,7 +151,7 @@ def test_a_strangers_service_does_not_say_what_serves() -> None:
     pods = given.pods(A, 2) + given.pods(B, 1)
     observed = cluster(NEW, starting=NEW, pods=pods, without=_is_public_service)
     service = given.find(given.rendered(given.observed(NEW)), "Service", name=given.NAME)
-    children = (*observed.children, given.child(service, controller="somebody"))
+    children = (*observed.children, given.child(service, controller="another"))
     observed = given.observed(NEW, children=children, pods=pods)
     assert roll_out(observed, replicas=2) == _both(2)
 
@@ -165,5 +165,5 @@ def test_an_existing_revision_keeps_what_it_was_made_with() -> None:
 
 def test_what_a_stranger_stored_is_not_a_revision() -> None:
     config = given.find(given.rendered(given.observed(OLD)), "ConfigMap", name=f"chat-{A}")
-    observed = given.observed(OLD, children=[given.child(config, controller="somebody")])
+    observed = given.observed(OLD, children=[given.child(config, controller="another")])
     assert revisions.stored(observed, A) is None

@@ -153,7 +153,7 @@ def test_short_spikes_get_no_pods_once_they_are_known_to_be_short() -> None:
 
 
 def _spiky(minutes: int) -> Outlook:
-    """An hour with a spike each 15 minutes, and so many more."""
+    """Outlook after one hour and `minutes`, with a spike every 15 minutes."""
     loads = [4.0 if minute % 15 == 0 else 1.0 for minute in range(60 + minutes)]
     seen = Cycles(began=1000.0, highest=1.0, minutes=array("f", loads).tobytes(), period=15)
     return Outlook(at=1000.0, level=1.0, cycles=seen, spread=0.0)
