@@ -57,6 +57,10 @@ def test_the_commands_of_a_how_to_page_work(
         )
     )
     request.addfinalizer(lambda: kube.delete("ServingProfile", None, namespace))
+    (tmp_path / "ca.crt").write_text("a certificate of the reader's")
+    request.addfinalizer(
+        lambda: kube.delete("Secret", "slipstream-system", "slipstream-prometheus")
+    )
     run(f"kubectl config set-context --current --namespace={namespace}")
     for kind, title, text in _blocks(page):
         if kind == "yaml" and title:

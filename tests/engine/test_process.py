@@ -109,7 +109,7 @@ def test_its_status_tells_versions_capacity_and_arguments(engine: Engine) -> Non
     assert status["arguments"][:4:2] == ["--model", "--served-model-name"]
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/tokenize", "/invocations", "/docs", "/readyz"])
+@pytest.mark.parametrize("path", ["/metrics", "/load", "/invocations", "/docs", "/readyz"])
 def test_other_routes_of_vllm_are_closed(engine: Engine, path: str) -> None:
     assert httpx.post(engine.api + path, json=body()).status_code == 404
 

@@ -35,6 +35,7 @@ class Exchange:
         self._status: int | None = None
         self._streams_events = False
         self._complete = False
+        self._unread = True
         self._body: asgi.Message | None = None
         self._bound: _Bound | None = None
         self._cut = asyncio.Event()
@@ -83,6 +84,7 @@ class Exchange:
             pass
 
     async def _next(self) -> asgi.Message:
+        self._unread = False
         coming = asyncio.ensure_future(self._receive())
         cut = asyncio.ensure_future(self._cut.wait())
         try:
@@ -132,7 +134,8 @@ class Exchange:
 
     async def _send_error(self, why: Refusal) -> None:
         if self._status is None:
-            await why.answer(self._send, path=self._path, close=self._life.leaving)
+            send = asgi.lingering(self._send, self._receive) if self._unread else self._send
+            await why.answer(send, path=self._path, close=self._life.leaving)
         elif self._streams_events:
             # NB: no [DONE] follows, because it would mark the truncated answer as complete.
             event = why.event(self._path)

@@ -179,7 +179,8 @@ class Front:
             route = self._check(scope, probe=probe)
         except Refusal as refusal:
             self._note(refusal)
-            await refusal.answer(send, path=scope["path"], close=self._life.leaving)
+            unread = asgi.lingering(send, receive)
+            await refusal.answer(unread, path=scope["path"], close=self._life.leaving)
             return
         exchange = Exchange(receive, send, life=self._life, path=scope["path"])
         self._exchanges.add(exchange)

@@ -1,6 +1,7 @@
 """Small helpers for ASGI; a web framework would double the memory of a simulated engine."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
@@ -15,6 +16,10 @@ BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a body's text: more than a million tokens."""
 MEDIA_LIMIT = 64 * 1024 * 1024
 """Bytes of a body with images, audio or video. OpenAI's guide allows 50 MB."""
+_LINGER_BYTES = 1024 * 1024
+"""Bytes of an unread body that are received and dropped after the response."""
+_LINGER_SECONDS = 0.5
+"""Time for these bytes; longer than a client on the same network needs."""
 
 
 class DisconnectedError(Exception):
@@ -40,6 +45,25 @@ async def read(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def lingering(send: Send, receive: Receive) -> Send:
+    """Return a `send` for a response before the request's body was read, which ends it after the body.
+
+    A server that closes a connection with unread data resets it, and the client can lose the response (RFC 9112, 9.6).
+    """
+
+    async def lingering_send(message: Message) -> None:
+        if message["type"] != "http.response.body" or message.get("more_body", False):
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        with contextlib.suppress(DisconnectedError, TooLargeError, TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await read(receive, limit=_LINGER_BYTES)
+        await send({"type": "http.response.body", "body": b""})
+
+    return lingering_send
 
 
 async def disconnected(receive: Receive) -> None:
