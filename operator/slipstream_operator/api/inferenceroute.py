@@ -73,8 +73,8 @@ class CascadeSpec(ApiModel):
     )
     budget: Percentage | None = Field(
         default=None,
-        description="Maximum share of requests that go to more than one stage. Over it the first response is "
-        "returned. Default: 100%.",
+        description="Maximum share of requests that go to more than one stage. Above it, the first response "
+        "is returned. Default: 100%.",
     )
 
 
@@ -124,7 +124,7 @@ class InferenceRouteStatus(ApiModel):
         default=None, description="Generation of spec that this status is about."
     )
     url: Text | None = Field(
-        default=None, description="OpenAI-compatible base URL inside the cluster."
+        default=None, description="Base URL of the OpenAI-compatible API, which ends with /v1."
     )
     conditions: (
         Annotated[list[ConditionStatus], Field(max_length=8, json_schema_extra=list_map("type"))]

@@ -103,11 +103,11 @@ class InferenceServiceSpec(ApiModel):
     )
     resources: pod.Resources | None = Field(
         default=None,
-        description="Requests and limits of the engine container. Default: those of the accelerator in the "
-        "ServingProfile; on accelerators for each resource that is not set here. Otherwise the "
-        "requests are: 2 cores plus 1 per accelerator; 4Gi of memory plus 2Gi per accelerator and up "
-        "to 5Gi of weights per accelerator; 10Gi of ephemeral storage plus the downloads (16Gi if "
-        "their size is unknown).",
+        description="Requests and limits of the engine container. On accelerators, a resource that is not set "
+        "here is taken from the accelerator in the ServingProfile. On cpu, the resources of the profile apply only if "
+        "this field is absent. Without either, a pod on accelerators requests: 2 cores plus 1 per accelerator; 4Gi of "
+        "memory plus 2Gi per accelerator and up to 5Gi of weights per accelerator; 10Gi of ephemeral storage plus the "
+        "downloads (16Gi if their size is unknown).",
     )
     parallelism: ParallelismSpec | None = Field(
         default=None, description="Split of one replica over its accelerators."
@@ -151,7 +151,8 @@ class InferenceServiceSpec(ApiModel):
         default=None, description="Routing of requests, and the API keys that they need."
     )
     times: TimesSpec | None = Field(
-        default=None, description="Limits of the time for a start, a drain and a held request."
+        default=None,
+        description="Limits of the time for a start, a drain, a held request, a silent stream and a request's body.",
     )
     template: Template | None = Field(
         default=None, description="Overrides of the engine pods. They win over all other sources."

@@ -106,5 +106,5 @@ class RoutingSpec(ApiModel):
     )
     cors: CorsSpec | None = Field(
         default=None,
-        description="Cross-origin requests from browsers. Default: none are allowed.",
+        description="Cross-origin requests from browsers. Default: not allowed.",
     )

@@ -89,8 +89,8 @@ class Accelerator(ApiModel):
     )
     times: TimesSpec | None = Field(
         default=None,
-        description="Limits of the time for a start, a drain and a held request, such as drain: 15s on spot "
-        "nodes.",
+        description="Limits of the time for a start, a drain, a held request, a silent stream and a request's body, "
+        "such as drain: 15s on spot nodes.",
     )
 
     @pydantic.field_validator("memory_share")
@@ -106,8 +106,8 @@ class ProfileScaling(ApiModel):
 
     scale_down_window: Duration | None = Field(
         default=None,
-        description="Time for which fewer replicas must have been enough before scaling down. Default: 2m, or the "
-        "time of a start if it is longer.",
+        description="Time for which fewer replicas must have been enough before scaling down. Default: 2m. The "
+        "median time of a start counts if it is longer.",
     )
 
 
@@ -179,20 +179,20 @@ class RouterSpec(ApiModel):
     service_account_name: ShortText | None = Field(
         default=None,
         description="ServiceAccount in each namespace for routers and endpoint pickers, which the operator binds to "
-        "their Roles. Default: one that the operator makes.",
+        "their Roles. Default: a ServiceAccount that the operator creates.",
     )
     priority_class_name: ShortText | None = Field(
         default=None, description="PriorityClass of routers and endpoint pickers."
     )
     max_body_size: Quantity | None = Field(
         default=None,
-        description="Most bytes of a request's body with images, audio or video. Default: 64Mi. The text of a body "
+        description="Maximum size of a request's body with images, audio or video. Default: 64Mi. The text of a body "
         "has at most 16Mi.",
     )
     body_memory: Quantity | None = Field(
         default=None,
-        description="Most bytes of all bodies that one router pod holds until their responses begin; further requests "
-        "get 429. Default: 128Mi. Give the container more than twice as much memory.",
+        description="Maximum size of all bodies that one router pod holds until their responses begin. Further "
+        "requests get 429. Default: 128Mi. Give the container more than twice as much memory.",
     )
 
 
@@ -297,7 +297,8 @@ class Prometheus(ApiModel):
     discovery: Literal["PodMonitor", "Annotations"] | None = Field(
         default=None,
         description="How Prometheus finds the pods of engines and routers. Default: PodMonitor if the cluster has that "
-        "kind, otherwise Annotations (prometheus.io/scrape). New revisions follow a change.",
+        "kind, otherwise Annotations (prometheus.io/scrape). A change takes effect with the "
+        "next revision of a service.",
     )
     pod_monitor_labels: pod.Labels | None = Field(
         default=None,

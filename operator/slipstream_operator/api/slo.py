@@ -75,8 +75,8 @@ class SloSpec(LatencyObjectives):
     )
     tier: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
         default=None,
-        description="Name of a tier in the ServingProfile, whose objectives are the defaults. Objectives in slo "
-        "win over those of the tier, one by one.",
+        description="Name of a tier in the ServingProfile, whose objectives are the defaults. An objective in slo "
+        "replaces the same objective of the tier.",
     )
     throughput: ThroughputSpec | None = Field(
         default=None, description="Minimum capacity of the service in output tokens."

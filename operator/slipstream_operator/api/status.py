@@ -101,8 +101,7 @@ class EngineStatus(ApiModel):
     )
     adapters: Text | None = Field(
         default=None,
-        description="LoRA adapters that are loaded, that failed to load, and whose state is not "
-        "known yet.",
+        description="LoRA adapters by state: loaded, failed to load, or not known yet.",
     )
 
 
@@ -122,7 +121,7 @@ class InferenceServiceStatus(ApiModel):
         default=None, description="Generation of spec that this status is about."
     )
     url: Text | None = Field(
-        default=None, description="OpenAI-compatible base URL inside the cluster."
+        default=None, description="Base URL of the OpenAI-compatible API, which ends with /v1."
     )
     replicas: int | None = Field(default=None, description="Replicas that exist.")
     ready_replicas: int | None = Field(default=None, description="Replicas that are ready.")
@@ -134,7 +133,8 @@ class InferenceServiceStatus(ApiModel):
         | None
     ) = Field(
         default=None,
-        description="Conditions: Ready, Accepted, ModelReady, Available, SLOMet, ScalingActive.",
+        description="Conditions: Ready, Accepted, ModelReady, Available, SLOMet, ScalingActive, and while they "
+        "are True Reconciling or Stalled.",
     )
     slo: (
         Annotated[

@@ -52,7 +52,7 @@ class TimesSpec(ApiModel):
     )
     hold: Duration | None = Field(
         default=None,
-        description="Maximum time for which the router holds a request while no replica is ready. Default: "
+        description="Maximum time for which the router holds a request while no replica has a slot for it. Default: "
         "limits.timeout, otherwise twice the usual start in status.scaling.coldStart, at most 1h, and at least 5m; "
         "on accelerators at least 10m, or more for a large checkpoint.",
     )

@@ -67,7 +67,7 @@ KeyPaths = Annotated[list[KeyPath], Field(max_length=32)]
 class ConfigMapFiles(ApiModel):
     """Files from a ConfigMap."""
 
-    name: ShortText = Field(description="Name of the ConfigMap.")
+    name: ShortText = Field(description="Name of the object.")
     items: KeyPaths | None = Field(default=None, description="Keys to use. Default: all.")
     optional: bool | None = Field(
         default=None, description="Whether the pod starts if the object is missing."
