@@ -85,7 +85,8 @@ class ModelSpec(ApiModel):
     adapters: Adapters | None = Field(
         default=None,
         description="LoRA adapters. Running engines load a changed list within about two minutes, without a "
-        "restart. Setting the field for the first time, even to an empty list, restarts the engines.",
+        "restart. Setting the field for the first time, even to an empty list, restarts the engines. So does a "
+        "number of adapters that passes 4, 8, 16 and so on.",
     )
     max_adapter_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
         default=None,

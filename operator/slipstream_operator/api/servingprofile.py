@@ -186,13 +186,13 @@ class RouterSpec(ApiModel):
     )
     max_body_size: Quantity | None = Field(
         default=None,
-        description="Maximum size of a request's body with images, audio or video. Default: 64Mi. The text of a body "
-        "has at most 16Mi.",
+        description="Maximum size of a request's body with images, audio or video, at most 64Mi. Default: 64Mi. The "
+        "text of a body has at most 16Mi.",
     )
     body_memory: Quantity | None = Field(
         default=None,
         description="Maximum size of all bodies that one router pod holds until their responses begin. Further "
-        "requests get 429. Default: 128Mi. Give the container more than twice as much memory.",
+        "requests get 429. At least 64Mi. Default: 128Mi. Give the container more than twice as much memory.",
     )
 
 
