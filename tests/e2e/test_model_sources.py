@@ -19,6 +19,9 @@ from tests.support import clusters, services, stores
 
 TARGET = Path("dev/models/target")
 FILES = {path.name: path.read_bytes() for path in sorted(TARGET.iterdir()) if path.is_file()}
+FILES["config.json"] = FILES.pop(
+    "config.json"
+)  # NB: a store has a model once its last file is there.
 CLAIM, SECRET = "models", "store"
 
 

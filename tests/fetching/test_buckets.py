@@ -69,6 +69,19 @@ def test_what_is_there_is_not_downloaded_again(access: stores.Store, tmp_path: P
     assert (first / "model.safetensors").stat() == before
 
 
+def test_an_upload_that_goes_on_is_no_model_before_its_last_file_is_there(
+    access: stores.Store, tmp_path: Path
+) -> None:
+    access.put({"model.safetensors": WEIGHTS}, prefix="uploading")
+    with pytest.raises(EngineError, match=r"has no config\.json there, so it is not a model"):
+        fetch("s3://weights/uploading", tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    access.put({"tokenizer.json": b"{}", "config.json": b"{}"}, prefix="uploading")
+    folder = fetch("s3://weights/uploading", tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.safetensors", "tokenizer.json", "config.json"}
+
+
 def test_an_interrupted_download_goes_on_where_it_stopped(
     access: stores.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

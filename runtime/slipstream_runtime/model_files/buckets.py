@@ -35,6 +35,8 @@ _REQUEST_SECONDS: Final = 600
 _RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=3)}
 """Retries of one request, with growing pauses; after them the container restarts."""
 _CONFIG: Final = "config.json"
+_HEADS: Final = frozenset({_CONFIG, "params.json", "adapter_config.json"})
+"""Files of which each model or adapter has one. Without them an upload is not complete, or it is something else."""
 _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 """ETag that is the MD5 of its object: uploaded to S3 in one part, and not encrypted by a KMS key."""
 
@@ -94,6 +96,10 @@ class Download:
         store = self._store()
         listed = self._list(store)
         chosen = {name: listed[name] for name in self._choose(store, listed)}
+        if self.files is None and not _HEADS & chosen.keys():
+            raise EngineError(
+                f"{self.uri}: the bucket has no config.json there, so it is not a model. Upload that file last."
+            )
         base = self.cache / "buckets" / records.identity(self.uri)
         folder = base / _version(chosen)
         files = [
