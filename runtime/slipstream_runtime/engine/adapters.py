@@ -12,9 +12,8 @@ import safetensors
 from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import status
-from slipstream_runtime.model_files import sources
+from slipstream_runtime.model_files import selection, sources
 
-CONFIG: Final = "adapter_config.json"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values of vLLM's --max-lora-rank."""
 _LEAST_RANK: Final = 16
@@ -73,11 +72,13 @@ def steps(
 
 def find(uri: str, *, cache: Path, token: str | None) -> Found:
     """Return the adapter's folder and rank, after a download if necessary; EngineError if it is not an adapter."""
-    folder = sources.resolve(sources.parse(uri), cache=cache, token=token, holds=CONFIG)
+    folder = sources.resolve(
+        sources.parse(uri), cache=cache, token=token, holds=selection.ADAPTER_CONFIG
+    )
     try:
-        rank = rank_of(json.loads((folder / CONFIG).read_text()))
+        rank = rank_of(json.loads((folder / selection.ADAPTER_CONFIG).read_text()))
     except (OSError, ValueError) as error:
-        raise EngineError(f"{uri}: {CONFIG} can't be read: {error}") from error
+        raise EngineError(f"{uri}: {selection.ADAPTER_CONFIG} can't be read: {error}") from error
     return Found(folder, rank)
 
 

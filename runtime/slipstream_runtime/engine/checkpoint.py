@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import selection
 
 _DTYPES: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _OWN_METHODS: Final = {
@@ -51,15 +52,15 @@ class Checkpoint:
 def load(folder: Path, *, uri: str) -> Checkpoint:
     """Read the folder's config.json, or the params.json of Mistral's format."""
     name = "config.json"
-    if not (folder / name).exists() and (folder / "params.json").is_file():
-        name = "params.json"
+    if not (folder / name).exists() and (folder / selection.MISTRAL_CONFIG).is_file():
+        name = selection.MISTRAL_CONFIG
     try:
         found = json.loads((folder / name).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{uri}: {name} can't be read: {error}") from error
     if not isinstance(found, dict):
         raise EngineError(f"{uri}: {name} is not a JSON object.")
-    if name == "params.json":
+    if name == selection.MISTRAL_CONFIG:
         return _mistral(found)
     named = found.get("architectures")
     architectures = tuple(map(str, named)) if isinstance(named, list) else ()

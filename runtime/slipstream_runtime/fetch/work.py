@@ -7,7 +7,7 @@ from typing import Any
 
 from slipstream_runtime import logs
 from slipstream_runtime.fetch import report
-from slipstream_runtime.model_files import sources
+from slipstream_runtime.model_files import selection, sources
 from slipstream_runtime.model_files.progress import Progress
 
 
@@ -38,7 +38,7 @@ class Work:
             source, cache=self.cache, token=sources.token(), progress=self.progress
         )
         logs.event("complete", uri=uri, folder=str(folder))
-        return report.facts(uri, _sizes(folder), (folder / sources.CONFIG).read_bytes())
+        return report.facts(uri, _sizes(folder), (folder / selection.CONFIG).read_bytes())
 
 
 def _sizes(folder: Path) -> dict[str, int]:

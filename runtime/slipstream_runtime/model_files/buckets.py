@@ -34,8 +34,7 @@ _CONNECTIONS: Final = 8
 _REQUEST_SECONDS: Final = 600
 _RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=3)}
 """Retries of one request, with growing pauses; after them the container restarts."""
-_CONFIG: Final = "config.json"
-_HEADS: Final = frozenset({_CONFIG, "params.json", "adapter_config.json"})
+_HEADS: Final = frozenset({selection.CONFIG, selection.MISTRAL_CONFIG, selection.ADAPTER_CONFIG})
 """Files of which each model or adapter has one. Without them an upload is not complete, or it is something else."""
 _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 """ETag that is the MD5 of its object: uploaded to S3 in one part, and not encrypted by a KMS key."""
@@ -85,7 +84,9 @@ class Download:
             store = self._store()
             listed = self._list(store)
             sizes = {name: listed[name].size for name in self._choose(store, listed)}
-            config = self._small(store, listed[_CONFIG]) if _CONFIG in listed else None
+            config = (
+                self._small(store, listed[selection.CONFIG]) if selection.CONFIG in listed else None
+            )
         except EngineError:
             raise
         except Exception as error:

@@ -22,7 +22,6 @@ from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.model_files import network, records, selection, space
 from slipstream_runtime.model_files.progress import Progress
 
-_CONFIG: Final = "config.json"
 _READERS: Final = 4
 """Threads that compare checksums."""
 LOOK_SECONDS: Final = 10.0
@@ -90,7 +89,9 @@ class Download:
         try:
             commit, listed = self._list()
             sizes = {name: listed[name].size for name in self._choose(commit, listed)}
-            config = self._small(_CONFIG, commit=commit) if _CONFIG in listed else None
+            config = (
+                self._small(selection.CONFIG, commit=commit) if selection.CONFIG in listed else None
+            )
         except EngineError:
             raise
         except Exception as error:

@@ -11,6 +11,10 @@ from typing import Final
 
 from slipstream_runtime.errors import EngineError, UnsuitableError
 
+CONFIG: Final = "config.json"
+MISTRAL_CONFIG: Final = "params.json"
+"""File that describes a model in Mistral's own format, whose weights are consolidated*.safetensors."""
+ADAPTER_CONFIG: Final = "adapter_config.json"
 INDEX: Final = "model.safetensors.index.json"
 """File that lists the shards of a model in safetensors format."""
 _SINGLE: Final = "model.safetensors"

@@ -19,9 +19,6 @@ _HUB: Final = re.compile(r"(?P<repository>[^/@]+(?:/[^/@]+)?)(?:@(?P<revision>.+
 _BUCKET: Final = re.compile(r"(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?")
 _IMAGE_FOLDERS: Final = ("", "models")
 """Folders of an image that may hold the model; KServe's model images use the second."""
-CONFIG: Final = "config.json"
-MISTRAL_CONFIG: Final = "params.json"
-"""File that describes a model in Mistral's own format, whose weights are consolidated*.safetensors."""
 _POINTER: Final = b"version https://git-lfs"
 _POINTER_BYTES: Final = 1024
 """Bytes; by Git LFS's specification, a pointer file is smaller."""
@@ -103,7 +100,7 @@ def resolve(
     *,
     cache: Path,
     token: str | None,
-    holds: str = CONFIG,
+    holds: str = selection.CONFIG,
     files: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -122,8 +119,8 @@ def resolve(
         place = f"claim {source.uri.split('/')[2]}" if source.kind == "pvc" else "the container"
         raise EngineError(f"{source.uri}: there is no folder {folder} in {place}.")
     if not _is_there(folder, holds):
-        what = "a model" if holds == CONFIG else "an adapter"
-        other = f" and no {MISTRAL_CONFIG}" if holds == CONFIG else ""
+        what = "a model" if holds == selection.CONFIG else "an adapter"
+        other = f" and no {selection.MISTRAL_CONFIG}" if holds == selection.CONFIG else ""
         raise EngineError(f"{source.uri}: {folder} has no {holds}{other}, so it is not {what}.")
     index = folder / selection.INDEX
     if files is None and index.is_file():
@@ -132,7 +129,7 @@ def resolve(
         selection.check_whole(
             wanted, is_there=lambda name: (there / name).is_file(), uri=source.uri
         )
-    if files is None and holds == CONFIG and not source.remote:
+    if files is None and holds == selection.CONFIG and not source.remote:
         _check_weights(folder, uri=source.uri)
     return folder
 
@@ -230,7 +227,7 @@ def _fetched(source: Source, cache: Path, files: Sequence[str] | None) -> Path |
 
 def _is_there(folder: Path, holds: str) -> bool:
     """Whether the folder holds the file, or the one of the same purpose in Mistral's format."""
-    names = (CONFIG, MISTRAL_CONFIG) if holds == CONFIG else (holds,)
+    names = (selection.CONFIG, selection.MISTRAL_CONFIG) if holds == selection.CONFIG else (holds,)
     return any((folder / name).is_file() for name in names)
 
 

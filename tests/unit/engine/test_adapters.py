@@ -12,6 +12,7 @@ from slipstream_runtime.engine import adapters
 from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import status
+from slipstream_runtime.model_files import selection
 
 URIS = st.sampled_from(["file:///a", "file:///b"])
 NAMES = st.sampled_from(["x", "y", "z"])
@@ -56,7 +57,7 @@ def test_a_missing_list_is_empty_and_a_broken_one_is_told(tmp_path: Path) -> Non
     [({"r": 8}, 8), ({"r": 8, "rank_pattern": {"q": 32, "k": 4}}, 32), ({"r": 1}, 1)],
 )
 def test_an_adapters_rank_is_its_highest(tmp_path: Path, config: dict[str, Any], rank: int) -> None:
-    (tmp_path / adapters.CONFIG).write_text(json.dumps(config))
+    (tmp_path / selection.ADAPTER_CONFIG).write_text(json.dumps(config))
     found = adapters.find(f"file://{tmp_path}", cache=tmp_path, token=None)
     assert found == adapters.Found(tmp_path, rank)
 
@@ -72,7 +73,7 @@ def test_an_adapters_rank_is_its_highest(tmp_path: Path, config: dict[str, Any],
 )
 def test_what_is_no_adapter_is_told(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
-        (tmp_path / adapters.CONFIG).write_text(content)
+        (tmp_path / selection.ADAPTER_CONFIG).write_text(content)
     with pytest.raises(EngineError, match=message):
         adapters.find(f"file://{tmp_path}", cache=tmp_path, token=None)
 
