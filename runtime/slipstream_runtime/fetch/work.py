@@ -38,7 +38,9 @@ class Work:
             source, cache=self.cache, token=sources.token(), progress=self.progress
         )
         logs.event("complete", uri=uri, folder=str(folder))
-        return report.facts(uri, _sizes(folder), (folder / selection.CONFIG).read_bytes())
+        # NB: a checkpoint in Mistral's own format can lack it.
+        config = folder / selection.CONFIG
+        return report.facts(uri, _sizes(folder), config.read_bytes() if config.is_file() else None)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
