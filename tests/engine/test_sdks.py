@@ -210,7 +210,7 @@ OPENAI: Final[dict[str, Callable[[OpenAI], Awaitable[None]]]] = {
     "chat.completions.create": chat_create,
     "chat.completions.create, streamed": chat_stream,
     "chat.completions.create, tools auto": chat_tools_auto,
-    "chat.completions.create, a tool named": chat_tool_named,
+    "chat.completions.create, a named tool": chat_tool_named,
     "chat.completions.create, JSON schema": chat_schema,
     "completions.create": completions_create,
     "completions.create, streamed": completions_stream,
