@@ -1,0 +1,1 @@
+"""Attacks of one client, a module for each kind."""
