@@ -8,6 +8,8 @@ from typing import Final
 
 API_PORT: Final = 8000
 """Port of the OpenAI-compatible API, for clients."""
+TLS_PORT: Final = 8443
+"""Port of the same API with TLS, of routers."""
 MANAGEMENT_PORT: Final = 8001
 """Port of probes, metrics and status, for the kubelet, Prometheus and the operator."""
 
@@ -35,6 +37,12 @@ CACHE_DIRECTORY: Final = "/var/cache/slipstream"
 OFFLOAD_DIRECTORY: Final = "/var/cache/slipstream-offload"
 """KV cache blocks on the node's disk, in a volume of limited size."""
 SCRATCH_DIRECTORY: Final = "/tmp"  # noqa: S108 (an emptyDir of the pod's own)
+CERTIFICATE_DIRECTORY: Final = "/etc/slipstream-certificate"
+"""TLS certificate of the API's port, from a Secret of type kubernetes.io/tls."""
+AUTHORITIES_DIRECTORY: Final = "/etc/slipstream-authorities"
+"""Authority of the engines' certificates for the router."""
+AUTHORITIES: Final = "ca.crt"
+"""Entry of a Secret of type kubernetes.io/tls with that authority."""
 API_KEYS_DIRECTORY: Final = "/etc/slipstream-keys"
 """API keys: the Secret of spec.routing.apiKeys, one file an entry; read again after a change."""
 TERMINATION_LOG: Final = "/dev/termination-log"
@@ -54,6 +62,11 @@ pods."""
 GROUP_PORT: Final = 29501
 """Port of the leader's rendezvous of torch.distributed, vLLM's default. All other ports between the pods of a group are
 ephemeral."""
+
+
+def engines_host(namespace: str) -> str:
+    """Return the DNS name in the certificates of a namespace's engines."""
+    return f"slipstream-engines.{namespace}.svc"
 
 
 def image_directory(uri: str) -> str:

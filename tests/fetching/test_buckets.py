@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
+from slipstream_runtime.contract import AUTHORITIES
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.model_files import buckets, sources
 from slipstream_runtime.model_files.progress import Progress
 from tests.support import hubs, stores
+from tests.support.certificates import Authority
 
 PART = 10_000
 WEIGHTS = os.urandom(3 * PART + 7)
@@ -238,12 +240,12 @@ def test_a_company_certificate_is_trusted_by_ssl_cert_file_and_named_as_the_caus
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    certificate = hubs.certificate(tmp_path)
+    certificate = Authority().fill(tmp_path, "127.0.0.1")
     with hubs.serve(hubs.Hub({}), certificate=certificate) as served:
         monkeypatch.setenv("AWS_ENDPOINT_URL", served.url)
         with pytest.raises(EngineError, match=r"certificate verify failed .*SSL_CERT_FILE"):
             fetch("s3://weights/8b", tmp_path)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.authority))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate / AUTHORITIES))
         with pytest.raises(EngineError, match="the store answered 404"):
             fetch("s3://weights/8b", tmp_path)
 

@@ -1,7 +1,6 @@
 """A model hub on this machine: the endpoints that huggingface_hub asks, over HTTP or TLS, with ranges and faults."""
 
 import contextlib
-import datetime
 import hashlib
 import http.server
 import json
@@ -10,14 +9,10 @@ import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from slipstream_runtime.web.certificates import CERTIFICATE, PRIVATE_KEY
 
 COMMIT = "a" * 40
 HUGE = 1 << 20
@@ -142,15 +137,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(hub: Hub, *, certificate: "Certificate | None" = None) -> Iterator[Hub]:
-    """Serve the hub on a free port; with a certificate and its key over TLS."""
+def serve(hub: Hub, *, certificate: Path | None = None) -> Iterator[Hub]:
+    """Serve the hub on a free port; with a folder of a certificate and its key over TLS."""
     handler = type("Handler", (_Handler,), {"hub": hub})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     scheme = "http"
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.chain, certificate.key)
+        context.load_cert_chain(certificate / CERTIFICATE, certificate / PRIVATE_KEY)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.handle_error = lambda *_: None  # type: ignore[method-assign]
         scheme = "https"
@@ -163,58 +158,6 @@ def serve(hub: Hub, *, certificate: "Certificate | None" = None) -> Iterator[Hub
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Files of a certificate of 127.0.0.1 that a company's own authority signed."""
-
-    authority: Path
-    chain: Path
-    key: Path
-
-
-def certificate(folder: Path) -> Certificate:
-    """Make an authority, and a certificate by it."""
-    authority, signer = ec.generate_private_key(ec.SECP256R1()), _name("company")
-    key = ec.generate_private_key(ec.SECP256R1())
-    root = _unsigned(signer, signer, authority).add_extension(
-        x509.BasicConstraints(ca=True, path_length=None), critical=True
-    )
-    leaf = _unsigned(_name("hub"), signer, key).add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-    )
-    files = Certificate(folder / "ca.pem", folder / "chain.pem", folder / "key.pem")
-    for path, made in ((files.authority, root), (files.chain, leaf)):
-        signed = made.sign(authority, hashes.SHA256())
-        path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    files.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return files
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _unsigned(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
 
 
 def _sha256(content: bytes) -> str:

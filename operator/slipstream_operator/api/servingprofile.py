@@ -316,6 +316,41 @@ class Prometheus(ApiModel):
     )
 
 
+class ClientsTls(ApiModel):
+    """TLS of the clients' connections."""
+
+    secret: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="Secret of type kubernetes.io/tls in each namespace, for the names <service>.<namespace>.svc. "
+        "Routers read it again when it changes, and so do engines with routing.mode: Direct."
+    )
+    http: Literal["Refused", "Allowed"] = Field(
+        default="Refused",
+        description="Plain HTTP of routers beside HTTPS, as while clients move to it. Default: Refused.",
+    )
+
+
+class EnginesTls(ApiModel):
+    """TLS between routers and engines."""
+
+    secret: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="Secret of type kubernetes.io/tls in each namespace, for the name "
+        "slipstream-engines.<namespace>.svc. Its entry ca.crt is the authority that routers trust. Engines and "
+        "routers read it again when it changes."
+    )
+
+
+class TlsSpec(ApiModel):
+    """Certificates of routers and engines. Without them, both serve plain HTTP."""
+
+    clients: ClientsTls | None = Field(
+        default=None, description="TLS of the clients' connections. Default: plain HTTP."
+    )
+    engines: EnginesTls | None = Field(
+        default=None,
+        description="TLS between routers and engines. Default: plain HTTP. It doesn't work with routing.mode: Gateway.",
+    )
+
+
 class ServingProfileSpec(ApiModel):
     """Defaults and limits for the services in the selected namespaces."""
 
@@ -340,6 +375,10 @@ class ServingProfileSpec(ApiModel):
         default=None, description="Images of engines, routers and endpoint pickers."
     )
     router: RouterSpec | None = Field(default=None, description="Router of each namespace.")
+    tls: TlsSpec | None = Field(
+        default=None,
+        description="Certificates of routers and engines. Default: both serve plain HTTP.",
+    )
     users: Literal["Fixed", "Assigned"] | None = Field(
         default=None,
         description="User and groups of all pods. Fixed: 65532. Assigned: pods name none, for clusters that assign "

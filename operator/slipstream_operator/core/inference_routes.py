@@ -13,7 +13,7 @@ from slipstream_operator.api.inferenceroute import (
     StageStatus,
 )
 from slipstream_operator.api.status import ConditionStatus
-from slipstream_operator.core import parsing
+from slipstream_operator.core import parsing, profiles
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
 from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.scaling.metrics import samples as border
@@ -135,6 +135,19 @@ def queries() -> Mapping[str, str]:
     }
 
 
+def _url(observed: ObservedRouter) -> str:
+    """Return the base URL of the API at the router; without a profile there is no TLS."""
+    try:
+        _, profile = profiles.select(
+            observed.profiles, namespace=observed.namespace, labels=observed.namespace_labels
+        )
+    except PermanentError:
+        scheme = "http"
+    else:
+        scheme = "https" if profile.tls and profile.tls.clients else "http"
+    return f"{scheme}://{contract.ROUTER_NAME}.{observed.namespace}.svc/v1"
+
+
 def summarise(
     route: Parent,
     observed: ObservedRouter,
@@ -159,7 +172,7 @@ def summarise(
     cascade = "stages" in judged.entries.get(name, {})
     return InferenceRouteStatus(
         observed_generation=route.generation,
-        url=f"http://{contract.ROUTER_NAME}.{route.key.namespace}.svc/v1",
+        url=_url(observed),
         conditions=[ConditionStatus(**condition.model_dump()) for condition in merged],
         stages=_stages(services, _of(samples.get(ANSWERS, ()), route)) or None,
         saved=_total(tokens, outcome=contract.KEPT, services=services[:-1]) if cascade else None,

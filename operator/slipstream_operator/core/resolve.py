@@ -42,6 +42,7 @@ from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
 from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 
 SCALE_DOWN_WINDOW: Final = 120.0
 """Default stabilization window of scale-down in seconds; that of Kubernetes' HPA is 300."""
@@ -113,6 +114,13 @@ def resolve(observed: Observed) -> Resolved:
             checks_keys=keys is not None,
         )
     )
+    sequences = runtime.max_sequences(spec)
+    engines = split.data if runtime.needs_model else 1
+    routed = routing.resolve(
+        spec, profile, name, times=chosen, sequences=sequences and sequences * engines
+    )
+    if routed.certificate is not None:
+        config = {**config, "certificate": contract.CERTIFICATE_DIRECTORY}
     demand = None
     if device.dedicated and runtime.loads_checkpoints:
         demand = demands.of(
@@ -120,8 +128,6 @@ def resolve(observed: Observed) -> Resolved:
         )
         verdict.check(demand, profile.accelerators)
     share = quota.share(observed, profile, name)
-    sequences = runtime.max_sequences(spec)
-    engines = split.data if runtime.needs_model else 1
     bounds = _inside(_bounds(spec, profile, name), share)
     template = pod_template.of(spec, accelerator, assigned_user=profile.users == "Assigned")
     return Resolved(
@@ -164,6 +170,7 @@ def resolve(observed: Observed) -> Resolved:
             offload_disk=offload.disk(spec),
             cache=weights.cache(spec),
             images=weights.images(spec) if runtime.needs_model else None,
+            certificate=routed.certificate,
             credentials=spec.model.credentials.name
             if spec.model and spec.model.credentials
             else None,
@@ -187,9 +194,7 @@ def resolve(observed: Observed) -> Resolved:
         if device.dedicated
         else {},
         dedicated=device.dedicated,
-        routing=routing.resolve(
-            spec, profile, name, times=chosen, sequences=sequences and sequences * engines
-        ),
+        routing=routed,
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=bounds,
         share=share,

@@ -46,6 +46,8 @@ class Revisioned:
     """`deviceClass` and `count` of a pod's claim; None with a device plugin or without devices."""
     images: tuple[str, ...] | None = None
     """Sources that are mounted as image volumes."""
+    certificate: str | None = None
+    """Secret with the TLS certificate of the API port. Its content is not part of the revision."""
     credentials: str | None = None
     """Secret with the credentials of object stores. Its content is not part of the revision."""
 

@@ -180,6 +180,11 @@ def nodes(data: Mapping[str, str]) -> int:
     return found
 
 
+def certified(data: Mapping[str, str]) -> bool:
+    """Whether the engines of a revision serve with TLS, from its texts."""
+    return "certificate" in json.loads(data[ENGINE_KEY])
+
+
 def _by_router(observed: Observed) -> bool | None:
     """Whether the Service selects the router; None if we have no Service."""
     service = observed.child("Service", observed.parent.key.name)

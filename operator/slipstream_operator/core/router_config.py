@@ -10,7 +10,7 @@ from typing import Any
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
+from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec, TlsSpec
 from slipstream_operator.core import profiles, prometheus, times
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
 from slipstream_operator.core.render import pods, router
@@ -158,7 +158,7 @@ def resolve(
             Reason.IMAGE_MISSING,
             f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
-    spec = profile.router or RouterSpec()
+    spec, tls = profile.router or RouterSpec(), profile.tls or TlsSpec()
     scraping = prometheus.scraping(profile, pod_monitors=observed.pod_monitors)
     return router.Router(
         namespace=observed.namespace,
@@ -185,6 +185,9 @@ def resolve(
         annotated=_is_annotated(observed, profile, scraping),
         account=spec.service_account_name or router.NAME,
         assigned_user=profile.users == "Assigned",
+        certificate=tls.clients.secret if tls.clients else None,
+        plain=tls.clients is None or tls.clients.http == "Allowed",
+        authorities=tls.engines.secret if tls.engines else None,
     )
 
 

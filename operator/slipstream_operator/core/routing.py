@@ -7,7 +7,7 @@ from typing import Any, Literal
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.api.servingprofile import ServingProfileSpec, TlsSpec
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.times import HOLD_SECONDS, Times
 from slipstream_operator.errors import PermanentError
@@ -36,6 +36,12 @@ class Routing:
     """Secret with the API keys that the router checks."""
     limits: Manifest = dataclasses.field(default_factory=dict)
     responses: Manifest | None = None
+    certificate: str | None = None
+    """Secret with the certificate of the engines' API port; None for plain HTTP."""
+    secure: bool = False
+    """Whether clients use HTTPS."""
+    plain: bool = True
+    """Whether clients can use plain HTTP."""
     origins: Sequence[str] = ()
     """Origins of browsers' scripts that can call the service."""
 
@@ -70,6 +76,14 @@ def resolve(
         raise _image_missing(chosen, "router", profile=name)
     if chosen == "Gateway" and not (images and images.picker):
         raise _image_missing(chosen, "picker", profile=name)
+    tls = profile.tls or TlsSpec()
+    if chosen == "Gateway" and tls.engines is not None:
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            f"spec.routing.mode: Gateway can't work with tls.engines of ServingProfile {name} because gateways reach "
+            "engines by plain HTTP. Use routing.mode: Router, or a profile without tls.engines.",
+        )
+    clients = tls.clients if chosen != "Gateway" else None
     return Routing(
         mode=chosen,
         strategy=(routing and routing.strategy) or "Prefix",
@@ -83,8 +97,17 @@ def resolve(
         keys=routing.api_keys.name if routing and routing.api_keys and chosen == "Router" else None,
         limits=_limits(spec, times, sequences),
         responses=_responses(spec),
+        certificate=_certificate(chosen, tls),
+        secure=clients is not None,
+        plain=clients is None or (chosen == "Router" and clients.http == "Allowed"),
         origins=tuple(routing.cors.allow_origins) if routing and routing.cors else (),
     )
+
+
+def _certificate(chosen: Mode, tls: TlsSpec) -> str | None:
+    """Return the Secret of the engines: the one for routers, or the clients' where those reach the engines."""
+    used = tls.clients if chosen == "Direct" else tls.engines
+    return used.secret if used else None
 
 
 def _placement(profile: ServingProfileSpec) -> dict[str, Any]:

@@ -136,6 +136,8 @@ class EngineConfig(Part):
     output: Output | None = None
     api_keys: Path | None = None
     """Folder of the API keys; None if clients need no key."""
+    certificate: Path | None = None
+    """Folder of the TLS certificate of the API's port; None for plain HTTP."""
     open_metrics: bool = False
     """Whether the API's port shows the metrics, too, for endpoint pickers."""
 

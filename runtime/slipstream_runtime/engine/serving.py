@@ -155,6 +155,7 @@ class _Serving:
             lifespan=True,
             routes=front.routes({*paths, front.VERSION}),
             guard=self._guard(config),
+            certificate=launch.config.certificate,
         )
         if (most := launch.config.limits.max_prompt_tokens) is not None:
             prompts.limit(app.state, client, most=most, refused=service.front.count)

@@ -6,6 +6,7 @@ Some checkpoints load on a CPU that has no kernels for them: /health is 200, and
 import dataclasses
 import http.client
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -45,9 +46,13 @@ def fault(probe: Probe, status: int, body: bytes) -> str | None:
     return probe.fault(answer)
 
 
-def run(probe: Probe, *, port: int, key: str) -> None:
+def run(probe: Probe, *, port: int, key: str, tls: ssl.SSLContext | None = None) -> None:
     """Send the request and wait for its answer; EngineError if the answer is not valid."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+        if tls is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS, context=tls)
+    )
     kind, content = _content(probe)
     headers = {"Content-Type": kind, PROBE_HEADER.decode(): key}
     try:

@@ -5,13 +5,14 @@ import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 from slipstream_runtime import logs
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import front, probe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
-from slipstream_runtime.web import asgi, server
+from slipstream_runtime.web import asgi, certificates, server
 
 _LAST_ANSWERS_SECONDS: Final = 0.5
 """Seconds for the application of a dead engine to answer its clients, and then for the front to answer the others."""
@@ -31,12 +32,16 @@ class Service:
         lifespan: bool,
         routes: Mapping[str, front.Route] = front.ROUTES,
         guard: front.Guard | None = None,
+        certificate: Path | None = None,
     ) -> None:
         self._life = life
         self._api = api
         self._key = secrets.token_urlsafe()
         self.front = front.Front(app, life=life, probe_key=self._key, routes=routes, guard=guard)
-        self.server = server.Server(self.front, lifespan=lifespan)
+        self._certificate = certificate
+        self.server = server.Server(
+            self.front, lifespan=lifespan, tls=certificates.server_context(certificate)
+        )
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -57,7 +62,8 @@ class Service:
     async def prove(self, request: probe.Probe) -> None:
         """Send a probe as a client would, also before the engine is ready; EngineError if the answer is not valid."""
         port = self._api.getsockname()[1]
-        await asyncio.to_thread(probe.run, request, port=port, key=self._key)
+        tls = None if self._certificate is None else certificates.only(self._certificate)
+        await asyncio.to_thread(probe.run, request, port=port, key=self._key, tls=tls)
 
     async def run(
         self,

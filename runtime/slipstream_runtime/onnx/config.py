@@ -48,6 +48,8 @@ class OnnxConfig(Part):
     limits: Limits = Limits()
     api_keys: Path | None = None
     """Folder of the API keys; None if clients need no key."""
+    certificate: Path | None = None
+    """Folder of the TLS certificate of the API's port; None for plain HTTP."""
     open_metrics: bool = False
     """Whether the API's port shows the metrics, too, for endpoint pickers."""
 

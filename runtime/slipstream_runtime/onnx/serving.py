@@ -67,6 +67,7 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         lifespan=False,
         routes=api.ROUTES,
         guard=_guard(launch),
+        certificate=launch.config.certificate,
     )
     launch.metrics.watch(service.front, engine=observer.registry)
     async with _beating(launch), service.listening():

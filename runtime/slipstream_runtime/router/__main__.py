@@ -22,6 +22,25 @@ def main() -> None:
     parser.add_argument("--endpoints", type=Path, metavar="FILE", help="endpoints, with --config")
     parser.add_argument("--keys", type=Path, default=Path(contract.ROUTER_KEYS_DIRECTORY))
     parser.add_argument("--token", type=Path, default=Path(contract.ROUTER_TOKEN_DIRECTORY))
+    parser.add_argument(
+        "--tls", type=Path, metavar="DIR", help="certificate for clients; without it, no TLS"
+    )
+    parser.add_argument("--tls-port", type=int, default=contract.TLS_PORT)
+    parser.add_argument(
+        "--plain",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve plain HTTP on the API port, too",
+    )
+    parser.add_argument(
+        "--engine-authorities",
+        type=Path,
+        metavar="DIR",
+        help="certificate authorities of engines with TLS; without it, such engines get no requests",
+    )
+    parser.add_argument(
+        "--engine-host", metavar="NAME", help="DNS name in the certificates of engines"
+    )
     parser.add_argument("--api-port", type=int, default=contract.API_PORT)
     parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)
     parser.add_argument(
@@ -42,6 +61,8 @@ def main() -> None:
     files = options.config is not None and options.endpoints is not None
     if files == (options.config_map is not None):
         parser.error("Use --config-map NAMESPACE/NAME, or --config FILE and --endpoints FILE.")
+    if options.tls is None and not options.plain:
+        parser.error("Use --tls DIR with --no-plain.")
     logs.configure()
     try:
         process.run(options)

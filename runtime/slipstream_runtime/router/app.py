@@ -1,6 +1,7 @@
 """Composition root of the router: the only module that knows all parts."""
 
 import asyncio
+import dataclasses
 import functools
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -31,10 +32,19 @@ from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.key_secrets import Entries, KeySecrets, WatchedSecret
 from slipstream_runtime.router.tenants.keyring import Keyring
+from slipstream_runtime.web.certificates import Authorities, ServerCertificate
 from slipstream_runtime.web.folder import Folder
 
 _ABORT_SECONDS: Final = 2.0
 """Seconds for the last bytes to clients after the drain."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """Socket for clients with TLS, and its certificate."""
+
+    socket: socket.socket
+    certificate: ServerCertificate
 
 
 class Router:
@@ -43,7 +53,7 @@ class Router:
     def __init__(
         self,
         *,
-        api: socket.socket,
+        api: socket.socket | None,
         management: socket.socket,
         renew: Renew,
         clock: Callable[[], float],
@@ -51,6 +61,9 @@ class Router:
         chance: Callable[[], float],
         keys: Path = Path(contract.ROUTER_KEYS_DIRECTORY),
         token: Path = Path(contract.ROUTER_TOKEN_DIRECTORY),
+        tls: Tls | None = None,
+        authorities: Authorities | None = None,
+        engines_host: str | None = None,
         connections: int = CONNECTIONS,
         head_seconds: float = HEAD_SECONDS,
         body_seconds: float = BODY_SECONDS,
@@ -62,7 +75,9 @@ class Router:
         self._now = now
         self._chance = chance
         self.metrics = Metrics()
-        self._upstream = Upstream()
+        self._tls = tls
+        self._authorities = authorities
+        self._upstream = Upstream(authorities=authorities, engines_host=engines_host)
         self._scrapes = Scrapes(self._upstream.session, clock=clock, grown=self._dispatch)
         self._activator = Activator(renew, clock=clock)
         self.table = Table(
@@ -96,7 +111,8 @@ class Router:
     def ready(self) -> bool:
         """Whether the router takes new requests: it knows its endpoints, has tried to read all keys, and does not
         drain."""
-        return all(self._known.values()) and not self.front.leaving
+        certified = self._tls is None or self._tls.certificate.usable
+        return all(self._known.values()) and certified and not self.front.leaving
 
     def configure(self, settings: config.Config) -> None:
         """Apply a new configuration."""
@@ -109,6 +125,11 @@ class Router:
 
     def update(self, found: Mapping[str, Collection[Address]]) -> None:
         """Apply the present endpoints of each revision."""
+        if self._authorities is None:
+            found = {
+                revision: [address for address in addresses if address.scheme == "http"]
+                for revision, addresses in found.items()
+            }
         self.table.update(found)
         self._known["endpoints"] = True
 
@@ -123,6 +144,7 @@ class Router:
         return {
             "ready": self.ready,
             **self._known,
+            **({} if self._tls is None else {"certificate": self._tls.certificate.usable}),
             "inFlight": self.front.in_flight,
             "services": {
                 service.name: {
@@ -139,7 +161,10 @@ class Router:
         api, management = self._sockets
         loop = asyncio.get_running_loop()
         self._managing = await loop.create_server(self._management, sock=management)
-        await self._listener.listen(api)
+        if api is not None:
+            await self._listener.listen(api)
+        if self._tls is not None:
+            await self._listener.listen(self._tls.socket, tls=self._tls.certificate.context)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from slipstream_runtime.router.balancing.endpoints import Endpoint
-from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
+from slipstream_runtime.router.proxy.upstream import RouterToken, Unanswered, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.web import openai
@@ -79,16 +79,13 @@ class Catalogue:
         token = self._token.value()
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         try:
-            async with self._upstream.session.get(
-                endpoint.url(openai.MODELS),
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
-                allow_redirects=False,
+            async with self._upstream.get(
+                endpoint, openai.MODELS, headers=headers, seconds=_TIMEOUT_SECONDS
             ) as reply:
                 if reply.status != 200:
                     return None
                 return orjson.loads(await reply.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        except (aiohttp.ClientError, TimeoutError, Unanswered, ValueError):
             return None
 
 

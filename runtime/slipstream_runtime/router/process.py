@@ -9,20 +9,26 @@ import signal
 import socket
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import logs
-from slipstream_runtime.router.app import Router
+from slipstream_runtime.router.app import Router, Tls
 from slipstream_runtime.router.cluster import discovery
 from slipstream_runtime.router.cluster.client import Cluster
 from slipstream_runtime.web import sockets
+from slipstream_runtime.web.certificates import Authorities, ServerCertificate
 
 _NEW_OBJECTS: Final = 20_000
 """Objects between two garbage collections, about those of a thousand requests; requests leave hardly any cycles."""
 
 
 async def serve(
-    options: argparse.Namespace, *, api: socket.socket, management: socket.socket
+    options: argparse.Namespace,
+    *,
+    api: socket.socket | None,
+    tls: socket.socket | None,
+    management: socket.socket,
 ) -> None:
     """Run until SIGTERM or SIGINT and the end of the drain."""
     loop = asyncio.get_running_loop()
@@ -49,6 +55,11 @@ async def serve(
             chance=chance,
             keys=options.keys,
             token=options.token,
+            tls=_with_certificate(tls, options.tls),
+            authorities=None
+            if options.engine_authorities is None
+            else Authorities(options.engine_authorities, clock=time.monotonic),
+            engines_host=options.engine_host,
         )
         await stack.enter_async_context(router)
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
@@ -59,7 +70,14 @@ async def serve(
                 router, cluster, namespace=namespace, name=name, chance=chance
             )
             tasks.add(asyncio.create_task(following))
-        logs.event("listening", api=api.getsockname()[1], management=management.getsockname()[1])
+        logs.event(
+            "listening",
+            **{
+                name: bound.getsockname()[1]
+                for name, bound in (("api", api), ("tls", tls), ("management", management))
+                if bound is not None
+            },
+        )
         # NB: a router that lost its watches would send requests to engines that are gone, so it exits to be restarted.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await router.drain(linger=options.linger, grace=max(options.grace, router.longest_drain))
@@ -75,11 +93,21 @@ def run(options: argparse.Namespace) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 50)
-    with (
-        contextlib.closing(sockets.bind(options.api_port)) as api,
-        contextlib.closing(sockets.bind(options.management_port)) as management,
-    ):
-        uvloop.run(serve(options, api=api, management=management))
+    with contextlib.ExitStack() as stack:
+
+        def bind(port: int) -> socket.socket:
+            return stack.enter_context(contextlib.closing(sockets.bind(port)))
+
+        api = bind(options.api_port) if options.plain else None
+        tls = bind(options.tls_port) if options.tls is not None else None
+        management = bind(options.management_port)
+        uvloop.run(serve(options, api=api, tls=tls, management=management))
+
+
+def _with_certificate(bound: socket.socket | None, folder: Path | None) -> Tls | None:
+    if bound is None or folder is None:
+        return None
+    return Tls(bound, ServerCertificate(folder, clock=time.monotonic))
 
 
 async def _renew_nothing(lease: str) -> None:

@@ -1,12 +1,11 @@
 """`python -m slipstream_runtime.simulator --config FILE`: one simulated engine pod."""
 
 import argparse
-import logging
 from pathlib import Path
 
 import pydantic
 
-from slipstream_runtime import contract
+from slipstream_runtime import contract, errors, logs
 from slipstream_runtime.simulator import config, process
 
 
@@ -21,13 +20,15 @@ def main() -> None:
         settings = config.load(arguments.config)
     except (OSError, pydantic.ValidationError) as error:
         parser.exit(2, f"{arguments.config}: {error}\n")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    process.run(
-        settings,
-        api_port=arguments.api_port,
-        management_port=arguments.management_port,
-    )
+    logs.configure()
+    try:
+        process.run(
+            settings,
+            api_port=arguments.api_port,
+            management_port=arguments.management_port,
+        )
+    except errors.EngineError as error:
+        parser.exit(error.exit_code, f"{error.reason}\n")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ class Config(Part):
     """Seconds from the start of the process to ready; 10 s is a small model that is already on the node."""
     linger_seconds: int = pydantic.Field(default=contract.LINGER_SECONDS, ge=0)
     drain_seconds: int = pydantic.Field(default=contract.DRAIN_SECONDS, ge=0)
+    certificate: Path | None = None
+    """Folder of the TLS certificate of the API's port; None for plain HTTP."""
     open_metrics: bool = False
     """Whether the API's port shows the metrics, too, for endpoint pickers."""
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import json
-import logging
 import signal
 import socket
 
+from slipstream_runtime import logs
 from slipstream_runtime.simulator import (
     api,
     config,
@@ -16,9 +15,8 @@ from slipstream_runtime.simulator import (
     model,
     pace,
 )
-from slipstream_runtime.web import server, sockets
+from slipstream_runtime.web import certificates, server, sockets
 
-_LOG = logging.getLogger(__name__)
 _ABORT_SECONDS = 1.0
 """Seconds for aborted requests to end."""
 
@@ -45,25 +43,30 @@ async def serve(
     answer = api.Api(
         model=name, paced=paced, life=life, observer=observer, open_metrics=settings.open_metrics
     )
-    servers = [server.Server(app, lifespan=False) for app in (answer, manage)]
+    servers = [
+        server.Server(
+            answer, lifespan=False, tls=certificates.server_context(settings.certificate)
+        ),
+        server.Server(manage, lifespan=False),
+    ]
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(paced.run()), group.create_task(life.warm_up())]
         for serving, bound in zip(servers, (api_socket, management_socket), strict=True):
             group.create_task(serving.serve([bound]))
             await serving.listening.wait()
-        _log(
+        logs.event(
             "listening",
             api=api_socket.getsockname()[1],
             management=management_socket.getsockname()[1],
         )
         await life.stopped.wait()
         if life.leaving:
-            _log("leaving", inFlight=life.in_flight)
+            logs.event("leaving", inFlight=life.in_flight)
             await asyncio.sleep(settings.linger_seconds)
         life.drain()
-        _log("draining", inFlight=life.in_flight)
+        logs.event("draining", inFlight=life.in_flight)
         if not await life.emptied(within=settings.drain_seconds):
-            _log("aborting", inFlight=life.in_flight)
+            logs.event("aborting", inFlight=life.in_flight)
             paced.abort()
             await life.emptied(within=_ABORT_SECONDS)
         for serving in servers:
@@ -91,7 +94,3 @@ def run(settings: config.Config, *, api_port: int, management_port: int) -> None
             )
 
         asyncio.run(main())
-
-
-def _log(event: str, **fields: object) -> None:
-    _LOG.info(json.dumps({"event": event, **fields}))

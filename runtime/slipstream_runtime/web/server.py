@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Final
 
@@ -38,7 +39,9 @@ class _Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """Server that runs until `stop` is called; `listening` is set once it accepts connections."""
 
-    def __init__(self, app: asgi.Application, *, lifespan: bool) -> None:
+    def __init__(
+        self, app: asgi.Application, *, lifespan: bool, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -56,6 +59,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_GRACE_SECONDS,
             )
         )
+        self._tls = tls
         self.listening = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -65,6 +69,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets."""
+        self.config.ssl = self._tls
         await super().startup(sockets)
         self.listening.set()
 

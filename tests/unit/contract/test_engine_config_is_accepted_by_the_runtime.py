@@ -142,6 +142,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "enforce": True,
         },
         "api_keys": Path(contract.API_KEYS_DIRECTORY),
+        "certificate": None,
         "open_metrics": False,
     }
 

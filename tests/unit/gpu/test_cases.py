@@ -30,6 +30,7 @@ NOT_ON_GPUS: Final = {
     "cores": "only with device cpu",
     "cache.kv_bytes": "only with device cpu",
     "dtype": "for tests of engines; no field of the API sets it",
+    "certificate": "of the profile; no field of the service sets it",
     "stall_seconds": "for tests of engines; no field of the API sets it",
     "adapters.file": "for tests of engines; no field of the API sets it",
 }

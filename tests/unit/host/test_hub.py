@@ -13,11 +13,13 @@ import huggingface_hub
 import pytest
 
 from slipstream_runtime import contract
+from slipstream_runtime.contract import AUTHORITIES
 from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.model_files import hub as hub_module
 from slipstream_runtime.model_files import sources, space
 from slipstream_runtime.model_files.progress import Progress
 from tests.support import hubs
+from tests.support.certificates import Authority
 
 WEIGHTS = os.urandom(64_000)
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
@@ -242,12 +244,12 @@ def test_an_unknown_revision_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_company_certificate_is_trusted_by_ssl_cert_file_and_named_as_the_cause_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = hubs.certificate(tmp_path)
+    certificate = Authority().fill(tmp_path, "127.0.0.1")
     with hubs.serve(hubs.Hub(FILES), certificate=certificate) as hub:
         with pytest.raises(EngineError, match=r"certificate verify failed .*SSL_CERT_FILE"):
             fetch(hub, tmp_path / "cache", monkeypatch)
         huggingface_hub.close_session()
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.authority))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate / AUTHORITIES))
         folder = fetch(hub, tmp_path / "cache", monkeypatch)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 

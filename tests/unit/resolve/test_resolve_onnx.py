@@ -61,6 +61,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "queue": 0,
         },
         "apiKeys": Path(contract.API_KEYS_DIRECTORY),
+        "certificate": None,
         "openMetrics": False,
     }
     assert found.batch == BatchLimits(sequences=8, tokens=512)

@@ -37,7 +37,7 @@ def render(
     key, uid = resolved.key, resolved.uid
     prometheus = resolved.prometheus[0].url if resolved.prometheus else None
     children: list[dict[str, Any]] = []
-    spans_nodes = False
+    spans_nodes = secure = False
     if state:
         children.append(config.state(key, uid, texts=state))
     if resolved.task is not None and not is_done(resolved.task, fetched):
@@ -60,9 +60,11 @@ def render(
             continue
         nodes = revisions.nodes(data)
         spans_nodes |= nodes > 1
+        if revision.hash == rollout.active:
+            secure = revisions.certified(data)
         children += [
             config.revision(key, uid, revision=revision.hash, data=data),
-            service.headless(key, uid, revision=revision.hash),
+            service.headless(key, uid, revision=revision.hash, secure=revisions.certified(data)),
             *devices.claim_templates(key, uid, revision=revision.hash, data=data),
             _workload(
                 key, uid, revision, template=json.loads(data[revisions.TEMPLATE_KEY]), nodes=nodes
@@ -88,7 +90,12 @@ def render(
         children.append(activation.lease(key, uid))
     if resolved.routing.mode == "Gateway" and observed.gateway.kinds:
         children += gateway.render(resolved, active=rollout.active)
-    children.append(service.public(key, uid, selected=selected))
+    ports = (
+        service.router_ports(plain=resolved.routing.plain, secure=resolved.routing.secure)
+        if rollout.by_router
+        else service.engine_ports(secure=secure)
+    )
+    children.append(service.public(key, uid, selected=selected, ports=ports))
     if resolved.scraping.by_pod_monitor:
         children.append(monitor.pod_monitor(key, uid, labels=resolved.scraping.labels))
     return [common.fingerprinted(child) for child in children]

@@ -44,6 +44,12 @@ class Router:
     """ServiceAccount of the pods."""
     assigned_user: bool = False
     """Whether the cluster assigns the user and the groups of the pods."""
+    certificate: str | None = None
+    """Secret with the certificate for clients; None for plain HTTP."""
+    plain: bool = True
+    """Whether clients can use plain HTTP."""
+    authorities: str | None = None
+    """Secret with the authority of the engines' certificates; None if engines use plain HTTP."""
 
 
 def render(router: Router) -> list[dict[str, Any]]:
@@ -226,13 +232,17 @@ def _container(router: Router) -> dict[str, Any]:
             contract.ROUTER_MODULE,
             "--config-map",
             f"{router.namespace}/{NAME}",
+            *_tls_options(router),
         ],
         "env": [
             {"name": "HOME", "value": contract.SCRATCH_DIRECTORY},
             {"name": "TMPDIR", "value": contract.SCRATCH_DIRECTORY},
         ],
         "ports": [
-            {"name": "http", "containerPort": contract.API_PORT, "protocol": "TCP"},
+            *(
+                {"name": name, "containerPort": port, "protocol": "TCP"}
+                for name, port in _api_ports(router)
+            ),
             {"name": "management", "containerPort": contract.MANAGEMENT_PORT, "protocol": "TCP"},
         ],
         "readinessProbe": {
@@ -254,16 +264,55 @@ def _container(router: Router) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "token", "mountPath": contract.ROUTER_TOKEN_DIRECTORY, "readOnly": True},
             {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},
+            *(
+                {"name": name, "mountPath": path, "readOnly": True}
+                for name, path, secret in (
+                    ("certificate", contract.CERTIFICATE_DIRECTORY, router.certificate),
+                    ("authorities", contract.AUTHORITIES_DIRECTORY, router.authorities),
+                )
+                if secret is not None
+            ),
         ],
     }
 
 
-def _volumes(router: Router) -> list[dict[str, Any]]:
-    """Return the volumes. None is of a single service, because its change would restart the router of all others."""
+def _tls_options(router: Router) -> list[str]:
+    options = []
+    if router.certificate is not None:
+        options += ["--tls", contract.CERTIFICATE_DIRECTORY]
+        options += [] if router.plain else ["--no-plain"]
+    if router.authorities is not None:
+        host = contract.engines_host(router.namespace)
+        options += ["--engine-authorities", contract.AUTHORITIES_DIRECTORY, "--engine-host", host]
+    return options
+
+
+def _api_ports(router: Router) -> list[tuple[str, int]]:
+    """Return the ports for clients, by name."""
     return [
+        *([("http", contract.API_PORT)] if router.plain else []),
+        *([("https", contract.TLS_PORT)] if router.certificate is not None else []),
+    ]
+
+
+def _volumes(router: Router) -> list[dict[str, Any]]:
+    """Return the volumes. None is of a single service, because its change would restart the router of all others.
+
+    The certificates are optional: a router says that it is not ready without them, and reads them when they come. The
+    private key of the engines is left out.
+    """
+    volumes: list[dict[str, Any]] = [
         {"name": "token", "secret": {"secretName": names.ROUTER_TOKEN}},
         {"name": "scratch", "emptyDir": {}},
     ]
+    if router.certificate is not None:
+        source = {"secretName": router.certificate, "optional": True}
+        volumes.append({"name": "certificate", "secret": source})
+    if router.authorities is not None:
+        authority = {"key": contract.AUTHORITIES, "path": contract.AUTHORITIES}
+        source = {"secretName": router.authorities, "optional": True, "items": [authority]}
+        volumes.append({"name": "authorities", "secret": source})
+    return volumes
 
 
 def _service(router: Router) -> dict[str, Any]:
@@ -274,9 +323,9 @@ def _service(router: Router) -> dict[str, Any]:
         "spec": {
             "type": "ClusterIP",
             "selector": names.router_selector(),
-            "ports": [
-                {"name": "http", "port": service.PORT, "targetPort": "http", "protocol": "TCP"}
-            ],
+            "ports": service.router_ports(
+                plain=router.plain, secure=router.certificate is not None
+            ),
         },
     }
 
@@ -303,7 +352,7 @@ def _network_policy(router: Router) -> dict[str, Any]:
             "podSelector": {"matchLabels": names.router_selector()},
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
+                {"ports": [{"protocol": "TCP", "port": port} for _, port in _api_ports(router)]},
                 {
                     "from": [
                         {

@@ -1,17 +1,20 @@
 """Services: a public one, and a headless one for each revision."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.core.observed import Key
+from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
 
 PORT: Final = 80
+SECURE_PORT: Final = 443
 
 
-def public(key: Key, uid: str, *, selected: Mapping[str, str]) -> dict[str, Any]:
+def public(
+    key: Key, uid: str, *, selected: Mapping[str, str], ports: Sequence[Manifest]
+) -> dict[str, Any]:
     """Return Service `<name>`, which selects the router or the engines of the active revision."""
     return {
         "apiVersion": "v1",
@@ -20,13 +23,32 @@ def public(key: Key, uid: str, *, selected: Mapping[str, str]) -> dict[str, Any]
         "spec": {
             "type": "ClusterIP",
             "selector": dict(selected),
-            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+            "ports": list(ports),
         },
     }
 
 
-def headless(key: Key, uid: str, *, revision: str) -> dict[str, Any]:
-    """Return the headless Service of one revision's engines."""
+def router_ports(*, plain: bool, secure: bool) -> list[dict[str, Any]]:
+    """Return the ports of a Service that selects routers."""
+    return [
+        *([_port("http", PORT, target="http")] if plain else []),
+        *([_port("https", SECURE_PORT, target="https")] if secure else []),
+    ]
+
+
+def engine_ports(*, secure: bool) -> list[dict[str, Any]]:
+    """Return the port of a Service that selects engines."""
+    if secure:
+        return [_port("https", SECURE_PORT, target="http")]
+    return [_port("http", PORT, target="http")]
+
+
+def _port(name: str, port: int, *, target: str) -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
+
+
+def headless(key: Key, uid: str, *, revision: str, secure: bool) -> dict[str, Any]:
+    """Return the headless Service of one revision's engines. Routers read there whether engines use TLS."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -42,12 +64,15 @@ def headless(key: Key, uid: str, *, revision: str) -> dict[str, Any]:
             "clusterIP": "None",
             "selector": common.selector(key.name, revision),
             "ports": [
-                {"name": "http", "port": contract.API_PORT, "targetPort": "http", "protocol": "TCP"}
+                {
+                    **_port("http", contract.API_PORT, target="http"),
+                    **({"appProtocol": "https"} if secure else {}),
+                }
             ],
         },
     }
 
 
-def url(key: Key) -> str:
+def url(key: Key, *, secure: bool) -> str:
     """Return the base URL of the OpenAI-compatible API inside the cluster."""
-    return f"http://{key.name}.{key.namespace}.svc/v1"
+    return f"{'https' if secure else 'http'}://{key.name}.{key.namespace}.svc/v1"

@@ -186,6 +186,17 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             *(
                 [
                     {
+                        "name": "certificate",
+                        "mountPath": contract.CERTIFICATE_DIRECTORY,
+                        "readOnly": True,
+                    }
+                ]
+                if resolved.revisioned.certificate
+                else []
+            ),
+            *(
+                [
+                    {
                         "name": "api-keys",
                         "mountPath": contract.API_KEYS_DIRECTORY,
                         "readOnly": True,
@@ -269,6 +280,7 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
         *image_volumes(resolved.revisioned.images or ()),
         *credential_volumes(resolved.revisioned.credentials),
         *_api_keys(resolved.revisioned.api_keys),
+        *_certificate(resolved.revisioned.certificate),
         *_adapters(resolved),
         *_offload(resolved),
         *resolved.revisioned.template.get("volumes", ()),
@@ -303,3 +315,8 @@ def _api_keys(secret: str | None) -> list[dict[str, Any]]:
         return []
     optional = {} if secret == names.ROUTER_TOKEN else {"optional": True}
     return [{"name": "api-keys", "secret": {"secretName": secret, **optional}}]
+
+
+def _certificate(secret: str | None) -> list[dict[str, Any]]:
+    """Return the volume of the certificate. It is required: an engine must not serve plain HTTP instead."""
+    return [] if secret is None else [{"name": "certificate", "secret": {"secretName": secret}}]

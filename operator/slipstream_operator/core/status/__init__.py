@@ -26,7 +26,10 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
     merged = merge(verdicts, before=parent.conditions, generation=parent.generation, now=now)
     status = InferenceServiceStatus(
         observed_generation=parent.generation,
-        url=(outcome.gateway and outcome.gateway.url) or service.url(parent.key),
+        url=(outcome.gateway and outcome.gateway.url)
+        or service.url(
+            parent.key, secure=outcome.resolved is not None and outcome.resolved.routing.secure
+        ),
         replicas=len(serving),
         ready_replicas=len(ready),
         selector=",".join(

@@ -31,11 +31,12 @@ class Address:
     host: str
     port: int = contract.API_PORT
     management_port: int = contract.MANAGEMENT_PORT
+    scheme: str = "http"
 
     def url(self, path: str, query: str = "") -> URL:
         """Return the URL of a path of the API."""
         return URL.build(
-            scheme="http", host=self.host, port=self.port, path=path, query_string=query
+            scheme=self.scheme, host=self.host, port=self.port, path=path, query_string=query
         )
 
     def metrics_url(self) -> URL:

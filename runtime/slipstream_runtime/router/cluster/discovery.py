@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import pydantic
 
@@ -42,6 +42,7 @@ class EndpointEntry(Part):
     host: str
     port: int = contract.API_PORT
     management_port: int = contract.MANAGEMENT_PORT
+    scheme: Literal["http", "https"] = "http"
 
 
 class EndpointsFile(Part):
@@ -58,7 +59,13 @@ def from_files(router: Target, *, settings: Path, endpoints: Path) -> None:
     router.update(
         {
             revision: [
-                Address(f"{entry.host}:{entry.port}", entry.host, entry.port, entry.management_port)
+                Address(
+                    f"{entry.host}:{entry.port}",
+                    entry.host,
+                    entry.port,
+                    entry.management_port,
+                    entry.scheme,
+                )
                 for entry in found
             ]
             for revision, found in file.revisions.items()

@@ -23,12 +23,12 @@ def addresses(slices: Iterable[Manifest]) -> dict[str, set[Address]]:
         if service is None or each.get("addressType") not in ("IPv4", "IPv6"):
             continue
         pods = found.setdefault(service, {})
-        port = _port(each)
+        port, scheme = _port(each)
         for endpoint in each.get("endpoints") or ():
             if _takes_requests(endpoint) and endpoint.get("addresses"):
                 host = endpoint["addresses"][0]
                 name = (endpoint.get("targetRef") or {}).get("name") or host
-                pods.setdefault(name, Address(name=name, host=host, port=port))
+                pods.setdefault(name, Address(name=name, host=host, port=port, scheme=scheme))
     return {service: set(pods.values()) for service, pods in found.items()}
 
 
@@ -38,8 +38,9 @@ def _takes_requests(endpoint: Manifest) -> bool:
     return conditions.get("ready") is not False and not conditions.get("terminating")
 
 
-def _port(each: Manifest) -> int:
+def _port(each: Manifest) -> tuple[int, str]:
+    """Return the port of the API, and its scheme."""
     for port in each.get("ports") or ():
         if port.get("name") in (_PORT, None, "") and port.get("port"):
-            return int(port["port"])
-    return contract.API_PORT
+            return int(port["port"]), port.get("appProtocol") or "http"
+    return contract.API_PORT, "http"

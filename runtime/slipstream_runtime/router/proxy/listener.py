@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
@@ -54,7 +55,7 @@ class Listener(web.Server):
         )
         self._most = connections
         self.head_seconds = head_seconds
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     @property
     def full(self) -> bool:
@@ -66,10 +67,18 @@ class Listener(web.Server):
         """Number of connections of clients."""
         return len(self._connections)
 
-    async def listen(self, bound: socket.socket) -> None:
-        """Accept connections of this socket."""
+    async def listen(self, bound: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections of this socket, plain or with TLS."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self, sock=bound, backlog=_BACKLOG)
+        self._servers.append(
+            await loop.create_server(
+                self,
+                sock=bound,
+                backlog=_BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else self.head_seconds,
+            )
+        )
 
     def close_idle(self) -> None:
         """Close each connection as soon as it is idle."""
@@ -78,8 +87,8 @@ class Listener(web.Server):
 
     async def close(self) -> None:
         """Stop, and close all connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         await self.shutdown(SHUTDOWN_SECONDS)
 
     def __call__(self) -> RequestHandler:
@@ -195,7 +204,8 @@ class _Connection(RequestHandler):
         self._head_came()
         if self.transport is not None:
             self.transport.write(answer)
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS has no half-closed connections
+                self.transport.write_eof()
         # NB: the kernel would discard the answer if the connection closed while the client still sends.
         self._loop.call_later(_LINGER_SECONDS, self.force_close)
 

@@ -1,9 +1,11 @@
 """Connections to engines; separates failures that may be retried from those that may not."""
 
 import asyncio
+import contextlib
 import enum
 import io
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,6 +17,7 @@ from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.config import ServiceLimits
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.request import Request
+from slipstream_runtime.web.certificates import Authorities
 from slipstream_runtime.web.folder import Folder
 from slipstream_runtime.web.refusal import Refusal
 
@@ -62,9 +65,16 @@ class RouterToken:
 
 
 class Upstream:
-    """Connection pool to all engines; a context manager."""
+    """Connection pool to all engines; a context manager.
 
-    def __init__(self) -> None:
+    An engine with TLS must present a certificate for `engines_host` that one of the authorities signed.
+    """
+
+    def __init__(
+        self, *, authorities: Authorities | None = None, engines_host: str | None = None
+    ) -> None:
+        self._authorities = authorities
+        self._engines_host = engines_host
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=_KEEP_SECONDS, use_dns_cache=False, force_close=False
         )
@@ -79,7 +89,7 @@ class Upstream:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """Session for other requests, such as scrapes."""
+        """Session for requests to the management ports."""
         return self._session
 
     async def __aenter__(self) -> Self:
@@ -107,6 +117,9 @@ class Upstream:
             else:
                 async with asyncio.timeout(limits.head_timeout):
                     reply = await self._send(endpoint, request, body, headers, limits)
+        except aiohttp.ClientConnectorCertificateError:
+            message = f"The replica has no valid certificate for {self._engines_host}."
+            raise Unanswered(Fault.CONNECT, refusals.upstream(message)) from None
         except aiohttp.ConnectionTimeoutError:
             message = (
                 f"The replica did not accept the connection within {limits.connect_timeout:g} s."
@@ -129,6 +142,21 @@ class Upstream:
             reply.close()
             raise refusals.upstream("The replica does not accept the router's token.")
         return reply
+
+    @contextlib.asynccontextmanager
+    async def get(
+        self, endpoint: Endpoint, path: str, *, headers: Mapping[str, str], seconds: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Get a path of the engine's API within this time; exceptions as of aiohttp, and Unanswered."""
+        async with self._session.get(
+            endpoint.url(path),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=seconds),
+            allow_redirects=False,
+            ssl=self._tls(endpoint),
+            server_hostname=self._engines_host,
+        ) as reply:
+            yield reply
 
     async def _send(
         self,
@@ -154,7 +182,19 @@ class Upstream:
             headers=headers,
             timeout=timeout,
             allow_redirects=False,
+            ssl=self._tls(endpoint),
+            server_hostname=self._engines_host,
         )
+
+    def _tls(self, endpoint: Endpoint) -> ssl.SSLContext | bool:
+        """Return the context of a connection with TLS; Unanswered if the router trusts no authority."""
+        if endpoint.address.scheme == "http" or self._authorities is None:
+            return True
+        context = self._authorities.context()
+        if context is None:
+            message = "The router has no certificate authority for replicas with TLS."
+            raise Unanswered(Fault.CONNECT, refusals.upstream(message))
+        return context
 
 
 def _unavailable(reply: aiohttp.ClientResponse) -> Refusal:
