@@ -98,9 +98,10 @@ class Bench:
             each.reset()
         before = {each.name: each.peak for each in watched}
         attacked = await self._attacked(name, attack, victim)
+        dead = self._dead()
         kept, silent = await self._given_back(attack, before)
         grown = {each.name: (each.peak - before[each.name]) / MIB for each in watched}
-        lost = [each.name + (" (memory)" if each.beyond else "") for each in self._dead()]
+        lost = [each.name + (" (memory)" if each.beyond else "") for each in dead]
         fragile = [each for each in lost if each.startswith("fragile")]
         lost = [each for each in lost if each not in fragile[: labs.FRAGILE - labs.SPARED]]
         return Result(name, attack, quiet, attacked, grown, kept, lost + silent)

@@ -104,9 +104,9 @@ class Victim:
                 "temperature": 1.0,
             }
             if self._kind == "shared":
-                message = {"role": "user", "content": connections.SHARED}
-                body |= {"messages": [message], "temperature": 0, "seed": 1, "stream": False}
-                body |= {"max_tokens": 1000, "ignore_eos": True}
+                message = {"role": "user", "content": connections.shared_prompt()}
+                body |= {"messages": [message], "temperature": 0, "stream": False}
+                body |= {"max_tokens": connections.SHARED_TOKENS, "ignore_eos": True}
             elif self._kind != "fragile" and number % _STRUCTURED == 0:
                 body["response_format"] = {
                     "type": "json_schema",

@@ -175,6 +175,7 @@ class App:
             routers=RouterReconciler(
                 store=self._store,
                 states=self._states,
+                queue=self._queue,
                 cluster=api,
                 clock=self._clock,
                 telemetry=self._telemetry,

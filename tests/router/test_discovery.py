@@ -92,6 +92,39 @@ async def test_a_configuration_that_is_wrong_is_refused_and_the_one_before_stays
             await until(lambda: router.chat.settings.model == "second")
 
 
+def put_part(api: ApiServer, name: str, *services: dict[str, Any]) -> None:
+    text = json.dumps({"services": services, "routes": []})
+    api.apply(CONFIG_MAPS, name, data={"router.json": text})
+
+
+async def test_a_configuration_in_parts_applies_once_all_are_there() -> None:
+    async with routing() as router, apiserver.running() as api:
+        configure(api, service(model="whole"))
+        async with following(router, api):
+            await until(lambda: router.chat.settings.model == "whole")
+            put_part(api, "part-1", service(model="in-parts"))
+            content = {"namespace": "team", "services": [], "parts": ["part-1", "part-2"]}
+            configure(api, text=json.dumps(content))
+            await until(lambda: api.misses.count("part-2") > 1)
+            assert router.chat.settings.model == "whole"
+            put_part(api, "part-2", service(name="other", model="other"))
+            await until(lambda: router.chat.settings.model == "in-parts")
+            assert {s.settings.name for s in router.router.table.services()} == {"chat", "other"}
+
+            put_part(api, "part-3", service(name="other", model="changed"))
+            content["parts"] = ["part-1", "part-3"]
+            configure(api, text=json.dumps(content))
+            found = router.router.table.services
+            await until(lambda: "changed" in {s.settings.model for s in found()})
+            assert api.gets.count("part-1") == 1
+
+            content["parts"] = ["part-1", "part-4"]
+            configure(api, text=json.dumps(content))
+            await until(lambda: api.misses.count("part-4") > 0)
+            configure(api, service(model="whole again"))
+            await until(lambda: [s.settings.model for s in found()] == ["whole again"])
+
+
 async def test_a_watch_that_breaks_off_goes_on_where_it_ended() -> None:
     async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
         configure(api, service())

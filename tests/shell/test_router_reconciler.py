@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator import errors, kinds, names
+from slipstream_operator.core import router_config
 from slipstream_operator.core.observed import Key, Ref, router_key
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.route_reconciler import RouteReconciler
@@ -43,7 +44,7 @@ class World:
         self.services = ServiceReconciler(
             queue=self.queue, events=fakes.Events(), progress=fakes.Progress(), **common
         )
-        self.routers = RouterReconciler(**common)
+        self.routers = RouterReconciler(queue=self.queue, **common)
         self.routes = RouteReconciler(metrics=self.metrics, **common)
         self.store.feed(names.SERVING_PROFILE, fakes.profile_body(), gone=False)
 
@@ -70,6 +71,27 @@ class World:
 
     def listed(self, key: Key = given.KEY) -> Any:
         return self.store.listed(key).entry
+
+    def status(self) -> dict[str, Any]:
+        """Status of the service as last written."""
+        return self.cluster.statuses[-1]
+
+    def parts(self) -> dict[str, str]:
+        """Texts of the parts of the router's configuration."""
+        return {
+            ref.name: body["data"]["router.json"]
+            for ref, body in self.cluster.objects.items()
+            if ref.kind == "ConfigMap" and ref.name.startswith(f"{ROUTER}-")
+        }
+
+    async def queued(self) -> set[Key]:
+        """Take all keys from the queue."""
+        found = set()
+        while len(self.queue):
+            key = await self.queue.get()
+            self.queue.done(key)
+            found.add(key)
+        return found
 
     def kinds(self) -> set[str]:
         return {ref.kind for ref in self.cluster.objects if ref.name.startswith(ROUTER)}
@@ -172,6 +194,93 @@ async def test_another_owners_deployment_is_not_touched_and_the_router_is_retrie
     assert world.cluster.objects[deployment] == {"metadata": {"uid": "uid-of-a-stranger"}}
 
 
+@pytest.mark.parametrize("kind", ["ConfigMap", "Deployment", "Role", "Service"])
+async def test_a_router_whose_name_is_taken_is_reported_by_its_services(kind: str) -> None:
+    world = World()
+    stranger = Ref(kind, given.NAMESPACE, ROUTER)
+    world.cluster.strangers(stranger)
+    world.writes()
+    await world.reconcile()
+    assert given.KEY in await world.queued()
+    await world.reconcile()
+    reason, message = _reconciling(world)
+    assert reason == "NameConflict"
+    assert f"{kind} {ROUTER} already exists and belongs to another owner" in message
+
+    del world.cluster.objects[stranger]
+    await world.reconcile()
+    await world.reconcile()
+    assert given.KEY in await world.queued()
+    assert "NameConflict" not in {entry["reason"] for entry in world.status()["conditions"]}
+
+
+async def test_a_configuration_that_is_not_accepted_is_reported_with_the_weights_that_stay() -> (
+    None
+):
+    world = World()
+    world.writes()
+    await world.reconcile()
+    await world.reconcile()
+    available(world)
+    world.cluster.fails["apply", f"ConfigMap {ROUTER}"] = errors.Rejected("422: Too long")
+    world.writes({"model": given.MODEL, "cache": {"responses": {"ttl": "1m"}}})
+    await world.reconcile()
+    await world.reconcile()
+    reason, message = _reconciling(world)
+    assert reason == "Rejected"
+    assert message.startswith("The router can't be changed, and keeps its last configuration: ")
+    assert message.endswith(f"ConfigMap {ROUTER} could not be applied: 422: Too long")
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes with which a dozen services need parts."""
+    monkeypatch.setattr(router_config, "WHOLE_BYTES", 16 * 1024)
+    monkeypatch.setattr(router_config, "PART_BYTES", 8 * 1024)
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_configuration_that_is_too_large_for_one_object_has_parts() -> None:
+    world = World()
+    adapters = [{"name": f"a{n}" + "x" * 50, "uri": "hf://a/b"} for n in range(32)]
+    spec = {"model": {**given.MODEL, "adapters": adapters}, "routing": {}}
+    keys = [Key(given.NAMESPACE, f"chat-{number}") for number in range(12)]
+    for key in keys:
+        world.writes({**spec, "model": {**spec["model"], "name": key.name}}, key=key)
+    await world.reconcile(*keys)
+    await world.reconcile(*keys)
+    maps = world.parts()
+    assert len(maps) > 1
+    assert all(len(text) <= router_config.PART_BYTES for text in maps.values())
+    role = world.cluster.objects[Ref("Role", given.NAMESPACE, ROUTER)]
+    assert set(role["rules"][0]["resourceNames"]) == {ROUTER, *maps}
+    assert all(world.listed(key)["model"] == key.name for key in keys)
+
+    for key in keys[1:]:
+        world.writes(spec, key=key, gone=True)
+    await world.reconcile(*keys)
+    await world.reconcile(*keys)
+    assert world.parts() == {}
+    assert world.listed(keys[0])["model"] == "chat-0"
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_part_that_is_refused_leaves_the_last_configuration() -> None:
+    world = World()
+    world.writes()
+    await world.reconcile()
+    before = world.cluster.objects[CONFIG]["data"]
+    adapters = [{"name": f"a{n}" + "x" * 50, "uri": "hf://a/b"} for n in range(32)]
+    keys = [Key(given.NAMESPACE, f"chat-{number}") for number in range(12)]
+    for key in keys:
+        world.writes({"model": {**given.MODEL, "name": key.name, "adapters": adapters}}, key=key)
+    world.cluster.refused = lambda ref: (
+        ref.kind == "ConfigMap" and ref.name.startswith(f"{ROUTER}-")
+    )
+    assert await world.reconcile(given.KEY, *keys) == CONFLICT_RETRY
+    assert world.cluster.objects[CONFIG]["data"] == before
+
+
 async def test_an_object_that_the_api_server_rejects_is_retried() -> None:
     world = World()
     world.writes()
@@ -180,6 +289,13 @@ async def test_an_object_that_the_api_server_rejects_is_retried() -> None:
     world.cluster.fails.clear()
     await world.reconcile()
     assert "Role" in world.kinds()
+
+
+def _reconciling(world: World) -> tuple[str, str]:
+    """Reason and message of the condition Reconciling."""
+    (found,) = (e for e in world.status()["conditions"] if e["type"] == "Reconciling")
+    assert found["status"] == "True"
+    return found["reason"], found["message"]
 
 
 def available(world: World) -> None:

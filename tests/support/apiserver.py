@@ -31,6 +31,10 @@ class ApiServer:
         self._watches: dict[str, set[asyncio.Queue[bytes | None]]] = {
             name: set() for name in COLLECTIONS
         }
+        self.gets: list[str] = []
+        """Names of the objects that were read one by one."""
+        self.misses: list[str] = []
+        """Names of the objects that were to be read and do not exist."""
         self.forbidden: set[str] = set()
         """Names of objects that may not be listed or watched."""
 
@@ -81,6 +85,8 @@ class ApiServer:
             return web.json_response({})
         if _selected(request) in self.forbidden:
             return web.Response(status=403)
+        if name not in self.objects:
+            return self._get(request.path.split("/")[-2], name)
         if "watch" in request.query:
             return await self._watch(request, name)
         self.lists.append(name)
@@ -89,6 +95,11 @@ class ApiServer:
         return web.json_response(
             {"items": items, "metadata": {"resourceVersion": str(self.version)}}
         )
+
+    def _get(self, collection: str, name: str) -> web.Response:
+        found = self.objects[collection].get(name)
+        (self.misses if found is None else self.gets).append(name)
+        return web.Response(status=404) if found is None else web.json_response(found)
 
     async def _watch(self, request: web.Request, collection: str) -> web.StreamResponse:
         self.watched_from.append((collection, request.query["resourceVersion"]))

@@ -38,6 +38,8 @@ class Cluster:
         self.objects: dict[Ref, dict[str, Any]] = {}
         self.statuses: list[dict[str, Any]] = []
         self.fails: dict[tuple[str, str], Exception] = {}
+        self.refused: Callable[[Ref], bool] = lambda _: False
+        """Whether the API server refuses to create or change the object."""
         self.on_change: Callable[[str, dict[str, Any], bool], object] = lambda *_: None
         self._uids = 0
 
@@ -45,6 +47,8 @@ class Cluster:
         self.calls.append((verb, str(what)))
         if error := self.fails.get((verb, str(what))):
             raise error
+        if verb in ("create", "apply") and isinstance(what, Ref) and self.refused(what):
+            raise errors.Rejected(f"422: {what}")
 
     def verbs(self) -> set[str]:
         return {verb for verb, _ in self.calls}

@@ -2,14 +2,24 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from benchmarks.borders import wire
 from benchmarks.borders.wire import CONNECTIONS, Deadline, Target
 
-SHARED: Final = "Count to one thousand, and do not stop before."
-"""Prompt that the leader of a shared answer has in common with the victim."""
+_WINDOW_SECONDS: Final = 3
+
+
+def shared_prompt() -> str:
+    """Return the prompt that the leader of a shared answer and its victim have in common for some seconds."""
+    return (
+        f"Count to one thousand from {time.time() // _WINDOW_SECONDS:.0f}, and do not stop before."
+    )
+
+
+SHARED_TOKENS: Final = 200
 _SLOW: Final = 64
 _BUFFER: Final = 4096
 """Bytes of a slow reader's receive buffer."""
@@ -61,21 +71,26 @@ async def slow_readers(target: Target, deadline: Deadline) -> None:
 
 async def shared_leader(target: Target, deadline: Deadline) -> None:
     """Lead a shared answer, and read nothing of it."""
-    data = target.ask(
-        messages=[{"role": "user", "content": SHARED}],
-        max_tokens=1000,
-        temperature=0,
-        ignore_eos=True,
-        seed=1,
-    )
 
-    async def hold() -> None:
+    async def lead(prompt: str) -> None:
+        data = target.ask(
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=SHARED_TOKENS,
+            temperature=0,
+            ignore_eos=True,
+        )
         async with wire.connection(target.port, receive_buffer=_BUFFER) as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             await wire.write(writer, data)
             await asyncio.sleep(deadline.left)
 
-    await _held(4, deadline, hold)
+    last = ""
+    async with asyncio.TaskGroup() as group:
+        while not deadline.over:
+            if (prompt := shared_prompt()) != last:
+                last = prompt
+                group.create_task(lead(prompt))
+            await asyncio.sleep(0.01)
 
 
 async def upgrades(target: Target, deadline: Deadline) -> None:

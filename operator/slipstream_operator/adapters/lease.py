@@ -22,6 +22,9 @@ RENEW_EVERY: Final = 2.0
 GIVE_UP_AFTER: Final = 10.0
 """Seconds without a successful renewal after which the leader stops, before another replica may start."""
 
+_MOST_TRANSITIONS: Final = 2**31 - 1
+"""Greatest number of transitions that the API server accepts; the next one counts from one again."""
+
 
 @dataclasses.dataclass
 class _LastRecord:
@@ -115,7 +118,7 @@ class Lease:
         spec = dict(lease.get("spec", {}))
         if spec.get("holderIdentity") != self._identity:
             spec["acquireTime"] = now
-            spec["leaseTransitions"] = spec.get("leaseTransitions", 0) + 1
+            spec["leaseTransitions"] = (spec.get("leaseTransitions") or 0) % _MOST_TRANSITIONS + 1
         spec |= {
             "holderIdentity": "" if release else self._identity,
             "leaseDurationSeconds": int(DURATION),

@@ -15,7 +15,7 @@ from slipstream_operator.api.inferenceroute import (
 from slipstream_operator.api.status import ConditionStatus
 from slipstream_operator.core import parsing, profiles
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
-from slipstream_operator.core.router_config import Entry
+from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.core.scaling.metrics import samples as border
 from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
 from slipstream_operator.errors import PermanentError
@@ -156,11 +156,12 @@ def summarise(
     listed: RouterState,
     samples: Samples,
     now: str,
+    problem: RouterProblem | None = None,
 ) -> dict[str, Any]:
-    """Return the status to write."""
+    """Return the status to write; `problem` is why the router can't be changed."""
     name = route.key.name
     accepted = _accepted(judged.refused.get(name))
-    available = _available(route, observed, judged, listed=listed)
+    available = _available(route, observed, judged, listed=listed, problem=problem)
     merged = conditions.merge(
         [_ready(accepted, available), accepted, available],
         before=route.conditions,
@@ -201,7 +202,12 @@ def _accepted(refusal: PermanentError | None) -> Verdict:
 
 
 def _available(
-    route: Parent, observed: ObservedRouter, judged: ValidatedRoutes, *, listed: RouterState
+    route: Parent,
+    observed: ObservedRouter,
+    judged: ValidatedRoutes,
+    *,
+    listed: RouterState,
+    problem: RouterProblem | None,
 ) -> Verdict:
     def verdict(status: conditions.ConditionStatus, reason: str, message: str) -> Verdict:
         return Verdict(Condition.AVAILABLE, status, reason, message)
@@ -211,12 +217,15 @@ def _available(
         return verdict(
             "False", Reason.PENDING, "The route has no entry in the router's configuration."
         )
+    outdated = observed.listed_routes.get(route.key.name) != entry
+    if problem is not None and (outdated or not listed.answers):
+        return verdict("False", problem.reason, problem.message)
     if not listed.answers:
         why = listed.trouble or "None of its pods is ready."
         return verdict(
             "False", Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}"
         )
-    if observed.listed_routes.get(route.key.name) != entry:
+    if outdated:
         return verdict("False", Reason.PENDING, "The router's configuration is being updated.")
     up = {parent.key.name for parent in observed.services if _is_available(parent)}
     missing = [service for service in _services(entry) if service not in up]

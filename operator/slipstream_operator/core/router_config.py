@@ -4,20 +4,30 @@ The entries have the form of `Service` and `Route` in `slipstream_runtime.router
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec, TlsSpec
-from slipstream_operator.core import profiles, prometheus, times
-from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
+from slipstream_operator.core import profiles, prometheus, times, wording
+from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, Ref, RouterState
 from slipstream_operator.core.render import pods, router
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+
+WHOLE_BYTES: Final = 512 * 1024
+"""Bytes of a configuration in one ConfigMap, of which the API server accepts 1 MiB."""
+PART_BYTES: Final = 256 * 1024
+"""Bytes of one part of a larger configuration."""
+_MOST_BITS: Final = 10
+"""Parts are at most two to the power of this. An entry of any size that the CRD allows fits into a ConfigMap."""
+_NAME_DIGITS: Final = 12
+"""Hexadecimal digits of a part's name, enough to tell some thousand texts apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +41,21 @@ class Entry:
         """Return the Secret of the keys that its clients need; None if they need none."""
         secret: str | None = self.settings.get("keySecret")
         return secret
+
+
+@dataclasses.dataclass(frozen=True)
+class RouterProblem:
+    """Cause for which the objects of a namespace's router can't be changed; it goes on with its last configuration."""
+
+    reason: str
+    message: str
+
+
+def problem(conflicts: Sequence[Ref], failures: Sequence[str]) -> RouterProblem | None:
+    """Return the problem after an attempt to apply the router's objects; None if there is none."""
+    if conflicts:
+        return RouterProblem(Reason.NAME_CONFLICT, wording.held(conflicts))
+    return RouterProblem(Reason.REJECTED, "; ".join(failures)) if failures else None
 
 
 def entry(
@@ -82,21 +107,78 @@ def known(listed: RouterState) -> Entry | None:
     return Entry(listed.entry) if listed.entry is not None else None
 
 
-def document(
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Text of the router's configuration, and of its parts if one ConfigMap can't hold all entries."""
+
+    main: str
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Name of a ConfigMap -> its text. The name is made of the text, so a part never changes."""
+
+
+def documents(
     namespace: str,
     services: Sequence[Manifest],
     routes: Sequence[Manifest],
     *,
     bodies: Manifest | None = None,
-) -> str:
-    """Return the text of `router.json`. Equal entries give equal text."""
-    content: dict[str, Any] = {
+) -> Documents:
+    """Return the texts of the configuration. Equal entries give equal texts."""
+    common: dict[str, Any] = {
         **({"bodies": bodies} if bodies else {}),
         "namespace": namespace,
+    }
+    whole = _text({**common, **_sorted(services, routes)})
+    if len(whole) <= WHOLE_BYTES:
+        return Documents(whole)
+    texts = [_text(part) for part in _parts(services, routes)]
+    parts = {f"{router.NAME}-{_digest(text)[:_NAME_DIGITS]}": text for text in texts}
+    return Documents(_text({**common, **_sorted((), ()), "parts": sorted(parts)}), parts)
+
+
+def _parts(
+    services: Sequence[Manifest], routes: Sequence[Manifest]
+) -> list[Mapping[str, Sequence[Manifest]]]:
+    """Return the entries in parts of PART_BYTES at most, or of one name. A name decides its part.
+
+    So a change of one entry changes one part, unless the number of parts changes.
+    """
+    for bits in range(_MOST_BITS + 1):
+        found: dict[int, tuple[list[Manifest], list[Manifest]]] = {}
+        for kind, entries in enumerate((services, routes)):
+            for entry in entries:
+                number = int(_digest(str(entry["name"])), 16) % 2**bits
+                found.setdefault(number, ([], []))[kind].append(entry)
+        parts = [_sorted(*found[number]) for number in sorted(found)]
+        if bits == _MOST_BITS or all(len(_text(part)) <= PART_BYTES for part in parts):
+            return parts
+    raise AssertionError("the loop returns at its last step")
+
+
+def _sorted(
+    services: Sequence[Manifest], routes: Sequence[Manifest]
+) -> Mapping[str, Sequence[Manifest]]:
+    return {
         "services": sorted(services, key=lambda service: str(service["name"])),
         "routes": sorted(routes, key=lambda route: str(route["name"])),
     }
+
+
+def _text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parts(text: str) -> list[str]:
+    """Return the names of the parts of a `router.json`; none if it is invalid."""
+    try:
+        found = json.loads(text).get("parts", [])
+    except (ValueError, AttributeError, RecursionError):
+        return []
+    return found if isinstance(found, list) and _are_texts(*found) else []
 
 
 def entries(text: str, *, part: str) -> Mapping[str, Manifest]:
@@ -159,6 +241,12 @@ def resolve(
             f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
     spec, tls = profile.router or RouterSpec(), profile.tls or TlsSpec()
+    texts = documents(
+        observed.namespace,
+        [entry.settings for entry in services.values()],
+        list(routes.values()),
+        bodies=_bodies(spec),
+    )
     scraping = prometheus.scraping(profile, pod_monitors=observed.pod_monitors)
     return router.Router(
         namespace=observed.namespace,
@@ -166,12 +254,8 @@ def resolve(
         replicas=spec.replicas or router.REPLICAS,
         resources=_dump(spec.resources or router.RESOURCES),
         placement=_placement(spec),
-        document=document(
-            observed.namespace,
-            [entry.settings for entry in services.values()],
-            list(routes.values()),
-            bodies=_bodies(spec),
-        ),
+        document=texts.main,
+        parts=texts.parts,
         key_secrets=sorted({entry.keys for entry in services.values() if entry.keys}),
         leases=sorted(
             entry.settings["activation"]

@@ -1,5 +1,7 @@
 """Wording that several messages share."""
 
+from collections.abc import Sequence
+
 
 def agreeing(count: int, one: str, several: str) -> str:
     """Return the count with the words that agree with it."""
@@ -14,3 +16,11 @@ def counted(count: float, noun: str) -> str:
 def replicas(count: int) -> str:
     """Return the count with its noun."""
     return counted(count, "replica")
+
+
+def held(conflicts: Sequence[object], *, alternative: str = "") -> str:
+    """Return the message about names that objects of other owners have; `conflicts` name them."""
+    named = " and ".join(str(ref) for ref in conflicts)
+    if len(conflicts) == 1:
+        return f"{named} already exists and belongs to another owner. Delete or rename it{alternative}."
+    return f"{named} already exist and belong to other owners. Delete or rename them{alternative}."

@@ -11,15 +11,22 @@ IsOurs = Callable[[Manifest], bool]
 
 
 async def execute(
-    steps: plan.Plan, *, cluster: ports.Cluster, telemetry: Telemetry, is_ours: IsOurs
+    steps: plan.Plan,
+    *,
+    cluster: ports.Cluster,
+    telemetry: Telemetry,
+    is_ours: IsOurs,
+    dependent: Ref | None = None,
 ) -> tuple[list[Ref], list[str]]:
     """Execute the plan; return conflicting objects of other owners, and refusals of the API server.
 
-    Nothing is deleted while there are any.
+    While there are any, nothing is deleted. The object `dependent` is then not applied, if they come before it.
     """
     conflicts = list(steps.conflicts)
     failures: list[str] = []
     for step in steps.applies:
+        if step.ref == dependent and (conflicts or failures):
+            continue
         try:
             if not await _apply(step, cluster=cluster, is_ours=is_ours):
                 conflicts.append(step.ref)

@@ -60,6 +60,7 @@ class RouteReconciler:
             listed=self._store.listed(key),
             samples=await self._samples(observed),
             now=units.timestamp(self._clock.now()),
+            problem=self._states.router_problem(key.namespace),
         )
         now = self._clock.monotonic()
         if status != route.status and (

@@ -53,21 +53,37 @@ class RouterObjects:
             self.children[child.ref] = child
         match child.ref.kind:
             case "ConfigMap":
-                return self._feed_configuration(child, gone=gone)
+                return self._feed_configuration()
             case "Deployment":
                 return self._feed_deployment(child, gone=gone)
             case _:
                 return Change()
 
-    def _feed_configuration(self, child: Child, *, gone: bool) -> Change:
-        data = {} if gone else child.manifest.get("data", {})
-        text = data.get(contract.ROUTER_CONFIG_KEY, "")
-        before, self.entries = self.entries, router_config.entries(text, part="services")
-        self.routes = router_config.entries(text, part="routes")
+    def _feed_configuration(self) -> Change:
+        before = self.entries
+        self.entries, self.routes = self._configured("services"), self._configured("routes")
         changed = {
             name for name in {*before, *self.entries} if before.get(name) != self.entries.get(name)
         }
         return Change(services=frozenset(changed), configuration=True)
+
+    def _configured(self, kind: str) -> Mapping[str, Manifest]:
+        """Return all entries of the configuration and its parts; an earlier part that still exists has none."""
+        main = self._text(contract.ROUTER_NAME)
+        texts = [main, *(self._text(name) for name in router_config.parts(main))]
+        return {
+            name: entry
+            for text in texts
+            for name, entry in router_config.entries(text, part=kind).items()
+        }
+
+    def _text(self, name: str) -> str:
+        found = (
+            child.manifest.get("data", {}).get(contract.ROUTER_CONFIG_KEY, "")
+            for ref, child in self.children.items()
+            if ref.kind == "ConfigMap" and ref.name == name
+        )
+        return next(found, "")
 
     def _feed_deployment(self, child: Child, *, gone: bool) -> Change:
         before = self.available, self.answers, self.trouble

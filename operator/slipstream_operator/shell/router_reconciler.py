@@ -10,8 +10,9 @@ from slipstream_operator import errors, names, ports
 from slipstream_operator.core import inference_routes, plan, router_config
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
 from slipstream_operator.core.render import router
-from slipstream_operator.core.router_config import Entry
+from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.shell import execution
+from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.service_states import ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
@@ -34,12 +35,14 @@ class RouterReconciler:
         *,
         store: Store,
         states: ServiceStates,
+        queue: Queue,
         cluster: ports.Cluster,
         clock: ports.Clock,
         telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._states = states
+        self._queue = queue
         self._cluster = cluster
         self._clock = clock
         self._telemetry = telemetry
@@ -61,6 +64,7 @@ class RouterReconciler:
             logger.warning(
                 "router left unchanged", extra={"namespace": namespace, "error": error.message}
             )
+            self._note(observed, RouterProblem(error.reason, error.message))
             return None
         is_ours = plan.labelled(names.router_labels())
         steps = plan.plan(
@@ -69,19 +73,29 @@ class RouterReconciler:
             is_ours=is_ours,
         )
         conflicts, failures = await execution.execute(
-            steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
+            steps,
+            cluster=self._cluster,
+            telemetry=self._telemetry,
+            is_ours=is_ours,
+            dependent=Ref("ConfigMap", namespace, router.NAME) if wanted and wanted.parts else None,
         )
         if wanted and not await self._ensure_token(observed):
             conflicts.append(Ref("Secret", namespace, names.ROUTER_TOKEN))
-        if conflicts or failures:
-            problem = "; ".join(
-                [*(f"{ref} belongs to another owner" for ref in conflicts), *failures]
+        problem = router_config.problem(conflicts, failures)
+        self._note(observed, problem)
+        if problem is not None:
+            logger.warning(
+                "router blocked", extra={"namespace": namespace, "error": problem.message}
             )
-            logger.warning("router blocked", extra={"namespace": namespace, "error": problem})
             return CONFLICT_RETRY
         if wanted is None:
             self._tokens = {key: at for key, at in self._tokens.items() if key[0] != namespace}
         return TOKEN_EVERY if wanted else None
+
+    def _note(self, observed: ObservedRouter, problem: RouterProblem | None) -> None:
+        """Record why the router can't be changed; its services and routes report it."""
+        if self._states.note_router(observed.namespace, problem):
+            self._queue.add_all(parent.key for parent in (*observed.services, *observed.routes))
 
     async def _ensure_token(self, observed: ObservedRouter) -> bool:
         """Create the token if it is missing, and never read it. False if another owner's Secret has its name."""

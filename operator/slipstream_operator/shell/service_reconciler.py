@@ -180,6 +180,9 @@ class ServiceReconciler:
             gateway=gateway.attachment(observed, resolved)
             if resolved.routing.mode == "Gateway"
             else None,
+            router=self._states.router_problem(resolved.key.namespace)
+            if resolved.routing.mode == "Router"
+            else None,
             loss=service.group_loss.message if service.group_loss else None,
             fetching=standing,
             prefetch=prefetching.progress(observed, resolved.prefetch)

@@ -9,7 +9,7 @@ from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.resolved import Resolved
-from slipstream_operator.core.router_config import Entry
+from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.core.tick import Scaling
 
 
@@ -57,6 +57,21 @@ class ServiceStates:
 
     def __init__(self) -> None:
         self._states: dict[Key, ServiceState] = {}
+        self._router_problems: dict[str, RouterProblem] = {}
+
+    def note_router(self, namespace: str, problem: RouterProblem | None) -> bool:
+        """Record why the namespace's router can't be changed, None if it can be; return whether that is new."""
+        if self._router_problems.get(namespace) == problem:
+            return False
+        if problem is None:
+            del self._router_problems[namespace]
+        else:
+            self._router_problems[namespace] = problem
+        return True
+
+    def router_problem(self, namespace: str) -> RouterProblem | None:
+        """Return why the namespace's router can't be changed; None if it can be."""
+        return self._router_problems.get(namespace)
 
     def of(self, key: Key) -> ServiceState:
         """Return the service's state; an empty one if the service is new."""

@@ -3,6 +3,7 @@
 The router refuses an invalid document, and keeps the one before.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import pydantic
@@ -151,6 +152,13 @@ class Bodies(Part):
     """Limit of all bodies in one router."""
 
 
+class Entries(Part):
+    """Part of the services and routes of a namespace, in a ConfigMap of its own."""
+
+    services: tuple[Service, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+
 class Config(Part):
     """All services and routes of a namespace."""
 
@@ -158,6 +166,19 @@ class Config(Part):
     services: tuple[Service, ...] = ()
     routes: tuple[Route, ...] = ()
     bodies: Bodies = Bodies()
+    parts: tuple[Name, ...] = ()
+    """ConfigMaps with further services and routes. A part never changes: other content has another name."""
+
+    def with_entries(self, found: Iterable[Entries]) -> "Config":
+        """Return the configuration with the services and routes of its parts."""
+        parts = tuple(found)
+        return self.model_copy(
+            update={
+                "services": (*self.services, *(s for part in parts for s in part.services)),
+                "routes": (*self.routes, *(r for part in parts for r in part.routes)),
+                "parts": (),
+            }
+        )
 
     @property
     def key_secrets(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from slipstream_operator.core import inference_routes, resolve, revisions, route
 from slipstream_operator.core.observed import Key, ObservedRouter, Parent
 from slipstream_operator.core.render import gateway, router
 from slipstream_operator.core.router_config import Entry
-from slipstream_runtime.router.config import Config
+from slipstream_runtime.router.config import Config, Entries
 from tests.support import given
 
 EVERYTHING: dict[str, Any] = {
@@ -45,8 +45,9 @@ def _entry(spec: dict[str, Any] | None = None, *, name: str = given.NAME) -> Ent
 
 
 def _read(*services: Entry, routes: tuple[Any, ...] = ()) -> Config:
-    text = router_config.document("team", [entry.settings for entry in services], routes)
-    return Config.model_validate_json(text)
+    texts = router_config.documents("team", [entry.settings for entry in services], routes)
+    assert not texts.parts
+    return Config.model_validate_json(texts.main)
 
 
 def test_the_profiles_limits_of_bodies_reach_the_router() -> None:
@@ -434,3 +435,39 @@ def test_the_token_is_in_the_secret_alone() -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"services": [{}]}', '{"services": 1}'])
 def test_a_broken_configuration_lists_nobody(text: str) -> None:
     assert router_config.entries(text, part="services") == {}
+
+
+def _large(count: int) -> list[dict[str, Any]]:
+    """Entries of that many services with as many and as long adapters as the CRD allows."""
+    adapters = [f"a{number:02}".ljust(63, "x") for number in range(32)]
+    entry = {**_entry().settings, "adapters": adapters}
+    return [{**entry, "name": f"chat-{number}".ljust(40, "y")} for number in range(count)]
+
+
+def test_a_configuration_beyond_the_limit_of_a_config_map_reaches_the_router_in_parts() -> None:
+    services, routes = _large(600), [{"name": f"r-{n}", "model": f"m-{n}"} for n in range(50)]
+    for route in routes:
+        route["backends"] = [{"service": services[0]["name"], "weight": 1}]
+    texts = router_config.documents("team", services, routes, bodies={"size": 1000})
+    assert len(texts.main) < 2**20 < sum(map(len, texts.parts.values()))
+    assert all(len(text) <= router_config.PART_BYTES for text in texts.parts.values())
+    main = Config.model_validate_json(texts.main)
+    assert main.parts == tuple(sorted(texts.parts)) == tuple(router_config.parts(texts.main))
+    found = main.with_entries(Entries.model_validate_json(text) for text in texts.parts.values())
+    assert {s.name for s in found.services} == {s["name"] for s in services}
+    assert {r.name for r in found.routes} == {r["name"] for r in routes}
+    assert found.bodies.size == 1000
+
+
+def test_a_change_of_one_service_changes_one_part() -> None:
+    services = _large(600)
+    before = router_config.documents("team", services, ())
+    services[7] = {**services[7], "kvTokens": 4711}
+    after = router_config.documents("team", services, ())
+    assert len(after.parts.keys() - before.parts.keys()) == 1
+    assert after.main != before.main
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"parts": 1}', '{"parts": [1]}', "{}"])
+def test_a_broken_configuration_has_no_parts(text: str) -> None:
+    assert router_config.parts(text) == []

@@ -1,7 +1,7 @@
 """Router of a namespace and its other objects, owned by all services and routes that use it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -30,6 +30,8 @@ class Router:
     """Node selector, tolerations, runtime class, priority class and pull secrets, as core/v1 names them."""
     document: str
     """Text of its configuration."""
+    parts: Mapping[str, str]
+    """Name of a ConfigMap -> text of a part of the configuration, if it is too large for one."""
     key_secrets: Sequence[str]
     """Secrets with API keys of the services, which the router watches."""
     leases: Sequence[str]
@@ -58,6 +60,7 @@ def render(router: Router) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "ServiceAccount", **_named(router)},
         _role(router),
         _role_binding(router),
+        *(_part(router, name) for name in router.parts),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -122,12 +125,24 @@ def _named(router: Router) -> dict[str, Any]:
     }
 
 
+def _part(router: Router, name: str) -> dict[str, Any]:
+    """Return the ConfigMap of a part, which the main one names. It comes before it, and goes after it."""
+    metadata = _named(router)["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {**metadata, "name": name},
+        "immutable": True,
+        "data": {contract.ROUTER_CONFIG_KEY: router.parts[name]},
+    }
+
+
 def _role(router: Router) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
-            "resourceNames": [NAME],
+            "resourceNames": [NAME, *sorted(router.parts)],
             "verbs": ["get", "list", "watch"],
         },
         {

@@ -39,7 +39,13 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         slo=figures.objectives(outcome) or None,
         scaling=figures.scaling(outcome),
         engine=figures.engine(outcome),
-        revisions=figures.revisions(parent.key.name, outcome, ready=ready, serving=serving),
+        revisions=figures.revisions(
+            parent.key.name,
+            outcome,
+            listed=observed.router.active,
+            ready=ready,
+            serving=serving,
+        ),
     ).model_dump(by_alias=True, exclude_none=True)
     if outcome.rejected is not None:
         kept = ("slo", "scaling", "engine", "revisions")

@@ -7,7 +7,7 @@ from typing import Final
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
 from slipstream_operator.core import losses, revisions, wording
-from slipstream_operator.core.observed import Observed, ObservedPod, Ref
+from slipstream_operator.core.observed import Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
 from slipstream_operator.core.status.outcome import Outcome
@@ -81,11 +81,16 @@ def _available(
         return Verdict(Condition.AVAILABLE, status, reason, message)
 
     if outcome.conflicts:
-        return verdict(Reason.NAME_CONFLICT, _held(outcome.conflicts))
+        return verdict(
+            Reason.NAME_CONFLICT,
+            wording.held(outcome.conflicts, alternative=", or rename this object"),
+        )
     if outcome.failures:
         return verdict(Reason.REJECTED, "; ".join(outcome.failures))
     by_router = outcome.rollout is not None and outcome.rollout.by_router
     if (outcome.at_zero or ready) and by_router and not observed.router.answers:
+        if outcome.router is not None:
+            return verdict(outcome.router.reason, outcome.router.message)
         why = observed.router.trouble or "None of its pods is ready."
         return verdict(Reason.ROUTER_NOT_READY, f"Deployment {contract.ROUTER_NAME}: {why}")
     if outcome.at_zero:
@@ -117,14 +122,6 @@ def _available(
     if not serving:
         return verdict(Reason.PENDING, "No engine exists yet.")
     return verdict(Reason.STARTING, _counted(0, len(serving)))
-
-
-def _held(conflicts: Sequence[Ref]) -> str:
-    """Return the message about names that objects of other owners have."""
-    named = " and ".join(str(ref) for ref in conflicts)
-    if len(conflicts) == 1:
-        return f"{named} already exists and belongs to another owner. Delete or rename it, or rename this object."
-    return f"{named} already exist and belong to other owners. Delete or rename them, or rename this object."
 
 
 def _counted(ready: int, total: int) -> str:
@@ -269,6 +266,13 @@ def _progress(
         elif trouble := _trouble(coming):
             message = f"{message} {trouble[0]}: {trouble[1]}"
         return Verdict(Condition.RECONCILING, "True", Reason.ROLLING_OUT, message)
+    if outcome.router is not None:
+        return Verdict(
+            Condition.RECONCILING,
+            "True",
+            outcome.router.reason,
+            f"The router can't be changed, and keeps its last configuration: {outcome.router.message}",
+        )
     if _waits_for_router(outcome):
         return Verdict(
             Condition.RECONCILING,

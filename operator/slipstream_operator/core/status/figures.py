@@ -170,17 +170,27 @@ def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> s
 
 
 def revisions(
-    name: str, outcome: Outcome, *, ready: Sequence[ObservedPod], serving: Sequence[ObservedPod]
+    name: str,
+    outcome: Outcome,
+    *,
+    listed: str | None,
+    ready: Sequence[ObservedPod],
+    serving: Sequence[ObservedPod],
 ) -> list[RevisionStatus] | None:
-    """Return each revision while several exist."""
+    """Return each revision while several exist; `listed` is the active one in the router's configuration."""
     rollout = outcome.rollout
     if rollout is None or len(rollout.revisions) < 2:
         return None
+    active = names.revision_name(name, rollout.active)
+    if outcome.router is not None and rollout.by_router:
+        active = (
+            listed or active
+        )  # a router that can't be changed sends requests where it did before
     return [
         RevisionStatus(
             name=names.revision_name(name, revision.hash),
             hash=revision.hash,
-            weight=100 if revision.hash == rollout.active else 0,
+            weight=100 if names.revision_name(name, revision.hash) == active else 0,
             replicas=sum(pod.ready for pod in serving if pod.revision == revision.hash),
         )
         for revision in rollout.revisions

@@ -8,6 +8,7 @@ from slipstream_operator.core.fetching import TaskState
 from slipstream_operator.core.gateway import Attachment
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.router_config import RouterProblem
 from slipstream_operator.core.scaling.metrics.values import DraftTokens, Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.errors import PermanentError
@@ -44,6 +45,8 @@ class Outcome:
     """State of the service at its inference gateway, if it uses one."""
     fetching: TaskState | None = None
     """State of the download or inspection that engines wait for."""
+    router: RouterProblem | None = None
+    """Cause for which the router that serves it can't be changed."""
     loss: str | None = None
     """Reason for the restart of a replica that spans nodes."""
     prefetch: str | None = None

@@ -73,6 +73,15 @@ class Cluster:
             content = orjson.loads(await response.read())
         return content["items"], content["metadata"]["resourceVersion"]
 
+    async def get(self, path: str) -> Manifest:
+        """Return one object."""
+        async with self._session.get(
+            self._url + path, headers=self._headers(), timeout=_REQUEST
+        ) as response:
+            response.raise_for_status()
+            found: Manifest = orjson.loads(await response.read())
+        return found
+
     async def watch(
         self, path: str, *, version: str, query: Mapping[str, str]
     ) -> AsyncIterator[tuple[str, Manifest]]:

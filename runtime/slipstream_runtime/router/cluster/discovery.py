@@ -15,6 +15,7 @@ from slipstream_runtime.router.balancing.endpoints import Address
 from slipstream_runtime.router.cluster import slices
 from slipstream_runtime.router.cluster.client import Cluster, Manifest, Mirror
 from slipstream_runtime.router.cluster.key_watches import KeyWatches
+from slipstream_runtime.router.cluster.parts import Parts
 
 _SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
 _CONFIG_MAPS: Final = "/api/v1/namespaces/{}/configmaps"
@@ -79,30 +80,35 @@ async def follow(
     """Watch both on the API server until cancelled, and the Secrets that the configuration names."""
     watches = KeyWatches(cluster, namespace=namespace, changed=router.update_keys, chance=chance)
 
+    def complete(settings: config.Config) -> None:
+        router.configure(settings)
+        watches.follow(settings.key_secrets)
+
     def configured(objects: Mapping[str, Manifest]) -> None:
-        settings = _configure(router, objects[name]) if name in objects else None
+        settings = _settings(objects[name]) if name in objects else None
         if settings is not None:
-            watches.follow(settings.key_secrets)
+            parts.follow(settings)
 
     def moved(objects: Mapping[str, Manifest]) -> None:
         router.update(slices.addresses(objects.values()))
 
     query = {"fieldSelector": f"metadata.name={name}"}
     path = _CONFIG_MAPS.format(namespace)
+    parts = Parts(cluster, path, complete=complete, chance=chance)
     maps = Mirror(cluster, path, changed=configured, chance=chance, query=query)
     endpoints = Mirror(cluster, _SLICES.format(namespace), changed=moved, chance=chance)
     async with asyncio.TaskGroup() as group:
         group.create_task(watches.run())
+        group.create_task(parts.run())
         group.create_task(maps.run())
         group.create_task(endpoints.run())
 
 
-def _configure(router: Target, manifest: Manifest) -> config.Config | None:
-    """Apply and return the configuration of the ConfigMap; if it is invalid, keep the one before and return None."""
+def _settings(manifest: Manifest) -> config.Config | None:
+    """Return the configuration of the ConfigMap; None if it is invalid."""
     try:
         text = manifest["data"][contract.ROUTER_CONFIG_KEY]
         settings = config.Config.model_validate(json.loads(text))
-        router.configure(settings)
     except (KeyError, ValueError) as error:
         known = isinstance(error, pydantic.ValidationError)
         reason = (
