@@ -86,6 +86,7 @@ class Reason:
     UNKNOWN_TIER: Final = "UnknownTier"
     SOURCE_NOT_ALLOWED: Final = "SourceNotAllowed"
     REMOTE_CODE_NOT_ALLOWED: Final = "RemoteCodeNotAllowed"
+    NOT_ALLOWED: Final = "NotAllowed"
     LIMIT_EXCEEDED: Final = "LimitExceeded"
     UNSUPPORTED: Final = "Unsupported"
     IMAGE_MISSING: Final = "ImageMissing"

@@ -27,7 +27,9 @@ def _ended(code: int, **fields: str) -> dict[str, Any]:
     return {"terminated": {"exitCode": code, **fields}}
 
 
-ANOTHER_IMAGE = "image/vllm:1 is not an image of Slipstream's runtime. Set a runtime image in the ServingProfile."
+WITHOUT_WORDS = (
+    "Error. Read its log, and check that image/vllm:1 is an image of Slipstream's runtime."
+)
 
 TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "nothing known": ({}, None),
@@ -61,15 +63,11 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "an image of another project": (
         _container(
             restartCount=2,
-            lastState=_ended(
-                1,
-                message="/usr/bin/python: Error while finding module specification for "
-                "'slipstream_runtime.engine' (ModuleNotFoundError: No module named 'slipstream_runtime')",
-            ),
+            lastState=_ended(1, reason="Error"),
         ),
         (
             "EngineFailed",
-            f"the engine ended with exit code 1 (2 restarts): {ANOTHER_IMAGE}",
+            f"the engine ended with exit code 1 (2 restarts): {WITHOUT_WORDS}",
         ),
     ),
     "no image": (
@@ -90,7 +88,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     ),
     "it ended without words": (
         _container(state=_ended(137, reason="Error")),
-        ("EngineFailed", "the engine ended with exit code 137 (0 restarts): Error"),
+        ("EngineFailed", f"the engine ended with exit code 137 (0 restarts): {WITHOUT_WORDS}"),
     ),
     "its memory limit was reached": (
         _container(state=_ended(137, reason="OOMKilled")),
@@ -116,14 +114,17 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
             ),
         ),
     ),
-    "an init container failed": (
+    "an init container failed, and left what may be a secret": (
         {
             "initContainerStatuses": [
                 {"name": "fetch", "image": "tools:1", "state": _ended(3, message="no route")}
             ],
             **_container(**_waiting("PodInitializing")),
         },
-        ("EngineFailed", "init container fetch ended with exit code 3 (0 restarts): no route"),
+        (
+            "EngineFailed",
+            "init container fetch ended with exit code 3 (0 restarts): Error. Read its log.",
+        ),
     ),
     "an init container has no image": (
         {
@@ -170,7 +171,10 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     ),
     "a sidecar has ended": (
         _with_sidecar(state=_ended(2, message="no certificate")),
-        ("EngineFailed", "container proxy ended with exit code 2 (0 restarts): no certificate"),
+        (
+            "EngineFailed",
+            "container proxy ended with exit code 2 (0 restarts): Error. Read its log.",
+        ),
     ),
     "a sidecar ends again and again for want of memory": (
         _with_sidecar(

@@ -211,6 +211,30 @@ class Sources(ApiModel):
     )
 
 
+class AllowedArguments(ApiModel):
+    """Arguments of vLLM that services can use."""
+
+    allow: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)
+    ] = Field(
+        default=[],
+        description="Arguments that services can set in engineArgs although they load code, read files of the "
+        "container or open connections, such as scheduler-cls. Default: none.",
+    )
+
+
+class AllowedTemplate(ApiModel):
+    """Parts of spec.template that services can use."""
+
+    allow: Annotated[
+        list[Annotated[str, Field(pattern=r"^env[.][!-~]+$", max_length=256)]], Field(max_length=64)
+    ] = Field(
+        default=[],
+        description="Environment variables that services can set although they load code or redirect connections, "
+        "such as env.HTTPS_PROXY and env.HF_ENDPOINT. * matches any text. Default: none.",
+    )
+
+
 class ProfileLimits(ApiModel):
     """Limits of services."""
 
@@ -386,6 +410,12 @@ class ServingProfileSpec(ApiModel):
     )
     sources: Sources | None = Field(
         default=None, description="Model sources that services can use."
+    )
+    engine_args: AllowedArguments | None = Field(
+        default=None, description="Arguments of vLLM that services can use."
+    )
+    template: AllowedTemplate | None = Field(
+        default=None, description="Parts of spec.template that services can use."
     )
     limits: ProfileLimits | None = Field(default=None, description="Limits of services.")
     prometheus: Prometheus | None = Field(

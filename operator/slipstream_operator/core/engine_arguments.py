@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
@@ -12,6 +12,8 @@ from slipstream_operator.core.argument_classes import (
     ARGUMENTS_NEEDED,
     ENGINE,
     FIELDS_NEEDED,
+    GUARDED,
+    GUARDED_OPTIONS,
     OWNED,
     SERVER,
     SHARED,
@@ -60,6 +62,35 @@ def check(spec: InferenceServiceSpec) -> dict[str, Value]:
     if problems:
         raise PermanentError(Reason.INVALID_SPEC, " ".join(problems))
     return found
+
+
+def check_allowed(spec: InferenceServiceSpec, allowed: Collection[str], *, profile: str) -> None:
+    """Raise PermanentError if an argument reaches further than the service and the profile does not allow it."""
+    given = spec.engine_args or {}
+    problems = [
+        f"{_FIELD}.{name}: {effect}, and ServingProfile {profile} does not allow it. Leave it out, or ask the "
+        f"platform team to add it to engineArgs.allow."
+        for name, value in sorted(given.items())
+        if name not in allowed and (effect := _reach(name, value)) is not None
+    ]
+    if problems:
+        raise PermanentError(Reason.NOT_ALLOWED, " ".join(problems))
+
+
+def _reach(name: str, value: object) -> str | None:
+    """Return what the argument does beyond the service's own requests; None if nothing."""
+    if name in GUARDED:
+        return GUARDED[name]
+    if name not in GUARDED_OPTIONS:
+        return None
+    try:
+        options = json.loads(str(value))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(options, dict):
+        return None
+    loads = GUARDED_OPTIONS[name] & options.keys() or "." in str(options.get("backend", ""))
+    return GUARDED["scheduler-cls"] if loads else None
 
 
 def _parsers(spec: InferenceServiceSpec) -> list[str]:

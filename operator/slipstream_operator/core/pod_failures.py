@@ -35,7 +35,6 @@ _IMAGE_REASONS: Final = (
 )
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _OUT_OF_MEMORY: Final = "OOMKilled"
-_FOREIGN_IMAGE: Final = "No module named 'slipstream_runtime'"
 
 _MORE_DISK: Final = (
     "Request more ephemeral-storage in spec.resources, so that the pod gets a node with enough of it, or keep "
@@ -163,7 +162,7 @@ def _remedy_of_an_eviction(message: str) -> str:
 def _engine(container: Body) -> Failure | None:
     """Return the failure of the engine, including its last restart."""
     ended = _terminated(container, "state") or _terminated(container, "lastState")
-    return _container(container, ended, who="the engine", memory=_MORE_MEMORY)
+    return _container(container, ended, who="the engine", memory=_MORE_MEMORY, ours=True)
 
 
 def _foreign(container: Body, *, kind: str) -> Failure | None:
@@ -175,7 +174,8 @@ def _foreign(container: Body, *, kind: str) -> Failure | None:
     if ended is None and container.get("state", {}).get("waiting"):
         ended = _terminated(container, "lastState")
     remedy = _MORE_MEMORY_AT_INIT if kind == "init container" else _MORE_MEMORY_OF_ANOTHER
-    return _container(container, ended, who=f"{kind} {container['name']}", memory=remedy)
+    who = f"{kind} {container['name']}"
+    return _container(container, ended, who=who, memory=remedy, ours=False)
 
 
 def _terminated(container: Body, state: str) -> Body | None:
@@ -183,7 +183,9 @@ def _terminated(container: Body, state: str) -> Body | None:
     return ended
 
 
-def _container(container: Body, ended: Body | None, *, who: str, memory: str) -> Failure | None:
+def _container(
+    container: Body, ended: Body | None, *, who: str, memory: str, ours: bool
+) -> Failure | None:
     """Return the failure of a container. `memory` is the remedy for a container that ran out of memory."""
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
@@ -201,18 +203,29 @@ def _container(container: Body, ended: Body | None, *, who: str, memory: str) ->
                 f"{who} was killed because its memory limit or the node's memory was exhausted ({restarts}). "
                 f"{memory}"
             )
-        said = ended.get("message") or ended.get("reason", "")
-        if _FOREIGN_IMAGE in said:
-            said = (
-                f"{container['image']} is not an image of Slipstream's runtime. Set a runtime image in the "
-                "ServingProfile."
-            )
+        said = _said(container, ended, ours=ours)
         begin = f"{who} ended with exit code {ended['exitCode']} ({restarts}): "
         return Reason.ENGINE_FAILED, begin + said.strip()[len(begin) - MESSAGE_LENGTH :]
     if reason and reason not in _HARMLESS_WAITING:
-        before = "" if container["name"] in _OURS else f"{who}: "
+        before = "" if ours else f"{who}: "
         return Reason.ENGINE_FAILED, _short(f"{before}{reason}: {waiting.get('message', '')}")
     return None
+
+
+def _said(container: Body, ended: Body, *, ours: bool) -> str:
+    """Return what the container left as its reason.
+
+    NB: only the operator's own programs are quoted. What others write could hold a Secret that the reader of the status
+    may not read.
+    """
+    if ours and (message := ended.get("message")):
+        return str(message)
+    remedy = (
+        f"Read its log, and check that {container['image']} is an image of Slipstream's runtime."
+        if ours
+        else "Read its log."
+    )
+    return f"{ended.get('reason', 'Error')}. {remedy}"
 
 
 def _since(condition: Body) -> str:

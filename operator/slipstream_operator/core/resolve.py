@@ -15,6 +15,7 @@ from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSp
 from slipstream_operator.core import (
     accelerators,
     devices,
+    engine_arguments,
     fetching,
     objectives,
     offload,
@@ -72,6 +73,9 @@ def resolve(observed: Observed) -> Resolved:
     pod_template.check(
         spec, router_account=profile.router.service_account_name if profile.router else None
     )
+    pod_template.check_allowed(
+        spec, profile.template.allow if profile.template else (), profile=name
+    )
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
@@ -113,6 +117,9 @@ def resolve(observed: Observed) -> Resolved:
             drain=chosen.drain,
             checks_keys=keys is not None,
         )
+    )
+    engine_arguments.check_allowed(
+        spec, profile.engine_args.allow if profile.engine_args else (), profile=name
     )
     sequences = runtime.max_sequences(spec)
     engines = split.data if runtime.needs_model else 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.core import argument_classes, engine_arguments, vllm_arguments
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -12,10 +13,10 @@ from tests.support import given
 
 
 def accepted(arguments: dict[str, Any], **spec: Any) -> Any:
-    config = given.resolved(
-        {"model": given.MODEL, "engineArgs": arguments, **spec}
-    ).revisioned.config
-    return config["engineArgs"]
+    """The arguments for the engine, with a profile that allows all of these."""
+    profile = given.profile(engineArgs={"allow": list(arguments)})
+    wanted = {"model": given.MODEL, "engineArgs": arguments, **spec}
+    return given.resolved(wanted, profiles=[profile]).revisioned.config["engineArgs"]
 
 
 ADAPTERS = {"model": {**given.MODEL, "adapters": [{"name": "a", "uri": "hf://org/a"}]}}
@@ -248,7 +249,45 @@ def test_a_parser_that_vllm_lacks_is_refused(field: str, name: str, near: str) -
 def test_a_plugin_brings_parsers_of_its_own() -> None:
     model = {**given.MODEL, "toolParser": "mine"}
     spec = {"model": model, "engineArgs": {"tool-parser-plugin": "/plugins/mine.py"}}
-    assert given.resolved(spec).revisioned.config["model"]["toolParser"] == "mine"
+    profile = given.profile(engineArgs={"allow": ["tool-parser-plugin"]})
+    config = given.resolved(spec, profiles=[profile]).revisioned.config
+    assert config["model"]["toolParser"] == "mine"
+
+
+GUARDED = {
+    **dict.fromkeys(argument_classes.GUARDED, "x"),
+    "compilation-config": '{"backend": "antigravity.x"}',
+}
+
+
+@pytest.mark.parametrize("argument", GUARDED)
+def test_an_argument_that_reaches_further_than_the_service_needs_the_profile(argument: str) -> None:
+    spec = InferenceServiceSpec.model_validate({"engineArgs": {argument: GUARDED[argument]}})
+    engine_arguments.check_allowed(spec, [argument], profile="default")
+    refused = rf"^spec\.engineArgs\.{argument}: .*engineArgs\.allow"
+    with pytest.raises(PermanentError, match=refused) as caught:
+        engine_arguments.check_allowed(spec, [], profile="default")
+    assert caught.value.reason == Reason.NOT_ALLOWED
+
+
+def test_the_profile_decides_which_of_them_a_service_can_use() -> None:
+    spec = {"model": given.MODEL, "engineArgs": {"worker-extension-cls": "a.B"}}
+    with pytest.raises(
+        PermanentError, match="worker-extension-cls: loads code, and ServingProfile"
+    ):
+        given.resolved(spec)
+    allowed = given.profile(engineArgs={"allow": ["worker-extension-cls"]})
+    given.resolved(spec, profiles=[allowed])
+
+
+def test_a_compilation_without_code_of_others_needs_no_permission() -> None:
+    spec = {"model": given.MODEL, "engineArgs": {"compilation-config": '{"mode": 3}'}}
+    given.resolved(spec)
+
+
+def test_guarded_arguments_are_arguments_that_services_can_set() -> None:
+    settable = argument_classes.ENGINE | argument_classes.SERVER
+    assert argument_classes.GUARDED.keys() | argument_classes.GUARDED_OPTIONS.keys() <= settable
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def _container(task: Task) -> dict[str, Any]:
         ],
         "resources": _RESOURCES,
         "terminationMessagePath": contract.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePolicy": "File",
         "securityContext": pods.container_confined(),
         "volumeMounts": [
             {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},

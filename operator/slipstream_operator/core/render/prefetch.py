@@ -123,7 +123,7 @@ def _container(prefetch: Prefetch) -> dict[str, Any]:
         ],
         "resources": _RESOURCES,
         "terminationMessagePath": contract.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePolicy": "File",
         "securityContext": pods.container_confined(),
         "volumeMounts": [
             {"name": "scratch", "mountPath": contract.SCRATCH_DIRECTORY},

@@ -93,7 +93,7 @@ def _init_containers(overrides: Manifest) -> dict[str, Any]:
     containers = [
         {
             "imagePullPolicy": "IfNotPresent",
-            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "terminationMessagePolicy": "File",
             "securityContext": pods.container_confined(),
             **container,
             "env": [*_SCRATCH, *container.get("env", [])],
@@ -166,7 +166,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             "failureThreshold": 3,
         },
         "terminationMessagePath": contract.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePolicy": "File",
         "securityContext": pods.container_confined(),
         "volumeMounts": [
             {"name": "config", "mountPath": contract.CONFIG_DIRECTORY, "readOnly": True},
