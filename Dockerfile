@@ -2,16 +2,25 @@
 # Images: docker build --target TARGET . Targets: operator, router, runtime (vLLM on GPUs), runtime-cpu (vLLM on CPU),
 # runtime-onnx and runtime-onnx-cuda (ONNX Runtime).
 
-FROM python:3.11-slim AS python-3.11
+# A digest names exactly one image, a tag any. `docs/operations.md` shows how to pin it.
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
+# torch.compile needs a C++ compiler on CPUs. `--build-arg CPU_COMPILER=` leaves it out, if no service sets cache.compile.
+ARG CPU_COMPILER=g++
+
+FROM ${PYTHON_IMAGE} AS python-3.11
 
 FROM python-3.11 AS build-3.11
 COPY requirements/uv.txt /build/
 RUN pip install --no-cache-dir --require-hashes -r /build/uv.txt && uv venv /opt/slipstream/venv
 ENV VIRTUAL_ENV=/opt/slipstream/venv UV_NO_CACHE=1
 
-# vLLM and its libraries compile kernels at run time.
+# vLLM and its libraries compile kernels for GPUs at run time, with nvcc, NVRTC and Triton, which need a host compiler.
 FROM python-3.11 AS compiler
 RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*
+
+FROM python-3.11 AS cpu-compiler
+ARG CPU_COMPILER
+RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 ${CPU_COMPILER} && rm -rf /var/lib/apt/lists/*
 
 # Device plugins that mount the driver at /usr/local/nvidia, such as GKE's, expect the image to set the loader's path.
 FROM python-3.11 AS gpu
@@ -53,7 +62,7 @@ RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_operator"]
 
-FROM compiler AS runtime-cpu
+FROM cpu-compiler AS runtime-cpu
 COPY --from=runtime-cpu-packages /opt/slipstream/venv /opt/slipstream/venv
 COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1

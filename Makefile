@@ -117,6 +117,7 @@ vllm-arguments: $(STAMP) ## generate the list of vLLM's arguments from the locke
 lock: $(STAMP) ## update the dependency locks
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/uv.in -o requirements/uv.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/store.in -o requirements/store.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/supply.in -o requirements/supply.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/bench-router.in -o requirements/bench-router.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/gateway-test.in -o requirements/gateway-test.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra simulate --extra router --extra runtime-cpu --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
@@ -128,6 +129,17 @@ lock: $(STAMP) ## update the dependency locks
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-cuda -o requirements/runtime-cuda.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra runtime-onnx-cuda -o requirements/runtime-onnx-cuda.txt
 	$(BIN)/python -m dev.environments.records
+
+.PHONY: sbom
+sbom: $(STAMP) ## write bills of materials of the images to build/sbom (CycloneDX)
+	@$(BIN)/python -m dev.supply sbom
+
+# A machine that reaches no advisory database needs a checkout: make audit AUDIT="--database FOLDER".
+AUDIT ?=
+
+.PHONY: audit
+audit: $(STAMP) ## look up every pinned package in an advisory database
+	@$(BIN)/python -m dev.supply audit $(AUDIT)
 
 .PHONY: bench-operator
 bench-operator: deps ## measure convergence, latency and memory of the operator

@@ -91,3 +91,31 @@ def test_the_operators_image_holds_all_that_it_imports_and_neither_simulator_nor
     files = json.loads(done.stdout)
     assert len(files) > 100
     assert all(Path(file).is_relative_to(tmp_path) for file in files.values()), files
+
+
+def test_the_context_of_the_images_has_all_that_they_copy_and_little_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = [line[1:] for line in lines if line.startswith("!")]
+    assert lines[1] == "*"
+    copied = re.findall(r"^COPY ([^-].*) /\S+$", TEXT, re.MULTILINE)
+    mounted = re.findall(r"source=([a-z]+),", TEXT)
+    for source in [*(word for words in copied for word in words.split()), *mounted]:
+        assert any(
+            name.startswith(source) or source.startswith(name) or Path(source).match(name)
+            for name in kept
+        ), source
+    assert not [name for name in kept if not list(ROOT.glob(name))]
+
+
+def test_images_can_be_built_on_a_digest() -> None:
+    assert re.search(r"^ARG PYTHON_IMAGE=\S+python:3.11-slim$", TEXT, re.MULTILINE)
+    outside = {parent for parent, _ in STAGES.values()} - STAGES.keys()
+    assert outside == {"${PYTHON_IMAGE}"}
+
+
+@pytest.mark.parametrize("image", ["operator", "router", "runtime-onnx", "runtime-onnx-cuda"])
+def test_an_image_that_compiles_nothing_has_no_compiler(image: str) -> None:
+    while image in STAGES:
+        parent, body = STAGES[image]
+        assert "g++" not in body
+        image = parent
