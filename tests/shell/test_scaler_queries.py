@@ -1,5 +1,10 @@
 """Queries of the scaling loop: how many, how often, and for which services."""
 
+import asyncio
+from collections.abc import Mapping
+
+from slipstream_operator import ports
+from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics.values import Sample
 from tests.support import fakes, given
 from tests.support.scalers import SPEC, Loop, busy
@@ -117,3 +122,26 @@ async def test_a_failed_query_is_repeated_in_the_next_tick() -> None:
     await loop.scaler.tick()
     loop.scaler._metrics = loop.metrics = fakes.Metrics()
     assert any("[60s]" in query for query in (await _asked_per_tick(loop, 1))[0])
+
+
+class _Waiting(fakes.Metrics):
+    """The first Prometheus answers once the second one was queried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queried = asyncio.Event()
+
+    async def read(self, server: Server, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        if server.url == "http://a":
+            await self._queried.wait()
+        else:
+            self._queried.set()
+        await super().read(server, queries, take=take)
+
+
+async def test_a_prometheus_that_answers_late_delays_no_service_of_another() -> None:
+    loop = Loop(_Waiting())
+    for name, url in (("late", "http://a"), ("other", "http://b")):
+        loop.serve(name, profile=given.profile(prometheus={"url": url}))
+    await asyncio.wait_for(loop.scaler.tick(), 30)
+    assert {url for url, _ in loop.metrics.asked} == {"http://a", "http://b"}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
 from slipstream_operator import ports
@@ -75,14 +76,23 @@ class Scaler:
                 source = service.resolved.prometheus or _NOWHERE
                 groups[source].append((key, service, service.resolved))
         self._schedules = {at: schedule for at, schedule in self._schedules.items() if at in groups}
-        for (server, window), members in groups.items():
-            results: QueryResults | Unknown = _NO_PROMETHEUS
-            if server.url:
-                wanted = [resolved for *_, resolved in members]
-                results = await self._results(server, window, wanted)
-            now = self._clock.now()  # the same for all services, so that they share the object
-            for key, service, resolved in members:
-                self._tick(key, service, resolved, results, now=now)
+        # NB: at once, so that a Prometheus that answers late delays no service of another.
+        await asyncio.gather(*(self._decide(*at, members) for at, members in groups.items()))
+
+    async def _decide(
+        self,
+        server: Server,
+        window: float,
+        members: Sequence[tuple[Key, ServiceState, Resolved]],
+    ) -> None:
+        """Query one Prometheus, and decide for its services."""
+        results: QueryResults | Unknown = _NO_PROMETHEUS
+        if server.url:
+            wanted = [resolved for *_, resolved in members]
+            results = await self._results(server, window, wanted)
+        now = self._clock.now()  # the same for all services, so that they share the object
+        for key, service, resolved in members:
+            self._tick(key, service, resolved, results, now=now)
 
     async def _results(
         self, server: Server, window: float, members: list[Resolved]

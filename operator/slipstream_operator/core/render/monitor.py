@@ -1,12 +1,15 @@
 """PodMonitor for the Prometheus operator, if the cluster has the kind."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
+
+SAMPLE_LIMIT: Final = 20_000
+"""Samples of one page, more than ten times those of an engine. Prometheus drops the page of a pod that has more."""
 
 
 def pod_monitor(key: Key, uid: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -21,6 +24,7 @@ def pod_monitor(key: Key, uid: str, *, labels: Mapping[str, str]) -> dict[str, A
         **labelled({"metadata": metadata}, labels),
         "spec": {
             "selector": {"matchLabels": common.selector(key.name)},
+            "sampleLimit": SAMPLE_LIMIT,
             "podMetricsEndpoints": [
                 {
                     "port": "management",

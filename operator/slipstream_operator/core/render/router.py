@@ -390,6 +390,7 @@ def _pod_monitor(router: Router) -> dict[str, Any]:
         **monitor.labelled(_named(router), router.scraping.labels),
         "spec": {
             "selector": {"matchLabels": names.router_selector()},
+            "sampleLimit": monitor.SAMPLE_LIMIT,
             "podMetricsEndpoints": [{"port": "management", "path": contract.METRICS_PATH}],
         },
     }
