@@ -73,7 +73,7 @@ async def test_the_limits_of_bodies_are_those_of_the_configuration() -> None:
             config.Config.model_validate({**settings, "bodies": {"size": 2 * MIB, "memory": MIB}})
         )
         assert (await router.ask(user="x" * 3 * MIB)).status == 413
-        assert (await router.ask(user="x" * MIB)).status == 429
+        assert (await router.ask(user="x" * MIB)).status == 413  # the memory never has so much
         assert (await router.ask()).status == 200
 
 

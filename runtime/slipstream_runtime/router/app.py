@@ -27,6 +27,7 @@ from slipstream_runtime.router.proxy.listener import (
     SHUTDOWN_SECONDS,
     Listener,
 )
+from slipstream_runtime.router.proxy.readers import SLOW_SECONDS
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
@@ -67,6 +68,7 @@ class Router:
         connections: int = CONNECTIONS,
         head_seconds: float = HEAD_SECONDS,
         body_seconds: float = BODY_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
     ) -> None:
         self._sockets = (api, management)
         self._keys = keys
@@ -100,7 +102,11 @@ class Router:
             catalogue=Catalogue(self.table, self._upstream, router_token, now=now),
         )
         self._listener = Listener(
-            self.front.handle, connections=connections, head_seconds=head_seconds
+            self.front.handle,
+            memory=self.memory,
+            connections=connections,
+            head_seconds=head_seconds,
+            slow_seconds=slow_seconds,
         )
         self.metrics.connections.set_function(lambda: self._listener.connected)
         self._management = Management(self, self.metrics).server()
@@ -120,6 +126,7 @@ class Router:
         self.table.configure(settings)
         self._bodies.limit = settings.bodies.size
         self.memory.most = settings.bodies.memory
+        self.memory.largest = settings.bodies.size
         self._known["config"] = True
         self._check_keys()
 

@@ -6,6 +6,7 @@ Every request that is counted in is counted out, however it ends.
 import asyncio
 import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import cast
 
 import orjson
 from aiohttp import web
@@ -18,7 +19,7 @@ from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import Metrics
 from slipstream_runtime.router.proxy.bodies import Bodies
 from slipstream_runtime.router.proxy.exchange import Exchange, Proxy
-from slipstream_runtime.router.proxy.listener import HEAD_BYTES, answer, head_too_large
+from slipstream_runtime.router.proxy.listener import HEAD_BYTES, Connection, answer, head_too_large
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
@@ -78,7 +79,8 @@ class Front:
             self._metrics.refused(refusal.reason or Reason.OTHER)
             response = _refused(refusal, http_request)
             self._allow_origin(response, http_request)
-        if self.leaving and not response.prepared:
+        # NB: aiohttp does not read what follows the offer of another protocol, so the client must send it again.
+        if (self.leaving or "upgrade" in http_request.headers) and not response.prepared:
             response.force_close()
         return response
 
@@ -100,9 +102,11 @@ class Front:
             raise Refusal(400, "The request target must be a path.", headers=CLOSE)
         allowed = openai.method(path)
         if allowed is None:
-            raise no_route(path)
-        if _head_size(http_request) > HEAD_BYTES:
+            raise _closing(no_route(path))
+        head = _head_size(http_request)
+        if head > HEAD_BYTES:
             raise head_too_large()
+        _check_coding(http_request)
         if method == "OPTIONS" and (found := self._preflight(http_request, allowed)) is not None:
             return found
         if method != allowed and (method, allowed) != ("HEAD", "GET"):
@@ -120,12 +124,16 @@ class Front:
         clients = [(s, client) for s in services if (client := s.client(key)) is not None]
         if services and not clients:
             raise _no_client(services)  # before the body is read
+        identity = _identify(http_request, clients)
         if (stored := openai.STORED_RESPONSE.fullmatch(path)) is not None:
-            return await self._answer(
-                http_request, self._stored(http_request, stored["id"], clients, arrived=arrived)
-            )
+            with self._bodies.headers(identity, head=head):
+                return await self._answer(
+                    http_request, self._stored(http_request, stored["id"], clients, arrived=arrived)
+                )
         seconds = self._seconds_for_the_body(services)
-        request = await self._bodies.request(http_request, path=path, seconds=seconds)
+        request = await self._bodies.request(
+            http_request, path=path, seconds=seconds, client=identity, head=head
+        )
         try:
             return await self._dispatch(http_request, request, here=here, key=key, arrived=arrived)
         finally:
@@ -321,6 +329,27 @@ def _refused(refusal: Refusal, http_request: web.BaseRequest) -> web.Response:
     if refusal.headers.get("connection") == "close":
         response.force_close()
     return response
+
+
+def _closing(refusal: Refusal) -> Refusal:
+    """Return the refusal of a request that no client of the API sends, which gets no second one on its connection."""
+    refusal.headers.update(CLOSE)
+    return refusal
+
+
+def _check_coding(http_request: web.BaseRequest) -> None:
+    """Refuse a transfer coding other than chunked, which another server might read in another way."""
+    codings = http_request.headers.getall("transfer-encoding", ())
+    if codings and (len(codings) > 1 or codings[0].lower() != "chunked"):
+        raise Refusal(400, "transfer-encoding: only chunked is supported.", headers=CLOSE)
+
+
+def _identify(http_request: web.BaseRequest, clients: Sequence[tuple[Service, Client]]) -> str:
+    """Return the tenant of a key, or the address of a client without one, as the client that shares memory."""
+    connection = cast(Connection, http_request.protocol)
+    tenant = next((client.tenant for _, client in clients if client.tenant), None)
+    connection.client = connection.peer if tenant is None else f"tenant {tenant}"
+    return connection.client
 
 
 def _no_client(services: Iterable[Service]) -> Refusal:

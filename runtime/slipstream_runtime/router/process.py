@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import resource
 import signal
 import socket
 import time
@@ -16,11 +17,14 @@ from slipstream_runtime import logs
 from slipstream_runtime.router.app import Router, Tls
 from slipstream_runtime.router.cluster import discovery
 from slipstream_runtime.router.cluster.client import Cluster
+from slipstream_runtime.router.proxy.listener import CONNECTIONS
 from slipstream_runtime.web import sockets
 from slipstream_runtime.web.certificates import Authorities, ServerCertificate
 
 _NEW_OBJECTS: Final = 20_000
 """Objects between two garbage collections, about those of a thousand requests; requests leave hardly any cycles."""
+_RESERVED_FILES: Final = 512
+"""Open files that clients' requests leave to probes, scrapes, watches and connections that are about to close."""
 
 
 async def serve(
@@ -60,6 +64,7 @@ async def serve(
             if options.engine_authorities is None
             else Authorities(options.engine_authorities, clock=time.monotonic),
             engines_host=options.engine_host,
+            connections=_connections(),
         )
         await stack.enter_async_context(router)
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
@@ -108,6 +113,22 @@ def _with_certificate(bound: socket.socket | None, folder: Path | None) -> Tls |
     if bound is None or folder is None:
         return None
     return Tls(bound, ServerCertificate(folder, clock=time.monotonic))
+
+
+def _connections() -> int:
+    """Return the most connections of clients for which this process may open files.
+
+    A request in flight has two connections, and the rest is for probes, metrics and the API server.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    most = min(CONNECTIONS, (hard - min(_RESERVED_FILES, hard // 4)) // 2)
+    if most < CONNECTIONS:
+        logs.event("few open files", limit=hard, connections=most, usual=CONNECTIONS)
+    return most
 
 
 async def _renew_nothing(lease: str) -> None:

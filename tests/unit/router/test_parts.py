@@ -13,7 +13,7 @@ from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
 from slipstream_runtime.router.cluster import slices
 from slipstream_runtime.router.messages.request import Request
-from slipstream_runtime.router.messages.usage import Usage, UsageFilter
+from slipstream_runtime.router.messages.usage import EventFilter, Usage
 from slipstream_runtime.router.tenants.budgets import Bucket
 from slipstream_runtime.web.refusal import Refusal
 
@@ -83,12 +83,12 @@ STREAM = (
 
 @hypothesis.given(strategies.lists(strategies.integers(0, len(STREAM)), max_size=6))
 def test_usage_is_found_and_withheld_however_a_stream_is_cut(cuts: list[int]) -> None:
-    usage, withheld, seen = Usage(), UsageFilter(), b""
+    usage, withheld, seen = Usage(), EventFilter(hide_usage=True), b""
     places = [0, *sorted(cuts), len(STREAM)]
     for start, end in itertools.pairwise(places):
         if piece := STREAM[start:end]:
             usage.add(piece)
-            seen += withheld.without_usage(piece)
+            seen += withheld.complete(piece)
     usage.finish()
     events = STREAM.split(b"\n\n")
     assert seen == b"\n\n".join([*events[:2], *events[3:]])

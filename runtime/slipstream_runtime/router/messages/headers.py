@@ -3,6 +3,7 @@
 A header that controls a proxy or an engine, or a client's key, is thus never forwarded by mistake.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,6 +20,16 @@ _TO_ENGINE: Final = (
     "anthropic-version",
     "anthropic-beta",
 )
+_MOST_CHARACTERS: Final = 512
+"""Characters of a forwarded header; `tracestate` may have as many."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+"""Ids of requests that engines may write to their logs."""
+_TYPES: Final = re.compile(
+    r"(application/(json|octet-stream|x-ndjson)|text/(event-stream|plain|vtt)|audio/[a-z0-9.+-]+)(\s*;.*)?",
+    re.IGNORECASE,
+)
+"""Types of answers, none of which makes a browser run what the answer holds."""
+_BYTES: Final = "application/octet-stream"
 _TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id")
 
 
@@ -33,8 +44,7 @@ def engine_headers(
     headers = CIMultiDict(
         (name, value)
         for name in _TO_ENGINE
-        # NB: aiohttp can't send a value that is not ASCII.
-        if (value := given.get(name)) is not None and name not in named and value.isascii()
+        if (value := given.get(name)) is not None and name not in named and _passes(name, value)
     )
     if content_type is not None:
         headers["content-type"] = content_type
@@ -47,7 +57,18 @@ def client_headers(given: Mapping[str, str]) -> CIMultiDict[str]:
     """Return the headers of an engine's answer for the client."""
     headers = CIMultiDict((name, given[name]) for name in _TO_CLIENT if name in given)
     headers["server"] = SERVER
+    kind = headers.get("content-type")
+    if kind is not None and not _TYPES.fullmatch(kind):
+        headers["content-type"] = _BYTES
+    headers["x-content-type-options"] = "nosniff"
     return headers
+
+
+def _passes(name: str, value: str) -> bool:
+    """Whether an engine may read the value. NB: aiohttp can't send one that is not ASCII."""
+    if name == "x-request-id":
+        return _REQUEST_ID.fullmatch(value) is not None
+    return len(value) <= _MOST_CHARACTERS and value.isascii()
 
 
 def _named_by_connection(given: Mapping[str, str]) -> frozenset[str]:

@@ -109,6 +109,37 @@ def bodies_full(most: int) -> Refusal:
     )
 
 
+def requests_full() -> Refusal:
+    """Return 429 for headers, or requests in a pipeline, that find too little memory."""
+    return Refusal(
+        429,
+        "The requests of this client take all the memory that it may use. Retry later.",
+        reason=Reason.QUEUE_FULL,
+        headers=CLOSE,
+    )
+
+
+def client_bodies_full(most: int) -> Refusal:
+    """Return 429 for a client whose requests take its share of the memory; `most` in bytes."""
+    return Refusal(
+        429,
+        f"The bodies of your requests take the {most} bytes that one client may use. Retry later.",
+        reason=Reason.QUEUE_FULL,
+        headers=CLOSE,
+    )
+
+
+def body_beyond_memory(size: int, *, most: int) -> Refusal:
+    """Return 413 for a body that no client's share of the memory can hold; both in bytes."""
+    return Refusal(
+        413,
+        f"The body may take {size} bytes of memory, and one client may use {most} (router.bodyMemory of the "
+        "ServingProfile). Send fewer or smaller inputs in a request.",
+        reason=Reason.TOO_LARGE,
+        headers=CLOSE,
+    )
+
+
 def no_response(response_id: str, *, param: str | None = None) -> Refusal:
     """Return 404 for a stored response that no replica has."""
     return Refusal(

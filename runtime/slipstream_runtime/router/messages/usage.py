@@ -13,6 +13,9 @@ _BILLED: Final = b'"billed_units"'
 """The usage in Cohere's form."""
 _CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _END: Final = b"\n\n"
+_LONG_END: Final = b"\r\n\r\n"
+EVENT_BYTES: Final = 4 * 1024 * 1024
+"""Most bytes of an event; the last one of a response has its whole text."""
 _TAIL_BYTES: Final = 1024
 """Bytes at the end of a stream that are searched for the usage: more than such an event has."""
 
@@ -76,24 +79,49 @@ class Usage:
             self.output = int(output[1]) if output is not None else 0
 
 
-class UsageFilter:
-    """Filter that removes the usage from a stream whose client did not request it."""
+class EventFilter:
+    """Filter of a stream's chunks: it lets complete events pass, and can remove the usage that the client did not
+    request."""
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, *, hide_usage: bool) -> None:
+        self._hide_usage = hide_usage
+        self._rest = bytearray()
 
-    def without_usage(self, chunk: bytes) -> bytes:
-        """Return the complete events so far, without the usage event."""
-        if not self._rest and chunk.endswith(_END) and _USAGE not in chunk:
+    def complete(self, chunk: bytes) -> bytes:
+        """Return the events that are complete with this chunk; EndlessEventError if one is too large."""
+        if not self._rest and chunk.endswith(_END) and not (self._hide_usage and _USAGE in chunk):
             return chunk
-        events = (self._rest + chunk).split(_END)
-        self._rest = events.pop()
-        return b"".join(event + _END for event in events if not _is_usage(event))
+        # NB: only what is new is searched, so that an event in a thousand chunks costs no more than one.
+        searched = max(0, len(self._rest) - len(_LONG_END) + 1)
+        self._rest += chunk
+        end = max(_after(self._rest, _END, searched), _after(self._rest, _LONG_END, searched))
+        if not end:
+            if len(self._rest) > EVENT_BYTES:
+                raise EndlessEventError
+            return b""
+        events = bytes(memoryview(self._rest)[:end])
+        del self._rest[:end]
+        if not self._hide_usage or _USAGE not in events:
+            return events
+        return b"".join(
+            event + _END for event in events.split(_END) if event and not _is_usage(event)
+        )
 
     def rest(self) -> bytes:
-        """Return the unread rest of a stream at its end."""
-        rest, self._rest = self._rest, b""
+        """Return the incomplete event at the end of a stream."""
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
+
+
+class EndlessEventError(Exception):
+    """Raised for an event that is larger than any engine sends."""
+
+
+def _after(text: bytearray, end: bytes, start: int) -> int:
+    """Return the index after the last such end; 0 if there is none."""
+    at = text.rfind(end, start)
+    return 0 if at < 0 else at + len(end)
 
 
 def _is_usage(event: bytes) -> bool:

@@ -1,11 +1,15 @@
 """Reading of requests' bodies: in time, within the limits of their kind, and within the memory of the router."""
 
 import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
 
-from slipstream_runtime.router.messages import uploads
+from slipstream_runtime.router.messages import structure, uploads
 from slipstream_runtime.router.messages.body_memory import BodyMemory, Lease
 from slipstream_runtime.router.messages.request import Request, parse_request, uploaded_request
 from slipstream_runtime.web import asgi, body, openai
@@ -14,6 +18,9 @@ from slipstream_runtime.web.refusal import CLOSE, Refusal, body_late, malformed
 
 BODY_SECONDS: Final = 60.0
 """Seconds for the client to send its body, unless a service allows more."""
+
+_COPIES_OF_HEADERS: Final = 3
+"""Times that a request's headers are in memory: as they came, as pairs, and as a dictionary."""
 
 
 class Bodies:
@@ -24,20 +31,29 @@ class Bodies:
         self.seconds = seconds
         self.limit = asgi.MEDIA_LIMIT
         """Most bytes of a body with media."""
+        self._parsing = asyncio.Lock()
 
-    async def request(self, http_request: web.BaseRequest, *, path: str, seconds: float) -> Request:
-        """Return the request in the body, which holds memory until its `lease` is released."""
+    async def request(
+        self, http_request: web.BaseRequest, *, path: str, seconds: float, client: str, head: int
+    ) -> Request:
+        """Return the request in the body, which holds memory until its `lease` is released.
+
+        `client` shares its part of the memory; `head` are the bytes of the headers.
+        """
         uploads_file = openai.FORMS[path].uploads
         await self._check(http_request, uploads_file=uploads_file)
-        lease = self._memory.lease()
+        lease = self._memory.lease(client, beside=_COPIES_OF_HEADERS * head)
         try:
+            lease.grow(0)
             # NB: most bodies come with the headers, and need no timer.
             whole = http_request.content.is_eof()
             async with asyncio.timeout(None if whole else seconds):
                 if uploads_file:
                     found = await self._upload(http_request, lease, path=path)
                 else:
-                    found = parse_request(await self._read(http_request, lease), path=path)
+                    raw = await self._read(http_request, lease)
+            if not uploads_file:
+                found = await self._parse(raw, lease, path=path)
         except TimeoutError:
             lease.release()
             raise body_late(seconds) from None
@@ -49,6 +65,16 @@ class Bodies:
             raise
         found.lease = lease
         return found
+
+    @contextlib.contextmanager
+    def headers(self, client: str, *, head: int) -> Iterator[None]:
+        """Hold the memory of a request without a body; Refusal if there is too little."""
+        lease = self._memory.lease(client, beside=_COPIES_OF_HEADERS * head)
+        lease.grow(0)
+        try:
+            yield
+        finally:
+            lease.release()
 
     async def _check(self, http_request: web.BaseRequest, *, uploads_file: bool) -> None:
         headers = http_request.headers
@@ -77,7 +103,7 @@ class Bodies:
     async def _read(self, http_request: web.BaseRequest, lease: Lease) -> bytes:
         """Return the whole body."""
         content = http_request.content
-        lease.grow(http_request.content_length or 0)
+        self._grow(lease, http_request.content_length or 0, limit=self.limit)
         parts, size = [], 0
         while chunk := await content.readany():
             size += len(chunk)
@@ -86,15 +112,46 @@ class Bodies:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _upload(self, http_request: web.BaseRequest, lease: Lease, *, path: str) -> Request:
-        lease.grow(http_request.content_length or 0)
+        most = body.UPLOAD_LIMIT
+        self._grow(lease, _upload_size(http_request.content_length or 0), limit=_upload_size(most))
         upload = await uploads.read(
             http_request.headers,
             http_request.content,
-            grown=lambda size: self._grow(lease, size, limit=body.UPLOAD_LIMIT),
+            grown=lambda size: self._grow(lease, _upload_size(size), limit=_upload_size(most)),
         )
         return uploaded_request(upload, path=path)
+
+    async def _parse(self, raw: bytes, lease: Lease, *, path: str) -> Request:
+        """Return the request in a JSON body, once there is memory for its objects."""
+        if len(raw) < structure.LARGE:
+            lease.grow(_charged(raw))
+            return parse_request(raw, path=path)
+        # NB: large bodies take turns and half of the time at most, so that small requests never wait for two of them.
+        async with self._parsing:
+            began = time.perf_counter()
+            lease.grow(_charged(raw))
+            await asyncio.sleep(0)
+            # NB: the garbage collector would walk the new objects again and again, and finds nothing among them.
+            collects = gc.isenabled()
+            gc.disable()
+            try:
+                return parse_request(raw, path=path)
+            finally:
+                if collects:
+                    gc.enable()
+                await asyncio.sleep(time.perf_counter() - began)
 
     def _grow(self, lease: Lease, size: int, *, limit: int) -> None:
         if size > limit:
             raise body.too_large(limit=limit)
         lease.grow(size)
+
+
+def _charged(raw: bytes) -> int:
+    """Return the bytes that a body counts: a half of what it and its objects take, and never less than its own."""
+    return max(len(raw), (len(raw) + structure.parsed_size(raw)) // 2)
+
+
+def _upload_size(size: int) -> int:
+    """Return the bytes that an upload counts: while its last file is read, it is there three times."""
+    return size * 3 // 2

@@ -17,7 +17,7 @@ from slipstream_runtime.router.config import ServiceLimits
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.headers import client_headers
 from slipstream_runtime.router.messages.request import Request
-from slipstream_runtime.router.messages.usage import Usage, UsageFilter
+from slipstream_runtime.router.messages.usage import EndlessEventError, EventFilter, Usage
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered
 from slipstream_runtime.web import openai
@@ -161,7 +161,7 @@ class Relay:
         """Relay a stream of events, chunk by chunk."""
         response = self._begin()
         clock, idle = self._clock, self._idle
-        usage_filter = UsageFilter() if self._request.hide_usage else None
+        events = EventFilter(hide_usage=self._request.hide_usage)
         stored = self._request.response_id is not None
         last_event = _ENDS.get(openai.RESPONSES if stored else self._request.path)
         metrics, usage = self._metrics, self.usage
@@ -189,10 +189,8 @@ class Relay:
                     if last_event is not None and not ended:
                         ended = last_event.search(tail + chunk) is not None
                     tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
-                    if usage_filter is not None:
-                        chunk = usage_filter.without_usage(chunk)
-                    if chunk:
-                        await response.write(chunk)
+                    if passed := events.complete(chunk):
+                        await response.write(passed)
         except TimeoutError:
             if not last:
                 refusal = refusals.upstream(
@@ -203,6 +201,9 @@ class Relay:
                 refusals.upstream(f"The stream was idle for {idle:g} s.", status=504)
             )
             raise BrokenAnswer from None
+        except EndlessEventError:
+            await self.break_off(refusals.upstream("An event of the stream has no end."))
+            raise BrokenAnswer from None
         except _Cut:
             ended, tail = False, b""
         if not (_DONE in tail if last_event is None else ended):
@@ -210,6 +211,8 @@ class Relay:
                 raise Unanswered(Fault.RESET, _broken_off())
             await self.break_off(_broken_off())
             raise BrokenAnswer
+        if rest := events.rest():
+            await response.write(rest)
         usage.finish()
         return response
 
