@@ -17,6 +17,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.onnx import export, exported, providers
+from slipstream_runtime.web import openai
 from tests.support import drivers, encoders
 from tests.support.processes import HANG_SECONDS, Process
 
@@ -59,14 +60,6 @@ class Engine(Process):
         data = self.answer("/v1/embeddings", model=NAME, input=texts)["data"]
         assert [item["index"] for item in data] == list(range(len(texts)))
         return np.array([item["embedding"] for item in data])
-
-
-@pytest.fixture(scope="session")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real encoder, exported once."""
-    folder = tmp_path_factory.mktemp("minilm")
-    export.export(encoders.SOURCE, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +133,26 @@ async def test_concurrent_requests_share_batches_and_get_the_same_numbers(engine
     assert after[contract.REQUEST_SUCCESS] - before[contract.REQUEST_SUCCESS] == len(texts)
 
 
-def test_an_encoder_ranks_by_the_likeness_of_its_vectors(engine: Engine) -> None:
+@pytest.mark.parametrize("path", openai.RERANKS)
+def test_an_encoder_ranks_by_the_likeness_of_its_vectors(engine: Engine, path: str) -> None:
     query, documents = TEXTS[2], TEXTS[:2]
-    found = engine.answer("/v1/rerank", model=NAME, query=query, documents=documents, top_n=1)
+    found = engine.answer(path, model=NAME, query=query, documents=documents, top_n=1)
     vectors = encoders.reference().vectors([query, *documents])
     (best,) = found["results"]
     assert best["index"] == 0
     assert best["document"] == {"text": documents[0]}
     assert best["relevance_score"] == pytest.approx(float(vectors[0] @ vectors[1]), abs=CLOSE)
+
+
+@pytest.mark.parametrize("path", openai.SCORES)
+def test_an_encoder_scores_one_text_against_many_or_each_against_its_own(
+    engine: Engine, path: str
+) -> None:
+    first, second = TEXTS[:2], TEXTS[1:3]
+    left, right = encoders.reference().vectors(first), encoders.reference().vectors(second)
+    for text_1, expected in ((first, (left * right).sum(axis=1)), (first[0], right @ left[0])):
+        data = engine.answer(path, model=NAME, text_1=text_1, text_2=second)["data"]
+        assert [item["score"] for item in data] == pytest.approx(expected.tolist(), abs=CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +196,9 @@ def test_a_long_text_is_cut_when_the_client_says_so(engine: Engine) -> None:
 def test_it_tells_its_model(engine: Engine) -> None:
     (model,) = httpx.get(f"{engine.api}/v1/models", timeout=10).json()["data"]
     assert (model["id"], model["max_model_len"]) == (NAME, 256)
+    assert httpx.get(f"{engine.api}/v1/models/{NAME}", timeout=10).json() == model
+    unknown = httpx.get(f"{engine.api}/v1/models/other", timeout=10)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, 404)
     assert httpx.get(f"{engine.api}/health", timeout=10).status_code == 200
 
 
@@ -281,6 +289,8 @@ def test_a_reranker_gives_pytorchs_scores_of_pairs(classifier: tuple[Engine, Pat
     scores = {item["index"]: item["relevance_score"] for item in found}
     assert [scores[index] for index in range(3)] == pytest.approx(expected.tolist(), abs=CLOSE)
     assert [item["relevance_score"] for item in found] == sorted(scores.values(), reverse=True)
+    data = engine.answer("/v1/score", text_1="cats and dogs", text_2=documents)["data"]
+    assert [item["score"] for item in data] == pytest.approx(expected.tolist(), abs=CLOSE)
 
 
 def test_a_model_that_is_not_exported_is_told_in_the_termination_log(tmp_path: Path) -> None:

@@ -1,66 +1,129 @@
-"""The official SDKs of OpenAI and Anthropic against the real vLLM, at the engine and through the router."""
+"""Official SDKs of OpenAI and Anthropic, and plain HTTP, against every runtime, and through the router.
+
+Tests of one engine stand one after the other, because one engine runs at a time.
+"""
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 import anthropic
+import httpx
 import openai
 import pytest
 
 from dev import paths
-from tests.support import routers
+from slipstream_runtime import contract
+from slipstream_runtime.onnx import export
+from tests.support import encoders, routers, sdk_methods, task_models
 from tests.support.engines import NAME, Engine, config, write_model
+from tests.support.processes import Process, Simulator
+from tests.support.sdk_methods import MESSAGES, METHODS, Clients, IgnoredError
 
-KEY: Final = "sk-test"
-MESSAGES: Final[Any] = [{"role": "user", "content": "hello"}]
-TOOL_SCHEMA: Final = {
-    "type": "object",
-    "properties": {"unit": {"type": "string", "enum": ["K"]}},
-    "required": ["unit"],
-    "additionalProperties": False,
-}
-TOOLS: Final[Any] = [
-    {"type": "function", "function": {"name": "weather", "strict": True, "parameters": TOOL_SCHEMA}}
+pytestmark = [
+    # NB: of torch's own code, whenever it exports a model.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
+KEY: Final = "sk-test"
 TABLE: Final = paths.REPOSITORY / "docs/apis.md"
+HEADER: Final = ["Method", "vLLM", "vLLM, through the router", "ONNX Runtime", "Simulator"]
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A Llama whose chat template writes tool calls as Hermes does, behind an API key."""
-    folder, model = tmp_path_factory.mktemp("engine"), tmp_path_factory.mktemp("model")
-    keys = folder / "keys"
-    keys.mkdir()
-    (keys / "team").write_text(KEY)
-    write_model(model)
-    settings = model / "tokenizer_config.json"
+def write_chat(folder: Path) -> None:
+    """A Llama whose chat template writes tool calls as Hermes does."""
+    write_model(folder)
+    settings = folder / "tokenizer_config.json"
     found = json.loads(settings.read_text())
     found["chat_template"] += "{# <tool_call> #}"
     settings.write_text(json.dumps(found))
-    structured = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})
-    started = Engine(
-        folder,
-        config(
-            f"file://{model}",
-            apiKeys=str(keys),
-            engineArgs={"structured-outputs-config": structured},
-        ),
-    )
+
+
+def write_classifier(folder: Path) -> None:
+    encoders.write_classifier(folder / "source", labels=["no", "yes"])
+    export.export(folder / "source", folder)
+
+
+STRUCTURED: Final = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})
+VLLM: Final[dict[str, tuple[Callable[[Path], None], dict[str, str]]]] = {
+    "chat": (write_chat, {"structured-outputs-config": STRUCTURED}),
+    "embed": (write_model, {"runner": "pooling", "convert": "embed"}),
+    "rank": (lambda folder: task_models.write_head(folder, labels=1), {}),
+    "speech": (task_models.write_speech, {}),
+}
+"""Model of a method -> how it is written, and the arguments of its engine."""
+
+
+KINDS: Final = ("speech", "rank", "embed", "onnx encoder", "onnx classifier", "simulator", "chat")
+"""Order of the engines."""
+
+
+def start(kind: str, folder: Path, *, minilm: Path) -> Process:
+    """Start an engine behind an API key; the simulator needs no key."""
+    keys, model = folder / "keys", folder / "model"
+    keys.mkdir()
+    (keys / "team").write_text(KEY)
+    if kind == "simulator":
+        return Simulator(folder, {"model": {"name": NAME}, "coldStart": 0, "alpha": 0.001})
+    if kind == "onnx encoder":
+        model = minilm
+    else:
+        model.mkdir()
+    if kind == "onnx classifier":
+        write_classifier(model)
+    if kind.startswith("onnx"):
+        settings = config(f"file://{model}", apiKeys=str(keys))
+        del settings["cache"]
+        return Process(contract.ONNX_MODULE, folder, settings)
+    write, arguments = VLLM[kind]
+    write(model)
+    return Engine(folder, config(f"file://{model}", apiKeys=str(keys), engineArgs=arguments))
+
+
+class Engines:
+    """The engine that runs; one of another kind replaces it."""
+
+    def __init__(self, start: Callable[[str], Process]) -> None:
+        self._start = start
+        self._kind: str | None = None
+        self._running: Process | None = None
+
+    def get(self, kind: str) -> Process:
+        """Return a ready engine of this kind."""
+        if self._running is None or self._kind != kind:
+            self.kill()
+            self._kind, self._running = kind, self._start(kind)
+            self._running.until_ready()
+        return self._running
+
+    def kill(self) -> None:
+        if self._running is not None:
+            self._running.kill()
+            self._running = None
+
+
+@pytest.fixture(scope="module")
+def engines(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Engines of all kinds, one at a time."""
+    found = Engines(lambda kind: start(kind, tmp_path_factory.mktemp("engine"), minilm=minilm))
     try:
-        started.until_ready()
-        yield started
+        yield found
     finally:
-        started.kill()
+        found.kill()
+
+
+@pytest.fixture
+def engine(engines: Engines, request: pytest.FixtureRequest) -> Process:
+    """A ready engine of the kind that the test asks for."""
+    return engines.get(request.param)
 
 
 @contextlib.asynccontextmanager
-async def served(engine: Engine, where: str, folder: Path) -> AsyncIterator[str]:
+async def served(engine: Process, where: str, folder: Path) -> AsyncIterator[str]:
     """Yield the address at which clients reach the engine."""
-    if where == "engine":
+    if where != "router":
         yield engine.api
         return
     token = folder / "router-token"
@@ -72,198 +135,111 @@ async def served(engine: Engine, where: str, folder: Path) -> AsyncIterator[str]
         yield f"http://127.0.0.1:{running.port}"
 
 
-OpenAI = openai.AsyncOpenAI
-Anthropic = anthropic.AsyncAnthropic
-
-
-async def models_list(client: OpenAI) -> None:
-    listed = await client.models.list()
-    (model,) = listed.data
-    assert model.id == NAME
-    assert (model.model_extra or {})["max_model_len"] == 1024
-
-
-async def models_retrieve(client: OpenAI) -> None:
-    assert (await client.models.retrieve(NAME)).id == NAME
-    with pytest.raises(openai.NotFoundError):
-        await client.models.retrieve("other")
-
-
-async def chat_create(client: OpenAI) -> None:
-    answer = await client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=4)
-    assert answer.usage is not None
-    assert 0 < answer.usage.completion_tokens <= 4
-
-
-async def chat_stream(client: OpenAI) -> None:
-    stream = await client.chat.completions.create(
-        model=NAME,
-        messages=MESSAGES,
-        max_tokens=4,
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-    chunks = [chunk async for chunk in stream]
-    assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens > 0
-
-
-async def chat_tools_auto(client: OpenAI) -> None:
-    answer = await client.chat.completions.create(
-        model=NAME, messages=MESSAGES, max_tokens=4, tools=TOOLS, tool_choice="auto"
-    )
-    assert answer.choices[0].finish_reason in ("length", "stop")
-
-
-async def chat_tool_named(client: OpenAI) -> None:
-    answer = await client.chat.completions.create(
-        model=NAME, messages=MESSAGES, max_tokens=300, tools=TOOLS,
-        tool_choice={"type": "function", "function": {"name": "weather"}},
-        temperature=0,
-    )  # fmt: skip
-    assert answer.choices[0].message.tool_calls, answer
-    call = answer.choices[0].message.tool_calls[0]
-    assert call.type == "function"
-    assert call.function.name == "weather"
-    assert json.loads(call.function.arguments) == {"unit": "K"}
-
-
-async def chat_schema(client: OpenAI) -> None:
-    form: Any = {"type": "json_schema", "json_schema": {"name": "unit", "schema": TOOL_SCHEMA}}
-    answer = await client.chat.completions.create(
-        model=NAME, messages=MESSAGES, max_tokens=100, response_format=form
-    )
-    assert json.loads(answer.choices[0].message.content or "") == {"unit": "K"}
-
-
-async def completions_create(client: OpenAI) -> None:
-    answer = await client.completions.create(model=NAME, prompt="hello", max_tokens=4)
-    assert answer.choices[0].finish_reason in ("length", "stop")
-
-
-async def completions_stream(client: OpenAI) -> None:
-    stream = await client.completions.create(model=NAME, prompt="hello", max_tokens=4, stream=True)
-    assert [chunk async for chunk in stream]
-
-
-async def responses_create(client: OpenAI) -> None:
-    answer = await client.responses.create(
-        model=NAME, input="hello", max_output_tokens=4, store=False
-    )
-    assert answer.usage is not None
-    assert answer.usage.output_tokens > 0
-
-
-async def responses_stream(client: OpenAI) -> None:
-    stream = await client.responses.create(
-        model=NAME, input="hello", max_output_tokens=4, store=False, stream=True
-    )
-    kinds = [event.type async for event in stream]
-    assert kinds[0] == "response.created"
-    assert kinds[-1] in ("response.completed", "response.incomplete")
-
-
-async def unknown_model(client: OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError):
-        await client.chat.completions.create(model="other", messages=MESSAGES, max_tokens=1)
-
-
-async def messages_create(client: Anthropic) -> None:
-    answer = await client.messages.create(model=NAME, messages=MESSAGES, max_tokens=4)
-    assert 0 < answer.usage.output_tokens <= 4
-    assert answer.stop_reason in ("max_tokens", "end_turn")
-
-
-async def messages_stream(client: Anthropic) -> None:
-    async with client.messages.stream(model=NAME, messages=MESSAGES, max_tokens=4) as stream:
-        kinds = [event.type async for event in stream]
-        final = await stream.get_final_message()
-    assert (kinds[0], kinds[-1]) == ("message_start", "message_stop")
-    assert final.usage.output_tokens > 0
-
-
-async def messages_tools(client: Anthropic) -> None:
-    tool: Any = {"name": "weather", "strict": True, "input_schema": TOOL_SCHEMA}
-    answer = await client.messages.create(
-        model=NAME, messages=MESSAGES, max_tokens=300, tools=[tool], tool_choice={"type": "tool", "name": "weather"},
-        extra_body={"temperature": 0},
-    )  # fmt: skip
-    calls = [block for block in answer.content if block.type == "tool_use"]
-    assert calls, answer
-    assert calls[0].name == "weather"
-    assert calls[0].input == {"unit": "K"}
-
-
-async def messages_count(client: Anthropic) -> None:
-    counted = await client.messages.count_tokens(model=NAME, messages=MESSAGES)
-    assert counted.input_tokens >= len("hello")
-
-
-async def messages_unknown(client: Anthropic) -> None:
-    with pytest.raises(anthropic.NotFoundError):
-        await client.messages.create(model="other", messages=MESSAGES, max_tokens=1)
-
-
-OPENAI: Final[dict[str, Callable[[OpenAI], Awaitable[None]]]] = {
-    "models.list": models_list,
-    "models.retrieve": models_retrieve,
-    "chat.completions.create": chat_create,
-    "chat.completions.create, streamed": chat_stream,
-    "chat.completions.create, tools auto": chat_tools_auto,
-    "chat.completions.create, a named tool": chat_tool_named,
-    "chat.completions.create, JSON schema": chat_schema,
-    "completions.create": completions_create,
-    "completions.create, streamed": completions_stream,
-    "responses.create": responses_create,
-    "responses.create, streamed": responses_stream,
-    "an unknown model": unknown_model,
-}
-ANTHROPIC: Final[dict[str, Callable[[Anthropic], Awaitable[None]]]] = {
-    "messages.create": messages_create,
-    "messages.stream": messages_stream,
-    "messages.create, tools": messages_tools,
-    "messages.count_tokens": messages_count,
-    "an unknown model": messages_unknown,
-}
-WHERE: Final = ("engine", "router")
-
-
-@pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("method", OPENAI)
-async def test_openais_sdk(engine: Engine, where: str, method: str, tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def connected(engine: Process, where: str, folder: Path) -> AsyncIterator[Clients]:
+    """Yield clients that have the key and try once."""
     async with (
-        served(engine, where, tmp_path) as url,
-        OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as client,
+        served(engine, where, folder) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as first,
+        anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0) as second,
+        httpx.AsyncClient(
+            base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60
+        ) as http,
     ):
-        await OPENAI[method](client)
+        yield Clients(first, second, http)
 
 
-@pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("method", ANTHROPIC)
-async def test_anthropics_sdk(engine: Engine, where: str, method: str, tmp_path: Path) -> None:
-    async with (
-        served(engine, where, tmp_path) as url,
-        Anthropic(base_url=url, api_key=KEY, max_retries=0) as client,
-    ):
-        await ANTHROPIC[method](client)
+def cases() -> list[Any]:
+    """Engine, place, method and whether it is served there: one case for each cell of the table, by engine."""
+    found = []
+    for name, method in METHODS.items():
+        onnx = "onnx classifier" if name == "`POST /classify`" else "onnx encoder"
+        found += [
+            (method.model, "engine", name, "yes"),
+            (method.model, "router", name, "yes"),
+            (onnx, "engine", name, method.onnx),
+            ("simulator", "engine", name, method.simulator),
+        ]
+    return sorted(found, key=lambda case: KINDS.index(case[0]))
 
 
-async def test_a_wrong_key_is_an_error_of_authentication_in_both_sdks(engine: Engine) -> None:
-    async with OpenAI(base_url=f"{engine.api}/v1", api_key="wrong", max_retries=0) as client:
+@pytest.mark.parametrize("engine", ["speech"], indirect=True)
+@pytest.mark.parametrize("where", ["engine", "router"])
+async def test_sound_that_cannot_be_decoded_is_the_clients_error(
+    engine: Process, where: str, tmp_path: Path
+) -> None:
+    async with connected(engine, where, tmp_path) as clients:
+        with pytest.raises(openai.BadRequestError):
+            await clients.openai.audio.transcriptions.create(
+                model=NAME, file=("a.wav", b"no sound", "audio/wav")
+            )
+    assert engine.get("/status").json()["phase"] == "ready"
+
+
+@pytest.mark.parametrize(("engine", "where", "name", "outcome"), cases(), indirect=["engine"])
+async def test_each_method_is_served_or_refused_as_the_table_says(
+    engine: Process, where: str, name: str, outcome: sdk_methods.Served, tmp_path: Path
+) -> None:
+    call = METHODS[name].call
+    async with connected(engine, where, tmp_path) as clients:
+        if outcome == "yes":
+            await call(clients)
+        elif outcome == "ignored":
+            with pytest.raises(IgnoredError):
+                await call(clients)
+        else:
+            errors = (openai.NotFoundError, anthropic.NotFoundError, httpx.HTTPStatusError)
+            with pytest.raises(errors) as refusal:
+                await call(clients)
+            assert refusal.value.response.status_code == 404
+            assert "There is no route" in refusal.value.response.text
+
+
+CHAT: Final = pytest.mark.parametrize("engine", ["chat"], indirect=True)
+
+
+@CHAT
+@pytest.mark.parametrize("where", ["engine", "router"])
+async def test_an_unknown_model_is_not_found_in_both_sdks(
+    engine: Process, where: str, tmp_path: Path
+) -> None:
+    async with connected(engine, where, tmp_path) as clients:
+        with pytest.raises(openai.NotFoundError):
+            await clients.openai.models.retrieve("other")
+        with pytest.raises(openai.NotFoundError):
+            await clients.openai.chat.completions.create(
+                model="other", messages=MESSAGES, max_tokens=1
+            )
+        with pytest.raises(anthropic.NotFoundError):
+            await clients.anthropic.messages.create(model="other", messages=MESSAGES, max_tokens=1)
+
+
+@CHAT
+async def test_a_wrong_key_is_an_error_of_authentication_in_both_sdks(engine: Process) -> None:
+    async with openai.AsyncOpenAI(
+        base_url=f"{engine.api}/v1", api_key="wrong", max_retries=0
+    ) as client:
         with pytest.raises(openai.AuthenticationError):
             await client.models.list()
-    async with Anthropic(base_url=engine.api, api_key="wrong", max_retries=0) as other:
+    async with anthropic.AsyncAnthropic(
+        base_url=engine.api, api_key="wrong", max_retries=0
+    ) as other:
         with pytest.raises(anthropic.AuthenticationError):
             await other.messages.count_tokens(model=NAME, messages=MESSAGES)
 
 
-def test_the_documentation_lists_the_methods() -> None:
-    rows = {line.split("|")[1].strip() for line in TABLE.read_text().splitlines() if "|" in line}
-    listed = {row.removeprefix("openai ").removeprefix("anthropic ") for row in rows}
-    assert {*OPENAI, *ANTHROPIC} - {"an unknown model"} <= listed
-
-
-def test_tool_calls_work_without_flags(engine: Engine) -> None:
+@CHAT
+def test_tool_calls_work_without_flags(engine: Process) -> None:
     arguments = engine.get("/status").json()["arguments"]
     assert arguments[arguments.index("--tool-call-parser") + 1] == "hermes"
     assert "--enable-auto-tool-choice" in arguments
+
+
+def test_the_documentation_has_the_table_of_these_tests() -> None:
+    lines = [line for line in TABLE.read_text().splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    begin = rows.index(HEADER)
+    expected = [
+        [name, "yes", "yes", method.onnx, method.simulator] for name, method in METHODS.items()
+    ]
+    assert rows[begin + 2 :] == expected

@@ -8,6 +8,7 @@ import tokenizers
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from tests.support.engines import write_model
 
@@ -57,14 +58,13 @@ def write_reward(folder: Path) -> None:
 
 
 def write_speech(folder: Path) -> None:
-    """A Whisper over single bytes, for one second of sound."""
+    """A random Whisper over single bytes."""
     torch.manual_seed(0)
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     special = [
         "<|endoftext|>",
         "<|startoftranscript|>",
-        "<|en|>",
-        "<|de|>",
+        *(f"<|{language}|>" for language in LANGUAGES),
         "<|transcribe|>",
         "<|translate|>",
         "<|startofprev|>",

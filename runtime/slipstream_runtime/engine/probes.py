@@ -82,10 +82,10 @@ def _pooled(name: str, what: str, path: str) -> Probe:
 
 def _transcription(name: str) -> Probe:
     fields = {"model": name, "max_completion_tokens": 2, "response_format": "json"}
-    return Probe("a transcription", openai.TRANSCRIPTIONS, fields, _heard, file=_tone())
+    return Probe("a transcription", openai.TRANSCRIPTIONS, fields, _heard, file=tone())
 
 
-def _tone() -> bytes:
+def tone() -> bytes:
     """Return a WAV file with a tone of a quarter of a second."""
     rate, seconds, hertz = 16_000, 0.25, 440
     samples = (
