@@ -1,6 +1,7 @@
 """Every form of request that vLLM serves: which path reaches an engine, how it ends, and how it is counted."""
 
 import base64
+import email
 import json
 from pathlib import Path
 
@@ -68,6 +69,35 @@ async def test_an_upload_is_sent_again_to_another_replica_if_the_first_dies() ->
             async with router.http.post(url, data=form()) as response:
                 assert response.status == 200
         assert all(AUDIO in received.body for e in engines for received in e.received)
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+async def test_an_upload_to_a_route_reaches_the_engine_with_the_model_of_its_service(
+    path: str,
+) -> None:
+    services = [service(model="tiny")]
+    routes = [{"name": "r", "model": "m", "backends": [{"service": "chat", "weight": 1}]}]
+    async with backends.running() as (engine,), routing(engine, services=services) as router:
+        router.configure(*services, routes=routes)
+        engine.always = backends.status(200)
+        url = f"http://127.0.0.1:{router.port}{path}"
+        async with router.http.post(url, data=form(language="de")) as response:
+            assert response.status == 200
+        [received] = engine.received
+        reader = email.message_from_bytes(
+            b"content-type: "
+            + received.headers["content-type"].encode()
+            + b"\r\n\r\n"
+            + received.body
+        )
+        fields = {
+            part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+            for part in reader.walk()
+            if not part.is_multipart()
+        }
+        assert fields["model"] == b"tiny"
+        assert fields["language"] == b"de"
+        assert fields["file"] == AUDIO
 
 
 async def test_an_upload_with_two_models_or_none_reaches_no_engine() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
+from slipstream_runtime.router.messages import uploads
 from slipstream_runtime.router.messages.body_memory import Lease
 from slipstream_runtime.router.messages.uploads import Upload
 from slipstream_runtime.router.messages.usage import Tokens
@@ -89,7 +90,11 @@ class Request:
     def for_model(self, model: str) -> "Request":
         """Return the request with another model."""
         request = dataclasses.replace(self, model=model, lease=None)
-        request.update_fields({"model": model})
+        if self.content_type is None:
+            request.update_fields({"model": model})
+            return request
+        request.content = {**self.content, "model": model}
+        request.raw = uploads.with_model(self.raw, self.content_type, old=self.model, new=model)
         return request
 
     def unstreamed(self, content: dict[str, Any]) -> "Request":

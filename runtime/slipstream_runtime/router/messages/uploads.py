@@ -13,6 +13,7 @@ from aiohttp.streams import StreamReader
 
 from slipstream_runtime.web.refusal import Refusal, malformed
 
+_KIND_OF_UPLOADS: Final = "multipart/form-data; boundary="
 _CHUNK_BYTES: Final = 64 * 1024
 _FIELDS: Final = 64
 """Most fields of an upload; vLLM has about 30."""
@@ -32,17 +33,18 @@ class Upload:
         self.size = 0
         """Bytes of the files."""
         self._boundary = secrets.token_hex(16)
+        self._model = b""
         self._parts: list[bytes] = []
 
     @property
     def content_type(self) -> str:
         """Return the content type of `body`."""
-        return f"multipart/form-data; boundary={self._boundary}"
+        return _KIND_OF_UPLOADS + self._boundary
 
     @property
     def body(self) -> bytes:
-        """Return the body."""
-        return b"".join([*self._parts, f"--{self._boundary}--\r\n".encode()])
+        """Return the body, whose first field is the model."""
+        return b"".join([self._model, *self._parts, f"--{self._boundary}--\r\n".encode()])
 
     def add_text(self, name: str, content: bytes) -> None:
         """Add a text field; Refusal if it is no text, or a second model."""
@@ -52,7 +54,10 @@ class Upload:
             self.fields[name] = content.decode()
         except UnicodeDecodeError:
             raise malformed(f"{name}: is not UTF-8.", param=name) from None
-        self._add(f'name="{name}"', None, content)
+        if name == "model":
+            self._model = _model(self._boundary, content)
+        else:
+            self._add(f'name="{name}"', None, content)
 
     def add_file(self, name: str, filename: str, kind: str | None, content: bytes) -> None:
         """Add a file."""
@@ -65,6 +70,20 @@ class Upload:
         if kind is not None and _KIND.fullmatch(kind):
             head += f"content-type: {kind}\r\n"
         self._parts += [f"{head}\r\n".encode(), content, b"\r\n"]
+
+
+def with_model(body: bytes, content_type: str, *, old: str, new: str) -> bytes:
+    """Return the body of an upload with another model."""
+    boundary = content_type.removeprefix(_KIND_OF_UPLOADS)
+    first = _model(boundary, old.encode())
+    assert body.startswith(first)
+    return b"".join([_model(boundary, new.encode()), memoryview(body)[len(first) :]])
+
+
+def _model(boundary: str, name: bytes) -> bytes:
+    """Return the field `model`."""
+    head = f'--{boundary}\r\ncontent-disposition: form-data; name="model"\r\n\r\n'
+    return head.encode() + name + b"\r\n"
 
 
 async def read(
