@@ -29,6 +29,8 @@ _TYPES: Final = re.compile(
     re.IGNORECASE,
 )
 """Types of answers, none of which makes a browser run what the answer holds."""
+_USUAL: Final = ("application/json", "text/event-stream")
+_EVENTS: Final = "text/event-stream;"
 _BYTES: Final = "application/octet-stream"
 _TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id")
 
@@ -57,10 +59,12 @@ def client_headers(given: Mapping[str, str]) -> CIMultiDict[str]:
     """Return the headers of an engine's answer for the client."""
     headers = CIMultiDict((name, given[name]) for name in _TO_CLIENT if name in given)
     headers["server"] = SERVER
-    kind = headers.get("content-type")
-    if kind is not None and not _TYPES.fullmatch(kind):
-        headers["content-type"] = _BYTES
-    headers["x-content-type-options"] = "nosniff"
+    kind = headers.get("content-type", "")
+    # NB: no browser takes JSON or events for anything else; most answers are of these types.
+    if kind not in _USUAL and not kind.startswith(_EVENTS):
+        headers["x-content-type-options"] = "nosniff"
+        if kind and not _TYPES.fullmatch(kind):
+            headers["content-type"] = _BYTES
     return headers
 
 

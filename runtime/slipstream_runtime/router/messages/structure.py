@@ -15,11 +15,10 @@ _CONTAINERS: Final = 131_072
 _TEXTS: Final = 524_288
 """Most texts of a large body, names of fields included."""
 _LIST: Final = 120
-_OBJECT: Final = 250
-_ITEM: Final = 48
-_FIELD: Final = 64
+_OBJECT: Final = 320
+_ITEM: Final = 96
 _TEXT: Final = 64
-"""Bytes of an empty list, a small object, an item, a further field and an empty text in CPython 3.11, rounded up."""
+"""Bytes of an empty list, a small object, an item or a field, and an empty text in CPython 3.11, rounded up."""
 _LONG: Final = 1024
 """Bytes of a text from which its own characters decide how wide they are, and not all of the body's."""
 _NARROW: Final = bytes(range(0xF0))
@@ -66,13 +65,8 @@ def _exact(raw: bytes, *, widest: int) -> int:
 
 
 def _weight(raw: bytes) -> int:
-    """Return the bytes of the objects, lists and numbers."""
-    return (
-        raw.count(b"[") * _LIST
-        + raw.count(b"{") * _OBJECT
-        + raw.count(b",") * _ITEM
-        + raw.count(b":") * _FIELD
-    )
+    """Return the bytes of the objects, lists and numbers, as if each further item were a field of an object."""
+    return raw.count(b"[") * _LIST + raw.count(b"{") * _OBJECT + raw.count(b",") * _ITEM
 
 
 def _width(text: bytes) -> int:
