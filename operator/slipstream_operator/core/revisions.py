@@ -68,20 +68,16 @@ def roll_out(
     wanted = identity(resolved.revisioned)
     ready = _ready(observed)
     routes = resolved.routing.mode == "Router"
-    by_router = _by_router(observed)
+    selected = by_router(observed)
     listed = _existing(observed, observed.router.active)
     serving = _serving(observed, ready) or wanted
     target = _target(observed, resolved, serving, wanted, ready=ready, replicas=replicas, now=now)
-    if (
-        by_router is None
-        or by_router == routes
-        or _can_move(observed, target, wanted, routes=routes)
-    ):
+    if selected is None or selected == routes or _can_move(observed, target, wanted, routes=routes):
         front, active = routes, target
     else:
-        front, active = by_router, serving
+        front, active = selected, serving
     kept = {active, target, wanted}
-    routed = target if routes else listed or (serving if by_router else None)
+    routed = target if routes else listed or (serving if selected else None)
     kept |= {serving} if routes else {routed} if routed else set()
 
     share = resolved.share
@@ -185,7 +181,7 @@ def certified(data: Mapping[str, str]) -> bool:
     return "certificate" in json.loads(data[ENGINE_KEY])
 
 
-def _by_router(observed: Observed) -> bool | None:
+def by_router(observed: Observed) -> bool | None:
     """Whether the Service selects the router; None if we have no Service."""
     service = observed.child("Service", observed.parent.key.name)
     if service is None or service.controller != observed.parent.uid:
@@ -197,7 +193,7 @@ def _by_router(observed: Observed) -> bool | None:
 def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
     """Return the serving revision: by the Service or its router, or else the revision with most ready pods."""
     recorded = observed.router.active
-    if _by_router(observed) is False:
+    if by_router(observed) is False:
         service = observed.child("Service", observed.parent.key.name)
         assert service is not None
         revision = service.manifest["spec"].get("selector", {}).get(names.REVISION_LABEL)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from slipstream_operator import names
 from slipstream_operator.core.observed import Observed, RouterState
 from slipstream_operator.core.revisions import Revision, Rollout
 from tests.support import given
@@ -129,3 +130,38 @@ ROUTED: list[tuple[str, Observed, Rollout]] = [
 )
 def test_a_rollout_by_the_router(observed: Observed, expected: Rollout) -> None:
     assert roll_out(observed) == expected
+
+
+def test_the_port_of_the_engines_closes_after_the_service_has_moved_to_the_router() -> None:
+    moving = cluster(
+        ROUTED_NEW,
+        starting=ROUTED_NEW,
+        pods=given.pods(A, 1) + given.pods(D, 1),
+        router=_listed((D, 100)),
+    )
+    manifests = given.rendered(moving)
+    service = given.find(manifests, "Service", name=given.NAME)
+    assert service["spec"]["selector"] == names.router_selector()
+    assert not _is_closed(manifests)
+    assert _is_closed(given.rendered(given.realised(moving)))
+
+
+def test_the_port_of_the_engines_opens_before_the_service_moves_to_them() -> None:
+    moving = cluster(
+        NEW,
+        serving=ROUTED_OLD,
+        starting=NEW,
+        pods=given.pods(C, 1) + given.pods(B, 1),
+        router=_listed((C, 100)),
+    )
+    manifests = given.rendered(moving)
+    kinds = [manifest["kind"] for manifest in manifests]
+    service = manifests.index(given.find(manifests, "Service", name=given.NAME))
+    assert names.REVISION_LABEL in manifests[service]["spec"]["selector"]
+    assert kinds.index("NetworkPolicy") < service
+    assert not _is_closed(manifests)
+
+
+def _is_closed(manifests: list[dict[str, Any]]) -> bool:
+    """Whether only some pods reach the API port of the engines."""
+    return "from" in given.find(manifests, "NetworkPolicy")["spec"]["ingress"][0]

@@ -299,13 +299,35 @@ def test_only_prometheus_and_the_router_reach_the_management_port(
 ) -> None:
     observed = given.observed(profiles=[given.profile(prometheus={"url": url})])
     policy = given.find(given.rendered(observed), "NetworkPolicy")
-    api, management = policy["spec"]["ingress"]
-    assert api == {"ports": [{"protocol": "TCP", "port": 8000}]}
+    management = policy["spec"]["ingress"][1]
     assert management["from"] == [
         {"namespaceSelector": selector},
         {"podSelector": {"matchLabels": names.router_selector()}},
         {"podSelector": {"matchLabels": {"slipstream.dev/picker": given.NAME}}},
     ]
+
+
+ROUTERS = [{"podSelector": {"matchLabels": names.router_selector()}}]
+
+
+@pytest.mark.parametrize(("mode", "allowed"), [("Router", ROUTERS), ("Direct", None)])
+def test_engines_behind_a_router_take_requests_from_routers_alone(
+    mode: str, allowed: list[dict[str, Any]] | None
+) -> None:
+    observed = given.observed(_routing(mode))
+    assert _api_clients(given.rendered(observed)) == allowed
+
+
+def _routing(mode: str) -> dict[str, Any]:
+    return {"model": {"uri": "hf://org/model"}, "routing": {"mode": mode}}
+
+
+def _api_clients(manifests: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return the peers that reach the API port; None if everybody does."""
+    rule = given.find(manifests, "NetworkPolicy")["spec"]["ingress"][0]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+    found: list[dict[str, Any]] | None = rule.get("from")
+    return found
 
 
 def test_the_profile_names_the_namespaces_that_scrape() -> None:

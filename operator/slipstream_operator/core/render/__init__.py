@@ -76,6 +76,9 @@ def render(
             uid,
             prometheus=prometheus,
             scraping=resolved.scraping,
+            # NB: the port closes after the Service has left the engines, or clients of a Service that changes to the
+            # router would be cut off.
+            routed=rollout.by_router and revisions.by_router(observed) is not False,
             spans_nodes=spans_nodes,
         ),
         *([protection.workers_policy(key, uid)] if spans_nodes else []),

@@ -38,10 +38,17 @@ def _budget(metadata: dict[str, Any], *, selected: dict[str, str]) -> dict[str, 
 
 
 def network_policy(
-    key: Key, uid: str, *, prometheus: str | None, scraping: Scraping, spans_nodes: bool = False
+    key: Key,
+    uid: str,
+    *,
+    prometheus: str | None,
+    scraping: Scraping,
+    routed: bool = False,
+    spans_nodes: bool = False,
 ) -> dict[str, Any]:
-    """Return the NetworkPolicy: the API port is open, and the management port to Prometheus, routers and pickers.
+    """Return the NetworkPolicy: the management port is open to Prometheus, routers and pickers.
 
+    The API port is open to the router alone if the service is `routed`, and to everybody otherwise.
     Workers of a replica that spans nodes reach all ports, because torch.distributed uses random ports.
     """
     return {
@@ -52,11 +59,14 @@ def network_policy(
             "podSelector": {"matchLabels": common.selector(key.name)},
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"ports": [{"protocol": "TCP", "port": contract.API_PORT}]},
+                {
+                    **({"from": [_routers()]} if routed else {}),
+                    "ports": [{"protocol": "TCP", "port": contract.API_PORT}],
+                },
                 {
                     "from": [
                         {"namespaceSelector": scraper_namespaces(prometheus, scraping)},
-                        {"podSelector": {"matchLabels": names.router_selector()}},
+                        _routers(),
                         {"podSelector": {"matchLabels": {names.PICKER_LABEL: key.name}}},
                     ],
                     "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
@@ -65,6 +75,10 @@ def network_policy(
             ],
         },
     }
+
+
+def _routers() -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": names.router_selector()}}
 
 
 def workers_policy(key: Key, uid: str) -> dict[str, Any]:
