@@ -75,15 +75,22 @@ async def test_an_engine_that_refuses_connections_is_passed_over() -> None:
         assert await router.metric("slipstream_router_retries_total", reason="connect") == 1
 
 
-async def test_no_request_is_sent_more_than_three_times() -> None:
+@pytest.mark.parametrize(
+    ("behavior", "times"),
+    [(backends.die, 2), (backends.status(502), 3)],
+    ids=["deaths", "refusals"],
+)
+async def test_no_request_reaches_a_third_engine_after_two_died_of_it_nor_a_fourth(
+    behavior: backends.Behavior, times: int
+) -> None:
     async with backends.running(4) as engines, routing(*engines) as router:
         for engine in engines:
-            engine.always = backends.die
+            engine.always = behavior
         reply = await router.ask()
 
         assert reply.status == 502
         assert reply.error["type"] == "BadGatewayError"
-        assert sum(len(engine.received) for engine in engines) == 3
+        assert sum(len(engine.received) for engine in engines) == times
 
 
 async def test_a_sole_engine_gets_the_request_again_after_a_pause() -> None:

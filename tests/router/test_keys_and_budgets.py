@@ -320,3 +320,40 @@ async def test_a_client_is_not_blamed_for_a_token_of_the_routers_that_engines_re
         assert reply.status == 502
         assert "router's token" in reply.error["message"]
         assert len(engine.received) == 1
+
+
+async def test_the_salt_and_the_priority_of_a_request_come_from_its_key_alone(
+    tmp_path: Path,
+) -> None:
+    keep(tmp_path, "a", document(priority=10))
+    keep(tmp_path, "b", "key-b\nother-key-b")
+    own = {"cache_salt": "of-a", "priority": -(2**62)}
+    async with (
+        backends.running() as (engine,),
+        routing(engine, services=[LOCKED], keys=tmp_path) as router,
+    ):
+        for key in (SECRET, SECRET, "key-b", "other-key-b"):
+            assert (await ask(router, key, **own)).status == 200
+        salts = [received.content["cache_salt"] for received in engine.received]
+        assert salts[0] == salts[1] != salts[2] == salts[3] != "of-a"
+        assert [received.content["priority"] for received in engine.received] == [-10, -10, 0, 0]
+
+
+async def test_without_keys_no_client_has_a_priority() -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        assert (await router.ask(priority=-5)).status == 200
+        assert (await router.ask()).status == 200
+        assert engine.received[0].content["priority"] == 0
+        assert not {"priority", "cache_salt"} & engine.received[1].content.keys()
+
+
+async def test_a_key_document_with_aliases_or_without_end_opens_nothing(tmp_path: Path) -> None:
+    levels = "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    keep(tmp_path, "aliases", f"sha256: x\nx0: &x0 [1]\n{levels}")
+    keep(tmp_path, "long", "sha256: x\n" + "#" * 20_000)
+    keep(tmp_path, "good", document())
+    async with (
+        backends.running() as (engine,),
+        routing(engine, services=[LOCKED], keys=tmp_path) as router,
+    ):
+        assert (await ask(router)).status == 200

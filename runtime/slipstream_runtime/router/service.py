@@ -1,6 +1,8 @@
 """State of one service: its engines, queue, keys, budgets and response cache."""
 
 import asyncio
+import hashlib
+import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
@@ -21,6 +23,8 @@ from slipstream_runtime.web.refusal import Refusal
 
 FALLBACK_WAIT_SECONDS: Final = 5.0
 """Longest wait for a slot, in seconds, of a request that another service can answer."""
+_SALT_DIGITS: Final = 32
+"""Hexadecimal digits of a salt; vLLM takes up to 128 characters."""
 _TIMER_SECONDS: Final = 0.01
 """Seconds by which a timer may be early."""
 
@@ -133,6 +137,16 @@ class Service:
     def client(self, key: bytes | None) -> Client | None:
         """Return the client of the key; a service without keys admits everyone as an anonymous client."""
         return self._keyring.client(key) if self.settings.keys else _ANONYMOUS
+
+    def salt(self, client: Client) -> str | None:
+        """Return the salt of the client's prefixes in engines, so that no tenant's times tell it of another's prompts.
+
+        None for a service without keys, whose clients are one tenant. All routers make the same salt.
+        """
+        if not self.settings.keys:
+            return None
+        text = json.dumps([self.name, client.tenant])
+        return hashlib.sha256(text.encode()).hexdigest()[:_SALT_DIGITS]
 
     @property
     def keys_known(self) -> bool:

@@ -57,9 +57,12 @@ def test_each_prompt_counts(prompt: Any, count: int) -> None:
     assert output(COMPLETIONS, max_tokens=9, prompt=prompt, n=2) == 18 * count
 
 
-def test_what_is_no_count_is_not_taken_for_one() -> None:
-    assert output(max_tokens="9", n=True, best_of=None) == 1024
-    assert output(max_tokens=-5) == 1024
+@pytest.mark.parametrize("count", ["9", 4.0, True, -5, [4]])
+@pytest.mark.parametrize("name", ["max_tokens", "n", "best_of"])
+def test_what_is_no_json_integer_is_refused_where_it_is_counted(name: str, count: Any) -> None:
+    with pytest.raises(Refusal) as refused:
+        output(**{name: count})
+    assert (refused.value.status, refused.value.param) == (400, name)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/classify"])

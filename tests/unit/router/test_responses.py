@@ -73,8 +73,12 @@ def test_another_tenant_revision_or_path_does(owner: dict[str, str]) -> None:
     assert key(**owner) != key()
 
 
-def test_the_order_of_keys_does_not() -> None:
-    assert key(dict(reversed(BODY.items()))) == key()
+def test_the_order_of_keys_does_since_grammars_go_by_it() -> None:
+    assert key(dict(reversed(BODY.items()))) != key()
+
+
+def test_seeds_of_any_size_differ() -> None:
+    assert key({**BODY, "seed": 2**70}) != key({**BODY, "seed": 2**70 + 1})
 
 
 @pytest.mark.parametrize(

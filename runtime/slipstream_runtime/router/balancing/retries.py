@@ -4,6 +4,8 @@ from typing import Final
 
 MOST: Final = 2
 """Retries of one request."""
+MOST_RESETS: Final = 1
+"""Retries of a request after engines that died while they had it: it may be the cause, so no third engine gets it."""
 PAUSE_SECONDS: Final = 1.0
 """Seconds before a request goes back to a replica that failed, if there is no other; doubles with each retry."""
 _SHARE: Final = 0.2

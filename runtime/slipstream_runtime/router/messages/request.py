@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
 
 import orjson
@@ -24,6 +25,16 @@ _KEPT_BYTES: Final = 64 * 1024
 """Bytes of a body that is kept to the end of the answer; larger ones are released once the answer begins."""
 _TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
 """Texts of a form that pydantic, and so vLLM, reads as true."""
+_CHOICES: Final = ("n", "best_of")
+"""Fields with the number of answers."""
+_PRIORITIZED: Final = frozenset(
+    path
+    for path, form in openai.FORMS.items()
+    if form.computes and not form.uploads and path != openai.MESSAGES
+)
+"""Paths whose requests can have a `priority` in vLLM."""
+_SALTED: Final = _PRIORITIZED | {openai.MESSAGES}
+"""Paths whose requests can have a `cache_salt` in vLLM."""
 _REPORTS_ON_DEMAND: Final = (openai.CHAT, openai.COMPLETIONS)
 """Paths whose streams end with the usage only if the request asks for it."""
 
@@ -109,10 +120,34 @@ class Request:
         names = openai.OUTPUT_LIMITS.get(self.path)
         if names is None:
             return prompt
+        self._check_counts(names)
         named = next((v for name in names if (v := self.content.get(name)) is not None), None)
         if _is_count(named):
             return prompt + named * self._choices
         return prompt + (limit or _DEFAULT_OUTPUT * self._choices)
+
+    def _check_counts(self, names: Iterable[str]) -> None:
+        """Refuse counts that are no JSON integers, such as "100" or 4.0, which engines read, too."""
+        for name in (*names, *_CHOICES):
+            value = self.content.get(name)
+            if value is not None and not _is_count(value):
+                raise malformed(
+                    f"{name}: must be a JSON integer for an API key with a token budget.",
+                    param=name,
+                )
+
+    def set_tenant(self, salt: str | None, *, priority: int) -> None:
+        """Set the salt of the engine's prefix cache and the priority in the engine, whatever the client set.
+
+        Without a salt the client's own stays. vLLM runs requests of a lower number first.
+        """
+        fields: dict[str, Any] = {}
+        if salt is not None and self.path in _SALTED:
+            fields["cache_salt"] = salt
+        if self.path in _PRIORITIZED and (priority or "priority" in self.content):
+            fields["priority"] = -priority
+        if fields:
+            self.update_fields(fields)
 
     def estimated_use(self, size: int) -> Tokens:
         """Return the estimated use of an answer of `size` bytes that reports none."""
@@ -122,7 +157,7 @@ class Request:
     @property
     def _choices(self) -> int:
         """Answers to all prompts of the request."""
-        counts = [n for name in ("n", "best_of") if _is_count(n := self.content.get(name))]
+        counts = [n for name in _CHOICES if _is_count(n := self.content.get(name))]
         choices = max([1, *counts])
         return (
             choices * _prompts(self.content.get("prompt"))

@@ -17,7 +17,7 @@ from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
-from slipstream_runtime.router.proxy.upstream import RouterToken, Unanswered, Upstream
+from slipstream_runtime.router.proxy.upstream import Fault, RouterToken, Unanswered, Upstream
 from slipstream_runtime.router.service import Reservation, Service
 from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import body
@@ -125,6 +125,8 @@ class Exchange:
             if request.response_id is None and not client.may_use(request.model):
                 raise refusals.forbidden(request.model)
             request.tenant, request.priority = client.tenant, client.priority
+            if request.response_id is None:
+                request.set_tenant(service.salt(client), priority=client.priority)
             cache, key = service.cache, None
             if cache is not None:
                 headers, revision = self._http_request.headers, service.revision
@@ -174,7 +176,7 @@ class Exchange:
 
     async def _answer(self, copy: ResponseCopy | None) -> web.StreamResponse:
         """Send the request to one replica after another, within the retry budget."""
-        service, tried = self.service, set[Endpoint]()
+        service, tried, resets = self.service, set[Endpoint](), 0
         service.retries.earn()
         for attempt in itertools.count():
             self._phase = Phase.WAITING
@@ -192,7 +194,12 @@ class Exchange:
             except Unanswered as failure:
                 service.failed(endpoint)
                 tried.add(endpoint)
-                if attempt >= retries.MOST or not self._may_retry(tried):
+                resets += failure.fault is Fault.RESET
+                if (
+                    attempt >= retries.MOST
+                    or resets > retries.MOST_RESETS
+                    or not self._may_retry(tried)
+                ):
                     raise failure.refusal from None
                 service.metrics.retried(failure.fault)
             finally:

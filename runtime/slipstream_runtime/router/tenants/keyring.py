@@ -17,6 +17,8 @@ from slipstream_runtime.part import Part, Positive
 from slipstream_runtime.web import keys
 
 _DOCUMENT: Final = re.compile(rb"^\s*\{|^\s*[\"']?sha256[\"']?\s*:", re.MULTILINE)
+_MOST_BYTES: Final = 16 * 1024
+"""Bytes of one key's document."""
 
 
 class Key(Part):
@@ -124,6 +126,11 @@ def _read(name: str, content: bytes) -> Iterator[tuple[bytes, Client]]:
 
 
 def _parsed(content: bytes) -> object:
+    if len(content) > _MOST_BYTES:
+        raise ValueError("too large")
+    # NB: aliases share in memory what JSON writes out each time: 300 bytes can become gigabytes.
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)):
+        raise ValueError("has an alias")
     found = yaml.safe_load(content)
     # NB: YAML parses dates with or without a time zone; as text, pydantic requires the zone.
     return json.loads(json.dumps(found, default=_text))
