@@ -44,6 +44,19 @@ def test_every_guarantee_names_a_figure_and_tests_that_exist() -> None:
         assert re.search(r"\d", figure), f"no figure: {row}"
 
 
+def test_every_report_from_the_field_names_tests_that_exist() -> None:
+    page = (ROOT / "docs/field-reports.md").read_text()
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")][1:]
+    numbers = [number.strip() for number, _, _ in rows]
+    assert [f"F{number}" for number in range(1, 22)] == numbers[:21]
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[2])
+        assert named, row
+        for file, test in named:
+            text = (ROOT / file).read_text()
+            assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{file}::{test}"
+
+
 def test_the_figure_of_the_demo_shows_its_text() -> None:
     assert figures.FIGURE.read_text() == figures.draw(figures.TEXT.read_text())
 

@@ -292,6 +292,38 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
             ),
         ),
     ),
+    "the node refuses a pod that ran before its reboot": (
+        {
+            "phase": "Failed",
+            "reason": "UnexpectedAdmissionError",
+            "message": "Pod was rejected: no healthy devices",
+            **_container(state=_ended(137, reason="ContainerStatusUnknown")),
+        },
+        (
+            "RejectedByNode",
+            (
+                "UnexpectedAdmissionError: Pod was rejected: no healthy devices. A new pod starts. If it happens "
+                "again, check the node for a device plugin that restarts, a failed GPU, or pods that were not "
+                "scheduled by the scheduler."
+            ),
+        ),
+    ),
+    "the node refuses a pod before its containers": (
+        {
+            "phase": "Failed",
+            "reason": "OutOfmemory",
+            "message": "Pod was rejected: Node didn't have enough resource: memory",
+            **_container(**_waiting("ContainerCreating")),
+        },
+        (
+            "RejectedByNode",
+            (
+                "OutOfmemory: Pod was rejected: Node didn't have enough resource: memory. A new pod starts. If it "
+                "happens again, check the node for a device plugin that restarts, a failed GPU, or pods that were not "
+                "scheduled by the scheduler."
+            ),
+        ),
+    ),
     "the node has no room": (
         {
             "phase": "Failed",

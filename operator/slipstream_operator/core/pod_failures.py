@@ -66,6 +66,18 @@ _NODE_IN_DOUBT: Final = (
 )
 _NEW_POD: Final = "A new pod starts on another node."
 
+_REJECTIONS: Final = (
+    "UnexpectedAdmissionError",
+    "OutOf",
+    "NodeAffinity",
+    "NodePorts",
+    "TopologyAffinityError",
+    "PodOSSelectorNodeLabelDoesNotMatch",
+)
+"""Beginnings of the kubelet's reasons for refusing a pod."""
+_REJECTED: Final = "Pod was rejected"
+"""Beginning of the kubelet's message about a pod that it refuses."""
+
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": (Reason.PREEMPTED, _HIGHER_PRIORITY),
     "DeletionByTaintManager": (Reason.EVICTED, _NEW_POD),
@@ -137,14 +149,18 @@ def _lost(status: Body) -> Failure | None:
 
 
 def _by_kubelet(reason: str, message: str, *, ran: bool) -> Failure | None:
-    """Return the failure that the kubelet reports. A kubelet that refuses a pod starts none of its containers."""
+    """Return the failure that the kubelet reports.
+
+    A kubelet that refuses a new pod starts none of its containers. A pod that it refuses after a reboot of the node has
+    run before, and can keep the states of its containers.
+    """
     if reason == "Evicted":
         return Reason.EVICTED, _with_remedy(message, _remedy_of_an_eviction(message))
     if reason in ("Terminated", "NodeShutdown", "Shutdown"):
         return Reason.NODE_SHUTDOWN, _with_remedy(message, _OTHER_NODE)
     if reason == "Preempting":
         return Reason.PREEMPTED, _with_remedy(message, _HIGHER_PRIORITY)
-    if not ran:
+    if not ran or reason.startswith(_REJECTIONS) or message.startswith(_REJECTED):
         return Reason.REJECTED_BY_NODE, _with_remedy(f"{reason}: {message}", _NODE_IN_DOUBT)
     return None
 

@@ -78,9 +78,7 @@ def of(
         else _drain(spec, timeout)
         if on_gpu and generates_tokens
         else contract.DRAIN_SECONDS,
-        hold=_seconds(given.hold)
-        if given.hold
-        else max(HOLD_SECONDS, timeout or _hold(weights_bytes, on_gpu=on_gpu)),
+        hold=_seconds(given.hold) if given.hold else timeout or _hold(weights_bytes, on_gpu=on_gpu),
         hold_follows_start=not given.hold and timeout is None,
         idle=_seconds(given.idle) if given.idle else None,
         body=_seconds(given.body) if given.body else None,

@@ -86,7 +86,8 @@ def test_a_drain_is_as_long_as_answers_may_be(spec: dict[str, Any], drain: int) 
 def test_a_request_that_may_wait_long_is_held_as_long() -> None:
     assert of(limits={"timeout": "30m"}).hold == 1800
     assert of(limits={"timeout": "30m"}, times={"hold": "2m"}).hold == 120
-    assert of(limits={"timeout": "30s"}).hold == 300
+    assert of(limits={"timeout": "30s"}).hold == 30
+    assert of(limits={"timeout": "500ms"}).hold == 1
 
 
 def test_a_short_drain_for_spot_nodes_reaches_engine_and_pod() -> None:
