@@ -1,8 +1,10 @@
 """Pods that kubelet and kernel end: status says why, and a pod that was evicted is no replica."""
 
+import json
 from typing import Any
 
 from dev.cluster.kube import Kube, Object, condition
+from slipstream_operator.api import units
 from tests.support import services
 
 NOTICED = 90.0
@@ -159,3 +161,150 @@ def test_a_container_that_the_kernel_kills_for_its_memory_is_told_so(
     )
     assert "init container greedy was killed because its memory limit" in message
     assert "Raise limits.memory" in message
+
+
+UNBOUND = "none"
+"""Name of a scheduler that does not run, so that the test binds the pods."""
+SHARE = 0.6
+"""Share of the node's free CPU that a pod requests, so that no two fit."""
+
+
+def test_pods_that_their_node_refuses_or_that_are_preempted_are_replaced_and_count_nowhere(
+    kube: Kube, namespace: str
+) -> None:
+    node, cpu = room(kube)
+    service = services.simulated(
+        namespace,
+        "full",
+        fake=False,
+        resources={"requests": {"cpu": cpu, "memory": "128Mi"}},
+        template={"schedulerName": UNBOUND},
+    )
+    kube.apply(service)
+    kube.apply(blocker(kube, namespace, cpu, nodeName=node))
+    started(kube, namespace, "blocker")
+    refused = bind(kube, namespace, node)
+    reported(kube, namespace, "RejectedByNode", refused, "OutOfcpu")
+    kube.delete("Pod", namespace, "blocker", gracePeriodSeconds=0)
+    kube.until("Pod", namespace, lambda items: "blocker" not in names_of(items), timeout=60)
+    taken = bind(kube, namespace, node)
+    settled(kube, namespace, 1)
+    assert {refused, taken} <= names_of(kube.find("Pod", namespace))
+
+    kube.kubectl("create", "priorityclass", namespace, "--value=1000")
+    try:
+        kube.apply(
+            blocker(
+                kube,
+                namespace,
+                cpu,
+                priorityClassName=namespace,
+                nodeSelector={"kubernetes.io/hostname": node},
+            )
+        )
+        reported(kube, namespace, "Preempted", taken, "priorityClassName")
+        started(kube, namespace, "blocker")
+    finally:
+        kube.delete("Pod", namespace, "blocker", gracePeriodSeconds=0)
+        kube.kubectl("delete", "priorityclass", namespace)
+    kube.until("Pod", namespace, lambda items: "blocker" not in names_of(items), timeout=60)
+    bind(kube, namespace, node)
+    settled(kube, namespace, 1)
+
+
+def room(kube: Kube) -> tuple[str, str]:
+    """Return the real node, and a request of CPU that fits there only once."""
+    (node,) = (
+        item for item in kube.find("Node") if item["metadata"]["labels"].get("type") != "kwok"
+    )
+    name = node["metadata"]["name"]
+    used = sum(
+        units.quantity(container.get("resources", {}).get("requests", {}).get("cpu", "0"))
+        for pod in kube.find("Pod")
+        if pod["spec"].get("nodeName") == name
+        and pod["status"]["phase"] not in ("Failed", "Succeeded")
+        for container in pod["spec"]["containers"]
+    )
+    free = units.quantity(node["status"]["allocatable"]["cpu"]) - used
+    return name, f"{int(float(free) * SHARE * 1000)}m"
+
+
+def blocker(kube: Kube, namespace: str, cpu: str, **spec: Any) -> dict[str, Any]:
+    """Return a pod of another team that requests the CPU."""
+    profile = kube.get("ServingProfile", None, "local")
+    assert profile is not None
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "blocker", "namespace": namespace},
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "sleep",
+                    "image": profile["spec"]["images"]["simulator"],
+                    "command": ["sleep", "600"],
+                    "resources": {"requests": {"cpu": cpu}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "runAsUser": 65532,
+                    },
+                }
+            ],
+            **spec,
+        },
+    }
+
+
+def started(kube: Kube, namespace: str, name: str) -> None:
+    """Wait until the pod runs."""
+
+    def runs(items: list[Object]) -> bool:
+        return any(item.get("status", {}).get("phase") == "Running" for item in items)
+
+    kube.until("Pod", namespace, runs, name=name, timeout=60, what=name)
+
+
+def bind(kube: Kube, namespace: str, node: str) -> str:
+    """Wait for an engine without a node, bind it to the node as a scheduler does, and return its name."""
+
+    def unbound(items: list[Object]) -> str | None:
+        found = [
+            item["metadata"]["name"]
+            for item in items
+            if not item["spec"].get("nodeName") and item["spec"].get("schedulerName") == UNBOUND
+        ]
+        return found[0] if found else None
+
+    name: str = kube.until("Pod", namespace, unbound, timeout=60, what="an unbound engine")
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
+    path = f"{kube.path('Pod', namespace, name)}/binding"
+    kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+    return name
+
+
+def names_of(items: list[Object]) -> set[str]:
+    """Return the names of the objects."""
+    return {item["metadata"]["name"] for item in items}
+
+
+def reported(kube: Kube, namespace: str, reason: str, pod: str, detail: str) -> None:
+    """Wait until the status of the service reports the loss of the pod, and counts one replica at most."""
+
+    def says(items: list[Object]) -> bool:
+        (item,) = items
+        said = [
+            f"{entry['reason']} {entry['message']}"
+            for entry in item.get("status", {}).get("conditions", [])
+        ]
+        return any(reason in one and pod in one and detail in one for one in said) and (
+            item["status"].get("replicas", 0) <= 1
+        )
+
+    kube.until("InferenceService", namespace, says, name="full", timeout=60, what=reason)
