@@ -132,6 +132,14 @@ class Images(ApiModel):
         description="Image of the endpoint picker of an inference gateway, for services with routing.mode: "
         "Gateway.",
     )
+    allow: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)]
+        | None
+    ) = Field(
+        default=None,
+        description="Patterns of images that services can name in spec.template, such as ghcr.io/team/*. * matches any "
+        "text. Default: all.",
+    )
 
 
 class RouterSpec(ApiModel):
@@ -227,11 +235,21 @@ class AllowedTemplate(ApiModel):
     """Parts of spec.template that services can use."""
 
     allow: Annotated[
-        list[Annotated[str, Field(pattern=r"^env[.][!-~]+$", max_length=256)]], Field(max_length=64)
+        list[
+            Annotated[
+                str,
+                Field(
+                    pattern=r"^(env|hostPath|label|priorityClass|toleration)[.][!-~]+$",
+                    max_length=256,
+                ),
+            ]
+        ],
+        Field(max_length=64),
     ] = Field(
         default=[],
-        description="Environment variables that services can set although they load code or redirect connections, "
-        "such as env.HTTPS_PROXY and env.HF_ENDPOINT. * matches any text. Default: none.",
+        description="Parts that services can set although they load code, redirect connections or reach beyond the "
+        "namespace: env.NAME, hostPath.PATH, label.KEY, priorityClass.NAME and toleration.KEY, "
+        "such as env.HF_ENDPOINT. * matches any text. Default: none.",
     )
 
 

@@ -29,6 +29,7 @@ from slipstream_operator.core import (
     quota,
     resource_checks,
     resources,
+    rights,
     routing,
     times,
     weights,
@@ -76,6 +77,7 @@ def resolve(observed: Observed) -> Resolved:
     pod_template.check_allowed(
         spec, profile.template.allow if profile.template else (), profile=name
     )
+    rights.check(spec, profile, name=name)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
