@@ -52,6 +52,8 @@ SHARED_MEMORY_DIRECTORY: Final = "/dev/shm"  # noqa: S108 (an emptyDir of the po
 SHARED_MEMORY_ENV: Final = "SLIPSTREAM_SHARED_MEMORY"
 """Folder of shared memory of this pod, which an engine clears at its start of the files of dead processes."""
 
+SECRET_VARIABLES_ENV: Final = "SLIPSTREAM_SECRET_VARIABLES"  # noqa: S105 (a name)
+"""Variable with the names of the variables that hold entries of Secrets, separated by commas."""
 MODEL_TOKEN_ENV: Final = "HF_TOKEN"  # noqa: S105 (a name, not a token)
 
 LEADER_ADDRESS_ENV: Final = "LWS_LEADER_ADDRESS"

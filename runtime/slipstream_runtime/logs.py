@@ -3,9 +3,13 @@
 import datetime
 import json
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from slipstream_runtime import contract
 
 NAME: Final = "slipstream_runtime"
 _LOG: Final = logging.getLogger(NAME)
@@ -52,8 +56,22 @@ def failure(name: str, *, error: BaseException | None = None, **fields: object) 
 
 
 def leave_reason(path: Path, reason: str) -> None:
-    """Write the reason to the termination log, which the kubelet reads; a file that can't be written is only logged."""
+    """Write the reason to the termination log, which the kubelet reads; a file that can't be written is only logged.
+
+    It is readable to all who may read the service, so it holds no Secret.
+    """
     try:
-        path.write_text(reason + "\n")
+        path.write_text(without_secrets(reason, os.environ) + "\n")
     except OSError as error:
         event("termination log not written", path=str(path), error=str(error))
+
+
+def without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """Return the text with the values of secret variables replaced by the variables' names."""
+    names = environment.get(contract.SECRET_VARIABLES_ENV, "").split(",")
+    values = {
+        environment[name].strip(): name for name in names if environment.get(name, "").strip()
+    }
+    for value in sorted(values, key=len, reverse=True):  # a value can be a part of another
+        text = text.replace(value, f"<{values[value]}>")
+    return text

@@ -12,6 +12,7 @@ from slipstream_operator.api.containers import (
 from slipstream_operator.api.volumes import RESERVED_NAMES, RESERVED_PATHS
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 from tests.support import given
 
 KEY = {"name": "a", "key": "b"}
@@ -306,7 +307,11 @@ def test_all_that_the_operator_puts_into_a_pod_is_reserved() -> None:
         path = mount["mountPath"]
         assert any(f"{path}/".startswith(f"{ours}/") for ours in RESERVED_PATHS), path
     variables = {variable["name"] for variable in engine["env"]}
-    assert variables == {*RESERVED_VARIABLES, "HF_TOKEN"}
+    assert variables == {
+        *RESERVED_VARIABLES,
+        contract.MODEL_TOKEN_ENV,
+        contract.SECRET_VARIABLES_ENV,
+    }
     for container in (*found.get("initContainers", ()), engine):
         name = container["name"]
         assert name in RESERVED_CONTAINERS or name.startswith(RESERVED_PREFIX), name

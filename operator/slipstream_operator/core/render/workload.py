@@ -251,6 +251,12 @@ def _environment(resolved: Resolved) -> list[dict[str, Any]]:
         environment[contract.FETCHED_ENV] = {"name": contract.FETCHED_ENV, "value": "1"}
     for variable in resolved.revisioned.template.get("env", []):
         environment[variable["name"]] = variable
+    secrets = [
+        name for name, one in environment.items() if one.get("valueFrom", {}).get("secretKeyRef")
+    ]
+    if secrets:
+        listed = {"name": contract.SECRET_VARIABLES_ENV, "value": ",".join(secrets)}
+        environment[contract.SECRET_VARIABLES_ENV] = listed
     return list(environment.values())
 
 
