@@ -54,6 +54,7 @@ def test_the_commands_of_a_how_to_page_work(
             images={**images, "vllm": images["vllmCpu"]},
             router=services.FAKE_NODES,
             sources={"allow": ["hf://*", "pvc://*"]},
+            template={"allow": ["env.HF_ENDPOINT"]},
         )
     )
     request.addfinalizer(lambda: kube.delete("ServingProfile", None, namespace))
