@@ -3,10 +3,9 @@
 The CRD has the same rules. These checks refuse objects that were stored before a rule existed.
 """
 
-import fnmatch
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from slipstream_operator.api import containers, pod, template, volumes
@@ -21,21 +20,6 @@ from slipstream_runtime import contract
 
 ASSIGNED_USER: Final = "assignedUser"
 """Key of the merged settings: the cluster assigns the user and the groups of the pods."""
-GUARDED_VARIABLES: Final = (
-    # of the loader, of shells and of Python
-    "LD_*", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_*", "BASH_ENV", "ENV", "PATH", "BROWSER", "PYTHON*", "VIRTUAL_ENV",
-    # of libraries that load code or run compilers
-    "CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "NCCL_*PLUGIN*", "OPENSSL_CONF", "OPENSSL_MODULES", "ORT_*",
-    "TORCH_*", "TORCHINDUCTOR_*", "TRITON_*", "FLASHINFER_*", "CC", "CXX", "CPP", "NVCC", "CUDA_HOME", "CUDA_PATH",
-    "TRANSFORMERS_*", "HF_MODULES_CACHE", "VLLM_PLUGINS", "VLLM_*_PLUGIN*", "VLLM_ALLOW_*", "VLLM_SERVER_DEV_MODE",
-    "VLLM_LOGGING_CONFIG_PATH", "VLLM_*_CACHE*", "VLLM_TARGET_DEVICE", "VLLM_RPC_*", "VLLM_HOST_IP", "VLLM_PORT",
-    # of clients that send secrets to the address
-    "HF_ENDPOINT", "HF_INFERENCE_ENDPOINT", "HUGGINGFACE_*", "MODELSCOPE_*", "VLLM_USE_MODELSCOPE", "AWS_*ENDPOINT*",
-    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "*_ENDPOINT_URL*", "*_PROXY", "STORAGE_EMULATOR_HOST", "NETRC",
-    "GIT_*", "SSH_*", "OTEL_*", "KUBERNETES_*", "KUBECONFIG",
-)  # fmt: skip
-"""Patterns of variables, in upper case, that make programs load code or send requests elsewhere. Secrets of the
-namespace could reach a stranger by them."""
 _DNS_LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KEY: Final = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -61,27 +45,6 @@ def check(spec: InferenceServiceSpec, *, router_account: str | None = None) -> N
     token = (contract.MODEL_TOKEN_ENV,) if spec.model and spec.model.token_secret else ()
     for clash in _clashes(spec.template, variables=(*containers.RESERVED_VARIABLES, *token)):
         raise PermanentError(Reason.INVALID_SPEC, f"spec.template.{clash}")
-
-
-def check_allowed(spec: InferenceServiceSpec, allowed: Sequence[str], *, profile: str) -> None:
-    """Raise PermanentError if a variable loads code or redirects connections and the profile does not allow it."""
-    if spec.template is None:
-        return
-    for variable in spec.template.env or ():
-        entry = f"env.{variable.name}"
-        if not _is_guarded(variable.name) or any(
-            fnmatch.fnmatchcase(entry, pattern) for pattern in allowed
-        ):
-            continue
-        raise PermanentError(
-            Reason.NOT_ALLOWED,
-            f'spec.template.env: "{variable.name}" loads code or redirects connections, and ServingProfile {profile} '
-            f"does not allow it. Leave it out, or ask the platform team to add {entry} to template.allow.",
-        )
-
-
-def _is_guarded(variable: str) -> bool:
-    return any(fnmatch.fnmatchcase(variable.upper(), pattern) for pattern in GUARDED_VARIABLES)
 
 
 def _clashes(pod_template: Template, *, variables: Iterable[str]) -> Iterator[str]:

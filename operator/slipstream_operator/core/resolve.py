@@ -74,9 +74,6 @@ def resolve(observed: Observed) -> Resolved:
     pod_template.check(
         spec, router_account=profile.router.service_account_name if profile.router else None
     )
-    pod_template.check_allowed(
-        spec, profile.template.allow if profile.template else (), profile=name
-    )
     rights.check(spec, profile, name=name)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)

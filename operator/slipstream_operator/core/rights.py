@@ -11,6 +11,21 @@ from slipstream_operator.api.template import Template
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
+_VARIABLES: Final = (
+    # of the loader, of shells and of Python
+    "LD_*", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_*", "BASH_ENV", "ENV", "PATH", "BROWSER", "PYTHON*", "VIRTUAL_ENV",
+    # of libraries that load code or run compilers
+    "CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "NCCL_*PLUGIN*", "OPENSSL_CONF", "OPENSSL_MODULES", "ORT_*",
+    "TORCH_*", "TORCHINDUCTOR_*", "TRITON_*", "FLASHINFER_*", "CC", "CXX", "CPP", "NVCC", "CUDA_HOME", "CUDA_PATH",
+    "TRANSFORMERS_*", "HF_MODULES_CACHE", "VLLM_PLUGINS", "VLLM_*_PLUGIN*", "VLLM_ALLOW_*", "VLLM_SERVER_DEV_MODE",
+    "VLLM_LOGGING_CONFIG_PATH", "VLLM_*_CACHE*", "VLLM_TARGET_DEVICE", "VLLM_RPC_*", "VLLM_HOST_IP", "VLLM_PORT",
+    # of clients that send secrets to the address
+    "HF_ENDPOINT", "HF_INFERENCE_ENDPOINT", "HUGGINGFACE_*", "MODELSCOPE_*", "VLLM_USE_MODELSCOPE", "AWS_*ENDPOINT*",
+    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "*_ENDPOINT_URL*", "*_PROXY", "STORAGE_EMULATOR_HOST", "NETRC",
+    "GIT_*", "SSH_*", "OTEL_*", "KUBERNETES_*", "KUBECONFIG",
+)  # fmt: skip
+"""Patterns of variables, in upper case, that make programs load code or send requests elsewhere. Secrets of the
+namespace could reach a stranger by them."""
 _LABELS: Final = ("app", "k8s-app", "app.kubernetes.io/name", "app.kubernetes.io/component")
 """Labels by which Services commonly select pods."""
 _DIRECTORIES: Final = ("/data", "/mnt", "/models", "/var/lib/slipstream", "/var/models")
@@ -19,6 +34,8 @@ _DIRECTORIES: Final = ("/data", "/mnt", "/models", "/var/lib/slipstream", "/var/
 
 def check(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, name: str) -> None:
     """Raise PermanentError for the first part that the profile does not allow."""
+    allowed = profile.template.allow if profile.template else ()
+    _check_variables(spec.template, allowed, profile=name)
     images = profile.images.allow if profile.images else None
     if images is not None:
         for field, image in _images(spec.template):
@@ -28,13 +45,25 @@ def check(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, name: str)
                     f'{field}: "{image}" matches none of the images that ServingProfile {name} allows '
                     f"({', '.join(images)}). Use an allowed image, or ask the platform team to extend images.allow.",
                 )
-    allowed = profile.template.allow if profile.template else ()
     for field, value, effect, entry in _reaching(spec):
         if not _matches(entry, allowed):
             raise PermanentError(
                 Reason.NOT_ALLOWED,
                 f'{field}: "{value}" {effect}, and ServingProfile {name} does not allow it. Leave it out, or ask the '
                 f'platform team to add "{entry}" to template.allow.',
+            )
+
+
+def _check_variables(template: Template | None, allowed: Iterable[str], *, profile: str) -> None:
+    """Raise PermanentError for the first variable that loads code or redirects connections without a right."""
+    for variable in (template and template.env) or ():
+        entry = f"env.{variable.name}"
+        if _matches(variable.name.upper(), _VARIABLES) and not _matches(entry, allowed):
+            raise PermanentError(
+                Reason.NOT_ALLOWED,
+                f'spec.template.env: "{variable.name}" loads code or redirects connections, and ServingProfile '
+                f"{profile} does not allow it. Leave it out, or ask the platform team to add {entry} to "
+                "template.allow.",
             )
 
 

@@ -184,37 +184,17 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             *image_mounts(resolved.revisioned.images or ()),
             *credential_mounts(resolved.revisioned.credentials),
             *(
-                [
-                    {
-                        "name": "certificate",
-                        "mountPath": contract.CERTIFICATE_DIRECTORY,
-                        "readOnly": True,
-                    }
-                ]
-                if resolved.revisioned.certificate
-                else []
-            ),
-            *(
-                [
-                    {
-                        "name": "api-keys",
-                        "mountPath": contract.API_KEYS_DIRECTORY,
-                        "readOnly": True,
-                    }
-                ]
-                if resolved.revisioned.api_keys
-                else []
-            ),
-            *(
-                [
-                    {
-                        "name": "adapters",
-                        "mountPath": contract.ADAPTERS_DIRECTORY,
-                        "readOnly": True,
-                    }
-                ]
-                if resolved.adapters is not None
-                else []
+                {"name": name, "mountPath": path, "readOnly": True}
+                for name, path, mounted in (
+                    (
+                        "certificate",
+                        contract.CERTIFICATE_DIRECTORY,
+                        resolved.revisioned.certificate,
+                    ),
+                    ("api-keys", contract.API_KEYS_DIRECTORY, resolved.revisioned.api_keys),
+                    ("adapters", contract.ADAPTERS_DIRECTORY, resolved.adapters is not None),
+                )
+                if mounted
             ),
             *_offload_mount(resolved),
             *resolved.revisioned.template.get("volumeMounts", ()),
