@@ -101,31 +101,22 @@ def over_budget(tokens: int, *, wait: float | None) -> Refusal:
 
 def bodies_full(most: int) -> Refusal:
     """Return 429 for a body that finds too little memory; `most` in bytes."""
-    return Refusal(
-        429,
-        f"The bodies of all requests in this router take {most} bytes already. Retry later.",
-        reason=Reason.QUEUE_FULL,
-        headers=CLOSE,
+    return _no_memory(
+        f"The bodies of all requests in this router take {most} bytes already. Retry later."
     )
 
 
 def requests_full() -> Refusal:
     """Return 429 for headers, or requests in a pipeline, that find too little memory."""
-    return Refusal(
-        429,
-        "The requests of this client take all the memory that it may use. Retry later.",
-        reason=Reason.QUEUE_FULL,
-        headers=CLOSE,
+    return _no_memory(
+        "The requests of this client take all the memory that it may use. Retry later."
     )
 
 
 def client_bodies_full(most: int) -> Refusal:
     """Return 429 for a client whose requests take its share of the memory; `most` in bytes."""
-    return Refusal(
-        429,
-        f"The bodies of your requests take the {most} bytes that one client may use. Retry later.",
-        reason=Reason.QUEUE_FULL,
-        headers=CLOSE,
+    return _no_memory(
+        f"The bodies of your requests take the {most} bytes that one client may use. Retry later."
     )
 
 
@@ -149,3 +140,7 @@ def no_response(response_id: str, *, param: str | None = None) -> Refusal:
         "Send the whole conversation as `input` instead.",
         param=param,
     )
+
+
+def _no_memory(message: str) -> Refusal:
+    return Refusal(429, message, reason=Reason.QUEUE_FULL, headers=CLOSE)
