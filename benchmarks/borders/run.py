@@ -48,7 +48,7 @@ MEANINGS: Final = {
 
 @dataclass
 class Result:
-    """What one attack did."""
+    """Effects of one attack."""
 
     name: str
     attack: Attack

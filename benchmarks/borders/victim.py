@@ -24,7 +24,7 @@ _STRUCTURED: Final = 4
 
 @dataclass
 class Seen:
-    """What the client saw."""
+    """Times and failures that the client saw."""
 
     seconds: list[float] = field(default_factory=list)
     """To the first token, one a request; TIMEOUT for a request that failed by time."""

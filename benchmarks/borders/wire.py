@@ -144,7 +144,7 @@ async def exchange(port: int, data: bytes, *, seconds: float) -> bytes:
 async def repeatedly(
     once: Callable[[], Awaitable[object]], deadline: Deadline, *, at_once: int
 ) -> None:
-    """Run `once` over and over, so many at a time, at most PER_SECOND times a second."""
+    """Run `once` repeatedly, `at_once` at a time and at most PER_SECOND times a second."""
 
     async def worker() -> None:
         while not deadline.over:

@@ -60,7 +60,7 @@ class Authority:
             .add_extension(self._identifier, critical=False)
         )
         if subject.addresses:
-            names = x509.SubjectAlternativeName([_general(name) for name in subject.addresses])
+            names = x509.SubjectAlternativeName([general_name(name) for name in subject.addresses])
             builder = builder.add_extension(names, critical=False)
         built = builder.sign(self._key, hashes.SHA256())
         certificate = self.folder / f"{file}.crt"
@@ -120,7 +120,8 @@ def _name(subject: Subject) -> x509.Name:
     return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, subject.user)])
 
 
-def _general(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
+    """Return a DNS name or an IP address in the form of a certificate."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

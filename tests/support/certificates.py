@@ -1,7 +1,6 @@
 """An authority of the tests, and the Secrets of type kubernetes.io/tls that it fills."""
 
 import datetime
-import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from dev.cluster import pki
 from slipstream_runtime.contract import AUTHORITIES
 from slipstream_runtime.web.certificates import CERTIFICATE, PRIVATE_KEY
 
@@ -28,7 +28,7 @@ class Authority:
         """Return the entries of a Secret with a new certificate of this DNS name or IP address."""
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = _unsigned(_name("server"), self._name, key).add_extension(
-            x509.SubjectAlternativeName([_subject(host)]), critical=False
+            x509.SubjectAlternativeName([pki.general_name(host)]), critical=False
         )
         private = key.private_bytes(
             serialization.Encoding.PEM,
@@ -44,13 +44,6 @@ class Authority:
         for name, content in self.issue(host).items():
             (folder / name).write_bytes(content)
         return folder
-
-
-def _subject(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

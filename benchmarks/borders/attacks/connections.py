@@ -28,7 +28,7 @@ _BUFFER: Final = 4096
 async def _held(
     count: int, deadline: Deadline, hold: Callable[[], Awaitable[None]], pause: float = 0.002
 ) -> None:
-    """Keep so many connections; one that is closed is opened again, at the pace of an attacker."""
+    """Keep `count` connections open. One that is closed is opened again, at the pace of an attacker."""
 
     async def one() -> None:
         while not deadline.over:
