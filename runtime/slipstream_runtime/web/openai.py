@@ -5,6 +5,7 @@ Nothing else in the data plane spells out a path, an error type or a Retry-After
 
 import dataclasses
 import enum
+import http
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -170,6 +171,11 @@ _ERROR_TYPES: Final[Mapping[int, str]] = {
     504: "TimeoutError",
 }
 """Status -> type of the error, in vLLM's words."""
+
+
+def phrase(status: int) -> str:
+    """Return the words of the status."""
+    return http.HTTPStatus(status).phrase
 
 
 def error(message: str, *, status: int, param: str | None = None) -> dict[str, object]:

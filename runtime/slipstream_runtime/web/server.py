@@ -2,16 +2,16 @@
 
 import asyncio
 import contextlib
-import json
+import functools
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from slipstream_runtime.web import asgi, openai
+from slipstream_runtime.web import asgi
+from slipstream_runtime.web.connection import Connection, Connections, usable_connections
 
 KEEP_ALIVE_SECONDS: Final = 75
 """Seconds; longer than pooled clients and proxies keep idle connections (60 s is common). The client should close an
@@ -22,30 +22,18 @@ _GRACE_SECONDS: Final = 2
 """Seconds that open connections get once the server stops; by then requests have been drained."""
 
 
-class _Protocol(HttpToolsProtocol):
-    """HTTP protocol whose own errors have the form of the OpenAI API."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a malformed HTTP request, and close the connection."""
-        body = json.dumps(openai.error(msg, status=400)).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-
-
 class Server(uvicorn.Server):
     """Server that runs until `stop` is called; `listening` is set once it accepts connections."""
 
     def __init__(
         self, app: asgi.Application, *, lifespan: bool, tls: ssl.SSLContext | None = None
     ) -> None:
+        shared = Connections(most=usable_connections())
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                # NB: uvicorn only calls it.
+                http=cast(type[asyncio.Protocol], functools.partial(Connection, shared=shared)),
                 ws="none",
                 lifespan="on" if lifespan else "off",
                 interface="asgi3",
