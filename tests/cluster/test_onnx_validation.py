@@ -20,7 +20,8 @@ REFUSED_WITH_ONNX = [
     ("output", {"stop": ["a"]}, "output can't be used with runtime: onnx"),
     ("attention", {"slidingWindow": 64}, "attention can't be used with runtime: onnx"),
     ("parallelism", {"tensor": 2}, "parallelism can't be used with runtime: onnx"),
-    ("limits", {"maxOutputTokens": 8}, "limits.maxOutputTokens can't be used with runtime: onnx"),
+    ("limits", {"maxOutputTokens": 8}, "limits.maxOutputTokens, maxAnswers"),
+    ("limits", {"maxTools": 8}, "maxTools and maxMedia can't be used with runtime: onnx"),
     (
         "model",
         {**ONNX["model"], "adapters": []},

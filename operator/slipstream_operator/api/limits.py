@@ -23,6 +23,28 @@ class LimitsSpec(ApiModel):
         description="Maximum tokens of a prompt, as the model's tokenizer counts them. A longer prompt gets 413. "
         "Default: the context length.",
     )
+    max_answers: Annotated[int, Field(ge=1, le=16384)] | None = Field(
+        default=None,
+        description="Maximum answers of one request: n for each of its prompts. A request for more gets 400. "
+        "Default: 256.",
+    )
+    max_prompt_logprobs: Annotated[int, Field(ge=0, le=1000)] | None = Field(
+        default=None,
+        description="Maximum log probabilities for each token of a prompt (prompt_logprobs, or logprobs with "
+        "echo). A request for more gets 400. Default: 1.",
+    )
+    max_messages: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Maximum messages of a chat, and parts of messages. A longer chat gets 400. Default: 4096.",
+    )
+    max_tools: Annotated[int, Field(ge=1, le=65536)] | None = Field(
+        default=None,
+        description="Maximum tools of a request. A request with more gets 400. Default: 256.",
+    )
+    max_media: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None,
+        description="Maximum images, audio and video of a request. A request with more gets 400. Default: 16.",
+    )
     timeout: Duration | None = Field(
         default=None,
         description="Maximum time from the request to the end of the response, including time in the queue. After "

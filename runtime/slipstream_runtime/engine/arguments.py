@@ -28,6 +28,9 @@ _BUCKETS: Final = {"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT
 """vLLM's group of histograms -> upper bounds in seconds; vLLM's own start at 10 ms per output token."""
 _LOAD_FORMAT: Final = {"auto": None, "streamed": "runai_streamer"}
 """Value of `load` -> vLLM's load format; None leaves vLLM's default."""
+MEDIA_DOMAINS: Final = "allowed-media-domains"
+_NO_DOMAIN: Final = "media.invalid"
+"""Domain that doesn't exist (RFC 2606): without one, vLLM fetches media from every address that a request names."""
 
 _WORKER: Final = "slipstream_runtime.engine.worker.CPUWorker"
 
@@ -98,6 +101,7 @@ def build(
         ("--max-lora-rank", adapter_rank if config.adapters else None),
         ("--worker-cls", _WORKER if config.device == "cpu" else None),
         ("--shutdown-timeout", _SHUTDOWN_SECONDS[config.device]),
+        (f"--{MEDIA_DOMAINS}", _NO_DOMAIN),
         ("--disable-fastapi-docs", True),
         ("--use-tqdm-on-load", False),
     )

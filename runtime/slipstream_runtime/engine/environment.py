@@ -14,6 +14,8 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 """Spellings of true in Hugging Face's libraries."""
 _NO_REPOSITORY = "file:///nonexistent/"
 """Address that makes vLLM skip FlashInfer's downloads without a network; it would wait 5 s for an answer."""
+_PIXELS = 36_000_000
+"""Pixels of an image, read from its header before it is decoded: 108 MB in memory."""
 
 
 def build(
@@ -32,6 +34,7 @@ def build(
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ENGINE_READY_TIMEOUT_S": str(_READY_TIMEOUT_SECONDS),
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_MAX_IMAGE_PIXELS": str(_PIXELS),
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
@@ -62,6 +65,8 @@ def build(
         }
     forced = {
         "VLLM_LOGGING_CONFIG_PATH": str(logging_config),
+        # NB: a redirect leads out of the domains that are allowed.
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         # NB: development mode adds routes that stop the engine.
         "VLLM_SERVER_DEV_MODE": "0",
     }

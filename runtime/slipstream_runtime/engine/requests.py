@@ -6,7 +6,9 @@ Pure: they take a body and return the fields to set in it.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from slipstream_runtime.engine import bounds
 from slipstream_runtime.engine.output import Output
+from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web import openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, malformed
@@ -23,9 +25,18 @@ class Requests:
     """Rule of the front for requests to vLLM."""
 
     def __init__(
-        self, *, most: int | None, context: int, output: Output | None, stores: bool = False
+        self,
+        *,
+        limits: Limits,
+        context: int,
+        output: Output | None,
+        stores: bool = False,
+        fetches: bool = False,
     ) -> None:
-        self._most = most
+        self._limits = limits
+        self._most = limits.max_output_tokens
+        self._tokens_read = min(context, limits.max_prompt_tokens or context)
+        self._fetches = fetches
         self._context = context
         self._stores = stores
         self._output = output or Output()
@@ -33,9 +44,14 @@ class Requests:
 
     def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
         """The fields to set in the body; raises Refusal."""
+        bounds.check_integers(body)
+        bounds.check_text(body, tokens=self._tokens_read)
+        bounds.check_media(body, fetches=self._fetches, most=self._limits.max_media)
         if path not in openai.OUTPUT_LIMITS:
             return {}
         _check_vllms_blind_spots(body)
+        bounds.check_counts(path, body, self._limits)
+        bounds.check_structures(body)
         if path == openai.RESPONSES and body.get("store") is True and not self._stores:
             raise _not_stored()
         fields: dict[str, object] = {}
@@ -49,7 +65,7 @@ class Requests:
 
     def _tokens(self, path: str, body: Mapping[str, Any], *, most: int) -> Mapping[str, object]:
         name, requested = _first(body, openai.OUTPUT_LIMITS[path])
-        answers = _answers(path, body)
+        answers = bounds.answers(path, body)
         if requested is None:
             share = min(most // answers, self._context)
             if share == 0:
@@ -142,26 +158,6 @@ def _whole(body: Mapping[str, Any], name: str) -> int:
     if type(value) is not int:
         raise malformed(f"{name} must be a whole number.", param=name)
     return value
-
-
-def _answers(path: str, body: Mapping[str, Any]) -> int:
-    """Return the number of answers: the choices for each of the prompts."""
-    choices = 1 if body.get("n") is None else _whole(body, "n")
-    if choices < 1:
-        raise malformed("n must be at least 1.", param="n")
-    if path != openai.COMPLETIONS:
-        return choices
-    prompts = _count(body.get("prompt")) + _count(body.get("prompt_embeds"))
-    return choices * max(prompts, 1)
-
-
-def _count(prompt: object) -> int:
-    """Return the number of prompts in this field; a list of numbers is one prompt, any other list one for each item."""
-    if prompt is None:
-        return 0
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        return len(prompt)
-    return 1
 
 
 def _output_config(body: Mapping[str, Any], structure: Mapping[str, Any]) -> Mapping[str, object]:

@@ -30,7 +30,15 @@ from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import causes, core, probes, prompts, speech, structured_outputs
+from slipstream_runtime.engine import (
+    arguments,
+    causes,
+    core,
+    probes,
+    prompts,
+    speech,
+    structured_outputs,
+)
 from slipstream_runtime.engine.adapter_loader import AdapterLoader
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.requests import Requests
@@ -253,10 +261,11 @@ class _Serving:
             engine_slots=self._launch.status.max_sequences,
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
             rule=Requests(
-                most=config.limits.max_output_tokens,
+                limits=config.limits,
                 context=vllm_config.model_config.max_model_len,
                 output=config.output,
                 stores=vllm.envs.VLLM_ENABLE_RESPONSES_API_STORE,
+                fetches=arguments.MEDIA_DOMAINS in config.engine_args,
             ),
             metrics=self._launch.metrics.render if config.open_metrics else None,
         )

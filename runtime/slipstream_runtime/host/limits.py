@@ -24,6 +24,16 @@ class Limits(Part):
     """Requests that run at once; None leaves that to the engine."""
     queue: Annotated[int, pydantic.Field(ge=0)] | None = None
     """Requests that may wait while no slot is free."""
+    max_answers: Positive = 256
+    """Answers of one request: its choices for each of its prompts. Each takes a place of `concurrency`."""
+    max_prompt_logprobs: Annotated[int, pydantic.Field(ge=0)] = 1
+    """Log probabilities for each token of the prompt."""
+    max_messages: Positive = 4096
+    """Messages of a chat, and parts of them."""
+    max_tools: Positive = 256
+    """Tools of a chat."""
+    max_media: Positive = 16
+    """Images, audio and video of a request."""
 
     def slots(self, *, engine_slots: int | None) -> Slots:
         """Return the slots for these limits; `engine_slots` is the number of requests that the engine runs at once.

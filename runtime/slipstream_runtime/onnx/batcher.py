@@ -6,7 +6,7 @@ It neither polls nor waits for a batch to fill up. All methods belong to one eve
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol
 
@@ -42,14 +42,15 @@ class Batcher:
         self._limits = limits
         self._proof = proof
         self._observer = observer
-        self._waiting: dict[_Entry, None] = {}
+        self._waiting: dict[object, dict[_Entry, None]] = {}
+        """Request -> its sequences that are in no batch yet; the first request has the next turn."""
         self._running = 0
         self._wake = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """Number of sequences that are in no batch yet."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     @property
     def running(self) -> int:
@@ -60,13 +61,13 @@ class Batcher:
         """Return the rows of these sequences; on cancellation, sequences that are in no batch yet are removed."""
         loop = asyncio.get_running_loop()
         entries = [_Entry(tokens, loop.create_future()) for tokens in sequences]
-        self._waiting |= dict.fromkeys(entries)
+        request = object()
+        self._waiting[request] = dict.fromkeys(entries)
         self._wake.set()
         try:
             return await asyncio.gather(*(entry.row for entry in entries))
         finally:
-            for entry in entries:
-                self._waiting.pop(entry, None)
+            self._waiting.pop(request, None)
 
     async def serve(self) -> None:
         """Run batches until cancelled, then wait for the running one; EngineError once the session is broken."""
@@ -80,12 +81,28 @@ class Batcher:
                     self._wake.clear()
 
     def _next(self) -> list[_Entry]:
-        oldest = list(itertools.islice(self._waiting, batching.window(self._limits)))
-        lengths = [len(entry.tokens) for entry in oldest]
-        batch = [oldest[index] for index in batching.choose(lengths, limits=self._limits)]
-        for entry in batch:
-            del self._waiting[entry]
-        return batch
+        """Take the next batch; requests take turns, so that a long one does not hold up the others."""
+        turns = list(itertools.islice(self._in_turn(), batching.window(self._limits)))
+        lengths = [len(entry.tokens) for _, entry in turns]
+        chosen = [turns[index] for index in batching.choose(lengths, limits=self._limits)]
+        for request, entry in chosen:
+            del self._waiting[request][entry]
+        for request in dict.fromkeys(request for request, _ in chosen):
+            rest = self._waiting.pop(request)
+            if rest:
+                self._waiting[request] = rest
+        return [entry for _, entry in chosen]
+
+    def _in_turn(self) -> Iterator[tuple[object, _Entry]]:
+        """Yield the first sequence of each request, then the second of each, and so on."""
+        left = [(request, iter(entries)) for request, entries in self._waiting.items()]
+        while left:
+            still = []
+            for request, entries in left:
+                if (entry := next(entries, None)) is not None:
+                    yield request, entry
+                    still.append((request, entries))
+            left = still
 
     async def _serve(self, batch: list[_Entry], thread: Executor) -> None:
         loop = asyncio.get_running_loop()

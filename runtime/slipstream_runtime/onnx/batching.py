@@ -1,6 +1,6 @@
 """Choice of the waiting sequences that run together next.
 
-Pure. A batch is padded to its longest sequence, so sequences of similar length belong together. The oldest sequence
+Pure. A batch is padded to its longest sequence, so sequences of similar length belong together. The first sequence
 is always in the next batch, so a sequence waits for at most as many batches as there were sequences before it.
 """
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from tokenizers import Tokenizer
 
@@ -13,6 +13,10 @@ from slipstream_runtime.web.refusal import Refusal, prompt_too_long
 
 OWN_LENGTH: Final = -1
 """Value of truncate_prompt_tokens that cuts texts at the model's own length."""
+_CHARACTERS_PER_TOKEN: Final = 64
+"""Characters of a text for each token that the model reads; text has about 4."""
+_AT_ONCE: Final = 1024 * 1024
+"""Characters that are tokenized at once; the tokenizer takes up to 140 bytes for each."""
 _KEPT: Final = 4
 """Tokenizers that are cached, one for each length at which texts are cut."""
 
@@ -49,12 +53,12 @@ class Texts:
 
     def singles(self, texts: Sequence[str], *, cut: int | None) -> list[Tokens]:
         """Return each text as a sequence, cut at `cut` tokens unless it is None."""
-        return self._encode([self._cased(text) for text in texts], cut=cut)
+        return self._encode([self._bounded(text, cut=cut) for text in texts], cut=cut)
 
     def pairs(self, first: str, others: Sequence[str], *, cut: int | None) -> list[Tokens]:
         """Return a sequence for the first text with each of the others."""
-        head = self._cased(first)
-        return self._encode([(head, self._cased(text)) for text in others], cut=cut)
+        head = self._bounded(first, cut=cut)
+        return self._encode([(head, self._bounded(text, cut=cut)) for text in others], cut=cut)
 
     def given(self, sequences: Sequence[Sequence[int]], *, cut: int | None) -> list[Tokens]:
         """Return sequences that the client has tokenized itself."""
@@ -72,8 +76,26 @@ class Texts:
     ) -> list[Tokens]:
         limit = self._limit(cut)
         tokenizer = self._whole if limit is None else self._cutting(longest=limit)
-        encoded = tokenizer.encode_batch_fast(list(texts))
-        return self._checked([Tokens(one.ids, one.type_ids) for one in encoded])
+        sequences: list[Tokens] = []
+        for some in _parts(texts):
+            encoded = tokenizer.encode_batch_fast(some)
+            sequences += self._checked([Tokens(one.ids, one.type_ids) for one in encoded])
+        return sequences
+
+    def _bounded(self, text: str, *, cut: int | None) -> str:
+        """Return the text without what can't be read; Refusal if it is too long and not to be cut."""
+        most = _CHARACTERS_PER_TOKEN * self._longest
+        if len(text) <= most:
+            return self._cased(text)
+        if cut is None and self._most is not None:
+            raise prompt_too_long(f"more than {self._most}", most=self._most)
+        if cut is None:
+            raise Refusal(
+                400,
+                f"The input has {len(text)} characters, and the model accepts 1 to {self._longest} tokens. Shorten "
+                f"it, or cut it with truncate_prompt_tokens: {OWN_LENGTH}.",
+            )
+        return self._cased(text[:most])
 
     def _cased(self, text: str) -> str:
         return text.lower() if self._lower_case else text
@@ -94,6 +116,22 @@ class Texts:
                     f"cut it with truncate_prompt_tokens: {OWN_LENGTH}.",
                 )
         return sequences
+
+
+def _parts(
+    texts: Sequence[str] | Sequence[tuple[str, str]],
+) -> Iterator[list[str] | list[tuple[str, str]]]:
+    """Yield the texts in parts of `_AT_ONCE` characters."""
+    part: list[Any] = []
+    size = 0
+    for text in texts:
+        part.append(text)
+        size += len(text) if isinstance(text, str) else sum(map(len, text))
+        if size >= _AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _tokenizer(written: str, *, longest: int | None) -> Tokenizer:

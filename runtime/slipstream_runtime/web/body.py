@@ -1,6 +1,7 @@
 """Checks of a request's body: its size, that it is a JSON object, and how deeply it nests."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
@@ -10,6 +11,10 @@ from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
 
 DEPTH: Final = 64
 """Levels of objects and lists; vLLM allows a JSON schema as many, and nothing nests deeper than a schema."""
+
+NODES: Final = 200_000
+"""Objects and lists of a body; each takes up to 300 bytes of memory once it is parsed."""
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
@@ -43,6 +48,8 @@ def too_large(*, limit: int = asgi.BODY_LIMIT) -> Refusal:
 
 def parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in the body."""
+    if _nodes(raw) > NODES and _nodes(_STRING.sub(b"", raw)) > NODES:
+        raise malformed(f"The body has more than {NODES} objects and lists.")
     try:
         content = json.loads(raw.decode(), parse_constant=_no_number)
     except UnicodeDecodeError as error:
@@ -80,6 +87,10 @@ def with_length(headers: Headers, length: int) -> list[tuple[bytes, bytes]]:
     """Return the headers with this content length."""
     others = [field for field in headers if field[0] not in (b"content-length", b"expect")]
     return [*others, (b"content-length", str(length).encode())]
+
+
+def _nodes(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{")
 
 
 def _deeper(content: object, *, than: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.body import too_large
 
-_PARTS: Final = (
+PARTS: Final = (
     "image_url",
     "image",
     "input_audio",
@@ -53,7 +53,7 @@ def bounded(body: Mapping[str, Any], *, size: int) -> Media:
 def _texts(node: Mapping[str, Any]) -> Iterator[str]:
     """Yield the media of an object and of the objects in it; lists of other things are skipped at their first item."""
     for name, value in node.items():
-        if name in _PARTS and (text := _of_part(value)) is not None:
+        if name in PARTS and (text := _of_part(value)) is not None:
             yield text
         elif isinstance(value, Mapping):
             yield from _texts(value)

@@ -15,7 +15,7 @@ from tests.support.engine_configs import AVX2, DRAFT, TARGET, config, line
 CPU = (
     "--model /m --served-model-name n --dtype float32 {0}--kv-cache-metrics --custom-histogram-buckets BUCKETS {1}"
     "--distributed-executor-backend uni {2}"
-    "{worker}--shutdown-timeout 1 --disable-fastapi-docs --no-use-tqdm-on-load"
+    "{worker}--shutdown-timeout 1 --allowed-media-domains media.invalid --disable-fastapi-docs --no-use-tqdm-on-load"
 )
 
 BUCKETS = json.dumps({"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]})
@@ -227,7 +227,7 @@ def test_everything_at_once() -> None:
         "--no-enable-chunked-prefill --scheduling-policy priority "
         '--speculative-config {"draft_tensor_parallel_size": 2, "method": "draft_model", "model": "/d", '
         '"num_speculative_tokens": 4} '
-        "--shutdown-timeout 3 --disable-fastapi-docs --no-use-tqdm-on-load"
+        "--shutdown-timeout 3 --allowed-media-domains media.invalid --disable-fastapi-docs --no-use-tqdm-on-load"
     )
 
 
@@ -247,7 +247,8 @@ def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
         "--model /m --served-model-name n --kv-cache-metrics "
         f"--custom-histogram-buckets {BUCKETS} --distributed-executor-backend uni "
         "--scheduling-policy priority --shutdown-timeout 3 "
-        "--disable-fastapi-docs --no-use-tqdm-on-load --async-scheduling --no-enable-chunked-prefill "
+        "--allowed-media-domains media.invalid --disable-fastapi-docs --no-use-tqdm-on-load "
+        "--async-scheduling --no-enable-chunked-prefill "
         "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "
         "--reasoning-parser=-x y"
     )

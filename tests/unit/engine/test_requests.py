@@ -8,6 +8,7 @@ import pytest
 
 from slipstream_runtime.engine.output import Output
 from slipstream_runtime.engine.requests import STORE_VARIABLE, Requests
+from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web.refusal import Refusal
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -17,12 +18,12 @@ OTHER = {"type": "array"}
 
 
 def limited(path: str, body: Mapping[str, Any], *, most: int = 100) -> Mapping[str, object]:
-    return Requests(most=most, context=1000, output=None)(path, body)
+    return Requests(limits=Limits(max_output_tokens=most), context=1000, output=None)(path, body)
 
 
 def formed(path: str, body: Mapping[str, Any], **output: Any) -> Mapping[str, object]:
     parts = {"schema": json.dumps(SCHEMA), **output}
-    return Requests(most=None, context=1000, output=Output.model_validate(parts))(path, body)
+    return Requests(limits=Limits(), context=1000, output=Output.model_validate(parts))(path, body)
 
 
 def response_format(schema: dict[str, Any]) -> dict[str, Any]:
@@ -146,13 +147,13 @@ def test_the_same_form_is_not_another(path: str, body: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", ["a", 1, [1], True, 0, [], "", False])
 def test_a_form_that_is_no_object_is_malformed(value: object) -> None:
     with pytest.raises(Refusal, match="structured_outputs must be an object"):
-        Requests(most=None, context=1000, output=None)(CHAT, {"structured_outputs": value})
+        Requests(limits=Limits(), context=1000, output=None)(CHAT, {"structured_outputs": value})
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**300])
 def test_a_number_past_64_bits_is_malformed(value: int) -> None:
     with pytest.raises(Refusal, match="top_k does not fit into 64 bits"):
-        Requests(most=None, context=1000, output=None)(CHAT, {"top_k": value})
+        Requests(limits=Limits(), context=1000, output=None)(CHAT, {"top_k": value})
 
 
 @pytest.mark.parametrize("body", [{"ignore_eos": True}, {"min_tokens": 5}])
@@ -194,13 +195,13 @@ def test_embeddings_have_no_form() -> None:
 
 
 def test_a_response_that_would_silently_not_be_stored_is_refused() -> None:
-    off = Requests(most=None, context=4096, output=None)
+    off = Requests(limits=Limits(), context=4096, output=None)
     with pytest.raises(Refusal) as refused:
         off(RESPONSES, {"input": "x", "store": True})
     assert (refused.value.status, refused.value.param) == (400, "store")
     assert STORE_VARIABLE in refused.value.message
     assert off(RESPONSES, {"input": "x"}) == {}
-    on = Requests(most=None, context=4096, output=None, stores=True)
+    on = Requests(limits=Limits(), context=4096, output=None, stores=True)
     assert on(RESPONSES, {"input": "x", "store": True}) == {}
 
 
@@ -219,7 +220,7 @@ def test_the_structure_reaches_anthropics_api_in_its_own_form() -> None:
 
 
 def test_a_structure_that_anthropics_api_lacks_is_refused() -> None:
-    regex = Requests(most=None, context=1000, output=Output(regex="[ab]+"))
+    regex = Requests(limits=Limits(), context=1000, output=Output(regex="[ab]+"))
     with pytest.raises(Refusal, match=r"spec\.output\.regex.* Use /v1/chat/completions"):
         regex(MESSAGES, {"max_tokens": 5})
 
@@ -231,7 +232,7 @@ def test_tools_that_may_not_be_called_leave_the_structure() -> None:
 
 
 def test_stop_sequences_reach_anthropics_api() -> None:
-    stops = Requests(most=None, context=1000, output=Output(stop=("END",)))
+    stops = Requests(limits=Limits(), context=1000, output=Output(stop=("END",)))
     assert stops(MESSAGES, {"max_tokens": 5}) == {"stop_sequences": ["END"]}
     assert stops(MESSAGES, {"stop_sequences": ["x"]}) == {}
 

@@ -100,6 +100,25 @@ async def test_the_rows_of_a_request_come_in_its_order_over_several_batches() ->
     assert [len(batch) for batch in model.batches] == [8, 8, 4]
 
 
+async def test_a_long_request_does_not_hold_up_a_short_one() -> None:
+    model = Model()
+    async with served(model) as (batcher, _):
+        first = submit(batcher, 1)
+        await model.busy()
+        long = submit(batcher, *range(100, 200))
+        await asyncio.sleep(0)
+        short = submit(batcher, 2)
+        await asyncio.sleep(0)
+        model.may_end.release(2)
+        assert [row[0] for row in await short] == [2]
+        assert 2 in model.batches[1]
+        assert not long.done()
+        model.may_end.release(20)
+        assert [row[0] for row in await long] == list(range(100, 200))
+        await first
+        assert batcher.waiting == 0
+
+
 async def test_who_leaves_while_waiting_is_not_run() -> None:
     model = Model()
     async with served(model) as (batcher, _):

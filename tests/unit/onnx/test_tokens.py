@@ -76,6 +76,34 @@ def test_a_text_that_is_too_long_is_refused_with_the_remedy(model: Exported) -> 
     assert caught.value.status == 400
 
 
+def test_of_a_text_that_is_cut_only_what_can_be_read_is_tokenized(
+    model: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    whole = Texts._cased
+
+    def cased(self: Texts, text: str) -> str:
+        seen.append(len(text))
+        return whole(self, text)
+
+    monkeypatch.setattr(Texts, "_cased", cased)
+    found = texts(model).singles(["one " * 4_000_000], cut=-1)
+    assert found == [Tokens([2, 4, 4, 4, 4, 3], [0] * 6)]
+    assert seen == [64 * 6]
+
+
+@pytest.mark.parametrize(("most", "status"), [(None, 400), (5, 413)])
+def test_a_text_far_beyond_the_model_is_refused_before_it_is_tokenized(
+    model: Exported, most: int | None, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Texts(model, uri="file:///m", most=most)
+    monkeypatch.setattr(tokenizer, "_whole", None)
+    for make in (tokenizer.singles, lambda texts, cut: tokenizer.pairs(texts[0], ["one"], cut=cut)):
+        with pytest.raises(Refusal) as refusal:
+            make(["one " * 4_000_000], cut=None)
+        assert refusal.value.status == status
+
+
 def test_of_a_sequence_the_services_limit_counts_before_the_models(model: Exported) -> None:
     limited = Texts(model, uri="file:///m", most=3)
     assert len(limited.singles(["one two"], cut=3)[0]) == 3

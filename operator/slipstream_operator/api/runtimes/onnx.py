@@ -35,8 +35,12 @@ RULES = (
         field_path=".model",
     ),
     _unless_onnx(
-        "!has(self.limits) || !has(self.limits.maxOutputTokens)",
-        "limits.maxOutputTokens can't be used with runtime: onnx, which generates no tokens. Leave it out. "
+        "!has(self.limits) || !["
+        "has(self.limits.maxOutputTokens), has(self.limits.maxAnswers), has(self.limits.maxPromptLogprobs), "
+        "has(self.limits.maxMessages), has(self.limits.maxTools), has(self.limits.maxMedia)"
+        "].exists(used, used)",
+        "limits.maxOutputTokens, maxAnswers, maxPromptLogprobs, maxMessages, maxTools and maxMedia can't be used "
+        "with runtime: onnx, which takes no chats and generates no tokens. Leave them out. "
         "maxPromptTokens, timeout, concurrency and queue can be used.",
         field_path=".limits",
     ),
