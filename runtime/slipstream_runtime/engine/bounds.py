@@ -179,6 +179,8 @@ def structures(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 def answers(path: str, body: Mapping[str, Any]) -> int:
     """Return the number of answers: the choices for each of the prompts."""
+    if path not in openai.OUTPUT_LIMITS:
+        return 1
     choices = 1 if body.get("n") is None else body["n"]
     if type(choices) is not int:
         raise malformed("n must be a whole number.", param="n")

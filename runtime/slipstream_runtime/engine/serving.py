@@ -32,6 +32,7 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from slipstream_runtime import contract
 from slipstream_runtime.engine import (
     arguments,
+    bounds,
     causes,
     core,
     probes,
@@ -260,6 +261,7 @@ class _Serving:
             limits=config.limits,
             engine_slots=self._launch.status.max_sequences,
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+            places=bounds.answers,
             rule=Requests(
                 limits=config.limits,
                 context=vllm_config.model_config.max_model_len,

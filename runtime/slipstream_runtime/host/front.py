@@ -94,6 +94,8 @@ class Guard:
     engine_slots: int | None = None
     """Requests that the engine runs at once; None if it doesn't limit them."""
     keys: Keys | None = None
+    places: Callable[[str, Mapping[str, Any]], int] = lambda _path, _body: 1
+    """Path and body -> places that the request takes."""
     rule: Rule | None = None
     metrics: Callable[[], bytes] | None = None
     """Content of `GET /metrics`, which needs no key; None for no such route."""
@@ -234,18 +236,20 @@ class Front:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(seconds, self._end, exchange, answer_late(seconds))
         try:
+            places = 1
             if route.body == body.JSON:
-                scope = await self._read(exchange, scope, probe=probe)
+                scope, places = await self._read(exchange, scope, probe=probe)
             else:
                 body.check_head(scope["headers"], kind=body.MULTIPART, limit=body.UPLOAD_LIMIT)
             if probe or not route.computes:
                 await exchange.run(self._app, scope)
                 return
-            await self._take_slot(exchange)
+            places = self._slots.fitting(places)
+            await self._take_slots(exchange, places)
             try:
                 await self._answer(exchange, scope, route)
             finally:
-                self._slots.release()
+                self._slots.release(places)
         except asgi.DisconnectedError:
             pass
         finally:
@@ -268,8 +272,13 @@ class Front:
     def _over(self, exchange: Exchange) -> Callable[[], None]:
         return lambda: self._end(exchange, body.too_large(limit=body.UPLOAD_LIMIT))
 
-    async def _read(self, exchange: Exchange, scope: asgi.Scope, *, probe: bool) -> asgi.Scope:
-        """Read the body once, for the checks and for the application; return the scope that fits the body."""
+    async def _read(
+        self, exchange: Exchange, scope: asgi.Scope, *, probe: bool
+    ) -> tuple[asgi.Scope, int]:
+        """Read the body once, for the checks and for the application.
+
+        Return the scope that fits the body, and the places that the request takes.
+        """
         headers = scope["headers"]
         body.check_head(headers, limit=asgi.MEDIA_LIMIT)
         try:
@@ -287,16 +296,16 @@ class Front:
                 raw = body.extended(raw, fields)
                 scope = {**scope, "headers": body.with_length(headers, len(raw))}
         exchange.replay(raw)
-        return scope
+        return scope, 1 if probe else self._guard.places(scope["path"], content)
 
-    async def _take_slot(self, exchange: Exchange) -> None:
-        """Take a slot, or wait for one as long as the client is connected."""
+    async def _take_slots(self, exchange: Exchange, places: int) -> None:
+        """Take slots, or wait for them as long as the client is connected."""
         if exchange.over:
             raise asgi.DisconnectedError
-        if self._slots.take():
+        if self._slots.take(places):
             return
         try:
-            waiter = self._slots.wait()
+            waiter = self._slots.wait(places)
         except admission.QueueFullError:
             raise Refusal(
                 429,
@@ -311,7 +320,7 @@ class Front:
         finally:
             left.cancel()
             if not admitted:
-                self._slots.give_up(waiter)
+                self._slots.give_up(waiter, places)
         if not admitted:
             raise asgi.DisconnectedError
 

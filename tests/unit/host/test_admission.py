@@ -81,3 +81,24 @@ async def test_what_runs_and_what_waits(
         slots.wait()
     with pytest.raises(QueueFullError):
         slots.wait()
+
+
+async def test_a_request_for_several_answers_takes_a_place_for_each_and_is_not_overtaken() -> None:
+    slots = Slots(concurrency=4, queue=2)
+    assert slots.take(3)
+    many = slots.wait(slots.fitting(10))
+    assert not slots.take(1)
+    one = slots.wait(1)
+    slots.release(3)
+    assert (many.done(), one.done(), slots.taken) == (True, False, 4)
+    slots.release(4)
+    assert (one.done(), slots.taken) == (True, 1)
+
+
+async def test_who_needed_many_places_and_leaves_lets_the_next_in() -> None:
+    slots = Slots(concurrency=4, queue=2)
+    assert slots.take(3)
+    many, one = slots.wait(2), slots.wait(1)
+    slots.give_up(many, 2)
+    assert one.done()
+    assert slots.taken == 4
