@@ -233,7 +233,8 @@ def _separate(server: Server) -> None:
     """Give the engine's core the first processor, the front and this process the second."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
     front = psutil.Process(server.process.pid)
-    (core,) = front.children(recursive=True)
+    children = front.children(recursive=True)
+    (core,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
     os.sched_setaffinity(0, {second})
     for process, processor in ((core, first), (front, second)):
         for thread in process.threads():

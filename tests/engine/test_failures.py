@@ -59,8 +59,37 @@ def test_a_busy_engine_is_not_taken_for_a_hanging_one(engine: Engine) -> None:
     assert engine.get(contract.LIVE_PATH).status_code == 200
 
 
+async def test_a_structure_that_takes_the_compiler_long_fails_alone(engine: Engine) -> None:
+    """Beyond the patience of the engine, which used to be restarted."""
+    parts = [
+        {
+            "type": "object",
+            "properties": {
+                f"p{one}{two}": {"type": "string", "minLength": one, "maxLength": 9000}
+                for two in range(3)
+            },
+        }
+        for one in range(250)
+    ]
+    costly = {"json": {"anyOf": parts}}
+    body = {"model": NAME, "prompt": "hi", "max_tokens": 4}
+    async with httpx.AsyncClient(base_url=engine.api, timeout=60) as client:
+
+        async def answer(structure: dict[str, Any]) -> httpx.Response:
+            return await client.post(
+                "/v1/completions", json={**body, "structured_outputs": structure}
+            )
+
+        attack = asyncio.create_task(answer(costly))
+        for choice in range(5):
+            assert (await answer({"choice": [f"a{choice}", "b"]})).status_code == 200
+        assert not attack.done()
+        assert (await attack).status_code == 400
+    assert engine.get(contract.LIVE_PATH).status_code == 200
+
+
 def test_an_engine_that_hangs_ends_by_itself_and_says_so(engine: Engine) -> None:
-    (core,) = psutil.Process(engine.process.pid).children()
+    core = _core(engine)
 
     async def main() -> list[str]:
         begun = asyncio.Event()
@@ -126,13 +155,15 @@ def test_a_worker_that_is_killed_is_named_as_the_cause(
     assert "cancelled" not in reason
 
 
+def _core(engine: Engine) -> psutil.Process:
+    children = psutil.Process(engine.process.pid).children()
+    (core,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
+    return core
+
+
 def _workers(engine: Engine) -> list[psutil.Process]:
     """Processes of the engine core that compute."""
-    (core,) = (
-        process
-        for process in psutil.Process(engine.process.pid).children()
-        if "resource_tracker" not in " ".join(process.cmdline())
-    )
+    core = _core(engine)
     return [
         process
         for process in core.children()

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import psutil
 import pytest
 
 from dev import waiting
@@ -176,6 +177,52 @@ def test_what_vllm_itself_refuses_has_the_same_form(engine: Engine) -> None:
     ):
         assert 400 <= answer.status_code < 500
         error(answer)
+
+
+LOOP = {"$ref": "#/a", "a": {"$ref": "#/a"}}
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        {"json": {"$ref": "#"}},
+        {"json": LOOP},
+        {"regex": r"\p{L}+"},
+        {"regex": "("},
+        {"grammar": "root ::= root"},
+        {"grammar": "root ::= nowhere"},
+        {"choice": ["a" * 9] * 50_000},
+        {"json": {"properties": {str(one): {} for one in range(20_000)}}},
+    ],
+    ids=["itself", "a loop", "a class", "unclosed", "no end", "no rule", "choices", "properties"],
+)
+def test_a_structure_that_can_not_be_made_is_the_clients_fault(
+    engine: Engine, structure: dict[str, Any]
+) -> None:
+    answer = post(engine, COMPLETIONS, prompt="hi", structured_outputs=structure)
+    assert answer.status_code == 400
+    assert error(answer)["param"] == "structured_outputs"
+    good = post(engine, COMPLETIONS, prompt="hi", structured_outputs={"regex": "yes|no"})
+    assert good.json()["choices"][0]["text"] in ("yes", "no")
+
+
+def test_a_long_text_is_refused_before_it_takes_memory(engine: Engine) -> None:
+    process = psutil.Process(engine.process.pid)
+    before = process.memory_info().rss
+    answer = post(engine, COMPLETIONS, prompt="a " * 7_000_000, truncate_prompt_tokens=10)
+    assert answer.status_code == 413
+    assert process.memory_info().rss - before < 256 * 2**20
+
+
+def test_a_client_that_offers_h2c_is_answered(engine: Engine) -> None:
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAAB"}
+    answer = httpx.post(
+        engine.api + COMPLETIONS,
+        json={"model": NAME, "prompt": "hi", "structured_outputs": {"regex": "yes|no"}},
+        headers={**BEARER, **offer},
+        timeout=60,
+    )
+    assert answer.json()["choices"][0]["text"] in ("yes", "no")
 
 
 def test_keys_are_needed_and_change_without_a_restart(engine: Engine, keys: Path) -> None:

@@ -19,7 +19,7 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from slipstream_runtime.engine import deaths, executor, scheduler, windows
+from slipstream_runtime.engine import deaths, executor, grammars, scheduler, windows
 from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 from slipstream_runtime.engine.metrics import GainMetrics
 
@@ -40,8 +40,13 @@ def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
         # NB: vLLM inspects an unknown class in another interpreter, because its import might initialize a GPU.
         ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
     descriptor, libc = api.fileno(), ctypes.CDLL(None)
+    released = False
 
     def release() -> None:
+        nonlocal released
+        if released:
+            return  # a child of a child
+        released = True
         # NB: the supervisor's loop gets signals by this descriptor, which the core would share.
         signal.set_wakeup_fd(-1)
         os.close(descriptor)
@@ -52,8 +57,8 @@ def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
 
 def start(
     parsed: Namespace, *, fork: bool, tally: Path
-) -> tuple[AsyncLLM, Any, GainMetrics | None]:
-    """Return the client of a loaded engine, vLLM's configuration, and the metrics of the gain of speculation.
+) -> tuple[AsyncLLM, Any, GainMetrics | None, grammars.Grammars | None]:
+    """Return the client of a loaded engine, vLLM's configuration, the gain of speculation, and the trial of grammars.
 
     It blocks until the model is in memory. The gain is measured in the file `tally`; None where it can't be measured.
 
@@ -65,6 +70,7 @@ def start(
         # NB: only now, because making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     gain = _sample(config, tally) if _can_pause_speculation(config) else None
+    trial = grammars.start(config)
     client = AsyncLLM(
         vllm_config=config,
         executor_class=executor.class_for(config),
@@ -73,7 +79,7 @@ def start(
         log_requests=arguments.enable_log_requests,
         aggregate_engine_logging=arguments.aggregate_engine_logging,
     )
-    return client, config, gain
+    return client, config, gain, trial
 
 
 def killed_by(client: AsyncLLM) -> int | None:

@@ -45,13 +45,14 @@ class Requests:
     def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
         """The fields to set in the body; raises Refusal."""
         bounds.check_integers(body)
+        if path in openai.OUTPUT_LIMITS:
+            bounds.check_structures(body)
         bounds.check_text(body, tokens=self._tokens_read)
         bounds.check_media(body, fetches=self._fetches, most=self._limits.max_media)
         if path not in openai.OUTPUT_LIMITS:
             return {}
         _check_vllms_blind_spots(body)
         bounds.check_counts(path, body, self._limits)
-        bounds.check_structures(body)
         if path == openai.RESPONSES and body.get("store") is True and not self._stores:
             raise _not_stored()
         fields: dict[str, object] = {}

@@ -41,6 +41,7 @@ from slipstream_runtime.engine import (
     structured_outputs,
 )
 from slipstream_runtime.engine.adapter_loader import AdapterLoader
+from slipstream_runtime.engine.grammars import Grammars
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.requests import Requests
 from slipstream_runtime.engine.stall import StallTimer
@@ -75,12 +76,12 @@ def run(launch: Launch, architectures: Set[str]) -> None:
     launch.life.enter(Phase.LOADING)
     if launch.forks:
         core.prepare_fork(architectures, api=launch.api)
-    client, config, gain = core.start(parsed, fork=launch.forks, tally=launch.tally)
+    client, config, gain, trial = core.start(parsed, fork=launch.forks, tally=launch.tally)
     if gain is not None:
         launch.metrics.add(gain)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Serving(launch).run(client, config, parsed))
+            runner.run(_Serving(launch, trial).run(client, config, parsed))
     finally:
         client.shutdown(timeout=config.shutdown_timeout)
 
@@ -138,8 +139,9 @@ async def _model(request: Request, model: str) -> Response:
 class _Serving:
     """Engine client and the service in front of it."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, trial: Grammars | None) -> None:
         self._launch = launch
+        self._trial = trial
         self._life = launch.life
 
     async def run(self, client: Any, config: Any, parsed: Namespace) -> None:
@@ -262,6 +264,7 @@ class _Serving:
             engine_slots=self._launch.status.max_sequences,
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
             places=bounds.answers,
+            trial=self._trial.check if self._trial else None,
             rule=Requests(
                 limits=config.limits,
                 context=vllm_config.model_config.max_model_len,

@@ -7,7 +7,7 @@ counts the requests in flight and can end them in order. It buffers no response.
 import asyncio
 import dataclasses
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 import prometheus_client
@@ -97,6 +97,8 @@ class Guard:
     places: Callable[[str, Mapping[str, Any]], int] = lambda _path, _body: 1
     """Path and body -> places that the request takes."""
     rule: Rule | None = None
+    trial: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
+    """Check of a body that takes time; raises Refusal."""
     metrics: Callable[[], bytes] | None = None
     """Content of `GET /metrics`, which needs no key; None for no such route."""
 
@@ -295,6 +297,8 @@ class Front:
             if fields:
                 raw = body.extended(raw, fields)
                 scope = {**scope, "headers": body.with_length(headers, len(raw))}
+        if self._guard.trial is not None and not probe and scope["path"] in openai.OUTPUT_LIMITS:
+            await self._guard.trial(content)
         exchange.replay(raw)
         return scope, 1 if probe else self._guard.places(scope["path"], content)
 
