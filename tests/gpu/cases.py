@@ -234,6 +234,11 @@ FIELDS: Final = (
             "limits": {
                 "maxOutputTokens": 512,
                 "maxPromptTokens": 2048,
+                "maxAnswers": 64,
+                "maxPromptLogprobs": 5,
+                "maxMessages": 100,
+                "maxTools": 16,
+                "maxMedia": 4,
                 "timeout": "30s",
                 "concurrency": 8,
                 "queue": 16,
