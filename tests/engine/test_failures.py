@@ -88,6 +88,23 @@ async def test_a_structure_that_takes_the_compiler_long_fails_alone(engine: Engi
     assert engine.get(contract.LIVE_PATH).status_code == 200
 
 
+async def test_an_engine_that_goes_on_after_a_stall_ends_the_requests_and_not_itself(
+    engine: Engine,
+) -> None:
+    core = _core(engine)
+    async with httpx.AsyncClient(base_url=engine.api, timeout=60) as client:
+        begun = asyncio.Event()
+        stream = asyncio.create_task(_stream(client, begun))
+        await begun.wait()
+        core.suspend()
+        lines = [line for line in await stream if line]
+        core.resume()
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == 504
+        body = {"model": NAME, "prompt": "hi", "max_tokens": 4}
+        assert (await client.post("/v1/completions", json=body)).status_code == 200
+    assert engine.get(contract.LIVE_PATH).status_code == 200
+
+
 def test_an_engine_that_hangs_ends_by_itself_and_says_so(engine: Engine) -> None:
     core = _core(engine)
 
@@ -101,7 +118,7 @@ def test_an_engine_that_hangs_ends_by_itself_and_says_so(engine: Engine) -> None
 
     lines = [line for line in asyncio.run(main()) if line]
     assert "data: [DONE]" not in lines
-    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == 503
+    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == 504
     assert engine.exit_code() == 1
     assert "the engine hangs: 1 requests made no progress" in engine.termination_log.read_text()
     assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE

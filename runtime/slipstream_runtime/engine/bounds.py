@@ -130,7 +130,7 @@ def check_media(body: Mapping[str, Any], *, fetches: bool, most: int) -> None:
             continue
         for kind, text in _media(value):
             found += 1
-            if not fetches and _is_fetched(kind, text):
+            if _is_fetched(kind, text) and not (fetches and text[:4].lower() == "http"):
                 raise malformed(
                     "This service takes images, audio and video only inside the request, as data: URLs.",
                     param=name,

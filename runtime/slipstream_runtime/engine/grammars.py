@@ -33,8 +33,8 @@ from slipstream_runtime.web.refusal import Refusal, malformed
 
 _SECONDS: Final = 5
 """Seconds of one trial."""
-_MEMORY: Final = 1024**3
-"""Bytes that one trial may take beyond what the process has."""
+_MEMORY: Final = 512 * 1024**2
+"""Bytes that one trial may take beyond what the process has; an ordinary schema takes less than 50 MiB."""
 _AT_ONCE: Final = 2
 """Trials that run at once."""
 _QUEUE: Final = 32
@@ -47,7 +47,7 @@ _PLACE: Final = re.compile(r"^\[[^]]*\] \S+:\d+: ")
 """Time and source line that xgrammar puts before its message."""
 _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
-_COSTLY: Final = f"the structure takes the compiler more than {_SECONDS} s or {_MEMORY // 1024**3} GiB. Simplify it"
+_COSTLY: Final = f"the structure takes the compiler more than {_SECONDS} s or {_MEMORY // 1024**2} MiB. Simplify it"
 
 Structure = Mapping[str, Any]
 

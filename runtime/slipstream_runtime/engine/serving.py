@@ -29,7 +29,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from slipstream_runtime import contract
+from slipstream_runtime import contract, logs
 from slipstream_runtime.engine import (
     arguments,
     bounds,
@@ -55,6 +55,8 @@ from slipstream_runtime.web.keys import Keys
 
 _DEATH_SHOWS_SECONDS: Final = 10.0
 """Longest wait for the engine's death to show after a request failed."""
+_PROOF_SECONDS: Final = 30.0
+"""Longest time for a probe after requests made no progress."""
 _NO_CAUSE: Final = "its process ended and logged no error"
 _SIGNS_OF_WORK: Final = (
     contract.GENERATION_TOKENS,
@@ -210,7 +212,7 @@ class _Serving:
         first: Sequence[Probe],
     ) -> None:
         config = self._launch.config
-        fault = asyncio.create_task(self._fault(client))
+        fault = asyncio.create_task(self._fault(client, service, first))
         life = asyncio.create_task(
             service.run(
                 first,
@@ -232,19 +234,36 @@ class _Serving:
         life.cancel()
         await service.fail(await fault)
 
-    async def _fault(self, client: Any) -> str:
-        """Return why the engine core failed; vLLM has no callback for it, and does not notice a hang."""
+    async def _fault(self, client: Any, service: Service, first: Sequence[Probe]) -> str:
+        """Return why the engine core failed; vLLM has no callback for it, and does not notice a hang.
+
+        Requests that see no work are ended. The engine has failed if it then can't answer its first probe either.
+        """
         work, limit = StallTimer(), self._launch.config.stall_seconds
         counted = get_prometheus_registry().restricted_registry(_SIGNS_OF_WORK)
+        proof: asyncio.Task[None] | None = None
+        hangs, deadline = "", 0.0
         while not client.errored:
             self._life.beat()
-            held = client.output_processor.get_num_unfinished_requests()
+            held, now = client.output_processor.get_num_unfinished_requests(), time.monotonic()
             reading = tuple(
                 sample.value for metric in counted.collect() for sample in metric.samples
             )
-            stalled = work.stalled(reading, held=held, now=time.monotonic())
-            if stalled > limit:
-                return f"the engine hangs: {held} requests made no progress for {stalled:.0f} s"
+            stalled = work.stalled(reading, held=held, now=now)
+            if proof is not None:
+                if proof.done() and proof.exception() is None:
+                    proof, work = None, StallTimer()
+                elif proof.done() or now > deadline:
+                    proof.cancel()
+                    return hangs
+            elif stalled > limit:
+                hangs = f"the engine hangs: {held} requests made no progress for {stalled:.0f} s"
+                if not first:
+                    return hangs
+                logs.failure("requests made no progress", requests=held, seconds=round(stalled))
+                service.front.end_stalled(stalled)
+                proof = asyncio.create_task(service.prove(first[0]))
+                deadline = now + min(limit, _PROOF_SECONDS)
             await asyncio.sleep(BEAT_SECONDS)
         cause = self._launch.cause or await asyncio.to_thread(self._killed, client)
         return f"the engine died: {cause or _NO_CAUSE}"

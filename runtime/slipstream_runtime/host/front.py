@@ -173,6 +173,16 @@ class Front:
                 )
             )
 
+    def end_stalled(self, seconds: float) -> None:
+        """End all requests in flight, on which the engine did not work for this time."""
+        refusal = Refusal(
+            504,
+            f"The engine did not work on this request for {seconds:.0f} s.",
+            reason=Reason.TIMEOUT,
+        )
+        for exchange in tuple(self._exchanges):
+            self._end(exchange, refusal)
+
     def count(self, reason: Reason) -> None:
         """Count a refused request, also one that the application refused."""
         self.refused[reason] += 1

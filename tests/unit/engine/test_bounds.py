@@ -150,7 +150,6 @@ def test_ordinary_structures_tools_and_pictures_pass() -> None:
     [
         said([picture("http://127.0.0.1:8001/metrics")]),
         said([picture("HTTPS://example.com/a.png")]),
-        said([picture("file:///etc/passwd")]),
         said([{"type": "image_url", "image_url": "http://a"}]),
         said([{"type": "audio_url", "audio_url": {"url": "http://a"}}]),
         said([{"type": "image", "source": {"type": "url", "url": "http://a"}}]),
@@ -164,6 +163,11 @@ def test_media_come_inside_the_request_unless_the_service_names_domains(
     assert refusal.status == 400
     assert "data: URLs" in refusal.message
     assert judged(CHAT, body, fetches=True) == {}
+
+
+def test_files_of_the_engine_are_never_media() -> None:
+    body = said([picture("file:///etc/passwd")])
+    assert refused(CHAT, body).status == refused(CHAT, body, fetches=True).status == 400
 
 
 def test_urls_in_texts_and_tools_are_not_media() -> None:
