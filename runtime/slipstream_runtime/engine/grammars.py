@@ -34,7 +34,7 @@ from slipstream_runtime.web.refusal import Refusal, malformed
 _SECONDS: Final = 5
 """Seconds of one trial."""
 _MEMORY: Final = 512 * 1024**2
-"""Bytes that one trial may take beyond what the process has; an ordinary schema takes less than 50 MiB."""
+"""Bytes that one trial may take beyond what the process has."""
 _AT_ONCE: Final = 2
 """Trials that run at once."""
 _QUEUE: Final = 32
