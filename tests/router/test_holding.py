@@ -256,3 +256,17 @@ async def test_requests_go_to_revisions_by_their_weights() -> None:
         for _ in range(10):
             assert (await router.ask()).status == 200
         assert [len(engine.received) for engine in engines] == [6, 4, 0]
+
+
+async def test_a_request_for_n_answers_takes_n_slots_of_the_engine() -> None:
+    async with backends.running() as (engine,), routing(engine, limits=BUSY) as router:
+        engine.always = held = Held()
+        many = await ask_all(router, 1, n=3)
+        await until(lambda: held.waiting == 1)
+        tasks = [*many, asyncio.create_task(router.ask(n=2)), asyncio.create_task(router.ask())]
+        await until(lambda: router.chat.queued == 2)
+        assert held.waiting == 1
+        held.release.set()
+        assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+        assert [received.content.get("n") for received in engine.received] == [3, 2, None]
+        assert next(iter(router.chat.pool)).in_flight == 0

@@ -77,6 +77,22 @@ async def test_the_limits_of_bodies_are_those_of_the_configuration() -> None:
         assert (await router.ask()).status == 200
 
 
+async def test_the_text_of_a_chat_is_bounded_by_the_context_and_photos_and_batches_are_not() -> (
+    None
+):
+    async with (
+        backends.running() as (engine,),
+        routing(engine, limits={"maxText": 2 * MIB}) as router,
+    ):
+        refused = await router.ask(messages=[{"role": "user", "content": "x" * 2 * MIB}])
+        assert (refused.status, len(engine.received)) == (413, 0)
+        assert "more than 2097152 bytes of text" in refused.body.decode()
+        messages = [{"role": "user", "content": [photo(4 * MIB)]}]
+        assert (await router.ask(messages=messages)).status == 200
+        batch = ["x" * 10_000] * 300
+        assert (await router.ask("/v1/embeddings", input=batch)).status == 200
+
+
 def headed(*lines: bytes) -> bytes:
     fields = b"".join(line + b"\r\n" for line in lines)
     return b"GET /v1/models HTTP/1.1\r\nHost: r\r\nConnection: close\r\n%s\r\n" % fields

@@ -53,9 +53,9 @@ class LimitsSpec(ApiModel):
     )
     concurrency: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,
-        description="Maximum requests that run at once in one replica. Default: the number that the engine "
-        "schedules (batching.maxSequences). Further requests then queue in the router with routing.mode: Router, "
-        "otherwise in the engine.",
+        description="Maximum requests that run at once in one replica; a request for n answers counts as n. "
+        "Default: the number that the engine schedules (batching.maxSequences). Further requests then queue in the "
+        "router with routing.mode: Router, otherwise in the engine.",
     )
     queue: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         default=None,

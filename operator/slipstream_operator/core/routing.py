@@ -15,6 +15,10 @@ from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
 Mode = Literal["Router", "Gateway", "Direct"]
+_BYTES_PER_TOKEN = 64
+"""Bytes of text for each token of the context; text has about 4, and JSON writes a character in up to 12."""
+_LEAST_TEXT = 1024 * 1024
+"""Bytes of text that a chat may have, whatever the context, for tools and schemas."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +145,8 @@ def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> 
         limits["idleTimeout"] = times.idle
     if times.body is not None:
         limits["bodyTimeout"] = times.body
+    if (context := _context(spec)) is not None:
+        limits["maxText"] = max(_BYTES_PER_TOKEN * context, _LEAST_TEXT)
     if spec.limits is None:
         return limits
     if spec.limits.queue is not None:
@@ -150,6 +156,15 @@ def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> 
     if spec.limits.max_output_tokens is not None:
         limits["maxOutputTokens"] = spec.limits.max_output_tokens
     return limits
+
+
+def _context(spec: InferenceServiceSpec) -> int | None:
+    """Return the tokens that a prompt can have, as far as the object says."""
+    given = (
+        spec.model.max_length if spec.model else None,
+        spec.limits.max_prompt_tokens if spec.limits else None,
+    )
+    return min((tokens for tokens in given if tokens is not None), default=None)
 
 
 def _responses(spec: InferenceServiceSpec) -> dict[str, Any] | None:

@@ -43,6 +43,8 @@ class ServiceLimits(Part):
     drain: Seconds | None = None
     """Seconds for running requests to finish when the router stops; None: the option --grace."""
     max_output_tokens: int | None = Field(default=None, ge=1)
+    max_text: int | None = Field(default=None, ge=1)
+    """Bytes of a chat's text, which follow from the context; None: the context is not known."""
     queue_size: int = Field(default=64 * 1024 * 1024, ge=0)
     """Bytes of all queued request bodies."""
     connect_timeout: Seconds = 3.0

@@ -207,13 +207,13 @@ class Service:
         endpoint = None if request.replica is None else self.pool.named(request.replica)
         if endpoint is None:
             raise refusals.no_response(response_id)
-        endpoint.enter()
+        endpoint.enter(request, slots=1)
         return endpoint
 
     def release_slot(self, endpoint: Endpoint, request: Request) -> None:
-        """Free the request's slot in the engine, for the next request in the queue."""
+        """Free the request's slots in the engine, for the next requests in the queue."""
         endpoint.computed(request)
-        endpoint.leave()
+        endpoint.leave(request)
         if self._queue:
             self.dispatch()
 

@@ -327,3 +327,25 @@ def test_a_name_that_is_ones_own_is_not_taken() -> None:
 
 def test_unknown_keys_are_ignored_since_a_newer_crd_may_carry_them() -> None:
     assert given.resolved({"model": MODEL, "colour": {"hue": "x"}}) == given.resolved()
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, None),
+        ({"model": {**MODEL, "maxLength": 8192}}, MIB),
+        ({"model": {**MODEL, "maxLength": 131072}}, 8 * MIB),
+        (
+            {"model": {**MODEL, "maxLength": 131072}, "limits": {"maxPromptTokens": 32768}},
+            2 * MIB,
+        ),
+        ({"limits": {"maxPromptTokens": 100}}, MIB),
+    ],
+)
+def test_the_router_bounds_the_text_of_a_chat_by_the_context(
+    spec: dict[str, Any], expected: int | None
+) -> None:
+    assert given.resolved({"model": MODEL, **spec}).routing.limits.get("maxText") == expected

@@ -1,6 +1,9 @@
 """Endpoints that fail, fill up and recover, and the choice among them."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from slipstream_runtime.router.balancing.endpoints import (
     DEFAULT_CONCURRENCY,
@@ -17,6 +20,10 @@ from slipstream_runtime.router.messages.request import Request
 
 REQUEST = Request(path="/v1/chat/completions", raw=b"{}", content={}, model="m", stream=False)
 A, B, C = (Address(name, "10.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))
+
+
+def asked(**content: Any) -> Request:
+    return Request(path="/v1/chat/completions", raw=b"{}", content=content, model="m", stream=False)
 
 
 def endpoint(*, capacity: int = 2) -> Endpoint:
@@ -39,12 +46,53 @@ def pool(clock: Clock, *, draws: Sequence[float] = (0.0,) * 100) -> Pool:
 
 def test_an_engine_is_free_up_to_its_capacity() -> None:
     one = endpoint()
-    one.enter()
+    one.enter(asked(), slots=1)
     assert one.free(0)
-    one.enter()
+    second = asked()
+    one.enter(second, slots=1)
     assert not one.free(0)
-    one.leave()
+    one.leave(second)
     assert one.free(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "slots"),
+    [
+        ("/v1/chat/completions", {"n": 3}, 3),
+        ("/v1/chat/completions", {"n": 10**9}, 10**9),
+        ("/v1/chat/completions", {"n": "3"}, 1),
+        ("/v1/chat/completions", {"n": 0}, 1),
+        ("/v1/completions", {"n": 2, "prompt": ["a", "b", "c"]}, 6),
+        ("/v1/completions", {"prompt": [1, 2, 3]}, 1),
+        ("/v1/embeddings", {"n": 3, "input": ["a", "b"]}, 1),
+    ],
+)
+def test_a_request_takes_a_slot_for_each_answer(
+    path: str, content: dict[str, Any], slots: int
+) -> None:
+    request = Request(path=path, raw=b"{}", content=content, model="m", stream=False)
+    assert request.slots == slots
+
+
+def test_a_request_for_many_answers_waits_for_as_many_slots_and_gives_them_all_back() -> None:
+    found = pool(Clock())
+    found.update({"r": [A, B]}, weights={"r": 1}, concurrency=4)
+    first, many, all_slots = asked(n=2), asked(n=3), asked(n=9)
+    one = found.take(first, tried=set())
+    assert one is not None
+    other = found.take(many, tried=set())
+    assert other is not one
+    assert found.take(asked(n=3), tried=set()) is None
+    assert found.take(asked(n=2), tried=set()) is one
+    assert found.take(all_slots, tried=set()) is None
+    assert other is not None
+    other.leave(many)
+    assert found.take(all_slots, tried=set()) is other
+    assert other.in_flight == 4
+    many.release()
+    all_slots.release()
+    other.leave(all_slots)
+    assert other.in_flight == 0
 
 
 def test_an_engine_takes_what_it_says_that_it_runs_at_once() -> None:
@@ -67,10 +115,10 @@ def test_it_is_ejected_after_failures_in_a_row_and_then_tried_by_one_request() -
     assert [one.failed(0) for _ in range(FAILURES)] == [False, False, True]
     assert not one.free(EJECTION_SECONDS - 0.1)
     assert one.free(EJECTION_SECONDS)
-    one.enter()
+    one.enter(REQUEST, slots=1)
     assert not one.free(EJECTION_SECONDS)
     assert one.failed(EJECTION_SECONDS)
-    one.leave()
+    one.leave(REQUEST)
     assert not one.free(EJECTION_SECONDS + 0.1)
     assert one.free(2 * EJECTION_SECONDS)
 
@@ -103,8 +151,8 @@ def test_a_trial_that_its_client_ended_lets_the_next_one_try() -> None:
     one = endpoint()
     for _ in range(FAILURES):
         one.failed(0)
-    one.enter()
-    one.leave()
+    one.enter(REQUEST, slots=1)
+    one.leave(REQUEST)
     assert one.free(EJECTION_SECONDS)
 
 
@@ -161,7 +209,7 @@ def test_an_engine_that_stays_keeps_what_is_known_of_it() -> None:
     found = pool(Clock())
     found.update({"r": [A]}, weights={"r": 1}, concurrency=2)
     [before] = found
-    before.enter()
+    before.enter(REQUEST, slots=1)
     found.update({"r": [A, B]}, weights={"r": 5}, concurrency=7)
     assert next(iter(found)) is before
     assert (before.in_flight, before.capacity) == (1, 7)

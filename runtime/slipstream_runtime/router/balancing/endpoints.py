@@ -66,6 +66,7 @@ class Endpoint:
         self.concurrency = concurrency
         """Configured requests in flight; None: the batch size that the engine reports."""
         self.in_flight = 0
+        """Slots in use: one for each answer of a request."""
         self.load: Load | None = None
         self._sequences: int | None = None
         self.removed = False
@@ -108,9 +109,9 @@ class Endpoint:
         """Whether the engine is ejected after repeated failures."""
         return self._failures >= FAILURES and now < self._ejected_until
 
-    def free(self, now: float) -> bool:
-        """Whether the engine has a free slot."""
-        if self.in_flight >= self.capacity:
+    def free(self, now: float, *, slots: int = 1) -> bool:
+        """Whether this number of slots is free; a request for more than the capacity takes all slots."""
+        if self.in_flight + min(slots, self.capacity) > self.capacity:
             return False
         if self._failures < FAILURES:
             return True
@@ -125,14 +126,16 @@ class Endpoint:
         load = self.load
         return load if load is not None and now - load.at <= STALE_SECONDS else None
 
-    def enter(self) -> None:
-        """Take a slot."""
-        self.in_flight += 1
+    def enter(self, request: Request, *, slots: int) -> None:
+        """Take slots for the request."""
+        request.taken = min(slots, self.capacity)
+        self.in_flight += request.taken
         self._probing = self._failures >= FAILURES
 
-    def leave(self) -> None:
-        """Free a slot."""
-        self.in_flight -= 1
+    def leave(self, request: Request) -> None:
+        """Free the request's slots."""
+        self.in_flight -= request.taken
+        request.taken = 0
         self._probing = False
 
     def expect(self, request: Request, blocks: float) -> None:
@@ -235,20 +238,23 @@ class Pool:
         return added, removed
 
     def take(self, request: Request, *, tried: Collection[Endpoint]) -> Endpoint | None:
-        """Take a slot for the request and return its engine; None if no slot is free."""
+        """Take the request's slots and return its engine; None if no engine has enough of them free."""
         now = self._clock()
         weights = self._weights
+        slots = request.slots
         if request.replica is not None:
-            return self._take_holder(request, now=now, tried=tried)
+            return self._take_holder(request, slots=slots, now=now, tried=tried)
         free = [
             endpoint
             for endpoint in self._endpoints.values()
-            if weights[endpoint.revision] and endpoint.free(now) and endpoint not in tried
+            if weights[endpoint.revision]
+            and endpoint.free(now, slots=slots)
+            and endpoint not in tried
         ]
         if not free:
             return None
         chosen = self.picker.pick(self._of_one_revision(free), request, now=now)
-        chosen.enter()
+        chosen.enter(request, slots=slots)
         return chosen
 
     def named(self, name: str) -> Endpoint | None:
@@ -256,15 +262,15 @@ class Pool:
         return next((each for each in self._endpoints.values() if each.name == name), None)
 
     def _take_holder(
-        self, request: Request, *, now: float, tried: Collection[Endpoint]
+        self, request: Request, *, slots: int, now: float, tried: Collection[Endpoint]
     ) -> Endpoint | None:
         """Take a slot in the engine that stores what the request continues, whatever the weight of its revision."""
         assert request.replica is not None
         holder = self.named(request.replica)
-        if holder is None or holder in tried or not holder.free(now):
+        if holder is None or holder in tried or not holder.free(now, slots=slots):
             return None
         chosen = self.picker.pick([holder], request, now=now)
-        chosen.enter()
+        chosen.enter(request, slots=slots)
         return chosen
 
     def _of_one_revision(self, free: Sequence[Endpoint]) -> Sequence[Endpoint]:

@@ -131,6 +131,15 @@ def body_beyond_memory(size: int, *, most: int) -> Refusal:
     )
 
 
+def text_too_large(most: int) -> Refusal:
+    """Return 413 for a chat of more text than the context can hold."""
+    return Refusal(
+        413,
+        f"The request has more than {most} bytes of text, which the context of the model can't hold. Shorten it.",
+        reason=Reason.TOO_LARGE,
+    )
+
+
 def no_response(response_id: str, *, param: str | None = None) -> Refusal:
     """Return 404 for a stored response that no replica has."""
     return Refusal(

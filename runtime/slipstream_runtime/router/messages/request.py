@@ -7,7 +7,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from slipstream_runtime.router.messages import uploads
+from slipstream_runtime.router.messages import refusals, uploads
 from slipstream_runtime.router.messages.body_memory import Lease
 from slipstream_runtime.router.messages.uploads import Upload
 from slipstream_runtime.router.messages.usage import Tokens
@@ -35,6 +35,8 @@ _PRIORITIZED: Final = frozenset(
 """Paths whose requests can have a `priority` in vLLM."""
 _SALTED: Final = _PRIORITIZED | {openai.MESSAGES}
 """Paths whose requests can have a `cache_salt` in vLLM."""
+_CHATS: Final = (openai.CHAT, openai.RESPONSES, openai.MESSAGES)
+"""Paths whose requests have one prompt."""
 _REPORTS_ON_DEMAND: Final = (openai.CHAT, openai.COMPLETIONS)
 """Paths whose streams end with the usage only if the request asks for it."""
 
@@ -67,6 +69,10 @@ class Request:
     """Id of the stored response that the request reads or cancels."""
     prompt_tokens: float = 0.0
     """Estimated tokens of the prompt."""
+    text: int = 0
+    """Bytes of the body without its images, audio and video."""
+    taken: int = 0
+    """Slots that the request has in its engine."""
     lease: Lease | None = None
     """Memory of `raw`."""
 
@@ -112,6 +118,11 @@ class Request:
         """Return the request with another body, without streaming."""
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
 
+    def check_text(self, most: int | None) -> None:
+        """Refuse a chat of more text than the context of the service can hold; a batch of inputs may have more."""
+        if most is not None and self.path in _CHATS and self.text > most:
+            raise refusals.text_too_large(most)
+
     def max_tokens(self, *, limit: int | None) -> int:
         """Return the most tokens that the request may use; `limit` is the service's, per answer."""
         if not self.computes:
@@ -153,6 +164,11 @@ class Request:
         """Return the estimated use of an answer of `size` bytes that reports none."""
         generates = self.path in openai.OUTPUT_LIMITS
         return Tokens(int(self.prompt_tokens), size // _BYTES_PER_TOKEN if generates else 0)
+
+    @property
+    def slots(self) -> int:
+        """Return the slots that the request takes in an engine: one for each answer."""
+        return max(1, self._choices) if self.path in openai.OUTPUT_LIMITS else 1
 
     @property
     def _choices(self) -> int:
@@ -206,6 +222,7 @@ def parse_request(raw: bytes, *, path: str) -> Request:
         content=content,
         model=model,
         stream=content.get("stream") is True,
+        text=text,
         prompt_tokens=text / _BYTES_PER_TOKEN + found.pieces * _MEDIA_TOKENS,
     )
 

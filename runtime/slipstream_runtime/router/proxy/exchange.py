@@ -124,6 +124,7 @@ class Exchange:
         try:
             if request.response_id is None and not client.may_use(request.model):
                 raise refusals.forbidden(request.model)
+            request.check_text(service.settings.limits.max_text)
             request.tenant, request.priority = client.tenant, client.priority
             if request.response_id is None:
                 request.set_tenant(service.salt(client), priority=client.priority)
