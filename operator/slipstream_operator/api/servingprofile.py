@@ -231,6 +231,14 @@ class AllowedArguments(ApiModel):
     )
 
 
+class AllowedNames(ApiModel):
+    """Names of objects that services can use."""
+
+    allow: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=64)
+    ] = Field(description="Patterns of names, such as hub-*. * matches any text.")
+
+
 class AllowedTemplate(ApiModel):
     """Parts of spec.template that services can use."""
 
@@ -239,7 +247,7 @@ class AllowedTemplate(ApiModel):
             Annotated[
                 str,
                 Field(
-                    pattern=r"^(env|hostPath|label|priorityClass|toleration)[.][!-~]+$",
+                    pattern=r"^(env|hostPath|label|priorityClass|resource|toleration)[.][!-~]+$",
                     max_length=256,
                 ),
             ]
@@ -248,7 +256,7 @@ class AllowedTemplate(ApiModel):
     ] = Field(
         default=[],
         description="Parts that services can set although they load code, redirect connections or reach beyond the "
-        "namespace: env.NAME, hostPath.PATH, label.KEY, priorityClass.NAME and toleration.KEY, "
+        "namespace: env.NAME, hostPath.PATH, label.KEY, priorityClass.NAME, resource.NAME and toleration.KEY, "
         "such as env.HF_ENDPOINT. * matches any text. Default: none.",
     )
 
@@ -434,6 +442,14 @@ class ServingProfileSpec(ApiModel):
     )
     template: AllowedTemplate | None = Field(
         default=None, description="Parts of spec.template that services can use."
+    )
+    secrets: AllowedNames | None = Field(
+        default=None,
+        description="Secrets that services can name. Default: all that their authors may get or use.",
+    )
+    service_accounts: AllowedNames | None = Field(
+        default=None,
+        description="ServiceAccounts that services can name. Default: all that their authors may impersonate or use.",
     )
     limits: ProfileLimits | None = Field(default=None, description="Limits of services.")
     prometheus: Prometheus | None = Field(

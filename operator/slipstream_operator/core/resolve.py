@@ -74,7 +74,6 @@ def resolve(observed: Observed) -> Resolved:
     pod_template.check(
         spec, router_account=profile.router.service_account_name if profile.router else None
     )
-    rights.check(spec, profile, name=name)
     model_name = (spec.model and spec.model.name) or parent.key.name
     _check_name(observed, model_name)
     _check_adapters(spec, model_name)
@@ -82,6 +81,7 @@ def resolve(observed: Observed) -> Resolved:
         accelerators.check(accelerator, profile=name)
     accelerators.check_requests(spec, accelerator, profile, runtime=runtime)
     resource_checks.check(spec, accelerator, profile=name, runtime=runtime)
+    rights.check(spec, profile, accelerator, name=name)
     weights_bytes = _weights_bytes(observed, spec)
     split = parallelism.split(spec, dedicated=device.dedicated, has_model=runtime.needs_model)
     _check_groups(observed, spec, split)

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.api.pod import EnvVar, Resources
+from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec
 from slipstream_operator.api.template import Template
+from slipstream_operator.core import references
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -30,22 +32,24 @@ _LABELS: Final = ("app", "k8s-app", "app.kubernetes.io/name", "app.kubernetes.io
 """Labels by which Services commonly select pods."""
 _DIRECTORIES: Final = ("/data", "/mnt", "/models", "/var/lib/slipstream", "/var/models")
 """Directories of nodes in which caches can lie without a right of the profile."""
+_NETWORK_DEVICES: Final = (
+    "rdma/*",
+    "*/rdma*",
+    "*/hostdev",
+    "vpc.amazonaws.com/efa",
+    "networking.gke.io*",
+)
+"""Extended resources of network devices, which engines on several nodes use."""
 
 
-def check(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, name: str) -> None:
+def check(
+    spec: InferenceServiceSpec, profile: ServingProfileSpec, accelerator: Accelerator, *, name: str
+) -> None:
     """Raise PermanentError for the first part that the profile does not allow."""
     allowed = profile.template.allow if profile.template else ()
     _check_variables(spec.template, allowed, profile=name)
-    images = profile.images.allow if profile.images else None
-    if images is not None:
-        for field, image in _images(spec.template):
-            if not _matches(image, images):
-                raise PermanentError(
-                    Reason.NOT_ALLOWED,
-                    f'{field}: "{image}" matches none of the images that ServingProfile {name} allows '
-                    f"({', '.join(images)}). Use an allowed image, or ask the platform team to extend images.allow.",
-                )
-    for field, value, effect, entry in _reaching(spec):
+    _check_listed(spec, profile, name=name)
+    for field, value, effect, entry in _reaching(spec, accelerator):
         if not _matches(entry, allowed):
             raise PermanentError(
                 Reason.NOT_ALLOWED,
@@ -54,17 +58,47 @@ def check(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, name: str)
             )
 
 
+def _check_listed(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, name: str) -> None:
+    """Raise PermanentError for the first image, Secret or ServiceAccount outside of the profile's lists."""
+    images = profile.images.allow if profile.images else None
+    secrets = profile.secrets.allow if profile.secrets else None
+    accounts = profile.service_accounts.allow if profile.service_accounts else None
+    for found, what, field_of_profile, patterns in (
+        (_images(spec.template), "images", "images", images),
+        (references.secrets(spec), "Secrets", "secrets", secrets),
+        (references.service_accounts(spec), "ServiceAccounts", "serviceAccounts", accounts),
+    ):
+        for field, value in found:
+            if patterns is not None and not _matches(value, patterns):
+                raise PermanentError(
+                    Reason.NOT_ALLOWED,
+                    f'{field}: "{value}" matches none of the {what} that ServingProfile {name} allows '
+                    f"({', '.join(patterns) or 'none'}). Use an allowed one, or ask the platform team to extend "
+                    f"{field_of_profile}.allow.",
+                )
+
+
 def _check_variables(template: Template | None, allowed: Iterable[str], *, profile: str) -> None:
     """Raise PermanentError for the first variable that loads code or redirects connections without a right."""
-    for variable in (template and template.env) or ():
+    for field, variable in _variables(template):
         entry = f"env.{variable.name}"
         if _matches(variable.name.upper(), _VARIABLES) and not _matches(entry, allowed):
             raise PermanentError(
                 Reason.NOT_ALLOWED,
-                f'spec.template.env: "{variable.name}" loads code or redirects connections, and ServingProfile '
+                f'{field}: "{variable.name}" loads code or redirects connections, and ServingProfile '
                 f"{profile} does not allow it. Leave it out, or ask the platform team to add {entry} to "
                 "template.allow.",
             )
+
+
+def _variables(template: Template | None) -> Iterator[tuple[str, EnvVar]]:
+    if template is None:
+        return
+    for variable in template.env or ():
+        yield "spec.template.env", variable
+    for container in template.init_containers or ():
+        for variable in container.env or ():
+            yield f"spec.template.initContainers[{container.name}].env", variable
 
 
 def _images(template: Template | None) -> Iterator[tuple[str, str]]:
@@ -80,10 +114,18 @@ def _images(template: Template | None) -> Iterator[tuple[str, str]]:
             yield f"spec.template.volumes[{volume.name}].image.reference", reference
 
 
-def _reaching(spec: InferenceServiceSpec) -> Iterator[tuple[str, str, str, str]]:
+def _reaching(
+    spec: InferenceServiceSpec, accelerator: Accelerator
+) -> Iterator[tuple[str, str, str, str]]:
     """Yield the field, the value, its effect and the entry of template.allow of each part that reaches further."""
     if spec.template is not None:
         yield from _placing(spec.template)
+    known = {accelerator.resource_name, *_extended(accelerator.resources)}
+    for field, resources in _resources(spec):
+        for resource in _extended(resources):
+            if resource not in known and not _matches(resource, _NETWORK_DEVICES):
+                effect = f"is no resource of accelerator {accelerator.name}"
+                yield field, resource, effect, f"resource.{resource}"
     kept = spec.cache.model if spec.cache else None
     if kept is not None and kept.host_path is not None:
         path = kept.host_path.path
@@ -107,6 +149,21 @@ def _placing(template: Template) -> Iterator[tuple[str, str, str, str]]:
         if key == "*" or key.startswith("node-role.kubernetes.io/"):
             effect = "tolerates the taints of nodes that run the cluster"
             yield "spec.template.tolerations", key, effect, f"toleration.{key}"
+
+
+def _resources(spec: InferenceServiceSpec) -> Iterator[tuple[str, Resources | None]]:
+    yield "spec.resources", spec.resources
+    for container in (spec.template and spec.template.init_containers) or ():
+        yield f"spec.template.initContainers[{container.name}].resources", container.resources
+
+
+def _extended(resources: Resources | None) -> list[str]:
+    """Return the names with a domain, which devices have."""
+    if resources is None:
+        return []
+    return sorted(
+        name for name in {*(resources.limits or {}), *(resources.requests or {})} if "/" in name
+    )
 
 
 def _matches(text: str, patterns: Iterable[str]) -> bool:

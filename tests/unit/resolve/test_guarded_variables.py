@@ -9,8 +9,10 @@ from slipstream_operator.names import Reason
 from tests.support import given
 
 
-def resolved(name: str, **profile: Any) -> Any:
-    template = {"env": [{"name": name, "value": "x"}]}
+def resolved(name: str, *, init: bool = False, **profile: Any) -> Any:
+    template: dict[str, Any] = {"env": [{"name": name, "value": "x"}]}
+    if init:
+        template = {"initContainers": [{"name": "a", "image": "b", **template}]}
     return given.resolved(
         {"model": given.MODEL, "template": template}, profiles=[given.profile(**profile)]
     )
@@ -47,3 +49,13 @@ def test_the_profile_allows_names_and_patterns(entry: str) -> None:
     resolved("HTTPS_PROXY", template={"allow": [entry]})
     with pytest.raises(PermanentError):
         resolved("LD_PRELOAD", template={"allow": [entry]})
+
+
+def test_init_containers_have_the_same_rule() -> None:
+    with pytest.raises(PermanentError) as refused:
+        resolved("LD_PRELOAD", init=True)
+    assert refused.value.message.startswith(
+        'spec.template.initContainers[a].env: "LD_PRELOAD" loads'
+    )
+    resolved("LD_PRELOAD", init=True, template={"allow": ["env.LD_*"]})
+    resolved("TZ", init=True)

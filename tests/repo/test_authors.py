@@ -1,0 +1,52 @@
+"""Every field that names a Secret, a ConfigMap or an account is judged, in the operator and in the admission policy."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+NAMES = re.compile("secret|serviceaccount|configmap|credential|apikeys|token|driver", re.IGNORECASE)
+JUDGED = {
+    "model.tokenSecret", "model.credentials", "routing.apiKeys", "template.imagePullSecrets",
+    "template.env.valueFrom.secretKeyRef", "template.env.valueFrom.configMapKeyRef",
+    "template.initContainers.env.valueFrom.secretKeyRef", "template.initContainers.env.valueFrom.configMapKeyRef",
+    "template.volumes.secret", "template.volumes.configMap", "template.volumes.projected.sources.secret",
+    "template.volumes.projected.sources.configMap", "template.volumes.projected.sources.serviceAccountToken",
+    "template.volumes.csi.driver", "template.volumes.csi.nodePublishSecretRef", "template.serviceAccountName",
+}  # fmt: skip
+OTHERS = {
+    "limits.maxOutputTokens", "limits.maxPromptTokens", "slo.throughput.outputTokensPerSecond", "speculation.tokens",
+    "simulator.kvTokens", "batching.maxBatchedTokens",
+}  # fmt: skip
+"""Fields of numbers of tokens."""
+
+
+def fields(schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return the paths of the schema whose last part may name such an object, without their own parts."""
+    found = []
+    for name, part in schema.get("properties", {}).items():
+        inner = f"{path}.{name}".lstrip(".")
+        if NAMES.search(name):
+            found.append(inner)
+        else:
+            found += fields(part.get("items", part), inner)
+    return found
+
+
+def test_no_field_that_names_one_is_without_a_judgment() -> None:
+    definition = yaml.safe_load((ROOT / "crds/inferenceservices.yaml").read_text())
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    found = set(fields(schema["properties"]["spec"]))
+    assert found - OTHERS == JUDGED
+    policy = (ROOT / "manifests/base/authors.yaml").read_text()
+    for path in JUDGED:
+        assert f"?{path.rpartition('.')[2]}" in policy or "serviceAccountToken" in path
+    assert "has(source.serviceAccountToken)" in policy
+
+
+def test_routes_name_none() -> None:
+    definition = yaml.safe_load((ROOT / "crds/inferenceroutes.yaml").read_text())
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert not {path for path in fields(schema["properties"]["spec"]) if "oken" not in path}
