@@ -161,6 +161,8 @@ class Backend:
         self.received: list[Received] = []
         self.always: Behavior = answer
         self.script: list[Behavior] = []
+        self.unread: list[Behavior] = []
+        """Behaviors towards requests that ask whether to send their body: the engine answers without reading it."""
         self.metrics = "vllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
         self.scrape: Behavior = self._scrape
         self.connections = 0
@@ -186,8 +188,14 @@ class Backend:
         self.connections += 1
         peer = Peer(reader, writer)
         try:
-            while not writer.is_closing() and (received := await _receive(reader)) is not None:
-                await self._behave(peer, received)
+            while not writer.is_closing() and (received := await _head(reader)) is not None:
+                if "expect" in received.headers:
+                    if self.unread:
+                        self.received.append(received)
+                        await self.unread.pop(0)(peer, received)
+                        continue
+                    await peer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await self._behave(peer, await _whole(reader, received))
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -222,7 +230,8 @@ async def running(count: int = 1) -> AsyncIterator[Sequence[Backend]]:
             await backend.stop()
 
 
-async def _receive(reader: asyncio.StreamReader) -> Received | None:
+async def _head(reader: asyncio.StreamReader) -> Received | None:
+    """Return the next request without its body."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
@@ -233,8 +242,22 @@ async def _receive(reader: asyncio.StreamReader) -> Received | None:
     for line in lines:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(method, path, headers, body)
+    return Received(method, path, headers, b"")
+
+
+async def _whole(reader: asyncio.StreamReader, received: Received) -> Received:
+    """Return the request with its body; ConnectionError if the router breaks it off."""
+    try:
+        if received.headers.get("transfer-encoding") != "chunked":
+            size = int(received.headers.get("content-length", "0"))
+            return dataclasses.replace(received, body=await reader.readexactly(size))
+        parts = []
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            parts.append((await reader.readexactly(size + 2))[:-2])
+        await reader.readexactly(2)
+        return dataclasses.replace(received, body=b"".join(parts))
+    except asyncio.IncompleteReadError:
+        raise ConnectionError("the body broke off") from None
 
 
 def _dashed(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """One request and its response, which can be ended before it is complete."""
 
 import asyncio
+import collections
 import dataclasses
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +12,8 @@ from slipstream_runtime.web.refusal import Refusal
 
 _ERROR_SECONDS: Final = 1.0
 """Seconds in which a client must read the error that ends its response."""
+_AHEAD_BYTES: Final = 256 * 1024
+"""Bytes of a body that are received before the application reads them. The rest waits at the client."""
 
 
 @dataclasses.dataclass
@@ -36,7 +39,8 @@ class Exchange:
         self._streams_events = False
         self._complete = False
         self._unread = True
-        self._body: asgi.Message | None = None
+        self._ahead: collections.deque[asgi.Message] = collections.deque()
+        self._coming: asyncio.Future[asgi.Message] | None = None
         self._bound: _Bound | None = None
         self._cut = asyncio.Event()
         self._why: Refusal | None = None
@@ -54,7 +58,7 @@ class Exchange:
 
     def replay(self, body: bytes) -> None:
         """Give the application this body instead of the one that was read."""
-        self._body = {"type": "http.request", "body": body, "more_body": False}
+        self._ahead.append({"type": "http.request", "body": body, "more_body": False})
 
     def read_at_most(
         self, limit: int, *, whole: Callable[[], None], over: Callable[[], None]
@@ -73,28 +77,34 @@ class Exchange:
 
     async def receive(self) -> asgi.Message:
         """Return the client's next message, or a disconnect once the exchange is ended."""
-        if self._body is not None:
-            body, self._body = self._body, None
-            return body
-        return await self._next()
+        return self._counted(self._ahead.popleft() if self._ahead else await self._next())
 
     async def left(self) -> None:
-        """Return once the client leaves, or the exchange is ended."""
-        while (await self._next())["type"] != "http.disconnect":
-            pass
+        """Return once the client leaves, or the exchange is ended; the application gets the messages before."""
+        size = 0
+        while size < _AHEAD_BYTES:
+            message = await self._next()
+            if message["type"] == "http.disconnect":
+                return
+            self._ahead.append(message)
+            size += len(message.get("body", b""))
+        await self._cut.wait()
 
     async def _next(self) -> asgi.Message:
         self._unread = False
-        coming = asyncio.ensure_future(self._receive())
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._receive())
+        coming = self._coming
         cut = asyncio.ensure_future(self._cut.wait())
         try:
-            await asyncio.wait({coming, cut}, return_when=asyncio.FIRST_COMPLETED)
-            if self._why is not None:
-                return {"type": "http.disconnect"}
-            return self._counted(await coming)
+            # NB: a caller that is cancelled leaves the message to the next one.
+            await asyncio.wait((coming, cut), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            coming.cancel()
             cut.cancel()
+        if self._why is not None:
+            return {"type": "http.disconnect"}
+        self._coming = None
+        return coming.result()
 
     def _counted(self, message: asgi.Message) -> asgi.Message:
         if (bound := self._bound) is None or message["type"] != "http.request":
@@ -119,6 +129,8 @@ class Exchange:
 
     async def close(self) -> None:
         """Send the error of an ended exchange to the client, unless its response is complete."""
+        if self._coming is not None:
+            self._coming.cancel()
         if self._why is not None and not self._complete:
             async with asyncio.timeout(_ERROR_SECONDS):
                 await self._send_error(self._why)

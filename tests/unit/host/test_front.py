@@ -337,6 +337,61 @@ async def test_an_upload_needs_a_slot_and_a_count_of_tokens_does_not() -> None:
     await held
 
 
+@pytest.mark.parametrize(
+    "parts", [[b"12", b"345"], [bytes(1024 * 1024)] * 4], ids=["small", "large"]
+)
+async def test_an_upload_that_waits_for_a_slot_reaches_the_application_whole(
+    parts: list[bytes],
+) -> None:
+    held_app, calls, sizes = Held(begin=False), [], []
+
+    async def app(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        calls.append(scope["path"])
+        if scope["path"] == CHAT:
+            await held_app(scope, receive, send)
+            return
+        sizes.append(len(await asgi.read(receive, limit=1 << 40)))
+        await asgi.respond(send, b"")
+
+    limits = Limits(concurrency=1, queue=1)
+    guard = front.Front(
+        app, life=life_in(Phase.READY), probe_key=KEY, guard=front.Guard(limits=limits)
+    )
+    first, second = Client(), Client(*parts)
+    held = asyncio.create_task(guard(request(), first.receive, first.send))
+    await turns(lambda: calls == [CHAT])
+    waiting = asyncio.create_task(guard(upload(), second.receive, second.send))
+    await turns(lambda: guard.queued == 1)
+    for _ in range(20):  # what the client sends meanwhile is received
+        await asyncio.sleep(0)
+    held_app.release.set()
+    await asyncio.gather(held, waiting)
+    assert (second.status, sizes) == (200, [sum(map(len, parts))])
+
+
+async def test_an_upload_whose_client_leaves_while_it_waits_for_a_slot_gives_up() -> None:
+    held_app, calls = Held(begin=False), []
+
+    async def app(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        calls.append(scope["path"])
+        await held_app(scope, receive, send)
+
+    limits = Limits(concurrency=1, queue=1)
+    guard = front.Front(
+        app, life=life_in(Phase.READY), probe_key=KEY, guard=front.Guard(limits=limits)
+    )
+    first, second = Client(), Client(b"12", b"345")
+    held = asyncio.create_task(guard(request(), first.receive, first.send))
+    await turns(lambda: calls == [CHAT])
+    waiting = asyncio.create_task(guard(upload(), second.receive, second.send))
+    await turns(lambda: guard.queued == 1)
+    second.gone.set()
+    await waiting
+    assert (guard.queued, calls) == (0, [CHAT])
+    held_app.release.set()
+    await held
+
+
 async def test_the_lifespan_passes_and_websockets_do_not() -> None:
     seen: list[str] = []
 

@@ -9,7 +9,7 @@ import orjson
 
 from slipstream_runtime.router.messages import refusals, uploads
 from slipstream_runtime.router.messages.body_memory import Lease
-from slipstream_runtime.router.messages.uploads import Upload
+from slipstream_runtime.router.messages.uploads import Rest, Upload
 from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.web import body, openai
 from slipstream_runtime.web.media import bounded
@@ -47,7 +47,7 @@ class Request:
 
     path: str
     raw: bytes
-    """Body that is sent to the engine."""
+    """Body that is sent to the engine; the first part of it if there is a `rest`."""
     content: dict[str, Any]
     model: str
     stream: bool
@@ -75,6 +75,8 @@ class Request:
     """Slots that the request has in its engine."""
     lease: Lease | None = None
     """Memory of `raw`."""
+    rest: Rest | None = None
+    """Part of an upload that the client still sends."""
 
     @property
     def computes(self) -> bool:
@@ -233,7 +235,7 @@ def uploaded_request(upload: Upload, *, path: str) -> Request:
     content = {name: _number(value) for name, value in fields.items()}
     return Request(
         path=path,
-        raw=upload.body,
+        raw=upload.take_ahead(),
         content=content,
         model=_model(fields),
         stream=fields.get("stream", "").strip().lower() in _TRUE,

@@ -3,18 +3,27 @@
 The body is written again from the fields that were read. So the engine can't read another model than the router did.
 """
 
+import asyncio
 import re
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.streams import StreamReader
+from aiohttp.web import RequestPayloadError
 
-from slipstream_runtime.web.refusal import Refusal, malformed
+from slipstream_runtime.web import body
+from slipstream_runtime.web.refusal import Refusal, body_late, malformed
 
+AHEAD_BYTES: Final = 1024 * 1024
+"""Bytes of an upload that the router reads before it sends any: a smaller upload can be sent again to another replica.
+A minute of compressed speech takes about as many."""
 _KIND_OF_UPLOADS: Final = "multipart/form-data; boundary="
 _CHUNK_BYTES: Final = 64 * 1024
+_TEXT_BYTES: Final = 1024 * 1024
+"""Most bytes of all text fields; vLLM's form parser takes as many of each."""
 _FIELDS: Final = 64
 """Most fields of an upload; vLLM has about 30."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
@@ -25,90 +34,151 @@ _KIND: Final = re.compile(
 
 
 class Upload:
-    """Fields of an upload, and the body that has the same fields."""
+    """Upload of a client, whose fields are read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str], content: StreamReader) -> None:
         self.fields: dict[str, Any] = {}
-        """Text fields; of two with one name, the last."""
+        """Text fields that were read; of two with one name, the last."""
         self.size = 0
-        """Bytes of the files."""
+        """Bytes of the fields that were read."""
         self._boundary = secrets.token_hex(16)
-        self._model = b""
-        self._parts: list[bytes] = []
+        self._text_size = 0
+        self._ahead: list[bytes] = []
+        self._parts = self._written(headers, content)
 
     @property
     def content_type(self) -> str:
-        """Return the content type of `body`."""
+        """Return the content type of the body that is written."""
         return _KIND_OF_UPLOADS + self._boundary
 
-    @property
-    def body(self) -> bytes:
-        """Return the body, whose first field is the model."""
-        return b"".join([self._model, *self._parts, f"--{self._boundary}--\r\n".encode()])
+    async def read_ahead(self, *, grown: Callable[[int], None]) -> bool:
+        """Read until the model is known and `AHEAD_BYTES` are read; return whether that is all of it.
 
-    def add_text(self, name: str, content: bytes) -> None:
-        """Add a text field; Refusal if it is no text, or a second model."""
+        `grown` is called with the bytes that were read so far. Refusal if the upload is malformed.
+        """
+        async for part in self._parts:
+            self._ahead.append(part)
+            grown(self.size)
+            if self.size >= AHEAD_BYTES and "model" in self.fields:
+                return False
+        return True
+
+    def take_ahead(self) -> bytes:
+        """Return the first part of the body, as far as it was read. It begins with the model."""
+        ahead, self._ahead = self._ahead, []
+        return b"".join([_model(self._boundary, self.fields.get("model", "").encode()), *ahead])
+
+    async def next_part(self) -> bytes:
+        """Return the next part of the body, or nothing at its end; Refusal if it is malformed or too large."""
+        part = await anext(self._parts, b"")
+        if self.size > body.UPLOAD_LIMIT:
+            raise body.too_large(limit=body.UPLOAD_LIMIT)
+        return part
+
+    async def _written(
+        self, headers: Mapping[str, str], content: StreamReader
+    ) -> AsyncIterator[bytes]:
+        count = 0
+        try:
+            async for part in MultipartReader(headers, content):
+                count += 1
+                if count > _FIELDS or not isinstance(part, BodyPartReader):
+                    raise malformed(
+                        f"The body has more than {_FIELDS} fields, or a field with fields."
+                    )
+                name = part.name or ""
+                if not _NAME.fullmatch(name):
+                    raise malformed("The body has a field without a valid name.")
+                if part.filename is None:
+                    text = await self._read_text(name, part)
+                    if name != "model":
+                        yield self._head(f'name="{name}"', None) + text + b"\r\n"
+                    continue
+                safe = _UNSAFE.sub("_", part.filename)[-128:]
+                kind = part.headers.get("content-type")
+                yield self._head(f'name="{name}"; filename="{safe}"', kind)
+                while chunk := await part.read_chunk(_CHUNK_BYTES):
+                    self.size += len(chunk)
+                    yield chunk
+                yield b"\r\n"
+        except (Refusal, RequestPayloadError):
+            raise
+        except (ValueError, AssertionError, RuntimeError) as error:
+            raise malformed(f"The body is not valid multipart/form-data: {error}") from None
+        yield f"--{self._boundary}--\r\n".encode()
+
+    async def _read_text(self, name: str, part: BodyPartReader) -> bytes:
+        """Read a text field; Refusal if it is no text, or a second model."""
+        found = bytearray()
+        while chunk := await part.read_chunk(_CHUNK_BYTES):
+            found += chunk
+            self.size += len(chunk)
+            self._text_size += len(chunk)
+            if self._text_size > _TEXT_BYTES:
+                raise malformed(f"{name}: the text fields have more than {_TEXT_BYTES} bytes.")
         if name == "model" and name in self.fields:
             raise malformed("model: must not be set twice.", param="model")
         try:
-            self.fields[name] = content.decode()
+            self.fields[name] = found.decode()
         except UnicodeDecodeError:
             raise malformed(f"{name}: is not UTF-8.", param=name) from None
-        if name == "model":
-            self._model = _model(self._boundary, content)
-        else:
-            self._add(f'name="{name}"', None, content)
+        return bytes(found)
 
-    def add_file(self, name: str, filename: str, kind: str | None, content: bytes) -> None:
-        """Add a file."""
-        self.size += len(content)
-        safe = _UNSAFE.sub("_", filename)[-128:]
-        self._add(f'name="{name}"; filename="{safe}"', kind, content)
-
-    def _add(self, name: str, kind: str | None, content: bytes) -> None:
+    def _head(self, name: str, kind: str | None) -> bytes:
         head = f"--{self._boundary}\r\ncontent-disposition: form-data; {name}\r\n"
         if kind is not None and _KIND.fullmatch(kind):
             head += f"content-type: {kind}\r\n"
-        self._parts += [f"{head}\r\n".encode(), content, b"\r\n"]
+        return f"{head}\r\n".encode()
 
 
-def with_model(body: bytes, content_type: str, *, old: str, new: str) -> bytes:
+class Rest:
+    """Part of an upload that the client still sends, which the router passes on as it arrives."""
+
+    def __init__(self, upload: Upload, *, seconds: float, left: float) -> None:
+        self.started = False
+        """Whether a replica got a part of the body, so that no other replica can get all of it."""
+        self.refusal: Refusal | None = None
+        """Reason for which the body ended before its end, if it was the client's fault."""
+        self._upload = upload
+        self._seconds = seconds
+        self._left = left
+
+    async def after(self, ahead: bytes) -> AsyncIterator[bytes]:
+        """Yield the parts of the whole body, whose first part was read ahead."""
+        self.started = True
+        try:
+            view = memoryview(ahead)
+            for start in range(0, len(ahead), _CHUNK_BYTES):
+                yield bytes(view[start : start + _CHUNK_BYTES])
+            while part := await self._next():
+                yield part
+        except Refusal as refusal:
+            self.refusal = refusal
+            raise
+
+    async def _next(self) -> bytes:
+        """Return the next part. Only the time that the client takes counts, not the replica's."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left):
+                return await self._upload.next_part()
+        except TimeoutError:
+            raise body_late(self._seconds) from None
+        except RequestPayloadError:
+            raise malformed("The request body is not valid HTTP.") from None
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - began))
+
+
+def with_model(raw: bytes, content_type: str, *, old: str, new: str) -> bytes:
     """Return the body of an upload with another model."""
     boundary = content_type.removeprefix(_KIND_OF_UPLOADS)
     first = _model(boundary, old.encode())
-    assert body.startswith(first)
-    return b"".join([_model(boundary, new.encode()), memoryview(body)[len(first) :]])
+    assert raw.startswith(first)
+    return b"".join([_model(boundary, new.encode()), memoryview(raw)[len(first) :]])
 
 
 def _model(boundary: str, name: bytes) -> bytes:
     """Return the field `model`."""
     head = f'--{boundary}\r\ncontent-disposition: form-data; name="model"\r\n\r\n'
     return head.encode() + name + b"\r\n"
-
-
-async def read(
-    headers: Mapping[str, str], content: StreamReader, *, grown: Callable[[int], None]
-) -> Upload:
-    """Return the upload in the body; Refusal if it is malformed. `grown` is called with the bytes read so far."""
-    upload, count, size = Upload(), 0, 0
-    try:
-        async for part in MultipartReader(headers, content):
-            count += 1
-            if count > _FIELDS or not isinstance(part, BodyPartReader):
-                raise malformed(f"The body has more than {_FIELDS} fields, or a field with fields.")
-            name = part.name or ""
-            if not _NAME.fullmatch(name):
-                raise malformed("The body has a field without a valid name.")
-            found = bytearray()
-            while chunk := await part.read_chunk(_CHUNK_BYTES):
-                found += chunk
-                grown(size := size + len(chunk))
-            if part.filename is None:
-                upload.add_text(name, bytes(found))
-            else:
-                upload.add_file(name, part.filename, part.headers.get("content-type"), bytes(found))
-    except Refusal:
-        raise
-    except (ValueError, AssertionError, RuntimeError) as error:
-        raise malformed(f"The body is not valid multipart/form-data: {error}") from None
-    return upload

@@ -41,15 +41,18 @@ class Bodies:
         `client` shares its part of the memory; `head` are the bytes of the headers.
         """
         uploads_file = openai.FORMS[path].uploads
+        deadline = asyncio.get_running_loop().time() + seconds
         await self._check(http_request, uploads_file=uploads_file)
         lease = self._memory.lease(client, beside=_COPIES_OF_HEADERS * head)
         try:
             lease.grow(0)
             # NB: most bodies come with the headers, and need no timer.
             whole = http_request.content.is_eof()
-            async with asyncio.timeout(None if whole else seconds):
+            async with asyncio.timeout_at(None if whole else deadline):
                 if uploads_file:
-                    found = await self._upload(http_request, lease, path=path)
+                    found = await self._upload(
+                        http_request, lease, path=path, seconds=seconds, deadline=deadline
+                    )
                 else:
                     raw = await self._read(http_request, lease)
             if not uploads_file:
@@ -111,15 +114,26 @@ class Bodies:
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _upload(self, http_request: web.BaseRequest, lease: Lease, *, path: str) -> Request:
+    async def _upload(
+        self,
+        http_request: web.BaseRequest,
+        lease: Lease,
+        *,
+        path: str,
+        seconds: float,
+        deadline: float,
+    ) -> Request:
+        """Return the request of an upload, of which the first part was read."""
         most = body.UPLOAD_LIMIT
-        self._grow(lease, _upload_size(http_request.content_length or 0), limit=_upload_size(most))
-        upload = await uploads.read(
-            http_request.headers,
-            http_request.content,
-            grown=lambda size: self._grow(lease, _upload_size(size), limit=_upload_size(most)),
+        upload = uploads.Upload(http_request.headers, http_request.content)
+        whole = await upload.read_ahead(
+            grown=lambda size: self._grow(lease, _upload_size(size), limit=_upload_size(most))
         )
-        return uploaded_request(upload, path=path)
+        request = uploaded_request(upload, path=path)
+        if not whole:
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            request.rest = uploads.Rest(upload, seconds=seconds, left=left)
+        return request
 
     async def _parse(self, raw: bytes, lease: Lease, *, path: str) -> Request:
         """Return the request in a JSON body, once there is memory for its objects."""
@@ -153,5 +167,5 @@ def _charged(raw: bytes) -> int:
 
 
 def _upload_size(size: int) -> int:
-    """Return the bytes that an upload counts: while its last file is read, it is there three times."""
+    """Return the bytes that an upload counts: once it is read ahead, it is there twice for a moment."""
     return size * 3 // 2

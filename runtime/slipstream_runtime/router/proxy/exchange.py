@@ -193,6 +193,9 @@ class Exchange:
             try:
                 return await self._send(endpoint, copy)
             except Unanswered as failure:
+                rest = self._request.rest
+                if rest is not None and rest.refusal is not None:
+                    raise rest.refusal from None
                 service.failed(endpoint)
                 tried.add(endpoint)
                 resets += failure.fault is Fault.RESET
@@ -210,7 +213,8 @@ class Exchange:
     def _may_retry(self, tried: set[Endpoint]) -> bool:
         """Whether the request may be sent again; if so, take a retry from the budget."""
         service = self.service
-        if self._request.replica is not None:
+        request = self._request
+        if request.replica is not None or (request.rest is not None and request.rest.started):
             return False
         if self._has_fallback and not service.pool.has_candidate(tried=tried):
             return False

@@ -7,7 +7,7 @@ import io
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from multidict import CIMultiDict
@@ -175,11 +175,16 @@ class Upstream:
             url = endpoint.url(request.path)
         else:
             url = endpoint.address.url(request.path, request.query)
+        data: Any = io.BytesIO(body) if len(body) > _AT_ONCE_BYTES else body
+        if request.rest is not None:
+            data = request.rest.after(body)
         return await self._session.request(
             request.method,
             url,
-            data=io.BytesIO(body) if len(body) > _AT_ONCE_BYTES else body,
+            data=data,
             headers=headers,
+            # NB: a replica that refuses the request by its headers gets nothing of the body, so another one can get it.
+            expect100=request.rest is not None,
             timeout=timeout,
             allow_redirects=False,
             ssl=self._tls(endpoint),

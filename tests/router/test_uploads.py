@@ -1,0 +1,219 @@
+"""Uploads that are larger than the router reads ahead: they pass through it as they arrive."""
+
+import asyncio
+import email
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from slipstream_runtime import contract
+from slipstream_runtime.web import body, openai
+from tests.router.test_process import beside, started
+from tests.support import backends
+from tests.support.routers import Running, routing, until
+
+LARGE = b"RIFF\0\xff--x\r\n" * 300_000
+"""File of about three times the bytes that are read ahead."""
+MIB = 1024 * 1024
+BOUNDARY = "of-the-client"
+
+
+def head(name: str, *, filename: str | None = None) -> bytes:
+    file = "" if filename is None else f'; filename="{filename}"'
+    return f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
+
+
+def text(name: str, value: str) -> bytes:
+    return head(name) + value.encode() + b"\r\n"
+
+
+def file(content: bytes = LARGE) -> bytes:
+    return head("file", filename="a.wav") + content + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+KIND = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def url(router: Running) -> str:
+    return f"http://127.0.0.1:{router.port}{openai.TRANSCRIPTIONS}"
+
+
+async def send(router: Running, *parts: bytes) -> tuple[int, dict[str, object]]:
+    """Return the status and the content of the answer."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    async with router.http.post(url(router), data=chunks(), headers=KIND) as response:
+        return response.status, json.loads(await response.read())
+
+
+def fields(received: backends.Received) -> Mapping[str, bytes]:
+    kind = received.headers["content-type"].encode()
+    found = email.message_from_bytes(b"content-type: " + kind + b"\r\n\r\n" + received.body)
+    return {
+        str(part.get_param("name", header="content-disposition")): bytes(
+            part.get_payload(decode=True)
+        )
+        for part in found.walk()
+        if not part.is_multipart()
+    }
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (text("model", "m"), text("language", "de"), file()),
+        (file(), text("model", "m"), text("language", "de")),
+        (text("model", "m"), file(), text("language", "de")),
+    ],
+    ids=["model first", "model last", "a field behind the file"],
+)
+async def test_a_large_upload_reaches_the_engine_whole(parts: tuple[bytes, ...]) -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = backends.status(200)
+        assert (await send(router, *parts, END))[0] == 200
+        [received] = engine.received
+        assert fields(received) == {"model": b"m", "language": b"de", "file": LARGE}
+
+
+async def test_an_upload_reaches_the_engine_while_the_client_still_sends_it() -> None:
+    rest = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield text("model", "m") + head("file", filename="a.wav") + LARGE
+        await rest.wait()
+        yield b"\r\n" + END
+
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.always = backends.status(200)
+        sending = asyncio.ensure_future(router.http.post(url(router), data=chunks(), headers=KIND))
+        [endpoint] = router.chat.pool
+        await until(lambda: endpoint.in_flight == 1)
+        assert not sending.done()
+        rest.set()
+        async with await sending as response:
+            assert response.status == 200
+        assert fields(engine.received[0])["file"] == LARGE
+
+
+async def test_an_upload_goes_to_another_replica_if_the_first_refuses_or_ends_before_it_reads_it() -> (
+    None
+):
+    for behave in (backends.status(503), backends.die):
+        async with backends.running(2) as engines, routing(*engines) as router:
+            for engine in engines:
+                engine.always = backends.status(200)
+            engines[0].unread = [behave]
+            for _ in range(2):
+                assert (await send(router, text("model", "m"), file(), END))[0] == 200
+            whole = [each for engine in engines for each in engine.received if each.body]
+            assert [fields(each)["file"] for each in whole] == [LARGE] * 2
+
+
+async def test_an_upload_of_which_a_replica_got_a_part_is_not_sent_again() -> None:
+    async with backends.running(2) as engines, routing(*engines) as router:
+        for engine in engines:
+            engine.always = backends.die
+        status, content = await send(router, text("model", "m"), file(), END)
+        assert status == 502
+        assert "closed the connection" in str(content)
+        assert sum(len(engine.received) for engine in engines) == 1
+
+
+async def test_the_connection_of_an_upload_that_was_refused_unread_carries_no_other_request() -> (
+    None
+):
+    async with backends.running() as (engine,), routing(engine) as router:
+        engine.unread = [backends.status(400)]
+        assert (await send(router, text("model", "m"), file(), END))[0] == 400
+        reply = await router.ask()
+        assert reply.status == 200
+        assert [each.path for each in engine.received] == [openai.TRANSCRIPTIONS, openai.CHAT]
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "message"),
+    [
+        ((text("model", "other"), END), 400, "model: must not be set twice"),
+        ((text(" ", "x"), END), 400, "without a valid name"),
+        ((b"no boundary",), 400, "not valid multipart/form-data"),
+        ((text("prompt", "x" * 2 * MIB), END), 400, "prompt: the text fields have more than"),
+        ((file(b"x" * body.UPLOAD_LIMIT), END), 413, "larger than"),
+    ],
+    ids=["second model", "no name", "no end", "long text", "too large"],
+)
+async def test_an_upload_that_turns_out_bad_never_reaches_the_engine_whole(
+    parts: tuple[bytes, ...], status: int, message: str
+) -> None:
+    async with backends.running() as (engine,), routing(engine) as router:
+        found, content = await send(router, text("model", "m"), file(), *parts)
+        assert (found, message in str(content)) == (status, True), content
+        assert engine.received == []
+        assert (await router.ask()).status == 200  # the replica is not blamed
+
+
+async def test_a_client_that_stops_in_the_middle_is_refused_in_time() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield text("model", "m") + head("file", filename="a.wav") + LARGE
+        await asyncio.Event().wait()
+
+    limits = {"bodyTimeout": 0.5}
+    async with backends.running() as (engine,), routing(engine, limits=limits) as router:
+        async with router.http.post(url(router), data=chunks(), headers=KIND) as response:
+            assert response.status == 408
+            assert "0.5 s" in await response.text()
+        assert engine.received == []
+
+
+async def test_a_client_that_leaves_in_the_middle_frees_the_slot() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield text("model", "m") + head("file", filename="a.wav") + LARGE
+        await asyncio.Event().wait()
+
+    async with backends.running() as (engine,), routing(engine) as router:
+        sending = asyncio.ensure_future(router.http.post(url(router), data=chunks(), headers=KIND))
+        [endpoint] = router.chat.pool
+        await until(lambda: endpoint.in_flight == 1)
+        sending.cancel()
+        await until(lambda: endpoint.in_flight == 0)
+        assert engine.received == []
+
+
+def peak_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [found] = [line for line in lines if line.startswith("VmHWM")]
+    return int(found.split()[1]) * 1024
+
+
+async def test_a_hundred_mebibytes_of_uploads_at_once_take_little_memory(tmp_path: Path) -> None:
+    """Four uploads of 25 MiB, the most that vLLM takes."""
+    size = 25 * MIB
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield text("model", "m") + head("file", filename="a.wav")
+        for _ in range(size // MIB):
+            yield bytes(MIB)
+        yield b"\r\n" + END
+
+    async with backends.running() as (engine,):
+        engine.always = backends.status(200)
+        async with (
+            started(contract.ROUTER_MODULE, *beside(engine, tmp_path)) as (process, ports),
+            aiohttp.ClientSession() as http,
+        ):
+            target = f"http://127.0.0.1:{ports['api']}{openai.TRANSCRIPTIONS}"
+
+            async def upload() -> int:
+                async with http.post(target, data=chunks(), headers=KIND) as response:
+                    return response.status
+
+            before = peak_bytes(process.pid)
+            assert await asyncio.gather(*[upload() for _ in range(4)]) == [200] * 4
+            assert [len(each.body) > size for each in engine.received] == [True] * 4
+            assert peak_bytes(process.pid) - before < 16 * MIB
