@@ -24,7 +24,12 @@ async def following(router: Running, api: ApiServer, token: str = "t") -> AsyncI
     async with Cluster(api.url, token=lambda: next(tokens)) as cluster:
         task = asyncio.create_task(
             discovery.follow(
-                router.router, cluster, namespace="team", name=NAME, chance=lambda: 0.0
+                router.router,
+                cluster,
+                namespace="team",
+                name=NAME,
+                chance=lambda: 0.0,
+                own="router-own",
             )
         )
         try:

@@ -154,7 +154,7 @@ def budget(tokens: int) -> str:
 
 
 def left(router: Running) -> float:
-    level: float = router.chat._budgets["a"].level(router.router._clock())
+    level: float = router.chat.budgets.left("a")
     return level
 
 

@@ -20,9 +20,12 @@ Process = asyncio.subprocess.Process
 
 
 @contextlib.asynccontextmanager
-async def started(module: str, *options: str) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
+async def started(
+    module: str, *options: str, management: int = 0
+) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
     """Start a process of the runtime; return it with the ports that it logs."""
-    command = (sys.executable, "-m", module, *options, "--api-port", "0", "--management-port", "0")
+    ports = ("--api-port", "0", "--management-port", str(management))
+    command = (sys.executable, "-m", module, *options, *ports)
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     assert process.stderr is not None
     try:

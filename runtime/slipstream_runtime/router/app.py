@@ -16,6 +16,7 @@ from slipstream_runtime.router.balancing.scrape import Scrapes
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.catalogue import Catalogue
 from slipstream_runtime.router.cluster.activation import Activator, Renew
+from slipstream_runtime.router.cluster.routers import Lending, Routers
 from slipstream_runtime.router.front import Front
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.messages.body_memory import BodyMemory
@@ -89,6 +90,8 @@ class Router:
             removed=self._removed,
         )
         router_token = RouterToken(token, clock=clock)
+        self._began = clock()
+        self._routers = Routers(self._upstream.session, token=router_token.value, clock=clock)
         self.memory = BodyMemory(config.BODY_MEMORY)
         self._bodies = Bodies(self.memory, seconds=body_seconds)
         self.front = Front(
@@ -109,7 +112,8 @@ class Router:
             slow_seconds=slow_seconds,
         )
         self.metrics.connections.set_function(lambda: self._listener.connected)
-        self._management = Management(self, self.metrics).server()
+        lending = Lending(self.table.named, token=router_token.value)
+        self._management = Management(self, self.metrics, lending=lending).server()
         self._managing: asyncio.Server | None = None
         self._known = {"config": False, "endpoints": False, "keys": False}
 
@@ -139,6 +143,10 @@ class Router:
             }
         self.table.update(found)
         self._known["endpoints"] = True
+
+    def update_routers(self, found: Collection[Address]) -> None:
+        """Apply the other routers of the namespace, which hold shares of the same budgets."""
+        self._routers.update(found)
 
     def update_keys(self, secret: str, entries: Entries | None) -> None:
         """Apply the content of a Secret with API keys; None if it could not be read."""
@@ -177,6 +185,7 @@ class Router:
     async def __aexit__(self, *_: object) -> None:
         await self._listener.close()
         await self._activator.close()
+        await self._routers.close()
         await self._scrapes.close()
         if self._managing is not None:
             self._managing.close()
@@ -223,6 +232,8 @@ class Router:
             metrics=ServiceMetrics(self.metrics, settings.name),
             activate=self._activator.activate,
             clock=clock,
+            lenders=self._routers.of(settings.name),
+            began=self._began,
         )
 
     def _keyring(self, settings: config.Service) -> Keyring:

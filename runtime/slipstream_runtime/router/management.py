@@ -8,6 +8,8 @@ from aiohttp import web
 
 from slipstream_runtime import contract
 from slipstream_runtime.router import metrics
+from slipstream_runtime.router.cluster import routers
+from slipstream_runtime.router.cluster.routers import Lending
 
 
 class Observed(Protocol):
@@ -24,11 +26,12 @@ class Observed(Protocol):
 
 
 class Management:
-    """Management endpoints for the kubelet, Prometheus and the operator."""
+    """Management endpoints for the kubelet, Prometheus, the operator and other routers."""
 
-    def __init__(self, router: Observed, measured: metrics.Metrics) -> None:
+    def __init__(self, router: Observed, measured: metrics.Metrics, *, lending: Lending) -> None:
         self._router = router
         self._metrics = measured
+        self._lending = lending
 
     def server(self) -> web.Server:
         """Return the server of these endpoints."""
@@ -49,5 +52,20 @@ class Management:
             case contract.STATUS_PATH:
                 body = orjson.dumps(self._router.status())
                 return web.Response(body=body, content_type="application/json")
+            case routers.LEND_PATH | routers.RETURN_PATH if request.method == "POST":
+                return self._lent(request, await request.read())
             case _:
                 return web.Response(text="not found\n", status=404)
+
+    def _lent(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        """Answer another router."""
+        signed = request.headers.get(routers.SIGNATURE, "")
+        found = self._lending.answer(request.path, body, signed=signed)
+        if found is None:
+            return web.Response(text="not a message of a router\n", status=401)
+        answer, signature = found
+        return web.Response(
+            body=answer,
+            content_type="application/json",
+            headers={routers.SIGNATURE: signature},
+        )

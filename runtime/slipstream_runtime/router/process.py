@@ -72,7 +72,12 @@ async def serve(
             discovery.from_files(router, settings=options.config, endpoints=options.endpoints)
         else:
             following = discovery.follow(
-                router, cluster, namespace=namespace, name=name, chance=chance
+                router,
+                cluster,
+                namespace=namespace,
+                name=name,
+                chance=chance,
+                own=socket.gethostname(),
             )
             tasks.add(asyncio.create_task(following))
         logs.event(

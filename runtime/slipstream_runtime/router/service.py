@@ -17,7 +17,13 @@ from slipstream_runtime.router.cache.sharing import AnswerFuture
 from slipstream_runtime.router.messages import refusals, stored
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import ServiceMetrics
-from slipstream_runtime.router.tenants.budgets import Bucket
+from slipstream_runtime.router.tenants.budgets import (
+    FREE,
+    Budgets,
+    Lenders,
+    OverBudgetError,
+    Reservation,
+)
 from slipstream_runtime.router.tenants.keyring import Client, Keyring
 from slipstream_runtime.web.refusal import Refusal
 
@@ -49,6 +55,8 @@ class Service:
         metrics: ServiceMetrics,
         activate: Activate,
         clock: Callable[[], float],
+        lenders: Lenders,
+        began: float,
     ) -> None:
         self.settings = settings
         self.pool = pool
@@ -61,7 +69,7 @@ class Service:
         self._activate = activate
         self._clock = clock
         self._queue = RequestQueue()
-        self._budgets: dict[str, Bucket] = {}
+        self.budgets = Budgets(lenders, clock=clock, began=began)
         self.configure(settings)
         metrics.watch(
             queued=lambda: len(self._queue),
@@ -153,21 +161,21 @@ class Service:
         """Whether it is known which keys open the service."""
         return not self.settings.keys or self._keyring.known
 
-    def reserve(self, request: Request, client: Client) -> "Reservation":
+    async def reserve(self, request: Request, client: Client) -> Reservation:
         """Reserve the tenant's tokens for this request; Refusal if there are too few."""
         rate = client.tokens_per_minute
         if rate is None:
-            return Reservation(None, 0, clock=self._clock)
-        now = self._clock()
-        bucket = self._budgets.get(client.tenant)
-        if bucket is None or bucket.per_minute != rate:
-            bucket = self._budgets[client.tenant] = Bucket(rate, now=now)
+            return FREE
         tokens = request.max_tokens(limit=self.settings.limits.max_output_tokens)
-        wait = bucket.reserve(tokens, now=now)
-        if wait:
-            raise refusals.over_budget(tokens, wait=None if math.isinf(wait) else wait)
+        if not tokens:
+            return FREE
+        try:
+            found = await self.budgets.reserve(client.tenant, per_minute=rate, tokens=tokens)
+        except OverBudgetError as error:
+            wait = None if math.isinf(error.wait) else error.wait
+            raise refusals.over_budget(tokens, wait=wait) from None
         request.request_usage()
-        return Reservation(bucket, tokens, clock=self._clock)
+        return found
 
     async def acquire_slot(
         self, request: Request, *, tried: set[Endpoint], pause: float, has_fallback: bool = False
@@ -287,21 +295,6 @@ def _cache(
     if settings is None:
         return None
     return ResponseCache(ttl=settings.ttl, size=settings.size, clock=clock)
-
-
-class Reservation:
-    """Tokens reserved for one request, until they are settled."""
-
-    def __init__(self, bucket: Bucket | None, tokens: int, *, clock: Callable[[], float]) -> None:
-        self._bucket = bucket
-        self.tokens = tokens
-        self._clock = clock
-
-    def settle(self, used: int) -> None:
-        """Settle with the tokens that the request used; further calls do nothing."""
-        bucket, self._bucket = self._bucket, None
-        if bucket is not None:
-            bucket.settle(self.tokens, used=used, now=self._clock())
 
 
 _ANONYMOUS = Client(tenant="")

@@ -64,6 +64,10 @@ class Table:
         """Return all services."""
         return self._services.values()
 
+    def named(self, name: str) -> Service | None:
+        """Return the service of this name; None if there is none."""
+        return self._services.get(name)
+
     def by_host(self, host: str) -> Service | None:
         """Return the service that the Host header names; None if it names the router."""
         name, _, rest = host.partition(":")[0].lower().partition(".")

@@ -22,7 +22,7 @@ def keep(folder: Path, service: str, **fields: Any) -> None:
 
 
 def left(router: Running, position: int) -> float:
-    level: float = route(router).services[position]._budgets["a"].level(router.router._clock())
+    level: float = route(router).services[position].budgets.left("a")
     return level
 
 

@@ -1,7 +1,6 @@
-"""Budgets, token usage, scraped loads, EndpointSlices and the queue."""
+"""Token usage, scraped loads, EndpointSlices and the queue."""
 
 import itertools
-import math
 
 import hypothesis
 import pytest
@@ -14,42 +13,7 @@ from slipstream_runtime.router.balancing.retries import Retries
 from slipstream_runtime.router.cluster import slices
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import EventFilter, Usage
-from slipstream_runtime.router.tenants.budgets import Bucket
 from slipstream_runtime.web.refusal import Refusal
-
-
-def test_a_bucket_holds_a_minute_and_fills_at_its_rate() -> None:
-    bucket = Bucket(600, now=0)
-    assert bucket.reserve(600, now=0) == 0
-    assert bucket.reserve(50, now=0) == pytest.approx(5)
-    assert bucket.reserve(50, now=5) == 0
-    assert bucket.level(1000) == 600
-
-
-def test_what_no_minute_can_pay_never_comes() -> None:
-    assert math.isinf(Bucket(600, now=0).reserve(601, now=0))
-
-
-def test_settling_puts_back_what_was_not_used_and_takes_what_was_used_beyond() -> None:
-    bucket = Bucket(600, now=0)
-    bucket.reserve(500, now=0)
-    bucket.settle(500, used=100, now=0)
-    assert bucket.level(0) == 500
-    bucket.reserve(100, now=0)
-    bucket.settle(100, used=700, now=0)
-    assert bucket.level(0) == -200
-
-
-@hypothesis.given(
-    strategies.lists(strategies.tuples(strategies.integers(1, 300), strategies.floats(0, 10)))
-)
-def test_reservations_never_exceed_what_came_in(asks: list[tuple[int, float]]) -> None:
-    bucket, now, spent = Bucket(600, now=0), 0.0, 0
-    for tokens, pause in asks:
-        now += pause
-        if bucket.reserve(tokens, now=now) == 0:
-            spent += tokens
-        assert spent <= 600 + now * 10 + 1e-6
 
 
 def test_retries_are_a_fifth_of_the_requests_once_what_was_saved_is_spent() -> None:
@@ -169,6 +133,20 @@ def test_slices_of_others_and_empty_ones_are_passed_over() -> None:
     bare = {"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": None}
     name = sliced(pod("a", "example.org", ready=True), addressType="FQDN")
     assert slices.addresses([bare, name, sliced()]) == {"chat-1": set()}
+
+
+def test_all_other_routers_hold_shares_also_those_that_start_or_stop() -> None:
+    own = {slices.SERVICE_LABEL: "slipstream-router"}
+    found = sliced(
+        pod("own", "10.0.0.1", ready=True),
+        pod("ready", "10.0.0.2", ready=True),
+        pod("starting", "10.0.0.3", ready=False),
+        pod("draining", "10.0.0.4", ready=False, serving=True, terminating=True),
+        metadata={"name": "x", "labels": own},
+    )
+    others = slices.routers([found, sliced(pod("engine", "10.0.0.9", ready=True))], own="own")
+    assert {address.name for address in others} == {"ready", "starting", "draining"}
+    assert {address.management_port for address in others} == {8001}
 
 
 def waiter(size: int = 1, priority: int = 0) -> Waiter:

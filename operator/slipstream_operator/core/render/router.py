@@ -374,7 +374,8 @@ def _network_policy(router: Router) -> dict[str, Any]:
                             "namespaceSelector": protection.scraper_namespaces(
                                 router.prometheus, router.scraping
                             )
-                        }
+                        },
+                        {"podSelector": {"matchLabels": names.router_selector()}},
                     ],
                     "ports": [{"protocol": "TCP", "port": contract.MANAGEMENT_PORT}],
                 },

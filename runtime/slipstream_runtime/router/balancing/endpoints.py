@@ -41,9 +41,11 @@ class Address:
 
     def metrics_url(self) -> URL:
         """Return the URL of the metrics."""
-        return URL.build(
-            scheme="http", host=self.host, port=self.management_port, path=contract.METRICS_PATH
-        )
+        return self.management_url(contract.METRICS_PATH)
+
+    def management_url(self, path: str) -> URL:
+        """Return the URL of a path of the management port."""
+        return URL.build(scheme="http", host=self.host, port=self.management_port, path=path)
 
 
 @dataclasses.dataclass(frozen=True)

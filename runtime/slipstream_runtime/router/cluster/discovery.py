@@ -32,6 +32,10 @@ class Target(Protocol):
         """Apply the present endpoints of each revision."""
         ...
 
+    def update_routers(self, found: Collection[Address]) -> None:
+        """Apply the other routers of the namespace."""
+        ...
+
     def update_keys(self, secret: str, entries: Mapping[str, bytes] | None) -> None:
         """Apply the content of a Secret with API keys; None if it could not be read."""
         ...
@@ -51,33 +55,36 @@ class EndpointsFile(Part):
 
     revisions: Mapping[str, tuple[EndpointEntry, ...]]
     """Engines by name of their revision."""
+    routers: tuple[EndpointEntry, ...] = ()
+    """Other routers, which hold shares of the same budgets."""
 
 
 def from_files(router: Target, *, settings: Path, endpoints: Path) -> None:
     """Read both from files; UnsuitableError if one is invalid."""
     router.configure(config_file.load(settings, config.Config))
     file = config_file.load(endpoints, EndpointsFile)
+    router.update_routers([_address(entry) for entry in file.routers])
     router.update(
         {
-            revision: [
-                Address(
-                    f"{entry.host}:{entry.port}",
-                    entry.host,
-                    entry.port,
-                    entry.management_port,
-                    entry.scheme,
-                )
-                for entry in found
-            ]
+            revision: [_address(entry) for entry in found]
             for revision, found in file.revisions.items()
         }
     )
 
 
 async def follow(
-    router: Target, cluster: Cluster, *, namespace: str, name: str, chance: Callable[[], float]
+    router: Target,
+    cluster: Cluster,
+    *,
+    namespace: str,
+    name: str,
+    chance: Callable[[], float],
+    own: str,
 ) -> None:
-    """Watch both on the API server until cancelled, and the Secrets that the configuration names."""
+    """Watch both on the API server until cancelled, and the Secrets that the configuration names.
+
+    `own` is the name of this router's pod.
+    """
     watches = KeyWatches(cluster, namespace=namespace, changed=router.update_keys, chance=chance)
 
     def complete(settings: config.Config) -> None:
@@ -90,6 +97,7 @@ async def follow(
             parts.follow(settings)
 
     def moved(objects: Mapping[str, Manifest]) -> None:
+        router.update_routers(slices.routers(objects.values(), own=own))
         router.update(slices.addresses(objects.values()))
 
     query = {"fieldSelector": f"metadata.name={name}"}
@@ -102,6 +110,12 @@ async def follow(
         group.create_task(parts.run())
         group.create_task(maps.run())
         group.create_task(endpoints.run())
+
+
+def _address(entry: EndpointEntry) -> Address:
+    return Address(
+        f"{entry.host}:{entry.port}", entry.host, entry.port, entry.management_port, entry.scheme
+    )
 
 
 def _settings(manifest: Manifest) -> config.Config | None:

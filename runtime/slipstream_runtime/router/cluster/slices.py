@@ -32,6 +32,21 @@ def addresses(slices: Iterable[Manifest]) -> dict[str, set[Address]]:
     return {service: set(pods.values()) for service, pods in found.items()}
 
 
+def routers(slices: Iterable[Manifest], *, own: str) -> set[Address]:
+    """Return all routers of the namespace but the one with this name, also those that start or stop."""
+    found: dict[str, Address] = {}
+    for each in sorted(slices, key=lambda item: str(item.get("addressType"))):
+        labels = each["metadata"].get("labels") or {}
+        if labels.get(SERVICE_LABEL) != contract.ROUTER_NAME:
+            continue
+        for endpoint in each.get("endpoints") or ():
+            if endpoint.get("addresses"):
+                host = endpoint["addresses"][0]
+                name = (endpoint.get("targetRef") or {}).get("name") or host
+                found.setdefault(name, Address(name=name, host=host))
+    return {address for name, address in found.items() if name != own}
+
+
 def _takes_requests(endpoint: Manifest) -> bool:
     """Whether the endpoint is ready; a missing `ready` means true, as in the API."""
     conditions = endpoint.get("conditions") or {}

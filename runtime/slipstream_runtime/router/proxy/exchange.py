@@ -18,7 +18,8 @@ from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.upstream import Fault, RouterToken, Unanswered, Upstream
-from slipstream_runtime.router.service import Reservation, Service
+from slipstream_runtime.router.service import Service
+from slipstream_runtime.router.tenants.budgets import Reservation
 from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import body
 from slipstream_runtime.web.openai import Reason
@@ -147,7 +148,7 @@ class Exchange:
         if self._aborted is not None:
             raise self._aborted
         service = self.service
-        reservation = service.reserve(self._request, self._client)
+        reservation = await service.reserve(self._request, self._client)
         seconds = service.settings.limits.seconds
         try:
             async with asyncio.timeout(seconds) as self._timeout:
