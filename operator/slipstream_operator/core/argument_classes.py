@@ -218,38 +218,6 @@ ENGINE: Final = frozenset(
 )  # fmt: skip
 """Arguments that vLLM's engine reads."""
 
-GUARDED: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        (
-            "ec-transfer-config", "io-processor-plugin", "kv-transfer-config", "logits-processors",
-            "model-class-overrides", "reasoning-parser-plugin", "scheduler-cls", "tool-parser-plugin",
-            "worker-extension-cls",
-        ),
-        "loads code",
-    ),
-    "allowed-local-media-path": "lets requests read files of the container",
-    **dict.fromkeys(
-        ("allowed-media-domains", "trust-request-mm-kwargs"), "lets requests make engines fetch from other servers"
-    ),
-    **dict.fromkeys(
-        ("enable-mm-embeds", "enable-prompt-embeds"), "lets requests send serialized tensors, which can crash engines"
-    ),
-    **dict.fromkeys(
-        ("kv-events-config", "model-loader-extra-config", "otlp-traces-endpoint", "tool-server"),
-        "opens connections",
-    ),
-    "trust-request-chat-template": "runs templates that requests send",
-}  # fmt: skip
-"""Arguments that reach further than the service's own requests, with what they do. The ServingProfile must allow each
-of them."""
-
-GUARDED_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
-    "compilation-config": frozenset(
-        {"inductor_passes", "inductor_compile_config", "custom_passes"}
-    ),
-}
-"""Arguments that load code with certain keys of their JSON. A `backend` with a dot is a path of code, too."""
-
 SERVER: Final = frozenset(
     (
         "anthropic-disabled-thinking-effort", "chat-template", "chat-template-content-format", "cohere-format",

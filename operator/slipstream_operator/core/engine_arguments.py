@@ -8,12 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.core import argument_rights
 from slipstream_operator.core.argument_classes import (
     ARGUMENTS_NEEDED,
     ENGINE,
     FIELDS_NEEDED,
-    GUARDED,
-    GUARDED_OPTIONS,
     OWNED,
     SERVER,
     SHARED,
@@ -71,26 +70,10 @@ def check_allowed(spec: InferenceServiceSpec, allowed: Collection[str], *, profi
         f"{_FIELD}.{name}: {effect}, and ServingProfile {profile} does not allow it. Leave it out, or ask the "
         f"platform team to add it to engineArgs.allow."
         for name, value in sorted(given.items())
-        if name not in allowed and (effect := _reach(name, value)) is not None
+        if name not in allowed and (effect := argument_rights.effect(name, value)) is not None
     ]
     if problems:
         raise PermanentError(Reason.NOT_ALLOWED, " ".join(problems))
-
-
-def _reach(name: str, value: object) -> str | None:
-    """Return what the argument does beyond the service's own requests; None if nothing."""
-    if name in GUARDED:
-        return GUARDED[name]
-    if name not in GUARDED_OPTIONS:
-        return None
-    try:
-        options = json.loads(str(value))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(options, dict):
-        return None
-    loads = GUARDED_OPTIONS[name] & options.keys() or "." in str(options.get("backend", ""))
-    return GUARDED["scheduler-cls"] if loads else None
 
 
 def _parsers(spec: InferenceServiceSpec) -> list[str]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.core import argument_classes, engine_arguments, vllm_arguments
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
@@ -252,42 +251,6 @@ def test_a_plugin_brings_parsers_of_its_own() -> None:
     profile = given.profile(engineArgs={"allow": ["tool-parser-plugin"]})
     config = given.resolved(spec, profiles=[profile]).revisioned.config
     assert config["model"]["toolParser"] == "mine"
-
-
-GUARDED = {
-    **dict.fromkeys(argument_classes.GUARDED, "x"),
-    "compilation-config": '{"backend": "antigravity.x"}',
-}
-
-
-@pytest.mark.parametrize("argument", GUARDED)
-def test_an_argument_that_reaches_further_than_the_service_needs_the_profile(argument: str) -> None:
-    spec = InferenceServiceSpec.model_validate({"engineArgs": {argument: GUARDED[argument]}})
-    engine_arguments.check_allowed(spec, [argument], profile="default")
-    refused = rf"^spec\.engineArgs\.{argument}: .*engineArgs\.allow"
-    with pytest.raises(PermanentError, match=refused) as caught:
-        engine_arguments.check_allowed(spec, [], profile="default")
-    assert caught.value.reason == Reason.NOT_ALLOWED
-
-
-def test_the_profile_decides_which_of_them_a_service_can_use() -> None:
-    spec = {"model": given.MODEL, "engineArgs": {"worker-extension-cls": "a.B"}}
-    with pytest.raises(
-        PermanentError, match="worker-extension-cls: loads code, and ServingProfile"
-    ):
-        given.resolved(spec)
-    allowed = given.profile(engineArgs={"allow": ["worker-extension-cls"]})
-    given.resolved(spec, profiles=[allowed])
-
-
-def test_a_compilation_without_code_of_others_needs_no_permission() -> None:
-    spec = {"model": given.MODEL, "engineArgs": {"compilation-config": '{"mode": 3}'}}
-    given.resolved(spec)
-
-
-def test_guarded_arguments_are_arguments_that_services_can_set() -> None:
-    settable = argument_classes.ENGINE | argument_classes.SERVER
-    assert argument_classes.GUARDED.keys() | argument_classes.GUARDED_OPTIONS.keys() <= settable
 
 
 @pytest.mark.parametrize(
