@@ -12,6 +12,7 @@ from slipstream_runtime.router.balancing.endpoints import EJECTION_SECONDS, Addr
 from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
+from slipstream_runtime.router.balancing.turns import Turns
 from slipstream_runtime.router.cache.responses import ResponseCache
 from slipstream_runtime.router.cache.sharing import AnswerFuture
 from slipstream_runtime.router.messages import refusals, stored
@@ -69,6 +70,7 @@ class Service:
         self._activate = activate
         self._clock = clock
         self._queue = RequestQueue()
+        self._turns = Turns()
         self.budgets = Budgets(lenders, clock=clock, began=began)
         self.configure(settings)
         metrics.watch(
@@ -192,8 +194,9 @@ class Service:
             if not self.pool.serving:
                 self._activate(self)
             raise refusals.no_replica()
+        self._turns.saw(request.client, priority=request.priority, now=self._clock())
         if not self._queue:
-            endpoint = self.pool.take(request, tried=tried)
+            endpoint = self._take(request, tried=tried)
             if endpoint is not None:
                 return endpoint
         waiter = Waiter(request, tried=tried)
@@ -216,11 +219,14 @@ class Service:
         if endpoint is None:
             raise refusals.no_response(response_id)
         endpoint.enter(request, slots=1)
+        self._turns.began(request.client, request.taken)
         return endpoint
 
     def release_slot(self, endpoint: Endpoint, request: Request) -> None:
         """Free the request's slots in the engine, for the next requests in the queue."""
         endpoint.computed(request)
+        self._turns.ended(request.client, request.taken)
+        self._turns.saw(request.client, priority=request.priority, now=self._clock())
         endpoint.leave(request)
         if self._queue:
             self.dispatch()
@@ -239,26 +245,44 @@ class Service:
             self.dispatch()
 
     def dispatch(self) -> None:
-        """Give free slots to waiting requests, in order."""
-        at = 0
-        while at < len(self._queue):
-            waiter = self._queue[at]
+        """Give free slots to waiting requests: by priority, and of one priority to the tenants in turn."""
+        for waiter in self._queue.in_turn(rank=self._turns.rank, admits=self._admits):
             if waiter.slot.done():  # its client disconnected, and its task has not run since
                 self._queue.remove(waiter)
                 continue
-            endpoint = self.pool.take(waiter.request, tried=waiter.tried)
+            endpoint = self._take(waiter.request, tried=waiter.tried)
             if endpoint is not None:
                 self._queue.remove(waiter)
                 waiter.slot.set_result(endpoint)
-            elif waiter.tried or waiter.request.replica is not None:
-                at += 1
-            else:
+            elif not waiter.tried and waiter.request.replica is None and self._fits(waiter.request):
                 return
 
     def reject_waiting(self, refusal: Refusal) -> None:
         """Refuse all waiting requests."""
-        while self._queue:
-            self._queue.reject(self._queue[0], refusal)
+        self._queue.reject_all(refusal)
+
+    def _take(self, request: Request, *, tried: set[Endpoint]) -> Endpoint | None:
+        """Take a slot in an engine; None if none is free for the request's tenant."""
+        if not self._admits(request.client, request.priority):
+            return None
+        endpoint = self.pool.take(request, tried=tried)
+        if endpoint is not None:
+            self._turns.began(request.client, request.taken)
+        return endpoint
+
+    def _fits(self, request: Request) -> bool:
+        """Whether free slots wait until there are enough for the request, because it is within its tenant's share."""
+        if request.slots == 1:
+            return True
+        slots, _ = self.pool.slots()
+        return self._turns.fits(request.client, request.slots, slots, waiting=self._queue.tenants())
+
+    def _admits(self, tenant: str, priority: int) -> bool:
+        """Whether the tenant may take a free slot, if there is one."""
+        if not self._turns.contended(tenant, priority=priority, now=self._clock()):
+            return True
+        slots, taken = self.pool.slots()
+        return self._turns.admits(tenant, slots=slots, taken=taken)
 
     async def _wait(self, waiter: Waiter, *, has_fallback: bool) -> Endpoint:
         self.dispatch()

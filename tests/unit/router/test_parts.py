@@ -160,8 +160,7 @@ async def test_a_line_is_in_order_of_priority_then_arrival() -> None:
     waiters = [waiter(priority=priority) for priority in (0, 5, 0, 5, -1)]
     for each in waiters:
         queue.add(each)
-    order = [queue[at] for at in range(len(queue))]
-    assert order == [waiters[1], waiters[3], waiters[0], waiters[2], waiters[4]]
+    assert [*queue] == [waiters[1], waiters[3], waiters[0], waiters[2], waiters[4]]
     queue.remove(waiters[0])
     queue.remove(waiters[0])
     assert len(queue) == 4

@@ -204,6 +204,15 @@ class Pool:
         """Whether any engine gets requests, with or without a free slot."""
         return any(self._weights.get(e.revision, 0) > 0 for e in self._endpoints.values())
 
+    def slots(self) -> tuple[int, int]:
+        """Return the slots of the engines that get requests, and those that are taken."""
+        slots = taken = 0
+        for endpoint in self._endpoints.values():
+            if self._weights.get(endpoint.revision, 0):
+                slots += endpoint.capacity
+                taken += min(endpoint.in_flight, endpoint.capacity)
+        return slots, taken
+
     def has_candidate(self, *, tried: Collection[Endpoint]) -> bool:
         """Whether an engine that was not tried takes requests, now or when a slot is free."""
         now = self._clock()

@@ -54,6 +54,15 @@ def shed() -> Refusal:
     )
 
 
+def beyond_share() -> Refusal:
+    """Return 429 for a queued request of the client with the most, which made room for another client's."""
+    return Refusal(
+        429,
+        "The queue is full, and most of it are requests of yours. Retry later.",
+        reason=Reason.SHED,
+    )
+
+
 def no_replica() -> Refusal:
     """Return 503 for a service without a ready replica, where the route has a fallback."""
     return Refusal(503, "No replica is ready.", reason=Reason.HOLD, retry_after=1)

@@ -52,6 +52,8 @@ class Request:
     model: str
     stream: bool
     tenant: str | None = None
+    client: str = ""
+    """Tenant, or the address of a client without one: slots go to clients in turn."""
     priority: int = 0
     blocks: tuple[int, ...] | None = None
     """Hashed blocks of the prompt, as in `prefixes`; None until they are needed."""

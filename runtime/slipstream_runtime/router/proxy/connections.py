@@ -1,12 +1,28 @@
 """Connections of clients: as many as the router takes in all and of one address, of which the idlest make room."""
 
 import heapq
+import ipaddress
 from collections import Counter
-from collections.abc import Iterable
-from typing import Final, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
+_HOST_PREFIX: Final = 64
+"""Bits of an IPv6 address that a host can't choose."""
 _AT_ONCE: Final = 64
 """Idle connections that make room at once, so that the search for them costs little for each."""
+
+
+def peer(name: Sequence[Any] | None) -> str:
+    """Return the address in the name of a client's socket; for IPv6 its network, since a host has all of it."""
+    if not name:
+        return ""
+    host = str(name[0])
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, _HOST_PREFIX), strict=False))
 
 
 class Connection(Protocol):

@@ -4,6 +4,7 @@ import asyncio
 import enum
 import itertools
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Phase
+from slipstream_runtime.router.proxy.listener import Connection
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.upstream import Fault, RouterToken, Unanswered, Upstream
 from slipstream_runtime.router.service import Service
@@ -127,6 +129,7 @@ class Exchange:
                 raise refusals.forbidden(request.model)
             request.check_text(service.settings.limits.max_text)
             request.tenant, request.priority = client.tenant, client.priority
+            request.client = client.tenant or cast(Connection, self._http_request.protocol).peer
             if request.response_id is None:
                 request.set_tenant(service.salt(client), priority=client.priority)
             cache, key = service.cache, None

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from slipstream_runtime.router.messages import refusals
 from slipstream_runtime.router.messages.body_memory import BodyMemory, Lease
 from slipstream_runtime.router.messages.headers import SERVER
-from slipstream_runtime.router.proxy.connections import Limits
+from slipstream_runtime.router.proxy.connections import Limits, peer
 from slipstream_runtime.router.proxy.readers import SLOW_SECONDS, Unread
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.openai import Reason
@@ -169,8 +169,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection in, and wait for the first request."""
         self._wire = cast(asyncio.Transport, transport)
-        name = transport.get_extra_info("peername")
-        self.peer = self.client = name[0] if name else ""
+        self.peer = self.client = peer(transport.get_extra_info("peername"))
         admitted = self._listener.admits(self)
         super().connection_made(transport)
         if not admitted:
