@@ -1,6 +1,7 @@
-"""One connection of a server: uvicorn's protocol with bounds on heads, idle time and the number of connections."""
+"""One connection of a server: uvicorn's protocol with bounds on heads, bodies, idle time and connections."""
 
 import asyncio
+import collections
 import json
 import resource
 from typing import Any, Final
@@ -24,6 +25,10 @@ _PIPELINED: Final = 32
 """Requests that may wait on a connection behind one that runs."""
 _HEADS_BYTES: Final = 32 * 1024 * 1024
 """Bytes of unfinished heads on all connections."""
+BODIES_BYTES: Final = 512 * 1024 * 1024
+"""Bytes of all bodies whose answer has not begun. One address has at most a half of it."""
+_RETRIED: Final = (429, 503)
+"""Statuses after which a client can try again."""
 _HOP: Final = (b"upgrade", b"http2-settings")
 """Headers of an offer of another protocol, which RFC 9110 lets a server ignore."""
 
@@ -33,9 +38,38 @@ class Connections:
 
     def __init__(self, *, most: int = CONNECTIONS) -> None:
         self.most = most
+        self.bodies = BODIES_BYTES
         self.waiting: dict[Connection, None] = {}
         self.heads = 0
         """Bytes of unfinished heads."""
+        self._held = 0
+        self._bodies: dict[Connection, int] = {}
+        self._by_address: collections.Counter[str] = collections.Counter()
+
+    def hold(self, connection: "Connection", size: int) -> bool:
+        """Count bytes of a body until its answer begins; False if all bodies, or those of an address, have too many."""
+        if self._full(connection.address, size):
+            for other in [other for other in self._bodies if other.answering]:
+                self.release(other)
+            if self._full(connection.address, size):
+                return False
+        self._held += size
+        self._bodies[connection] = self._bodies.get(connection, 0) + size
+        self._by_address[connection.address] += size
+        return True
+
+    def release(self, connection: "Connection") -> None:
+        """Forget the bodies of a connection."""
+        if size := self._bodies.pop(connection, 0):
+            self._held -= size
+            self._by_address[connection.address] -= size
+            if not self._by_address[connection.address]:
+                del self._by_address[connection.address]
+
+    def _full(self, address: str, more: int) -> bool:
+        return (
+            self._by_address[address] + more > self.bodies // 2 or self._held + more > self.bodies
+        )
 
 
 def usable_connections() -> int:
@@ -65,6 +99,16 @@ class Connection(HttpToolsProtocol):
         self._fault: tuple[int, str] | None = None
         self._offered = False
 
+    @property
+    def address(self) -> str:
+        """Return the address of the client."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def answering(self) -> bool:
+        """Whether the answer has begun."""
+        return self.cycle is not None and self.cycle.response_started
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection; if there are too many, the one that waited longest without a request gives way."""
         super().connection_made(transport)
@@ -82,6 +126,7 @@ class Connection(HttpToolsProtocol):
         self._in_time()
         self._count_loose(0)
         self._shared.waiting.pop(self, None)
+        self._shared.release(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -138,8 +183,11 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._heard = True
-        if not self._offered:
-            super().on_body(body)
+        if self._offered or self.cycle.response_complete:
+            return
+        if not self._shared.hold(self, len(body)):
+            self._fail(429, "The bodies of all requests take too much memory. Retry later.")
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request."""
@@ -151,6 +199,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        self._shared.release(self)
         if self.timeout_keep_alive_task is not None:
             self._shared.waiting[self] = None
             if self._begun:
@@ -207,8 +256,11 @@ class Connection(HttpToolsProtocol):
             body = json.dumps(openai.error(message, status=status)).encode()
             head = (
                 f"HTTP/1.1 {status} {openai.phrase(status)}\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n"
             )
+            if status in _RETRIED:
+                head += "retry-after: 1\r\n"
+            head += "\r\n"
             self.transport.write(head.encode() + body)
         self.transport.close()
 

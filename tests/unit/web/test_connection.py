@@ -19,11 +19,14 @@ async def echo(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> Non
 
 
 @contextlib.asynccontextmanager
-async def serving(*, most: int | None = None) -> AsyncIterator[int]:
+async def serving(
+    app: asgi.Application = echo, *, most: int | None = None, bodies: int | None = None
+) -> AsyncIterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(echo, lifespan=False)
-    if most is not None:
-        server.config.http.keywords["shared"].most = most  # type: ignore[union-attr]
+    server = Server(app, lifespan=False)
+    shared = server.config.http.keywords["shared"]  # type: ignore[union-attr]
+    shared.most = most or shared.most
+    shared.bodies = bodies or shared.bodies
     running = asyncio.create_task(server.serve(sockets=[listener]))
     await server.listening.wait()
     try:
@@ -116,6 +119,79 @@ async def test_the_connection_that_waits_longest_gives_way_to_a_new_one() -> Non
         assert idle[0][0].at_eof()
         for _, writer in idle:
             await closed(writer)
+
+
+class Held:
+    """Application that reads bodies, and begins and ends its answers as the test says."""
+
+    def __init__(self) -> None:
+        self.read = asyncio.Queue[int]()
+        self.begin, self.end = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        try:
+            self.read.put_nowait(len(await asgi.read(receive)))
+        except asgi.DisconnectedError:
+            return
+        await self.begin.wait()
+        await asgi.start(send, status=200, kind="text/plain")
+        await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+        await self.end.wait()
+        await send({"type": "http.response.body", "body": b"ended"})
+
+
+async def send_body(
+    stack: contextlib.AsyncExitStack, port: int, size: int, *, address: str = "127.0.0.1"
+) -> asyncio.StreamReader:
+    """Send a request with a body of this size on a connection that stays open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    writer.write(LINE + b"content-length: %d\r\n\r\n" % size + b"x" * size)
+    with contextlib.suppress(ConnectionError):
+        await writer.drain()
+    stack.push_async_callback(closed, writer)
+    return reader
+
+
+KIB = 1024
+
+
+async def test_bodies_are_bounded_for_one_address_and_together_until_answers_begin() -> None:
+    app = Held()
+    async with serving(app, bodies=100 * KIB) as port, contextlib.AsyncExitStack() as stack:
+        first = await send_body(stack, port, 30 * KIB)
+        assert await app.read.get() == 30 * KIB
+        refused = await (await send_body(stack, port, 30 * KIB)).readuntil(b"\r\n\r\n")
+        assert refused.startswith(b"HTTP/1.1 429 Too Many Requests")
+        assert b"retry-after: 1" in refused
+        second = await send_body(stack, port, 40 * KIB, address="127.0.0.2")
+        assert await app.read.get() == 40 * KIB
+        for address in ("127.0.0.2", "127.0.0.3"):
+            late = await send_body(stack, port, 40 * KIB, address=address)
+            assert (await late.readline()).startswith(b"HTTP/1.1 429")
+        small = await send_body(stack, port, 10 * KIB, address="127.0.0.3")
+        assert await app.read.get() == 10 * KIB
+        app.begin.set()
+        for reader in (first, second, small):
+            assert b"begun" in await reader.readuntil(b"begun")
+        after = await send_body(stack, port, 45 * KIB)
+        assert await app.read.get() == 45 * KIB
+        app.end.set()
+        for reader in (first, second, small, after):
+            assert b"ended" in await reader.readuntil(b"ended")
+
+
+async def test_a_body_behind_its_answer_is_not_counted() -> None:
+    async def early(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        await asgi.respond(send, b"early")
+
+    async with serving(early, bodies=100 * KIB) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(LINE + b"content-length: %d\r\n\r\n" % (40 * KIB))
+            assert b"early" in await reader.readuntil(b"early")
+            writer.write(b"x" * 40 * KIB)
+        assert (await answer(port, LINE + b"connection: close\r\n\r\n")).endswith(b"early")
+        await closed(writer)
 
 
 OFFER = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIA\r\n"
