@@ -4,6 +4,7 @@ Pure: functions of the parsed body, which raise Refusal. They read numbers and l
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -50,8 +51,26 @@ _NO_MEDIA: Final = (
     "tools",
 )
 """Fields that hold JSON of the client's own, whose names mean nothing to vLLM."""
-_SCHEME: Final = 64
+_TITLES: Final = ("source", "file")
+"""Fields that hold media as an object, and as a text no more than a name."""
+SCHEME: Final = 64
 """Characters in which a URL has its scheme."""
+_URL: Final = re.compile(r"\s*[a-z][a-z0-9+.-]{0,30}:", re.IGNORECASE)
+_DATA: Final = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)
+FRAMES: Final = 768
+"""Frames that a request may take from a video."""
+_PROCESSING: Final[Mapping[str, float]] = {
+    "duration": 86_400,
+    "fps": 60,
+    "max_dynamic_patch": 64,
+    "max_frames": FRAMES,
+    "max_pixels": 36_000_000,
+    "max_soft_tokens": 4096,
+    "num_crops": 64,
+    "num_frames": FRAMES,
+    "total_num_frames": 10_000_000,
+}
+"""Numbers by which a request may choose how its media are read, and the most of each. None enlarges a picture."""
 _PROPERTIES: Final = ("properties", "$defs", "definitions")
 _BRANCHES: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _REPEATS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties")
@@ -130,12 +149,27 @@ def check_media(body: Mapping[str, Any], *, fetches: bool, most: int) -> None:
             continue
         for kind, text in _media(value):
             found += 1
-            if _is_fetched(kind, text) and not (fetches and text[:4].lower() == "http"):
+            if not kind.endswith("url") or (fetches and text[:4].lower() == "http"):
+                continue
+            if text[:5].lower() != "data:" and _URL.match(text):
                 raise malformed(
                     "This service takes images, audio and video only inside the request, as data: URLs.",
                     param=name,
                 )
+            if text[:5].lower() == "data:" and not _DATA.match(text):
+                raise malformed(
+                    "A data: URL must be in base64, as data:TYPE;base64,TEXT.", param=name
+                )
     _at_most(found, most, "messages", "images, audio and video", "maxMedia")
+    for name in ("media_io_kwargs", "mm_processor_kwargs"):
+        _check_processing(name, body.get(name))
+
+
+def media(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the images, audio and video of a request, as texts."""
+    for name, value in body.items():
+        if name not in _NO_MEDIA:
+            yield from (text for _, text in _media(value))
 
 
 def check_structures(body: Mapping[str, Any]) -> None:
@@ -269,7 +303,7 @@ def _media(node: object) -> Iterator[tuple[str, str]]:
                 yield from _media(child)
     elif isinstance(node, Mapping) and node.get("type") != "tool_use":
         for name, value in node.items():
-            if name in PARTS:
+            if name in PARTS and not (isinstance(value, str) and name in _TITLES):
                 yield from _of_part(value)
             elif name not in _NO_MEDIA:
                 yield from _media(value)
@@ -285,8 +319,25 @@ def _of_part(value: object) -> Iterator[tuple[str, str]]:
                 yield name, child
 
 
-def _is_fetched(name: str, text: str) -> bool:
-    return name.endswith("url") and "://" in text[:_SCHEME] and text[:5].lower() != "data:"
+def _check_processing(name: str, value: object) -> None:
+    """Refuse numbers that enlarge media, or take much of them."""
+    if not isinstance(value, Mapping):
+        return
+    for key, child in value.items():
+        if isinstance(child, bool) or not isinstance(child, int | float):
+            _check_processing(f"{name}.{key}", child)
+            if isinstance(child, list) and len(child) > FRAMES:
+                raise _too_many(f"{name}.{key}", len(child), FRAMES, "items", None)
+        elif key not in _PROCESSING:
+            raise malformed(
+                f"{name}.{key} can't be set by a request, because it may enlarge media.",
+                param=name.partition(".")[0],
+            )
+        elif not child <= _PROCESSING[key]:
+            raise malformed(
+                f"{name}.{key} is {child}, and a request may set at most {_PROCESSING[key]:g}.",
+                param=name.partition(".")[0],
+            )
 
 
 def _parts(message: object) -> int:

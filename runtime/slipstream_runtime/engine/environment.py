@@ -16,6 +16,8 @@ _NO_REPOSITORY = "file:///nonexistent/"
 """Address that makes vLLM skip FlashInfer's downloads without a network; it would wait 5 s for an answer."""
 _PIXELS = 36_000_000
 """Pixels of an image, read from its header before it is decoded: 108 MB in memory."""
+_EMBEDDING_BYTES = 256 * 1024 * 1024
+"""Bytes of embeddings in a request, which may be sparse."""
 
 
 def build(
@@ -34,6 +36,7 @@ def build(
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ENGINE_READY_TIMEOUT_S": str(_READY_TIMEOUT_SECONDS),
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_MAX_EMBED_DECODE_BYTES": str(_EMBEDDING_BYTES),
         "VLLM_MAX_IMAGE_PIXELS": str(_PIXELS),
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "HOME": str(scratch),

@@ -35,6 +35,7 @@ from slipstream_runtime.engine import (
     bounds,
     causes,
     core,
+    decoding,
     probes,
     prompts,
     speech,
@@ -284,6 +285,7 @@ class _Serving:
             keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
             places=bounds.answers,
             trial=self._trial.check if self._trial else None,
+            decoded=decoding.size if vllm_config.model_config.is_multimodal_model else None,
             rule=Requests(
                 limits=config.limits,
                 context=vllm_config.model_config.max_model_len,

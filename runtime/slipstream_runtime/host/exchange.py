@@ -44,6 +44,7 @@ class Exchange:
         self._bound: _Bound | None = None
         self._cut = asyncio.Event()
         self._why: Refusal | None = None
+        self._at_begin: Callable[[], None] | None = None
 
     @property
     def over(self) -> bool:
@@ -55,6 +56,16 @@ class Exchange:
         if self._why is None:
             self._why = why
             self._cut.set()
+
+    def on_begin(self, call: Callable[[], None]) -> None:
+        """Call once the response begins, or the exchange is over without one."""
+        self._at_begin = call
+
+    def begun(self) -> None:
+        """Make the call that `on_begin` took; later calls do nothing."""
+        call, self._at_begin = self._at_begin, None
+        if call is not None:
+            call()
 
     def replay(self, body: bytes) -> None:
         """Give the application this body instead of the one that was read."""
@@ -136,6 +147,7 @@ class Exchange:
                 await self._send_error(self._why)
 
     def _begin(self, message: asgi.Message) -> None:
+        self.begun()
         self._status = message["status"]
         self._streams_events = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream")

@@ -79,6 +79,8 @@ ROUTES: Final = routes({*openai.FORMS, VERSION})
 _PREFLIGHT: Final = "OPTIONS"
 _HEAD: Final = "HEAD"
 
+_DECODED_BYTES: Final = 512 * 1024 * 1024
+"""Bytes of decoded media of all requests whose answer has not begun."""
 _BODY_SECONDS: Final = 60.0
 """Seconds in which the client must send the body."""
 
@@ -99,6 +101,8 @@ class Guard:
     rule: Rule | None = None
     trial: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
     """Check of a body that takes time; raises Refusal."""
+    decoded: Callable[[Mapping[str, Any]], Awaitable[int]] | None = None
+    """Body -> bytes that its media take once they are decoded; raises Refusal."""
     metrics: Callable[[], bytes] | None = None
     """Content of `GET /metrics`, which needs no key; None for no such route."""
 
@@ -130,6 +134,8 @@ class Front:
         self._probe_key = probe_key.encode()
         self._guard = guard or Guard()
         self._slots = self._guard.limits.slots(engine_slots=self._guard.engine_slots)
+        self._decoded = 0
+        """Bytes of decoded media of all requests whose answer has not begun."""
         self._exchanges: set[Exchange] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -209,6 +215,7 @@ class Front:
                 self._end(exchange, refusal)
             await exchange.close()
         finally:
+            exchange.begun()
             self._exchanges.discard(exchange)
             if not self._exchanges:
                 self._empty.set()
@@ -309,8 +316,27 @@ class Front:
                 scope = {**scope, "headers": body.with_length(headers, len(raw))}
         if self._guard.trial is not None and not probe and scope["path"] in openai.OUTPUT_LIMITS:
             await self._guard.trial(content)
+        if self._guard.decoded is not None and not probe:
+            self._hold_decoded(exchange, await self._guard.decoded(content))
         exchange.replay(raw)
         return scope, 1 if probe else self._guard.places(scope["path"], content)
+
+    def _hold_decoded(self, exchange: Exchange, size: int) -> None:
+        """Count decoded media until the answer begins; Refusal if there are too many."""
+        if not size:
+            return
+        if self._decoded + size > _DECODED_BYTES:
+            raise Refusal(
+                429,
+                "The images, audio and video of all requests take too much memory. Retry later.",
+                reason=Reason.QUEUE_FULL,
+            )
+        self._decoded += size
+
+        def release() -> None:
+            self._decoded -= size
+
+        exchange.on_begin(release)
 
     async def _take_slots(self, exchange: Exchange, places: int) -> None:
         """Take slots, or wait for them as long as the client is connected."""

@@ -165,9 +165,46 @@ def test_media_come_inside_the_request_unless_the_service_names_domains(
     assert judged(CHAT, body, fetches=True) == {}
 
 
-def test_files_of_the_engine_are_never_media() -> None:
-    body = said([picture("file:///etc/passwd")])
-    assert refused(CHAT, body).status == refused(CHAT, body, fetches=True).status == 400
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "file:/etc/passwd",
+        "FILE:///etc/passwd",
+        " file:///etc/passwd",
+        "ftp://a",
+        "gopher:a",
+        "data:image/png,text",
+        "data:image/png;base64",
+    ],
+)
+@pytest.mark.parametrize("name", ["image_url", "video_url", "audio_url"])
+def test_files_of_the_engine_and_other_schemes_are_never_media(name: str, url: str) -> None:
+    for value in (url, {"url": url}):
+        body = said([{"type": name, name: value}])
+        assert refused(CHAT, body).status == refused(CHAT, body, fetches=True).status == 400
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "refusal"),
+    [
+        ("mm_processor_kwargs", {"max_pixels": 1_000_000, "fps": 2.0, "do_resize": True}, None),
+        ("mm_processor_kwargs", {"min_pixels": 1}, "min_pixels can't be set by a request"),
+        ("mm_processor_kwargs", {"size": {"shortest_edge": 1 << 30}}, "size.shortest_edge can't"),
+        ("mm_processor_kwargs", {"images_kwargs": {"min_pixels": 9}}, "min_pixels can't"),
+        ("mm_processor_kwargs", {"max_pixels": 10**10}, "at most 3.6e+07"),
+        ("media_io_kwargs", {"video": {"num_frames": -1, "fps": 1}}, None),
+        ("media_io_kwargs", {"video": {"num_frames": 32, "frames_indices": [1, 2]}}, None),
+        ("media_io_kwargs", {"video": {"num_frames": 10**6}}, "at most 768"),
+        ("media_io_kwargs", {"video": {"frames_indices": [1] * 1000}}, "has 1000 items"),
+    ],
+)
+def test_how_media_are_read_is_bounded(field: str, value: object, refusal: str | None) -> None:
+    body = {**said("hi"), field: value}
+    if refusal is None:
+        assert judged(CHAT, body) == {}
+    else:
+        assert refusal in refused(CHAT, body).message
 
 
 def test_urls_in_texts_and_tools_are_not_media() -> None:
@@ -176,3 +213,5 @@ def test_urls_in_texts_and_tools_are_not_media() -> None:
     text = {"type": "document", "source": {"type": "text", "data": "see http://a"}}
     assert judged(CHAT, {**said("see http://a"), "tools": [tool]}) == {}
     assert judged(MESSAGES, said([call, text])) == {}
+    page = {"title": "a", "source": "https://example.com/a", "file": "file:///a"}
+    assert judged(CHAT, {**said("hi"), "documents": [page]}) == {}

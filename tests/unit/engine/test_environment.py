@@ -41,6 +41,7 @@ def test_the_environment_of_a_cpu_engine() -> None:
         "VLLM_ENGINE_READY_TIMEOUT_S": "86400",
         "VLLM_LOGGING_CONFIG_PATH": "/l.json",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_MAX_EMBED_DECODE_BYTES": "268435456",
         "VLLM_MAX_IMAGE_PIXELS": "36000000",
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         "VLLM_NO_USAGE_STATS": "1",

@@ -42,6 +42,28 @@ async def test_as_many_run_as_may_and_as_many_wait_as_may_and_the_rest_gets_429(
     assert (guard.in_flight, guard.queued) == (0, 0)
 
 
+@pytest.mark.parametrize("begin", [True, False])
+async def test_decoded_media_are_bounded_until_the_answer_begins(*, begin: bool) -> None:
+    async def decoded(content: Mapping[str, Any]) -> int:
+        return 300 * 1024 * 1024
+
+    app = Held(begin=begin)
+    guard = guarded(app, decoded=decoded)
+    first = Request(guard)
+    if begin:
+        await turns(lambda: bool(first.client.sent))
+        second = Request(guard)
+    else:
+        refused = await ask(guard)
+        assert (refused.status, refused.headers[b"retry-after"]) == (429, b"1")
+        second = None
+    app.release.set()
+    assert (await first.answered()).status == 200
+    if second is not None:
+        assert (await second.answered()).status == 200
+    assert (await ask(guard)).status == 200
+
+
 class Order:
     """An application whose requests end one by one, by name."""
 
