@@ -255,20 +255,6 @@ async def test_an_answer_that_failed_costs_nothing(
         assert left(router) == 60
 
 
-async def test_a_request_that_is_cancelled_before_its_answer_costs_nothing(tmp_path: Path) -> None:
-    keep(tmp_path, "a", budget(60))
-    async with (
-        backends.running() as (engine,),
-        routing(engine, services=[LOCKED], keys=tmp_path) as router,
-    ):
-        engine.always = queued = Held()
-        task = asyncio.create_task(ask(router, max_tokens=20))
-        await until(lambda: queued.waiting == 1)
-        task.cancel()
-        await until(router.settled)
-        assert left(router) == 60
-
-
 async def test_usage_is_asked_for_and_hidden_from_a_client_that_did_not(tmp_path: Path) -> None:
     keep(tmp_path, "a", budget(6000))
     async with (

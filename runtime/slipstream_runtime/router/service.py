@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
+from slipstream_runtime.router.balancing.pace import Pace
 from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
@@ -63,6 +64,7 @@ class Service:
         self.pool = pool
         self.metrics = metrics
         self.retries = Retries()
+        self.pace = Pace()
         self.cache: ResponseCache[AnswerFuture] | None = None
         self.in_flight = 0
         self._make_keyring = make_keyring

@@ -10,13 +10,11 @@ import orjson
 from slipstream_runtime.router.messages import refusals, uploads
 from slipstream_runtime.router.messages.body_memory import Lease
 from slipstream_runtime.router.messages.uploads import Rest, Upload
-from slipstream_runtime.router.messages.usage import Tokens
+from slipstream_runtime.router.messages.usage import BYTES_PER_TOKEN, Tokens
 from slipstream_runtime.web import body, openai
 from slipstream_runtime.web.media import bounded
 from slipstream_runtime.web.refusal import malformed
 
-_BYTES_PER_TOKEN: Final = 4
-"""Bytes of text per token: an estimate, until the engine reports its count."""
 _DEFAULT_OUTPUT: Final = 1024
 """Tokens reserved per answer if neither the client nor the service sets a limit."""
 _MEDIA_TOKENS: Final = 1024
@@ -136,10 +134,14 @@ class Request:
         if names is None:
             return prompt
         self._check_counts(names)
+        most = self.max_output(limit=limit)
+        return prompt + (_DEFAULT_OUTPUT * self._choices if most is None else most)
+
+    def max_output(self, *, limit: int | None) -> int | None:
+        """Return the most output tokens of all answers; None if neither the client nor the service limits them."""
+        names = openai.OUTPUT_LIMITS.get(self.path, ())
         named = next((v for name in names if (v := self.content.get(name)) is not None), None)
-        if _is_count(named):
-            return prompt + named * self._choices
-        return prompt + (limit or _DEFAULT_OUTPUT * self._choices)
+        return named * self._choices if _is_count(named) else limit
 
     def _check_counts(self, names: Iterable[str]) -> None:
         """Refuse counts that are no JSON integers, such as "100" or 4.0, which engines read, too."""
@@ -167,7 +169,7 @@ class Request:
     def estimated_use(self, size: int) -> Tokens:
         """Return the estimated use of an answer of `size` bytes that reports none."""
         generates = self.path in openai.OUTPUT_LIMITS
-        return Tokens(int(self.prompt_tokens), size // _BYTES_PER_TOKEN if generates else 0)
+        return Tokens(int(self.prompt_tokens), size // BYTES_PER_TOKEN if generates else 0)
 
     @property
     def slots(self) -> int:
@@ -227,7 +229,7 @@ def parse_request(raw: bytes, *, path: str) -> Request:
         model=model,
         stream=content.get("stream") is True,
         text=text,
-        prompt_tokens=text / _BYTES_PER_TOKEN + found.pieces * _MEDIA_TOKENS,
+        prompt_tokens=text / BYTES_PER_TOKEN + found.pieces * _MEDIA_TOKENS,
     )
 
 

@@ -137,6 +137,8 @@ class Rest:
     def __init__(self, upload: Upload, *, seconds: float, left: float) -> None:
         self.started = False
         """Whether a replica got a part of the body, so that no other replica can get all of it."""
+        self.finished = False
+        """Whether a replica got the whole body."""
         self.refusal: Refusal | None = None
         """Reason for which the body ended before its end, if it was the client's fault."""
         self._upload = upload
@@ -152,6 +154,7 @@ class Rest:
                 yield bytes(view[start : start + _CHUNK_BYTES])
             while part := await self._next():
                 yield part
+            self.finished = True
         except Refusal as refusal:
             self.refusal = refusal
             raise

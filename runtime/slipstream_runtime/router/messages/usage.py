@@ -16,6 +16,10 @@ _END: Final = b"\n\n"
 _LONG_END: Final = b"\r\n\r\n"
 EVENT_BYTES: Final = 4 * 1024 * 1024
 """Most bytes of an event; the last one of a response has its whole text."""
+BYTES_PER_TOKEN: Final = 4
+"""Bytes of text per token: an estimate, until the engine reports its count."""
+_TOKEN_EVENT_BYTES: Final = 512
+"""Bytes of an event with one token, at most, unless it has log probabilities."""
 _TAIL_BYTES: Final = 1024
 """Bytes at the end of a stream that are searched for the usage: more than such an event has."""
 
@@ -40,6 +44,8 @@ class Usage:
         self.events = 0
         self.size = 0
         """Bytes of an answer without streaming."""
+        self.merged = 0
+        """Estimated tokens in events that have more than one, as an engine sends them to a slow client."""
         self._end = b""
 
     def read(self, body: bytes) -> None:
@@ -54,7 +60,10 @@ class Usage:
 
     def add(self, chunk: bytes) -> None:
         """Add a chunk of a stream."""
-        self.events += chunk.count(_END)
+        count = chunk.count(_END)
+        if len(chunk) > _TOKEN_EVENT_BYTES * (count + 1):
+            self.merged += (len(chunk) - _TOKEN_EVENT_BYTES * count) // BYTES_PER_TOKEN
+        self.events += count
         self._end = (self._end + chunk)[-_TAIL_BYTES:]
 
     def finish(self) -> None:

@@ -111,6 +111,11 @@ class Exchange:
         self._phase = Phase.WAITING
         self._timeout: asyncio.Timeout | None = None
         self._aborted: Refusal | None = None
+        self._sent: float | None = None
+        """Time at which the engine that answers got the request."""
+        self._answers = 1
+        self._unwanted = False
+        """Whether the client left, or its time ended, while the engine worked."""
 
     def abort(self, refusal: Refusal) -> None:
         """End the exchange now; the client gets the refusal."""
@@ -160,6 +165,7 @@ class Exchange:
                     service.metrics.request_duration.observe(self._proxy.clock() - self._arrived)
                 return response
         except TimeoutError:
+            self._unwanted = self._aborted is None
             refusal = self._aborted or answer_late(seconds)
             if self._relay is None or self._relay.response is None:
                 raise refusal from None
@@ -171,6 +177,7 @@ class Exchange:
             assert self._relay is not None and self._relay.response is not None
             return self._relay.response
         except (asyncio.CancelledError, ConnectionError):
+            self._unwanted = True
             service.metrics.cancelled(self._phase)
             raise
         finally:
@@ -197,6 +204,7 @@ class Exchange:
             try:
                 return await self._send(endpoint, copy)
             except Unanswered as failure:
+                self._sent = None
                 rest = self._request.rest
                 if rest is not None and rest.refusal is not None:
                     raise rest.refusal from None
@@ -228,6 +236,7 @@ class Exchange:
         """Send the request to a replica, and relay its answer to the client."""
         proxy, request, limits = self._proxy, self._request, self.service.settings.limits
         self._phase = Phase.ANSWERING
+        self._sent, self._answers = proxy.clock(), request.slots
         reply = await proxy.upstream.send(
             endpoint,
             request=request,
@@ -291,19 +300,49 @@ class Exchange:
         self.service.metrics.broken.inc()
 
     def _settle(self, reservation: Reservation) -> None:
-        """Settle the budget with the usage that the engine reported or the router counted; no answer costs nothing."""
-        request = self._request
-        if self._relay is not None and request.computes:
-            usage, response = self._relay.usage, self._relay.response
-            usage.estimate()
-            if usage.prompt is not None:
-                self.service.metrics.used(usage.prompt, usage.output)
-                self.used = Tokens(usage.prompt, usage.output)
-            elif usage.events:
-                self.used = Tokens(int(request.prompt_tokens), usage.output)
-            elif response is not None and response.status < 300:
-                # NB: the answer has no usage, such as a transcription, vectors in bytes, or one that is not computed.
-                self.used = request.estimated_use(usage.size)
-                if request.runs_in_background:
-                    self.used = Tokens(output=reservation.tokens)
+        """Settle the budget with the usage that the engine reported, or else with an estimate.
+
+        An answer that failed costs nothing.
+        """
+        if self._request.computes and self._sent is not None:
+            self.used = self._cost(reservation, seconds=self._proxy.clock() - self._sent)
         reservation.settle(self.used.prompt + self.used.output)
+
+    def _cost(self, reservation: Reservation, *, seconds: float) -> Tokens:
+        """Return the tokens of the request, on which the engine worked for this time."""
+        request, relay = self._request, self._relay
+        response = None if relay is None else relay.response
+        if relay is not None and relay.usage.prompt is not None:
+            prompt, output = relay.usage.prompt, relay.usage.output
+            self.service.metrics.used(prompt, output)
+            self.service.pace.note(
+                prompt=prompt, output=output, answers=self._answers, seconds=seconds
+            )
+            return Tokens(prompt, output)
+        prompt = int(request.prompt_tokens)
+        if relay is not None and relay.usage.events:
+            usage = relay.usage
+            usage.estimate()
+            most = self._generated(reservation, seconds=seconds) if usage.merged else 0
+            return Tokens(prompt, max(usage.output, min(usage.output + usage.merged, most)))
+        if self._unwanted and (response is None or response.status < 300):
+            if request.rest is not None and not request.rest.finished:
+                return Tokens()
+            return Tokens(prompt, self._generated(reservation, seconds=seconds))
+        if relay is not None and response is not None and response.status < 300:
+            # NB: the answer has no usage, such as a transcription, vectors in bytes, or one that is not computed.
+            if request.runs_in_background:
+                return Tokens(output=reservation.tokens)
+            return request.estimated_use(relay.usage.size)
+        return Tokens()
+
+    def _generated(self, reservation: Reservation, *, seconds: float) -> int:
+        """Return the output tokens that the engine may have generated in this time."""
+        reserved = max(0, reservation.tokens - int(self._request.prompt_tokens))
+        each = self.service.pace.tokens(seconds)
+        if each is None or not reserved:
+            return reserved
+        limit = self.service.settings.limits.max_output_tokens
+        generated = each * self._answers
+        unlimited = self._request.max_output(limit=limit) is None
+        return generated if unlimited else min(reserved, generated)
