@@ -25,7 +25,9 @@ CORES_PER_GPU: Final = 1
 """Core of a GPU's worker, which polls. Together with CORES it is the minimum that vLLM recommends, and it fits on a
 cloud's smallest GPU node, which has 4 cores. There is no limit, so engines can use idle cores."""
 MEMORY: Final = 4 * _GI
-"""Bytes of the API server, the engine core and the tokenizer."""
+"""Bytes of the API server, the engine core and the tokenizer: about 2 GiB, and 2 GiB that requests may take there.
+
+There is no limit by default, because engineArgs can put weights or KV cache into the pod's memory."""
 MEMORY_PER_GPU: Final = 2 * _GI
 """Bytes of a GPU's worker: PyTorch, the CUDA context, pinned buffers and its queues in /dev/shm."""
 SHARD: Final = 5 * _GI

@@ -57,20 +57,6 @@ SCHEME: Final = 64
 """Characters in which a URL has its scheme."""
 _URL: Final = re.compile(r"\s*[a-z][a-z0-9+.-]{0,30}:", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)
-FRAMES: Final = 768
-"""Frames that a request may take from a video."""
-_PROCESSING: Final[Mapping[str, float]] = {
-    "duration": 86_400,
-    "fps": 60,
-    "max_dynamic_patch": 64,
-    "max_frames": FRAMES,
-    "max_pixels": 36_000_000,
-    "max_soft_tokens": 4096,
-    "num_crops": 64,
-    "num_frames": FRAMES,
-    "total_num_frames": 10_000_000,
-}
-"""Numbers by which a request may choose how its media are read, and the most of each. None enlarges a picture."""
 _PROPERTIES: Final = ("properties", "$defs", "definitions")
 _BRANCHES: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _REPEATS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties")
@@ -161,8 +147,6 @@ def check_media(body: Mapping[str, Any], *, fetches: bool, most: int) -> None:
                     "A data: URL must be in base64, as data:TYPE;base64,TEXT.", param=name
                 )
     _at_most(found, most, "messages", "images, audio and video", "maxMedia")
-    for name in ("media_io_kwargs", "mm_processor_kwargs"):
-        _check_processing(name, body.get(name))
 
 
 def media(body: Mapping[str, Any]) -> Iterator[str]:
@@ -317,27 +301,6 @@ def _of_part(value: object) -> Iterator[tuple[str, str]]:
         for name, child in value.items():
             if name in ("url", "data", "file_data", "file_url") and isinstance(child, str):
                 yield name, child
-
-
-def _check_processing(name: str, value: object) -> None:
-    """Refuse numbers that enlarge media, or take much of them."""
-    if not isinstance(value, Mapping):
-        return
-    for key, child in value.items():
-        if isinstance(child, bool) or not isinstance(child, int | float):
-            _check_processing(f"{name}.{key}", child)
-            if isinstance(child, list) and len(child) > FRAMES:
-                raise _too_many(f"{name}.{key}", len(child), FRAMES, "items", None)
-        elif key not in _PROCESSING:
-            raise malformed(
-                f"{name}.{key} can't be set by a request, because it may enlarge media.",
-                param=name.partition(".")[0],
-            )
-        elif not child <= _PROCESSING[key]:
-            raise malformed(
-                f"{name}.{key} is {child}, and a request may set at most {_PROCESSING[key]:g}.",
-                param=name.partition(".")[0],
-            )
 
 
 def _parts(message: object) -> int:

@@ -26,7 +26,9 @@ PICTURE_PIXELS: Final = 36_000_000
 _BYTES_PER_PIXEL: Final = 3
 _BYTES_PER_SAMPLE: Final = 4
 _FRAMES: Final = 32
-"""Frames that vLLM takes from a video, unless the request names another number."""
+"""Frames that vLLM takes from a video, unless the request may name another number, and does."""
+_ALL_FRAMES: Final = -1
+"""Number of frames of a request that has them chosen by time."""
 _SAMPLES: Final = 64 * 1024 * 1024
 """Samples of one piece of audio, at which vLLM stops to decode it."""
 _BEGINNING: Final = 64 * 1024
@@ -121,4 +123,4 @@ def _frames(body: Mapping[str, Any]) -> int:
     frames = asked.get("num_frames")
     if type(frames) is int:
         return frames
-    return bounds.FRAMES if "fps" in asked else _FRAMES
+    return _ALL_FRAMES if "fps" in asked else _FRAMES

@@ -185,28 +185,6 @@ def test_files_of_the_engine_and_other_schemes_are_never_media(name: str, url: s
         assert refused(CHAT, body).status == refused(CHAT, body, fetches=True).status == 400
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "refusal"),
-    [
-        ("mm_processor_kwargs", {"max_pixels": 1_000_000, "fps": 2.0, "do_resize": True}, None),
-        ("mm_processor_kwargs", {"min_pixels": 1}, "min_pixels can't be set by a request"),
-        ("mm_processor_kwargs", {"size": {"shortest_edge": 1 << 30}}, "size.shortest_edge can't"),
-        ("mm_processor_kwargs", {"images_kwargs": {"min_pixels": 9}}, "min_pixels can't"),
-        ("mm_processor_kwargs", {"max_pixels": 10**10}, "at most 3.6e+07"),
-        ("media_io_kwargs", {"video": {"num_frames": -1, "fps": 1}}, None),
-        ("media_io_kwargs", {"video": {"num_frames": 32, "frames_indices": [1, 2]}}, None),
-        ("media_io_kwargs", {"video": {"num_frames": 10**6}}, "at most 768"),
-        ("media_io_kwargs", {"video": {"frames_indices": [1] * 1000}}, "has 1000 items"),
-    ],
-)
-def test_how_media_are_read_is_bounded(field: str, value: object, refusal: str | None) -> None:
-    body = {**said("hi"), field: value}
-    if refusal is None:
-        assert judged(CHAT, body) == {}
-    else:
-        assert refusal in refused(CHAT, body).message
-
-
 def test_urls_in_texts_and_tools_are_not_media() -> None:
     tool = {"function": {"parameters": {"image": {"url": "http://a"}}}}
     call = {"type": "tool_use", "input": {"image": {"url": "http://a"}}}
