@@ -205,6 +205,7 @@ def test_its_rights_are_the_least(
 
 
 OPERATOR = f"system:serviceaccount:{SYSTEM}:slipstream-operator"
+OURS = {"app.kubernetes.io/managed-by": "slipstream-operator"}
 RULE = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}
 
 
@@ -233,7 +234,7 @@ def test_the_operator_can_give_a_router_named_secrets_and_nothing_else(
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace, "labels": OURS},
         "rules": [rule],
     }
     _apply_as_operator(kube, role)
@@ -245,7 +246,7 @@ def test_a_routers_rights_stay_in_its_namespace(kube: Kube, namespace: str) -> N
         return {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "labels": OURS},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
             "subjects": [subject],
         }

@@ -174,3 +174,21 @@ def test_every_kind_that_is_owned_is_namespaced() -> None:
 def test_app_teams_may_not_write_profiles() -> None:
     (rule,) = _rules("ClusterRole", name="slipstream-edit")
     assert "servingprofiles" not in rule["resources"]
+
+
+def test_the_policy_of_writes_covers_every_kind_that_the_operator_may_write() -> None:
+    """Events, statuses and the token's Secret aside, whose rights name what they reach."""
+    text = (ROOT / "manifests/base/writes.yaml").read_text()
+    policy, binding = yaml.safe_load_all(text)
+    rules = policy["spec"]["matchConstraints"]["resourceRules"]
+    bound = {(rule["apiGroups"][0], name) for rule in rules for name in rule["resources"]}
+    written = {
+        (group, resource)
+        for group, resource, verb in _granted("ClusterRole")
+        if {verb} & {"create", "update", "patch", "delete"} and "/" not in resource
+    }
+    assert bound == written - {("events.k8s.io", "events")}
+    assert {*rules[0]["operations"]} == {"CREATE", "UPDATE", "DELETE"}
+    assert all(rule["operations"] == rules[0]["operations"] for rule in rules)
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
