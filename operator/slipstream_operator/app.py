@@ -87,7 +87,7 @@ class App:
                 ready=self._ready,
             )
             try:
-                await self._until_stopped(cluster.Cluster(api))
+                await self._until_stopped(cluster.Cluster(api, namespaces=self._config.namespaces))
             finally:
                 await runner.cleanup()
 
@@ -99,7 +99,8 @@ class App:
                 registry=registry,
                 settings=kopf_settings.configured(),
                 standalone=True,
-                clusterwide=True,
+                clusterwide=not self._config.namespaces,
+                namespaces=self._config.namespaces,
                 ready_flag=watching_ready,
                 stop_flag=stop,
             )

@@ -1,7 +1,11 @@
 """Settings of the operator, from environment variables. All errors are reported together."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
+from typing import Final
+
+_NAMESPACE: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Config:
     """Seconds between scaling decisions."""
     resync: float = 600.0
     """Seconds between two reconciles of every service without an event."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces whose services this operator runs; empty for those of the whole cluster."""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> "Config":
@@ -43,7 +49,13 @@ class Config:
             workers=int(number("SLIPSTREAM_WORKERS", cls.workers, 1, 256)),
             tick=number("SLIPSTREAM_TICK_SECONDS", cls.tick, 0.5, 300),
             resync=number("SLIPSTREAM_RESYNC_SECONDS", cls.resync, 10, 86400),
+            namespaces=_namespaces(environment.get("SLIPSTREAM_NAMESPACES", "")),
         )
+        problems += [
+            f'SLIPSTREAM_NAMESPACES: "{name}" is not the name of a namespace. List names, separated by commas.'
+            for name in settings.namespaces
+            if not _NAMESPACE.fullmatch(name)
+        ]
         for name, value in (("POD_NAME", settings.identity), ("POD_NAMESPACE", settings.namespace)):
             if not value:
                 problems.append(
@@ -52,3 +64,7 @@ class Config:
         if problems:
             raise ValueError(" ".join(problems))
         return settings
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    return tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))

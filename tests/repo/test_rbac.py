@@ -192,3 +192,23 @@ def test_the_policy_of_writes_covers_every_kind_that_the_operator_may_write() ->
     assert all(rule["operations"] == rules[0]["operations"] for rule in rules)
     assert policy["spec"]["failurePolicy"] == "Fail"
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+
+
+def test_an_operator_for_named_namespaces_only_reads_what_has_no_namespace() -> None:
+    overlay = ROOT / "manifests/overlays/namespaced"
+    role, binding = yaml.safe_load_all((overlay / "cluster-rights.yaml").read_text())
+    granted = {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    cluster_scoped = {
+        (kind.group, kind.plural) for kind in kinds.ALL if kind.read and not kind.namespaced
+    }
+    assert granted == {key: set(READ) for key in cluster_scoped}
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    bound = list(yaml.safe_load_all((overlay / "namespaces.yaml").read_text()))
+    assert {one["kind"] for one in bound} == {"RoleBinding"}
+    text = (overlay / "kustomization.yaml").read_text()
+    assert ",".join(one["metadata"]["namespace"] for one in bound) in text

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -70,10 +70,11 @@ async def connect() -> client.ApiClient:
 
 
 class Cluster:
-    """`ports.Cluster` of an API server."""
+    """`ports.Cluster` of an API server, or of some of its namespaces."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, *, namespaces: Sequence[str] = ()) -> None:
         self._api = api
+        self._namespaces = namespaces
         self._dynamic: Any = None
         self._resources: dict[str, Any] = {}
         self._discovery = asyncio.Lock()
@@ -182,25 +183,27 @@ class Cluster:
         self, kind: str, *, label_selector: str | None = None
     ) -> list[dict[str, Any]]:
         """Return all objects of a kind, in the form of watch events; none if the cluster lacks the kind."""
-        try:
-            answer = await self.request("get", kind, label_selector=label_selector)
-        except errors.NotFound:
-            return []
-        kind_of = {"apiVersion": answer.get("apiVersion"), "kind": kind}
-        return [{**kind_of, **item} for item in answer["items"] or ()]
+        found = []
+        for answer in await self._lists(kind, label_selector=label_selector):
+            kind_of = {"apiVersion": answer.get("apiVersion"), "kind": kind}
+            found += [{**kind_of, **item} for item in answer["items"] or ()]
+        return found
 
     async def list_uids(self, kind: str, *, label_selector: str | None = None) -> set[str]:
         """Return the uids of all objects of a kind, from metadata alone; none if the cluster lacks the kind."""
+        answers = await self._lists(
+            kind, label_selector=label_selector, header_params=dict(_METADATA_LIST)
+        )
+        return {item["metadata"]["uid"] for answer in answers for item in answer["items"] or ()}
+
+    async def _lists(self, kind: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Return the list of the cluster, or one of each namespace; none if the cluster lacks the kind."""
+        named = kinds.BY_NAME[kind].namespaced and self._namespaces
+        places = [{"namespace": name} for name in self._namespaces] if named else [{}]
         try:
-            answer = await self.request(
-                "get",
-                kind,
-                label_selector=label_selector,
-                header_params=dict(_METADATA_LIST),
-            )
+            return [await self.request("get", kind, **place, **arguments) for place in places]
         except errors.NotFound:
-            return set()
-        return {item["metadata"]["uid"] for item in answer["items"] or ()}
+            return []
 
     async def _resource(self, kind: str) -> Any:
         if kind in self._resources:
