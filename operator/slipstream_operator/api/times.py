@@ -64,7 +64,7 @@ class TimesSpec(ApiModel):
     )
     body: Duration | None = Field(
         default=None,
-        description="Maximum time for a client to send the body of a request, with routing.mode: Router. After it "
-        "the client gets 408. Requests to the router's own address have the longest such time of the "
-        "namespace's services. Default: 1m.",
+        description="Maximum time for a client to send the body of a request. After it the client gets 408. "
+        "Requests to the router's own address have the longest such time of the namespace's services. "
+        "Default: 1m.",
     )

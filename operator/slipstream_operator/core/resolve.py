@@ -114,6 +114,7 @@ def resolve(observed: Observed) -> Resolved:
             split=split,
             resources=configured,
             drain=chosen.drain,
+            body=chosen.body,
             checks_keys=keys is not None,
         )
     )

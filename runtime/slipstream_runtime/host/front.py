@@ -81,8 +81,6 @@ _HEAD: Final = "HEAD"
 
 _DECODED_BYTES: Final = 512 * 1024 * 1024
 """Bytes of decoded media of all requests whose answer has not begun."""
-_BODY_SECONDS: Final = 60.0
-"""Seconds in which the client must send the body."""
 
 Rule = Callable[[str, Mapping[str, Any]], Mapping[str, object]]
 """Path and body -> fields to set in the body; raises Refusal if the engine can't serve the body."""
@@ -280,8 +278,8 @@ class Front:
         if route.body == body.JSON:
             await exchange.run(self._app, scope)
             return
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(_BODY_SECONDS, self._end, exchange, body_late(_BODY_SECONDS))
+        loop, seconds = asyncio.get_running_loop(), self._guard.limits.body_seconds
+        late = loop.call_later(seconds, self._end, exchange, body_late(seconds))
         exchange.read_at_most(body.UPLOAD_LIMIT, whole=late.cancel, over=self._over(exchange))
         try:
             await exchange.run(self._app, scope)
@@ -301,12 +299,12 @@ class Front:
         headers = scope["headers"]
         body.check_head(headers, limit=asgi.MEDIA_LIMIT)
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(self._guard.limits.body_seconds):
                 raw = await asgi.read(exchange.receive, limit=asgi.MEDIA_LIMIT)
         except asgi.TooLargeError:
             raise body.too_large(limit=asgi.MEDIA_LIMIT) from None
         except TimeoutError:
-            raise body_late(_BODY_SECONDS) from None
+            raise body_late(self._guard.limits.body_seconds) from None
         content = body.parse(raw)
         bounded(content, size=len(raw))
         if self._guard.rule is not None and not probe:

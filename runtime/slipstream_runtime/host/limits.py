@@ -20,6 +20,8 @@ class Limits(Part):
     """Tokens of each prompt, as the engine's tokenizer counts them."""
     timeout_seconds: Annotated[float, pydantic.Field(gt=0)] | None = None
     """Seconds from the headers of the request to the end of the answer."""
+    body_seconds: Annotated[float, pydantic.Field(gt=0)] = 60.0
+    """Seconds in which the client must send the body."""
     concurrency: Positive | None = None
     """Requests that run at once; None leaves that to the engine."""
     queue: Annotated[int, pydantic.Field(ge=0)] | None = None

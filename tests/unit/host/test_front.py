@@ -392,6 +392,21 @@ async def test_an_upload_whose_client_leaves_while_it_waits_for_a_slot_gives_up(
     await held
 
 
+@pytest.mark.parametrize("scope", [request(), upload()], ids=["json", "upload"])
+async def test_a_body_that_takes_longer_than_its_limit_is_408(scope: asgi.Scope) -> None:
+    async def never() -> asgi.Message:
+        return await asyncio.Future()
+
+    limits = Limits(body_seconds=0.05)
+    guard = front.Front(
+        reading, life=life_in(Phase.READY), probe_key=KEY, guard=front.Guard(limits=limits)
+    )
+    client = Client()
+    await guard(scope, never, client.send)
+    assert client.status == 408
+    assert b"0.05 s" in client.body
+
+
 async def test_the_lifespan_passes_and_websockets_do_not() -> None:
     seen: list[str] = []
 

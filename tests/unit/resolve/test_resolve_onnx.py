@@ -57,6 +57,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "maxOutputTokens": None,
             "maxPromptTokens": 100,
             "timeoutSeconds": 90.0,
+            "bodySeconds": 60.0,
             "concurrency": 8,
             "queue": 0,
             "maxAnswers": 256,

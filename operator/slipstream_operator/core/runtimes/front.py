@@ -22,6 +22,8 @@ def checks(inputs: Inputs) -> dict[str, Any]:
         config["limits"] = dump(spec.limits, exclude=elsewhere)
         if spec.limits.timeout is not None:
             config["limits"]["timeoutSeconds"] = units.seconds(spec.limits.timeout)
+    if inputs.body is not None:
+        config["limits"] = {**config.get("limits", {}), "bodySeconds": inputs.body}
     if inputs.checks_keys:
         config["apiKeys"] = contract.API_KEYS_DIRECTORY
     return config

@@ -28,6 +28,8 @@ class Inputs:
     """Requests and limits of the engine container."""
     drain: int
     """Seconds of the longest drain."""
+    body: int | None
+    """Seconds for a client to send a body, if the object or the profile sets them."""
     checks_keys: bool
     """Whether the engine checks API keys: the router's token or the clients' keys."""
 
