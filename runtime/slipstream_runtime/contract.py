@@ -217,3 +217,6 @@ ROUTE_TOKENS: Final = "slipstream_router_route_tokens_total"
 OUTCOME_LABEL: Final = "outcome"
 KEPT: Final = "kept"
 DISCARDED: Final = "discarded"
+
+STORE_VARIABLE: Final = "VLLM_ENABLE_RESPONSES_API_STORE"
+"""Environment variable that lets vLLM store responses, in its memory; 0 by default."""

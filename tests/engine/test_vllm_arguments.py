@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from slipstream_runtime.engine import families
 from tests.support import vllm_checks
 
@@ -27,6 +29,7 @@ def test_vllm_refuses_what_the_operator_refuses_and_reads_every_argument_that_it
     assert told["unread"] == []
 
 
+@pytest.mark.filterwarnings("ignore")  # those of vLLM's imports
 def test_vllm_has_each_parser_and_each_architecture_of_the_families() -> None:
     from vllm.model_executor.models import ModelRegistry
     from vllm.reasoning import ReasoningParserManager

@@ -140,6 +140,8 @@ class EngineConfig(Part):
     """Folder of the TLS certificate of the API's port; None for plain HTTP."""
     open_metrics: bool = False
     """Whether the API's port shows the metrics, too, for endpoint pickers."""
+    reaches_store: bool = True
+    """Whether later requests reach the replica that stores a response."""
 
     @property
     def single(self) -> bool:

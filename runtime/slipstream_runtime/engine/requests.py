@@ -6,6 +6,7 @@ Pure: they take a body and return the fields to set in it.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from slipstream_runtime import contract
 from slipstream_runtime.engine import bounds
 from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.limits import Limits
@@ -15,10 +16,6 @@ from slipstream_runtime.web.refusal import Refusal, malformed
 
 _ENDLESS: Final = ("ignore_eos", "min_tokens")
 """Fields that make an answer continue after the end of its structure."""
-
-
-STORE_VARIABLE: Final = "VLLM_ENABLE_RESPONSES_API_STORE"
-"""Environment variable that lets vLLM store responses, in its memory; 0 by default."""
 
 
 class Requests:
@@ -31,6 +28,7 @@ class Requests:
         context: int,
         output: Output | None,
         stores: bool = False,
+        reaches_store: bool = True,
         fetches: bool = False,
     ) -> None:
         self._limits = limits
@@ -39,6 +37,7 @@ class Requests:
         self._fetches = fetches
         self._context = context
         self._stores = stores
+        self._reaches_store = reaches_store
         self._output = output or Output()
         self._structure = self._output.structure
 
@@ -53,9 +52,9 @@ class Requests:
             return {}
         _check_vllms_blind_spots(body)
         bounds.check_counts(path, body, self._limits)
-        if path == openai.RESPONSES and body.get("store") is True and not self._stores:
-            raise _not_stored()
         fields: dict[str, object] = {}
+        if path == openai.RESPONSES:
+            fields |= self._stored(body)
         if self._most is not None:
             fields |= self._tokens(path, body, most=self._most)
         if self._structure is not None:
@@ -63,6 +62,19 @@ class Requests:
         if self._output.stop:
             fields |= self._stopped(path, body)
         return fields
+
+    def _stored(self, body: Mapping[str, Any]) -> Mapping[str, object]:
+        """Refuse a response that is stored where no later request finds it, and one that continues it."""
+        if self._stores and self._reaches_store:
+            return {}
+        for name in ("background", "store"):
+            if body.get(name) is True:
+                raise _not_stored(name, elsewhere=self._stores)
+        if not self._stores:
+            return {}
+        if body.get("previous_response_id") is not None:
+            raise _not_stored("previous_response_id", elsewhere=True)
+        return {"store": False}  # vLLM would keep it in its memory
 
     def _tokens(self, path: str, body: Mapping[str, Any], *, most: int) -> Mapping[str, object]:
         name, requested = _first(body, openai.OUTPUT_LIMITS[path])
@@ -127,12 +139,16 @@ def _check_vllms_blind_spots(body: Mapping[str, Any]) -> None:
             raise malformed(f"{name} does not fit into 64 bits.", param=name)
 
 
-def _not_stored() -> Refusal:
-    """Return 400 for a response that the client wants stored, which vLLM would silently not do."""
+def _not_stored(name: str, *, elsewhere: bool) -> Refusal:
+    """Return 400 for a response that the client wants stored, and that would not be, or not be found again."""
+    if elsewhere:
+        problem = "responses are stored in one replica, and requests reach any of them"
+        remedy = "have the service use spec.routing.mode: Router, or send the whole conversation as `input`"
+    else:
+        problem = "this service stores no responses"
+        remedy = f"set {contract.STORE_VARIABLE}=1 in spec.template.env"
     return malformed(
-        "store: true has no effect, because this service stores no responses. Leave it out, or set "
-        f"{STORE_VARIABLE}=1 in spec.template.env.",
-        param="store",
+        f"{name}: can't work because {problem}. Leave it out, or {remedy}.", param=name
     )
 
 

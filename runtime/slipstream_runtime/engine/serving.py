@@ -291,6 +291,7 @@ class _Serving:
                 context=vllm_config.model_config.max_model_len,
                 output=config.output,
                 stores=vllm.envs.VLLM_ENABLE_RESPONSES_API_STORE,
+                reaches_store=config.reaches_store,
                 fetches=arguments.MEDIA_DOMAINS in config.engine_args,
             ),
             metrics=self._launch.metrics.render if config.open_metrics else None,

@@ -9,6 +9,7 @@ from typing import Final
 import pydantic
 
 from slipstream_runtime.web import asgi, openai
+from slipstream_runtime.web.not_served import NOT_SERVED
 from slipstream_runtime.web.openai import Reason
 
 CLOSE: Final = {"connection": "close"}
@@ -92,8 +93,14 @@ def unauthorized(*, close: bool = False) -> Refusal:
 
 
 def no_route(path: str) -> Refusal:
-    """Return 404 for a path that clients can't use."""
-    return Refusal(404, f"There is no route {path[:200]}.")
+    """Return 404 for a path that clients can't use, with the reason if vLLM has it."""
+    reason = NOT_SERVED.get(path)
+    return Refusal(
+        404,
+        f"There is no route {path[:200]}."
+        if reason is None
+        else f"The route {path} is not served. {reason}",
+    )
 
 
 def wrong_method(path: str, method: str, *, allowed: str) -> Refusal:

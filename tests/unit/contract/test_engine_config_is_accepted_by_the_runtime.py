@@ -156,7 +156,29 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "api_keys": Path(contract.API_KEYS_DIRECTORY),
         "certificate": None,
         "open_metrics": False,
+        "reaches_store": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields", "reaches"),
+    [
+        ("Router", {"replicas": 3}, True),
+        ("Direct", {"replicas": 1}, True),
+        ("Direct", {"replicas": 2}, False),
+        ("Direct", {"scaling": {"minReplicas": 1, "maxReplicas": 2}}, False),
+        ("Gateway", {"replicas": 2}, False),
+    ],
+)
+def test_an_engine_knows_whether_later_requests_reach_the_responses_that_it_stores(
+    mode: str, fields: dict[str, Any], reaches: bool
+) -> None:
+    routing = {"mode": mode, **({"gateway": {"name": "g"}} if mode == "Gateway" else {})}
+    env = [{"name": contract.STORE_VARIABLE, "value": "1"}]
+    spec = {"model": MODEL, "routing": routing, **fields}
+    assert EngineConfig.model_validate(_revisioned(spec).config).reaches_store
+    found = _revisioned({**spec, "template": {"env": env}})
+    assert EngineConfig.model_validate(found.config).reaches_store is reaches
 
 
 def test_on_a_cpu_the_kv_cache_is_an_eighth_of_the_memory_and_nothing_is_compiled() -> None:

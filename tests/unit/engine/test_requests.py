@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from slipstream_runtime import contract
 from slipstream_runtime.engine.output import Output
-from slipstream_runtime.engine.requests import STORE_VARIABLE, Requests
+from slipstream_runtime.engine.requests import Requests
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web.refusal import Refusal
 
@@ -199,10 +200,30 @@ def test_a_response_that_would_silently_not_be_stored_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         off(RESPONSES, {"input": "x", "store": True})
     assert (refused.value.status, refused.value.param) == (400, "store")
-    assert STORE_VARIABLE in refused.value.message
+    assert contract.STORE_VARIABLE in refused.value.message
     assert off(RESPONSES, {"input": "x"}) == {}
     on = Requests(limits=Limits(), context=4096, output=None, stores=True)
     assert on(RESPONSES, {"input": "x", "store": True}) == {}
+
+
+@pytest.mark.parametrize(
+    "field", [{"store": True}, {"background": True}, {"previous_response_id": "resp_1"}]
+)
+def test_a_response_that_no_later_request_finds_is_neither_stored_nor_continued(
+    field: dict[str, Any],
+) -> None:
+    apart = Requests(
+        limits=Limits(max_output_tokens=9),
+        context=4096,
+        output=None,
+        stores=True,
+        reaches_store=False,
+    )
+    with pytest.raises(Refusal, match=r"Leave it out, or .*routing\.mode: Router") as refused:
+        apart(RESPONSES, {"input": "x", **field})
+    assert (refused.value.status, refused.value.param) == (400, *field)
+    assert apart(RESPONSES, {"input": "x"}) == {"store": False, "max_output_tokens": 9}
+    assert apart(CHAT, {"max_tokens": 1, "store": True}) == {}
 
 
 MESSAGES = "/v1/messages"

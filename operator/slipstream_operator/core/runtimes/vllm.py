@@ -8,7 +8,13 @@ from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.model import ModelSpec
 from slipstream_operator.api.servingprofile import Accelerator
-from slipstream_operator.core import combinations, engine_arguments, offload, parallelism
+from slipstream_operator.core import (
+    combinations,
+    engine_arguments,
+    offload,
+    parallelism,
+    routing,
+)
 from slipstream_operator.core.engine_arguments import Value
 from slipstream_operator.core.fit import demands
 from slipstream_operator.core.observed import Manifest
@@ -82,7 +88,20 @@ def _configure(inputs: Inputs) -> Manifest:
             config["adapters"]["rank"] = spec.model.max_adapter_rank
     if arguments:
         config["engineArgs"] = arguments
+    if _stores_responses(spec) and not _reaches_store(spec):
+        config["reachesStore"] = False
     return config | front.checks(inputs)
+
+
+def _stores_responses(spec: InferenceServiceSpec) -> bool:
+    variables = (spec.template and spec.template.env) or ()
+    return any(variable.name == contract.STORE_VARIABLE for variable in variables)
+
+
+def _reaches_store(spec: InferenceServiceSpec) -> bool:
+    """Whether later requests reach the replica that stores a response: by the router, or because there is no other."""
+    most = spec.scaling.max_replicas if spec.scaling else spec.replicas
+    return routing.mode(spec) == "Router" or most <= 1
 
 
 def _share(accelerator: Accelerator, arguments: Mapping[str, Value]) -> float:
