@@ -1,11 +1,20 @@
 """Equal requests are computed once, and an incomplete answer is never shared."""
 
 import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
+import pytest
+
+from slipstream_runtime.router import config
+from slipstream_runtime.router.proxy.readers import SPOOL_BYTES
 from tests.support import backends
 from tests.support.backends import Held, Peer, Received
-from tests.support.routers import Running, routing, service, until
+from tests.support.routers import CHAT, Running, routing, service, until
 
 RESPONSES = {"ttl": 60, "size": 1_000_000}
 HEAD = {"id": "c", "created": 1, "model": "m"}
@@ -119,3 +128,109 @@ async def test_a_follower_takes_over_when_the_leader_leaves() -> None:
 
         assert (reply.status, reply.headers["x-cache"]) == (200, "miss")
         assert (len(engine.received), held.abandoned) == (2, 1)
+
+
+@contextlib.asynccontextmanager
+async def unread(router: Running, **fields: Any) -> AsyncIterator[None]:
+    """Ask for a stream, with a small buffer of which nothing is read."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(found, ("127.0.0.1", router.port))
+    messages = [{"role": "user", "content": "hi"}]
+    body = json.dumps({"model": "m", "messages": messages, "stream": True, **fields}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: r\r\nContent-Type: application/json\r\n"
+    await loop.sock_sendall(found, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    try:
+        yield
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize("size", [SPOOL_BYTES // 2, 4 * SPOOL_BYTES])
+async def test_followers_do_not_wait_for_a_leader_that_does_not_read(size: int) -> None:
+    release = asyncio.Event()
+
+    async def long(peer: Peer, received: Received) -> None:
+        await peer.stream()
+        await release.wait()
+        for _ in range(size // 8192):
+            choice = {"index": 0, "delta": {"content": "x" * 8192}, "finish_reason": None}
+            await peer.event({**HEAD, "object": "chat.completion.chunk", "choices": [choice]})
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        await peer.event({**HEAD, "object": "chat.completion.chunk", "choices": [choice]})
+        await peer.event({**HEAD, "choices": [], "usage": backends.USAGE})
+        await peer.done()
+
+    async with backends.running(1) as [engine], routing(engine) as router:
+        router.configure(service(responses={"ttl": 60, "size": 16 * SPOOL_BYTES}))
+        engine.always, engine.script = whole, [long]
+        async with unread(router, temperature=0):
+            await until(lambda: len(engine.received) == 1)
+            asking = [asyncio.create_task(router.ask(temperature=0)) for _ in range(20)]
+            await until(lambda: router.chat.in_flight == 21)
+            release.set()
+            replies = await asyncio.gather(*asking)
+            assert {reply.status for reply in replies} == {200}
+            assert router.router.caches.used <= 16 * SPOOL_BYTES
+        await until(lambda: router.chat.in_flight == 0)
+        shared = size < SPOOL_BYTES
+        assert len(engine.received) == (1 if shared else 21)
+        assert (router.router.caches.used > 0) == shared
+
+
+def at(address: str) -> aiohttp.ClientSession:
+    """Return a client with an address of its own, which takes turns with the others."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=(address, 0)))
+
+
+async def test_a_refusal_of_the_leader_alone_is_not_that_of_its_followers() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    async with (
+        backends.running(1) as [engine],
+        routing(engine) as router,
+        at("127.0.0.2") as second,
+        at("127.0.0.3") as third,
+    ):
+        engine.always, engine.script = whole, [held := Held()]
+        caching(router, limits={"concurrency": 1, "queue": 3})
+        url = f"http://127.0.0.1:{router.port}{CHAT}"
+        running = asyncio.create_task(router.ask())
+        await until(lambda: held.waiting == 1)
+        waiting = [asyncio.create_task(router.ask()) for _ in range(2)]
+        await until(lambda: router.chat.queued == 2)
+        leader = asyncio.create_task(router.ask(temperature=0))
+        await until(lambda: router.chat.queued == 3)
+        follower = asyncio.create_task(third.post(url, json={**body, "temperature": 0}))
+        await until(lambda: router.chat.in_flight == 5)
+        other = asyncio.create_task(second.post(url, json=body))
+        assert (await leader).status == 429
+        await until(lambda: any(each.done() for each in waiting))
+        held.release.set()
+        assert {(await running).status, (await other).status, (await follower).status} == {200}
+        assert sorted([(await each).status for each in waiting]) == [200, 429]
+
+
+async def test_the_caches_of_all_services_share_their_memory() -> None:
+    both = [
+        service(name="chat", model="m", responses=RESPONSES),
+        service(name="other", model="o", responses=RESPONSES),
+    ]
+    async with backends.running(1) as [engine], routing(engine, services=both) as router:
+        engine.always = whole
+        found = {"namespace": "team", "services": both, "caches": 3000}
+        router.router.configure(config.Config.model_validate(found))
+        router.engines(engine)
+
+        async def ask(model: str, user: int) -> str:
+            reply = await router.ask(temperature=0, model=model, seed=user)
+            return str(reply.headers["x-cache"])
+
+        for model, seed in [("m", 0), ("m", 1), ("o", 0), ("o", 1), ("m", 1), ("o", 2)]:
+            await ask(model, seed)
+            assert router.router.caches.used <= 3000
+        assert await ask("o", 2) == "hit"
+        assert await ask("m", 0) == "miss"
+        router.configure(service(name="other", model="o"))
+        assert router.router.caches.used == 0

@@ -13,6 +13,7 @@ from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import Address, Endpoint, Pool
 from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.scrape import Scrapes
+from slipstream_runtime.router.cache.memory import CacheMemory
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.catalogue import Catalogue
 from slipstream_runtime.router.cluster.activation import Activator, Renew
@@ -93,6 +94,7 @@ class Router:
         self._began = clock()
         self._routers = Routers(self._upstream.session, token=router_token.value, clock=clock)
         self.memory = BodyMemory(config.BODY_MEMORY)
+        self.caches = CacheMemory()
         self._bodies = Bodies(self.memory, seconds=body_seconds)
         self.front = Front(
             table=self.table,
@@ -130,6 +132,7 @@ class Router:
         self.table.configure(settings)
         self._bodies.limit = settings.bodies.size
         self.memory.most = settings.bodies.memory
+        self.caches.most = settings.caches
         self.memory.largest = settings.bodies.size
         self._known["config"] = True
         self._check_keys()
@@ -232,6 +235,7 @@ class Router:
             metrics=ServiceMetrics(self.metrics, settings.name),
             activate=self._activator.activate,
             clock=clock,
+            caches=self.caches,
             lenders=self._routers.of(settings.name),
             began=self._began,
         )

@@ -168,6 +168,8 @@ class Config(Part):
     services: tuple[Service, ...] = ()
     routes: tuple[Route, ...] = ()
     bodies: Bodies = Bodies()
+    caches: int | None = Field(default=None, ge=0)
+    """Bytes of all response caches together; None: no limit but that of each service."""
     parts: tuple[Name, ...] = ()
     """ConfigMaps with further services and routes. A part never changes: other content has another name."""
 

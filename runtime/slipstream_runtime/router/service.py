@@ -14,6 +14,7 @@ from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
 from slipstream_runtime.router.balancing.queue import RequestQueue, Waiter
 from slipstream_runtime.router.balancing.retries import Retries
 from slipstream_runtime.router.balancing.turns import Turns
+from slipstream_runtime.router.cache.memory import CacheMemory
 from slipstream_runtime.router.cache.responses import ResponseCache
 from slipstream_runtime.router.cache.sharing import AnswerFuture
 from slipstream_runtime.router.messages import refusals, stored
@@ -57,6 +58,7 @@ class Service:
         metrics: ServiceMetrics,
         activate: Activate,
         clock: Callable[[], float],
+        caches: CacheMemory,
         lenders: Lenders,
         began: float,
     ) -> None:
@@ -71,6 +73,7 @@ class Service:
         self._keyring = make_keyring(settings)
         self._activate = activate
         self._clock = clock
+        self._cache_memory = caches
         self._queue = RequestQueue()
         self._turns = Turns()
         self.budgets = Budgets(lenders, clock=clock, began=began)
@@ -106,7 +109,8 @@ class Service:
         if settings.key_secret != known.key_secret:
             self._keyring = self._make_keyring(settings)
         if settings.responses != known.responses or self.cache is None:
-            self.cache = _cache(settings.responses, clock=self._clock)
+            self._forget_answers()
+            self.cache = _cache(settings.responses, clock=self._clock, memory=self._cache_memory)
         self.settings = settings
         self._queue.max_requests = settings.limits.queue
         self._queue.max_bytes = settings.limits.queue_size
@@ -259,6 +263,15 @@ class Service:
             elif not waiter.tried and waiter.request.replica is None and self._fits(waiter.request):
                 return
 
+    def close(self, refusal: Refusal) -> None:
+        """End: refuse all waiting requests, and forget all answers."""
+        self.reject_waiting(refusal)
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        if self.cache is not None:
+            self.cache.close()
+
     def reject_waiting(self, refusal: Refusal) -> None:
         """Refuse all waiting requests."""
         self._queue.reject_all(refusal)
@@ -316,11 +329,11 @@ class Service:
 
 
 def _cache(
-    settings: config.Responses | None, *, clock: Callable[[], float]
+    settings: config.Responses | None, *, clock: Callable[[], float], memory: CacheMemory
 ) -> ResponseCache[AnswerFuture] | None:
     if settings is None:
         return None
-    return ResponseCache(ttl=settings.ttl, size=settings.size, clock=clock)
+    return ResponseCache(ttl=settings.ttl, size=settings.size, clock=clock, memory=memory)
 
 
 _ANONYMOUS = Client(tenant="")

@@ -128,7 +128,7 @@ class Table:
         return self._make_route(left, services)
 
     def _remove(self, service: Service) -> None:
-        service.reject_waiting(refusals.unknown_model(service.settings.model))
+        service.close(refusals.unknown_model(service.settings.model))
         _, removed = service.pool.update({}, weights={}, concurrency=1)
         self._changed((), removed)
         self._removed(service)

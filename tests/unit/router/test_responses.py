@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream_runtime.router.cache import responses
+from slipstream_runtime.router.cache.memory import CacheMemory
 from slipstream_runtime.router.cache.responses import Answer, Hit, Role
 from slipstream_runtime.router.messages import streams
 
@@ -342,3 +343,40 @@ def test_the_token_counts_are_replayed_only_to_those_who_asked() -> None:
 
 def test_an_answer_counts_its_body_and_its_overhead() -> None:
     assert dataclasses.replace(answer(), body=b"1234").size == 4 + responses.OVERHEAD
+
+
+@given(
+    most=st.integers(0, 6000),
+    steps=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 2000)), max_size=60
+    ),
+)
+def test_all_caches_together_stay_within_their_memory(
+    most: int, steps: list[tuple[str, int, int]]
+) -> None:
+    memory, clock = CacheMemory(), Clock()
+    memory.most = most
+    caches = {
+        name: responses.ResponseCache[str](ttl=60, size=4000, clock=clock, memory=memory)
+        for name in "ab"
+    }
+    for name, number, size in steps:
+        asked = key({**BODY, "seed": number})
+        if caches[name].look_up(asked, "one") is Role.LEAD:
+            caches[name].store(asked, answer("x" * size))
+        assert memory.used == sum(each.used for each in caches.values()) <= most
+    caches["a"].close()
+    assert memory.used == caches["b"].used
+    assert len(caches["a"]) == 0
+
+
+def test_a_flight_that_parts_gives_its_followers_free_and_the_next_request_leads() -> None:
+    one = cache()
+    assert one.look_up(key(), "leader") is Role.LEAD
+    assert one.look_up(key(), "follower") is Role.FOLLOW
+    assert one.part(key(), "follower") == []
+    assert one.part(key(), "leader") == ["follower"]
+    assert one.look_up(key(), "next") is Role.LEAD
+    assert one.leave(key(), "leader") is None
+    assert one.part(key(), "leader") == []
+    assert one.store(key(), answer()) == []

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from slipstream_runtime.router.cache.memory import CacheMemory
+
 Requester = TypeVar("Requester")
 
 _NOT_PART: Final = frozenset({"stream", "stream_options", "user", "metadata"})
@@ -98,10 +100,13 @@ class ResponseCache(Generic[Requester]):
     size: int
     clock: Callable[[], float]
     """Seconds; monotonic."""
+    memory: CacheMemory = field(default_factory=CacheMemory)
+    """Memory of the caches of all services."""
     used: int = 0
     """Bytes."""
     _answers: OrderedDict[bytes, tuple[float, Answer]] = field(default_factory=OrderedDict)
     _flights: dict[bytes, _Flight[Requester]] = field(default_factory=dict)
+    _closed: bool = False
 
     def look_up(self, key: bytes, requester: Requester) -> Hit | Role:
         """Return the cached answer, or the role of the request."""
@@ -140,6 +145,24 @@ class ResponseCache(Generic[Requester]):
         flight.leader = flight.followers.pop(0)
         return flight.leader
 
+    def part(self, key: bytes, leader: Requester) -> list[Requester]:
+        """End a flight whose leader gives no answer to others soon; return its followers, which are left alone."""
+        flight = self._flights.get(key)
+        if flight is None or flight.leader != leader:
+            return []
+        del self._flights[key]
+        return flight.followers
+
+    def evict(self, key: bytes) -> None:
+        """Drop an answer, because all caches take too much memory."""
+        self._drop(key)
+
+    def close(self) -> None:
+        """Drop all answers, and keep no more."""
+        self._closed = True
+        for key in [*self._answers]:
+            self._drop(key)
+
     def __len__(self) -> int:
         return len(self._answers)
 
@@ -153,12 +176,13 @@ class ResponseCache(Generic[Requester]):
             self._drop(key)
             return None
         self._answers.move_to_end(key)
+        self.memory.touch(self, key)
         return Hit(answer, age)
 
     def _put(self, key: bytes, answer: Answer) -> None:
         if key in self._answers:
             self._drop(key)
-        if answer.size > self.size:
+        if self._closed or answer.size > self.size or not self.memory.keep(self, key, answer.size):
             return
         self._answers[key] = (self.clock(), answer)
         self.used += answer.size
@@ -168,3 +192,4 @@ class ResponseCache(Generic[Requester]):
     def _drop(self, key: bytes) -> None:
         _, answer = self._answers.pop(key)
         self.used -= answer.size
+        self.memory.drop(self, key, answer.size)

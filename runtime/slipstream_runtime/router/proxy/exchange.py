@@ -144,12 +144,21 @@ class Exchange:
             if cache is None or key is None:
                 return await self._forward()
             seconds = service.settings.limits.seconds
-            return await sharing.share(cache, key, request, run=self._forward, seconds=seconds)
+            return await sharing.share(cache, key, request, run=self._share, seconds=seconds)
         except Refusal as refusal:
             service.metrics.refused(refusal.reason or Reason.OTHER)
             raise
         finally:
             service.in_flight -= 1
+
+    async def _share(self, copy: ResponseCopy | None) -> web.StreamResponse:
+        """Forward the request; its answer is not shared any more once its client holds up the engine."""
+        connection = cast(Connection, self._http_request.protocol)
+        connection.held_up = None if copy is None else copy.drop
+        try:
+            return await self._forward(copy)
+        finally:
+            connection.held_up = None
 
     async def _forward(self, copy: ResponseCopy | None = None) -> web.StreamResponse:
         """Return a replica's answer within the service's timeout, charged to the client's budget."""

@@ -139,7 +139,7 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_head_size", "_head_timer", "_held", "_listener", "_refused", "_unread", "_wire",
-        "client", "peer",
+        "client", "held_up", "peer",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, **options: Any) -> None:
@@ -158,6 +158,8 @@ class Connection(RequestHandler):
         """Address of the client or of the proxy before it."""
         self.client = ""
         """Tenant of the last request, or the address."""
+        self.held_up: Callable[[], None] | None = None
+        """Callback for an answer whose engine must wait for the client."""
 
     @property
     def idle_since(self) -> float | None:
@@ -239,6 +241,8 @@ class Connection(RequestHandler):
             unread.follow(self._writer())
             if unread.takes_more():
                 return
+            if self.held_up is not None:
+                self.held_up()
         await super()._drain_helper()
 
     def _writer(self) -> AbstractStreamWriter | None:
