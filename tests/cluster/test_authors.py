@@ -26,6 +26,14 @@ NAMING = [
     ({"template": {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "db"}}]}}]}}, PROJECTED),
     ({"template": {"volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "db"}}]}}]}}, PROJECTED),
     ({"template": {"volumes": [{"name": "v", "csi": {"driver": "db"}}]}}, "spec.template.volumes.csi"),
+    ({"template": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "db"}}]}},
+     "spec.template.volumes.persistentVolumeClaim"),
+    ({"model": {"uri": "pvc://db"}}, "spec.model.uri"),
+    ({"model": {"uri": "pvc://db/folder/of/it"}}, "spec.model.uri"),
+    ({"model": {"adapters": [{"name": "a", "uri": "pvc://db/a"}]}}, "spec.model.adapters"),
+    ({"speculation": {"draft": "pvc://db/a", "tokens": 2}}, "spec.speculation.draft"),
+    ({"cache": {"model": {"claim": {"name": "db"}}}}, "spec.cache.model.claim"),
+    ({"template": {"priorityClassName": "db"}}, "spec.template.priorityClassName"),
     ({"template": {"serviceAccountName": "db"}}, "spec.template.serviceAccountName"),
     ({"template": {"serviceAccountName": "db", "volumes": [
         {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]}},
@@ -93,8 +101,13 @@ def test_its_holder_names_none_of_them_in_any_field(kube: Kube, namespace: str) 
     "rules",
     [
         [right("pods", "create")],
-        [right("*", "get", "impersonate"), right("csidrivers", "use", group="storage.k8s.io")],
-        [right("*", "use"), right("*", "use", group="storage.k8s.io")],
+        [
+            right("*", "get", "impersonate"),
+            right("persistentvolumeclaims", "use"),
+            right("csidrivers", "use", group="storage.k8s.io"),
+            right("priorityclasses", "use", group="scheduling.k8s.io"),
+        ],
+        [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["use"]}],
     ],
     ids=["pods", "get", "use"],
 )
@@ -147,5 +160,5 @@ def test_many_names_are_refused_and_one_name_in_many_places_is_not(
 
     apply(kube, asked(["one"] * 60), user="author")
     apply(kube, asked([f"secret-{place}" for place in range(8)]), user="author")
-    with pytest.raises(Refused, match=r"names 9 Secrets.* and author may name 8"):
+    with pytest.raises(Refused, match=r"names 9 Secrets, .* and author may name 8"):
         apply(kube, asked([f"secret-{place}" for place in range(9)]), user="author")

@@ -28,7 +28,15 @@ _VARIABLES: Final = (
 )  # fmt: skip
 """Patterns of variables, in upper case, that make programs load code or send requests elsewhere. Secrets of the
 namespace could reach a stranger by them."""
-_LABELS: Final = ("app", "k8s-app", "app.kubernetes.io/name", "app.kubernetes.io/component")
+_LABELS: Final = (
+    "app",
+    "k8s-app",
+    "run",
+    "name",
+    "component",
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/component",
+)
 """Labels by which Services commonly select pods."""
 _DIRECTORIES: Final = ("/data", "/mnt", "/models", "/var/lib/slipstream", "/var/models")
 """Directories of nodes in which caches can lie without a right of the profile."""

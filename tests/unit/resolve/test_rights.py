@@ -17,6 +17,7 @@ REACHING = [
     ),
     ({"template": {"labels": {"app": "payments"}}}, "label.app"),
     ({"template": {"labels": {"k8s-app": "kube-dns"}}}, "label.k8s-app"),
+    ({"template": {"labels": {"run": "payments"}}}, "label.run"),
     ({"resources": {"limits": {"devices.kubevirt.io/kvm": "1"}}}, "resource.devices.kubevirt.io/kvm"),
     (
         {"template": {"initContainers": [
