@@ -1,5 +1,6 @@
 """Prometheus behind TLS and authentication: tokens, headers and certificates from Secrets, which appear nowhere."""
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -41,10 +42,12 @@ class Guarded:
         self.seen: list[Mapping[str, str]] = []
         self.peers: list[Any] = []
         """Address of the client's end of the connection of each request."""
+        self._connections: list[asyncio.BaseTransport] = []
 
     async def answer(self, request: web.Request) -> web.Response:
         self.seen.append(request.headers)
         assert request.transport is not None
+        self._connections.append(request.transport)
         self.peers.append(request.transport.get_extra_info("peername"))
         if self.moved_to is not None:
             raise web.HTTPTemporaryRedirect(self.moved_to)
@@ -65,6 +68,8 @@ class Guarded:
         try:
             yield self
         finally:
+            for connection in self._connections:
+                connection.abort()  # type: ignore[attr-defined]
             await runner.cleanup()
 
 

@@ -36,8 +36,7 @@ async def _ask(url: str, *queries: str) -> dict[str, Any]:
     try:
         return dict(await adapter.query(Server(url), {query: query for query in queries}))
     finally:
-        for _, connection in adapter._connections.values():
-            connection.close()
+        adapter.close()
 
 
 def _vector(*series: tuple[dict[str, str], str]) -> dict[str, Any]:
@@ -194,6 +193,7 @@ async def test_a_large_answer_is_passed_on_in_parts(monkeypatch: pytest.MonkeyPa
     async with _prometheus(_as_prometheus_writes(*series)) as url:
         adapter = metrics.Metrics()
         await adapter.read(Server(url), {"up": "up"}, take=lambda _, part: parts.append(part))
+        adapter.close()
     assert len(parts) > 2
     assert [(json.loads(labels), value) for part in parts for labels, value in part] == [
         (labels, float(value)) for labels, value in series
@@ -228,13 +228,92 @@ async def test_a_round_that_takes_too_long_starts_no_further_query(
     assert asked == []
 
 
-async def test_a_sample_without_a_value_is_unknown() -> None:
-    text = '{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{}]}]}}'
+async def test_a_native_histogram_at_the_end_of_an_answer_leaves_the_other_series() -> None:
+    """It would otherwise make the query Unknown for the services of all tenants."""
+    text = (
+        '{"status":"success","data":{"resultType":"vector","result":['
+        '{"metric":{"pod":"a]}]"},"value":[1,"2"]},{"metric":{},"histogram":[1,{"buckets":[[0,"1"]]}]}'
+        ']},"warnings":["a metric of b]}] is no counter"]}'
+    )
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=text, content_type="application/json")
 
     async with _prometheus(answer) as url:
+        assert await _ask(url, "up") == {"up": [Sample({"pod": "a]}]"}, 2.0)]}
+
+
+def _endless(begin: bytes, part: bytes, *, pause: float) -> tuple[Handler, list[bytes]]:
+    """Return a server whose answers never end, and the parts that it sent."""
+    sent: list[bytes] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            await response.write(begin)
+            while True:
+                sent.append(part)
+                await response.write(part)
+                await asyncio.sleep(pause)
+        finally:
+            assert request.transport is not None
+            request.transport.abort()
+
+    return answer, sent
+
+
+async def test_an_answer_that_drips_is_unknown_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.5)
+    handler, _ = _endless(b"", b" ", pause=0.02)
+    async with _prometheus(handler) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert found == Unknown("Prometheus took more than 0.5 s to answer")
+
+
+async def test_heads_that_drip_block_no_other_server() -> None:
+    over, clients = asyncio.Event(), []
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients.append(asyncio.current_task())
+        while not over.is_set():
+            writer.write(b"H")
+            await asyncio.sleep(0.02)
+        writer.close()
+        await writer.wait_closed()
+
+    adapter = metrics.Metrics()
+    queries = {str(number): "up" for number in range(40)}
+    slow = await asyncio.start_server(drip, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}"
+    async with slow, _prometheus(_answers(_vector(({}, "1")))) as url:
+        waiting = asyncio.create_task(adapter.query(Server(address), queries))
+        found = await adapter.query(Server(url), queries)
+        assert not any(isinstance(one, Unknown) for one in found.values())
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        slow.close()
+        over.set()
+        await asyncio.gather(*filter(None, clients))
+    adapter.close()
+
+
+async def test_a_series_without_an_end_is_unknown() -> None:
+    begin = b'{"status":"success","data":{"resultType":"vector","result":[{"metric":'
+    handler, sent = _endless(begin, b"x" * 2**20, pause=0)
+    async with _prometheus(handler) as url:
         found = (await _ask(url, "up"))["up"]
     assert isinstance(found, Unknown)
-    assert found.reason.startswith("Prometheus gave no valid answer: ")
+    assert "more than 4 MiB" in found.reason
+    assert len(sent) < 32
+
+
+async def test_an_answer_that_is_too_large_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.vectors, "MOST_BYTES", 1000)
+    series = [({"pod": f"p{number}"}, str(number)) for number in range(50)]
+    async with _prometheus(_as_prometheus_writes(*series)) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert found == Unknown(
+        "Prometheus gave no valid answer: ValueError('the answer is too large')"
+    )

@@ -145,3 +145,25 @@ async def test_a_prometheus_that_answers_late_delays_no_service_of_another() -> 
         loop.serve(name, profile=given.profile(prometheus={"url": url}))
     await asyncio.wait_for(loop.scaler.tick(), 30)
     assert {url for url, _ in loop.metrics.asked} == {"http://a", "http://b"}
+
+
+class _Silent(fakes.Metrics):
+    """The first Prometheus never answers."""
+
+    async def read(self, server: Server, queries: Mapping[str, str], *, take: ports.Take) -> None:
+        await super().read(server, queries, take=take)
+        if server.url == "http://a":
+            await asyncio.Event().wait()
+
+
+async def test_a_prometheus_that_never_answers_delays_no_later_tick_of_another() -> None:
+    loop = Loop(_Silent())
+    for name, url in (("silent", "http://a"), ("other", "http://b")):
+        loop.serve(name, profile=given.profile(prometheus={"url": url}))
+    running = asyncio.create_task(loop.scaler.run(every=5.0))
+    await asyncio.sleep(61.0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    every_tick = [url for url, query in loop.metrics.asked if "running" in query]
+    # NB: each tick waits for a moment, and the clock of the scaler stands still.
+    assert every_tick.count("http://b") >= 6 * every_tick.count("http://a") > 0

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 import prometheus_api_client
 import requests
@@ -19,7 +20,9 @@ from slipstream_operator.core.scaling.metrics import samples
 from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
 
 TIMEOUT: Final = 10
-"""Seconds for one query. A thread can't be cancelled, so only this timeout ends it."""
+"""Seconds without a byte after which a query fails."""
+ANSWER_SECONDS: Final = 20.0
+"""Seconds for a whole answer, or a server that sends byte after byte would never end it."""
 ROUND_SECONDS: Final = 15.0
 """Seconds after which a round starts no further query, so that a Prometheus without answers delays a tick only once."""
 _AT_ONCE: Final = 2
@@ -29,6 +32,9 @@ _CHUNK_BYTES: Final = 1 << 18
 _STATUS: Final = re.compile("HTTP Status Code ([0-9]+)")
 _NO_RETRY: Final = Retry(total=0)
 """No retry: the next tick queries again, and a retry within a tick would only make the answer older."""
+
+
+T = TypeVar("T")
 
 
 async def _no_secrets(name: str) -> Mapping[str, bytes]:
@@ -43,6 +49,15 @@ class Metrics:
         self._connections: dict[
             Server, tuple[credentials.Credentials, prometheus_api_client.PrometheusConnect]
         ] = {}
+        self._threads: dict[Server, ThreadPoolExecutor] = {}
+        """Threads of each server, so that one that never answers blocks no other."""
+
+    def close(self) -> None:
+        """Close all connections, and let the threads end."""
+        for _, connection in self._connections.values():
+            connection.close()
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, server: Server, queries: Mapping[str, str]) -> Samples:
         """Run the queries; a failed one is Unknown with the reason. Samples with unreadable labels are dropped."""
@@ -79,18 +94,30 @@ class Metrics:
                     why = f"Prometheus took {ROUND_SECONDS:.0f} s for the queries before"
                     take(name, Unknown(why))
                     return
-                parts = _ask(connection, query)
+                answer = _Answer(connection, query)
                 try:
-                    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-                        take(name, part)
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        while (part := await self._run(server, answer.part)) is not None:
+                            take(name, part)
+                except TimeoutError:
+                    answer.cut()
+                    take(name, Unknown(f"Prometheus took more than {ANSWER_SECONDS:g} s to answer"))
                 except PrometheusApiClientException as error:
                     take(name, Unknown(self._refusal(server, str(error))))
                 except requests.RequestException as error:
                     take(name, Unknown(f"Prometheus did not answer: {type(error).__name__}"))
-                except (LookupError, TypeError, ValueError) as error:
+                except (LookupError, TypeError, ValueError, RecursionError) as error:
                     take(name, Unknown(f"Prometheus gave no valid answer: {error!r}"[:500]))
 
         await asyncio.gather(*(ask(name, query) for name, query in queries.items()))
+
+    async def _run(self, server: Server, call: Callable[[], T]) -> T:
+        """Run the call in a thread of the server."""
+        threads = self._threads.get(server)
+        if threads is None:
+            threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prometheus")
+            self._threads[server] = threads
+        return await asyncio.get_running_loop().run_in_executor(threads, call)
 
     async def _connection(self, server: Server) -> prometheus_api_client.PrometheusConnect:
         """Return the connection; a new one if the credentials were read again."""
@@ -132,9 +159,31 @@ class Metrics:
         )
 
 
-def _ask(
-    connection: prometheus_api_client.PrometheusConnect, query: str
+class _Answer:
+    """Answer to a query, which is read part by part in a thread."""
+
+    def __init__(self, connection: prometheus_api_client.PrometheusConnect, query: str) -> None:
+        self._opened: list[requests.Response] = []
+        self._parts = _read(connection, query, self._opened)
+
+    def part(self) -> list[RawSample] | None:
+        """Return the next part, None at the end; it blocks."""
+        return next(self._parts, None)
+
+    def cut(self) -> None:
+        """End a read of the answer that blocks its thread."""
+        for response in self._opened:
+            # NB: the answer may have ended just now, and its connection be closed or in the pool again.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                response.raw.shutdown()
+
+
+def _read(
+    connection: prometheus_api_client.PrometheusConnect,
+    query: str,
+    opened: list[requests.Response],
 ) -> Iterator[list[RawSample]]:
-    """Yield the answer part by part; each part blocks."""
-    with contextlib.closing(connection.custom_query(query, timeout=TIMEOUT)) as answer:
-        yield from vectors.read(answer.iter_content(_CHUNK_BYTES))
+    response = connection.custom_query(query, timeout=TIMEOUT)
+    opened.append(response)
+    with contextlib.closing(response):
+        yield from vectors.read(response.iter_content(_CHUNK_BYTES))

@@ -3,6 +3,7 @@
 Parsed at once, all series of a large answer would take many times the memory of its text.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -15,7 +16,14 @@ _BEGIN: Final = b'{"status":"success","data":{"resultType":"vector","result":[{"
 _NEXT: Final = b',{"metric":'
 """Start of every series but the first. NB: labels escape quotes, so none of these separators occurs in a label."""
 _VALUE: Final = b',"value":['
-_END: Final = b'"]}]'
+_METRIC: Final = '{"metric":'
+_DECODER: Final = json.JSONDecoder()
+MOST_BYTES: Final = 256 << 20
+"""Most bytes of an answer: 5,000 services with the buckets of their latencies have 30 MiB."""
+_MOST_AT_ONCE: Final = 32 << 20
+"""Most bytes of an answer that is parsed at once, which takes several times its size."""
+_MOST_SERIES_BYTES: Final = 4 << 20
+"""Most bytes of one series: a thousand times more than engines export."""
 
 
 def session() -> requests.Session:
@@ -42,23 +50,46 @@ def session() -> requests.Session:
 
 def read(chunks: Iterable[bytes]) -> Iterator[list[RawSample]]:
     """Yield the series of an answer part by part. Raise LookupError, TypeError or ValueError for an invalid answer."""
-    chunks = iter(chunks)
+    chunks = _bounded(chunks, MOST_BYTES)
     text = b""
     while len(text) < len(_BEGIN) and (chunk := next(chunks, b"")):
         text += chunk
     if not text.startswith(_BEGIN):
-        yield _parse_at_once(b"".join((text, *chunks)))
+        yield _parse_at_once(b"".join((text, *_bounded(chunks, _MOST_AT_ONCE))))
         return
     text = text[len(_BEGIN) :]
     for chunk in chunks:
         whole, found, rest = text.rpartition(_NEXT)
         if found:
             yield _series(whole)
+        elif len(rest) > _MOST_SERIES_BYTES:
+            raise ValueError(f"a series has more than {_MOST_SERIES_BYTES >> 20} MiB")
         text = rest + chunk
-    last, found, _ = text.partition(_END)
-    if not found:
+    whole, found, rest = text.rpartition(_NEXT)
+    if found:
+        yield _series(whole)
+    yield _series(_last(rest))
+
+
+def _last(text: bytes) -> bytes:
+    """Return the last series of an answer without what follows it; ValueError if the answer is incomplete.
+
+    NB: a series with a native histogram has no other end than that of its JSON.
+    """
+    known = _METRIC + text.decode(errors="replace")
+    _, end = _DECODER.raw_decode(known)
+    if known[end : end + 1] != "]":
         raise ValueError("the answer is incomplete")
-    yield _series(last + found)
+    return known[len(_METRIC) : end].encode()
+
+
+def _bounded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Yield the chunks; ValueError once they have more bytes than `most`."""
+    for chunk in chunks:
+        most -= len(chunk)
+        if most < 0:
+            raise ValueError("the answer is too large")
+        yield chunk
 
 
 def _series(text: bytes) -> list[RawSample]:

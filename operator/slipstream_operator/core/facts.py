@@ -12,6 +12,8 @@ from typing import Any, Final
 
 LARGEST: Final = 10**15
 """Maximum plausible size in bytes: a petabyte."""
+LONGEST: Final = 16_384
+"""Characters of a report: the kubelet keeps 4,096 bytes of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Facts:
 
 def parse(text: str) -> Facts | None:
     """Return the facts of a report; None if the text is invalid."""
+    if len(text) > LONGEST:
+        return None
     try:
         report = json.loads(text)
     except (ValueError, RecursionError):

@@ -109,10 +109,13 @@ def gone_at(metadata: Body, status: Body) -> str | None:
 
 def _deletion_requested_at(metadata: Body) -> str | None:
     """Return the time of the request; the API server stores when the grace period ends."""
-    if "deletionTimestamp" not in metadata:
+    end: str | None = metadata.get("deletionTimestamp")
+    if end is None:
         return None
-    end = units.moment(metadata["deletionTimestamp"])
-    return units.timestamp(end - metadata.get("deletionGracePeriodSeconds", 0))
+    try:
+        return units.timestamp(units.moment(end) - metadata.get("deletionGracePeriodSeconds", 0))
+    except (ValueError, OverflowError, OSError):
+        return end  # NB: a pod may ask for a grace period of more years than times have
 
 
 def _failures(status: Body) -> Iterator[Failure]:
@@ -221,7 +224,7 @@ def _container(
             )
         said = _said(container, ended, ours=ours)
         begin = f"{who} ended with exit code {ended['exitCode']} ({restarts}): "
-        return Reason.ENGINE_FAILED, begin + said.strip()[len(begin) - MESSAGE_LENGTH :]
+        return Reason.ENGINE_FAILED, begin + plain(said)[len(begin) - MESSAGE_LENGTH :]
     if reason and reason not in _HARMLESS_WAITING:
         before = "" if ours else f"{who}: "
         return Reason.ENGINE_FAILED, _short(f"{before}{reason}: {waiting.get('message', '')}")
@@ -256,4 +259,11 @@ def _with_remedy(message: str, remedy: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text.strip()[-MESSAGE_LENGTH:]
+    return plain(text)[-MESSAGE_LENGTH:]
+
+
+def plain(text: str) -> str:
+    """Return the text of a pod without characters that act on a terminal or hide other text."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else " " for letter in text
+    ).strip()

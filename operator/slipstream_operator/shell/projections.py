@@ -191,4 +191,4 @@ def _time(text: str | None) -> str | None:
 
 
 def _short(text: str) -> str:
-    return text.strip()[-pod_failures.MESSAGE_LENGTH :]
+    return pod_failures.plain(text)[-pod_failures.MESSAGE_LENGTH :]

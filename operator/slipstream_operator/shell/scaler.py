@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from slipstream_operator import ports
 from slipstream_operator.core import objectives, tick
@@ -20,10 +20,14 @@ from slipstream_operator.shell.service_states import ServiceState, ServiceStates
 from slipstream_operator.shell.store import Store
 from slipstream_operator.telemetry import Telemetry
 
+PATIENCE_SECONDS: Final = 5.0
+"""Seconds that a tick waits for slow Prometheus servers: as long as between two ticks."""
 STATUS_SECONDS: Final = 60.0
 """Seconds after which figures in status are refreshed if nothing else changes; as often as status writes them."""
 
-_NOWHERE: Final = (Server(""), 0.0)
+_Source: TypeAlias = tuple[Server, float]
+"""Prometheus, and the rate window of the services."""
+_NOWHERE: Final[_Source] = (Server(""), 0.0)
 _NO_PROMETHEUS: Final = Unknown("the ServingProfile names no prometheus.url")
 
 _QUERIES_FAILED: Final = Unknown(
@@ -52,32 +56,45 @@ class Scaler:
         self._metrics = metrics
         self._clock = clock
         self._telemetry = telemetry
-        self._schedules: dict[tuple[Server, float], QuerySchedule] = {}
+        self._schedules: dict[_Source, QuerySchedule] = {}
+        self._rounds: dict[_Source, asyncio.Task[None]] = {}
+        """Rounds that have not ended."""
 
     async def run(self, *, every: float) -> None:
         """Tick until cancelled. A tick that takes longer than `every` delays the next one."""
-        while True:
-            started = self._clock.monotonic()
-            try:
-                with self._telemetry.tick_duration.time():
-                    await self.tick()
-            except Exception:
-                self._telemetry.tick_failures.inc()
-                logger.exception("scaling tick failed")
-            await asyncio.sleep(max(0.0, every - (self._clock.monotonic() - started)))
+        try:
+            while True:
+                started = self._clock.monotonic()
+                try:
+                    with self._telemetry.tick_duration.time():
+                        await self.tick()
+                except Exception:
+                    self._telemetry.tick_failures.inc()
+                    logger.exception("scaling tick failed")
+                await asyncio.sleep(max(0.0, every - (self._clock.monotonic() - started)))
+        finally:
+            for each in self._rounds.values():
+                each.cancel()
 
     async def tick(self) -> None:
-        """Query every Prometheus, and decide for every service."""
-        groups: dict[tuple[Server, float], list[tuple[Key, ServiceState, Resolved]]] = defaultdict(
-            list
-        )
+        """Query every Prometheus, and decide for every service.
+
+        A Prometheus that answers late delays no service of another: its round goes on during the next ticks.
+        """
+        groups: dict[_Source, list[tuple[Key, ServiceState, Resolved]]] = defaultdict(list)
         for key, service in self._states.known():
             if service.resolved is not None and service.scaling.state is not None:
                 source = service.resolved.prometheus or _NOWHERE
                 groups[source].append((key, service, service.resolved))
         self._schedules = {at: schedule for at, schedule in self._schedules.items() if at in groups}
-        # NB: at once, so that a Prometheus that answers late delays no service of another.
-        await asyncio.gather(*(self._decide(*at, members) for at, members in groups.items()))
+        for at, members in groups.items():
+            if at not in self._rounds:
+                self._rounds[at] = asyncio.create_task(self._decide(*at, members))
+        if self._rounds:
+            await asyncio.wait(self._rounds.values(), timeout=PATIENCE_SECONDS)
+        ended = {at: each for at, each in self._rounds.items() if each.done()}
+        self._rounds = {at: each for at, each in self._rounds.items() if at not in ended}
+        await asyncio.gather(*ended.values())
 
     async def _decide(
         self,

@@ -47,6 +47,8 @@ LEAVE_SECONDS: Final = 30.0
 engines."""
 STATE_EVERY: Final = 60.0
 """Seconds between two writes of the scaling state without a new decision."""
+_LONGEST_SAVED: Final = 32_768
+"""Characters of one entry of the saved state, ten times more than the operator writes."""
 
 logger = logging.getLogger(__name__)
 
@@ -321,8 +323,8 @@ def _saved(observed: Observed) -> Mapping[str, str]:
     child = observed.child("ConfigMap", names.state_name(observed.parent.key.name))
     if child is None or child.controller != observed.parent.uid:
         return {}
-    data: Mapping[str, str] = child.manifest.get("data", {})
-    return data
+    data: Mapping[str, str] = child.manifest.get("data") or {}
+    return {key: text for key, text in data.items() if len(text) <= _LONGEST_SAVED}
 
 
 def _replicas(observed: Observed, service: ServiceState, resolved: Resolved) -> int:

@@ -77,7 +77,7 @@ def find(uri: str, *, cache: Path, token: str | None) -> Found:
     )
     try:
         rank = rank_of(json.loads((folder / selection.ADAPTER_CONFIG).read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{uri}: {selection.ADAPTER_CONFIG} can't be read: {error}") from error
     return Found(folder, rank)
 
@@ -85,10 +85,12 @@ def find(uri: str, *, cache: Path, token: str | None) -> Found:
 def rank_of(config: Any) -> int:
     """Return the highest rank in an adapter_config.json; ValueError if it has none."""
     rank: object = config.get("r") if isinstance(config, dict) else None
-    if not isinstance(rank, int):
+    if type(rank) is not int or rank < 1:
         raise ValueError("the field r, the rank, is missing")
-    pattern: Mapping[str, object] = config.get("rank_pattern") or {}
-    return max([rank, *(other for other in pattern.values() if isinstance(other, int))])
+    pattern = config.get("rank_pattern") or {}
+    if not isinstance(pattern, dict):
+        raise ValueError("the field rank_pattern is no JSON object")
+    return max([rank, *(other for other in pattern.values() if type(other) is int)])
 
 
 def max_rank(config: Adapters, ranks: Iterable[int]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import selection
 
 FILES: Final = (
     "*.json",
@@ -38,6 +39,9 @@ _POOLINGS: Final[Mapping[str, Pooling]] = {
     "max": "max",
     "lasttoken": "lasttoken",
 }
+_MOST_LABELS: Final = 100_000
+"""Labels of a classifier: more than ImageNet-21k has."""
+_READ: Final = "config.json, tokenizer_config.json, sentence_bert_config.json or modules.json"
 _MODULES: Final = ("Transformer", "Pooling", "Normalize")
 _OFFSET_POSITIONS: Final = frozenset(
     {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "xlm-roberta-xl"}
@@ -86,24 +90,35 @@ def load(folder: Path, *, uri: str, max_length: int | None) -> Exported:
         raise EngineError(
             f"{uri}: has no tokenizer.json. Export the model again with its tokenizer."
         )
-    modules = _json(folder / "modules.json", uri=uri)
-    pooling = next((entry for entry in modules or () if _kind(entry) == "Pooling"), None)
-    reading = read(
-        config=_json(folder / "config.json", uri=uri) or {},
-        tokenizer=_json(folder / "tokenizer_config.json", uri=uri) or {},
-        sentence=_json(folder / "sentence_bert_config.json", uri=uri) or {},
-        modules=modules,
-        pooling=_json(folder / pooling.get("path", "") / "config.json", uri=uri)
-        if pooling
-        else None,
-        uri=uri,
-    )
+    try:
+        reading = _reading(folder, uri=uri)
+    except (AttributeError, TypeError, ValueError, LookupError, OverflowError) as error:
+        raise UnsuitableError(
+            f"{uri}: {_READ} can't be read, because a value has another type than Sentence Transformers writes: "
+            f"{error}. Export the model again."
+        ) from error
     if max_length is not None and max_length > reading.positions:
         raise UnsuitableError(
             f"spec.model.maxLength: {max_length} is more than the {reading.positions} positions of {uri}. "
             "Use a lower value, or leave it out."
         )
     return Exported(graph, tokenizer, max_length or reading.length, reading)
+
+
+def _reading(folder: Path, *, uri: str) -> Reading:
+    modules = _json(folder / "modules.json", uri=uri)
+    pooling = next((entry for entry in modules or () if _kind(entry) == "Pooling"), None)
+    path = pooling.get("path", "") if pooling else ""
+    if path:
+        selection.check_name(path, uri=uri)
+    return read(
+        config=_json(folder / "config.json", uri=uri) or {},
+        tokenizer=_json(folder / "tokenizer_config.json", uri=uri) or {},
+        sentence=_json(folder / "sentence_bert_config.json", uri=uri) or {},
+        modules=modules,
+        pooling=_json(folder / path / "config.json", uri=uri) if pooling else None,
+        uri=uri,
+    )
 
 
 def read(
@@ -126,6 +141,9 @@ def read(
     task = _task(config, modules=modules, labels=len(labels), uri=uri)
     positions = _positions(config)
     wished = [sentence.get("max_seq_length"), tokenizer.get("model_max_length")]
+    length = min([positions, *(int(length) for length in wished if length)])
+    if length < 1:
+        raise ValueError(f"a length of {length} tokens")
     return Reading(
         task=task,
         pooling=_pooling(pooling, uri=uri) if task == "embed" else "none",
@@ -133,10 +151,10 @@ def read(
         normalize=task == "embed" and (modules is None or "Normalize" in map(_kind, modules)),
         activation=_activation(config, labels=len(labels), uri=uri),
         labels=labels if task == "classify" else (),
-        length=min([positions, *(int(length) for length in wished if length)]),
+        length=length,
         positions=positions,
-        vocabulary=config.get("vocab_size"),
-        padding=config.get("pad_token_id") or 0,
+        vocabulary=_count(config, "vocab_size"),
+        padding=_count(config, "pad_token_id") or 0,
         lower_case=bool(sentence.get("do_lower_case")),
     )
 
@@ -163,7 +181,17 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label")
     if isinstance(names, Mapping):
         return tuple(str(names[key]) for key in sorted(names, key=int))
-    return tuple(f"LABEL_{index}" for index in range(config.get("num_labels", 2)))
+    count = config.get("num_labels", 2)
+    if count > _MOST_LABELS:
+        raise ValueError(f"num_labels is more than {_MOST_LABELS}")
+    return tuple(f"LABEL_{index}" for index in range(count))
+
+
+def _count(config: Mapping[str, Any], key: str) -> int | None:
+    value = config.get(key)
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValueError(f"{key} is no count")
+    return value
 
 
 def _positions(config: Mapping[str, Any]) -> int:
@@ -223,5 +251,5 @@ def _json(path: Path, *, uri: str) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{uri}: {path.name} can't be read: {error}") from error

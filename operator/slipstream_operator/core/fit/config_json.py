@@ -17,7 +17,7 @@ from slipstream_operator.core.fit.architecture import (
 )
 from slipstream_runtime import contract
 
-MOST_LAYERS: Final = 10_000
+MOST_LAYERS: Final = 1_000
 LARGEST_SIZE: Final = 1_000_000_000
 """Numbers beyond these are no sizes of a model: such a config is malformed."""
 
@@ -48,6 +48,8 @@ def _read(config: Mapping[str, Any], *, whole: Mapping[str, Any]) -> Architectur
     latent = _latent(config, model_type)
     kv_heads = 1 if latent else _kv_heads(config, heads)
     head_size = _number(config, "head_dim") or hidden // heads
+    if not head_size:
+        return None
     tied = config.get("tie_word_embeddings", whole.get("tie_word_embeddings"))
     linear = _linear(config)
     intermediate = _number(config, "intermediate_size", "n_inner", "ffn_hidden_size")

@@ -10,6 +10,8 @@ from slipstream_runtime import contract
 
 SAMPLE_LIMIT: Final = 20_000
 """Samples of one page, more than ten times those of an engine. Prometheus drops the page of a pod that has more."""
+LABEL_LIMIT: Final = 16_384
+"""Characters of a label's value: vLLM joins the names of up to 32 adapters in one."""
 
 
 def pod_monitor(key: Key, uid: str, *, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -25,6 +27,7 @@ def pod_monitor(key: Key, uid: str, *, labels: Mapping[str, str]) -> dict[str, A
         "spec": {
             "selector": {"matchLabels": common.selector(key.name)},
             "sampleLimit": SAMPLE_LIMIT,
+            "labelValueLengthLimit": LABEL_LIMIT,
             "podMetricsEndpoints": [
                 {
                     "port": "management",

@@ -392,6 +392,7 @@ def _pod_monitor(router: Router) -> dict[str, Any]:
         "spec": {
             "selector": {"matchLabels": names.router_selector()},
             "sampleLimit": monitor.SAMPLE_LIMIT,
+            "labelValueLengthLimit": monitor.LABEL_LIMIT,
             "podMetricsEndpoints": [{"port": "management", "path": contract.METRICS_PATH}],
         },
     }

@@ -78,7 +78,8 @@ def learn(context: TickContext, state: State) -> State:
     if not load.complete:
         return state
     if context.demand.output > 0:
-        state = dataclasses.replace(state, mix=context.demand.scaled(1 / context.demand.output))
+        mix = context.demand.scaled(1 / context.demand.output)
+        state = dataclasses.replace(state, mix=mix if mix.plausible else state.mix)
     seen = demand.observations(load, window=inputs.rate_window, engines=inputs.engines)
     if seen:
         state = dataclasses.replace(state, model=steptime.learn(state.model, seen))

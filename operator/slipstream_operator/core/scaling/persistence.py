@@ -8,8 +8,7 @@ from typing import Any, Final
 import pydantic
 
 from slipstream_operator.core import objectives
-from slipstream_operator.core.scaling.models import forecast, steptime
-from slipstream_operator.core.scaling.models.sizing import Demand
+from slipstream_operator.core.scaling.models import forecast, sizing, steptime
 from slipstream_operator.core.scaling.models.steptime import Row
 from slipstream_operator.core.scaling.state import State
 
@@ -30,8 +29,6 @@ _LARGEST: Final = 1e9
 """Largest plausible number of replicas, requests or factor; anything larger is malformed."""
 _LEAST: Final = 1e-12
 """Smallest plausible batch, or seconds of a step."""
-_MOST_TOKENS: Final = 1e15
-"""Largest plausible number of tokens of a request or of a step."""
 _LAST_TIME: Final = 253402300799.0
 """Last second of the year 9999, since the epoch: no later time can be written."""
 _LONGEST_TEXT: Final = 1024
@@ -96,7 +93,7 @@ def _in_range(state: State) -> bool:
         and all(_is_row(row) for row in state.model.rows)
         and len(season) in (0, forecast.BUCKETS)
         and all(-1 <= one <= _LARGEST for one in season)
-        and (mix is None or _is_mix(mix))
+        and (mix is None or mix.plausible)
         and state.feedback.corrections.keys() <= set(objectives.METRICS)
         and 0 <= state.desired <= _LARGEST
         and 0 <= state.lowered_from <= _LARGEST
@@ -117,19 +114,9 @@ def _is_row(row: Row) -> bool:
     return (
         0 < row.count <= _LARGEST
         and _LEAST <= row.batch <= _LARGEST
-        and 0 <= row.context <= _MOST_TOKENS
-        and 0 <= row.prompt <= _MOST_TOKENS
+        and 0 <= row.context <= sizing.MOST_TOKENS
+        and 0 <= row.prompt <= sizing.MOST_TOKENS
         and _LEAST <= row.seconds <= _LARGEST
-    )
-
-
-def _is_mix(mix: Demand) -> bool:
-    """Whether the demand may be that of one output token per second."""
-    return (
-        0 <= mix.requests <= _LARGEST
-        and 0 <= mix.prompt <= _MOST_TOKENS
-        and _LEAST <= mix.output <= _LARGEST
-        and 0 <= mix.context <= _MOST_TOKENS
     )
 
 

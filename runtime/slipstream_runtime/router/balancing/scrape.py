@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -16,6 +15,8 @@ PERIOD_SECONDS: Final = 1.0
 _CHUNK_BYTES: Final = 1 << 16
 _MOST_BYTES: Final = 4 << 20
 """Most bytes of a metrics page; vLLM with eight data-parallel engines has less than 1 MiB."""
+_MOST: Final = 1e9
+"""Largest plausible number of waiting requests."""
 _MOST_SEQUENCES: Final = 1 << 20
 """Batch sizes from this one on are not plausible."""
 
@@ -41,14 +42,14 @@ def parse(text: bytes, *, at: float) -> Load:
 
 
 def _values(series: re.Pattern[bytes], text: bytes) -> list[float]:
-    """Return the finite values; NaN and malformed numbers are unknown, not zero."""
+    """Return the plausible values; all others are unknown, not zero. NaN fails every comparison."""
     found = []
     for value in series.findall(text):
         try:
             number = float(value)
         except ValueError:
             continue
-        if math.isfinite(number):
+        if 0 <= number <= _MOST:
             found.append(number)
     return found
 

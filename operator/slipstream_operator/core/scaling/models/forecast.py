@@ -18,6 +18,8 @@ STEP: Final = 15.0
 """Seconds between two updates."""
 BUCKETS: Final = 96
 """Quarters of an hour of a day."""
+MOST_LOAD: Final = 1e6
+"""Busy replicas from which on more make no difference: implausible metrics of a pod can mean any load."""
 _DAY: Final = 86400.0
 """Seconds."""
 _LEVEL: Final = 0.3
@@ -91,6 +93,7 @@ def update(outlook: Outlook, load: float, *, now: float, horizon: float) -> Outl
     passed = now - outlook.at
     if passed < STEP:
         return outlook
+    load = min(load, MOST_LOAD)
     outlook = dataclasses.replace(
         outlook,
         season=_seen(outlook, load, now),

@@ -26,6 +26,12 @@ _KV_ROOM: Final = 1.75
 
 A full cache preempts requests. A lack of sequences only delays them, which the time to first token accounts for.
 """
+LEAST_OUTPUT: Final = 1e-12
+"""Smallest plausible output tokens per second."""
+MOST_REQUESTS: Final = 1e9
+"""Largest plausible requests or output tokens per second."""
+MOST_TOKENS: Final = 1e15
+"""Largest plausible number of tokens of a request or of a step."""
 _MAX_UTILIZATION: Final = 0.98
 """Highest utilization for which latency is predicted."""
 _NORMAL: Final = NormalDist()
@@ -46,6 +52,16 @@ class Demand:
         """Return the same mix of requests at another rate."""
         return Demand(
             self.requests * factor, self.prompt * factor, self.output * factor, self.context
+        )
+
+    @property
+    def plausible(self) -> bool:
+        """Whether pods can mean it. NaN fails every comparison."""
+        return (
+            0 <= self.requests <= MOST_REQUESTS
+            and 0 <= self.prompt <= MOST_TOKENS
+            and LEAST_OUTPUT <= self.output <= MOST_REQUESTS
+            and 0 <= self.context <= MOST_TOKENS
         )
 
 
