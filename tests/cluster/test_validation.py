@@ -74,6 +74,7 @@ REFUSED = [
         {"mode": "Direct", "cors": {"allowOrigins": ["*"]}},
         "cors needs mode: Router",
     ),
+    ("spec.routing", {"prefixScope": "Service"}, "prefixScope (Service) needs apiKeys"),
     *(
         ("spec.routing", {"cors": {"allowOrigins": [origin]}}, "is no origin that a browser sends")
         for origin in (

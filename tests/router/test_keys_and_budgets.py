@@ -325,6 +325,26 @@ async def test_the_salt_and_the_priority_of_a_request_come_from_its_key_alone(
         assert [received.content["priority"] for received in engine.received] == [-10, -10, 0, 0]
 
 
+async def test_tenants_share_cached_prefixes_if_the_service_says_so(tmp_path: Path) -> None:
+    keep(tmp_path, "a", document())
+    keep(tmp_path, "b", "key-b")
+    shared = service(keys=True, prefixScope="Service")
+    long = "a shared prompt " * 200
+    async with (
+        backends.running(2) as engines,
+        routing(*engines, services=[shared], keys=tmp_path) as router,
+    ):
+        for key in (SECRET, "key-b"):
+            messages = [{"role": "user", "content": long}]
+            assert (await ask(router, key, messages=messages)).status == 200
+        received = [each for engine in engines for each in engine.received]
+        assert all("cache_salt" not in each.content for each in received)
+        assert {len(engine.received) for engine in engines} == {0, 2}
+        assert (await ask(router, cache_salt="own")).status == 200
+        salts = {each.content.get("cache_salt") for e in engines for each in e.received}
+        assert salts == {None, "own"}
+
+
 async def test_without_keys_no_client_has_a_priority() -> None:
     async with backends.running() as (engine,), routing(engine) as router:
         assert (await router.ask(priority=-5)).status == 200

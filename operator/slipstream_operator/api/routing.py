@@ -80,6 +80,14 @@ class RoutingSpec(ApiModel):
                 message="cors needs mode: Router, because the router answers the browser. Leave out cors or mode.",
                 field_path=".cors",
             ),
+            rule(
+                "!has(self.prefixScope) || has(self.apiKeys)",
+                message_expression=(
+                    "'prefixScope (' + self.prefixScope + ') needs apiKeys, because keys name the tenants. Set "
+                    "apiKeys, or leave out prefixScope.'"
+                ),
+                field_path=".prefixScope",
+            ),
         )
     )
     mode: Literal["Router", "Gateway", "Direct"] | None = Field(
@@ -100,9 +108,16 @@ class RoutingSpec(ApiModel):
         default=None,
         description="Secret with the API keys that requests need, as `Authorization: Bearer` or "
         "`x-api-key`. Each entry is named "
-        "after a tenant and has one key on each line. With mode: Router an entry can be a document "
-        "{sha256, tenant, models, priority, tokensPerMinute, expires}. A change needs no restart. "
+        "after a tenant and has one key on each line, or is a document "
+        "{sha256, tenant, models, priority, tokensPerMinute, expires}. tokensPerMinute has an effect with "
+        "mode: Router alone. A change needs no restart. "
         "While the Secret is missing, all requests are refused.",
+    )
+    prefix_scope: Literal["Tenant", "Service"] | None = Field(
+        default=None,
+        description="Requests that share cached prefixes of prompts. Tenant (default): those of one tenant of "
+        "apiKeys, so that response times show no tenant the prompts of another. Service: all requests of the "
+        "service. Responses of the response cache are never shared between tenants.",
     )
     cors: CorsSpec | None = Field(
         default=None,

@@ -91,6 +91,8 @@ def entry(
     }
     if routing.keys is not None:
         settings["keySecret"] = routing.keys
+    if routing.keys is not None and routing.prefix_scope is not None:
+        settings["prefixScope"] = routing.prefix_scope
     if routing.responses is not None:
         settings["responses"] = routing.responses
     if routing.origins:

@@ -46,6 +46,8 @@ class Routing:
     """Whether clients use HTTPS."""
     plain: bool = True
     """Whether clients can use plain HTTP."""
+    prefix_scope: str | None = None
+    """Requests that share cached prefixes, if the object says so; None: those of a tenant."""
     origins: Sequence[str] = ()
     """Origins of browsers' scripts that can call the service."""
 
@@ -60,6 +62,13 @@ def engine_keys(spec: InferenceServiceSpec) -> str | None:
     if mode(spec) == "Router":
         return names.ROUTER_TOKEN
     return spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None
+
+
+def engine_prefix_scope(spec: InferenceServiceSpec) -> str | None:
+    """Return the requests that share cached prefixes in engines that clients reach directly; None behind the router."""
+    if mode(spec) == "Router":
+        return None
+    return (spec.routing and spec.routing.prefix_scope) or "Tenant"
 
 
 def resolve(
@@ -104,6 +113,7 @@ def resolve(
         certificate=_certificate(chosen, tls),
         secure=clients is not None,
         plain=clients is None or (chosen == "Router" and clients.http == "Allowed"),
+        prefix_scope=routing.prefix_scope if routing else None,
         origins=tuple(routing.cors.allow_origins) if routing and routing.cors else (),
     )
 

@@ -13,6 +13,7 @@ from slipstream_runtime import config_file, contract
 from slipstream_runtime.engine.output import Output
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.part import Part, Positive
+from slipstream_runtime.web.tenants import Scope
 
 AUTO: Final = "auto"
 NONE: Final = "none"
@@ -136,6 +137,8 @@ class EngineConfig(Part):
     output: Output | None = None
     api_keys: Path | None = None
     """Folder of the API keys; None if clients need no key."""
+    prefix_scope: Scope | None = None
+    """Requests that share cached prefixes, if clients reach the engine directly; None behind a router."""
     certificate: Path | None = None
     """Folder of the TLS certificate of the API's port; None for plain HTTP."""
     open_metrics: bool = False

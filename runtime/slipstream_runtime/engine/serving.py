@@ -51,8 +51,8 @@ from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.probe import Probe
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.model_files import sources
-from slipstream_runtime.web import openai
-from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web import keyring, openai
+from slipstream_runtime.web.tenants import Tenancy
 
 _DEATH_SHOWS_SECONDS: Final = 10.0
 """Longest wait for the engine's death to show after a request failed."""
@@ -282,7 +282,12 @@ class _Serving:
         return front.Guard(
             limits=config.limits,
             engine_slots=self._launch.status.max_sequences,
-            keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+            keys=keyring.mounted(config.api_keys) if config.api_keys else None,
+            tenancy=Tenancy(
+                config.model.name, scope=config.prefix_scope, keys=config.api_keys is not None
+            )
+            if config.prefix_scope
+            else None,
             places=bounds.answers,
             trial=self._trial.check if self._trial else None,
             decoded=decoding.size if vllm_config.model_config.is_multimodal_model else None,

@@ -17,8 +17,8 @@ from slipstream_runtime.host import admission
 from slipstream_runtime.host.exchange import Exchange
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.web import asgi, body, openai
-from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web import asgi, body, keys, openai
+from slipstream_runtime.web.keyring import ANONYMOUS, Client, Keyring
 from slipstream_runtime.web.media import bounded
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import (
@@ -26,10 +26,12 @@ from slipstream_runtime.web.refusal import (
     Refusal,
     answer_late,
     body_late,
+    forbidden,
     no_route,
     unauthorized,
     wrong_method,
 )
+from slipstream_runtime.web.tenants import Tenancy
 from slipstream_runtime.web.waiting import happens
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
@@ -93,7 +95,9 @@ class Guard:
     limits: Limits = dataclasses.field(default_factory=Limits)
     engine_slots: int | None = None
     """Requests that the engine runs at once; None if it doesn't limit them."""
-    keys: Keys | None = None
+    keys: Keyring | None = None
+    tenancy: Tenancy | None = None
+    """Rule for clients that reach the engine directly; None behind a router, which has set their fields."""
     places: Callable[[str, Mapping[str, Any]], int] = lambda _path, _body: 1
     """Path and body -> places that the request takes."""
     rule: Rule | None = None
@@ -194,7 +198,7 @@ class Front:
     async def _http(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         probe = self._is_probe(scope)
         try:
-            route = self._check(scope, probe=probe)
+            route, client = self._check(scope, probe=probe)
         except Refusal as refusal:
             self._note(refusal)
             unread = asgi.lingering(send, receive)
@@ -206,7 +210,7 @@ class Front:
         try:
             try:
                 if route.body is not None and scope["method"] != _PREFLIGHT:
-                    await self._compute(exchange, scope, route, probe=probe)
+                    await self._compute(exchange, scope, route, client, probe=probe)
                 else:
                     await exchange.run(self._app, _as_get(scope))
             except Refusal as refusal:
@@ -218,8 +222,8 @@ class Front:
             if not self._exchanges:
                 self._empty.set()
 
-    def _check(self, scope: asgi.Scope, *, probe: bool) -> Route:
-        """Return the route of the request's path; raise a Refusal if the head is wrong."""
+    def _check(self, scope: asgi.Scope, *, probe: bool) -> tuple[Route, Client]:
+        """Return the route of the request's path, and its client; raise a Refusal if the head is wrong."""
         path, method = scope["path"], scope["method"]
         found = route(path, routes=self._routes)
         if found is None:
@@ -228,12 +232,14 @@ class Front:
         if method not in (*allowed, _PREFLIGHT):
             raise wrong_method(path, method, allowed=", ".join(allowed))
         if probe:
-            return found
+            return found, ANONYMOUS
         self._check_life()
-        keys = self._guard.keys
-        if keys and not found.open and method != _PREFLIGHT and not keys.tenant(scope["headers"]):
+        if self._guard.keys is None or found.open or method == _PREFLIGHT:
+            return found, ANONYMOUS
+        client = self._guard.keys.client(keys.in_headers(scope["headers"]))
+        if client is None:
             raise unauthorized()
-        return found
+        return found, client
 
     def _check_life(self) -> None:
         if self._life.serves:
@@ -244,7 +250,13 @@ class Front:
         raise Refusal(503, f"{message}. Retry later.", reason=reason, headers=CLOSE)
 
     async def _compute(
-        self, exchange: Exchange, scope: asgi.Scope, route: Route, *, probe: bool
+        self,
+        exchange: Exchange,
+        scope: asgi.Scope,
+        route: Route,
+        client: Client,
+        *,
+        probe: bool,
     ) -> None:
         """Check and admit the request, and let the application answer; a probe is always admitted."""
         seconds = self._guard.limits.timeout_seconds
@@ -255,9 +267,11 @@ class Front:
         try:
             places = 1
             if route.body == body.JSON:
-                scope, places = await self._read(exchange, scope, probe=probe)
+                scope, places = await self._read(exchange, scope, client, probe=probe)
             else:
                 body.check_head(scope["headers"], kind=body.MULTIPART, limit=body.UPLOAD_LIMIT)
+                if client.models is not None:
+                    raise forbidden("of an upload")  # which the application alone reads
             if probe or not route.computes:
                 await exchange.run(self._app, scope)
                 return
@@ -290,7 +304,7 @@ class Front:
         return lambda: self._end(exchange, body.too_large(limit=body.UPLOAD_LIMIT))
 
     async def _read(
-        self, exchange: Exchange, scope: asgi.Scope, *, probe: bool
+        self, exchange: Exchange, scope: asgi.Scope, client: Client, *, probe: bool
     ) -> tuple[asgi.Scope, int]:
         """Read the body once, for the checks and for the application.
 
@@ -307,8 +321,8 @@ class Front:
             raise body_late(self._guard.limits.body_seconds) from None
         content = body.parse(raw)
         bounded(content, size=len(raw))
-        if self._guard.rule is not None and not probe:
-            fields = self._guard.rule(scope["path"], content)
+        if not probe:
+            fields = self._fields(scope["path"], content, client)
             if fields:
                 raw = body.extended(raw, fields)
                 scope = {**scope, "headers": body.with_length(headers, len(raw))}
@@ -318,6 +332,18 @@ class Front:
             self._hold_decoded(exchange, await self._guard.decoded(content))
         exchange.replay(raw)
         return scope, 1 if probe else self._guard.places(scope["path"], content)
+
+    def _fields(
+        self, path: str, content: Mapping[str, Any], client: Client
+    ) -> Mapping[str, object]:
+        """Return the fields to set in the body; Refusal if the client may not send it."""
+        model = content.get("model")
+        if not client.may_use(str(model)):
+            raise forbidden(str(model))
+        fields = {} if self._guard.rule is None else self._guard.rule(path, content)
+        if self._guard.tenancy is None:
+            return fields
+        return {**fields, **self._guard.tenancy.fields(path, content, client)}
 
     def _hold_decoded(self, exchange: Exchange, size: int) -> None:
         """Count decoded media until the answer begins; Refusal if there are too many."""

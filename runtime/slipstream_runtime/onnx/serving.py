@@ -19,7 +19,7 @@ from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
-from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web import keyring
 
 
 def run(launch: Launch, model: Exported) -> None:
@@ -93,7 +93,7 @@ def _guard(launch: Launch) -> front.Guard:
     return front.Guard(
         limits=config.limits,
         engine_slots=config.batch.sequences,
-        keys=Keys(config.api_keys, clock=time.monotonic) if config.api_keys else None,
+        keys=keyring.mounted(config.api_keys) if config.api_keys else None,
         metrics=launch.metrics.render if config.open_metrics else None,
     )
 

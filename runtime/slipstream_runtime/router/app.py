@@ -34,9 +34,9 @@ from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.key_secrets import Entries, KeySecrets, WatchedSecret
-from slipstream_runtime.router.tenants.keyring import Keyring
 from slipstream_runtime.web.certificates import Authorities, ServerCertificate
 from slipstream_runtime.web.folder import Folder
+from slipstream_runtime.web.keyring import Keyring
 
 _ABORT_SECONDS: Final = 2.0
 """Seconds for the last bytes to clients after the drain."""

@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from slipstream_runtime.part import Part
-from slipstream_runtime.web import asgi
+from slipstream_runtime.web import asgi, tenants
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -92,6 +92,8 @@ class Service(Part):
     """Whether clients need an API key."""
     key_secret: Name | None = None
     """Secret with the keys, which the router watches; None: a folder that is named for the service."""
+    prefix_scope: tenants.Scope = "Tenant"
+    """Requests that share cached prefixes, if clients need an API key."""
     responses: Responses | None = None
     cors: Cors | None = None
     activation: Name | None = None

@@ -23,12 +23,13 @@ from slipstream_runtime.router.proxy.listener import HEAD_BYTES, Connection, ans
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
-from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import keys, openai
+from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import (
     CLOSE,
     Refusal,
+    forbidden,
     no_route,
     unauthorized,
     wrong_method,
@@ -273,7 +274,7 @@ class Front:
             raise _no_client(route.services)
         for client, service in zip(clients, route.services, strict=True):
             if not client.may_use(service.settings.model):
-                raise refusals.forbidden(request.model)
+                raise forbidden(request.model)
         positions = route.positions(request.path, chance=self._chance)
         holder = _find_replica(request, list(zip(route.services, clients, strict=True)))
         if holder is not None:

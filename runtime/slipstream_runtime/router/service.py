@@ -1,8 +1,6 @@
 """State of one service: its engines, queue, keys, budgets and response cache."""
 
 import asyncio
-import hashlib
-import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
@@ -27,13 +25,12 @@ from slipstream_runtime.router.tenants.budgets import (
     OverBudgetError,
     Reservation,
 )
-from slipstream_runtime.router.tenants.keyring import Client, Keyring
+from slipstream_runtime.web.keyring import ANONYMOUS, Client, Keyring
 from slipstream_runtime.web.refusal import Refusal
+from slipstream_runtime.web.tenants import Tenancy
 
 FALLBACK_WAIT_SECONDS: Final = 5.0
 """Longest wait for a slot, in seconds, of a request that another service can answer."""
-_SALT_DIGITS: Final = 32
-"""Hexadecimal digits of a salt; vLLM takes up to 128 characters."""
 _TIMER_SECONDS: Final = 0.01
 """Seconds by which a timer may be early."""
 
@@ -111,6 +108,7 @@ class Service:
         if settings.responses != known.responses or self.cache is None:
             self._forget_answers()
             self.cache = _cache(settings.responses, clock=self._clock, memory=self._cache_memory)
+        self._tenancy = Tenancy(self.name, scope=settings.prefix_scope, keys=settings.keys)
         self.settings = settings
         self._queue.max_requests = settings.limits.queue
         self._queue.max_bytes = settings.limits.queue_size
@@ -152,17 +150,12 @@ class Service:
 
     def client(self, key: bytes | None) -> Client | None:
         """Return the client of the key; a service without keys admits everyone as an anonymous client."""
-        return self._keyring.client(key) if self.settings.keys else _ANONYMOUS
+        return self._keyring.client(key) if self.settings.keys else ANONYMOUS
 
-    def salt(self, client: Client) -> str | None:
-        """Return the salt of the client's prefixes in engines, so that no tenant's times tell it of another's prompts.
-
-        None for a service without keys, whose clients are one tenant. All routers make the same salt.
-        """
-        if not self.settings.keys:
-            return None
-        text = json.dumps([self.name, client.tenant])
-        return hashlib.sha256(text.encode()).hexdigest()[:_SALT_DIGITS]
+    @property
+    def tenancy(self) -> Tenancy:
+        """Return the rule by which tenants are kept apart in engines."""
+        return self._tenancy
 
     @property
     def keys_known(self) -> bool:
@@ -334,6 +327,3 @@ def _cache(
     if settings is None:
         return None
     return ResponseCache(ttl=settings.ttl, size=settings.size, clock=clock, memory=memory)
-
-
-_ANONYMOUS = Client(tenant="")

@@ -126,6 +126,7 @@ class Reason(enum.StrEnum):
 
 ENGINE_REASONS: Final = (
     Reason.DRAINING,
+    Reason.FORBIDDEN,
     Reason.LOADING,
     Reason.MALFORMED,
     Reason.OUTPUT_FIXED,

@@ -133,3 +133,8 @@ def prompt_too_long(tokens: int | str, *, most: int) -> Refusal:
 def answer_late(seconds: float) -> Refusal:
     """Return 504 for an answer that was not complete in time."""
     return Refusal(504, f"The answer was not complete within {seconds:g} s.", reason=Reason.TIMEOUT)
+
+
+def forbidden(model: str) -> Refusal:
+    """Return 403 for a valid key that may not use this model."""
+    return Refusal(403, f"This API key may not use the model `{model}`.", reason=Reason.FORBIDDEN)

@@ -157,6 +157,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
         "certificate": None,
         "open_metrics": False,
         "reaches_store": True,
+        "prefix_scope": "Tenant",
     }
 
 

@@ -1,10 +1,14 @@
 """API keys: who is known, how keys change without a restart, and what fails closed."""
 
+import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
-from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web import keys as headers_of
+from slipstream_runtime.web.folder import Folder
+from slipstream_runtime.web.keyring import Keyring
 
 
 class Clock:
@@ -13,6 +17,17 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Keys:
+    """Keys of a mounted folder, as an engine reads them."""
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        self._keyring = Keyring(Folder(folder, clock=clock), now=lambda: 0.0)
+
+    def tenant(self, headers: list[tuple[bytes, bytes]]) -> str | None:
+        client = self._keyring.client(headers_of.in_headers(headers))
+        return None if client is None else client.tenant
 
 
 def bearer(key: str, *, scheme: str = "Bearer") -> list[tuple[bytes, bytes]]:
@@ -117,3 +132,21 @@ def test_a_key_may_come_as_anthropics_clients_send_it(
     folder: Path, headers: list[tuple[bytes, bytes]], tenant: str | None
 ) -> None:
     assert Keys(folder, clock=Clock()).tenant(headers) == tenant
+
+
+DOCUMENTS = {
+    "yaml": "sha256: {}\ntenant: red\npriority: 10\n",
+    "json": '{{"sha256": "{}", "tenant": "red", "priority": 10}}',
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_document_of_a_key_opens_with_the_key_alone_and_not_with_its_own_lines(
+    tmp_path: Path, document: str
+) -> None:
+    text = document.format(hashlib.sha256(b"r1").hexdigest())
+    (tmp_path / "entry").write_text(text)
+    keys = Keys(tmp_path, clock=Clock())
+    for line in re.split("[\n,]", text):
+        assert keys.tenant(bearer(line)) is None
+    assert keys.tenant(bearer("r1")) == "red"

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.web import asgi
-from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web import asgi, keyring
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal
 from tests.support.clients import KEY, Held, life_in, request, turns
@@ -189,7 +188,7 @@ async def test_the_probe_needs_no_place_no_key_and_keeps_no_limit(tmp_path: Path
     guard = guarded(
         app,
         limits={"concurrency": 1, "queue": 0, "timeoutSeconds": 1},
-        keys=Keys(tmp_path, clock=lambda: 0.0),
+        keys=keyring.mounted(tmp_path),
         rule=refuse,
     )
     probe = Request(guard, request(headers=PROBE))

@@ -1,5 +1,6 @@
 """Bodies, malformed requests and API keys before a request reaches the engine."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.web import asgi
-from slipstream_runtime.web.keys import Keys
+from slipstream_runtime.web import asgi, keyring
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal
+from slipstream_runtime.web.tenants import Tenancy
 from tests.support.clients import answer, request
 from tests.support.guards import ask, error, guarded
 
@@ -90,7 +91,7 @@ async def test_without_a_key_only_health_version_and_preflights_are_answered(
     tmp_path: Path, path: str, method: str, status: int
 ) -> None:
     (tmp_path / "team").write_text("good")
-    guard = guarded(answer, keys=Keys(tmp_path, clock=lambda: 0.0))
+    guard = guarded(answer, keys=keyring.mounted(tmp_path))
     for headers in ([], [(b"authorization", b"Bearer bad")]):
         client = await ask(guard, request(path, method=method, headers=headers))
         assert client.status == status
@@ -100,3 +101,62 @@ async def test_without_a_key_only_health_version_and_preflights_are_answered(
     known = request(path, method=method, headers=[(b"authorization", b"Bearer good")])
     assert (await ask(guard, known)).status == 200
     assert guard.refused[Reason.UNAUTHORIZED] == (2 if status == 401 else 0)
+
+
+OWN = b'{"model": "m", "cache_salt": "of-a", "priority": -99}'
+
+
+def keep_keys(folder: Path) -> None:
+    digest = hashlib.sha256(b"key-a").hexdigest()
+    document = {"sha256": digest, "tenant": "a", "priority": 10, "models": ["m"]}
+    (folder / "entry").write_text(json.dumps(document))
+    (folder / "b").write_text("key-b")
+
+
+async def sent(guard: Any, key: str, content: bytes = OWN) -> Any:
+    scope = request(headers=[(b"authorization", f"Bearer {key}".encode())])
+    client = await ask(guard, scope, content)
+    assert client.status == 200
+    return json.loads(json.loads(client.body)["body"])
+
+
+async def test_clients_that_reach_an_engine_directly_have_the_salt_and_priority_of_their_key(
+    tmp_path: Path,
+) -> None:
+    keep_keys(tmp_path)
+    guard = guarded(echo, keys=keyring.mounted(tmp_path), tenancy=Tenancy("chat"))
+    a, b = await sent(guard, "key-a"), await sent(guard, "key-b")
+    assert (a["priority"], b["priority"]) == (-10, 0)
+    assert len({a["cache_salt"], b["cache_salt"], "of-a"}) == 3
+    assert (await sent(guard, "key-a", b'{"model": "m"}'))["cache_salt"] == a["cache_salt"]
+
+
+async def test_tenants_share_prefixes_if_the_service_says_so_and_no_priority(
+    tmp_path: Path,
+) -> None:
+    keep_keys(tmp_path)
+    shared = Tenancy("chat", scope="Service")
+    guard = guarded(echo, keys=keyring.mounted(tmp_path), tenancy=shared)
+    assert await sent(guard, "key-a") == {"model": "m", "cache_salt": "of-a", "priority": -10}
+    assert await sent(guard, "key-b", b'{"model": "m"}') == {"model": "m"}
+
+
+async def test_without_keys_no_client_of_an_engine_has_a_priority() -> None:
+    guard = guarded(echo, tenancy=Tenancy("chat", keys=False))
+    assert (await sent(guard, "any"))["priority"] == 0
+    assert await sent(guard, "any", b'{"model": "m"}') == {"model": "m"}
+
+
+async def test_behind_a_router_the_fields_stay_as_the_router_set_them(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of-the-router")
+    guard = guarded(echo, keys=keyring.mounted(tmp_path))
+    assert await sent(guard, "of-the-router") == json.loads(OWN)
+
+
+async def test_a_key_for_other_models_is_403_at_an_engine(tmp_path: Path) -> None:
+    keep_keys(tmp_path)
+    guard = guarded(echo, keys=keyring.mounted(tmp_path), tenancy=Tenancy("chat"))
+    headers = [(b"authorization", b"Bearer key-a")]
+    for content in (b'{"model": "other"}', b"{}"):
+        client = await ask(guard, request(headers=headers), content)
+        assert client.status == 403

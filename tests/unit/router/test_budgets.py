@@ -85,7 +85,7 @@ class Others:
         return None if self._network.lost() else loan
 
     def give_back(self, router: str, tenant: str, *, per_minute: int, unused: float) -> None:
-        if not self._network.lost():
+        if not self._network.lost() and int(router) < len(self._network.routers):
             lender = self._network.routers[int(router)]
             lender.take_back(tenant, per_minute=per_minute, unused=unused)
 

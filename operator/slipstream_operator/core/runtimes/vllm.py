@@ -90,6 +90,8 @@ def _configure(inputs: Inputs) -> Manifest:
         config["engineArgs"] = arguments
     if _stores_responses(spec) and not _reaches_store(spec):
         config["reachesStore"] = False
+    if (scope := routing.engine_prefix_scope(spec)) is not None:
+        config["prefixScope"] = scope
     return config | front.checks(inputs)
 
 

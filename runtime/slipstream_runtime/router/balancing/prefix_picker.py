@@ -54,7 +54,7 @@ class PrefixPicker:
             return ()
         if request.blocks is None:
             request.blocks = prefixes.blocks(
-                request.content, model=request.model, tenant=request.tenant or ""
+                request.content, model=request.model, tenant=request.prefix_scope
             )
         return request.blocks
 

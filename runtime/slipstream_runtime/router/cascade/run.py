@@ -14,8 +14,8 @@ from slipstream_runtime.router.messages import streams
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.proxy.exchange import Buffering, Exchange, Proxy
-from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import openai
+from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.refusal import Refusal
 
 _FINAL: Final = frozenset({openai.Reason.DRAINING, openai.Reason.BUDGET})

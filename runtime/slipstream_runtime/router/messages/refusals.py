@@ -4,11 +4,6 @@ from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal
 
 
-def forbidden(model: str) -> Refusal:
-    """Return 403 for a valid key that may not use this model."""
-    return Refusal(403, f"This API key may not use the model `{model}`.", reason=Reason.FORBIDDEN)
-
-
 def origin_forbidden(origin: str) -> Refusal:
     """Return 403 for a browser's request from an origin that no service allows."""
     return Refusal(

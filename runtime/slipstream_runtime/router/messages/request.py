@@ -12,8 +12,10 @@ from slipstream_runtime.router.messages.body_memory import Lease
 from slipstream_runtime.router.messages.uploads import Rest, Upload
 from slipstream_runtime.router.messages.usage import BYTES_PER_TOKEN, Tokens
 from slipstream_runtime.web import body, openai
+from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.media import bounded
 from slipstream_runtime.web.refusal import malformed
+from slipstream_runtime.web.tenants import Tenancy
 
 _DEFAULT_OUTPUT: Final = 1024
 """Tokens reserved per answer if neither the client nor the service sets a limit."""
@@ -25,14 +27,6 @@ _TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
 """Texts of a form that pydantic, and so vLLM, reads as true."""
 _CHOICES: Final = ("n", "best_of")
 """Fields with the number of answers."""
-_PRIORITIZED: Final = frozenset(
-    path
-    for path, form in openai.FORMS.items()
-    if form.computes and not form.uploads and path != openai.MESSAGES
-)
-"""Paths whose requests can have a `priority` in vLLM."""
-_SALTED: Final = _PRIORITIZED | {openai.MESSAGES}
-"""Paths whose requests can have a `cache_salt` in vLLM."""
 _CHATS: Final = (openai.CHAT, openai.RESPONSES, openai.MESSAGES)
 """Paths whose requests have one prompt."""
 _REPORTS_ON_DEMAND: Final = (openai.CHAT, openai.COMPLETIONS)
@@ -50,6 +44,8 @@ class Request:
     model: str
     stream: bool
     tenant: str | None = None
+    prefix_scope: str = ""
+    """Name that all requests with common prefixes have."""
     client: str = ""
     """Tenant, or the address of a client without one: slots go to clients in turn."""
     priority: int = 0
@@ -153,17 +149,11 @@ class Request:
                     param=name,
                 )
 
-    def set_tenant(self, salt: str | None, *, priority: int) -> None:
-        """Set the salt of the engine's prefix cache and the priority in the engine, whatever the client set.
-
-        Without a salt the client's own stays. vLLM runs requests of a lower number first.
-        """
-        fields: dict[str, Any] = {}
-        if salt is not None and self.path in _SALTED:
-            fields["cache_salt"] = salt
-        if self.path in _PRIORITIZED and (priority or "priority" in self.content):
-            fields["priority"] = -priority
-        if fields:
+    def set_tenant(self, client: Client, tenancy: Tenancy) -> None:
+        """Set what the client's key decides: tenant, priority, and the salt of cached prefixes in the engine."""
+        self.tenant, self.priority = client.tenant, client.priority
+        self.prefix_scope = client.tenant if tenancy.separates else ""
+        if self.response_id is None and (fields := tenancy.fields(self.path, self.content, client)):
             self.update_fields(fields)
 
     def estimated_use(self, size: int) -> Tokens:

@@ -22,10 +22,10 @@ from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.upstream import Fault, RouterToken, Unanswered, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.budgets import Reservation
-from slipstream_runtime.router.tenants.keyring import Client
 from slipstream_runtime.web import body
+from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.openai import Reason
-from slipstream_runtime.web.refusal import Refusal, answer_late
+from slipstream_runtime.web.refusal import Refusal, answer_late, forbidden
 
 
 class Buffering(enum.Enum):
@@ -131,12 +131,10 @@ class Exchange:
             service.metrics.requests.inc()
         try:
             if request.response_id is None and not client.may_use(request.model):
-                raise refusals.forbidden(request.model)
+                raise forbidden(request.model)
             request.check_text(service.settings.limits.max_text)
-            request.tenant, request.priority = client.tenant, client.priority
             request.client = client.tenant or cast(Connection, self._http_request.protocol).peer
-            if request.response_id is None:
-                request.set_tenant(service.salt(client), priority=client.priority)
+            request.set_tenant(client, service.tenancy)
             cache, key = service.cache, None
             if cache is not None:
                 headers, revision = self._http_request.headers, service.revision

@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Final, Protocol
 
 import pydantic
@@ -15,6 +17,7 @@ import yaml
 from slipstream_runtime import errors, logs
 from slipstream_runtime.part import Part, Positive
 from slipstream_runtime.web import keys
+from slipstream_runtime.web.folder import Folder
 
 _DOCUMENT: Final = re.compile(rb"^\s*\{|^\s*[\"']?sha256[\"']?\s*:", re.MULTILINE)
 _MOST_BYTES: Final = 16 * 1024
@@ -39,7 +42,7 @@ class Key(Part):
 class Client:
     """Client with a valid key, and its permissions."""
 
-    tenant: str
+    tenant: str = ""
     models: frozenset[str] | None = None
     priority: int = 0
     tokens_per_minute: int | None = None
@@ -49,6 +52,10 @@ class Client:
     def may_use(self, model: str) -> bool:
         """Whether the key may use this model."""
         return self.models is None or model in self.models
+
+
+ANONYMOUS: Final = Client()
+"""Client of a service without keys."""
 
 
 class Source(Protocol):
@@ -97,6 +104,11 @@ class Keyring:
 
     def _digest(self, sha256: bytes) -> bytes:
         return hashlib.blake2b(sha256, key=self._salt, digest_size=32).digest()
+
+
+def mounted(folder: Path) -> Keyring:
+    """Return the keys of a mounted Secret, which is read again when it changes."""
+    return Keyring(Folder(folder, clock=time.monotonic), now=time.time)
 
 
 def _read(name: str, content: bytes) -> Iterator[tuple[bytes, Client]]:
