@@ -32,6 +32,9 @@ COVERED: Final[dict[str, str]] = {
         "tests/router/test_process.py"
     ),
     "make gpu-contract": "tests/gpu/test_contract.py",
+    "python -m slipstream_runtime.evaluate quality --config quality.json": (
+        "tests/engine/test_quality.py"
+    ),
 }
 """Command -> test that runs it, or what it runs."""
 NOT_RUN: Final[dict[str, str]] = {

@@ -1,0 +1,89 @@
+"""File of a dataset: a local path, or one that is downloaded from the hub or a bucket."""
+
+import hashlib
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.evaluate.quality import items
+from slipstream_runtime.evaluate.quality.config import Dataset
+from slipstream_runtime.model_files import network, sources
+
+_HUB: Final = re.compile(
+    r"hf://datasets/(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)"
+)
+LARGEST: Final = 256 * 1024 * 1024
+"""Bytes of a dataset's file. Its items are held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Items of a dataset and the hash of the file that they come from."""
+
+    name: str
+    sha256: str
+    items: tuple[items.Item, ...]
+    size: int
+    """Items in the file, of which `items` may be a draw."""
+
+
+def load(dataset: Dataset, *, cache: Path, most: int | None, seed: int) -> Loaded:
+    """Load the items, at most `most` of them, drawn by `seed` and in the order of the file."""
+    assert dataset.uri is not None
+    path = _file(dataset.uri, cache=cache)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UnsuitableError(
+                f"dataset.uri: {dataset.uri} is larger than {LARGEST // 2**20} MiB. Use a part of it."
+            )
+        content = path.read_bytes()
+        text = content.decode()
+    except OSError as error:
+        raise EngineError(f"dataset.uri: {error.strerror}: {path}") from error
+    except UnicodeDecodeError as error:
+        raise UnsuitableError(f"dataset.uri: {dataset.uri} is not UTF-8 text: {error}") from error
+    found = items.parse(text.splitlines(), fields=dataset.fields, source=f"dataset {dataset.uri}")
+    chosen = found
+    if most is not None and most < len(found):
+        picked = sorted(random.Random(seed).sample(range(len(found)), most))  # noqa: S311
+        chosen = tuple(found[number] for number in picked)
+    return Loaded(dataset.uri, hashlib.sha256(content).hexdigest(), chosen, size=len(found))
+
+
+def _file(uri: str, *, cache: Path) -> Path:
+    if "://" not in uri:
+        return Path(uri)
+    if uri.startswith("hf://"):
+        return _from_hub(uri, cache=cache)
+    folder, _, name = uri.rpartition("/")
+    source = sources.parse(folder)
+    if not source.remote:
+        return (source.path or Path()) / name
+    return sources.resolve(source, cache=cache, token=None, holds=name, files=[name]) / name
+
+
+def _from_hub(uri: str, *, cache: Path) -> Path:
+    match = _HUB.fullmatch(uri)
+    if match is None:
+        raise UnsuitableError(
+            f'dataset.uri: "{uri}" names no file. Use hf://datasets/org/name[@revision]/file.jsonl.'
+        )
+    import huggingface_hub  # noqa: PLC0415
+
+    try:
+        found = huggingface_hub.hf_hub_download(
+            match["repository"],
+            match["file"],
+            repo_type="dataset",
+            revision=match["revision"],
+            cache_dir=cache / "datasets",
+            token=sources.token() or False,
+        )
+    except Exception as error:
+        # NB: the library's transport, and so its exceptions, change with its version.
+        cause = network.cause(error) or network.local(error) or type(error).__name__
+        raise EngineError(f"dataset.uri: {uri} can't be read: {cause}") from error
+    return Path(found)

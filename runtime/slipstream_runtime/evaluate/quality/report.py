@@ -1,0 +1,247 @@
+"""Report of an evaluation, as JSON for machines and as a page of Markdown for readers. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from slipstream_runtime.evaluate.quality import scores
+from slipstream_runtime.evaluate.quality.metrics import Name
+from slipstream_runtime.evaluate.quality.scores import Pair, Result, Score
+from slipstream_runtime.evaluate.quality.statistics import MOST_ITEMS, Interval, Verdict
+
+_PERCENT = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of one model's answers, those that an earlier run left included. Seconds are those of the requests."""
+
+    requests: int
+    refused: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Result of an evaluation."""
+
+    dataset: str
+    sha256: str | None
+    size: int
+    """Items of the dataset."""
+    items: int
+    """Items that were asked."""
+    results: tuple[Result, ...]
+    costs: Mapping[str, Cost]
+    examples: int
+    """Number of worst regressions that are shown with both answers."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Verdict over all metrics; None if none has a greatest loss."""
+        return scores.overall(self.results)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; figures without a finite value are null."""
+        data: dict[str, Any] = {
+            "verdict": self.verdict,
+            "dataset": {
+                "name": self.dataset,
+                "sha256": self.sha256,
+                "size": self.size,
+                "items": self.items,
+            },
+            "metrics": [_metric(result) for result in self.results],
+            "costs": {role: asdict(cost) for role, cost in self.costs.items()},
+        }
+        if self.examples:
+            data["examples"] = [
+                {"metric": result.name, "loss": loss} | _example(pair)
+                for result, loss, pair in self._worst()
+            ]
+        return {key: _finite(value) for key, value in data.items()}
+
+    def as_markdown(self) -> str:
+        """Return the page."""
+        verdict = self.verdict or "measured, no greatest loss set"
+        parts = [
+            "# Quality of answers",
+            f"Verdict: **{verdict}**. {self.items} of {self.size} items of `{self.dataset}`.",
+            _table(_HEAD, [_row(result.name, result.total, result) for result in self.results]),
+        ]
+        parts += [f"- {line}" for result in self.results if (line := explain(result))]
+        for result in self.results:
+            if result.slices:
+                rows = [_row(key or "(none)", score, None) for key, score in result.slices.items()]
+                parts += [
+                    f"## {result.name} by slice",
+                    _table(_HEAD[:-1], [row[:-1] for row in rows]),
+                ]
+        parts += ["## Cost", _costs(self.costs)]
+        worst = self._worst()
+        if worst:
+            parts.append("## Worst regressions")
+            parts += [_shown(result, loss, pair) for result, loss, pair in worst]
+        return "\n\n".join(parts) + "\n"
+
+    def _worst(self) -> list[tuple[Result, float, Pair]]:
+        """Return the worst items, each once, with the metric by which it loses most."""
+        found = [(result, loss, pair) for result in self.results for loss, pair in result.worst]
+        found.sort(key=lambda entry: -entry[1])
+        first = {pair.item.name: (result, loss, pair) for result, loss, pair in reversed(found)}
+        return sorted(first.values(), key=lambda entry: -entry[1])[: self.examples]
+
+
+_HEAD = ("metric", "items", "score", "95 %", "baseline", "loss", "95 %", "p", "verdict")
+
+
+def explain(result: Result) -> str | None:
+    """Return one sentence on the verdict of a metric; None for a metric without a greatest loss."""
+    if result.verdict is None or result.max_regression is None:
+        return None
+    most = percent(result.max_regression)
+    comparison = result.total.comparison
+    if comparison is None:
+        return f"{result.name}: no item could be compared. Check the answers of both models."
+    loss = comparison.loss
+    span = f"{percent(loss.low)} to {percent(loss.high)}"
+    if result.verdict is Verdict.PASSED:
+        return f"{result.name}: the loss is at most {percent(loss.high)}, below the greatest allowed loss of {most}."
+    if result.verdict is Verdict.FAILED:
+        return f"{result.name}: the loss is {span}, above the greatest allowed loss of {most}."
+    remedy = (
+        f"About {result.items_needed} items would tell."
+        if result.items_needed
+        else f"It is so close to {most} that {MOST_ITEMS} items would not tell."
+    )
+    return f"{result.name}: {comparison.items} items can't tell whether the loss ({span}) is below {most}. {remedy}"
+
+
+def percent(share: float) -> str:
+    """Return the share in percent, with as many digits as a reader needs."""
+    if not math.isfinite(share):
+        return "unknown"
+    return f"{share * _PERCENT:.2f} %"
+
+
+def _metric(result: Result) -> dict[str, Any]:
+    return {
+        "metric": result.name,
+        **_score(result.total),
+        "maxRegression": result.max_regression,
+        "verdict": result.verdict,
+        "itemsNeeded": result.items_needed,
+        "leftOut": result.left_out,
+        "refused": result.refused,
+        "firstTokenKl": result.divergence,
+        "slices": {key: _score(score) for key, score in result.slices.items()},
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    comparison = score.comparison
+    return {
+        "items": score.items,
+        "score": _interval(score.candidate),
+        "baseline": _interval(score.baseline),
+        "loss": _interval(comparison.loss) if comparison else None,
+        "p": comparison.p if comparison else None,
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else asdict(interval)
+
+
+def _example(pair: Pair) -> dict[str, Any]:
+    return {
+        "item": pair.item.name,
+        "slice": pair.item.slice,
+        "question": [dict(message) for message in pair.item.conversation],
+        "references": list(pair.item.references),
+        "baseline": pair.baseline.text if pair.baseline else None,
+        "candidate": pair.candidate.error or pair.candidate.text,
+    }
+
+
+def _row(name: str, score: Score, result: Result | None) -> tuple[str, ...]:
+    plain = name == Name.PERPLEXITY
+    comparison = score.comparison
+    loss = comparison.loss if comparison else None
+    return (
+        name,
+        str(score.items),
+        _figure(score.candidate.estimate if score.candidate else None, plain=plain),
+        _span(score.candidate) if score.candidate and not plain else "-",
+        _figure(score.baseline.estimate if score.baseline else None, plain=plain),
+        percent(loss.estimate) if loss else "-",
+        _span(loss) if loss else "-",
+        f"{comparison.p:.3g}" if comparison else "-",
+        str(result.verdict or "-") if result else "-",
+    )
+
+
+def _figure(value: float | None, *, plain: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if plain else percent(value)
+
+
+def _span(interval: Interval) -> str:
+    return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def _costs(costs: Mapping[str, Cost]) -> str:
+    rows = [
+        (
+            role,
+            str(cost.requests),
+            str(cost.refused),
+            str(cost.prompt_tokens),
+            str(cost.output_tokens),
+            f"{cost.seconds:.1f} s",
+        )
+        for role, cost in costs.items()
+    ]
+    return _table(("model", "requests", "refused", "prompt tokens", "output tokens", "time"), rows)
+
+
+def _shown(result: Result, loss: float, pair: Pair) -> str:
+    question = "\n".join(f"{m['role']}: {m['content']}" for m in pair.item.conversation)
+    baseline = pair.baseline.text if pair.baseline else ""
+    return "\n\n".join(
+        (
+            f"### Item {pair.item.name}: {result.name} loses {percent(loss)}",
+            _fenced(question),
+            f"Baseline:\n\n{_fenced(baseline)}",
+            f"Candidate:\n\n{_fenced(pair.candidate.error or pair.candidate.text)}",
+        )
+    )
+
+
+def _fenced(text: str) -> str:
+    """Return the text as a block of code, with a fence that the text doesn't contain."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,211 @@
+"""Run of an evaluation: ask the models for what their journals lack, score the answers, write the report."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.evaluate.quality import datasets, judging, metrics, scores
+from slipstream_runtime.evaluate.quality.config import Model, QualityConfig
+from slipstream_runtime.evaluate.quality.items import Item
+from slipstream_runtime.evaluate.quality.journal import Journal
+from slipstream_runtime.evaluate.quality.metrics import METRICS, Name
+from slipstream_runtime.evaluate.quality.observations import Observation, Request, Subject
+from slipstream_runtime.evaluate.quality.report import Cost, Report
+
+CANDIDATE: Final = "candidate"
+BASELINE: Final = "baseline"
+JUDGE: Final = "judge"
+
+Progress = Callable[[str, int, int], None]
+"""Called with the model that answers, and the numbers of its finished and all requests."""
+Load = Callable[[Model], Subject]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Model with its journal. The model is loaded only if an answer is missing."""
+
+    role: str
+    model: Model
+    journal: Journal
+    load: Load
+    progress: Progress
+    used: set[str]
+    """Keys of the requests of this run."""
+    subject: Subject | None = None
+
+    async def ask(self, requests: Sequence[Request]) -> list[Observation]:
+        """Return the observations of the requests in their order."""
+        unique = {request.key: request for request in requests}
+        missing = [one for key, one in unique.items() if self.journal.find(key) is None]
+        done = len(unique) - len(missing)
+        self.progress(self.role, done, len(unique))
+        if missing:
+            if self.subject is None:
+                self.subject = await asyncio.to_thread(self.load, self.model)
+            async for request, observation in self.subject.ask(missing):
+                self.journal.keep(request.key, observation)
+                done += 1
+                self.progress(self.role, done, len(unique))
+        found = {key: self.journal.find(key) for key in unique}
+        answers = [answer for request in requests if (answer := found[request.key]) is not None]
+        self.used |= unique.keys()
+        return answers
+
+    def cost(self) -> Cost:
+        """Return what the answers of this run cost, those kept from earlier runs included."""
+        seen = [one for key in self.used if (one := self.journal.find(key)) is not None]
+        return Cost(
+            requests=len(seen),
+            refused=sum(one.error is not None for one in seen),
+            prompt_tokens=sum(one.prompt_tokens for one in seen),
+            output_tokens=sum(one.output_tokens for one in seen),
+            seconds=sum(one.seconds for one in seen),
+        )
+
+
+async def run(config: QualityConfig, *, cache: Path, load: Load, progress: Progress) -> Report:
+    """Return the report. EngineError leaves the journals, with which the next run goes on."""
+    given = {CANDIDATE: config.candidate, BASELINE: config.baseline, JUDGE: config.judge}
+    with ExitStack() as stack:
+        asked = {
+            role: _Asked(
+                role,
+                model,
+                stack.enter_context(Journal(config.output, identity=config.identity(model))),
+                load,
+                progress,
+                set(),
+            )
+            for role, model in given.items()
+            if model is not None
+        }
+        if config.dataset.task is not None:
+            return await _task(config, asked)
+        return await _items(config, asked, cache=cache)
+
+
+async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: Path) -> Report:
+    loaded = await asyncio.to_thread(
+        datasets.load, config.dataset, cache=cache, most=config.max_items, seed=config.seed
+    )
+    chosen = {
+        metric.name: [item for item in loaded.items if METRICS[metric.name].applies(item)]
+        for metric in config.metrics
+    }
+    for name, found in chosen.items():
+        if not found:
+            raise UnsuitableError(
+                f"metrics: {name} applies to no item of {loaded.name}. Its items need {METRICS[name].needs}."
+            )
+    top = metrics.FIRST_TOKENS if Name.AGREEMENT in chosen else 0
+
+    def request(name: Name, item: Item) -> Request:
+        return metrics.request(name, item, max_tokens=config.max_tokens, chat=config.chat, top=top)
+
+    wanted = [request(name, item) for name, found in chosen.items() for item in found]
+    answers: dict[str, dict[str, Observation]] = {}
+    for role in (BASELINE, CANDIDATE):
+        if role in asked:
+            seen = await asked[role].ask(wanted)
+            answers[role] = {one.key: answer for one, answer in zip(wanted, seen, strict=True)}
+    pairs: dict[Name, list[scores.Pair]] = {}
+    for name, entries in chosen.items():
+        keys = [request(name, item).key for item in entries]
+        before = answers.get(BASELINE, {})
+        pairs[name] = [
+            scores.Pair(item, answers[CANDIDATE][key], before.get(key))
+            for item, key in zip(entries, keys, strict=True)
+        ]
+    if Name.JUDGE in pairs:
+        pairs[Name.JUDGE] = await _judge(pairs[Name.JUDGE], asked[JUDGE])
+    results = [
+        scores.result(
+            metric.name,
+            pairs[metric.name],
+            max_regression=metric.max_regression,
+            worst=config.examples,
+            seed=config.seed,
+        )
+        for metric in config.metrics
+    ]
+    return Report(
+        dataset=loaded.name,
+        sha256=loaded.sha256,
+        size=loaded.size,
+        items=len(loaded.items),
+        results=tuple(results),
+        costs={role: one.cost() for role, one in asked.items()},
+        examples=config.examples,
+    )
+
+
+async def _judge(pairs: Sequence[scores.Pair], judge: _Asked) -> list[scores.Pair]:
+    """Return the pairs with the judge's points. It is not asked where one of both gave no answer."""
+    answered = [
+        (pair, pair.baseline)
+        for pair in pairs
+        if pair.baseline is not None
+        and pair.baseline.error is None
+        and pair.candidate.error is None
+    ]
+    forward = [judging.request(pair.item, before, pair.candidate) for pair, before in answered]
+    backward = [judging.request(pair.item, pair.candidate, before) for pair, before in answered]
+    votes = await judge.ask(forward + backward)
+    points = {
+        pair.item.name: judging.points(votes[number], votes[number + len(answered)])
+        for number, (pair, _) in enumerate(answered)
+    }
+    return [
+        scores.Pair(pair.item, pair.candidate, pair.baseline, points.get(pair.item.name))
+        for pair in pairs
+    ]
+
+
+async def _task(config: QualityConfig, asked: Mapping[str, _Asked]) -> Report:
+    """Measure a task of lm-evaluation-harness, which words the questions and scores the answers."""
+    # NB: importing the library takes as long as a short run.
+    from slipstream_runtime.evaluate.quality import harness  # noqa: PLC0415
+
+    task = config.dataset.task
+    assert task is not None
+    found: dict[str, harness.Scores] = {}
+    for role in (BASELINE, CANDIDATE):
+        if role in asked:
+            found[role] = await asyncio.to_thread(
+                harness.run,
+                task,
+                folder=config.dataset.tasks_folder,
+                ask=harness.from_thread(asked[role].ask, asyncio.get_running_loop()),
+                chat=config.chat,
+                max_tokens=config.max_tokens,
+                most=config.max_items,
+            )
+    results = [
+        scores.measured(
+            name,
+            after,
+            found[BASELINE].get(name, {}) if BASELINE in found else None,
+            max_regression=config.max_regression,
+            seed=config.seed,
+        )
+        for name, after in found[CANDIDATE].items()
+    ]
+    if not results:
+        raise UnsuitableError(
+            f"dataset.task: {task} has no metric between 0 and 1. Choose a task that scores each answer."
+        )
+    number = max(result.total.items for result in results)
+    return Report(
+        dataset=task,
+        sha256=None,
+        size=number,
+        items=number,
+        results=tuple(results),
+        costs={role: one.cost() for role, one in asked.items()},
+        examples=0,
+    )

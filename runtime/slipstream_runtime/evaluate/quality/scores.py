@@ -1,0 +1,278 @@
+"""Scores of a run: each metric over all items and by slice, with the comparison against the baseline. Pure."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from slipstream_runtime.evaluate.quality import metrics, statistics
+from slipstream_runtime.evaluate.quality.items import Item
+from slipstream_runtime.evaluate.quality.metrics import METRICS, Name
+from slipstream_runtime.evaluate.quality.observations import Observation
+from slipstream_runtime.evaluate.quality.statistics import Comparison, Interval, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Observations of one item. `points` are the judge's; None without a vote or a judge."""
+
+    item: Item
+    candidate: Observation
+    baseline: Observation | None = None
+    points: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Score of a metric over some items."""
+
+    items: int
+    candidate: Interval | None
+    """None without an item that could be scored."""
+    baseline: Interval | None = None
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Metric of a run."""
+
+    name: str
+    total: Score
+    slices: Mapping[str, Score]
+    left_out: int = 0
+    """Items of the dataset that could not be scored: the baseline or the judge gave no answer."""
+    refused: int = 0
+    """Items that the candidate refused; they count as wrong."""
+    max_regression: float | None = None
+    verdict: Verdict | None = None
+    """None for a metric without a greatest loss."""
+    items_needed: int | None = None
+    """Items at which an inconclusive comparison could be told; None if none would do, or it is clear."""
+    divergence: float | None = None
+    """Mean KL divergence of the first tokens, in nats; only of Agreement."""
+    worst: tuple[tuple[float, Pair], ...] = field(default=(), repr=False)
+    """Items with the greatest losses, each with its loss; above 0 only."""
+
+
+def result(
+    name: Name,
+    pairs: Sequence[Pair],
+    *,
+    max_regression: float | None,
+    worst: int = 0,
+    seed: int = 0,
+) -> Result:
+    """Return the result of one metric over the items to which it applies."""
+    usable = [pair for pair in pairs if _usable(name, pair)]
+    scored = _SCORERS.get(name, _plain)
+    slices: dict[str, list[Pair]] = {}
+    for pair in usable:
+        slices.setdefault(pair.item.slice, []).append(pair)
+    total = scored(name, usable, seed)
+    verdict, needed = _verdict(total.comparison, max_regression)
+    return Result(
+        name,
+        total=total,
+        slices={key: scored(name, slices[key], seed) for key in sorted(slices) if len(slices) > 1},
+        left_out=len(pairs) - len(usable),
+        refused=sum(pair.candidate.error is not None for pair in usable),
+        max_regression=max_regression,
+        verdict=verdict,
+        items_needed=needed,
+        divergence=_divergence(usable) if name is Name.AGREEMENT else None,
+        worst=_worst(name, usable, most=worst),
+    )
+
+
+def measured(
+    name: str,
+    after: Mapping[str, float],
+    before: Mapping[str, float] | None,
+    *,
+    max_regression: float | None,
+    seed: int = 0,
+) -> Result:
+    """Return the result of scores between 0 and 1 that were measured elsewhere, by the name of their item."""
+    if before is None:
+        values = list(after.values())
+        return Result(name, Score(len(values), statistics.mean(values, seed=seed)), slices={})
+    shared = [key for key in after if key in before]
+    score = Score(0, None)
+    if shared:
+        old, new = [before[key] for key in shared], [after[key] for key in shared]
+        score = Score(
+            len(shared),
+            statistics.mean(new, seed=seed),
+            baseline=statistics.mean(old, seed=seed),
+            comparison=statistics.compare(old, new, seed=seed),
+        )
+    verdict, needed = _verdict(score.comparison, max_regression)
+    return Result(
+        name,
+        score,
+        slices={},
+        left_out=len(after.keys() | before.keys()) - len(shared),
+        max_regression=max_regression,
+        verdict=verdict,
+        items_needed=needed,
+    )
+
+
+def overall(results: Sequence[Result]) -> Verdict | None:
+    """Return the verdict of the run: it passes only if each judged metric passes. None if no metric is judged.
+
+    As each metric must pass, no correction for their number is needed (intersection-union test; Berger 1982).
+    """
+    verdicts = [found.verdict for found in results if found.verdict is not None]
+    for verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED):
+        if verdict in verdicts:
+            return verdict
+    return None
+
+
+def _verdict(
+    comparison: Comparison | None, most: float | None
+) -> tuple[Verdict | None, int | None]:
+    if most is None:
+        return None, None
+    if comparison is None:
+        return Verdict.INCONCLUSIVE, None
+    verdict = statistics.judge(comparison, most=most)
+    if verdict is not Verdict.INCONCLUSIVE:
+        return verdict, None
+    return verdict, statistics.items_needed(comparison, most=most)
+
+
+def _usable(name: Name, pair: Pair) -> bool:
+    if pair.baseline is not None and pair.baseline.error is not None:
+        return False
+    return name is not Name.JUDGE or pair.points is not None or pair.candidate.error is not None
+
+
+def _loss(name: Name, pair: Pair) -> float:
+    """Return the loss of one item, for the list of the worst."""
+    if pair.baseline is None:
+        return 1.0 - _of_one(name, pair.item, pair.candidate)
+    if name is Name.PERPLEXITY:
+        return _excess(pair)[0]
+    if name is Name.AGREEMENT:
+        return 1.0 - metrics.agreement(pair.baseline, pair.candidate)
+    if name is Name.JUDGE:
+        return 0.5 - (pair.points or 0.0)
+    return _of_one(name, pair.item, pair.baseline) - _of_one(name, pair.item, pair.candidate)
+
+
+def _worst(name: Name, pairs: Sequence[Pair], *, most: int) -> tuple[tuple[float, Pair], ...]:
+    if not most or name is Name.PERPLEXITY:
+        return ()
+    losses = [(_loss(name, pair), pair) for pair in pairs]
+    losses.sort(key=lambda entry: -entry[0])
+    return tuple(entry for entry in losses[:most] if entry[0] > 0)
+
+
+def _of_one(name: Name, item: Item, seen: Observation) -> float:
+    score = METRICS[name].score
+    assert score is not None
+    return score(item, seen) if seen.error is None else 0.0
+
+
+def _plain(name: Name, pairs: Sequence[Pair], seed: int) -> Score:
+    """Score answers one by one, and compare them with the baseline's."""
+    if not pairs:
+        return Score(0, None)
+    after = [_of_one(name, pair.item, pair.candidate) for pair in pairs]
+    before = [
+        _of_one(name, pair.item, pair.baseline) for pair in pairs if pair.baseline is not None
+    ]
+    candidate = statistics.mean(after, seed=seed)
+    if not before:
+        return Score(len(pairs), candidate)
+    return Score(
+        len(pairs),
+        candidate,
+        baseline=statistics.mean(before, seed=seed),
+        comparison=statistics.compare(before, after, seed=seed),
+    )
+
+
+def _agreement(name: Name, pairs: Sequence[Pair], seed: int) -> Score:
+    shares = [
+        metrics.agreement(pair.baseline, pair.candidate) if pair.candidate.error is None else 0.0
+        for pair in pairs
+        if pair.baseline is not None
+    ]
+    if not shares:
+        return Score(0, None)
+    losses = [1.0 - share for share in shares]
+    return Score(
+        len(shares),
+        statistics.mean(shares, seed=seed),
+        comparison=statistics.compare_losses(losses, least=0.0, most=1.0, seed=seed),
+    )
+
+
+def _judged(name: Name, pairs: Sequence[Pair], seed: int) -> Score:
+    found = [pair.points if pair.candidate.error is None else 0.0 for pair in pairs]
+    points = [value for value in found if value is not None]
+    if not points:
+        return Score(0, None)
+    return Score(
+        len(points),
+        statistics.mean(points, seed=seed),
+        comparison=statistics.compare_losses(
+            [0.5 - value for value in points], least=-0.5, most=0.5, seed=seed
+        ),
+    )
+
+
+def _perplexity(name: Name, pairs: Sequence[Pair], seed: int) -> Score:
+    """Score texts by perplexity for each token of the model's own tokenizer."""
+    answered = [pair for pair in pairs if pair.candidate.error is None]
+    if not answered or len(answered) < len(pairs):
+        return Score(len(answered), None)
+    candidate = _perplexity_of([pair.candidate for pair in answered])
+    known = [pair for pair in answered if pair.baseline is not None]
+    if len(known) < len(answered):
+        return Score(len(answered), candidate)
+    before = [pair.baseline for pair in known if pair.baseline is not None]
+    excess = [_excess(pair) for pair in known]
+    return Score(
+        len(known),
+        candidate,
+        baseline=_perplexity_of(before),
+        comparison=statistics.compare_rates(
+            [amount for amount, _ in excess], [tokens for _, tokens in excess], seed=seed
+        ),
+    )
+
+
+def _excess(pair: Pair) -> tuple[float, float]:
+    """Return the candidate's surplus of negative log-likelihood, in nats, and the baseline's tokens of the text."""
+    assert pair.baseline is not None
+    before, tokens, _ = pair.baseline.likelihoods[0]
+    after, _, _ = pair.candidate.likelihoods[0]
+    return before - after, max(tokens, 1)
+
+
+def _perplexity_of(seen: Sequence[Observation]) -> Interval:
+    total = sum(found.likelihoods[0][0] for found in seen)
+    tokens = sum(found.likelihoods[0][1] for found in seen)
+    value = math.exp(min(-total / max(tokens, 1), 700.0))
+    return Interval(value, value, value)
+
+
+def _divergence(pairs: Sequence[Pair]) -> float | None:
+    found = [
+        metrics.divergence(pair.baseline, pair.candidate)
+        for pair in pairs
+        if pair.baseline is not None
+    ]
+    values = [value for value in found if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+_SCORERS: Mapping[Name, Callable[[Name, Sequence[Pair], int], Score]] = {
+    Name.AGREEMENT: _agreement,
+    Name.JUDGE: _judged,
+    Name.PERPLEXITY: _perplexity,
+}

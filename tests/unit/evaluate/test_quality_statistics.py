@@ -1,0 +1,122 @@
+"""Statistics of paired scores: intervals that cover the truth, and verdicts that few items can't give."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slipstream_runtime.evaluate.quality import statistics
+from slipstream_runtime.evaluate.quality.statistics import Verdict
+
+
+def test_equal_answers_to_few_items_are_inconclusive_and_the_number_that_tells_is_least() -> None:
+    few = statistics.compare([1.0] * 100, [1.0] * 100)
+    assert statistics.judge(few, most=0.01) is Verdict.INCONCLUSIVE
+    needed = statistics.items_needed(few, most=0.01)
+    assert needed is not None
+    enough = statistics.compare([1.0] * needed, [1.0] * needed)
+    assert statistics.judge(enough, most=0.01) is Verdict.PASSED
+    less = statistics.compare([1.0] * (needed - 1), [1.0] * (needed - 1))
+    assert statistics.judge(less, most=0.01) is Verdict.INCONCLUSIVE
+
+
+def test_without_different_items_the_upper_end_is_that_of_the_closed_form() -> None:
+    found = statistics.compare([1.0] * 400, [1.0] * 400).loss
+    z2 = 1.959963984540054**2
+    assert found.high == pytest.approx(z2 / (400 + z2))
+    assert found.low == pytest.approx(-found.high)
+
+
+@given(lost=st.integers(0, 40), won=st.integers(0, 40), same=st.integers(0, 200))
+def test_the_ends_of_a_loss_are_where_the_score_test_changes(
+    lost: int, won: int, same: int
+) -> None:
+    if lost + won + same == 0:
+        return
+    before = [1.0] * lost + [0.0] * won + [1.0] * same
+    after = [0.0] * lost + [1.0] * won + [1.0] * same
+    found = statistics.compare(before, after)
+    swapped = statistics.compare(after, before)
+    assert found.loss.low <= found.loss.estimate <= found.loss.high
+    assert found.loss.low == pytest.approx(-swapped.loss.high, abs=1e-6)
+    assert found.p == swapped.p
+
+
+def test_the_interval_of_paired_answers_covers_the_true_loss() -> None:
+    random = np.random.default_rng(1)
+    lost, won, items, truth = 0.06, 0.02, 300, 0.04
+    covered = 0
+    for _ in range(400):
+        kinds = random.choice(3, size=items, p=[lost, won, 1 - lost - won])
+        before = np.where(kinds == 1, 0.0, 1.0)
+        after = np.where(kinds == 0, 0.0, 1.0)
+        loss = statistics.compare(before.tolist(), after.tolist()).loss
+        covered += loss.low <= truth <= loss.high
+    assert covered >= 0.93 * 400
+
+
+def test_an_identical_candidate_hardly_ever_passes_with_a_loss_at_the_bound() -> None:
+    """A candidate whose true loss equals the bound passes in 2.5 % of the runs."""
+    random = np.random.default_rng(2)
+    passed = 0
+    for _ in range(400):
+        kinds = random.choice(3, size=400, p=[0.05, 0.02, 0.93])
+        before = np.where(kinds == 1, 0.0, 1.0)
+        after = np.where(kinds == 0, 0.0, 1.0)
+        found = statistics.compare(before.tolist(), after.tolist())
+        passed += statistics.judge(found, most=0.03) is Verdict.PASSED
+    assert passed <= 0.05 * 400
+
+
+def test_graded_scores_that_never_differ_need_enough_items_too() -> None:
+    same = [0.5] * 20
+    found = statistics.compare(same, same)
+    assert found.p == 1.0
+    assert statistics.judge(found, most=0.05) is Verdict.INCONCLUSIVE
+    needed = statistics.items_needed(found, most=0.05)
+    assert needed is not None
+    enough = statistics.compare([0.5] * needed, [0.5] * needed)
+    assert statistics.judge(enough, most=0.05) is Verdict.PASSED
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=40))
+def test_the_interval_of_graded_scores_holds_its_estimate(
+    pairs: list[tuple[float, float]],
+) -> None:
+    before, after = [left for left, _ in pairs], [right for _, right in pairs]
+    loss = statistics.compare(before, after).loss
+    assert loss.low <= loss.estimate <= loss.high
+    assert math.isfinite(loss.low)
+    assert math.isfinite(loss.high)
+
+
+def test_a_clear_loss_fails() -> None:
+    found = statistics.compare([1.0] * 100, [0.0] * 40 + [1.0] * 60)
+    assert statistics.judge(found, most=0.01) is Verdict.FAILED
+    assert found.p < 1e-6
+
+
+def test_a_loss_at_the_bound_can_be_told_by_no_number_of_items() -> None:
+    found = statistics.compare([1.0] * 100, [0.0] + [1.0] * 99)
+    assert statistics.judge(found, most=0.01) is Verdict.INCONCLUSIVE
+    assert statistics.items_needed(found, most=0.01) is None
+
+
+def test_perplexity_of_few_texts_is_inconclusive_and_of_many_is_judged_by_growth() -> None:
+    few = statistics.compare_rates([0.1] * 10, [100.0] * 10)
+    assert statistics.judge(few, most=0.5) is Verdict.INCONCLUSIVE
+    assert statistics.items_needed(few, most=0.5) == 30
+    random = np.random.default_rng(3)
+    excess = random.normal(100 * math.log(1.02), 1.0, size=60)
+    many = statistics.compare_rates(excess.tolist(), [100.0] * 60)
+    assert many.loss.low < 0.02 < many.loss.high
+    assert statistics.judge(many, most=0.05) is Verdict.PASSED
+    assert statistics.judge(many, most=0.005) is Verdict.FAILED
+
+
+def test_a_figure_that_is_no_number_passes_nothing() -> None:
+    found = statistics.compare_rates([math.inf] + [0.0] * 40, [10.0] * 41)
+    assert statistics.judge(found, most=0.5) is not Verdict.PASSED
