@@ -326,9 +326,41 @@ SOURCES: Final[Mapping[str, str]] = {
 """Source that a sample names -> the model that stands for it."""
 
 
+THINKING: Final = ("qwen3-8b",)
+"""Models whose tokenizer has the tokens of reasoning, which vLLM's configuration of a reasoning parser looks up."""
+_THINK: Final = ("<think>", "</think>")
+
+
 def write(folder: Path) -> None:
     """Write every model as a folder of its own."""
     for name, config in MODELS.items():
         model = folder / name
         model.mkdir(parents=True, exist_ok=True)
         (model / "config.json").write_text(json.dumps(config))
+        if name in THINKING:
+            _write_tokenizer(model)
+
+
+def _write_tokenizer(model: Path) -> None:
+    """Write the smallest tokenizer that has the tokens of reasoning."""
+    tokens = [
+        {
+            "id": number,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": False,
+        }
+        for number, token in enumerate(_THINK)
+    ]
+    vocabulary = {token: number for number, token in enumerate((*_THINK, "a"))}
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": tokens,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"},
+    }
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -44,14 +44,14 @@ def main(plan: Path, *keys: str) -> None:
 def _prepare() -> None:
     import vllm.model_executor.models.registry as registry
     from vllm.model_executor.layers.fused_moe.expert_map_manager import ExpertMapManager
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     import slipstream_runtime.engine.serving  # noqa: F401
+    from slipstream_runtime.engine import core
 
-    def reached(vllm_config: Any, **_: Any) -> None:
+    def reached(*, vllm_config: Any, **_: Any) -> None:
         raise Reached(vllm_config)
 
-    AsyncLLM.from_vllm_config = staticmethod(reached)
+    core.AsyncLLM = reached
     # vLLM looks at model classes in processes of their own, so that their import touches no GPU. None is here.
     registry._run_in_subprocess = lambda look: look()
     # A text for the log, which reads values that tensors without memory don't have.
@@ -104,7 +104,7 @@ def _look(config: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
     except Exception as error:
         found["error"] = f"{type(error).__name__}: {error}"
     if launch is not None:
-        found["arguments"] = launch.known.arguments
+        found["arguments"] = launch.status.arguments
     found["seconds"] = round(time.process_time() - began, 3)
     return found
 
