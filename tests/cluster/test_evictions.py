@@ -5,7 +5,7 @@ from typing import Any
 
 from dev.cluster.kube import Kube, Object, condition
 from slipstream_operator.api import units
-from tests.support import services
+from tests.support import losses, services
 
 NOTICED = 90.0
 """Seconds until the kubelet has measured a volume and evicts, both each ten seconds, on a busy machine."""
@@ -73,7 +73,7 @@ def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_the
         },
     )
     kube.apply(service)
-    settled(kube, namespace, 2)
+    losses.settled(kube, namespace, 2)
     fill = ["-c", "engine", "--", "python", "-c", "open('/tmp/file', 'wb').write(bytes(60 << 20))"]
     for pod in kube.find("Pod", namespace):
         kube.kubectl("exec", "-n", namespace, pod["metadata"]["name"], *fill)
@@ -84,21 +84,21 @@ def test_a_service_with_evicted_pods_settles_and_changes_as_if_they_were_not_the
         timeout=NOTICED,
         what="two evicted pods",
     )
-    settled(kube, namespace, 2)
+    losses.settled(kube, namespace, 2)
     notes = kube.until("Event", namespace, reports, timeout=30, what="an Event")
     assert len(notes) - sum(note.startswith("Available: ") for note in notes) <= 1
     assert "ephemeral local storage usage exceeds the total limit of containers" in notes[0]
     assert "Request more ephemeral-storage in spec.resources" in notes[0]
 
     kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=3")
-    settled(kube, namespace, 3)
+    losses.settled(kube, namespace, 3)
 
     service["spec"] |= {"replicas": 1, "simulator": {"maxSequences": 7}}
     kube.apply(service)
-    settled(kube, namespace, 1, generation=3)
+    losses.settled(kube, namespace, 1, generation=3)
 
     kube.kubectl("scale", "infer/full", "-n", namespace, "--replicas=0")
-    settled(kube, namespace, 0, reason="Stopped", generation=4)
+    losses.settled(kube, namespace, 0, reason="Stopped", generation=4)
 
 
 def reports(items: list[Object]) -> list[str]:
@@ -108,33 +108,6 @@ def reports(items: list[Object]) -> list[str]:
         for event in items
         if event["reason"] == "Evicted" and event["regarding"]["kind"] == "InferenceService"
     ]
-
-
-def settled(
-    kube: Kube,
-    namespace: str,
-    replicas: int,
-    *,
-    reason: str = "EnginesReady",
-    generation: int = 0,
-) -> None:
-    """Wait until the service is current by the rules of kstatus, with this number of replicas."""
-
-    def is_settled(items: list[Object]) -> bool:
-        (item,) = items
-        status = item.get("status", {})
-        kinds = {entry["type"]: entry for entry in status.get("conditions", [])}
-        return (
-            status.get("observedGeneration", -1) == item["metadata"]["generation"] >= generation
-            and "Reconciling" not in kinds
-            and "Stalled" not in kinds
-            and (kinds["Ready"]["status"], kinds["Ready"]["reason"]) == ("True", reason)
-            and status["replicas"] == status["readyReplicas"] == replicas
-        )
-
-    kube.until(
-        "InferenceService", namespace, is_settled, name="full", timeout=90, what=f"{replicas} ready"
-    )
 
 
 def test_a_container_that_the_kernel_kills_for_its_memory_is_told_so(
@@ -163,8 +136,6 @@ def test_a_container_that_the_kernel_kills_for_its_memory_is_told_so(
     assert "Raise limits.memory" in message
 
 
-UNBOUND = "none"
-"""Name of a scheduler that does not run, so that the test binds the pods."""
 SHARE = 0.6
 """Share of the node's free CPU that a pod requests, so that no two fit."""
 
@@ -178,18 +149,18 @@ def test_pods_that_their_node_refuses_or_that_are_preempted_are_replaced_and_cou
         "full",
         fake=False,
         resources={"requests": {"cpu": cpu, "memory": "128Mi"}},
-        template={"schedulerName": UNBOUND},
+        template={"schedulerName": losses.UNBOUND},
     )
     kube.apply(service)
     kube.apply(blocker(kube, namespace, cpu, nodeName=node))
     started(kube, namespace, "blocker")
     refused = bind(kube, namespace, node)
-    reported(kube, namespace, "RejectedByNode", refused, "OutOfcpu")
+    losses.reported(kube, namespace, "RejectedByNode", refused, "OutOfcpu")
     kube.delete("Pod", namespace, "blocker", gracePeriodSeconds=0)
-    kube.until("Pod", namespace, lambda items: "blocker" not in names_of(items), timeout=60)
+    kube.until("Pod", namespace, lambda items: "blocker" not in losses.names_of(items), timeout=60)
     taken = bind(kube, namespace, node)
-    settled(kube, namespace, 1)
-    assert {refused, taken} <= names_of(kube.find("Pod", namespace))
+    losses.settled(kube, namespace, 1)
+    assert {refused, taken} <= losses.names_of(kube.find("Pod", namespace))
 
     kube.kubectl("create", "priorityclass", namespace, "--value=1000")
     try:
@@ -202,14 +173,14 @@ def test_pods_that_their_node_refuses_or_that_are_preempted_are_replaced_and_cou
                 nodeSelector={"kubernetes.io/hostname": node},
             )
         )
-        reported(kube, namespace, "Preempted", taken, "priorityClassName")
+        losses.reported(kube, namespace, "Preempted", taken, "priorityClassName")
         started(kube, namespace, "blocker")
     finally:
         kube.delete("Pod", namespace, "blocker", gracePeriodSeconds=0)
         kube.kubectl("delete", "priorityclass", namespace)
-    kube.until("Pod", namespace, lambda items: "blocker" not in names_of(items), timeout=60)
+    kube.until("Pod", namespace, lambda items: "blocker" not in losses.names_of(items), timeout=60)
     bind(kube, namespace, node)
-    settled(kube, namespace, 1)
+    losses.settled(kube, namespace, 1)
 
 
 def room(kube: Kube) -> tuple[str, str]:
@@ -269,15 +240,7 @@ def started(kube: Kube, namespace: str, name: str) -> None:
 def bind(kube: Kube, namespace: str, node: str) -> str:
     """Wait for an engine without a node, bind it to the node as a scheduler does, and return its name."""
 
-    def unbound(items: list[Object]) -> str | None:
-        found = [
-            item["metadata"]["name"]
-            for item in items
-            if not item["spec"].get("nodeName") and item["spec"].get("schedulerName") == UNBOUND
-        ]
-        return found[0] if found else None
-
-    name: str = kube.until("Pod", namespace, unbound, timeout=60, what="an unbound engine")
+    name = losses.unbound(kube, namespace)
     binding = {
         "apiVersion": "v1",
         "kind": "Binding",
@@ -287,24 +250,3 @@ def bind(kube: Kube, namespace: str, node: str) -> str:
     path = f"{kube.path('Pod', namespace, name)}/binding"
     kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
     return name
-
-
-def names_of(items: list[Object]) -> set[str]:
-    """Return the names of the objects."""
-    return {item["metadata"]["name"] for item in items}
-
-
-def reported(kube: Kube, namespace: str, reason: str, pod: str, detail: str) -> None:
-    """Wait until the status of the service reports the loss of the pod, and counts one replica at most."""
-
-    def says(items: list[Object]) -> bool:
-        (item,) = items
-        said = [
-            f"{entry['reason']} {entry['message']}"
-            for entry in item.get("status", {}).get("conditions", [])
-        ]
-        return any(reason in one and pod in one and detail in one for one in said) and (
-            item["status"].get("replicas", 0) <= 1
-        )
-
-    kube.until("InferenceService", namespace, says, name="full", timeout=60, what=reason)

@@ -188,6 +188,26 @@ class ObservedPod:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Lost:
+    """Loss of one pod, or of several in one burst."""
+
+    reason: str
+    message: str
+    at: float
+    """Time of the newest loss, in seconds since the epoch."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PodHistory:
+    """Part of the pods' past that is lost with their objects. Times are seconds since the epoch."""
+
+    ready_at: float = 0.0
+    """Time when an engine last became ready; 0 if none is known."""
+    lost: Lost | None = None
+    """The newest loss since then."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Fetcher:
     """Pod that downloads or inspects a model before engines start, or that makes its node pull images."""
 
@@ -285,6 +305,8 @@ class Observed:
     gone: tuple[ObservedPod, ...] = ()
     """Engines and workers that have ended or are being deleted. They only explain a loss, and hold devices until they
     end."""
+    history: PodHistory = PodHistory()
+    """What the last reconcile knew about pods that may be deleted by now."""
     fetchers: tuple[Fetcher, ...] = ()
     """Pods that download or inspect the model."""
     prefetchers: tuple[Fetcher, ...] = ()

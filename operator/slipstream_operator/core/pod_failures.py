@@ -142,13 +142,29 @@ def _lost(status: Body) -> Failure | None:
     reason, message = status.get("reason", ""), status.get("message", "")
     if status.get("phase") == "Failed" and reason:
         ran = bool(status.get("containerStatuses"))
-        return _by_kubelet(reason, message, ran=ran)
+        if (failed := _by_kubelet(reason, message, ran=ran)) is not None:
+            return failed
     for condition in status.get("conditions", []):
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            known = _DISRUPTIONS.get(condition.get("reason", ""))
-            if known is not None:
-                return known[0], _with_remedy(condition.get("message", ""), known[1])
+            return _disrupted(condition.get("reason", ""), condition.get("message", ""))
     return None
+
+
+def _disrupted(reason: str, message: str) -> Failure:
+    """Return the failure that the condition of a disruption reports; the pod may still run.
+
+    The kubelet has one reason for all pods that it ends, and says the cause in the message.
+    """
+    if reason == "TerminationByKubelet":
+        if "shutdown" in message or "shutting down" in message:
+            return Reason.NODE_SHUTDOWN, _with_remedy(message, _OTHER_NODE)
+        if "Preempted" in message:
+            return Reason.PREEMPTED, _with_remedy(message, _HIGHER_PRIORITY)
+        return Reason.EVICTED, _with_remedy(message, _remedy_of_an_eviction(message))
+    if (known := _DISRUPTIONS.get(reason)) is not None:
+        return known[0], _with_remedy(message, known[1])
+    said = ": ".join(part for part in (reason, message) if part)
+    return Reason.EVICTED, _with_remedy(said, _NEW_POD)
 
 
 def _by_kubelet(reason: str, message: str, *, ran: bool) -> Failure | None:

@@ -110,6 +110,8 @@ class ServiceReconciler:
             self._queue.add(router_key(key.namespace))
             return None
         service = self._states.of(key)
+        observed = dataclasses.replace(observed, history=service.pod_history)
+        service.pod_history = losses.history(observed)
         try:
             self._restore(observed, service)
             service.fetched = fetching.noted(observed, service.fetched)

@@ -7,7 +7,7 @@ from slipstream_operator.core import revisions
 from slipstream_operator.core.activation import Renewal
 from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
-from slipstream_operator.core.observed import Key
+from slipstream_operator.core.observed import Key, PodHistory
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.core.tick import Scaling
@@ -25,6 +25,8 @@ class ServiceState:
     """Result of the completed download or inspection."""
     group_loss: Loss | None = None
     """Reason for the last restart of a pod group that forms one replica."""
+    pod_history: PodHistory = dataclasses.field(default_factory=PodHistory)
+    """Past of the pods that their objects may lose."""
     loss_posted_at: float | None = None
     """Time of the last Event about lost pods, in seconds since the epoch; None before the first."""
     status_written_at: float = -math.inf
