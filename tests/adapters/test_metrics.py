@@ -91,14 +91,55 @@ async def test_a_malformed_answer_is_unknown(body: object) -> None:
     assert found.reason.startswith("Prometheus gave no valid answer: ")
 
 
+PARTIAL = {"warnings": ["No StoreAPIs matched", "PromQL info: metric might not be a counter"]}
+ANNOTATED = {
+    "warnings": ["PromQL warning: bucket label is missing"],
+    "infos": ["PromQL info: metric might not be a counter"],
+    "isPartial": False,
+}
+
+
+@pytest.mark.parametrize("series", [(), (({"pod": "a"}, "1"),)], ids=["empty", "one series"])
+@pytest.mark.parametrize("partial", [PARTIAL, {"isPartial": True}], ids=["warnings", "isPartial"])
+@pytest.mark.parametrize("first", [False, True])
+async def test_an_answer_without_a_part_of_the_series_is_unknown(
+    series: tuple[Any, ...], partial: dict[str, Any], *, first: bool
+) -> None:
+    body = {**partial, **_vector(*series)} if first else {**_vector(*series), **partial}
+    async with _prometheus(_text(body)) as url:
+        found = (await _ask(url, "up"))["up"]
+    assert isinstance(found, Unknown)
+    assert found.reason.startswith("Prometheus answered without a part of the series: ")
+
+
+@pytest.mark.parametrize("series", [(), (({"pod": "a"}, "1"),)], ids=["empty", "one series"])
+async def test_remarks_about_the_query_change_nothing(series: tuple[Any, ...]) -> None:
+    async with _prometheus(_text({**_vector(*series), **ANNOTATED})) as url:
+        found = await _ask(url, "up")
+    assert found == {"up": [Sample(labels, float(value)) for labels, value in series]}
+
+
+def _text(body: object) -> Handler:
+    """Answer with JSON without spaces, as Prometheus writes it, which is parsed in parts."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(
+            text=json.dumps(body, separators=(",", ":")), content_type="application/json"
+        )
+
+    return answer
+
+
 async def test_an_answer_without_json_is_unknown() -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text="<html>", content_type="text/html")
 
     async with _prometheus(answer) as url:
         found = (await _ask(url, "up"))["up"]
-    assert isinstance(found, Unknown)
-    assert "JSONDecodeError" in found.reason
+    assert found == Unknown(
+        "Prometheus gave no valid answer: it is no JSON, as from a login page. Check spec.prometheus.url in the "
+        "ServingProfile"
+    )
 
 
 @pytest.mark.parametrize("status", [400, 422, 500, 503])
@@ -129,14 +170,16 @@ async def test_no_answer_in_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> 
         found = (await _ask(url, "up"))["up"]
         gone.set()
     assert isinstance(found, Unknown)
-    assert found.reason.startswith("Prometheus did not answer: ")
+    assert found.reason == "Prometheus did not answer within 0.2 s"
 
 
 async def test_no_server_is_unknown() -> None:
     async with _prometheus(_answers({})) as url:
         pass
     found = (await _ask(url, "up"))["up"]
-    assert found == Unknown("Prometheus did not answer: ConnectionError")
+    assert found == Unknown(
+        "Prometheus did not answer: ConnectionError. Check spec.prometheus.url in the ServingProfile"
+    )
 
 
 async def test_one_failed_query_leaves_the_others() -> None:
@@ -233,7 +276,7 @@ async def test_a_native_histogram_at_the_end_of_an_answer_leaves_the_other_serie
     text = (
         '{"status":"success","data":{"resultType":"vector","result":['
         '{"metric":{"pod":"a]}]"},"value":[1,"2"]},{"metric":{},"histogram":[1,{"buckets":[[0,"1"]]}]}'
-        ']},"warnings":["a metric of b]}] is no counter"]}'
+        ']},"warnings":["PromQL info: a metric of b]}] is no counter"]}'
     )
 
     async def answer(_: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from slipstream_operator import errors, ports
-from slipstream_operator.adapters import credentials, vectors
+from slipstream_operator.adapters import credentials, query_errors, vectors
 from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.scaling.metrics import samples
 from slipstream_operator.core.scaling.metrics.values import RawSample, Sample, Samples, Unknown
@@ -105,9 +105,9 @@ class Metrics:
                 except PrometheusApiClientException as error:
                     take(name, Unknown(self._refusal(server, str(error))))
                 except requests.RequestException as error:
-                    take(name, Unknown(f"Prometheus did not answer: {type(error).__name__}"))
+                    take(name, Unknown(query_errors.of_connection(error, seconds=TIMEOUT)))
                 except (LookupError, TypeError, ValueError, RecursionError) as error:
-                    take(name, Unknown(f"Prometheus gave no valid answer: {error!r}"[:500]))
+                    take(name, Unknown(query_errors.of_answer(error, server)))
 
         await asyncio.gather(*(ask(name, query) for name, query in queries.items()))
 
@@ -146,16 +146,13 @@ class Metrics:
         status = _STATUS.match(text)
         if status is None or status[1] not in ("401", "403"):
             # NB: a proxy may repeat the request's headers in its answer.
-            return (
-                f"Prometheus refused the query: {status[0] if status and server.secrets else text}"[
-                    :500
-                ]
-            )
+            said = status[0] if status and server.secrets else text
+            return f"Prometheus refused the query: {said}"[: query_errors.LENGTH]
         self._credentials.forget(server)
         remedy = "Check tokenSecret and headers" if server.secrets else "Set tokenSecret or headers"
         return (
             f"Prometheus refused the operator with HTTP {status[1]}. {remedy} of spec.prometheus in the "
-            "ServingProfile."
+            "ServingProfile"
         )
 
 

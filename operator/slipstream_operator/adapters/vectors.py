@@ -4,7 +4,7 @@ Parsed at once, all series of a large answer would take many times the memory of
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -24,6 +24,12 @@ _MOST_AT_ONCE: Final = 32 << 20
 """Most bytes of an answer that is parsed at once, which takes several times its size."""
 _MOST_SERIES_BYTES: Final = 4 << 20
 """Most bytes of one series: a thousand times more than engines export."""
+_ANNOTATION: Final = "PromQL "
+"""Beginning of a warning about the query, and not about missing series."""
+
+
+class PartialAnswerError(ValueError):
+    """Error for an answer that lacks series, because a part of the servers did not answer."""
 
 
 def session() -> requests.Session:
@@ -49,7 +55,11 @@ def session() -> requests.Session:
 
 
 def read(chunks: Iterable[bytes]) -> Iterator[list[RawSample]]:
-    """Yield the series of an answer part by part. Raise LookupError, TypeError or ValueError for an invalid answer."""
+    """Yield the series of an answer part by part.
+
+    Raise PartialAnswerError if series are missing, and LookupError, TypeError or ValueError for an invalid answer. The
+    parts before an error are no answer.
+    """
     chunks = _bounded(chunks, MOST_BYTES)
     text = b""
     while len(text) < len(_BEGIN) and (chunk := next(chunks, b"")):
@@ -68,11 +78,13 @@ def read(chunks: Iterable[bytes]) -> Iterator[list[RawSample]]:
     whole, found, rest = text.rpartition(_NEXT)
     if found:
         yield _series(whole)
-    yield _series(_last(rest))
+    last, tail = _last(rest)
+    _check_whole(orjson.loads('{"data":{"result":[' + tail))
+    yield _series(last)
 
 
-def _last(text: bytes) -> bytes:
-    """Return the last series of an answer without what follows it; ValueError if the answer is incomplete.
+def _last(text: bytes) -> tuple[bytes, str]:
+    """Return the last series of an answer and the text that follows it; ValueError if the answer is incomplete.
 
     NB: a series with a native histogram has no other end than that of its JSON.
     """
@@ -80,7 +92,7 @@ def _last(text: bytes) -> bytes:
     _, end = _DECODER.raw_decode(known)
     if known[end : end + 1] != "]":
         raise ValueError("the answer is incomplete")
-    return known[len(_METRIC) : end].encode()
+    return known[len(_METRIC) : end].encode(), known[end:]
 
 
 def _bounded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
@@ -110,9 +122,20 @@ def _series(text: bytes) -> list[RawSample]:
 
 def _parse_at_once(content: bytes) -> list[RawSample]:
     """Parse an answer that has no series, or another order of fields than Prometheus'."""
-    result = orjson.loads(content)["data"]["result"]
+    answer = orjson.loads(content)
+    result = answer["data"]["result"]
+    _check_whole(answer)
     return [
         (orjson.dumps(one["metric"]), float(one["value"][1]))
         for one in result
         if "histogram" not in one
     ]
+
+
+def _check_whole(answer: Mapping[str, Any]) -> None:
+    """Raise PartialAnswerError if the answer says that series are missing, as Thanos and VictoriaMetrics do."""
+    for warning in answer.get("warnings") or ():
+        if not str(warning).startswith(_ANNOTATION):
+            raise PartialAnswerError(str(warning))
+    if answer.get("isPartial"):
+        raise PartialAnswerError("the answer is partial")

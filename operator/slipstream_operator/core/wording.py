@@ -24,3 +24,8 @@ def held(conflicts: Sequence[object], *, alternative: str = "") -> str:
     if len(conflicts) == 1:
         return f"{named} already exists and belongs to another owner. Delete or rename it{alternative}."
     return f"{named} already exist and belong to other owners. Delete or rename them{alternative}."
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital letter at its beginning and one period at its end."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

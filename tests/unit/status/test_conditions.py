@@ -49,7 +49,7 @@ SLO: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     ),
     "no metrics": (
         {"measured": measure(unknown="Prometheus did not answer")},
-        ("Unknown", "NoMetrics", "Prometheus did not answer"),
+        ("Unknown", "NoMetrics", "Prometheus did not answer."),
     ),
     "not yet measured": (
         {"measured": None},

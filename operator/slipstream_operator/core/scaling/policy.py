@@ -87,7 +87,7 @@ def _without_data(
     state = dataclasses.replace(state, blind_since=since, idle_since=None)
     if inputs.now - since >= GAP_SECONDS:
         state = dataclasses.replace(state, needs=(), watched_since=None)
-    reason = f"Holding {wording.replicas(current)}: {why.reason}."
+    reason = wording.sentence(f"Holding {wording.replicas(current)}: {why.reason}")
     return _decision(state, inputs, current, reason, known=False)
 
 

@@ -190,7 +190,7 @@ def _slo_met(outcome: Outcome) -> Verdict:
         return verdict("Unknown", Reason.NO_METRICS, "There are no measurements yet.")
     readings = outcome.measured.readings
     if isinstance(readings, Unknown):
-        return verdict("Unknown", Reason.NO_METRICS, readings.reason)
+        return verdict("Unknown", Reason.NO_METRICS, wording.sentence(readings.reason))
     measured = [reading for reading in readings if reading.telling]
     if not measured:
         return verdict(
