@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from slipstream_operator.api import servingprofile, units
+from slipstream_operator.api.prometheus import OperatorSecretKey
 from slipstream_operator.core.observed import Manifest
 
 RATE_WINDOW: Final = 60.0
@@ -79,5 +80,5 @@ def scraping(profile: servingprofile.ServingProfileSpec, *, pod_monitors: bool) 
     )
 
 
-def _key(secret: servingprofile.OperatorSecretKey | None) -> SecretKey | None:
+def _key(secret: OperatorSecretKey | None) -> SecretKey | None:
     return None if secret is None else (secret.name, secret.key)

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec, TlsSpec
+from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
+from slipstream_operator.api.tls import TlsSpec
 from slipstream_operator.core import profiles, prometheus, times, wording
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, Ref, RouterState
 from slipstream_operator.core.render import pods, router

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.api.servingprofile import ServingProfileSpec, TlsSpec
+from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.api.tls import TlsSpec
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.times import HOLD_SECONDS, Times
 from slipstream_operator.errors import PermanentError
