@@ -134,6 +134,13 @@ lock: $(STAMP) ## update the dependency locks
 sbom: $(STAMP) ## write bills of materials of the images to build/sbom (CycloneDX)
 	@$(BIN)/python -m dev.supply sbom
 
+# Base image by digest, registry and tag: make release-images RELEASE="--base NAME@sha256:... --to REGISTRY --tag 0.1.0".
+RELEASE ?=
+
+.PHONY: release-images
+release-images: $(STAMP) ## build and push all images on a base that a digest names, and write their digests
+	@$(BIN)/python -m dev.release $(RELEASE)
+
 # A machine that reaches no advisory database needs a checkout: make audit AUDIT="--database FOLDER".
 AUDIT ?=
 

@@ -28,21 +28,33 @@ cp "$2" "$1/etc/ssl/certs/ca-certificates.crt"
 Report = Callable[[str, float], None]
 
 
-def build(target: str, *, report: Report) -> str:
-    """Build one target of the Dockerfile and return the image's name."""
+def build(
+    target: str, *, report: Report, base: str = BASE, name: str | None = None, pull: bool = False
+) -> str:
+    """Build one target of the Dockerfile on a base image and return the image's name."""
     for program, package in (("buildah", "buildah"), ("mmdebstrap", "mmdebstrap")):
         if shutil.which(program) is None:
             remedy = f"apt-get install {package}"
             raise DevError(f"building images needs {program}", remedy=remedy)
-    name = f"localhost/slipstream-{target}:dev"
+    name = name or f"localhost/slipstream-{target}:dev"
     with locks.held(_folder()):
-        if BASE not in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
+        if base == BASE and BASE not in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
             _base(report)
         begin = time.monotonic()
-        command = ["build", "--pull-never", "--layers", "--target", target, "--tag", name]
+        command = ["build", "--pull" if pull else "--pull-never", "--layers", "--target", target]
+        command += ["--build-arg", f"PYTHON_IMAGE={base}", "--tag", name]
         _buildah(*command, str(paths.REPOSITORY), log=_folder() / f"{target}.log")
         report(f"build {target}", time.monotonic() - begin)
     return name
+
+
+def push(name: str, *, plain_http: bool = False) -> str:
+    """Push an image and return its digest."""
+    with locks.held(_folder()):
+        digest = _folder() / "digest"
+        verify = f"--tls-verify={'false' if plain_http else 'true'}"
+        _buildah("push", verify, "--digestfile", str(digest), name)
+        return digest.read_text().strip()
 
 
 def layers(name: str) -> list[int]:

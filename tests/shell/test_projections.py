@@ -1,5 +1,7 @@
 """Projections of raw objects onto values, with the failures of pods as reasons and messages."""
 
+import pytest
+
 from slipstream_operator.shell import projections
 from slipstream_operator.shell.packing import Packer
 from tests.support import fakes, given
@@ -45,3 +47,20 @@ def test_only_a_controlling_owner_controls() -> None:
     assert projections.child("Deployment", body, packer=Packer()).controller == "b"
     body["metadata"]["ownerReferences"] = [{"uid": "a", "controller": False}]
     assert projections.child("Deployment", body, packer=Packer()).controller is None
+
+
+@pytest.mark.parametrize(
+    ("image", "digest"),
+    [
+        (f"ghcr.io/org/runtime@sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
+        (f"sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
+        (f"docker-pullable://x@sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
+        (f"sha256:{'a' * 65}", None),
+        ("sha256:no digest", None),
+        ("", None),
+    ],
+)
+def test_the_image_of_a_pod_is_known_by_its_digest(image: str, digest: str | None) -> None:
+    status = {"containerStatuses": [{"name": "sidecar", "imageID": f"sha256:{'b' * 64}"}]}
+    status["containerStatuses"].append({"name": "engine", "imageID": image})
+    assert projections.pod(fakes.pod_body("a", status=status)).image == digest

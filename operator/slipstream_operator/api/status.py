@@ -103,6 +103,10 @@ class EngineStatus(ApiModel):
         default=None,
         description="LoRA adapters by state: loaded, failed to load, or not known yet.",
     )
+    image_digest: Text | None = Field(
+        default=None,
+        description="Digest of the image that the engines run, as the nodes report it; several during a change.",
+    )
 
 
 class RevisionStatus(ApiModel):

@@ -175,6 +175,8 @@ class ObservedPod:
     """Time when the pod ended or its deletion was requested; None of a current pod."""
     delete_by: str | None = None
     """End of the grace period of the pod's deletion; None if it is not being deleted."""
+    image: str | None = None
+    """Digest of the engine's image; None until the node reports it."""
 
     @property
     def ended(self) -> bool:

@@ -1,5 +1,6 @@
 """Projections of raw objects of the API server onto the frozen values of `core.observed`."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,6 +24,7 @@ from slipstream_operator.shell.packing import Packer
 Body = Mapping[str, Any]
 
 _NOTHING: Final[Manifest] = {}
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\b")
 
 
 def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -> Parent:
@@ -119,7 +121,17 @@ def pod(body: Body) -> ObservedPod:
         gone_at=_time(pod_failures.gone_at(metadata, status)),
         delete_by=metadata.get("deletionTimestamp"),
         worker=names.WORKER_LABEL in labels,
+        image=_image(status),
     )
+
+
+def _image(status: Body) -> str | None:
+    """Return the digest of the engine's image."""
+    for container in status.get("containerStatuses", []):
+        found = _DIGEST.search(container.get("imageID", ""))
+        if container["name"] == names.ENGINE_CONTAINER and found is not None:
+            return _shared(found[0])
+    return None
 
 
 def fetcher(body: Body) -> Fetcher:

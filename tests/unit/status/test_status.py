@@ -87,6 +87,16 @@ def test_a_healthy_service() -> None:
     assert {entry["observedGeneration"] for entry in conditions} == {7}
 
 
+def test_the_digests_of_the_images_that_run_are_shown() -> None:
+    first, second, third = (
+        dataclasses.replace(pod, image=image)
+        for pod, image in zip(given.pods(A, 3), ("sha256:b", "sha256:a", "sha256:b"), strict=True)
+    )
+    assert summarize(pods=(first, third))["engine"]["imageDigest"] == "sha256:b"
+    both = summarize(pods=(first, second, third))["engine"]["imageDigest"]
+    assert both == "sha256:a, sha256:b"
+
+
 def test_revisions_are_shown_while_there_is_more_than_one() -> None:
     pods = given.pods(A, 1) + given.pods("b", 1, ready=False)
     assert summarize(pods=pods, rollout=ROLLING)["revisions"] == [

@@ -38,7 +38,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         conditions=[ConditionStatus(**condition.model_dump()) for condition in merged],
         slo=figures.objectives(outcome) or None,
         scaling=figures.scaling(outcome),
-        engine=figures.engine(outcome),
+        engine=figures.engine(outcome, serving=serving),
         revisions=figures.revisions(
             parent.key.name,
             outcome,

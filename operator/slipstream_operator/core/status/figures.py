@@ -1,6 +1,7 @@
 """Figures of a service's status: objectives, scaling, engines and revisions."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
@@ -16,6 +17,9 @@ from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Measured, Outcome
+
+_IMAGES: Final = 4
+"""Digests that the status lists; a change of the image leaves two."""
 
 
 def objectives(outcome: Outcome) -> list[ObjectiveStatus]:
@@ -127,7 +131,7 @@ def _model(state: State) -> str | None:
     )
 
 
-def engine(outcome: Outcome) -> EngineStatus | None:
+def engine(outcome: Outcome, *, serving: Sequence[ObservedPod]) -> EngineStatus | None:
     """Return a summary of the resolved engine configuration."""
     resolved, measured = outcome.resolved, outcome.measured
     if resolved is None:
@@ -146,6 +150,8 @@ def engine(outcome: Outcome) -> EngineStatus | None:
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,
         adapters=_adapters(resolved.adapters, measured.adapters if measured else {}),
+        image_digest=", ".join(sorted({pod.image for pod in serving if pod.image})[:_IMAGES])
+        or None,
     )
 
 
