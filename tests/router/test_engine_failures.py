@@ -281,3 +281,48 @@ async def test_a_stream_that_begins_with_nothing_is_given_up_after_the_head_time
         bad.always = Held(begun=0)
         assert (await router.ask(stream=True)).events[-1] == "[DONE]"
         assert len(good.received) == 1
+
+
+async def test_a_request_of_which_two_engines_died_is_sent_to_no_other_by_any_client() -> None:
+    async with backends.running(5) as engines, routing(*engines) as router:
+
+        async def fragile(peer: Peer, received: Received) -> None:
+            await (backends.die if received.content.get("bomb") else backends.answer)(
+                peer, received
+            )
+
+        for engine in engines:
+            engine.always = fragile
+        first = await router.ask(bomb=True, user="a")
+        assert (first.status, sum(len(engine.received) for engine in engines)) == (502, 2)
+        for user in ("a", "b"):
+            again = await router.ask(bomb=True, user=user, stream=True)
+            assert (again.status, "Change the request" in again.error["message"]) == (502, True)
+        assert sum(len(engine.received) for engine in engines) == 2
+        assert (await router.ask()).status == 200
+        assert await router.metric("slipstream_router_engine_deaths_total") == 2
+        name = "slipstream_router_refused_requests_total"
+        assert await router.metric(name, reason="engine_died") == 2
+
+
+async def test_a_stream_that_breaks_twice_is_not_begun_a_third_time() -> None:
+    async with backends.running(3) as engines, routing(*engines) as router:
+        for engine in engines:
+            engine.always = reset_after_three
+        for _ in range(2):
+            assert "error" in (await router.ask(stream=True)).events[-1]
+        assert (await router.ask(stream=True)).status == 502
+        assert sum(len(engine.received) for engine in engines) == 2
+
+
+async def test_requests_beside_the_one_that_killed_their_engine_are_answered_ever_after() -> None:
+    async with backends.running(2) as (bad, good), routing(bad) as router:
+        bad.always = held = Held(then=backends.die)
+        asking = [asyncio.create_task(router.ask(user=str(number))) for number in range(5)]
+        await until(lambda: held.waiting == 5)
+        router.engines(bad, good)
+        held.release.set()
+        assert {reply.status for reply in await asyncio.gather(*asking)} == {200}
+        assert await router.metric("slipstream_router_engine_deaths_total") == 1
+        assert (await router.ask()).status == 200
+        assert not router.chat._deaths

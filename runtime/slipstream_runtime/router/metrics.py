@@ -81,6 +81,10 @@ class ServiceMetrics:
         self.ejections = self._counter(
             "slipstream_router_ejections_total", "Engines ejected after repeated failures."
         )
+        self.deaths = self._counter(
+            "slipstream_router_engine_deaths_total",
+            "Engines that broke the connections of requests which they had.",
+        )
         self.activations = self._counter(
             "slipstream_router_activation_renewals_total", "Renewals of the activation Lease."
         )

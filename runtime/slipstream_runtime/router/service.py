@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from slipstream_runtime.router import config
+from slipstream_runtime.router.balancing.deaths import SECONDS as DEATHS_SECONDS
+from slipstream_runtime.router.balancing.deaths import Deaths
 from slipstream_runtime.router.balancing.endpoints import EJECTION_SECONDS, Address, Endpoint, Pool
 from slipstream_runtime.router.balancing.pace import Pace
 from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
@@ -73,6 +75,8 @@ class Service:
         self._cache_memory = caches
         self._queue = RequestQueue()
         self._turns = Turns()
+        self._deaths = Deaths()
+        self._last_death = 0
         self.budgets = Budgets(lenders, clock=clock, began=began)
         self.configure(settings)
         metrics.watch(
@@ -229,6 +233,33 @@ class Service:
         endpoint.leave(request)
         if self._queue:
             self.dispatch()
+
+    def died(self, endpoint: Endpoint, request: Request) -> int:
+        """Note that the engine died with the request; return the number of engines that did."""
+        if endpoint.death is None:
+            self._last_death += 1
+            endpoint.death = self._last_death
+            self.metrics.deaths.inc()
+        known = request.identify()
+        if known is None:
+            return 0
+        self._deaths.note(known, death=endpoint.death, now=self._clock())
+        return self._deaths.count(known)
+
+    def check_deaths(self, request: Request) -> None:
+        """Refuse a request that engines had when they died."""
+        if not self._deaths:
+            return
+        self._deaths.expire(now=self._clock())
+        # NB: a request is hashed only while a death is remembered.
+        known = request.identify() if self._deaths else None
+        if known is not None and self._deaths.forbids(known):
+            raise refusals.engines_died(DEATHS_SECONDS)
+
+    def survived(self, request: Request) -> None:
+        """Note that the request has a complete answer."""
+        if self._deaths and request.fingerprint is not None:
+            self._deaths.answered(request.fingerprint)
 
     def failed(self, endpoint: Endpoint) -> None:
         """Note that the engine did not answer; it may be ejected."""

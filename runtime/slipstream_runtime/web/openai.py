@@ -107,6 +107,7 @@ class Reason(enum.StrEnum):
 
     BUDGET = "budget"
     DRAINING = "draining"
+    ENGINE_DIED = "engine_died"
     FORBIDDEN = "forbidden"
     HOLD = "hold"
     LOADING = "loading"

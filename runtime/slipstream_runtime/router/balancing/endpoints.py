@@ -72,6 +72,8 @@ class Endpoint:
         self.load: Load | None = None
         self._sequences: int | None = None
         self.removed = False
+        self.death: int | None = None
+        """Number of the death of which the engine has not recovered; None while it answers."""
         self.pending = 0.0
         """Blocks of prompt that the engine has received and not computed yet."""
         self._urls: dict[str, URL] = {}
@@ -152,6 +154,7 @@ class Endpoint:
 
     def succeeded(self) -> bool:
         """Reset the failures; return whether the engine was ejected or near it."""
+        self.death = None
         was_failing = self._failures >= FAILURES
         self._failures = 0
         return was_failing

@@ -87,6 +87,16 @@ def upstream(message: str, *, status: int = 502) -> Refusal:
     return Refusal(status, message, reason=Reason.UPSTREAM)
 
 
+def engines_died(seconds: float) -> Refusal:
+    """Return 502 for a request that engines had when they died; `seconds` is the time for which it is remembered."""
+    return Refusal(
+        502,
+        "Replicas died while they had this request, so no further replica gets it for "
+        f"{seconds / 60:g} minutes. Change the request.",
+        reason=Reason.ENGINE_DIED,
+    )
+
+
 def over_budget(tokens: int, *, wait: float | None) -> Refusal:
     """Return 429 for a tenant without enough tokens; `wait` in seconds, None if waiting does not help."""
     if wait is None:

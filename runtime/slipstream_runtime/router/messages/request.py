@@ -1,6 +1,7 @@
 """Request to a model: the fields that the router reads, and the body that it forwards."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
@@ -25,6 +26,10 @@ _KEPT_BYTES: Final = 64 * 1024
 """Bytes of a body that is kept to the end of the answer; larger ones are released once the answer begins."""
 _TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
 """Texts of a form that pydantic, and so vLLM, reads as true."""
+_OF_CLIENTS: Final = frozenset(
+    {"cache_salt", "metadata", "model", "priority", "stream", "stream_options", "user"}
+)
+"""Fields that two clients, or two attempts of one, set differently for the same work."""
 _CHOICES: Final = ("n", "best_of")
 """Fields with the number of answers."""
 _CHATS: Final = (openai.CHAT, openai.RESPONSES, openai.MESSAGES)
@@ -71,6 +76,8 @@ class Request:
     """Slots that the request has in its engine."""
     lease: Lease | None = None
     """Memory of `raw`."""
+    fingerprint: bytes | None = None
+    """Hash of the content, once it was needed."""
     rest: Rest | None = None
     """Part of an upload that the client still sends."""
 
@@ -89,6 +96,17 @@ class Request:
     def stores(self) -> bool:
         """Whether the replica may store the response."""
         return self.path == openai.RESPONSES and self.content.get("store") is not False
+
+    def identify(self) -> bytes | None:
+        """Return a hash of the content that is the same for all clients; None once a large body is released."""
+        if self.fingerprint is None and self.raw:
+            if self.content_type is None:
+                content = {k: v for k, v in self.content.items() if k not in _OF_CLIENTS}
+                text = json.dumps(content, separators=(",", ":")).encode()
+            else:
+                text = uploads.without_boundary(self.raw, self.content_type)
+            self.fingerprint = hashlib.sha256(self.path.encode() + text).digest()
+        return self.fingerprint
 
     def release(self) -> None:
         """Drop a large body, which is not sent again once the answer began."""

@@ -173,6 +173,11 @@ class Rest:
             self._left = max(0.0, self._left - (time.monotonic() - began))
 
 
+def without_boundary(raw: bytes, content_type: str) -> bytes:
+    """Return the body without its boundary, which is drawn for each upload."""
+    return raw.replace(content_type.removeprefix(_KIND_OF_UPLOADS).encode(), b"")
+
+
 def with_model(raw: bytes, content_type: str, *, old: str, new: str) -> bytes:
     """Return the body of an upload with another model."""
     boundary = content_type.removeprefix(_KIND_OF_UPLOADS)

@@ -196,6 +196,7 @@ class Exchange:
     async def _answer(self, copy: ResponseCopy | None) -> web.StreamResponse:
         """Send the request to one replica after another, within the retry budget."""
         service, tried, resets = self.service, set[Endpoint](), 0
+        service.check_deaths(self._request)
         service.retries.earn()
         for attempt in itertools.count():
             self._phase = Phase.WAITING
@@ -209,7 +210,14 @@ class Exchange:
             if self._request.computes:
                 service.metrics.queue_duration.observe(self._proxy.clock() - began)
             try:
-                return await self._send(endpoint, copy)
+                service.check_deaths(self._request)
+                response = await self._send(endpoint, copy)
+                service.survived(self._request)
+                return response
+            except BrokenAnswer as broken:
+                if broken.died:
+                    service.died(endpoint, self._request)
+                raise
             except Unanswered as failure:
                 self._sent = None
                 rest = self._request.rest
@@ -217,7 +225,8 @@ class Exchange:
                     raise rest.refusal from None
                 service.failed(endpoint)
                 tried.add(endpoint)
-                resets += failure.fault is Fault.RESET
+                if failure.fault is Fault.RESET:
+                    resets = max(resets + 1, service.died(endpoint, self._request))
                 if (
                     attempt >= retries.MOST
                     or resets > retries.MOST_RESETS

@@ -48,7 +48,11 @@ Response = TypeVar("Response", bound=web.StreamResponse)
 
 
 class BrokenAnswer(Exception):  # noqa: N818 (not an error of this program)
-    """Raised if the answer broke off after the client got a part of it."""
+    """Raised if the answer broke off after the client got a part of it; `died` if the engine broke the connection."""
+
+    def __init__(self, *, died: bool = False) -> None:
+        super().__init__()
+        self.died = died
 
 
 class Relay:
@@ -151,9 +155,9 @@ class Relay:
                     await response.write(chunk)
                     limit.reschedule(self._clock() + self._idle)
                     chunk = await self._next()
-        except (TimeoutError, _Cut):
+        except (TimeoutError, _Cut) as error:
             self.abort()
-            raise BrokenAnswer from None
+            raise BrokenAnswer(died=isinstance(error, _Cut)) from None
         self.usage.finish()
         return response
 
@@ -165,7 +169,7 @@ class Relay:
         stored = self._request.response_id is not None
         last_event = _ENDS.get(openai.RESPONSES if stored else self._request.path)
         metrics, usage = self._metrics, self.usage
-        tail, ended, last, prolong = b"", False, 0.0, 0.0
+        tail, ended, died, last, prolong = b"", False, False, 0.0, 0.0
         try:
             # NB: the first event may wait in the engine's queue, so it has the timeout of the headers.
             async with asyncio.timeout(self._head) as limit:
@@ -205,12 +209,12 @@ class Relay:
             await self.break_off(refusals.upstream("An event of the stream has no end."))
             raise BrokenAnswer from None
         except _Cut:
-            ended, tail = False, b""
+            ended, tail, died = False, b"", True
         if not (_DONE in tail if last_event is None else ended):
             if not last:
                 raise Unanswered(Fault.RESET, _broken_off())
             await self.break_off(_broken_off())
-            raise BrokenAnswer
+            raise BrokenAnswer(died=died)
         if rest := events.rest():
             await response.write(rest)
         usage.finish()
