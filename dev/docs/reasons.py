@@ -18,6 +18,8 @@ CONDITIONS = {
     Condition.SCALING_ACTIVE: "The replica count follows the load.",
     Condition.RECONCILING: "A change is under way. Present only while True.",
     Condition.STALLED: "The operator can't go on without a change. Present only while True.",
+    Condition.FOREIGN_PODS: "Pods have the labels of the service's pods, or of its router's, and are none of them. "
+    "Present only while True.",
 }
 
 

@@ -74,6 +74,7 @@ class Condition:
     SCALING_ACTIVE: Final = "ScalingActive"
     RECONCILING: Final = "Reconciling"
     STALLED: Final = "Stalled"
+    FOREIGN_PODS: Final = "ForeignPods"
 
 
 class Reason:
@@ -154,6 +155,7 @@ class Reason:
     SPECULATION_DISABLED: Final = "SpeculationDisabled"
     SPECULATION_SLOWER: Final = "SpeculationSlower"
     DRIFT_REPAIRED: Final = "DriftRepaired"
+    FOREIGN_PODS: Final = "ForeignPods"
 
 
 _LONGEST_LABEL: Final = 63

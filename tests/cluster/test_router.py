@@ -25,7 +25,11 @@ OBJECTS = {
     "PodDisruptionBudget": NAME,
     "Secret": "slipstream-router-token",
 }
-ROUTER = {"app.kubernetes.io/name": "slipstream", "app.kubernetes.io/component": "router"}
+ROUTER = {
+    "app.kubernetes.io/name": "slipstream",
+    "app.kubernetes.io/component": "router",
+    "app.kubernetes.io/managed-by": "slipstream-operator",
+}
 
 
 def routed(namespace: str, name: str, **spec: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.cluster import discovery
+from slipstream_runtime.router.cluster import discovery, slices
 from slipstream_runtime.router.cluster.client import Cluster
 from tests.support import apiserver, backends
 from tests.support.apiserver import CONFIG_MAPS, SECRETS, SLICES, ApiServer
@@ -57,7 +57,10 @@ def place(api: ApiServer, *engines: Backend, **conditions: bool) -> None:
     api.apply(
         SLICES,
         "chat-1-abc",
-        metadata={"labels": {"kubernetes.io/service-name": "chat-1"}},
+        metadata={
+            "labels": {"kubernetes.io/service-name": "chat-1", **slices.OURS},
+            "ownerReferences": [{"kind": "Service", "name": "chat-1"}],
+        },
         addressType="IPv4",
         ports=[{"name": "http", "port": engines[0].port if engines else 8000}],
         endpoints=endpoints,
@@ -84,6 +87,22 @@ async def test_engines_come_and_drain_as_their_slices_say() -> None:
             await until(lambda: names(router) != [])
             api.delete(SLICES, "chat-1-abc")
             await until(lambda: names(router) == [])
+
+
+async def test_foreign_pods_get_no_request_while_the_configuration_names_them() -> None:
+    async with (
+        backends.running(2) as (engine, other),
+        routing() as router,
+        apiserver.running() as api,
+    ):
+        configure(api, service(model="named", foreign=[f"pod-{other.port}"]))
+        async with following(router, api):
+            place(api, engine, other)
+            await until(lambda: names(router) == [f"pod-{engine.port}"])
+            configure(api, service(model="named"))
+            await until(lambda: len(names(router)) == 2)
+            configure(api, service(model="named", foreign=[f"pod-{other.port}"]))
+            await until(lambda: names(router) == [f"pod-{engine.port}"])
 
 
 async def test_a_configuration_that_is_wrong_is_refused_and_the_one_before_stays() -> None:

@@ -128,9 +128,7 @@ def test_fields_of_a_child_that_others_write_affect_no_service(
 
 def test_a_worker_of_a_replica_is_no_engine_pod() -> None:
     store = _store()
-    worker = fakes.pod_body(HASH, name="chat-0-1", uid="uid-of-worker")
-    labels = worker["metadata"]["labels"]
-    labels[names.WORKER_LABEL] = labels.pop(names.SERVICE_LABEL)
+    worker = fakes.worker_body(HASH, name="chat-0-1", uid="uid-of-worker")
     assert _feed(store, "Pod", worker) == {given.KEY}
     found = store.snapshot(given.KEY)
     assert found is not None
@@ -305,20 +303,21 @@ GONE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fields", GONE.values(), ids=GONE)
-@pytest.mark.parametrize("label", [names.SERVICE_LABEL, names.WORKER_LABEL])
-def test_pods_that_ended_or_are_being_deleted_are_gone(fields: dict[str, Any], label: str) -> None:
+@pytest.mark.parametrize("make", [fakes.pod_body, fakes.worker_body])
+def test_pods_that_ended_or_are_being_deleted_are_gone(
+    fields: dict[str, Any], make: Callable[..., dict[str, Any]]
+) -> None:
     store = Store()
     _feed_service(store)
     for name, given_fields in (("gone", fields), ("current", {})):
-        body = fakes.pod_body("r", name=name, uid=name, status=given_fields.get("status"))
+        body = make("r", name=name, uid=name, status=given_fields.get("status"))
         if "deleted" in given_fields:
             body["metadata"]["deletionTimestamp"] = given_fields["deleted"]
             body["metadata"]["deletionGracePeriodSeconds"] = 60
-        body["metadata"]["labels"][label] = body["metadata"]["labels"].pop(names.SERVICE_LABEL)
         assert _feed(store, "Pod", body) == {given.KEY}
     found = store.snapshot(given.KEY)
     assert found is not None
-    current = found.pods if label == names.SERVICE_LABEL else found.workers
+    current = found.pods if make is fakes.pod_body else found.workers
     assert [pod.name for pod in current] == ["current"]
     assert [pod.name for pod in found.gone] == ["gone"]
     assert [pod.name for pod in store.pods(given.KEY)] == [pod.name for pod in found.pods]

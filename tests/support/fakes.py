@@ -194,6 +194,7 @@ def pod_body(
     uid: str = "uid-of-pod",
     ready: bool = True,
     status: Mapping[str, Any] | None = None,
+    owner: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """An engine pod."""
     condition = {
@@ -207,10 +208,30 @@ def pod_body(
             "namespace": given.NAMESPACE,
             "uid": uid,
             "creationTimestamp": given.CREATED,
-            "labels": {names.SERVICE_LABEL: service, names.REVISION_LABEL: revision},
+            "labels": {
+                names.SERVICE_LABEL: service,
+                names.REVISION_LABEL: revision,
+                "pod-template-hash": "5d4f",
+            },
+            "ownerReferences": [owner or controller("ReplicaSet", f"{service}-{revision}-5d4f")],
         },
         "status": {"phase": "Running", "conditions": [condition]} if status is None else status,
     }
+
+
+def worker_body(revision: str, **fields: Any) -> dict[str, Any]:
+    """A worker pod of a replica that spans nodes."""
+    body = pod_body(
+        revision, owner=controller("StatefulSet", f"{given.NAME}-{revision}-0"), **fields
+    )
+    labels = body["metadata"]["labels"]
+    labels[names.WORKER_LABEL] = labels.pop(names.SERVICE_LABEL)
+    return body
+
+
+def controller(kind: str, name: str) -> dict[str, Any]:
+    """Owner reference of a pod to the object that made it."""
+    return {"kind": kind, "name": name, "uid": f"uid-of-{name}", "controller": True}
 
 
 def named(name: str, *, labels: Mapping[str, str] | None = None, uid: str = "") -> dict[str, Any]:
@@ -236,6 +257,7 @@ def fetcher_body(
             "uid": f"uid-of-{name}",
             "creationTimestamp": given.CREATED,
             "labels": {names.FETCH_LABEL: service, names.TASK_LABEL: task},
+            "ownerReferences": [controller("Job", f"{service}-fetch-{task}")],
         },
         "status": status,
     }
@@ -246,6 +268,7 @@ def prefetcher_body(
 ) -> dict[str, Any]:
     """A pod that has its node pull images."""
     body = fetcher_body(task, name=f"prefetch-{node}", status=status)
+    body["metadata"]["ownerReferences"] = [controller("Job", f"{service}-prefetch-{task}")]
     labels = {names.PREFETCH_LABEL: service, names.TASK_LABEL: task}
     spec = {} if node is None else {"nodeName": node}
     return {**body, "metadata": {**body["metadata"], "labels": labels}, "spec": spec}

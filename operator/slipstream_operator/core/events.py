@@ -115,6 +115,8 @@ def _of_conditions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event
     for condition in new.get("conditions", []):
         known = before.get(condition["type"])
         changed = known is None or known["status"] != condition["status"]
+        if condition["type"] == Condition.FOREIGN_PODS and changed:
+            found.append(Event("Warning", condition["reason"], condition["message"]))
         if condition["type"] not in _CONDITIONS or not changed or condition["status"] == "Unknown":
             continue
         good = condition["status"] == "True"

@@ -177,6 +177,8 @@ class ObservedPod:
     """End of the grace period of the pod's deletion; None if it is not being deleted."""
     image: str | None = None
     """Digest of the engine's image; None until the node reports it."""
+    foreign: bool = False
+    """Whether no workload of the service controls the pod, which only has its labels."""
 
     @property
     def ended(self) -> bool:
@@ -231,6 +233,8 @@ class Fetcher:
     """Name of its node, if it has one."""
     index: str = ""
     """Completion index in its Job; empty if it has none."""
+    foreign: bool = False
+    """Whether no Job of the service controls the pod, which only has its labels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +248,8 @@ class RouterState:
     trouble: str | None = None
     entry: Manifest | None = None
     """Entry of the service in the router's configuration; None if there is none."""
+    foreign: tuple[str, ...] = ()
+    """Names of pods with the labels of the router that its Deployment does not own."""
 
     @property
     def active(self) -> str | None:
@@ -315,6 +321,8 @@ class Observed:
     """Pods that make their nodes pull images."""
     leader_worker_sets: bool = False
     """Whether the cluster has the LeaderWorkerSet kind."""
+    foreign: tuple[str, ...] = ()
+    """Names of pods with labels of the service's pods that none of its workloads owns."""
 
     def child(self, kind: str, name: str) -> Child | None:
         """Return the child of this kind and name; None if there is none."""

@@ -31,6 +31,10 @@ _NAME_DIGITS: Final = 12
 """Hexadecimal digits of a part's name, enough to tell some thousand texts apart."""
 
 
+MOST_FOREIGN: Final = 500
+"""Names of foreign pods in an entry, which then has at most 126 KiB of names."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """Entry of a service in the router's configuration."""
@@ -65,10 +69,12 @@ def entry(
     *,
     kv_capacity: int | None,
     usual_start: float | None = None,
+    foreign: Sequence[str] = (),
 ) -> Entry | None:
     """Return the entry of the service; None if the router does not serve it.
 
-    `usual_start` is the 90th percentile of the seconds of a start, if one was measured.
+    `usual_start` is the 90th percentile of the seconds of a start, if one was measured. The `foreign` pods get no
+    requests.
     """
     if rollout.routed is None:
         return None
@@ -102,6 +108,8 @@ def entry(
         settings["activation"] = names.activation_name(name)
     if kv_capacity:
         settings["kvTokens"] = kv_capacity
+    if foreign:
+        settings["foreign"] = list(foreign[:MOST_FOREIGN])
     return Entry(settings)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.core import pod_failures
+from slipstream_operator.core import ownership, pod_failures
 from slipstream_operator.core.observed import (
     Child,
     Fetcher,
@@ -110,7 +110,11 @@ def pod(body: Body) -> ObservedPod:
     return ObservedPod(
         namespace=_shared(metadata["namespace"]),
         name=metadata["name"],
-        service=_shared(labels.get(names.SERVICE_LABEL) or labels.get(names.WORKER_LABEL, "")),
+        service=_shared(
+            labels.get(names.SERVICE_LABEL)
+            or labels.get(names.WORKER_LABEL)
+            or labels.get(names.PICKER_LABEL, "")
+        ),
         revision=_shared(labels.get(names.REVISION_LABEL, "")),
         phase=_shared(status.get("phase", "Pending")),
         ready=is_ready,
@@ -122,6 +126,7 @@ def pod(body: Body) -> ObservedPod:
         delete_by=metadata.get("deletionTimestamp"),
         worker=names.WORKER_LABEL in labels,
         image=_image(status),
+        foreign=ownership.is_foreign(metadata),
     )
 
 
@@ -151,6 +156,7 @@ def fetcher(body: Body) -> Fetcher:
         trouble=_fetch_trouble(status),
         node=body.get("spec", {}).get("nodeName"),
         index=labels.get(names.COMPLETION_INDEX_LABEL, ""),
+        foreign=ownership.is_foreign(metadata),
     )
 
 

@@ -33,6 +33,8 @@ class RouterObjects:
     available: bool = False
     answers: bool = False
     trouble: str | None = None
+    foreign: set[str] = dataclasses.field(default_factory=set)
+    """Names of pods that have the router's labels, and are none of its pods."""
 
     def listed(self, service: str) -> RouterState:
         """Return the state of a service in the router."""
@@ -41,7 +43,18 @@ class RouterObjects:
             self.answers,
             self.trouble,
             self.entries.get(service),
+            tuple(sorted(self.foreign)),
         )
+
+    def feed_pod(self, name: str, *, foreign: bool) -> Change | None:
+        """Note whether a pod with the router's labels is foreign; None if that changes nothing."""
+        if foreign == (name in self.foreign):
+            return None
+        if foreign:
+            self.foreign.add(name)
+        else:
+            self.foreign.discard(name)
+        return Change(readiness=True)
 
     def feed(self, child: Child, *, gone: bool) -> Change | None:
         """Store one of the router's objects; None if that changes nothing."""

@@ -17,6 +17,15 @@ class ServiceObjects:
     fetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
     prefetchers: dict[str, Fetcher] = dataclasses.field(default_factory=dict)
 
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """Return the names of running pods that have labels of the service's pods, and are none of them."""
+        pods = [*self.pods.values(), *self.workers.values()]
+        fetchers = [*self.fetchers.values(), *self.prefetchers.values()]
+        found = [pod.name for pod in pods if pod.foreign and pod.current]
+        found += [one.name for one in fetchers if one.foreign and not one.deleting]
+        return tuple(sorted(found))
+
 
 class ServiceIndex:
     """Objects of all services, by namespace and name."""

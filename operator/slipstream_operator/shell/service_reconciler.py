@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from slipstream_operator import errors, names, ports
@@ -170,7 +170,9 @@ class ServiceReconciler:
         conflicts, failures = await execution.execute(
             steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
         )
-        self._register_with_router(observed, service, self._router_entry(service, resolved))
+        self._register_with_router(
+            observed, service, self._router_entry(service, resolved, observed.foreign)
+        )
         lost = self._record_loss(observed, service)
         standing = await self._fetch_state(observed, resolved.task) if held else None
         outcome = Outcome(
@@ -236,7 +238,9 @@ class ServiceReconciler:
         service.is_entry_known, service.router_entry = True, entry
         self._queue.add(router_key(observed.parent.key.namespace))
 
-    def _router_entry(self, service: ServiceState, resolved: Resolved) -> Entry | None:
+    def _router_entry(
+        self, service: ServiceState, resolved: Resolved, foreign: Sequence[str]
+    ) -> Entry | None:
         """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
         capacity = service.scaling.measured.kv_capacity if service.scaling.measured else None
@@ -246,6 +250,7 @@ class ServiceReconciler:
             service.rollout,
             kv_capacity=capacity,
             usual_start=cold.p90 if cold is not None and cold.known else None,
+            foreign=foreign,
         )
         leaves = resolved.routing.mode != "Router" and not service.rollout.by_router
         if entry is None or not leaves:

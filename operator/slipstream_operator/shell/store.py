@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from slipstream_operator import names
+from slipstream_operator.core import ownership, pod_failures
 from slipstream_operator.core.observed import (
     Child,
     Fetcher,
@@ -26,10 +27,11 @@ from slipstream_operator.shell.definitions import Definitions
 from slipstream_operator.shell.model_names import ModelNames
 from slipstream_operator.shell.packing import Packer
 from slipstream_operator.shell.projections import Body
-from slipstream_operator.shell.router_objects import RouterObjects, is_of_router
+from slipstream_operator.shell.router_objects import Change, RouterObjects, is_of_router
 from slipstream_operator.shell.service_objects import ServiceIndex
 
 _FETCHING: Final = (names.FETCH_LABEL, names.PREFETCH_LABEL)
+_SERVING: Final = (names.SERVICE_LABEL, names.WORKER_LABEL, names.PICKER_LABEL)
 
 
 class Store:
@@ -69,12 +71,7 @@ class Store:
             case names.GATEWAY:
                 return self._feed_gateway(body, gone=gone)
             case "Pod":
-                labels = body["metadata"].get("labels", {})
-                if labels.keys().isdisjoint(_FETCHING):
-                    return self._feed_pod(projections.pod(body), gone=gone)
-                prefetches = names.PREFETCH_LABEL in labels
-                fetcher = projections.fetcher(body)
-                return self._feed_fetcher(fetcher, prefetches=prefetches, gone=gone)
+                return {*self._feed_router_pod(body, gone=gone), *self._feed_pods(body, gone=gone)}
             case _:
                 child = projections.child(kind, body, packer=self._packer)
                 return self._feed_child(child, gone=gone)
@@ -103,7 +100,7 @@ class Store:
             namespace_labels=self._namespaces.get(key.namespace, {}),
             profiles=tuple(self._profiles.values()),
             children=tuple(service.children.values()),
-            pods=tuple([pod for pod in service.pods.values() if pod.current]),
+            pods=tuple([pod for pod in service.pods.values() if pod.current and not pod.foreign]),
             name_holders=self._model_names.holders(service.parent),
             pod_monitors=self._definitions.has(names.POD_MONITOR),
             router=self.listed(key),
@@ -111,18 +108,21 @@ class Store:
                 kinds=self._definitions.has_gateway_kinds,
                 status=self._gateways.get(_gateway(service.parent) or ("", "")),
             ),
-            workers=tuple([pod for pod in service.workers.values() if pod.current]),
+            workers=tuple(
+                [pod for pod in service.workers.values() if pod.current and not pod.foreign]
+            ),
             gone=tuple(
                 [
                     pod
                     for pod in (*service.pods.values(), *service.workers.values())
-                    if not pod.current
+                    if not (pod.current or pod.foreign)
                 ]
             ),
-            fetchers=tuple(service.fetchers.values()),
-            prefetchers=tuple(service.prefetchers.values()),
+            fetchers=tuple([one for one in service.fetchers.values() if not one.foreign]),
+            prefetchers=tuple([one for one in service.prefetchers.values() if not one.foreign]),
             leader_worker_sets=self._definitions.has(names.LEADER_WORKER_SET),
             siblings=self._services.siblings(key) if self._has_quota else (),
+            foreign=service.foreign,
         )
 
     def parent(self, key: Key) -> Parent | None:
@@ -162,7 +162,8 @@ class Store:
     def pods(self, key: Key) -> list[ObservedPod]:
         """Return the service's current engine pods."""
         service = self._services.get(key)
-        return [pod for pod in service.pods.values() if pod.current] if service else []
+        found = service.pods.values() if service else ()
+        return [pod for pod in found if pod.current and not pod.foreign]
 
     @property
     def _has_quota(self) -> bool:
@@ -242,12 +243,35 @@ class Store:
             return ()
         return [parent.key for parent in self._services.all_parents() if _gateway(parent) == name]
 
+    def _feed_router_pod(self, body: Body, *, gone: bool) -> Iterable[Key]:
+        metadata = body["metadata"]
+        if not ownership.is_of_router(metadata.get("labels", {})):
+            return ()
+        space = metadata["namespace"]
+        ended = gone or (body.get("status") or {}).get("phase") in pod_failures.ENDED
+        foreign = not ended and ownership.is_foreign_router(metadata)
+        router = self._routers.setdefault(space, RouterObjects())
+        change = router.feed_pod(metadata["name"], foreign=foreign)
+        return self._changed_router(space, change)
+
+    def _feed_pods(self, body: Body, *, gone: bool) -> Iterable[Key]:
+        labels = body["metadata"].get("labels", {})
+        if not labels.keys().isdisjoint(_FETCHING) and labels.keys().isdisjoint(_SERVING):
+            prefetches = names.PREFETCH_LABEL in labels
+            fetcher = projections.fetcher(body)
+            return self._feed_fetcher(fetcher, prefetches=prefetches, gone=gone)
+        pod = projections.pod(body)
+        if names.PICKER_LABEL in labels and not pod.foreign:
+            gone = True  # the Deployment of a picker reports its readiness
+        return self._feed_pod(pod, gone=gone)
+
     def _feed_pod(self, pod: ObservedPod, *, gone: bool) -> Iterable[Key]:
         if not pod.service:
             return ()
         service = self._services.of(pod.namespace, pod.service)
         pods = service.workers if pod.worker else service.pods
-        if not gone and pods.get(pod.name) == pod:
+        if pods.get(pod.name) == (None if gone else pod):
+            self._services.prune(pod.namespace, pod.service)
             return ()
         pods.pop(pod.name, None)
         if not gone:
@@ -282,8 +306,11 @@ class Store:
     def _feed_router_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
         space = child.ref.namespace
         router = self._routers.setdefault(space, RouterObjects())
-        change = router.feed(child, gone=gone)
-        if not router.children:
+        return self._changed_router(space, router.feed(child, gone=gone))
+
+    def _changed_router(self, space: str, change: Change | None) -> Iterable[Key]:
+        """Return the keys to reconcile because of a change of a namespace's router."""
+        if self._routers[space] == RouterObjects():
             del self._routers[space]
         if change is None:
             return ()

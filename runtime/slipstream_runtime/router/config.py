@@ -98,6 +98,8 @@ class Service(Part):
     cors: Cors | None = None
     activation: Name | None = None
     """Name of the Lease that the router renews while requests wait at zero replicas."""
+    foreign: tuple[Name, ...] = ()
+    """Pods with the labels of the service's engines that are none of them. They get no requests."""
     block_tokens: int = Field(default=16, ge=1)
     kv_tokens: int | None = Field(default=None, ge=1)
     """Capacity of one engine's prefix cache, as measured; None if not known."""

@@ -121,8 +121,16 @@ class Service:
         self, found: Mapping[str, Collection[Address]]
     ) -> tuple[list[Endpoint], list[Endpoint]]:
         """Apply the present endpoints; return those that were added and those that were removed."""
+        foreign = frozenset(self.settings.foreign)
         changes = self.pool.update(
-            found,
+            {
+                revision.name: [
+                    address
+                    for address in found.get(revision.name, ())
+                    if address.name not in foreign
+                ]
+                for revision in self.settings.revisions
+            },
             weights={revision.name: revision.weight for revision in self.settings.revisions},
             concurrency=self.settings.limits.concurrency,
         )

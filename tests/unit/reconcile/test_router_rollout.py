@@ -6,6 +6,7 @@ import pytest
 
 from slipstream_operator import names
 from slipstream_operator.core.observed import Observed, RouterState
+from slipstream_operator.core.render import common
 from slipstream_operator.core.revisions import Revision, Rollout
 from tests.support import given
 from tests.support.rollouts import NEW, A, B, cluster, only, roll_out
@@ -141,7 +142,7 @@ def test_the_port_of_the_engines_closes_after_the_service_has_moved_to_the_route
     )
     manifests = given.rendered(moving)
     service = given.find(manifests, "Service", name=given.NAME)
-    assert service["spec"]["selector"] == names.router_selector()
+    assert service["spec"]["selector"] == common.of_pods(names.router_selector())
     assert not _is_closed(manifests)
     assert _is_closed(given.rendered(given.realised(moving)))
 

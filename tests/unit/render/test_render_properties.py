@@ -14,7 +14,7 @@ from slipstream_operator import names
 from slipstream_operator.api import volumes
 from slipstream_operator.core import router_config
 from slipstream_operator.core.observed import Child, Key, Observed
-from slipstream_operator.core.render import router
+from slipstream_operator.core.render import common, router
 from slipstream_operator.names import REVISION_LABEL, SERVICE_LABEL
 from tests.support import given
 
@@ -98,10 +98,11 @@ def test_selectors_have_exactly_the_fixed_labels(observed: Observed) -> None:
                 found, keys = spec["selector"]["matchLabels"], {SERVICE_LABEL, REVISION_LABEL}
                 assert found.items() <= spec["template"]["metadata"]["labels"].items()
             case "Service" if manifest["metadata"]["name"] == name:
-                assert spec["selector"] == names.router_selector()
+                assert spec["selector"] == common.of_pods(names.router_selector())
                 continue
             case "Service":
-                found, keys = spec["selector"], {SERVICE_LABEL, REVISION_LABEL}
+                found = spec["selector"]
+                keys = {SERVICE_LABEL, REVISION_LABEL, names.MANAGED_BY_LABEL}
             case "NetworkPolicy":
                 found, keys = spec["podSelector"]["matchLabels"], {SERVICE_LABEL}
             case "PodDisruptionBudget" | "PodMonitor":

@@ -89,9 +89,10 @@ def test_a_load_that_was_not_told_is_not_zero(text: bytes) -> None:
 
 
 def sliced(*endpoints: dict[str, object], **fields: object) -> dict[str, object]:
-    labels = {slices.SERVICE_LABEL: "chat-1"}
+    labels = {slices.SERVICE_LABEL: "chat-1", **slices.OURS}
+    owner = {"kind": "Service", "name": "chat-1"}
     return {
-        "metadata": {"name": "x", "labels": labels},
+        "metadata": {"name": "x", "labels": labels, "ownerReferences": [owner]},
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": 9000}],
         "endpoints": list(endpoints),
@@ -136,17 +137,39 @@ def test_slices_of_others_and_empty_ones_are_passed_over() -> None:
 
 
 def test_all_other_routers_hold_shares_also_those_that_start_or_stop() -> None:
-    own = {slices.SERVICE_LABEL: "slipstream-router"}
+    own = {slices.SERVICE_LABEL: "slipstream-router", **slices.OURS}
+    owner = {"kind": "Service", "name": "slipstream-router"}
     found = sliced(
         pod("own", "10.0.0.1", ready=True),
         pod("ready", "10.0.0.2", ready=True),
         pod("starting", "10.0.0.3", ready=False),
         pod("draining", "10.0.0.4", ready=False, serving=True, terminating=True),
-        metadata={"name": "x", "labels": own},
+        metadata={"name": "x", "labels": own, "ownerReferences": [owner]},
     )
     others = slices.routers([found, sliced(pod("engine", "10.0.0.9", ready=True))], own="own")
     assert {address.name for address in others} == {"ready", "starting", "draining"}
     assert {address.management_port for address in others} == {8001}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ownerReferences": []},
+        {"ownerReferences": [{"kind": "Service", "name": "other"}]},
+        {"ownerReferences": [{"kind": "Pod", "name": "chat-1"}]},
+        {"labels": {slices.SERVICE_LABEL: "chat-1"}},
+        {"labels": {slices.SERVICE_LABEL: "chat-1", **dict([*slices.OURS.items()][:1])}},
+        {"labels": {slices.SERVICE_LABEL: "chat-1", **dict([*slices.OURS.items()][1:])}},
+    ],
+    ids=["no owner", "another Service", "another kind", "no label", "by hand", "not ours"],
+)
+def test_a_slice_that_kubernetes_did_not_write_for_a_service_of_the_operator_is_ignored(
+    metadata: dict[str, object],
+) -> None:
+    written = sliced(pod("a", "10.0.0.1", ready=True))
+    known = written["metadata"]
+    assert isinstance(known, dict)
+    assert slices.addresses([{**written, "metadata": {**known, **metadata}}]) == {}
 
 
 def waiter(size: int = 1, priority: int = 0) -> Waiter:

@@ -1,5 +1,6 @@
 """SLOMet, ScalingActive, Reconciling and Stalled: every reason."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -17,9 +18,34 @@ from tests.support.statuses import (
     bounded,
     measure,
     observe,
+    reconciled,
     summarize,
     verdict,
 )
+
+
+def test_foreign_pods_are_a_condition_while_there_are_any() -> None:
+    observed = observe(pods=given.pods(A, 1))
+    assert verdict(status.summarise(observed, reconciled(), now=given.NOW), "ForeignPods") is None
+    router = dataclasses.replace(observed.router, foreign=("a-router",))
+    observed = dataclasses.replace(observed, foreign=("an-engine",), router=router)
+    found = status.summarise(observed, reconciled(), now=given.NOW)
+    kind, reason, message = verdict(found, "ForeignPods") or ("", "", "")
+    assert (kind, reason) == ("True", "ForeignPods")
+    assert "a-router, an-engine" in message
+    past_it = dataclasses.replace(reconciled().rollout, by_router=False)
+    past = status.summarise(observed, reconciled(rollout=past_it), now=given.NOW)
+    assert "a-router" not in (verdict(past, "ForeignPods") or ("", "", ""))[2]
+
+
+def test_another_foreign_pod_is_written_at_once() -> None:
+    observed = observe(pods=given.pods(A, 1))
+    one, two = (
+        status.summarise(dataclasses.replace(observed, foreign=found), reconciled(), now=given.NOW)
+        for found in (("a",), ("a", "b"))
+    )
+    assert status.worth_writing(one, two, since_last_write=0)
+
 
 REJECTED = PermanentError("InvalidSpec", "spec.x: is wrong")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from slipstream_operator import names
@@ -37,6 +38,11 @@ def fingerprinted(manifest: dict[str, Any]) -> dict[str, Any]:
         names.APPLIED_ANNOTATION: fingerprint,
     }
     return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+
+
+def of_pods(selected: Mapping[str, str]) -> dict[str, str]:
+    """Return the selector with the operator's label, by which its watch of pods sees every pod that gets requests."""
+    return {**selected, names.MANAGED_BY_LABEL: names.OPERATOR}
 
 
 def selector(service: str, revision: str | None = None) -> dict[str, str]:

@@ -105,7 +105,7 @@ def _deployment(resolved: Resolved) -> dict[str, Any]:
             "revisionHistoryLimit": 0,
             "selector": {"matchLabels": labels},
             "strategy": {"type": "Recreate"},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": common.of_pods(labels)}, "spec": pod},
         },
     }
 
@@ -159,7 +159,7 @@ def _service(resolved: Resolved) -> dict[str, Any]:
         **_picker(resolved),
         "spec": {
             "type": "ClusterIP",
-            "selector": _selector(resolved),
+            "selector": common.of_pods(_selector(resolved)),
             "ports": [
                 {
                     "name": "grpc-ext-proc",
@@ -182,7 +182,7 @@ def _pool(resolved: Resolved, *, active: str) -> dict[str, Any]:
             resolved.key, resolved.uid, name=resolved.key.name, component="service"
         ),
         "spec": {
-            "selector": {"matchLabels": common.selector(resolved.key.name, active)},
+            "selector": {"matchLabels": common.of_pods(common.selector(resolved.key.name, active))},
             "targetPorts": [{"number": contract.API_PORT}],
             "endpointPickerRef": {
                 "name": names.picker_name(resolved.key.name),

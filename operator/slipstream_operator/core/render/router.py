@@ -337,7 +337,7 @@ def _service(router: Router) -> dict[str, Any]:
         **_named(router),
         "spec": {
             "type": "ClusterIP",
-            "selector": names.router_selector(),
+            "selector": common.of_pods(names.router_selector()),
             "ports": service.router_ports(
                 plain=router.plain, secure=router.certificate is not None
             ),

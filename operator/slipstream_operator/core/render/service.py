@@ -22,7 +22,7 @@ def public(
         "metadata": common.metadata(key, uid, name=key.name, component="service"),
         "spec": {
             "type": "ClusterIP",
-            "selector": dict(selected),
+            "selector": common.of_pods(selected),
             "ports": list(ports),
         },
     }
@@ -62,7 +62,7 @@ def headless(key: Key, uid: str, *, revision: str, secure: bool) -> dict[str, An
         "spec": {
             "type": "ClusterIP",
             "clusterIP": "None",
-            "selector": common.selector(key.name, revision),
+            "selector": common.of_pods(common.selector(key.name, revision)),
             "ports": [
                 {
                     **_port("http", contract.API_PORT, target="http"),

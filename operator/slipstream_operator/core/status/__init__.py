@@ -118,5 +118,9 @@ def _step(condition: Mapping[str, Any]) -> str | None:
         return f"{step} {prefetch[0]}" if prefetch else step
     if prefetch:
         return prefetch[0]
-    gateway = condition["reason"] in (Reason.GATEWAY_UNAVAILABLE, Reason.GATEWAY_NOT_READY)
-    return condition["message"] if gateway else None
+    whole = (
+        Reason.GATEWAY_UNAVAILABLE,
+        Reason.GATEWAY_NOT_READY,
+        Reason.FOREIGN_PODS,
+    )
+    return condition["message"] if condition["reason"] in whole else None

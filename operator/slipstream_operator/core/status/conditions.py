@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
-from slipstream_operator.core import losses, revisions, wording
+from slipstream_operator.core import losses, ownership, revisions, wording
 from slipstream_operator.core.observed import Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
@@ -50,7 +50,16 @@ def verdicts(
         found.append(Verdict(Condition.STALLED, "True", Reason.QUOTA_EXCEEDED, over))
     elif progress := _progress(observed, outcome, serving=serving, ready=ready):
         found.append(progress)
+    if foreign := _foreign(observed, outcome):
+        message = ownership.message(foreign)
+        found.append(Verdict(Condition.FOREIGN_PODS, "True", Reason.FOREIGN_PODS, message))
     return found
+
+
+def _foreign(observed: Observed, outcome: Outcome) -> list[str]:
+    """Return the names of pods that only have the labels of the service's pods or, if it uses one, of its router."""
+    by_router = outcome.rollout is not None and outcome.rollout.by_router
+    return sorted({*observed.foreign, *(observed.router.foreign if by_router else ())})
 
 
 def _accepted(outcome: Outcome) -> Verdict:

@@ -104,7 +104,8 @@ async def follow(
     path = _CONFIG_MAPS.format(namespace)
     parts = Parts(cluster, path, complete=complete, chance=chance)
     maps = Mirror(cluster, path, changed=configured, chance=chance, query=query)
-    endpoints = Mirror(cluster, _SLICES.format(namespace), changed=moved, chance=chance)
+    ours = {"labelSelector": slices.SELECTOR}
+    endpoints = Mirror(cluster, _SLICES.format(namespace), changed=moved, chance=chance, query=ours)
     async with asyncio.TaskGroup() as group:
         group.create_task(watches.run())
         group.create_task(parts.run())
