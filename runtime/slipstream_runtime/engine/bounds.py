@@ -111,10 +111,10 @@ def check_counts(path: str, body: Mapping[str, Any], limits: Limits) -> None:
         _at_most(len(tools), limits.max_tools, "tools", "tools", "maxTools")
 
 
-def check_text(body: Mapping[str, Any], *, tokens: int) -> None:
-    """Raise Refusal if the request's text can't fit `tokens`, also where it would be truncated."""
+def check_text(body: Mapping[str, Any], *, tokens: int, size: int) -> None:
+    """Raise Refusal if the text of a body of `size` bytes can't fit `tokens`, also where it would be truncated."""
     most = max(CHARACTERS_PER_TOKEN * tokens, LEAST_TEXT)
-    if _text(body, most) <= most:
+    if size <= most or _text(body, most) <= most:
         return
     if any(_text(prompt, most, own=name in _NO_MEDIA) > most for name, prompt in _prompts(body)):
         raise prompt_too_long(f"more than {tokens}", most=tokens)

@@ -3,6 +3,7 @@
 Pure: they take a body and return the fields to set in it.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,12 +42,14 @@ class Requests:
         self._output = output or Output()
         self._structure = self._output.structure
 
-    def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, object]:
-        """The fields to set in the body; raises Refusal."""
+    def __call__(
+        self, path: str, body: Mapping[str, Any], size: int = sys.maxsize
+    ) -> Mapping[str, object]:
+        """The fields to set in the body, which has at most `size` bytes; raises Refusal."""
         bounds.check_integers(body)
         if path in openai.OUTPUT_LIMITS:
             bounds.check_structures(body)
-        bounds.check_text(body, tokens=self._tokens_read)
+        bounds.check_text(body, tokens=self._tokens_read, size=size)
         bounds.check_media(body, fetches=self._fetches, most=self._limits.max_media)
         if path not in openai.OUTPUT_LIMITS:
             return {}

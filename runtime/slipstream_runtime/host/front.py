@@ -84,8 +84,8 @@ _HEAD: Final = "HEAD"
 _DECODED_BYTES: Final = 512 * 1024 * 1024
 """Bytes of decoded media of all requests whose answer has not begun."""
 
-Rule = Callable[[str, Mapping[str, Any]], Mapping[str, object]]
-"""Path and body -> fields to set in the body; raises Refusal if the engine can't serve the body."""
+Rule = Callable[[str, Mapping[str, Any], int], Mapping[str, object]]
+"""Path, body and its bytes -> fields to set in the body; raises Refusal if the engine can't serve the body."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,7 +322,7 @@ class Front:
         content = body.parse(raw)
         bounded(content, size=len(raw))
         if not probe:
-            fields = self._fields(scope["path"], content, client)
+            fields = self._fields(scope["path"], content, len(raw), client)
             if fields:
                 raw = body.extended(raw, fields)
                 scope = {**scope, "headers": body.with_length(headers, len(raw))}
@@ -334,13 +334,13 @@ class Front:
         return scope, 1 if probe else self._guard.places(scope["path"], content)
 
     def _fields(
-        self, path: str, content: Mapping[str, Any], client: Client
+        self, path: str, content: Mapping[str, Any], size: int, client: Client
     ) -> Mapping[str, object]:
         """Return the fields to set in the body; Refusal if the client may not send it."""
         model = content.get("model")
         if not client.may_use(str(model)):
             raise forbidden(str(model))
-        fields = {} if self._guard.rule is None else self._guard.rule(path, content)
+        fields = {} if self._guard.rule is None else self._guard.rule(path, content, size)
         if self._guard.tenancy is None:
             return fields
         return {**fields, **self._guard.tenancy.fields(path, content, client)}

@@ -13,8 +13,11 @@ DEPTH: Final = 64
 """Levels of objects and lists; vLLM allows a JSON schema as many, and nothing nests deeper than a schema."""
 
 NODES: Final = 200_000
-"""Objects and lists of a body; each takes up to 300 bytes of memory once it is parsed."""
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+"""Objects, lists and fields of a body; each takes up to 300 bytes of memory once it is parsed."""
+ITEMS: Final = 2_000_000
+"""Items of lists; a batch of 2,048 inputs of 512 tokens has about a million."""
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+"""A string of JSON. One that does not end goes to the end, or each quote in it would be tried as another beginning."""
 
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
@@ -48,8 +51,10 @@ def too_large(*, limit: int = asgi.BODY_LIMIT) -> Refusal:
 
 def parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in the body."""
-    if _nodes(raw) > NODES and _nodes(_STRING.sub(b"", raw)) > NODES:
-        raise malformed(f"The body has more than {NODES} objects and lists.")
+    if _is_large(raw) and _is_large(_STRING.sub(b"", raw)):
+        raise malformed(
+            f"The body has more than {NODES} objects, lists and fields, or more than {ITEMS} items."
+        )
     try:
         content = json.loads(raw.decode(), parse_constant=_no_number)
     except UnicodeDecodeError as error:
@@ -89,8 +94,9 @@ def with_length(headers: Headers, length: int) -> list[tuple[bytes, bytes]]:
     return [*others, (b"content-length", str(length).encode())]
 
 
-def _nodes(raw: bytes) -> int:
-    return raw.count(b"[") + raw.count(b"{")
+def _is_large(raw: bytes) -> bool:
+    nodes = raw.count(b"[") + raw.count(b"{") + raw.count(b":")
+    return nodes > NODES or raw.count(b",") > ITEMS
 
 
 def _deeper(content: object, *, than: int) -> bool:

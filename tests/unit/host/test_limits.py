@@ -181,7 +181,7 @@ async def test_what_does_not_compute_never_waits(path: str) -> None:
 
 
 async def test_the_probe_needs_no_place_no_key_and_keeps_no_limit(tmp_path: Path) -> None:
-    def refuse(path: str, content: Mapping[str, Any]) -> Mapping[str, object]:
+    def refuse(path: str, content: Mapping[str, Any], size: int) -> Mapping[str, object]:
         raise Refusal(400, "no")
 
     app = Held(begin=False)

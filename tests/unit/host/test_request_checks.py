@@ -30,8 +30,8 @@ async def test_a_body_in_parts_reaches_the_application_as_it_was_sent() -> None:
 
 
 async def test_a_rule_sets_fields_and_the_length_follows() -> None:
-    def rule(path: str, content: Mapping[str, Any]) -> Mapping[str, object]:
-        assert (path, content) == ("/v1/chat/completions", {"a": 1})
+    def rule(path: str, content: Mapping[str, Any], size: int) -> Mapping[str, object]:
+        assert (path, content, size) == ("/v1/chat/completions", {"a": 1}, 7)
         return {"b": 2}
 
     scope = request(headers=[(b"content-length", b"7")])
@@ -41,7 +41,7 @@ async def test_a_rule_sets_fields_and_the_length_follows() -> None:
 
 
 async def test_a_rule_that_is_broken_is_told() -> None:
-    def rule(path: str, content: Mapping[str, Any]) -> Mapping[str, object]:
+    def rule(path: str, content: Mapping[str, Any], size: int) -> Mapping[str, object]:
         raise Refusal(400, "too many", reason=Reason.OUTPUT_TOO_LONG, param="max_tokens")
 
     guard = guarded(answer, rule=rule)
