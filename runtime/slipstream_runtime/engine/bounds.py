@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from slipstream_runtime.host.limits import Limits
-from slipstream_runtime.web import openai
+from slipstream_runtime.web import asgi, openai
 from slipstream_runtime.web.media import PARTS
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, malformed, prompt_too_long
@@ -20,6 +20,11 @@ LEAST_TEXT: Final = 256 * 1024
 """Characters that any request may have, whatever the context, for schemas and tools."""
 BATCH_TEXT: Final = 2 * 1024 * 1024
 """Characters of all prompts, where the context does not allow more. A tokenizer takes 280 bytes for each."""
+_BYTES_PER_TOKEN: Final = 64
+"""Bytes of a chat for each token of the context; JSON writes a character in up to 12."""
+_LEAST_BODY: Final = 1024 * 1024
+"""Bytes that a chat may have, whatever the context, for schemas and tools."""
+_CHATS: Final = (openai.CHAT, openai.RESPONSES, openai.MESSAGES)
 
 _INTEGERS: Final = (
     "n",
@@ -69,6 +74,15 @@ _PATTERNS: Final = 32
 _REPEATS_MOST: Final = 10_000
 _STRUCTURE: Final = 64 * 1024
 """Characters of a schema, grammar or regular expression; `spec.output` allows as many."""
+
+
+def largest(path: str, *, tokens: int, media: bool) -> int:
+    """Return the most bytes of a body; a chat of text has no more than its context can hold."""
+    if media:
+        return asgi.MEDIA_LIMIT
+    if path not in _CHATS:
+        return asgi.BODY_LIMIT
+    return min(max(_BYTES_PER_TOKEN * tokens, _LEAST_BODY), asgi.BODY_LIMIT)
 
 
 def check_integers(body: Mapping[str, Any]) -> None:

@@ -30,17 +30,23 @@ class Requests:
         output: Output | None,
         stores: bool = False,
         reaches_store: bool = True,
+        media: bool = True,
         fetches: bool = False,
     ) -> None:
         self._limits = limits
         self._most = limits.max_output_tokens
         self._tokens_read = min(context, limits.max_prompt_tokens or context)
+        self._media = media
         self._fetches = fetches
         self._context = context
         self._stores = stores
         self._reaches_store = reaches_store
         self._output = output or Output()
         self._structure = self._output.structure
+
+    def largest(self, path: str) -> int:
+        """Return the most bytes of a body."""
+        return bounds.largest(path, tokens=self._tokens_read, media=self._media)
 
     def __call__(
         self, path: str, body: Mapping[str, Any], size: int = sys.maxsize

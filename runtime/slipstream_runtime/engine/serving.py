@@ -278,7 +278,16 @@ class _Serving:
         return causes.killed("the engine core", number, out_of_memory=out_of_memory)
 
     def _guard(self, vllm_config: Any) -> front.Guard:
-        config = self._launch.config
+        config, model = self._launch.config, vllm_config.model_config
+        rule = Requests(
+            limits=config.limits,
+            context=model.max_model_len,
+            output=config.output,
+            stores=vllm.envs.VLLM_ENABLE_RESPONSES_API_STORE,
+            reaches_store=config.reaches_store,
+            media=model.is_multimodal_model,
+            fetches=arguments.MEDIA_DOMAINS in config.engine_args,
+        )
         return front.Guard(
             limits=config.limits,
             engine_slots=self._launch.status.max_sequences,
@@ -290,15 +299,9 @@ class _Serving:
             else None,
             places=bounds.answers,
             trial=self._trial.check if self._trial else None,
-            decoded=decoding.size if vllm_config.model_config.is_multimodal_model else None,
-            rule=Requests(
-                limits=config.limits,
-                context=vllm_config.model_config.max_model_len,
-                output=config.output,
-                stores=vllm.envs.VLLM_ENABLE_RESPONSES_API_STORE,
-                reaches_store=config.reaches_store,
-                fetches=arguments.MEDIA_DOMAINS in config.engine_args,
-            ),
+            decoded=decoding.size if model.is_multimodal_model else None,
+            rule=rule,
+            largest=rule.largest,
             metrics=self._launch.metrics.render if config.open_metrics else None,
         )
 

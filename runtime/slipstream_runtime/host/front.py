@@ -103,6 +103,8 @@ class Guard:
     rule: Rule | None = None
     trial: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
     """Check of a body that takes time; raises Refusal."""
+    largest: Callable[[str], int] = lambda _path: asgi.MEDIA_LIMIT
+    """Path -> most bytes of a body."""
     decoded: Callable[[Mapping[str, Any]], Awaitable[int]] | None = None
     """Body -> bytes that its media take once they are decoded; raises Refusal."""
     metrics: Callable[[], bytes] | None = None
@@ -311,12 +313,13 @@ class Front:
         Return the scope that fits the body, and the places that the request takes.
         """
         headers = scope["headers"]
-        body.check_head(headers, limit=asgi.MEDIA_LIMIT)
+        most = self._guard.largest(scope["path"])
+        body.check_head(headers, limit=most)
         try:
             async with asyncio.timeout(self._guard.limits.body_seconds):
-                raw = await asgi.read(exchange.receive, limit=asgi.MEDIA_LIMIT)
+                raw = await asgi.read(exchange.receive, limit=most)
         except asgi.TooLargeError:
-            raise body.too_large(limit=asgi.MEDIA_LIMIT) from None
+            raise body.too_large(limit=most) from None
         except TimeoutError:
             raise body_late(self._guard.limits.body_seconds) from None
         content = body.parse(raw)

@@ -19,7 +19,7 @@ from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
-from slipstream_runtime.web import keyring
+from slipstream_runtime.web import asgi, keyring
 
 
 def run(launch: Launch, model: Exported) -> None:
@@ -94,6 +94,7 @@ def _guard(launch: Launch) -> front.Guard:
         limits=config.limits,
         engine_slots=config.batch.sequences,
         keys=keyring.mounted(config.api_keys) if config.api_keys else None,
+        largest=lambda _path: asgi.BODY_LIMIT,
         metrics=launch.metrics.render if config.open_metrics else None,
     )
 

@@ -193,3 +193,21 @@ def test_urls_in_texts_and_tools_are_not_media() -> None:
     assert judged(MESSAGES, said([call, text])) == {}
     page = {"title": "a", "source": "https://example.com/a", "file": "file:///a"}
     assert judged(CHAT, {**said("hi"), "documents": [page]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "context", "media", "most"),
+    [
+        (CHAT, 1000, False, 2**20),
+        (MESSAGES, 131_072, False, 2**23),
+        (RESPONSES, 10_000_000, False, 2**24),
+        (COMPLETIONS, 1000, False, 2**24),
+        (EMBEDDINGS, 1000, False, 2**24),
+        (CHAT, 1000, True, 2**26),
+    ],
+)
+def test_the_body_of_a_chat_is_bounded_by_the_context_before_it_is_read(
+    path: str, context: int, *, media: bool, most: int
+) -> None:
+    rule = Requests(limits=Limits(), context=context, output=None, media=media)
+    assert rule.largest(path) == most

@@ -160,3 +160,11 @@ async def test_a_key_for_other_models_is_403_at_an_engine(tmp_path: Path) -> Non
     for content in (b'{"model": "other"}', b"{}"):
         client = await ask(guard, request(headers=headers), content)
         assert client.status == 403
+
+
+async def test_a_body_beyond_the_largest_of_its_path_is_not_read() -> None:
+    guard = guarded(echo, largest=lambda path: 10 if path == "/v1/chat/completions" else 1)
+    assert (await ask(guard, None, b'{"a":1}')).status == 200
+    assert (await ask(guard, None, b'{"a":1', b"234567}")).status == 413
+    declared = request(headers=[(b"content-length", b"11")])
+    assert (await ask(guard, declared)).status == 413
