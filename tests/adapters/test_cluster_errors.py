@@ -79,6 +79,7 @@ class Recorded(Cluster):
     def __init__(self, answer: Any = None) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
         self.answer = answer
+        self._namespaces = ()
 
     async def request(self, verb: str, kind: str, /, **arguments: Any) -> dict[str, Any]:
         self.sent.append((verb, kind, arguments))
