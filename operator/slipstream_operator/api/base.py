@@ -6,7 +6,7 @@ a rule existed.
 
 import re
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import pydantic
 from pydantic import Field
@@ -121,6 +121,20 @@ Duration = Annotated[
     ),
 ]
 
+
+def bounded(field: str, least: str, most: str) -> dict[str, str]:
+    """Return the rule that a duration is within bounds. Another rule refuses text that is not a duration."""
+    value = f"self.{field}"
+    return rule(
+        f"!has({value}) || !{value}.matches('{units.DURATION_PATTERN}') || "
+        f"(duration({value}) >= duration('{least}') && duration({value}) <= duration('{most}'))",
+        message_expression=(
+            f"'\"' + {value} + '\" is out of range. Use a duration from {least} to {most}.'"
+        ),
+        field_path=f".{field}",
+    )
+
+
 Percentage = Annotated[
     str,
     pydantic.AfterValidator(_percentage),
@@ -173,6 +187,38 @@ Quantity = Annotated[
     pydantic.BeforeValidator(_text, json_schema_input_type=str),
     pydantic.AfterValidator(_quantity),
     Field(max_length=20, json_schema_extra=_int_or_string),
+]
+
+_LEAST_BYTES: Final = 1 << 10
+"""Least bytes of a size. A smaller size lacks its unit, or has the unit m, which is a thousandth of a byte."""
+
+
+def _size(text: str) -> str:
+    if units.quantity(text) < _LEAST_BYTES:
+        raise ValueError(f'"{text}" is less than 1Ki. Use a size with its unit, such as 16Gi.')
+    return text
+
+
+def _int_or_size(schema: dict[str, Any]) -> None:
+    """Make the schema that of a quantity of bytes."""
+    _int_or_string(schema)
+    schema["x-kubernetes-validations"] += rules(
+        rule(
+            f"type(self) == int ? self >= {_LEAST_BYTES} : "
+            f"!isQuantity(self) || quantity(self).compareTo(quantity('{_LEAST_BYTES}')) >= 0",
+            message_expression=(
+                "'\"' + string(self) + '\" is less than 1Ki. Use a size with its unit, such as 16Gi.'"
+            ),
+        )
+    )["x-kubernetes-validations"]
+
+
+ByteSize = Annotated[
+    str,
+    pydantic.BeforeValidator(_text, json_schema_input_type=str),
+    pydantic.AfterValidator(_quantity),
+    pydantic.AfterValidator(_size),
+    Field(max_length=20, json_schema_extra=_int_or_size),
 ]
 
 Money = Annotated[

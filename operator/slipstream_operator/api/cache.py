@@ -5,7 +5,7 @@ from typing import Annotated
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import ApiModel, Duration, Quantity, rule, rules
+from slipstream_operator.api.base import ApiModel, ByteSize, Duration, rule, rules
 
 
 class CacheClaim(ApiModel):
@@ -56,7 +56,7 @@ class ResponsesSpec(ApiModel):
     """Responses that the router reuses for identical requests of the same tenant."""
 
     ttl: Duration = Field(description="Time for which a response is reused.")
-    size: Quantity = Field(
+    size: ByteSize = Field(
         default="64Mi",
         description="Memory for responses in each router pod. The oldest responses are evicted first. Default: "
         "64Mi.",
@@ -66,11 +66,11 @@ class ResponsesSpec(ApiModel):
 class OffloadSpec(ApiModel):
     """Memory for KV cache blocks that are evicted from the accelerator. Later requests load them back."""
 
-    cpu: Quantity = Field(
+    cpu: ByteSize = Field(
         description="Host memory of one replica for offloaded blocks, such as 20Gi. It is added to the memory "
         "request and limit of the engine unless spec.resources sets them.",
     )
-    disk: Quantity | None = Field(
+    disk: ByteSize | None = Field(
         default=None,
         description="Disk space for blocks that are evicted from that memory, such as 100Gi. It is an emptyDir of "
         "this size. The oldest blocks are deleted first. Default: none.",

@@ -6,7 +6,7 @@ import pydantic
 from pydantic import Field
 
 from slipstream_operator.api import pod
-from slipstream_operator.api.base import ApiModel, Duration, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, bounded, list_map, rule, rules
 
 
 class OperatorSecretKey(ApiModel):
@@ -60,6 +60,7 @@ class Prometheus(ApiModel):
                 "|| (has(self.headers) && self.headers.exists(header, has(header.secret))))",
                 message="tokenSecret, caSecret and secret headers need a url that begins with https://.",
             ),
+            bounded("window", "1s", "1h"),
         )
     )
 
@@ -97,5 +98,5 @@ class Prometheus(ApiModel):
     )
     window: Duration | None = Field(
         default=None,
-        description="Range of rates, at least four scrape intervals. Default: 1m.",
+        description="Range of rates, from 1s to 1h and at least four scrape intervals. Default: 1m.",
     )

@@ -8,10 +8,10 @@ from pydantic import Field
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.base import (
     ApiModel,
+    ByteSize,
     Duration,
     Money,
     Percentage,
-    Quantity,
     ShortText,
     list_map,
     rule,
@@ -58,7 +58,7 @@ class Accelerator(ApiModel):
         description="DeviceClass of dynamic resource allocation, such as gpu.nvidia.com, in place of "
         "resourceName. It needs Kubernetes 1.34.",
     )
-    memory: Quantity | None = Field(
+    memory: ByteSize | None = Field(
         default=None,
         description="Memory of one device as CUDA reports it, such as 79Gi for an H100. If it is set, services "
         "that don't fit are refused before a node is provisioned.",
@@ -194,12 +194,12 @@ class RouterSpec(ApiModel):
     priority_class_name: ShortText | None = Field(
         default=None, description="PriorityClass of routers and endpoint pickers."
     )
-    max_body_size: Quantity | None = Field(
+    max_body_size: ByteSize | None = Field(
         default=None,
         description="Maximum size of a request's body with images, audio or video, at most 64Mi. Default: 64Mi. The "
         "text of a body has at most 16Mi.",
     )
-    body_memory: Quantity | None = Field(
+    body_memory: ByteSize | None = Field(
         default=None,
         description="Maximum size of all bodies that one router pod holds until their responses begin. Further "
         "requests get 429. At least 64Mi. Default: 128Mi. Give the container more than twice as much memory.",

@@ -5,30 +5,15 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api import units
-from slipstream_operator.api.base import ApiModel, Duration, rule, rules
+from slipstream_operator.api.base import ApiModel, Duration, bounded, rules
 from slipstream_runtime import contract
 
-
-def _bounded(field: str, least: str, most: str) -> dict[str, str]:
-    """Return the rule that a duration is within bounds. Another rule refuses text that is not a duration."""
-    value = f"self.{field}"
-    return rule(
-        f"!has({value}) || !{value}.matches('{units.DURATION_PATTERN}') || "
-        f"(duration({value}) >= duration('{least}') && duration({value}) <= duration('{most}'))",
-        message_expression=(
-            f"'\"' + {value} + '\" is out of range. Use a duration from {least} to {most}.'"
-        ),
-        field_path=f".{field}",
-    )
-
-
 _RULES: dict[str, Any] = rules(
-    _bounded("start", "10s", "24h"),
-    _bounded("drain", "1s", f"{contract.LONGEST_DRAIN_SECONDS // 3600}h"),
-    _bounded("hold", "1s", "24h"),
-    _bounded("idle", "1s", "24h"),
-    _bounded("body", "1s", "1h"),
+    bounded("start", "10s", "24h"),
+    bounded("drain", "1s", f"{contract.LONGEST_DRAIN_SECONDS // 3600}h"),
+    bounded("hold", "1s", "24h"),
+    bounded("idle", "1s", "24h"),
+    bounded("body", "1s", "1h"),
 )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import pydantic
 from pydantic import Field
 
-from slipstream_operator.api.base import ApiModel, Quantity, ShortText, list_map, rule, rules
+from slipstream_operator.api.base import ApiModel, ByteSize, ShortText, list_map, rule, rules
 from slipstream_runtime import contract
 
 RESERVED_NAMES: Final = (
@@ -97,7 +97,7 @@ class EmptyDir(ApiModel):
     medium: Literal["Memory"] | None = Field(
         default=None, description="Medium. Memory means a tmpfs. Default: the disk of the node."
     )
-    size_limit: Quantity | None = Field(default=None, description="Maximum size.")
+    size_limit: ByteSize | None = Field(default=None, description="Maximum size.")
 
 
 class ClaimVolume(ApiModel):
@@ -179,7 +179,7 @@ class CsiVolume(ApiModel):
 class StorageRequest(ApiModel):
     """Size of the storage."""
 
-    storage: Quantity = Field(description="Size of the volume, such as 200Gi.")
+    storage: ByteSize = Field(description="Size of the volume, such as 200Gi.")
 
 
 class ClaimResources(ApiModel):

@@ -16,6 +16,9 @@ _STANDARD: Final = re.compile(r"^(cpu|memory|ephemeral-storage|hugepages-\w+)$")
 """Names of resources without a domain that a container can request."""
 _NATIVE: Final = re.compile(r"^([^/]+|([^/]+\.)?kubernetes\.io/.*)$")
 """Names of resources that a node can overcommit. All others are extended resources."""
+_BYTES: Final = ("memory", "ephemeral-storage")
+_LEAST_BYTES: Final = 1 << 20
+"""Least bytes of memory or storage. A smaller size lacks its unit, or has the unit m, which is a thousandth."""
 
 
 def check(
@@ -65,6 +68,16 @@ def _problems(resources: pod.Resources, *, but: str | None) -> Iterator[str]:
                 f'requests: "{resource}" of {_text(resources.requests, resource)} can\'t be more than its limit of '
                 f"{_text(resources.limits, resource)}. Raise the limit, or lower the request."
             )
+    for part, sizes, texts in (
+        ("limits", limits, resources.limits),
+        ("requests", requests, resources.requests),
+    ):
+        for resource, size in sizes.items():
+            if resource in _BYTES and size < _LEAST_BYTES:
+                yield (
+                    f'{part}: "{resource}" of {_text(texts, resource)} can\'t work because it is less than 1Mi. Use a '
+                    "size with its unit, such as 16Gi."
+                )
     for resource, size in limits.items():
         if not _NATIVE.match(resource) and size % 1:
             yield (

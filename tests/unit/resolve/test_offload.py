@@ -118,12 +118,12 @@ def test_memory_that_the_object_sets_is_left_as_it_is() -> None:
             'spec.resources: memory "20Gi" must be more than spec.cache.offload.cpu "20Gi"',
         ),
         (
-            {"cache": {"offload": {"cpu": "20"}}},
-            'spec.cache.offload.cpu: "20" is too small for a block. Use at least 64Mi',
+            {"cache": {"offload": {"cpu": "20Ki"}}},
+            'spec.cache.offload.cpu: "20Ki" is too small for a block. Use at least 64Mi',
         ),
         (
-            {"cache": {"offload": {"cpu": "20Gi", "disk": "100"}}},
-            'spec.cache.offload.disk: "100" is too small for a block',
+            {"cache": {"offload": {"cpu": "20Gi", "disk": "100Ki"}}},
+            'spec.cache.offload.disk: "100Ki" is too small for a block',
         ),
         (
             {"engineArgs": {"kv-offloading-size": 4}},

@@ -104,6 +104,18 @@ def test_object_and_profile_win_resource_by_resource() -> None:
             'spec.resources.limits: "rdma/hca" of 500m is not a whole number of devices',
         ),
         (
+            {"resources": {"requests": {"memory": "500m"}}},
+            'spec.resources.requests: "memory" of 500m can\'t work because it is less than 1Mi',
+        ),
+        (
+            {"resources": {"limits": {"memory": 16}}},
+            'spec.resources.limits: "memory" of 16 can\'t work because it is less than 1Mi',
+        ),
+        (
+            {"resources": {"limits": {"ephemeral-storage": "1e3"}}},
+            'spec.resources.limits: "ephemeral-storage" of 1e3 can\'t work because it is less than',
+        ),
+        (
             {"resources": {"limits": {"gpu": "1"}}},
             'spec.resources.limits: "gpu" is not a Kubernetes resource',
         ),

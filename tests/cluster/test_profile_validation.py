@@ -1,4 +1,4 @@
-"""The API server refuses a Prometheus of a profile that can't work."""
+"""The API server refuses values of a profile that can't work."""
 
 from typing import Any
 
@@ -24,17 +24,31 @@ SECRET = {"name": "slipstream-prometheus", "key": "token"}
             "exactly one of value and secret",
         ),
         ({"url": "https://p", "headers": [{"name": "a"}]}, "exactly one of value and secret"),
+        ({"url": "http://p", "window": "500ms"}, '"500ms" is out of range. Use a duration from 1s'),
+        ({"url": "http://p", "window": "1h30m"}, '"1h30m" is out of range. Use a duration from 1s'),
     ],
 )
 def test_a_prometheus_that_cannot_work_is_refused(
     kube: Kube, prometheus: dict[str, Any], message: str
 ) -> None:
-    profile = {
+    with pytest.raises(Refused) as refusal:
+        kube.apply(profile(prometheus=prometheus))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("size", [16, "16", "64m", "0.5", "1e2", "1n"])
+@pytest.mark.parametrize("field", ["maxBodySize", "bodyMemory"])
+def test_a_size_that_lacks_its_unit_is_refused(kube: Kube, field: str, size: int | str) -> None:
+    with pytest.raises(Refused) as refusal:
+        kube.apply(profile(router={field: size}))
+    assert f'"{size}" is less than 1Ki. Use a size with its unit' in str(refusal.value)
+
+
+def profile(**spec: Any) -> dict[str, Any]:
+    """Return a profile that the API server must refuse."""
+    return {
         "apiVersion": "slipstream.dev/v1alpha1",
         "kind": "ServingProfile",
         "metadata": {"name": "refused"},
-        "spec": {"accelerators": [{"name": "cpu"}], "prometheus": prometheus},
+        "spec": {"accelerators": [{"name": "cpu"}], **spec},
     }
-    with pytest.raises(Refused) as refusal:
-        kube.apply(profile)
-    assert message in str(refusal.value)
