@@ -13,6 +13,7 @@ NAMING = [
     ({"routing": {"apiKeys": {"name": "db"}}}, "spec.routing.apiKeys"),
     ({"model": {"tokenSecret": {"name": "db", "key": "password"}}}, "spec.model.tokenSecret"),
     ({"model": {"uri": "s3://bucket/folder", "credentials": {"name": "db"}}}, "spec.model.credentials"),
+    ({"model": {"chatTemplateFrom": {"name": "db", "key": "password"}}}, "spec.model.chatTemplateFrom"),
     ({"template": {"imagePullSecrets": [{"name": "db"}]}}, "spec.template.imagePullSecrets"),
     ({"template": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]}},
      "spec.template.env.valueFrom"),

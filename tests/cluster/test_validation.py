@@ -119,6 +119,17 @@ REFUSED = [
     ),
     ("spec.model.adapters", [{"name": "a", "uri": "a"}], '"a" is not a model source'),
     ("spec.model.maxAdapterRank", 64, "maxAdapterRank needs adapters. List the adapters"),
+    ("spec.model.chatTemplateFrom", {"name": "t"}, "Required value"),
+    (
+        "spec.model",
+        {"uri": "hf://a/b", "chatTemplate": "x", "chatTemplateFrom": {"name": "t", "key": "k"}},
+        "chatTemplateFrom can't work because chatTemplate sets the template, too",
+    ),
+    (
+        "spec.model.adapters",
+        [{"name": "a", "uri": "hf://a/b", "revision": "1 #2"}],
+        '"1 #2" is not a valid revision. Use letters, digits, ., _ and -.',
+    ),
     ("spec.parallelism.tensor", 0, "should be greater than or equal to 1"),
     ("spec.attention.slidingWindow", 1, "should be greater than or equal to 16"),
     ("spec.quantization.method", "int3", 'supported values: "none", "auto", "fp8"'),

@@ -20,8 +20,9 @@ from tests.support.processes import HANG_SECONDS
 class Adapted:
     """An engine and the list of adapters that it follows."""
 
-    def __init__(self, engine: Engine, listed: Path, uris: dict[str, str]) -> None:
+    def __init__(self, engine: Engine, model: Path, listed: Path, uris: dict[str, str]) -> None:
         self.engine = engine
+        self.model = model
         self.uris = uris
         self._listed = listed
 
@@ -77,7 +78,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapted]:
     engine = Engine(folder, config)
     try:
         engine.until_ready()
-        yield Adapted(engine, listed, uris)
+        yield Adapted(engine, model, listed, uris)
     finally:
         engine.kill()
 
@@ -136,3 +137,27 @@ def test_another_uri_is_another_adapter(adapted: Adapted) -> None:
     adapted.write("second")
     until(lambda: adapted.status().get("second", {}).get("uri") == f"file://{copy}")
     assert adapted.text("second") != before
+
+
+def test_an_adapter_that_was_trained_again_at_its_uri_is_loaded_by_its_new_revision(
+    adapted: Adapted,
+) -> None:
+    adapted.write("second")
+    until(lambda: adapted.models() == [NAME, "second"])
+    uri = adapted.uris["second"]
+    folder = Path(uri.removeprefix("file://"))
+    adapted.uris["second"] = f"{uri}#1"
+    adapted.write("second")
+    until(lambda: adapted.status().get("second", {}).get("uri") == f"{uri}#1")
+    before = adapted.text("second")  # its prefixes are cached
+    write_adapter(folder, model=adapted.model, seed=99, rank=8)
+    adapted.uris["second"] = f"{uri}#2"
+    adapted.write("second")
+    until(lambda: adapted.status().get("second", {}).get("uri") == f"{uri}#2")
+    after = adapted.text("second")
+    adapted.uris["fresh"] = write_adapter(
+        folder.with_name("fresh"), model=adapted.model, seed=99, rank=8
+    )
+    adapted.write("second", "fresh")
+    until(lambda: adapted.models() == [NAME, "fresh", "second"])
+    assert (after == before, after == adapted.text("fresh")) == (False, True)

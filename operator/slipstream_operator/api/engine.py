@@ -33,6 +33,28 @@ class AdapterSpec(ApiModel):
     uri: ModelUri = Field(
         description="Source in the form of model.uri. It must be a folder in PEFT format."
     )
+    revision: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=64,
+                json_schema_extra=rules(
+                    rule(
+                        "self.matches('^[A-Za-z0-9._-]+$')",
+                        message_expression=(
+                            "'\"' + self + '\" is not a valid revision. Use letters, digits, ., _ and -.'"
+                        ),
+                    )
+                ),
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Any text that names the state of the files, such as a date. Engines load an adapter again when "
+        "its uri or revision changes, so change it after the adapter was trained again at the same uri.",
+    )
 
 
 Adapters = Annotated[list[AdapterSpec], Field(max_length=32, json_schema_extra=list_map("name"))]

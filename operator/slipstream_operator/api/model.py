@@ -17,6 +17,13 @@ class SecretKey(ApiModel):
     key: Annotated[str, Field(min_length=1, max_length=253, description="Key in the Secret.")]
 
 
+class ConfigMapKey(ApiModel):
+    """Key of a ConfigMap in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the ConfigMap.")]
+    key: Annotated[str, Field(min_length=1, max_length=253, description="Key in the ConfigMap.")]
+
+
 class StoreCredentials(ApiModel):
     """Secret in the same namespace.
 
@@ -37,7 +44,13 @@ class ModelSpec(ApiModel):
                 message="maxAdapterRank needs adapters. List the adapters, or set adapters: [] if there are none "
                 "yet.",
                 field_path=".maxAdapterRank",
-            )
+            ),
+            rule(
+                "!has(self.chatTemplateFrom) || !has(self.chatTemplate)",
+                message="chatTemplateFrom can't work because chatTemplate sets the template, too. Leave out one of "
+                "them.",
+                field_path=".chatTemplateFrom",
+            ),
         )
     )
     uri: ModelUri = Field(
@@ -81,6 +94,11 @@ class ModelSpec(ApiModel):
         default=None,
         description="Chat template: the text of a Jinja template, or the name of a file of the model. Only with "
         "runtime: vllm. Default: the model's own template.",
+    )
+    chat_template_from: ConfigMapKey | None = Field(
+        default=None,
+        description="ConfigMap with the text of the chat template. Engines read it when they start, so a changed "
+        "template needs a ConfigMap with a new name to reach running engines. Only with runtime: vllm.",
     )
     adapters: Adapters | None = Field(
         default=None,

@@ -16,6 +16,7 @@ RESERVED_NAMES: Final = (
     "adapters",
     "api-keys",
     "store-credentials",
+    "chat-template",
     "offload",
 )
 """Names of volumes that the operator adds itself. It also adds claim-0, image-0, ..."""
@@ -23,6 +24,7 @@ RESERVED_PATHS: Final = (
     contract.CONFIG_DIRECTORY,
     contract.IMAGES_DIRECTORY,
     contract.CREDENTIALS_DIRECTORY,
+    contract.CHAT_TEMPLATE_DIRECTORY,
     contract.ADAPTERS_DIRECTORY,
     contract.API_KEYS_DIRECTORY,
     contract.CLAIMS_DIRECTORY,

@@ -103,7 +103,7 @@ OWNED: Final[Mapping[str, str]] = {
 SHARED: Final[Mapping[str, tuple[str, ...]]] = {
     "tool-call-parser": ("model", "tool_parser"),
     "reasoning-parser": ("model", "reasoning_parser"),
-    "chat-template": ("model", "chat_template"),
+    "chat-template": ("model", "chat_template", "chat_template_from"),
     "kv-cache-dtype": ("quantization", "kv_cache"),
     "enable-prefix-caching": ("cache", "prefix"),
     **dict.fromkeys(("compilation-config", "enforce-eager"), ("cache", "compile")),

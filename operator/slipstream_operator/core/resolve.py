@@ -150,7 +150,7 @@ def resolve(observed: Observed) -> Resolved:
         if spec.speculation and spec.speculation.disable_below_acceptance
         else None,
         max_length=spec.model.max_length if spec.model else None,
-        adapters=weights.adapters(spec)
+        adapters=weights.listed_adapters(spec)
         if spec.model is not None and spec.model.adapters is not None and runtime.needs_model
         else None,
         task=fetching.task(spec, profile, accelerator, engine_image=image, template=template)
@@ -180,6 +180,9 @@ def resolve(observed: Observed) -> Resolved:
             certificate=routed.certificate,
             credentials=spec.model.credentials.name
             if spec.model and spec.model.credentials
+            else None,
+            chat_template=(spec.model.chat_template_from.name, spec.model.chat_template_from.key)
+            if spec.model and spec.model.chat_template_from
             else None,
             nodes=split.nodes if split.nodes > 1 else None,
             devices={"deviceClass": accelerator.device_class, "count": per_pod}

@@ -50,6 +50,8 @@ class Revisioned:
     """Secret with the TLS certificate of the API port. Its content is not part of the revision."""
     credentials: str | None = None
     """Secret with the credentials of object stores. Its content is not part of the revision."""
+    chat_template: tuple[str, str] | None = None
+    """ConfigMap and key with the chat template. Its content is not part of the revision."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Resolved:
     """Share of accepted tokens below which speculation is switched off."""
     max_length: int | None
     adapters: Mapping[str, str] | None
-    """Name -> URI, if the engines support adapters. Not part of the revision."""
+    """Name -> URI and revision, if the engines support adapters. Not part of the revision of the service."""
     revisioned: Revisioned
     recreate: bool
     bounds: Bounds

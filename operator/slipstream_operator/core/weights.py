@@ -10,6 +10,7 @@ from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.runtimes.runtime import Runtime
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
+from slipstream_runtime import contract
 
 _CLAIM: Final = "pvc://"
 _IMAGE: Final = "oci://"
@@ -58,6 +59,16 @@ def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime
 def adapters(spec: InferenceServiceSpec) -> dict[str, str]:
     """Return the LoRA adapters, name -> uri."""
     return {adapter.name: adapter.uri for adapter in (spec.model and spec.model.adapters) or []}
+
+
+def listed_adapters(spec: InferenceServiceSpec) -> dict[str, str]:
+    """Return the entries of the list that engines follow, by name: the uri, and the revision if there is one."""
+    return {
+        adapter.name: adapter.uri
+        if adapter.revision is None
+        else f"{adapter.uri}{contract.ADAPTER_REVISION}{adapter.revision}"
+        for adapter in (spec.model and spec.model.adapters) or []
+    }
 
 
 def models(spec: InferenceServiceSpec) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ affects nothing else. Everything runs on the event loop that serves, except the 
 
 import asyncio
 import functools
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ class AdapterLoader:
         self._cache = cache
         self._token = token
         self._probe = probe
+        self._links = Path(tempfile.mkdtemp(prefix="adapters-"))
         self._retry_at = 0.0
         self._following: asyncio.Task[None] | None = None
 
@@ -87,7 +89,8 @@ class AdapterLoader:
     async def _load(self, name: str, uri: str) -> None:
         try:
             found = await asyncio.to_thread(self._find, uri)
-            request = LoadLoRAAdapterRequest(lora_name=name, lora_path=str(found.folder))
+            path = adapters.path_of(found, uri, links=self._links)
+            request = LoadLoRAAdapterRequest(lora_name=name, lora_path=str(path))
             answer = await self._models.load_lora_adapter(request)
             if isinstance(answer, ErrorResponse):
                 raise EngineError(f"{uri}: {answer.error.message}")

@@ -1,6 +1,8 @@
 """LoRA adapters: the listed ones, their folders, and the steps from loaded to listed. Imports no vLLM."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -9,6 +11,7 @@ from typing import Any, Final
 
 import safetensors
 
+from slipstream_runtime import contract
 from slipstream_runtime.engine.config import Adapters
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import status
@@ -43,7 +46,7 @@ class Steps:
 
 
 def wanted(file: Path) -> dict[str, str]:
-    """Return the operator's list, name -> uri; empty if there is no list, EngineError if it can't be read."""
+    """Return the operator's list, name -> uri and revision; empty without a list, EngineError if it can't be read."""
     try:
         listed = json.loads(file.read_text())
     except FileNotFoundError:
@@ -70,8 +73,9 @@ def steps(
     )
 
 
-def find(uri: str, *, cache: Path, token: str | None) -> Found:
+def find(entry: str, *, cache: Path, token: str | None) -> Found:
     """Return the adapter's folder and rank, after a download if necessary; EngineError if it is not an adapter."""
+    uri = entry.partition(contract.ADAPTER_REVISION)[0]
     folder = sources.resolve(
         sources.parse(uri), cache=cache, token=token, holds=selection.ADAPTER_CONFIG
     )
@@ -80,6 +84,20 @@ def find(uri: str, *, cache: Path, token: str | None) -> Found:
     except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"{uri}: {selection.ADAPTER_CONFIG} can't be read: {error}") from error
     return Found(folder, rank)
+
+
+def path_of(found: Found, entry: str, *, links: Path) -> Path:
+    """Return the adapter's path for vLLM, which takes cached prefixes of the same path for those of the same weights.
+
+    So an adapter with a revision has a link of its own.
+    """
+    if contract.ADAPTER_REVISION not in entry:
+        return found.folder
+    links.mkdir(parents=True, exist_ok=True)
+    link = links / hashlib.sha256(f"{entry}\0{found.folder}".encode()).hexdigest()[:16]
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(found.folder, target_is_directory=True)
+    return link
 
 
 def rank_of(config: Any) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.engine import families
+from slipstream_runtime.engine import chat_templates, families
 from slipstream_runtime.engine.checkpoint import Checkpoint
 from slipstream_runtime.engine.config import AUTO, NONE, EngineConfig
 from slipstream_runtime.engine.group import Member
@@ -248,9 +248,9 @@ def _speculation(
 
 def _chat(config: EngineConfig, target: Weights) -> tuple[tuple[str, object], ...]:
     """Return the arguments of the form of chats: its template, and the parsers of tool calls and reasoning."""
-    given, named = config.model.chat_template, config.engine_args
-    inline = given is None or "{" in given
-    template = target.template if given is None or not inline else given
+    named, template = config.engine_args, target.template
+    if chat_templates.is_inline(config.model):
+        template = str(config.model.chat_template)
     tools = reasoning = None
     if "tool-call-parser" not in named:
         tools = _parser(config.model.tool_parser, families.TOOLS, target, template=template)
@@ -260,7 +260,7 @@ def _chat(config: EngineConfig, target: Weights) -> tuple[tuple[str, object], ..
             config.model.reasoning_parser, families.REASONING, target, template=template
         )
     return (
-        ("--chat-template", given if inline else target.folder / str(given)),
+        ("--chat-template", chat_templates.argument(config.model, target.folder)),
         ("--tool-call-parser", tools),
         ("--enable-auto-tool-choice", True if tools is not None else None),
         ("--reasoning-parser", reasoning),

@@ -21,6 +21,13 @@ NONE: Final = "none"
 Argument = bool | int | float | str
 
 
+class ConfigMapKey(Part):
+    """Key of a ConfigMap, for messages."""
+
+    name: str
+    key: str
+
+
 class Model(Part):
     """Weights to load, and the model name for clients."""
 
@@ -34,6 +41,8 @@ class Model(Part):
     """Parser of reasoning, in the same way."""
     chat_template: str | None = None
     """Jinja text, or the name of a file of the model; None is the model's own template."""
+    chat_template_from: ConfigMapKey | None = None
+    """Source of the template in `contract.CHAT_TEMPLATE_FILE`."""
 
 
 class Quantization(Part):

@@ -21,6 +21,7 @@ from slipstream_runtime.engine import (
     adapters,
     arguments,
     causes,
+    chat_templates,
     checkpoint,
     environment,
     families,
@@ -123,8 +124,8 @@ class Launch:
         if self.config.load == "streamed":
             _check_streamer()
         target = self._resolve(uri)
-        if (given := self.config.model.chat_template) is not None and "{" not in given:
-            template = _template(target.folder, given)
+        template = chat_templates.given(self.config.model, target.folder)
+        if template is not None:
             target = dataclasses.replace(target, template=template)
         checkpoint.check(self.config.quantization.method, target.checkpoint, uri=uri)
         checkpoint.check_window(self.config.attention.sliding_window, target.checkpoint, uri=uri)
@@ -167,18 +168,6 @@ def _import(name: str) -> Any:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _template(folder: Path, name: str) -> str:
-    """Return the chat template in this file of the model; UnsuitableError if there is no such file."""
-    if not Path(name).is_absolute() and ".." not in Path(name).parts:
-        # NB: files of the hub's cache are links that lead out of the folder.
-        with contextlib.suppress(OSError):
-            return (folder / name).read_text(errors="replace")
-    raise UnsuitableError(
-        f'spec.model.chatTemplate: "{name}" can\'t work because the model has no such file. Use the name of a file '
-        "of the model, or the text of a Jinja template."
-    )
 
 
 def _check_suffix() -> None:

@@ -34,12 +34,14 @@ from slipstream_runtime.engine import (
     arguments,
     bounds,
     causes,
+    chat_templates,
     core,
     decoding,
     probes,
     prompts,
     speech,
     structured_outputs,
+    template_syntax,
 )
 from slipstream_runtime.engine.adapter_loader import AdapterLoader
 from slipstream_runtime.engine.grammars import Grammars
@@ -74,6 +76,8 @@ def run(launch: Launch, architectures: Set[str]) -> None:
     launch.status.versions |= versions()
     if launch.config.output is not None:
         structured_outputs.check(launch.config.output)
+    if (field := chat_templates.field(launch.config.model)) is not None:
+        template_syntax.check(launch.weights[0].template, field=field)
     set_ulimit()
     parsed = parse(launch.status.arguments)
     launch.life.enter(Phase.LOADING)

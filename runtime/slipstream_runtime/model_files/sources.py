@@ -110,7 +110,8 @@ def resolve(
     """
     folder = source.path
     if folder is None:
-        folder = _fetched(source, cache, files) or _download(
+        fetched = None if holds == selection.ADAPTER_CONFIG else _fetched(source, cache, files)
+        folder = fetched or _download(
             source, cache=cache, token=token, files=files, progress=progress
         )
     elif source.kind == "oci":

@@ -56,6 +56,9 @@ SPECS: dict[str, dict[str, Any]] = {
         "routing": {"mode": "Direct", "apiKeys": {"name": "keys"}},
         "engineArgs": {"seed": 7, "async-scheduling": False, "cudagraph-capture-sizes": [1, 2]},
     },
+    "a template of a ConfigMap": {
+        "model": {**MODEL, "chatTemplateFrom": {"name": "templates", "key": "tools"}}
+    },
     "a cpu": {"model": MODEL, "accelerator": {"type": "cpu", "count": 3}},
     "a method without a draft": {"model": MODEL, "speculation": {"method": "ngram"}},
     "mtp": {"model": MODEL, "speculation": {"method": "mtp"}},
@@ -93,6 +96,7 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
             "tool_parser": "hermes",
             "reasoning_parser": "qwen3",
             "chat_template": "{{ messages }}",
+            "chat_template_from": None,
         },
         "load": "auto",
         "device": "cuda",

@@ -96,6 +96,23 @@ def test_the_engine_has_room_for_what_is_there_or_was_asked_for(
     assert adapters.max_rank(Adapters(slots=4, rank=asked), ranks) == expected
 
 
+def test_a_revision_has_a_path_of_its_own_to_the_same_files(tmp_path: Path) -> None:
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"r": 8}')
+
+    def path(entry: str) -> Path:
+        found = adapters.find(entry, cache=tmp_path, token=None)
+        return adapters.path_of(found, entry, links=tmp_path / "links")
+
+    uri = f"file://{folder}"
+    one, two = path(f"{uri}#1"), path(f"{uri}#2")
+    assert path(uri) == folder
+    assert len({folder, one, two}) == 3
+    assert one.resolve() == two.resolve() == folder
+    assert path(f"{uri}#1") == one
+
+
 def test_an_adapter_of_too_high_a_rank_is_told_with_the_remedy() -> None:
     found = adapters.Found(Path("/x"), 48)
     adapters.check_rank(found, uri="file:///x", max_rank=64)

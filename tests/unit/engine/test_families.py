@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_runtime.engine import arguments, families, launch
+from slipstream_runtime import contract
+from slipstream_runtime.engine import arguments, chat_templates, families
 from slipstream_runtime.engine.checkpoint import Checkpoint
-from slipstream_runtime.engine.config import EngineConfig
-from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.engine.config import ConfigMapKey, EngineConfig, Model
+from slipstream_runtime.errors import EngineError, UnsuitableError
 
 HERMES = 'For each call: <tool_call>{"name": <function-name>}</tool_call>'
 QWEN3 = HERMES + "{% if enable_thinking %}<think>"
@@ -102,10 +103,40 @@ def test_a_template_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     model.mkdir()
     (model / "tools.jinja").write_text(HERMES)
     (tmp_path / "outside.jinja").write_text(HERMES)
-    assert launch._template(model, "tools.jinja") == HERMES
+
+    def found(name: str) -> str | None:
+        return chat_templates.given(Model(uri="file:///m", name="n", chat_template=name), model)
+
+    assert found("tools.jinja") == HERMES
     for name in ("other.jinja", "../outside.jinja", "/etc/hostname", "."):
         with pytest.raises(UnsuitableError, match=r"spec\.model\.chatTemplate: .* no such file"):
-            launch._template(model, name)
+            found(name)
+
+
+def test_a_template_of_a_config_map_is_read_from_its_volume(tmp_path: Path) -> None:
+    source = ConfigMapKey(name="templates", key="tools")
+    model = Model(uri="file:///m", name="n", chat_template_from=source)
+    file = tmp_path / "template.jinja"
+    file.write_text(HERMES)
+    assert chat_templates.given(model, tmp_path, mounted=file) == HERMES
+    assert chat_templates.field(model) == "spec.model.chatTemplateFrom"
+    assert chat_templates.argument(model, tmp_path) == Path(contract.CHAT_TEMPLATE_FILE)
+
+
+@pytest.mark.parametrize("text", [None, " \n"], ids=["missing", "empty"])
+def test_a_template_that_the_config_map_lacks_is_an_error_that_a_restart_can_end(
+    text: str | None, tmp_path: Path
+) -> None:
+    source = ConfigMapKey(name="templates", key="tools")
+    model = Model(uri="file:///m", name="n", chat_template_from=source)
+    file = tmp_path / "template.jinja"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(
+        EngineError, match='no ConfigMap "templates" whose key "tools" has text'
+    ) as error:
+        chat_templates.given(model, tmp_path, mounted=file)
+    assert error.value.exit_code == EngineError.exit_code
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ NOT_OF_THE_ENGINE: Final = {
     "routing": "of the router",
     "template": "of the pod",
     "cache.prefetch": "of a Job",
+    "model.adapters.revision": "of the list that engines follow",
+    "model.chatTemplateFrom.name": "of a volume; its text is like that of chatTemplate",
+    "model.chatTemplateFrom.key": "of a volume; its text is like that of chatTemplate",
     "simulator": "of another engine",
 }
 """Part or field of the spec -> the place where it ends, which is not vLLM."""
@@ -33,6 +36,9 @@ NOT_ON_GPUS: Final = {
     "certificate": "of the profile; no field of the service sets it",
     "stall_seconds": "for tests of engines; no field of the API sets it",
     "adapters.file": "for tests of engines; no field of the API sets it",
+    "model.chat_template_from.name": "of a volume",
+    "model.chat_template_from.key": "of a volume",
+    "reaches_store": "of requests",
 }
 
 

@@ -259,8 +259,9 @@ def test_a_plugin_brings_parsers_of_its_own() -> None:
         ("tool-call-parser", {"toolParser": "hermes"}),
         ("reasoning-parser", {"reasoningParser": "qwen3"}),
         ("chat-template", {"chatTemplate": "{{ messages }}"}),
+        ("chat-template", {"chatTemplateFrom": {"name": "templates", "key": "tools"}}),
     ],
 )
-def test_a_parser_is_set_in_one_place(argument: str, model: dict[str, str]) -> None:
+def test_a_parser_is_set_in_one_place(argument: str, model: dict[str, Any]) -> None:
     with pytest.raises(PermanentError, match="sets the same"):
         given.resolved({"model": {**given.MODEL, **model}, "engineArgs": {argument: "x"}})

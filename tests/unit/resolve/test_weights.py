@@ -75,6 +75,32 @@ def test_credentials_are_files_and_neither_variables_nor_arguments() -> None:
     assert "keys" not in str(container["env"]) + str(container["command"])
 
 
+def test_the_chat_template_of_a_config_map_is_a_file_whose_name_makes_the_revision() -> None:
+    def named(name: str) -> dict[str, Any]:
+        template = {"name": name, "key": "tools"}
+        return {"model": {"uri": "hf://org/model", "chatTemplateFrom": template}}
+
+    rendered, container = pod(**named("templates-1"))
+    assert {
+        "name": "chat-template",
+        "configMap": {
+            "name": "templates-1",
+            "items": [{"key": "tools", "path": "template.jinja"}],
+            "optional": True,
+        },
+    } in rendered["volumes"]
+    assert {
+        "name": "chat-template",
+        "mountPath": contract.CHAT_TEMPLATE_DIRECTORY,
+        "readOnly": True,
+    } in container["volumeMounts"]
+    one, other = (
+        resolve.resolve(observed(**named(name))).revisioned
+        for name in ("templates-1", "templates-2")
+    )
+    assert revisions.identity(one) != revisions.identity(other)
+
+
 def test_fields_that_are_not_used_change_no_revision() -> None:
     plain = resolve.resolve(observed(model={"uri": "hf://org/model"})).revisioned
     assert (plain.images, plain.credentials) == (None, None)

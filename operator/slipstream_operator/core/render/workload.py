@@ -9,6 +9,8 @@ from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.pod_template import ASSIGNED_USER
 from slipstream_operator.core.render import common, devices, placement, pods
 from slipstream_operator.core.render.sources import (
+    chat_template_mounts,
+    chat_template_volumes,
     credential_mounts,
     credential_volumes,
     image_mounts,
@@ -183,6 +185,7 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             ),
             *image_mounts(resolved.revisioned.images or ()),
             *credential_mounts(resolved.revisioned.credentials),
+            *chat_template_mounts(resolved.revisioned.chat_template),
             *(
                 {"name": name, "mountPath": path, "readOnly": True}
                 for name, path, mounted in (
@@ -265,6 +268,7 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
         ),
         *image_volumes(resolved.revisioned.images or ()),
         *credential_volumes(resolved.revisioned.credentials),
+        *chat_template_volumes(resolved.revisioned.chat_template),
         *_api_keys(resolved.revisioned.api_keys),
         *_certificate(resolved.revisioned.certificate),
         *_adapters(resolved),

@@ -11,7 +11,7 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
-_CHAT: Final = frozenset({"tool_parser", "reasoning_parser", "chat_template"})
+_CHAT: Final = frozenset({"tool_parser", "reasoning_parser", "chat_template", "chat_template_from"})
 """Fields of spec.model that only chats use."""
 
 
