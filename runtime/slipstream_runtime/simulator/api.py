@@ -8,7 +8,7 @@ import pydantic
 
 from slipstream_runtime import contract
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
-from slipstream_runtime.web import asgi, openai
+from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, invalid, no_route, wrong_method
 
@@ -89,7 +89,9 @@ class Api:
         self, form: type[protocol.Request], receive: asgi.Receive, send: asgi.Send
     ) -> None:
         try:
-            request = form.model_validate_json(await asgi.read(receive))
+            raw = await asgi.read(receive)
+            body.check_parts(raw)
+            request = form.model_validate_json(raw)
         except asgi.TooLargeError:
             raise Refusal(413, "The body is too large.") from None
         except pydantic.ValidationError as error:

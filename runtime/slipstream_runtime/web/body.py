@@ -49,12 +49,17 @@ def too_large(*, limit: int = asgi.BODY_LIMIT) -> Refusal:
     return Refusal(413, message, reason=Reason.TOO_LARGE, headers=CLOSE)
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body."""
+def check_parts(raw: bytes) -> None:
+    """Raise Refusal for a body whose many parts would take long and much memory to parse."""
     if _is_large(raw) and _is_large(_STRING.sub(b"", raw)):
         raise malformed(
             f"The body has more than {NODES} objects, lists and fields, or more than {ITEMS} items."
         )
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body."""
+    check_parts(raw)
     try:
         content = json.loads(raw.decode(), parse_constant=_no_number)
     except UnicodeDecodeError as error:

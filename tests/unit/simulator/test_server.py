@@ -294,3 +294,10 @@ async def test_metrics_are_not_on_the_api_port_unless_asked_for(tmp_path: Path) 
         await until_ready(pod)
         async with pod.http.get(f"{pod.api}{contract.METRICS_PATH}") as response:
             assert response.status == 404
+
+
+async def test_a_body_of_very_many_parts_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    async with running(tmp_path) as pod:
+        answer, error = await pod.chat(x=[[]] * 220_000)
+        assert answer == 400
+        assert "objects, lists and fields" in error["error"]["message"]
