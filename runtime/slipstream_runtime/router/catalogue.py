@@ -16,6 +16,9 @@ from slipstream_runtime.web import openai
 _TIMEOUT_SECONDS: Final = 2.0
 """Seconds for an engine to describe its models."""
 
+_MOST_BYTES: Final = 1 << 20
+"""Bytes of an engine's list of models; a tenant's own image may send any number."""
+
 Card = Mapping[str, object]
 
 
@@ -84,7 +87,12 @@ class Catalogue:
             ) as reply:
                 if reply.status != 200:
                     return None
-                return orjson.loads(await reply.read())
+                text = b""
+                async for part in reply.content.iter_any():
+                    text += part
+                    if len(text) > _MOST_BYTES:
+                        return None
+                return orjson.loads(text)
         except (aiohttp.ClientError, TimeoutError, Unanswered, ValueError):
             return None
 
