@@ -58,8 +58,8 @@ class ResponsesSpec(ApiModel):
     ttl: Duration = Field(description="Time for which a response is reused.")
     size: ByteSize = Field(
         default="64Mi",
-        description="Memory for responses in each router pod. The oldest responses are evicted first. Default: "
-        "64Mi.",
+        description="Memory for responses in each router pod, at most what its memory limit leaves: 160Mi by default. "
+        "All services of a namespace share that. The oldest responses are evicted first. Default: 64Mi.",
     )
 
 

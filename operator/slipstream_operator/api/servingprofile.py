@@ -169,7 +169,7 @@ class RouterSpec(ApiModel):
     resources: pod.Resources | None = Field(
         default=None,
         description="Requests and limits of the router container. Default: requests of 100m CPU and 128Mi memory, "
-        "and a limit of 512Mi memory.",
+        "and a limit of 512Mi memory, or more if bodyMemory needs it.",
     )
     node_selector: pod.Labels | None = Field(
         default=None,
@@ -202,7 +202,8 @@ class RouterSpec(ApiModel):
     body_memory: ByteSize | None = Field(
         default=None,
         description="Maximum size of all bodies that one router pod holds until their responses begin. Further "
-        "requests get 429. At least 64Mi. Default: 128Mi. Give the container more than twice as much memory.",
+        "requests get 429. At least 64Mi. Default: 128Mi, or less if resources.limits.memory is less than 352Mi. The "
+        "limit must be at least 96Mi plus twice this size. The rest is for cached responses.",
     )
 
 

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.api import units
 from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
 from slipstream_operator.api.tls import TlsSpec
-from slipstream_operator.core import profiles, prometheus, times, wording
+from slipstream_operator.core import profiles, prometheus, router_memory, times, wording
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, Ref, RouterState
 from slipstream_operator.core.render import pods, router
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.revisions import Rollout
+from slipstream_operator.core.router_memory import RouterMemory
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -133,10 +133,16 @@ def documents(
     routes: Sequence[Manifest],
     *,
     bodies: Manifest | None = None,
+    caches: int | None = None,
 ) -> Documents:
-    """Return the texts of the configuration. Equal entries give equal texts."""
+    """Return the texts of the configuration. Equal entries give equal texts.
+
+    `caches` are the bytes of all response caches, where a service has one.
+    """
+    cached = any(service.get("responses") for service in services)
     common: dict[str, Any] = {
         **({"bodies": bodies} if bodies else {}),
+        **({"caches": caches} if cached and caches is not None else {}),
         "namespace": namespace,
     }
     whole = _text({**common, **_sorted(services, routes)})
@@ -252,18 +258,20 @@ def resolve(
             f"images.router: is not set in ServingProfile {name}. Set the image of the router.",
         )
     spec, tls = profile.router or RouterSpec(), profile.tls or TlsSpec()
+    memory = router_memory.divide(spec, profile=name)
     texts = documents(
         observed.namespace,
         [entry.settings for entry in services.values()],
         list(routes.values()),
-        bodies=_bodies(spec),
+        bodies=_bodies(spec, memory),
+        caches=memory.caches,
     )
     scraping = prometheus.scraping(profile, pod_monitors=observed.pod_monitors)
     return router.Router(
         namespace=observed.namespace,
         image=image,
         replicas=spec.replicas or router.REPLICAS,
-        resources=_dump(spec.resources or router.RESOURCES),
+        resources=router_memory.resources(spec, _dump(router.RESOURCES), profile=name),
         placement=_placement(spec),
         document=texts.main,
         parts=texts.parts,
@@ -306,10 +314,14 @@ def readiness(deployment: Manifest, status: Manifest) -> tuple[bool, bool]:
     return bool(wanted and there >= wanted), bool(there)
 
 
-def _bodies(spec: RouterSpec) -> dict[str, int]:
-    """Return the limits of bodies that the profile sets, in bytes."""
-    given = {"size": spec.max_body_size, "memory": spec.body_memory}
-    return {name: int(units.quantity(text)) for name, text in given.items() if text is not None}
+def _bodies(spec: RouterSpec, memory: RouterMemory) -> dict[str, int]:
+    """Return the limits of bodies that are not the router's defaults, in bytes."""
+    found = {}
+    if memory.size is not None:
+        found["size"] = memory.size
+    if spec.body_memory is not None or memory.bodies != router_memory.BODIES_BYTES:
+        found["memory"] = memory.bodies
+    return found
 
 
 def _placement(spec: RouterSpec) -> dict[str, Any]:

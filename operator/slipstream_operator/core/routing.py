@@ -7,8 +7,9 @@ from typing import Any, Literal
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
 from slipstream_operator.api.tls import TlsSpec
+from slipstream_operator.core import router_memory
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.core.times import HOLD_SECONDS, Times
 from slipstream_operator.errors import PermanentError
@@ -90,6 +91,8 @@ def resolve(
         raise _image_missing(chosen, "router", profile=name)
     if chosen == "Gateway" and not (images and images.picker):
         raise _image_missing(chosen, "picker", profile=name)
+    if chosen == "Router":
+        _check_memory(spec, profile, name)
     tls = profile.tls or TlsSpec()
     if chosen == "Gateway" and tls.engines is not None:
         raise PermanentError(
@@ -176,6 +179,13 @@ def _context(spec: InferenceServiceSpec) -> int | None:
         spec.limits.max_prompt_tokens if spec.limits else None,
     )
     return min((tokens for tokens in given if tokens is not None), default=None)
+
+
+def _check_memory(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> None:
+    """Refuse limits that allow a router more memory than it has."""
+    memory = router_memory.divide(profile.router or RouterSpec(), profile=name)
+    if spec.cache and spec.cache.responses:
+        router_memory.check_cache(spec.cache.responses.size, memory, profile=name)
 
 
 def _responses(spec: InferenceServiceSpec) -> dict[str, Any] | None:

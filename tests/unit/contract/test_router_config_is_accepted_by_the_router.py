@@ -28,7 +28,7 @@ EVERYTHING: dict[str, Any] = {
         "concurrency": 8,
         "queue": 16,
     },
-    "cache": {"responses": {"ttl": "10m", "size": "256Mi"}},
+    "cache": {"responses": {"ttl": "10m", "size": "128Mi"}},
     "routing": {
         "strategy": "LeastLoad",
         "apiKeys": {"name": "keys"},
@@ -76,7 +76,7 @@ def test_every_choice_of_the_user_reaches_the_router() -> None:
     limits = {name: found["limits"][name] for name in ("concurrency", "queue", "timeout")}
     assert limits == {"concurrency": 8, "queue": 16, "timeout": 90.0}
     assert found["limits"]["max_output_tokens"] == 512
-    assert found["responses"] == {"ttl": 600.0, "size": 256 * 2**20}
+    assert found["responses"] == {"ttl": 600.0, "size": 128 * 2**20}
     assert found["cors"] == {"allow_origins": ("https://*.example.com",)}
     kept = ("name", "model", "adapters", "strategy", "keys", "activation")
     assert {key: found[key] for key in kept} == {
