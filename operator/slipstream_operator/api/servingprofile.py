@@ -258,9 +258,9 @@ class AllowedTemplate(ApiModel):
         Field(max_length=64),
     ] = Field(
         default=[],
-        description="Parts that services can set although they load code, redirect connections or reach beyond the "
-        "namespace: env.NAME, hostPath.PATH, label.KEY, priorityClass.NAME, resource.NAME and toleration.KEY, "
-        "such as env.HF_ENDPOINT. * matches any text. Default: none.",
+        description="Parts that services can set although they load code, redirect connections, or reach devices or "
+        "beyond the namespace: env.NAME, hostPath.PATH, label.KEY, priorityClass.NAME, resource.NAME and "
+        "toleration.KEY, such as env.HF_ENDPOINT. * matches any text. Default: none.",
     )
 
 

@@ -9,25 +9,10 @@ from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.pod import EnvVar, Resources
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec
 from slipstream_operator.api.template import Template
-from slipstream_operator.core import references
+from slipstream_operator.core import guarded_variables, references
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
-_VARIABLES: Final = (
-    # of the loader, of shells and of Python
-    "LD_*", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_*", "BASH_ENV", "ENV", "PATH", "BROWSER", "PYTHON*", "VIRTUAL_ENV",
-    # of libraries that load code or run compilers
-    "CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH", "NCCL_*PLUGIN*", "OPENSSL_CONF", "OPENSSL_MODULES", "ORT_*",
-    "TORCH_*", "TORCHINDUCTOR_*", "TRITON_*", "FLASHINFER_*", "CC", "CXX", "CPP", "NVCC", "CUDA_HOME", "CUDA_PATH",
-    "TRANSFORMERS_*", "HF_MODULES_CACHE", "VLLM_PLUGINS", "VLLM_*_PLUGIN*", "VLLM_ALLOW_*", "VLLM_SERVER_DEV_MODE",
-    "VLLM_LOGGING_CONFIG_PATH", "VLLM_*_CACHE*", "VLLM_TARGET_DEVICE", "VLLM_RPC_*", "VLLM_HOST_IP", "VLLM_PORT",
-    # of clients that send secrets to the address
-    "HF_ENDPOINT", "HF_INFERENCE_ENDPOINT", "HUGGINGFACE_*", "MODELSCOPE_*", "VLLM_USE_MODELSCOPE", "AWS_*ENDPOINT*",
-    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "*_ENDPOINT_URL*", "*_PROXY", "STORAGE_EMULATOR_HOST", "NETRC",
-    "GIT_*", "SSH_*", "OTEL_*", "KUBERNETES_*", "KUBECONFIG",
-)  # fmt: skip
-"""Patterns of variables, in upper case, that make programs load code or send requests elsewhere. Secrets of the
-namespace could reach a stranger by them."""
 _LABELS: Final = (
     "app",
     "k8s-app",
@@ -87,13 +72,15 @@ def _check_listed(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, na
 
 
 def _check_variables(template: Template | None, allowed: Iterable[str], *, profile: str) -> None:
-    """Raise PermanentError for the first variable that loads code or redirects connections without a right."""
+    """Raise PermanentError for the first guarded variable that the profile does not allow."""
     for field, variable in _variables(template):
         entry = f"env.{variable.name}"
-        if _matches(variable.name.upper(), _VARIABLES) and not _matches(entry, allowed):
+        if _matches(variable.name.upper(), guarded_variables.PATTERNS) and not _matches(
+            entry, allowed
+        ):
             raise PermanentError(
                 Reason.NOT_ALLOWED,
-                f'{field}: "{variable.name}" loads code or redirects connections, and ServingProfile '
+                f'{field}: "{variable.name}" loads code, redirects connections or reaches devices, and ServingProfile '
                 f"{profile} does not allow it. Leave it out, or ask the platform team to add {entry} to "
                 "template.allow.",
             )
