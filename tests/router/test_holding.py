@@ -147,6 +147,29 @@ async def test_a_held_request_ends_with_503_when_no_engine_comes() -> None:
         assert await router.metric("slipstream_router_refused_requests_total", reason="hold") == 1
 
 
+async def test_a_stopped_service_refuses_at_once_what_no_engine_will_answer() -> None:
+    stopped = service(activation=None, stopped=True)
+    async with (
+        backends.running() as (engine,),
+        routing(services=[service(activation=None)]) as router,
+    ):
+        held = asyncio.create_task(router.ask())
+        await until(lambda: router.chat.queued == 1)
+        router.configure(stopped)
+        for reply in (await held, await router.ask()):
+            assert reply.status == 503
+            assert "spec.replicas is 0" in reply.error["message"]
+            assert int(reply.headers["retry-after"]) > 0
+        router.engines(engine)  # as one that has not ended yet
+        assert (await router.ask()).status == 200
+        router.engines()
+        router.configure(service(activation=None))
+        held = asyncio.create_task(router.ask())
+        await until(lambda: router.chat.queued == 1)
+        router.engines(engine)
+        assert (await held).status == 200
+
+
 async def test_a_full_queue_is_429() -> None:
     async with backends.running() as (engine,), routing(limits={"queue": 2}) as router:
         tasks = await ask_all(router, 2)

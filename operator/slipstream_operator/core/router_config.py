@@ -106,6 +106,8 @@ def entry(
         settings["cors"] = {"allowOrigins": list(routing.origins)}
     if resolved.bounds.minimum == 0 and resolved.bounds.follows_load:
         settings["activation"] = names.activation_name(name)
+    if resolved.bounds.maximum == 0:
+        settings["stopped"] = True
     if kv_capacity:
         settings["kvTokens"] = kv_capacity
     if foreign:

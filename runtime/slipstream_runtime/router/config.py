@@ -98,6 +98,8 @@ class Service(Part):
     cors: Cors | None = None
     activation: Name | None = None
     """Name of the Lease that the router renews while requests wait at zero replicas."""
+    stopped: bool = False
+    """Whether the service has spec.replicas: 0. Without a replica, its requests are refused and not held."""
     foreign: tuple[Name, ...] = ()
     """Pods with the labels of the service's engines that are none of them. They get no requests."""
     block_tokens: int = Field(default=16, ge=1)

@@ -116,6 +116,8 @@ class Service:
         self.settings = settings
         self._queue.max_requests = settings.limits.queue
         self._queue.max_bytes = settings.limits.queue_size
+        if settings.stopped and not known.stopped:
+            self.reject_waiting(refusals.stopped())
 
     def update(
         self, found: Mapping[str, Collection[Address]]
@@ -201,6 +203,8 @@ class Service:
         """
         if request.response_id is not None:
             return self._enter_holder(request.response_id, request)
+        if self.settings.stopped and not self.pool.serving:
+            raise refusals.stopped()
         if has_fallback and not self.pool.has_candidate(tried=tried):
             if not self.pool.serving:
                 self._activate(self)

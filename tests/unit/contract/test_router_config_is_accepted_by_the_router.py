@@ -97,6 +97,17 @@ def test_a_model_alone_has_the_routers_defaults() -> None:
     (service,) = _read(entry).services
     assert service.limits == type(service.limits)()
     assert (service.strategy, service.keys, service.activation) == ("Prefix", False, None)
+    assert not service.stopped
+
+
+SCALES_TO_ZERO = {"minReplicas": 0, "maxReplicas": 2}
+
+
+def test_the_router_knows_which_service_its_owner_stopped() -> None:
+    (service,) = _read(_entry({"model": given.MODEL, "replicas": 0})).services
+    assert service.stopped
+    (service,) = _read(_entry({"model": given.MODEL, "scaling": SCALES_TO_ZERO})).services
+    assert not service.stopped
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def no_replica() -> Refusal:
     return Refusal(503, "No replica is ready.", reason=Reason.HOLD, retry_after=1)
 
 
+def stopped() -> Refusal:
+    """Return 503 for a service that its owner stopped, so that no replica comes."""
+    return Refusal(
+        503,
+        "The service is stopped because its spec.replicas is 0. Raise spec.replicas to start it.",
+        reason=Reason.HOLD,
+    )
+
+
 def held_too_long(seconds: float) -> Refusal:
     """Return 503 for a request that got no slot in time."""
     return Refusal(
