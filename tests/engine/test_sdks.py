@@ -29,7 +29,15 @@ pytestmark = [
 ]
 KEY: Final = "sk-test"
 TABLE: Final = paths.REPOSITORY / "docs/apis.md"
-HEADER: Final = ["Method", "vLLM", "vLLM, through the router", "ONNX Runtime", "Simulator"]
+HEADER: Final = [
+    "Method",
+    "vLLM",
+    "vLLM, routed",
+    "ONNX Runtime",
+    "ONNX Runtime, routed",
+    "Simulator",
+    "Simulator, routed",
+]
 
 
 def write_chat(folder: Path) -> None:
@@ -158,7 +166,9 @@ def cases() -> list[Any]:
             (method.model, "engine", name, "yes"),
             (method.model, "router", name, "yes"),
             (onnx, "engine", name, method.onnx),
+            (onnx, "router", name, method.routed(method.onnx)),
             ("simulator", "engine", name, method.simulator),
+            ("simulator", "router", name, method.routed(method.simulator)),
         ]
     return sorted(found, key=lambda case: KINDS.index(case[0]))
 
@@ -240,6 +250,16 @@ def test_the_documentation_has_the_table_of_these_tests() -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     begin = rows.index(HEADER)
     expected = [
-        [name, "yes", "yes", method.onnx, method.simulator] for name, method in METHODS.items()
+        [
+            name,
+            "yes",
+            "yes",
+            *(
+                outcome
+                for runtime in (method.onnx, method.simulator)
+                for outcome in (runtime, method.routed(runtime))
+            ),
+        ]
+        for name, method in METHODS.items()
     ]
     assert rows[begin + 2 :] == expected

@@ -57,6 +57,12 @@ class Method:
     model: Model = "chat"
     onnx: Served = "no"
     simulator: Served = "no"
+    owned: bool = False
+    """Whether the router answers itself, with what the engine's list says."""
+
+    def routed(self, runtime: Served) -> Served:
+        """Whether it is served through the router, with a runtime that serves it so."""
+        return "ignored" if self.owned and runtime == "no" else runtime
 
 
 async def models_list(clients: Clients) -> None:
@@ -67,7 +73,10 @@ async def models_list(clients: Clients) -> None:
 async def models_retrieve(clients: Clients) -> None:
     model = await clients.openai.models.retrieve(NAME)
     assert model.id == NAME
-    assert (model.model_extra or {})["max_model_len"] > 0
+    length = (model.model_extra or {})["max_model_len"]
+    if length is None:
+        raise IgnoredError
+    assert length > 0
 
 
 async def chat_create(clients: Clients) -> None:
@@ -269,8 +278,8 @@ async def detokenize(clients: Clients) -> None:
 
 
 METHODS: Final = {
-    "openai models.list": Method(models_list, onnx="yes", simulator="yes"),
-    "openai models.retrieve": Method(models_retrieve, onnx="yes"),
+    "openai models.list": Method(models_list, onnx="yes", simulator="yes", owned=True),
+    "openai models.retrieve": Method(models_retrieve, onnx="yes", owned=True),
     "openai chat.completions.create": Method(chat_create, simulator="yes"),
     "openai chat.completions.create, streamed": Method(chat_stream, simulator="yes"),
     "openai chat.completions.create, tools auto": Method(chat_tools_auto, simulator="yes"),
