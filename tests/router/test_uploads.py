@@ -1,18 +1,25 @@
 """Uploads that are larger than the router reads ahead: they pass through it as they arrive."""
 
 import asyncio
+import contextlib
 import email
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 
 from slipstream_runtime import contract
-from slipstream_runtime.web import body, openai
+from slipstream_runtime.host.front import Front
+from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.web import asgi, body, openai, sockets
+from slipstream_runtime.web.server import Server
 from tests.router.test_process import beside, started
 from tests.support import backends
+from tests.support.clients import KEY, life_in
 from tests.support.routers import Running, routing, until
 
 LARGE = b"RIFF\0\xff--x\r\n" * 300_000
@@ -183,6 +190,40 @@ async def test_a_client_that_leaves_in_the_middle_frees_the_slot() -> None:
         sending.cancel()
         await until(lambda: endpoint.in_flight == 0)
         assert engine.received == []
+
+
+@contextlib.asynccontextmanager
+async def engine_front(phase: Phase) -> AsyncIterator[tuple[Any, list[bytes]]]:
+    """The front of real engines, before an application that reads bodies."""
+    bodies: list[bytes] = []
+
+    async def app(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        bodies.append(await asgi.read(receive, limit=body.UPLOAD_LIMIT))
+        await asgi.respond_json(send, {})
+
+    listener = sockets.bind(0)
+    server = Server(Front(app, life=life_in(phase), probe_key=KEY), lifespan=False)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.listening.wait()
+    try:
+        yield SimpleNamespace(port=listener.getsockname()[1]), bodies
+    finally:
+        server.stop()
+        await running
+
+
+async def test_the_front_of_an_engine_takes_a_large_upload_and_one_that_leaves_gets_nothing_of_it() -> (
+    None
+):
+    async with (
+        engine_front(Phase.READY) as (ready, bodies),
+        engine_front(Phase.DRAINING) as (leaving, none),
+        routing(leaving, ready) as router,
+    ):
+        for _ in range(4):
+            assert (await send(router, text("model", "m"), file(), END))[0] == 200
+        assert [LARGE in each for each in bodies] == [True] * 4
+        assert none == []
 
 
 def peak_bytes(pid: int) -> int:

@@ -11,8 +11,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from slipstream_runtime.web import openai
 
-HEAD_BYTES: Final = 64 * 1024
-"""Bytes of the request line and headers of one request; trailers count, too."""
+HEAD_BYTES: Final = 128 * 1024
+"""Bytes of the request line and headers of one request, as in the router; trailers count, too.
+
+A token with many groups, and cookies, take up to 64 KiB each.
+"""
 HEAD_FIELDS: Final = 100
 """Headers of one request."""
 HEAD_SECONDS: Final = 10.0
