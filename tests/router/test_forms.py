@@ -233,6 +233,38 @@ async def test_an_answer_without_usage_costs_its_prompt(keys: Path) -> None:
         assert (await router.ask(openai.EMBEDDINGS, **asked)).status == 429
 
 
+async def test_vectors_in_bytes_cost_the_usage_that_their_header_reports(keys: Path) -> None:
+    described = json.dumps(
+        {
+            "data": [{"index": number, "start": number, "end": number} for number in range(1_000)],
+            "usage": {"prompt_tokens": 321, "total_tokens": 321},
+        }
+    )
+
+    async def vectors(peer: backends.Peer, received: backends.Received) -> None:
+        await peer.head(
+            content_type="application/octet-stream", content_length="4", metadata=described
+        )
+        await peer.write(b"\0\1\2\3")
+
+    budget(keys, 1_000)
+    async with (
+        backends.running() as (engine,),
+        routing(engine, services=[service(keys=True)], keys=keys) as router,
+    ):
+        engine.always = vectors
+        url = f"http://127.0.0.1:{router.port}{openai.EMBEDDINGS}"
+        body = {"model": "m", "input": "x", "encoding_format": "bytes"}
+        async with (
+            aiohttp.ClientSession(max_field_size=2**18) as http,
+            http.post(url, json=body, headers=KEY) as response,
+        ):
+            assert (response.status, await response.read()) == (200, b"\0\1\2\3")
+            assert response.headers["metadata"] == described
+        left = router.chat.budgets.left("red")
+        assert 1_000 - 321 <= left < 1_000 - 250
+
+
 async def test_the_usage_at_the_end_of_a_long_answer_is_counted() -> None:
     async def answer(peer: backends.Peer, received: backends.Received) -> None:
         await peer.whole({"data": "1" * 2_000_000, "usage": {"prompt_tokens": 11}})

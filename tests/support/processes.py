@@ -113,7 +113,11 @@ class Router(Process):
     """One router process; `engines` are API port and management port of each replica of a revision."""
 
     def __init__(
-        self, folder: Path, config: dict[str, Any], engines: dict[str, list[tuple[int, int]]]
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        engines: dict[str, list[tuple[int, int]]],
+        *options: str,
     ) -> None:
         self.log = folder / "log"
         settings, endpoints = folder / "router.json", folder / "endpoints.json"
@@ -127,7 +131,8 @@ class Router(Process):
         }
         endpoints.write_text(json.dumps({"revisions": places}))
         self._start(
-            contract.ROUTER_MODULE, ["--config", str(settings), "--endpoints", str(endpoints)]
+            contract.ROUTER_MODULE,
+            ["--config", str(settings), "--endpoints", str(endpoints), *options],
         )
 
 

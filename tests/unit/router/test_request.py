@@ -57,6 +57,41 @@ def test_each_prompt_counts(prompt: Any, count: int) -> None:
     assert output(COMPLETIONS, max_tokens=9, prompt=prompt, n=2) == 18 * count
 
 
+@pytest.mark.parametrize("embeds", ["AAA=", ["AAA=", "AAA="]])
+def test_each_prompt_of_embeddings_counts(embeds: Any) -> None:
+    count = len(embeds) if isinstance(embeds, list) else 1
+    assert output(COMPLETIONS, max_tokens=9, prompt_embeds=embeds) == 9 * count
+    assert output(COMPLETIONS, max_tokens=9, prompt="a", prompt_embeds=embeds) == 9 * (count + 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "documents", "times"),
+    [
+        ("/v1/rerank", "query", "documents", 9),
+        ("/v2/rerank", "query", "documents", 9),
+        ("/score", "text_1", "text_2", 9),
+        ("/v1/score", "queries", "documents", 9),
+        ("/v1/score", "data_1", "data_2", 9),
+        ("/v1/embeddings", "query", "documents", 0),
+    ],
+)
+def test_a_query_counts_with_each_document(
+    path: str, query: str, documents: str, times: int
+) -> None:
+    texts = {query: "q" * 4_000, documents: ["d"] * 10}
+    assert output(path, **texts) == times * 1_000
+    assert output(path, **{**texts, query: ["q" * 4_000]}) == times * 1_000
+    assert output(path, **{**texts, query: ["q" * 4_000] * 10}) == 0
+    if times:
+        assert output(path, **texts, max_tokens_per_query=100) == times * 100
+
+
+def test_token_ids_count_each_however_short_they_are() -> None:
+    for path, name in ((COMPLETIONS, "prompt"), ("/v1/embeddings", "input")):
+        flat, nested = parse(path, **{name: [1] * 5_000}), parse(path, **{name: [[1] * 50] * 100})
+        assert flat.prompt_tokens == nested.prompt_tokens == 5_000
+
+
 @pytest.mark.parametrize("count", ["9", 4.0, True, -5, [4]])
 @pytest.mark.parametrize("name", ["max_tokens", "n", "best_of"])
 def test_what_is_no_json_integer_is_refused_where_it_is_counted(name: str, count: Any) -> None:

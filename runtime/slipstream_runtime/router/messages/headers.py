@@ -32,7 +32,9 @@ _TYPES: Final = re.compile(
 _USUAL: Final = ("application/json", "text/event-stream")
 _EVENTS: Final = "text/event-stream;"
 _BYTES: Final = "application/octet-stream"
-_TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id")
+VECTORS: Final = "metadata"
+"""Header in which vLLM describes vectors that it sends as bytes, with the usage."""
+_TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-id", VECTORS)
 
 
 def engine_headers(

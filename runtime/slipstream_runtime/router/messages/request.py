@@ -8,7 +8,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
-from slipstream_runtime.router.messages import refusals, uploads
+from slipstream_runtime.router.messages import prompts, refusals, uploads
 from slipstream_runtime.router.messages.body_memory import Lease
 from slipstream_runtime.router.messages.uploads import Rest, Upload
 from slipstream_runtime.router.messages.usage import BYTES_PER_TOKEN, Tokens
@@ -189,11 +189,7 @@ class Request:
         """Answers to all prompts of the request."""
         counts = [n for name in _CHOICES if _is_count(n := self.content.get(name))]
         choices = max([1, *counts])
-        return (
-            choices * _prompts(self.content.get("prompt"))
-            if self.path == openai.COMPLETIONS
-            else choices
-        )
+        return choices * prompts.count(self.content) if self.path == openai.COMPLETIONS else choices
 
     @property
     def wants_usage(self) -> bool:
@@ -237,7 +233,7 @@ def parse_request(raw: bytes, *, path: str) -> Request:
         model=model,
         stream=content.get("stream") is True,
         text=text,
-        prompt_tokens=text / BYTES_PER_TOKEN + found.pieces * _MEDIA_TOKENS,
+        prompt_tokens=prompts.tokens(path, content, text=text) + found.pieces * _MEDIA_TOKENS,
     )
 
 
@@ -277,13 +273,6 @@ def _check_model_is_single(raw: bytes) -> None:
     json.loads(raw, object_pairs_hook=note)
     if sum(name == "model" for name, _ in pairs[0]) > 1:
         raise malformed("model: must not be set twice.", param="model")
-
-
-def _prompts(prompt: object) -> int:
-    """Return the number of prompts: a list of token ids is one, any other list one per item."""
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        return len(prompt)
-    return 1
 
 
 def _is_count(value: object) -> TypeGuard[int]:

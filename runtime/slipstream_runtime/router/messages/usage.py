@@ -53,6 +53,10 @@ class Usage:
         self.size += len(body)
         self._find(body)
 
+    def read_header(self, described: str) -> None:
+        """Read the usage from the header of an answer in bytes."""
+        self._find(described.encode("utf-8", "replace"))
+
     def add_part(self, part: bytes) -> None:
         """Add a part of a long answer without streaming."""
         self.size += len(part)

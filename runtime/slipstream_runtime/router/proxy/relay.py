@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from slipstream_runtime.router.cache.sharing import ResponseCopy
 from slipstream_runtime.router.config import ServiceLimits
 from slipstream_runtime.router.messages import refusals
-from slipstream_runtime.router.messages.headers import client_headers
+from slipstream_runtime.router.messages.headers import VECTORS, client_headers
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import EndlessEventError, EventFilter, Usage
 from slipstream_runtime.router.metrics import ServiceMetrics
@@ -96,6 +96,8 @@ class Relay:
         A buffered answer is returned whole, and not sent.
         """
         reply = self._reply
+        if (described := reply.headers.get(VECTORS)) is not None:
+            self.usage.read_header(described)
         if self._buffered:
             body = await self._read_start(most=_BUFFERED_BYTES)
             if not reply.content.at_eof():

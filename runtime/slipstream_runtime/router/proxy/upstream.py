@@ -25,6 +25,8 @@ _AGAIN: Final = frozenset({502, 503})
 """Status codes of an engine that did not process the request."""
 _AT_ONCE_BYTES: Final = 1024 * 1024
 """Bytes of a body that are sent at once; a larger one is sent in parts, so that other requests are not delayed."""
+_MOST_HEADER_BYTES: Final = 256 * 1024
+"""Bytes of one header of an answer: vLLM describes 2,000 vectors in bytes in a header."""
 _KEEP_SECONDS: Final = 30.0
 """Seconds of an idle connection; shorter than in engines, or a request could meet a closing socket."""
 
@@ -84,6 +86,7 @@ class Upstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("accept", "accept-encoding", "user-agent"),
             read_bufsize=2**16,
+            max_field_size=_MOST_HEADER_BYTES,
         )
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
