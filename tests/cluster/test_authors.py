@@ -102,6 +102,9 @@ def test_its_holder_names_none_of_them_in_any_field(kube: Kube, namespace: str) 
     "rules",
     [
         [right("pods", "create")],
+        [right("deployments", "create", group="apps")],
+        [right("statefulsets", "create", group="apps")],
+        [right("jobs", "create", group="batch")],
         [
             right("*", "get", "impersonate"),
             right("persistentvolumeclaims", "use"),
@@ -110,9 +113,9 @@ def test_its_holder_names_none_of_them_in_any_field(kube: Kube, namespace: str) 
         ],
         [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["use"]}],
     ],
-    ids=["pods", "get", "use"],
+    ids=["pods", "deployments", "stateful sets", "jobs", "get", "use"],
 )
-def test_a_right_to_them_or_to_pods_is_enough(
+def test_a_right_to_them_or_to_run_pods_is_enough(
     kube: Kube, namespace: str, rules: list[dict[str, Any]]
 ) -> None:
     grant(kube, namespace, "author", *rules)
