@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from slipstream_operator import names
 from slipstream_operator.api import volumes
-from slipstream_operator.core import router_config
-from slipstream_operator.core.observed import Child, Key, Observed
-from slipstream_operator.core.render import common, router
+from slipstream_operator.core.observed import Key, Observed
+from slipstream_operator.core.render import common
 from slipstream_operator.names import REVISION_LABEL, SERVICE_LABEL
 from tests.support import given
 
@@ -185,67 +184,9 @@ def test_what_the_template_adds_reaches_the_pod_after_what_we_mount() -> None:
         assert len(found[key]) > len(added)
 
 
-ADAPTERS = [{"name": "sql", "uri": "pvc://a/sql"}]
-
-
-def test_adapters_are_listed_beside_the_revision_in_a_volume_that_may_be_missing() -> None:
-    rendered = given.rendered(given.observed({"model": {**given.MODEL, "adapters": ADAPTERS}}))
-    listed = given.find(rendered, "ConfigMap", name="chat-adapters")
-    assert json.loads(listed["data"]["adapters.json"]) == {"sql": "pvc://a/sql"}
-
-    assert "immutable" not in listed
-    assert REVISION_LABEL not in listed["metadata"]["labels"]
-    pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
-    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "adapters")
-    assert volume["configMap"] == {"name": "chat-adapters", "optional": True}
-    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
-    assert mounts["adapters"] == "/etc/slipstream-adapters"
-
-
-def test_a_new_revision_of_an_adapter_changes_its_entry_and_no_pod() -> None:
-    def entry(**fields: str) -> tuple[object, str]:
-        adapters = [{"name": "sql", "uri": "pvc://a/sql", **fields}]
-        found = given.resolved({"model": {**given.MODEL, "adapters": adapters}})
-        assert found.adapters is not None
-        return found.revisioned, found.adapters["sql"]
-
-    plain, (first, second) = entry(), (entry(revision="1"), entry(revision="2"))
-    assert plain[0] == first[0] == second[0]
-    assert [found[1] for found in (plain, first, second)] == [
-        "pvc://a/sql",
-        "pvc://a/sql#1",
-        "pvc://a/sql#2",
-    ]
-
-
-def test_without_adapters_there_is_no_list_of_them() -> None:
-    assert all(
-        manifest["metadata"]["name"] != "chat-adapters"
-        for manifest in given.rendered(given.observed())
-    )
-    assert "adapters" not in json.dumps(_pod())
-
-
-def test_a_changed_list_changes_nothing_else() -> None:
-    def fingerprints(adapters: list[dict[str, str]]) -> dict[str, str]:
-        observed = given.observed({"model": {**given.MODEL, "adapters": adapters}})
-        return {
-            f"{manifest['kind']} {manifest['metadata']['name']}": manifest["metadata"][
-                "annotations"
-            ][names.APPLIED_ANNOTATION]
-            for manifest in given.rendered(observed)
-        }
-
-    one, two = (
-        fingerprints([{"name": name, "uri": "hf://org/a"} for name in added])
-        for added in ("ab", "abc")
-    )
-    assert {name for name in one if one[name] != two.get(name)} == {"ConfigMap chat-adapters"}
-    assert one.keys() == two.keys()
-
-
 def test_every_volume_and_path_of_ours_is_reserved() -> None:
-    pod = _pod({"model": {"uri": "pvc://a/x", "adapters": ADAPTERS}})
+    adapters = [{"name": "sql", "uri": "pvc://a/sql"}]
+    pod = _pod({"model": {"uri": "pvc://a/x", "adapters": adapters}})
     taken = {volume["name"] for volume in pod["volumes"]} - {"claim-0"}
     assert taken <= set(volumes.RESERVED_NAMES)
     for mount in pod["containers"][0]["volumeMounts"]:
@@ -291,125 +232,6 @@ def test_a_child_has_our_labels_and_annotations_and_no_others() -> None:
     for manifest in given.rendered(given.observed(pod_monitors=True)):
         assert manifest["metadata"]["labels"].keys() <= ours
         assert manifest["metadata"]["annotations"].keys() == {names.APPLIED_ANNOTATION}
-
-
-@pytest.mark.parametrize(
-    ("url", "selector"),
-    [
-        (
-            "http://prometheus.monitoring.svc:9090",
-            {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
-        ),
-        (
-            "https://p.mon.svc.cluster.local/x",
-            {"matchLabels": {"kubernetes.io/metadata.name": "mon"}},
-        ),
-        (
-            "http://prometheus.monitoring.svc",
-            {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
-        ),
-        ("https://prometheus.example.com", {}),
-        ("http://10.0.0.1:9090", {}),
-    ],
-)
-def test_only_prometheus_and_the_router_reach_the_management_port(
-    url: str, selector: dict[str, Any]
-) -> None:
-    observed = given.observed(profiles=[given.profile(prometheus={"url": url})])
-    policy = given.find(given.rendered(observed), "NetworkPolicy")
-    management = policy["spec"]["ingress"][1]
-    assert management["from"] == [
-        {"namespaceSelector": selector},
-        {"podSelector": {"matchLabels": names.router_selector()}},
-        {"podSelector": {"matchLabels": {"slipstream.dev/picker": given.NAME}}},
-    ]
-
-
-ROUTERS = [{"podSelector": {"matchLabels": names.router_selector()}}]
-
-
-@pytest.mark.parametrize(("mode", "allowed"), [("Router", ROUTERS), ("Direct", None)])
-def test_engines_behind_a_router_take_requests_from_routers_alone(
-    mode: str, allowed: list[dict[str, Any]] | None
-) -> None:
-    observed = given.observed(_routing(mode))
-    assert _api_clients(given.rendered(observed)) == allowed
-
-
-def _routing(mode: str) -> dict[str, Any]:
-    return {"model": {"uri": "hf://org/model"}, "routing": {"mode": mode}}
-
-
-def _api_clients(manifests: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Return the peers that reach the API port; None if everybody does."""
-    rule = given.find(manifests, "NetworkPolicy")["spec"]["ingress"][0]
-    assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
-    found: list[dict[str, Any]] | None = rule.get("from")
-    return found
-
-
-def test_the_profile_names_the_namespaces_that_scrape() -> None:
-    selector = {"matchLabels": {"monitoring": "yes"}}
-    asked = {"url": "http://thanos.monitoring.svc", "scraperNamespaces": selector}
-    observed = given.observed(profiles=[given.profile(prometheus=asked)])
-    policy = given.find(given.rendered(observed), "NetworkPolicy")
-    assert policy["spec"]["ingress"][1]["from"][0] == {"namespaceSelector": selector}
-
-
-@pytest.mark.parametrize(
-    ("discovery", "kind", "monitored"),
-    [
-        (None, False, False),
-        (None, True, True),
-        ("PodMonitor", True, True),
-        ("PodMonitor", False, False),
-        ("Annotations", True, False),
-    ],
-)
-def test_a_pod_is_discovered_in_one_way(discovery: str | None, kind: bool, monitored: bool) -> None:
-    asked = {"url": "http://p.m.svc", **({"discovery": discovery} if discovery else {})}
-    profiles = [given.profile(prometheus=asked)]
-    engines = given.rendered(given.observed(profiles=profiles, pod_monitors=kind))
-    entry = given.entry(given.observed(profiles=profiles))
-    assert entry is not None
-    space = given.router([given.parent()], profiles=profiles, pod_monitors=kind)
-    resolved = router_config.resolve(space, {given.NAME: entry}, {})
-    assert resolved is not None
-    for manifests in (engines, router.render(resolved)):
-        assert any(manifest["kind"] == "PodMonitor" for manifest in manifests) == monitored
-        template = given.find(manifests, "Deployment")["spec"]["template"]
-        annotated = "prometheus.io/scrape" in template["metadata"].get("annotations", {})
-        assert annotated == (not monitored)
-
-
-def test_pod_monitors_have_the_labels_of_the_profile_and_keep_their_own() -> None:
-    labels = {"release": "kube-prometheus-stack", names.SERVICE_LABEL: "another"}
-    profiles = [given.profile(prometheus={"url": "http://p.m.svc", "podMonitorLabels": labels})]
-    observed = given.observed(profiles=profiles, pod_monitors=True)
-    found = given.find(given.rendered(observed), "PodMonitor")["metadata"]["labels"]
-    assert found["release"] == "kube-prometheus-stack"
-    assert found[names.SERVICE_LABEL] == given.NAME
-
-
-@pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
-def test_the_kind_pod_monitor_comes_and_goes_without_a_restart_of_the_router(
-    before: bool, after: bool
-) -> None:
-    entries = {given.NAME: given.entry(given.observed())}
-
-    def template(pod_monitors: bool, children: Sequence[Child] = ()) -> tuple[Any, Child]:
-        space = given.router([given.parent()], children=children, pod_monitors=pod_monitors)
-        resolved = router_config.resolve(space, entries, {})  # type: ignore[arg-type]
-        assert resolved is not None
-        deployment = given.find(router.render(resolved), "Deployment")
-        return deployment["spec"]["template"], given.child(deployment)
-
-    first, child = template(before)
-    assert template(after, [child])[0] == first
-
-
-def test_without_the_pod_monitor_kind_none_is_made() -> None:
-    assert all(manifest["kind"] != "PodMonitor" for manifest in given.rendered(given.observed()))
 
 
 def test_a_fingerprint_tells_what_was_applied() -> None:
