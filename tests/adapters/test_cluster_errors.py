@@ -76,10 +76,10 @@ def test_bugs_are_not_hidden() -> None:
 class Recorded(Cluster):
     """Records requests instead of sending them."""
 
-    def __init__(self, answer: Any = None) -> None:
+    def __init__(self, answer: Any = None, *, namespaces: tuple[str, ...] = ()) -> None:
+        super().__init__(None, namespaces=namespaces)
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
         self.answer = answer
-        self._namespaces = ()
 
     async def request(self, verb: str, kind: str, /, **arguments: Any) -> dict[str, Any]:
         self.sent.append((verb, kind, arguments))
@@ -176,3 +176,10 @@ async def test_a_kind_that_the_cluster_lacks_has_no_objects() -> None:
 async def test_uids_are_listed() -> None:
     items = {"items": [{"metadata": {"uid": "a"}}, {"metadata": {"uid": "b"}}]}
     assert await Recorded(items).list_uids("Pod") == {"a", "b"}
+
+
+async def test_an_operator_of_named_namespaces_lists_each_of_them() -> None:
+    api = Recorded({"items": []}, namespaces=("a", "b"))
+    await api.list_uids("Pod")
+    await api.list_uids("ServingProfile")
+    assert [sent.get("namespace") for _, _, sent in api.sent] == ["a", "b", None]
