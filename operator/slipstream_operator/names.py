@@ -59,7 +59,9 @@ ENGINE_CONTAINER: Final = "engine"
 WORKER_COMPONENT: Final = "worker"
 ROUTER_COMPONENT: Final = "router"
 ROUTER_TOKEN: Final = "slipstream-router-token"  # noqa: S105 (a name)
-"""Name of the Secret with which a namespace's router authenticates to engines."""
+"""Name of the Secret by which the routers of a namespace know each other."""
+ENGINE_TOKENS: Final = "slipstream-engine-tokens"
+"""Name of the Secret with the tokens of a namespace's engines: uid of a service -> token that its engines accept."""
 PICKER_COMPONENT: Final = "picker"
 
 

@@ -30,6 +30,11 @@ class Cluster(Protocol):
     async def metadata_of(self, ref: Ref) -> Manifest:
         """Return only the object's metadata; raise NotFound if it does not exist."""
 
+    async def write_entries(
+        self, ref: Ref, entries: Mapping[str, str | None], *, version: str
+    ) -> None:
+        """Write entries of a Secret, and delete those that are None; raise Conflict if it has another version."""
+
     async def list_objects(
         self, kind: str, *, label_selector: str | None = None
     ) -> list[dict[str, Any]]:

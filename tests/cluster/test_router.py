@@ -126,6 +126,29 @@ def test_its_owners_are_all_who_use_it_and_none_controls_it(kube: Kube, namespac
             kube.until(kind, namespace, owned, name=name, timeout=SOON)
 
 
+def test_each_service_has_a_token_that_no_other_service_mounts(kube: Kube, namespace: str) -> None:
+    def entries(count: int) -> dict[str, str]:
+        found: dict[str, str] = kube.until(
+            "Secret",
+            namespace,
+            lambda items: items and len(items[0].get("data", {})) == count and items[0]["data"],
+            name="slipstream-engine-tokens",
+            timeout=SOON,
+        )
+        return found
+
+    uids = [kube.apply(routed(namespace, name))["metadata"]["uid"] for name in ("one", "two")]
+    before = entries(2)
+    assert set(before) == set(uids)
+    assert len(set(before.values())) == 2
+    services.ready(kube, namespace, "one")
+    (pod,) = kube.find("Pod", namespace, labelSelector="slipstream.dev/service=one")
+    (volume,) = (one for one in pod["spec"]["volumes"] if one["name"] == "api-keys")
+    assert [item["key"] for item in volume["secret"]["items"]] == uids[:1]
+    kube.delete("InferenceService", namespace, "two")
+    assert entries(1) == {uids[0]: before[uids[0]]}
+
+
 def test_its_token_is_made_once_and_belongs_to_its_account(kube: Kube, namespace: str) -> None:
     kube.apply(routed(namespace, "one"))
     services.ready(kube, namespace, "one")
@@ -179,6 +202,8 @@ def test_a_strangers_secret_of_its_name_is_left_alone(kube: Kube, namespace: str
         ("patch", "leases.coordination.k8s.io/other", False),
         ("list", "leases.coordination.k8s.io", False),
         ("get", "secrets/slipstream-router-token", False),
+        ("watch", "secrets/slipstream-engine-tokens", True),
+        ("get", "secrets/slipstream-engine-tokens", False),
         ("list", "secrets/slipstream-router-token", False),
         ("watch", "secrets/keys", True),
         ("get", "secrets/keys", False),

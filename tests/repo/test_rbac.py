@@ -133,9 +133,9 @@ def test_no_role_names_everything() -> None:
         assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
 
 
-def test_of_secrets_outside_its_namespace_only_the_routers_token_is_named() -> None:
+def test_of_secrets_outside_its_namespace_only_tokens_are_named() -> None:
     (rule,) = (rule for rule in _rules("ClusterRole") if "secrets" in rule["resources"])
-    assert rule["resourceNames"] == [names.ROUTER_TOKEN]
+    assert rule["resourceNames"] == [names.ROUTER_TOKEN, names.ENGINE_TOKENS]
     assert rule["resources"] == ["secrets"]
     assert not {"list", "watch", "delete"} & set(rule["verbs"])
 

@@ -299,3 +299,41 @@ async def test_a_service_that_goes_takes_its_held_requests_with_it() -> None:
         router.configure(service(name="other", model="o"))
         assert (await asking).status == 404
         assert (await router.ask()).status == 404
+
+
+async def test_engines_get_the_token_of_their_service_from_the_secret_of_the_expected_owner() -> (
+    None
+):
+    tokens = {"secret": "tokens", "owner": "uid-1"}
+    chat = service(revisions=[{"name": "chat-1", "weight": 100, "token": "uid-of-chat"}])
+    other = service(name="other", model="other", revisions=[{"name": "other-1", "weight": 100}])
+
+    def configured(owner: str) -> str:
+        found = {**tokens, "owner": owner}
+        return json.dumps({"namespace": "team", "services": [chat, other], "engineTokens": found})
+
+    def write(token: str, owner: str) -> None:
+        data = {"uid-of-chat": base64.b64encode(token.encode()).decode()}
+        metadata = {"ownerReferences": [{"kind": "ServiceAccount", "uid": owner}]}
+        api.apply(SECRETS, "tokens", data=data, metadata=metadata)
+
+    async with backends.running() as (engine,), routing() as router, apiserver.running() as api:
+        write("known to a stranger", "uid-of-a-stranger")
+        configure(api, text=configured("uid-1"))
+        place(api, engine)
+        async with following(router, api):
+            await until(lambda: names(router) != [])
+            await until(lambda: router.router.ready)
+            await router.ask()
+            assert "authorization" not in engine.received[-1].headers
+            write("of chat", "uid-1")
+            found = router.router.engine_tokens.value
+            await until(lambda: found("chat-1") == "of chat")
+            await router.ask()
+            assert engine.received[-1].headers["authorization"] == "Bearer of chat"
+            write("changed", "uid-1")
+            await until(lambda: found("chat-1") == "changed")
+            configure(api, text=configured("uid-2"))
+            await until(lambda: found("chat-1") is None)
+            write("of the new owner", "uid-2")
+            await until(lambda: found("chat-1") == "of the new owner")

@@ -21,6 +21,7 @@ from tests.support import fakes, given
 
 ROUTER = "slipstream-router"
 TOKEN = Ref("Secret", given.NAMESPACE, "slipstream-router-token")
+ENGINE_TOKENS = Ref("Secret", given.NAMESPACE, "slipstream-engine-tokens")
 CONFIG = Ref("ConfigMap", given.NAMESPACE, ROUTER)
 DIRECT: dict[str, Any] = {"model": given.MODEL, "routing": {"mode": "Direct"}}
 OTHER = Key(given.NAMESPACE, "other")
@@ -133,6 +134,7 @@ async def test_a_new_leader_drops_no_service_from_a_working_router() -> None:
     world.writes()
     world.writes(key=OTHER)
     await world.reconcile(given.KEY, OTHER)
+    await world.reconcile(given.KEY, OTHER)
     before = world.cluster.objects[CONFIG]
     for key in (given.KEY, OTHER):
         world.states.forget(key)
@@ -146,6 +148,7 @@ async def test_after_a_restart_an_invalid_service_keeps_its_entry_in_the_router(
     world = World()
     keyed = {"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}}
     world.writes(keyed)
+    await world.reconcile()
     await world.reconcile()
     before = dict(world.cluster.objects)
     world.states.forget(given.KEY)
@@ -176,13 +179,78 @@ async def test_the_token_is_created_after_its_service_account_and_checked_at_int
     assert world.cluster.calls.count(("read", str(TOKEN))) == 1
 
 
-async def test_another_owners_secret_is_not_touched_and_the_router_is_retried() -> None:
+@pytest.mark.parametrize("secret", [TOKEN, ENGINE_TOKENS])
+async def test_another_owners_secret_is_not_touched_and_nothing_starts_with_it(secret: Ref) -> None:
     world = World()
-    world.cluster.strangers(TOKEN)
+    world.cluster.strangers(secret)
+    world.writes()
+    await world.routers.reconcile(given.NAMESPACE)
+    await world.services.reconcile(given.KEY)
+    await world.routers.reconcile(given.NAMESPACE)
+    assert await world.routers.reconcile(given.NAMESPACE) == CONFLICT_RETRY
+    assert "Deployment" not in world.kinds()
+    await world.reconcile()
+    assert world.cluster.objects[secret] == {"metadata": {"uid": "uid-of-a-stranger"}}
+    reason, message = _reconciling(world)
+    assert reason == "NameConflict"
+    assert message.startswith("The router can't be changed")
+    assert f"{secret} already exists and belongs to another owner" in message
+
+    world.writes(key=OTHER)
+    await world.reconcile(OTHER)
+    (engines,) = (
+        body
+        for ref, body in world.cluster.objects.items()
+        if ref.kind == "Deployment" and ref.name.startswith("other-")
+    )
+    assert engines["spec"]["replicas"] == 0
+
+    del world.cluster.objects[secret]
+    await world.reconcile(given.KEY, OTHER)
+    await world.reconcile(given.KEY, OTHER)
+    assert "Deployment" in world.kinds()
+
+
+async def test_each_service_has_a_token_that_stays_until_the_service_is_deleted() -> None:
+    world = World()
     world.writes()
     await world.reconcile()
-    assert await world.reconcile() == CONFLICT_RETRY
-    assert world.cluster.objects[TOKEN] == {"metadata": {"uid": "uid-of-a-stranger"}}
+    await world.reconcile()
+    before = dict(world.cluster.objects[ENGINE_TOKENS]["data"])
+    assert set(before) == {f"uid-of-{given.NAME}"}
+    world.writes(key=OTHER)
+    await world.reconcile(OTHER)
+    both = dict(world.cluster.objects[ENGINE_TOKENS]["data"])
+    assert set(both) == {f"uid-of-{given.NAME}", "uid-of-other"}
+    assert before.items() <= both.items()
+    assert len(set(both.values())) == 2
+    (revision,) = world.listed(OTHER)["revisions"]
+    assert revision["token"] == "uid-of-other"
+
+    new_leader = RouterReconciler(
+        store=world.store, states=world.states, queue=world.queue, cluster=world.cluster,
+        clock=world.clock, telemetry=fakes.telemetry(),
+    )  # fmt: skip
+    await new_leader.reconcile(given.NAMESPACE)
+    assert world.cluster.objects[ENGINE_TOKENS]["data"] == both
+    world.writes(key=OTHER, gone=True)
+    await world.reconcile(OTHER)
+    assert world.cluster.objects[ENGINE_TOKENS]["data"] == before
+
+
+async def test_a_revision_of_an_older_operator_keeps_the_token_of_the_router() -> None:
+    world = World()
+    world.writes()
+    await world.reconcile()
+    (old,) = world.listed()["revisions"]
+    ref = Ref("ConfigMap", given.NAMESPACE, old["name"])
+    body = world.cluster.objects[ref]
+    template = body["data"]["template.json"].replace(names.ENGINE_TOKENS, names.ROUTER_TOKEN)
+    changed = {**body, "data": {**body["data"], "template.json": template}}
+    world.store.feed("ConfigMap", changed, gone=False)
+    await world.reconcile()
+    (kept,) = world.listed()["revisions"]
+    assert "token" not in kept
 
 
 async def test_another_owners_deployment_is_not_touched_and_the_router_is_retried() -> None:
@@ -190,6 +258,7 @@ async def test_another_owners_deployment_is_not_touched_and_the_router_is_retrie
     deployment = Ref("Deployment", given.NAMESPACE, ROUTER)
     world.cluster.strangers(deployment)
     world.writes()
+    await world.reconcile()
     assert await world.reconcile() == CONFLICT_RETRY
     assert world.cluster.objects[deployment] == {"metadata": {"uid": "uid-of-a-stranger"}}
 
@@ -201,6 +270,7 @@ async def test_a_router_whose_name_is_taken_is_reported_by_its_services(kind: st
     world.cluster.strangers(stranger)
     world.writes()
     await world.reconcile()
+    await world.routers.reconcile(given.NAMESPACE)
     assert given.KEY in await world.queued()
     await world.reconcile()
     reason, message = _reconciling(world)
@@ -336,6 +406,7 @@ async def test_a_route_is_configured_in_the_router_and_its_state_reported() -> N
     world = World()
     world.writes()
     route = world.writes_route(SPLIT)
+    await world.reconcile()
     await world.reconcile()
     assert set(world.store.router(given.NAMESPACE).listed_routes) == {"split"}
     await world.routes.reconcile(route)

@@ -77,8 +77,17 @@ class Cluster:
 
     async def metadata_of(self, ref: Ref) -> Manifest:
         self._called("read", ref)
-        metadata: Manifest = self.objects[ref]["metadata"]
-        return metadata
+        body = self.objects[ref]
+        fields = {f"f:{entry}": {} for entry in body.get("data", {})}
+        managed = [{"fieldsV1": {"f:metadata": {}}}, {"fieldsV1": {"f:data": {".": {}, **fields}}}]
+        return {"resourceVersion": "1", "managedFields": managed, **body["metadata"]}
+
+    async def write_entries(
+        self, ref: Ref, entries: Mapping[str, str | None], *, version: str
+    ) -> None:
+        self._called("write", ref)
+        data = {**self.objects[ref].get("data", {}), **entries}
+        self.objects[ref]["data"] = {k: text for k, text in data.items() if text is not None}
 
     async def list_objects(
         self, kind: str, *, label_selector: str | None = None

@@ -155,6 +155,24 @@ class Cluster:
         metadata: Manifest = found["metadata"]
         return metadata
 
+    async def write_entries(
+        self, ref: Ref, entries: Mapping[str, str | None], *, version: str
+    ) -> None:
+        """Write entries of a Secret, and delete those that are None; raise Conflict if it has another version."""
+        data = {
+            name: None if text is None else base64.b64encode(text.encode()).decode()
+            for name, text in entries.items()
+        }
+        await self.send(
+            "patch",
+            ref.kind,
+            body={"metadata": {"resourceVersion": version}, "data": data},
+            name=ref.name,
+            namespace=ref.namespace,
+            content_type="application/merge-patch+json",
+            field_manager=names.FIELD_MANAGER,
+        )
+
     async def read_secret(self, name: str, *, namespace: str) -> Mapping[str, bytes]:
         """Return the entries of a Secret; raise NotFound if it does not exist."""
         found = await self.request("get", "Secret", name=name, namespace=namespace)

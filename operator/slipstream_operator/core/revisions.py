@@ -181,6 +181,12 @@ def certified(data: Mapping[str, str]) -> bool:
     return "certificate" in json.loads(data[ENGINE_KEY])
 
 
+def has_own_token(observed: Observed, revision: str) -> bool:
+    """Whether the engines of the revision accept a token of their service alone, as all new revisions do."""
+    data = stored(observed, revision)
+    return data is None or names.ENGINE_TOKENS in data[TEMPLATE_KEY]
+
+
 def by_router(observed: Observed) -> bool | None:
     """Whether the Service selects the router; None if we have no Service."""
     service = observed.child("Service", observed.parent.key.name)

@@ -6,7 +6,7 @@ The entries have the form of `Service` and `Route` in `slipstream_runtime.router
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from slipstream_operator import names
@@ -54,12 +54,15 @@ class RouterProblem:
 
     reason: str
     message: str
+    foreign_token: bool = False
+    """Whether another owner holds the name of a Secret with tokens, so that no engine starts with its content."""
 
 
 def problem(conflicts: Sequence[Ref], failures: Sequence[str]) -> RouterProblem | None:
     """Return the problem after an attempt to apply the router's objects; None if there is none."""
     if conflicts:
-        return RouterProblem(Reason.NAME_CONFLICT, wording.held(conflicts))
+        foreign = any(ref.kind == "Secret" for ref in conflicts)
+        return RouterProblem(Reason.NAME_CONFLICT, wording.held(conflicts), foreign)
     return RouterProblem(Reason.REJECTED, "; ".join(failures)) if failures else None
 
 
@@ -70,11 +73,12 @@ def entry(
     kv_capacity: int | None,
     usual_start: float | None = None,
     foreign: Sequence[str] = (),
+    tokens: Collection[str] = (),
 ) -> Entry | None:
     """Return the entry of the service; None if the router does not serve it.
 
     `usual_start` is the 90th percentile of the seconds of a start, if one was measured. The `foreign` pods get no
-    requests.
+    requests. Engines of the revisions in `tokens` accept a token of their service alone.
     """
     if rollout.routed is None:
         return None
@@ -89,6 +93,7 @@ def entry(
             {
                 "name": names.revision_name(name, revision.hash),
                 "weight": 100 if revision.hash == rollout.routed else 0,
+                **({"token": resolved.uid} if revision.hash in tokens else {}),
             }
             for revision in rollout.revisions
         ],
@@ -136,13 +141,17 @@ def documents(
     *,
     bodies: Manifest | None = None,
     caches: int | None = None,
+    account: str | None = None,
 ) -> Documents:
     """Return the texts of the configuration. Equal entries give equal texts.
 
-    `caches` are the bytes of all response caches, where a service has one.
+    `caches` are the bytes of all response caches, where a service has one. The ServiceAccount with uid `account` owns
+    the Secret of the engines' tokens; None while it does not exist.
     """
     cached = any(service.get("responses") for service in services)
+    tokens = {"secret": names.ENGINE_TOKENS, "owner": account}
     common: dict[str, Any] = {
+        **({"engineTokens": tokens} if account else {}),
         **({"bodies": bodies} if bodies else {}),
         **({"caches": caches} if cached and caches is not None else {}),
         "namespace": namespace,
@@ -267,6 +276,7 @@ def resolve(
         list(routes.values()),
         bodies=_bodies(spec, memory),
         caches=memory.caches,
+        account=existing.uid if (existing := observed.child("ServiceAccount")) else None,
     )
     scraping = prometheus.scraping(profile, pod_monitors=observed.pod_monitors)
     return router.Router(

@@ -60,9 +60,9 @@ def mode(spec: InferenceServiceSpec) -> Mode:
 
 
 def engine_keys(spec: InferenceServiceSpec) -> str | None:
-    """Return the Secret with the keys that engines accept: the router's token, or else the user's Secret."""
+    """Return the Secret with the keys that engines accept: the router's token for them, or else the user's Secret."""
     if mode(spec) == "Router":
-        return names.ROUTER_TOKEN
+        return names.ENGINE_TOKENS
     return spec.routing.api_keys.name if spec.routing and spec.routing.api_keys else None
 
 

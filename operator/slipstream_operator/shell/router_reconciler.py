@@ -1,7 +1,7 @@
 """Reconciler of a namespace's router, created with the first service that uses it and deleted with the last."""
 
+import dataclasses
 import logging
-import math
 import secrets
 from collections.abc import Mapping
 from typing import Final
@@ -9,6 +9,7 @@ from typing import Final
 from slipstream_operator import errors, names, ports
 from slipstream_operator.core import inference_routes, plan, router_config
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
+from slipstream_operator.core.plan import Apply
 from slipstream_operator.core.render import router
 from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.shell import execution
@@ -25,6 +26,16 @@ CONFLICT_RETRY: Final = 5.0
 """Seconds until a name that another owner's object holds is retried."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """Tokens of a namespace."""
+
+    at: float
+    """Time of the check, on the monotonic clock."""
+    services: frozenset[str]
+    """Uids of the services whose engines have a token."""
 
 
 class RouterReconciler:
@@ -46,8 +57,8 @@ class RouterReconciler:
         self._cluster = cluster
         self._clock = clock
         self._telemetry = telemetry
-        self._tokens: dict[tuple[str, str], float] = {}
-        """Namespace and uid of the ServiceAccount -> time at which the token last existed, on the monotonic clock."""
+        self._tokens: dict[tuple[str, str], _Tokens] = {}
+        """Namespace and uid of the ServiceAccount -> tokens that were there when they were last checked."""
 
     async def reconcile(self, namespace: str) -> float | None:
         """Reconcile the router; return the seconds until the next reconcile, or None to wait for an event."""
@@ -67,11 +78,17 @@ class RouterReconciler:
             self._note(observed, RouterProblem(error.reason, error.message))
             return None
         is_ours = plan.labelled(names.router_labels())
+        foreign = await self._ensure_tokens(observed, wanted) if wanted else []
         steps = plan.plan(
             router.render(wanted) if wanted else [],
             children=observed.children,
             is_ours=is_ours,
         )
+        if foreign or (wanted and observed.child("ServiceAccount") is None):
+            # NB: no router starts with the token of another owner; the watch event of its account queues it again.
+            steps = dataclasses.replace(
+                steps, applies=tuple(filter(_is_before_tokens, steps.applies))
+            )
         conflicts, failures = await execution.execute(
             steps,
             cluster=self._cluster,
@@ -79,9 +96,7 @@ class RouterReconciler:
             is_ours=is_ours,
             dependent=Ref("ConfigMap", namespace, router.NAME) if wanted and wanted.parts else None,
         )
-        if wanted and not await self._ensure_token(observed):
-            conflicts.append(Ref("Secret", namespace, names.ROUTER_TOKEN))
-        problem = router_config.problem(conflicts, failures)
+        problem = router_config.problem([*conflicts, *foreign], failures)
         self._note(observed, problem)
         if problem is not None:
             logger.warning(
@@ -97,26 +112,39 @@ class RouterReconciler:
         if self._states.note_router(observed.namespace, problem):
             self._queue.add_all(parent.key for parent in (*observed.services, *observed.routes))
 
-    async def _ensure_token(self, observed: ObservedRouter) -> bool:
-        """Create the token if it is missing, and never read it. False if another owner's Secret has its name."""
+    async def _ensure_tokens(self, observed: ObservedRouter, wanted: router.Router) -> list[Ref]:
+        """Create the tokens that are missing, and never read one; return Secrets of other owners with their names."""
         account = observed.child("ServiceAccount")
         if account is None:
-            return True  # its watch event queues the router again
+            return []
         key, now = (observed.namespace, account.uid), self._clock.monotonic()
-        if now - self._tokens.get(key, -math.inf) < TOKEN_EVERY:
-            return True
-        manifest = router.token(
-            observed.namespace, account=account.uid, value=secrets.token_urlsafe(TOKEN_BYTES)
-        )
-        ours = await execution.create(
-            Ref("Secret", observed.namespace, names.ROUTER_TOKEN),
-            manifest,
-            cluster=self._cluster,
-            is_ours=_owned_by(account.uid),
-        )
-        if ours:
-            self._tokens[key] = now
-        return ours
+        services = frozenset(parent.uid for parent in wanted.users)
+        alive = frozenset(parent.uid for parent in observed.services)
+        known = self._tokens.get(key)
+        if known and now - known.at < TOKEN_EVERY and services <= known.services <= alive:
+            return []
+        own = Ref("Secret", observed.namespace, names.ROUTER_TOKEN)
+        manifest = router.token(observed.namespace, account=account.uid, value=_token())
+        engines = Ref("Secret", observed.namespace, names.ENGINE_TOKENS)
+        empty = router.engine_tokens(observed.namespace, account=account.uid)
+        foreign = [
+            ref
+            for ref, body in ((own, manifest), (engines, empty))
+            if not await execution.create(
+                ref, body, cluster=self._cluster, is_ours=_owned_by(account.uid)
+            )
+        ]
+        if foreign:
+            return foreign
+        metadata = await self._cluster.metadata_of(engines)
+        held = router.entries_of(metadata)
+        changes: dict[str, str | None] = {uid: _token() for uid in services - held}
+        changes |= dict.fromkeys(held - alive)
+        if changes:
+            version = metadata["resourceVersion"]
+            await self._cluster.write_entries(engines, changes, version=version)
+        self._tokens[key] = _Tokens(now, services | (held & alive))
+        return []
 
 
 def entries(observed: ObservedRouter, states: ServiceStates) -> Mapping[str, Entry] | None:
@@ -129,6 +157,15 @@ def entries(observed: ObservedRouter, states: ServiceStates) -> Mapping[str, Ent
         for name, service in services.items()
         if service.router_entry is not None
     }
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def _is_before_tokens(step: Apply) -> bool:
+    """Whether the object uses no token."""
+    return step.ref.kind != "Deployment"
 
 
 def _owned_by(uid: str) -> execution.IsOurs:

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from slipstream_operator import errors, names, ports
@@ -147,7 +147,9 @@ class ServiceReconciler:
             )
         )
         replicas = _replicas(observed, service, resolved)
-        held = fetching.holds(observed, resolved.task, service.fetched)
+        router = self._states.router_problem(resolved.key.namespace)
+        unsafe = resolved.routing.mode == "Router" and router is not None and router.foreign_token
+        held = unsafe or fetching.holds(observed, resolved.task, service.fetched)
         rollout = service.rollout = revisions.roll_out(
             observed, resolved, replicas=replicas, held=held, now=now
         )
@@ -171,7 +173,7 @@ class ServiceReconciler:
             steps, cluster=self._cluster, telemetry=self._telemetry, is_ours=is_ours
         )
         self._register_with_router(
-            observed, service, self._router_entry(service, resolved, observed.foreign)
+            observed, service, self._router_entry(service, resolved, observed)
         )
         lost = self._record_loss(observed, service)
         standing = await self._fetch_state(observed, resolved.task) if held else None
@@ -186,9 +188,7 @@ class ServiceReconciler:
             gateway=gateway.attachment(observed, resolved)
             if resolved.routing.mode == "Gateway"
             else None,
-            router=self._states.router_problem(resolved.key.namespace)
-            if resolved.routing.mode == "Router"
-            else None,
+            router=router if resolved.routing.mode == "Router" else None,
             loss=service.group_loss.message if service.group_loss else None,
             fetching=standing,
             prefetch=prefetching.progress(observed, resolved.prefetch)
@@ -239,7 +239,7 @@ class ServiceReconciler:
         self._queue.add(router_key(observed.parent.key.namespace))
 
     def _router_entry(
-        self, service: ServiceState, resolved: Resolved, foreign: Sequence[str]
+        self, service: ServiceState, resolved: Resolved, observed: Observed
     ) -> Entry | None:
         """Return the service's entry in the router. It stays for LEAVE_SECONDS after requests bypass the router."""
         assert service.rollout is not None
@@ -250,7 +250,12 @@ class ServiceReconciler:
             service.rollout,
             kv_capacity=capacity,
             usual_start=cold.p90 if cold is not None and cold.known else None,
-            foreign=foreign,
+            foreign=observed.foreign,
+            tokens=[
+                revision.hash
+                for revision in service.rollout.revisions
+                if revisions.has_own_token(observed, revision.hash)
+            ],
         )
         leaves = resolved.routing.mode != "Router" and not service.rollout.by_router
         if entry is None or not leaves:

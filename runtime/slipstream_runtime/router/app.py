@@ -30,6 +30,7 @@ from slipstream_runtime.router.proxy.listener import (
     Listener,
 )
 from slipstream_runtime.router.proxy.readers import SLOW_SECONDS
+from slipstream_runtime.router.proxy.tokens import EngineTokens
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
@@ -91,6 +92,7 @@ class Router:
             removed=self._removed,
         )
         router_token = RouterToken(token, clock=clock)
+        self.engine_tokens = EngineTokens(self._key_secrets, own=router_token.value)
         self._began = clock()
         self._routers = Routers(self._upstream.session, token=router_token.value, clock=clock)
         self.memory = BodyMemory(config.BODY_MEMORY)
@@ -99,12 +101,12 @@ class Router:
         self.front = Front(
             table=self.table,
             upstream=self._upstream,
-            token=router_token,
+            tokens=self.engine_tokens,
             metrics=self.metrics,
             chance=chance,
             clock=clock,
             bodies=self._bodies,
-            catalogue=Catalogue(self.table, self._upstream, router_token, now=now),
+            catalogue=Catalogue(self.table, self._upstream, self.engine_tokens, now=now),
         )
         self._listener = Listener(
             self.front.handle,
@@ -128,7 +130,8 @@ class Router:
 
     def configure(self, settings: config.Config) -> None:
         """Apply a new configuration."""
-        self._key_secrets.keep(settings.key_secrets)
+        self._key_secrets.keep(settings.watched_secrets)
+        self.engine_tokens.configure(settings)
         self.table.configure(settings)
         self._bodies.limit = settings.bodies.size
         self.memory.most = settings.bodies.memory
@@ -222,7 +225,8 @@ class Router:
     def _check_keys(self) -> None:
         """Note once that all Secrets were tried. Those of later services keep no other service waiting."""
         named = (service.settings.key_secret for service in self.table.services())
-        if self._known["config"] and all(map(self._key_secrets.tried, filter(None, named))):
+        tried = all(map(self._key_secrets.tried, filter(None, named))) and self.engine_tokens.tried
+        if self._known["config"] and tried:
             self._known["keys"] = True
 
     def _service(self, settings: config.Service) -> Service:

@@ -8,7 +8,8 @@ import aiohttp
 import orjson
 
 from slipstream_runtime.router.balancing.endpoints import Endpoint
-from slipstream_runtime.router.proxy.upstream import RouterToken, Unanswered, Upstream
+from slipstream_runtime.router.proxy.tokens import EngineTokens
+from slipstream_runtime.router.proxy.upstream import Unanswered, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.web import openai
@@ -26,11 +27,11 @@ class Catalogue:
     """Descriptions of models: their names by the router's table, their lengths by one engine of each service."""
 
     def __init__(
-        self, table: Table, upstream: Upstream, token: RouterToken, *, now: Callable[[], float]
+        self, table: Table, upstream: Upstream, tokens: EngineTokens, *, now: Callable[[], float]
     ) -> None:
         self._table = table
         self._upstream = upstream
-        self._token = token
+        self._tokens = tokens
         self._now = now
         self._created: dict[str, int] = {}
         self._lengths: dict[str, tuple[str, int | None]] = {}
@@ -79,7 +80,7 @@ class Catalogue:
 
     async def _ask(self, endpoint: Endpoint) -> Any:
         """Return the engine's list of models; None if it gives none in time."""
-        token = self._token.value()
+        token = self._tokens.value(endpoint.revision)
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         try:
             async with self._upstream.get(

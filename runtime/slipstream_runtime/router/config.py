@@ -27,6 +27,16 @@ class Revision(Part):
     name: Name
     weight: int = Field(ge=0, le=100)
     """Percent of the service's requests."""
+    token: Name | None = None
+    """Entry of the engines' token in `Config.engine_tokens`; None if they accept the router's own token."""
+
+
+class EngineTokens(Part):
+    """Secret with the tokens that engines accept from the router."""
+
+    secret: Name
+    owner: Name
+    """Uid of the object that must own the Secret. Another owner's Secret is not used."""
 
 
 class ServiceLimits(Part):
@@ -176,6 +186,7 @@ class Config(Part):
     bodies: Bodies = Bodies()
     caches: int | None = Field(default=None, ge=0)
     """Bytes of all response caches together; None: no limit but that of each service."""
+    engine_tokens: EngineTokens | None = None
     parts: tuple[Name, ...] = ()
     """ConfigMaps with further services and routes. A part never changes: other content has another name."""
 
@@ -194,3 +205,9 @@ class Config(Part):
     def key_secrets(self) -> frozenset[str]:
         """Return the names of all Secrets with API keys."""
         return frozenset(service.key_secret for service in self.services if service.key_secret)
+
+    @property
+    def watched_secrets(self) -> frozenset[str]:
+        """Return the names of all Secrets with API keys or tokens."""
+        tokens = {self.engine_tokens.secret} if self.engine_tokens else set()
+        return self.key_secrets | tokens

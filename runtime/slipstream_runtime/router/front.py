@@ -20,7 +20,8 @@ from slipstream_runtime.router.metrics import Metrics
 from slipstream_runtime.router.proxy.bodies import Bodies
 from slipstream_runtime.router.proxy.exchange import Exchange, Proxy
 from slipstream_runtime.router.proxy.listener import HEAD_BYTES, Connection, answer, head_too_large
-from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
+from slipstream_runtime.router.proxy.tokens import EngineTokens
+from slipstream_runtime.router.proxy.upstream import Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.web import keys, openai
@@ -45,7 +46,7 @@ class Front:
         *,
         table: Table,
         upstream: Upstream,
-        token: RouterToken,
+        tokens: EngineTokens,
         metrics: Metrics,
         chance: Callable[[], float],
         clock: Callable[[], float],
@@ -53,7 +54,7 @@ class Front:
         catalogue: Catalogue,
     ) -> None:
         self._table = table
-        self._proxy = Proxy(upstream, token, clock=clock, leaving=lambda: self.leaving)
+        self._proxy = Proxy(upstream, tokens, clock=clock, leaving=lambda: self.leaving)
         self._metrics = metrics
         self._chance = chance
         self._clock = clock

@@ -270,14 +270,15 @@ def test_without_api_keys_nothing_is_mounted_for_them() -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"apiKeys": {"name": "keys"}}])
-def test_behind_the_router_engines_take_its_token_alone_and_wait_for_it(
+def test_behind_the_router_engines_take_the_token_of_their_service_alone_and_wait_for_it(
     keys: dict[str, Any],
 ) -> None:
     spec = {"model": given.MODEL, "routing": keys}
     rendered = given.rendered(given.observed(spec))
     pod = given.find(rendered, "Deployment")["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "api-keys")
-    assert volume["secret"] == {"secretName": "slipstream-router-token"}
+    only = [{"key": given.UID, "path": "token"}]
+    assert volume["secret"] == {"secretName": "slipstream-engine-tokens", "items": only}
 
 
 @pytest.mark.parametrize(

@@ -79,15 +79,35 @@ def render(router: Router) -> list[dict[str, Any]]:
 
 
 def token(namespace: str, *, account: str, value: str) -> dict[str, Any]:
-    """Return the Secret with the token that engines accept from the router.
+    """Return the Secret with the token by which routers know each other. It is created once."""
+    return {
+        **_secret(names.ROUTER_TOKEN, namespace, account=account),
+        "immutable": True,
+        "stringData": {contract.ROUTER_TOKEN_KEY: value},
+    }
 
-    It is created once. Its owner is the router's ServiceAccount with uid `account`, which outlives single services.
+
+def engine_tokens(namespace: str, *, account: str) -> dict[str, Any]:
+    """Return the Secret with the tokens of engines, without its entries."""
+    return _secret(names.ENGINE_TOKENS, namespace, account=account)
+
+
+def entries_of(metadata: Manifest) -> set[str]:
+    """Return the names of a Secret's entries from its metadata, which list the fields that were written."""
+    fields = [entry.get("fieldsV1") or {} for entry in metadata.get("managedFields") or ()]
+    return {name.removeprefix("f:") for one in fields for name in one.get("f:data", {})} - {"."}
+
+
+def _secret(name: str, namespace: str, *, account: str) -> dict[str, Any]:
+    """Return a Secret without content.
+
+    Its owner is the router's ServiceAccount with uid `account`, which outlives single services.
     """
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": names.ROUTER_TOKEN,
+            "name": name,
             "namespace": namespace,
             "labels": names.router_labels(),
             "ownerReferences": [
@@ -95,8 +115,6 @@ def token(namespace: str, *, account: str, value: str) -> dict[str, Any]:
             ],
         },
         "type": "Opaque",
-        "immutable": True,
-        "stringData": {contract.ROUTER_TOKEN_KEY: value},
     }
 
 
@@ -150,16 +168,13 @@ def _role(router: Router) -> dict[str, Any]:
             "resources": ["endpointslices"],
             "verbs": ["list", "watch"],
         },
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": [names.ENGINE_TOKENS, *router.key_secrets],
+            "verbs": ["list", "watch"],
+        },
     ]
-    if router.key_secrets:  # a rule without names would apply to all Secrets
-        rules.append(
-            {
-                "apiGroups": [""],
-                "resources": ["secrets"],
-                "resourceNames": list(router.key_secrets),
-                "verbs": ["list", "watch"],
-            }
-        )
     if router.leases:  # a rule without names would apply to all Leases
         rules.append(
             {

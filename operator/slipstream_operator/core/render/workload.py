@@ -269,7 +269,7 @@ def _volumes(resolved: Resolved, revision: str) -> list[dict[str, Any]]:
         *image_volumes(resolved.revisioned.images or ()),
         *credential_volumes(resolved.revisioned.credentials),
         *chat_template_volumes(resolved.revisioned.chat_template),
-        *_api_keys(resolved.revisioned.api_keys),
+        *_api_keys(resolved.revisioned.api_keys, service=resolved.uid),
         *_certificate(resolved.revisioned.certificate),
         *_adapters(resolved),
         *_offload(resolved),
@@ -296,15 +296,18 @@ def _adapters(resolved: Resolved) -> list[dict[str, Any]]:
     return [{"name": "adapters", "configMap": source}]
 
 
-def _api_keys(secret: str | None) -> list[dict[str, Any]]:
+def _api_keys(secret: str | None, *, service: str) -> list[dict[str, Any]]:
     """Return the volume of API keys. A user's Secret is optional: without it the engine refuses all requests.
 
-    The router's token is required: without it an engine could serve no requests.
+    The router's token is required: without it an engine could serve no requests. The volume has only the token of this
+    service, whose uid is `service`.
     """
     if secret is None:
         return []
-    optional = {} if secret == names.ROUTER_TOKEN else {"optional": True}
-    return [{"name": "api-keys", "secret": {"secretName": secret, **optional}}]
+    only: dict[str, Any] = {"optional": True}
+    if secret == names.ENGINE_TOKENS:
+        only = {"items": [{"key": service, "path": contract.ROUTER_TOKEN_KEY}]}
+    return [{"name": "api-keys", "secret": {"secretName": secret, **only}}]
 
 
 def _certificate(secret: str | None) -> list[dict[str, Any]]:

@@ -89,7 +89,9 @@ async def follow(
 
     def complete(settings: config.Config) -> None:
         router.configure(settings)
-        watches.follow(settings.key_secrets)
+        tokens = settings.engine_tokens
+        owners = {tokens.secret: tokens.owner} if tokens else {}
+        watches.follow(settings.watched_secrets, owners=owners)
 
     def configured(objects: Mapping[str, Manifest]) -> None:
         settings = _settings(objects[name]) if name in objects else None

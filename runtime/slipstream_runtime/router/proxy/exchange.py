@@ -19,7 +19,8 @@ from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Phase
 from slipstream_runtime.router.proxy.listener import Connection
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
-from slipstream_runtime.router.proxy.upstream import Fault, RouterToken, Unanswered, Upstream
+from slipstream_runtime.router.proxy.tokens import EngineTokens
+from slipstream_runtime.router.proxy.upstream import Fault, Unanswered, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.budgets import Reservation
 from slipstream_runtime.web import body
@@ -37,18 +38,18 @@ class Buffering(enum.Enum):
 
 
 class Proxy:
-    """Factory of exchanges, which share the connections to replicas, the router's token and the clock."""
+    """Factory of exchanges, which share the connections to replicas, their tokens and the clock."""
 
     def __init__(
         self,
         upstream: Upstream,
-        token: RouterToken,
+        tokens: EngineTokens,
         *,
         clock: Callable[[], float],
         leaving: Callable[[], bool],
     ) -> None:
         self.upstream = upstream
-        self.token = token
+        self.tokens = tokens
         self.clock = clock
         self.leaving = leaving
         """Whether the router drains, so that clients must close their connections."""
@@ -259,7 +260,7 @@ class Exchange:
             body=self._body(endpoint),
             headers=engine_headers(
                 self._http_request.headers,
-                token=proxy.token.value(),
+                token=proxy.tokens.value(endpoint.revision),
                 content_type=request.content_type,
             ),
             limits=limits,
