@@ -1,5 +1,6 @@
 """Reconciles of a namespace's router, with a cluster that records its calls."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -437,3 +438,60 @@ async def test_an_unchanged_route_status_is_not_written() -> None:
     world.cluster.calls.clear()
     await world.routes.reconcile(route)
     assert world.cluster.calls == []
+
+
+class Broken:
+    """A Prometheus adapter with a bug."""
+
+    async def query(self, *_: object) -> Any:
+        raise RuntimeError("a bug")
+
+
+async def test_a_fault_on_one_route_is_its_condition() -> None:
+    world = World()
+    world.writes()
+    route = world.writes_route(SPLIT)
+    await world.reconcile()
+    world.routes._metrics = Broken()  # type: ignore[assignment]
+    with pytest.raises(RuntimeError):
+        await world.routes.reconcile(route)
+    assert _condition(world.cluster.statuses[-1], "Stalled") == ("True", "ReconcileFailed")
+
+
+async def test_a_fault_on_a_router_is_reported_by_what_uses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.writes()
+    with monkeypatch.context() as broken, pytest.raises(TypeError):
+        broken.setattr(router_config, "resolve", None)
+        await world.reconcile()
+    problem = world.states.router_problem(given.NAMESPACE)
+    assert problem is not None and problem.reason == "ReconcileFailed"
+    assert given.KEY in {await world.queue.get() for _ in range(len(world.queue))}
+    await world.reconcile()
+    assert world.states.router_problem(given.NAMESPACE) is None
+
+
+class Late(fakes.Metrics):
+    """A Prometheus that never answers."""
+
+    async def query(self, *arguments: Any) -> Any:
+        await super().query(*arguments)
+        await asyncio.Event().wait()
+
+
+async def test_routes_of_a_slow_prometheus_hold_a_worker_for_two_seconds_in_all() -> None:
+    world = World()
+    world.writes()
+    route = world.writes_route(SPLIT)
+    await world.reconcile()
+    world.routes._metrics = late = Late()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for _ in range(20):
+        before = loop.time()
+        await world.routes.reconcile(route)
+        world.clock.seconds += loop.time() - before
+    assert loop.time() - started < 3
+    assert len(late.asked) == 2

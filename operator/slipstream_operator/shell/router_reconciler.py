@@ -12,6 +12,7 @@ from slipstream_operator.core.observed import Manifest, ObservedRouter, Ref
 from slipstream_operator.core.plan import Apply
 from slipstream_operator.core.render import router
 from slipstream_operator.core.router_config import Entry, RouterProblem
+from slipstream_operator.names import Reason
 from slipstream_operator.shell import execution
 from slipstream_operator.shell.queue import Queue
 from slipstream_operator.shell.service_states import ServiceStates
@@ -61,8 +62,25 @@ class RouterReconciler:
         """Namespace and uid of the ServiceAccount -> tokens that were there when they were last checked."""
 
     async def reconcile(self, namespace: str) -> float | None:
-        """Reconcile the router; return the seconds until the next reconcile, or None to wait for an event."""
+        """Reconcile the router; return the seconds until the next reconcile, or None to wait for an event.
+
+        A fault in it is reported by the services and routes of the namespace, and raised.
+        """
         observed = self._store.router(namespace)
+        try:
+            return await self._reconcile(observed)
+        except errors.TransientError:
+            raise
+        except Exception as fault:
+            message = (
+                f"The operator failed on the router of this namespace ({type(fault).__name__}) and retries. Its log "
+                "has the cause."
+            )
+            self._note(observed, RouterProblem(Reason.RECONCILE_FAILED, message))
+            raise
+
+    async def _reconcile(self, observed: ObservedRouter) -> float | None:
+        namespace = observed.namespace
         services = entries(observed, self._states)
         if services is None:
             return None  # the reconcile of the last service queues the router again
