@@ -67,7 +67,7 @@ def _operator() -> Iterator[Row]:
 def _router() -> Iterator[Row]:
     metrics = router.Metrics()
     router.ServiceMetrics(metrics, "service").watch(
-        queued=lambda: 0, in_flight=lambda: 0, endpoints=lambda: 0
+        queued=lambda: 0, in_flight=lambda: 0, endpoints=lambda: 0, refused_keys=lambda: 0
     )
     router.RouteMetrics(metrics, "route", ("small", "large"))
     for family in metrics._families.values():

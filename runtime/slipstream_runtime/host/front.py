@@ -27,6 +27,7 @@ from slipstream_runtime.web.refusal import (
     answer_late,
     body_late,
     forbidden,
+    keys_unknown,
     no_route,
     unauthorized,
     wrong_method,
@@ -240,7 +241,7 @@ class Front:
             return found, ANONYMOUS
         client = self._guard.keys.client(keys.in_headers(scope["headers"]))
         if client is None:
-            raise unauthorized()
+            raise unauthorized() if self._guard.keys.known else keys_unknown()
         return found, client
 
     def _check_life(self) -> None:

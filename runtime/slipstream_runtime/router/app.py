@@ -171,6 +171,7 @@ class Router:
                 service.name: {
                     "inFlight": service.in_flight,
                     "queued": service.queued,
+                    "refusedKeys": [*service.refused_keys],
                     "endpoints": [_endpoint_status(endpoint, now) for endpoint in service.pool],
                 }
                 for service in self.table.services()

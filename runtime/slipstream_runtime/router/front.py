@@ -31,6 +31,7 @@ from slipstream_runtime.web.refusal import (
     CLOSE,
     Refusal,
     forbidden,
+    keys_unknown,
     no_route,
     unauthorized,
     wrong_method,
@@ -358,7 +359,7 @@ def _no_client(services: Iterable[Service]) -> Refusal:
     """Return the refusal of a request whose key opens not all, or none, of the services."""
     if all(service.keys_known for service in services):
         return unauthorized(close=True)
-    return refusals.keys_unknown()
+    return keys_unknown()
 
 
 def _key(http_request: web.BaseRequest) -> bytes | None:

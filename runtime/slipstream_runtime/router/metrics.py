@@ -129,11 +129,17 @@ class ServiceMetrics:
         queued: Callable[[], int],
         in_flight: Callable[[], int],
         endpoints: Callable[[], int],
+        refused_keys: Callable[[], int],
     ) -> None:
         """Export gauges that are read at each scrape."""
         self._gauge(contract.ROUTER_QUEUED, "Requests in the router's queue.", queued)
         self._gauge(contract.ROUTER_IN_FLIGHT, "Requests admitted and not finished.", in_flight)
         self._gauge("slipstream_router_endpoints", "Engines that take requests.", endpoints)
+        self._gauge(
+            "slipstream_router_refused_keys",
+            "Entries of the Secret with API keys that are no keys.",
+            refused_keys,
+        )
 
     def responded(self, code: int) -> None:
         """Count a response."""

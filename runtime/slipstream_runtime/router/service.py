@@ -83,6 +83,7 @@ class Service:
             queued=lambda: len(self._queue),
             in_flight=lambda: self.in_flight,
             endpoints=lambda: len(self.pool),
+            refused_keys=lambda: len(self.refused_keys),
         )
 
     @property
@@ -170,6 +171,11 @@ class Service:
     def tenancy(self) -> Tenancy:
         """Return the rule by which tenants are kept apart in engines."""
         return self._tenancy
+
+    @property
+    def refused_keys(self) -> Sequence[str]:
+        """Names of entries of the Secret with API keys that are no keys."""
+        return self._keyring.refused if self.settings.keys else ()
 
     @property
     def keys_known(self) -> bool:

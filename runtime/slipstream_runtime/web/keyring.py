@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
@@ -22,6 +24,10 @@ from slipstream_runtime.web.folder import Folder
 _DOCUMENT: Final = re.compile(rb"^\s*\{|^\s*[\"']?sha256[\"']?\s*:", re.MULTILINE)
 _MOST_BYTES: Final = 16 * 1024
 """Bytes of one key's document."""
+_AT_ONCE_BYTES: Final = 4 * 1024
+"""Bytes of documents that are parsed at once, in some milliseconds; a thread parses more of them."""
+_PLAIN_AT_ONCE_BYTES: Final = 64 * 1024
+"""The same of plain keys."""
 
 
 class Key(Part):
@@ -58,6 +64,10 @@ ANONYMOUS: Final = Client()
 """Client of a service without keys."""
 
 
+_Keys = tuple[dict[bytes, Client], Sequence[str]]
+"""Clients by the salted hash of their key, and the names of entries that are no keys."""
+
+
 class Source(Protocol):
     """Entries that hold the keys of a service."""
 
@@ -79,28 +89,61 @@ class Keyring:
         self._now = now
         # NB: keys are looked up by a hash with a secret salt, so that response times reveal nothing about a key.
         self._salt = secrets.token_bytes()
-        self._clients: dict[bytes, Client] = {}
+        self._clients: dict[bytes, Client] | None = None
+        """None before the first time that the entries were read."""
+        self._refused: Sequence[str] = ()
+        self._reading: Future[_Keys] | None = None
 
     @property
     def known(self) -> bool:
         """Whether the keys could be read. Until then no request can be judged."""
-        return self._source.known
+        self._refresh()
+        return self._clients is not None and self._source.known
+
+    @property
+    def refused(self) -> Sequence[str]:
+        """Names of the entries that are no keys."""
+        self._refresh()
+        return self._refused
 
     def client(self, key: bytes | None) -> Client | None:
         """Return the client of the key; None if the key is unknown or expired."""
-        entries = self._source.changed()
-        if entries is not None:
-            self._clients = {
-                self._digest(digest): client
-                for name, content in entries.items()
-                for digest, client in _read(name, content)
-            }
-        if key is None:
+        self._refresh()
+        if key is None or self._clients is None:
             return None
         client = self._clients.get(self._digest(hashlib.sha256(key).digest()))
         if client is None or (client.expires is not None and client.expires <= self._now()):
             return None
         return client
+
+    def _refresh(self) -> None:
+        """Read the entries if they changed; the keys before stay valid until a thread has read many documents."""
+        if self._reading is not None:
+            if not self._reading.done():
+                return
+            self._clients, self._refused = self._reading.result()
+            self._reading = None
+        entries = self._source.changed()
+        if entries is None:
+            return
+        if _is_quick(entries):
+            self._clients, self._refused = self._read(entries)
+        else:
+            self._reading = Future()
+            reading = threading.Thread(target=_fill, args=(self._reading, self._read, entries))
+            reading.daemon = True
+            reading.start()
+
+    def _read(self, entries: Mapping[str, bytes]) -> "_Keys":
+        clients, refused = dict[bytes, Client](), list[str]()
+        for name, content in entries.items():
+            try:
+                clients.update(
+                    (self._digest(digest), client) for digest, client in _read(name, content)
+                )
+            except _RefusedEntryError:
+                refused.append(name)
+        return clients, refused
 
     def _digest(self, sha256: bytes) -> bytes:
         return hashlib.blake2b(sha256, key=self._salt, digest_size=32).digest()
@@ -112,29 +155,49 @@ def mounted(folder: Path) -> Keyring:
 
 
 def _read(name: str, content: bytes) -> Iterator[tuple[bytes, Client]]:
-    """Yield the keys of one entry as SHA-256; log an invalid entry, which has no keys."""
+    """Yield the keys of one entry as SHA-256; log an invalid entry, which has none, and raise _RefusedEntryError."""
     if not _DOCUMENT.search(content):
         for key in keys.split(content):
             yield hashlib.sha256(key).digest(), Client(tenant=name)
         return
     try:
         document = Key.model_validate(_parsed(content))
-    except (ValueError, yaml.YAMLError) as error:
-        # NB: the messages of pydantic's input and of YAML could contain a key, so neither is logged.
-        known = isinstance(error, pydantic.ValidationError)
-        reason = errors.describe(error) if known else "not a valid YAML document of a key"
-        logs.failure("API key refused", entry=name, reason=reason)
-        return
-    yield (
-        bytes.fromhex(document.sha256),
-        Client(
+        client = Client(
             tenant=document.tenant or name,
             models=None if document.models is None else frozenset(document.models),
             priority=document.priority,
             tokens_per_minute=document.tokens_per_minute,
             expires=document.expires.timestamp() if document.expires else None,
-        ),
+        )
+    except (ArithmeticError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+        # NB: the messages of pydantic's input and of YAML could contain a key, so neither is logged.
+        known = isinstance(error, pydantic.ValidationError)
+        reason = errors.describe(error) if known else "not a valid YAML document of a key"
+        logs.failure("API key refused", entry=name, reason=reason)
+        raise _RefusedEntryError from None
+    yield bytes.fromhex(document.sha256), client
+
+
+class _RefusedEntryError(Exception):
+    """Raised for an entry that is no key."""
+
+
+def _fill(
+    reading: "Future[_Keys]",
+    read: Callable[[Mapping[str, bytes]], "_Keys"],
+    entries: Mapping[str, bytes],
+) -> None:
+    reading.set_result(read(entries))
+
+
+def _is_quick(entries: Mapping[str, bytes]) -> bool:
+    """Whether the entries are read within some milliseconds."""
+    documents = sum(
+        len(content)
+        for content in entries.values()
+        if len(content) <= _MOST_BYTES and _DOCUMENT.search(content)
     )
+    return documents <= _AT_ONCE_BYTES and sum(map(len, entries.values())) <= _PLAIN_AT_ONCE_BYTES
 
 
 def _parsed(content: bytes) -> object:

@@ -92,6 +92,16 @@ def unauthorized(*, close: bool = False) -> Refusal:
     )
 
 
+def keys_unknown() -> Refusal:
+    """Return 503 while the API keys could not be read."""
+    return Refusal(
+        503,
+        "The API keys of this service are not known yet. Retry later.",
+        reason=Reason.LOADING,
+        headers=CLOSE,
+    )
+
+
 def no_route(path: str) -> Refusal:
     """Return 404 for a path that clients can't use, with the reason if vLLM has it."""
     reason = NOT_SERVED.get(path)

@@ -21,16 +21,6 @@ def unknown_model(model: str) -> Refusal:
     )
 
 
-def keys_unknown() -> Refusal:
-    """Return 503 while the Secret with the API keys could not be read."""
-    return Refusal(
-        503,
-        "The API keys of this service are not known yet. Retry later.",
-        reason=Reason.LOADING,
-        headers=CLOSE,
-    )
-
-
 def queue_full() -> Refusal:
     """Return 429 for a full queue."""
     return Refusal(
