@@ -19,7 +19,7 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from slipstream_runtime.engine import deaths, executor, grammars, scheduler, windows
+from slipstream_runtime.engine import deaths, executor, grammars, scheduler, trials, windows
 from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 from slipstream_runtime.engine.metrics import GainMetrics
 
@@ -70,7 +70,7 @@ def start(
         # NB: only now, because making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     gain = _sample(config, tally) if _can_pause_speculation(config) else None
-    trial = grammars.start(config)
+    trial = trials.start(config)
     client = AsyncLLM(
         vllm_config=config,
         executor_class=executor.class_for(config),

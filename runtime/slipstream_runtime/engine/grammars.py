@@ -2,27 +2,33 @@
 
 import asyncio
 import collections
+import contextlib
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from vllm.tokenizers import cached_tokenizer_from_config
-
 from slipstream_runtime import logs
-from slipstream_runtime.engine import bounds, trials
-from slipstream_runtime.engine.trials import COSTLY, Structure
+from slipstream_runtime.engine import bounds
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, malformed
 
+AT_ONCE: Final = 2
+"""Trials that run at once."""
+SECONDS: Final = 5
+"""Seconds of one trial."""
+MEMORY: Final = 512 * 1024**2
+"""Bytes that one trial may take beyond what the process has."""
+COSTLY: Final = f"the structure takes the compiler more than {SECONDS} s or {MEMORY // 1024**2} MiB. Simplify it"
 _QUEUE: Final = 32
-"""Requests that may wait for a trial."""
+"""Trials that may wait or run; a quarter of it for one tenant."""
 _KNOWN: Final = 4096
 """Results that are kept."""
 _COSTLY_SECONDS: Final = 60
 """Seconds for which a structure that was too costly is refused without another trial."""
+
+Structure = Mapping[str, Any]
 
 
 class Grammars:
@@ -33,13 +39,19 @@ class Grammars:
         self._known: collections.OrderedDict[bytes, str] = collections.OrderedDict()
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._number = 0
-        self._slots = asyncio.Semaphore(trials.AT_ONCE)
-        self._waiting = 0
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._trials: dict[bytes, asyncio.Task[str]] = {}
+        self._waiting: collections.Counter[str] = collections.Counter()
+        """Tenant -> its trials that wait or run."""
+        self._turns: dict[str, asyncio.Lock] = {}
         self._writes = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
 
-    async def check(self, body: Mapping[str, Any]) -> None:
-        """Raise Refusal if vLLM can't generate a structure of this request, or can't compile it in time."""
+    async def check(self, body: Mapping[str, Any], tenant: str) -> None:
+        """Raise Refusal if vLLM can't generate a structure of this request, or can't compile it in time.
+
+        Tenants share the trials; no name of one means that clients are not told apart.
+        """
         found = [(name, structure) for name, structure in bounds.structures(body) if structure]
         if not found:
             return
@@ -47,38 +59,51 @@ class Grammars:
         key = hashlib.sha256(json.dumps(structures).encode()).digest()
         reason = self._known.get(key)
         if reason is None:
-            reason = await self._tried(structures)
-            self._known[key] = reason
-            if len(self._known) > _KNOWN:
-                self._known.popitem(last=False)
-            if reason == COSTLY:
-                # NB: it may have been the machine that was slow.
-                asyncio.get_running_loop().call_later(_COSTLY_SECONDS, self._known.pop, key, None)
+            # NB: a client that leaves does not end a trial, so the trial keeps its place.
+            reason = await asyncio.shield(self._trial(key, structures, tenant))
         else:
             self._known.move_to_end(key)
         if reason:
             raise malformed(f"{found[0][0]}: {reason}.", param=found[0][0])
 
-    async def _tried(self, structures: Sequence[Structure]) -> str:
-        """Return why these structures can't be used; nothing if they can."""
-        if self._waiting >= _QUEUE:
+    def _trial(
+        self, key: bytes, structures: Sequence[Structure], tenant: str
+    ) -> asyncio.Future[str]:
+        """Return the trial of these structures, which may run already; Refusal if too many wait."""
+        if (running := self._trials.get(key)) is not None:
+            return running
+        if self._waiting.total() >= _QUEUE or (tenant and self._waiting[tenant] >= _QUEUE // 4):
             raise Refusal(
                 429,
                 "Too many new structures wait for their check. Retry later.",
                 reason=Reason.QUEUE_FULL,
             )
-        self._waiting += 1
-        # NB: a client that leaves does not end a trial, so the trial keeps its place.
-        trial = asyncio.create_task(self._trial(structures))
+        self._waiting[tenant] += 1
+        trial = self._trials[key] = asyncio.create_task(self._try(key, structures, tenant))
         trial.add_done_callback(lambda _: None if trial.cancelled() else trial.exception())
-        return await asyncio.shield(trial)
+        return trial
 
-    async def _trial(self, structures: Sequence[Structure]) -> str:
+    async def _try(self, key: bytes, structures: Sequence[Structure], tenant: str) -> str:
+        """Return why these structures can't be used; nothing if they can. A tenant has one trial at once."""
+        turn = (
+            self._turns.setdefault(tenant, asyncio.Lock()) if tenant else contextlib.nullcontext()
+        )
         try:
-            async with self._slots:
-                return await self._ask(structures)
+            async with turn, self._slots:
+                reason = await self._ask(structures)
         finally:
-            self._waiting -= 1
+            del self._trials[key]
+            self._waiting[tenant] -= 1
+            if not self._waiting[tenant]:
+                del self._waiting[tenant]
+                self._turns.pop(tenant, None)
+        self._known[key] = reason
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+        if reason == COSTLY:
+            # NB: it may have been the machine that was slow.
+            asyncio.get_running_loop().call_later(_COSTLY_SECONDS, self._known.pop, key, None)
+        return reason
 
     async def _ask(self, structures: Sequence[Structure]) -> str:
         loop = asyncio.get_running_loop()
@@ -112,17 +137,3 @@ class Grammars:
         logs.failure("the process that tries structures has ended")
         for answer in self._asked.values():
             answer.set_result("")
-
-
-def start(config: Any) -> Grammars | None:
-    """Fork the process; None if the model takes no structures. Call it before vLLM starts threads."""
-    if config.model_config.runner_type != "generate" or config.model_config.skip_tokenizer_init:
-        return None
-    # NB: vLLM's front takes the same one later.
-    cached_tokenizer_from_config(model_config=config.model_config)
-    ours, theirs = socket.socketpair()
-    if os.fork() == 0:
-        ours.close()
-        trials.serve(theirs, config)
-    theirs.close()
-    return Grammars(ours)

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -25,17 +25,11 @@ from vllm.utils.system_utils import set_process_title
 from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 
+from slipstream_runtime.engine.grammars import AT_ONCE, COSTLY, MEMORY, SECONDS, Grammars, Structure
 from slipstream_runtime.errors import one_line
 
-AT_ONCE: Final = 2
-"""Trials that run at once."""
-_SECONDS: Final = 5
-"""Seconds of one trial."""
-_MEMORY: Final = 512 * 1024**2
-"""Bytes that one trial may take beyond what the process has."""
 _KEPT: Final = 64 * 1024**2
 """Bytes by which a worker may have grown and try another structure."""
-COSTLY: Final = f"the structure takes the compiler more than {_SECONDS} s or {_MEMORY // 1024**2} MiB. Simplify it"
 _PLACE: Final = re.compile(r"^\[[^]]*\] \S+:\d+: ")
 """Time and source line that xgrammar puts before its message."""
 _SOON: Final = 1.0
@@ -45,10 +39,22 @@ _DIE_WITH_PARENT: Final = 1
 _ARENAS: Final = -8
 """M_ARENA_MAX of mallopt(3): each arena reserves 64 MiB of a worker's bound."""
 
-Structure = Mapping[str, Any]
+
+def start(config: Any) -> Grammars | None:
+    """Fork the process; None if the model takes no structures. Call it before vLLM starts threads."""
+    if config.model_config.runner_type != "generate" or config.model_config.skip_tokenizer_init:
+        return None
+    # NB: vLLM's front takes the same one later.
+    cached_tokenizer_from_config(model_config=config.model_config)
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        _serve(theirs, config)
+    theirs.close()
+    return Grammars(ours)
 
 
-def serve(jobs: socket.socket, config: Any) -> NoReturn:
+def _serve(jobs: socket.socket, config: Any) -> NoReturn:
     """Answer jobs until the parent ends."""
     try:
         _leave_parent(jobs)
@@ -120,7 +126,7 @@ class _Workers:
             if self._waiting and worker.number is None:
                 frame = self._waiting.popleft()
                 worker.number = json.loads(frame)[0]
-                worker.deadline = time.monotonic() + _SECONDS
+                worker.deadline = time.monotonic() + SECONDS
                 try:
                     send(worker.jobs, frame)
                 except OSError:
@@ -180,7 +186,7 @@ def _work(jobs: socket.socket, trial: "_Trial") -> NoReturn:
     try:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         size, resident = _pages()
-        most = size * resource.getpagesize() + _MEMORY
+        most = size * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         while True:

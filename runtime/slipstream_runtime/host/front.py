@@ -102,8 +102,8 @@ class Guard:
     places: Callable[[str, Mapping[str, Any]], int] = lambda _path, _body: 1
     """Path and body -> places that the request takes."""
     rule: Rule | None = None
-    trial: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
-    """Check of a body that takes time; raises Refusal."""
+    trial: Callable[[Mapping[str, Any], str], Awaitable[None]] | None = None
+    """Check of a body of a tenant that takes time; raises Refusal."""
     largest: Callable[[str], int] = lambda _path: asgi.MEDIA_LIMIT
     """Path -> most bytes of a body."""
     decoded: Callable[[Mapping[str, Any]], Awaitable[int]] | None = None
@@ -331,7 +331,7 @@ class Front:
                 raw = body.extended(raw, fields)
                 scope = {**scope, "headers": body.with_length(headers, len(raw))}
         if self._guard.trial is not None and not probe and scope["path"] in openai.OUTPUT_LIMITS:
-            await self._guard.trial(content)
+            await self._guard.trial(content, self._tenant(content, client))
         if self._guard.decoded is not None and not probe:
             self._hold_decoded(exchange, await self._guard.decoded(content))
         exchange.replay(raw)
@@ -348,6 +348,13 @@ class Front:
         if self._guard.tenancy is None:
             return fields
         return {**fields, **self._guard.tenancy.fields(path, content, client)}
+
+    def _tenant(self, content: Mapping[str, Any], client: Client) -> str:
+        """Return what tells the tenant from others: a router sets the salt of its prefixes."""
+        if self._guard.tenancy is not None:
+            return client.tenant
+        salt = content.get("cache_salt")
+        return salt if isinstance(salt, str) else ""
 
     def _hold_decoded(self, exchange: Exchange, size: int) -> None:
         """Count decoded media until the answer begins; Refusal if there are too many."""
