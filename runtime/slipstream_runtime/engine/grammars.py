@@ -50,7 +50,7 @@ class Grammars:
     async def check(self, body: Mapping[str, Any], tenant: str) -> None:
         """Raise Refusal if vLLM can't generate a structure of this request, or can't compile it in time.
 
-        Tenants share the trials; no name of one means that clients are not told apart.
+        Tenants share the trials in turn; without a name, all clients are one tenant without a share.
         """
         found = [(name, structure) for name, structure in bounds.structures(body) if structure]
         if not found:

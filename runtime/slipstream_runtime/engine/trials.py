@@ -34,6 +34,12 @@ _PLACE: Final = re.compile(r"^\[[^]]*\] \S+:\d+: ")
 """Time and source line that xgrammar puts before its message."""
 _SOON: Final = 1.0
 """Seconds after which a worker is replaced, because a regular expression may still be compiled in a thread of it."""
+_SAMPLES: Final[Sequence[Structure]] = (
+    {"json": {"type": "object"}},
+    {"regex": "a"},
+    {"choice": ["a"]},
+    {"grammar": 'root ::= "a"'},
+)
 _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 _ARENAS: Final = -8
@@ -215,6 +221,9 @@ class _Trial:
         self._backend = XgrammarBackend(
             config, tokenizer=self._tokenizer, vocab_size=config.model_config.get_vocab_size()
         )
+        # NB: each imports modules, which all workers then have.
+        for structure in _SAMPLES:
+            self._validate(structure)
 
     def reason(self, structures: Sequence[Structure]) -> str:
         """Return why one of the structures can't be used; nothing if all can."""
@@ -231,17 +240,21 @@ class _Trial:
             self._backend.compiler.clear_cache()
         return ""
 
-    def _compile(self, structure: Structure) -> None:
+    def _validate(self, structure: Structure) -> SamplingParams:
+        """Return vLLM's form of the structure, which vLLM itself finds valid."""
         tag = structure.get("structural_tag")
         fields = dict(structure)
         if tag is not None and not isinstance(tag, str):
             fields["structural_tag"] = json.dumps(tag)
         params = SamplingParams(structured_outputs=StructuredOutputsParams(**fields))
-        config = self._config
         params._validate_structured_outputs(
-            config.model_config, config.structured_outputs_config, self._tokenizer
+            self._config.model_config, self._config.structured_outputs_config, self._tokenizer
         )
-        if config.structured_outputs_config.backend in ("auto", "xgrammar"):
+        return params
+
+    def _compile(self, structure: Structure) -> None:
+        params = self._validate(structure)
+        if self._config.structured_outputs_config.backend in ("auto", "xgrammar"):
             # NB: an engine keeps the backend of its first request, which is that before it is ready.
             kind, text = get_structured_output_key(params.structured_outputs)
             grammar = self._backend.compile_grammar(kind, text)
