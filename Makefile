@@ -196,6 +196,10 @@ bench-router: $(STAMP) ## measure the router's overhead, beside nginx and anothe
 bench-borders: $(STAMP) ## measure what one client can do to others, attack by attack
 	@$(BIN)/python -m benchmarks.borders.run
 
+.PHONY: bench-field
+bench-field: deps ## measure three reports from the field, before and after their fixes
+	@$(BIN)/python -m benchmarks.field.run
+
 .PHONY: bench-gateway
 bench-gateway: deps ## compare Envoy with an endpoint picker to the router
 	@$(DEV) build epp

@@ -7,7 +7,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCES = REPOSITORY / "dev" / "cluster" / "go"
 MANIFESTS = REPOSITORY / "dev" / "cluster" / "manifests"
 MODELS = REPOSITORY / "dev" / "models"
-OVERLAY = REPOSITORY / "manifests" / "overlays" / "local"
+OVERLAY = Path("manifests", "overlays", "local")
+"""Overlay of the local cluster, relative to a checkout."""
 
 
 def cache() -> Path:

@@ -58,8 +58,8 @@ def program(binary: Path) -> Image:
     return _image(name, content=binary.parent.name, config=config, layers=layers)
 
 
-def application() -> dict[str, Image]:
-    """Return the operator's and the runtime's image of the working tree, by short name.
+def application(tree: Path = paths.REPOSITORY) -> dict[str, Image]:
+    """Return the operator's and the runtime's image of a tree, by short name.
 
     The runtime's holds no operator code, so a change of the operator restarts no model.
     """
@@ -75,7 +75,7 @@ def application() -> dict[str, Image]:
             "Env": [f"{key}={value}" for key, value in _ENVIRONMENT.items()],
             "Entrypoint": ["python", "-m", module],
         }
-        sources = {f"/app/{file.relative_to(paths.REPOSITORY)}": file for file in _tree(roots)}
+        sources = {f"/app/{file.relative_to(tree)}": file for file in _files(tree, roots)}
         content = _digest(sources)
 
         def layers(sources: Mapping[str, Path] = sources) -> list[oci.Layer]:
@@ -143,12 +143,12 @@ def _userland() -> oci.Layer:
     return layer
 
 
-def _tree(roots: Sequence[str]) -> list[Path]:
+def _files(tree: Path, roots: Sequence[str]) -> list[Path]:
     """Return the files under the roots, without caches."""
     found = []
     for root in roots:
-        for file in sorted((paths.REPOSITORY / root).rglob("*")):
-            parts = file.relative_to(paths.REPOSITORY).parts
+        for file in sorted((tree / root).rglob("*")):
+            parts = file.relative_to(tree).parts
             hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
             if file.is_file() and not hidden and not any(p.endswith(".egg-info") for p in parts):
                 found.append(file)

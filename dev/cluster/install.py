@@ -1,7 +1,8 @@
-"""Slipstream on the local cluster: manifests of the overlay with images of the working tree."""
+"""Slipstream on the local cluster: manifests of the overlay with images of the working tree, or of another checkout."""
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from dev import paths, processes, waiting
 from dev.cluster import images
@@ -12,23 +13,24 @@ from dev.cluster.lifecycle import Cluster
 from dev.errors import DevError
 
 
-def load(cluster: Cluster) -> dict[str, Image]:
-    """Build and import the images of the working tree."""
+def load(cluster: Cluster, *, tree: Path = paths.REPOSITORY) -> dict[str, Image]:
+    """Build and import the images of a tree."""
     layout = cluster.layout
     if not layout.containerd_socket.exists():
         remedy = f"python -m dev up --name {cluster.name}"
         raise DevError(f"cluster {cluster.name} has no node to load images on", remedy=remedy)
-    found = images.application()
+    found = images.application(tree)
     images.load(list(found.values()), layout=layout)
     return found
 
 
-def install(cluster: Cluster, *, seconds: float = 120) -> list[str]:
+def install(cluster: Cluster, *, tree: Path = paths.REPOSITORY, seconds: float = 120) -> list[str]:
     """Apply the overlay and wait for its Deployments; returns their names."""
-    if not (paths.OVERLAY / "kustomization.yaml").exists():
-        raise DevError(f"there is no overlay in {paths.OVERLAY.relative_to(paths.REPOSITORY)}")
-    built = load(cluster)
-    rendered = processes.run([cluster.kubectl, "kustomize", paths.OVERLAY])
+    overlay = tree / paths.OVERLAY
+    if not (overlay / "kustomization.yaml").exists():
+        raise DevError(f"there is no overlay in {paths.OVERLAY}")
+    built = load(cluster, tree=tree)
+    rendered = processes.run([cluster.kubectl, "kustomize", overlay])
     manifests = documents(_with_tags(rendered, built=built))
     with Kube.of(cluster.layout) as kube:
         _apply(kube, manifests)
