@@ -210,6 +210,11 @@ def workers_name(service: str) -> str:
     return f"{service}.workers"
 
 
+def fetch_policy_name(service: str) -> str:
+    """Return the name of the NetworkPolicy of a service's downloads. No service's name has a dot, so it is unique."""
+    return f"{service}.fetch"
+
+
 def picker_name(service: str) -> str:
     """Return the name of a service's endpoint picker for an inference gateway."""
     return f"{service}-epp"

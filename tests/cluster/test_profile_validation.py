@@ -36,6 +36,30 @@ def test_a_prometheus_that_cannot_work_is_refused(
     assert message in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("destination", "message"),
+    [
+        (
+            {"cidr": "10.0.0.0"},
+            '"10.0.0.0" is no range of addresses. Use one such as 10.20.0.0/16.',
+        ),
+        ({"cidr": "mirror"}, '"mirror" is no range of addresses. Use one such as 10.20.0.0/16.'),
+        ({}, "exactly one of cidr and namespaceSelector is needed."),
+        (
+            {"cidr": "10.0.0.0/8", "namespaceSelector": {}},
+            "exactly one of cidr and namespaceSelector is needed.",
+        ),
+        ({"cidr": "10.0.0.0/8", "ports": [0]}, "greater than or equal to 1"),
+    ],
+)
+def test_a_destination_of_engines_that_cannot_work_is_refused(
+    kube: Kube, destination: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        kube.apply(profile(network={"egress": {"allow": [destination]}}))
+    assert message in str(refusal.value)
+
+
 @pytest.mark.parametrize("size", [16, "16", "64m", "0.5", "1e2", "1n"])
 @pytest.mark.parametrize("field", ["maxBodySize", "bodyMemory"])
 def test_a_size_that_lacks_its_unit_is_refused(kube: Kube, field: str, size: int | str) -> None:

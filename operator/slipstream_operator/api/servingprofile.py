@@ -17,6 +17,7 @@ from slipstream_operator.api.base import (
     rule,
     rules,
 )
+from slipstream_operator.api.network import NetworkSpec
 from slipstream_operator.api.prometheus import Prometheus
 from slipstream_operator.api.slo import LatencyObjectives
 from slipstream_operator.api.times import TimesSpec
@@ -326,6 +327,9 @@ class ServingProfileSpec(ApiModel):
     service_accounts: AllowedNames | None = Field(
         default=None,
         description="ServiceAccounts that services can name. Default: all that their authors may impersonate or use.",
+    )
+    network: NetworkSpec | None = Field(
+        default=None, description="Connections that NetworkPolicies admit to and from engines."
     )
     limits: ProfileLimits | None = Field(default=None, description="Limits of services.")
     prometheus: Prometheus | None = Field(

@@ -86,6 +86,10 @@ class Resolved:
     """Whether a replica has devices of its own. Its pods then prefer nodes with other engines, so that whole nodes stay
     free. Not part of the revision."""
     scraping: Scraping = Scraping()  # noqa: RUF009 (frozen)
+    egress: tuple[Manifest, ...] = ()
+    """Rules of a NetworkPolicy for the connections that engines and downloads can open."""
+    gateways: Manifest | None = None
+    """Selector of the namespaces whose gateways reach the engines; None for all."""
     """Discovery of the pods by Prometheus. Not part of the revision."""
     max_sequences: int | None = None
     """Maximum sequences of one engine, if the object sets it."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from slipstream_operator.core import network
 from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.routing import Routing
@@ -39,6 +40,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         objectives=found.objectives,
         scale_down_window=120.0,
         prometheus=(Server("http://prometheus.monitoring.svc:9090"), 60.0),
+        egress=network.egress(None),
         routing=Routing(limits={"hold": 600, "drain": 300}),
         times=Times(start=3600, drain=300, hold=600, hold_follows_start=True),
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},

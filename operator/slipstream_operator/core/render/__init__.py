@@ -41,6 +41,7 @@ def render(
     if state:
         children.append(config.state(key, uid, texts=state))
     if resolved.task is not None and not is_done(resolved.task, fetched):
+        children.append(protection.fetch_policy(key, uid, egress=resolved.egress))
         children.append(fetch.job(key, uid, task=resolved.task))
     if resolved.prefetch is not None:
         children.append(prefetch.job(key, uid, prefetch=resolved.prefetch))
@@ -79,9 +80,11 @@ def render(
             # NB: the port closes after the Service has left the engines, or clients of a Service that changes to the
             # router would be cut off.
             routed=rollout.by_router and revisions.by_router(observed) is not False,
+            gateways=resolved.gateways,
+            egress=resolved.egress,
             spans_nodes=spans_nodes,
         ),
-        *([protection.workers_policy(key, uid)] if spans_nodes else []),
+        *([protection.workers_policy(key, uid, egress=resolved.egress)] if spans_nodes else []),
     ]
     if spans_nodes and resolved.bounds.maximum > 1:
         policies.append(protection.workers_budget(key, uid))

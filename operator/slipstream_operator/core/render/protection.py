@@ -1,6 +1,7 @@
 """PodDisruptionBudgets and NetworkPolicies of the engine pods."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from slipstream_operator import names
@@ -43,13 +44,16 @@ def network_policy(
     *,
     prometheus: str | None,
     scraping: Scraping,
+    egress: Sequence[Manifest],
     routed: bool = False,
+    gateways: Manifest | None = None,
     spans_nodes: bool = False,
 ) -> dict[str, Any]:
     """Return the NetworkPolicy: the management port is open to Prometheus, routers and pickers.
 
-    The API port is open to the router alone if the service is `routed`, and to everybody otherwise.
-    Workers of a replica that spans nodes reach all ports, because torch.distributed uses random ports.
+    The API port is open to the router alone if the service is `routed`. Otherwise it is open to the namespaces of
+    `gateways`, and by default to everybody. Workers of a replica that spans nodes reach all ports, because
+    torch.distributed uses random ports.
     """
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -57,10 +61,11 @@ def network_policy(
         "metadata": common.metadata(key, uid, name=key.name, component="service"),
         "spec": {
             "podSelector": {"matchLabels": common.selector(key.name)},
-            "policyTypes": ["Ingress"],
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": [*egress, *([_to_workers(key)] if spans_nodes else [])],
             "ingress": [
                 {
-                    **({"from": [_routers()]} if routed else {}),
+                    **_clients(routed=routed, gateways=gateways),
                     "ports": [{"protocol": "TCP", "port": contract.API_PORT}],
                 },
                 {
@@ -77,12 +82,35 @@ def network_policy(
     }
 
 
+def _clients(*, routed: bool, gateways: Manifest | None) -> dict[str, Any]:
+    """Return the peers that reach the API port; empty for everybody."""
+    if routed:
+        return {"from": [_routers()]}
+    return {} if gateways is None else {"from": [{"namespaceSelector": gateways}]}
+
+
 def _routers() -> dict[str, Any]:
     return {"podSelector": {"matchLabels": names.router_selector()}}
 
 
-def workers_policy(key: Key, uid: str) -> dict[str, Any]:
-    """Return the NetworkPolicy that allows only leaders and other workers of the service to reach its workers."""
+def fetch_policy(key: Key, uid: str, *, egress: Sequence[Manifest]) -> dict[str, Any]:
+    """Return the NetworkPolicy of the pods that download or inspect the model."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": common.metadata(
+            key, uid, name=names.fetch_policy_name(key.name), component=names.FETCH_COMPONENT
+        ),
+        "spec": {
+            "podSelector": {"matchLabels": {names.FETCH_LABEL: key.name}},
+            "policyTypes": ["Egress"],
+            "egress": list(egress),
+        },
+    }
+
+
+def workers_policy(key: Key, uid: str, *, egress: Sequence[Manifest]) -> dict[str, Any]:
+    """Return the NetworkPolicy of workers, which only leaders and other workers of the service reach."""
     leaders = {"podSelector": {"matchLabels": common.selector(key.name)}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -92,14 +120,19 @@ def workers_policy(key: Key, uid: str) -> dict[str, Any]:
         ),
         "spec": {
             "podSelector": {"matchLabels": {names.WORKER_LABEL: key.name}},
-            "policyTypes": ["Ingress"],
+            "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": [leaders]}, _from_workers(key)],
+            "egress": [*egress, {"to": [leaders]}, _to_workers(key)],
         },
     }
 
 
 def _from_workers(key: Key) -> dict[str, Any]:
     return {"from": [{"podSelector": {"matchLabels": {names.WORKER_LABEL: key.name}}}]}
+
+
+def _to_workers(key: Key) -> dict[str, Any]:
+    return {"to": [{"podSelector": {"matchLabels": {names.WORKER_LABEL: key.name}}}]}
 
 
 def scraper_namespaces(url: str | None, scraping: Scraping) -> Manifest:
