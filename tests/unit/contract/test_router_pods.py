@@ -36,17 +36,17 @@ def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
     assert rule["verbs"] == ["get", "patch"]
 
 
-def test_a_role_names_the_secrets_with_keys_or_has_no_rule_for_them() -> None:
-    role = given.find(router.render(_resolved()), "Role")
-    assert "secrets" not in json.dumps(role)
+def test_a_role_names_the_secrets_with_tokens_and_keys() -> None:
     entries = {
         name: router_entries.entry(router_entries.EVERYTHING, name=name)
         for name in ("small", "large")
     }
-    role = given.find(router.render(_resolved(entries)), "Role")
-    (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["secrets"])
-    assert rule["resourceNames"] == ["keys"]
-    assert rule["verbs"] == ["list", "watch"]
+    for services, keys in (({}, []), (entries, ["keys"])):
+        resolved = _resolved(services) if services else _resolved()
+        role = given.find(router.render(resolved), "Role")
+        (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["secrets"])
+        assert rule["resourceNames"] == ["slipstream-engine-tokens", *keys]
+        assert rule["verbs"] == ["list", "watch"]
     config = router_entries.read(*entries.values())
     assert config.key_secrets == {"keys"}
 
