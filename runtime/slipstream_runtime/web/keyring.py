@@ -28,6 +28,10 @@ _AT_ONCE_BYTES: Final = 4 * 1024
 """Bytes of documents that are parsed at once, in some milliseconds; a thread parses more of them."""
 _PLAIN_AT_ONCE_BYTES: Final = 64 * 1024
 """The same of plain keys."""
+_DEEPEST: Final = 4
+"""Levels of a document, of which a valid one has two. A parser of YAML takes seconds for 15,000 levels."""
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, which is ten times as fast; every request waits while keys are read."""
 
 
 class Key(Part):
@@ -203,10 +207,16 @@ def _is_quick(entries: Mapping[str, bytes]) -> bool:
 def _parsed(content: bytes) -> object:
     if len(content) > _MOST_BYTES:
         raise ValueError("too large")
-    # NB: aliases share in memory what JSON writes out each time: 300 bytes can become gigabytes.
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)):
-        raise ValueError("has an alias")
-    found = yaml.safe_load(content)
+    depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        # NB: aliases share in memory what JSON writes out each time: 300 bytes can become gigabytes.
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("has an alias")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError("too deep")
+    found = yaml.load(content, Loader=_LOADER)  # noqa: S506 (it is a safe one)
     # NB: YAML parses dates with or without a time zone; as text, pydantic requires the zone.
     return json.loads(json.dumps(found, default=_text))
 

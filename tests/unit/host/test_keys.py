@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,25 @@ def test_a_document_of_a_key_opens_with_the_key_alone_and_not_with_its_own_lines
     for line in re.split("[\n,]", text):
         assert keys.tenant(bearer(line)) is None
     assert keys.tenant(bearer("r1")) == "red"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "sha256: " + "[" * 15_000,
+        "sha256: x\ny: " + "{z: " * 3900,
+        "sha256: " + "[" * 7500 + "]" * 7500,
+        '{"sha256": ' + "[" * 16_000,
+        "sha256: \x00",
+        "sha256: &a [*a]",
+    ],
+    ids=["lists", "maps", "closed lists", "JSON", "NUL", "a loop"],
+)
+def test_an_odd_document_of_a_key_leaves_the_other_keys(folder: Path, document: str) -> None:
+    """Each level would take a pure parser of YAML longer than the one before, and all requests wait meanwhile."""
+    for number in range(20):
+        (folder / f"odd-{number}").write_text(document)
+    began, keys = time.process_time(), Keys(folder, clock=Clock())
+    while keys.tenant(bearer("r1")) != "red":
+        assert time.process_time() - began < 2
+        time.sleep(0.01)  # a thread reads them
