@@ -1,4 +1,7 @@
-"""`python -m benchmarks.borders.attacker NAME`: one attack, as a process of its own. The lab's ports come on stdin."""
+"""`python -m benchmarks.borders.attacker NAME`: one attack, as a process of its own.
+
+The lab's ports come on stdin. The number of borders that were crossed goes to stdout.
+"""
 
 import asyncio
 import os
@@ -17,18 +20,18 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     attack = ATTACKS[sys.argv[1]]
     target = getattr(Targets.parse(sys.stdin.read()), attack.target)
-    asyncio.run(_attack(sys.argv[1], target))
+    print(asyncio.run(_attack(sys.argv[1], target)) or 0, flush=True)
 
 
-async def _attack(name: str, target: object) -> None:
+async def _attack(name: str, target: object) -> int | None:
     attack = ATTACKS[name]
     deadline = Deadline(attack.seconds)
     # NB: all connections end with the process.
     try:
         async with asyncio.timeout(attack.seconds + 1):
-            await attack.run(target, deadline)  # type: ignore[arg-type]
+            return await attack.run(target, deadline)  # type: ignore[arg-type]
     except TimeoutError:
-        return
+        return None
 
 
 if __name__ == "__main__":

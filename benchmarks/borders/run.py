@@ -5,15 +5,17 @@ request after the other. Before each attack that client is measured alone.
 """
 
 import asyncio
+import json
+import math
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import click
 from rich.console import Console
@@ -23,8 +25,12 @@ from benchmarks.borders import lab as labs
 from benchmarks.borders.catalogue import ATTACKS, Attack
 from benchmarks.borders.victim import Seen, Victim
 from benchmarks.borders.watch import MIB, Watch
+from dev import paths
 
 FOLDER: Final = Path(__file__).parent
+RECORD: Final = paths.REPOSITORY / "build" / "borders" / "results.json"
+"""Results of a run that has not measured all attacks yet."""
+HOSTILE: Final = "hostile"
 QUIET_SECONDS: Final = 4.0
 FREE_SECONDS: Final = 60.0
 """Seconds within which memory is given back, and all requests are answered again."""
@@ -43,6 +49,7 @@ MEANINGS: Final = {
     "router_growth_mib": f"greatest growth of the router during an attack, MiB; target {ROUTER_MIB}",
     "engine_growth_mib": f"greatest growth of an engine during an attack, MiB; target {ENGINE_MIB}",
     "processes_lost": "processes that ended, went beyond their limit, or did not serve within a minute; target 0",
+    "borders_crossed": "addresses reached, scripts passed on and budgets exceeded; target 0",
 }
 
 
@@ -59,6 +66,18 @@ class Result:
     kept: float = 0.0
     """MiB that a process did not give back within a minute, at most."""
     lost: list[str] = field(default_factory=list)
+    crossed: int = 0
+    """Borders that the attacker crossed."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what `of` reads."""
+        return {**asdict(self), "attack": None}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Return the result that was recorded."""
+        seen = {name: Seen(**record[name]) for name in ("quiet", "attacked")}
+        return cls(**{**record, **seen, "attack": ATTACKS[record["name"]]})
 
     @property
     def ratio(self) -> float:
@@ -74,6 +93,7 @@ class Result:
             self.ratio <= 1
             and not self.attacked.failures
             and not self.lost
+            and not self.crossed
             and self.kept == 0
             and self.most(router=True) <= ROUTER_MIB
             and self.most(router=False) <= ENGINE_MIB
@@ -97,22 +117,33 @@ class Bench:
         for each in watched:
             each.reset()
         before = {each.name: each.peak for each in watched}
-        attacked = await self._attacked(name, attack, victim)
+        attacked, crossed = await self._attacked(name, attack, victim)
         dead = self._dead()
         kept, silent = await self._given_back(attack, before)
-        grown = {each.name: (each.peak - before[each.name]) / MIB for each in watched}
-        lost = [each.name + (" (memory)" if each.beyond else "") for each in dead]
+        # NB: the hostile engine is the attacker's own.
+        grown = {
+            each.name: (each.peak - before[each.name]) / MIB
+            for each in watched
+            if each.name != HOSTILE
+        }
+        lost = [
+            each.name + (" (memory)" if each.beyond else "")
+            for each in dead
+            if each.name != HOSTILE
+        ]
         fragile = [each for each in lost if each.startswith("fragile")]
         lost = [each for each in lost if each not in fragile[: labs.FRAGILE - labs.SPARED]]
-        return Result(name, attack, quiet, attacked, grown, kept, lost + silent)
+        return Result(name, attack, quiet, attacked, grown, kept, lost + silent, crossed)
 
-    async def _attacked(self, name: str, attack: Attack, victim: Victim) -> Seen:
-        """Start the attacker, and let the other client ask until it ends."""
+    async def _attacked(self, name: str, attack: Attack, victim: Victim) -> tuple[Seen, int]:
+        """Start the attacker, and let the other client ask until it ends; also return the borders that it crossed."""
         module = "benchmarks.borders.attacker"
         attacker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, name, stdin=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", module, name),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
-        assert attacker.stdin is not None
+        assert attacker.stdin is not None and attacker.stdout is not None
         attacker.stdin.write(self._lab.targets("attacker").text().encode())
         attacker.stdin.close()
         done = asyncio.Event()
@@ -124,7 +155,8 @@ class Bench:
             attacker.kill()
             await attacker.wait()
         done.set()
-        return await asking
+        crossed = (await attacker.stdout.read()).strip()
+        return await asking, int(crossed or 0)
 
     def _start(self) -> None:
         self._lab.start()
@@ -147,7 +179,7 @@ class Bench:
             kept = max(
                 (each.now - before[each.name]) / MIB
                 for each in self._lab.watched()
-                if each.name not in dead
+                if each.name not in {*dead, HOSTILE}
             )
             answered = dead or not (await self._victim(attack).once()).failures
             if (kept <= KEPT_MIB and answered) or time.monotonic() > deadline:
@@ -155,7 +187,8 @@ class Bench:
             await asyncio.sleep(0.5)
         silent = [] if answered else ["engine (does not answer)"]
         if silent:
-            self._lab.end("encoder" if attack.encodes else "engine")
+            others = [name for name in labs.OTHERS if attack.needs(name)]
+            self._lab.end(next(iter(others), "engine"))
         return (0.0 if kept <= KEPT_MIB else kept), silent
 
 
@@ -174,26 +207,29 @@ async def _during(victim: Victim, seconds: float) -> Seen:
     help="Run this attack alone, without writing RESULTS.md. May be repeated.",
 )
 @click.option("--list", "listed", is_flag=True, help="List the attacks and end.")
-def main(*, names: Sequence[str], listed: bool) -> None:
+@click.option(
+    "--minutes",
+    type=float,
+    help="Start no attack after this time. `--resume` runs the others, and then writes RESULTS.md.",
+)
+@click.option("--resume", is_flag=True, help="Run only the attacks that an earlier run left.")
+def main(*, names: Sequence[str], listed: bool, minutes: float | None, resume: bool) -> None:
     """Run all attacks of one client, one after the other, and show what they do to another client."""
     if listed:
         for name, attack in ATTACKS.items():
             click.echo(f"{name:32}{attack.text}")
         return
-    console = Console(stderr=True)
-    results = []
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        chosen = {name: ATTACKS[name] for name in names or ATTACKS}
-        encodes = any(attack.encodes for attack in chosen.values())
-        lab = labs.Lab(home, encoder=labs.encoder(home) if encodes else None)
-        stack.callback(lab.stop)
-        bench = Bench(lab, stack.enter_context(Watch()))
-        console.print("starting the engines")
-        for name, attack in chosen.items():
-            result = asyncio.run(bench.run(name, attack))
-            results.append(result)
-            console.print(" ".join(_row(result)), highlight=False)
+    results = _recorded() if resume else []
+    known = {each.name for each in results}
+    possible = [name for name in names or ATTACKS if labs.can_run(ATTACKS[name].needs)]
+    chosen = {name: ATTACKS[name] for name in possible if name not in known}
+    for result in _results(chosen, until=time.monotonic() + 60 * (minutes or math.inf)):
+        results.append(result)
+        if not names:
+            RECORD.parent.mkdir(parents=True, exist_ok=True)
+            RECORD.write_text(json.dumps([each.record() for each in results]))
+    if left := len(set(possible) - {each.name for each in results}):
+        raise click.ClickException(f"{left} attacks are left. Run again with --resume.")
     report.publish(
         folder=FOLDER,
         title="What one client can do to others",
@@ -205,6 +241,35 @@ def main(*, names: Sequence[str], listed: bool) -> None:
     )
 
 
+def _recorded() -> list[Result]:
+    """Return the results of an earlier run that ended before its last attack."""
+    if not RECORD.exists():
+        return []
+    return [Result.of(each) for each in json.loads(RECORD.read_text())]
+
+
+def _results(chosen: Mapping[str, Attack], *, until: float) -> Iterator[Result]:
+    """Start the lab and yield the result of each attack that starts in time."""
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        encodes, sees = (any(each.needs(one) for each in chosen.values()) for one in labs.OTHERS)
+        lab = labs.Lab(
+            home,
+            encoder=labs.encoder(home) if encodes else None,
+            vision=labs.vision(home) if sees else None,
+        )
+        stack.callback(lab.stop)
+        bench = Bench(lab, stack.enter_context(Watch()))
+        console.print("starting the engines")
+        for name, attack in chosen.items():
+            if time.monotonic() > until:
+                return
+            result = asyncio.run(bench.run(name, attack))
+            console.print(" ".join(_row(result)), highlight=False)
+            yield result
+
+
 def _figures(results: Sequence[Result]) -> dict[str, float | str | None]:
     return {
         "attacks": len(results),
@@ -213,6 +278,7 @@ def _figures(results: Sequence[Result]) -> dict[str, float | str | None]:
         "router_growth_mib": round(max(each.most(router=True) for each in results)),
         "engine_growth_mib": round(max(each.most(router=False) for each in results)),
         "processes_lost": sum(len(each.lost) for each in results),
+        "borders_crossed": sum(each.crossed for each in results),
     }
 
 
@@ -228,8 +294,9 @@ def _details(results: Sequence[Result]) -> str:
         "engine +MiB",
         "kept MiB",
         "lost",
+        "crossed",
     )
-    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * 7 + "---|"]
+    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * 7 + "---|---:|"]
     lines += [f"| {' | '.join(_row(each))} |" for each in results]
     return "\n".join(lines) + f"\n\n{_BASIS}\n"
 
@@ -247,6 +314,7 @@ def _row(result: Result) -> tuple[str, ...]:
         f"{result.most(router=False):.0f}",
         f"{result.kept:.0f}",
         ", ".join(result.lost) or "-",
+        str(result.crossed),
     )
 
 

@@ -27,6 +27,8 @@ class Target:
     key: str | None = None
     host: str = "engine"
     """Host header, which names the service to a router."""
+    keys: str | None = None
+    """Folder of the documents of keys that the client may write."""
 
     def head(
         self, path: str, length: int | None = None, fields: Iterable[str] = (), method: str = "POST"
@@ -71,6 +73,12 @@ class Targets:
     management: Target
     """Management port of the vLLM engine."""
     router_management: Target
+    paid: Target
+    """The router, for a service on which the attacker has a budget."""
+    hostile: Target
+    """The router, for a service whose engine is the attacker's."""
+    vision: Target | None = None
+    """The router, for a model that sees."""
     encoder: Target | None = None
     """The router, for the encoder on ONNX Runtime."""
     encoder_port: Target | None = None
@@ -89,6 +97,7 @@ class Deadline:
     """End of an attack, by the monotonic clock."""
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._end = time.monotonic() + seconds
 
     @property
