@@ -81,6 +81,7 @@ def test_it_writes_nothing_in_namespaces_of_the_cluster(kube: Kube) -> None:
         {"hostPID": True},
         {"hostIPC": True},
         {"container": {"securityContext": {"privileged": True}}},
+        {"initContainers": [{"name": "a", "image": "b", "securityContext": {"privileged": True}}]},
     ],
     ids=str,
 )
