@@ -153,8 +153,8 @@ def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> 
         limits["concurrency"] = concurrency
     if times.hold != HOLD_SECONDS:
         limits["hold"] = times.hold
-    if times.drain > contract.DRAIN_SECONDS:
-        limits["drain"] = times.drain
+    if (drain := _drain(spec, times)) > contract.DRAIN_SECONDS:
+        limits["drain"] = drain
     if times.idle is not None:
         limits["idleTimeout"] = times.idle
     if times.body is not None:
@@ -186,6 +186,17 @@ def _check_memory(spec: InferenceServiceSpec, profile: ServingProfileSpec, name:
     memory = router_memory.divide(profile.router or RouterSpec(), profile=name)
     if spec.cache and spec.cache.responses:
         router_memory.check_cache(spec.cache.responses.size, memory, profile=name)
+
+
+def _drain(spec: InferenceServiceSpec, times: Times) -> float:
+    """Return the seconds for which a router that stops waits for the service's running requests.
+
+    That is as long as a request may take, unless the object limits the drain. The router stops earlier once none runs.
+    """
+    timeout = spec.limits.timeout if spec.limits else None
+    if timeout is None or (spec.times and spec.times.drain):
+        return times.drain
+    return max(times.drain, min(units.seconds(timeout), contract.LONGEST_DRAIN_SECONDS))
 
 
 def _responses(spec: InferenceServiceSpec) -> dict[str, Any] | None:

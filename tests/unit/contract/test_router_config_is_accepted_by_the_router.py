@@ -6,6 +6,7 @@ import pytest
 
 from slipstream_operator.core import resolve, revisions, router_config
 from slipstream_operator.core.observed import ObservedRouter
+from slipstream_runtime import contract
 from slipstream_runtime.router.config import Config, Entries
 from tests.support import given, router_entries
 
@@ -97,6 +98,22 @@ def test_an_engine_gets_as_many_requests_as_it_is_said_to_bear(
 ) -> None:
     (service,) = router_entries.read(router_entries.entry(spec)).services
     assert service.limits.concurrency == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "drain"),
+    [
+        ({"limits": {"timeout": "20m"}}, 1200),
+        ({"limits": {"timeout": "3h"}}, contract.LONGEST_DRAIN_SECONDS),
+        ({"limits": {"timeout": "70s"}}, 70),
+        ({"limits": {"timeout": "20m"}, "times": {"drain": "2m"}}, 120),
+    ],
+)
+def test_the_router_drains_as_long_as_a_request_may_take(
+    spec: dict[str, Any], drain: float
+) -> None:
+    settings = router_entries.read(router_entries.entry({"model": given.MODEL, **spec})).services[0]
+    assert settings.limits.drain == drain
 
 
 def test_the_router_holds_and_drains_as_long_as_the_service_needs() -> None:
