@@ -182,9 +182,9 @@ def certified(data: Mapping[str, str]) -> bool:
 
 
 def has_own_token(observed: Observed, revision: str) -> bool:
-    """Whether the engines of the revision accept a token of their service alone, as all new revisions do."""
+    """Whether engines of the revision get a token of their service alone, as all do that don't mount the router's."""
     data = stored(observed, revision)
-    return data is None or names.ENGINE_TOKENS in data[TEMPLATE_KEY]
+    return data is None or names.ROUTER_TOKEN not in data[TEMPLATE_KEY]
 
 
 def by_router(observed: Observed) -> bool | None:
