@@ -169,9 +169,7 @@ def test_its_token_is_made_once_and_belongs_to_its_account(kube: Kube, namespace
     assert after["data"] == before["data"]
 
 
-def test_a_strangers_secret_of_its_name_is_left_alone_and_no_router_starts(
-    kube: Kube, namespace: str
-) -> None:
+def test_a_strangers_secret_of_its_name_is_left_alone(kube: Kube, namespace: str) -> None:
     theirs = {
         "apiVersion": "v1",
         "kind": "Secret",
