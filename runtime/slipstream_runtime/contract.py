@@ -225,3 +225,10 @@ DISCARDED: Final = "discarded"
 
 STORE_VARIABLE: Final = "VLLM_ENABLE_RESPONSES_API_STORE"
 """Environment variable that lets vLLM store responses, in its memory; 0 by default."""
+FILE_SIZE_VARIABLE: Final = "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB"
+"""Environment variable with the size of a file of speech that vLLM takes, in units of 1,024 x 1,024 bytes."""
+
+
+def upload_limit(size: int) -> int:
+    """Return the bytes of a body with a file of the size in `FILE_SIZE_VARIABLE`, and 1 MiB of fields."""
+    return (size + 1) * 1024 * 1024

@@ -20,7 +20,7 @@ from slipstream_runtime.web.server import Server
 from tests.router.test_process import beside, started
 from tests.support import backends
 from tests.support.clients import KEY, life_in
-from tests.support.routers import Running, routing, until
+from tests.support.routers import Running, routing, service, until
 
 LARGE = b"RIFF\0\xff--x\r\n" * 300_000
 """File of about three times the bytes that are read ahead."""
@@ -232,9 +232,14 @@ def peak_bytes(pid: int) -> int:
     return int(found.split()[1]) * 1024
 
 
-async def test_a_hundred_mebibytes_of_uploads_at_once_take_little_memory(tmp_path: Path) -> None:
-    """Four uploads of 25 MiB, the most that vLLM takes."""
-    size = 25 * MIB
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [(4, 25 * MIB), (1, 100 * MIB)],
+    ids=["four of vLLM's limit", "one of a limit that the service sets"],
+)
+async def test_a_hundred_mebibytes_of_uploads_at_once_take_little_memory(
+    count: int, size: int, tmp_path: Path
+) -> None:
 
     async def chunks() -> AsyncIterator[bytes]:
         yield text("model", "m") + head("file", filename="a.wav")
@@ -244,8 +249,12 @@ async def test_a_hundred_mebibytes_of_uploads_at_once_take_little_memory(tmp_pat
 
     async with backends.running() as (engine,):
         engine.always = backends.status(200)
+        files = beside(engine, tmp_path)
+        limits = {"uploadSize": contract.upload_limit(size // MIB)}
+        config = {"namespace": "team", "services": [service(limits=limits)]}
+        (tmp_path / "router.json").write_text(json.dumps(config))
         async with (
-            started(contract.ROUTER_MODULE, *beside(engine, tmp_path)) as (process, ports),
+            started(contract.ROUTER_MODULE, *files) as (process, ports),
             aiohttp.ClientSession() as http,
         ):
             target = f"http://127.0.0.1:{ports['api']}{openai.TRANSCRIPTIONS}"
@@ -255,6 +264,6 @@ async def test_a_hundred_mebibytes_of_uploads_at_once_take_little_memory(tmp_pat
                     return response.status
 
             before = peak_bytes(process.pid)
-            assert await asyncio.gather(*[upload() for _ in range(4)]) == [200] * 4
-            assert [len(each.body) > size for each in engine.received] == [True] * 4
+            assert await asyncio.gather(*[upload() for _ in range(count)]) == [200] * count
+            assert [len(each.body) > size for each in engine.received] == [True] * count
             assert peak_bytes(process.pid) - before < 16 * MIB

@@ -1,8 +1,9 @@
 """Routing of a service: by the namespace's router, by an inference gateway, or directly to its replicas."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from slipstream_operator import names
 from slipstream_operator.api import units
@@ -21,6 +22,7 @@ _BYTES_PER_TOKEN = 64
 """Bytes of text for each token of the context; text has about 4, and JSON writes a character in up to 12."""
 _LEAST_TEXT = 1024 * 1024
 """Bytes of text that a chat may have, whatever the context, for tools and schemas."""
+_FILE_SIZE: Final = re.compile("[1-9][0-9]{0,5}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +148,20 @@ def _image_missing(chosen: Mode, image: str, *, profile: str) -> PermanentError:
     )
 
 
+def _file_size(spec: InferenceServiceSpec) -> int | None:
+    """Return the size of files of speech that the service sets; vLLM refuses a text that is no number."""
+    variables = (spec.template and spec.template.env) or ()
+    found = next((one.value for one in variables if one.name == contract.FILE_SIZE_VARIABLE), None)
+    return int(found) if found is not None and _FILE_SIZE.fullmatch(found) else None
+
+
 def _limits(spec: InferenceServiceSpec, times: Times, sequences: int | None) -> dict[str, Any]:
     limits: dict[str, Any] = {}
     limit = spec.limits.concurrency if spec.limits else None
     if (concurrency := sequences if limit is None else limit) is not None:
         limits["concurrency"] = concurrency
+    if (megabytes := _file_size(spec)) is not None:
+        limits["uploadSize"] = contract.upload_limit(megabytes)
     if times.hold != HOLD_SECONDS:
         limits["hold"] = times.hold
     if (drain := _drain(spec, times)) > contract.DRAIN_SECONDS:

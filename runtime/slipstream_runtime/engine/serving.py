@@ -302,6 +302,7 @@ class _Serving:
             if config.prefix_scope
             else None,
             places=bounds.answers,
+            uploads=contract.upload_limit(vllm.envs.VLLM_MAX_AUDIO_CLIP_FILESIZE_MB),
             trial=self._trial.check if self._trial else None,
             decoded=decoding.size if model.is_multimodal_model else None,
             rule=rule,

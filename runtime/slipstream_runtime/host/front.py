@@ -106,6 +106,8 @@ class Guard:
     """Check of a body of a tenant that takes time; raises Refusal."""
     largest: Callable[[str], int] = lambda _path: asgi.MEDIA_LIMIT
     """Path -> most bytes of a body."""
+    uploads: int = body.UPLOAD_LIMIT
+    """Most bytes of a body with a file."""
     decoded: Callable[[Mapping[str, Any]], Awaitable[int]] | None = None
     """Body -> bytes that its media take once they are decoded; raises Refusal."""
     metrics: Callable[[], bytes] | None = None
@@ -272,7 +274,7 @@ class Front:
             if route.body == body.JSON:
                 scope, places = await self._read(exchange, scope, client, probe=probe)
             else:
-                body.check_head(scope["headers"], kind=body.MULTIPART, limit=body.UPLOAD_LIMIT)
+                body.check_head(scope["headers"], kind=body.MULTIPART, limit=self._guard.uploads)
                 if client.models is not None:
                     raise forbidden("of an upload")  # which the application alone reads
             if probe or not route.computes:
@@ -297,14 +299,14 @@ class Front:
             return
         loop, seconds = asyncio.get_running_loop(), self._guard.limits.body_seconds
         late = loop.call_later(seconds, self._end, exchange, body_late(seconds))
-        exchange.read_at_most(body.UPLOAD_LIMIT, whole=late.cancel, over=self._over(exchange))
+        exchange.read_at_most(self._guard.uploads, whole=late.cancel, over=self._over(exchange))
         try:
             await exchange.run(self._app, scope)
         finally:
             late.cancel()
 
     def _over(self, exchange: Exchange) -> Callable[[], None]:
-        return lambda: self._end(exchange, body.too_large(limit=body.UPLOAD_LIMIT))
+        return lambda: self._end(exchange, body.too_large(limit=self._guard.uploads))
 
     async def _read(
         self, exchange: Exchange, scope: asgi.Scope, client: Client, *, probe: bool

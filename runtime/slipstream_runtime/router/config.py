@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from slipstream_runtime.part import Part
-from slipstream_runtime.web import asgi, tenants
+from slipstream_runtime.web import asgi, body, tenants
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -66,6 +66,8 @@ class ServiceLimits(Part):
     """Seconds between two chunks of a stream, and for a client to read one."""
     body_timeout: Seconds | None = None
     """Seconds for a client to send its body; None: the default of the router."""
+    upload_size: int = Field(default=body.UPLOAD_LIMIT, ge=1)
+    """Bytes of a body with a file."""
 
     @property
     def seconds(self) -> float:

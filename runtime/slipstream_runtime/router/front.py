@@ -135,7 +135,12 @@ class Front:
                 )
         seconds = self._seconds_for_the_body(services)
         request = await self._bodies.request(
-            http_request, path=path, seconds=seconds, client=identity, head=head
+            http_request,
+            path=path,
+            seconds=seconds,
+            upload_size=max((s.settings.limits.upload_size for s in services), default=0),
+            client=identity,
+            head=head,
         )
         try:
             return await self._dispatch(http_request, request, here=here, key=key, arrived=arrived)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
+from slipstream_runtime import contract
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal, malformed
@@ -21,8 +22,8 @@ _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
-UPLOAD_LIMIT: Final = 26 * 1024 * 1024
-"""Bytes of a body with a file: vLLM takes files of 25 MiB (`VLLM_MAX_AUDIO_CLIP_FILESIZE_MB`), and fields beside."""
+UPLOAD_LIMIT: Final = contract.upload_limit(25)
+"""Bytes of a body with a file, unless `contract.FILE_SIZE_VARIABLE` is set: vLLM's default."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -29,6 +29,19 @@ def test_the_profiles_limits_of_bodies_reach_the_router() -> None:
     assert (bodies.size, bodies.memory) == (32 * 2**20, 2**30)
 
 
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [("100", 101 * 2**20), (None, 26 * 2**20), ("0x10", 26 * 2**20), ("9" * 4000, 26 * 2**20)],
+)
+def test_the_size_of_files_that_the_engine_takes_reaches_the_router(
+    value: str | None, size: int
+) -> None:
+    env = [] if value is None else [{"name": contract.FILE_SIZE_VARIABLE, "value": value}]
+    entry = router_entries.entry({"model": given.MODEL, "template": {"env": env}})
+    (service,) = router_entries.read(entry).services
+    assert service.limits.upload_size == size
+
+
 def test_every_choice_of_the_user_reaches_the_router() -> None:
     entry = router_entries.entry(router_entries.EVERYTHING)
     assert entry.keys == "keys"

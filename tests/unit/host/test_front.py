@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from slipstream_runtime import contract
 from slipstream_runtime.host import front
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.host.limits import Limits
@@ -307,6 +308,19 @@ async def test_an_upload_without_a_length_ends_where_it_is_too_large() -> None:
     assert client.status == 413
     assert client.headers[b"connection"] == b"close"
     assert guard.refused["too_large"] == 1
+
+
+async def test_an_upload_may_be_as_large_as_the_engine_says() -> None:
+    part = bytes(4 * 1024 * 1024)
+    guard = front.Front(
+        reading,
+        life=life_in(Phase.READY),
+        probe_key=KEY,
+        guard=front.Guard(uploads=contract.upload_limit(40)),
+    )
+    client = Client(*[part] * 8)
+    await guard(upload((b"content-length", b"33554432")), client.receive, client.send)
+    assert (client.status, client.body) == (200, b"33554432")
 
 
 async def test_an_upload_is_refused_by_its_length_and_its_kind() -> None:

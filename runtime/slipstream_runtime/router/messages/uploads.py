@@ -36,12 +36,13 @@ _KIND: Final = re.compile(
 class Upload:
     """Upload of a client, whose fields are read once."""
 
-    def __init__(self, headers: Mapping[str, str], content: StreamReader) -> None:
+    def __init__(self, headers: Mapping[str, str], content: StreamReader, *, most: int) -> None:
         self.fields: dict[str, Any] = {}
         """Text fields that were read; of two with one name, the last."""
         self.size = 0
         """Bytes of the fields that were read."""
         self._boundary = secrets.token_hex(16)
+        self._most = most
         self._text_size = 0
         self._ahead: list[bytes] = []
         self._parts = self._written(headers, content)
@@ -71,8 +72,8 @@ class Upload:
     async def next_part(self) -> bytes:
         """Return the next part of the body, or nothing at its end; Refusal if it is malformed or too large."""
         part = await anext(self._parts, b"")
-        if self.size > body.UPLOAD_LIMIT:
-            raise body.too_large(limit=body.UPLOAD_LIMIT)
+        if self.size > self._most:
+            raise body.too_large(limit=self._most)
         return part
 
     async def _written(

@@ -34,15 +34,27 @@ class Bodies:
         self._parsing = asyncio.Lock()
 
     async def request(
-        self, http_request: web.BaseRequest, *, path: str, seconds: float, client: str, head: int
+        self,
+        http_request: web.BaseRequest,
+        *,
+        path: str,
+        seconds: float,
+        upload_size: int,
+        client: str,
+        head: int,
     ) -> Request:
         """Return the request in the body, which holds memory until its `lease` is released.
 
+        `seconds` and `upload_size` are the largest limits of the services, since only the body names one of them.
         `client` shares its part of the memory; `head` are the bytes of the headers.
         """
         uploads_file = openai.FORMS[path].uploads
         deadline = asyncio.get_running_loop().time() + seconds
-        await self._check(http_request, uploads_file=uploads_file)
+        await self._check(
+            http_request,
+            kind=body.MULTIPART if uploads_file else body.JSON,
+            limit=upload_size if uploads_file else self.limit,
+        )
         lease = self._memory.lease(client, beside=_COPIES_OF_HEADERS * head)
         try:
             lease.grow(0)
@@ -51,7 +63,12 @@ class Bodies:
             async with asyncio.timeout_at(None if whole else deadline):
                 if uploads_file:
                     found = await self._upload(
-                        http_request, lease, path=path, seconds=seconds, deadline=deadline
+                        http_request,
+                        lease,
+                        path=path,
+                        most=upload_size,
+                        seconds=seconds,
+                        deadline=deadline,
                     )
                 else:
                     raw = await self._read(http_request, lease)
@@ -79,15 +96,15 @@ class Bodies:
         finally:
             lease.release()
 
-    async def _check(self, http_request: web.BaseRequest, *, uploads_file: bool) -> None:
+    async def _check(self, http_request: web.BaseRequest, *, kind: str, limit: int) -> None:
         headers = http_request.headers
         body.check_head(
             (
                 (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
                 (b"content-length", headers.get("content-length", "").encode()),
             ),
-            limit=body.UPLOAD_LIMIT if uploads_file else self.limit,
-            kind=body.MULTIPART if uploads_file else body.JSON,
+            limit=limit,
+            kind=kind,
         )
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(
@@ -120,12 +137,12 @@ class Bodies:
         lease: Lease,
         *,
         path: str,
+        most: int,
         seconds: float,
         deadline: float,
     ) -> Request:
         """Return the request of an upload, of which the first part was read."""
-        most = body.UPLOAD_LIMIT
-        upload = uploads.Upload(http_request.headers, http_request.content)
+        upload = uploads.Upload(http_request.headers, http_request.content, most=most)
         whole = await upload.read_ahead(
             grown=lambda size: self._grow(lease, _upload_size(size), limit=_upload_size(most))
         )
