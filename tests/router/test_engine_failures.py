@@ -325,4 +325,4 @@ async def test_requests_beside_the_one_that_killed_their_engine_are_answered_eve
         assert {reply.status for reply in await asyncio.gather(*asking)} == {200}
         assert await router.metric("slipstream_router_engine_deaths_total") == 1
         assert (await router.ask()).status == 200
-        assert not router.chat._deaths
+        assert not router.chat._deaths.known

@@ -266,17 +266,17 @@ class Service:
 
     def check_deaths(self, request: Request) -> None:
         """Refuse a request that engines had when they died."""
-        if not self._deaths:
+        if not self._deaths.known:
             return
         self._deaths.expire(now=self._clock())
         # NB: a request is hashed only while a death is remembered.
-        known = request.identify() if self._deaths else None
+        known = request.identify() if self._deaths.known else None
         if known is not None and self._deaths.forbids(known):
             raise refusals.engines_died(DEATHS_SECONDS)
 
     def survived(self, request: Request) -> None:
         """Note that the request has a complete answer."""
-        if self._deaths and request.fingerprint is not None:
+        if self._deaths.known and request.fingerprint is not None:
             self._deaths.answered(request.fingerprint)
 
     def failed(self, endpoint: Endpoint) -> None:

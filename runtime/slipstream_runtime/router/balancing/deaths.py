@@ -18,34 +18,31 @@ class Deaths:
     """Deaths of the engines of one service, by the requests that they had. Times are of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, tuple[frozenset[int], float]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._known)
+        self.known: OrderedDict[bytes, tuple[frozenset[int], float]] = OrderedDict()
 
     def note(self, request: bytes, *, death: int, now: float) -> None:
         """Note that an engine had the request when it died; `death` is the number of this death."""
-        deaths, _ = self._known.get(request, (frozenset[int](), now))
-        self._known[request] = (deaths | {death}, now)
-        self._known.move_to_end(request)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        deaths, _ = self.known.get(request, (frozenset[int](), now))
+        self.known[request] = (deaths | {death}, now)
+        self.known.move_to_end(request)
+        if len(self.known) > _REMEMBERED:
+            self.known.popitem(last=False)
 
     def answered(self, request: bytes) -> None:
         """Forget a request that has a complete answer."""
-        self._known.pop(request, None)
+        self.known.pop(request, None)
 
     def expire(self, *, now: float) -> None:
         """Forget what is too old."""
-        while self._known:
-            oldest, (_, at) = next(iter(self._known.items()))
+        while self.known:
+            oldest, (_, at) = next(iter(self.known.items()))
             if now - at <= SECONDS:
                 return
-            del self._known[oldest]
+            del self.known[oldest]
 
     def count(self, request: bytes) -> int:
         """Return the deaths."""
-        deaths, _ = self._known.get(request, (frozenset[int](), 0.0))
+        deaths, _ = self.known.get(request, (frozenset[int](), 0.0))
         return len(deaths)
 
     def forbids(self, request: bytes) -> bool:

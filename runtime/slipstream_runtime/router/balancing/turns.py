@@ -5,9 +5,9 @@ their share: otherwise the other tenant's next request would wait until an answe
 """
 
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Final
 
 KEPT_SHARE: Final = 16
 """One slot of this number is kept free."""
@@ -19,35 +19,39 @@ _REMEMBERED: Final = 4096
 """Tenants whose last turn is known: more than wait at once."""
 
 
-class _Seen(NamedTuple):
-    tenant: str | None
-    at: float
+class _Seen:
+    """Last request or answer of one priority, and the last one of another tenant. It changes, to cost little."""
 
+    __slots__ = ("at", "before", "tenant")
 
-_NOBODY: Final = _Seen(None, -math.inf)
+    def __init__(self) -> None:
+        self.tenant: str | None = None
+        self.at = -math.inf
+        self.before = -math.inf
 
 
 class Turns:
     """Slots and last turn of each tenant of one service. Times are in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._slots: Counter[str] = Counter()
+        self._slots: dict[str, int] = {}
         self._last: OrderedDict[str, int] = OrderedDict()
         self._turn = 0
-        self._seen: dict[int, tuple[_Seen, _Seen]] = {}
-        """The last request of each priority, and the last one of another tenant."""
+        self._seen: dict[int, _Seen] = {}
+        """By priority."""
 
     def saw(self, tenant: str, *, priority: int, now: float) -> None:
         """Note a request or the end of an answer."""
-        latest, before = self._seen.get(priority, (_NOBODY, _NOBODY))
-        self._seen[priority] = (
-            _Seen(tenant, now),
-            before if latest.tenant == tenant else latest,
-        )
+        seen = self._seen.get(priority)
+        if seen is None:
+            seen = self._seen[priority] = _Seen()
+        if seen.tenant != tenant:
+            seen.tenant, seen.before = tenant, seen.at
+        seen.at = now
 
     def began(self, tenant: str, slots: int) -> None:
         """Count slots that the tenant got."""
-        self._slots[tenant] += slots
+        self._slots[tenant] = self._slots.get(tenant, 0) + slots
         self._turn += 1
         self._last[tenant] = self._turn
         self._last.move_to_end(tenant)
@@ -56,9 +60,11 @@ class Turns:
 
     def ended(self, tenant: str, slots: int) -> None:
         """Count slots that the tenant gave back."""
-        self._slots[tenant] -= slots
-        if not self._slots[tenant]:
-            del self._slots[tenant]
+        left = self._slots.get(tenant, 0) - slots
+        if left > 0:
+            self._slots[tenant] = left
+        else:
+            self._slots.pop(tenant, None)
 
     def rank(self, tenant: str) -> tuple[int, int]:
         """Return the place of the tenant among the waiting ones: the least is next."""
@@ -66,11 +72,12 @@ class Turns:
 
     def contended(self, tenant: str, *, priority: int, now: float) -> bool:
         """Whether slots are kept for another tenant, of this priority or a higher one."""
-        return any(
-            now - (before if latest.tenant == tenant else latest).at <= PRESENT_SECONDS
-            for its_priority, (latest, before) in self._seen.items()
-            if its_priority >= priority
-        )
+        since = now - PRESENT_SECONDS
+        for its_priority, seen in self._seen.items():
+            at = seen.before if seen.tenant == tenant else seen.at
+            if at >= since and its_priority >= priority:
+                return True
+        return False
 
     def admits(self, tenant: str, *, slots: int, taken: int) -> bool:
         """Whether the tenant may take one of the free slots, while some are kept for others."""

@@ -182,6 +182,9 @@ class Request:
     @property
     def slots(self) -> int:
         """Return the slots that the request takes in an engine: one for each answer."""
+        content = self.content
+        if self.path != openai.COMPLETIONS and "n" not in content and "best_of" not in content:
+            return 1  # as in most requests
         return max(1, self._choices) if self.path in openai.OUTPUT_LIMITS else 1
 
     @property
