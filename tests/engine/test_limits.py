@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.malformed import Malformed
 from tests.support.processes import HANG_SECONDS
 
 KEY = "a-key-of-the-team"
+URGENT = "a-key-of-others"
 BEARER = {"authorization": f"Bearer {KEY}"}
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 SCHEMA: dict[str, Any] = {
@@ -45,6 +47,8 @@ FREE = {"response_format": {"type": "text"}, "ignore_eos": True}
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     (folder / "team").write_text(f"{KEY}\nanother-key\n")
+    digest = hashlib.sha256(URGENT.encode()).hexdigest()
+    (folder / "urgent").write_text(json.dumps({"sha256": digest, "priority": 10}))
     return folder
 
 
@@ -52,7 +56,12 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Engine]:
     model = tmp_path_factory.mktemp("model")
     write_model(model, positions=4096)
-    parts = {"limits": LIMITS, "output": {"schema": json.dumps(SCHEMA)}, "apiKeys": str(keys)}
+    parts = {
+        "limits": LIMITS,
+        "output": {"schema": json.dumps(SCHEMA)},
+        "apiKeys": str(keys),
+        "prefixScope": "Tenant",
+    }
     engine = Engine(tmp_path_factory.mktemp("engine"), config(f"file://{model}", **parts))
     try:
         engine.until_ready()
@@ -212,6 +221,17 @@ def test_a_long_text_is_refused_before_it_takes_memory(engine: Engine) -> None:
     answer = post(engine, COMPLETIONS, prompt="a " * 7_000_000, truncate_prompt_tokens=10)
     assert answer.status_code == 413
     assert process.memory_info().rss - before < 256 * 2**20
+
+
+@pytest.mark.parametrize("key", [KEY, URGENT])
+@pytest.mark.parametrize("own", [{}, {"priority": -(2**62)}])
+def test_vllm_takes_the_priority_of_a_key_without_its_policy_and_orders_by_arrival(
+    engine: Engine, key: str, own: dict[str, int]
+) -> None:
+    body = {"model": NAME, **chat("hi"), **FREE, "max_tokens": 2, **own}
+    headers = {"authorization": f"Bearer {key}"}
+    answer = httpx.post(engine.api + CHAT, json=body, headers=headers, timeout=60)
+    assert answer.status_code == 200
 
 
 def test_a_client_that_offers_h2c_is_answered(engine: Engine) -> None:
