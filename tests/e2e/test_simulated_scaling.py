@@ -1,19 +1,34 @@
-"""Scaling to four replicas on two cores: real pods, the real Prometheus, simulated engines."""
+"""Scaling to four replicas on two cores: real pods, the real Prometheus, simulated engines.
+
+Beside them, a pod of another team exports a page of which no number makes sense. It must change nothing.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from dev.cluster.kube import Kube, Object
 from slipstream_runtime.evaluate import load, traffic
-from tests.support import faults, services
+from tests.support import clusters, faults, hostile, services
 
 PODS = "slipstream.dev/service=simulated"
 DOWN_WINDOW = 20.0
 """Seconds after which the local profile lets a service shrink."""
 
 
+@pytest.fixture
+def hostile_team(kube: Kube) -> Iterator[str]:
+    """Return a namespace with a service, and with a pod that exports an odd page in its name."""
+    with clusters.namespace(kube, "hostile") as name:
+        kube.apply(services.simulated(name, "evil", fake=False, simulator={"coldStart": "1s"}))
+        kube.apply(hostile.pod(kube, name, "evil"))
+        hostile.scraped(kube, name)
+        yield name
+
+
 def test_a_service_follows_load_up_and_down_and_keeps_its_pods_through_restart_and_outage(
-    kube: Kube, namespace: str
+    kube: Kube, namespace: str, hostile_team: str
 ) -> None:
     kube.apply(
         services.simulated(
@@ -93,3 +108,7 @@ def test_a_service_follows_load_up_and_down_and_keeps_its_pods_through_restart_a
 
     asyncio.run(drive())
     replicas(1, 200)
+    hostile.scraped(kube, hostile_team)
+    for counter in ("slipstream_scaling_tick_failures_total", "slipstream_decision_failures_total"):
+        assert hostile.value(kube, f"sum({counter})") == 0
+    assert services.ready(kube, hostile_team, "evil")["status"]["scaling"]["desired"] == 1
