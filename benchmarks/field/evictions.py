@@ -1,15 +1,22 @@
-"""F1: two pods that the kubelet has evicted, then a rollout by Recreate."""
+"""F1: two pods that the kubelet has evicted, then a rollout by Recreate or more load."""
 
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from benchmarks.field.load import Load
 from dev import waiting
 from dev.cluster.kube import Kube, Object, is_true
 from tests.support import services
 
 ROLLOUT_SECONDS: Final = 60.0
 """Time for a rollout, which takes a third of it."""
+SCALE_SECONDS: Final = 75.0
+"""Time of the load, in which a service without evicted pods gets all its replicas."""
+REPLICAS: Final = 2
+MAX_REPLICAS: Final = 4
+CLIENTS: Final = 32
+"""Clients of an engine that runs 8 requests at once: two replicas keep half of them waiting."""
 _EVICTION_SECONDS: Final = 120.0
 _DISK: Final = {
     "requests": {"cpu": "20m", "memory": "128Mi", "ephemeral-storage": "10Mi"},
@@ -22,27 +29,64 @@ NAME: Final = "full"
 def recreate(kube: Kube, namespace: str) -> dict[str, float | str]:
     """Evict both replicas, then change the engine; return the status and the time of the rollout."""
     spec: dict[str, Any] = {
-        "replicas": 2,
+        "replicas": REPLICAS,
         "rollout": {"strategy": "Recreate"},
         "resources": _DISK,
     }
     _apply(kube, namespace, **spec)
-    _until(lambda: len(_ready(kube, namespace)) == 2, "two replicas")
-    for pod in _ready(kube, namespace):
-        _fill(kube, namespace, pod)
-    _until(lambda: len(_evicted(kube, namespace)) == 2, "two evictions")
-    _until(lambda: len(_ready(kube, namespace)) == 2, "two new replicas")
-    _until(lambda: _status(kube, namespace).get("readyReplicas") == 2, "the status")
+    _evict(kube, namespace)
+    _until(lambda: _status(kube, namespace).get("readyReplicas") == REPLICAS, "the status")
     replicas = _status(kube, namespace)["replicas"]
     old = {pod["metadata"]["uid"] for pod in _ready(kube, namespace)}
     _apply(kube, namespace, **spec, simulator={"maxSequences": 7})
 
     def done() -> bool:
         ready = {pod["metadata"]["uid"] for pod in _ready(kube, namespace)}
-        return len(ready) == 2 and old.isdisjoint(ready)
+        return len(ready) == REPLICAS and old.isdisjoint(ready)
 
     took = _within(done, ROLLOUT_SECONDS)
     return {"f1_status_replicas": replicas, "f1_recreate_s": "never" if took is None else took}
+
+
+def scale(kube: Kube, namespace: str) -> dict[str, float | str]:
+    """Evict both replicas, then send more than two can serve; return the replicas that the load gets."""
+    _apply(
+        kube,
+        namespace,
+        resources=_DISK,
+        # NB: past the router, a client's kept connections would all stay with the first replicas.
+        routing={"mode": "Router"},
+        simulator={"alpha": "50ms", "maxSequences": 8, "coldStart": "3s"},
+        slo={"ttft": {"p95": "500ms"}},
+        scaling={"minReplicas": REPLICAS, "maxReplicas": MAX_REPLICAS},
+    )
+    services.ready(kube, namespace, NAME, timeout=_EVICTION_SECONDS)
+    _evict(kube, namespace)
+    most = 0
+
+    def reached(count: int) -> bool:
+        nonlocal most
+        most = max(most, len(_ready(kube, namespace)))
+        return most >= count
+
+    with Load(kube, namespace, NAME, clients=CLIENTS):
+        took = _within(lambda: reached(REPLICAS + 1), SCALE_SECONDS)
+        _within(lambda: reached(MAX_REPLICAS), SCALE_SECONDS - (took or SCALE_SECONDS))
+        limited = _status(kube, namespace).get("scaling", {}).get("limited", "nothing")
+    return {
+        "f1_scaled_replicas": most,
+        "f1_scaled_s": "never" if took is None else took,
+        "f1_limited": limited,
+    }
+
+
+def _evict(kube: Kube, namespace: str) -> None:
+    """Wait for both replicas, let the kubelet evict them, and wait for those that replace them."""
+    _until(lambda: len(_ready(kube, namespace)) == REPLICAS, "two replicas")
+    for pod in _ready(kube, namespace):
+        _fill(kube, namespace, pod)
+    _until(lambda: len(_evicted(kube, namespace)) == REPLICAS, "two evictions")
+    _until(lambda: len(_ready(kube, namespace)) == REPLICAS, "two new replicas")
 
 
 def _apply(kube: Kube, namespace: str, **spec: Any) -> None:

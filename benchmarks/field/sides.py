@@ -10,7 +10,7 @@ from dev import paths
 from dev.cluster.kube import Kube
 from dev.errors import DevError
 
-BEFORE: Final = "65ab9740ddc53bf0c13e3ef0e24962bb4b403f7b"
+BEFORE: Final = "0f0e7da293f9ae04c0f813c76fa5cbb11ac1f1d7"
 """The last commit before the first fix."""
 TWICE: Final = "twice"
 """Name of the service whose pods Prometheus scrapes by two jobs."""
