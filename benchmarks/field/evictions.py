@@ -7,6 +7,7 @@ from typing import Any, Final
 from benchmarks.field.load import Load
 from dev import waiting
 from dev.cluster.kube import Kube, Object, is_true
+from dev.errors import DevError
 from tests.support import services
 
 ROLLOUT_SECONDS: Final = 60.0
@@ -128,8 +129,8 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 def _within(condition: Callable[[], bool], seconds: float) -> float | None:
     """Return the seconds until the condition holds; None if that takes longer than `seconds`."""
     began = time.monotonic()
-    while time.monotonic() < began + seconds:
-        if condition():
-            return round(time.monotonic() - began, 1)
-        time.sleep(0.5)
-    return None
+    try:
+        waiting.until(condition, seconds=seconds, what="the figure", interval=0.5)
+    except DevError:
+        return None
+    return round(time.monotonic() - began, 1)

@@ -65,7 +65,7 @@ def _foreign(engine: Object, name: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _without_policy(kube: Kube, name: str) -> Iterator[None]:
-    """A cluster on which somebody removed the policy."""
+    """A cluster whose policy was removed."""
     found = json.loads(kube.kubectl("get", BINDING, name, "-o", "json"))
     kube.kubectl("delete", BINDING, name)
     try:

@@ -16,7 +16,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.machine import hardware
-from tests.support.engines import NAME, Engine, config, write_model
+from tests.support.engines import NAME, Engine, config, serving, write_model
 
 STALL_SECONDS = 4
 ENDLESS: dict[str, Any] = {
@@ -33,12 +33,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A ready engine that is given little patience."""
     folder, model = tmp_path_factory.mktemp("engine"), tmp_path_factory.mktemp("model")
     write_model(model)
-    engine = Engine(folder, config(f"file://{model}", stallSeconds=STALL_SECONDS))
-    try:
-        engine.until_ready()
+    with serving(folder, config(f"file://{model}", stallSeconds=STALL_SECONDS)) as engine:
         yield engine
-    finally:
-        engine.kill()
 
 
 async def _stream(client: httpx.AsyncClient, begun: asyncio.Event) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from dev import waiting
 from slipstream_runtime import contract
-from tests.support.engines import NAME, Engine, config, write_model
+from tests.support.engines import NAME, Engine, config, serving, write_model
 from tests.support.malformed import Malformed
 from tests.support.processes import HANG_SECONDS
 
@@ -62,12 +62,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Eng
         "apiKeys": str(keys),
         "prefixScope": "Tenant",
     }
-    engine = Engine(tmp_path_factory.mktemp("engine"), config(f"file://{model}", **parts))
-    try:
-        engine.until_ready()
+    with serving(tmp_path_factory.mktemp("engine"), config(f"file://{model}", **parts)) as engine:
         yield engine
-    finally:
-        engine.kill()
 
 
 def post(engine: Engine, path: str, **body: Any) -> httpx.Response:

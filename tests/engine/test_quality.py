@@ -22,14 +22,10 @@ COMMAND = [sys.executable, "-m", "slipstream_runtime.evaluate", "quality"]
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(
+    with engines.serving(
         tmp_path_factory.mktemp("target"), engines.config(f"file://{MODELS / 'target'}")
-    )
-    try:
-        engine.until_ready()
+    ) as engine:
         yield engine
-    finally:
-        engine.kill()
 
 
 @pytest.fixture(scope="module")

@@ -32,12 +32,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         certificate=str(AUTHORITY.fill(tmp_path_factory.mktemp("secret"), "127.0.0.1")),
         engineArgs={"max-num-seqs": 3, "async-scheduling": False, "max-logprobs": 5},
     )
-    started = Engine(tmp_path_factory.mktemp("engine"), config)
-    try:
-        started.until_ready()
+    with engines.serving(tmp_path_factory.mktemp("engine"), config) as started:
         yield started
-    finally:
-        started.kill()
 
 
 def complete(engine: Engine, **fields: Any) -> Any:

@@ -30,12 +30,8 @@ PLAIN = {"scheduler-cls": "vllm.v1.core.sched.scheduler.Scheduler"}
 def start(folder: Path, *, model: Path, draft: Path, arguments: Any = None) -> Iterator[Engine]:
     speculation = {"draft": f"file://{draft}", "tokens": TOKENS}
     config = engines.config(f"file://{model}", speculation=speculation, engineArgs=arguments or {})
-    engine = Engine(folder, config)
-    try:
-        engine.until_ready()
+    with engines.serving(folder, config) as engine:
         yield engine
-    finally:
-        engine.kill()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from dev import waiting
 from slipstream_runtime import contract
-from tests.support.engines import NAME, Engine, config, write_model
+from tests.support.engines import NAME, Engine, config, serving, write_model
 from tests.support.processes import HANG_SECONDS, Router
 from tests.support.routers import service
 
@@ -26,12 +26,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     model = tmp_path_factory.mktemp("model")
     write_model(model, positions=4096)
     batching = {"maxSequences": 1, "policy": "priority"}
-    engine = Engine(tmp_path_factory.mktemp("engine"), config(f"file://{model}", batching=batching))
-    try:
-        engine.until_ready()
+    with serving(
+        tmp_path_factory.mktemp("engine"), config(f"file://{model}", batching=batching)
+    ) as engine:
         yield engine
-    finally:
-        engine.kill()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,17 @@ class Engine(Process):
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         super().__init__(contract.ENGINE_MODULE, folder, config)
+
+
+@contextmanager
+def serving(folder: Path, config: dict[str, Any]) -> Iterator[Engine]:
+    """An engine that is ready, until the end of the block."""
+    engine = Engine(folder, config)
+    try:
+        engine.until_ready()
+        yield engine
+    finally:
+        engine.kill()
 
 
 def config(model: str, **more: object) -> dict[str, Any]:

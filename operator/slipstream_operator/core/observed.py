@@ -314,7 +314,7 @@ class Observed:
     """Engines and workers that have ended or are being deleted. They only explain a loss, and hold devices until they
     end."""
     history: PodHistory = PodHistory()
-    """What the last reconcile knew about pods that may be deleted by now."""
+    """Knowledge of the last reconcile about pods that may be deleted by now."""
     fetchers: tuple[Fetcher, ...] = ()
     """Pods that download or inspect the model."""
     prefetchers: tuple[Fetcher, ...] = ()

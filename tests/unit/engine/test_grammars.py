@@ -1,4 +1,4 @@
-"""Who gets a trial of a structure, and when, whatever the process that tries them takes."""
+"""Turns of requests at the trials of structures, however long the process that tries them takes."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Who reaches the ports of engines, and how Prometheus finds them."""
+"""Access to the ports of engines, and how Prometheus finds them."""
 
 from collections.abc import Sequence
 from typing import Any
