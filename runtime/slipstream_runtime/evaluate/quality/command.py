@@ -17,7 +17,7 @@ from slipstream_runtime.errors import EngineError
 from slipstream_runtime.evaluate.quality import run
 from slipstream_runtime.evaluate.quality.config import Model, QualityConfig
 from slipstream_runtime.evaluate.quality.observations import Subject
-from slipstream_runtime.evaluate.quality.report import Report, explain, percent
+from slipstream_runtime.evaluate.quality.report import Report, explain, figure, percent
 from slipstream_runtime.evaluate.quality.statistics import Verdict
 from slipstream_runtime.model_files import sources
 
@@ -115,8 +115,8 @@ def _show(report: Report) -> None:
         table.add_row(
             result.name,
             str(score.items),
-            _short(result.name, score.candidate.estimate if score.candidate else None),
-            _short(result.name, score.baseline.estimate if score.baseline else None),
+            figure(result.name, score.candidate),
+            figure(result.name, score.baseline),
             f"{percent(loss.low)} to {percent(loss.high)}" if loss else "-",
             result.verdict or "-",
         )
@@ -124,9 +124,3 @@ def _show(report: Report) -> None:
     for result in report.results:
         if line := explain(result):
             console.print(line)
-
-
-def _short(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if name == "Perplexity" else percent(value)

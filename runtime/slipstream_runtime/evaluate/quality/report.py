@@ -127,6 +127,15 @@ def percent(share: float) -> str:
     return f"{share * _PERCENT:.2f} %"
 
 
+def figure(name: str, score: Interval | None) -> str:
+    """Return the estimate of a metric's score, in percent unless it is a perplexity."""
+    if score is None:
+        return "-"
+    if name == Name.PERPLEXITY:
+        return f"{score.estimate:.4g}"
+    return percent(score.estimate)
+
+
 def _metric(result: Result) -> dict[str, Any]:
     return {
         "metric": result.name,
@@ -168,26 +177,19 @@ def _example(pair: Pair) -> dict[str, Any]:
 
 
 def _row(name: str, score: Score, result: Result | None) -> tuple[str, ...]:
-    plain = name == Name.PERPLEXITY
     comparison = score.comparison
     loss = comparison.loss if comparison else None
     return (
         name,
         str(score.items),
-        _figure(score.candidate.estimate if score.candidate else None, plain=plain),
-        _span(score.candidate) if score.candidate and not plain else "-",
-        _figure(score.baseline.estimate if score.baseline else None, plain=plain),
+        figure(name, score.candidate),
+        _span(score.candidate) if score.candidate and name != Name.PERPLEXITY else "-",
+        figure(name, score.baseline),
         percent(loss.estimate) if loss else "-",
         _span(loss) if loss else "-",
         f"{comparison.p:.3g}" if comparison else "-",
         str(result.verdict or "-") if result else "-",
     )
-
-
-def _figure(value: float | None, *, plain: bool) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if plain else percent(value)
 
 
 def _span(interval: Interval) -> str:

@@ -1,16 +1,16 @@
 """Run of an evaluation: ask the models for what their journals lack, score the answers, write the report."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
 from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.evaluate.quality import datasets, judging, metrics, scores
 from slipstream_runtime.evaluate.quality.config import Model, QualityConfig
-from slipstream_runtime.evaluate.quality.items import Item
 from slipstream_runtime.evaluate.quality.journal import Journal
 from slipstream_runtime.evaluate.quality.metrics import METRICS, Name
 from slipstream_runtime.evaluate.quality.observations import Observation, Request, Subject
@@ -40,7 +40,8 @@ class _Asked:
 
     async def ask(self, requests: Sequence[Request]) -> list[Observation]:
         """Return the observations of the requests in their order."""
-        unique = {request.key: request for request in requests}
+        keys = [request.key for request in requests]
+        unique = dict(zip(keys, requests, strict=True))
         missing = [one for key, one in unique.items() if self.journal.find(key) is None]
         done = len(unique) - len(missing)
         self.progress(self.role, done, len(unique))
@@ -51,10 +52,8 @@ class _Asked:
                 self.journal.keep(request.key, observation)
                 done += 1
                 self.progress(self.role, done, len(unique))
-        found = {key: self.journal.find(key) for key in unique}
-        answers = [answer for request in requests if (answer := found[request.key]) is not None]
         self.used |= unique.keys()
-        return answers
+        return [answer for key in keys if (answer := self.journal.find(key)) is not None]
 
     def cost(self) -> Cost:
         """Return what the answers of this run cost, those kept from earlier runs included."""
@@ -104,23 +103,19 @@ async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: P
             )
     top = metrics.FIRST_TOKENS if Name.AGREEMENT in chosen else 0
 
-    def request(name: Name, item: Item) -> Request:
-        return metrics.request(name, item, max_tokens=config.max_tokens, chat=config.chat, top=top)
-
-    wanted = [request(name, item) for name, found in chosen.items() for item in found]
-    answers: dict[str, dict[str, Observation]] = {}
-    for role in (BASELINE, CANDIDATE):
-        if role in asked:
-            seen = await asked[role].ask(wanted)
-            answers[role] = {one.key: answer for one, answer in zip(wanted, seen, strict=True)}
-    pairs: dict[Name, list[scores.Pair]] = {}
-    for name, entries in chosen.items():
-        keys = [request(name, item).key for item in entries]
-        before = answers.get(BASELINE, {})
-        pairs[name] = [
-            scores.Pair(item, answers[CANDIDATE][key], before.get(key))
-            for item, key in zip(entries, keys, strict=True)
-        ]
+    requests = [
+        metrics.request(name, item, max_tokens=config.max_tokens, chat=config.chat, top=top)
+        for name, found in chosen.items()
+        for item in found
+    ]
+    before: Iterator[Observation | None] = repeat(None)
+    if BASELINE in asked:
+        before = iter(await asked[BASELINE].ask(requests))
+    after = iter(await asked[CANDIDATE].ask(requests))
+    pairs = {
+        name: [scores.Pair(item, next(after), next(before)) for item in found]
+        for name, found in chosen.items()
+    }
     if Name.JUDGE in pairs:
         pairs[Name.JUDGE] = await _judge(pairs[Name.JUDGE], asked[JUDGE])
     results = [

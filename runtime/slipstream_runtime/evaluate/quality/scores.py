@@ -93,25 +93,18 @@ def measured(
     seed: int = 0,
 ) -> Result:
     """Return the result of scores between 0 and 1 that were measured elsewhere, by the name of their item."""
-    if before is None:
-        values = list(after.values())
-        return Result(name, Score(len(values), statistics.mean(values, seed=seed)), slices={})
-    shared = [key for key in after if key in before]
-    score = Score(0, None)
-    if shared:
-        old, new = [before[key] for key in shared], [after[key] for key in shared]
-        score = Score(
-            len(shared),
-            statistics.mean(new, seed=seed),
-            baseline=statistics.mean(old, seed=seed),
-            comparison=statistics.compare(old, new, seed=seed),
-        )
+    shared = [key for key in after if before is None or key in before]
+    score = _compared(
+        [after[key] for key in shared],
+        None if before is None else [before[key] for key in shared],
+        seed,
+    )
     verdict, needed = _verdict(score.comparison, max_regression)
     return Result(
         name,
         score,
         slices={},
-        left_out=len(after.keys() | before.keys()) - len(shared),
+        left_out=len(after.keys() | (before or {}).keys()) - len(shared),
         max_regression=max_regression,
         verdict=verdict,
         items_needed=needed,
@@ -178,17 +171,22 @@ def _of_one(name: Name, item: Item, seen: Observation) -> float:
 
 def _plain(name: Name, pairs: Sequence[Pair], seed: int) -> Score:
     """Score answers one by one, and compare them with the baseline's."""
-    if not pairs:
-        return Score(0, None)
     after = [_of_one(name, pair.item, pair.candidate) for pair in pairs]
     before = [
         _of_one(name, pair.item, pair.baseline) for pair in pairs if pair.baseline is not None
     ]
+    return _compared(after, before or None, seed)
+
+
+def _compared(after: Sequence[float], before: Sequence[float] | None, seed: int) -> Score:
+    """Return the score of a candidate, and its comparison with a baseline's scores of the same items."""
+    if not after:
+        return Score(0, None)
     candidate = statistics.mean(after, seed=seed)
-    if not before:
-        return Score(len(pairs), candidate)
+    if before is None:
+        return Score(len(after), candidate)
     return Score(
-        len(pairs),
+        len(after),
         candidate,
         baseline=statistics.mean(before, seed=seed),
         comparison=statistics.compare(before, after, seed=seed),
