@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.host import front
+from slipstream_runtime.host import front, routes
 from slipstream_runtime.host.lifecycle import Phase
 from slipstream_runtime.web import asgi, openai
 from slipstream_runtime.web.not_served import NOT_SERVED
@@ -23,12 +23,12 @@ SERVED = {
     **dict.fromkeys(openai.FORMS, "POST"),
     openai.MODELS: "GET",
     openai.HEALTH: "GET",
-    front.VERSION: "GET",
+    routes.VERSION: "GET",
     "/v1/responses/{response_id}": "GET",
     "/v1/responses/{response_id}/cancel": "POST",
 }
 """Route of vLLM that an engine passes on -> its only method."""
-OF_THE_ENGINE_ALONE = {front.VERSION}
+OF_THE_ENGINE_ALONE = {routes.VERSION}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 

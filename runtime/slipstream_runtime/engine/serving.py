@@ -48,7 +48,7 @@ from slipstream_runtime.engine.grammars import Grammars
 from slipstream_runtime.engine.launch import Launch
 from slipstream_runtime.engine.requests import Requests
 from slipstream_runtime.engine.stall import StallTimer
-from slipstream_runtime.host import front
+from slipstream_runtime.host import front, routes
 from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.probe import Probe
 from slipstream_runtime.host.service import Service
@@ -171,7 +171,7 @@ class _Serving:
             life=launch.life,
             api=launch.api,
             lifespan=True,
-            routes=front.routes({*paths, front.VERSION}),
+            routes=routes.routes({*paths, routes.VERSION}),
             guard=self._guard(config),
             certificate=launch.config.certificate,
         )

@@ -7,7 +7,7 @@ counts the requests in flight and can end them in order. It buffers no response.
 import asyncio
 import dataclasses
 import hmac
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import prometheus_client
@@ -17,6 +17,7 @@ from slipstream_runtime.host import admission
 from slipstream_runtime.host.exchange import Exchange
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
+from slipstream_runtime.host.routes import ROUTES, Route, route
 from slipstream_runtime.web import asgi, body, keys, openai
 from slipstream_runtime.web.keyring import ANONYMOUS, Client, Keyring
 from slipstream_runtime.web.media import bounded
@@ -39,46 +40,6 @@ PROBE_HEADER: Final = b"x-slipstream-probe"
 METRICS_KIND: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 
-@dataclasses.dataclass(frozen=True)
-class Route:
-    """Rules of a route: `open` needs no key, `body` is the content type that it takes, `computes` needs a slot."""
-
-    method: str
-    open: bool = False
-    computes: bool = False
-    body: str | None = None
-
-
-OPEN: Final = Route("GET", open=True)
-READS: Final = Route("GET")
-COMPUTES: Final = Route("POST", computes=True, body=body.JSON)
-_COUNTS: Final = Route("POST", body=body.JSON)
-_UPLOADS: Final = Route("POST", computes=True, body=body.MULTIPART)
-_CANCELS: Final = Route("POST")
-_ALWAYS: Final[Mapping[str, Route]] = {
-    openai.HEALTH: OPEN,
-    openai.MODELS: READS,
-}
-VERSION: Final = "/version"
-
-
-def routes(paths: Collection[str]) -> Mapping[str, Route]:
-    """Return the routes of an engine that serves these paths of vLLM's API.
-
-    All others stay closed, such as /invocations, which needs no API key of vLLM, /metrics and LoRA loading.
-    """
-    version = {VERSION: OPEN} if VERSION in paths else {}
-    served = {path: _of(form) for path, form in openai.FORMS.items() if path in paths}
-    return {**_ALWAYS, **version, **served}
-
-
-def _of(form: openai.Form) -> Route:
-    if form.uploads:
-        return _UPLOADS
-    return COMPUTES if form.computes else _COUNTS
-
-
-ROUTES: Final = routes({*openai.FORMS, VERSION})
 _PREFLIGHT: Final = "OPTIONS"
 _HEAD: Final = "HEAD"
 
@@ -112,15 +73,6 @@ class Guard:
     """Body -> bytes that its media take once they are decoded; raises Refusal."""
     metrics: Callable[[], bytes] | None = None
     """Content of `GET /metrics`, which needs no key; None for no such route."""
-
-
-def route(path: str, *, routes: Mapping[str, Route]) -> Route | None:
-    """Return the rules of this path; None if clients can't use it."""
-    if openai.RESPONSES in routes and (match := openai.STORED_RESPONSE.fullmatch(path)):
-        return _CANCELS if match["cancel"] else READS
-    if openai.MODELS in routes and openai.MODEL.fullmatch(path):
-        return READS
-    return routes.get(path)
 
 
 class Front:

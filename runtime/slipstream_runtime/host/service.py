@@ -12,6 +12,7 @@ from slipstream_runtime import logs
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import front, probe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
+from slipstream_runtime.host.routes import ROUTES, Route
 from slipstream_runtime.web import asgi, certificates, server
 
 _LAST_ANSWERS_SECONDS: Final = 0.5
@@ -30,7 +31,7 @@ class Service:
         life: Lifecycle,
         api: socket.socket,
         lifespan: bool,
-        routes: Mapping[str, front.Route] = front.ROUTES,
+        routes: Mapping[str, Route] = ROUTES,
         guard: front.Guard | None = None,
         certificate: Path | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ import pydantic
 import pydantic_core
 
 from slipstream_runtime import logs
-from slipstream_runtime.host import front
+from slipstream_runtime.host import routes
 from slipstream_runtime.onnx import pooling, protocol
 from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported, Task
@@ -27,7 +27,7 @@ _SERVED: Final[Mapping[Task, tuple[str, Sequence[str]]]] = {
     "classify": ("a classifier", (openai.CLASSIFY,)),
 }
 """Task -> kind of model, and the routes that it serves."""
-ROUTES: Final = front.routes({path for _, paths in _SERVED.values() for path in paths})
+ROUTES: Final = routes.routes({path for _, paths in _SERVED.values() for path in paths})
 """Routes that clients can use."""
 
 Form = TypeVar(
@@ -61,7 +61,7 @@ class Api:
             raise Refusal(500, "Internal engine error. Retry later.") from error
 
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
-        route = front.route(path, routes=ROUTES)
+        route = routes.route(path, routes=ROUTES)
         assert route is not None
         if method != route.method:
             raise wrong_method(path, method, allowed=route.method)

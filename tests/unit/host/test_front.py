@@ -10,6 +10,7 @@ import pytest
 
 from slipstream_runtime import contract
 from slipstream_runtime.host import front
+from slipstream_runtime.host import routes as table
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.web import asgi
@@ -90,7 +91,7 @@ async def test_no_other_route_reaches_vllm(path: str) -> None:
 
 
 async def test_an_engine_may_have_routes_of_its_own() -> None:
-    routes = {"/v1/rerank": front.COMPUTES, "/health": front.OPEN}
+    routes = {"/v1/rerank": table.COMPUTES, "/health": table.OPEN}
     guard = front.Front(answer, life=life_in(Phase.READY), probe_key=KEY, routes=routes)
     assert (await ask(guard, request("/v1/rerank"))).status == 200
     assert (await ask(guard, request("/health", method="GET"))).status == 200
@@ -270,7 +271,7 @@ async def test_head_reaches_vllm_as_get() -> None:
 
 
 async def test_an_engine_serves_the_paths_of_its_tasks_only() -> None:
-    served = front.routes({"/score", "/v1/rerank", "/tokenize"})
+    served = table.routes({"/score", "/v1/rerank", "/tokenize"})
     guard = front.Front(answer, life=life_in(Phase.READY), probe_key=KEY, routes=served)
     for path in ("/score", "/v1/rerank", "/tokenize"):
         assert (await ask(guard, request(path))).status == 200
