@@ -56,7 +56,7 @@ RUN uv pip sync --require-hashes --compile-bytecode /build/router.txt
 FROM python-3.11 AS operator
 COPY --from=operator-packages /opt/slipstream/venv /opt/slipstream/venv
 COPY operator/slipstream_operator /app/operator/slipstream_operator
-COPY runtime/slipstream_runtime/__init__.py runtime/slipstream_runtime/contract.py /app/runtime/slipstream_runtime/
+COPY runtime/slipstream_runtime/__init__.py runtime/slipstream_runtime/contract.py runtime/slipstream_runtime/build_support.py /app/runtime/slipstream_runtime/
 ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/operator:/app/runtime PYTHONUNBUFFERED=1
 RUN python -m compileall -q /app
 USER 65532:65532

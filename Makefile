@@ -120,6 +120,7 @@ lock: $(STAMP) ## update the dependency locks
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/supply.in -o requirements/supply.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/bench-router.in -o requirements/bench-router.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/gateway-test.in -o requirements/gateway-test.txt
+	$(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --generate-hashes --python-version 3.11 requirements/builder.in -o requirements/builder.txt
 	$(BIN)/uv pip compile -q --upgrade --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator --extra simulate --extra router --extra runtime-cpu --extra evaluate --group dev requirements/build.in --override requirements/overrides-cpu.txt -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11 pyproject.toml --extra router -c requirements/dev.txt -o requirements/router.txt

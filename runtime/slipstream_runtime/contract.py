@@ -96,6 +96,29 @@ ONNX_MODULE: Final = "slipstream_runtime.onnx"
 SIMULATOR_MODULE: Final = "slipstream_runtime.simulator"
 FETCH_MODULE: Final = "slipstream_runtime.fetch"
 """Module that downloads models into a cache, or reads their size and configuration, without an accelerator."""
+BUILD_MODULE: Final = "slipstream_runtime.build"
+"""Module that runs one stage of a build."""
+BUILD_FILE: Final = "build.json"
+"""Recipe of a build, below `CONFIG_DIRECTORY`."""
+BUILD_DIRECTORY: Final = "/var/cache/slipstream-build"
+"""Working folder of a build: finished steps, and checkpoints of the running one."""
+DATASETS_DIRECTORY: Final = "/etc/slipstream-datasets"
+"""Datasets from ConfigMaps, each mounted at a numbered folder below."""
+BUILD_MANIFEST: Final = "slipstream-build.json"
+"""File of an artifact with its lineage and the sha256 of each file. It is written last."""
+SOURCE_STAGE: Final = "source"
+PUBLISH_STAGE: Final = "publish"
+
+
+def step_stage(index: int, kind: str) -> str:
+    """Return the name of the stage that runs a step, counted from 0, such as `0-quantize`."""
+    return f"{index}-{kind}"
+
+
+def quality_stage(index: int) -> str:
+    """Return the name of the stage that evaluates the checkpoint of a step."""
+    return f"{index}-quality"
+
 
 SERVICE_LABEL: Final = "service"
 REVISION_LABEL: Final = "revision"

@@ -1,0 +1,63 @@
+"""Schemes, methods and devices of a build that work together, and the reason of each that doesn't.
+
+Standard library only: the operator refuses a build by this table before its Job starts, and the builder again before
+its first step. `tests/build` keeps it true by running the entries on the CPU.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+Device = Literal["cpu", "cuda"]
+Scheme = Literal["fp8", "fp8-static", "w8a8", "w4a16", "nvfp4", "mxfp4"]
+Method = Literal["rtn", "gptq", "awq", "smoothquant"]
+Pattern = Literal["2of4", "unstructured"]
+PruningMethod = Literal["magnitude", "wanda", "sparsegpt"]
+
+SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+
+SCHEME_METHODS: Final[Mapping[Scheme, tuple[Method, ...]]] = {
+    "fp8": ("rtn",),
+    "fp8-static": ("rtn", "smoothquant"),
+    "w8a8": ("rtn", "gptq", "smoothquant"),
+    "w4a16": ("rtn", "gptq", "awq"),
+    "nvfp4": ("rtn", "gptq"),
+    "mxfp4": ("rtn", "gptq"),
+}
+"""Methods by which each scheme can be made; the first is the default."""
+CALIBRATED: Final[frozenset[Method]] = frozenset({"gptq", "awq", "smoothquant"})
+"""Methods that need a dataset; the scheme `fp8-static` needs one with every method."""
+
+_CPU_REFUSALS: Final[Mapping[tuple[Scheme | None, Method | None], str]] = {
+    (None, "awq"): "llm-compressor's AWQ needs a GPU. Use gptq, or an accelerator with a GPU",
+    (
+        "fp8-static",
+        None,
+    ): "vLLM has no kernel for static fp8 on CPUs. Use fp8, or an accelerator with a GPU",
+    ("nvfp4", None): "vLLM has no kernel for nvfp4 on CPUs. Use w8a8, or an accelerator with a GPU",
+    ("mxfp4", None): "vLLM has no kernel for mxfp4 on CPUs. Use w8a8, or an accelerator with a GPU",
+}
+
+
+def quantization_refusal(scheme: Scheme, method: Method, device: Device) -> str | None:
+    """Return the reason why the device can't make or serve this checkpoint, with a remedy; None if it can."""
+    methods = SCHEME_METHODS[scheme]
+    if method not in methods:
+        return f"{method} can't make {scheme}. Use {' or '.join(methods)}"
+    if device == "cpu":
+        for key in ((scheme, None), (None, method)):
+            if reason := _CPU_REFUSALS.get(key):
+                return reason
+    return None
+
+
+def needs_calibration(scheme: Scheme, method: Method) -> bool:
+    """Whether the build needs a dataset."""
+    return method in CALIBRATED or scheme == "fp8-static"
+
+
+def sparsity_refusal(pattern: Pattern, method: PruningMethod) -> str | None:
+    """Return the reason why the method can't make this pattern, with a remedy; None if it can."""
+    if pattern == "2of4" and method == "magnitude":
+        return "magnitude can't make 2of4. Use wanda or sparsegpt"
+    return None
