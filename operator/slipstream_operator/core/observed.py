@@ -126,6 +126,23 @@ class Profile:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BuildView:
+    """State of a ModelBuild, as the services that name it see it."""
+
+    name: str
+    phase: str
+    artifact: str | None
+    """Uri of the published artifact; None before the build is Ready."""
+    digest: str | None
+    """Hash of the artifact's manifest; None before the build is Ready."""
+    reason: str
+    message: str
+    """State of the build as a sentence, with its step, percent and remaining time while it runs."""
+    onnx: bool = False
+    """Whether the artifact is an export for ONNX Runtime."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Child:
     """Object with our labels. `controller` is the uid of its controlling owner, if it has one."""
 
@@ -323,6 +340,8 @@ class Observed:
     """Whether the cluster has the LeaderWorkerSet kind."""
     foreign: tuple[str, ...] = ()
     """Names of pods with labels of the service's pods that none of its workloads owns."""
+    builds: Mapping[str, BuildView] = dataclasses.field(default_factory=dict)
+    """Name -> ModelBuild of the namespace, for the builds that the spec names and that exist."""
 
     def child(self, kind: str, name: str) -> Child | None:
         """Return the child of this kind and name; None if there is none."""
