@@ -15,6 +15,7 @@ import pytest
 from slipstream_runtime import contract
 from slipstream_runtime.host.front import Front
 from slipstream_runtime.host.lifecycle import Phase
+from slipstream_runtime.router.messages import uploads
 from slipstream_runtime.web import asgi, body, openai, sockets
 from slipstream_runtime.web.server import Server
 from tests.router.test_process import beside, started
@@ -107,6 +108,40 @@ async def test_an_upload_reaches_the_engine_while_the_client_still_sends_it() ->
         async with await sending as response:
             assert response.status == 200
         assert fields(engine.received[0])["file"] == LARGE
+
+
+@pytest.mark.parametrize("crowded", [True, False], ids=["others wait", "nobody waits"])
+async def test_an_upload_that_stalls_gives_its_slot_back_only_to_others_that_wait(
+    monkeypatch: pytest.MonkeyPatch, crowded: bool
+) -> None:
+    monkeypatch.setattr(uploads, "PACE_SECONDS", 0.02)
+    rest, checks = asyncio.Event(), list[int]()
+    judge = uploads._Pace.judge
+    monkeypatch.setattr(
+        uploads._Pace, "judge", lambda pace, size: checks.append(size) or judge(pace, size)
+    )
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield text("model", "m") + head("file", filename="a.wav") + LARGE
+        await rest.wait()
+        yield b"\r\n" + END
+
+    limits = {"concurrency": 1}
+    async with backends.running() as (engine,), routing(engine, limits=limits) as router:
+        engine.always = backends.status(200)
+        sending = asyncio.ensure_future(router.http.post(url(router), data=chunks(), headers=KIND))
+        [endpoint] = router.chat.pool
+        await until(lambda: endpoint.in_flight == 1)
+        if crowded:
+            assert (await router.ask()).status == 200
+        else:
+            await until(lambda: len(checks) >= 3)
+            rest.set()
+        async with await sending as response:
+            assert response.status == (408 if crowded else 200)
+            if crowded:
+                assert "slower than 64 KiB/s while other requests waited" in await response.text()
+        rest.set()
 
 
 async def test_an_upload_goes_to_another_replica_if_the_first_refuses_or_ends_before_it_reads_it() -> (

@@ -130,6 +130,16 @@ def body_late(seconds: float) -> Refusal:
     )
 
 
+def body_slow(pace: int) -> Refusal:
+    """Return 408 for a body that came too slowly while other requests waited."""
+    return Refusal(
+        408,
+        f"The body came slower than {pace // 1024} KiB/s while other requests waited. Send it faster, or retry later.",
+        reason=Reason.TIMEOUT,
+        headers=CLOSE,
+    )
+
+
 def prompt_too_long(tokens: int | str, *, most: int) -> Refusal:
     """Return 413 for a prompt of more tokens than spec.limits allows."""
     return Refusal(

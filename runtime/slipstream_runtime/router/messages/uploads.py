@@ -15,11 +15,16 @@ from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
 from slipstream_runtime.web import body
-from slipstream_runtime.web.refusal import Refusal, body_late, malformed
+from slipstream_runtime.web.refusal import Refusal, body_late, body_slow, malformed
 
 AHEAD_BYTES: Final = 1024 * 1024
 """Bytes of an upload that the router reads before it sends any: a smaller upload can be sent again to another replica.
 A minute of compressed speech takes about as many."""
+PACE_SECONDS: Final = 5.0
+"""Seconds of the client's time after which the pace of an upload is checked again."""
+PACE_BYTES: Final = 64 * 1024
+"""Bytes that an upload must bring in a second while other requests wait for its slot: a sixth of the pace at which the
+largest file, of 25 MiB, arrives within the minute that a body may take."""
 _KIND_OF_UPLOADS: Final = "multipart/form-data; boundary="
 _CHUNK_BYTES: Final = 64 * 1024
 _TEXT_BYTES: Final = 1024 * 1024
@@ -142,9 +147,12 @@ class Rest:
         """Whether a replica got the whole body."""
         self.refusal: Refusal | None = None
         """Reason for which the body ended before its end, if it was the client's fault."""
+        self.crowded: Callable[[], bool] = lambda: False
+        """Whether other requests wait for the slot that this upload holds."""
         self._upload = upload
         self._seconds = seconds
         self._left = left
+        self._pace = _Pace()
 
     async def after(self, ahead: bytes) -> AsyncIterator[bytes]:
         """Yield the parts of the whole body, whose first part was read ahead."""
@@ -163,15 +171,52 @@ class Rest:
     async def _next(self) -> bytes:
         """Return the next part. Only the time that the client takes counts, not the replica's."""
         began = time.monotonic()
+        limit = asyncio.timeout(self._left)
+        self._pace.resume(lambda: self._check(limit))
         try:
-            async with asyncio.timeout(self._left):
+            async with limit:
                 return await self._upload.next_part()
         except TimeoutError:
-            raise body_late(self._seconds) from None
+            raise body_slow(PACE_BYTES) if self._pace.slow else body_late(self._seconds) from None
         except RequestPayloadError:
             raise malformed("The request body is not valid HTTP.") from None
         finally:
+            self._pace.rest()
             self._left = max(0.0, self._left - (time.monotonic() - began))
+
+    def _check(self, limit: asyncio.Timeout) -> None:
+        """End the upload if it is too slow and others wait."""
+        if self._pace.judge(self._upload.size) and self.crowded():
+            self._pace.slow = True
+            limit.reschedule(0.0)
+            return
+        self._pace.resume(lambda: self._check(limit))
+
+
+class _Pace:
+    """Pace of an upload over the time in which the router waits for its client."""
+
+    def __init__(self) -> None:
+        self.slow = False
+        self._left = PACE_SECONDS
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def resume(self, check: Callable[[], None]) -> None:
+        """Count the time from now on, and call `check` at the end of a period."""
+        self._timer = asyncio.get_running_loop().call_later(self._left, check)
+
+    def rest(self) -> None:
+        """Stop counting."""
+        assert self._timer is not None
+        self._timer.cancel()
+        now = asyncio.get_running_loop().time()
+        self._left = max(0.0, self._timer.when() - now)
+
+    def judge(self, size: int) -> bool:
+        """Begin a new period; return whether too few bytes came in the last one."""
+        brought, self._size, self._left = size - self._size, size, PACE_SECONDS
+        return brought < PACE_BYTES * PACE_SECONDS
 
 
 def without_boundary(raw: bytes, content_type: str) -> bytes:

@@ -254,6 +254,8 @@ class Exchange:
         proxy, request, limits = self._proxy, self._request, self.service.settings.limits
         self._phase = Phase.ANSWERING
         self._sent, self._answers = proxy.clock(), request.slots
+        if request.rest is not None:
+            request.rest.crowded = lambda: bool(self.service.queued)
         reply = await proxy.upstream.send(
             endpoint,
             request=request,
