@@ -1,4 +1,4 @@
-"""Connections that engines can open, as the rules of a NetworkPolicy."""
+"""Connections that engines, routers and pickers can open, as the rules of a NetworkPolicy."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -37,6 +37,11 @@ def egress(spec: NetworkSpec | None) -> tuple[Manifest, ...]:
         if one.cidr is not None or one.namespace_selector is not None
     ]
     return tuple(rules)
+
+
+def anywhere() -> list[Manifest]:
+    """Return the rule for routers and pickers, whose API server can have any address: all but metadata addresses."""
+    return [{"to": [{"namespaceSelector": {}}, _wide("0.0.0.0/0"), _wide("::/0")]}]
 
 
 def gateways(spec: NetworkSpec | None) -> Manifest | None:

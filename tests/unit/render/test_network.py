@@ -22,7 +22,7 @@ def _reached(rules: Any, address: str, port: int, protocol: str = "TCP") -> bool
     return any(
         _holds(peer["ipBlock"], address)
         for rule in rules
-        if {"protocol": protocol, "port": port} in rule["ports"]
+        if "ports" not in rule or {"protocol": protocol, "port": port} in rule["ports"]
         for peer in rule["to"]
         if "ipBlock" in peer
     )
@@ -50,6 +50,12 @@ def test_the_hub_and_name_servers_are_reached_by_default_and_nothing_else(rules:
         _reached(rules, address, 53, protocol)
         for address, protocol in itertools.product(METADATA, ("TCP", "UDP"))
     )
+
+
+def test_routers_and_pickers_reach_everything_but_metadata_addresses() -> None:
+    rules = network.anywhere()
+    assert all(_reached(rules, address, 6443) for address in (*PUBLIC, *INSIDE))
+    assert not any(_reached(rules, address, 80) for address in METADATA)
 
 
 def test_the_profile_closes_the_internet_and_names_destinations() -> None:

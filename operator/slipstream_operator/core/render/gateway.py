@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.core import gateway
+from slipstream_operator.core import gateway, network
 from slipstream_operator.core.render import common, pods
 from slipstream_operator.core.resolved import Resolved
 from slipstream_runtime import contract
@@ -24,6 +24,7 @@ def render(resolved: Resolved, *, active: str) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "ServiceAccount", **_picker(resolved)},
         _role(resolved),
         _role_binding(resolved),
+        _network_policy(resolved),
         _deployment(resolved),
         _service(resolved),
         _pool(resolved, active=active),
@@ -81,6 +82,19 @@ def _selector(resolved: Resolved) -> dict[str, str]:
     return {
         names.COMPONENT_LABEL: names.PICKER_COMPONENT,
         names.PICKER_LABEL: resolved.key.name,
+    }
+
+
+def _network_policy(resolved: Resolved) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        **_picker(resolved),
+        "spec": {
+            "podSelector": {"matchLabels": _selector(resolved)},
+            "policyTypes": ["Egress"],
+            "egress": network.anywhere(),
+        },
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from slipstream_operator import names
 from slipstream_operator.api import pod
+from slipstream_operator.core import network
 from slipstream_operator.core.observed import Manifest, Parent
 from slipstream_operator.core.prometheus import Scraping
 from slipstream_operator.core.render import common, monitor, pods, protection, service
@@ -380,7 +381,8 @@ def _network_policy(router: Router) -> dict[str, Any]:
         **_named(router),
         "spec": {
             "podSelector": {"matchLabels": names.router_selector()},
-            "policyTypes": ["Ingress"],
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": network.anywhere(),
             "ingress": [
                 {"ports": [{"protocol": "TCP", "port": port} for _, port in _api_ports(router)]},
                 {
