@@ -23,6 +23,7 @@ from slipstream_operator import errors, kinds, names
 from slipstream_operator.adapters import cluster, events, http, lease, metrics, progress
 from slipstream_operator.config import Config
 from slipstream_operator.shell import handlers, kopf_settings, workers
+from slipstream_operator.shell.build_reconciler import BuildReconciler
 from slipstream_operator.shell.dispatcher import Dispatcher
 from slipstream_operator.shell.polling import Poller
 from slipstream_operator.shell.queue import Queue
@@ -186,6 +187,12 @@ class App:
                 states=self._states,
                 cluster=api,
                 metrics=prometheus,
+                clock=self._clock,
+                telemetry=self._telemetry,
+            ),
+            builds=BuildReconciler(
+                store=self._store,
+                cluster=api,
                 clock=self._clock,
                 telemetry=self._telemetry,
             ),

@@ -60,6 +60,14 @@ ALL: Final = (
         labeled=False,
     ),
     Kind(
+        names.MODEL_BUILD,
+        names.GROUP,
+        names.VERSION,
+        "modelbuilds",
+        read="watched",
+        labeled=False,
+    ),
+    Kind(
         names.SERVING_PROFILE,
         names.GROUP,
         names.VERSION,

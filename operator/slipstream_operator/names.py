@@ -9,6 +9,7 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 INFERENCE_SERVICE: Final = "InferenceService"
 SERVING_PROFILE: Final = "ServingProfile"
 INFERENCE_ROUTE: Final = "InferenceRoute"
+MODEL_BUILD: Final = "ModelBuild"
 ROUTER: Final = "Router"
 """Kind of the queue's keys for the router of a namespace; the API has no such kind."""
 NAMESPACE: Final = "Namespace"
@@ -51,6 +52,9 @@ FETCH_COMPONENT: Final = "fetch"
 PREFETCH_LABEL: Final = f"{GROUP}/prefetch"
 """Label of a pod that pulls images onto its node: its service."""
 PREFETCH_COMPONENT: Final = "prefetch"
+BUILD_LABEL: Final = f"{GROUP}/build"
+"""Label of a pod that builds a model, and of all children of its ModelBuild: its name."""
+BUILD_COMPONENT: Final = "build"
 COMPLETION_INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
 """Label that Kubernetes gives pods of a Job with completionMode Indexed."""
 JOB: Final = "Job"
@@ -129,6 +133,13 @@ class Reason:
 
     FETCHING: Final = "Fetching"
     FETCH_FAILED: Final = "FetchFailed"
+    BUILDING: Final = "Building"
+    BUILD_RUNNING: Final = "BuildRunning"
+    BUILD_FAILED: Final = "BuildFailed"
+    BUILD_MISSING: Final = "BuildMissing"
+    QUALITY_TOO_LOW: Final = "QualityTooLow"
+    QUALITY_INCONCLUSIVE: Final = "QualityInconclusive"
+    PUBLISHED: Final = "Published"
     LOADED: Final = "Loaded"
     NOT_LOADED: Final = "NotLoaded"
 
@@ -215,6 +226,14 @@ def fetch_policy_name(service: str) -> str:
     return f"{service}.fetch"
 
 
+def build_name(build: str) -> str:
+    """Return the name of the Job, ConfigMap and other children of a ModelBuild: at most 40 + 6 characters.
+
+    No service's name has a dot, so it is unique.
+    """
+    return f"{build}.build"
+
+
 def picker_name(service: str) -> str:
     """Return the name of a service's endpoint picker for an inference gateway."""
     return f"{service}-epp"
@@ -237,6 +256,16 @@ def router_selector() -> dict[str, str]:
 def is_valid_service_name(name: str) -> bool:
     """Whether the names of children that are built from this name are valid DNS labels."""
     return re.fullmatch(NAME_PATTERN, name) is not None and not name.startswith("slipstream-")
+
+
+def build_labels(build: str) -> dict[str, str]:
+    """Return the labels of the children of a ModelBuild and of its pods."""
+    return {
+        MANAGED_BY_LABEL: OPERATOR,
+        NAME_LABEL: "slipstream",
+        COMPONENT_LABEL: BUILD_COMPONENT,
+        BUILD_LABEL: build,
+    }
 
 
 def child_labels(service: str, *, revision: str | None = None, component: str) -> dict[str, str]:

@@ -110,6 +110,19 @@ SOURCE_STAGE: Final = "source"
 PUBLISH_STAGE: Final = "publish"
 
 
+_REPORT_BYTES: Final = 4000
+"""Longest report of a stage in bytes; the kubelet keeps 4 KiB of a container's termination message."""
+_POD_BYTES: Final = 12 * 1024
+"""Bytes that the kubelet keeps of all containers of a pod, in equal parts."""
+_INJECTED: Final = 2
+"""Containers that webhooks of a cluster may add to the pod of a build."""
+
+
+def report_bytes(stages: int) -> int:
+    """Return the longest report of one stage of a build, so that the kubelet does not cut it."""
+    return min(_REPORT_BYTES, _POD_BYTES // (stages + _INJECTED))
+
+
 def step_stage(index: int, kind: str) -> str:
     """Return the name of the stage that runs a step, counted from 0, such as `0-quantize`."""
     return f"{index}-{kind}"

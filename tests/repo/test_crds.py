@@ -13,6 +13,7 @@ from slipstream_operator import names
 from slipstream_operator.api import crd
 from slipstream_operator.api.inferenceroute import InferenceRouteSpec
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.modelbuild import ModelBuildSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
 from slipstream_operator.api.status import InferenceServiceStatus
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[pydantic.BaseModel]] = {
     names.INFERENCE_SERVICE: InferenceServiceSpec,
     names.INFERENCE_ROUTE: InferenceRouteSpec,
+    names.MODEL_BUILD: ModelBuildSpec,
     names.SERVING_PROFILE: ServingProfileSpec,
 }
 

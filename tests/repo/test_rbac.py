@@ -53,6 +53,7 @@ def _used() -> set[Right]:
         *_granted_on(),
         (names.GROUP, "inferenceservices/status", "patch"),
         (names.GROUP, "inferenceroutes/status", "patch"),
+        (names.GROUP, "modelbuilds/status", "patch"),
         ("events.k8s.io", "events", "create"),
         *(("", "secrets", verb) for verb in ("get", "create", "patch")),
     }

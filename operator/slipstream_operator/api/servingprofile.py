@@ -130,6 +130,9 @@ class Images(ApiModel):
         default=None,
         description="Image of the router, for services with routing.mode: Router (the default).",
     )
+    builder: ShortText | None = Field(
+        default=None, description="Image of the steps of a ModelBuild."
+    )
     picker: ShortText | None = Field(
         default=None,
         description="Image of the endpoint picker of an inference gateway, for services with routing.mode: "

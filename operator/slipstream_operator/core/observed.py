@@ -86,7 +86,7 @@ def router_key(namespace: str) -> Key:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parent:
-    """InferenceService or InferenceRoute."""
+    """InferenceService, InferenceRoute or ModelBuild."""
 
     key: Key
     uid: str
@@ -252,6 +252,55 @@ class Fetcher:
     """Completion index in its Job; empty if it has none."""
     foreign: bool = False
     """Whether no Job of the service controls the pod, which only has its labels."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageState:
+    """State of one container of a build's pod."""
+
+    name: str
+    state: str
+    """waiting, running or terminated."""
+    exit_code: int | None = None
+    message: str = ""
+    """Termination message."""
+    out_of_memory: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Builder:
+    """Pod of a ModelBuild."""
+
+    namespace: str
+    name: str
+    build: str
+    job: str
+    """uid of its Job."""
+    phase: str
+    deleting: bool
+    created: str
+    address: str | None
+    """IP address, if it has one."""
+    stages: tuple[StageState, ...]
+    """Its containers in the order of their runs."""
+    trouble: tuple[str, str] | None
+    """Reason and message of the failure that keeps it from running or ended it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservedBuild:
+    """Snapshot of everything that one reconcile of a ModelBuild depends on."""
+
+    parent: Parent
+    namespace_labels: Mapping[str, str]
+    profiles: tuple[Profile, ...]
+    children: tuple[Child, ...]
+    pods: tuple[Builder, ...]
+
+    def child(self, kind: str) -> Child | None:
+        """Return the child of this kind that the build owns; None if there is none."""
+        owned = (one for one in self.children if one.controller == self.parent.uid)
+        return next((one for one in owned if one.ref.kind == kind), None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,8 @@ _IMAGE_REASONS: Final = (
     "ErrImageNeverPull",
 )
 _CONFIG_REASONS: Final = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_OUT_OF_MEMORY: Final = "OOMKilled"
+OUT_OF_MEMORY: Final = "OOMKilled"
+"""Reason of a container that the kernel killed."""
 
 _MORE_DISK: Final = (
     "Request more ephemeral-storage in spec.resources, so that the pod gets a node with enough of it, or keep "
@@ -233,7 +234,7 @@ def _container(
     if ended and ended.get("exitCode"):
         count = container.get("restartCount", 0)
         restarts = wording.counted(count, "restart")
-        if ended.get("reason") == _OUT_OF_MEMORY:
+        if ended.get("reason") == OUT_OF_MEMORY:
             return Reason.OUT_OF_MEMORY, _short(
                 f"{who} was killed because its memory limit or the node's memory was exhausted ({restarts}). "
                 f"{memory}"

@@ -9,6 +9,7 @@ from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.core import ownership, pod_failures
 from slipstream_operator.core.observed import (
+    Builder,
     Child,
     Fetcher,
     Key,
@@ -17,6 +18,7 @@ from slipstream_operator.core.observed import (
     Parent,
     Profile,
     Ref,
+    StageState,
 )
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.packing import Packer
@@ -28,7 +30,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\b")
 
 
 def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -> Parent:
-    """Return the projection of an InferenceService or InferenceRoute."""
+    """Return the projection of an InferenceService, InferenceRoute or ModelBuild."""
     metadata = body["metadata"]
     return Parent(
         key=Key(_shared(metadata["namespace"]), metadata["name"], kind),
@@ -157,6 +159,42 @@ def fetcher(body: Body) -> Fetcher:
         node=body.get("spec", {}).get("nodeName"),
         index=labels.get(names.COMPLETION_INDEX_LABEL, ""),
         foreign=ownership.is_foreign(metadata),
+    )
+
+
+def builder(body: Body) -> Builder:
+    """Return the projection of a pod of a ModelBuild."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    owners = metadata.get("ownerReferences") or ()
+    return Builder(
+        namespace=_shared(metadata["namespace"]),
+        name=metadata["name"],
+        build=_shared(metadata["labels"][names.BUILD_LABEL]),
+        job=next((owner["uid"] for owner in owners if owner.get("controller")), ""),
+        phase=_shared(status.get("phase", "Pending")),
+        deleting="deletionTimestamp" in metadata,
+        created=metadata["creationTimestamp"],
+        address=status.get("podIP"),
+        stages=tuple(
+            _stage(container)
+            for kind in ("initContainerStatuses", "containerStatuses")
+            for container in status.get(kind, [])
+        ),
+        trouble=pod_failures.of(status),
+    )
+
+
+def _stage(container: Body) -> StageState:
+    state = container.get("state", {})
+    ended = state.get("terminated")
+    if ended is None:
+        return StageState(container["name"], "running" if "running" in state else "waiting")
+    return StageState(
+        container["name"],
+        "terminated",
+        exit_code=ended.get("exitCode"),
+        message=ended.get("message") or "",
+        out_of_memory=ended.get("reason") == pod_failures.OUT_OF_MEMORY,
     )
 
 

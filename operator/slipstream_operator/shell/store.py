@@ -8,6 +8,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.core import ownership, pod_failures
+from slipstream_operator.core.builds import view
 from slipstream_operator.core.observed import (
     Child,
     Fetcher,
@@ -15,6 +16,7 @@ from slipstream_operator.core.observed import (
     Key,
     Manifest,
     Observed,
+    ObservedBuild,
     ObservedPod,
     ObservedRouter,
     Parent,
@@ -23,6 +25,7 @@ from slipstream_operator.core.observed import (
     router_key,
 )
 from slipstream_operator.shell import model_names, projections
+from slipstream_operator.shell.build_objects import BuildIndex
 from slipstream_operator.shell.definitions import Definitions
 from slipstream_operator.shell.model_names import ModelNames
 from slipstream_operator.shell.packing import Packer
@@ -43,6 +46,7 @@ class Store:
         self._model_names = ModelNames()
         self._routers: dict[str, RouterObjects] = {}
         self._routes: dict[str, dict[str, Parent]] = {}
+        self._builds = BuildIndex()
         self._profiles: dict[str, Profile] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
         """Namespace -> labels."""
@@ -61,6 +65,9 @@ class Store:
             case names.INFERENCE_ROUTE:
                 route = projections.parent(body, kind=kind, packer=self._packer)
                 return self._feed_route(route, gone=gone)
+            case names.MODEL_BUILD:
+                build = projections.parent(body, kind=kind, packer=self._packer)
+                return self._feed_build(build, gone=gone)
             case names.SERVING_PROFILE:
                 return self._feed_profile(projections.profile(body), gone=gone)
             case names.NAMESPACE:
@@ -74,6 +81,10 @@ class Store:
                 return {*self._feed_router_pod(body, gone=gone), *self._feed_pods(body, gone=gone)}
             case _:
                 child = projections.child(kind, body, packer=self._packer)
+                labels = body["metadata"].get("labels") or {}
+                build_name = labels.get(names.BUILD_LABEL)
+                if build_name and names.SERVICE_LABEL not in labels:
+                    return self._feed_child_of_build(build_name, child, gone=gone)
                 return self._feed_child(child, gone=gone)
 
     def has_seen(self, kind: str, uids: set[str]) -> bool:
@@ -85,10 +96,10 @@ class Store:
         return [parent.key for parent in self._services.all_parents()]
 
     def everything(self) -> list[Key]:
-        """Return the keys of all services, of all routes, and of the routers of their namespaces."""
+        """Return the keys of all services, routes and builds, and of the routers of their namespaces."""
         routes = [route.key for routes in self._routes.values() for route in routes.values()]
         spaces = {*self._services.namespaces, *self._routes, *self._routers}
-        return [*self.keys(), *routes, *map(router_key, sorted(spaces))]
+        return [*self.keys(), *routes, *self._builds.all_keys(), *map(router_key, sorted(spaces))]
 
     def snapshot(self, key: Key) -> Observed | None:
         """Return all objects that a reconcile of this service depends on; None if the service is gone."""
@@ -123,6 +134,20 @@ class Store:
             leader_worker_sets=self._definitions.has(names.LEADER_WORKER_SET),
             siblings=self._services.siblings(key) if self._has_quota else (),
             foreign=service.foreign,
+            builds=self._builds.views(key.namespace, view.names_in(service.parent.spec)),
+        )
+
+    def build(self, key: Key) -> ObservedBuild | None:
+        """Return all objects that a reconcile of this ModelBuild depends on; None if it is gone."""
+        build = self._builds.get(key)
+        if build is None or build.parent is None:
+            return None
+        return ObservedBuild(
+            parent=build.parent,
+            namespace_labels=self._namespaces.get(key.namespace, {}),
+            profiles=tuple(self._profiles.values()),
+            children=tuple(build.children.values()),
+            pods=tuple(build.pods.values()),
         )
 
     def parent(self, key: Key) -> Parent | None:
@@ -216,6 +241,21 @@ class Store:
             return (route.key,)
         return {route.key, *rivals, router_key(route.key.namespace)}
 
+    def _feed_build(self, build: Parent, *, gone: bool) -> Iterable[Key]:
+        changed, seen = self._builds.feed(build, gone=gone)
+        if not changed:
+            return ()
+        return [build.key, *(self._users(build.key) if seen else ())]
+
+    def _users(self, build: Key) -> list[Key]:
+        """Return the services that name the build by `build://`."""
+        parents = self._services.parents(build.namespace)
+        return [one.key for one in parents if build.name in view.names_in(one.spec)]
+
+    def _feed_child_of_build(self, name: str, child: Child, *, gone: bool) -> Iterable[Key]:
+        changed = self._builds.feed_child(name, child, gone=gone)
+        return (Key(child.ref.namespace, name, names.MODEL_BUILD),) if changed else ()
+
     def _feed_profile(self, profile: Profile, *, gone: bool) -> Iterable[Key]:
         if self._profiles.get(profile.name) == profile and not gone:
             return ()
@@ -232,7 +272,8 @@ class Store:
         if self._namespaces.get(name) == labels:
             return ()
         self._namespaces[name] = labels
-        return [parent.key for parent in self._services.parents(name)]
+        builds = [key for key in self._builds.all_keys() if key.namespace == name]
+        return [*(parent.key for parent in self._services.parents(name)), *builds]
 
     def _feed_gateway(self, body: Body, *, gone: bool) -> Iterable[Key]:
         name = body["metadata"]["namespace"], body["metadata"]["name"]
@@ -256,6 +297,11 @@ class Store:
 
     def _feed_pods(self, body: Body, *, gone: bool) -> Iterable[Key]:
         labels = body["metadata"].get("labels", {})
+        if labels.get(names.BUILD_LABEL) and labels.keys().isdisjoint(_SERVING):
+            builder = projections.builder(body)
+            changed = self._builds.feed_pod(builder, gone=gone)
+            key = Key(builder.namespace, builder.build, names.MODEL_BUILD)
+            return (key,) if changed else ()
         if not labels.keys().isdisjoint(_FETCHING) and labels.keys().isdisjoint(_SERVING):
             prefetches = names.PREFETCH_LABEL in labels
             fetcher = projections.fetcher(body)

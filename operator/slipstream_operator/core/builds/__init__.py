@@ -1,0 +1,1 @@
+"""ModelBuilds: recipe, checks, state of their pods, and status."""
