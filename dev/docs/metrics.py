@@ -70,6 +70,7 @@ def _router() -> Iterator[Row]:
         queued=lambda: 0, in_flight=lambda: 0, endpoints=lambda: 0, refused_keys=lambda: 0
     )
     router.RouteMetrics(metrics, "route", ("small", "large"))
+    router.HookMetrics(metrics, "route", "condense")
     for family in metrics._families.values():
         yield _wrapped(next(iter(family.values())))
 

@@ -81,6 +81,8 @@ class Condition:
     RECONCILING: Final = "Reconciling"
     STALLED: Final = "Stalled"
     FOREIGN_PODS: Final = "ForeignPods"
+    HOOKS_READY: Final = "HooksReady"
+    """Of an InferenceRoute with hooks."""
 
 
 class Reason:
@@ -129,6 +131,9 @@ class Reason:
     BACKEND_NOT_FOUND: Final = "BackendNotFound"
     BACKENDS_READY: Final = "BackendsReady"
     BACKENDS_NOT_READY: Final = "BackendsNotReady"
+    HOOKS_READY: Final = "HooksReady"
+    HOOK_SERVICE_MISSING: Final = "HookServiceMissing"
+    HOOK_SERVICE_NOT_READY: Final = "HookServiceNotReady"
     ROLLING_OUT: Final = "RollingOut"
 
     FETCHING: Final = "Fetching"

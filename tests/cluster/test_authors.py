@@ -166,3 +166,31 @@ def test_many_names_are_refused_and_one_name_in_many_places_is_not(
     apply(kube, asked([f"secret-{place}" for place in range(8)]), user="author")
     with pytest.raises(Refused, match=r"names 9 Secrets, .* and author may name 8"):
         apply(kube, asked([f"secret-{place}" for place in range(9)]), user="author")
+
+
+def route(namespace: str, **retrieve: Any) -> str:
+    url = "http://search.team.svc/v1/vector_stores/a/search"
+    spec = {
+        "model": "m",
+        "backends": [{"service": "a"}],
+        "retrieve": {"url": url, **retrieve},
+    }
+    metadata = {"name": "theft", "namespace": namespace}
+    kind = {"apiVersion": "slipstream.dev/v1alpha1", "kind": "InferenceRoute"}
+    return json.dumps({**kind, "metadata": metadata, "spec": spec})
+
+
+def test_a_route_sends_no_secret_that_its_author_may_not_read(kube: Kube, namespace: str) -> None:
+    routes = right("inferenceroutes", "*", group="slipstream.dev")
+    key = {"apiKey": {"name": "db", "key": "password"}}
+    grant(kube, namespace, "mallory", routes, right("secrets", "use", "list"))
+    apply(kube, route(namespace), user="mallory")
+    with pytest.raises(Refused, match="mallory has no right to get secrets of this name"):
+        apply(kube, route(namespace, **key), user="mallory")
+    grant(kube, namespace, "alice", routes, right("secrets", "get", resourceNames=["db"]))
+    apply(kube, route(namespace, **key), user="alice")
+    apply(kube, route(namespace, topK=2, **key), user="alice")
+    with pytest.raises(Refused, match='"other" can\'t be used because alice'):
+        apply(kube, route(namespace, apiKey={"name": "other", "key": "a"}), user="alice")
+    grant(kube, namespace, "bob", routes, right("jobs", "create", group="batch"))
+    apply(kube, route(namespace, topK=3, **key), user="bob")

@@ -64,8 +64,10 @@ def test_a_simulator_checks_no_keys_by_itself(kube: Kube, namespace: str) -> Non
 
 
 CASCADE = {"stages": [{"service": "a", "accept": {"minConfidence": "70%"}}, {"service": "b"}]}
+SPLIT = {"backends": [{"service": "a", "weight": 1}]}
+SEARCH = {"url": "https://search.team.svc:8443/base/v1/vector_stores/hand-book_1/search"}
 
-REFUSED_ROUTES = [
+REFUSED_ROUTES: list[tuple[dict[str, Any], str]] = [
     ({}, "needs exactly one of backends (a weighted split) and cascade"),
     (
         {"backends": [{"service": "a"}], "cascade": CASCADE},
@@ -86,6 +88,36 @@ REFUSED_ROUTES = [
         "needs at least one of minConfidence and maxPromptTokens",
     ),
     ({"cascade": {**CASCADE, "budget": "half"}}, '"half" is not a percentage'),
+    (
+        {**SPLIT, "retrieve": {"url": "http://search.team.svc/v1/chat/completions"}},
+        '"http://search.team.svc/v1/chat/completions" is not the URL of a search',
+    ),
+    ({**SPLIT, "retrieve": {**SEARCH, "timeout": "2m"}}, '"2m" is out of range'),
+    ({**SPLIT, "retrieve": {**SEARCH, "topK": 51}}, "spec.retrieve.topK"),
+    ({**SPLIT, "condense": {"service": "a", "keepTurns": 0}}, "spec.condense.keepTurns"),
+    ({**SPLIT, "condense": {"service": "a", "timeout": "1h"}}, '"1h" is out of range'),
+]
+
+
+ACCEPTED_ROUTES = [
+    {**SPLIT, "retrieve": SEARCH, "condense": {"service": "a"}},
+    {
+        **SPLIT,
+        "retrieve": {
+            **SEARCH,
+            "topK": 50,
+            "budgetTokens": 16,
+            "timeout": "30s",
+            "apiKey": {"name": "search", "key": "token"},
+        },
+        "condense": {
+            "service": "a",
+            "overTokens": 64,
+            "keepTurns": 1,
+            "summaryTokens": 16,
+            "timeout": "100ms",
+        },
+    },
 ]
 
 
@@ -105,6 +137,16 @@ def test_a_route_that_cannot_work_is_refused(
     with pytest.raises(Refused) as refusal:
         kube.apply(_route(namespace, spec))
     assert message in refusal.value.message
+
+
+@pytest.mark.parametrize("spec", ACCEPTED_ROUTES)
+def test_a_route_with_hooks_is_stored_as_written(
+    kube: Kube, namespace: str, spec: dict[str, Any]
+) -> None:
+    stored = kube.apply(_route(namespace, spec))["spec"]
+    assert {name: stored[name] for name in ("retrieve", "condense")} == {
+        name: spec[name] for name in ("retrieve", "condense")
+    }
 
 
 def test_a_routes_weights_are_one_by_default(kube: Kube, namespace: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 NAMES = re.compile(
-    "secret|serviceaccount|configmap|credential|apikeys|token|driver|claim|uri$|draft$|priorityclass",
+    "secret|serviceaccount|configmap|credential|apikey|token|driver|claim|uri$|draft$|priorityclass",
     re.IGNORECASE,
 )
 JUDGED = {
@@ -54,7 +54,16 @@ def test_no_field_that_names_one_is_without_a_judgment() -> None:
     assert "has(source.serviceAccountToken)" in policy
 
 
-def test_routes_name_none() -> None:
+def test_routes_name_the_key_of_their_search_alone() -> None:
     definition = yaml.safe_load((ROOT / "crds/inferenceroutes.yaml").read_text())
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    assert not {path for path in fields(schema["properties"]["spec"]) if "oken" not in path}
+    found = {path for path in fields(schema["properties"]["spec"]) if "okens" not in path}
+    assert found == {"retrieve.apiKey"}
+    policies = yaml.safe_load_all((ROOT / "manifests/base/authors.yaml").read_text())
+    (policy,) = (
+        each["spec"]
+        for each in policies
+        if each["metadata"]["name"] == "slipstream-route-authors" and "validations" in each["spec"]
+    )
+    (validation,) = policy["validations"]
+    assert ".name(object.spec.retrieve.apiKey.name).check('get')" in validation["expression"]

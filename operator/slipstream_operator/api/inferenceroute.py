@@ -6,6 +6,7 @@ import pydantic
 from pydantic import Field
 
 from slipstream_operator.api.base import ApiModel, Percentage, list_map, rule, rules
+from slipstream_operator.api.route_hooks import CondenseSpec, RetrieveSpec
 from slipstream_operator.api.status import ConditionStatus, Text
 
 ServiceName = Annotated[str, Field(min_length=1, max_length=40)]
@@ -106,6 +107,16 @@ class InferenceRouteSpec(ApiModel):
         | None
     ) = Field(default=None, description="Services and their weights.")
     cascade: CascadeSpec | None = Field(default=None, description="Stages from small to large.")
+    condense: CondenseSpec | None = Field(
+        default=None,
+        description="Service that writes summaries. In chat completions, they replace the older turns of a long "
+        "conversation. If it fails, chats pass unchanged. Default: no chat is changed.",
+    )
+    retrieve: RetrieveSpec | None = Field(
+        default=None,
+        description="Search whose passages are added to chat completions as a system message, after condense. If it "
+        "fails, chats pass unchanged. Default: no chat is changed.",
+    )
 
 
 class StageStatus(ApiModel):
@@ -129,7 +140,10 @@ class InferenceRouteStatus(ApiModel):
     conditions: (
         Annotated[list[ConditionStatus], Field(max_length=8, json_schema_extra=list_map("type"))]
         | None
-    ) = Field(default=None, description="Conditions: Ready, Accepted, Available.")
+    ) = Field(
+        default=None,
+        description="Conditions: Ready, Accepted, Available, and HooksReady with hooks.",
+    )
     stages: (
         Annotated[list[StageStatus], Field(max_length=16, json_schema_extra=list_map("service"))]
         | None

@@ -246,6 +246,24 @@ class AllowedNames(ApiModel):
     ] = Field(description="Patterns of names, such as hub-*. * matches any text.")
 
 
+class AllowedServers(ApiModel):
+    """Servers that routes can use."""
+
+    allow: Annotated[
+        list[
+            Annotated[
+                str,
+                Field(pattern=r"^https?://[a-z0-9*.-]+(:[0-9]{1,5})?$", max_length=253),
+            ]
+        ],
+        Field(max_length=64),
+    ] = Field(
+        default=[],
+        description="Servers of searches outside of the route's own namespace, such as https://search.example.com or "
+        "http://*.search.svc:8000. * matches a part of the host. Default: none.",
+    )
+
+
 class AllowedTemplate(ApiModel):
     """Parts of spec.template that services can use."""
 
@@ -330,6 +348,9 @@ class ServingProfileSpec(ApiModel):
     service_accounts: AllowedNames | None = Field(
         default=None,
         description="ServiceAccounts that services can name. Default: all that their authors may impersonate or use.",
+    )
+    retrieval: AllowedServers | None = Field(
+        default=None, description="Servers of searches that routes can use in retrieve.url."
     )
     network: NetworkSpec | None = Field(
         default=None, description="Connections that NetworkPolicies admit to and from engines."

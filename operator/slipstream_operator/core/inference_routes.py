@@ -12,8 +12,9 @@ from slipstream_operator.api.inferenceroute import (
     InferenceRouteStatus,
     StageStatus,
 )
+from slipstream_operator.api.servingprofile import ServingProfileSpec
 from slipstream_operator.api.status import ConditionStatus
-from slipstream_operator.core import parsing, profiles
+from slipstream_operator.core import parsing, profiles, route_hooks
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, RouterState
 from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.core.scaling.metrics import samples as border
@@ -41,6 +42,7 @@ def validate(observed: ObservedRouter, services: Mapping[str, Entry]) -> Validat
         for name, entry in services.items()
         for model in (*entry.settings["adapters"], entry.settings["model"])
     }
+    profile = _profile(observed)
     entries: dict[str, Manifest] = {}
     refused: dict[str, PermanentError] = {}
     oldest_first = sorted(observed.routes, key=lambda route: (route.created, route.key))
@@ -49,11 +51,13 @@ def validate(observed: ObservedRouter, services: Mapping[str, Entry]) -> Validat
         if route.deleting:
             continue
         try:
-            entry = _entry(route, observed, services, taken)
+            entry = _entry(route, observed, services, taken, profile)
         except PermanentError as error:
             refused[name] = error
             if name in observed.listed_routes:
-                entries[name] = observed.listed_routes[name]
+                entries[name] = route_hooks.allowed(
+                    observed.listed_routes[name], namespace=route.key.namespace, profile=profile
+                )
             continue
         entries[name] = entry
         taken[entry["model"]] = f"the older InferenceRoute {name}"
@@ -65,6 +69,7 @@ def _entry(
     observed: ObservedRouter,
     services: Mapping[str, Entry],
     taken: Mapping[str, str],
+    profile: tuple[str, ServingProfileSpec] | None,
 ) -> dict[str, Any]:
     spec = parsing.parse(InferenceRouteSpec, route.spec, what="spec")
     if holder := taken.get(spec.model):
@@ -72,13 +77,16 @@ def _entry(
             Reason.NAME_TAKEN,
             f'spec.model: "{spec.model}" is already served by {holder} in this namespace. Use another name.',
         )
+    hooks = route_hooks.entries(
+        spec, namespace=route.key.namespace, profile=profile, services=services.keys()
+    )
     if spec.backends is not None:
         for index, backend in enumerate(spec.backends):
             _check(f"spec.backends[{index}].service", backend.service, observed, services)
         shares = [
             {"service": backend.service, "weight": backend.weight} for backend in spec.backends
         ]
-        return {"name": route.key.name, "model": spec.model, "backends": shares}
+        return {"name": route.key.name, "model": spec.model, "backends": shares, **hooks}
     assert spec.cascade is not None
     for index, stage in enumerate(spec.cascade.stages):
         _check(f"spec.cascade.stages[{index}].service", stage.service, observed, services)
@@ -89,6 +97,7 @@ def _entry(
             {"service": stage.service, "accept": _accept(stage.accept)}
             for stage in spec.cascade.stages
         ],
+        **hooks,
     }
     if spec.cascade.budget is not None:
         entry["maxEscalation"] = units.share(spec.cascade.budget)
@@ -135,16 +144,20 @@ def queries() -> Mapping[str, str]:
     }
 
 
-def _url(observed: ObservedRouter) -> str:
-    """Return the base URL of the API at the router; without a profile there is no TLS."""
+def _profile(observed: ObservedRouter) -> tuple[str, ServingProfileSpec] | None:
+    """Return the name and the spec of the namespace's profile; None if there is none."""
     try:
-        _, profile = profiles.select(
+        return profiles.select(
             observed.profiles, namespace=observed.namespace, labels=observed.namespace_labels
         )
     except PermanentError:
-        scheme = "http"
-    else:
-        scheme = "https" if profile.tls and profile.tls.clients else "http"
+        return None
+
+
+def _url(observed: ObservedRouter) -> str:
+    """Return the base URL of the API at the router; without a profile there is no TLS."""
+    found = _profile(observed)
+    scheme = "https" if found and found[1].tls and found[1].tls.clients else "http"
     return f"{scheme}://{contract.ROUTER_NAME}.{observed.namespace}.svc/v1"
 
 
@@ -162,8 +175,9 @@ def summarise(
     name = route.key.name
     accepted = _accepted(judged.refused.get(name))
     available = _available(route, observed, judged, listed=listed, problem=problem)
+    hooks = _hooks(route, observed, judged)
     merged = conditions.merge(
-        [_ready(accepted, available), accepted, available],
+        [_ready(accepted, available), accepted, available, *([hooks] if hooks else [])],
         before=route.conditions,
         generation=route.generation,
         now=now,
@@ -236,6 +250,19 @@ def _available(
             f"Services that are not available: {', '.join(sorted(missing))}.",
         )
     return verdict("True", Reason.BACKENDS_READY, "All services of the route are available.")
+
+
+def _hooks(route: Parent, observed: ObservedRouter, judged: ValidatedRoutes) -> Verdict | None:
+    entry = judged.entries.get(route.key.name)
+    if entry is None or route.key.name in judged.refused:
+        return None
+    parents = observed.services
+    return route_hooks.verdict(
+        route.spec,
+        entry=entry,
+        known={parent.key.name for parent in parents},
+        available={parent.key.name for parent in parents if _is_available(parent)},
+    )
 
 
 def _is_available(parent: Parent) -> bool:

@@ -12,7 +12,14 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.api.servingprofile import RouterSpec, ServingProfileSpec
 from slipstream_operator.api.tls import TlsSpec
-from slipstream_operator.core import profiles, prometheus, router_memory, times, wording
+from slipstream_operator.core import (
+    profiles,
+    prometheus,
+    route_hooks,
+    router_memory,
+    times,
+    wording,
+)
 from slipstream_operator.core.observed import Manifest, ObservedRouter, Parent, Ref, RouterState
 from slipstream_operator.core.render import pods, router
 from slipstream_operator.core.resolved import Resolved
@@ -287,7 +294,10 @@ def resolve(
         placement=_placement(spec),
         document=texts.main,
         parts=texts.parts,
-        key_secrets=sorted({entry.keys for entry in services.values() if entry.keys}),
+        key_secrets=sorted(
+            {entry.keys for entry in services.values() if entry.keys}
+            | {secret for route in routes.values() if (secret := route_hooks.secret(route))}
+        ),
         leases=sorted(
             entry.settings["activation"]
             for entry in services.values()

@@ -2,9 +2,8 @@
 
 import asyncio
 import dataclasses
-import functools
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,10 +18,15 @@ from slipstream_runtime.router.catalogue import Catalogue
 from slipstream_runtime.router.cluster.activation import Activator, Renew
 from slipstream_runtime.router.cluster.routers import Lending, Routers
 from slipstream_runtime.router.front import Front
+from slipstream_runtime.router.hooks.condensing import Condenser
+from slipstream_runtime.router.hooks.hooks import Hooks, Parts
+from slipstream_runtime.router.hooks.search import Search
+from slipstream_runtime.router.hooks.summaries import Summaries
 from slipstream_runtime.router.management import Management
 from slipstream_runtime.router.messages.body_memory import BodyMemory
 from slipstream_runtime.router.metrics import Metrics, ServiceMetrics
 from slipstream_runtime.router.proxy.bodies import BODY_SECONDS, Bodies
+from slipstream_runtime.router.proxy.exchange import Proxy
 from slipstream_runtime.router.proxy.listener import (
     CONNECTIONS,
     HEAD_SECONDS,
@@ -87,12 +91,22 @@ class Router:
         self._activator = Activator(renew, clock=clock)
         self.table = Table(
             make=self._service,
-            make_route=functools.partial(Route, metrics=self.metrics),
+            make_route=self._route,
             changed=self._changed,
             removed=self._removed,
         )
         router_token = RouterToken(token, clock=clock)
         self.engine_tokens = EngineTokens(self._key_secrets, own=router_token.value)
+        self._proxy = Proxy(
+            self._upstream, self.engine_tokens, clock=clock, leaving=lambda: self.front.leaving
+        )
+        self._hooks = Parts(
+            search=Search(self._upstream.session, read_key=self._hook_key, authorities=authorities),
+            condenser=Condenser(Summaries(clock=clock)),
+            proxy=self._proxy,
+            find=self.table.named,
+            metrics=self.metrics,
+        )
         self._began = clock()
         self._routers = Routers(self._upstream.session, token=router_token.value, clock=clock)
         self.memory = BodyMemory(config.BODY_MEMORY)
@@ -100,8 +114,7 @@ class Router:
         self._bodies = Bodies(self.memory, seconds=body_seconds)
         self.front = Front(
             table=self.table,
-            upstream=self._upstream,
-            tokens=self.engine_tokens,
+            proxy=self._proxy,
             metrics=self.metrics,
             chance=chance,
             clock=clock,
@@ -244,6 +257,16 @@ class Router:
             lenders=self._routers.of(settings.name),
             began=self._began,
         )
+
+    def _route(self, settings: config.Route, services: Sequence[Service]) -> Route:
+        hooks = Hooks(settings, self._hooks)
+        return Route(settings, services, metrics=self.metrics, hooks=hooks)
+
+    def _hook_key(self, named: config.SecretEntry) -> str | None:
+        """Return the API key in the entry of a Secret; None if it is not there."""
+        found = (self._key_secrets.content(named.secret) or {}).get(named.entry, b"")
+        text = found.decode("latin-1").strip()
+        return text if text.isprintable() and text else None
 
     def _keyring(self, settings: config.Service) -> Keyring:
         source = (

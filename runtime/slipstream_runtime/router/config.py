@@ -146,6 +146,42 @@ class Stage(Part):
     accept: Accept = Accept()
 
 
+class SecretEntry(Part):
+    """Entry of a Secret, which the router watches."""
+
+    secret: Name
+    entry: Name
+
+
+class Retrieve(Part):
+    """Search service whose passages are added to chats."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2048)]
+    """URL that answers in the form of OpenAI's `/v1/vector_stores/{id}/search`."""
+    top_k: int = Field(default=4, ge=1, le=50)
+    """Passages that are requested."""
+    budget_tokens: int = Field(default=1024, ge=16, le=100_000)
+    """Estimated tokens of all passages that are added."""
+    timeout: Seconds = 1.0
+    """Seconds for the search; then the request goes on without passages."""
+    key: SecretEntry | None = None
+    """API key of the search service."""
+
+
+class Condense(Part):
+    """Service that writes summaries of long conversations."""
+
+    service: Name
+    over_tokens: int = Field(default=4096, ge=64, le=10_000_000)
+    """Estimated tokens of a conversation that is not condensed."""
+    keep_turns: int = Field(default=4, ge=1, le=1000)
+    """Newest turns that stay as they are."""
+    summary_tokens: int = Field(default=256, ge=16, le=4096)
+    """Output tokens of one summary."""
+    timeout: Seconds = 10.0
+    """Seconds for the summaries; then the request goes on unchanged."""
+
+
 class Route(Part):
     """One InferenceRoute: a public model name over several services."""
 
@@ -155,6 +191,8 @@ class Route(Part):
     stages: tuple[Stage, ...] = ()
     max_escalation: float = Field(default=1.0, ge=0, le=1)
     """Share of requests that may be answered twice; beyond it the first answer is kept."""
+    retrieve: Retrieve | None = None
+    condense: Condense | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_kind(self) -> "Route":
@@ -210,6 +248,7 @@ class Config(Part):
 
     @property
     def watched_secrets(self) -> frozenset[str]:
-        """Return the names of all Secrets with API keys or tokens."""
+        """Return the names of all Secrets with API keys or tokens, of clients and of search services."""
         tokens = {self.engine_tokens.secret} if self.engine_tokens else set()
-        return self.key_secrets | tokens
+        hooks = {r.retrieve.key.secret for r in self.routes if r.retrieve and r.retrieve.key}
+        return self.key_secrets | tokens | hooks

@@ -14,14 +14,13 @@ from aiohttp import web
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.cascade.run import CascadeRun
 from slipstream_runtime.router.catalogue import Catalogue
+from slipstream_runtime.router.hooks.hooks import Sender
 from slipstream_runtime.router.messages import cors, refusals
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import Metrics
 from slipstream_runtime.router.proxy.bodies import Bodies
 from slipstream_runtime.router.proxy.exchange import Exchange, Proxy
 from slipstream_runtime.router.proxy.listener import HEAD_BYTES, Connection, answer, head_too_large
-from slipstream_runtime.router.proxy.tokens import EngineTokens
-from slipstream_runtime.router.proxy.upstream import Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.web import keys, openai
@@ -46,8 +45,7 @@ class Front:
         self,
         *,
         table: Table,
-        upstream: Upstream,
-        tokens: EngineTokens,
+        proxy: Proxy,
         metrics: Metrics,
         chance: Callable[[], float],
         clock: Callable[[], float],
@@ -55,7 +53,7 @@ class Front:
         catalogue: Catalogue,
     ) -> None:
         self._table = table
-        self._proxy = Proxy(upstream, tokens, clock=clock, leaving=lambda: self.leaving)
+        self._proxy = proxy
         self._metrics = metrics
         self._chance = chance
         self._clock = clock
@@ -294,6 +292,7 @@ class Front:
             positions=positions,
             clients=clients,
             arrived=arrived,
+            sender=Sender(key, cast(Connection, http_request.protocol).peer, clients),
         )
 
     async def _answer(

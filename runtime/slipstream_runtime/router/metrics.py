@@ -230,6 +230,69 @@ class RouteMetrics:
         return self._metrics.keep(self._key, Counter(name, text, labels, registry=None))
 
 
+class HookMetrics:
+    """Series of one hook of a route, all exported from the start."""
+
+    def __init__(self, metrics: Metrics, route: str, hook: str) -> None:
+        self._metrics = metrics
+        self._key = f"route {route} {hook}"
+        self._labels = (route, hook)
+        self._requests = self._counters(
+            "slipstream_router_hook_requests_total",
+            "Chats that reached a hook: changed, left as they are because they need no change, or failed.",
+            contract.OUTCOME_LABEL,
+        )
+        self._failures = self._counters(
+            "slipstream_router_hook_failures_total",
+            "Failures of a hook, after which the chat goes on without it, by reason.",
+            "reason",
+        )
+        tokens = self._counters(
+            "slipstream_router_hook_tokens_total",
+            "Estimated prompt tokens that a hook added to chats or saved, and tokens that summaries took.",
+            "kind",
+        )
+        self.added, self.saved, self.spent = (
+            tokens.labels(route, hook, kind) for kind in ("added", "saved", "spent")
+        )
+        self._summaries = self._counters(
+            "slipstream_router_hook_summaries_total",
+            "Summaries that chats used: from the cache, shared with another chat, or new.",
+            "source",
+        )
+        duration = Histogram(
+            "slipstream_router_hook_duration_seconds",
+            "Time that a hook took, with its failures.",
+            ("route", "hook"),
+            buckets=_LATENCY[contract.TTFT],
+            registry=None,
+        )
+        self.duration = metrics.keep(self._key, duration).labels(route, hook)
+        for outcome in ("changed", "unneeded", "failed"):
+            self._requests.labels(*self._labels, outcome)
+
+    def outcome(self, outcome: str) -> None:
+        """Count a chat."""
+        self._requests.labels(*self._labels, outcome).inc()
+
+    def failed(self, reason: str) -> None:
+        """Count a failure."""
+        self._failures.labels(*self._labels, reason).inc()
+
+    def used(self, source: str, count: int) -> None:
+        """Count summaries."""
+        if count:
+            self._summaries.labels(*self._labels, source).inc(count)
+
+    def forget(self) -> None:
+        """Remove the metrics of a hook that is gone."""
+        self._metrics.forget(self._key)
+
+    def _counters(self, name: str, text: str, label: str) -> Counter:
+        metric = Counter(name, text, ("route", "hook", label), registry=None)
+        return self._metrics.keep(self._key, metric)
+
+
 class _One(CollectorRegistry):
     """Registry of one metric, without the `_created` series."""
 

@@ -178,3 +178,16 @@ def test_the_token_is_in_the_secret_alone() -> None:
     token = router.token("team", account="uid", value="very-secret")
     assert token["stringData"] == {"token": "very-secret"}
     assert "very-secret" not in json.dumps(router.render(_resolved()))
+
+
+def test_the_router_may_read_the_key_of_a_routes_search() -> None:
+    key = {"secret": "search", "entry": "token"}
+    route = {"name": "r", "model": "m", "backends": [], "retrieve": {"url": "u", "key": key}}
+    for routes, secrets in (({"r": route}, ["search"]), ({}, [])):
+        found = router_config.resolve(
+            given.router(router_entries.PARENTS), router_entries.SERVICES, routes
+        )
+        assert found is not None
+        (role,) = (each for each in router.render(found) if each["kind"] == "Role")
+        (rule,) = (each for each in role["rules"] if each["resources"] == ["secrets"])
+        assert rule["resourceNames"] == ["slipstream-engine-tokens", *secrets]

@@ -96,6 +96,43 @@ def test_what_keeps_a_route_from_answering_is_told(
     assert message in found[2]
 
 
+CONDENSE = {**CASCADE, "condense": {"service": "small"}}
+SEARCH = {"url": "http://search.team.svc/v1/vector_stores/a/search"}
+
+
+def test_a_route_without_hooks_has_no_condition_of_them() -> None:
+    assert "HooksReady" not in {entry["type"] for entry in _summary()["conditions"]}
+
+
+@pytest.mark.parametrize("hooks", [CONDENSE, {**CASCADE, "retrieve": SEARCH}])
+def test_hooks_whose_services_are_there_are_ready(hooks: dict[str, Any]) -> None:
+    assert _condition(_summary(hooks), "HooksReady")[:2] == ("True", "HooksReady")
+
+
+@pytest.mark.parametrize(
+    ("service", "down", "reason", "message"),
+    [
+        (
+            "tiny",
+            "",
+            "HookServiceMissing",
+            "is not an InferenceService in this namespace. Create it",
+        ),
+        ("small", "small", "HookServiceNotReady", "Service small is not available."),
+    ],
+)
+def test_a_hook_without_its_service_is_reported_and_the_route_stays_ready(
+    service: str, down: str, reason: str, message: str
+) -> None:
+    spec = {**SPLIT, "condense": {"service": service}}
+    found = _summary(spec, down=down)
+    assert _condition(found, "HooksReady")[:2] == ("False", reason)
+    assert message in _condition(found, "HooksReady")[2]
+    assert _condition(found, "Accepted")[0] == "True"
+    if not down:
+        assert _condition(found, "Ready")[0] == "True"
+
+
 def _sample(value: float, *, route: str = "assistant", **labels: str) -> Sample:
     return Sample({"namespace": "team", "route": route, **labels}, value)
 

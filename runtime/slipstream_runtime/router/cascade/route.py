@@ -7,6 +7,7 @@ from slipstream_runtime.router import config
 from slipstream_runtime.router.cache.sharing import PATHS
 from slipstream_runtime.router.cascade import decisions
 from slipstream_runtime.router.cascade.totals import RouteTotals
+from slipstream_runtime.router.hooks.hooks import Hooks
 from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Metrics, RouteMetrics
 from slipstream_runtime.router.service import Service
@@ -19,10 +20,16 @@ class Route:
     """
 
     def __init__(
-        self, settings: config.Route, services: Sequence[Service], *, metrics: Metrics
+        self,
+        settings: config.Route,
+        services: Sequence[Service],
+        *,
+        metrics: Metrics,
+        hooks: Hooks,
     ) -> None:
         self.settings = settings
         self.services = services
+        self.hooks = hooks
         self.totals = RouteTotals.empty(len(services))
         self._metrics = RouteMetrics(metrics, settings.name, self.names)
 
@@ -35,6 +42,7 @@ class Route:
         """Apply new settings; the services have the same names as before."""
         self.settings = settings
         self.services = services
+        self.hooks.configure(settings)
 
     def positions(self, path: str, *, chance: Callable[[], float]) -> Sequence[int]:
         """Return the positions to try, in order.
@@ -88,3 +96,4 @@ class Route:
     def forget(self) -> None:
         """Remove the metrics of a route that is gone."""
         self._metrics.forget()
+        self.hooks.forget()

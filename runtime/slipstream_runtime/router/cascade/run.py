@@ -1,5 +1,6 @@
 """One request to a route: tries its services in order until an answer is kept."""
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -10,6 +11,7 @@ from aiohttp import web
 from slipstream_runtime.router.cache import sharing
 from slipstream_runtime.router.cascade import decisions
 from slipstream_runtime.router.cascade.route import Route
+from slipstream_runtime.router.hooks.hooks import Sender
 from slipstream_runtime.router.messages import streams
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Tokens
@@ -20,6 +22,8 @@ from slipstream_runtime.web.refusal import Refusal
 
 _FINAL: Final = frozenset({openai.Reason.DRAINING, openai.Reason.BUDGET})
 """Refusal reasons that concern the client or the router, not the stage."""
+_TOO_MUCH: Final = frozenset({400, 413})
+"""Status codes of a request that a service can't compute, such as one that is too long for its context."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class CascadeRun:
         positions: Sequence[int],
         clients: Sequence[Client],
         arrived: float,
+        sender: Sender,
     ) -> None:
         self._proxy = proxy
         self._http_request = http_request
@@ -57,6 +62,10 @@ class CascadeRun:
         self._positions = positions
         self._clients = clients
         self._arrived = arrived
+        self._sender = sender
+        self._unchanged: Request | None = None
+        """Request as the client sent it, if hooks changed it."""
+        self._timeout: asyncio.Timeout | None = None
         self._exchange: Exchange | None = None
         self._replaceable: list[_Answer] = []
         self._aborted: Refusal | None = None
@@ -66,12 +75,16 @@ class CascadeRun:
     def abort(self, refusal: Refusal) -> None:
         """End the run now; the client gets the refusal."""
         self._aborted = refusal
+        if self._timeout is not None:
+            self._timeout.reschedule(0.0)
         if self._exchange is not None:
             self._exchange.abort(refusal)
 
     async def run(self) -> web.StreamResponse:
         """Return the client's response; Refusal if no stage gave an answer."""
         self._route.count_request()
+        if self._route.hooks.apply_to(self._request.path):
+            await self._apply_hooks()
         try:
             return await self._try_stages()
         except Refusal:
@@ -81,6 +94,20 @@ class CascadeRun:
         finally:
             for answer in self._replaceable:
                 self._route.count_discarded(answer.position, answer.used)
+
+    async def _apply_hooks(self) -> None:
+        """Let the hooks change the request; the client's own is kept, because the services may refuse the other."""
+        own = self._request
+        try:
+            async with asyncio.timeout(None) as self._timeout:
+                self._request = await self._route.hooks.apply(own, self._sender)
+        except TimeoutError:
+            assert self._aborted is not None
+            raise self._aborted from None
+        finally:
+            self._timeout = None
+        if self._request is not own:
+            self._unchanged = own
 
     async def _try_stages(self) -> web.StreamResponse:
         *earlier, last = self._positions
@@ -133,6 +160,29 @@ class CascadeRun:
 
     async def _send(
         self, position: int, *, buffering: Buffering, has_fallback: bool = False
+    ) -> tuple[web.StreamResponse, Exchange]:
+        """Send the request to a service; if that refuses what the hooks made of it, send the client's own."""
+        if self._unchanged is None:
+            return await self._send_once(position, buffering, has_fallback=has_fallback)
+        if buffering is Buffering.NONE:
+            buffering = Buffering.FAILURES
+        try:
+            response, exchange = await self._send_once(
+                position, buffering, has_fallback=has_fallback
+            )
+            if response.prepared or response.status not in _TOO_MUCH:
+                return response, exchange
+        except Refusal as refusal:
+            longer = self._request.prompt_tokens > self._unchanged.prompt_tokens
+            over_budget = longer and refusal.reason is openai.Reason.BUDGET
+            if refusal.status not in _TOO_MUCH and not over_budget:
+                raise
+        self._route.hooks.rejected()
+        self._request, self._unchanged = self._unchanged, None
+        return await self._send_once(position, buffering, has_fallback=has_fallback)
+
+    async def _send_once(
+        self, position: int, buffering: Buffering, *, has_fallback: bool
     ) -> tuple[web.StreamResponse, Exchange]:
         if self._aborted is not None:
             raise self._aborted

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 import orjson
@@ -133,6 +133,21 @@ class Request:
     def unstreamed(self, content: dict[str, Any]) -> "Request":
         """Return the request with another body, without streaming."""
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
+
+    def with_messages(self, messages: Sequence[Mapping[str, Any]]) -> "Request":
+        """Return the request with other messages of a chat; ValueError if the body has a number that is none."""
+        content = {**self.content, "messages": messages}
+        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        changed = parse_request(text.encode(), path=self.path)
+        return dataclasses.replace(
+            self,
+            raw=changed.raw,
+            content=changed.content,
+            text=changed.text,
+            prompt_tokens=changed.prompt_tokens,
+            fingerprint=None,
+            blocks=None,
+        )
 
     def check_text(self, most: int | None) -> None:
         """Refuse a chat of more text than the context of the service can hold; a batch of inputs may have more."""

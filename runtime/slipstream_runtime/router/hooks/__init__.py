@@ -1,0 +1,1 @@
+"""Hooks of a route, which change a chat before a service gets it: summaries of old turns, and retrieved passages."""
