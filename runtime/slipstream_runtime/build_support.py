@@ -4,7 +4,8 @@ Standard library only: the operator refuses a build by this table before its Job
 its first step. `tests/build` keeps it true by running the entries on the CPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final, Literal, get_args
 
 Device = Literal["cpu", "cuda"]
@@ -60,4 +61,19 @@ def sparsity_refusal(pattern: Pattern, method: PruningMethod) -> str | None:
     """Return the reason why the method can't make this pattern, with a remedy; None if it can."""
     if pattern == "2of4" and method == "magnitude":
         return "magnitude can't make 2of4. Use wanda or sparsegpt"
+    return None
+
+
+def order_refusal(kinds: Sequence[str]) -> str | None:
+    """Return the reason why steps of these kinds can't follow each other, with a remedy; None if they can."""
+    for kind, following in pairwise(kinds):
+        if kind == "export":
+            return f"export can't be followed by {following}. Make export the last step"
+        if kind == "quantize":
+            remedy = (
+                "Use export with precision int8 alone"
+                if following == "export"
+                else f"Put {following} before quantize"
+            )
+            return f"quantize can't be followed by {following}, which needs weights that are not quantized. {remedy}"
     return None

@@ -4,6 +4,7 @@ Standard library only: this is the one module of the data plane that the control
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 API_PORT: Final = 8000
@@ -108,6 +109,8 @@ BUILD_MANIFEST: Final = "slipstream-build.json"
 """File of an artifact with its lineage and the sha256 of each file. It is written last."""
 SOURCE_STAGE: Final = "source"
 PUBLISH_STAGE: Final = "publish"
+EXPORT: Final = "export"
+"""Kind of a step whose result is no checkpoint, but a graph for another runtime."""
 
 
 _REPORT_BYTES: Final = 4000
@@ -131,6 +134,16 @@ def step_stage(index: int, kind: str) -> str:
 def quality_stage(index: int) -> str:
     """Return the name of the stage that evaluates the checkpoint of a step."""
     return f"{index}-quality"
+
+
+def build_stages(kinds: Sequence[str], *, evaluated: bool) -> tuple[str, ...]:
+    """Return the stages of a build in their order. An export is checked by its own step, so it has no evaluation."""
+    names = [SOURCE_STAGE]
+    for index, kind in enumerate(kinds):
+        names.append(step_stage(index, kind))
+        if evaluated and kind != EXPORT:
+            names.append(quality_stage(index))
+    return (*names, PUBLISH_STAGE)
 
 
 SERVICE_LABEL: Final = "service"

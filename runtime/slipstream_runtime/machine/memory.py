@@ -9,6 +9,23 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 _COUNTERS: Final = ("memory.events", "memory/memory.oom_control")
 """Files that hold the line `oom_kill N`, of cgroup v2 and v1."""
 
+_LIMITS: Final = ("memory.max", "memory/memory.limit_in_bytes")
+"""Files with the memory limit in bytes, or `max`, of cgroup v2 and v1."""
+_MACHINE: Final = Path("/proc/meminfo")
+
+
+def limit(cgroups: Path = CGROUPS, machine: Path = _MACHINE) -> int | None:
+    """Return the bytes of memory that this container may use; None if they can't be read."""
+    found = []
+    for name in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int((cgroups / name).read_text()))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        found.append(
+            int(machine.read_text().split()[1]) * 1024
+        )  # its first line is MemTotal, in KiB
+    return min(found, default=None)
+
 
 def kills(cgroups: Path = CGROUPS) -> int | None:
     """Return the number of processes that the kernel killed because memory ran out; None if it can't be read."""

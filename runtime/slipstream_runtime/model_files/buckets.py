@@ -81,7 +81,7 @@ class Download:
     def inspect(self) -> tuple[dict[str, int], bytes | None]:
         """Return the sizes of the files that would be downloaded, and the content of config.json if there is one."""
         try:
-            store = self._store()
+            store = store_of(self.scheme, self.bucket)
             listed = self._list(store)
             sizes = {name: listed[name].size for name in self._choose(store, listed)}
             config = (
@@ -94,7 +94,7 @@ class Download:
         return sizes, config
 
     def _from_store(self) -> Path:
-        store = self._store()
+        store = store_of(self.scheme, self.bucket)
         listed = self._list(store)
         chosen = {name: listed[name] for name in self._choose(store, listed)}
         if self.files is None and not _HEADS & chosen.keys():
@@ -193,20 +193,20 @@ class Download:
     def _small(self, store: "obstore.store.ObjectStore", entry: _Object) -> bytes:
         return bytes(obstore.get(store, entry.key).bytes())
 
-    def _store(self) -> "obstore.store.ObjectStore":
-        if self.scheme == "gs":
-            key = credentials.gs()
-            return GCSStore(
-                self.bucket, config=key, client_options=_client(_base(key)), retry_config=_RETRY
-            )
-        options = credentials.s3()
-        endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
-        return S3Store(
-            self.bucket,
-            config=options,
-            client_options=_client(endpoint),
-            retry_config=_RETRY,
-        )
+
+def store_of(scheme: str, bucket: str) -> "obstore.store.ObjectStore":
+    """Return the client of a bucket, with the credentials of the Secret or of the pod."""
+    if scheme == "gs":
+        key = credentials.gs()
+        return GCSStore(bucket, config=key, client_options=_client(_base(key)), retry_config=_RETRY)
+    options = credentials.s3()
+    endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return S3Store(
+        bucket,
+        config=options,
+        client_options=_client(endpoint),
+        retry_config=_RETRY,
+    )
 
 
 class _File:

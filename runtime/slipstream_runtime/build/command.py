@@ -1,0 +1,134 @@
+"""Run of one stage from its configuration to its termination report."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from slipstream_runtime import config_file, contract, errors, logs
+from slipstream_runtime.build import manifest, report, wording
+from slipstream_runtime.build.progress import Progress, peak_memory
+from slipstream_runtime.build.recipe import Recipe
+from slipstream_runtime.build.stages import publish, quality, source, step
+from slipstream_runtime.build.stages.run import Run
+from slipstream_runtime.build.workspace import Record, Workspace
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.model_files import network, sources
+
+_FULL: Final = "the disk is full"
+
+
+def plan(file: Path) -> int:
+    """Print the plan of the build as JSON, and return the exit code."""
+    try:
+        recipe = config_file.load(file, Recipe)
+        run = _run(recipe, contract.SOURCE_STAGE, Progress("plan", clock=time.monotonic))
+        found = source.plan(run)
+    except EngineError as error:
+        sys.stderr.write(f"{wording.of_build(error.reason)}\n")
+        return error.exit_code
+    json.dump(found.as_json(), sys.stdout)
+    sys.stdout.write("\n")
+    return 0
+
+
+def stage(file: Path, name: str, *, progress: Progress, termination_log: Path) -> int:
+    """Run the stage, leave its report or the reason of its failure, and return the exit code."""
+    try:
+        recipe = config_file.load(file, Recipe)
+        text = report.text(_finish(_run(recipe, name, progress)))
+    except quality.RejectedError as error:
+        # NB: a reader needs the measured losses, and the verdict in them says that the build ended.
+        logs.failure("rejected", reason=error.reason)
+        rejected = {"stage": name, **error.report, "reason": error.reason}
+        logs.leave_reason(termination_log, report.text(rejected))
+        return error.exit_code
+    except BaseException as error:
+        reason, code = _explain(error, name)
+        known = isinstance(error, EngineError)
+        logs.failure("failed", error=None if known else error, reason=reason)
+        logs.leave_reason(termination_log, reason)
+        return code
+    logs.leave_reason(termination_log, text)
+    logs.event("done", **progress.status())
+    return 0
+
+
+def _run(recipe: Recipe, name: str, progress: Progress) -> Run:
+    recipe = recipe.model_copy(update={"cache": sources.cache_folder(recipe.cache)})
+    return Run(recipe, name, Workspace(recipe.work), progress)
+
+
+def _finish(run: Run) -> Mapping[str, Any]:
+    """Return the report of the stage, which is run only if it has not finished before."""
+    function = _function(run.recipe, run.stage)
+    identity = manifest.recipe(run.recipe) | {"source": run.recipe.source}
+    run.workspace.claim(
+        {
+            "name": run.recipe.name,
+            "uid": run.recipe.uid,
+            "recipe": json.dumps(identity, sort_keys=True),
+        }
+    )
+    published = run.workspace.record(contract.PUBLISH_STAGE)
+    if published is not None:
+        # NB: the checkpoints of a published build are deleted, so no stage can run again.
+        if run.stage == contract.PUBLISH_STAGE:
+            publish.check_kept(run, published)
+            run.workspace.clear()
+            return published.report
+        return _kept(run.workspace, run.stage)
+    found = run.workspace.record(run.stage)
+    if found is not None:
+        logs.event("finished before", stage=run.stage)
+        return found.report
+    before = time.monotonic()
+    made = function(run)
+    facts: dict[str, Any] = {
+        "stage": run.stage,
+        "seconds": round(time.monotonic() - before, 1),
+        "peakMemory": peak_memory(),
+    }
+    if size := made.facts.get("bytes", made.bytes):
+        facts["bytes"] = size
+    record = made.model_copy(update={"report": facts | made.report})
+    run.workspace.keep(record)
+    if run.stage == contract.PUBLISH_STAGE:
+        run.workspace.clear()
+    return record.report
+
+
+def _kept(workspace: Workspace, name: str) -> Mapping[str, Any]:
+    found = workspace.report(name)
+    return found if found is not None else {"stage": name}
+
+
+def _function(recipe: Recipe, name: str) -> Callable[[Run], Record]:
+    """Return the function of a stage; UnsuitableError if the recipe has no such stage."""
+    kinds = [one.kind for one in recipe.steps]
+    names = contract.build_stages(kinds, evaluated=recipe.quality is not None)
+    if name not in names:
+        raise UnsuitableError(f'--stage: "{name}" is not a stage. Use one of {", ".join(names)}.')
+    if name == contract.SOURCE_STAGE:
+        return source.run
+    if name == contract.PUBLISH_STAGE:
+        return publish.run
+    index = int(name.partition("-")[0])
+    if name == contract.quality_stage(index):
+        return lambda run: quality.run(run, index)
+    return lambda run: step.run(run, index)
+
+
+def _explain(error: BaseException, name: str) -> tuple[str, int]:
+    """Return the reason of a failure with its remedy, and the exit code: 2 if no retry helps."""
+    if network.is_disk(error) or network.cause(error) == _FULL:
+        remedy = "Use a larger claim in spec.workspace.claim, or free some space; the build resumes"
+        return f"{name}: {_FULL}. {remedy}.", 1
+    if isinstance(error, EngineError):
+        return wording.of_build(error.reason), error.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        remedy = "Use more in spec.resources, a larger accelerator, or a smaller batch or maxLength"
+        return f"{name}: memory ran out. {remedy}.", 2
+    return f"{name}: {errors.describe(error)}", 1

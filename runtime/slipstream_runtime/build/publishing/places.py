@@ -1,0 +1,36 @@
+"""Place of a recipe's output, by its scheme."""
+
+from pathlib import Path
+
+from slipstream_runtime import contract
+from slipstream_runtime.build.publishing.folders import Folder
+from slipstream_runtime.build.publishing.place import Place
+from slipstream_runtime.build.recipe import Recipe
+from slipstream_runtime.errors import UnsuitableError
+
+
+def of(recipe: Recipe, *, layer: Path) -> Place:
+    """Return the place; `layer` is the file of an image's layer before it is pushed."""
+    uri = recipe.output.uri
+    scheme, _, rest = uri.partition("://")
+    rest = rest.rstrip("/")
+    if scheme == "file":
+        if not rest.startswith("/") or rest == "":
+            raise UnsuitableError(f'spec.output: "{uri}" is not valid. Use file:///folder/name.')
+        return Folder(uri, Path(rest))
+    if scheme == "pvc":
+        claim, _, path = rest.partition("/")
+        if not path or ".." in Path(rest).parts:
+            raise UnsuitableError(
+                f'spec.output: "{uri}" names no folder of a claim. Use pvc://claim/path.'
+            )
+        return Folder(uri, Path(contract.CLAIMS_DIRECTORY) / claim / path)
+    # NB: each library takes time to import, and an image may lack it.
+    if scheme == "oci":
+        from slipstream_runtime.build.publishing.images import Image  # noqa: PLC0415
+
+        return Image(uri, rest, plain_http=recipe.output.plain_http, layer=layer)
+    from slipstream_runtime.build.publishing.buckets import Bucket  # noqa: PLC0415
+
+    bucket, _, prefix = rest.partition("/")
+    return Bucket(uri, scheme, bucket, prefix, owner=recipe.uid)

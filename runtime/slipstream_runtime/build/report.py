@@ -1,0 +1,41 @@
+"""Reports of finished stages, as one line of JSON in the pod's termination message. Pure."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+LIMIT_BYTES: Final = 4000
+"""Bytes of a report. The kubelet keeps 4,096 of a termination message."""
+_OPTIONAL: Final = ("datasets", "versions", "facts")
+"""Keys that are left out, in this order, if a report is too long; the record of the stage has them all."""
+
+
+def text(report: Mapping[str, Any]) -> str:
+    """Return the report within the limit: with fewer hashes of files first, then without optional parts."""
+    kept = dict(report)
+    written = _json(kept)
+    if "files" in kept:
+        files: dict[str, str] = dict(kept["files"])
+        while len(written) > LIMIT_BYTES and files:
+            # A file takes at least the 64 digits of its hash.
+            excess = max(1, (len(written) - LIMIT_BYTES) // 200)
+            for name in list(files)[-excess:]:
+                del files[name]
+            kept |= {"files": files, "omitted": len(report["files"]) - len(files)}
+            written = _json(kept)
+    for key in _OPTIONAL:
+        if len(written) > LIMIT_BYTES and key in kept:
+            del kept[key]
+            written = _json(kept)
+    if len(written) > LIMIT_BYTES and "metrics" in kept:
+        metrics = list(kept["metrics"])
+        while len(written) > LIMIT_BYTES and metrics:
+            metrics.pop()
+            kept["metrics"] = metrics
+            written = _json(kept)
+    return written
+
+
+def _json(report: Mapping[str, Any]) -> str:
+    # NB: ASCII, so that characters are bytes.
+    return json.dumps(report, separators=(",", ":"), ensure_ascii=True)

@@ -1,0 +1,1 @@
+"""Stages of a build, each in a process of its own."""

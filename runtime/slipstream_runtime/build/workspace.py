@@ -1,0 +1,204 @@
+"""Working folder of a build: finished checkpoints, and a record of each finished stage.
+
+A folder or file with its final name is complete and on the disk. All others are what a killed run left.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pydantic
+
+from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.part import Part
+
+_OWNER: Final = "build.json"
+
+
+class Entry(Part):
+    """Size and hash of one file of a checkpoint."""
+
+    bytes: int
+    sha256: str
+
+
+class Record(Part):
+    """Result of a finished stage."""
+
+    stage: str
+    folder: Path | None = None
+    """Folder of the checkpoint that the stage made or found."""
+    files: dict[str, Entry] = pydantic.Field(default_factory=dict)
+    facts: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """Facts for the manifest and for later stages."""
+    report: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """Report in the termination message, which a restarted container leaves again."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the checkpoint."""
+        return sum(entry.bytes for entry in self.files.values())
+
+    def is_present(self) -> bool:
+        """Whether the files still have their sizes. A volume may be lost while the other with the record is kept."""
+        if self.folder is None:
+            return True
+        try:
+            return all(
+                (self.folder / name).stat().st_size == entry.bytes
+                for name, entry in self.files.items()
+            )
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folder of one build."""
+
+    root: Path
+
+    def claim(self, owner: Mapping[str, str]) -> None:
+        """Make the folder this build's; UnsuitableError if it holds another build."""
+        path = self.root / _OWNER
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            found = json.loads(path.read_text())
+            if found == owner:
+                return
+            other = found.get("name") if isinstance(found, dict) else None
+            raise UnsuitableError(
+                f'work: "{self.root}" can\'t work because it holds another build{f", {other}" if other else ""}. '
+                "Use an empty folder."
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        write(path, json.dumps(owner))
+
+    def record(self, stage: str) -> Record | None:
+        """Return the record of a finished stage whose checkpoint is still there."""
+        found = self._read(stage)
+        return found if found is not None and found.is_present() else None
+
+    def report(self, stage: str) -> dict[str, Any] | None:
+        """Return the report of a finished stage, whether or not its checkpoint is still there."""
+        found = self._read(stage)
+        return found.report if found is not None else None
+
+    def keep(self, record: Record) -> None:
+        """Write the record of a finished stage."""
+        self._record(record.stage).parent.mkdir(parents=True, exist_ok=True)
+        write(
+            self._record(record.stage),
+            record.model_dump_json(by_alias=True, indent=1),
+        )
+
+    def checkpoint(self, stage: str) -> Path:
+        """Return the folder of a step's finished checkpoint."""
+        return self.root / "steps" / stage
+
+    @contextlib.contextmanager
+    def new_checkpoint(self, stage: str) -> Iterator[Path]:
+        """Give an empty folder, which gets its final name at the end of the block."""
+        final = self.checkpoint(stage)
+        part = final.with_name(f".{stage}.part")
+        for left in (part, final):
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        flush(part)
+        part.rename(final)
+        flush_folder(final.parent)
+
+    def training(self, stage: str) -> Path:
+        """Return the folder of checkpoints inside a step."""
+        folder = self.root / "training" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def forget_training(self, stage: str) -> None:
+        """Delete the checkpoints inside a step."""
+        shutil.rmtree(self.root / "training" / stage, ignore_errors=True)
+
+    @property
+    def quality(self) -> Path:
+        """Folder of the answers of evaluations. The source answers once for all steps."""
+        return self.root / "quality"
+
+    @property
+    def layer(self) -> Path:
+        """File of an image's layer before it is pushed."""
+        return self.root / "layer.tar"
+
+    def clear(self) -> None:
+        """Delete everything but the records."""
+        for name in ("steps", "training", "quality"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        self.layer.unlink(missing_ok=True)
+
+    def _read(self, stage: str) -> Record | None:
+        try:
+            return Record.model_validate_json(self._record(stage).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _record(self, stage: str) -> Path:
+        return self.root / "records" / f"{stage}.json"
+
+
+def entries(folder: Path, names: Collection[str]) -> dict[str, Entry]:
+    """Return the size and the hash of each of these files."""
+    found = {}
+    for name in sorted(names):
+        with (folder / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[name] = Entry(bytes=file.tell(), sha256=digest)
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    """Return the files of a folder, relative to it."""
+    return sorted(
+        Path(directory, name).relative_to(folder).as_posix()
+        for directory, _, files in os.walk(folder)
+        for name in files
+    )
+
+
+def listing(files: Mapping[str, Entry]) -> str:
+    """Return one hash over names, sizes and hashes of files."""
+    lines = [f"{entry.sha256} {entry.bytes} {name}\n" for name, entry in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def write(path: Path, content: str) -> None:
+    """Replace the file at once, and wait until the disk has it."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    flush_folder(path.parent)
+
+
+def flush(folder: Path) -> None:
+    """Wait until the disk has all files of the folder."""
+    for directory, _, files in os.walk(folder):
+        for name in files:
+            with Path(directory, name).open("rb") as file:
+                os.fsync(file.fileno())
+        flush_folder(Path(directory))
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the disk has the names in the folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
