@@ -30,7 +30,6 @@ from slipstream_runtime.router.proxy.exchange import Proxy
 from slipstream_runtime.router.proxy.listener import (
     CONNECTIONS,
     HEAD_SECONDS,
-    SHUTDOWN_SECONDS,
     Listener,
 )
 from slipstream_runtime.router.proxy.readers import SLOW_SECONDS
@@ -130,8 +129,7 @@ class Router:
         )
         self.metrics.connections.set_function(lambda: self._listener.connected)
         lending = Lending(self.table.named, token=router_token.value)
-        self._management = Management(self, self.metrics, lending=lending).server()
-        self._managing: asyncio.Server | None = None
+        self._management = Management(self, self.metrics, lending=lending).listener()
         self._known = {"config": False, "endpoints": False, "keys": False}
 
     @property
@@ -194,8 +192,7 @@ class Router:
 
     async def __aenter__(self) -> Self:
         api, management = self._sockets
-        loop = asyncio.get_running_loop()
-        self._managing = await loop.create_server(self._management, sock=management)
+        await self._management.listen(management)
         if api is not None:
             await self._listener.listen(api)
         if self._tls is not None:
@@ -207,9 +204,7 @@ class Router:
         await self._activator.close()
         await self._routers.close()
         await self._scrapes.close()
-        if self._managing is not None:
-            self._managing.close()
-        await self._management.shutdown(SHUTDOWN_SECONDS)
+        await self._management.close()
         await self._upstream.__aexit__()
 
     @property

@@ -1,7 +1,7 @@
 """Probes, metrics and status of the router, on a port that clients can't reach."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -10,6 +10,15 @@ from slipstream_runtime import contract
 from slipstream_runtime.router import metrics
 from slipstream_runtime.router.cluster import routers
 from slipstream_runtime.router.cluster.routers import Lending
+from slipstream_runtime.router.messages.body_memory import BodyMemory
+from slipstream_runtime.router.proxy.listener import Listener
+
+_CONNECTIONS: Final = 512
+"""Connections of kubelet, Prometheus, operator and other routers; the one that is idle for longest gives way."""
+_MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of headers and unread answers of all requests."""
+_BODY: Final = 64 * 1024
+"""Bytes of a message of another router, which has about 200."""
 
 
 class Observed(Protocol):
@@ -33,9 +42,14 @@ class Management:
         self._metrics = measured
         self._lending = lending
 
-    def server(self) -> web.Server:
-        """Return the server of these endpoints."""
-        return web.Server(self.handle, access_log=None)
+    def listener(self) -> Listener:
+        """Return the server of these endpoints, with bounds of its own: clients' requests leave them alone."""
+        return Listener(
+            self.handle,
+            memory=BodyMemory(_MEMORY),
+            connections=_CONNECTIONS,
+            body_bytes=_BODY,
+        )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""

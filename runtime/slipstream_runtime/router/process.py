@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import logs
+from slipstream_runtime.machine import unused_memory
 from slipstream_runtime.router.app import Router, Tls
 from slipstream_runtime.router.cluster import discovery
 from slipstream_runtime.router.cluster.client import Cluster
@@ -89,6 +90,7 @@ async def serve(
             },
         )
         # NB: a router that lost its watches would send requests to engines that are gone, so it exits to be restarted.
+        tasks.add(asyncio.create_task(unused_memory.keep_giving_back()))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await router.drain(linger=options.linger, grace=max(options.grace, router.longest_drain))
         await _end(tasks)

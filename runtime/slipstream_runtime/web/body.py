@@ -19,6 +19,8 @@ ITEMS: Final = 2_000_000
 """Items of lists; a batch of 2,048 inputs of 512 tokens has about a million."""
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 """A string of JSON. One that does not end goes to the end, or each quote in it would be tried as another beginning."""
+_EMPTY: Final = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+\Z")
+"""Beginning of an object without fields."""
 
 JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
@@ -78,7 +80,7 @@ def parse(raw: bytes) -> dict[str, Any]:
 def plain(raw: bytes, content: object) -> dict[str, Any]:
     """Return the content of the body; raise Refusal if it is not an object or nests too deeply."""
     if not isinstance(content, dict):
-        raise malformed("The body is not a JSON object.")
+        raise no_object()
     # NB: counting brackets costs microseconds; walking a long list of tokens costs more.
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _deeper(content, than=DEPTH):
         raise too_deep()
@@ -89,9 +91,10 @@ def extended(raw: bytes, fields: Mapping[str, object]) -> bytes:
     """Return the JSON object with these fields added at its end; parsers take the last of two fields with one name."""
     if not fields:
         return raw
-    head = raw.rstrip()[:-1].rstrip()
-    comma = b"" if head.strip() == b"{" else b","
-    return head + comma + json.dumps(fields).encode()[1:]
+    end = len(raw.rstrip()) - 1
+    comma = b"" if _EMPTY.match(raw, 0, end) else b","
+    # NB: a body with media may have 64 MiB, so it is copied once.
+    return b"".join((memoryview(raw)[:end], comma, json.dumps(fields).encode()[1:]))
 
 
 def with_length(headers: Headers, length: int) -> list[tuple[bytes, bytes]]:
@@ -125,6 +128,11 @@ def _is_text(content: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def no_object() -> Refusal:
+    """Return 400 for a body that is another JSON value."""
+    return malformed("The body is not a JSON object.")
 
 
 def too_deep() -> Refusal:

@@ -1,6 +1,6 @@
 """Media in the JSON body of a request: images, audio, video and files, as text in base64."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from slipstream_runtime.web import asgi
@@ -19,7 +19,8 @@ PARTS: Final = (
 """Fields of a part of a message that hold its media, as vLLM's APIs name them."""
 _LEAST: Final = 64 * 1024
 """Bytes of a body from which media are searched; smaller ones count as text."""
-
+_OBJECTS: Final = 4096
+"""Objects of a step: some milliseconds."""
 
 _SCHEMES: Final = ("data:", "http://", "https://")
 _LONG: Final = 4096
@@ -38,20 +39,39 @@ def media(body: Mapping[str, Any], *, size: int) -> Media:
     """Return the media of a body of `size` bytes, which does not nest without end."""
     if size < _LEAST:
         return Media()
-    sizes = [len(text) for text in _texts(body)]
+    sizes = [len(text) for text in _texts(body) if text]
     return Media(len(sizes), sum(sizes))
 
 
 def bounded(body: Mapping[str, Any], *, size: int) -> Media:
     """Return the media of a body of `size` bytes; Refusal if the rest of it is larger than text may be."""
-    found = media(body, size=size)
+    return _bounded(media(body, size=size), size)
+
+
+def bounded_in_steps(body: Mapping[str, Any], *, size: int) -> Generator[None, None, Media]:
+    """Do the same as `bounded`, in short steps."""
+    pieces = length = 0
+    for number, text in enumerate(_texts(body)):
+        if text:
+            pieces += 1
+            length += len(text)
+        if number % _OBJECTS == _OBJECTS - 1:
+            yield
+    return _bounded(Media(pieces, length), size)
+
+
+def _bounded(found: Media, size: int) -> Media:
     if size - found.size > asgi.BODY_LIMIT:
         raise too_large()
     return found
 
 
 def _texts(node: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the media of an object and of the objects in it; lists of other things are skipped at their first item."""
+    """Yield the media of an object and of the objects in it, and an empty text for each object.
+
+    Lists of other things are skipped at their first item.
+    """
+    yield ""
     for name, value in node.items():
         if name in PARTS and (text := _of_part(value)) is not None:
             yield text

@@ -137,7 +137,7 @@ def body_beyond_memory(size: int, *, most: int) -> Refusal:
     """Return 413 for a body that no client's share of the memory can hold; both in bytes."""
     return Refusal(
         413,
-        f"The body may take {size} bytes of memory, and one client may use {most} (router.bodyMemory of the "
+        f"The body may take {size} bytes of memory or more, and one client may use {most} (router.bodyMemory of the "
         "ServingProfile). Send fewer or smaller inputs in a request.",
         reason=Reason.TOO_LARGE,
         headers=CLOSE,

@@ -3,18 +3,19 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 import orjson
 
 from slipstream_runtime.router.messages import prompts, refusals, uploads
 from slipstream_runtime.router.messages.body_memory import Lease
+from slipstream_runtime.router.messages.structure import Structure
 from slipstream_runtime.router.messages.uploads import Rest, Upload
 from slipstream_runtime.router.messages.usage import BYTES_PER_TOKEN, Tokens
 from slipstream_runtime.web import body, openai
 from slipstream_runtime.web.keyring import Client
-from slipstream_runtime.web.media import bounded
+from slipstream_runtime.web.media import bounded, bounded_in_steps
 from slipstream_runtime.web.refusal import malformed
 from slipstream_runtime.web.tenants import Tenancy
 
@@ -26,6 +27,8 @@ _KEPT_BYTES: Final = 64 * 1024
 """Bytes of a body that is kept to the end of the answer; larger ones are released once the answer begins."""
 _TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
 """Texts of a form that pydantic, and so vLLM, reads as true."""
+_ESCAPED: Final = b"\\u00"
+"""Beginning of an escaped ASCII letter, which may be one of `model`."""
 _OF_CLIENTS: Final = frozenset(
     {"cache_salt", "metadata", "model", "priority", "stream", "stream_options", "user"}
 )
@@ -102,7 +105,7 @@ class Request:
         if self.fingerprint is None and self.raw:
             if self.content_type is None:
                 content = {k: v for k, v in self.content.items() if k not in _OF_CLIENTS}
-                text = json.dumps(content, separators=(",", ":")).encode()
+                text = orjson.dumps(content)
             else:
                 text = uploads.without_boundary(self.raw, self.content_type)
             self.fingerprint = hashlib.sha256(self.path.encode() + text).digest()
@@ -232,18 +235,47 @@ class Request:
 
 def parse_request(raw: bytes, *, path: str) -> Request:
     """Return the request in the body; Refusal if the body is malformed."""
+    content = body.plain(raw, _loaded(raw))
+    if raw.count(b'"model"') != 1 or _ESCAPED in raw:
+        _check_model_is_single(raw)
+    model = _model(content)
+    found = bounded(content, size=len(raw))
+    return _request(path, raw, content, model, text=len(raw) - found.size, pieces=found.pieces)
+
+
+def parse_large(raw: bytes, structure: Structure, *, path: str) -> Generator[None, None, Request]:
+    """Do the same for a large body, in steps between which other requests get the event loop."""
+    size = len(raw)
+    content = _loaded(raw)
+    yield
+    if not isinstance(content, dict):
+        raise body.no_object()
+    if structure.deeper(than=body.DEPTH):
+        raise body.too_deep()
+    model = _model(content)
+    yield
+    named = raw.count(b'"model"')
+    yield
+    if named != 1 or _ESCAPED in raw:
+        # NB: another look at the whole body would take long. The last of two fields holds, here and in engines.
+        raw = body.extended(raw, {"model": model})
+    yield
+    found = yield from bounded_in_steps(content, size=size)
+    return _request(path, raw, content, model, text=size - found.size, pieces=found.pieces)
+
+
+def _loaded(raw: bytes) -> object:
     try:
-        content = orjson.loads(raw)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         if "Recursion" in str(error) or "recursion" in str(error):
             raise body.too_deep() from None
         raise malformed(f"The body is not valid JSON: {error}.") from None
-    content = body.plain(raw, content)
-    if raw.count(b'"model"') != 1 or b"\\u00" in raw:
-        _check_model_is_single(raw)
-    model = _model(content)
-    found = bounded(content, size=len(raw))
-    text = len(raw) - found.size
+
+
+def _request(
+    path: str, raw: bytes, content: dict[str, Any], model: str, *, text: int, pieces: int
+) -> Request:
     return Request(
         path=path,
         raw=raw,
@@ -251,7 +283,7 @@ def parse_request(raw: bytes, *, path: str) -> Request:
         model=model,
         stream=content.get("stream") is True,
         text=text,
-        prompt_tokens=prompts.tokens(path, content, text=text) + found.pieces * _MEDIA_TOKENS,
+        prompt_tokens=prompts.tokens(path, content, text=text) + pieces * _MEDIA_TOKENS,
     )
 
 

@@ -4,14 +4,20 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Generator, Iterable, Iterator
+from typing import Final, TypeVar
 
 from aiohttp import web
 
-from slipstream_runtime.router.messages import structure, uploads
+from slipstream_runtime.router.messages import uploads
 from slipstream_runtime.router.messages.body_memory import BodyMemory, Lease
-from slipstream_runtime.router.messages.request import Request, parse_request, uploaded_request
+from slipstream_runtime.router.messages.request import (
+    Request,
+    parse_large,
+    parse_request,
+    uploaded_request,
+)
+from slipstream_runtime.router.messages.structure import LARGE, Structure, parsed_size
 from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal, body_late, malformed
@@ -21,6 +27,39 @@ BODY_SECONDS: Final = 60.0
 
 _COPIES_OF_HEADERS: Final = 3
 """Times that a request's headers are in memory: as they came, as pairs, and as a dictionary."""
+_PART: Final = 128 * 1024
+_CHUNKS: Final = 1024
+"""Bytes and chunks of a body that are put together."""
+_TURN_SECONDS: Final = 0.003
+"""Seconds of work on one body after which others get the event loop."""
+
+Value = TypeVar("Value")
+
+
+class Turns:
+    """Work on large bodies: one at a time, and half of the time at most, so that small requests hardly wait."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._worked = 0.0
+        """Seconds since others had the event loop."""
+
+    async def take(self, steps: Generator[None, None, Value]) -> Value:
+        """Run the steps, and leave the event loop to others for as long as they took."""
+        async with self._lock:
+            while True:
+                began = time.perf_counter()
+                try:
+                    with _uncollected():
+                        next(steps)
+                except StopIteration as end:
+                    value: Value = end.value
+                    return value
+                finally:
+                    self._worked += time.perf_counter() - began
+                if self._worked > _TURN_SECONDS:
+                    worked, self._worked = self._worked, 0.0
+                    await asyncio.sleep(worked)
 
 
 class Bodies:
@@ -31,7 +70,7 @@ class Bodies:
         self.seconds = seconds
         self.limit = asgi.MEDIA_LIMIT
         """Most bytes of a body with media."""
-        self._parsing = asyncio.Lock()
+        self._turns = Turns()
 
     async def request(
         self,
@@ -71,9 +110,9 @@ class Bodies:
                         deadline=deadline,
                     )
                 else:
-                    raw = await self._read(http_request, lease)
+                    raw, structure = await self._read(http_request, lease)
             if not uploads_file:
-                found = await self._parse(raw, lease, path=path)
+                found = await self._parse(raw, structure, path=path)
         except TimeoutError:
             lease.release()
             raise body_late(seconds) from None
@@ -120,16 +159,39 @@ class Bodies:
             await http_request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             http_request.writer.output_size = 0
 
-    async def _read(self, http_request: web.BaseRequest, lease: Lease) -> bytes:
-        """Return the whole body."""
+    async def _read(
+        self, http_request: web.BaseRequest, lease: Lease
+    ) -> tuple[bytes, Structure | None]:
+        """Return the whole body, once there is memory for its objects; and what a large one was counted as."""
         content = http_request.content
-        self._grow(lease, http_request.content_length or 0, limit=self.limit)
-        parts, size = [], 0
+        length = http_request.content_length or 0
+        self._grow(lease, length, limit=self.limit)
+        parts: list[bytes] = []
+        fresh: list[bytes] = []
+        size = joined = 0
+        structure = None
         while chunk := await content.readany():
             size += len(chunk)
             self._grow(lease, size, limit=self.limit)
-            parts.append(chunk)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            fresh.append(chunk)
+            # NB: a client may send a byte at a time, and each chunk has a header of 33 bytes.
+            if size - joined >= _PART or len(fresh) == _CHUNKS:
+                parts.append(b"".join(fresh))
+                fresh.clear()
+                joined = size
+                if max(length, size) >= LARGE:
+                    added, structure = (
+                        (parts[-1:], structure) if structure else (parts, Structure())
+                    )
+                    # NB: a body that can't be used is refused before the rest of it came.
+                    await self._turns.take(_add(structure, added))
+                    lease.grow(_charged(max(length, size), structure.size))
+        parts += fresh
+        if structure is not None:
+            await self._turns.take(_add(structure, fresh))
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        lease.grow(_charged(size, parsed_size(raw) if structure is None else structure.size))
+        return raw, structure
 
     async def _upload(
         self,
@@ -152,25 +214,11 @@ class Bodies:
             request.rest = uploads.Rest(upload, seconds=seconds, left=left)
         return request
 
-    async def _parse(self, raw: bytes, lease: Lease, *, path: str) -> Request:
-        """Return the request in a JSON body, once there is memory for its objects."""
-        if len(raw) < structure.LARGE:
-            lease.grow(_charged(raw))
+    async def _parse(self, raw: bytes, structure: Structure | None, *, path: str) -> Request:
+        """Return the request in a JSON body."""
+        if structure is None:
             return parse_request(raw, path=path)
-        # NB: large bodies take turns and half of the time at most, so that small requests never wait for two of them.
-        async with self._parsing:
-            began = time.perf_counter()
-            lease.grow(_charged(raw))
-            await asyncio.sleep(0)
-            # NB: the garbage collector would walk the new objects again and again, and finds nothing among them.
-            collects = gc.isenabled()
-            gc.disable()
-            try:
-                return parse_request(raw, path=path)
-            finally:
-                if collects:
-                    gc.enable()
-                await asyncio.sleep(time.perf_counter() - began)
+        return await self._turns.take(parse_large(raw, structure, path=path))
 
     def _grow(self, lease: Lease, size: int, *, limit: int) -> None:
         if size > limit:
@@ -178,9 +226,27 @@ class Bodies:
         lease.grow(size)
 
 
-def _charged(raw: bytes) -> int:
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from new objects, among which it finds nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _add(structure: Structure, parts: Iterable[bytes]) -> Generator[None, None, None]:
+    for part in parts:
+        structure.add(part)
+        yield
+
+
+def _charged(size: int, parsed: int) -> int:
     """Return the bytes that a body counts: a half of what it and its objects take, and never less than its own."""
-    return max(len(raw), (len(raw) + structure.parsed_size(raw)) // 2)
+    return max(size, (size + parsed) // 2)
 
 
 def _upload_size(size: int) -> int:

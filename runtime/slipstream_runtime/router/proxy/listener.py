@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
@@ -61,6 +62,7 @@ class Listener(web.Server):
         connections: int = CONNECTIONS,
         head_seconds: float = HEAD_SECONDS,
         slow_seconds: float = SLOW_SECONDS,
+        body_bytes: int = asgi.BODY_LIMIT,
     ) -> None:
         super().__init__(
             handler,
@@ -72,6 +74,7 @@ class Listener(web.Server):
         self.head_seconds = head_seconds
         self._servers: list[asyncio.Server] = []
         self.slow_seconds = slow_seconds
+        self._body_bytes = body_bytes
 
     def admits(self, connection: "Connection") -> bool:
         """Whether a new connection may stay; others that are idle make room for it."""
@@ -130,7 +133,7 @@ class Listener(web.Server):
     ) -> web.BaseRequest:
         cast(Connection, protocol).began()
         return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop, client_max_size=asgi.BODY_LIMIT
+            message, payload, protocol, writer, task, self._loop, client_max_size=self._body_bytes
         )
 
 
@@ -200,6 +203,7 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head_came()
+            _forget_frames(self._messages)
             if self._waiter is None and data and not self._holds(len(data)):
                 self._refuse(_NO_MEMORY)
         elif self._waiter is not None and not self._waiter.done():
@@ -319,6 +323,13 @@ class Connection(RequestHandler):
                 self.transport.write_eof()
         # NB: the kernel would discard the answer if the connection closed while the client still sends.
         self._loop.call_later(_LINGER_SECONDS, self.force_close)
+
+
+def _forget_frames(messages: "deque[tuple[Any, StreamReader]]") -> None:
+    """Drop the traceback of a parser's error, whose frames hold the error and the data that caused it."""
+    error = getattr(messages[-1][0], "exc", None) if messages else None
+    if error is not None:
+        error.__traceback__ = None
 
 
 def _without_upgrade(data: bytes) -> bytes:
