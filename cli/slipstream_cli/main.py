@@ -2,14 +2,15 @@
 
 import click
 
+from slipstream_cli.index import index
 from slipstream_cli.plan import plan
 from slipstream_cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
-    """Check services and compare scaling policies before anything runs in a cluster."""
+    """Check services, compare scaling policies and build indexes before anything runs in a cluster."""
 
 
-for command in (plan, simulate):
+for command in (index, plan, simulate):
     main.add_command(command)

@@ -14,6 +14,7 @@ from slipstream_runtime.engine.gain import Tally
 from slipstream_runtime.engine.metrics import GainMetrics
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.metrics import Metrics as EngineMetrics
+from slipstream_runtime.retrieval import server as retrieval
 from slipstream_runtime.router import metrics as router
 
 
@@ -40,6 +41,7 @@ def page() -> str:
         ("Operator, port 8080", _operator()),
         ("Router, management port 8001", _router()),
         ("Engine, management port 8001", _engine()),
+        ("Search service, management port 8001", _search()),
     ):
         lines += [
             "",
@@ -79,6 +81,12 @@ def _engine() -> Iterator[Row]:
     yield from map(_family, EngineMetrics(Lifecycle(clock=lambda: 0.0)).collect())
     with tempfile.TemporaryDirectory() as folder:
         yield from map(_family, GainMetrics(Tally.create(Path(folder, "tally"))).collect())
+
+
+def _search() -> Iterator[Row]:
+    for value in vars(retrieval.Metrics()).values():
+        if isinstance(value, MetricWrapperBase):
+            yield _wrapped(value)
 
 
 def _wrapped(metric: MetricWrapperBase) -> Row:

@@ -32,6 +32,9 @@ COVERED: Final[dict[str, str]] = {
         "tests/router/test_process.py"
     ),
     "make gpu-contract": "tests/gpu/test_contract.py",
+    "slipstream index handbook/ --embeddings http://localhost:8000/v1 --model embeddings -o handbook.npz": (
+        "tests/engine/test_retrieval.py"
+    ),
     "python -m slipstream_runtime.evaluate quality --config quality.json": (
         "tests/engine/test_quality.py"
     ),
@@ -47,6 +50,8 @@ NOT_RUN: Final[dict[str, str]] = {
     "sum by (service)": "is PromQL",
     "slipstream simulate": "takes minutes; tests/unit/simulator plays scenarios",
     "python -m benchmarks.": "is a benchmark",
+    "kubectl port-forward service/embeddings": "runs until it is stopped",
+    "kubectl create configmap handbook": "needs the file of the command before it",
     "make lock": REGISTRY,
     "make vllm-arguments": "regenerates a file; tests/repo/test_vllm_arguments.py compares it",
     "make gpu-kernels": "needs the GPU environment of 8 GB",
