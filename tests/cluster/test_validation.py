@@ -27,6 +27,23 @@ REFUSED = [
         '"http://host/model" is not a model source. Use hf://org/name[@revision]',
     ),
     ("spec.model.uri", "file:///models/../etc", "is not a model source"),
+    ("spec.model.uri", "build://Upper", "or build://name for a ModelBuild of the same namespace."),
+    ("spec.model.uri", "build://", "is not a model source"),
+    (
+        "spec.model.uri",
+        "build://team-b/small",
+        '"build://team-b/small" is in another namespace, and the claim and the Secrets of a build belong to',
+    ),
+    (
+        "spec.speculation",
+        {"draft": "build://team-b/small", "tokens": 4},
+        "Publish the build to s3:// or oci://, and use that uri.",
+    ),
+    (
+        "spec.model.adapters",
+        [{"name": "a", "uri": "build://team-b/small"}],
+        "is in another namespace",
+    ),
     ("spec.model.maxLength", 8, "should be greater than or equal to 16"),
     ("spec.cache", {"model": {}}, "needs exactly one of claim and hostPath"),
     (
@@ -309,6 +326,7 @@ def test_only_images_are_pulled_ahead(kube: Kube, namespace: str, uri: str) -> N
     [
         {"model": {"uri": "oci://registry.local/m:1"}},
         {"speculation": {"draft": "oci://registry.local/d:1", "tokens": 4}},
+        {"model": {"uri": "build://published-as-an-image"}},
     ],
 )
 def test_an_image_of_the_model_or_of_its_draft_is_pulled_ahead(

@@ -18,6 +18,7 @@ from slipstream_operator.core import (
 )
 from slipstream_operator.core.facts import Facts
 from slipstream_operator.core.observed import (
+    BuildView,
     Child,
     Fetcher,
     GatewayState,
@@ -259,6 +260,7 @@ def observed(
     fetchers: Sequence[Fetcher] = (),
     prefetchers: Sequence[Fetcher] = (),
     leader_worker_sets: bool = False,
+    builds: Sequence[BuildView] = (),
 ) -> Observed:
     """A snapshot, of a cluster that holds nothing of the service yet unless said otherwise."""
     gone = tuple(pod for pod in (*pods, *workers) if not pod.current)
@@ -278,10 +280,36 @@ def observed(
         fetchers=tuple(fetchers),
         prefetchers=tuple(prefetchers),
         leader_worker_sets=leader_worker_sets,
+        builds={view.name: view for view in builds},
     )
 
 
 _parent = parent
+
+
+def build(
+    artifact: str | None = "pvc://artifacts/small",
+    *,
+    name: str = "small",
+    digest: str = "a" * 64,
+    phase: str | None = None,
+    message: str = "",
+    exported: bool = False,
+    output: str | None = None,
+) -> BuildView:
+    """A ModelBuild as services see it: Ready if it has published something, running otherwise."""
+    phase = phase or ("Ready" if artifact else "Running")
+    published = digest if artifact else None
+    return BuildView(
+        name,
+        phase,
+        artifact,
+        published,
+        reason=phase,
+        message=message,
+        exported=exported,
+        output=output,
+    )
 
 
 def resolved(spec: Mapping[str, Any] | None = None, **snapshot: Any) -> Resolved:

@@ -6,7 +6,7 @@ import pydantic
 from pydantic import Field
 
 from slipstream_operator.api.base import ApiModel, Percentage, list_map, rule, rules
-from slipstream_operator.api.sources import ModelUri
+from slipstream_operator.api.sources import ServedUri
 
 Ways = Annotated[int, Field(ge=1, le=64)]
 
@@ -30,7 +30,7 @@ class AdapterSpec(ApiModel):
             ),
         ),
     ] = Field(description="Name that clients request as the model.")
-    uri: ModelUri = Field(
+    uri: ServedUri = Field(
         description="Source in the form of model.uri. It must be a folder in PEFT format."
     )
     revision: (
@@ -112,7 +112,7 @@ class SpeculationSpec(ApiModel):
             ),
         )
     )
-    draft: ModelUri | None = Field(
+    draft: ServedUri | None = Field(
         default=None,
         description="Source of the draft model, which must have the vocabulary of the model; with eagle3 the "
         "source of the head.",

@@ -30,9 +30,9 @@ from slipstream_operator.api.times import TimesSpec
 _ROUTED = "(!has(self.routing) || !has(self.routing.mode) || self.routing.mode == 'Router')"
 
 
-_HAS_AN_IMAGE = (
-    "(has(self.model) && self.model.uri.startsWith('oci://') || "
-    "has(self.speculation) && has(self.speculation.draft) && self.speculation.draft.startsWith('oci://'))"
+_CAN_BE_AN_IMAGE = (
+    "(has(self.model) && self.model.uri.matches('^(oci|build)://') || "
+    "has(self.speculation) && has(self.speculation.draft) && self.speculation.draft.matches('^(oci|build)://'))"
 )
 
 
@@ -71,7 +71,7 @@ class InferenceServiceSpec(ApiModel):
                 for field, action in _ROUTER_TIMES.items()
             ],
             rule(
-                f"!has(self.cache) || !has(self.cache.prefetch) || !self.cache.prefetch || {_HAS_AN_IMAGE}",
+                f"!has(self.cache) || !has(self.cache.prefetch) || !self.cache.prefetch || {_CAN_BE_AN_IMAGE}",
                 message="cache.prefetch: true can't work because neither the model nor its draft is an oci:// "
                 "source, and nodes can pull only images ahead. Package the model as an image, or set "
                 "cache.model.claim to a ReadWriteMany claim.",

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from slipstream_operator.api.base import ApiModel, rule, rules
 from slipstream_operator.api.engine import Adapters
-from slipstream_operator.api.sources import ModelUri
+from slipstream_operator.api.sources import ServedUri
 
 
 class SecretKey(ApiModel):
@@ -53,11 +53,12 @@ class ModelSpec(ApiModel):
             ),
         )
     )
-    uri: ModelUri = Field(
+    uri: ServedUri = Field(
         description="Source of the model: hf://org/name[@revision], pvc://claim/path, s3://bucket/prefix, "
         "gs://bucket/prefix, oci://registry/image:tag (an image with the model's files at its root or "
-        "in /models, mounted as an image volume), or file:///path (a path in the engine's image). The "
-        "ServingProfile decides which sources are allowed."
+        "in /models, mounted as an image volume), file:///path (a path in the engine's image), or build://name (the "
+        "artifact of a ModelBuild of the same namespace; engines wait until it is Ready, and are replaced when "
+        "another build becomes Ready under that name). The ServingProfile decides which sources are allowed."
     )
     name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
         default=None, description="Model name that clients request. Default: metadata.name."

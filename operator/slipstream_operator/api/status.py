@@ -109,6 +109,18 @@ class EngineStatus(ApiModel):
     )
 
 
+class BuildSourceStatus(ApiModel):
+    """ModelBuild that a field names, and the artifact that is used for it."""
+
+    field: Text = Field(description="Field that names the build, such as spec.model.uri.")
+    build: Text = Field(description="Name of the ModelBuild.")
+    artifact: Text | None = Field(
+        default=None,
+        description="Uri of the artifact in use. Absent while the build has published none.",
+    )
+    digest: Text | None = Field(default=None, description="SHA-256 of the artifact's manifest.")
+
+
 class RevisionStatus(ApiModel):
     """Revision of the engines."""
 
@@ -150,6 +162,12 @@ class InferenceServiceStatus(ApiModel):
     engine: EngineStatus | None = Field(
         default=None, description="Summary of the resolved engine configuration."
     )
+    builds: (
+        Annotated[
+            list[BuildSourceStatus], Field(max_length=34, json_schema_extra=list_map("field"))
+        ]
+        | None
+    ) = Field(default=None, description="Fields with a source build://name, and their artifacts.")
     revisions: Annotated[list[RevisionStatus], Field(max_length=16)] | None = Field(
         default=None, description="Revisions of the engines, while more than one exists."
     )

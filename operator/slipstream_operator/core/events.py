@@ -16,6 +16,9 @@ _CONDITIONS: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET
 _FAULTS: Final = (Reason.DECISION_FAILED, Reason.RECONCILE_FAILED)
 """Reasons that report a fault of the operator on one service's data."""
 
+_BUILDS: Final = (Reason.BUILD_FAILED, Reason.BUILD_MISSING)
+"""Reasons of ModelReady that need an action of the user."""
+
 _SPECULATION: Final = {
     "speculationDisabled": Reason.SPECULATION_DISABLED,
     "speculationLoss": Reason.SPECULATION_SLOWER,
@@ -89,6 +92,7 @@ def of_status(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
     return [
         *_of_conditions(old, new),
         *of_fault(old, new),
+        *_of_builds(old, new),
         *_of_speculation(old, new),
         *_of_scaling(old, new),
     ]
@@ -127,6 +131,18 @@ def _of_conditions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event
         normal = good or condition["reason"] == Reason.STOPPED
         found.append(Event("Normal" if normal else "Warning", condition["reason"], message))
     return found
+
+
+def _of_builds(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
+    """Return the Event of a build that failed or does not exist."""
+    before = {condition["reason"] for condition in old.get("conditions", [])}
+    return [
+        Event("Warning", condition["reason"], condition["message"])
+        for condition in new.get("conditions", [])
+        if condition["type"] == Condition.MODEL_READY
+        and condition["reason"] in _BUILDS
+        and condition["reason"] not in before
+    ]
 
 
 def _of_speculation(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:

@@ -39,11 +39,14 @@ class Task:
     """Overrides of pods by the user that affect network and identity, as core/v1 names them."""
     placement: Manifest
     """Placement of pods without an accelerator, from the profile."""
+    builds: Manifest | None = None
+    """Field -> name of a build and digest of its artifact; None without builds."""
 
     @property
     def identity(self) -> str:
         """Return eight hexadecimal digits of a hash over sources and claim; not over image and environment."""
-        text = json.dumps([self.model, self.draft, self.claim])
+        parts = [self.model, self.draft, self.claim, *([self.builds] if self.builds else [])]
+        text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
@@ -109,6 +112,7 @@ def task(
     *,
     engine_image: str,
     template: Manifest,
+    builds: Manifest | None = None,
 ) -> Task | None:
     """Return the task that engines wait for; None if there is none."""
     if spec.model is None:
@@ -144,6 +148,7 @@ def task(
             if key in template
         },
         placement=_placement(profile.router or RouterSpec()),
+        builds=builds,
     )
 
 

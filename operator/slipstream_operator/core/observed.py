@@ -138,8 +138,10 @@ class BuildView:
     reason: str
     message: str
     """State of the build as a sentence, with its step, percent and remaining time while it runs."""
-    onnx: bool = False
+    exported: bool = False
     """Whether the artifact is an export for ONNX Runtime."""
+    output: str | None = None
+    """Uri that the build publishes to, as its spec has it; None if unknown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

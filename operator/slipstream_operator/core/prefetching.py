@@ -65,10 +65,12 @@ def of(
     pods: int,
     anywhere: bool,
     profile: str,
+    from_builds: bool = False,
 ) -> Prefetch | None:
     """Return the prefetch; None if there is nothing to pull. Raise PermanentError if the nodes are unknown.
 
-    `pods` is the maximum number of engine pods. `anywhere` means that engines can run on any node.
+    `from_builds` says that a ModelBuild published the model or its draft. `pods` is the maximum number of engine pods.
+    `anywhere` means that engines can run on any node.
     """
     if spec.cache is None or not spec.cache.prefetch:
         return None
@@ -80,6 +82,12 @@ def of(
             "spec.cache.prefetch: true can't work because only the accelerator determines the nodes, and pods "
             "without an accelerator would run on all nodes. Set accelerators[].nodeSelector in ServingProfile "
             f"{profile}, or spec.template.nodeSelector.",
+        )
+    if not images and from_builds and not any(map(weights.is_unknown, weights.models(spec))):
+        raise PermanentError(
+            Reason.UNSUPPORTED,
+            "spec.cache.prefetch: true can't work because the build publishes no image, and nodes can pull only images "
+            "ahead. Publish it to oci://, or leave out prefetch.",
         )
     if not images or not pods:
         return None

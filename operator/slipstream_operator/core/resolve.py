@@ -3,7 +3,6 @@
 A service that can't work raises PermanentError, which becomes `Accepted=False`.
 """
 
-import dataclasses
 from decimal import Decimal
 from typing import Final
 
@@ -14,6 +13,7 @@ from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
 from slipstream_operator.core import (
     accelerators,
+    build_sources,
     devices,
     engine_arguments,
     fetching,
@@ -28,13 +28,13 @@ from slipstream_operator.core import (
     profiles,
     prometheus,
     quota,
+    replica_bounds,
     resource_checks,
     resources,
     rights,
     routing,
     times,
     weights,
-    wording,
 )
 from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.observed import Observed
@@ -42,7 +42,6 @@ from slipstream_operator.core.parallelism import Split
 from slipstream_operator.core.resolved import Resolved, Revisioned
 from slipstream_operator.core.runtimes import registry
 from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
-from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
@@ -60,16 +59,18 @@ def resolve(observed: Observed) -> Resolved:
             f'metadata.name: "{parent.key.name}" is not valid. Use at most 40 characters (a-z, 0-9, -), start with '
             "a letter and not with slipstream-.",
         )
-    spec = parsing.parse(InferenceServiceSpec, parent.spec, what="spec")
+    written = parsing.parse(InferenceServiceSpec, parent.spec, what="spec")
+    runtime = registry.of(written)
+    builds = build_sources.find(written, observed, runtime=runtime)
+    spec = build_sources.applied(written, builds, planned=True)
     name, profile = profiles.select(
         observed.profiles, namespace=parent.key.namespace, labels=observed.namespace_labels
     )
     accelerator = _accelerator(spec, profile, name)
-    runtime = registry.of(spec)
     device = runtime.device(accelerator)
     sources = profile.sources or Sources()
     _check_model(spec, runtime)
-    weights.check(spec, sources, name, runtime=runtime)
+    weights.check(spec, sources, name, runtime=runtime, builds=build_sources.written(builds))
     if spec.output is not None:
         outputs.check(spec.output)
     pod_template.check(
@@ -136,8 +137,18 @@ def resolve(observed: Observed) -> Resolved:
         )
         verdict.check(demand, profile.accelerators)
     share = quota.share(observed, profile, name)
-    bounds = _inside(_bounds(spec, profile, name), share)
+    bounds = replica_bounds.of(spec, profile, name, share)
     template = pod_template.of(spec, accelerator, assigned_user=profile.users == "Assigned")
+    prefetch = prefetching.of(
+        spec,
+        image=image,
+        template=template,
+        pods=bounds.maximum * split.nodes,
+        anywhere=not device.dedicated,
+        profile=name,
+        from_builds=build_sources.identity(builds) is not None,
+    )
+    waits = any(source.holds_revision for source in builds)
     return Resolved(
         key=parent.key,
         uid=parent.uid,
@@ -146,25 +157,25 @@ def resolve(observed: Observed) -> Resolved:
         accelerator=f"{accelerator.name} x {count}"
         + (f" on {split.nodes} nodes" if split.nodes > 1 else ""),
         quantization=_quantization(spec) if runtime.loads_checkpoints else None,
-        speculation=_speculation_in_short(spec),
+        speculation=_speculation_in_short(written),
         disable_below=units.share(spec.speculation.disable_below_acceptance)
-        if spec.speculation and spec.speculation.disable_below_acceptance
+        if spec.speculation and spec.speculation.disable_below_acceptance and not waits
         else None,
         max_length=spec.model.max_length if spec.model else None,
-        adapters=weights.listed_adapters(spec)
+        adapters=build_sources.listed_adapters(weights.listed_adapters(spec), builds, observed)
         if spec.model is not None and spec.model.adapters is not None and runtime.needs_model
         else None,
-        task=fetching.task(spec, profile, accelerator, engine_image=image, template=template)
-        if runtime.loads_checkpoints
-        else None,
-        prefetch=prefetching.of(
+        task=fetching.task(
             spec,
-            image=image,
+            profile,
+            accelerator,
+            engine_image=image,
             template=template,
-            pods=bounds.maximum * split.nodes,
-            anywhere=not device.dedicated,
-            profile=name,
-        ),
+            builds=build_sources.identity(builds),
+        )
+        if runtime.loads_checkpoints and not waits
+        else None,
+        prefetch=None if waits else prefetch,
         revisioned=Revisioned(
             module=runtime.module,
             image=image,
@@ -190,6 +201,7 @@ def resolve(observed: Observed) -> Resolved:
             if accelerator.device_class and device.dedicated
             else None,
             api_keys=keys,
+            builds=build_sources.identity(builds),
             start=chosen.start if times.configured(spec, accelerator).start else None,
         ),
         times=chosen,
@@ -222,6 +234,7 @@ def resolve(observed: Observed) -> Resolved:
         provision_time=_provision_time(accelerator),
         demand=demand,
         hourly_cost=Decimal(accelerator.hourly_cost) * count if accelerator.hourly_cost else None,
+        builds=builds,
     )
 
 
@@ -323,44 +336,6 @@ def _image(
         Reason.IMAGE_MISSING,
         f"spec.template.image: no image is set for accelerator {accelerator.name}. Set images.{camel(fields[0])} "
         f"in ServingProfile {name}.",
-    )
-
-
-def _inside(bounds: Bounds, share: quota.Share | None) -> Bounds:
-    """Return the bounds within the namespace's quota. A service without a share runs no replica."""
-    if share is None:
-        return bounds
-    if share.refused is not None:
-        return Bounds(0, 0, follows_load=False)
-    return dataclasses.replace(
-        bounds,
-        minimum=min(bounds.minimum, share.replicas),
-        maximum=min(bounds.maximum, share.replicas),
-    )
-
-
-def _bounds(spec: InferenceServiceSpec, profile: ServingProfileSpec, name: str) -> Bounds:
-    most = profile.limits.max_replicas if profile.limits else None
-    field, value = (
-        ("spec.scaling.maxReplicas", spec.scaling.max_replicas)
-        if spec.scaling
-        else ("spec.replicas", spec.replicas)
-    )
-    if most is not None and value > most:
-        raise PermanentError(
-            Reason.LIMIT_EXCEEDED,
-            f"{field}: {value} is more than the {wording.replicas(most)} that ServingProfile {name} allows. Use fewer "
-            "replicas, or ask the platform team.",
-        )
-    if spec.scaling is None:
-        return Bounds(spec.replicas, spec.replicas, follows_load=False)
-    return Bounds(
-        spec.scaling.min_replicas,
-        spec.scaling.max_replicas,
-        follows_load=True,
-        paused=spec.scaling.paused,
-        recommend=spec.scaling.mode == "Recommend",
-        idle_after=units.seconds(spec.scaling.idle_after) if spec.scaling.idle_after else None,
     )
 
 

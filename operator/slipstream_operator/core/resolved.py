@@ -13,6 +13,7 @@ from slipstream_operator.core import (
     routing,
     times,
 )
+from slipstream_operator.core.build_sources import BuildSource
 from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.prometheus import RATE_WINDOW, Scraping, Server
@@ -52,6 +53,8 @@ class Revisioned:
     """Secret with the credentials of object stores. Its content is not part of the revision."""
     chat_template: tuple[str, str] | None = None
     """ConfigMap and key with the chat template. Its content is not part of the revision."""
+    builds: Manifest | None = None
+    """Field -> name of a build and digest of its artifact, which the other fields hold the uri of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +112,13 @@ class Resolved:
     """Share of the namespace's quota; None without a quota."""
     hourly_cost: Decimal | None = None
     """Cost of one replica per hour; None if the profile sets no cost."""
+    builds: tuple[BuildSource, ...] = ()
+    """Fields that name a ModelBuild, with the artifacts that are used for them."""
+
+    @property
+    def waits_for_build(self) -> bool:
+        """Whether no revision can be made yet, because a build has published nothing."""
+        return any(source.holds_revision for source in self.builds)
 
     @property
     def rate_window(self) -> float:

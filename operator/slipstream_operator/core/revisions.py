@@ -12,7 +12,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.core.observed import Observed, ObservedPod
+from slipstream_operator.core.observed import Child, Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved, Revisioned
 
 ENGINE_KEY: Final = "engine.json"
@@ -63,9 +63,10 @@ def roll_out(
 
     The Service switches between router and engines only when the new target can serve requests. The revision behind
     the former target stays until it gets no requests. While `held`, a revision that has not started stays stopped.
-    `now` is in seconds since the epoch.
+    While a build of the spec is not ready, the serving revision stays. `now` is in seconds since the epoch.
     """
-    wanted = identity(resolved.revisioned)
+    wanted = wanted_revision(observed, resolved)
+    assert wanted is not None
     ready = _ready(observed)
     routes = resolved.routing.mode == "Router"
     selected = by_router(observed)
@@ -99,6 +100,30 @@ def roll_out(
         by_router=front,
         routed=routed,
     )
+
+
+def wanted_revision(observed: Observed, resolved: Resolved) -> str | None:
+    """Return the revision to run; None while a build of the spec is not ready and no revision exists."""
+    if not resolved.waits_for_build:
+        return identity(resolved.revisioned)
+    return _serving(observed, _ready(observed)) or _last(observed)
+
+
+def _last(observed: Observed) -> str | None:
+    """Return the revision that has no workload now but can be restored: the recorded one, or else the newest."""
+    kept = {
+        child.ref.name: child
+        for child in observed.children
+        if child.revision is not None and stored(observed, child.revision) is not None
+    }
+    if (recorded := kept.get(_recorded(observed) or "")) is not None:
+        return recorded.revision
+    newest = max(kept.values(), key=_created, default=None)
+    return newest.revision if newest is not None else None
+
+
+def _created(child: Child) -> tuple[str, str]:
+    return child.manifest["metadata"].get("creationTimestamp", ""), child.ref.name
 
 
 def _started(observed: Observed, revision: str) -> bool:
@@ -198,15 +223,19 @@ def by_router(observed: Observed) -> bool | None:
 
 def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
     """Return the serving revision: by the Service or its router, or else the revision with most ready pods."""
-    recorded = observed.router.active
-    if by_router(observed) is False:
-        service = observed.child("Service", observed.parent.key.name)
-        assert service is not None
-        revision = service.manifest["spec"].get("selector", {}).get(names.REVISION_LABEL)
-        recorded = names.revision_name(observed.parent.key.name, str(revision))
-    if found := _existing(observed, recorded):
+    if found := _existing(observed, _recorded(observed)):
         return found
     return max(sorted(ready), key=lambda revision: ready[revision], default=None)
+
+
+def _recorded(observed: Observed) -> str | None:
+    """Return the name of the revision that gets the requests, from the Service or its router."""
+    if by_router(observed) is not False:
+        return observed.router.active
+    service = observed.child("Service", observed.parent.key.name)
+    assert service is not None
+    revision = service.manifest["spec"].get("selector", {}).get(names.REVISION_LABEL)
+    return names.revision_name(observed.parent.key.name, str(revision))
 
 
 def _existing(observed: Observed, name: str | None) -> str | None:

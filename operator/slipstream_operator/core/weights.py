@@ -12,22 +12,40 @@ from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from slipstream_runtime import contract
 
+BUILD: Final = "build://"
+MODEL_FIELD: Final = "spec.model.uri"
+DRAFT_FIELD: Final = "spec.speculation.draft"
 _CLAIM: Final = "pvc://"
 _IMAGE: Final = "oci://"
 _STORES: Final = ("s3://", "gs://")
 _REMOTE: Final = ("hf://", *_STORES)
 
 
-def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime: Runtime) -> None:
-    """Raise PermanentError if a source is not allowed or can't be used in its field."""
+def check(
+    spec: InferenceServiceSpec,
+    sources: Sources,
+    profile: str,
+    *,
+    runtime: Runtime,
+    builds: Mapping[str, str],
+) -> None:
+    """Raise PermanentError if a source is not allowed or can't be used in its field.
+
+    `builds` are the sources build://name, by field, that the spec has been given the artifacts of. A source that is
+    still build://name is unknown, and only its form was checked.
+    """
     if spec.model is None:
         return
-    for field, uri in _named(spec).items():
+    named = sourced(spec)
+    unknown = any(is_unknown(uri) for uri in named.values())
+    for field, uri in named.items():
+        if is_unknown(uri):
+            continue
         if not any(fnmatch.fnmatchcase(uri, pattern) for pattern in sources.allow):
             raise PermanentError(
                 Reason.SOURCE_NOT_ALLOWED,
-                f'{field}: "{uri}" matches none of the sources that ServingProfile {profile} allows '
-                f"({', '.join(sources.allow)}). Use an allowed source, or ask the platform team.",
+                f"{field}: {_quoted(field, uri, builds)} matches none of the sources that ServingProfile "
+                f"{profile} allows ({', '.join(sources.allow)}). Use an allowed source, or ask the platform team.",
             )
     if spec.model.trust_remote_code and not sources.trust_remote_code:
         raise PermanentError(
@@ -36,13 +54,15 @@ def check(spec: InferenceServiceSpec, sources: Sources, profile: str, *, runtime
             "the platform team.",
         )
     for name, uri in adapters(spec).items():
+        field = adapter_field(name)
         if uri.startswith(_IMAGE):
             raise PermanentError(
                 Reason.UNSUPPORTED,
-                f'spec.model.adapters[{name}].uri: "{uri}" can\'t work because adapters change while engines run, and '
+                f"{field}: {_quoted(field, uri, builds)} can't work because adapters change while engines run, and "
                 "an image is mounted when a pod starts. Use hf://, s3://, gs:// or pvc://.",
             )
-    if spec.model.credentials and not any(uri.startswith(_STORES) for uri in _named(spec).values()):
+    stores = any(uri.startswith(_STORES) for uri in named.values())
+    if spec.model.credentials and not (stores or unknown):
         raise PermanentError(
             Reason.INVALID_SPEC,
             f'spec.model.credentials: "{spec.model.credentials.name}" can\'t work because no source is s3:// or gs://. '
@@ -99,6 +119,11 @@ def image_reference(uri: str) -> str:
     return uri.removeprefix(_IMAGE)
 
 
+def is_unknown(uri: str) -> bool:
+    """Whether the source is a build that has no artifact yet."""
+    return uri.startswith(BUILD)
+
+
 def is_remote(uri: str) -> bool:
     """Whether pods download the weights to the cache."""
     return uri.startswith(_REMOTE)
@@ -120,12 +145,24 @@ def cache(spec: InferenceServiceSpec) -> Manifest | None:
     return {"hostPath": {"path": kept.host_path.path, "type": "DirectoryOrCreate"}}
 
 
-def _named(spec: InferenceServiceSpec) -> Mapping[str, str]:
+def sourced(spec: InferenceServiceSpec) -> Mapping[str, str]:
     """Return the field and the uri of each source."""
-    assert spec.model is not None
-    named = {"spec.model.uri": spec.model.uri}
+    if spec.model is None:
+        return {}
+    named = {MODEL_FIELD: spec.model.uri}
     for name, uri in adapters(spec).items():
-        named[f"spec.model.adapters[{name}].uri"] = uri
+        named[adapter_field(name)] = uri
     if spec.speculation and spec.speculation.draft:
-        named["spec.speculation.draft"] = spec.speculation.draft
+        named[DRAFT_FIELD] = spec.speculation.draft
     return named
+
+
+def adapter_field(name: str) -> str:
+    """Return the field with the uri of this adapter."""
+    return f"spec.model.adapters[{name}].uri"
+
+
+def _quoted(field: str, uri: str, builds: Mapping[str, str]) -> str:
+    """Return the source as the user wrote it, with the artifact of a build."""
+    written = builds.get(field)
+    return f'"{uri}"' if written is None else f'"{written}", which publishes to {uri},'

@@ -126,11 +126,23 @@ class ServiceReconciler:
                 self._register_with_router(observed, service, router_config.known(observed.router))
             await self._report(observed, service, Outcome(rejected=rejection), [])
             return None
+        if revisions.wanted_revision(observed, service.resolved) is None:
+            await self._wait_for_build(observed, service, service.resolved)
+            return None
         outcome, posts = await self._apply(observed, service, service.resolved)
         await self._report(observed, service, outcome, posts)
         if outcome.conflicts or outcome.failures:
             return CONFLICT_RETRY
         return fetching.PROGRESS_EVERY if outcome.fetching else None
+
+    async def _wait_for_build(
+        self, observed: Observed, service: ServiceState, resolved: Resolved
+    ) -> None:
+        """Report the builds that the service waits for. Nothing serves yet, so there is nothing to apply."""
+        service.resolved = service.rollout = None
+        if not service.is_entry_known:
+            self._register_with_router(observed, service, router_config.known(observed.router))
+        await self._report(observed, service, Outcome(resolved=resolved), [])
 
     async def _apply(
         self, observed: Observed, service: ServiceState, resolved: Resolved

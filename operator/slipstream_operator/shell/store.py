@@ -8,7 +8,6 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.core import ownership, pod_failures
-from slipstream_operator.core.builds import view
 from slipstream_operator.core.observed import (
     Child,
     Fetcher,
@@ -26,6 +25,7 @@ from slipstream_operator.core.observed import (
 )
 from slipstream_operator.shell import model_names, projections
 from slipstream_operator.shell.build_objects import BuildIndex
+from slipstream_operator.shell.build_users import BuildUsers
 from slipstream_operator.shell.definitions import Definitions
 from slipstream_operator.shell.model_names import ModelNames
 from slipstream_operator.shell.packing import Packer
@@ -47,6 +47,7 @@ class Store:
         self._routers: dict[str, RouterObjects] = {}
         self._routes: dict[str, dict[str, Parent]] = {}
         self._builds = BuildIndex()
+        self._build_users = BuildUsers()
         self._profiles: dict[str, Profile] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
         """Namespace -> labels."""
@@ -134,7 +135,7 @@ class Store:
             leader_worker_sets=self._definitions.has(names.LEADER_WORKER_SET),
             siblings=self._services.siblings(key) if self._has_quota else (),
             foreign=service.foreign,
-            builds=self._builds.views(key.namespace, view.names_in(service.parent.spec)),
+            builds=self._builds.views(key.namespace, self._build_users.named(key)),
         )
 
     def build(self, key: Key) -> ObservedBuild | None:
@@ -212,6 +213,7 @@ class Store:
             return ()
         service.parent = None if gone else parent
         rivals = self._model_names.update(before, service.parent)
+        self._build_users.update(key, service.parent)
         self._services.prune(key.namespace, key.name)
         routes = [route.key for route in self._routes.get(key.namespace, {}).values()]
         siblings: set[Key] = set()
@@ -245,12 +247,7 @@ class Store:
         changed, seen = self._builds.feed(build, gone=gone)
         if not changed:
             return ()
-        return [build.key, *(self._users(build.key) if seen else ())]
-
-    def _users(self, build: Key) -> list[Key]:
-        """Return the services that name the build by `build://`."""
-        parents = self._services.parents(build.namespace)
-        return [one.key for one in parents if build.name in view.names_in(one.spec)]
+        return [build.key, *(self._build_users.of(build.key) if seen else ())]
 
     def _feed_child_of_build(self, name: str, child: Child, *, gone: bool) -> Iterable[Key]:
         changed = self._builds.feed_child(name, child, gone=gone)

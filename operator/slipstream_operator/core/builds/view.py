@@ -1,12 +1,10 @@
 """ModelBuild as the services of its namespace see it."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from slipstream_operator.core.observed import BuildView, Manifest, Parent
+from slipstream_operator.core.observed import BuildView, Parent
 from slipstream_operator.names import Condition, Reason
-
-PREFIX: Final = "build://"
 
 
 def view(parent: Parent) -> BuildView:
@@ -23,7 +21,8 @@ def view(parent: Parent) -> BuildView:
         digest=artifact["sha256"] if published else None,
         reason=ready.reason if ready else Reason.PENDING,
         message=ready.message if ready else "The operator has not reconciled the build yet.",
-        onnx=_exports(parent.spec.get("steps")),
+        exported=_exports(parent.spec.get("steps")),
+        output=_output(parent.spec.get("output")),
     )
 
 
@@ -32,16 +31,6 @@ def _exports(steps: object) -> bool:
     return isinstance(last, Mapping) and last.get("export") is not None
 
 
-def names_in(spec: Manifest) -> set[str]:
-    """Return the names of the builds that the spec of a service uses."""
-    model, speculation = spec.get("model"), spec.get("speculation")
-    uris: list[object] = []
-    if isinstance(model, Mapping):
-        uris.append(model.get("uri"))
-        adapters = model.get("adapters")
-        uris += [one.get("uri") for one in adapters or () if isinstance(one, Mapping)]
-    if isinstance(speculation, Mapping):
-        uris.append(speculation.get("draft"))
-    return {
-        uri.removeprefix(PREFIX) for uri in uris if isinstance(uri, str) and uri.startswith(PREFIX)
-    }
+def _output(output: object) -> str | None:
+    uri = output.get("uri") if isinstance(output, Mapping) else None
+    return uri if isinstance(uri, str) else None

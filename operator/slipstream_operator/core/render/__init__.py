@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipstream_operator import names
-from slipstream_operator.core import revisions
+from slipstream_operator.core import build_sources, revisions
 from slipstream_operator.core.fetching import Fetched, is_done
 from slipstream_operator.core.observed import Key, Manifest, Observed
 from slipstream_operator.core.render import (
@@ -56,6 +56,7 @@ def render(
                 config=resolved.revisioned.config,
                 template=workload.pod_template(resolved, revision=revision.hash),
                 devices=resolved.revisioned.devices,
+                builds=build_sources.record(resolved.builds),
             )
         if data is None:
             continue

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from slipstream_operator import names
-from slipstream_operator.core import revisions
+from slipstream_operator.core import build_sources, revisions
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.render import common
 from slipstream_runtime import contract
@@ -16,13 +16,18 @@ FETCHED_KEY: Final = "fetched.json"
 
 
 def revision_data(
-    *, config: Manifest, template: Manifest, devices: Manifest | None = None
+    *,
+    config: Manifest,
+    template: Manifest,
+    devices: Manifest | None = None,
+    builds: Manifest | None = None,
 ) -> dict[str, str]:
     """Return the texts of a new revision."""
     parts = {
         revisions.ENGINE_KEY: config,
         revisions.TEMPLATE_KEY: template,
         revisions.DEVICES_KEY: devices,
+        build_sources.BUILDS_KEY: builds,
     }
     return {
         key: json.dumps(part, indent=1, sort_keys=True)

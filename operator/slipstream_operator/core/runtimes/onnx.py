@@ -77,5 +77,6 @@ RUNTIME: Final = Runtime(
     images=("onnx",),
     configure=_configure,
     max_sequences=_max_sequences,
+    serves_exports=True,
     generates_tokens=False,
 )

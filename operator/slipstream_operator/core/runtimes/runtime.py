@@ -55,6 +55,8 @@ class Runtime:
     """Whether engines compute on the accelerator. Otherwise they compute on cores of the node."""
     loads_checkpoints: bool = False
     """Whether it loads checkpoints as vLLM does, so that Jobs can prepare them and their memory can be estimated."""
+    serves_exports: bool = False
+    """Whether it serves models that were exported to ONNX, and no others."""
     generates_tokens: bool = True
     """Whether latencies of tokens and limits of output have a meaning."""
     checks_keys: bool = True

@@ -39,6 +39,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         slo=figures.objectives(outcome) or None,
         scaling=figures.scaling(outcome),
         engine=figures.engine(outcome, serving=serving),
+        builds=figures.builds(outcome) or None,
         revisions=figures.revisions(
             parent.key.name,
             outcome,
@@ -48,7 +49,7 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         ),
     ).model_dump(by_alias=True, exclude_none=True)
     if outcome.rejected is not None:
-        kept = ("slo", "scaling", "engine", "revisions")
+        kept = ("slo", "scaling", "engine", "builds", "revisions")
         status |= {key: parent.status[key] for key in kept if key in parent.status}
     return status
 
@@ -89,6 +90,7 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
             "replicas",
             "readyReplicas",
             "selector",
+            "builds",
             "revisions",
         )
     }
@@ -110,8 +112,10 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(condition: Mapping[str, Any]) -> str | None:
-    """Return the progress that a message shows: tenths of a download, nodes of a prefetch, state of a gateway."""
+    """Return the progress that a message shows: tenths of a download or build, nodes of a prefetch, gateways."""
     prefetch = re.search(r"Prefetch: [^:.]*", condition["message"])
+    if condition["reason"] == Reason.BUILD_RUNNING:
+        return re.sub(r"(\d*)\d%.*", r"\g<1>0%", condition["message"])
     if condition["reason"] == Reason.FETCHING:
         percent = re.search(r"(\d+)%", condition["message"])
         step = f"{int(percent[1]) // 10}" if percent else condition["message"]
@@ -122,5 +126,7 @@ def _step(condition: Mapping[str, Any]) -> str | None:
         Reason.GATEWAY_UNAVAILABLE,
         Reason.GATEWAY_NOT_READY,
         Reason.FOREIGN_PODS,
+        Reason.BUILD_FAILED,
+        Reason.BUILD_MISSING,
     )
     return condition["message"] if condition["reason"] in whole else None

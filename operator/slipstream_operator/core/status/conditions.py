@@ -48,6 +48,8 @@ def verdicts(
         )
     elif over := _over_quota(outcome):
         found.append(Verdict(Condition.STALLED, "True", Reason.QUOTA_EXCEEDED, over))
+    elif waiting := _building(outcome):
+        found.append(waiting)
     elif progress := _progress(observed, outcome, serving=serving, ready=ready):
         found.append(progress)
     if foreign := _foreign(observed, outcome):
@@ -122,6 +124,8 @@ def _available(
         return verdict(Reason.CREATE_FAILED, refused[0])
     if lost := losses.of(observed):
         return verdict(lost.reason, lost.message)
+    if outcome.building is not None and outcome.building.problem is not None and not serving:
+        return verdict(*outcome.building.problem)
     if outcome.fetching is not None and not serving:
         return verdict(outcome.fetching.reason, outcome.fetching.message)
     if outcome.loss is not None:
@@ -155,6 +159,27 @@ def _trouble(pods: Sequence[ObservedPod]) -> tuple[str, str] | None:
 
 
 def _model_ready(outcome: Outcome, available: Verdict, ready: Sequence[ObservedPod]) -> Verdict:
+    found = _loaded(outcome, available, ready)
+    if outcome.building is None or outcome.building.problem is None:
+        return found
+    reason, message = outcome.building.problem
+    if outcome.building.waits:
+        return Verdict(
+            Condition.MODEL_READY, "False", reason, f"{message}{_goes_on(outcome, ready)}"
+        )
+    if found.status == "True":
+        return dataclasses.replace(found, reason=reason, message=message)
+    return found
+
+
+def _goes_on(outcome: Outcome, ready: Sequence[ObservedPod]) -> str:
+    """Return which revision serves while a build is awaited; nothing if none does."""
+    if outcome.rollout is None or not (ready or outcome.at_zero):
+        return ""
+    return f" Revision {outcome.rollout.active} goes on serving requests."
+
+
+def _loaded(outcome: Outcome, available: Verdict, ready: Sequence[ObservedPod]) -> Verdict:
     if ready:
         return Verdict(
             Condition.MODEL_READY, "True", Reason.LOADED, "The engine has answered a test request."
@@ -248,6 +273,15 @@ def _lacks_prometheus(resolved: Resolved) -> bool:
     """Whether the service scales by metrics, and no Prometheus is named."""
     bounds = resolved.bounds
     return bounds.follows_load and not bounds.paused and resolved.prometheus is None
+
+
+def _building(outcome: Outcome) -> Verdict | None:
+    """Return the condition Reconciling, or Stalled, while a build is awaited."""
+    source = outcome.building
+    if source is None or source.problem is None or not source.waits:
+        return None
+    kind = Condition.STALLED if source.problem[0] == Reason.BUILD_FAILED else Condition.RECONCILING
+    return Verdict(kind, "True", *source.problem)
 
 
 def _progress(

@@ -6,6 +6,7 @@ from typing import Final
 from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.api.status import (
+    BuildSourceStatus,
     EngineStatus,
     ObjectiveStatus,
     RevisionStatus,
@@ -153,6 +154,18 @@ def engine(outcome: Outcome, *, serving: Sequence[ObservedPod]) -> EngineStatus 
         image_digest=", ".join(sorted({pod.image for pod in serving if pod.image})[:_IMAGES])
         or None,
     )
+
+
+def builds(outcome: Outcome) -> list[BuildSourceStatus]:
+    """Return the fields that name builds, with the artifacts in use."""
+    if outcome.resolved is None:
+        return []
+    return [
+        BuildSourceStatus(
+            field=source.field, build=source.build, artifact=source.uri, digest=source.digest
+        )
+        for source in outcome.resolved.builds
+    ]
 
 
 def _gain(resolved: Resolved, measured: Measured | None) -> str | None:

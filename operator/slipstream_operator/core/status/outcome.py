@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from slipstream_operator.core import revisions
+from slipstream_operator.core.build_sources import BuildSource
 from slipstream_operator.core.fetching import TaskState
 from slipstream_operator.core.gateway import Attachment
 from slipstream_operator.core.observed import Ref
@@ -51,6 +52,16 @@ class Outcome:
     """Reason for the restart of a replica that spans nodes."""
     prefetch: str | None = None
     """Progress of the prefetch of images, as a sentence."""
+
+    @property
+    def building(self) -> BuildSource | None:
+        """Return the build that the service waits for, or whose artifact outlives it; None if all are Ready.
+
+        A build that the service waits for comes first.
+        """
+        sources = self.resolved.builds if self.resolved is not None else ()
+        problems = [source for source in sources if source.problem is not None]
+        return min(problems, key=lambda source: not source.waits, default=None)
 
     @property
     def at_zero(self) -> bool:
