@@ -1,6 +1,7 @@
 """The committed CRDs are those of the models, and the samples are valid by both."""
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ def _schema(kind: str) -> Any:
 
 def test_the_committed_crds_are_up_to_date() -> None:
     assert crd.main([str(ROOT / "crds"), "--check"]) == 0
+
+
+def test_numbers_of_the_crds_are_written_without_exponents() -> None:
+    """kustomize writes 1.0e-9 as 1e-09, which readers of YAML 1.1 take for text."""
+    for file in (ROOT / "crds").glob("*.yaml"):
+        assert not re.search(r": -?[0-9.]+e[-+]?[0-9]", file.read_text()), file.name
 
 
 def test_there_are_samples() -> None:

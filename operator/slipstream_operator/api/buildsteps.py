@@ -12,6 +12,10 @@ from slipstream_operator.api.sources import ModelUri
 from slipstream_runtime import build_support
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+_ABOVE_ZERO: Final = Field(
+    ge=0, json_schema_extra=rules(rule("self > 0.0", message="must be more than zero."))
+)
+"""Bound of numbers so small that YAML would write their minimum in a form that not all of its readers know."""
 _ZERO_OR_ALL: Final = "^(0{1,2}([.]0{1,2})?|100)%$"
 
 
@@ -66,7 +70,7 @@ class Training(Samples):
     epochs: Annotated[float, Field(ge=0.001, le=10_000)] | None = Field(
         default=None, description="Passes over the items. Default: 1."
     )
-    learning_rate: Annotated[float, Field(ge=1e-9, le=10)] | None = Field(
+    learning_rate: Annotated[float, _ABOVE_ZERO, Field(le=10)] | None = Field(
         default=None, description="Learning rate. Default: the step's own."
     )
     batch: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
@@ -235,7 +239,7 @@ class Export(ApiModel):
     precision: Literal["fp32", "int8"] | None = Field(
         default=None, description="Precision: fp32 or int8. Default: fp32."
     )
-    tolerance: Annotated[float, Field(ge=1e-9, le=1)] | None = Field(
+    tolerance: Annotated[float, _ABOVE_ZERO, Field(le=1)] | None = Field(
         default=None,
         description="Greatest difference of an output from the source's. Of int8: of the cosine similarity from 1. "
         "Default: 0.001.",
