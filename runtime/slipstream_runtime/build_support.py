@@ -18,8 +18,8 @@ SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 SCHEME_METHODS: Final[Mapping[Scheme, tuple[Method, ...]]] = {
-    "fp8": ("rtn",),
-    "fp8-static": ("rtn", "smoothquant"),
+    "fp8": ("rtn", "gptq", "smoothquant"),
+    "fp8-static": ("rtn", "gptq", "smoothquant"),
     "w8a8": ("rtn", "gptq", "smoothquant"),
     "w4a16": ("rtn", "gptq", "awq"),
     "nvfp4": ("rtn", "gptq"),
@@ -27,7 +27,19 @@ SCHEME_METHODS: Final[Mapping[Scheme, tuple[Method, ...]]] = {
 }
 """Methods by which each scheme can be made; the first is the default."""
 CALIBRATED: Final[frozenset[Method]] = frozenset({"gptq", "awq", "smoothquant"})
-"""Methods that need a dataset; the scheme `fp8-static` needs one with every method."""
+"""Methods that need a dataset; the schemes of `_CALIBRATED_SCHEMES` need one with every method."""
+_CALIBRATED_SCHEMES: Final[frozenset[Scheme]] = frozenset({"fp8-static", "nvfp4"})
+GROUP_SIZES: Final[Mapping[Scheme, int]] = {"w4a16": 128, "nvfp4": 16, "mxfp4": 32}
+"""Number of inputs that share a scale, in the schemes of compressed-tensors; it must divide those of each layer."""
+WEIGHT_BITS: Final[Mapping[Scheme, float]] = {
+    "fp8": 8.0,
+    "fp8-static": 8.0,
+    "w8a8": 8.0,
+    "w4a16": 4 + 16 / 128,
+    "nvfp4": 4 + 8 / 16,
+    "mxfp4": 4 + 8 / 32,
+}
+"""Bits per quantized weight, with its share of the scales of a group."""
 
 _CPU_REFUSALS: Final[Mapping[tuple[Scheme | None, Method | None], str]] = {
     (None, "awq"): "llm-compressor's AWQ needs a GPU. Use gptq, or an accelerator with a GPU",
@@ -44,7 +56,7 @@ def quantization_refusal(scheme: Scheme, method: Method, device: Device) -> str 
     """Return the reason why the device can't make or serve this checkpoint, with a remedy; None if it can."""
     methods = SCHEME_METHODS[scheme]
     if method not in methods:
-        return f"{method} can't make {scheme}. Use {' or '.join(methods)}"
+        return f"{method} is not offered for {scheme}. Use {' or '.join(methods)}"
     if device == "cpu":
         for key in ((scheme, None), (None, method)):
             if reason := _CPU_REFUSALS.get(key):
@@ -54,7 +66,7 @@ def quantization_refusal(scheme: Scheme, method: Method, device: Device) -> str 
 
 def needs_calibration(scheme: Scheme, method: Method) -> bool:
     """Whether the build needs a dataset."""
-    return method in CALIBRATED or scheme == "fp8-static"
+    return method in CALIBRATED or scheme in _CALIBRATED_SCHEMES
 
 
 def sparsity_refusal(pattern: Pattern, method: PruningMethod) -> str | None:
@@ -77,3 +89,20 @@ def order_refusal(kinds: Sequence[str]) -> str | None:
             )
             return f"quantize can't be followed by {following}, which needs weights that are not quantized. {remedy}"
     return None
+
+
+SPEEDUP: Final = "none"
+"""Gain in speed of sparse weights in the locked vLLM; `speedup_reason` says why."""
+
+
+def speedup_reason(pattern: Pattern) -> str:
+    """Return the reason why a sparse checkpoint is not served faster, and by what it would be."""
+    if pattern == "unstructured":
+        return (
+            "no hardware that vLLM runs on skips single zeros, and the file stores them, so neither time nor memory"
+            " is saved"
+        )
+    return (
+        "vLLM 0.32 has no kernel for 2of4 on any hardware: it was removed with sparsity in compressed-tensors. GPUs"
+        " since NVIDIA Ampere could skip the zeros by cuSPARSELt, as PyTorch's to_sparse_semi_structured does"
+    )
