@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Images: docker build --target TARGET . Targets: operator, router, runtime (vLLM on GPUs), runtime-cpu (vLLM on CPU),
-# runtime-onnx and runtime-onnx-cuda (ONNX Runtime).
+# runtime-onnx and runtime-onnx-cuda (ONNX Runtime), builder (steps of ModelBuilds, on CPU and GPUs).
 
 # A digest names exactly one image, a tag any. `docs/operations.md` shows how to pin it.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
@@ -100,6 +100,21 @@ ENV PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED
 RUN python -m compileall -q /app
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.onnx"]
+
+FROM compiler AS builder
+# The packages take 5 GB, so they are installed in place, too. Triton compiles kernels for GPUs with a host compiler.
+RUN --mount=type=bind,from=build-3.11,source=/usr/local/bin,target=/build/bin \
+    --mount=type=bind,source=requirements,target=/build/requirements \
+    export UV_NO_CACHE=1 VIRTUAL_ENV=/opt/slipstream/venv && \
+    /build/bin/uv venv $VIRTUAL_ENV && \
+    /build/bin/uv pip sync --require-hashes --compile-bytecode /build/requirements/builder.txt
+COPY runtime/slipstream_runtime /app/runtime/slipstream_runtime
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PATH=/opt/slipstream/venv/bin:$PATH PYTHONPATH=/app/runtime PYTHONUNBUFFERED=1
+RUN python -m compileall -q /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "slipstream_runtime.build"]
 
 FROM python-3.11 AS router
 COPY --from=router-packages /opt/slipstream/venv /opt/slipstream/venv

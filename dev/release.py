@@ -20,6 +20,7 @@ FIELDS: Final = {
     "runtime-cpu": ("vllmCpu", "simulator"),
     "runtime-onnx-cuda": ("onnx",),
     "router": ("router",),
+    "builder": ("builder",),
 }
 """Target of the Dockerfile -> fields of `images` in a ServingProfile. The CUDA build of ONNX runs on CPUs, too."""
 PUBLISHED: Final = "ghcr.io/slipstream-dev"

@@ -28,6 +28,7 @@ IMAGES: Final = (
     "runtime-cuda",
     "runtime-onnx",
     "runtime-onnx-cuda",
+    "builder",
 )
 """Locks of the images, without their ending."""
 _SECONDS: Final = 600.0

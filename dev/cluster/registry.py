@@ -1,4 +1,4 @@
-"""A container registry on this machine that one cluster's node pulls from, over plain HTTP."""
+"""A container registry on this machine, over plain HTTP, which the node of a cluster can pull from."""
 
 import contextlib
 import json
@@ -60,8 +60,15 @@ class Registry:
 @contextlib.contextmanager
 def serve(cluster: Cluster, folder: Path, *, report: binaries.Report) -> Iterator[Registry]:
     """Serve an empty registry until the end of the block, and have the node pull from it."""
+    with run(cluster.layout.network.host, folder, report=report) as found:
+        _trust(cluster, found.address)
+        yield found
+
+
+@contextlib.contextmanager
+def run(host: str, folder: Path, *, report: binaries.Report) -> Iterator[Registry]:
+    """Serve an empty registry at an address of this machine until the end of the block."""
     program = binaries.extra(_PROGRAM, report=report)
-    host = cluster.layout.network.host
     with socket.create_server((host, 0)) as free:
         address = f"{host}:{free.getsockname()[1]}"
     config = folder / "registry.yaml"
@@ -92,7 +99,6 @@ def serve(cluster: Cluster, folder: Path, *, report: binaries.Report) -> Iterato
 
     try:
         waiting.until(answers, seconds=30, what="the registry", log=log)
-        _trust(cluster, address)
         yield Registry(address)
     finally:
         process.terminate()

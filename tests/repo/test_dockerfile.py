@@ -37,10 +37,10 @@ def environment(stage: str) -> dict[str, str]:
 
 def test_images_exist() -> None:
     kinds = {"operator", "router", "runtime", "runtime-cpu", "runtime-onnx", "runtime-onnx-cuda"}
-    assert kinds <= STAGES.keys()
+    assert {*kinds, "builder"} <= STAGES.keys()
 
 
-@pytest.mark.parametrize("image", ["runtime", "runtime-onnx-cuda"])
+@pytest.mark.parametrize("image", ["runtime", "runtime-onnx-cuda", "builder"])
 def test_a_gpu_image_finds_the_driver_wherever_it_is_mounted(image: str) -> None:
     found = environment(image)
     folders = found["LD_LIBRARY_PATH"].split(":")
@@ -62,7 +62,7 @@ def test_other_images_ask_for_no_gpu(image: str) -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in environment(image)
 
 
-@pytest.mark.parametrize("image", ["operator", "router", "runtime", "runtime-onnx-cuda"])
+@pytest.mark.parametrize("image", ["operator", "router", "runtime", "runtime-onnx-cuda", "builder"])
 def test_processes_are_not_root(image: str) -> None:
     assert STAGES[image][1].rstrip().splitlines()[-2] == "USER 65532:65532"
 

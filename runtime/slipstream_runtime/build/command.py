@@ -26,9 +26,10 @@ def plan(file: Path) -> int:
         recipe = config_file.load(file, Recipe)
         run = _run(recipe, contract.SOURCE_STAGE, Progress("plan", clock=time.monotonic))
         found = source.plan(run)
-    except EngineError as error:
-        sys.stderr.write(f"{wording.of_build(error.reason)}\n")
-        return error.exit_code
+    except Exception as error:
+        reason, code = _explain(error, "plan")
+        sys.stderr.write(f"{reason}\n")
+        return code
     json.dump(found.as_json(), sys.stdout)
     sys.stdout.write("\n")
     return 0

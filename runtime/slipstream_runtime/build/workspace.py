@@ -18,7 +18,7 @@ import pydantic
 from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.part import Part
 
-_OWNER: Final = "build.json"
+_OWNER: Final = "owner.json"
 
 
 class Entry(Part):

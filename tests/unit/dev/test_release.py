@@ -31,6 +31,7 @@ def test_overlay_and_profile_name_the_images_by_digest() -> None:
     images = Images.model_validate(found["profile.yaml"]["spec"]["images"])
     assert images.vllm == f"registry.example/org/runtime@{DIGEST}"
     assert images.router == f"registry.example/org/router@{DIGEST}"
+    assert images.builder == f"registry.example/org/builder@{DIGEST}"
     assert images.onnx == f"registry.example/org/runtime-onnx-cuda@{DIGEST}"
 
 

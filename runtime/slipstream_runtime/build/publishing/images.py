@@ -6,6 +6,7 @@ Kubernetes mounts other kinds of artifacts as an empty folder. The manifest of t
 import hashlib
 import io
 import json
+import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ _LABEL: Final = "dev.slipstream.build"
 """Label of the image that holds the manifest of the build."""
 _SECONDS: Final = 20.0
 """Seconds for the registry's first answer. The library alone would retry for two minutes."""
-_SECRET: Final = Path(contract.CREDENTIALS_DIRECTORY, ".dockerconfigjson")
-"""Key of a Secret of type kubernetes.io/dockerconfigjson."""
+_CONFIG_VARIABLE: Final = "DOCKER_CONFIG"
+"""Variable of Docker with the folder of its configuration, which the library does not read."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,11 @@ class Image:
             client.session.get(f"{client.prefix}://{container.registry}/v2/", timeout=_SECONDS)
         except requests.RequestException as error:
             raise self._explained(error) from error
-        given = [str(_SECRET)] if _SECRET.is_file() else None
-        client.auth.load_configs(container, configs=given)
+        folder = os.environ.get(_CONFIG_VARIABLE)
+        given = Path(folder) / "config.json" if folder else None
+        client.auth.load_configs(
+            container, configs=[str(given)] if given and given.is_file() else None
+        )
         return client
 
     def _explained(self, error: Exception) -> EngineError:
@@ -146,7 +150,8 @@ class Image:
         if "authentication" in text or "Unauthorized" in text or "Forbidden" in text:
             return EngineError(
                 f'spec.output: "{self.uri}": the registry refused the credentials. Name a Secret of type '
-                "kubernetes.io/dockerconfigjson that may push there in spec.credentials; on a laptop, run docker login."
+                "kubernetes.io/dockerconfigjson that may push there in spec.output.pushSecret, or "
+                "run docker login."
             )
         cause = network.cause(error)
         if cause is None:
