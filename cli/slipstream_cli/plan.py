@@ -1,19 +1,18 @@
 """`slipstream plan`: check a service and compute its accelerator memory and cost before it exists."""
 
-import dataclasses
 import json
 import shlex
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import pydantic
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from slipstream_cli import checkpoints
+from slipstream_cli import checkpoints, documents
+from slipstream_cli.documents import Document
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
@@ -37,27 +36,6 @@ from slipstream_runtime.errors import UnsuitableError
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Document:
-    """Object of a YAML file."""
-
-    path: Path
-    body: dict[str, Any]
-
-    @property
-    def kind(self) -> str:
-        return str(self.body.get("kind"))
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        found = self.body.get("metadata")
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def name(self) -> str:
-        return str(self.metadata.get("name", ""))
 
 
 @click.command(short_help="Check a service: is it accepted, does it fit, what does it cost.")
@@ -101,9 +79,9 @@ def plan(
     The exit status is 0 if the operator would accept the service, 1 if not, and 2 if a file can't be used.
     """
     try:
-        documents = _documents(service)
-        chosen = _service(documents, service, name)
-        defaults = _profile(_documents(profile) if profile else documents, profile or service)
+        given = documents.read(service)
+        chosen = _service(given, service, name)
+        defaults = _profile(documents.read(profile) if profile else given, profile or service)
         facts = Facts(
             model=checkpoints.read(config=model_config, folder=model),
             draft=checkpoints.read(config=draft_config, folder=draft),
@@ -164,7 +142,7 @@ def _weights(name: str, facts: ModelFacts) -> arguments.Weights:
     return arguments.Weights(Path(name), checkpoint.read(facts.config or {}))
 
 
-def _check_fields(service: _Document, profile: _Document) -> None:
+def _check_fields(service: Document, profile: Document) -> None:
     """Refuse unknown fields, as kubectl does, since they would have no effect."""
     problems = [
         *_unknown(service, InferenceServiceSpec, what="spec"),
@@ -174,61 +152,23 @@ def _check_fields(service: _Document, profile: _Document) -> None:
         raise PermanentError(names.Reason.INVALID_SPEC, "; ".join(problems))
 
 
-def _unknown(document: _Document, model: type[pydantic.BaseModel], *, what: str) -> list[str]:
+def _unknown(document: Document, model: type[pydantic.BaseModel], *, what: str) -> list[str]:
     spec = document.body["spec"]
     return list(parsing.unknown(parsing.parse(model, spec, what=what), spec, what=what))
 
 
-def _documents(path: Path) -> list[_Document]:
-    """Return the objects of a file, and those inside its Lists."""
-    try:
-        bodies = list(yaml.safe_load_all(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise checkpoints.UnreadableError(f"{path}: can't be read as YAML: {error}") from error
-    found = []
-    for body in bodies:
-        items = body.get("items") if isinstance(body, dict) and body.get("kind") == "List" else None
-        found += items if isinstance(items, list) else [body]
-    return [_Document(path, body) for body in found if isinstance(body, dict)]
+def _service(found: list[Document], path: Path, name: str | None) -> Document:
+    return documents.choose(
+        found, path, names.INFERENCE_SERVICE, name=name, hint="name one with -f"
+    )
 
 
-def _service(documents: list[_Document], path: Path, name: str | None) -> _Document:
-    found = [entry for entry in documents if entry.kind == names.INFERENCE_SERVICE]
-    if len(found) > 1 and name is None:
-        held = ", ".join(entry.name for entry in found)
-        raise checkpoints.UnreadableError(
-            f"{path}: holds {len(found)} InferenceServices ({held}): choose one with --name"
-        )
-    if found and name is not None:
-        held = ", ".join(entry.name for entry in found)
-        found = [entry for entry in found if entry.name == name]
-        if not found:
-            raise checkpoints.UnreadableError(
-                f"{path}: holds no InferenceService {name}, only {held}"
-            )
-    return _only(found, documents, path, names.INFERENCE_SERVICE, hint="name one with -f")
+def _profile(found: list[Document], path: Path) -> Document:
+    hint = "name one with --profile"
+    return documents.choose(found, path, names.SERVING_PROFILE, hint=hint, several=hint)
 
 
-def _profile(documents: list[_Document], path: Path) -> _Document:
-    found = [entry for entry in documents if entry.kind == names.SERVING_PROFILE]
-    return _only(found, documents, path, names.SERVING_PROFILE, hint="name one with --profile")
-
-
-def _only(
-    found: list[_Document], documents: list[_Document], path: Path, kind: str, *, hint: str
-) -> _Document:
-    """Return the one object of a kind."""
-    if not found:
-        others = ", ".join(sorted({entry.kind for entry in documents})) or "nothing"
-        raise checkpoints.UnreadableError(f"{path}: holds no {kind}, but {others}: {hint}")
-    if len(found) > 1:
-        raise checkpoints.UnreadableError(f"{path}: holds {len(found)} of {kind}: {hint}")
-    if not isinstance(found[0].body.get("spec"), dict):
-        raise checkpoints.UnreadableError(f"{path}: {kind} {found[0].name} has no spec")
-    return found[0]
-
-
-def _observed(service: _Document, profile: _Document, facts: Facts) -> Observed:
+def _observed(service: Document, profile: Document, facts: Facts) -> Observed:
     key = Key(str(service.metadata.get("namespace", "default")), service.name)
     # The API server's only default of spec.
     spec = {"replicas": 1, **service.body["spec"]}
