@@ -83,3 +83,18 @@ def questions(path: Path, count: int, *, seed: int = 5) -> Path:
     lines = [json.dumps({"prompt": one.prompt, "reference": one.answer}) for one in drawn]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def run_script(script: Path, folder: Path) -> dict[str, Any]:
+    """Run a script in this folder, and return what it writes to results.json there."""
+    done = subprocess.run(
+        [str(locked.python(LOCK)), str(script), str(folder)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results

@@ -22,7 +22,7 @@ _KEPT: Final = ("*.json", "*.txt", "*_Pooling/config.json")
 _HEAD: Final = "ForSequenceClassification"
 
 
-def export(model: Path, output: Path) -> None:
+def export(model: Path, output: Path, *, opset: int = OPSET) -> None:
     """Write the graph, and beside it the files that describe its use."""
     network, name = load(model)
     output.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def export(model: Path, output: Path) -> None:
                 **{node: {0: "sequences", 1: "tokens"} for node in inputs},
                 name: {0: "sequences"} if name == "logits" else {0: "sequences", 1: "tokens"},
             },
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=False,
         )
         _move(graph, output)

@@ -1,0 +1,88 @@
+"""Facts about a decoder by its config.json alone. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+TOKENS: Final = 8192
+"""Tokens of one pass through student and teacher, so that the logits of a large vocabulary fit in the memory."""
+MULTIPLE: Final = 32
+"""Widths are kept in multiples of this, which matrix kernels prefer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Sizes of a decoder."""
+
+    layers: int
+    hidden: int
+    vocabulary: int
+    embeddings: int
+    """Parameters of the embedding, and of the output matrix where it is separate."""
+    heads: int
+    key_value_heads: int
+    feed_forward: int
+
+
+def refusal(field: str, config: Mapping[str, Any]) -> str | None:
+    """Return the reason why this checkpoint is no decoder that a step can work on."""
+    architecture = next(iter(config.get("architectures") or ()), "")
+    if not architecture.endswith("ForCausalLM"):
+        return (
+            f'{field}: "{architecture or config.get("model_type", "unknown")}" can\'t work because it is no decoder'
+            " that generates text. Use a checkpoint of a ...ForCausalLM architecture."
+        )
+    if missing := [name for name in _NEEDED if not isinstance(_text(config).get(name), int)]:
+        return (
+            f"{field}: {architecture} can't work because its config.json has no {missing[0]}."
+            " Use a checkpoint such as Llama, Qwen or Mistral."
+        )
+    return None
+
+
+_NEEDED: Final = ("num_hidden_layers", "hidden_size", "vocab_size")
+
+
+def sizes(config: Mapping[str, Any]) -> Sizes:
+    """Return the sizes that config.json says."""
+    text = _text(config)
+    hidden, vocabulary = int(text["hidden_size"]), int(text["vocab_size"])
+    heads = int(text.get("num_attention_heads") or 1)
+    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
+    return Sizes(
+        layers=int(text["num_hidden_layers"]),
+        hidden=hidden,
+        vocabulary=vocabulary,
+        embeddings=vocabulary * hidden * (1 if tied else 2),
+        heads=heads,
+        key_value_heads=int(text.get("num_key_value_heads") or heads),
+        feed_forward=int(text.get("intermediate_size") or 0),
+    )
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part about text, which models for several media nest."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, Mapping) else config
+
+
+def evenly(count: int, *, of: int) -> list[int]:
+    """Return that many layers, evenly spread, with the first and the last."""
+    if count == 1:
+        return [0]
+    return [round(at * (of - 1) / (count - 1)) for at in range(count)]
+
+
+def best(scores: Sequence[float], count: int) -> list[int]:
+    """Return the places of the greatest scores, in order of place."""
+    ranked = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    return sorted(ranked[:count])
+
+
+def passes(batch: int, max_length: int) -> int:
+    """Return the number of equal passes that a batch is split into."""
+    return next(
+        parts
+        for parts in range(1, batch + 1)
+        if batch % parts == 0 and (batch // parts * max_length <= TOKENS or parts == batch)
+    )

@@ -1,0 +1,34 @@
+"""Accepted tokens of drafts, by the real vLLM."""
+
+from pathlib import Path
+
+import pytest
+
+from dev.models import heldout
+from slipstream_runtime.build import acceptance
+from slipstream_runtime.errors import EngineError, UnsuitableError
+from slipstream_runtime.evaluate.quality.items import Item
+
+MODELS = Path(heldout.__file__).parent
+SETTINGS = acceptance.Speculation(device="cpu", max_length=1024)
+
+
+def test_the_engine_counts_what_the_target_accepts_of_its_draft() -> None:
+    pytest.importorskip("vllm")
+    questions = [Item(name=str(at), prompt=q["prompt"]) for at, q in enumerate(heldout.read()[::8])]
+    found = acceptance.measure(MODELS / "target", MODELS / "draft", questions, SETTINGS)
+    assert found.drafted == 3 * found.steps
+    assert 0.7 < found.acceptance < 1
+    assert found.tokens_per_step == pytest.approx(1 + 3 * found.acceptance)
+
+
+def test_texts_without_questions_measure_no_draft() -> None:
+    with pytest.raises(UnsuitableError, match="has no questions"):
+        acceptance.measure(MODELS, MODELS, [Item(name="1", text="A text.")], SETTINGS)
+
+
+def test_a_draft_that_the_engine_refuses_ends_with_its_last_lines(tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    question = [Item(name="1", prompt="Hello?")]
+    with pytest.raises(EngineError, match="vLLM could not run the draft.*config.json"):
+        acceptance.measure(MODELS / "target", tmp_path, question, SETTINGS)
