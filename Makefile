@@ -89,8 +89,8 @@ cluster-test: deps ## run the tests against a real API server, with the operator
 	$(BIN)/pytest -q tests/cluster
 
 .PHONY: engine-test
-engine-test: deps ## run the tests of real engine processes, without a cluster
-	$(BIN)/pytest -q --durations=10 tests/engine
+engine-test: deps ## run the tests of real engine processes and of builds, without a cluster
+	$(BIN)/pytest -q --durations=10 tests/engine tests/build
 
 .PHONY: e2e
 e2e: deps ## run the tests on a real node, with the real vLLM and Prometheus

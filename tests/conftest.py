@@ -12,7 +12,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ours")
 
 
-REAL: Final = frozenset(Path(__file__).parent / name for name in ("cluster", "e2e", "engine"))
+REAL: Final = frozenset(
+    Path(__file__).parent / name for name in ("build", "cluster", "e2e", "engine")
+)
 HANG_SECONDS: Final = 1800.0
 """Time after which a test of the real cluster or engine counts as hanging. Its own waits end long before."""
 

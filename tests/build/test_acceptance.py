@@ -30,5 +30,5 @@ def test_texts_without_questions_measure_no_draft() -> None:
 def test_a_draft_that_the_engine_refuses_ends_with_its_last_lines(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     question = [Item(name="1", prompt="Hello?")]
-    with pytest.raises(EngineError, match="vLLM could not run the draft.*config.json"):
+    with pytest.raises(EngineError, match=r"vLLM could not run the draft.*config\.json"):
         acceptance.measure(MODELS / "target", tmp_path, question, SETTINGS)

@@ -12,7 +12,9 @@ Results = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return builders.run_script(Path(__file__).with_name("distilling.py"), tmp_path_factory.mktemp("build"))
+    return builders.run_script(
+        Path(__file__).with_name("distilling.py"), tmp_path_factory.mktemp("build")
+    )
 
 
 def test_a_student_of_half_the_layers_comes_nearer_to_its_teacher(results: Results) -> None:

@@ -77,7 +77,8 @@ def measure(target: Path, draft: Path, items: Sequence[Item], settings: Speculat
     with tempfile.TemporaryDirectory() as scratch:
         given, found = Path(scratch) / "order.json", Path(scratch) / "found.json"
         given.write_text(json.dumps(order))
-        command = [sys.executable, "-m", "slipstream_runtime.build.acceptance", given, found]
+        module = "slipstream_runtime.build.acceptance"
+        command = [sys.executable, "-m", module, str(given), str(found)]
         environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, errors="replace", check=False
@@ -96,7 +97,7 @@ def measure(target: Path, draft: Path, items: Sequence[Item], settings: Speculat
 
 def _answer(order: dict[str, Any]) -> Acceptance:
     """Answer all questions in this process, and return the counters."""
-    import vllm
+    import vllm  # noqa: PLC0415 (only the process that measures needs it)
 
     engine = vllm.LLM(**_arguments(order))
     before = _counters(engine)

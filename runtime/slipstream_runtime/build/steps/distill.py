@@ -40,18 +40,16 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
     return None
 
 
-def _refuse_speculator(wanted: Distill, device: build_support.Device) -> str | None:
-    if wanted.purpose != "Draft":
-        return (
-            f'distill.speculator: "{wanted.speculator}" can\'t work because a head is only a draft.'
-            " Use purpose: Draft."
-        )
+def _refuse_speculator(wanted: Distill, device: build_support.Device) -> str:
     if device == "cpu":
         return (
             f'distill.speculator: "{wanted.speculator}" can\'t work because the library speculators trains on GPUs'
-            " only. Use an accelerator with a GPU, or leave speculator out to train a whole draft model."
+            " only. Leave it out to train a whole draft model."
         )
-    return None
+    return (
+        f"distill.speculator: \"{wanted.speculator}\" can't work because the builder's image lacks the library"
+        " speculators, whose pins clash with llm-compressor's. Leave it out to train a whole draft model."
+    )
 
 
 def _refuse_shape(shape: Shape, source: Checkpoint) -> str | None:
@@ -123,10 +121,6 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
     from slipstream_runtime.build import distillation, models, training
 
     wanted = _wanted(step)
-    if wanted.speculator is not None:
-        from slipstream_runtime.build import speculators
-
-        return speculators.train(wanted, source, target, context)
     torch.manual_seed(context.seed)
     student, files = distillation.student(wanted.student, source, context)
     distillation.check_vocabulary(files, source)
