@@ -161,16 +161,16 @@ class App:
         prometheus = metrics.Metrics(
             functools.partial(api.read_secret, namespace=self._config.namespace)
         )
+        poster = events.Events(api, instance=self._config.identity, monotonic=self._clock.monotonic)
+        reader = progress.Progress()
         dispatcher = Dispatcher(
             services=ServiceReconciler(
                 store=self._store,
                 states=self._states,
                 queue=self._queue,
                 cluster=api,
-                events=events.Events(
-                    api, instance=self._config.identity, monotonic=self._clock.monotonic
-                ),
-                progress=progress.Progress(),
+                events=poster,
+                progress=reader,
                 clock=self._clock,
                 telemetry=self._telemetry,
             ),
@@ -193,6 +193,8 @@ class App:
             builds=BuildReconciler(
                 store=self._store,
                 cluster=api,
+                events=poster,
+                progress=reader,
                 clock=self._clock,
                 telemetry=self._telemetry,
             ),

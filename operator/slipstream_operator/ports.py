@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from slipstream_operator.core import fetching
+from slipstream_operator.core.builds import reports
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.prometheus import Server
@@ -41,7 +42,7 @@ class Cluster(Protocol):
         """Return all objects of a kind; none if the cluster lacks the kind."""
 
     async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> None:
-        """Apply the status of an InferenceService or InferenceRoute."""
+        """Apply the status of an InferenceService, InferenceRoute or ModelBuild."""
 
 
 class Metrics(Protocol):
@@ -58,17 +59,20 @@ class Metrics(Protocol):
 
 
 class Events(Protocol):
-    """Kubernetes Events on InferenceServices."""
+    """Kubernetes Events on InferenceServices and ModelBuilds."""
 
     async def post(self, key: Key, uid: str, event: Event) -> None:
         """Post the Event; a failure is only logged."""
 
 
 class Progress(Protocol):
-    """Progress of pods that download models."""
+    """Progress of pods that download or build models."""
 
     async def read(self, address: str) -> fetching.Progress | None:
         """Return the progress of the pod at this address; None without an answer in time."""
+
+    async def stage(self, address: str) -> reports.Progress | None:
+        """Return the progress of the stage of a build in the pod at this address; None without an answer in time."""
 
 
 class Clock(Protocol):

@@ -28,6 +28,21 @@ OTHERS = {
 """Fields of numbers of tokens, and a claim that is made for the pod."""
 
 
+BUILDS = {
+    "source", "output.uri", "output.pushSecret", "tokenSecret", "credentials", "imagePullSecrets", "workspace.claim",
+    "steps.distill.student.uri",
+    *(
+        f"{samples}.dataset.{kind}"
+        for samples in (
+            "steps.quantize.calibration", "steps.sparsify.calibration", "steps.sparsify.heal",
+            "steps.prune.calibration", "steps.prune.heal", "steps.distill.training", "quality",
+        )
+        for kind in ("configMap", "claim")
+    ),
+}  # fmt: skip
+"""Fields of a ModelBuild with such a name, without URIs of the hub and of object stores."""
+
+
 def fields(schema: dict[str, Any], path: str = "") -> list[str]:
     """Return the paths of the schema whose last part may name such an object, without their own parts."""
     found = []

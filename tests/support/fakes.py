@@ -9,6 +9,7 @@ import prometheus_client
 
 from slipstream_operator import errors, kinds, names, ports
 from slipstream_operator.core import fetching
+from slipstream_operator.core.builds import reports
 from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Manifest, Ref
 from slipstream_operator.core.prometheus import Server
@@ -121,9 +122,13 @@ class Progress:
 
     def __init__(self) -> None:
         self.answer: fetching.Progress | None = None
+        self.stage_answer: reports.Progress | None = None
 
     async def read(self, address: str) -> fetching.Progress | None:
         return self.answer
+
+    async def stage(self, address: str) -> reports.Progress | None:
+        return self.stage_answer
 
 
 class Metrics:

@@ -1,4 +1,4 @@
-"""Progress of downloads, read over HTTP from the address of their pods, without rights in the cluster.
+"""Progress of downloads and builds, read over HTTP from the address of their pods, without rights in the cluster.
 
 The answer comes from a tenant's pod, so its time and length are limited, and only its numbers are used.
 """
@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 
 from slipstream_operator.core import fetching
+from slipstream_operator.core.builds import reports
 from slipstream_runtime import contract
 
 TIMEOUT: Final = 2.0
@@ -34,14 +35,24 @@ class Progress:
 
     async def read(self, address: str) -> fetching.Progress | None:
         """Return the progress of the pod at this address; None without an answer in time, or while others are read."""
+        answer = await self._read(address)
+        return None if answer is None else fetching.parse_progress(answer)
+
+    async def stage(self, address: str) -> reports.Progress | None:
+        """Return the progress of the stage of a build; None without an answer in time, or while others are read."""
+        answer = await self._read(address)
+        return None if answer is None else reports.parse_progress(answer)
+
+    async def _read(self, address: str) -> object:
+        """Return the answer of the pod; None without one."""
         now = time.monotonic()
         self._silent = {one: until for one, until in self._silent.items() if until > now}
         if address in self._silent or self._reading >= AT_ONCE:
             return None
         self._reading += 1
         try:
-            host = ipaddress.ip_address(address)
-            return fetching.parse_progress(json.loads(await _get(host)))
+            answer: object = json.loads(await _get(ipaddress.ip_address(address)))
+            return answer
         except TimeoutError:
             self._silent[address] = now + PAUSE
             return None

@@ -84,7 +84,7 @@ def _method_rules() -> list[dict[str, str]]:
         rule(
             f"self.scheme != '{scheme}' || !has(self.method) || self.method in {list(methods)}",
             message_expression=(
-                f"'\"' + self.method + '\" can\\'t make {scheme}. Use {' or '.join(methods)}.'"
+                f"'\"' + self.method + '\" is not offered for {scheme}. Use {' or '.join(methods)}.'"
             ),
             field_path=".method",
         )
@@ -93,6 +93,9 @@ def _method_rules() -> list[dict[str, str]]:
 
 
 _CALIBRATED: Final = sorted(build_support.CALIBRATED)
+_CALIBRATED_SCHEMES: Final = [
+    scheme for scheme in build_support.SCHEMES if build_support.needs_calibration(scheme, "rtn")
+]
 
 
 class Quantize(ApiModel):
@@ -103,7 +106,7 @@ class Quantize(ApiModel):
             *_method_rules(),
             rule(
                 f"has(self.calibration) || !((has(self.method) && self.method in {_CALIBRATED}) || "
-                "self.scheme == 'fp8-static' || has(self.kvCache))",
+                f"self.scheme in {_CALIBRATED_SCHEMES} || has(self.kvCache))",
                 message="this scheme, method or kvCache needs calibration. Set calibration.dataset.",
             ),
         )

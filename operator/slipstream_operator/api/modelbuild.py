@@ -161,10 +161,9 @@ class ModelBuildSpec(ApiModel):
                 "it again, or create another one.",
             ),
             rule(
-                "self.steps.all(i, step, i == self.steps.size() - 1 || !(has(step.quantize) || has(step.export) || "
-                "(has(step.distill) && has(step.distill.purpose) && step.distill.purpose == 'Draft')))",
-                message="quantize, export and distill with purpose: Draft must be the last step, because other steps "
-                "need the weights of a whole model. Move it to the end.",
+                "self.steps.all(i, step, i == self.steps.size() - 1 || !(has(step.quantize) || has(step.export)))",
+                message="quantize and export must be the last step, because other steps need weights that are not "
+                "quantized. Move it to the end.",
                 field_path=".steps",
             ),
             rule(

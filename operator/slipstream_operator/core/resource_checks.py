@@ -34,7 +34,7 @@ def check(
         field = f"ServingProfile {profile}: accelerators[{accelerator.name}].resources"
         given.append((field, accelerator.resources))
     for field, resources in given:
-        for problem in _problems(resources, but=own):
+        for problem in problems(resources, but=own):
             raise PermanentError(Reason.INVALID_SPEC, f"{field}.{problem}")
 
 
@@ -46,7 +46,10 @@ def _asked(spec: InferenceServiceSpec) -> Iterator[tuple[str, pod.Resources]]:
             yield f"spec.template.initContainers[{container.name}].resources", container.resources
 
 
-def _problems(resources: pod.Resources, *, but: str | None) -> Iterator[str]:
+def problems(resources: pod.Resources | None, *, but: str | None) -> Iterator[str]:
+    """Yield the problems of requests and limits. `but` is a resource that is not checked."""
+    if resources is None:
+        return
     limits = _sizes(resources.limits, but=but)
     requests = _sizes(resources.requests, but=but)
     for resource in (*limits, *requests):

@@ -39,12 +39,12 @@ def stage(file: Path, name: str, *, progress: Progress, termination_log: Path) -
     """Run the stage, leave its report or the reason of its failure, and return the exit code."""
     try:
         recipe = config_file.load(file, Recipe)
-        text = report.text(_finish(_run(recipe, name, progress)))
+        text = report.text(_finish(_run(recipe, name, progress)), limit=_limit(recipe))
     except quality.RejectedError as error:
         # NB: a reader needs the measured losses, and the verdict in them says that the build ended.
         logs.failure("rejected", reason=error.reason)
         rejected = {"stage": name, **error.report, "reason": error.reason}
-        logs.leave_reason(termination_log, report.text(rejected))
+        logs.leave_reason(termination_log, report.text(rejected, limit=_limit(recipe)))
         return error.exit_code
     except BaseException as error:
         reason, code = _explain(error, name)
@@ -55,6 +55,13 @@ def stage(file: Path, name: str, *, progress: Progress, termination_log: Path) -
     logs.leave_reason(termination_log, text)
     logs.event("done", **progress.status())
     return 0
+
+
+def _limit(recipe: Recipe) -> int:
+    """Return the bytes of a report; each stage is a container of one pod."""
+    kinds = [step.kind for step in recipe.steps]
+    stages = contract.build_stages(kinds, evaluated=recipe.quality is not None)
+    return contract.report_bytes(len(stages))
 
 
 def _run(recipe: Recipe, name: str, progress: Progress) -> Run:
