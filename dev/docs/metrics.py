@@ -16,6 +16,7 @@ from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.metrics import Metrics as EngineMetrics
 from slipstream_runtime.retrieval import server as retrieval
 from slipstream_runtime.router import metrics as router
+from slipstream_runtime.router.recording.flight import Totals
 
 
 class Row(NamedTuple):
@@ -69,12 +70,20 @@ def _operator() -> Iterator[Row]:
 def _router() -> Iterator[Row]:
     metrics = router.Metrics()
     router.ServiceMetrics(metrics, "service").watch(
-        queued=lambda: 0, in_flight=lambda: 0, endpoints=lambda: 0, refused_keys=lambda: 0
+        queued=lambda: 0,
+        in_flight=lambda: 0,
+        endpoints=lambda: 0,
+        refused_keys=lambda: 0,
+        times=Totals(),
     )
     router.RouteMetrics(metrics, "route", ("small", "large"))
     router.HookMetrics(metrics, "route", "condense")
     for family in metrics._families.values():
-        yield _wrapped(next(iter(family.values())))
+        metric = next(iter(family.values()))
+        if isinstance(metric, MetricWrapperBase):
+            yield _wrapped(metric)
+        else:
+            yield from map(_family, metric.describe())
 
 
 def _engine() -> Iterator[Row]:

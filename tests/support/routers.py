@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from dev import metrics
+from slipstream_runtime import contract
 from slipstream_runtime.router import config
 from slipstream_runtime.router.app import Router
 from slipstream_runtime.router.balancing.endpoints import Address
@@ -144,6 +145,13 @@ class Running:
     def chat(self) -> Any:
         return next(iter(self.router.table.services()))
 
+    async def records(self, **query: str) -> list[dict[str, Any]]:
+        """Return the records of the newest requests, the newest first."""
+        url = f"http://127.0.0.1:{self.management}{contract.RECORDS_PATH}"
+        async with self.http.get(url, params=query) as response:
+            assert response.status == 200
+            return [json.loads(line) for line in (await response.read()).splitlines()]
+
     def settled(self) -> bool:
         """Whether no request is counted as in flight or queued."""
         services = self.router.table.services()
@@ -160,6 +168,7 @@ async def routing(
     limits: dict[str, Any] | None = None,
     keys: Path = NOWHERE,
     token: Path = NOWHERE,
+    clock: Callable[[], float] = time.monotonic,
     chance: Callable[[], float] = lambda: 0.0,
     **options: Any,
 ) -> AsyncIterator[Running]:
@@ -175,7 +184,7 @@ async def routing(
         api=api,
         management=management,
         renew=renew,
-        clock=time.monotonic,
+        clock=clock,
         now=time.time,
         chance=chance,
         keys=keys,

@@ -35,6 +35,7 @@ from slipstream_runtime.router.proxy.listener import (
 from slipstream_runtime.router.proxy.readers import SLOW_SECONDS
 from slipstream_runtime.router.proxy.tokens import EngineTokens
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
+from slipstream_runtime.router.recording.recorder import Recorder
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.key_secrets import Entries, KeySecrets, WatchedSecret
@@ -96,8 +97,13 @@ class Router:
         )
         router_token = RouterToken(token, clock=clock)
         self.engine_tokens = EngineTokens(self._key_secrets, own=router_token.value)
+        self.recorder = Recorder(now=now)
         self._proxy = Proxy(
-            self._upstream, self.engine_tokens, clock=clock, leaving=lambda: self.front.leaving
+            self._upstream,
+            self.engine_tokens,
+            recorder=self.recorder,
+            clock=clock,
+            leaving=lambda: self.front.leaving,
         )
         self._hooks = Parts(
             search=Search(self._upstream.session, read_key=self._hook_key, authorities=authorities),
@@ -129,7 +135,9 @@ class Router:
         )
         self.metrics.connections.set_function(lambda: self._listener.connected)
         lending = Lending(self.table.named, token=router_token.value)
-        self._management = Management(self, self.metrics, lending=lending).listener()
+        self._management = Management(
+            self, self.metrics, lending=lending, recorder=self.recorder
+        ).listener()
         self._known = {"config": False, "endpoints": False, "keys": False}
 
     @property

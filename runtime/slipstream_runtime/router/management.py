@@ -1,5 +1,7 @@
 """Probes, metrics and status of the router, on a port that clients can't reach."""
 
+import asyncio
+import itertools
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -12,6 +14,7 @@ from slipstream_runtime.router.cluster import routers
 from slipstream_runtime.router.cluster.routers import Lending
 from slipstream_runtime.router.messages.body_memory import BodyMemory
 from slipstream_runtime.router.proxy.listener import Listener
+from slipstream_runtime.router.recording.recorder import Recorder
 
 _CONNECTIONS: Final = 512
 """Connections of kubelet, Prometheus, operator and other routers; the one that is idle for longest gives way."""
@@ -19,6 +22,10 @@ _MEMORY: Final = 16 * 1024 * 1024
 """Bytes of headers and unread answers of all requests."""
 _BODY: Final = 64 * 1024
 """Bytes of a message of another router, which has about 200."""
+_MOST_RECORDS: Final = 10_000
+"""Records in an answer, unless the query says otherwise."""
+_BATCH: Final = 100
+"""Records that are written at once, in about 1 ms."""
 
 
 class Observed(Protocol):
@@ -37,10 +44,18 @@ class Observed(Protocol):
 class Management:
     """Management endpoints for the kubelet, Prometheus, the operator and other routers."""
 
-    def __init__(self, router: Observed, measured: metrics.Metrics, *, lending: Lending) -> None:
+    def __init__(
+        self,
+        router: Observed,
+        measured: metrics.Metrics,
+        *,
+        lending: Lending,
+        recorder: Recorder,
+    ) -> None:
         self._router = router
         self._metrics = measured
         self._lending = lending
+        self._recorder = recorder
 
     def listener(self) -> Listener:
         """Return the server of these endpoints, with bounds of its own: clients' requests leave them alone."""
@@ -66,10 +81,32 @@ class Management:
             case contract.STATUS_PATH:
                 body = orjson.dumps(self._router.status())
                 return web.Response(body=body, content_type="application/json")
+            case contract.RECORDS_PATH:
+                return await self._records(request)
             case routers.LEND_PATH | routers.RETURN_PATH if request.method == "POST":
                 return self._lent(request, await request.read())
             case _:
                 return web.Response(text="not found\n", status=404)
+
+    async def _records(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer with the newest records, one JSON object a line, the newest first."""
+        query = request.query
+        try:
+            since = float(query.get("since", 0.0))
+            most = int(query.get("most", _MOST_RECORDS))
+        except ValueError:
+            return web.Response(text="since and most must be numbers\n", status=400)
+        records = self._recorder.read(
+            service=query.get("service"), since=since, request=query.get("request")
+        )
+        found = itertools.islice(records, max(0, most))
+        response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await response.prepare(request)
+        # NB: clients' requests wait for no more than one batch.
+        while batch := [*itertools.islice(found, _BATCH)]:
+            await response.write(b"".join(orjson.dumps(record) + b"\n" for record in batch))
+            await asyncio.sleep(0)
+        return response
 
     def _lent(self, request: web.BaseRequest, body: bytes) -> web.Response:
         """Answer another router."""

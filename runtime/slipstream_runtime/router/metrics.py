@@ -3,13 +3,14 @@
 import asyncio
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.core import CounterMetricFamily
 
 from slipstream_runtime import contract
+from slipstream_runtime.router.recording.flight import CAUSES, Totals
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 _SERVICE: Final = contract.SERVICE_LABEL
@@ -17,7 +18,20 @@ _LATENCY: Final = contract.LATENCY_BUCKETS
 _REFUSED: Final = "slipstream_router_refused_requests"
 _REFUSED_TEXT: Final = "Requests refused, by reason."
 
-Kind = TypeVar("Kind", bound=MetricWrapperBase)
+
+class Described(Protocol):
+    """Metric of the client library, or one of the same form."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Return its families without values."""
+        ...
+
+    def collect(self) -> Iterable[Metric]:
+        """Return its families with their values."""
+        ...
+
+
+Kind = TypeVar("Kind", bound=Described)
 
 
 class Phase(enum.StrEnum):
@@ -32,7 +46,7 @@ class Metrics:
     """Series of one router. Each family has one small metric per service or route."""
 
     def __init__(self) -> None:
-        self._families: dict[str, dict[str, MetricWrapperBase]] = {}
+        self._families: dict[str, dict[str, Described]] = {}
         self.connections = self.keep(
             "", Gauge("slipstream_router_connections", "Connections of clients.", registry=None)
         )
@@ -130,8 +144,10 @@ class ServiceMetrics:
         in_flight: Callable[[], int],
         endpoints: Callable[[], int],
         refused_keys: Callable[[], int],
+        times: Totals,
     ) -> None:
-        """Export gauges that are read at each scrape."""
+        """Export values that are read at each scrape."""
+        self._metrics.keep(self.name, _Times(self.name, times))
         self._gauge(contract.ROUTER_QUEUED, "Requests in the router's queue.", queued)
         self._gauge(contract.ROUTER_IN_FLIGHT, "Requests admitted and not finished.", in_flight)
         self._gauge("slipstream_router_endpoints", "Engines that take requests.", endpoints)
@@ -180,6 +196,31 @@ class ServiceMetrics:
     def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
         metric = Histogram(name, text, (_SERVICE,), buckets=tuple(buckets), registry=None)
         return self._metrics.keep(self.name, metric).labels(self.name)
+
+
+class _Times:
+    """Counter of seconds by cause. A request adds to plain numbers, which is cheaper than seven counters."""
+
+    def __init__(self, service: str, totals: Totals) -> None:
+        self._service = service
+        self._totals = totals
+
+    def describe(self) -> list[Metric]:
+        """Return the family without values."""
+        return [self._family()]
+
+    def collect(self) -> list[Metric]:
+        """Return the family with its values."""
+        family = self._family()
+        for cause, seconds in zip(CAUSES, self._totals.seconds, strict=True):
+            family.add_metric((self._service, cause), seconds)
+        return [family]
+
+    def _family(self) -> CounterMetricFamily:
+        text = "Time of requests from arrival to end, by cause."
+        return CounterMetricFamily(
+            contract.ROUTER_TIME, text, labels=(_SERVICE, contract.CAUSE_LABEL)
+        )
 
 
 class RouteMetrics:
@@ -296,7 +337,7 @@ class HookMetrics:
 class _One(CollectorRegistry):
     """Registry of one metric, without the `_created` series."""
 
-    def __init__(self, metric: MetricWrapperBase) -> None:
+    def __init__(self, metric: Described) -> None:
         super().__init__()
         self._metric = metric
 

@@ -20,6 +20,7 @@ from slipstream_runtime.router.cache.sharing import AnswerFuture
 from slipstream_runtime.router.messages import refusals, stored
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import ServiceMetrics
+from slipstream_runtime.router.recording.flight import Totals
 from slipstream_runtime.router.tenants.budgets import (
     FREE,
     Budgets,
@@ -68,6 +69,7 @@ class Service:
         self.pace = Pace()
         self.cache: ResponseCache[AnswerFuture] | None = None
         self.in_flight = 0
+        self.times = Totals()
         self._make_keyring = make_keyring
         self._keyring = make_keyring(settings)
         self._activate = activate
@@ -84,6 +86,7 @@ class Service:
             in_flight=lambda: self.in_flight,
             endpoints=lambda: len(self.pool),
             refused_keys=lambda: len(self.refused_keys),
+            times=self.times,
         )
 
     @property

@@ -16,14 +16,11 @@ _TO_ENGINE: Final = (
     "accept",
     "traceparent",
     "tracestate",
-    "x-request-id",
     "anthropic-version",
     "anthropic-beta",
 )
 _MOST_CHARACTERS: Final = 512
 """Characters of a forwarded header; `tracestate` may have as many."""
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
-"""Ids of requests that engines may write to their logs."""
 _TYPES: Final = re.compile(
     r"(application/(json|octet-stream|x-ndjson)|text/(event-stream|plain|vtt)|audio/[a-z0-9.+-]+)(\s*;.*)?",
     re.IGNORECASE,
@@ -38,11 +35,15 @@ _TO_CLIENT: Final = ("content-type", "cache-control", "retry-after", "x-request-
 
 
 def engine_headers(
-    given: Mapping[str, str], *, token: str | None, content_type: str | None = None
+    given: Mapping[str, str],
+    *,
+    token: str | None,
+    request_id: str | None = None,
+    content_type: str | None = None,
 ) -> CIMultiDict[str]:
     """Return the headers of a client's request for the engine, with the router's own token.
 
-    `content_type` replaces the client's if the router wrote the body again.
+    `request_id` is its valid id, or a new one. `content_type` replaces the client's if the router wrote the body again.
     """
     named = _named_by_connection(given)
     headers = CIMultiDict(
@@ -50,6 +51,8 @@ def engine_headers(
         for name in _TO_ENGINE
         if (value := given.get(name)) is not None and name not in named and _passes(name, value)
     )
+    if request_id is not None:
+        headers["x-request-id"] = request_id
     if content_type is not None:
         headers["content-type"] = content_type
     if token is not None:
@@ -72,8 +75,6 @@ def client_headers(given: Mapping[str, str]) -> CIMultiDict[str]:
 
 def _passes(name: str, value: str) -> bool:
     """Whether an engine may read the value. NB: aiohttp can't send one that is not ASCII."""
-    if name == "x-request-id":
-        return _REQUEST_ID.fullmatch(value) is not None
     return len(value) <= _MOST_CHARACTERS and value.isascii()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import enum
 import itertools
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import web
 
@@ -21,12 +21,17 @@ from slipstream_runtime.router.proxy.listener import Connection
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.tokens import EngineTokens
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered, Upstream
+from slipstream_runtime.router.recording.flight import Flight, Outcome, request_id
+from slipstream_runtime.router.recording.recorder import Recorder
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.budgets import Reservation
 from slipstream_runtime.web import body
 from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, answer_late, forbidden
+
+_CLIENT_LEFT: Final = 499
+"""Status of a request whose client left, as nginx records it; no client gets it."""
 
 
 class Buffering(enum.Enum):
@@ -38,18 +43,20 @@ class Buffering(enum.Enum):
 
 
 class Proxy:
-    """Factory of exchanges, which share the connections to replicas, their tokens and the clock."""
+    """Factory of exchanges, which share the connections to replicas, their tokens, the recorder and the clock."""
 
     def __init__(
         self,
         upstream: Upstream,
         tokens: EngineTokens,
         *,
+        recorder: Recorder,
         clock: Callable[[], float],
         leaving: Callable[[], bool],
     ) -> None:
         self.upstream = upstream
         self.tokens = tokens
+        self.recorder = recorder
         self.clock = clock
         self.leaving = leaving
         """Whether the router drains, so that clients must close their connections."""
@@ -112,8 +119,7 @@ class Exchange:
         self._phase = Phase.WAITING
         self._timeout: asyncio.Timeout | None = None
         self._aborted: Refusal | None = None
-        self._sent: float | None = None
-        """Time at which the engine that answers got the request."""
+        self._flight = Flight(request_id(http_request.headers))
         self._answers = 1
         self._unwanted = False
         """Whether the client left, or its time ended, while the engine worked."""
@@ -126,29 +132,56 @@ class Exchange:
 
     async def run(self) -> web.StreamResponse:
         """Admit the request and return the client's response; Refusal if the client got no byte."""
-        service, request, client = self.service, self._request, self._client
+        service, request = self.service, self._request
         service.in_flight += 1
         if request.computes:
             service.metrics.requests.inc()
+        status, outcome = _CLIENT_LEFT, Outcome.CANCELLED
         try:
-            if request.response_id is None and not client.may_use(request.model):
-                raise forbidden(request.model)
-            request.check_text(service.settings.limits.max_text)
-            request.client = client.tenant or cast(Connection, self._http_request.protocol).peer
-            request.set_tenant(client, service.tenancy)
-            cache, key = service.cache, None
-            if cache is not None:
-                headers, revision = self._http_request.headers, service.revision
-                key = sharing.key(request, headers, revision=revision, tenant=client.tenant)
-            if cache is None or key is None:
-                return await self._forward()
-            seconds = service.settings.limits.seconds
-            return await sharing.share(cache, key, request, run=self._share, seconds=seconds)
+            response = await self._admit()
+            status = response.status
+            outcome = Outcome.BROKEN if self.broken else Outcome.ANSWERED
+            return response
         except Refusal as refusal:
+            status, outcome = refusal.status, Outcome.ANSWERED
             service.metrics.refused(refusal.reason or Reason.OTHER)
             raise
         finally:
             service.in_flight -= 1
+            if request.computes:
+                self._record(status, outcome)
+
+    async def _admit(self) -> web.StreamResponse:
+        """Check the client's rights, and return its own answer or that of an equal request."""
+        service, request, client = self.service, self._request, self._client
+        if request.response_id is None and not client.may_use(request.model):
+            raise forbidden(request.model)
+        request.check_text(service.settings.limits.max_text)
+        request.client = client.tenant or cast(Connection, self._http_request.protocol).peer
+        request.set_tenant(client, service.tenancy)
+        cache, key = service.cache, None
+        if cache is not None:
+            headers, revision = self._http_request.headers, service.revision
+            key = sharing.key(request, headers, revision=revision, tenant=client.tenant)
+        if cache is None or key is None:
+            return await self._forward()
+        seconds = service.settings.limits.seconds
+        return await sharing.share(cache, key, request, run=self._share, seconds=seconds)
+
+    def _record(self, status: int, outcome: Outcome) -> None:
+        """Keep the times of the request, which ends now."""
+        proxy, request, service = self._proxy, self._request, self.service
+        parts = self._flight.parts(self._arrived, proxy.clock())
+        service.times.add(parts)
+        proxy.recorder.add(
+            self._flight,
+            parts,
+            service=service.name,
+            status=status,
+            outcome=outcome,
+            prompt=self.used.prompt or int(request.prompt_tokens),
+            output=self.used.output,
+        )
 
     async def _share(self, copy: ResponseCopy | None) -> web.StreamResponse:
         """Forward the request; its answer is not shared any more once its client holds up the engine."""
@@ -196,20 +229,23 @@ class Exchange:
 
     async def _answer(self, copy: ResponseCopy | None) -> web.StreamResponse:
         """Send the request to one replica after another, within the retry budget."""
-        service, tried, resets = self.service, set[Endpoint](), 0
+        service, flight, tried, resets = self.service, self._flight, set[Endpoint](), 0
         service.check_deaths(self._request)
         service.retries.earn()
         for attempt in itertools.count():
             self._phase = Phase.WAITING
-            began = self._proxy.clock()
+            began, asleep = self._proxy.clock(), not service.pool.serving
             endpoint = await service.acquire_slot(
                 self._request,
                 tried=tried,
                 pause=retries.PAUSE_SECONDS * 2 ** (attempt - 1),
                 has_fallback=self._has_fallback,
             )
+            taken = self._proxy.clock()
+            flight.waited(taken - began, asleep=asleep)
+            flight.replica = endpoint.name
             if self._request.computes:
-                service.metrics.queue_duration.observe(self._proxy.clock() - began)
+                service.metrics.queue_duration.observe(taken - began)
             try:
                 service.check_deaths(self._request)
                 response = await self._send(endpoint, copy)
@@ -220,7 +256,7 @@ class Exchange:
                     service.died(endpoint, self._request)
                 raise
             except Unanswered as failure:
-                self._sent = None
+                flight.gave_up(self._proxy.clock() - taken)
                 rest = self._request.rest
                 if rest is not None and rest.refusal is not None:
                     raise rest.refusal from None
@@ -253,7 +289,7 @@ class Exchange:
         """Send the request to a replica, and relay its answer to the client."""
         proxy, request, limits = self._proxy, self._request, self.service.settings.limits
         self._phase = Phase.ANSWERING
-        self._sent, self._answers = proxy.clock(), request.slots
+        self._flight.sent, self._answers = proxy.clock(), request.slots
         if request.rest is not None:
             request.rest.crowded = lambda: bool(self.service.queued)
         reply = await proxy.upstream.send(
@@ -263,6 +299,7 @@ class Exchange:
             headers=engine_headers(
                 self._http_request.headers,
                 token=proxy.tokens.value(endpoint.revision),
+                request_id=self._flight.id,
                 content_type=request.content_type,
             ),
             limits=limits,
@@ -284,6 +321,7 @@ class Exchange:
                 more_headers=self._cors(),
                 started=lambda: self._started(endpoint),
                 copy=copy,
+                flight=self._flight,
                 buffered=failures or self._buffering is Buffering.ALL,
             )
             response = await self._relay.run()
@@ -311,6 +349,7 @@ class Exchange:
     def _started(self, endpoint: Endpoint) -> None:
         """Note that the first byte of the answer arrived."""
         self._phase = Phase.STREAMING
+        self._flight.replied = self._proxy.clock()
         self.service.answered(endpoint, self._request)
         self._request.release()
 
@@ -323,8 +362,9 @@ class Exchange:
 
         An answer that failed costs nothing.
         """
-        if self._request.computes and self._sent is not None:
-            self.used = self._cost(reservation, seconds=self._proxy.clock() - self._sent)
+        sent = self._flight.sent
+        if self._request.computes and sent is not None:
+            self.used = self._cost(reservation, seconds=self._proxy.clock() - sent)
         reservation.settle(self.used.prompt + self.used.output)
 
     def _cost(self, reservation: Reservation, *, seconds: float) -> Tokens:

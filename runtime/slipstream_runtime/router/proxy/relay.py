@@ -20,6 +20,7 @@ from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import EndlessEventError, EventFilter, Usage
 from slipstream_runtime.router.metrics import ServiceMetrics
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered
+from slipstream_runtime.router.recording.flight import Flight
 from slipstream_runtime.web import openai
 from slipstream_runtime.web.refusal import Refusal
 
@@ -40,6 +41,8 @@ _TAIL: Final = 64
 _EVENTS: Final = "text/event-stream"
 _LAST_WORDS_SECONDS: Final = 1.0
 """Seconds to send the error event of a broken stream."""
+_HELD_UP_SECONDS: Final = 0.002
+"""Seconds from which the write of a chunk counts as waiting for the client; the router's own work takes less."""
 _SLACK: Final = 0.05
 """Share by which the idle timeout may be exceeded, so that the timer is not reset for every token."""
 _CUT: Final = (aiohttp.ClientError, OSError)
@@ -71,6 +74,7 @@ class Relay:
         leaving: bool,
         more_headers: Mapping[str, str],
         started: Callable[[], None],
+        flight: Flight,
         copy: ResponseCopy | None = None,
         buffered: bool = False,
     ) -> None:
@@ -85,6 +89,7 @@ class Relay:
         self._leaving = leaving
         self._more_headers = more_headers
         self._started = started
+        self._flight = flight
         self._copy = copy
         self._buffered = buffered
         self.usage = Usage()
@@ -154,8 +159,13 @@ class Relay:
                     if self._copy is not None:
                         self._copy.add(chunk)
                     self.usage.add_part(chunk)
-                    await response.write(chunk)
-                    limit.reschedule(self._clock() + self._idle)
+                    began = self._clock()
+                    try:
+                        await response.write(chunk)
+                    finally:
+                        now = self._clock()
+                        self._flight.client += now - began
+                    limit.reschedule(now + self._idle)
                     chunk = await self._next()
         except (TimeoutError, _Cut) as error:
             self.abort()
@@ -196,7 +206,11 @@ class Relay:
                         ended = last_event.search(tail + chunk) is not None
                     tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
                     if passed := events.complete(chunk):
-                        await response.write(passed)
+                        try:
+                            await response.write(passed)
+                        finally:
+                            if (spent := clock() - now) > _HELD_UP_SECONDS:
+                                self._flight.client += spent
         except TimeoutError:
             if not last:
                 refusal = refusals.upstream(

@@ -1,0 +1,118 @@
+"""Times of one request, by cause."""
+
+import enum
+import itertools
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+REQUEST_ID: Final = "x-request-id"
+VALID_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+"""Ids of requests that engines may write to their logs."""
+_OWN: Final = secrets.token_hex(8)
+_NUMBERS: Final = itertools.count(1)
+
+
+class Cause(enum.StrEnum):
+    """Cause of a part of a request's time. The parts add up to the time from its arrival to its end."""
+
+    QUEUE = "queue"
+    """Waiting for a slot in replicas that serve."""
+    WAKE = "wake"
+    """Waiting while no replica serves."""
+    RETRY = "retry"
+    """Attempts at replicas that did not answer."""
+    FIRST = "first"
+    """From the replica that answers getting the request to the first byte of its answer."""
+    STREAM = "stream"
+    """From then to the end of the answer, without the client's part."""
+    CLIENT = "client"
+    """Waiting for a client that reads its answer slowly."""
+    ROUTER = "router"
+    """Everything else: reading and checking the request, budgets, and sharing another request's answer."""
+
+
+CAUSES: Final = tuple(Cause)
+
+
+class Outcome(enum.IntEnum):
+    """End of a request."""
+
+    ANSWERED = 0
+    """Its client got the whole answer, which may be an error."""
+    BROKEN = 1
+    """Its client got a part of the answer."""
+    CANCELLED = 2
+    """Its client left."""
+
+
+class Flight:
+    """Request between its arrival and its end. All times are in seconds of the router's clock."""
+
+    __slots__ = ("client", "failed", "id", "queue", "replica", "replied", "retries", "sent", "wake")
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.queue = 0.0
+        """Seconds in the queue."""
+        self.wake = 0.0
+        self.failed = 0.0
+        """Seconds of attempts that failed."""
+        self.client = 0.0
+        """Seconds of waiting for the client."""
+        self.replica = ""
+        """Name of the replica that got the request last."""
+        self.retries = 0
+        self.sent: float | None = None
+        """Time at which the replica that answers got the request."""
+        self.replied: float | None = None
+        """Time of the first byte of the answer."""
+
+    def waited(self, seconds: float, *, asleep: bool) -> None:
+        """Add the time until a slot was free; `asleep` if no replica served when it began."""
+        if asleep:
+            self.wake += seconds
+        else:
+            self.queue += seconds
+
+    def gave_up(self, seconds: float) -> None:
+        """Add an attempt that failed."""
+        self.failed += seconds
+        self.retries += 1
+        self.sent = self.replied = None
+
+    def parts(self, arrived: float, now: float) -> tuple[float, ...]:
+        """Return the seconds of each cause, in the order of `CAUSES`."""
+        first, stream = 0.0, 0.0
+        if self.sent is not None:
+            if self.replied is None:
+                first = now - self.sent
+            else:
+                first = self.replied - self.sent
+                stream = max(0.0, now - self.replied - self.client)
+        known = self.queue + self.wake + self.failed + first + stream + self.client
+        rest = max(0.0, now - arrived - known)
+        return self.queue, self.wake, self.failed, first, stream, self.client, rest
+
+
+class Totals:
+    """Seconds of all requests of one service, by cause."""
+
+    def __init__(self) -> None:
+        self.seconds = [0.0] * len(CAUSES)
+
+    def add(self, parts: tuple[float, ...]) -> None:
+        """Add the parts of one request."""
+        seconds = self.seconds
+        for index, part in enumerate(parts):
+            if part:
+                seconds[index] += part
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return the client's id of the request, or a new one."""
+    given = headers.get(REQUEST_ID)
+    if given is not None and VALID_ID.fullmatch(given):
+        return given
+    return f"{_OWN}-{next(_NUMBERS)}"
