@@ -20,6 +20,8 @@ CONDITIONS = {
     Condition.STALLED: "The operator can't go on without a change. Present only while True.",
     Condition.FOREIGN_PODS: "Pods have the labels of the service's pods, or of its router's, and are none of them. "
     "Present only while True.",
+    Condition.KEYS_REFUSED: "The router does not accept keys of the Secret of spec.routing.apiKeys. Present only while "
+    "True. It never makes Ready False.",
     Condition.HOOKS_READY: "The services of a route's hooks are there. Absent without hooks. It never makes Ready "
     "False.",
 }

@@ -83,6 +83,7 @@ class Condition:
     RECONCILING: Final = "Reconciling"
     STALLED: Final = "Stalled"
     FOREIGN_PODS: Final = "ForeignPods"
+    KEYS_REFUSED: Final = "KeysRefused"
     HOOKS_READY: Final = "HooksReady"
     """Of an InferenceRoute with hooks."""
 
@@ -176,6 +177,9 @@ class Reason:
     SPECULATION_SLOWER: Final = "SpeculationSlower"
     DRIFT_REPAIRED: Final = "DriftRepaired"
     FOREIGN_PODS: Final = "ForeignPods"
+    KEYS_REFUSED: Final = "KeysRefused"
+    KEYS_MISSING: Final = "KeysMissing"
+    KEYS_UNREADABLE: Final = "KeysUnreadable"
 
 
 _LONGEST_LABEL: Final = 63

@@ -211,6 +211,7 @@ def test_a_strangers_secret_of_its_name_is_left_alone(kube: Kube, namespace: str
         ("watch", "endpointslices.discovery.k8s.io", True),
         ("patch", "leases.coordination.k8s.io/one-activation", True),
         ("get", "leases.coordination.k8s.io/one-activation", True),
+        ("patch", "leases.coordination.k8s.io/slipstream-router", True),
         ("patch", "leases.coordination.k8s.io/other", False),
         ("list", "leases.coordination.k8s.io", False),
         ("get", "secrets/slipstream-router-token", False),

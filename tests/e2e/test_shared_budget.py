@@ -3,7 +3,7 @@
 import httpx
 
 from dev import waiting
-from dev.cluster.kube import Kube
+from dev.cluster.kube import Kube, condition
 from tests.support import services
 
 KEY = "sk-of-team-a"
@@ -19,7 +19,10 @@ def test_a_request_for_more_than_half_of_the_budget_is_paid_by_two_routers(
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": "keys", "namespace": namespace},
-            "stringData": {"team-a": f"sha256: {DIGEST}\ntokensPerMinute: {BUDGET}\n"},
+            "stringData": {
+                "team-a": f"sha256: {DIGEST}\ntokensPerMinute: {BUDGET}\n",
+                "team-b": "sha256: 1234\n",
+            },
         }
     )
     kube.apply(
@@ -47,3 +50,12 @@ def test_a_request_for_more_than_half_of_the_budget_is_paid_by_two_routers(
 
     # NB: routers that start beside each other have earned more than half of the budget after half a minute.
     waiting.until(paid, seconds=120, what="a request of both routers' tokens", interval=1.0)
+    found = kube.until(
+        "InferenceService",
+        namespace,
+        lambda items: condition(items[0], "KeysRefused").get("status") == "True" and items[0],
+        name="shared",
+        timeout=60,
+        what="the entry that is no key in the status",
+    )
+    assert "1 entry without a valid key: team-b." in condition(found, "KeysRefused")["message"]

@@ -337,3 +337,10 @@ async def test_engines_get_the_token_of_their_service_from_the_secret_of_the_exp
             await until(lambda: found("chat-1") is None)
             write("of the new owner", "uid-2")
             await until(lambda: found("chat-1") == "of the new owner")
+
+
+async def test_a_report_is_written_into_an_annotation_of_a_lease() -> None:
+    async with routing() as router, apiserver.running() as api, following(router, api) as cluster:
+        await cluster.annotate(namespace="team", lease="slipstream-router", annotations={"a": "{}"})
+        [(_, name, patch)] = api.renewals
+        assert (name, patch) == ("slipstream-router", {"metadata": {"annotations": {"a": "{}"}}})

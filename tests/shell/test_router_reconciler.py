@@ -495,3 +495,42 @@ async def test_routes_of_a_slow_prometheus_hold_a_worker_for_two_seconds_in_all(
         world.clock.seconds += loop.time() - before
     assert loop.time() - started < 3
     assert len(late.asked) == 2
+
+
+async def test_keys_that_the_router_refuses_are_in_the_status_of_their_service() -> None:
+    world = World()
+    world.writes({"model": given.MODEL, "routing": {"apiKeys": {"name": "keys"}}})
+    world.writes(key=OTHER)
+    await world.reconcile(given.KEY, OTHER)
+    await world.reconcile(given.KEY, OTHER)
+    lease = Ref("Lease", given.NAMESPACE, ROUTER)
+    (rule,) = [
+        rule
+        for rule in world.cluster.objects[Ref("Role", given.NAMESPACE, ROUTER)]["rules"]
+        if rule["resources"] == ["leases"]
+    ]
+    assert rule["resourceNames"] == [ROUTER]
+    body = world.cluster.objects[lease]
+    for report, reason in (
+        ('{"chat": {"refused": ["team-a"], "omitted": 0}}', "KeysRefused"),
+        ('{"chat": {"missing": true}}', "KeysMissing"),
+        ("{}", None),
+    ):
+        annotations = {**body["metadata"]["annotations"], "slipstream.dev/keys": report}
+        metadata = {**body["metadata"], "annotations": annotations}
+        changed = set(world.store.feed("Lease", {**body, "metadata": metadata}, gone=False))
+        assert changed >= {given.KEY}
+        assert OTHER not in changed
+        world.cluster.calls.clear()
+        await world.reconcile()
+        assert ("apply", f"Lease {ROUTER}") not in world.cluster.calls
+        found = {one["type"]: one["reason"] for one in world.status()["conditions"]}
+        assert found.get("KeysRefused") == reason
+
+
+async def test_a_router_without_keys_has_no_lease() -> None:
+    world = World()
+    world.writes()
+    await world.reconcile()
+    await world.reconcile()
+    assert "Lease" not in world.kinds()

@@ -13,6 +13,9 @@ from slipstream_operator.names import Condition, Reason
 _CONDITIONS: Final = (Condition.ACCEPTED, Condition.AVAILABLE, Condition.SLO_MET)
 """Conditions whose changes are posted as Events."""
 
+_WARNINGS: Final = (Condition.FOREIGN_PODS, Condition.KEYS_REFUSED)
+"""Conditions that are only there while something is wrong."""
+
 _FAULTS: Final = (Reason.DECISION_FAILED, Reason.RECONCILE_FAILED)
 """Reasons that report a fault of the operator on one service's data."""
 
@@ -119,7 +122,7 @@ def _of_conditions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event
     for condition in new.get("conditions", []):
         known = before.get(condition["type"])
         changed = known is None or known["status"] != condition["status"]
-        if condition["type"] == Condition.FOREIGN_PODS and changed:
+        if condition["type"] in _WARNINGS and changed:
             found.append(Event("Warning", condition["reason"], condition["message"]))
         if condition["type"] not in _CONDITIONS or not changed or condition["status"] == "Unknown":
             continue

@@ -14,6 +14,7 @@ from slipstream_operator import names
 from slipstream_operator.api.conditions import Condition
 from slipstream_operator.core import pod_failures
 from slipstream_operator.core.facts import Facts
+from slipstream_operator.core.key_problems import KeyProblem
 from slipstream_runtime import contract
 
 Manifest: TypeAlias = Mapping[str, Any]
@@ -318,6 +319,8 @@ class RouterState:
     """Entry of the service in the router's configuration; None if there is none."""
     foreign: tuple[str, ...] = ()
     """Names of pods with the labels of the router that its Deployment does not own."""
+    keys: KeyProblem | None = None
+    """Problem of the service's API keys, as the router reports it."""
 
     @property
     def active(self) -> str | None:

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from slipstream_operator import names
-from slipstream_operator.core import router_config
+from slipstream_operator.core import key_problems, router_config
+from slipstream_operator.core.key_problems import KeyProblem
 from slipstream_operator.core.observed import Child, Manifest, Ref, RouterState
 from slipstream_runtime import contract
 
@@ -33,6 +34,8 @@ class RouterObjects:
     available: bool = False
     answers: bool = False
     trouble: str | None = None
+    keys: Mapping[str, KeyProblem] = dataclasses.field(default_factory=dict)
+    """Service -> problem with its API keys."""
     foreign: set[str] = dataclasses.field(default_factory=set)
     """Names of pods that have the router's labels, and are none of its pods."""
 
@@ -44,6 +47,7 @@ class RouterObjects:
             self.trouble,
             self.entries.get(service),
             tuple(sorted(self.foreign)),
+            self.keys.get(service),
         )
 
     def feed_pod(self, name: str, *, foreign: bool) -> Change | None:
@@ -69,6 +73,8 @@ class RouterObjects:
                 return self._feed_configuration()
             case "Deployment":
                 return self._feed_deployment(child, gone=gone)
+            case "Lease":
+                return self._feed_report(child, gone=gone)
             case _:
                 return Change()
 
@@ -104,6 +110,14 @@ class RouterObjects:
         self.available, self.answers = router_config.readiness(child.manifest, status)
         self.trouble = None if gone else child.trouble
         return Change(readiness=before != (self.available, self.answers, self.trouble))
+
+    def _feed_report(self, child: Child, *, gone: bool) -> Change:
+        before = self.keys
+        annotations = child.manifest["metadata"].get("annotations") or {}
+        self.keys = {} if gone else key_problems.parse(annotations.get(contract.KEYS_ANNOTATION))
+        services = {*before, *self.keys}
+        changed = {name for name in services if before.get(name) != self.keys.get(name)}
+        return Change(services=frozenset(changed))
 
 
 def is_of_router(child: Child) -> bool:

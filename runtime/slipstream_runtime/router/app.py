@@ -15,6 +15,7 @@ from slipstream_runtime.router.balancing.scrape import Scrapes
 from slipstream_runtime.router.cache.memory import CacheMemory
 from slipstream_runtime.router.cascade.route import Route
 from slipstream_runtime.router.catalogue import Catalogue
+from slipstream_runtime.router.cluster import key_reports
 from slipstream_runtime.router.cluster.activation import Activator, Renew
 from slipstream_runtime.router.cluster.routers import Lending, Routers
 from slipstream_runtime.router.front import Front
@@ -177,6 +178,10 @@ class Router:
         """Apply the content of a Secret with API keys; None if it could not be read."""
         self._key_secrets.put(secret, entries)
         self._check_keys()
+
+    def key_report(self) -> str | None:
+        """Return the problems with API keys as the operator reads them; None if there is nothing to report."""
+        return key_reports.report(self.table.services(), self._key_secrets)
 
     def status(self) -> Mapping[str, Any]:
         """Return the state of services and routes, for troubleshooting."""

@@ -13,11 +13,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from slipstream_runtime import logs
+from slipstream_runtime import contract, logs
 from slipstream_runtime.machine import unused_memory
 from slipstream_runtime.router.app import Router, Tls
 from slipstream_runtime.router.cluster import discovery
 from slipstream_runtime.router.cluster.client import Cluster
+from slipstream_runtime.router.cluster.key_reports import KeyReports
 from slipstream_runtime.router.proxy.listener import CONNECTIONS
 from slipstream_runtime.web import sockets
 from slipstream_runtime.web.certificates import Authorities, ServerCertificate
@@ -81,6 +82,13 @@ async def serve(
                 own=socket.gethostname(),
             )
             tasks.add(asyncio.create_task(following))
+
+            async def report(text: str) -> None:
+                annotations = {contract.KEYS_ANNOTATION: text}
+                await cluster.annotate(namespace=namespace, lease=name, annotations=annotations)
+
+            reports = KeyReports(router.key_report, report, clock=time.monotonic)
+            tasks.add(asyncio.create_task(reports.run()))
         logs.event(
             "listening",
             **{

@@ -181,6 +181,11 @@ class Service:
         return self._keyring.refused if self.settings.keys else ()
 
     @property
+    def keys_read(self) -> bool:
+        """Whether no thread reads the Secret with API keys."""
+        return self._keyring.read
+
+    @property
     def keys_known(self) -> bool:
         """Whether it is known which keys open the service."""
         return not self.settings.keys or self._keyring.known

@@ -105,6 +105,12 @@ class Keyring:
         return self._clients is not None and self._source.known
 
     @property
+    def read(self) -> bool:
+        """Whether the entries are those of the newest change, and no thread reads them."""
+        self._refresh()
+        return self._reading is None
+
+    @property
     def refused(self) -> Sequence[str]:
         """Names of the entries that are no keys."""
         self._refresh()

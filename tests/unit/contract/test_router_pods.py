@@ -32,7 +32,7 @@ def test_a_role_names_the_leases_or_has_no_rule_for_them() -> None:
     entry = {"small": router_entries.entry(router_entries.EVERYTHING, name="small")}
     role = given.find(router.render(_resolved(entry)), "Role")
     (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["leases"])
-    assert rule["resourceNames"] == ["small-activation"]
+    assert rule["resourceNames"] == ["slipstream-router", "small-activation"]
     assert rule["verbs"] == ["get", "patch"]
 
 

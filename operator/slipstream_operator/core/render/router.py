@@ -36,7 +36,7 @@ class Router:
     key_secrets: Sequence[str]
     """Secrets with API keys of the services, which the router watches."""
     leases: Sequence[str]
-    """Names of the Leases that the router can renew."""
+    """Names of the Leases that the router can renew for services at zero."""
     users: Sequence[Parent]
     routes: Sequence[Parent]
     prometheus: str | None
@@ -68,6 +68,7 @@ def render(router: Router) -> list[dict[str, Any]]:
             **_named(router),
             "data": {contract.ROUTER_CONFIG_KEY: router.document},
         },
+        *([_lease(router)] if router.key_secrets else []),
         _network_policy(router),
         _deployment(router),
         _service(router),
@@ -176,12 +177,13 @@ def _role(router: Router) -> dict[str, Any]:
             "verbs": ["list", "watch"],
         },
     ]
-    if router.leases:  # a rule without names would apply to all Leases
+    leases = [*([NAME] if router.key_secrets else []), *router.leases]
+    if leases:  # a rule without names would apply to all Leases
         rules.append(
             {
                 "apiGroups": ["coordination.k8s.io"],
                 "resources": ["leases"],
-                "resourceNames": list(router.leases),
+                "resourceNames": leases,
                 "verbs": ["get", "patch"],
             }
         )
@@ -191,6 +193,11 @@ def _role(router: Router) -> dict[str, Any]:
         **_named(router),
         "rules": rules,
     }
+
+
+def _lease(router: Router) -> dict[str, Any]:
+    """Return the Lease in whose annotation routers report problems with API keys."""
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **_named(router)}
 
 
 def _role_binding(router: Router) -> dict[str, Any]:

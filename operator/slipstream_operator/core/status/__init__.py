@@ -126,6 +126,7 @@ def _step(condition: Mapping[str, Any]) -> str | None:
         Reason.GATEWAY_UNAVAILABLE,
         Reason.GATEWAY_NOT_READY,
         Reason.FOREIGN_PODS,
+        Reason.KEYS_REFUSED,
         Reason.BUILD_FAILED,
         Reason.BUILD_MISSING,
     )

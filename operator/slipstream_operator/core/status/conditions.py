@@ -6,7 +6,7 @@ from typing import Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.conditions import ConditionStatus, Verdict
-from slipstream_operator.core import losses, ownership, revisions, wording
+from slipstream_operator.core import key_problems, losses, ownership, revisions, wording
 from slipstream_operator.core.observed import Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
@@ -55,7 +55,18 @@ def verdicts(
     if foreign := _foreign(observed, outcome):
         message = ownership.message(foreign)
         found.append(Verdict(Condition.FOREIGN_PODS, "True", Reason.FOREIGN_PODS, message))
+    if keys := _keys(observed, outcome):
+        found.append(Verdict(Condition.KEYS_REFUSED, "True", *keys))
     return found
+
+
+def _keys(observed: Observed, outcome: Outcome) -> tuple[str, str] | None:
+    """Return reason and message if the router does not accept keys of the service's Secret; otherwise None."""
+    secret = outcome.resolved.routing.keys if outcome.resolved is not None else None
+    by_router = outcome.rollout is not None and outcome.rollout.by_router
+    if observed.router.keys is None or secret is None or not by_router:
+        return None
+    return key_problems.verdict(observed.router.keys, secret=secret)
 
 
 def _foreign(observed: Observed, outcome: Outcome) -> list[str]:

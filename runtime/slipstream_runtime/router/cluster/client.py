@@ -1,4 +1,4 @@
-"""Kubernetes API client of the router: watches collections and renews a Lease."""
+"""Kubernetes API client of the router: watches collections, and patches Leases."""
 
 import asyncio
 import datetime
@@ -111,9 +111,17 @@ class Cluster:
 
     async def renew(self, *, namespace: str, lease: str) -> None:
         """Set `spec.renewTime` of a Lease to now."""
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-        body = orjson.dumps({"spec": {"renewTime": now.replace("+00:00", "Z")}})
+        renewed = {"spec": {"renewTime": now.replace("+00:00", "Z")}}
+        await self._patch_lease(namespace, lease, renewed)
+
+    async def annotate(self, *, namespace: str, lease: str, annotations: Mapping[str, str]) -> None:
+        """Set annotations of a Lease."""
+        await self._patch_lease(namespace, lease, {"metadata": {"annotations": annotations}})
+
+    async def _patch_lease(self, namespace: str, lease: str, change: Manifest) -> None:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}"
+        body = orjson.dumps(change)
         headers = {**self._headers(), "content-type": "application/merge-patch+json"}
         async with self._session.patch(
             self._url + path, data=body, headers=headers, timeout=_REQUEST
