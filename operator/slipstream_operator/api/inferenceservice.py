@@ -107,7 +107,8 @@ class InferenceServiceSpec(ApiModel):
         "here is taken from the accelerator in the ServingProfile. On cpu, the resources of the profile apply only if "
         "this field is absent. Without either, a pod on accelerators requests: 2 cores plus 1 per accelerator; 4Gi of "
         "memory plus 2Gi per accelerator and up to 5Gi of weights per accelerator; 10Gi of ephemeral storage plus the "
-        "downloads (16Gi if their size is unknown).",
+        "downloads (16Gi if their size is unknown). Its limit of memory is then its request plus the memory of its "
+        "accelerators plus 16Gi, if the profile states their memory.",
     )
     parallelism: ParallelismSpec | None = Field(
         default=None, description="Split of one replica over its accelerators."

@@ -3,6 +3,7 @@
 A service that can't work raises PermanentError, which becomes `Accepted=False`.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -17,6 +18,7 @@ from slipstream_operator.core import (
     devices,
     engine_arguments,
     fetching,
+    memory_limit,
     network,
     objectives,
     offload,
@@ -148,6 +150,17 @@ def resolve(observed: Observed) -> Resolved:
         profile=name,
         from_builds=build_sources.identity(builds) is not None,
     )
+    requests: Mapping[str, str] = {}
+    if device.dedicated:
+        requests = offload.requested(
+            resources.defaults(
+                gpus=per_pod,
+                weights_bytes=weights_bytes,
+                downloads=weights.downloads(spec),
+                keeps_cache=keeps_cache,
+            ),
+            spec,
+        )
     waits = any(source.holds_revision for source in builds)
     return Resolved(
         key=parent.key,
@@ -205,17 +218,12 @@ def resolve(observed: Observed) -> Resolved:
             start=chosen.start if times.configured(spec, accelerator).start else None,
         ),
         times=chosen,
-        default_requests=offload.requested(
-            resources.defaults(
-                gpus=per_pod,
-                weights_bytes=weights_bytes,
-                downloads=weights.downloads(spec),
-                keeps_cache=keeps_cache,
-            ),
-            spec,
+        default_requests=requests,
+        default_memory_limit=memory_limit.of(
+            spec, accelerator, gpus=per_pod, resources=configured, requests=requests
         )
         if device.dedicated
-        else {},
+        else None,
         dedicated=device.dedicated,
         routing=routed,
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",

@@ -85,6 +85,8 @@ class Resolved:
     times: times.Times
     default_requests: Mapping[str, str]
     """Requests of the engine container for resources that `revisioned.resources` lacks. Not part of the revision."""
+    default_memory_limit: str | None = dataclasses.field(default=None, kw_only=True)
+    """Limit of memory where `revisioned.resources` has none. Not part of the revision."""
     dedicated: bool
     """Whether a replica has devices of its own. Its pods then prefer nodes with other engines, so that whole nodes stay
     free. Not part of the revision."""

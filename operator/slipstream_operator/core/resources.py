@@ -26,8 +26,7 @@ CORES_PER_GPU: Final = 1
 cloud's smallest GPU node, which has 4 cores. There is no limit, so engines can use idle cores."""
 MEMORY: Final = 4 * _GI
 """Bytes of the API server, the engine core and the tokenizer: about 2 GiB, and 2 GiB that requests may take there.
-
-There is no limit by default, because engineArgs can put weights or KV cache into the pod's memory."""
+"""
 MEMORY_PER_GPU: Final = 2 * _GI
 """Bytes of a GPU's worker: PyTorch, the CUDA context, pinned buffers and its queues in /dev/shm."""
 SHARD: Final = 5 * _GI
@@ -91,13 +90,16 @@ def check_disk(resources: Manifest, spec: InferenceServiceSpec, downloaded: int)
         )
 
 
-def complete(resources: Manifest, requests: Mapping[str, str]) -> dict[str, Any]:
-    """Return the resources plus the requests for resources that have neither a request nor a limit."""
+def complete(
+    resources: Manifest, requests: Mapping[str, str], *, memory_limit: str | None = None
+) -> dict[str, Any]:
+    """Return the resources plus the requests for resources that have neither a request nor a limit, and the limit."""
     known = _known(resources)
     added = {name: size for name, size in requests.items() if name not in known}
+    limits = {} if memory_limit is None else {"memory": memory_limit}
     return _tidy(
         {
-            "limits": resources.get("limits", {}),
+            "limits": {**limits, **resources.get("limits", {})},
             "requests": {**resources.get("requests", {}), **added},
         }
     )

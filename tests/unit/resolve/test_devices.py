@@ -40,7 +40,7 @@ def test_each_pod_claims_as_many_devices_as_a_replica_has():
     ]
     (engine,) = pod["containers"]
     assert engine["resources"]["claims"] == [{"name": "accelerators"}]
-    assert "limits" not in engine["resources"]
+    assert set(engine["resources"]["limits"]) == {"memory"}
     assert engine["resources"]["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
 
 

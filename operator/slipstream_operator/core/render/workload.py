@@ -203,7 +203,11 @@ def _container(resolved: Resolved) -> dict[str, Any]:
             *resolved.revisioned.template.get("volumeMounts", ()),
         ],
     }
-    if wanted := resources.complete(resolved.revisioned.resources, resolved.default_requests):
+    if wanted := resources.complete(
+        resolved.revisioned.resources,
+        resolved.default_requests,
+        memory_limit=resolved.default_memory_limit,
+    ):
         container["resources"] = wanted
     return container
 
