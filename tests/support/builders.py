@@ -73,6 +73,8 @@ def running(folder: Path) -> Iterator[Builder]:
         assert process.stdin is not None
         process.stdin.close()
         process.wait(timeout=60)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def questions(path: Path, count: int, *, seed: int = 5) -> Path:

@@ -244,8 +244,8 @@ class Export(ApiModel):
     )
     tolerance: Annotated[float, _ABOVE_ZERO, Field(le=1)] | None = Field(
         default=None,
-        description="Greatest difference of an output from the source's. Of int8: of the cosine similarity from 1. "
-        "Default: 0.001.",
+        description="Greatest difference of an output from the source's. Of int8: of a vector's cosine similarity from "
+        "1, or of a score or probability. Default: 0.001 of fp32, 0.05 of int8.",
     )
     opset: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
         default=None, description="Version of ONNX's operators. Default: the exporter's."

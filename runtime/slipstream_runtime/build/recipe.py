@@ -95,8 +95,9 @@ class Export(Part):
 
     format: Literal["onnx"] = "onnx"
     precision: Literal["fp32", "int8"] = "fp32"
-    tolerance: Annotated[float, pydantic.Field(gt=0)] = 1e-3
-    """Greatest absolute difference of an output from the source's; of int8, from 1 of the cosine similarity."""
+    tolerance: Annotated[float, pydantic.Field(gt=0)] | None = None
+    """Greatest absolute difference of an output from the source's. Of int8: of a vector's cosine similarity from 1, or
+    of a score or probability. None is the precision's default."""
     opset: Positive | None = None
 
 
