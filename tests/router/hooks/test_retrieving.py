@@ -203,6 +203,40 @@ async def test_an_own_fault_of_the_request_is_still_refused(
         assert len(engine.received) == 2
 
 
+LARGE: dict[str, Any] = {
+    "text": user("x" * 1_100_000),
+    "messages": [user("x")] * 10_000,
+    "parts": {"role": "user", "content": [{"type": "text", "text": "x"}] * 10_000},
+    "items": {"role": "user", "content": [0] * 100_000},
+}
+
+
+@pytest.mark.parametrize("messages", LARGE.values(), ids=LARGE)
+async def test_a_body_on_which_hooks_would_work_long_passes_as_it_is(
+    messages: Any, engine: Backend, search: Backend
+) -> None:
+    async with hooked(
+        engine, retrieve={"url": url(search)}, condense={"service": "brief", "overTokens": 64}
+    ) as router:
+        chat = messages if isinstance(messages, list) else [messages]
+        assert (await router.ask(messages=chat)).status == 200
+        assert engine.received[0].content["messages"] == chat
+        for hook in ("retrieve", "condense"):
+            assert await failures(router, hook, "too_large") == 1
+        assert search.received == []
+
+
+async def test_a_search_that_closed_a_kept_connection_is_asked_again(
+    engine: Backend, search: Backend
+) -> None:
+    search.script = [backends.die]
+    search.always = found("The deposit is 40 florins.")
+    async with hooked(engine, retrieve={"url": url(search)}) as router:
+        await router.ask(messages=[user("?")])
+        assert len(search.received) == 2
+        assert await outcomes(router, "retrieve") == (1, 0, 0)
+
+
 async def test_numbers_of_any_size_survive(engine: Backend, search: Backend) -> None:
     search.always = found("x")
     async with hooked(engine, retrieve={"url": url(search)}) as router:

@@ -4,10 +4,11 @@ A turn is a message of the user with everything up to the user's next message, s
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+import orjson
 
 from slipstream_runtime.router.messages.usage import BYTES_PER_TOKEN
 from slipstream_runtime.web.media import PARTS
@@ -110,10 +111,10 @@ def prefixes(scope: Sequence[object], turns: Iterable[Turn]) -> list[bytes]:
 
     Conversations of different scopes have no hash in common.
     """
-    state = hashlib.sha256(json.dumps(scope).encode())
+    state = hashlib.sha256(orjson.dumps(scope))
     found = []
     for turn in turns:
-        part = json.dumps(turn.messages, separators=(",", ":")).encode()
+        part = orjson.dumps(turn.messages)
         state.update(len(part).to_bytes(8, "big") + part)
         found.append(state.digest())
     return found

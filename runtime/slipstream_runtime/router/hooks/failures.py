@@ -23,6 +23,8 @@ class Cause(enum.StrEnum):
     """The Secret with the API key is missing, or the client's key does not open the service."""
     NO_SERVICE = "no_service"
     """The service is not in the router's configuration, has no replica or no free slot."""
+    TOO_LARGE = "too_large"
+    """The body is so large that work on it would delay other requests."""
     NO_MEMORY = "no_memory"
     """The router has no memory for the changed request."""
     PAUSED = "paused"

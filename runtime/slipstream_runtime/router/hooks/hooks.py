@@ -24,6 +24,10 @@ from slipstream_runtime.web import openai
 from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.refusal import Refusal
 
+MOST_BYTES: Final = 1024 * 1024
+MOST_OBJECTS: Final = 4096
+MOST_ITEMS: Final = 32_768
+"""Bytes, objects and items of a body that reaches hooks, which take some milliseconds at most."""
 CONDENSE: Final = "condense"
 RETRIEVE: Final = "retrieve"
 
@@ -109,6 +113,7 @@ class Hooks:
         metrics, pauses, clock = self._metrics[hook], self._pauses[hook], self._parts.proxy.clock
         began, tenant = clock(), sender.tenant()
         try:
+            _check_size(request.raw)
             found = conversation.parse(request.content)
             if found is None:
                 metrics.outcome("unneeded")
@@ -188,11 +193,21 @@ class Hooks:
         return conversation.with_context(found, text) if text else None
 
 
+def _check_size(raw: bytes) -> None:
+    """Raise HookError for a body on which the hooks would work for long."""
+    if (
+        len(raw) >= MOST_BYTES
+        or raw.count(b"{") > MOST_OBJECTS
+        or raw.count(b",") + raw.count(b"[") > MOST_ITEMS
+    ):
+        raise HookError(Cause.TOO_LARGE)
+
+
 def _replaced(request: Request, changed: Conversation) -> Request:
     """Return the request with the messages of a changed conversation, if there is memory for both bodies."""
     try:
         found = request.with_messages(conversation.messages(changed))
-    except (Refusal, ValueError):
+    except Refusal:
         raise HookError(Cause.INVALID) from None
     lease = request.lease
     if lease is not None and not lease.try_grow(lease.size + len(found.raw)):

@@ -47,7 +47,7 @@ class Search:
         body = passages.query(question, most=settings.top_k)
         try:
             async with asyncio.timeout(settings.timeout):
-                found = await self._post(URL(settings.url, encoded=True), body, headers)
+                found = await self._answer(URL(settings.url, encoded=True), body, headers)
             return passages.parse(found, most=settings.top_k)
         except TimeoutError:
             raise HookError(Cause.TIMEOUT) from None
@@ -55,6 +55,13 @@ class Search:
             raise HookError(Cause.UNREACHABLE) from None
         except ValueError:
             raise HookError(Cause.INVALID) from None
+
+    async def _answer(self, url: URL, body: bytes, headers: dict[str, str]) -> bytes:
+        """Return the answer; send the search again if a kept connection closed before it."""
+        try:
+            return await self._post(url, body, headers)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._post(url, body, headers)
 
     async def _post(self, url: URL, body: bytes, headers: dict[str, str]) -> bytes:
         async with self._session.post(

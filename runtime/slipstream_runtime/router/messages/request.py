@@ -138,10 +138,12 @@ class Request:
         return dataclasses.replace(self, content=content, raw=orjson.dumps(content), stream=False)
 
     def with_messages(self, messages: Sequence[Mapping[str, Any]]) -> "Request":
-        """Return the request with other messages of a chat; ValueError if the body has a number that is none."""
+        """Return the request with other messages of a chat; Refusal if its text is too large."""
         content = {**self.content, "messages": messages}
-        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        changed = parse_request(text.encode(), path=self.path)
+        raw = orjson.dumps(content)
+        found = bounded(content, size=len(raw))
+        text = len(raw) - found.size
+        changed = _request(self.path, raw, content, self.model, text=text, pieces=found.pieces)
         return dataclasses.replace(
             self,
             raw=changed.raw,
