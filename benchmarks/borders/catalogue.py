@@ -75,6 +75,7 @@ ATTACKS: Final = {
     "large-choice": Attack(grammars.choice, "chat"),
     "priority-in-body": Attack(tenants.priority, "chat", seconds=20.0),
     "budget-by-floats": Attack(tenants.floats, "paid", seconds=20.0),
+    "budget-over-two-routers": Attack(tenants.over_routers, "paid", seconds=20.0),
     "documents-of-keys": Attack(tenants.documents, "fragile"),
     "endless-event": Attack(engines.events, "hostile"),
     "event-in-parts": Attack(engines.chunks, "hostile"),

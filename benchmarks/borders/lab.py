@@ -35,6 +35,8 @@ SPARED: Final = FRAGILE - 2
 """Engines of it that one request must leave alive: it may be tried once more after the first died."""
 CONCURRENCY: Final = 8
 """Requests in flight per replica, few enough that slow readers can hold them all."""
+ROUTERS: Final = ("router", "router-2")
+"""Routers of one namespace; the other client asks the first."""
 OTHERS: Final = ("encoder", "vision")
 """Engines that only some attacks need."""
 _START_SECONDS: Final = 300.0
@@ -111,7 +113,7 @@ class Lab:
     def __init__(self, home: Path, *, encoder: Path | None, vision: Path | None) -> None:
         self._home = home
         # NB: named ports, so that a server that was started again is found where it was.
-        names = ["router", "engine", "encoder", "vision", "hostile"]
+        names = [*ROUTERS, "engine", "encoder", "vision", "hostile"]
         names += [f"{name}-management" for name in names]
         names += [f"fragile-{number}" for number in range(FRAGILE)]
         self._ports = {name: servers.free_port() for name in names}
@@ -123,7 +125,7 @@ class Lab:
         if vision is not None:
             self.processes.append(self._vision(vision))
             self._others.append("vision")
-        self.processes.append(self._router())
+        self.processes += [self._router(name) for name in ROUTERS]
 
     def targets(self, who: str) -> Targets:
         """Return the ports, with the key of this client."""
@@ -135,7 +137,7 @@ class Lab:
             fragile=Target(
                 port, "fragile", key, host="fragile", keys=str(self._home / "keys" / "fragile")
             ),
-            paid=Target(port, "chat", key, host="paid"),
+            paid=Target(port, "chat", key, host="paid", others=(self._ports[ROUTERS[1]],)),
             hostile=Target(port, "hostile", key, host="hostile"),
             engine=Target(self._ports["engine"], "chat"),
             management=Target(self._ports["engine-management"], "chat"),
@@ -198,7 +200,7 @@ class Lab:
         words = ["--config", str(file), "--termination-log", str(self._home / f"{name}.end")]
         return self._process(name, module, words, limit)
 
-    def _router(self) -> Process:
+    def _router(self, name: str) -> Process:
         services = [
             _service("chat", keys=True, model="chat"),
             # NB: the same engine and model, which the Host header keeps apart.
@@ -216,9 +218,10 @@ class Lab:
             "hostile": [self._place("hostile")],
             **{name: [self._place(name)] for name in self._others},
         }
+        others = [self._place(other) for other in ROUTERS if other != name]
         files: dict[str, Any] = {
             "router.json": {"namespace": "bench", "services": services},
-            "endpoints.json": {"revisions": places},
+            f"{name}-endpoints.json": {"revisions": places, "routers": others},
             f"token/{contract.ROUTER_TOKEN_KEY}": _TOKEN,
         }
         for service in ("chat", "paid", "fragile", "hostile", *self._others):
@@ -233,10 +236,10 @@ class Lab:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content if isinstance(content, str) else json.dumps(content))
         words = ["--config", str(self._home / "router.json")]
-        words += ["--endpoints", str(self._home / "endpoints.json")]
+        words += ["--endpoints", str(self._home / f"{name}-endpoints.json")]
         words += ["--keys", str(self._home / "keys"), "--token", str(self._home / "token")]
         words += ["--linger", "0", "--grace", "0"]
-        return self._process("router", contract.ROUTER_MODULE, words, ROUTER_LIMIT)
+        return self._process(name, contract.ROUTER_MODULE, words, ROUTER_LIMIT)
 
     def _place(self, name: str) -> dict[str, Any]:
         port = self._ports[name]

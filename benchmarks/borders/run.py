@@ -84,7 +84,7 @@ class Result:
         return self.attacked.p99 / (2 * self.quiet.p99 + ADDED_SECONDS)
 
     def most(self, *, router: bool) -> float:
-        return max((mib for name, mib in self.grown.items() if (name == "router") == router))
+        return max((mib for name, mib in self.grown.items() if (name in labs.ROUTERS) == router))
 
     @property
     def holds(self) -> bool:
@@ -325,7 +325,7 @@ _BASIS: Final = (
     f"The other client sends one request after the other for {QUIET_SECONDS:.0f} s alone, then beside the attack. "
     "Each request has a connection of its own, and every fourth one has a JSON schema. A request fails if it gets no "
     "whole answer with status 200 within 20 s. The p99 is that of all requests that were answered or timed out.\n\n"
-    f"The limits of memory are {labs.ROUTER_LIMIT // MIB} MiB for the router, as the operator sets it, "
+    f"The limits of memory are {labs.ROUTER_LIMIT // MIB} MiB for each router, as the operator sets it, "
     f"{labs.ENGINE_LIMIT // MIB} MiB for vLLM and {labs.ENCODER_LIMIT // MIB} MiB for ONNX Runtime. A process beyond "
     "its limit is killed, as in a container. Growth is that of private memory, read every 50 ms. A process has given "
     f"its memory back once it is within {KEPT_MIB:.0f} MiB of its size before. One deadly request may kill two "

@@ -56,6 +56,7 @@ def write(folder: Path) -> None:
     )
     config.dtype = "float32"
     transformers.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    _name_tower(folder / "model.safetensors")
     pixels = {"height": SIZE, "width": SIZE}
     transformers.LlavaProcessor(
         image_processor=transformers.CLIPImageProcessor(
@@ -68,6 +69,18 @@ def write(folder: Path) -> None:
         num_additional_image_tokens=1,
         chat_template=_TEMPLATE,
     ).save_pretrained(folder)
+
+
+def _name_tower(file: Path) -> None:
+    """Name the weights of the vision tower as published models do, and not as transformers 5 saves them."""
+    from safetensors import torch  # noqa: PLC0415
+
+    tower, inner = "vision_tower.", "vision_tower.vision_model."
+    named = {
+        name if inner in name else name.replace(tower, inner): weight
+        for name, weight in torch.load_file(file).items()
+    }
+    torch.save_file(named, file, {"format": "pt"})
 
 
 def _text() -> dict[str, object]:

@@ -29,6 +29,8 @@ class Target:
     """Host header, which names the service to a router."""
     keys: str | None = None
     """Folder of the documents of keys that the client may write."""
+    others: tuple[int, ...] = ()
+    """Ports of the other routers of the namespace."""
 
     def head(
         self, path: str, length: int | None = None, fields: Iterable[str] = (), method: str = "POST"

@@ -1,6 +1,7 @@
 """Attacks of a tenant on what the keys of others are to have: their priority, their budget and their documents."""
 
 import contextlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -45,8 +46,25 @@ async def floats(target: Target, deadline: Deadline) -> int:
             spent += _tokens(answer)
 
     await wire.repeatedly(once, deadline, at_once=8)
-    paid = BUDGET * (1 + deadline.seconds / 60)
-    return int(spent > _SLACK * paid)
+    return _exceeds(spent, deadline)
+
+
+async def over_routers(target: Target, deadline: Deadline) -> int:
+    """Spend one budget at two routers in turn, and count the tokens beyond it."""
+    spent = 0
+    data = target.ask(max_tokens=_OUTPUT, temperature=1.0, ignore_eos=True)
+    ports = itertools.cycle((target.port, *target.others))
+
+    async def once() -> None:
+        nonlocal spent
+        spent += _tokens(await wire.exchange(next(ports), data, seconds=deadline.left))
+
+    await wire.repeatedly(once, deadline, at_once=8)
+    return _exceeds(spent, deadline)
+
+
+def _exceeds(spent: int, deadline: Deadline) -> int:
+    return int(spent > _SLACK * BUDGET * (1 + deadline.seconds / 60))
 
 
 def _tokens(answer: bytes) -> int:

@@ -13,6 +13,7 @@ from slipstream_runtime.errors import EngineError
 from slipstream_runtime.host import front, probe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.host.routes import ROUTES, Route
+from slipstream_runtime.machine import unused_memory
 from slipstream_runtime.web import asgi, certificates, server
 
 _LAST_ANSWERS_SECONDS: Final = 0.5
@@ -54,9 +55,11 @@ class Service:
             listening.cancel()
             await task
             raise EngineError("the API server ended before it listened")
+        giving_back = asyncio.create_task(unused_memory.keep_giving_back())
         try:
             yield
         finally:
+            giving_back.cancel()
             self.server.stop()
             await task
 

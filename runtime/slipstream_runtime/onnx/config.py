@@ -10,10 +10,13 @@ from slipstream_runtime.onnx.batching import BatchLimits
 from slipstream_runtime.part import Part, Positive
 
 _BATCHES = {
-    "cpu": BatchLimits(sequences=32, tokens=2048),
+    "cpu": BatchLimits(sequences=32, tokens=512),
     "cuda": BatchLimits(sequences=256, tokens=32768),
 }
-"""Device -> limits of a batch. On a CPU, more tokens only make a batch take longer."""
+"""Device -> limits of a batch. On a CPU, more tokens only make a batch take longer, and other clients wait for it.
+
+A core takes 70 ms for 512 tokens of a MiniLM of 6 layers, and 320 ms for 2,048.
+"""
 
 
 class Model(Part):

@@ -4,6 +4,7 @@ Every request that is counted in is counted out, however it ends.
 """
 
 import asyncio
+import itertools
 import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
@@ -376,7 +377,7 @@ def _key(http_request: web.BaseRequest) -> bytes | None:
 
 
 def _head_size(http_request: web.BaseRequest) -> int:
-    return sum(len(name) + len(value) for name, value in http_request.raw_headers)
+    return sum(map(len, itertools.chain.from_iterable(http_request.raw_headers)))
 
 
 def _values(found: Sequence[str]) -> list[bytes]:

@@ -77,12 +77,17 @@ def parse(raw: bytes) -> dict[str, Any]:
     return checked
 
 
-def plain(raw: bytes, content: object) -> dict[str, Any]:
-    """Return the content of the body; raise Refusal if it is not an object or nests too deeply."""
+def plain(raw: bytes, content: object, *, openings: int | None = None) -> dict[str, Any]:
+    """Return the content of the body; raise Refusal if it is not an object or nests too deeply.
+
+    `openings` are its brackets, if they were counted.
+    """
     if not isinstance(content, dict):
         raise no_object()
     # NB: counting brackets costs microseconds; walking a long list of tokens costs more.
-    if raw.count(b"[") + raw.count(b"{") > DEPTH and _deeper(content, than=DEPTH):
+    if openings is None:
+        openings = raw.count(b"[") + raw.count(b"{")
+    if openings > DEPTH and _deeper(content, than=DEPTH):
         raise too_deep()
     return content
 

@@ -76,8 +76,8 @@ def test_every_choice_of_the_user_reaches_the_engine() -> None:
 def test_the_least_service_has_the_devices_limits() -> None:
     assert config().device == "cuda"
     assert config().batch == BatchLimits(sequences=256, tokens=32768)
-    assert config(accelerator=CPU).batch == BatchLimits(sequences=32, tokens=2048)
-    assert config(accelerator=CPU, batching={}).batch == BatchLimits(sequences=32, tokens=2048)
+    assert config(accelerator=CPU).batch == BatchLimits(sequences=32, tokens=512)
+    assert config(accelerator=CPU, batching={}).batch == BatchLimits(sequences=32, tokens=512)
 
 
 def test_compiling_means_tensorrt_and_is_not_done_unasked() -> None:

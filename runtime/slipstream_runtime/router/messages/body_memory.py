@@ -53,19 +53,27 @@ class Lease:
 
     def grow(self, size: int) -> None:
         """Take memory for `size` bytes; Refusal if the router or the client's share has too little."""
-        memory = self._memory
         size += self._beside
         more = size - self.size
         if more <= 0:
             return
+        memory, client = self._memory, self._client
+        if (
+            memory.used + more > memory.most
+            or memory.used_by(client) + more > memory.most // 2  # no client's share is less
+        ):
+            self._check(size, more)
+        memory.add(client, more)
+        self.size = size
+
+    def _check(self, size: int, more: int) -> None:
+        memory = self._memory
         if size > memory.share:
             raise refusals.body_beyond_memory(size, most=memory.share)
         if memory.used + more > memory.most:
             raise refusals.bodies_full(memory.most)
         if memory.used_by(self._client) + more > memory.share:
             raise refusals.client_bodies_full(memory.share)
-        memory.add(self._client, more)
-        self.size = size
 
     def try_grow(self, size: int) -> bool:
         """Take memory for `size` bytes; False if there is too little."""

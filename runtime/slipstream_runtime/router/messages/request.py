@@ -27,6 +27,7 @@ _KEPT_BYTES: Final = 64 * 1024
 """Bytes of a body that is kept to the end of the answer; larger ones are released once the answer begins."""
 _TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
 """Texts of a form that pydantic, and so vLLM, reads as true."""
+_MODEL: Final = b'"model"'
 _ESCAPED: Final = b"\\u00"
 """Beginning of an escaped ASCII letter, which may be one of `model`."""
 _OF_CLIENTS: Final = frozenset(
@@ -235,10 +236,11 @@ class Request:
         self.raw = body.extended(self.raw, fields)
 
 
-def parse_request(raw: bytes, *, path: str) -> Request:
-    """Return the request in the body; Refusal if the body is malformed."""
-    content = body.plain(raw, _loaded(raw))
-    if raw.count(b'"model"') != 1 or _ESCAPED in raw:
+def parse_request(raw: bytes, *, path: str, openings: int | None = None) -> Request:
+    """Return the request in the body; Refusal if the body is malformed. `openings` are its brackets, if known."""
+    content = body.plain(raw, _loaded(raw), openings=openings)
+    # NB: the two searches are quicker than one that counts, and than one for a longer text.
+    if raw.find(_MODEL) != raw.rfind(_MODEL) or (b"\\" in raw and _ESCAPED in raw):
         _check_model_is_single(raw)
     model = _model(content)
     found = bounded(content, size=len(raw))
@@ -256,9 +258,9 @@ def parse_large(raw: bytes, structure: Structure, *, path: str) -> Generator[Non
         raise body.too_deep()
     model = _model(content)
     yield
-    named = raw.count(b'"model"')
+    repeated = raw.find(_MODEL) != raw.rfind(_MODEL)
     yield
-    if named != 1 or _ESCAPED in raw:
+    if repeated or _ESCAPED in raw:
         # NB: another look at the whole body would take long. The last of two fields holds, here and in engines.
         raw = body.extended(raw, {"model": model})
     yield

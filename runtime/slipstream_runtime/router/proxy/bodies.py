@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
+from slipstream_runtime.router.messages import structure as structures
 from slipstream_runtime.router.messages import uploads
 from slipstream_runtime.router.messages.body_memory import BodyMemory, Lease
 from slipstream_runtime.router.messages.request import (
@@ -17,7 +18,7 @@ from slipstream_runtime.router.messages.request import (
     parse_request,
     uploaded_request,
 )
-from slipstream_runtime.router.messages.structure import LARGE, Structure, parsed_size
+from slipstream_runtime.router.messages.structure import LARGE, Structure
 from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal, body_late, malformed
@@ -96,11 +97,9 @@ class Bodies:
         )
         lease = self._memory.lease(client, beside=_COPIES_OF_HEADERS * head)
         try:
-            lease.grow(0)
-            # NB: most bodies come with the headers, and need no timer.
-            whole = http_request.content.is_eof()
-            async with asyncio.timeout_at(None if whole else deadline):
-                if uploads_file:
+            if uploads_file:
+                lease.grow(0)
+                async with asyncio.timeout_at(deadline):
                     found = await self._upload(
                         http_request,
                         lease,
@@ -109,10 +108,13 @@ class Bodies:
                         seconds=seconds,
                         deadline=deadline,
                     )
-                else:
+            elif http_request.content.is_eof():
+                # NB: most bodies come with the headers, and need no timer.
+                found = await self._whole(http_request.content.read_nowait(), lease, path=path)
+            else:
+                async with asyncio.timeout_at(deadline):
                     raw, structure = await self._read(http_request, lease)
-            if not uploads_file:
-                found = await self._parse(raw, structure, path=path)
+                found = await self._parse(raw, structure, lease, path=path)
         except TimeoutError:
             lease.release()
             raise body_late(seconds) from None
@@ -137,14 +139,15 @@ class Bodies:
 
     async def _check(self, http_request: web.BaseRequest, *, kind: str, limit: int) -> None:
         headers = http_request.headers
-        body.check_head(
-            (
-                (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
-                (b"content-length", headers.get("content-length", "").encode()),
-            ),
-            limit=limit,
-            kind=kind,
-        )
+        if headers.get("content-type") != kind or (http_request.content_length or 0) > limit:
+            body.check_head(
+                (
+                    (b"content-type", headers.get("content-type", "").encode("latin-1", "replace")),
+                    (b"content-length", headers.get("content-length", "").encode()),
+                ),
+                limit=limit,
+                kind=kind,
+            )
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(
                 415,
@@ -189,9 +192,8 @@ class Bodies:
         parts += fresh
         if structure is not None:
             await self._turns.take(_add(structure, fresh))
-        raw = parts[0] if len(parts) == 1 else b"".join(parts)
-        lease.grow(_charged(size, parsed_size(raw) if structure is None else structure.size))
-        return raw, structure
+            lease.grow(_charged(size, structure.size))
+        return parts[0] if len(parts) == 1 else b"".join(parts), structure
 
     async def _upload(
         self,
@@ -214,11 +216,26 @@ class Bodies:
             request.rest = uploads.Rest(upload, seconds=seconds, left=left)
         return request
 
-    async def _parse(self, raw: bytes, structure: Structure | None, *, path: str) -> Request:
-        """Return the request in a JSON body."""
-        if structure is None:
-            return parse_request(raw, path=path)
-        return await self._turns.take(parse_large(raw, structure, path=path))
+    async def _whole(self, raw: bytes, lease: Lease, *, path: str) -> Request:
+        """Return the request in a body that came with the headers."""
+        if len(raw) > self.limit:
+            raise body.too_large(limit=self.limit)
+        structure = None
+        if len(raw) >= LARGE:
+            structure = Structure()
+            await self._turns.take(_add(structure, (raw,)))
+            lease.grow(_charged(len(raw), structure.size))
+        return await self._parse(raw, structure, lease, path=path)
+
+    async def _parse(
+        self, raw: bytes, structure: Structure | None, lease: Lease, *, path: str
+    ) -> Request:
+        """Return the request in a JSON body, once there is memory for its objects."""
+        if structure is not None:
+            return await self._turns.take(parse_large(raw, structure, path=path))
+        marks = structures.marks(raw)
+        lease.grow(_charged(len(raw), structures.small_size(raw, marks)))
+        return parse_request(raw, path=path, openings=structures.openings(marks))
 
     def _grow(self, lease: Lease, size: int, *, limit: int) -> None:
         if size > limit:
