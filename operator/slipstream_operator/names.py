@@ -148,6 +148,7 @@ class Reason:
     QUALITY_TOO_LOW: Final = "QualityTooLow"
     QUALITY_INCONCLUSIVE: Final = "QualityInconclusive"
     PUBLISHED: Final = "Published"
+    ARTIFACT_UNREADABLE: Final = "ArtifactUnreadable"
     LOADED: Final = "Loaded"
     NOT_LOADED: Final = "NotLoaded"
 

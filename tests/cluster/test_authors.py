@@ -194,3 +194,62 @@ def test_a_route_sends_no_secret_that_its_author_may_not_read(kube: Kube, namesp
         apply(kube, route(namespace, apiKey={"name": "other", "key": "a"}), user="alice")
     grant(kube, namespace, "bob", routes, right("jobs", "create", group="batch"))
     apply(kube, route(namespace, topK=3, **key), user="bob")
+
+
+def build(namespace: str, **spec: Any) -> str:
+    """Return a ModelBuild that never has a pod, since no profile allows its source."""
+    base = {
+        "source": "gs://bucket/model",
+        "steps": [{"export": {}}],
+        "output": {"uri": "gs://bucket/small"},
+    }
+    metadata = {"name": "theft", "namespace": namespace}
+    kind = {"apiVersion": "slipstream.dev/v1alpha1", "kind": "ModelBuild"}
+    return json.dumps({**kind, "metadata": metadata, "spec": {**base, **spec}})
+
+
+SAMPLES = {"dataset": {"claim": {"name": "db", "path": "items.jsonl"}}}
+OF_BUILDS = [
+    ({"source": "pvc://db/model"}, "spec.source"),
+    ({"output": {"uri": "pvc://db/model"}}, "spec.output.uri"),
+    ({"output": {"uri": "oci://r/i:1", "pushSecret": {"name": "db"}}}, "spec.output.pushSecret"),
+    ({"workspace": {"claim": {"name": "db"}}}, "spec.workspace.claim"),
+    ({"tokenSecret": {"name": "db", "key": "token"}}, "spec.tokenSecret"),
+    ({"credentials": {"name": "db"}}, "spec.credentials"),
+    ({"imagePullSecrets": [{"name": "db"}]}, "spec.imagePullSecrets"),
+    ({"quality": {"dataset": {"configMap": {"name": "db", "key": "a"}}}}, "spec.dataset.configMap"),
+    ({"steps": [{"quantize": {"scheme": "w8a8", "calibration": SAMPLES}}]}, "spec.dataset.claim"),
+    ({"steps": [{"sparsify": {"pattern": "2of4", "heal": SAMPLES}}]}, "spec.dataset.claim"),
+    ({"steps": [{"prune": {"layers": "9%", "calibration": SAMPLES}}]}, "spec.dataset.claim"),
+    (
+        {"steps": [{"distill": {"student": {"layers": 1}, "training": SAMPLES}}]},
+        "spec.dataset.claim",
+    ),
+    (
+        {
+            "steps": [
+                {
+                    "distill": {
+                        "student": {"uri": "pvc://db/a"},
+                        "training": {"dataset": {"uri": "s3://bucket/items.jsonl"}},
+                    }
+                }
+            ]
+        },
+        "spec.steps.distill.student.uri",
+    ),
+]
+
+
+def test_a_build_uses_nothing_that_its_author_may_not(kube: Kube, namespace: str) -> None:
+    builds = right("modelbuilds", "*", group="slipstream.dev")
+    grant(kube, namespace, "mallory", builds)
+    for spec, field in OF_BUILDS:
+        with pytest.raises(Refused) as refused:
+            apply(kube, build(namespace, **spec), user="mallory")
+        expected = f'{field}: "db" can\'t be used because mallory has no right to'
+        assert expected in refused.value.message
+    apply(kube, build(namespace), user="mallory")
+    grant(kube, namespace, "alice", builds, right("persistentvolumeclaims", "use"))
+    kube.delete("ModelBuild", namespace, "theft")
+    apply(kube, build(namespace, **OF_BUILDS[1][0]), user="alice")

@@ -79,7 +79,7 @@ OURS = {"app.kubernetes.io/managed-by": "slipstream-operator"}
 REFUSED = [
     _pod(ENGINE),
     _pod(ROUTER),
-    *(_pod(labels) for labels in _labels("worker-of", "picker", "fetch", "prefetch")),
+    *(_pod(labels) for labels in _labels("worker-of", "picker", "fetch", "prefetch", "build")),
     *(_workload(kind, ENGINE) for kind in KINDS),
     *(_workload(kind, ROUTER) for kind in KINDS),
     _slice(OURS),

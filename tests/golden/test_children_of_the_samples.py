@@ -8,8 +8,9 @@ import yaml
 
 from slipstream_operator import names
 from slipstream_operator.core import inference_routes, router_config
-from slipstream_operator.core.observed import GatewayState, Key, Observed, Profile
-from slipstream_operator.core.render import router
+from slipstream_operator.core.builds import resolve as builds
+from slipstream_operator.core.observed import GatewayState, Key, Observed, ObservedBuild, Profile
+from slipstream_operator.core.render import build, router
 from tests.support import given
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ BODIES = {
     for path in sorted((ROOT / "manifests/samples").glob("*.yaml"))
 }
 SAMPLES = [path for path, body in BODIES.items() if body["kind"] == names.INFERENCE_SERVICE]
+BUILDS = [path for path, body in BODIES.items() if body["kind"] == names.MODEL_BUILD]
 GPU = {
     "name": "nvidia-h100",
     "resourceName": "nvidia.com/gpu",
@@ -53,6 +55,14 @@ def _observed(path: Path) -> Observed:
 
 def _children(path: Path) -> str:
     return _text(given.rendered(_observed(path)))
+
+
+def _build(path: Path) -> str:
+    name = BODIES[path]["metadata"]["name"]
+    key = Key("team", name, names.MODEL_BUILD)
+    parent = given.parent(BODIES[path]["spec"], key=key)
+    observed = ObservedBuild(parent, {}, (_profile(path.stem),), (), ())
+    return _text(build.render(builds.resolve(observed)))
 
 
 def _router() -> str:
@@ -92,6 +102,11 @@ def test_a_sample_has_these_children(path: Path, request: pytest.FixtureRequest)
     _compare(path.stem, _children(path), request)
 
 
+@pytest.mark.parametrize("path", BUILDS, ids=lambda path: path.stem)
+def test_a_sample_of_a_build_has_these_children(path: Path, request: pytest.FixtureRequest) -> None:
+    _compare(path.stem, _build(path), request)
+
+
 def test_a_namespace_with_the_samples_has_this_router(request: pytest.FixtureRequest) -> None:
     _compare("router", _router(), request)
 
@@ -105,4 +120,4 @@ def _compare(name: str, found: str, request: pytest.FixtureRequest) -> None:
 
 def test_every_golden_file_belongs_to_a_sample() -> None:
     golden = {path.stem for path in Path(__file__).parent.glob("*.yaml")}
-    assert golden == {"router", *(path.stem for path in SAMPLES)}
+    assert golden == {"router", *(path.stem for path in [*SAMPLES, *BUILDS])}

@@ -31,6 +31,7 @@ COVERED: Final[dict[str, str]] = {
     "python -m slipstream_runtime.router --config router.json --endpoints endpoints.json": (
         "tests/router/test_process.py"
     ),
+    "$ kubectl get mb": "tests/cluster/test_build_validation.py",
     "make gpu-contract": "tests/gpu/test_contract.py",
     "slipstream index handbook/ --embeddings http://localhost:8000/v1 --model embeddings -o handbook.npz": (
         "tests/engine/test_retrieval.py"

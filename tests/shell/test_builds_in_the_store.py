@@ -66,3 +66,24 @@ def test_a_pod_of_an_engine_that_also_has_the_label_of_a_build_stays_a_pod_of_th
     body = fakes.pod_body(given.identity())
     body["metadata"]["labels"][names.BUILD_LABEL] = "small"
     assert set(store.feed("Pod", body, gone=False)) == {given.KEY}
+
+
+def _failed(message: str) -> dict[str, Any]:
+    ended = {"terminated": {"exitCode": 1, "message": message}}
+    status = {"containerStatuses": [{"name": "engine", "image": "i", "state": ended}]}
+    return fakes.pod_body(given.identity(), status=status)
+
+
+def test_an_engine_that_can_not_read_an_artifact_is_heard_by_its_build() -> None:
+    store = Store()
+    store.feed(names.INFERENCE_SERVICE, fakes.service_body(USER), gone=False)
+    store.feed(names.MODEL_BUILD, _build(_ready("aa")), gone=False)
+    failed = _failed("pvc://models/small: there is no folder")
+    assert set(store.feed("Pod", failed, gone=False)) == {given.KEY, BUILD}
+    observed = store.build(BUILD)
+    assert observed is not None
+    ((service, message),) = observed.complaints
+    assert (service, "there is no folder" in message) == (given.NAME, True)
+    assert set(store.feed("Pod", failed, gone=True)) == {given.KEY, BUILD}
+    observed = store.build(BUILD)
+    assert observed is not None and observed.complaints == ()

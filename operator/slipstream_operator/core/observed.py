@@ -299,6 +299,8 @@ class ObservedBuild:
     profiles: tuple[Profile, ...]
     children: tuple[Child, ...]
     pods: tuple[Builder, ...]
+    complaints: tuple[tuple[str, str], ...] = ()
+    """Service of the namespace that names the build, and the failure of one of its engines or downloads."""
 
     def child(self, kind: str) -> Child | None:
         """Return the child of this kind that the build owns; None if there is none."""

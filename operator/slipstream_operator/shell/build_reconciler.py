@@ -52,9 +52,6 @@ class BuildReconciler:
         if observed is None or observed.parent.deleting:
             self._known.pop(key, None)
             return None
-        if status.finished(observed.parent.status):
-            self._known.pop(key, None)
-            return None
         try:
             return await self._reconcile(observed)
         except errors.TransientError:
@@ -65,6 +62,11 @@ class BuildReconciler:
             raise
 
     async def _reconcile(self, observed: ObservedBuild) -> float | None:
+        if status.finished(observed.parent.status):
+            self._known.pop(observed.parent.key, None)
+            now = units.timestamp(self._clock.now())
+            await self._publish(observed, status.checked(observed, now=now))
+            return None
         job = observed.child(names.JOB)
         build = None
         try:
@@ -133,7 +135,10 @@ class BuildReconciler:
 
     async def _report(self, observed: ObservedBuild, outcome: Outcome) -> None:
         now = units.timestamp(self._clock.now())
-        new = status.summarise(observed, outcome, now=now)
+        await self._publish(observed, status.summarise(observed, outcome, now=now))
+
+    async def _publish(self, observed: ObservedBuild, new: dict[str, Any]) -> None:
+        """Write the status, and post Events about its changes."""
         if not await self._write(observed, new):
             return
         parent = observed.parent

@@ -3,7 +3,7 @@
 kopf's own indices take quadratic time at start. Each watch event returns the keys that it affects.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from slipstream_operator import names
@@ -23,6 +23,7 @@ from slipstream_operator.core.observed import (
     RouterState,
     router_key,
 )
+from slipstream_operator.names import Reason
 from slipstream_operator.shell import model_names, projections
 from slipstream_operator.shell.build_objects import BuildIndex
 from slipstream_operator.shell.build_users import BuildUsers
@@ -34,6 +35,7 @@ from slipstream_operator.shell.router_objects import Change, RouterObjects, is_o
 from slipstream_operator.shell.service_objects import ServiceIndex
 
 _FETCHING: Final = (names.FETCH_LABEL, names.PREFETCH_LABEL)
+_UNREADABLE: Final = (Reason.ENGINE_FAILED, Reason.FETCH_FAILED)
 _SERVING: Final = (names.SERVICE_LABEL, names.WORKER_LABEL, names.PICKER_LABEL)
 
 
@@ -149,6 +151,7 @@ class Store:
             profiles=tuple(self._profiles.values()),
             children=tuple(build.children.values()),
             pods=tuple(build.pods.values()),
+            complaints=tuple(self._complaints(key)),
         )
 
     def parent(self, key: Key) -> Parent | None:
@@ -249,6 +252,20 @@ class Store:
             return ()
         return [build.key, *(self._build_users.of(build.key) if seen else ())]
 
+    def _complaints(self, build: Key) -> Iterator[tuple[str, str]]:
+        """Yield each failure of the engines and downloads of services that name the build."""
+        for user in self._build_users.of(build):
+            service = self._services.of(user.namespace, user.name)
+            pods: list[ObservedPod | Fetcher] = [*service.pods.values(), *service.fetchers.values()]
+            for pod in pods:
+                if _complains(pod) and not pod.foreign and pod.trouble is not None:
+                    yield user.name, pod.trouble[1]
+
+    def _accused(self, service: Key) -> list[Key]:
+        """Return the builds that the service names."""
+        found = self._build_users.named(service)
+        return [Key(service.namespace, name, names.MODEL_BUILD) for name in found]
+
     def _feed_child_of_build(self, name: str, child: Child, *, gone: bool) -> Iterable[Key]:
         changed = self._builds.feed_child(name, child, gone=gone)
         return (Key(child.ref.namespace, name, names.MODEL_BUILD),) if changed else ()
@@ -316,22 +333,24 @@ class Store:
         if pods.get(pod.name) == (None if gone else pod):
             self._services.prune(pod.namespace, pod.service)
             return ()
-        pods.pop(pod.name, None)
+        before = pods.pop(pod.name, None)
         if not gone:
             pods[pod.name] = pod
         self._services.prune(pod.namespace, pod.service)
-        return (Key(pod.namespace, pod.service),)
+        key = Key(pod.namespace, pod.service)
+        return [key, *(self._accused(key) if _complains(before, pod) else ())]
 
     def _feed_fetcher(self, fetcher: Fetcher, *, prefetches: bool, gone: bool) -> Iterable[Key]:
         service = self._services.of(fetcher.namespace, fetcher.service)
         fetchers = service.prefetchers if prefetches else service.fetchers
         if not gone and fetchers.get(fetcher.name) == fetcher:
             return ()
-        fetchers.pop(fetcher.name, None)
+        before = fetchers.pop(fetcher.name, None)
         if not gone:
             fetchers[fetcher.name] = fetcher
         self._services.prune(fetcher.namespace, fetcher.service)
-        return (Key(fetcher.namespace, fetcher.service),)
+        key = Key(fetcher.namespace, fetcher.service)
+        return [key, *(self._accused(key) if _complains(before, fetcher) else ())]
 
     def _feed_child(self, child: Child, *, gone: bool) -> Iterable[Key]:
         if not child.service:
@@ -366,6 +385,11 @@ class Store:
         if change.readiness or change.configuration:
             routes = [route.key for route in self._routes.get(space, {}).values()]
         return {router_key(space), *services, *routes}
+
+
+def _complains(*pods: ObservedPod | Fetcher | None) -> bool:
+    """Whether one of the pods failed in a way that a missing artifact can cause."""
+    return any(pod is not None and pod.trouble and pod.trouble[0] in _UNREADABLE for pod in pods)
 
 
 def _gateway(parent: Parent) -> tuple[str, str] | None:

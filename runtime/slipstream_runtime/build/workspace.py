@@ -135,8 +135,8 @@ class Workspace:
         return self.root / "layer.tar"
 
     def clear(self) -> None:
-        """Delete everything but the records."""
-        for name in ("steps", "training", "quality"):
+        """Delete everything but the records, with the downloads that lie in this folder."""
+        for name in ("steps", "training", "quality", "cache"):
             shutil.rmtree(self.root / name, ignore_errors=True)
         self.layer.unlink(missing_ok=True)
 

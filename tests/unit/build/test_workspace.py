@@ -91,3 +91,13 @@ def test_the_hash_of_a_listing_depends_on_names_and_content(tmp_path: Path) -> N
     both = workspace.entries(tmp_path, ["b", "a"])
     assert workspace.listing(both) == workspace.listing(dict(reversed(both.items())))
     assert workspace.listing(both) != workspace.listing({"a": both["a"], "c": both["b"]})
+
+
+def test_a_published_build_leaves_no_checkpoint_and_no_download_in_its_folder(
+    tmp_path: Path,
+) -> None:
+    work = Workspace(tmp_path)
+    finish(work, "0-quantize", "abc")
+    (tmp_path / "cache" / "hub").mkdir(parents=True)
+    work.clear()
+    assert workspace.names(tmp_path) == ["records/0-quantize.json"]

@@ -1,5 +1,6 @@
 """The status of a ModelBuild shows phase, figures and proof, and nothing that a pod could misuse."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -154,3 +155,26 @@ def test_a_message_that_is_no_report_is_none(message: str) -> None:
 )
 def test_progress_that_makes_no_sense_is_unknown(content: object) -> None:
     assert reports.parse_progress(content).share is None
+
+
+def test_a_finished_build_whose_artifact_is_gone_says_so_and_recovers() -> None:
+    done = _status(finished(), job=ended("Complete"))
+    gone = "the engine ended: pvc://models/small: there is no folder in claim models."
+    observed = dataclasses.replace(
+        modelbuilds.observed(status=done), complaints=(("other", "busy"), ("chat", gone))
+    )
+    found = status.checked(observed, now=given.NOW)
+    assert _conditions(found)["Ready"] == ("False", Reason.ARTIFACT_UNREADABLE)
+    assert "InferenceService chat" in _message(found, "Ready")
+    assert (found["phase"], found["artifact"]) == ("Ready", done["artifact"])
+    assert [event.reason for event in status.news(done, found)] == [Reason.ARTIFACT_UNREADABLE]
+    again = status.checked(modelbuilds.observed(status=found), now=given.NOW)
+    assert again == done
+
+
+def test_an_image_is_named_by_its_digest() -> None:
+    image = {"uri": "oci://registry/models/small:1", "digest": f"sha256:{modelbuilds.HASH}"}
+    stages = [stage(name) for name in modelbuilds.STAGES[:-1]]
+    pushed = stage("publish", {**modelbuilds.PUBLISHED, **image})
+    found = _status(pod(*stages, pushed, phase="Succeeded"), job=ended("Complete"))
+    assert found["artifact"]["uri"] == f"{image['uri']}@{image['digest']}"

@@ -1,6 +1,7 @@
 """Status of a ModelBuild, from the observed objects and the reports of its stages."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -32,6 +33,7 @@ MOST_FILES: Final = 64
 _MOST_NAMES: Final = 32
 _MOST_METRICS: Final = 16
 _KIBI: Final = 1024
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _KEPT: Final = ("steps", "artifact", "lineage", "estimate", "peakMemory", "duration", "quality")
 """Fields that outlive the pods from which they came."""
 
@@ -65,6 +67,9 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
     if finished(new) and not finished(old):
         kind: Literal["Normal", "Warning"] = "Normal" if new["phase"] == "Ready" else "Warning"
         return [Event(kind, ready["reason"], f"Ready: {ready['message']}")]
+    was = _condition(old, Condition.READY)
+    if finished(old) and ready.get("status") == "False" and was.get("status") == "True":
+        return [Event("Warning", ready["reason"], f"Ready: {ready['message']}")]
     accepted, before = _condition(new, Condition.ACCEPTED), _condition(old, Condition.ACCEPTED)
     if accepted.get("status") == "False" and before.get("status") != "False":
         return [Event("Warning", accepted["reason"], f"Accepted: {accepted['message']}")]
@@ -74,6 +79,35 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Event]:
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     found = (entry for entry in status.get("conditions", ()) if entry["type"] == kind)
     return next(found, {})
+
+
+def checked(observed: ObservedBuild, *, now: str) -> dict[str, Any]:
+    """Return the status of a finished build. `Ready` is False while engines can't read its artifact."""
+    found = dict(observed.parent.status)
+    uri = found.get("artifact", {}).get("uri")
+    if found.get("phase") != "Ready" or uri is None:
+        return found
+    ready = Verdict(Condition.READY, "True", Reason.PUBLISHED, f"The artifact is at {uri}.")
+    for service, message in observed.complaints:
+        if f"{uri}:" in message:
+            said = wording.sentence(message)
+            ready = Verdict(
+                Condition.READY,
+                "False",
+                Reason.ARTIFACT_UNREADABLE,
+                f"An engine of InferenceService {service} can't read the artifact. {said} If the artifact is gone, "
+                "delete the ModelBuild and create it again.",
+            )
+            break
+    before = observed.parent.conditions
+    kept = [one for one in before if one.type == Condition.ACCEPTED]
+    (merged,) = conditions.merge(
+        [ready], before=before, generation=observed.parent.generation, now=now
+    )
+    found["conditions"] = [
+        one.model_dump(by_alias=True, exclude_none=True) for one in (merged, *kept)
+    ]
+    return found
 
 
 def summarise(observed: ObservedBuild, outcome: Outcome, *, now: str) -> dict[str, Any]:
@@ -256,7 +290,7 @@ def _artifact(published: Report, source: Report | None) -> dict[str, Any]:
     listed = [(name, digest) for name, digest in hashes.items() if digest and len(name) <= 1024]
     made, original = published.count("bytes"), source.count("bytes") if source else None
     return ArtifactStatus(
-        uri=published.text("uri", longest=1024) or "",
+        uri=_address(published),
         size=_of_source(made, original),
         bytes=made,
         source_bytes=original,
@@ -265,6 +299,13 @@ def _artifact(published: Report, source: Report | None) -> dict[str, Any]:
         or None,
         files_omitted=(published.count("omitted") or 0) + max(0, len(listed) - MOST_FILES),
     ).model_dump(by_alias=True, exclude_none=True)
+
+
+def _address(published: Report) -> str:
+    """Return the URI of the artifact. An image is named by its digest, because its tag can move."""
+    uri, digest = published.text("uri", longest=512) or "", published.text("digest") or ""
+    named = uri.startswith("oci://") and "@" not in uri and _DIGEST.fullmatch(digest)
+    return f"{uri}@{digest}" if named else uri
 
 
 def _lineage(outcome: Outcome, source: Report | None, published: Report | None) -> dict[str, Any]:
