@@ -154,6 +154,8 @@ class Image:
                 "run docker login."
             )
         cause = network.cause(error)
+        if cause is None and isinstance(error, requests.exceptions.SSLError):
+            cause = "it does not speak TLS"
         if cause is None:
             said = (
                 text.rpartition(": ")[2][:100]
