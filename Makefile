@@ -90,6 +90,7 @@ cluster-test: deps ## run the tests against a real API server, with the operator
 
 .PHONY: engine-test
 engine-test: deps ## run the tests of real engine processes and of builds, without a cluster
+	@$(DEV) build registry
 	$(BIN)/pytest -q --durations=10 tests/engine tests/build
 
 .PHONY: e2e

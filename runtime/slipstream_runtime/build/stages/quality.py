@@ -1,13 +1,13 @@
 """Stage that evaluates a step's checkpoint against the source. The last one decides whether anything is published."""
 
 import asyncio
-import importlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import contract
+from slipstream_runtime.build import libraries
 from slipstream_runtime.build.recipe import Quality, Recipe
 from slipstream_runtime.build.stages.run import Run
 from slipstream_runtime.build.steps.step import Tick
@@ -91,6 +91,7 @@ def _answers(
         )
 
     def load(model: Model) -> Subject:
+        libraries.quiet()
         from slipstream_runtime.evaluate.quality.checkpoint import Checkpoint  # noqa: PLC0415
 
         assert model.path is not None
@@ -144,7 +145,8 @@ def _draft(
 ) -> tuple[dict[str, Any], str | None]:
     """Return the report on accepted tokens, and why they are too few."""
     # NB: the engine's image runs this stage; the builder's lacks vLLM.
-    acceptance = importlib.import_module("slipstream_runtime.build.acceptance")
+    from slipstream_runtime.build import acceptance  # noqa: PLC0415
+
     recipe = run.recipe
     loaded = datasets.load(
         quality.dataset, cache=recipe.cache, most=quality.max_items, seed=recipe.seed
@@ -163,14 +165,14 @@ def _draft(
     for number, (role, folder) in enumerate(drafts.items()):
         run.progress.count(Tick(number, len(drafts)), unit="drafts")
         # The student is an ordinary model before it is trained, whatever it becomes.
-        method = "eagle3" if distill.speculator and role == "candidate" else "draft_model"
+        trained = distill.speculator is not None and role == "candidate"
         found[role] = acceptance.measure(
             target,
             folder,
             loaded.items,
             acceptance.Speculation(
                 device=recipe.device,
-                method=method,
+                method="eagle3" if trained else "draft_model",
                 max_tokens=quality.max_tokens,
                 seed=recipe.seed,
             ),
