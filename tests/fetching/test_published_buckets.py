@@ -103,6 +103,15 @@ def test_config_json_and_the_manifest_go_last_so_a_killed_upload_is_no_model(
     ]
 
 
+def test_a_build_that_was_killed_after_its_manifest_leaves_no_mark(
+    made: Path, access: stores.Store
+) -> None:
+    place.publish(target("marked"), made, artifact(made), lambda _: None)
+    access.put({".slipstream-build.part": b"build-1"}, prefix="marked")
+    place.publish(target("marked"), made, artifact(made), lambda _: None)
+    assert ".slipstream-build.part" not in keys(access, "marked")
+
+
 def test_the_same_artifact_is_kept_and_another_build_is_refused(
     made: Path, access: stores.Store
 ) -> None:

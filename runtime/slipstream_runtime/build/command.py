@@ -73,25 +73,25 @@ def _finish(run: Run) -> Mapping[str, Any]:
     """Return the report of the stage, which is run only if it has not finished before."""
     function = _function(run.recipe, run.stage)
     identity = manifest.recipe(run.recipe) | {"source": run.recipe.source}
-    run.workspace.claim(
-        {
-            "name": run.recipe.name,
-            "uid": run.recipe.uid,
-            "recipe": json.dumps(identity, sort_keys=True),
-        }
-    )
-    published = run.workspace.record(contract.PUBLISH_STAGE)
-    if published is not None:
-        # NB: the checkpoints of a published build are deleted, so no stage can run again.
-        if run.stage == contract.PUBLISH_STAGE:
-            publish.check_kept(run, published)
-            run.workspace.clear()
-            return published.report
-        return _kept(run.workspace, run.stage)
-    found = run.workspace.record(run.stage)
-    if found is not None:
-        logs.event("finished before", stage=run.stage)
-        return found.report
+    owner = {
+        "name": run.recipe.name,
+        "uid": run.recipe.uid,
+        "recipe": json.dumps(identity, sort_keys=True),
+    }
+    with run.workspace.locked():
+        run.workspace.claim(owner)
+        published = run.workspace.record(contract.PUBLISH_STAGE)
+        if published is not None:
+            return _published(run, published)
+        found = run.workspace.record(run.stage)
+        if found is not None:
+            logs.event("finished before", stage=run.stage)
+            return found.report
+        return _new(run, function)
+
+
+def _new(run: Run, function: Callable[[Run], Record]) -> Mapping[str, Any]:
+    """Run the stage and keep its record."""
     before = time.monotonic()
     made = function(run)
     facts: dict[str, Any] = {
@@ -108,9 +108,13 @@ def _finish(run: Run) -> Mapping[str, Any]:
     return record.report
 
 
-def _kept(workspace: Workspace, name: str) -> Mapping[str, Any]:
-    found = workspace.report(name)
-    return found if found is not None else {"stage": name}
+def _published(run: Run, published: Record) -> Mapping[str, Any]:
+    """Return the report of a stage of a published build, whose checkpoints are deleted, so that none can run again."""
+    if run.stage == contract.PUBLISH_STAGE:
+        publish.check_kept(run, published)
+        run.workspace.clear()
+        return published.report
+    return run.workspace.report(run.stage) or {"stage": run.stage}
 
 
 def _function(recipe: Recipe, name: str) -> Callable[[Run], Record]:

@@ -4,6 +4,7 @@ A folder or file with its final name is complete and on the disk. All others are
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import pydantic
 
-from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.part import Part
 
 _OWNER: Final = "owner.json"
@@ -78,6 +79,19 @@ class Workspace:
             )
         self.root.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps(owner))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from the folder until the end of the block; EngineError if one has it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise EngineError(
+                    f"work: another process runs this build in {self.root}. Wait for its end, or stop it."
+                ) from error
+            yield
 
     def record(self, stage: str) -> Record | None:
         """Return the record of a finished stage whose checkpoint is still there."""
@@ -166,6 +180,15 @@ def names(folder: Path) -> list[str]:
         Path(directory, name).relative_to(folder).as_posix()
         for directory, _, files in os.walk(folder)
         for name in files
+    )
+
+
+def disk_usage(folder: Path) -> int:
+    """Return the bytes of the files in a folder, which need not exist. Links do not count."""
+    return sum(
+        file.stat().st_size
+        for file in (folder / name for name in names(folder))
+        if not file.is_symlink()
     )
 
 

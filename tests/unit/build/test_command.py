@@ -142,7 +142,7 @@ def test_stages_that_have_finished_are_not_run_again_and_leave_the_same_report(
     assert [build.report(name) for name in ("source", "0-quantize", "publish")] == before
     assert build.step.runs == 1
     left = {path.name for path in (build.folder / "work").iterdir()}
-    assert left == {"owner.json", "records"}
+    assert left == {"lock", "owner.json", "records"}
 
 
 def test_a_stage_does_not_start_before_its_predecessor(build: Build) -> None:

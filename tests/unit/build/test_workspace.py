@@ -6,7 +6,7 @@ import pytest
 
 from slipstream_runtime.build import workspace
 from slipstream_runtime.build.workspace import Record, Workspace
-from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 
 OWNER = {"name": "tiny", "uid": "1", "recipe": "{}"}
 
@@ -83,6 +83,18 @@ def test_the_folder_of_another_build_is_refused_by_name(tmp_path: Path) -> None:
         UnsuitableError, match=r"it holds another build, tiny\. Use an empty folder"
     ):
         work.claim({**OWNER, "uid": "2"})
+
+
+def test_two_processes_never_work_in_one_folder(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    with (
+        work.locked(),
+        pytest.raises(EngineError, match="another process runs this build"),
+        Workspace(tmp_path).locked(),
+    ):
+        pass
+    with work.locked():
+        pass
 
 
 def test_the_hash_of_a_listing_depends_on_names_and_content(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Artifacts in S3 and Google Cloud Storage. config.json and the manifest are uploaded last."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,19 +68,25 @@ class Bucket:
             for entry in batch
         }
         if contract.BUILD_MANIFEST in names:
+            # NB: a build that was killed after the manifest left its mark.
+            if self._owner(store, names) == self.owner:
+                obstore.delete(store, self._key(_MARK))
             content = obstore.get(store, self._key(contract.BUILD_MANIFEST)).bytes()
             return manifest.parse(bytes(content), place=self.uri)
         if not names:
             return None
-        owner = None
-        if _MARK in names:
-            owner = bytes(obstore.get(store, self._key(_MARK)).bytes()).decode(errors="replace")
-        if owner != self.owner:
+        if self._owner(store, names) != self.owner:
             raise UnsuitableError(
                 f'spec.output: "{self.uri}" can\'t work because it holds objects that this build did not write, such '
                 f"as {min(names)[:200]}. Use an empty prefix."
             )
         return None
+
+    def _owner(self, store: "obstore.store.ObjectStore", names: Collection[str]) -> str | None:
+        """Return the build that has begun to write here."""
+        if _MARK not in names:
+            return None
+        return bytes(obstore.get(store, self._key(_MARK)).bytes()).decode(errors="replace")
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name

@@ -26,7 +26,9 @@ def plan(run: Run) -> plans.Plan:
     if source.remote:
         download = sources.downloader(source, cache=recipe.cache, token=sources.token())
         sizes, config = download.inspect()
-        found, total = facts.listed(recipe.source, sizes, config), sum(sizes.values())
+        found = facts.listed(recipe.source, sizes, config)
+        # NB: a download that was killed goes on, so its bytes are not needed a second time.
+        total = max(0, sum(sizes.values()) - workspace.disk_usage(recipe.cache))
     else:
         folder = sources.resolve(source, cache=recipe.cache, token=None)
         found, total = facts.stored(recipe.source, folder), 0

@@ -42,8 +42,8 @@ def run(run: Run, index: int) -> Record:
     )
     with run.workspace.new_checkpoint(run.stage) as part:
         found = dict(module.run(step, before.folder, part, context))
-        _carry(before.folder, part, run.source.folder)
         made = _check(run.stage, part, exported=step.kind == contract.EXPORT)
+        _carry(before.folder, part, run.source.folder)
         files = workspace.entries(part, workspace.names(part))
     run.workspace.forget_training(run.stage)
     if made is not None:
