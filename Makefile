@@ -170,6 +170,10 @@ bench-engine: $(STAMP) ## measure the overhead of the engine over vLLM, and the 
 bench-cascade: $(STAMP) ## measure quality and cost of a cascade
 	@$(BIN)/python -m benchmarks.cascade.run
 
+.PHONY: bench-hooks
+bench-hooks: $(STAMP) ## measure tokens and time that the hooks of routes save and cost
+	@$(BIN)/python -m benchmarks.hooks.run
+
 .PHONY: bench-simulator
 bench-simulator: $(STAMP) ## compare the simulated engine with the real vLLM
 	@$(BIN)/python -m benchmarks.simulator.run

@@ -9,11 +9,13 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from dev.cluster.kube import Kube
+from dev.cluster.kube import Kube, is_true
 from dev.models import minilm
+from slipstream_cli.main import main
 from slipstream_runtime import contract
-from tests.support import clusters, encoders, services
+from tests.support import clusters, encoders, searches, services
 
 # NB: told by torch, of its own code, whenever it traces.
 pytestmark = [
@@ -101,6 +103,84 @@ def test_its_objective_is_measured_in_prometheus(service: Service) -> None:
             await asyncio.gather(driving, return_exceptions=True)
 
     asyncio.run(measured())
+
+
+def test_a_route_adds_passages_of_a_search_in_an_index_of_the_sample(
+    service: Service, tmp_path: Path
+) -> None:
+    kube, namespace = service.kube, service.namespace
+    index = tmp_path / "handbook.npz"
+    (tmp_path / "handbook.md").write_text(searches.HANDBOOK)
+    words = ["--embeddings", f"{service.url}/v1", "--model", "embeddings", "-o", str(index)]
+    built = CliRunner().invoke(main, ["index", str(tmp_path / "handbook.md"), *words])
+    assert built.exit_code == 0, built.output
+    chat = services.simulated(namespace, "chat", fake=False, routing={"mode": "Router"})
+    url = f"http://search.{namespace}.svc:8000/v1/vector_stores/handbook/search"
+    hooks = {
+        "retrieve": {
+            "url": url,
+            "topK": 1,
+            "timeout": "20s",
+            "apiKey": {"name": "search", "key": "key"},
+        },
+        "condense": {"service": "missing"},
+    }
+    route = {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "InferenceRoute",
+        "metadata": {"name": "helper", "namespace": namespace},
+        "spec": {"model": "helper", "backends": [{"service": "chat"}], **hooks},
+    }
+    profile = kube.get("ServingProfile", None, "local")
+    assert profile is not None
+    found = searches.manifests(
+        namespace,
+        index,
+        image=profile["spec"]["images"]["onnx"],
+        embeddings="http://embeddings/v1",
+        model="embeddings",
+        key="s3cret",
+    )
+    for manifest in [chat, *found, route]:
+        kube.apply(manifest)
+    services.ready(kube, namespace, "chat", timeout=120)
+    kube.until(
+        "InferenceRoute",
+        namespace,
+        lambda items: items and is_true(items[0], "Ready"),
+        name="helper",
+        timeout=60,
+        what="the route",
+    )
+    kube.until(
+        "Deployment",
+        namespace,
+        lambda items: items and items[0].get("status", {}).get("readyReplicas"),
+        name="search",
+        timeout=120,
+        what="the search",
+    )
+    (condition,) = (
+        each
+        for each in kube.get("InferenceRoute", namespace, "helper")["status"]["conditions"]  # type: ignore[index]
+        if each["type"] == "HooksReady"
+    )
+    assert (condition["status"], condition["reason"]) == ("False", "HookServiceMissing")
+    router = kube.get("Service", namespace, contract.ROUTER_NAME)
+    assert router is not None
+    question = [{"role": "user", "content": "Where do young cats rest?"}]
+
+    def prompt(model: str) -> int:
+        reply = httpx.post(
+            f"http://{router['spec']['clusterIP']}/v1/chat/completions",
+            json={"model": model, "messages": question, "max_tokens": 2},
+            timeout=60,
+        )
+        assert reply.status_code == 200, reply.text
+        tokens: int = reply.json()["usage"]["prompt_tokens"]
+        return tokens
+
+    assert prompt("helper") > prompt("chat") + 20
 
 
 def _has_current_latency(items: list[Any]) -> bool:

@@ -1,0 +1,1 @@
+"""Tokens and time that the hooks of routes save and cost."""
