@@ -8,7 +8,7 @@ import click
 import httpx
 
 from dev import containers, display
-from dev.cluster import binaries, components, doctor, install, leaderworkerset
+from dev.cluster import binaries, builder, components, doctor, install, leaderworkerset
 from dev.cluster.kube import Refused
 from dev.cluster.lifecycle import Cluster
 from dev.environments import cuda
@@ -170,6 +170,15 @@ def install_(name: str) -> None:
     for deployment in install.install(Cluster(name=name)):
         display.console.print(f"available: {deployment}")
     display.console.print("next: kubectl apply -f a sample, then kubectl get pods --watch")
+
+
+@cli.command("builder")
+@_name
+def builder_(name: str) -> None:
+    """Install the image and the environment that run ModelBuilds.
+
+    The environment takes 5 GB of the user's cache."""
+    display.console.print(f"image: {builder.install(Cluster(name=name)).name}", highlight=False)
 
 
 @cli.command("leaderworkerset")

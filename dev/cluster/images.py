@@ -67,22 +67,40 @@ def application(tree: Path = paths.REPOSITORY) -> dict[str, Image]:
         "operator": (["operator", "runtime"], "slipstream_operator"),
         "runtime": (["runtime"], "slipstream_runtime.engine"),
     }
-    found = {}
-    for name, (roots, module) in plans.items():
-        config = {
-            "User": str(USER),
-            "WorkingDir": "/app",
-            "Env": [f"{key}={value}" for key, value in _ENVIRONMENT.items()],
-            "Entrypoint": ["python", "-m", module],
-        }
-        sources = {f"/app/{file.relative_to(tree)}": file for file in _files(tree, roots)}
-        content = _digest(sources)
+    return {
+        name: _of_tree(tree, name, roots, module, environment=_ENVIRONMENT)
+        for name, (roots, module) in plans.items()
+    }
 
-        def layers(sources: Mapping[str, Path] = sources) -> list[oci.Layer]:
-            return [_skeleton(), _userland(), _compiled(sources)]
 
-        found[name] = _image(name, content=content, config=config, layers=layers)
-    return found
+def builder(tree: Path = paths.REPOSITORY) -> Image:
+    """Return the image of the steps of a ModelBuild, of a tree."""
+    environment = {**_ENVIRONMENT, "PATH": "/opt/slipstream/builder/bin:/usr/bin:/bin"}
+    module = "slipstream_runtime.build"
+    return _of_tree(tree, "builder", ["runtime"], module, environment=environment)
+
+
+def _of_tree(
+    tree: Path,
+    name: str,
+    roots: Sequence[str],
+    module: str,
+    *,
+    environment: Mapping[str, str],
+) -> Image:
+    """Return an image of the sources below these folders of a tree."""
+    config = {
+        "User": str(USER),
+        "WorkingDir": "/app",
+        "Env": [f"{key}={value}" for key, value in environment.items()],
+        "Entrypoint": ["python", "-m", module],
+    }
+    sources = {f"/app/{file.relative_to(tree)}": file for file in _files(tree, roots)}
+
+    def layers() -> list[oci.Layer]:
+        return [_skeleton(), _userland(), _compiled(sources)]
+
+    return _image(name, content=_digest(sources), config=config, layers=layers)
 
 
 def load(images: Sequence[Image], *, layout: Layout) -> None:

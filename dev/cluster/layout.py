@@ -43,6 +43,11 @@ class Layout:
     def containerd_socket(self) -> Path:
         return self.folder / "containerd.sock"
 
+    @property
+    def builder(self) -> Path:
+        """Environment of builds: an empty folder until it is needed."""
+        return self.folder / "builder"
+
     def log(self, component: str) -> Path:
         return self.folder / "log" / f"{component}.log"
 

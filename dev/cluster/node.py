@@ -176,7 +176,13 @@ def _runtime_spec(layout: Layout) -> Mapping[str, object]:
         remedy = "create the virtual environment as the README says, in .venv"
         raise DevError(f"{venv} has no Python", remedy=remedy)
     paths.MODELS.mkdir(exist_ok=True)
-    binds = {"/usr": Path("/usr"), "/opt/slipstream/venv": venv, "/models": paths.MODELS}
+    layout.builder.mkdir()
+    binds = {
+        "/usr": Path("/usr"),
+        "/opt/slipstream/venv": venv,
+        "/opt/slipstream/builder": layout.builder,
+        "/models": paths.MODELS,
+    }
     interpreter = python.resolve().parents[1]
     if not interpreter.is_relative_to("/usr"):
         binds[str(interpreter)] = interpreter

@@ -15,7 +15,7 @@ import pytest
 from dev.cluster import oci, registry
 from dev.cluster.kube import Kube, Object, condition
 from dev.cluster.lifecycle import Cluster
-from tests.support import clusters, services, stores
+from tests.support import claims, clusters, services, stores
 
 TARGET = Path("dev/models/target")
 FILES = {path.name: path.read_bytes() for path in sorted(TARGET.iterdir()) if path.is_file()}
@@ -49,35 +49,8 @@ def library(
 
 @pytest.fixture(scope="module")
 def claim(kube: Kube, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A claim that many pods can write to, and its folder on this machine."""
-    folder = tmp_path_factory.mktemp("claim")
-    folder.chmod(0o777)
-    size = {"storage": "1Gi"}
-    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    kube.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": namespace},
-            "spec": {
-                **common,
-                "capacity": size,
-                "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": str(folder)},
-                "claimRef": {"namespace": namespace, "name": CLAIM},
-            },
-        }
-    )
-    kube.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": CLAIM, "namespace": namespace},
-            "spec": {**common, "volumeName": namespace, "resources": {"requests": size}},
-        }
-    )
-    yield folder
-    kube.delete("PersistentVolume", None, namespace)
+    with claims.shared(kube, namespace, CLAIM, folder=tmp_path_factory.mktemp("claim")) as folder:
+        yield folder
 
 
 def service(namespace: str, name: str, **spec: Any) -> Object:
