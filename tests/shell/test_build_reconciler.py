@@ -109,7 +109,7 @@ async def test_a_build_from_its_job_to_its_artifact() -> None:
     assert kinds == {names.JOB, "ConfigMap", "NetworkPolicy"}
     assert world.status["phase"] == "Pending"
 
-    world.pod({"source": {"running": {}}}, phase="Running")
+    world.pod({"source": {"running": {}}}, phase="Pending")
     world.progress.stage_answer = Progress(stage="source", done=1, total=2)
     assert await world.reconcile() == PROGRESS_EVERY
     assert world.status["progress"] == {"percent": "50%"}

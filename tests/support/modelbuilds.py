@@ -162,7 +162,7 @@ def pod(*stages: StageState, name: str = "pod-0", **fields: Any) -> Builder:
         "name": name,
         "build": NAME,
         "job": JOB_UID,
-        "phase": "Running",
+        "phase": "Pending",  # as long as an init container runs
         "deleting": False,
         "created": given.CREATED,
         "address": "10.0.0.1",

@@ -50,9 +50,16 @@ class State:
 
 
 def running(observed: ObservedBuild) -> Builder | None:
-    """Return the pod that works; None if there is none."""
-    pods = [pod for pod in _pods(observed) if not pod.deleting and pod.phase == "Running"]
+    """Return the pod that works; None if there is none.
+
+    NB: the phase of a pod is Pending while its init containers run.
+    """
+    pods = [pod for pod in _pods(observed) if not pod.deleting and _works(pod)]
     return pods[-1] if pods else None
+
+
+def _works(pod: Builder) -> bool:
+    return any(stage.state == "running" for stage in pod.stages)
 
 
 def state(observed: ObservedBuild, names: Sequence[str], progress: Progress | None = None) -> State:
