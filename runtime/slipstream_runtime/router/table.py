@@ -125,6 +125,8 @@ class Table:
         if known is not None and known.names == named:
             known.configure(left, services)
             return known
+        if known is not None:
+            known.forget()
         return self._make_route(left, services)
 
     def _remove(self, service: Service) -> None:

@@ -1,5 +1,6 @@
 """Passages of a search service in a chat."""
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -21,6 +22,7 @@ from tests.support.hooks import (
     url,
     user,
 )
+from tests.support.routers import until
 
 
 async def test_passages_are_added_as_a_system_message(engine: Backend, search: Backend) -> None:
@@ -260,4 +262,28 @@ async def test_a_route_that_drops_its_hook_drops_its_metrics(
         router.place({"chat-1": [engine]})
         await router.ask(messages=[user("?")])
         assert len(search.received) == 1
+        assert b"hook" not in await router.router.metrics.render()
+
+
+async def test_a_hook_that_is_removed_while_it_runs_costs_no_answer(
+    engine: Backend, search: Backend
+) -> None:
+    search.always = held = Held(then=status(500))
+    async with hooked(engine, retrieve={"url": url(search), "timeout": 60}) as router:
+        asked = asyncio.create_task(router.ask(messages=[user("?")]))
+        await until(lambda: held.waiting == 1)
+        shares = [{"service": "chat", "weight": 1}]
+        router.configure(stage("chat"), routes=[{"name": "r", "model": "m", "backends": shares}])
+        router.place({"chat-1": [engine]})
+        held.release.set()
+        assert (await asked).status == 200
+
+
+async def test_a_route_over_other_services_without_its_hook_drops_its_metrics(
+    engine: Backend, search: Backend
+) -> None:
+    async with hooked(engine, retrieve={"url": url(search)}) as router:
+        shares = [{"service": "brief", "weight": 1}]
+        services = [stage("chat"), stage("brief")]
+        router.configure(*services, routes=[{"name": "r", "model": "m", "backends": shares}])
         assert b"hook" not in await router.router.metrics.render()

@@ -125,23 +125,22 @@ class Hooks:
                 return request
             result = _replaced(request, changed)
         except HookError as error:
-            return self._failed(hook, request, tenant, error.cause)
+            cause = error.cause
         except Exception as error:
             # NB: a fault of a hook must not cost the client its answer.
             logs.failure("hook failed", route=self._settings.name, hook=hook, reason=repr(error))
-            return self._failed(hook, request, tenant, Cause.INTERNAL)
+            cause = Cause.INTERNAL
+        else:
+            pauses.succeeded(tenant)
+            metrics.outcome("changed")
+            difference = int(result.prompt_tokens) - int(request.prompt_tokens)
+            (metrics.added if difference > 0 else metrics.saved).inc(abs(difference))
+            return result
         finally:
             metrics.duration.observe(clock() - began)
-        pauses.succeeded(tenant)
-        metrics.outcome("changed")
-        difference = int(result.prompt_tokens) - int(request.prompt_tokens)
-        (metrics.added if difference > 0 else metrics.saved).inc(abs(difference))
-        return result
-
-    def _failed(self, hook: str, request: Request, tenant: str, cause: Cause) -> Request:
-        self._metrics[hook].outcome("failed")
-        self._metrics[hook].failed(cause)
-        self._pauses[hook].failed(tenant, cause)
+        metrics.outcome("failed")
+        metrics.failed(cause)
+        pauses.failed(tenant, cause)
         return request
 
     async def _condensed(
