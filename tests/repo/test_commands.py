@@ -32,6 +32,10 @@ COVERED: Final[dict[str, str]] = {
         "tests/router/test_process.py"
     ),
     "$ kubectl get mb": "tests/cluster/test_build_validation.py",
+    "slipstream build -f build.yaml --plan": "tests/unit/cli/test_build_command.py",
+    "slipstream build -f build.yaml --local --output-uri file:///models/chat-int8": (
+        "tests/build/test_builds.py"
+    ),
     "make gpu-contract": "tests/gpu/test_contract.py",
     "slipstream index handbook/ --embeddings http://localhost:8000/v1 --model embeddings -o handbook.npz": (
         "tests/engine/test_retrieval.py"
@@ -54,6 +58,8 @@ NOT_RUN: Final[dict[str, str]] = {
     "kubectl port-forward service/embeddings": "runs until it is stopped",
     "kubectl create configmap handbook": "needs the file of the command before it",
     "make lock": REGISTRY,
+    "uv venv --python 3.11 ~/.cache/slipstream/builder": "makes the environment of tests/build",
+    "uv pip sync --require-hashes --python ~/.cache/slipstream/builder": "makes it, too",
     "make vllm-arguments": "regenerates a file; tests/repo/test_vllm_arguments.py compares it",
     "make gpu-kernels": "needs the GPU environment of 8 GB",
     "make test": "runs all tests, this one too",

@@ -93,12 +93,12 @@ def _finish(run: Run) -> Mapping[str, Any]:
 def _new(run: Run, function: Callable[[Run], Record]) -> Mapping[str, Any]:
     """Run the stage and keep its record."""
     before = time.monotonic()
-    made = function(run)
-    facts: dict[str, Any] = {
-        "stage": run.stage,
-        "seconds": round(time.monotonic() - before, 1),
-        "peakMemory": peak_memory(),
-    }
+    try:
+        made = function(run)
+    except quality.RejectedError as error:
+        error.report = _measures(run, before) | {**error.report}
+        raise
+    facts = _measures(run, before)
     if size := made.facts.get("bytes", made.bytes):
         facts["bytes"] = size
     record = made.model_copy(update={"report": facts | made.report})
@@ -106,6 +106,15 @@ def _new(run: Run, function: Callable[[Run], Record]) -> Mapping[str, Any]:
     if run.stage == contract.PUBLISH_STAGE:
         run.workspace.clear()
     return record.report
+
+
+def _measures(run: Run, before: float) -> dict[str, Any]:
+    """Return what every report says of its stage."""
+    return {
+        "stage": run.stage,
+        "seconds": round(time.monotonic() - before, 1),
+        "peakMemory": peak_memory(),
+    }
 
 
 def _published(run: Run, published: Record) -> Mapping[str, Any]:

@@ -238,6 +238,8 @@ def test_lost_quality_ends_the_build_with_its_figures_and_publishes_nothing(buil
     found = json.loads(text)
     assert code == 2
     assert (found["stage"], found["verdict"]) == ("0-quality", "Failed")
+    assert found["seconds"] >= 0
+    assert found["peakMemory"] > 0
     assert "above the greatest allowed loss of 10.00 %" in found["reason"]
     assert build.stage("publish")[0] == 1
     assert not build.output.exists()

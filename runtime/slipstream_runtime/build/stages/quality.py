@@ -31,7 +31,7 @@ class RejectedError(UnsuitableError):
 
     def __init__(self, report: Mapping[str, Any], reason: str) -> None:
         super().__init__(reason)
-        self.report = report
+        self.report: Mapping[str, Any] = report
 
 
 def run(run: Run, index: int) -> Record:
