@@ -33,6 +33,9 @@ NAMING = [
     ({"model": {"uri": "pvc://db/folder/of/it"}}, "spec.model.uri"),
     ({"model": {"adapters": [{"name": "a", "uri": "pvc://db/a"}]}}, "spec.model.adapters"),
     ({"speculation": {"draft": "pvc://db/a", "tokens": 2}}, "spec.speculation.draft"),
+    ({"model": {"uri": "build://db"}}, "spec.model.uri"),
+    ({"model": {"adapters": [{"name": "a", "uri": "build://db"}]}}, "spec.model.adapters"),
+    ({"speculation": {"draft": "build://db", "tokens": 2}}, "spec.speculation.draft"),
     ({"cache": {"model": {"claim": {"name": "db"}}}}, "spec.cache.model.claim"),
     ({"template": {"priorityClassName": "db"}}, "spec.template.priorityClassName"),
     ({"template": {"serviceAccountName": "db"}}, "spec.template.serviceAccountName"),
@@ -108,6 +111,7 @@ def test_its_holder_names_none_of_them_in_any_field(kube: Kube, namespace: str) 
         [
             right("*", "get", "impersonate"),
             right("persistentvolumeclaims", "use"),
+            right("modelbuilds", "use", group="slipstream.dev"),
             right("csidrivers", "use", group="storage.k8s.io"),
             right("priorityclasses", "use", group="scheduling.k8s.io"),
         ],
