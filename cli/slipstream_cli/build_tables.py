@@ -24,6 +24,9 @@ def show_plan(plan: Mapping[str, Any]) -> None:
         )
     table.add_row("all", _size(plan["memory"]), _size(plan["disk"]), _time(plan["seconds"]))
     console.print(table)
+    for stage in plan["stages"]:
+        if note := stage.get("note"):
+            console.print(f"{stage['stage']}: {note}")
     source = plan["source"]
     console.print(f"Source: {_size(source['bytes'])}, {source['parameters']:,} parameters.")
 

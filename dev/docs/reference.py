@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dev import paths
-from dev.docs import commands, fields, metrics, reasons
+from dev.docs import builds, commands, fields, metrics, reasons
 
 FOLDER = paths.REPOSITORY / "docs" / "reference"
 CRDS = paths.REPOSITORY / "crds"
@@ -17,6 +17,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     for crd in sorted(CRDS.glob("*.yaml")):
         if crd.name != "kustomization.yaml":
             yield FOLDER / f"{crd.stem}.md", fields.page(crd)
+    yield FOLDER / "builds.md", builds.page()
     yield FOLDER / "metrics.md", metrics.page()
     yield FOLDER / "reasons.md", reasons.page()
     yield FOLDER / "commands.md", commands.page()

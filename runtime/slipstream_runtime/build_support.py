@@ -16,6 +16,8 @@ PruningMethod = Literal["magnitude", "wanda", "sparsegpt"]
 
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
+PATTERNS: Final[tuple[Pattern, ...]] = get_args(Pattern)
+PRUNING_METHODS: Final[tuple[PruningMethod, ...]] = get_args(PruningMethod)
 
 SCHEME_METHODS: Final[Mapping[Scheme, tuple[Method, ...]]] = {
     "fp8": ("rtn", "gptq", "smoothquant"),
@@ -27,8 +29,9 @@ SCHEME_METHODS: Final[Mapping[Scheme, tuple[Method, ...]]] = {
 }
 """Methods by which each scheme can be made; the first is the default."""
 CALIBRATED: Final[frozenset[Method]] = frozenset({"gptq", "awq", "smoothquant"})
-"""Methods that need a dataset; the schemes of `_CALIBRATED_SCHEMES` need one with every method."""
-_CALIBRATED_SCHEMES: Final[frozenset[Scheme]] = frozenset({"fp8-static", "nvfp4"})
+"""Methods that need a dataset; the schemes of `CALIBRATED_SCHEMES` need one with every method."""
+CALIBRATED_SCHEMES: Final[frozenset[Scheme]] = frozenset({"fp8-static", "nvfp4"})
+"""Schemes that scale activations by numbers of a dataset."""
 GROUP_SIZES: Final[Mapping[Scheme, int]] = {"w4a16": 128, "nvfp4": 16, "mxfp4": 32}
 """Number of inputs that share a scale, in the schemes of compressed-tensors; it must divide those of each layer."""
 WEIGHT_BITS: Final[Mapping[Scheme, float]] = {
@@ -66,7 +69,7 @@ def quantization_refusal(scheme: Scheme, method: Method, device: Device) -> str 
 
 def needs_calibration(scheme: Scheme, method: Method) -> bool:
     """Whether the build needs a dataset."""
-    return method in CALIBRATED or scheme in _CALIBRATED_SCHEMES
+    return method in CALIBRATED or scheme in CALIBRATED_SCHEMES
 
 
 def sparsity_refusal(pattern: Pattern, method: PruningMethod) -> str | None:
@@ -96,13 +99,19 @@ SPEEDUP: Final = "none"
 
 
 def speedup_reason(pattern: Pattern) -> str:
-    """Return the reason why a sparse checkpoint is not served faster, and by what it would be."""
+    """Return the reason why a sparse checkpoint is not served faster, short enough for a status."""
     if pattern == "unstructured":
-        return (
-            "no hardware that vLLM runs on skips single zeros, and the file stores them, so neither time nor memory"
-            " is saved"
+        return "vLLM skips single zeros on no hardware"
+    return "vLLM 0.32 has no kernel for 2of4 on any hardware"
+
+
+def sparsity_note(pattern: Pattern) -> str:
+    """Return the facts about hardware that whoever plans a sparse build should know."""
+    if pattern == "unstructured":
+        more = "The file stores the zeros, so neither time nor memory is saved"
+    else:
+        more = (
+            "It was removed with sparsity in compressed-tensors. GPUs since NVIDIA Ampere could skip the zeros by"
+            " cuSPARSELt, as PyTorch's to_sparse_semi_structured does"
         )
-    return (
-        "vLLM 0.32 has no kernel for 2of4 on any hardware: it was removed with sparsity in compressed-tensors. GPUs"
-        " since NVIDIA Ampere could skip the zeros by cuSPARSELt, as PyTorch's to_sparse_semi_structured does"
-    )
+    return f"No gain in speed: {speedup_reason(pattern)}. {more}."

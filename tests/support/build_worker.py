@@ -4,39 +4,23 @@ Its libraries take seconds to import, so a module of tests shares one process.
 """
 
 import json
+import os
 import resource
+import shutil
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from slipstream_runtime.build import facts
 from slipstream_runtime.build.recipe import Samples, Step
+from slipstream_runtime.build.stages import step as stage
 from slipstream_runtime.build.steps import registry
-from slipstream_runtime.build.steps.step import Checkpoint, Context, Tick
+from slipstream_runtime.build.steps.step import Context, Tick
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.evaluate.quality import items
-
-
-def checkpoint(folder: Path) -> Checkpoint:
-    """Facts about a checkpoint of one file."""
-    from safetensors import safe_open
-
-    file = folder / "model.safetensors"
-    with safe_open(file, "pt") as found:
-        count = sum(_numel(found.get_slice(name).get_shape()) for name in found.keys())  # noqa: SIM118
-    return Checkpoint(
-        bytes=file.stat().st_size,
-        parameters=count,
-        config=json.loads((folder / "config.json").read_text()),
-    )
-
-
-def _numel(shape: list[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
 
 
 def _items(samples: Samples) -> tuple[items.Item, ...]:
@@ -49,47 +33,40 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     step = Step.model_validate(job["step"])
     module = registry.module(step.kind)
     source, target = Path(job["source"]), Path(job["target"])
-    refusal = module.refuse(step, checkpoint(source), "cpu")
+    checkpoint = facts.stored(str(source), source)
+    refusal = module.refuse(step, checkpoint, "cpu")
     if refusal and not job.get("force"):
         return {"refused": refusal}
-    expected = module.estimate(step, checkpoint(source), "cpu")
+    expected = module.estimate(step, checkpoint, "cpu")
     ticks: list[Tick] = []
 
     def progress(tick: Tick) -> None:
         ticks.append(tick)
-        if job.get("exitAt") and tick.done >= job["exitAt"]:
-            import os
-            import signal
-
+        if tick.done / tick.total >= job.get("killAt", 2):
             os.kill(os.getpid(), signal.SIGKILL)
 
     training = Path(job["training"])
     training.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    stage._seed(0)
+    context = Context(
+        device="cpu", seed=0, items=_items, resolve=Path, training=training, progress=progress
+    )
     begin = time.monotonic()
     try:
-        facts = module.run(
-            step,
-            source,
-            target,
-            Context(
-                device="cpu",
-                seed=job.get("seed", 0),
-                items=_items,
-                resolve=Path,
-                training=training,
-                progress=progress,
-            ),
-        )
+        found = module.run(step, source, target, context)
     except EngineError as error:
         return {"error": error.reason, "code": error.exit_code}
     except Exception as error:
         traceback.print_exc()
         return {"raised": f"{type(error).__name__}: {error}"}
+    stage._carry(source, target, None)
     return {
-        "facts": dict(facts),
+        "facts": dict(found),
         "seconds": time.monotonic() - begin,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "bytes": sum(path.stat().st_size for path in target.glob("*.safetensors")),
         "estimate": {
             "memory": expected.memory,
             "disk": expected.disk,
@@ -100,7 +77,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer lines until the input ends. Whatever libraries print goes to stderr."""
+    """Answer lines until the input ends. Output of the libraries goes to stderr."""
     out = sys.stdout
     sys.stdout = sys.stderr
     for line in sys.stdin:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,3 +101,23 @@ def run_script(script: Path, folder: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return results
+
+
+def answers(folders: list[Path]) -> dict[str, Any]:
+    """Right answers to the held-out questions by the real vLLM, or its error, under the name of each folder."""
+    more = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.vllm_answers", *map(str, folders)],
+        env=environment() | more,
+        cwd=paths.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {Path(folder).name: answer for folder, answer in found.items()}

@@ -141,6 +141,10 @@ class Sparsify(ApiModel):
                 field_path=".method",
             ),
             rule(
+                "has(self.calibration) || (has(self.method) && self.method == 'magnitude')",
+                message="wanda and sparsegpt need calibration. Set calibration.dataset.",
+            ),
+            rule(
                 "self.pattern != '2of4' || !has(self.sparsity) || self.sparsity == '50%'",
                 message="2of4 is always 50%. Leave sparsity out, or use pattern: unstructured.",
                 field_path=".sparsity",

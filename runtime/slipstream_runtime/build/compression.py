@@ -13,9 +13,13 @@ Report = Callable[[Tick], None]
 
 
 def blocks(model: Any) -> list[Any]:
-    """Return the repeated blocks of a model: its longest list of modules."""
+    """Return the repeated blocks of a model: its list of modules with the most parameters."""
     lists = [list(part) for part in model.modules() if isinstance(part, torch.nn.ModuleList)]
-    return max(lists, key=len, default=[])
+    return max(lists, key=_size, default=[])
+
+
+def _size(parts: Sequence[Any]) -> int:
+    return sum(weight.numel() for part in parts for weight in part.parameters())
 
 
 def linears(model: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checkpoints as models of transformers: loaded by their own class, and written with all files of their source."""
+"""Checkpoints as models of transformers, loaded by their own class."""
 
 import json
 import shutil
@@ -10,21 +10,7 @@ import transformers
 
 from slipstream_runtime.errors import UnsuitableError, describe
 
-_WEIGHTS: Final = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".msgpack",
-    ".h5",
-    ".gguf",
-    ".onnx",
-    ".index.json",
-)
-"""Endings of the files that hold weights, or list them."""
-_WRITTEN: Final = frozenset({"config.json", "recipe.yaml"})
-"""Files that a step writes itself."""
+_GENERATION: Final = "generation_config.json"
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -40,8 +26,8 @@ def load(folder: Path, *, dtype: str = "auto") -> Any:
     kind = getattr(transformers, names[0], None)
     if kind is None:
         raise UnsuitableError(
-            f'source: "{names[0]}" can\'t be built on because transformers {transformers.__version__} does not have'
-            " this architecture. Use a checkpoint of an architecture that it has."
+            f'source: "{names[0]}" can\'t work because transformers {transformers.__version__} does not have this'
+            " architecture. Use a checkpoint of an architecture that it has."
         )
     try:
         return kind.from_pretrained(folder, dtype=dtype).eval()
@@ -60,25 +46,10 @@ def tokenizer(folder: Path) -> Any:
 
 
 def save(model: Any, source: Path, target: Path) -> None:
-    """Write the model, compressed if it is quantized, with the other files of its source."""
+    """Write weights, compressed if they are quantized, and config.json; generation_config.json stays as it was."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(target)
-    carry_files(source, target)
-    for path in target.rglob("*"):
-        if path.is_file():
-            path.chmod(0o644)
-
-
-def carry_files(source: Path, target: Path) -> None:
-    """Copy tokenizer, chat template, generation_config.json and all other files that are neither weights nor config."""
-    for path in sorted(source.rglob("*")):
-        name = path.relative_to(source)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not hidden and not _own(name.name):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / name)
-
-
-def _own(name: str) -> bool:
-    return name in _WRITTEN or name.endswith(_WEIGHTS)
+    (target / _GENERATION).unlink(missing_ok=True)
+    if (source / _GENERATION).is_file():
+        shutil.copyfile(source / _GENERATION, target / _GENERATION)

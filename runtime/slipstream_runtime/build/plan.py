@@ -32,6 +32,7 @@ class StagePlan:
     memory: int
     disk: int
     seconds: float
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Plan:
                     "memory": stage.memory,
                     "disk": stage.disk,
                     "seconds": round(stage.seconds, 1),
+                    **({} if stage.note is None else {"note": stage.note}),
                 }
                 for stage in self.stages
             ],
@@ -103,7 +105,13 @@ def plan(
             raise UnsuitableError(f"spec.steps[{index}].{reason}")
         cost = found.estimate(step, source, recipe.device)
         stages.append(
-            StagePlan(contract.step_stage(index, step.kind), cost.memory, cost.disk, cost.seconds)
+            StagePlan(
+                contract.step_stage(index, step.kind),
+                cost.memory,
+                cost.disk,
+                cost.seconds,
+                cost.note,
+            )
         )
         if recipe.quality is not None and step.kind != contract.EXPORT:
             # Both models are in memory at once. Seconds depend on the answers, so they are not known.

@@ -19,6 +19,12 @@ _START: Final = 20.0
 """Seconds for loading the libraries (measured: 12 to 25)."""
 _BYTES_PER_SECOND: Final = 200_000_000
 """Rate of reading, rounding and writing weights (measured on one core)."""
+_MERGED: Final = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("mlp.gate_proj", "mlp.up_proj"),
+)
+"""Layers that vLLM merges, so that they need the same scheme."""
+_EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
 _OTHER_INPUTS: Final = ("vision_config", "audio_config", "speech_config")
 
 
@@ -52,11 +58,11 @@ class Shape:
 
 
 def shape(config: Mapping[str, Any]) -> Shape:
-    """Return the sizes; those that config.json leaves out follow from the width as in BERT."""
+    """Return the sizes; those that config.json leaves out are as in BERT, and an output is taken as not tied."""
     hidden = int(config.get("hidden_size") or 0)
     heads = int(config.get("num_attention_heads") or 1)
     vocabulary = int(config.get("vocab_size") or 0)
-    tied = config.get("tie_word_embeddings", True)
+    tied = config.get("tie_word_embeddings", False)
     return Shape(
         layers=int(config.get("num_hidden_layers") or 1),
         hidden=hidden,
@@ -67,24 +73,23 @@ def shape(config: Mapping[str, Any]) -> Shape:
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:
-    """Return the reason why no step can change the weights of this checkpoint."""
+    """Return the reason why no step can change the weights of this checkpoint, with a remedy."""
     if method := (config.get("quantization_config") or {}).get("quant_method"):
-        return (
-            f'source: "{method}" weights can\'t be changed because they are quantized already.'
-            " Use the checkpoint that they were made from."
-        )
+        return f"the source is quantized already, by {method}. Use the checkpoint that it was made from"
     if "auto_map" in config:
         return (
-            'source: "auto_map" in config.json can\'t work because builds run no code of a checkpoint.'
-            " Use one whose architecture transformers has itself."
+            "the source has auto_map in config.json, and builds run no code of a checkpoint. Use an architecture that"
+            " transformers has itself"
         )
     for name in _OTHER_INPUTS:
         if name in config:
-            return (
-                f'source: "{name}" in config.json can\'t work because builds know text alone.'
-                " Use a checkpoint without images or sound."
-            )
+            return f"the source has {name}, and builds know text alone. Use a checkpoint of text"
     return None
+
+
+def experts(config: Mapping[str, Any]) -> bool:
+    """Whether the model is a mixture of experts."""
+    return any(int(config.get(name) or 0) > 1 for name in _EXPERTS)
 
 
 def ignored(module: str, patterns: Sequence[str]) -> bool:
@@ -95,6 +100,15 @@ def ignored(module: str, patterns: Sequence[str]) -> bool:
         else pattern == module
         for pattern in patterns
     )
+
+
+def torn(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return layers that vLLM merges into one, of which the patterns of a recipe name some but not all."""
+    for merged in _MERGED:
+        named = [ignored(f"model.layers.0.{name}", patterns) for name in merged]
+        if any(named) and not all(named):
+            return merged
+    return ()
 
 
 def indivisible(config: Mapping[str, Any], group: int, patterns: Sequence[str]) -> int | None:

@@ -82,10 +82,25 @@ def test_a_layer_that_is_ignored_may_have_any_size() -> None:
     assert quantize.refuse(step(scheme="w4a16", ignore=ignore), narrow, "cpu") is None
 
 
+def test_mixtures_of_experts_are_refused_where_vllm_serves_none_quantized() -> None:
+    mixture = source(num_experts=128)
+    refusal = quantize.refuse(step(), mixture, "cpu")
+    assert refusal is not None
+    assert "no kernel for quantized experts on CPUs" in refusal
+    assert quantize.refuse(step(), mixture, "cuda") is None
+
+
+def test_layers_that_vllm_merges_are_ignored_together() -> None:
+    refusal = quantize.refuse(step(ignore=["re:.*q_proj"]), source(), "cpu")
+    assert refusal is not None
+    assert "merges self_attn.q_proj, self_attn.k_proj, self_attn.v_proj into one layer" in refusal
+    assert quantize.refuse(step(ignore=["re:.*self_attn"]), source(), "cpu") is None
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"quantization_config": {"quant_method": "gptq"}}, 'source: "gptq" weights'),
+        ({"quantization_config": {"quant_method": "gptq"}}, "is quantized already, by gptq. Use"),
         ({"auto_map": {"AutoModel": "modeling.Model"}}, "run no code of a checkpoint"),
         ({"vision_config": {}}, "builds know text alone"),
     ],

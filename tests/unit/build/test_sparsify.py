@@ -1,6 +1,11 @@
 """Refusals, estimates and promises of `sparsify`, before anything is loaded."""
 
+import importlib.util
+import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from slipstream_runtime import build_support
 from slipstream_runtime.build.recipe import Step
@@ -51,7 +56,21 @@ def test_healing_costs_memory_for_training_and_disk_for_its_checkpoints() -> Non
     assert healed.seconds > plain.seconds
 
 
-def test_no_pattern_is_called_faster() -> None:
+def test_the_locked_vllm_has_no_kernel_for_sparse_weights() -> None:
+    found = importlib.util.find_spec("vllm")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    names = re.compile(r"semi_structured|cusparselt|scaled_sparse|compressed_tensors_24", re.I)
+    files = list(Path(found.submodule_search_locations[0]).rglob("*.py"))
+    assert len(files) > 1000
+    assert [str(file) for file in files if names.search(file.read_text(errors="replace"))] == []
+
+
+@pytest.mark.parametrize("pattern", build_support.PATTERNS)
+def test_plans_and_statuses_say_that_no_pattern_is_faster(pattern: build_support.Pattern) -> None:
+    note = sparsify.estimate(step(pattern=pattern, calibration=CALIBRATION), source(), "cpu").note
+    assert note is not None
+    assert note.startswith("No gain in speed: vLLM ")
+    # NB: the status of a ModelBuild keeps 64 characters of a text.
+    assert len(build_support.speedup_reason(pattern)) <= 64
     assert build_support.SPEEDUP == "none"
-    assert "no kernel for 2of4" in build_support.speedup_reason("2of4")
-    assert "single zeros" in build_support.speedup_reason("unstructured")

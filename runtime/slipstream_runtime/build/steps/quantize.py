@@ -41,7 +41,17 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
             " Name a dataset."
         )
     if reason := shapes.unsupported(source.config):
-        return reason
+        return f'quantize.scheme: "{part.scheme}" can\'t work because {reason}.'
+    if device == "cpu" and shapes.experts(source.config):
+        return (
+            f'quantize.scheme: "{part.scheme}" can\'t work because vLLM has no kernel for quantized experts on CPUs.'
+            " Use an accelerator with a GPU, or a source without experts."
+        )
+    if torn := shapes.torn(part.ignore):
+        return (
+            f'quantize.ignore: "{", ".join(part.ignore)}" can\'t work because vLLM merges {", ".join(torn)} into one'
+            " layer. Name all of them, or none."
+        )
     group = build_support.GROUP_SIZES.get(part.scheme)
     wrong = group and shapes.indivisible(source.config, group, part.ignore)
     if wrong:

@@ -1,5 +1,6 @@
 """Pruning of single weights: the checkpoint stays dense and stores zeros."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,6 @@ from slipstream_runtime.errors import EngineError
 
 _PRUNED: Final = "pruned"
 """Folder of the pruned checkpoint while it is healed; a killed run goes on with it."""
-_TRAINED: Final = 3
-"""Passes of an item through the model in training: forward, and twice as much backward."""
 
 
 def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str | None:
@@ -33,7 +32,12 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
             " or use magnitude with unstructured."
         )
     if reason := shapes.unsupported(source.config):
-        return reason
+        return f'sparsify.pattern: "{part.pattern}" can\'t work because {reason}.'
+    if shapes.experts(source.config):
+        return (
+            f'sparsify.pattern: "{part.pattern}" can\'t work because zeros of experts are not offered.'
+            " Use a source without experts."
+        )
     wrong = part.pattern == "2of4" and shapes.indivisible(source.config, 4, ())
     if wrong:
         return (
@@ -54,11 +58,12 @@ def estimate(step: Step, source: Checkpoint, device: build_support.Device) -> Es
         calibrations=1,
         result=source.bytes,
     )
-    return (
+    cost = (
         pruning
         if part.heal is None
         else shapes.cost_with_training(pruning, part.heal, source, device)
     )
+    return dataclasses.replace(cost, note=build_support.sparsity_note(part.pattern))
 
 
 def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str, Any]:
@@ -81,7 +86,7 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
     healed = training.Healing(part.heal, keep_zeros=True).run(
         pruned, source, target, context, report=second
     )
-    return {**_facts(part, target), "heal": healed}
+    return _facts(part, target) | dict(healed)
 
 
 def _prune(

@@ -29,6 +29,8 @@ class Estimate:
     disk: int
     """Bytes in the working folder while the step runs."""
     seconds: float
+    note: str | None = None
+    """Sentences that a plan shows beside the cost, such as on hardware that a step is made for."""
 
 
 @dataclass(frozen=True, slots=True)
