@@ -37,10 +37,11 @@ def student(wanted: Shape | str, source: Path, context: Context) -> tuple[Any, P
 def check_vocabulary(folder: Path, source: Path) -> None:
     """Raise UnsuitableError if student and teacher don't read the same tokens."""
     ours, theirs = models.tokenizer(folder).get_vocab(), models.tokenizer(source).get_vocab()
-    if ours != theirs:
+    rows = [decoders.sizes(models.config(one)).vocabulary for one in (folder, source)]
+    if ours != theirs or rows[0] != rows[1]:
         raise UnsuitableError(
             "distill.student: can't be taught because its tokenizer has other tokens than the teacher's"
-            f" ({len(ours)} and {len(theirs)}). Use a student with the teacher's tokenizer, or give layers and hidden."
+            f" ({rows[0]} and {rows[1]}). Use a student with the teacher's tokenizer, or give layers and hidden."
         )
 
 

@@ -70,6 +70,12 @@ def head_size(model: Any) -> int:
     return size
 
 
+def group_size(model: Any) -> int:
+    """Return the width of one key and value head's query heads."""
+    config = settings(model)
+    return head_size(model) * int(config.num_attention_heads // config.num_key_value_heads)
+
+
 def cut_heads(model: Any, kept: Sequence[Sequence[int]]) -> None:
     """Keep these groups of heads in each layer: a key and value head, with the query heads that share it."""
     config, size = settings(model), head_size(model)
@@ -126,7 +132,7 @@ def narrow(model: Any, hidden: int) -> None:
         decoders.MULTIPLE,
         round(config.intermediate_size * share / decoders.MULTIPLE) * decoders.MULTIPLE,
     )
-    queries = head_size(model) * config.num_attention_heads // config.num_key_value_heads
+    queries = group_size(model)
     layers = decoder(model).layers
     outputs = [_squares(attention(layer).o_proj.weight, axis=0) for layer in layers]
     cut_heads(model, [decoders.best(_sums(one, queries), heads) for one in outputs])

@@ -5,16 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import build_support
-from slipstream_runtime.build import decoders
+from slipstream_runtime.build import decoders, shapes
 from slipstream_runtime.build.recipe import Distill, Shape, Step
 from slipstream_runtime.build.steps.step import Checkpoint, Context, Estimate
 
-LIBRARIES: Final = 1200 << 20
-"""Bytes of a process that has imported torch, transformers and TRL and has trained a tiny model, measured."""
-ASSUMED_ITEMS: Final = 1000
-"""Number of items that an estimate assumes where the recipe takes all of a dataset."""
-OPERATIONS: Final[Mapping[build_support.Device, float]] = {"cpu": 5e10, "cuda": 1e14}
-"""Floating-point operations per second that training reaches: a few cores, or a quarter of an H100's bfloat16."""
 _TRAINED: Final = 16
 """Bytes per parameter of the student: weights, gradients and two moments of Adam, in float32."""
 _TEACHER: Final[Mapping[build_support.Device, int]] = {"cpu": 4, "cuda": 2}
@@ -26,7 +20,7 @@ _LOGITS: Final = 24
 def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str | None:
     """Return the reason why the student can't be trained here."""
     wanted = _wanted(step)
-    if reason := decoders.refusal("distill", source.config):
+    if reason := decoders.refusal("distill", source.config) or shapes.unsupported(source.config):
         return reason
     if wanted.speculator is not None:
         return _refuse_speculator(wanted, device)
@@ -54,11 +48,6 @@ def _refuse_speculator(wanted: Distill, device: build_support.Device) -> str:
 
 def _refuse_shape(shape: Shape, source: Checkpoint) -> str | None:
     sizes = decoders.sizes(source.config)
-    if source.config.get("quantization_config"):
-        return (
-            "distill.student: a student can't be cut out of this teacher because its weights are quantized."
-            " Distill the original, and quantize in a later step."
-        )
     for name, value, most in (
         ("layers", shape.layers, sizes.layers),
         ("hidden", shape.hidden, sizes.hidden),
@@ -91,17 +80,17 @@ def estimate(step: Step, source: Checkpoint, device: build_support.Device) -> Es
     smaller = _parameters(wanted.student, source)
     one_pass = min(wanted.training.batch * wanted.training.max_length, decoders.TOKENS)
     memory = (
-        LIBRARIES
+        shapes.LIBRARIES
         + source.parameters * _TEACHER[device]
         + smaller * _TRAINED
         + one_pass * sizes.vocabulary * _LOGITS
     )
-    items = wanted.training.samples or ASSUMED_ITEMS
+    items = wanted.training.samples or shapes.SAMPLES
     tokens = items * wanted.training.max_length * wanted.training.epochs
     operations = tokens * (6 * smaller + 2 * source.parameters)
     # NB: two checkpoints of weights and moments in float32, while the newer one is written.
     disk = 2 * 12 * smaller + 4 * smaller
-    return Estimate(memory=memory, disk=disk, seconds=30 + operations / OPERATIONS[device])
+    return Estimate(memory=memory, disk=disk, seconds=30 + operations / shapes.FLOPS[device])
 
 
 def _parameters(wanted: Shape | str, source: Checkpoint) -> int:
@@ -118,6 +107,9 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
     """Train the student and write it with the teacher's tokenizer and chat template."""
     import torch
 
+    from slipstream_runtime.build import libraries
+
+    libraries.quiet()
     from slipstream_runtime.build import distillation, models, training
 
     wanted = _wanted(step)

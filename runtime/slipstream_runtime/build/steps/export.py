@@ -55,6 +55,9 @@ def estimate(step: Step, source: Checkpoint, device: build_support.Device) -> Es
 
 def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str, Any]:
     """Write model.onnx and the files beside it; UnsuitableError if it differs from the source by too much."""
+    from slipstream_runtime.build import libraries
+
+    libraries.quiet()
     from slipstream_runtime.build import graphs, models
     from slipstream_runtime.onnx import export
 
