@@ -171,6 +171,20 @@ def foreign() -> str:
     return ""
 
 
+def too_short() -> str:
+    """Return the refusal of a length that only questions fill."""
+    try:
+        train(
+            "short",
+            step({"layers": 2}, loss="sequence", training={"maxLength": 6}),
+            count=4,
+            report=ignore,
+        )
+    except UnsuitableError as error:
+        return error.reason
+    return ""
+
+
 def main() -> None:
     ticks: list[Tick] = []
     results: dict[str, Any] = {
@@ -184,6 +198,7 @@ def main() -> None:
             "onPolicy", step({"layers": 3}, loss="reverse-kl"), count=24, report=ignore
         ),
         "foreign": foreign(),
+        "tooShort": too_short(),
     }
     results["ticks"] = [[tick.done, tick.total, tick.loss] for tick in ticks]
     results["divergence"] = {

@@ -68,3 +68,7 @@ def test_a_student_learns_from_its_own_answers(results: Results) -> None:
 
 def test_a_student_with_other_tokens_is_refused(results: Results) -> None:
     assert "Use a student with the teacher's tokenizer" in results["foreign"]
+
+
+def test_a_length_without_room_for_answers_is_refused(results: Results) -> None:
+    assert results["tooShort"].startswith('distill.training.maxLength: "6" leaves no token')

@@ -12,7 +12,7 @@ from tests.support import builders
 from tests.support.builders import Builder
 
 TARGET = Path(heldout.__file__).parent / "target"
-SHARES = {"layers": 0.25, "heads": 0.25, "channels": 0.33}
+SHARES = {"layers": 0.25, "heads": 0.5, "channels": 0.33}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def test_the_layer_without_which_the_loss_is_least_is_removed(
 def test_heads_and_channels_are_cut_in_every_layer(
     builder: Builder, pruned: dict[str, Any]
 ) -> None:
-    assert (pruned["heads"]["kept"], pruned["heads"]["of"]) == (3, 4)
+    assert (pruned["heads"]["kept"], pruned["heads"]["of"]) == (2, 4)
     heads = config(builder, "heads")
-    assert (heads["num_attention_heads"], heads["num_key_value_heads"]) == (3, 3)
+    assert (heads["num_attention_heads"], heads["num_key_value_heads"]) == (2, 2)
     assert (heads["head_dim"], heads["hidden_size"]) == (32, 128)
     assert config(builder, "channels")["intermediate_size"] == 256
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 TOKENS: Final = 8192
 """Tokens of one pass through student and teacher, so that the logits of a large vocabulary fit in the memory."""
+_ANY_HEADS: Final = frozenset({"qwen2", "qwen3", "mistral"})
+"""Model types of which transformers takes any number of heads. All others must have a divisor of the width."""
 MULTIPLE: Final = 32
 """Widths are kept in multiples of this, which matrix kernels prefer."""
 
@@ -64,6 +66,16 @@ def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part about text, which models for several media nest."""
     nested = config.get("text_config")
     return nested if isinstance(nested, Mapping) else config
+
+
+def groups(config: Mapping[str, Any], hidden: int) -> list[int]:
+    """Return the numbers of groups of heads that a model of this width can have, with the heads of one group as now."""
+    found = sizes(config)
+    shared = found.heads // found.key_value_heads
+    every = range(1, found.key_value_heads + 1)
+    if _text(config).get("model_type") in _ANY_HEADS:
+        return list(every)
+    return [count for count in every if hidden % (count * shared) == 0]
 
 
 def evenly(count: int, *, of: int) -> list[int]:

@@ -125,7 +125,16 @@ class Lesson:
             file=self.context.training / "answers.jsonl",
             report=lambda done: self.context.progress(Tick(done, len(asked) + steps)),
         )
-        return [*(one for one in answered if one.answer < len(one.ids)), *found]
+        whole = [*(one for one in answered if one.answer < len(one.ids)), *found]
+        if not whole:
+            raise self._too_short()
+        return whole
+
+    def _too_short(self) -> UnsuitableError:
+        return UnsuitableError(
+            f'distill.training.maxLength: "{self.step.training.max_length}" leaves no token for an answer.'
+            " Use a greater length."
+        )
 
     def _on_examples(self, examples: Sequence[texts.Tokens], options: dict[str, Any]) -> Any:
         """Return a trainer on these answers: with the teacher's logits, or without them."""
@@ -162,9 +171,7 @@ class Lesson:
         asked = texts.tokenize(self.tokenizer, bare, max_length=length)
         room = min(answers.LONGEST, length - max(len(one.ids) for one in asked))
         if room < 1:
-            raise UnsuitableError(
-                f'distill.training.maxLength: "{length}" leaves no token for an answer. Use a greater length.'
-            )
+            raise self._too_short()
         config = DistillationConfig(
             **options,
             beta=1.0,

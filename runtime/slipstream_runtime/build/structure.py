@@ -127,7 +127,8 @@ def narrow(model: Any, hidden: int) -> None:
     """Cut the width, and heads and feed-forward channels in proportion. The weights decide: greater squares stay."""
     config = settings(model)
     share = hidden / config.hidden_size
-    heads = max(1, round(config.num_key_value_heads * share))
+    possible = decoders.groups(config.to_dict(), hidden)
+    heads = min(possible, key=lambda count: abs(count - config.num_key_value_heads * share))
     channels = max(
         decoders.MULTIPLE,
         round(config.intermediate_size * share / decoders.MULTIPLE) * decoders.MULTIPLE,

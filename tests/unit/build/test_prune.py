@@ -16,6 +16,7 @@ CONFIG: dict[str, Any] = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "intermediate_size": 12_288,
+    "model_type": "qwen3",
 }
 SOURCE = Checkpoint(bytes=16 * 10**9, parameters=8 * 10**9, config=CONFIG)
 DATA = {"dataset": {"uri": "/data/texts.jsonl"}, "samples": 128}
@@ -50,6 +51,19 @@ def test_what_removes_nothing_or_too_much_is_refused_with_a_remedy(
     reason = prune.refuse(step(**fields), SOURCE, "cpu") or ""
     assert reason.startswith(start)
     assert remedy in reason
+
+
+def test_a_number_of_heads_that_transformers_does_not_take_is_refused_with_those_it_takes() -> None:
+    llama = Checkpoint(
+        bytes=1,
+        parameters=1,
+        config=CONFIG | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+    )
+    reason = prune.refuse(step(heads=0.25), llama, "cpu")
+    assert reason is not None
+    assert "24 heads that stay don't divide the width of 4096" in reason
+    assert reason.endswith("Use 87.5% or 75% or 50%.")
+    assert prune.refuse(step(heads=0.5), llama, "cpu") is None
 
 
 def test_encoders_and_quantized_weights_are_refused() -> None:

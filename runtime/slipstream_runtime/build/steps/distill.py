@@ -62,6 +62,11 @@ def _refuse_shape(shape: Shape, source: Checkpoint) -> str | None:
             f'distill.student.layers: "{shape.layers}" can\'t work because the student would be as large as'
             " its teacher. Use fewer layers, or a smaller hidden."
         )
+    if shape.hidden is not None and not decoders.groups(source.config, shape.hidden):
+        return (
+            f'distill.student.hidden: "{shape.hidden}" can\'t work because no number of heads divides it.'
+            " Leave it out."
+        )
     if shape.hidden is not None and shape.hidden % decoders.MULTIPLE:
         return (
             f'distill.student.hidden: "{shape.hidden}" can\'t work because it is no multiple of'

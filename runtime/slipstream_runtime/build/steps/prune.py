@@ -39,11 +39,25 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
 def _refuse_share(name: str, share: float, source: Checkpoint) -> str | None:
     count = _count(name, source.config)
     if kept(count, share, name) < count:
-        return None
+        return _refuse_heads(share, source.config) if name == "heads" else None
     what = {"layers": "layers", "heads": "groups of heads", "channels": "channels"}[name]
     return (
         f'prune.{name}: "{share:.0%}" removes nothing because the model has {count} {what}'
         f" and at least one stays. Use a greater share, or prune another part."
+    )
+
+
+def _refuse_heads(share: float, config: Mapping[str, Any]) -> str | None:
+    sizes = decoders.sizes(config)
+    count, possible = sizes.key_value_heads, decoders.groups(config, sizes.hidden)
+    stay = kept(count, share, "heads")
+    if stay in possible:
+        return None
+    others = [f"{100 * (1 - groups / count):.4g}%" for groups in possible if groups < count]
+    remedy = f"Use {' or '.join(others)}" if others else "Prune layers or channels"
+    return (
+        f"prune.heads: \"{share:.0%}\" can't work because the {stay * sizes.heads // count} heads that stay don't"
+        f" divide the width of {sizes.hidden}, which transformers requires of {config.get('model_type')}. {remedy}."
     )
 
 
