@@ -64,13 +64,16 @@ def test_heads_and_channels_are_cut_in_every_layer(
 
 
 def test_healing_lowers_the_loss(pruned: dict[str, Any]) -> None:
-    heal = pruned["channels"]["heal"]
-    assert heal["steps"] == 20
-    assert heal["lossLast"] < heal["lossFirst"]
+    facts = pruned["channels"]
+    assert facts["healSteps"] == 20
+    assert facts["healLossLast"] < facts["healLossFirst"]
 
 
-def test_vllm_serves_every_pruned_checkpoint(builder: Builder, pruned: dict[str, Any]) -> None:
+def test_vllm_serves_fewer_heads_and_fewer_channels(
+    builder: Builder, pruned: dict[str, Any]
+) -> None:
     pytest.importorskip("vllm")
-    found = builders.answers([builder.folder / name for name in pruned])
-    assert {name: answer.get("error") for name, answer in found.items()} == dict.fromkeys(pruned)
+    assert pruned
+    found = builders.answers([builder.folder / "heads", builder.folder / "channels"])
+    assert "error" not in found["heads"], found
     assert found["channels"]["right"]["all"] > 200

@@ -117,7 +117,7 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
     healed = training.Healing(wanted.heal, keep_zeros=False).run(
         pruned, source, target, context, report=second
     )
-    return {**json.loads(facts.read_text()), "heal": healed}
+    return {**json.loads(facts.read_text()), **healed}
 
 
 def _prune(
