@@ -1,4 +1,4 @@
-"""A ModelBuild on the real node: killed in the middle, it resumes, and proves, publishes and reports its artifact."""
+"""A ModelBuild on the real node: killed in the middle, it resumes, proves and publishes, and a service waits for it."""
 
 import hashlib
 import json
@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from dev.cluster import builder
 from dev.cluster.kube import Kube, Object, condition
 from dev.cluster.lifecycle import Cluster
-from tests.support import claims, clusters
+from tests.support import claims, clusters, services
 
 SAMPLE = Path("manifests/samples/build.yaml")
 HELDOUT = Path("dev/models/heldout.jsonl")
-CLAIM, NAME, STEP = "models", "chat-int8", "0-quantize"
+CLAIM, NAME, STEP, SERVICE = "models", "chat-int8", "0-quantize", "chat"
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,15 @@ def test_a_killed_build_resumes_and_publishes_what_it_proved(
 ) -> None:
     builder.install(cluster)
     kube.kubectl("create", "configmap", "heldout", "-n", namespace, f"--from-file={HELDOUT}")
+    kube.apply(_service(namespace))
     kube.apply({**yaml.safe_load(SAMPLE.read_text()), **_named(namespace)})
 
     found = _until(kube, namespace, "the step runs", lambda status: status.get("step") == STEP)
     assert found["status"]["phase"] == "Running", found["status"]
-    (pod,) = kube.find("Pod", namespace)
+    (pod,) = _pods(kube, namespace)
     _check_pod(pod)
+    waits = kube.get("InferenceService", namespace, SERVICE)
+    assert waits is not None and condition(waits, "ModelReady")["reason"] == "BuildRunning"
     (work,) = claim.glob(".slipstream-build-*")
     source = work / "records" / "source.json"
     before = source.stat().st_mtime_ns
@@ -67,13 +71,42 @@ def test_a_killed_build_resumes_and_publishes_what_it_proved(
     status = found["status"]
     assert status["phase"] == "Ready", status
     assert source.stat().st_mtime_ns == before  # the stage before the kill did not run again
-    (other,) = kube.find("Pod", namespace)
+    (other,) = _pods(kube, namespace)
     assert other["metadata"]["uid"] != pod["metadata"]["uid"]
     _check_status(status, claim / NAME)
     assert found["metadata"].get("finalizers") is None
+    assert _answer(kube, namespace)
     kube.delete("ModelBuild", namespace, NAME)
     kube.until("Job", namespace, lambda items: not items, timeout=60, what="no Job is left")
     assert (claim / NAME / "config.json").exists()
+    assert _answer(kube, namespace)  # the engine goes on with the artifact
+
+
+def _pods(kube: Kube, namespace: str) -> list[Object]:
+    """Pods of the build."""
+    return kube.find("Pod", namespace, labelSelector=f"slipstream.dev/build={NAME}")
+
+
+def _service(namespace: str) -> Object:
+    spec = {"accelerator": {"type": "cpu"}, "model": {"uri": f"build://{NAME}"}, **services.DIRECT}
+    return {
+        "apiVersion": "slipstream.dev/v1alpha1",
+        "kind": "InferenceService",
+        "metadata": {"name": SERVICE, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def _answer(kube: Kube, namespace: str) -> str:
+    """Completion of the served artifact."""
+    services.ready(kube, namespace, SERVICE, timeout=240)
+    public = kube.get("Service", namespace, SERVICE)
+    assert public is not None
+    url = f"http://{public['spec']['clusterIP']}/v1/completions"
+    body = {"model": SERVICE, "prompt": "hello", "max_tokens": 4, "temperature": 0}
+    answer = httpx.post(url, json=body, timeout=60).raise_for_status().json()
+    text: str = answer["choices"][0]["text"]
+    return text
 
 
 def _named(namespace: str) -> Object:

@@ -80,6 +80,8 @@ def _finish(run: Run) -> Mapping[str, Any]:
     }
     with run.workspace.locked():
         run.workspace.claim(owner)
+        if run.stage == contract.SOURCE_STAGE:
+            run.workspace.forget_former(run.recipe.name)
         published = run.workspace.record(contract.PUBLISH_STAGE)
         if published is not None:
             return _published(run, published)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import pydantic
 
+from slipstream_runtime import contract
 from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.part import Part
 
@@ -92,6 +93,18 @@ class Workspace:
                     f"work: another process runs this build in {self.root}. Wait for its end, or stop it."
                 ) from error
             yield
+
+    def forget_former(self, name: str) -> None:
+        """Delete the folders of deleted ModelBuilds of this name in the same claim, with their checkpoints."""
+        if not self.root.name.startswith(contract.BUILD_FOLDER):
+            return
+        for folder in self.root.parent.glob(f"{contract.BUILD_FOLDER}*"):
+            if folder == self.root:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                owner = json.loads((folder / _OWNER).read_text())
+                if isinstance(owner, dict) and owner.get("name") == name:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def record(self, stage: str) -> Record | None:
         """Return the record of a finished stage whose checkpoint is still there."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from slipstream_runtime import contract
 from slipstream_runtime.build import workspace
 from slipstream_runtime.build.workspace import Record, Workspace
 from slipstream_runtime.errors import EngineError, UnsuitableError
@@ -113,3 +114,24 @@ def test_a_published_build_leaves_no_checkpoint_and_no_download_in_its_folder(
     (tmp_path / "cache" / "hub").mkdir(parents=True)
     work.clear()
     assert workspace.names(tmp_path) == ["records/0-quantize.json"]
+
+
+def test_a_build_that_is_created_again_deletes_what_its_former_one_left(tmp_path: Path) -> None:
+    folders = {uid: tmp_path / f"{contract.BUILD_FOLDER}{uid}" for uid in ("old", "new", "other")}
+    for uid, folder in folders.items():
+        name = "another" if uid == "other" else "tiny"
+        Workspace(folder).claim({"name": name, "uid": uid, "recipe": "{}"})
+    (tmp_path / "tiny").mkdir()
+    Workspace(folders["new"]).forget_former("tiny")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "tiny",
+        folders["new"].name,
+        folders["other"].name,
+    }
+
+
+def test_a_folder_that_a_user_chose_has_no_former_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Workspace(tmp_path / name).claim({**OWNER, "uid": name})
+    Workspace(tmp_path / "two").forget_former("tiny")
+    assert (tmp_path / "one" / "owner.json").exists()

@@ -8,7 +8,6 @@ import fnmatch
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast, get_args
 
-from slipstream_operator import names
 from slipstream_operator.api import pod, units
 from slipstream_operator.api.modelbuild import ModelBuildSpec
 from slipstream_operator.api.servingprofile import (
@@ -361,9 +360,9 @@ def _claims(spec: ModelBuildSpec, uid: str) -> tuple[str, tuple[Claim, ...]]:
     found += [
         Claim(name, f"{folder}/{name}", read_only=True) for name in sources if name not in output
     ]
+    own = f"{contract.BUILD_FOLDER}{uid}"
     if spec.workspace is not None:
         claim = Claim(spec.workspace.claim.name, contract.BUILD_DIRECTORY, read_only=False)
-        return f"{contract.BUILD_DIRECTORY}/{uid}", (*found, claim)
-    if output:
-        return f"{folder}/{output[0]}/{names.BUILD_FOLDER}{uid}", tuple(found)
-    return f"{contract.BUILD_DIRECTORY}/{uid}", tuple(found)
+        return f"{contract.BUILD_DIRECTORY}/{own}", (*found, claim)
+    place = f"{folder}/{output[0]}" if output else contract.BUILD_DIRECTORY
+    return f"{place}/{own}", tuple(found)
