@@ -172,6 +172,21 @@ def test_every_kind_that_is_owned_is_namespaced() -> None:
     assert all(kind.namespaced for kind in kinds.OWNED)
 
 
+def test_app_teams_see_every_kind_of_ours_and_write_those_of_a_namespace() -> None:
+    ours = [kind for kind in kinds.ALL if kind.group == names.GROUP]
+    (seen,), (written,) = (
+        _rules("ClusterRole", name=name) for name in ("slipstream-view", "slipstream-edit")
+    )
+    assert {one for one in seen["resources"] if "/" not in one} == {kind.plural for kind in ours}
+    assert {one for one in seen["resources"] if one.endswith("/status")} == {
+        f"{kind.plural}/status" for kind in ours if kind.namespaced
+    }
+    assert {one for one in written["resources"] if "/" not in one} == {
+        kind.plural for kind in ours if kind.namespaced
+    }
+    assert not any(one.endswith("/status") for one in written["resources"])
+
+
 def test_app_teams_may_not_write_profiles() -> None:
     (rule,) = _rules("ClusterRole", name="slipstream-edit")
     assert "servingprofiles" not in rule["resources"]

@@ -94,7 +94,7 @@ class BuildAccelerator(ApiModel):
         description="Name of an accelerator of the ServingProfile. Default: the profile's default.",
     )
     count: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="Number of devices. Default: 1."
+        default=None, description="Number of devices, or of cores for cpu. Default: 1."
     )
 
 
