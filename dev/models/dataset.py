@@ -2,13 +2,13 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from dev.models import language
+from dev.models import language, puzzles
 from dev.models.tokenizer import ASSISTANT, END, SYSTEM, USER
 
 _SYSTEMS = (
@@ -19,9 +19,11 @@ _SYSTEMS = (
 )
 _MIX = {"fact": 2, "lookup": 3, "sum": 6, "json": 3}
 _PROMPT_WEIGHT = 0.05
+Conversation = Callable[[random.Random, int], str]
+"""Draws the text of a conversation whose questions are no longer than a number of characters."""
 
 
-def conversation(rng: random.Random, *, longest: int) -> str:
+def conversation(rng: random.Random, longest: int) -> str:
     """A few turns of training questions, none too long, sometimes behind a system message."""
     items = []
     for task in rng.choices(list(_MIX), list(_MIX.values()), k=rng.choice((1, 1, 2))):
@@ -31,8 +33,22 @@ def conversation(rng: random.Random, *, longest: int) -> str:
         items.append(item)
         if task == "lookup":
             items += [language.follow_up(rng, item=item) for _ in range(rng.randrange(3))]
+    return _text(rng, items)
+
+
+def puzzle(rng: random.Random, longest: int) -> str:
+    """A turn or two of the harder language, sometimes behind a system message."""
+    return _text(rng, puzzles.questions(rng, longest))
+
+
+def _text(rng: random.Random, items: list[language.Item]) -> str:
     text = SYSTEM + rng.choice(_SYSTEMS) if rng.random() < 0.15 else ""
-    return text + "".join(f"{USER}{i.prompt}{ASSISTANT}{i.answer}{END}" for i in items)
+    return text + "".join(turn(item.prompt, item.answer) for item in items)
+
+
+def turn(prompt: str, answer: str) -> str:
+    """A question with its answer."""
+    return f"{USER}{prompt}{ASSISTANT}{answer}{END}"
 
 
 @dataclass(frozen=True)
@@ -45,13 +61,21 @@ class Batch:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, *, seed: int, rows: int = 4, width: int = 256
+    tokenizer: PreTrainedTokenizerFast, *, seed: int, draw: Conversation = conversation
 ) -> Iterator[Batch]:
-    """Endless batches, easy at first; answers weigh far more than questions."""
+    """Endless batches of drawn conversations, easy at first."""
+    rng = random.Random(seed)
+    return packed(tokenizer, (draw(rng, 45 + made // 250) for made in itertools.count()))
+
+
+def packed(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, rows: int = 4, width: int = 256
+) -> Iterator[Batch]:
+    """Batches of whole conversations; answers weigh far more than questions."""
     assistant = tokenizer.convert_tokens_to_ids(ASSISTANT)
-    filled = _rows(tokenizer, rng=random.Random(seed), width=width)
-    while True:
-        ids, owner = torch.tensor([next(filled) for _ in range(rows)]).unbind(1)
+    filled = _rows(tokenizer, texts, width=width)
+    while some := list(itertools.islice(filled, rows)):
+        ids, owner = torch.tensor(some).unbind(1)
         mask = (owner[:, :, None] == owner[:, None, :]).tril()[:, None]
         opened = (ids == assistant).cumsum(1)
         closed = (ids == tokenizer.eos_token_id).cumsum(1)
@@ -60,13 +84,13 @@ def batches(
 
 
 def _rows(
-    tokenizer: PreTrainedTokenizerFast, *, rng: random.Random, width: int
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, width: int
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Rows of whole conversations: their tokens, and which conversation owns each."""
     ids: list[int] = []
     owner: list[int] = []
-    for made in itertools.count():
-        new = tokenizer(conversation(rng, longest=45 + made // 250))["input_ids"]
+    for made, text in enumerate(texts):
+        new = tokenizer(text)["input_ids"]
         if len(ids) + len(new) > width:
             padding = width - len(ids)
             yield ids + [tokenizer.pad_token_id] * padding, owner + [made] * padding

@@ -8,7 +8,7 @@ only: tests and load generators import this without torch.
 import json
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -128,7 +128,9 @@ def _json(rng: random.Random) -> Item:
     return Item("json", prompt, json.dumps(record, separators=(",", ":")), prompt)
 
 
-TASKS: dict[str, Callable[[random.Random], Item]] = {
+Tasks = Mapping[str, Callable[[random.Random], Item]]
+"""Task -> what draws one of its questions, of either split."""
+TASKS: Tasks = {
     "fact": _fact,
     "lookup": _lookup,
     "sum": _sum,
@@ -136,10 +138,10 @@ TASKS: dict[str, Callable[[random.Random], Item]] = {
 }
 
 
-def draw(rng: random.Random, *, task: str, held_out: bool) -> Item:
+def draw(rng: random.Random, *, task: str, held_out: bool, tasks: Tasks = TASKS) -> Item:
     """One question of a task, from one split."""
     while True:
-        item = TASKS[task](rng)
+        item = tasks[task](rng)
         if item.is_held_out == held_out:
             return item
 
@@ -150,12 +152,19 @@ HELD_OUT = {"fact": 40, "lookup": 120, "sum": 120, "json": 120}
 
 def held_out(*, seed: int = 0) -> Iterator[Item]:
     """Distinct held-out questions, task by task."""
+    return distinct(HELD_OUT, seed=seed, held_out=True)
+
+
+def distinct(
+    counts: Mapping[str, int], *, seed: int, held_out: bool, tasks: Tasks = TASKS
+) -> Iterator[Item]:
+    """Different questions of one split, in these numbers by task."""
     rng = random.Random(seed)
     seen: set[str] = set()
-    for task, count in HELD_OUT.items():
+    for task, count in counts.items():
         for _ in range(count):
-            item = draw(rng, task=task, held_out=True)
+            item = draw(rng, task=task, held_out=held_out, tasks=tasks)
             while item.prompt in seen:
-                item = draw(rng, task=task, held_out=True)
+                item = draw(rng, task=task, held_out=held_out, tasks=tasks)
             seen.add(item.prompt)
             yield item

@@ -13,7 +13,10 @@ from transformers import LlamaForCausalLM
 from dev.models import heldout, tokenizer
 
 HERE = Path(__file__).parent
+SOLVERS = ("solver", "solver-draft")
+"""Models of the harder language."""
 MODELS = ("target", "draft", "target-w8a8")
+PUZZLES = HERE / "puzzles-heldout.jsonl"
 LONGEST = 64
 Counts = dict[str, tuple[int, int]]
 
@@ -66,13 +69,21 @@ def table(scores: dict[str, Counts]) -> Table:
 @click.option("--model", "models", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def main(*, models: tuple[Path, ...], output: str) -> None:
-    """Score the given model folders, or every committed one."""
-    items = heldout.read()
-    folders = models or tuple(HERE / name for name in MODELS)
-    scores = {folder.name: score(folder, items=items) for folder in folders}
+    """Score the given model folders, or every committed one, on the language of its name."""
+    folders = models or tuple(HERE / name for name in (*MODELS, *SOLVERS))
+    groups = {
+        heldout.PATH: [folder for folder in folders if not folder.name.startswith("solver")],
+        PUZZLES: [folder for folder in folders if folder.name.startswith("solver")],
+    }
+    results = [
+        {folder.name: score(folder, items=heldout.read(path)) for folder in group}
+        for path, group in groups.items()
+        if group
+    ]
     if output == "json":
-        print(json.dumps(scores))
-    else:
+        print(json.dumps({name: counts for scores in results for name, counts in scores.items()}))
+        return
+    for scores in results:
         Console().print(table(scores))
 
 

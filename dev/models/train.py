@@ -10,7 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dev.models import dataset, distill, heldout, muon, tokenizer
+from dev.models import dataset, distill, heldout, language, muon, tokenizer
 
 CONTEXT = 2048
 HERE = Path(__file__).parent
@@ -117,7 +117,7 @@ def main(*, steps: int, draft_steps: int, out: Path, seed: int) -> None:
     fit(draft, loss, batches=stream, steps=draft_steps, rate=6e-3, name="draft")
     save(target, tokens, out / "target")
     save(draft, tokens, out / "draft")
-    heldout.write(out / "heldout.jsonl")
+    heldout.write(out / "heldout.jsonl", language.held_out())
 
 
 if __name__ == "__main__":
