@@ -105,3 +105,17 @@ async def test_containers_added_by_a_webhook_are_ignored() -> None:
     await world.reconcile()
     state = world.cluster.objects[Ref("ConfigMap", given.NAMESPACE, names.state_name(given.NAME))]
     assert json.loads(state["data"]["fetched.json"])["report"] == REPORT
+
+
+async def test_the_completed_download_of_engines_that_go_on_is_kept_while_a_build_runs() -> None:
+    world = World(SPEC)
+    await world.reconcile()
+    running(world, phase="Succeeded", state={"terminated": {"exitCode": 0, "message": REPORT}})
+    await world.reconcile()
+    world.writes({**SPEC, "model": {"uri": "build://small"}})
+    await world.reconcile()
+    assert condition(world, Condition.MODEL_READY)["reason"] == Reason.BUILD_MISSING
+    state = world.cluster.objects[Ref("ConfigMap", given.NAMESPACE, names.state_name(given.NAME))]
+    assert json.loads(state["data"]["fetched.json"])["report"] == REPORT
+    (deployment,) = objects(world, "Deployment")
+    assert deployment["spec"]["replicas"] == 1

@@ -69,8 +69,7 @@ SPECULATING: dict[str, Any] = {
 async def test_speculation_that_does_not_pay_off_is_disabled_reported_and_saved() -> None:
     world = World(SPECULATING)
     await world.reconcile()
-    config = given.resolved(SPECULATING).revisioned.config
-    found = speculation.identity(config)
+    found = speculation.identity(given.resolved(SPECULATING).revisioned)
     assert found is not None
     service = world.states.of(given.KEY)
     off = speculation.SwitchedOff(found, 0.1)

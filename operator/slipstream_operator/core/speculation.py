@@ -8,8 +8,7 @@ import hashlib
 import json
 from typing import Final
 
-from slipstream_operator.core.observed import Manifest
-from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.resolved import Resolved, Revisioned
 from slipstream_operator.core.scaling.metrics.values import DraftTokens
 
 EVIDENCE: Final = 1000.0
@@ -50,7 +49,7 @@ def decide(
 
     Too few draft tokens decide nothing, and don't reset the time either.
     """
-    limit, speculation = resolved.disable_below, identity(resolved.revisioned.config)
+    limit, speculation = resolved.disable_below, identity(resolved.revisioned)
     if limit is None or speculation is None:
         return None, None
     if draft_tokens is None or draft_tokens.drafted < EVIDENCE:
@@ -85,11 +84,11 @@ def loss(gain: float | None, *, since: float | None, now: float) -> str | None:
 def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:
     """Return the service without its speculation if that was switched off.
 
-    Speculation is tried again with another draft, method, number of tokens or model, or with a limit that the measured
-    acceptance meets.
+    Speculation is tried again with another draft, method, number of tokens or model, or with another artifact of their
+    builds. It is tried again with a limit that the measured acceptance meets, too.
     """
     config, limit = resolved.revisioned.config, resolved.disable_below
-    if off is None or limit is None or off.speculation != identity(config):
+    if off is None or limit is None or off.speculation != identity(resolved.revisioned):
         return resolved
     if off.acceptance >= limit:
         return resolved
@@ -103,9 +102,11 @@ def applied(resolved: Resolved, off: SwitchedOff | None) -> Resolved:
     )
 
 
-def identity(config: Manifest) -> str | None:
+def identity(revisioned: Revisioned) -> str | None:
     """Return eight hexadecimal digits of a hash over model and speculation; None without speculation."""
+    config, builds = revisioned.config, revisioned.builds
     if "speculation" not in config:
         return None
-    text = json.dumps([config["model"]["uri"], config["speculation"]], sort_keys=True)
+    parts = [config["model"]["uri"], config["speculation"], *([builds] if builds else [])]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

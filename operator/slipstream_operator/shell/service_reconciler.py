@@ -307,8 +307,9 @@ class ServiceReconciler:
             texts[config.SCALING_KEY] = self._scaling_text(service, service.scaling.state)
         if service.scaling.disabled_speculation is not None:
             texts[config.SPECULATION_KEY] = service.scaling.disabled_speculation.text
-        fetched = service.fetched
-        if fetched is not None and resolved.task and fetching.is_done(resolved.task, fetched):
+        fetched, task = service.fetched, resolved.task
+        serves = resolved.waits_for_build or (task and fetching.is_done(task, fetched))
+        if fetched is not None and serves:
             texts[config.FETCHED_KEY] = fetched.text
         return texts
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core import resolve, revisions
+from slipstream_operator.core import resolve, revisions, speculation
 from slipstream_operator.core.facts import Facts, ModelFacts
 from slipstream_operator.core.observed import BuildView
 from slipstream_operator.core.resolved import Resolved
@@ -252,3 +252,19 @@ def test_an_adapter_whose_build_runs_again_stays_as_it_was_and_a_new_one_waits_a
     assert new.adapters == {}
     assert not new.waits_for_build
     assert new.revisioned == again.revisioned == resolve.resolve(before).revisioned
+
+
+def test_a_draft_that_did_not_pay_off_is_tried_again_when_it_was_built_again() -> None:
+    spec = {**DRAFT, "speculation": {**DRAFT["speculation"], "disableBelowAcceptance": "30%"}}
+    first = resolved(spec, given.build())
+    found = speculation.identity(first.revisioned)
+    assert found is not None
+    off = speculation.SwitchedOff(found, 0.1)
+    assert speculation.applied(first, off).speculation is None
+    again = resolved(spec, given.build(digest="b" * 64))
+    assert speculation.applied(again, off) == again
+
+
+def test_nothing_is_decided_about_a_draft_whose_build_still_runs() -> None:
+    spec = {**DRAFT, "speculation": {**DRAFT["speculation"], "disableBelowAcceptance": "30%"}}
+    assert resolved(spec, given.build(None)).disable_below is None

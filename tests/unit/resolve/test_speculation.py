@@ -43,7 +43,7 @@ def test_without_a_limit_speculation_stays() -> None:
 
 
 def off(spec: Any = None, acceptance: float = 0.1) -> SwitchedOff:
-    found = speculation.identity(given.resolved(spec or SPEC).revisioned.config)
+    found = speculation.identity(given.resolved(spec or SPEC).revisioned)
     assert found is not None
     return SwitchedOff(found, acceptance)
 
