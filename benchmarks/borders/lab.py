@@ -231,8 +231,8 @@ class Lab:
                 if service == "paid":
                     document["tokensPerMinute"] = tenants.BUDGET
                 files[f"keys/{service}/{tenant}"] = document
-        for name, content in files.items():
-            file = self._home / name
+        for path, content in files.items():
+            file = self._home / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content if isinstance(content, str) else json.dumps(content))
         words = ["--config", str(self._home / "router.json")]

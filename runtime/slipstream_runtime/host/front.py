@@ -20,7 +20,7 @@ from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.host.routes import ROUTES, Route, route
 from slipstream_runtime.web import asgi, body, keys, openai
 from slipstream_runtime.web.keyring import ANONYMOUS, Client, Keyring
-from slipstream_runtime.web.media import bounded
+from slipstream_runtime.web.media import bounded, parse_in_steps
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import (
     CLOSE,
@@ -34,6 +34,7 @@ from slipstream_runtime.web.refusal import (
     wrong_method,
 )
 from slipstream_runtime.web.tenants import Tenancy
+from slipstream_runtime.web.turns import LARGE, Turns
 from slipstream_runtime.web.waiting import happens
 
 PROBE_HEADER: Final = b"x-slipstream-probe"
@@ -93,6 +94,7 @@ class Front:
         self._probe_key = probe_key.encode()
         self._guard = guard or Guard()
         self._slots = self._guard.limits.slots(engine_slots=self._guard.engine_slots)
+        self._turns = Turns()
         self._decoded = 0
         """Bytes of decoded media of all requests whose answer has not begun."""
         self._exchanges: set[Exchange] = set()
@@ -277,8 +279,7 @@ class Front:
             raise body.too_large(limit=most) from None
         except TimeoutError:
             raise body_late(self._guard.limits.body_seconds) from None
-        content = body.parse(raw)
-        bounded(content, size=len(raw))
+        content = await self._parse(raw)
         if not probe:
             fields = self._fields(scope["path"], content, len(raw), client)
             if fields:
@@ -290,6 +291,14 @@ class Front:
             self._hold_decoded(exchange, await self._guard.decoded(content))
         exchange.replay(raw)
         return scope, 1 if probe else self._guard.places(scope["path"], content)
+
+    async def _parse(self, raw: bytes) -> dict[str, Any]:
+        """Return the content of the body; large bodies take half of the time at most."""
+        if len(raw) >= LARGE:
+            return await self._turns.take(parse_in_steps(raw))
+        content = body.parse(raw)
+        bounded(content, size=len(raw))
+        return content
 
     def _fields(
         self, path: str, content: Mapping[str, Any], size: int, client: Client

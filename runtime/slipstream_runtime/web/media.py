@@ -3,8 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from slipstream_runtime.web import asgi
-from slipstream_runtime.web.body import too_large
+from slipstream_runtime.web import asgi, body
 
 PARTS: Final = (
     "image_url",
@@ -35,23 +34,23 @@ class Media(NamedTuple):
     """Bytes of their text in the body."""
 
 
-def media(body: Mapping[str, Any], *, size: int) -> Media:
+def media(content: Mapping[str, Any], *, size: int) -> Media:
     """Return the media of a body of `size` bytes, which does not nest without end."""
     if size < _LEAST:
         return Media()
-    sizes = [len(text) for text in _texts(body) if text]
+    sizes = [len(text) for text in _texts(content) if text]
     return Media(len(sizes), sum(sizes))
 
 
-def bounded(body: Mapping[str, Any], *, size: int) -> Media:
+def bounded(content: Mapping[str, Any], *, size: int) -> Media:
     """Return the media of a body of `size` bytes; Refusal if the rest of it is larger than text may be."""
-    return _bounded(media(body, size=size), size)
+    return _bounded(media(content, size=size), size)
 
 
-def bounded_in_steps(body: Mapping[str, Any], *, size: int) -> Generator[None, None, Media]:
+def bounded_in_steps(content: Mapping[str, Any], *, size: int) -> Generator[None, None, Media]:
     """Do the same as `bounded`, in short steps."""
     pieces = length = 0
-    for number, text in enumerate(_texts(body)):
+    for number, text in enumerate(_texts(content)):
         if text:
             pieces += 1
             length += len(text)
@@ -60,9 +59,17 @@ def bounded_in_steps(body: Mapping[str, Any], *, size: int) -> Generator[None, N
     return _bounded(Media(pieces, length), size)
 
 
+def parse_in_steps(raw: bytes) -> Generator[None, None, dict[str, Any]]:
+    """Return the JSON object in a large body of bounded text."""
+    content = yield from body.parse_in_steps(raw)
+    yield
+    yield from bounded_in_steps(content, size=len(raw))
+    return content
+
+
 def _bounded(found: Media, size: int) -> Media:
     if size - found.size > asgi.BODY_LIMIT:
-        raise too_large()
+        raise body.too_large()
     return found
 
 

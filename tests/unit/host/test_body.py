@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from slipstream_runtime.web import body
+from slipstream_runtime.web import body, media
 from slipstream_runtime.web.refusal import Refusal
 
 JSON_VALUES = st.recursive(
@@ -95,3 +95,38 @@ def test_fields_are_set_in_a_body_as_in_a_dictionary(
 def test_the_length_follows_the_body() -> None:
     headers = [(b"content-type", b"a"), (b"content-length", b"1"), (b"expect", b"100-continue")]
     assert body.with_length(headers, 22) == [(b"content-type", b"a"), (b"content-length", b"22")]
+
+
+def finished(steps: Any) -> Any:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"prompt": "x" * 300_000},
+        {"messages": [{"role": "user", "content": 'say "hi"\\'}] * 10_000},
+        {"prompt": [[1, 2, 3]] * 60_000},
+    ],
+)
+def test_a_large_body_is_parsed_in_steps_as_a_small_one_at_once(content: dict[str, Any]) -> None:
+    raw = json.dumps(content).encode()
+    assert finished(media.parse_in_steps(raw)) == body.parse(raw) == content
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [(b'"",', "more than 524288 texts"), (b"[],", "more than 200000 objects")],
+)
+def test_a_body_of_too_many_parts_is_refused_before_it_is_parsed(
+    piece: bytes, message: str
+) -> None:
+    raw = b'{"x":[' + piece * 2_100_000
+    # NB: its end is missing, so that a parser would find another fault.
+    for parse in (body.parse, lambda raw: finished(media.parse_in_steps(raw))):
+        with pytest.raises(Refusal, match=message):
+            parse(raw)

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from slipstream_runtime.router.messages.structure import LARGE, Structure, parsed_size
+from slipstream_runtime.router.messages.structure import Structure, parsed_size
 from slipstream_runtime.web import body
 from slipstream_runtime.web.refusal import Refusal
+from slipstream_runtime.web.turns import LARGE
 
 TEXTS = [
     'a "quoted" text',

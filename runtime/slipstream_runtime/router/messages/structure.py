@@ -7,9 +7,8 @@ from typing import Final
 
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal
+from slipstream_runtime.web.turns import LARGE
 
-LARGE: Final = 256 * 1024
-"""Bytes from which a body is counted exactly, part by part, and parsed in turn with other large ones."""
 _CONTAINERS: Final = 131_072
 """Most objects and lists of a body. A conversation of 10,000 messages with parts has 30,000."""
 _TEXTS: Final = 524_288

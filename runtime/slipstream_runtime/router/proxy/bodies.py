@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import gc
-import time
 from collections.abc import Generator, Iterable, Iterator
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
 
@@ -18,10 +16,11 @@ from slipstream_runtime.router.messages.request import (
     parse_request,
     uploaded_request,
 )
-from slipstream_runtime.router.messages.structure import LARGE, Structure
+from slipstream_runtime.router.messages.structure import Structure
 from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import CLOSE, Refusal, body_late, malformed
+from slipstream_runtime.web.turns import LARGE, Turns
 
 BODY_SECONDS: Final = 60.0
 """Seconds for the client to send its body, unless a service allows more."""
@@ -31,36 +30,6 @@ _COPIES_OF_HEADERS: Final = 3
 _PART: Final = 128 * 1024
 _CHUNKS: Final = 1024
 """Bytes and chunks of a body that are put together."""
-_TURN_SECONDS: Final = 0.003
-"""Seconds of work on one body after which others get the event loop."""
-
-Value = TypeVar("Value")
-
-
-class Turns:
-    """Work on large bodies: one at a time, and half of the time at most, so that small requests hardly wait."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._worked = 0.0
-        """Seconds since others had the event loop."""
-
-    async def take(self, steps: Generator[None, None, Value]) -> Value:
-        """Run the steps, and leave the event loop to others for as long as they took."""
-        async with self._lock:
-            while True:
-                began = time.perf_counter()
-                try:
-                    with _uncollected():
-                        next(steps)
-                except StopIteration as end:
-                    value: Value = end.value
-                    return value
-                finally:
-                    self._worked += time.perf_counter() - began
-                if self._worked > _TURN_SECONDS:
-                    worked, self._worked = self._worked, 0.0
-                    await asyncio.sleep(worked)
 
 
 class Bodies:
@@ -241,18 +210,6 @@ class Bodies:
         if size > limit:
             raise body.too_large(limit=limit)
         lease.grow(size)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector from new objects, among which it finds nothing."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _add(structure: Structure, parts: Iterable[bytes]) -> Generator[None, None, None]:
