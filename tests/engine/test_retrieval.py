@@ -5,6 +5,7 @@ One encoder, one vLLM and one search service serve all tests.
 
 import contextlib
 import signal
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from click.testing import CliRunner
 from dev import waiting
 from slipstream_cli.main import main
 from slipstream_runtime import contract
-from slipstream_runtime.retrieval import index
+from slipstream_runtime.retrieval import command, index
 from slipstream_runtime.router.balancing.endpoints import Address
 from tests.support import engines, hooks, searches
 from tests.support.cascades import stage
+from tests.support.certificates import Authority
 from tests.support.engines import Engine
 from tests.support.processes import HANG_SECONDS, Process
 from tests.support.routers import Running, routing
@@ -156,6 +158,36 @@ def test_a_search_without_its_encoder_is_not_ready(
         assert "embeddings: answered 404" in other.events("encoder checked")[0]["trouble"]
     finally:
         other.kill()
+
+
+async def test_a_search_can_need_a_key_and_tls_which_routers_verify(
+    encoder: Encoder,
+    engine: Engine,
+    handbook: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(command.SEARCH_KEY, "s3cret")
+    authority = Authority()
+    folder = authority.fill(tmp_path / "tls", "127.0.0.1")
+    options = ["--tls", str(folder), "--name", "texts"]
+    found = Search(tmp_path, handbook, *options, embeddings=encoder.api, model=ENCODER)
+    try:
+        found.until_ready()
+        url = f"https://127.0.0.1:{found.port('api')}/v1/vector_stores/texts/search"
+        trusted = ssl.create_default_context(cadata=authority.pem.decode())
+        async with httpx.AsyncClient(verify=trusted, timeout=60) as client:
+            for key, status in ((None, 401), ("other", 401), ("s3cret", 200)):
+                headers = {} if key is None else {"authorization": f"Bearer {key}"}
+                reply = await client.post(url, json={"query": "x"}, headers=headers)
+                assert reply.status_code == status
+        retrieve = {"url": url, "timeout": 60, "key": {"secret": "search", "entry": "key"}}
+        async with hooked(engine, retrieve=retrieve) as router:
+            router.router.update_keys("search", {"key": b"s3cret"})
+            await prompt_tokens(router, QUESTION)
+            assert await hooks.failures(router, "retrieve", "unreachable") == 1
+    finally:
+        found.kill()
 
 
 def test_building_names_what_is_wrong(encoder: Encoder, tmp_path: Path) -> None:

@@ -28,10 +28,12 @@ In a storm, a red flag flies on the lighthouse and small boats stay in port.
 class Search(Process):
     """One search service."""
 
-    def __init__(self, folder: Path, index: Path, *, embeddings: str, model: str) -> None:
+    def __init__(
+        self, folder: Path, index: Path, *options: str, embeddings: str, model: str
+    ) -> None:
         self.log = folder / "log"
-        options = ["serve", str(index), "--embeddings", f"{embeddings}/v1", "--model", model]
-        self._start(MODULE, options)
+        words = ["serve", str(index), "--embeddings", f"{embeddings}/v1", "--model", model]
+        self._start(MODULE, [*words, *options])
 
 
 def manifests(

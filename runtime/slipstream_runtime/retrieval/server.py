@@ -72,7 +72,7 @@ class Server:
         self._name = name
         self._key = None if key is None else key.encode()
         self._in_flight = 0
-        self._foreign = False
+        self.foreign = False
         """Whether another encoder than the index's own answers."""
         self.ready = False
         """Whether the service gives vectors of the encoder that made the index."""
@@ -109,8 +109,8 @@ class Server:
             [vector] = await self._embeddings.vectors([PROBE])
         except EmbeddingsError as error:
             return error.reason
-        self._foreign = not self._index.is_of(vector)
-        if not self._foreign:
+        self.foreign = not self._index.is_of(vector)
+        if not self.foreign:
             return None
         return (
             f"{self._embeddings.model} gives other vectors than {self._index.model}, of which the index is. Build the "
@@ -143,7 +143,7 @@ class Server:
         if request.match_info["id"] != self._name:
             raise Refusal(404, f"There is no index of this name. Use {self._name}.")
         query = _query(await request.read())
-        if self._foreign:
+        if self.foreign:
             raise Refusal(503, "The encoder is not the one that made the index.")
         if self._in_flight >= IN_FLIGHT:
             raise Refusal(429, f"{IN_FLIGHT} searches are running. Retry later.", retry_after=1)
