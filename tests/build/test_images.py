@@ -13,9 +13,7 @@ import pytest
 
 from dev.cluster.registry import Registry
 from slipstream_runtime import contract
-from slipstream_runtime.build import workspace
 from slipstream_runtime.build.recipe import Recipe
-from slipstream_runtime.build.workspace import Record, Workspace
 from tests.support import build_processes, builds
 
 MEDIA = "application/vnd.oci.image.manifest.v1+json"
@@ -23,20 +21,8 @@ MEDIA = "application/vnd.oci.image.manifest.v1+json"
 
 def prepared(folder: Path, address: str, *, value: int = 0, **changes: Any) -> Recipe:
     """A build whose steps have finished, and that is to be pushed to the address."""
-    recipe = builds.recipe(
-        folder,
-        source="hf://org/tiny",
-        output={"uri": f"oci://{address}", "plainHttp": True},
-        **changes,
-    )
-    work = Workspace(recipe.work)
-    lineage = {"revision": "1" * 40, "sha256": "2" * 64, "datasets": {}}
-    source = builds.checkpoint(folder / "source")
-    made = builds.checkpoint(work.checkpoint("0-quantize"), value=value)
-    for stage, place, facts in (("source", source, lineage), ("0-quantize", made, {})):
-        files = workspace.entries(place, workspace.names(place))
-        work.keep(Record(stage=stage, folder=place, files=files, facts=facts))
-    return recipe
+    output = {"uri": f"oci://{address}", "plainHttp": True}
+    return builds.finished(folder, value=value, output=output, **changes)
 
 
 def blob(images: Registry, name: str, digest: str) -> bytes:

@@ -5,7 +5,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from slipstream_runtime.build import workspace
 from slipstream_runtime.build.recipe import Recipe
+from slipstream_runtime.build.workspace import Record, Workspace
 
 CONFIG = {"model_type": "llama", "dtype": "float16", "hidden_size": 4, "num_hidden_layers": 1}
 
@@ -38,3 +40,16 @@ def checkpoint(folder: Path, *, value: int = 0) -> Path:
     (folder / "model.safetensors").write_bytes(weights(100, value=value))
     (folder / "tokenizer.json").write_text("{}")
     return folder
+
+
+def finished(folder: Path, *, value: int = 0, **changes: Any) -> Recipe:
+    """A build of a source of the hub whose steps have finished, and that is still to be published."""
+    made = recipe(folder, source="hf://org/tiny", **changes)
+    work = Workspace(made.work)
+    lineage = {"revision": "1" * 40, "sha256": "2" * 64, "datasets": {}}
+    source = checkpoint(folder / "source")
+    result = checkpoint(work.checkpoint("0-quantize"), value=value)
+    for stage, place, facts in (("source", source, lineage), ("0-quantize", result, {})):
+        files = workspace.entries(place, workspace.names(place))
+        work.keep(Record(stage=stage, folder=place, files=files, facts=facts))
+    return made

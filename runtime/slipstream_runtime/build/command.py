@@ -147,7 +147,8 @@ def _function(recipe: Recipe, name: str) -> Callable[[Run], Record]:
 def _explain(error: BaseException, name: str) -> tuple[str, int]:
     """Return the reason of a failure with its remedy, and the exit code: 2 if no retry helps."""
     if network.is_disk(error) or network.cause(error) == _FULL:
-        remedy = "Use a larger claim in spec.workspace.claim, or free some space; the build resumes"
+        field = "spec.output" if name == contract.PUBLISH_STAGE else "spec.workspace.claim"
+        remedy = f"Use a larger claim in {field}, or free some space; the build resumes"
         return f"{name}: {_FULL}. {remedy}.", 1
     if isinstance(error, EngineError):
         return wording.of_build(error.reason), error.exit_code

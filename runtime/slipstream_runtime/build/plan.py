@@ -26,12 +26,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """Expected cost of one stage."""
+    """Expected cost of one stage; None is unknown."""
 
     stage: str
-    memory: int
+    memory: int | None
     disk: int
-    seconds: float
+    seconds: float | None
     note: str | None = None
 
 
@@ -45,7 +45,7 @@ class Plan:
     @property
     def memory(self) -> int:
         """Peak bytes of memory."""
-        return max((stage.memory for stage in self.stages), default=0)
+        return max((stage.memory or 0 for stage in self.stages), default=0)
 
     @property
     def disk(self) -> int:
@@ -54,8 +54,8 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Seconds of all stages."""
-        return sum(stage.seconds for stage in self.stages)
+        """Seconds of all steps. Those of other stages are unknown."""
+        return sum(stage.seconds or 0.0 for stage in self.stages)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -66,7 +66,7 @@ class Plan:
                     "stage": stage.stage,
                     "memory": stage.memory,
                     "disk": stage.disk,
-                    "seconds": round(stage.seconds, 1),
+                    "seconds": None if stage.seconds is None else round(stage.seconds, 1),
                     **({} if stage.note is None else {"note": stage.note}),
                 }
                 for stage in self.stages
@@ -96,7 +96,7 @@ def plan(
     kinds = [step.kind for step in recipe.steps]
     if reason := build_support.order_refusal(kinds):
         raise UnsuitableError(f"spec.steps: {reason}.")
-    stages = [StagePlan(contract.SOURCE_STAGE, 0, download, 0.0)] if download else []
+    stages = [StagePlan(contract.SOURCE_STAGE, None, download, None)] if download else []
     for index, step in enumerate(recipe.steps):
         if only not in (None, index):
             continue
@@ -114,11 +114,11 @@ def plan(
             )
         )
         if recipe.quality is not None and step.kind != contract.EXPORT:
-            # Both models are in memory at once. Seconds depend on the answers, so they are not known.
+            # Both models are in memory at once. Seconds depend on the length of the answers.
             memory = 2 * source.bytes + (_PROCESS_BYTES if recipe.device == "cpu" else 0)
-            stages.append(StagePlan(contract.quality_stage(index), memory, 0, 0.0))
+            stages.append(StagePlan(contract.quality_stage(index), memory, 0, None))
     if only is None and recipe.output.uri.startswith("oci://"):
-        stages.append(StagePlan(contract.PUBLISH_STAGE, 0, source.bytes, 0.0))
+        stages.append(StagePlan(contract.PUBLISH_STAGE, None, source.bytes, None))
     made = Plan(tuple(stages), source)
     _check(made, machine, device=recipe.device)
     return made
@@ -127,7 +127,7 @@ def plan(
 def _check(made: Plan, machine: Machine, *, device: build_support.Device) -> None:
     if machine.memory is not None:
         for stage in made.stages:
-            if stage.memory > machine.memory:
+            if stage.memory is not None and stage.memory > machine.memory:
                 holder = "the container" if device == "cpu" else "the accelerator"
                 remedy = (
                     "a higher memory limit in spec.resources"
