@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from slipstream_runtime import build_support, contract
-from slipstream_runtime.build import decoders
+from slipstream_runtime.build import shapes
 from slipstream_runtime.errors import EngineError, UnsuitableError, one_line
 from slipstream_runtime.evaluate.quality.items import Item
 
@@ -150,8 +150,8 @@ def _arguments(order: dict[str, Any]) -> dict[str, Any]:
 
 def cache_bytes(config: dict[str, Any], length: int) -> int:
     """Return bytes of a KV cache for all sequences of target and draft: keys and values of 4 bytes in each layer."""
-    sizes = decoders.sizes(config)
-    channels = sizes.hidden // sizes.heads * sizes.key_value_heads
+    sizes = shapes.shape(config)
+    channels = sizes.head * sizes.key_value_heads
     return max(_LEAST_CACHE, 2 * 4 * 2 * sizes.layers * channels * length * SEQUENCES)
 
 

@@ -1,8 +1,9 @@
-"""Facts about a decoder by its config.json alone. Pure."""
+"""Limits of a decoder by its config.json, and choices among its parts. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from slipstream_runtime.build import shapes
 
 TOKENS: Final = 8192
 """Tokens of one pass through student and teacher, so that the logits of a large vocabulary fit in the memory."""
@@ -10,20 +11,6 @@ _ANY_HEADS: Final = frozenset({"qwen2", "qwen3", "mistral"})
 """Model types of which transformers takes any number of heads. All others must have a divisor of the width."""
 MULTIPLE: Final = 32
 """Widths are kept in multiples of this, which matrix kernels prefer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Sizes of a decoder."""
-
-    layers: int
-    hidden: int
-    vocabulary: int
-    embeddings: int
-    """Parameters of the embedding, and of the output matrix where it is separate."""
-    heads: int
-    key_value_heads: int
-    feed_forward: int
 
 
 def refusal(field: str, config: Mapping[str, Any]) -> str | None:
@@ -34,7 +21,7 @@ def refusal(field: str, config: Mapping[str, Any]) -> str | None:
             f'{field}: "{architecture or config.get("model_type", "unknown")}" can\'t work because it is no decoder'
             " that generates text. Use a checkpoint of a ...ForCausalLM architecture."
         )
-    if missing := [name for name in _NEEDED if not isinstance(_text(config).get(name), int)]:
+    if missing := [name for name in _NEEDED if not isinstance(shapes.text(config).get(name), int)]:
         return (
             f"{field}: {architecture} can't work because its config.json has no {missing[0]}."
             " Use a checkpoint such as Llama, Qwen or Mistral."
@@ -45,35 +32,12 @@ def refusal(field: str, config: Mapping[str, Any]) -> str | None:
 _NEEDED: Final = ("num_hidden_layers", "hidden_size", "vocab_size")
 
 
-def sizes(config: Mapping[str, Any]) -> Sizes:
-    """Return the sizes that config.json says."""
-    text = _text(config)
-    hidden, vocabulary = int(text["hidden_size"]), int(text["vocab_size"])
-    heads = int(text.get("num_attention_heads") or 1)
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    return Sizes(
-        layers=int(text["num_hidden_layers"]),
-        hidden=hidden,
-        vocabulary=vocabulary,
-        embeddings=vocabulary * hidden * (1 if tied else 2),
-        heads=heads,
-        key_value_heads=int(text.get("num_key_value_heads") or heads),
-        feed_forward=int(text.get("intermediate_size") or 0),
-    )
-
-
-def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part about text, which models for several media nest."""
-    nested = config.get("text_config")
-    return nested if isinstance(nested, Mapping) else config
-
-
 def groups(config: Mapping[str, Any], hidden: int) -> list[int]:
     """Return the numbers of groups of heads that a model of this width can have, with the heads of one group as now."""
-    found = sizes(config)
+    found = shapes.shape(config)
     shared = found.heads // found.key_value_heads
     every = range(1, found.key_value_heads + 1)
-    if _text(config).get("model_type") in _ANY_HEADS:
+    if shapes.text(config).get("model_type") in _ANY_HEADS:
         return list(every)
     return [count for count in every if hidden % (count * shared) == 0]
 

@@ -10,7 +10,7 @@ from trl import DistillationConfig, DistillationTrainer, SFTConfig, SFTTrainer
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from slipstream_runtime.build import answers, decoders, models, structure, texts, training
+from slipstream_runtime.build import answers, decoders, models, shapes, structure, texts, training
 from slipstream_runtime.build.recipe import Distill, Shape
 from slipstream_runtime.build.steps.step import Context, Tick
 from slipstream_runtime.errors import UnsuitableError
@@ -37,7 +37,7 @@ def student(wanted: Shape | str, source: Path, context: Context) -> tuple[Any, P
 def check_vocabulary(folder: Path, source: Path) -> None:
     """Raise UnsuitableError if student and teacher don't read the same tokens."""
     ours, theirs = models.tokenizer(folder).get_vocab(), models.tokenizer(source).get_vocab()
-    rows = [decoders.sizes(models.config(one)).vocabulary for one in (folder, source)]
+    rows = [shapes.shape(models.config(one)).vocabulary for one in (folder, source)]
     if ours != theirs or rows[0] != rows[1]:
         raise UnsuitableError(
             "distill.student: can't be taught because its tokenizer has other tokens than the teacher's"
@@ -72,12 +72,13 @@ class Lesson:
         found = training.newest(self.context.training)
         trainer.train(resume_from_checkpoint=str(found) if found else None)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        tenth = max(1, len(losses) // 10)
         return {
             "items": len(items),
             "answered": len(asked),
             "steps": trainer.state.global_step,
-            "lossFirst": round(losses[0], 4) if losses else None,
-            "lossLast": round(losses[-1], 4) if losses else None,
+            "lossFirst": _mean(losses[:tenth]),
+            "lossLast": _mean(losses[-tenth:]),
         }
 
     def _questions(self, items: Sequence[Item]) -> list[Item]:
@@ -191,6 +192,10 @@ class Lesson:
         if self.tokenizer.chat_template:
             return {"prompt": [dict(message) for message in item.conversation]}
         return {"prompt": "\n".join(message["content"] for message in item.conversation)}
+
+
+def _mean(losses: Sequence[float]) -> float | None:
+    return round(sum(losses) / len(losses), 4) if losses else None
 
 
 def _row(example: texts.Tokens) -> dict[str, list[int]]:

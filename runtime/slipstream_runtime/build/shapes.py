@@ -36,10 +36,18 @@ class Shape:
     hidden: int
     inner: int
     """Width of the feed-forward block."""
-    attention: int
-    """Width of the input of the attention's last matrix: heads x head_dim."""
+    heads: int
+    key_value_heads: int
+    head: int
+    """Width of one attention head."""
+    vocabulary: int
     embedding: int
     """Parameters of the embedding and of an output that is not tied to it; they are never compressed."""
+
+    @property
+    def attention(self) -> int:
+        """Return the width of the input of the attention's last matrix."""
+        return self.heads * self.head
 
     @property
     def widest(self) -> int:
@@ -59,6 +67,7 @@ class Shape:
 
 def shape(config: Mapping[str, Any]) -> Shape:
     """Return the sizes; those that config.json leaves out are as in BERT, and an output is taken as not tied."""
+    config = text(config)
     hidden = int(config.get("hidden_size") or 0)
     heads = int(config.get("num_attention_heads") or 1)
     vocabulary = int(config.get("vocab_size") or 0)
@@ -67,9 +76,18 @@ def shape(config: Mapping[str, Any]) -> Shape:
         layers=int(config.get("num_hidden_layers") or 1),
         hidden=hidden,
         inner=int(config.get("intermediate_size") or 4 * hidden),
-        attention=heads * int(config.get("head_dim") or hidden // heads),
+        heads=heads,
+        key_value_heads=int(config.get("num_key_value_heads") or heads),
+        head=int(config.get("head_dim") or hidden // heads),
+        vocabulary=vocabulary,
         embedding=vocabulary * hidden * (1 if tied else 2),
     )
+
+
+def text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part about text, which models for several media nest."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, Mapping) else config
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.build import decoders
+from slipstream_runtime.build import decoders, shapes
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -61,11 +61,11 @@ def test_a_config_without_a_size_is_refused_by_the_name_of_the_size() -> None:
 
 
 def test_tied_embeddings_count_once() -> None:
-    assert decoders.sizes(LLAMA).embeddings == 2 * 800 * 128
-    assert decoders.sizes(LLAMA | {"tie_word_embeddings": True}).embeddings == 800 * 128
+    assert shapes.shape(LLAMA).embedding == 2 * 800 * 128
+    assert shapes.shape(LLAMA | {"tie_word_embeddings": True}).embedding == 800 * 128
 
 
 def test_sizes_of_a_nested_text_model_are_found() -> None:
     nested = {"architectures": ["Gemma3ForCausalLM"], "text_config": LLAMA}
     assert decoders.refusal("distill", nested) is None
-    assert decoders.sizes(nested).layers == 4
+    assert shapes.shape(nested).layers == 4

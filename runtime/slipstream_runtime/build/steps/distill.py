@@ -47,7 +47,7 @@ def _refuse_speculator(wanted: Distill, device: build_support.Device) -> str:
 
 
 def _refuse_shape(shape: Shape, source: Checkpoint) -> str | None:
-    sizes = decoders.sizes(source.config)
+    sizes = shapes.shape(source.config)
     for name, value, most in (
         ("layers", shape.layers, sizes.layers),
         ("hidden", shape.hidden, sizes.hidden),
@@ -81,7 +81,7 @@ def estimate(step: Step, source: Checkpoint, device: build_support.Device) -> Es
     Time is 6 operations per token and parameter of the student, and 2 of the teacher. A student by URI counts like
     its teacher, because its size is not known yet.
     """
-    wanted, sizes = _wanted(step), decoders.sizes(source.config)
+    wanted, sizes = _wanted(step), shapes.shape(source.config)
     smaller = _parameters(wanted.student, source)
     one_pass = min(wanted.training.batch * wanted.training.max_length, decoders.TOKENS)
     memory = (
@@ -101,9 +101,9 @@ def estimate(step: Step, source: Checkpoint, device: build_support.Device) -> Es
 def _parameters(wanted: Shape | str, source: Checkpoint) -> int:
     if isinstance(wanted, str):
         return source.parameters
-    sizes = decoders.sizes(source.config)
+    sizes = shapes.shape(source.config)
     width = (wanted.hidden or sizes.hidden) / sizes.hidden
-    embeddings = min(source.parameters, sizes.embeddings)
+    embeddings = min(source.parameters, sizes.embedding)
     blocks = (source.parameters - embeddings) * width**2 * wanted.layers / sizes.layers
     return round(embeddings * width + blocks)
 

@@ -48,7 +48,7 @@ def _refuse_share(name: str, share: float, source: Checkpoint) -> str | None:
 
 
 def _refuse_heads(share: float, config: Mapping[str, Any]) -> str | None:
-    sizes = decoders.sizes(config)
+    sizes = shapes.shape(config)
     count, possible = sizes.key_value_heads, decoders.groups(config, sizes.hidden)
     stay = kept(count, share, "heads")
     if stay in possible:
@@ -70,11 +70,11 @@ def kept(count: int, share: float, name: str) -> int:
 
 
 def _count(name: str, config: Mapping[str, Any]) -> int:
-    sizes = decoders.sizes(config)
+    sizes = shapes.shape(config)
     return {
         "layers": sizes.layers,
         "heads": sizes.key_value_heads,
-        "channels": sizes.feed_forward,
+        "channels": sizes.inner,
     }[name]
 
 
@@ -87,7 +87,7 @@ def estimate(step: Step, source: Checkpoint, device: build_support.Device) -> Es
     wanted = _wanted(step)
     samples, length = shapes.samples(wanted.calibration)
     layers = wanted.layers is not None
-    each = 2.0 * decoders.sizes(source.config).layers if layers else 6.0
+    each = 2.0 * shapes.shape(source.config).layers if layers else 6.0
     measured = Estimate(
         memory=shapes.LIBRARIES + source.parameters * (8 if layers else 12),
         disk=source.bytes,
