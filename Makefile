@@ -198,6 +198,10 @@ bench-routing: $(STAMP) ## compare routing policies by prefix hits and time to f
 bench-router: $(STAMP) ## measure the router's overhead, beside nginx and another LLM router
 	@$(BIN)/python -m benchmarks.router.run
 
+.PHONY: bench-builds
+bench-builds: $(STAMP) ## measure what builds of a model keep of its answers
+	@$(BIN)/python -m benchmarks.builds.run
+
 .PHONY: bench-borders
 bench-borders: $(STAMP) ## measure what one client can do to others, attack by attack
 	@$(BIN)/python -m benchmarks.borders.run

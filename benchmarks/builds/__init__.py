@@ -1,0 +1,1 @@
+"""Answers and accepted tokens that builds keep: `make bench-builds`."""

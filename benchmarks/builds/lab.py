@@ -1,0 +1,213 @@
+"""Builds by the build runner, stage by stage as a Job runs them, each in a process of the builder's environment."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dev import paths
+from dev.environments import locked
+from dev.errors import DevError
+from dev.models import heldout
+from slipstream_runtime import contract
+
+MODELS: Final = paths.REPOSITORY / "dev" / "models"
+SOURCE: Final = MODELS / "solver"
+DRAFT: Final = MODELS / "solver-draft"
+QUESTIONS: Final = MODELS / "puzzles-heldout.jsonl"
+LESSONS: Final = MODELS / "puzzles-training.jsonl"
+_FIELDS: Final = {"reference": "answer"}
+CALIBRATION: Final = {
+    "dataset": {"uri": str(LESSONS), "fields": _FIELDS},
+    "samples": 256,
+    "maxLength": 256,
+}
+MAX_REGRESSION: Final = 0.01
+"""Greatest loss of right answers, as a share of all questions."""
+_POLL_SECONDS: Final = 0.2
+
+
+def training(*, epochs: float, **more: Any) -> dict[str, Any]:
+    """The training questions, for healing or distillation."""
+    return {
+        **CALIBRATION,
+        "samples": None,
+        "epochs": epochs,
+        "batch": 16,
+        "learningRate": 2e-3,
+        **more,
+    }
+
+
+@functools.cache
+def builder() -> str:
+    """Return the Python of the builder."""
+    return str(locked.python(paths.REPOSITORY / "requirements" / "builder.txt"))
+
+
+def environment() -> dict[str, str]:
+    """Return an environment that finds our code, asks no hub and leaves the other cores alone."""
+    return os.environ | {
+        "PYTHONPATH": f"{paths.REPOSITORY / 'runtime'}:{paths.REPOSITORY}",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Reports of the stages of a build that has ended."""
+
+    folder: Path
+    """Artifact, if it was published."""
+    stages: Mapping[str, Mapping[str, Any]]
+    rejected: str | None
+    """Reason for which quality refused it."""
+    seconds: float
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes of the largest stage."""
+        return max(report.get("peakMemory", 0) for report in self.stages.values())
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the checkpoint of the last step."""
+        sizes = [
+            report["bytes"]
+            for name, report in self.stages.items()
+            if name != contract.SOURCE_STAGE and report.get("bytes")
+        ]
+        return int(sizes[-1])
+
+    def quality(self, index: int = 0) -> Mapping[str, Any]:
+        """Return the report on the answers after a step."""
+        return self.stages[contract.quality_stage(index)]
+
+
+@dataclass(frozen=True)
+class Build:
+    """Recipe in a folder of its own."""
+
+    home: Path
+    name: str
+    steps: Sequence[Mapping[str, Any]]
+    evaluated: bool = True
+    limit: float | None = MAX_REGRESSION
+
+    @property
+    def artifact(self) -> Path:
+        """Folder that the build publishes."""
+        return self.home / "out" / self.name
+
+    def run(self) -> Outcome:
+        """Run all stages; DevError if one fails for another reason than quality."""
+        self._write()
+        began, reports = time.monotonic(), {}
+        for stage in self._stages():
+            process = self.start(stage)
+            process.wait()
+            left = self._report.read_text()
+            try:
+                reports[stage] = json.loads(left)
+            except ValueError:
+                raise DevError(f"{self.name}, {stage}: {left}") from None
+            if process.returncode:
+                reason = str(reports[stage]["reason"])
+                return Outcome(self.artifact, reports, reason, time.monotonic() - began)
+        return Outcome(self.artifact, reports, None, time.monotonic() - began)
+
+    def kill(self, stage: str, *, at: int) -> int:
+        """Run up to this stage, and kill it by SIGKILL once its training has kept a checkpoint after `at` steps.
+
+        Return the steps of that checkpoint.
+        """
+        self._write()
+        for earlier in self._stages()[: self._stages().index(stage)]:
+            if self.start(earlier).wait():
+                raise DevError(f"{self.name}, {earlier}: {self._report.read_text()}")
+        process = self.start(stage)
+        while max(self._kept(), default=0) < at:
+            if process.poll() is not None:
+                raise DevError(f"{self.name}, {stage}: ended before step {at}")
+            time.sleep(_POLL_SECONDS)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return max(self._kept())
+
+    def resume(self, stage: str) -> int:
+        """Run a killed stage again, and return the steps of the earliest checkpoint that it had meanwhile."""
+        process = self.start(stage)
+        seen = self._kept()
+        while process.poll() is None:
+            seen |= self._kept()
+            time.sleep(_POLL_SECONDS)
+        if process.returncode:
+            raise DevError(f"{self.name}, {stage}: {self._report.read_text()}")
+        return min(seen)
+
+    def start(self, stage: str) -> subprocess.Popen[bytes]:
+        """Start a stage. The engine's Python measures drafts, and the builder's does the rest."""
+        engine = stage.endswith("quality") and any(
+            step.get("distill", {}).get("purpose") == "Draft" for step in self.steps
+        )
+        command = [sys.executable if engine else builder(), "-m", contract.BUILD_MODULE]
+        command += ["--config", str(self._recipe), "--stage", stage, "--management-port", "0"]
+        self._report.unlink(missing_ok=True)
+        with (self.home / f"{self.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--termination-log", str(self._report)],
+                env=environment(),
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def _recipe(self) -> Path:
+        return self.home / f"{self.name}.json"
+
+    @property
+    def _report(self) -> Path:
+        return self.home / f"{self.name}.report"
+
+    def _stages(self) -> tuple[str, ...]:
+        return contract.build_stages(
+            [next(iter(step)) for step in self.steps], evaluated=self.evaluated
+        )
+
+    def _kept(self) -> set[int]:
+        """Return the steps of the whole checkpoints of a training."""
+        found = (self.home / f"{self.name}.work" / "training").glob("*/checkpoint-*/whole")
+        return {int(path.parent.name.partition("-")[2]) for path in found}
+
+    def _write(self) -> None:
+        metric = {"name": "ExactMatch"} | ({"maxRegression": self.limit} if self.limit else {})
+        quality = {
+            "dataset": {"uri": str(QUESTIONS), "fields": _FIELDS},
+            "metrics": [metric],
+            "maxTokens": 64,
+        }
+        recipe = {
+            "name": self.name,
+            "uid": self.name,
+            "source": SOURCE.as_uri(),
+            "steps": list(self.steps),
+            "output": {"uri": self.artifact.as_uri()},
+            "quality": quality if self.evaluated else None,
+            "work": str(self.home / f"{self.name}.work"),
+            "cache": str(self.home / "cache"),
+        }
+        self._recipe.write_text(json.dumps(recipe))
+
+
+def questions() -> list[dict[str, str]]:
+    """Return the held-out questions."""
+    return heldout.read(QUESTIONS)
