@@ -216,13 +216,12 @@ def test_2of4_is_counted_in_the_file_and_not_called_faster(
     assert pruned["sparse"]["bytes"] == (TARGET / "model.safetensors").stat().st_size
 
 
-def test_healing_brings_most_lost_answers_back_and_int8_keeps_them_and_the_zeros(
+def test_healing_brings_the_lost_answers_back_and_int8_keeps_them_and_the_zeros(
     pruned: dict[str, dict[str, Any]], served: dict[str, Any]
 ) -> None:
-    lost = ALL - served["sparse"]["right"]["all"]
-    assert lost > 0.04 * ALL
-    assert ALL - served["healed"]["right"]["all"] < lost / 2
-    assert ALL - served["healed-w8a8"]["right"]["all"] < lost / 2
+    assert served["sparse"]["right"]["all"] < 0.96 * ALL
+    assert served["healed"]["right"]["all"] >= 0.99 * ALL
+    assert served["healed-w8a8"]["right"]["all"] >= 0.99 * ALL
     assert pruned["healed"]["facts"]["zeros"] == 0.5
     assert pruned["healed-w8a8"]["facts"]["sparse2of4"] is True
 
