@@ -102,7 +102,7 @@ USER 65532:65532
 ENTRYPOINT ["python", "-m", "slipstream_runtime.onnx"]
 
 FROM compiler AS builder
-# The packages take 5 GB, so they are installed in place, too. Triton compiles kernels for GPUs with a host compiler.
+# The packages take 6 GB, so they are installed in place, too. Triton compiles kernels for GPUs with a host compiler.
 RUN --mount=type=bind,from=build-3.11,source=/usr/local/bin,target=/build/bin \
     --mount=type=bind,source=requirements,target=/build/requirements \
     export UV_NO_CACHE=1 VIRTUAL_ENV=/opt/slipstream/venv && \

@@ -128,6 +128,8 @@ def test_the_compatibility_page_names_the_locked_versions() -> None:
         ("runtime-cpu", "torch"),
         ("runtime-onnx", "onnxruntime"),
         ("runtime-onnx-cuda", "onnxruntime-gpu"),
+        ("builder", "llmcompressor"),
+        ("builder", "transformers"),
     ):
         text = (ROOT / f"requirements/{lock}.txt").read_text()
         (version,) = re.findall(rf"^{package}==(\S+)", text, re.MULTILINE)
