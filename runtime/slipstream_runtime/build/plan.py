@@ -114,8 +114,8 @@ def plan(
             )
         )
         if recipe.quality is not None and step.kind != contract.EXPORT:
-            # Both models are in memory at once. Seconds depend on the length of the answers.
-            memory = 2 * source.bytes + (_PROCESS_BYTES if recipe.device == "cpu" else 0)
+            # One model at a time is in memory. Seconds depend on the length of the answers.
+            memory = source.bytes + (_PROCESS_BYTES if recipe.device == "cpu" else 0)
             stages.append(StagePlan(contract.quality_stage(index), memory, 0, None))
     if only is None and recipe.output.uri.startswith("oci://"):
         stages.append(StagePlan(contract.PUBLISH_STAGE, None, source.bytes, None))

@@ -57,9 +57,9 @@ def test_a_plan_adds_the_disk_of_all_stages_and_takes_the_highest_memory(tmp_pat
     assert found.seconds == 60
 
 
-def test_both_models_of_an_evaluation_count(tmp_path: Path) -> None:
+def test_an_evaluation_counts_one_model_at_a_time(tmp_path: Path) -> None:
     found = planned(tmp_path, Step(1 << 20), quality=QUALITY)
-    assert found.memory == 2 * SOURCE.bytes + (1 << 30)
+    assert found.memory == SOURCE.bytes + (1 << 30)
 
 
 def test_a_step_that_needs_more_memory_than_there_is_is_refused_with_both_figures(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,19 @@ def test_a_configuration_that_contradicts_itself_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         config(tmp_path, **more)
+
+
+def test_the_baseline_is_freed_before_the_candidate_is_loaded(tmp_path: Path) -> None:
+    loaded: list[weakref.ref[Pupil]] = []
+
+    def load(model: Model) -> Pupil:
+        assert [one() for one in loaded] == [None] * len(loaded)
+        pupil = Pupil(RIGHT)
+        loaded.append(weakref.ref(pupil))
+        return pupil
+
+    asyncio.run(run.run(config(tmp_path), cache=tmp_path, load=load, progress=lambda *_: None))
+    assert len(loaded) == 2
 
 
 def test_a_model_is_not_loaded_if_all_its_answers_are_kept(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Run of an evaluation: ask the models for what their journals lack, score the answers, write the report."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class _Asked:
                 self.progress(self.role, done, len(unique))
         self.used |= unique.keys()
         return [answer for key in keys if (answer := self.journal.find(key)) is not None]
+
+    def release(self) -> None:
+        """Free the model's memory, so that the next one fits into the same device."""
+        self.subject = None
+        gc.collect()
 
     def cost(self) -> Cost:
         """Return what the answers of this run cost, those kept from earlier runs included."""
@@ -111,6 +117,7 @@ async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: P
     before: Iterator[Observation | None] = repeat(None)
     if BASELINE in asked:
         before = iter(await asked[BASELINE].ask(requests))
+        asked[BASELINE].release()
     after = iter(await asked[CANDIDATE].ask(requests))
     pairs = {
         name: [scores.Pair(item, next(after), next(before)) for item in found]
@@ -180,6 +187,7 @@ async def _task(config: QualityConfig, asked: Mapping[str, _Asked]) -> Report:
                 max_tokens=config.max_tokens,
                 most=config.max_items,
             )
+            asked[role].release()
     results = [
         scores.measured(
             name,
