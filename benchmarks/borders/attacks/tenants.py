@@ -10,9 +10,11 @@ from benchmarks.borders import wire
 from benchmarks.borders.wire import Deadline, Target
 
 CHAT: Final = "/v1/chat/completions"
-BUDGET: Final = 1000
+BUDGET: Final = 480
 """Tokens a minute that the key of the attacker may spend on the service `paid`."""
 _OUTPUT: Final = 100
+_SHORT: Final = 20
+"""Output tokens of a request that is small beside the budget."""
 _CHOICES: Final = 4
 _SLACK: Final = 1.1
 """Factor by which the budget may be exceeded: tokens are counted when an answer ends."""
@@ -52,7 +54,7 @@ async def floats(target: Target, deadline: Deadline) -> int:
 async def over_routers(target: Target, deadline: Deadline) -> int:
     """Spend one budget at two routers in turn, and count the tokens beyond it."""
     spent = 0
-    data = target.ask(max_tokens=_OUTPUT, temperature=1.0, ignore_eos=True)
+    data = target.ask(max_tokens=_SHORT, temperature=1.0, ignore_eos=True)
     ports = itertools.cycle((target.port, *target.others))
 
     async def once() -> None:
@@ -72,7 +74,7 @@ def _tokens(answer: bytes) -> int:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         at = body.index(b"{")
         found: Any = json.loads(body[at : body.rindex(b"}") + 1])
-        return int(found["usage"]["completion_tokens"])
+        return int(found["usage"]["total_tokens"])
     return 0
 
 
