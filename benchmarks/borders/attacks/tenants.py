@@ -59,7 +59,9 @@ async def over_routers(target: Target, deadline: Deadline) -> int:
 
     async def once() -> None:
         nonlocal spent
-        spent += _tokens(await wire.exchange(next(ports), data, seconds=deadline.left))
+        # NB: in one line with `await`, the sum from before it would be added to.
+        answer = await wire.exchange(next(ports), data, seconds=deadline.left)
+        spent += _tokens(answer)
 
     await wire.repeatedly(once, deadline, at_once=8)
     return _exceeds(spent, deadline)
