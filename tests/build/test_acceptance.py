@@ -19,7 +19,8 @@ def test_the_engine_counts_what_the_target_accepts_of_its_draft() -> None:
     found = acceptance.measure(MODELS / "target", MODELS / "draft", questions, SETTINGS)
     assert found.drafted == 3 * found.steps
     assert 0.7 < found.acceptance < 1
-    assert found.tokens_per_step == pytest.approx(1 + 3 * found.acceptance)
+    # The target accepts draft tokens after the end of an answer, too, which are dropped.
+    assert 2.5 < found.tokens_per_step <= 1 + 3 * found.acceptance + 1e-9
 
 
 def test_texts_without_questions_measure_no_draft() -> None:

@@ -51,6 +51,9 @@ class Acceptance:
     """Steps in which the draft proposed tokens."""
     drafted: int
     accepted: int
+    """Draft tokens that the target accepted, with those after the end of an answer, which are dropped."""
+    tokens: int
+    """Tokens of the answers, without the first of each, which comes before any draft."""
 
     @property
     def acceptance(self) -> float:
@@ -59,8 +62,8 @@ class Acceptance:
 
     @property
     def tokens_per_step(self) -> float:
-        """Tokens that one step of the target gives: the accepted ones, and its own."""
-        return 1 + self.accepted / self.steps
+        """Tokens of the answers that one step of the target gives."""
+        return self.tokens / self.steps
 
 
 def measure(target: Path, draft: Path, items: Sequence[Item], settings: Speculation) -> Acceptance:
@@ -103,12 +106,14 @@ def _answer(order: dict[str, Any]) -> Acceptance:
     before = _counters(engine)
     sampling = vllm.SamplingParams(temperature=0, max_tokens=order["max_tokens"])
     if engine.get_tokenizer().chat_template:
-        engine.chat(order["questions"], sampling, use_tqdm=False)
+        answers = engine.chat(order["questions"], sampling, use_tqdm=False)
     else:
         plain = ["\n".join(one["content"] for one in chat) for chat in order["questions"]]
-        engine.generate(plain, sampling, use_tqdm=False)
+        answers = engine.generate(plain, sampling, use_tqdm=False)
     after = _counters(engine)
-    return Acceptance(*(after[name] - before[name] for name in _COUNTERS))
+    tokens = sum(len(answer.outputs[0].token_ids) - 1 for answer in answers)
+    steps, drafted, accepted = (after[name] - before[name] for name in _COUNTERS)
+    return Acceptance(steps=steps, drafted=drafted, accepted=accepted, tokens=tokens)
 
 
 _COUNTERS: Final = (

@@ -11,9 +11,9 @@ CONFIG = {
 }
 
 
-def test_a_step_gives_its_own_token_and_the_accepted_ones() -> None:
-    counters = Acceptance(steps=100, drafted=300, accepted=150)
-    assert (counters.acceptance, counters.tokens_per_step) == (0.5, 2.5)
+def test_a_step_gives_tokens_of_answers_and_not_what_is_accepted_after_their_end() -> None:
+    counters = Acceptance(steps=100, drafted=300, accepted=150, tokens=240)
+    assert (counters.acceptance, counters.tokens_per_step) == (0.5, 2.4)
 
 
 def test_the_cache_holds_all_sequences_of_both_models() -> None:
