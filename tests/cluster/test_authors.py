@@ -213,6 +213,8 @@ def build(namespace: str, **spec: Any) -> str:
 
 
 SAMPLES = {"dataset": {"claim": {"name": "db", "path": "items.jsonl"}}}
+OF_TEMPLATES = {"env", "volumes", "serviceAccountName"}
+"""Fields that the templates of services and of builds share."""
 OF_BUILDS = [
     ({"source": "pvc://db/model"}, "spec.source"),
     ({"output": {"uri": "pvc://db/model"}}, "spec.output.uri"),
@@ -241,6 +243,11 @@ OF_BUILDS = [
             ]
         },
         "spec.steps.distill.student.uri",
+    ),
+    *(
+        (spec, field)
+        for spec, field in NAMING
+        if OF_TEMPLATES.issuperset(spec.get("template", ["other"]))
     ),
 ]
 

@@ -65,6 +65,28 @@ REFUSED = [
     ({"credentials": {"name": "x"}}, "are not s3:// or gs://"),
     ({"quality": {"dataset": TEXTS, "maxRegression": "1%"}}, "Use metrics[].maxRegression"),
     ({"name": "a" * 41}, "at most 40 characters"),
+    (
+        {"template": {"env": [{"name": "HF_HOME", "value": "/a"}]}},
+        "HF_HOME and DOCKER_CONFIG are set",
+    ),
+    (
+        {"template": {"volumes": [{"name": "work", "emptyDir": {}}]}},
+        "names of volumes of the operator",
+    ),
+    (
+        {"template": {"volumeMounts": [{"name": "a", "mountPath": "/a"}]}},
+        "not in spec.template.volumes",
+    ),
+    (
+        {
+            "template": {
+                "volumes": [{"name": "a", "emptyDir": {}}],
+                "volumeMounts": [{"name": "a", "mountPath": "/etc/slipstream-datasets/0"}],
+            }
+        },
+        "overlaps one that the build uses",
+    ),
+    ({"template": {"labels": {"slipstream.dev/build": "other"}}}, "is set by the operator"),
 ]
 
 

@@ -32,6 +32,11 @@ BUILDS = {
     "source", "output.uri", "output.pushSecret", "tokenSecret", "credentials", "imagePullSecrets", "workspace.claim",
     "steps.distill.student.uri",
     *(
+        path
+        for path in JUDGED
+        if path.startswith(("template.env", "template.volumes", "template.serviceAccountName"))
+    ),
+    *(
         f"{samples}.dataset.{kind}"
         for samples in (
             "steps.quantize.calibration", "steps.sparsify.calibration", "steps.sparsify.heal",
@@ -67,6 +72,17 @@ def test_no_field_that_names_one_is_without_a_judgment() -> None:
             or "serviceAccountToken" in path
         )
     assert "has(source.serviceAccountToken)" in policy
+
+
+def test_builds_name_no_other() -> None:
+    definition = yaml.safe_load((ROOT / "crds/modelbuilds.yaml").read_text())
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    found = {
+        path
+        for path in fields(schema["properties"]["spec"])
+        if "okens" not in path and not path.endswith((".dataset.uri", "volumeClaimTemplate"))
+    }
+    assert found | {"source"} == BUILDS
 
 
 def test_routes_name_the_key_of_their_search_alone() -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from slipstream_operator import names
 from slipstream_operator.api import pod
 from slipstream_operator.api.base import ApiModel, ShortText, list_map, rule, rules
+from slipstream_operator.api.build_template import BuildTemplate
 from slipstream_operator.api.buildsteps import Count, Share, Step
 from slipstream_operator.api.datasets import DatasetSpec
 from slipstream_operator.api.model import SecretKey
@@ -211,6 +212,10 @@ class ModelBuildSpec(ApiModel):
     image_pull_secrets: pod.PullSecrets | None = Field(
         default=None,
         description="Secrets for the registries of the builder's image and of an oci:// source.",
+    )
+    template: BuildTemplate | None = Field(
+        default=None,
+        description="Overrides of the pods, such as a mirror of the hub, a proxy or certificate authorities.",
     )
 
 

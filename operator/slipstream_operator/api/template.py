@@ -58,18 +58,38 @@ def _without(
     )
 
 
+PodLabels = Annotated[
+    dict[LabelKey, LabelValue],
+    Field(
+        max_length=64,
+        json_schema_extra=_without(RESERVED_LABELS, prefixes=RESERVED_LABEL_PREFIXES),
+    ),
+]
+PodAnnotations = Annotated[
+    dict[LabelKey, Annotated[str, Field(max_length=4096)]],
+    Field(
+        max_length=64,
+        json_schema_extra=_without(
+            RESERVED_ANNOTATIONS, prefixes=RESERVED_ANNOTATION_PREFIXES, free=FREE_ANNOTATIONS
+        ),
+    ),
+]
+Volumes = Annotated[list[Volume], Field(max_length=16, json_schema_extra=list_map("name"))]
+DECLARED: Final = rule(
+    "!has(self.volumeMounts) || self.volumeMounts.all(mount, has(self.volumes) && "
+    "self.volumes.exists(volume, volume.name == mount.name))",
+    message="a name is not in spec.template.volumes. Add a volume with this name, or correct the name.",
+    field_path=".volumeMounts",
+)
+"""Rule against mounts without a volume."""
+
+
 class Template(ApiModel):
     """Overrides of the engine pods. They win over all other sources."""
 
     model_config = pydantic.ConfigDict(
         json_schema_extra=rules(
-            rule(
-                "!has(self.volumeMounts) || self.volumeMounts.all(mount, has(self.volumes) && "
-                "self.volumes.exists(volume, volume.name == mount.name))",
-                message="a name is not in spec.template.volumes. Add a volume with this name, or correct the "
-                "name.",
-                field_path=".volumeMounts",
-            ),
+            DECLARED,
             rule(
                 "!has(self.initContainers) || self.initContainers.all(container, "
                 "!has(container.volumeMounts) || container.volumeMounts.all(mount, has(self.volumes) && "
@@ -80,30 +100,10 @@ class Template(ApiModel):
             ),
         )
     )
-    labels: (
-        Annotated[
-            dict[LabelKey, LabelValue],
-            Field(
-                max_length=64,
-                json_schema_extra=_without(RESERVED_LABELS, prefixes=RESERVED_LABEL_PREFIXES),
-            ),
-        ]
-        | None
-    ) = Field(default=None, description="Additional labels of the pods.")
-    annotations: (
-        Annotated[
-            dict[LabelKey, Annotated[str, Field(max_length=4096)]],
-            Field(
-                max_length=64,
-                json_schema_extra=_without(
-                    RESERVED_ANNOTATIONS,
-                    prefixes=RESERVED_ANNOTATION_PREFIXES,
-                    free=FREE_ANNOTATIONS,
-                ),
-            ),
-        ]
-        | None
-    ) = Field(default=None, description="Additional annotations of the pods.")
+    labels: PodLabels | None = Field(default=None, description="Additional labels of the pods.")
+    annotations: PodAnnotations | None = Field(
+        default=None, description="Additional annotations of the pods."
+    )
     node_selector: pod.Labels | None = Field(
         default=None, description="Labels of the nodes that the pods can run on."
     )
@@ -138,9 +138,7 @@ class Template(ApiModel):
     env: Variables | None = Field(
         default=None, description="Environment variables of the engine container."
     )
-    volumes: (
-        Annotated[list[Volume], Field(max_length=16, json_schema_extra=list_map("name"))] | None
-    ) = Field(default=None, description="Additional volumes of the pods.")
+    volumes: Volumes | None = Field(default=None, description="Additional volumes of the pods.")
     volume_mounts: Mounts | None = Field(
         default=None, description="Mounts of these volumes in the engine container."
     )

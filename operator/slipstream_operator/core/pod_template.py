@@ -3,13 +3,15 @@
 The CRD has the same rules. These checks refuse objects that were stored before a rule existed.
 """
 
+import dataclasses
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from slipstream_operator.api import containers, pod, template, volumes
+from slipstream_operator.api import build_template, containers, pod, template, volumes
 from slipstream_operator.api.base import ApiModel
+from slipstream_operator.api.build_template import BuildTemplate
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator
 from slipstream_operator.api.template import Template
@@ -31,23 +33,61 @@ _SPELLING: Final = (
 )
 
 
+_VOLUMES: Final = "(claim|image)-[0-9]+"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """Names and paths in the pods that the operator uses itself."""
+
+    user: str = "engine"
+    variables: tuple[str, ...] = containers.RESERVED_VARIABLES
+    volume_pattern: str = _VOLUMES
+    """Pattern of names, besides those that are reserved in all pods."""
+    paths: tuple[str, ...] = volumes.RESERVED_PATHS
+    token_field: str | None = None
+    """Field that gives the token; None if the variable of the token is free."""
+
+
 def check(spec: InferenceServiceSpec, *, router_account: str | None = None) -> None:
     """Raise PermanentError for the first conflict. `router_account` is the profile's ServiceAccount of routers."""
     if spec.template is None:
         return
-    account = spec.template.service_account_name
+    has_token = spec.model is not None and spec.model.token_secret is not None
+    _check(
+        spec.template,
+        _Taken(token_field="spec.model.tokenSecret" if has_token else None),
+        router_account=router_account,
+    )
+
+
+def check_build(
+    own: BuildTemplate, *, router_account: str | None = None, has_token: bool = False
+) -> None:
+    """Raise PermanentError for the first conflict of a ModelBuild's template."""
+    taken = _Taken(
+        user="build",
+        variables=(*containers.RESERVED_VARIABLES, *build_template.RESERVED_VARIABLES),
+        volume_pattern=f"{_VOLUMES}|{build_template.RESERVED_VOLUMES}",
+        paths=(*volumes.RESERVED_PATHS, *build_template.RESERVED_PATHS),
+        token_field="spec.tokenSecret" if has_token else None,
+    )
+    _check(own.whole(), taken, router_account=router_account)
+
+
+def _check(own: Template, taken: _Taken, *, router_account: str | None) -> None:
+    account = own.service_account_name
     if account is not None and account in (contract.ROUTER_NAME, router_account):
         raise PermanentError(
             Reason.INVALID_SPEC,
             f"spec.template.serviceAccountName: \"{account}\" can't be used because its rights are the router's alone. "
             "Use another ServiceAccount.",
         )
-    token = (contract.MODEL_TOKEN_ENV,) if spec.model and spec.model.token_secret else ()
-    for clash in _clashes(spec.template, variables=(*containers.RESERVED_VARIABLES, *token)):
+    for clash in _clashes(own, taken):
         raise PermanentError(Reason.INVALID_SPEC, f"spec.template.{clash}")
 
 
-def _clashes(pod_template: Template, *, variables: Iterable[str]) -> Iterator[str]:
+def _clashes(pod_template: Template, taken: _Taken) -> Iterator[str]:
     yield from _metadata(
         "labels",
         pod_template.labels or (),
@@ -65,28 +105,28 @@ def _clashes(pod_template: Template, *, variables: Iterable[str]) -> Iterator[st
         ("nodeSelector", pod_template.node_selector),
     ):
         yield from _labels(field, labels or {})
-    yield from _variables("env", pod_template.env or (), reserved=variables)
+    yield from _variables("env", pod_template.env or (), taken)
     declared = {volume.name for volume in pod_template.volumes or ()}
     for name in sorted(declared):
         if not _DNS_LABEL.fullmatch(name):
             yield f'volumes: "{name}" is not a valid name of a volume. {_SPELLING}'
-        if name in volumes.RESERVED_NAMES or re.fullmatch("(claim|image)-[0-9]+", name):
+        if name in volumes.RESERVED_NAMES or re.fullmatch(taken.volume_pattern, name):
             yield f'volumes: "{name}" is the name of a volume of the operator. Use another name.'
-    yield from _mounts("volumeMounts", pod_template.volume_mounts or (), declared=declared)
+    yield from _mounts("volumeMounts", pod_template.volume_mounts or (), taken, declared=declared)
     for container in pod_template.init_containers or ():
         if not _DNS_LABEL.fullmatch(container.name):
             yield f'initContainers: "{container.name}" is not a valid name of a container. {_SPELLING}'
-        taken = container.name in containers.RESERVED_CONTAINERS
-        if taken or container.name.startswith(containers.RESERVED_PREFIX):
+        reserved = container.name in containers.RESERVED_CONTAINERS
+        if reserved or container.name.startswith(containers.RESERVED_PREFIX):
             yield (
                 f'initContainers: "{container.name}" is a name that the operator uses. Use another name.'
             )
         where = f"initContainers[{container.name}]"
         yield from _variables(
-            f"{where}.env", container.env or (), reserved=containers.RESERVED_VARIABLES
+            f"{where}.env", container.env or (), dataclasses.replace(taken, token_field=None)
         )
         yield from _mounts(
-            f"{where}.volumeMounts", container.volume_mounts or (), declared=declared
+            f"{where}.volumeMounts", container.volume_mounts or (), taken, declared=declared
         )
 
 
@@ -99,16 +139,14 @@ def _labels(field: str, labels: Mapping[str, str]) -> Iterator[str]:
             )
 
 
-def _variables(
-    field: str, variables: Iterable[pod.EnvVar], *, reserved: Iterable[str]
-) -> Iterator[str]:
+def _variables(field: str, variables: Iterable[pod.EnvVar], taken: _Taken) -> Iterator[str]:
     for variable in variables:
         name = variable.name
-        if name in reserved or name.startswith(containers.RESERVED_VARIABLE_PREFIXES):
+        token = name == contract.MODEL_TOKEN_ENV and taken.token_field is not None
+        prefixed = name.startswith(containers.RESERVED_VARIABLE_PREFIXES)
+        if token or prefixed or name in taken.variables:
             remedy = (
-                "Leave it out, or leave out spec.model.tokenSecret."
-                if name == contract.MODEL_TOKEN_ENV
-                else "Leave it out."
+                f"Leave it out, or leave out {taken.token_field}." if token else "Leave it out."
             )
             yield f'{field}: "{name}" is set by the operator. {remedy}'
         if not _VARIABLE.fullmatch(name):
@@ -137,13 +175,15 @@ def _metadata(
             yield f'{field}: "{key}" is set by the operator. Leave it out.'
 
 
-def _mounts(field: str, mounts: Iterable[volumes.Mount], *, declared: set[str]) -> Iterator[str]:
+def _mounts(
+    field: str, mounts: Iterable[volumes.Mount], taken: _Taken, *, declared: set[str]
+) -> Iterator[str]:
     for mount in mounts:
         path = posixpath.normpath(f"/{mount.mount_path.lstrip('/')}")
-        for ours in volumes.RESERVED_PATHS:
+        for ours in taken.paths:
             if f"{path}/".startswith(f"{ours}/") or f"{ours}/".startswith(f"{path}/"):
                 yield (
-                    f'{field}: "{path}" overlaps {ours}, which the engine uses. Use another path, such as '
+                    f'{field}: "{path}" overlaps {ours}, which the {taken.user} uses. Use another path, such as '
                     "/mnt/data."
                 )
         if mount.name not in declared:
@@ -187,6 +227,14 @@ def of(
         merged["topologySpreadConstraints"] = [
             _dump(constraint) for constraint in own.topology_spread_constraints
         ]
+    return merged
+
+
+def of_build(own: BuildTemplate | None, *, assigned_user: bool = False) -> Manifest:
+    """Return the overrides of a build's pods."""
+    merged: dict[str, Any] = {ASSIGNED_USER: True} if assigned_user else {}
+    if own is not None:
+        merged |= {key: value for key, value in _dump(own).items() if value}
     return merged
 
 

@@ -1,9 +1,10 @@
-"""Secrets, ConfigMaps and ServiceAccounts that a service names, with the fields that name them."""
+"""Secrets, ConfigMaps and ServiceAccounts that a service or a build names, with the fields that name them."""
 
 from collections.abc import Iterator
 
 from slipstream_operator.api import pod
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.modelbuild import ModelBuildSpec
 from slipstream_operator.api.template import Template
 from slipstream_operator.api.volumes import Volume
 
@@ -19,20 +20,24 @@ def secrets(spec: InferenceServiceSpec) -> Iterator[Reference]:
         yield "spec.model.credentials.name", spec.model.credentials.name
     if spec.routing is not None and spec.routing.api_keys is not None:
         yield "spec.routing.apiKeys.name", spec.routing.api_keys.name
-    if spec.template is None:
-        return
-    for secret in spec.template.image_pull_secrets or ():
-        yield "spec.template.imagePullSecrets", secret.name
-    for field, source in _sources(spec.template):
-        if source.secret_key_ref is not None:
-            yield f"{field}.valueFrom.secretKeyRef.name", source.secret_key_ref.name
-    for volume in spec.template.volumes or ():
-        yield from _of_volume(volume)
+    yield from _of_template(spec.template)
 
 
-def service_accounts(spec: InferenceServiceSpec) -> Iterator[Reference]:
+def secrets_of_build(spec: ModelBuildSpec) -> Iterator[Reference]:
+    """Yield the Secrets that the build's pods read."""
+    if spec.token_secret is not None:
+        yield "spec.tokenSecret.name", spec.token_secret.name
+    if spec.credentials is not None:
+        yield "spec.credentials.name", spec.credentials.name
+    if spec.output.push_secret is not None:
+        yield "spec.output.pushSecret.name", spec.output.push_secret.name
+    for secret in spec.image_pull_secrets or ():
+        yield "spec.imagePullSecrets", secret.name
+    yield from _of_template(spec.template.whole() if spec.template else None)
+
+
+def service_accounts(template: Template | None) -> Iterator[Reference]:
     """Yield the ServiceAccounts whose identity the pods use."""
-    template = spec.template
     if template is None:
         return
     if template.service_account_name is not None:
@@ -42,6 +47,18 @@ def service_accounts(spec: InferenceServiceSpec) -> Iterator[Reference]:
         for source in (volume.projected and volume.projected.sources) or ():
             if source.service_account_token is not None:
                 yield f"spec.template.volumes[{volume.name}].projected", "default"
+
+
+def _of_template(template: Template | None) -> Iterator[Reference]:
+    if template is None:
+        return
+    for secret in template.image_pull_secrets or ():
+        yield "spec.template.imagePullSecrets", secret.name
+    for field, source in _sources(template):
+        if source.secret_key_ref is not None:
+            yield f"{field}.valueFrom.secretKeyRef.name", source.secret_key_ref.name
+    for volume in template.volumes or ():
+        yield from _of_volume(volume)
 
 
 def _of_volume(volume: Volume) -> Iterator[Reference]:

@@ -1,4 +1,4 @@
-"""Checks of the parts of a service that reach beyond its namespace, which the ServingProfile must allow."""
+"""Checks of the parts of a service or a build that reach beyond its namespace, which the ServingProfile must allow."""
 
 import fnmatch
 import posixpath
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
+from slipstream_operator.api.modelbuild import ModelBuildSpec
 from slipstream_operator.api.pod import EnvVar, Resources
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec
 from slipstream_operator.api.template import Template
 from slipstream_operator.core import guarded_variables, references
+from slipstream_operator.core.references import Reference
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -39,10 +41,42 @@ def check(
     spec: InferenceServiceSpec, profile: ServingProfileSpec, accelerator: Accelerator, *, name: str
 ) -> None:
     """Raise PermanentError for the first part that the profile does not allow."""
+    _check_template(spec.template, references.secrets(spec), profile, name=name)
+    _check_entries(_reaching(spec, accelerator), profile, name=name)
+
+
+def check_build(spec: ModelBuildSpec, profile: ServingProfileSpec, *, name: str) -> None:
+    """Raise PermanentError for the first part of a build that the profile does not allow."""
+    template = spec.template.whole() if spec.template else None
+    _check_template(template, references.secrets_of_build(spec), profile, name=name)
+    if template is not None:
+        _check_entries(_placing(template), profile, name=name)
+
+
+def _check_template(
+    template: Template | None,
+    secrets: Iterable[Reference],
+    profile: ServingProfileSpec,
+    *,
+    name: str,
+) -> None:
+    """Raise PermanentError for the first guarded variable, or the first object outside of the profile's lists."""
+    _check_variables(template, profile.template.allow if profile.template else (), profile=name)
+    _check_listed(
+        profile,
+        images=_images(template),
+        secrets=secrets,
+        accounts=references.service_accounts(template),
+        name=name,
+    )
+
+
+def _check_entries(
+    reaching: Iterable[tuple[str, str, str, str]], profile: ServingProfileSpec, *, name: str
+) -> None:
+    """Raise PermanentError for the first part whose entry template.allow lacks."""
     allowed = profile.template.allow if profile.template else ()
-    _check_variables(spec.template, allowed, profile=name)
-    _check_listed(spec, profile, name=name)
-    for field, value, effect, entry in _reaching(spec, accelerator):
+    for field, value, effect, entry in reaching:
         if not _matches(entry, allowed):
             raise PermanentError(
                 Reason.NOT_ALLOWED,
@@ -51,15 +85,25 @@ def check(
             )
 
 
-def _check_listed(spec: InferenceServiceSpec, profile: ServingProfileSpec, *, name: str) -> None:
+def _check_listed(
+    profile: ServingProfileSpec,
+    *,
+    images: Iterable[Reference],
+    secrets: Iterable[Reference],
+    accounts: Iterable[Reference],
+    name: str,
+) -> None:
     """Raise PermanentError for the first image, Secret or ServiceAccount outside of the profile's lists."""
-    images = profile.images.allow if profile.images else None
-    secrets = profile.secrets.allow if profile.secrets else None
-    accounts = profile.service_accounts.allow if profile.service_accounts else None
+    allowed_accounts = profile.service_accounts
     for found, what, field_of_profile, patterns in (
-        (_images(spec.template), "images", "images", images),
-        (references.secrets(spec), "Secrets", "secrets", secrets),
-        (references.service_accounts(spec), "ServiceAccounts", "serviceAccounts", accounts),
+        (images, "images", "images", profile.images.allow if profile.images else None),
+        (secrets, "Secrets", "secrets", profile.secrets.allow if profile.secrets else None),
+        (
+            accounts,
+            "ServiceAccounts",
+            "serviceAccounts",
+            allowed_accounts.allow if allowed_accounts else None,
+        ),
     ):
         for field, value in found:
             if patterns is not None and not _matches(value, patterns):

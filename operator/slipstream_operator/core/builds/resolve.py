@@ -12,7 +12,6 @@ from slipstream_operator.api import pod, units
 from slipstream_operator.api.modelbuild import ModelBuildSpec
 from slipstream_operator.api.servingprofile import (
     Accelerator,
-    AllowedNames,
     ServingProfileSpec,
     Sources,
 )
@@ -21,8 +20,10 @@ from slipstream_operator.core import (
     devices,
     network,
     parsing,
+    pod_template,
     profiles,
     resource_checks,
+    rights,
     weights,
 )
 from slipstream_operator.core.builds import recipe as recipes
@@ -77,7 +78,8 @@ class ResolvedBuild:
     """Secret with the right to push."""
     pull_secrets: tuple[str, ...]
     egress: tuple[Manifest, ...]
-    assigned_user: bool
+    template: Manifest
+    """Overrides of the pods, and whether the cluster assigns their user."""
 
 
 def resolve(observed: ObservedBuild) -> ResolvedBuild:
@@ -94,7 +96,13 @@ def resolve(observed: ObservedBuild) -> ResolvedBuild:
     kind = _kind(device, accelerator)
     _check_steps(spec, kind, dedicated=device.dedicated)
     _check_sources(spec, profile.sources or Sources(), profile_name)
-    _check_secrets(spec, profile.secrets, profile_name)
+    if spec.template is not None:
+        pod_template.check_build(
+            spec.template,
+            router_account=profile.router.service_account_name if profile.router else None,
+            has_token=spec.token_secret is not None,
+        )
+    rights.check_build(spec, profile, name=profile_name)
     _check_count(spec, accelerator, profile, profile_name, device=device)
     count = _count(spec)
     resources = _resources(spec, accelerator, profile_name, device=device)
@@ -125,7 +133,7 @@ def resolve(observed: ObservedBuild) -> ResolvedBuild:
         registry=registry.name if registry else None,
         pull_secrets=tuple(one.name for one in spec.image_pull_secrets or ()),
         egress=network.egress(profile.network),
-        assigned_user=profile.users == "Assigned",
+        template=pod_template.of_build(spec.template, assigned_user=profile.users == "Assigned"),
     )
 
 
@@ -201,31 +209,6 @@ def _check_sources(spec: ModelBuildSpec, sources: Sources, profile: str) -> None
                 Reason.SOURCE_NOT_ALLOWED,
                 f'{field}: "{uri}" matches none of the sources that ServingProfile {profile} allows '
                 f"({', '.join(sources.allow)}). Use an allowed one, or ask the platform team.",
-            )
-
-
-def secrets(spec: ModelBuildSpec) -> Iterator[tuple[str, str]]:
-    """Yield the field and the name of each Secret."""
-    if spec.token_secret is not None:
-        yield "spec.tokenSecret.name", spec.token_secret.name
-    if spec.credentials is not None:
-        yield "spec.credentials.name", spec.credentials.name
-    if spec.output.push_secret is not None:
-        yield "spec.output.pushSecret.name", spec.output.push_secret.name
-    for secret in spec.image_pull_secrets or ():
-        yield "spec.imagePullSecrets", secret.name
-
-
-def _check_secrets(spec: ModelBuildSpec, allowed: AllowedNames | None, profile: str) -> None:
-    if allowed is None:
-        return
-    for field, name in secrets(spec):
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed.allow):
-            raise PermanentError(
-                Reason.NOT_ALLOWED,
-                f'{field}: "{name}" matches none of the Secrets that ServingProfile {profile} allows '
-                f"({', '.join(allowed.allow) or 'none'}). Use an allowed one, or ask the platform team to extend "
-                "secrets.allow.",
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.core.builds.resolve import ResolvedBuild, Stage
 from slipstream_operator.core.observed import Key
-from slipstream_operator.core.render import common, devices, pods, sources
+from slipstream_operator.core.render import common, devices, jobs, pods, sources
 from slipstream_runtime import contract
 
 UNSUITABLE: Final = 2
@@ -19,7 +19,6 @@ _RULES: Final = [
     {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [UNSUITABLE]}},
 ]
 """A drained or lost node costs no retry, and a build that can't work ends at once."""
-_REGISTRY_DIRECTORY: Final = "/etc/slipstream-registry"
 _REGISTRY_KEY: Final = ".dockerconfigjson"
 
 
@@ -97,10 +96,14 @@ def _job(build: ResolvedBuild) -> dict[str, Any]:
             "backoffLimit": _RETRIES,
             "podFailurePolicy": {"rules": _RULES},
             "podReplacementPolicy": "Failed",  # NB: two pods must never write one working folder
-            "template": {
-                "metadata": {"labels": names.build_labels(build.key.name)},
-                "spec": _pod(build),
-            },
+            "template": jobs.pod_template(
+                build.template,
+                component=names.BUILD_COMPONENT,
+                labels={names.BUILD_LABEL: build.key.name},
+                restart="Never",
+                passed=("serviceAccountName",),
+                spec=_pod(build),
+            ),
         },
     }
 
@@ -108,10 +111,6 @@ def _job(build: ResolvedBuild) -> dict[str, Any]:
 def _pod(build: ResolvedBuild) -> dict[str, Any]:
     *first, last = (_container(build, stage) for stage in build.stages)
     pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pods.confined(assigned=build.assigned_user),
         "initContainers": first,
         "containers": [last],
         "volumes": _volumes(build),
@@ -164,8 +163,8 @@ def _environment(build: ResolvedBuild) -> list[dict[str, Any]]:
         reference = {"secretKeyRef": {"name": secret, "key": key}}
         found.append({"name": contract.MODEL_TOKEN_ENV, "valueFrom": reference})
     if build.registry is not None:
-        found.append({"name": "DOCKER_CONFIG", "value": _REGISTRY_DIRECTORY})
-    return found
+        found.append({"name": "DOCKER_CONFIG", "value": contract.REGISTRY_DIRECTORY})
+    return [*found, *build.template.get("env", ())]
 
 
 def _volumes(build: ResolvedBuild) -> list[dict[str, Any]]:
@@ -198,7 +197,7 @@ def _volumes(build: ResolvedBuild) -> list[dict[str, Any]]:
         volumes.append(
             {"name": "registry", "secret": {"secretName": build.registry, "items": items}}
         )
-    return volumes
+    return [*volumes, *build.template.get("volumes", ())]
 
 
 def _mounts(build: ResolvedBuild) -> list[dict[str, Any]]:
@@ -229,8 +228,10 @@ def _mounts(build: ResolvedBuild) -> list[dict[str, Any]]:
     if build.ephemeral:
         mounts.append({"name": "work", "mountPath": contract.BUILD_DIRECTORY})
     if build.registry is not None:
-        mounts.append({"name": "registry", "mountPath": _REGISTRY_DIRECTORY, "readOnly": True})
-    return mounts
+        mounts.append(
+            {"name": "registry", "mountPath": contract.REGISTRY_DIRECTORY, "readOnly": True}
+        )
+    return [*mounts, *build.template.get("volumeMounts", ())]
 
 
 def _claims(build: ResolvedBuild) -> Mapping[str, str]:
