@@ -4,17 +4,21 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from dev import waiting
 from dev.cluster import binaries
 from dev.cluster.lifecycle import Cluster
+from slipstream_runtime.contract import AUTHORITIES
+from slipstream_runtime.web.certificates import CERTIFICATE, PRIVATE_KEY
 
 _PROGRAM = "registry"
 _INDEX = "index.json"
@@ -66,11 +70,23 @@ def serve(cluster: Cluster, folder: Path, *, report: binaries.Report) -> Iterato
 
 
 @contextlib.contextmanager
-def run(host: str, folder: Path, *, report: binaries.Report) -> Iterator[Registry]:
-    """Serve an empty registry at an address of this machine until the end of the block."""
+def run(
+    host: str, folder: Path, *, report: binaries.Report, certificate: Path | None = None
+) -> Iterator[Registry]:
+    """Serve an empty registry at an address of this machine until the end of the block.
+
+    `certificate` is a folder with a certificate, its key and the authorities, for TLS.
+    """
     program = binaries.extra(_PROGRAM, report=report)
     with socket.create_server((host, 0)) as free:
         address = f"{host}:{free.getsockname()[1]}"
+    scheme = "http"
+    encryption: dict[str, Any] = {}
+    trusted: ssl.SSLContext | bool = True
+    if certificate is not None:
+        scheme, trusted = "https", ssl.create_default_context(cafile=certificate / AUTHORITIES)
+        files = {"certificate": CERTIFICATE, "key": PRIVATE_KEY}
+        encryption = {"tls": {kind: str(certificate / name) for kind, name in files.items()}}
     config = folder / "registry.yaml"
     config.write_text(
         json.dumps(
@@ -78,7 +94,7 @@ def run(host: str, folder: Path, *, report: binaries.Report) -> Iterator[Registr
                 "version": 0.1,
                 "log": {"level": "warn"},
                 "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
-                "http": {"addr": address},
+                "http": {"addr": address, **encryption},
             }
         )
     )
@@ -94,7 +110,7 @@ def run(host: str, folder: Path, *, report: binaries.Report) -> Iterator[Registr
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"http://{address}/v2/", timeout=10).is_success
+            return httpx.get(f"{scheme}://{address}/v2/", timeout=10, verify=trusted).is_success
         return False
 
     try:

@@ -11,10 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from dev.cluster import registry
 from dev.cluster.registry import Registry
 from slipstream_runtime import contract
 from slipstream_runtime.build.recipe import Recipe
+from slipstream_runtime.contract import AUTHORITIES
 from tests.support import build_processes, builds
+from tests.support.certificates import Authority
 
 MEDIA = "application/vnd.oci.image.manifest.v1+json"
 
@@ -99,6 +102,28 @@ def test_an_image_that_no_build_made_is_never_replaced(images: Registry, tmp_pat
     code, text = build_processes.start(recipe, "publish").end()
     assert (code, "it is an image that no build made. Use another tag" in text) == (2, True)
     assert manifest(images, "team/foreign", "1").content == before
+
+
+def test_a_company_certificate_is_trusted_by_ssl_cert_file_and_named_as_the_cause_without(
+    tmp_path: Path,
+) -> None:
+    certificate = Authority().fill(tmp_path, "127.0.0.1")
+    with registry.run(
+        "127.0.0.1", tmp_path, report=lambda *_: None, certificate=certificate
+    ) as served:
+        recipes = [
+            builds.finished(tmp_path / name, output={"uri": f"oci://{served.address}/team/tls:1"})
+            for name in ("without", "with")
+        ]
+        without = build_processes.start(recipes[0], "publish")
+        trusting = build_processes.start(
+            recipes[1], "publish", SSL_CERT_FILE=str(certificate / AUTHORITIES)
+        )
+        assert trusting.report()["uri"] == f"oci://{served.address}/team/tls:1"
+        code, text = without.end()
+        assert code == 1
+        assert "certificate verify failed" in text
+        assert "SSL_CERT_FILE in spec.template.env" in text
 
 
 @pytest.mark.parametrize("plain", [True, False])

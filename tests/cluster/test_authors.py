@@ -213,6 +213,7 @@ def build(namespace: str, **spec: Any) -> str:
 
 
 SAMPLES = {"dataset": {"claim": {"name": "db", "path": "items.jsonl"}}}
+OPEN = {"dataset": {"uri": "s3://bucket/items.jsonl"}}
 OF_TEMPLATES = {"env", "volumes", "serviceAccountName"}
 """Fields that the templates of services and of builds share."""
 OF_BUILDS = [
@@ -225,7 +226,10 @@ OF_BUILDS = [
     ({"imagePullSecrets": [{"name": "db"}]}, "spec.imagePullSecrets"),
     ({"quality": {"dataset": {"configMap": {"name": "db", "key": "a"}}}}, "spec.dataset.configMap"),
     ({"steps": [{"quantize": {"scheme": "w8a8", "calibration": SAMPLES}}]}, "spec.dataset.claim"),
-    ({"steps": [{"sparsify": {"pattern": "2of4", "heal": SAMPLES}}]}, "spec.dataset.claim"),
+    (
+        {"steps": [{"sparsify": {"pattern": "2of4", "calibration": OPEN, "heal": SAMPLES}}]},
+        "spec.dataset.claim",
+    ),
     ({"steps": [{"prune": {"layers": "9%", "calibration": SAMPLES}}]}, "spec.dataset.claim"),
     (
         {"steps": [{"distill": {"student": {"layers": 1}, "training": SAMPLES}}]},
@@ -237,7 +241,7 @@ OF_BUILDS = [
                 {
                     "distill": {
                         "student": {"uri": "pvc://db/a"},
-                        "training": {"dataset": {"uri": "s3://bucket/items.jsonl"}},
+                        "training": OPEN,
                     }
                 }
             ]

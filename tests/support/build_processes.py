@@ -61,8 +61,8 @@ class Stage:
         return {}
 
 
-def start(recipe: Recipe, stage: str) -> Stage:
-    """Start one stage."""
+def start(recipe: Recipe, stage: str, **variables: str) -> Stage:
+    """Start one stage, with these variables of the environment."""
     folder = recipe.work.parent
     folder.mkdir(parents=True, exist_ok=True)
     config, log = folder / f"{stage}.json", folder / f"{stage}.log"
@@ -74,6 +74,6 @@ def start(recipe: Recipe, stage: str) -> Stage:
     command += ["--termination-log", str(termination)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=builders.environment()
+            command, stdout=output, stderr=output, env=builders.environment() | variables
         )
     return Stage(process, log, termination)

@@ -131,10 +131,13 @@ class Image:
 
     def _client(self) -> Any:
         """Return a client with the credentials of the Secret or of the user's Docker configuration."""
-        client = oras.client.OrasClient(insecure=self.plain_http)
+        bundle = os.environ.get("SSL_CERT_FILE")
+        trusted = bundle if bundle and Path(bundle).is_file() else True
+        client = oras.client.OrasClient(insecure=self.plain_http, tls_verify=trusted)
         container = self._container
+        address = f"{client.prefix}://{container.registry}/v2/"
         try:
-            client.session.get(f"{client.prefix}://{container.registry}/v2/", timeout=_SECONDS)
+            client.session.get(address, timeout=_SECONDS, verify=trusted)
         except requests.RequestException as error:
             raise self._explained(error) from error
         folder = os.environ.get(_CONFIG_VARIABLE)
