@@ -6,6 +6,7 @@ from slipstream_runtime.build import manifest
 from slipstream_runtime.build.recipe import Recipe, Samples
 from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.evaluate.quality import datasets
+from slipstream_runtime.evaluate.quality import run as evaluation
 from slipstream_runtime.evaluate.quality.config import Dataset
 from slipstream_runtime.evaluate.quality.items import Item
 
@@ -21,7 +22,10 @@ def samples(recipe: Recipe) -> Iterator[tuple[str, Samples]]:
 
 
 def check(recipe: Recipe) -> dict[str, str]:
-    """Read every dataset, and return its hash by name; UnsuitableError names a bad line by number."""
+    """Read every dataset, and return its hash by name.
+
+    UnsuitableError names a bad line by number, and a metric that applies to no item.
+    """
     given: list[tuple[str, Dataset]] = [(field, one.dataset) for field, one in samples(recipe)]
     if recipe.quality is not None:
         given.append(("spec.quality", recipe.quality.dataset))
@@ -31,6 +35,8 @@ def check(recipe: Recipe) -> dict[str, str]:
             continue
         try:
             loaded = datasets.load(dataset, cache=recipe.cache, most=None, seed=recipe.seed)
+            if recipe.quality is not None and dataset is recipe.quality.dataset:
+                evaluation.choose([metric.name for metric in recipe.quality.metrics], loaded)
         except EngineError as error:
             raise type(error)(f"{field}.{error}") from error
         name = manifest.dataset_name(dataset.uri)

@@ -167,6 +167,15 @@ def test_a_bad_line_of_a_dataset_ends_the_build_before_the_work(build: Build) ->
     assert "line 3: is not JSON" in text
 
 
+def test_a_metric_that_applies_to_no_item_ends_the_build_before_the_work(build: Build) -> None:
+    build.evaluate()
+    (build.folder / "items.jsonl").write_text('{"prompt": "1 + 1", "answer": "2"}')
+    code, text = build.stage("source")
+    assert code == 2
+    assert text.startswith("spec.quality.metrics: ExactMatch applies to no item")
+    assert "set dataset.fields" in text
+
+
 def test_a_step_that_does_not_fit_ends_the_build_before_the_work(build: Build) -> None:
     build.step.memory = 2 << 30
     build.changes["memory"] = 1 << 30

@@ -12,6 +12,7 @@ from typing import Final
 from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.evaluate.quality import datasets, judging, metrics, scores
 from slipstream_runtime.evaluate.quality.config import Model, QualityConfig
+from slipstream_runtime.evaluate.quality.items import Item
 from slipstream_runtime.evaluate.quality.journal import Journal
 from slipstream_runtime.evaluate.quality.metrics import METRICS, Name
 from slipstream_runtime.evaluate.quality.observations import Observation, Request, Subject
@@ -94,19 +95,25 @@ async def run(config: QualityConfig, *, cache: Path, load: Load, progress: Progr
         return await _items(config, asked, cache=cache)
 
 
-async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: Path) -> Report:
-    loaded = await asyncio.to_thread(
-        datasets.load, config.dataset, cache=cache, most=config.max_items, seed=config.seed
-    )
+def choose(names: Sequence[Name], loaded: datasets.Loaded) -> dict[Name, list[Item]]:
+    """Return the items to which each metric applies; UnsuitableError for a metric that applies to none."""
     chosen = {
-        metric.name: [item for item in loaded.items if METRICS[metric.name].applies(item)]
-        for metric in config.metrics
+        name: [item for item in loaded.items if METRICS[name].applies(item)] for name in names
     }
     for name, found in chosen.items():
         if not found:
             raise UnsuitableError(
-                f"metrics: {name} applies to no item of {loaded.name}. Its items need {METRICS[name].needs}."
+                f"metrics: {name} applies to no item of {loaded.name}. Its items need {METRICS[name].needs}. "
+                "If the field has another name there, set dataset.fields."
             )
+    return chosen
+
+
+async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: Path) -> Report:
+    loaded = await asyncio.to_thread(
+        datasets.load, config.dataset, cache=cache, most=config.max_items, seed=config.seed
+    )
+    chosen = choose([metric.name for metric in config.metrics], loaded)
     top = metrics.FIRST_TOKENS if Name.AGREEMENT in chosen else 0
 
     requests = [
