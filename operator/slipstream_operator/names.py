@@ -83,7 +83,7 @@ class Condition:
     FOREIGN_PODS: Final = "ForeignPods"
     KEYS_REFUSED: Final = "KeysRefused"
     HOOKS_READY: Final = "HooksReady"
-    """Of an InferenceRoute with hooks."""
+    """Condition of an InferenceRoute with hooks."""
 
 
 class Reason:

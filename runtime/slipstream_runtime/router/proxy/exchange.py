@@ -17,6 +17,7 @@ from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Tokens
 from slipstream_runtime.router.metrics import Phase
+from slipstream_runtime.router.proxy.cost import Work
 from slipstream_runtime.router.proxy.listener import Connection
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.tokens import EngineTokens
@@ -364,44 +365,11 @@ class Exchange:
         """
         sent = self._flight.sent
         if self._request.computes and sent is not None:
-            self.used = self._cost(reservation, seconds=self._proxy.clock() - sent)
-        reservation.settle(self.used.prompt + self.used.output)
-
-    def _cost(self, reservation: Reservation, *, seconds: float) -> Tokens:
-        """Return the tokens of the request, on which the engine worked for this time."""
-        request, relay = self._request, self._relay
-        response = None if relay is None else relay.response
-        if relay is not None and relay.usage.prompt is not None:
-            prompt, output = relay.usage.prompt, relay.usage.output
-            self.service.metrics.used(prompt, output)
-            self.service.pace.note(
-                prompt=prompt, output=output, answers=self._answers, seconds=seconds
+            work = Work(
+                self._request,
+                answers=self._answers,
+                seconds=self._proxy.clock() - sent,
+                unwanted=self._unwanted,
             )
-            return Tokens(prompt, output)
-        prompt = int(request.prompt_tokens)
-        if relay is not None and relay.usage.events:
-            usage = relay.usage
-            usage.estimate()
-            most = self._generated(reservation, seconds=seconds) if usage.merged else 0
-            return Tokens(prompt, max(usage.output, min(usage.output + usage.merged, most)))
-        if self._unwanted and (response is None or response.status < 300):
-            if request.rest is not None and not request.rest.finished:
-                return Tokens()
-            return Tokens(prompt, self._generated(reservation, seconds=seconds))
-        if relay is not None and response is not None and response.status < 300:
-            # NB: the answer has no usage, such as a transcription, vectors in bytes, or one that is not computed.
-            if request.runs_in_background:
-                return Tokens(output=reservation.tokens)
-            return request.estimated_use(relay.usage.size)
-        return Tokens()
-
-    def _generated(self, reservation: Reservation, *, seconds: float) -> int:
-        """Return the output tokens that the engine may have generated in this time."""
-        reserved = max(0, reservation.tokens - int(self._request.prompt_tokens))
-        each = self.service.pace.tokens(seconds)
-        if each is None or not reserved:
-            return reserved
-        limit = self.service.settings.limits.max_output_tokens
-        generated = each * self._answers
-        unlimited = self._request.max_output(limit=limit) is None
-        return generated if unlimited else min(reserved, generated)
+            self.used = work.cost(self.service, self._relay, reservation)
+        reservation.settle(self.used.prompt + self.used.output)
