@@ -32,13 +32,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def access(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> stores.Store:
-    for name, value in {
-        "AWS_ENDPOINT_URL": store.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-    }.items():
-        monkeypatch.setenv(name, value)
+    store.open_to(monkeypatch)
     return store
 
 

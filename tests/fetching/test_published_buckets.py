@@ -20,13 +20,7 @@ from tests.support import builds, stores
 @pytest.fixture(autouse=True)
 def access(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> stores.Store:
     monkeypatch.setattr(buckets, "_RETRY", {"max_retries": 0})
-    for name, value in {
-        "AWS_ENDPOINT_URL": store.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-    }.items():
-        monkeypatch.setenv(name, value)
+    store.open_to(monkeypatch)
     return store
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import obstore
+import pytest
 from obstore.store import S3Store
 
 from dev import waiting
@@ -25,6 +26,16 @@ class Store:
     url: str
     log: Path
     bucket: str = "weights"
+
+    def open_to(self, environment: pytest.MonkeyPatch) -> None:
+        """Set the variables with which clients in this process reach the store."""
+        for name, value in {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }.items():
+            environment.setenv(name, value)
 
     def downloads(self, key: str) -> int:
         """Count the requests that began to read this object."""

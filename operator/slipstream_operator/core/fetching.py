@@ -13,13 +13,12 @@ from typing import Any, Final
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, RouterSpec, ServingProfileSpec
-from slipstream_operator.core import facts, pod_failures, pod_template, weights
+from slipstream_operator.core import facts, pod_failures, pod_template, weights, wording
 from slipstream_operator.core.observed import Child, Fetcher, Manifest, Observed
 from slipstream_operator.names import Reason
 
 PROGRESS_EVERY: Final = 10.0
 """Seconds between two readings of the progress of a download."""
-_KIBI: Final = 1024
 _KEYS: Final = ("totalBytes", "doneBytes", "bytesPerSecond")
 
 
@@ -216,16 +215,8 @@ def _in_words(progress: Progress) -> str:
     if not progress.total or progress.done is None:
         return "downloading."
     share = min(progress.done / progress.total, 1.0)
-    rate = f", {_size(progress.rate)}/s" if progress.rate else ""
-    return f"downloading, {share:.0%} of {_size(progress.total)}{rate}."
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if number < _KIBI:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= _KIBI
-    return f"{number:.1f} GiB"
+    rate = f", {wording.size(progress.rate)}/s" if progress.rate else ""
+    return f"downloading, {share:.0%} of {wording.size(progress.total)}{rate}."
 
 
 def _readable(uri: str | None) -> str | None:

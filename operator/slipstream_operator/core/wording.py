@@ -1,6 +1,9 @@
 """Wording that several messages share."""
 
 from collections.abc import Sequence
+from typing import Final
+
+_KIBI: Final = 1024
 
 
 def agreeing(count: int, one: str, several: str) -> str:
@@ -11,6 +14,15 @@ def agreeing(count: int, one: str, several: str) -> str:
 def counted(count: float, noun: str) -> str:
     """Return the count without decimals, and its noun."""
     return agreeing(round(count), noun, f"{noun}s")
+
+
+def size(number: float) -> str:
+    """Return bytes in the largest unit that keeps them above 1."""
+    for unit in ("B", "KiB", "MiB"):
+        if number < _KIBI:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= _KIBI
+    return f"{number:.1f} GiB"
 
 
 def replicas(count: int) -> str:

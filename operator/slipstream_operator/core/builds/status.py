@@ -32,7 +32,6 @@ from slipstream_runtime import contract
 MOST_FILES: Final = 64
 _MOST_NAMES: Final = 32
 _MOST_METRICS: Final = 16
-_KIBI: Final = 1024
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _KEPT: Final = ("steps", "artifact", "lineage", "estimate", "peakMemory", "duration", "quality")
 """Fields that outlive the pods from which they came."""
@@ -199,7 +198,7 @@ def _figures(state: State, outcome: Outcome, before: Mapping[str, Any]) -> dict[
     reports = state.reports.values()
     peaks = [peak for one in reports if (peak := one.count("peakMemory")) is not None]
     if peaks:
-        found["peakMemory"] = size(max(peaks))
+        found["peakMemory"] = wording.size(max(peaks))
     times = [time for one in reports if (time := one.seconds()) is not None]
     if times:
         found["duration"] = duration(sum(times))
@@ -337,20 +336,11 @@ def _estimate(report: Report) -> dict[str, Any]:
 def _of_source(made: int | None, original: int | None) -> str | None:
     if made is None:
         return None
-    return f"{size(made)} ({made / original:.0%})" if original else size(made)
+    return f"{wording.size(made)} ({made / original:.0%})" if original else wording.size(made)
 
 
 def _size(number: int | None) -> str | None:
-    return None if number is None else size(number)
-
-
-def size(number: float) -> str:
-    """Return bytes for people."""
-    for unit in ("B", "KiB", "MiB"):
-        if number < _KIBI:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= _KIBI
-    return f"{number:.1f} GiB"
+    return None if number is None else wording.size(number)
 
 
 def _score(value: float | None) -> str | None:
