@@ -47,6 +47,7 @@ def _says(
 
 
 def _apply_build(kube: Kube, namespace: str) -> None:
+    """Make a build whose pod finds no claim. The operator then has nothing more to write about it."""
     kube.apply(
         {
             "apiVersion": "slipstream.dev/v1alpha1",
@@ -58,7 +59,7 @@ def _apply_build(kube: Kube, namespace: str) -> None:
     kube.until(
         "ModelBuild",
         namespace,
-        lambda items: condition(items[0], "Ready").get("reason") not in (None, "Pending"),
+        lambda items: "Unschedulable" in condition(items[0], "Ready").get("message", ""),
         name="small",
         timeout=SOON,
         what="the operator's status of the build",
