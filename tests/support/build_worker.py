@@ -5,7 +5,6 @@ Its libraries take seconds to import, so a module of tests shares one process.
 
 import json
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -21,6 +20,7 @@ from slipstream_runtime.build.steps import registry
 from slipstream_runtime.build.steps.step import Context, Tick
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.evaluate.quality import items
+from slipstream_runtime.machine import memory
 
 
 def _items(samples: Samples) -> tuple[items.Item, ...]:
@@ -65,7 +65,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "facts": dict(found),
         "seconds": time.monotonic() - begin,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": memory.peak(),
         "bytes": sum(path.stat().st_size for path in target.glob("*.safetensors")),
         "estimate": {
             "memory": expected.memory,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slipstream_runtime.build.steps.step import Tick
+from slipstream_runtime.machine import memory
 from slipstream_runtime.model_files.progress import Progress as Download
 
 
@@ -73,5 +74,5 @@ def peak_memory() -> int:
     if torch is not None and getattr(torch, "cuda", None) and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
     # NB: an engine that measures a draft is a process of its own.
-    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(who).ru_maxrss for who in both) * 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return max(memory.peak(), children)

@@ -1,6 +1,7 @@
 """Memory of the container: the kernel's count of out-of-memory kills, and files that dead processes left in it."""
 
 import contextlib
+import resource
 import stat
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ _COUNTERS: Final = ("memory.events", "memory/memory.oom_control")
 _LIMITS: Final = ("memory.max", "memory/memory.limit_in_bytes")
 """Files with the memory limit in bytes, or `max`, of cgroup v2 and v1."""
 _MACHINE: Final = Path("/proc/meminfo")
+_STATUS: Final = Path("/proc/self/status")
+_KIBI: Final = 1024
 
 
 def limit(cgroups: Path = CGROUPS, machine: Path = _MACHINE) -> int | None:
@@ -52,3 +55,16 @@ def clear(folder: Path, *, owner: int) -> int:
                     file.unlink()
                     freed += found.st_size
     return freed
+
+
+def peak(status: Path = _STATUS) -> int:
+    """Return the most bytes that this process has had in memory.
+
+    getrusage also counts what its parent had when it forked, so it serves only where there is no /proc.
+    """
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBI
+    (found,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(found.split()[1]) * _KIBI

@@ -1,6 +1,8 @@
 """Memory of a container: kills for want of it, its limit, and shared memory that dead processes left."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,14 @@ def test_shared_memory_of_others_stays(tmp_path: Path) -> None:
 
 def test_no_folder_is_nothing_to_clear(tmp_path: Path) -> None:
     assert memory.clear(tmp_path / "none", owner=os.getuid()) == 0
+
+
+def test_the_peak_of_a_process_does_not_count_what_its_parent_had(tmp_path: Path) -> None:
+    held = b"x" * 200 * 2**20
+    code = "from slipstream_runtime.machine import memory; print(memory.peak())"
+    found = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    )
+    assert 2**20 < found < len(held)
+    assert memory.peak() > len(held)
+    assert memory.peak(tmp_path / "missing") > len(held)
