@@ -10,6 +10,7 @@ import numpy as np
 
 from slipstream_runtime.errors import EngineError, one_line
 from slipstream_runtime.retrieval.index import Floats
+from slipstream_runtime.web import answers
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bytes of an answer: 256 vectors of 4,096 numbers take 24 MB as text."""
@@ -69,13 +70,7 @@ class Embeddings:
             if reply.status != 200:
                 said = (await reply.content.read(_DETAIL)).decode(errors="replace")
                 raise EmbeddingsError(one_line(f"{self._url}: answered {reply.status}: {said}"))
-            size, parts = 0, []
-            async for part in reply.content.iter_any():
-                size += len(part)
-                if size > ANSWER_BYTES:
-                    raise EmbeddingsError(f"{self._url}: the answer is too large")
-                parts.append(part)
-        return json.loads(b"".join(parts))
+            return json.loads(await answers.read(reply, most=ANSWER_BYTES))
 
     def _checked(self, answer: Any, *, count: int) -> Floats:
         """Return the vectors in the answer, in the order of the texts."""

@@ -12,7 +12,7 @@ from slipstream_runtime.router.proxy.tokens import EngineTokens
 from slipstream_runtime.router.proxy.upstream import Unanswered, Upstream
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
-from slipstream_runtime.web import openai
+from slipstream_runtime.web import answers, openai
 
 _TIMEOUT_SECONDS: Final = 2.0
 """Seconds for an engine to describe its models."""
@@ -88,12 +88,7 @@ class Catalogue:
             ) as reply:
                 if reply.status != 200:
                     return None
-                text = b""
-                async for part in reply.content.iter_any():
-                    text += part
-                    if len(text) > _MOST_BYTES:
-                        return None
-                return orjson.loads(text)
+                return orjson.loads(await answers.read(reply, most=_MOST_BYTES))
         except (aiohttp.ClientError, TimeoutError, Unanswered, ValueError):
             return None
 

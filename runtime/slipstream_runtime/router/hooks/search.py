@@ -12,6 +12,7 @@ from slipstream_runtime.router import config
 from slipstream_runtime.router.hooks import passages
 from slipstream_runtime.router.hooks.failures import Cause, HookError
 from slipstream_runtime.router.hooks.passages import Passage
+from slipstream_runtime.web import answers
 from slipstream_runtime.web.certificates import Authorities
 
 ANSWER_BYTES: Final = 1024 * 1024
@@ -69,21 +70,10 @@ class Search:
         ) as reply:
             if reply.status != 200:
                 raise HookError(Cause.STATUS)
-            return await read(reply, ANSWER_BYTES)
+            return await answers.read(reply, most=ANSWER_BYTES)
 
     def _tls(self, url: URL) -> ssl.SSLContext | bool:
         """Return the context of the connection: Services of the cluster have certificates of the engines' authority."""
         if self._authorities is None or not (url.host or "").endswith(_IN_CLUSTER):
             return True
         return self._authorities.context() or True
-
-
-async def read(reply: aiohttp.ClientResponse, most: int) -> bytes:
-    """Return the body of an answer; HookError if it is larger than `most` bytes."""
-    parts, size = [], 0
-    async for part in reply.content.iter_any():
-        size += len(part)
-        if size > most:
-            raise HookError(Cause.INVALID)
-        parts.append(part)
-    return b"".join(parts)

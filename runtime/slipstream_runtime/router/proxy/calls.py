@@ -13,6 +13,7 @@ from slipstream_runtime.router.proxy.exchange import Proxy
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.budgets import Reservation
+from slipstream_runtime.web import answers
 from slipstream_runtime.web.keyring import Client
 from slipstream_runtime.web.refusal import forbidden
 
@@ -91,12 +92,14 @@ class Call:
             limits=self._service.settings.limits,
         )
         try:
-            body = await _read(reply)
+            body = await answers.read(reply, most=ANSWER_BYTES)
             if reply.status != 200:
                 self._sent = None  # an error costs nothing
                 raise CallError(f"status {reply.status}")
             self._usage.read(body)
             return body
+        except answers.TooLargeError as error:
+            raise CallError(str(error)) from None
         except aiohttp.ClientError:
             raise CallError("the answer broke off") from None
         finally:
@@ -111,13 +114,3 @@ class Call:
             output = request.max_output(limit=None) or 0
             self.used = Tokens(int(request.prompt_tokens), output)
         reservation.settle(self.used.prompt + self.used.output)
-
-
-async def _read(reply: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
-    async for part in reply.content.iter_any():
-        size += len(part)
-        if size > ANSWER_BYTES:
-            raise CallError("the answer is too large")
-        parts.append(part)
-    return b"".join(parts)
