@@ -15,6 +15,7 @@ from slipstream_operator.core import fetching
 from slipstream_runtime import contract
 from slipstream_runtime.fetch import management
 from slipstream_runtime.model_files.progress import Progress
+from slipstream_runtime.web import status_server
 
 ADDRESS = "127.0.9.1"
 """A loopback address whose port 8001 is free."""
@@ -23,7 +24,9 @@ ADDRESS = "127.0.9.1"
 @pytest.fixture
 def pod() -> Iterator[Progress]:
     counted = Progress(clock=time.monotonic)
-    server = management.serve(counted, port=contract.MANAGEMENT_PORT, host=ADDRESS)
+    server = status_server.serve(
+        lambda: management.status(counted), port=contract.MANAGEMENT_PORT, host=ADDRESS
+    )
     yield counted
     server.shutdown()
     server.server_close()

@@ -5,27 +5,17 @@ succeed, 2 if none can. A run continues a killed one.
 """
 
 import argparse
-import os
-import signal
-import sys
-import threading
 import time
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
-from slipstream_runtime import contract, logs
+from slipstream_runtime import contract, job, logs
 from slipstream_runtime.build.progress import Progress
-from slipstream_runtime.web import status_server
-
-_LOG_SECONDS: Final = 15.0
-"""Seconds between two lines of progress in the log."""
-_STOPPED: Final = 128 + signal.SIGTERM
 
 
 def main() -> NoReturn:
     """Run one stage and exit."""
-    # NB: the first process of a container ignores SIGTERM unless it handles it; a stopped stage must fail.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(_STOPPED))
+    job.fail_when_stopped()
     parser = argparse.ArgumentParser(prog=contract.BUILD_MODULE, description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="recipe")
     work = parser.add_mutually_exclusive_group(required=True)
@@ -39,12 +29,10 @@ def main() -> NoReturn:
     from slipstream_runtime.build import command  # noqa: PLC0415
 
     if options.plan:
-        _exit(command.plan(options.config))
+        job.leave(command.plan(options.config))
     progress = Progress(options.stage, clock=time.monotonic)
-    server = status_server.serve(progress.status, port=options.management_port)
-    logs.event("listening", management=server.server_address[1])
-    threading.Thread(target=_follow, args=(progress,), daemon=True).start()
-    _exit(
+    job.show(progress.status, port=options.management_port)
+    job.leave(
         command.stage(
             options.config,
             options.stage,
@@ -52,19 +40,6 @@ def main() -> NoReturn:
             termination_log=options.termination_log,
         )
     )
-
-
-def _follow(progress: Progress) -> None:
-    while True:
-        time.sleep(_LOG_SECONDS)
-        logs.event("progress", **progress.status())
-
-
-def _exit(code: int) -> NoReturn:
-    """Exit at once, so that no thread of a library can keep the pod alive."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -5,27 +5,19 @@ continues the download of a killed one.
 """
 
 import argparse
-import os
-import signal
-import sys
-import threading
+import functools
 import time
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
-from slipstream_runtime import contract, errors, logs
+from slipstream_runtime import contract, errors, job, logs
 from slipstream_runtime.fetch import management, work
 from slipstream_runtime.model_files.progress import Progress
-
-_LOG_SECONDS: Final = 15.0
-"""Seconds between two lines of progress in the log."""
-_STOPPED: Final = 128 + signal.SIGTERM
 
 
 def main() -> NoReturn:
     """Run the work of one pod and exit."""
-    # NB: the first process of a container ignores SIGTERM unless it handles it; a stopped download must fail.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(_STOPPED))
+    job.fail_when_stopped()
     parser = argparse.ArgumentParser(prog=contract.FETCH_MODULE, description=__doc__)
     parser.add_argument("--model", metavar="URI", help="source of the model")
     parser.add_argument("--draft", metavar="URI", help="source of its draft model")
@@ -36,10 +28,8 @@ def main() -> NoReturn:
     options = parser.parse_args()
     logs.configure()
     progress = Progress(clock=time.monotonic)
-    server = management.serve(progress, port=options.management_port)
-    logs.event("listening", management=server.server_address[1])
-    threading.Thread(target=_follow, args=(progress,), daemon=True).start()
-    _exit(_run(options, progress))
+    job.show(functools.partial(management.status, progress), port=options.management_port)
+    job.leave(_run(options, progress))
 
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:
@@ -65,19 +55,6 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
     logs.leave_reason(options.termination_log, found)
     logs.event("done", **management.status(progress))
     return 0
-
-
-def _follow(progress: Progress) -> None:
-    while True:
-        time.sleep(_LOG_SECONDS)
-        logs.event("progress", **management.status(progress))
-
-
-def _exit(code: int) -> NoReturn:
-    """Exit at once, so that no thread of a library can keep the pod alive."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,6 @@
-"""Progress of the pod over HTTP, which the operator shows in the service's status."""
-
-import http.server
+"""Progress of the pod, which the operator shows in the service's status."""
 
 from slipstream_runtime.model_files.progress import Progress
-from slipstream_runtime.web import status_server
-
-
-def serve(progress: Progress, *, port: int, host: str = "") -> http.server.ThreadingHTTPServer:
-    """Start a server on a new thread, which answers until the process ends."""
-    return status_server.serve(lambda: status(progress), port=port, host=host)
 
 
 def status(progress: Progress) -> dict[str, int | None]:
