@@ -11,7 +11,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from slipstream_cli import build_recipe, build_stages, build_tables, checkpoints, documents
+from slipstream_cli import (
+    build_recipe,
+    build_stages,
+    build_tables,
+    checkpoints,
+    documents,
+    options,
+)
 from slipstream_cli.build_recipe import Places
 from slipstream_operator import names
 from slipstream_operator.errors import PermanentError
@@ -77,14 +84,7 @@ def _datasets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
     help="Folder of finished steps.",
     show_default="one below ~/.cache/slipstream/builds for each recipe",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@options.output
 def build(
     file: Path,
     name: str | None,

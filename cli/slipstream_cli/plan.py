@@ -11,7 +11,7 @@ import pydantic
 from rich.console import Console
 from rich.table import Table
 
-from slipstream_cli import checkpoints, documents
+from slipstream_cli import checkpoints, documents, options
 from slipstream_cli.documents import Document
 from slipstream_operator import names
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
@@ -53,14 +53,7 @@ _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--model", type=_FOLDER, help="Folder of the model, with config.json and weights.")
 @click.option("--draft-config", type=_FILE, help="config.json of the draft model.")
 @click.option("--draft", type=_FOLDER, help="Folder of the draft model.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@options.output
 def plan(
     service: Path,
     name: str | None,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from slipstream_cli import options
 from slipstream_simulator import campaign, plots, registry, scenarios, traffic
 from slipstream_simulator.scenarios import Scenario
 from slipstream_simulator.score import Score
@@ -83,14 +84,7 @@ def _exists(name: str) -> bool:
     metavar="FILE.csv",
     help="Your traffic, in place of the scenario's: columns time (s), prompt and output (tokens).",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@options.output
 @click.option(
     "--plot",
     "folder",
