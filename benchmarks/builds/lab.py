@@ -136,9 +136,8 @@ class Build:
                 raise DevError(f"{self.name}, {earlier}: {self._report.read_text()}")
         process = self.start(stage)
         while max(self._kept(), default=0) < at:
-            if process.poll() is not None:
+            if _ended(process):
                 raise DevError(f"{self.name}, {stage}: ended before step {at}")
-            time.sleep(_POLL_SECONDS)
         process.send_signal(signal.SIGKILL)
         process.wait()
         return max(self._kept())
@@ -147,9 +146,8 @@ class Build:
         """Run a killed stage again, and return the steps of the earliest checkpoint that it had meanwhile."""
         process = self.start(stage)
         seen = self._kept()
-        while process.poll() is None:
+        while not _ended(process):
             seen |= self._kept()
-            time.sleep(_POLL_SECONDS)
         if process.returncode:
             raise DevError(f"{self.name}, {stage}: {self._report.read_text()}")
         return min(seen)
@@ -206,6 +204,15 @@ class Build:
             "cache": str(self.home / "cache"),
         }
         self._recipe.write_text(json.dumps(recipe))
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Wait for the end of the process for a moment; return whether it came."""
+    try:
+        process.wait(_POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def questions() -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from slipstream_runtime import contract
 from tests.support import services
 
 EVERY = 8
-"""One of so many held-out questions is asked: 50."""
+"""Held-out questions of which one is asked: 50 of all."""
 START = 300.0
 MEASURED = 150.0
 """For Prometheus to see the answers, and the operator to ask it, once a minute each."""

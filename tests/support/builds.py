@@ -27,7 +27,7 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
 
 
 def weights(numbers: int, *, value: int = 0) -> bytes:
-    """A file of safetensors with one tensor of so many 16-bit numbers."""
+    """A file of safetensors with one tensor of `numbers` 16-bit values."""
     entry = {"dtype": "F16", "shape": [numbers], "data_offsets": [0, 2 * numbers]}
     header = json.dumps({"w": entry}).encode()
     return struct.pack("<Q", len(header)) + header + bytes([value]) * (2 * numbers)
