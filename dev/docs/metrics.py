@@ -16,6 +16,7 @@ from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.metrics import Metrics as EngineMetrics
 from slipstream_runtime.retrieval import server as retrieval
 from slipstream_runtime.router import metrics as router
+from slipstream_runtime.router.comparing.arms import Arms
 from slipstream_runtime.router.recording.flight import Totals
 
 
@@ -75,6 +76,7 @@ def _router() -> Iterator[Row]:
         endpoints=lambda: 0,
         refused_keys=lambda: 0,
         times=Totals(),
+        arms=Arms("service", now=lambda: 0.0),
     )
     router.RouteMetrics(metrics, "route", ("small", "large"))
     router.HookMetrics(metrics, "route", "condense")

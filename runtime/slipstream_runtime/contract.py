@@ -290,6 +290,35 @@ OUTCOME_LABEL: Final = "outcome"
 KEPT: Final = "kept"
 DISCARDED: Final = "discarded"
 
+ROUTER_COMPARED: Final = "slipstream_router_compared_total"
+"""Totals of revisions that share the requests of a service, by the names of their headless Services.
+
+They begin when the weights change.
+"""
+WEIGHT_LABEL: Final = "weight"
+SINCE_LABEL: Final = "since"
+"""Seconds since the epoch at which the router began the totals. It tells those of a restarted router apart."""
+MEASURE_LABEL: Final = "measure"
+STATISTIC_LABEL: Final = "statistic"
+STRATUM_LABEL: Final = "stratum"
+"""Upper bound of the figure by which values are comparable. It is the requests in flight of a replica for the time per
+token, the blocks of prompt to compute for the time to the first token, and the output tokens for the whole time."""
+COMPARED_REQUESTS: Final = "requests"
+COMPARED_ERRORS: Final = "errors"
+"""Answers with a status of 500 or more, broken answers, and attempts without an answer."""
+COMPARED_CANCELLED: Final = "cancelled"
+COMPARED_FINISHED: Final = "finish_"
+"""Prefix of the measures that count answers by the reason for which they ended."""
+COMPARED_TTFT: Final = "ttft"
+COMPARED_TPOT: Final = "tpot"
+COMPARED_E2E: Final = "e2e"
+COMPARED_OUTPUT: Final = "output"
+COUNT: Final = "count"
+STATISTICS: Final = (COUNT, "sum", "squares")
+"""Statistics of logarithms: their number, their sum and the sum of their squares."""
+WITHIN: Final = "within"
+"""Statistic that counts the values up to the bound in the label `le`."""
+
 STORE_VARIABLE: Final = "VLLM_ENABLE_RESPONSES_API_STORE"
 """Environment variable that lets vLLM store responses, in its memory; 0 by default."""
 FILE_SIZE_VARIABLE: Final = "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB"

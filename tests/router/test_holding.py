@@ -263,7 +263,6 @@ async def test_arrivals_and_held_requests_are_exported() -> None:
 
 
 async def test_requests_go_to_revisions_by_their_weights() -> None:
-    draws = iter([0.0, 0.5, 0.89, 0.9, 0.99] * 40)
     revisions = [
         {"name": "chat-1", "weight": 90},
         {"name": "chat-2", "weight": 10},
@@ -272,13 +271,15 @@ async def test_requests_go_to_revisions_by_their_weights() -> None:
     services = [service(revisions=revisions, strategy="LeastLoad")]
     async with (
         backends.running(3) as engines,
-        routing(services=services, chance=lambda: next(draws)) as router,
+        routing(services=services) as router,
     ):
         found = {f"chat-{n + 1}": [engines[n]] for n in range(3)}
         router.place(found)
-        for _ in range(10):
+        for _ in range(30):
             assert (await router.ask()).status == 200
-        assert [len(engine.received) for engine in engines] == [6, 4, 0]
+        old, new, none = (len(engine.received) for engine in engines)
+        assert abs(new - 3) <= 1
+        assert (old + new, none) == (30, 0)
 
 
 async def test_a_request_for_n_answers_takes_n_slots_of_the_engine() -> None:

@@ -32,13 +32,22 @@ class QuerySchedule:
         """Metric -> bounds of the buckets around its objectives' targets."""
 
     async def run_due(
-        self, metrics: ports.Metrics, *, wanted: Mapping[str, Collection[float]], now: float
+        self,
+        metrics: ports.Metrics,
+        *,
+        wanted: Mapping[str, Collection[float]],
+        compares: bool = False,
+        now: float,
     ) -> QueryResults:
         """Run the due queries and return their results.
 
-        `wanted` maps each metric that has objectives to their targets; `now` is on the monotonic clock.
+        `wanted` maps each metric that has objectives to their targets; `now` is on the monotonic clock. With
+        `compares`, revisions of a service share its requests.
         """
-        texts = {name: str(query) for name, query in self._due_queries([*wanted], now=now).items()}
+        due = dict(self._due_queries([*wanted], now=now))
+        if compares:
+            due |= queries.of_rollouts()
+        texts = {name: str(query) for name, query in due.items()}
         found = QueryResults()
         await metrics.read(self._server, texts, take=found.take)
         for name in found.failed:

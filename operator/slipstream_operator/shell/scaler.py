@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from slipstream_operator import ports
 from slipstream_operator.core import objectives, tick
+from slipstream_operator.core.comparison import collection
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.prometheus import Server
 from slipstream_operator.core.resolved import Resolved
@@ -106,23 +107,27 @@ class Scaler:
         results: QueryResults | Unknown = _NO_PROMETHEUS
         if server.url:
             wanted = [resolved for *_, resolved in members]
-            results = await self._results(server, window, wanted)
+            compares = any(service.comparison is not None for _, service, _ in members)
+            results = await self._results(server, window, wanted, compares=compares)
         now = self._clock.now()  # the same for all services, so that they share the object
         for key, service, resolved in members:
+            self._compare(key, service, results)
             self._tick(key, service, resolved, results, now=now)
 
     async def _results(
-        self, server: Server, window: float, members: list[Resolved]
+        self, server: Server, window: float, members: list[Resolved], *, compares: bool
     ) -> QueryResults | Unknown:
         """Return the results of the due queries; Unknown if the round failed, which affects no other Prometheus."""
         try:
-            return await self._query(server, window, members)
+            return await self._query(server, window, members, compares=compares)
         except Exception:
             self._telemetry.tick_failures.inc()
             logger.exception("queries failed", extra={"url": server.url})
             return _QUERIES_FAILED
 
-    async def _query(self, server: Server, window: float, members: list[Resolved]) -> QueryResults:
+    async def _query(
+        self, server: Server, window: float, members: list[Resolved], *, compares: bool
+    ) -> QueryResults:
         """Run the due queries; latencies are queried only if a service has objectives for them."""
         targets: defaultdict[str, set[float]] = defaultdict(set)
         for resolved in members:
@@ -134,6 +139,7 @@ class Scaler:
         results = await schedule.run_due(
             self._metrics,
             wanted={one: targets[one] for one in objectives.METRICS if one in targets},
+            compares=compares,
             now=self._clock.monotonic(),
         )
         if results.failed:
@@ -144,6 +150,18 @@ class Scaler:
         for query, count in results.dropped.items():
             self._telemetry.dropped_samples.labels(query).inc(count)
         return results
+
+    def _compare(self, key: Key, service: ServiceState, results: QueryResults | Unknown) -> None:
+        """Collect the totals of revisions that share the service's requests, and reconcile if there are new ones."""
+        before = service.collected
+        service.collected = collection.after_round(
+            before,
+            service.comparison,
+            results if isinstance(results, Unknown) else results.of(key),
+            service=key.name,
+        )
+        if service.collected is not None and service.collected != before:
+            self._queue.add(key)
 
     def _tick(
         self,

@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from slipstream_operator.core import revisions
 from slipstream_operator.core.activation import Renewal
+from slipstream_operator.core.comparison.collection import Collected, Comparison
+from slipstream_operator.core.comparison.totals import Totals
 from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key, PodHistory
@@ -48,6 +51,21 @@ class ServiceState:
     saved_at: float = 0.0
     saved_decision: tuple[int, str] | None = None
     """Replica count and reason in `saved_scaling`; None before the first write."""
+
+    comparison: Comparison | None = None
+    """Revisions that are compared now, with their weights; the reconciler sets it, and None ends the comparison."""
+    collected: Collected | None = None
+    """Totals of both revisions; only the scaling loop replaces it."""
+
+    @property
+    def compared(self) -> Mapping[str, Mapping[str, Totals]]:
+        """Return the totals of each revision by measure since the comparison began.
+
+        They are empty while the newest round of queries lacked them, or had those of another comparison.
+        """
+        if self.collected is None or self.collected.comparison != self.comparison:
+            return {}
+        return self.collected.totals()
 
     def record(self, scaling: Scaling) -> None:
         """Replace the state of scaling, which the reconciler and the scaling loop only read and return."""

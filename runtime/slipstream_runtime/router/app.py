@@ -264,6 +264,7 @@ class Router:
             caches=self.caches,
             lenders=self._routers.of(settings.name),
             began=self._began,
+            now=self._now,
         )
 
     def _route(self, settings: config.Route, services: Sequence[Service]) -> Route:

@@ -98,6 +98,7 @@ class Service(Part):
     """Model name that clients use; `adapters` are further names."""
     adapters: tuple[Name, ...] = ()
     revisions: tuple[Revision, ...] = ()
+    """All revisions, the newest one last."""
     strategy: Literal["Prefix", "LeastLoad"] = "Prefix"
     limits: ServiceLimits = ServiceLimits()
     keys: bool = False

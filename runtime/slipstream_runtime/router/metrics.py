@@ -145,9 +145,11 @@ class ServiceMetrics:
         endpoints: Callable[[], int],
         refused_keys: Callable[[], int],
         times: Totals,
+        arms: Described,
     ) -> None:
         """Export values that are read at each scrape."""
         self._metrics.keep(self.name, _Times(self.name, times))
+        self._metrics.keep(self.name, arms)
         self._gauge(contract.ROUTER_QUEUED, "Requests in the router's queue.", queued)
         self._gauge(contract.ROUTER_IN_FLIGHT, "Requests admitted and not finished.", in_flight)
         self._gauge("slipstream_router_endpoints", "Engines that take requests.", endpoints)

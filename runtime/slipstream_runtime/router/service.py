@@ -17,6 +17,7 @@ from slipstream_runtime.router.balancing.turns import Turns
 from slipstream_runtime.router.cache.memory import CacheMemory
 from slipstream_runtime.router.cache.responses import ResponseCache
 from slipstream_runtime.router.cache.sharing import AnswerFuture
+from slipstream_runtime.router.comparing.arms import Arms
 from slipstream_runtime.router.messages import refusals, stored
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import ServiceMetrics
@@ -61,6 +62,7 @@ class Service:
         caches: CacheMemory,
         lenders: Lenders,
         began: float,
+        now: Callable[[], float],
     ) -> None:
         self.settings = settings
         self.pool = pool
@@ -70,6 +72,7 @@ class Service:
         self.cache: ResponseCache[AnswerFuture] | None = None
         self.in_flight = 0
         self.times = Totals()
+        self.arms = Arms(settings.name, now=now)
         self._make_keyring = make_keyring
         self._keyring = make_keyring(settings)
         self._activate = activate
@@ -87,6 +90,7 @@ class Service:
             endpoints=lambda: len(self.pool),
             refused_keys=lambda: len(self.refused_keys),
             times=self.times,
+            arms=self.arms,
         )
 
     @property
@@ -118,6 +122,7 @@ class Service:
             self.cache = _cache(settings.responses, clock=self._clock, memory=self._cache_memory)
         self._tenancy = Tenancy(self.name, scope=settings.prefix_scope, keys=settings.keys)
         self.settings = settings
+        self.arms.configure(settings.revisions)
         self._queue.max_requests = settings.limits.queue
         self._queue.max_bytes = settings.limits.queue_size
         if settings.stopped and not known.stopped:

@@ -186,12 +186,68 @@ def test_engines_that_were_tried_are_left_out() -> None:
     assert found.take(REQUEST, tried={first, second}) is None
 
 
-def test_revisions_share_by_weight_and_the_free_one_takes_what_the_full_one_cannot() -> None:
-    found = pool(Clock(), draws=[0.89, 0.9, 0.0, 0.99])
+def _turn(name: str, turns: int) -> Request:
+    opening = {"role": "user", "content": f"{name}: {'tell me more of it ' * 20}"}
+    more = [{"role": "user", "content": f"and {turn}?"} for turn in range(turns)]
+    return asked(messages=[opening, *more])
+
+
+def _revision(found: Pool, request: Request) -> str:
+    one = found.take(request, tried=())
+    assert one is not None
+    one.leave(request)
+    return one.revision
+
+
+def test_the_free_revision_takes_what_the_full_one_cannot() -> None:
+    found = pool(Clock())
     weights = {"old": 90, "new": 10, "none": 0}
     found.update({"old": [A], "new": [B], "none": [C]}, weights=weights, concurrency=2)
-    taken = [found.take(REQUEST, tried=()) for _ in range(5)]
-    assert [one and one.name for one in taken] == ["a", "b", "a", "b", None]
+    taken = [found.take(asked(), tried=()) for _ in range(5)]
+    assert sorted(one.name for one in taken if one) == ["a", "a", "b", "b"]
+
+
+def test_requests_without_a_prefix_follow_the_weights_exactly() -> None:
+    found = pool(Clock(), draws=[0.3])
+    found.update({"old": [A], "new": [B]}, weights={"old": 95, "new": 5}, concurrency=9)
+    revisions = [_revision(found, asked()) for _ in range(2_000)]
+    for start in range(0, 2_000, 200):
+        assert abs(revisions[start : start + 200].count("new") - 10) <= 2
+
+
+def test_a_conversation_keeps_its_revision_in_all_turns_and_as_the_newest_one_grows() -> None:
+    before: set[str] = set()
+    for weight in (5, 25, 50):
+        found = pool(Clock())
+        weights = {"old": 100 - weight, "new": weight}
+        found.update({"old": [A], "new": [B]}, weights=weights, concurrency=9)
+        revisions = {
+            name: {_revision(found, _turn(name, turns)) for turns in range(3)}
+            for name in map(str, range(1_000))
+        }
+        assert all(len(each) == 1 for each in revisions.values())
+        moved = {name for name, each in revisions.items() if each == {"new"}}
+        assert before < moved
+        assert abs(len(moved) - 10 * weight) < 50
+        before = moved
+
+
+def test_a_revision_without_replicas_gives_its_requests_to_the_other_one_and_gets_them_back() -> (
+    None
+):
+    found = pool(Clock())
+    weights = {"old": 50, "new": 50}
+    names = [*map(str, range(40))]
+
+    def revisions(placed: dict[str, list[Address]]) -> list[str]:
+        found.update(placed, weights=weights, concurrency=9)
+        return [_revision(found, _turn(name, 0)) for name in names]
+
+    both = revisions({"old": [A], "new": [B]})
+    assert set(both) == {"old", "new"}
+    assert set(revisions({"new": [B]})) == {"new"}
+    assert set(revisions({"old": [A]})) == {"old"}
+    assert revisions({"old": [A], "new": [B]}) == both
 
 
 def test_an_engine_that_comes_back_is_a_new_one() -> None:

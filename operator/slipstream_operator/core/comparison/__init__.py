@@ -1,1 +1,1 @@
-"""Comparison of two revisions on the same traffic, which holds however often it is looked at."""
+"""Comparison of two revisions on the same traffic, which holds however often it is read."""

@@ -37,6 +37,8 @@ class Measure:
     """Greatest loss that is accepted: relative of a logarithm, absolute of a share."""
     both_ways: bool = False
     """Whether a smaller value is a loss, too, such as of output lengths."""
+    proof: bool = True
+    """Whether it must be proved not to be worse. Otherwise it only counts if it is proved to be worse."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class Judgement:
 
     @property
     def reasons(self) -> Sequence[Finding]:
-        """Return the findings that decide: the worse ones, or the undecided ones."""
-        return [finding for finding in self.findings if finding.verdict is self.verdict]
+        """Return the findings that decide: the worse ones, or the undecided ones that need proof."""
+        return [finding for finding in self.findings if _verdict_of(finding) is self.verdict]
 
 
 def judge(
@@ -70,7 +72,7 @@ def judge(
     error: float,
     inflation: float = 1.0,
 ) -> Judgement:
-    """Compare both arms by every measure. A measure without values is undecided, never good.
+    """Compare both arms by every measure. A measure that needs proof is undecided without values, never good.
 
     `error` is the probability that an equally good canary is ever found worse; the measures share it.
     """
@@ -85,11 +87,18 @@ def judge(
         )
         for measure in measures
     ]
-    verdicts = {finding.verdict for finding in findings}
+    verdicts = {_verdict_of(finding) for finding in findings}
     for verdict in (Verdict.WORSE, Verdict.UNDECIDED):
         if verdict in verdicts:
             return Judgement(verdict, findings)
     return Judgement(Verdict.NOT_WORSE, findings)
+
+
+def _verdict_of(finding: Finding) -> Verdict | None:
+    """Return what a finding contributes to the verdict over all; None if it contributes nothing."""
+    if finding.verdict is Verdict.UNDECIDED and not finding.measure.proof:
+        return None
+    return finding.verdict
 
 
 def _find(

@@ -21,6 +21,15 @@ class Totals:
             self.count - other.count, self.total - other.total, self.squares - other.squares
         )
 
+    @classmethod
+    def of(cls, count: float, *, mean: float, variance: float) -> "Totals":
+        """Return the totals of values with this mean and unbiased variance."""
+        return cls(count, count * mean, max(0.0, count - 1) * variance + count * mean * mean)
+
+    def scaled(self, factor: float) -> "Totals":
+        """Return the totals of a multiple of the values, with the same distribution."""
+        return Totals(self.count * factor, self.total * factor, self.squares * factor)
+
     @property
     def mean(self) -> float:
         """Return the mean; there must be a value."""

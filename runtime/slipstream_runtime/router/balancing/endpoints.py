@@ -11,6 +11,7 @@ from yarl import URL
 
 from slipstream_runtime import contract
 from slipstream_runtime.router.balancing import weighted
+from slipstream_runtime.router.comparing import openings
 from slipstream_runtime.router.messages.request import Request
 
 FAILURES: Final = 3
@@ -191,10 +192,12 @@ class Pool:
         self, *, picker: Picker, chance: Callable[[], float], clock: Callable[[], float]
     ) -> None:
         self.picker = picker
-        self._chance = chance
+        self._positions = weighted.Positions(chance)
         self._clock = clock
         self._endpoints: dict[Address, Endpoint] = {}
         self._weights: Mapping[str, int] = {}
+        self._shares: Mapping[str, int] = {}
+        """Weights above 0, of the newest revision first."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._endpoints.values())
@@ -230,11 +233,15 @@ class Pool:
         self,
         found: Mapping[str, Collection[Address]],
         *,
-        weights: Mapping[str, int],
+        weights: dict[str, int],
         concurrency: int | None,
     ) -> tuple[list[Endpoint], list[Endpoint]]:
-        """Apply the present addresses of each revision; return the endpoints that were added and removed."""
+        """Apply the present addresses of each revision; return the endpoints that were added and removed.
+
+        The newest revision is the last one of the weights.
+        """
         self._weights = weights
+        self._shares = {name: weight for name, weight in reversed(weights.items()) if weight}
         now = {address: revision for revision in weights for address in found.get(revision, ())}
         removed = [self._endpoints.pop(known) for known in [*self._endpoints] if known not in now]
         for endpoint in removed:
@@ -267,7 +274,7 @@ class Pool:
         ]
         if not free:
             return None
-        chosen = self.picker.pick(self._of_one_revision(free), request, now=now)
+        chosen = self.picker.pick(self._of_one_revision(free, request), request, now=now)
         chosen.enter(request, slots=slots)
         return chosen
 
@@ -287,9 +294,23 @@ class Pool:
         chosen.enter(request, slots=slots)
         return chosen
 
-    def _of_one_revision(self, free: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        if len(self._weights) == 1:
+    def _of_one_revision(self, free: Sequence[Endpoint], request: Request) -> Sequence[Endpoint]:
+        """Return the free engines of the request's revision, or of another one if it has none.
+
+        All turns of a conversation have one position, and the newest revision gets the lowest ones. So a conversation
+        that it has stays with it as its weight grows.
+        """
+        shares = self._shares
+        if len(shares) < 2:
             return free
-        weights = {endpoint.revision: self._weights[endpoint.revision] for endpoint in free}
-        revision = weighted.draw(weights, self._chance())
-        return [endpoint for endpoint in free if endpoint.revision == revision]
+        if request.position is None:
+            found = openings.position(
+                request.content, owner=f"{request.prefix_scope}/{request.model}"
+            )
+            request.position = self._positions.next() if found is None else found
+        present = {endpoint.revision for endpoint in free}
+        drawn = weighted.draw(shares, request.position)
+        if drawn not in present:
+            left = {revision: weight for revision, weight in shares.items() if revision in present}
+            drawn = weighted.draw(left, request.position)
+        return [endpoint for endpoint in free if endpoint.revision == drawn]

@@ -62,6 +62,8 @@ class Request:
     """Hashed blocks of the prompt, as in `prefixes`; None until they are needed."""
     pending: float = 0.0
     """Blocks that the engine has to compute before it answers."""
+    position: float | None = None
+    """Place among all requests, from 0 to below 1, that decides the revision; None until it is needed."""
     hide_usage: bool = False
     """Whether the router, not the client, requested the usage at the end of the stream."""
     method: str = "POST"

@@ -51,6 +51,7 @@ class Usage:
     def read(self, body: bytes) -> None:
         """Read the usage from the body of an answer without streaming."""
         self.size += len(body)
+        self._end = body[-_TAIL_BYTES:]
         self._find(body)
 
     def read_header(self, described: str) -> None:
@@ -73,6 +74,11 @@ class Usage:
     def finish(self) -> None:
         """Read the usage at the end of a complete stream or long answer."""
         self._find(self._end)
+
+    @property
+    def end(self) -> bytes:
+        """Return the last bytes of the answer."""
+        return self._end
 
     def estimate(self) -> None:
         """Without usage, count one token per event of a stream, except the one with [DONE]."""

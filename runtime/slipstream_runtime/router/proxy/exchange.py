@@ -12,6 +12,7 @@ from slipstream_runtime.router.balancing import retries
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.cache import sharing
 from slipstream_runtime.router.cache.sharing import ResponseCopy
+from slipstream_runtime.router.comparing.arms import Arm
 from slipstream_runtime.router.messages import cors, refusals, stored
 from slipstream_runtime.router.messages.headers import engine_headers
 from slipstream_runtime.router.messages.request import Request
@@ -121,6 +122,8 @@ class Exchange:
         self._timeout: asyncio.Timeout | None = None
         self._aborted: Refusal | None = None
         self._flight = Flight(request_id(http_request.headers))
+        self._arm: Arm | None = None
+        """Totals of the revision that has the request, if revisions are compared."""
         self._answers = 1
         self._unwanted = False
         """Whether the client left, or its time ended, while the engine worked."""
@@ -172,8 +175,12 @@ class Exchange:
     def _record(self, status: int, outcome: Outcome) -> None:
         """Keep the times of the request, which ends now."""
         proxy, request, service = self._proxy, self._request, self.service
-        parts = self._flight.parts(self._arrived, proxy.clock())
+        now = proxy.clock()
+        parts = self._flight.parts(self._arrived, now)
         service.times.add(parts)
+        if self._arm is not None and self._aborted is None:
+            output = self.used.output
+            self._arm.ended(self._flight, now=now, status=status, outcome=outcome, output=output)
         proxy.recorder.add(
             self._flight,
             parts,
@@ -233,6 +240,8 @@ class Exchange:
         service, flight, tried, resets = self.service, self._flight, set[Endpoint](), 0
         service.check_deaths(self._request)
         service.retries.earn()
+        if service.arms:
+            self._request.request_usage()
         for attempt in itertools.count():
             self._phase = Phase.WAITING
             began, asleep = self._proxy.clock(), not service.pool.serving
@@ -245,6 +254,8 @@ class Exchange:
             taken = self._proxy.clock()
             flight.waited(taken - began, asleep=asleep)
             flight.replica = endpoint.name
+            if service.arms:
+                self._arm = service.arms.enter(endpoint, self._request, flight)
             if self._request.computes:
                 service.metrics.queue_duration.observe(taken - began)
             try:
@@ -258,6 +269,9 @@ class Exchange:
                 raise
             except Unanswered as failure:
                 flight.gave_up(self._proxy.clock() - taken)
+                if self._arm is not None:
+                    self._arm.failed()
+                    self._arm = None
                 rest = self._request.rest
                 if rest is not None and rest.refusal is not None:
                     raise rest.refusal from None
@@ -273,6 +287,8 @@ class Exchange:
                     raise failure.refusal from None
                 service.metrics.retried(failure.fault)
             finally:
+                if self._arm is not None:
+                    flight.load = (flight.load + endpoint.in_flight) / 2
                 service.release_slot(endpoint, self._request)
         raise AssertionError
 
@@ -372,4 +388,6 @@ class Exchange:
                 unwanted=self._unwanted,
             )
             self.used = work.cost(self.service, self._relay, reservation)
+            if self._arm is not None and self._relay is not None:
+                self._arm.replied(self._flight, self._relay.usage)
         reservation.settle(self.used.prompt + self.used.output)

@@ -50,7 +50,10 @@ class Outcome(enum.IntEnum):
 class Flight:
     """Request between its arrival and its end. All times are in seconds of the router's clock."""
 
-    __slots__ = ("client", "failed", "id", "queue", "replica", "replied", "retries", "sent", "wake")
+    __slots__ = (
+        "client", "failed", "id", "load", "queue", "reason", "replica", "replied", "retries", "sent", "streamed",
+        "wake", "work",
+    )  # fmt: skip
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
@@ -68,6 +71,13 @@ class Flight:
         """Time at which the replica that answers got the request."""
         self.replied: float | None = None
         """Time of the first byte of the answer."""
+        self.load = 0.0
+        """Mean requests in flight of the replica, if revisions are compared; as are the following."""
+        self.work = 0.0
+        """Blocks of prompt that the replica had to compute."""
+        self.streamed = False
+        self.reason = ""
+        """Reason for which the answer ended."""
 
     def waited(self, seconds: float, *, asleep: bool) -> None:
         """Add the time until a slot was free; `asleep` if no replica served when it began."""

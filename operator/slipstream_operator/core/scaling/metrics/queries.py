@@ -54,6 +54,17 @@ PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
 ARRIVALS, SURGE, CANCELLED, HELD = "arrivals", "surge", "cancelled", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
 GAIN, SEQUENCES = "gain", "sequences"
+COMPARED: Final = "compared"
+COMPARED_LABELS: Final = (
+    contract.REVISION_LABEL,
+    contract.WEIGHT_LABEL,
+    contract.SINCE_LABEL,
+    contract.MEASURE_LABEL,
+    contract.STATISTIC_LABEL,
+    contract.STRATUM_LABEL,
+    "le",
+)
+"""Labels that routers write in the totals of revisions that share requests."""
 LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
 PER_POD: Final = (
     RUNNING,
@@ -123,6 +134,14 @@ def every_minute(
         PROMPT_COUNT: _increase(f"{contract.PROMPT_LENGTH}_count", 300.0, _SERVICE),
     }
     return {**latencies, **lengths}
+
+
+def of_rollouts() -> Queries:
+    """Return the query of the totals of revisions that share requests.
+
+    NB: these are the newest samples and not rates, which would count a part of the values of a new router only.
+    """
+    return {COMPARED: By("max", (*_POD, *COMPARED_LABELS), Series(contract.ROUTER_COMPARED))}
 
 
 def latency(metric: str, span: str) -> str:

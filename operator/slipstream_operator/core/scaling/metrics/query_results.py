@@ -28,6 +28,8 @@ _MOST_BUCKETS: Final = 256
 """Buckets of one service's histogram that are kept: vLLM's histograms have at most 23."""
 _MOST_OTHERS: Final = 4096
 """Samples of one service in one of the other queries that are kept: several for each LoRA adapter."""
+_MOST_COMPARED: Final = 65_536
+"""Samples of two revisions that share a service's requests: at most some 600 of a router for each."""
 _MOST_SCALES: Final = 16
 """Different sets of bucket bounds, of the most services, for which the long ranges are queried."""
 _BOUND: Final = b'"le":"'
@@ -82,11 +84,11 @@ class QueryResults:
         if isinstance(part, Unknown):
             self._failed[name] = part
             return
-        least, most = border.LEAST, border.largest(name)
+        least, largest = border.LEAST, border.largest(name)
         # NB: NaN fails every comparison.
-        known = [one for one in part if least <= one[1] <= most or one[1] == 0]
+        known = [one for one in part if least <= one[1] <= largest or one[1] == 0]
         if len(known) < len(part):
-            self._note_dropped(name, part, most=most)
+            self._note_dropped(name, part, most=largest)
         if name in _PLACES:
             self._note_pods(_PLACES[name], known)
         elif name in _HISTOGRAMS:
@@ -98,7 +100,8 @@ class QueryResults:
         elif name in TOTALS:
             self._note_totals(self._totals.setdefault(name, {}), known)
         else:
-            self._note_others(self._others.setdefault(name, defaultdict(list)), known)
+            most = _MOST_COMPARED if name == queries.COMPARED else _MOST_OTHERS
+            self._note_others(self._others.setdefault(name, defaultdict(list)), known, most=most)
 
     def keep(self, totals: Mapping[str, dict[Service, float]]) -> None:
         """Add the numbers of an earlier round for queries that are not part of this one."""
@@ -212,13 +215,13 @@ class QueryResults:
             found[service] = found.get(service, 0.0) + value
 
     def _note_others(
-        self, found: defaultdict[Service, list[Sample]], samples: Iterable[RawSample]
+        self, found: defaultdict[Service, list[Sample]], samples: Iterable[RawSample], *, most: int
     ) -> None:
         for labels, value in samples:
             if (known := border.labels(labels)) is None:
                 continue
             of_service = found[_service(known)]
-            if len(of_service) < _MOST_OTHERS:
+            if len(of_service) < most:
                 of_service.append(Sample(known, value))
 
 

@@ -1,0 +1,1 @@
+"""Comparison of two revisions on the same traffic: who gets a request, and what came of it."""
