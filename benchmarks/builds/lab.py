@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any, Final
 from dev import paths
 from dev.environments import locked
 from dev.errors import DevError
-from dev.models import heldout
+from dev.models import heldout, language, puzzles
 from slipstream_runtime import contract
 
 MODELS: Final = paths.REPOSITORY / "dev" / "models"
@@ -29,19 +30,36 @@ CALIBRATION: Final = {
     "samples": 256,
     "maxLength": 256,
 }
+DRAWN: Final = 16_000
+"""Training questions that `lessons` draws, four times those of the committed file."""
 MAX_REGRESSION: Final = 0.01
 """Greatest loss of right answers, as a share of all questions."""
 _POLL_SECONDS: Final = 0.2
 
 
-def training(*, epochs: float, **more: Any) -> dict[str, Any]:
-    """The training questions, for healing or distillation."""
+@functools.cache
+def lessons(folder: Path) -> Path:
+    """Write a file of training questions, drawn like those that the source has seen; none is held out."""
+    rng, path = random.Random(2), folder / "lessons.jsonl"
+    names, shares = list(puzzles.MIX), list(puzzles.MIX.values())
+    heldout.write(
+        path,
+        (
+            language.draw(rng, task=task, held_out=False, tasks=puzzles.TASKS)
+            for task in rng.choices(names, shares, k=DRAWN)
+        ),
+    )
+    return path
+
+
+def training(file: Path, *, epochs: float, rate: float, **more: Any) -> dict[str, Any]:
+    """Return the training on the questions of a file, for healing or distillation."""
     return {
-        **CALIBRATION,
-        "samples": None,
+        "dataset": {"uri": str(file), "fields": _FIELDS},
+        "maxLength": 256,
         "epochs": epochs,
         "batch": 16,
-        "learningRate": 2e-3,
+        "learningRate": rate,
         **more,
     }
 
@@ -100,8 +118,11 @@ class Build:
     home: Path
     name: str
     steps: Sequence[Mapping[str, Any]]
+    source: Path = SOURCE
     evaluated: bool = True
     limit: float | None = MAX_REGRESSION
+    items: int | None = None
+    """Number of questions of the evaluation; None takes all."""
 
     @property
     def artifact(self) -> Path:
@@ -191,12 +212,13 @@ class Build:
         quality = {
             "dataset": {"uri": str(QUESTIONS), "fields": _FIELDS},
             "metrics": [metric],
+            "maxItems": self.items,
             "maxTokens": 64,
         }
         recipe = {
             "name": self.name,
             "uid": self.name,
-            "source": SOURCE.as_uri(),
+            "source": self.source.as_uri(),
             "steps": list(self.steps),
             "output": {"uri": self.artifact.as_uri()},
             "quality": quality if self.evaluated else None,
