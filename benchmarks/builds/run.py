@@ -27,8 +27,8 @@ from dev.models import minilm, served
 FOLDER: Final = Path(__file__).parent
 RECORD: Final = paths.REPOSITORY / "build" / "builds" / "results.json"
 """Measured parts of a run that has not measured everything yet."""
-HEALING: Final[Mapping[str, float]] = {"epochs": 3, "rate": 2e-3}
-DISTILLING: Final[Mapping[str, float]] = {"epochs": 3, "rate": 2e-3}
+HEALING: Final[Mapping[str, float]] = {"epochs": 3, "rate": 1e-3}
+DISTILLING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 DRAFTING: Final[Mapping[str, float]] = {"epochs": 5, "rate": 3e-4}
 """A present draft is continued, so its learning rate is small."""
 LAYERS: Final = 2
