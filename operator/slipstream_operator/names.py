@@ -135,6 +135,7 @@ class Reason:
     HOOKS_READY: Final = "HooksReady"
     HOOK_SERVICE_MISSING: Final = "HookServiceMissing"
     HOOK_SERVICE_NOT_READY: Final = "HookServiceNotReady"
+    HOOK_KEY_MISSING: Final = "HookKeyMissing"
     ROLLING_OUT: Final = "RollingOut"
 
     FETCHING: Final = "Fetching"

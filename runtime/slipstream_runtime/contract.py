@@ -59,6 +59,8 @@ KEYS_REFUSED: Final = "refused"
 KEYS_MISSING: Final = "missing"
 KEYS_UNREADABLE: Final = "unreadable"
 """Keys of such a report: names of entries that are no keys, a Secret without entries, one that can't be read."""
+ROUTE_KEYS: Final = "route/"
+"""Beginning of the names of InferenceRoutes in such a report, which tells them from services."""
 LISTED_KEYS: Final = 4
 """Entries of one service that a report names; it counts the others."""
 NO_KEY_PROBLEMS: Final = "{}"

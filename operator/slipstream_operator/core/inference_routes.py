@@ -175,7 +175,7 @@ def summarise(
     name = route.key.name
     accepted = _accepted(judged.refused.get(name))
     available = _available(route, observed, judged, listed=listed, problem=problem)
-    hooks = _hooks(route, observed, judged)
+    hooks = _hooks(route, observed, judged, listed=listed)
     merged = conditions.merge(
         [_ready(accepted, available), accepted, available, *([hooks] if hooks else [])],
         before=route.conditions,
@@ -252,7 +252,9 @@ def _available(
     return verdict("True", Reason.BACKENDS_READY, "All services of the route are available.")
 
 
-def _hooks(route: Parent, observed: ObservedRouter, judged: ValidatedRoutes) -> Verdict | None:
+def _hooks(
+    route: Parent, observed: ObservedRouter, judged: ValidatedRoutes, *, listed: RouterState
+) -> Verdict | None:
     entry = judged.entries.get(route.key.name)
     if entry is None or route.key.name in judged.refused:
         return None
@@ -262,6 +264,7 @@ def _hooks(route: Parent, observed: ObservedRouter, judged: ValidatedRoutes) -> 
         entry=entry,
         known={parent.key.name for parent in parents},
         available={parent.key.name for parent in parents if _is_available(parent)},
+        key=listed.keys,
     )
 
 

@@ -11,9 +11,11 @@ from slipstream_operator.api.conditions import Verdict
 from slipstream_operator.api.inferenceroute import InferenceRouteSpec
 from slipstream_operator.api.route_hooks import SEARCH_URL, CondenseSpec, RetrieveSpec
 from slipstream_operator.api.servingprofile import ServingProfileSpec
+from slipstream_operator.core.key_problems import KeyProblem
 from slipstream_operator.core.observed import Manifest
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Condition, Reason
+from slipstream_runtime import contract
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SERVICE: Final = "[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -63,11 +65,17 @@ def secret(entry: Manifest) -> str | None:
 
 
 def verdict(
-    route: Manifest, *, entry: Manifest, known: Collection[str], available: Collection[str]
+    route: Manifest,
+    *,
+    entry: Manifest,
+    known: Collection[str],
+    available: Collection[str],
+    key: KeyProblem | None = None,
 ) -> Verdict | None:
     """Return the condition of the hooks in the route's spec; None if there are none.
 
-    `known` and `available` are services of the namespace. Whether a search answers is known to the router alone.
+    `known` and `available` are services of the namespace. `key` is what the router reports on the key of the search.
+    Whether a search answers is known to the router alone.
     """
     condense = route.get("condense")
     if condense is None and route.get("retrieve") is None:
@@ -87,6 +95,16 @@ def verdict(
         if service not in available:
             message = f"Service {service} is not available. Until it is, long chats pass unchanged."
             return Verdict(Condition.HOOKS_READY, "False", Reason.HOOK_SERVICE_NOT_READY, message)
+    if key is not None and (name := secret(entry)) is not None:
+        problem = (
+            f"can't be read by the router. Check the Role {contract.ROUTER_NAME}, and the log of the router."
+            if key.state == contract.KEYS_UNREADABLE
+            else f"does not exist, or its entry {entry['retrieve']['key'].get('entry')} is missing or empty. Create it."
+        )
+        message = (
+            f"spec.retrieve.apiKey: Secret {name} {problem} Until then chats pass without passages."
+        )
+        return Verdict(Condition.HOOKS_READY, "False", Reason.HOOK_KEY_MISSING, message)
     message = "The hooks are active. The router's metrics count their failures."
     return Verdict(Condition.HOOKS_READY, "True", Reason.HOOKS_READY, message)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from slipstream_operator import names
 from slipstream_operator.core import key_problems, router_config
 from slipstream_operator.core.key_problems import KeyProblem
-from slipstream_operator.core.observed import Child, Manifest, Ref, RouterState
+from slipstream_operator.core.observed import Child, Key, Manifest, Ref, RouterState
 from slipstream_runtime import contract
 
 
@@ -35,19 +35,20 @@ class RouterObjects:
     answers: bool = False
     trouble: str | None = None
     keys: Mapping[str, KeyProblem] = dataclasses.field(default_factory=dict)
-    """Service -> problem with its API keys."""
+    """Service, or route after contract.ROUTE_KEYS -> problem with its API keys."""
     foreign: set[str] = dataclasses.field(default_factory=set)
     """Names of pods that have the router's labels, and are none of its pods."""
 
-    def listed(self, service: str) -> RouterState:
-        """Return the state of a service in the router."""
+    def listed(self, key: Key) -> RouterState:
+        """Return the state of a service or route in the router."""
+        of_route = key.kind == names.INFERENCE_ROUTE
         return RouterState(
             self.available,
             self.answers,
             self.trouble,
-            self.entries.get(service),
+            None if of_route else self.entries.get(key.name),
             tuple(sorted(self.foreign)),
-            self.keys.get(service),
+            self.keys.get(f"{contract.ROUTE_KEYS}{key.name}" if of_route else key.name),
         )
 
     def feed_pod(self, name: str, *, foreign: bool) -> Change | None:

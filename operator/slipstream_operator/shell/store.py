@@ -185,8 +185,8 @@ class Store:
         return self._routes.get(key.namespace, {}).get(key.name)
 
     def listed(self, key: Key) -> RouterState:
-        """Return the service's entry in its namespace's router."""
-        return self._routers.get(key.namespace, RouterObjects()).listed(key.name)
+        """Return the state of a service or route in its namespace's router."""
+        return self._routers.get(key.namespace, RouterObjects()).listed(key)
 
     def pods(self, key: Key) -> list[ObservedPod]:
         """Return the service's current engine pods."""

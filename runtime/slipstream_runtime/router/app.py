@@ -181,7 +181,8 @@ class Router:
 
     def key_report(self) -> str | None:
         """Return the problems with API keys as the operator reads them; None if there is nothing to report."""
-        return key_reports.report(self.table.services(), self._key_secrets)
+        routes = (route.settings for route in self.table.routes())
+        return key_reports.report(self.table.services(), routes, self._key_secrets)
 
     def status(self) -> Mapping[str, Any]:
         """Return the state of services and routes, for troubleshooting."""

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from slipstream_runtime.router.cluster import key_reports
 from slipstream_runtime.router.cluster.key_reports import KeyReports
+from slipstream_runtime.router.config import Route
+from slipstream_runtime.router.tenants.key_secrets import KeySecrets
 
 PERIOD = 0.001
 
@@ -82,3 +86,37 @@ async def test_a_problem_is_reported_again_after_minutes_in_case_the_lease_was_m
     assert (await run(Keys("{1}"), Target(), times=later))[:2] == ["{1}", "{1}"]
     later = iter([0.0, 0.0, *(float(400 * step) for step in range(1, 1000))])
     assert await run(Keys("{}"), Target(), times=later) == ["{}"]
+
+
+def _route(name: str, secret: str, entry: str) -> Route:
+    return Route.model_validate(
+        {
+            "name": name,
+            "model": name,
+            "backends": [{"service": "chat", "weight": 1}],
+            "retrieve": {"url": "http://s/", "key": {"secret": secret, "entry": entry}},
+        }
+    )
+
+
+def test_a_key_that_a_search_needs_and_that_is_not_there_is_reported() -> None:
+    secrets = KeySecrets()
+    routes = [
+        _route("good", "keys", "search"),
+        _route("empty", "keys", "blank"),
+        _route("other", "keys", "none"),
+        _route("gone", "no-secret", "search"),
+        _route("closed", "denied", "search"),
+    ]
+    secrets.put("keys", {"search": b"sk-1", "blank": b" "})
+    secrets.put("no-secret", {})
+    assert key_reports.report((), routes, secrets) is None
+    secrets.put("denied", None)
+    found = json.loads(key_reports.report((), routes, secrets) or "")
+    assert found == {
+        "route/empty": {"missing": True},
+        "route/other": {"missing": True},
+        "route/gone": {"missing": True},
+        "route/closed": {"unreadable": True},
+    }
+    assert key_reports.report((), (), secrets) is None

@@ -1,11 +1,13 @@
 """What the status of an InferenceRoute says: how it stands, and where its answers came from."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from slipstream_operator import names
 from slipstream_operator.core import inference_routes
+from slipstream_operator.core.key_problems import KeyProblem
 from slipstream_operator.core.observed import Key, Parent, RouterState
 from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.scaling.metrics.values import Sample, Samples, Unknown
@@ -185,3 +187,20 @@ def test_numbers_that_move_are_not_what_the_status_is_about() -> None:
         _summary(samples=MEASURED)
     )
     assert inference_routes.essence(_summary()) != inference_routes.essence(_summary(down="large"))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("missing", "Secret keys does not exist, or its entry search is missing or empty."),
+        ("unreadable", "Secret keys can't be read by the router."),
+    ],
+)
+def test_a_key_of_a_search_that_is_not_there_is_reported(state: str, said: str) -> None:
+    spec = {**CASCADE, "retrieve": {**SEARCH, "apiKey": {"name": "keys", "key": "search"}}}
+    listed = dataclasses.replace(UP, keys=KeyProblem(state))
+    status, reason, message = _condition(_summary(spec, listed=listed), "HooksReady")
+    assert (status, reason) == ("False", "HookKeyMissing")
+    assert f"spec.retrieve.apiKey: {said}" in message
+    assert message.endswith("Until then chats pass without passages.")
+    assert _condition(_summary(spec), "HooksReady")[0] == "True"

@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 
 from slipstream_runtime import contract, errors, logs
+from slipstream_runtime.router.config import Route, SecretEntry
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.key_secrets import KeySecrets
 
@@ -57,14 +58,24 @@ class KeyReports:
                 written, at, pause = text, self._clock(), self._period
 
 
-def report(services: Iterable[Service], secrets: KeySecrets) -> str | None:
-    """Return the report of all services with keys; None if there is none, or while a Secret is being read."""
+def report(services: Iterable[Service], routes: Iterable[Route], secrets: KeySecrets) -> str | None:
+    """Return the report of all services and routes with keys; None without any, or while a Secret is being read."""
     watched = [(one, one.settings.key_secret) for one in services if one.settings.key_secret]
-    if not watched:
+    searches = [
+        (route.name, route.retrieve.key)
+        for route in routes
+        if route.retrieve and route.retrieve.key
+    ]
+    if not watched and not searches:
         return None
     if not all(secrets.tried(name) and one.keys_read for one, name in watched):
         return None
+    if not all(secrets.tried(key.secret) for _, key in searches):
+        return None
     found = {one.name: state for one, name in watched if (state := _state(one, name, secrets))}
+    for name, key in searches:
+        if state := _of_search(key, secrets):
+            found[f"{contract.ROUTE_KEYS}{name}"] = state
     while len(text := _text(found)) > _LARGEST:
         found = dict(sorted(found.items())[: len(found) // 2])
     return text
@@ -82,6 +93,14 @@ def _state(service: Service, secret: str, secrets: KeySecrets) -> dict[str, obje
         return None
     listed = refused[: contract.LISTED_KEYS]
     return {contract.KEYS_REFUSED: listed, "omitted": len(refused) - len(listed)}
+
+
+def _of_search(key: SecretEntry, secrets: KeySecrets) -> dict[str, object] | None:
+    """Return the problem of the key that a route sends to its search; None if there is one."""
+    entries = secrets.content(key.secret)
+    if entries is None:
+        return {contract.KEYS_UNREADABLE: True}
+    return None if entries.get(key.entry, b"").strip() else {contract.KEYS_MISSING: True}
 
 
 def _text(found: dict[str, dict[str, object]]) -> str:
