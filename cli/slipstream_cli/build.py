@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -43,10 +43,18 @@ def _datasets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 
 @click.command(short_help="Run a ModelBuild on this machine, or show its plan.")
-@click.option("-f", "--file", "file", type=_FILE, required=True, help="File with the ModelBuild.")
+@click.option("-f", "--file", "file", type=_FILE, help="File with the ModelBuild.")
 @click.option("--name", help="Name of the ModelBuild, if the file holds more than one.")
 @click.option("--local", is_flag=True, help="Run here, without a cluster.")
 @click.option("--plan", "dry", is_flag=True, help="Show memory, disk and time, and run nothing.")
+@click.option(
+    "--compare",
+    "compared",
+    nargs=2,
+    metavar="URI URI",
+    help="Show how two artifacts differ, and run nothing.",
+)
+@click.option("--plain-http", is_flag=True, help="Reach the registries of --compare without TLS.")
 @click.option("--source", metavar="URI", help="Checkpoint in place of spec.source.")
 @click.option(
     "--output-uri", metavar="URI", help="Place of the artifact instead of spec.output.uri."
@@ -86,10 +94,12 @@ def _datasets(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 )
 @options.output
 def build(
-    file: Path,
+    file: Path | None,
     name: str | None,
     local: bool,
     dry: bool,
+    compared: tuple[str, str] | None,
+    plain_http: bool,
     source: str | None,
     output_uri: str | None,
     datasets: dict[str, Path],
@@ -107,7 +117,16 @@ def build(
 
     The exit status is 0 if the artifact is published, 1 if another run may succeed, and 2 if the build can't work. It
     is 3 if the loss of quality is too high, and 4 if there are too few items to tell.
+
+    With --compare it is 0 if all files are equal, 1 if some differ, and 2 if an artifact can't be read.
     """
+    if compared:
+        _compare(compared, python, plain_http, output)
+        return
+    if file is None:
+        raise click.UsageError(
+            "Name the file of a ModelBuild with -f, or two artifacts with --compare."
+        )
     if not local and not dry:
         raise click.UsageError("In a cluster, run `kubectl apply -f`. Here, add --local or --plan.")
     try:
@@ -118,7 +137,7 @@ def build(
         recipe = build_recipe.make(
             chosen,
             given,
-            Places(source, output_uri, datasets, work, _CACHE),
+            Places(source, output_uri, datasets, work, _CACHE, dry=dry),
             device=device or ("cuda" if _GPU.exists() else "cpu"),
             memory=memory,
         )
@@ -135,8 +154,31 @@ def build(
     config.write_text(json.dumps(recipe, indent=1))
     if dry:
         _plan(builder, config, output)
-    else:
+        return
+    try:
         _run(recipe, config, builder, engine_python or builder, output)
+    except KeyboardInterrupt as error:
+        click.echo("Interrupted. Run the build again: it resumes.", err=True)
+        raise click.exceptions.Exit(1) from error
+
+
+def _compare(uris: tuple[str, str], python: Path | None, plain_http: bool, output: str) -> None:
+    first, second = (
+        uri if "://" in uri else f"file://{Path(uri).expanduser().resolve()}" for uri in uris
+    )
+    try:
+        builder = build_stages.builder(python, _CACHE)
+    except checkpoints.UnreadableError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise click.exceptions.Exit(_WRONG) from error
+    ended = build_stages.compare(builder, first, second, plain_http=plain_http)
+    if not ended.report:
+        click.echo(ended.text, err=True)
+    elif output == "json":
+        click.echo(json.dumps(ended.report, indent=2))
+    else:
+        build_tables.show_comparison(ended.report)
+    raise click.exceptions.Exit(ended.code)
 
 
 def _plan(python: Path, config: Path, output: str) -> None:
@@ -153,11 +195,7 @@ def _plan(python: Path, config: Path, output: str) -> None:
 def _run(recipe: Mapping[str, Any], config: Path, python: Path, engine: Path, output: str) -> None:
     kinds = [next(iter(step)) for step in recipe["steps"]]
     stages = contract.build_stages(kinds, evaluated="quality" in recipe)
-    drafts = {
-        contract.quality_stage(index)
-        for index, step in enumerate(recipe["steps"])
-        if step.get("distill", {}).get("purpose") == "Draft"
-    }
+    drafts = _drafts(recipe["steps"])
     reports = []
     for stage in stages:
         with _bar(stage) as show:
@@ -171,6 +209,8 @@ def _run(recipe: Mapping[str, Any], config: Path, python: Path, engine: Path, ou
         if ended.report:
             reports.append(ended.report)
             click.echo(build_tables.line(ended.report), err=True)
+            if note := ended.report.get("note"):
+                click.echo(f"Warning: {note}", err=True)
         if ended.code:
             _show(reports, output)
             reason = ended.report.get("reason", ended.text)
@@ -178,6 +218,15 @@ def _run(recipe: Mapping[str, Any], config: Path, python: Path, engine: Path, ou
             verdict = ended.report.get("verdict")
             raise click.exceptions.Exit(REJECTED.get(str(verdict), ended.code))
     _show(reports, output)
+
+
+def _drafts(steps: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the evaluations of drafts: after the step that makes one, its checkpoint stays a draft."""
+    found: set[str] = set()
+    for index, step in enumerate(steps):
+        if found or step.get("distill", {}).get("purpose") == "Draft":
+            found.add(contract.quality_stage(index))
+    return frozenset(found)
 
 
 def _show(reports: list[dict[str, Any]], output: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final, cast
 
 from slipstream_cli.checkpoints import UnreadableError
 from slipstream_cli.documents import Document
+from slipstream_operator import names
 from slipstream_operator.api.modelbuild import ModelBuildSpec
 from slipstream_operator.core import parsing
 from slipstream_operator.core.builds import recipe as recipes
@@ -30,10 +32,17 @@ class Places:
     work: Path | None
     cache: Path
     """Folder of downloads and of working folders."""
+    dry: bool = False
+    """Whether the build is only planned, so that neither its output nor the files of a cluster are needed."""
 
 
 def parse(build: Document) -> ModelBuildSpec:
     """Return the spec. PermanentError names wrong and unknown fields."""
+    if not re.fullmatch(names.NAME_PATTERN, build.name):
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'metadata.name: "{build.name[:80]}" must be at most 40 characters (a-z, 0-9, -) and start with a letter.',
+        )
     spec = build.body["spec"]
     found = parsing.parse(ModelBuildSpec, spec, what="spec")
     if problems := list(parsing.unknown(found, spec, what="spec")):
@@ -43,6 +52,12 @@ def parse(build: Document) -> ModelBuildSpec:
             kinds = ", ".join(type(step).model_fields)
             raise PermanentError(
                 Reason.INVALID_SPEC, f"spec.steps[{index}]: needs exactly one of {kinds}."
+            )
+        student = step.distill.student if step.distill is not None else None
+        if student is not None and (student.uri is None) == (student.layers is None):
+            raise PermanentError(
+                Reason.INVALID_SPEC,
+                f"spec.steps[{index}].distill.student: needs either uri, or layers and optionally hidden.",
             )
     if reason := build_support.order_refusal([step.kind for step in found.steps]):
         raise PermanentError(Reason.UNSUPPORTED, f"spec.steps: {reason}.")
@@ -65,12 +80,14 @@ def make(
     found["source"] = places.source or spec.source
     found["output"]["uri"] = places.output or spec.output.uri
     _check_place("spec.source", found["source"], ("pvc", "oci"), "--source")
-    _check_place("spec.output.uri", found["output"]["uri"], ("pvc",), "--output-uri")
-    identity = json.dumps([recipes.digest(found), found["output"]], sort_keys=True)
+    if not places.dry:
+        _check_place("spec.output.uri", found["output"]["uri"], ("pvc",), "--output-uri")
+    given = sorted(f"{name}={path.resolve()}" for name, path in places.datasets.items())
+    identity = json.dumps([recipes.digest(found), found["output"], given], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     work = places.work or places.cache / "builds" / f"{build.name}-{digest}"
     files = [
-        _file(mounted, documents, places.datasets, work / "datasets" / str(number))
+        _file(mounted, documents, places, work / "datasets" / str(number))
         for number, mounted in enumerate(recipes.mounts(spec))
     ]
     return cast(
@@ -91,10 +108,11 @@ def _check_place(field: str, uri: str, schemes: Sequence[str], option: str) -> N
 def _file(
     mounted: recipes.Mounted,
     documents: Sequence[Document],
-    given: Mapping[str, Path],
+    places: Places,
     folder: Path,
-) -> Path:
-    """Return the file on this machine that a dataset of a ConfigMap or claim stands for."""
+) -> Path | None:
+    """Return the file on this machine that a dataset of a ConfigMap or claim stands for; None if a plan lacks it."""
+    given = places.datasets
     name = mounted.config_map or mounted.claim or ""
     if name in given:
         path = given[name] / mounted.file if given[name].is_dir() else given[name]
@@ -110,13 +128,15 @@ def _file(
             path = folder / Path(mounted.file).name
             path.write_text(content)
             return path.resolve()
+    if places.dry:
+        return None
     kind = "ConfigMap" if mounted.config_map else "claim"
     raise UnreadableError(
         f"{kind} {name}: its file {mounted.file} is not on this machine. Name a file with --dataset {name}=FILE"
     )
 
 
-def _with_files(value: Any, files: Sequence[Path]) -> Any:
+def _with_files(value: Any, files: Sequence[Path | None]) -> Any:
     """Return the recipe with the files of this machine in place of mounted ones."""
     if isinstance(value, dict):
         return {key: _with_files(part, files) for key, part in value.items()}
@@ -124,5 +144,5 @@ def _with_files(value: Any, files: Sequence[Path]) -> Any:
         return [_with_files(part, files) for part in value]
     prefix = f"{contract.DATASETS_DIRECTORY}/"
     if isinstance(value, str) and value.startswith(prefix):
-        return str(files[int(value.removeprefix(prefix).partition("/")[0])])
+        return str(files[int(value.removeprefix(prefix).partition("/")[0])] or value)
     return value

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -64,14 +65,25 @@ def builder(given: Path | None, cache: Path) -> Path:
 
 def plan(python: Path, config: Path) -> Ended:
     """Return the plan of the build, or why it can't run."""
+    return _ask(python, "--config", str(config), "--plan")
+
+
+def compare(python: Path, first: str, second: str, *, plain_http: bool) -> Ended:
+    """Return the differences of two artifacts, or why they can't be read."""
+    return _ask(python, "--compare", first, second, *(["--plain-http"] if plain_http else []))
+
+
+def _ask(python: Path, *words: str) -> Ended:
+    """Run the builder for an answer on its standard output."""
     done = subprocess.run(
-        [str(python), "-m", contract.BUILD_MODULE, "--config", str(config), "--plan"],
+        [str(python), "-m", contract.BUILD_MODULE, *words],
         env=_environment(),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    return Ended(done.returncode, done.stdout if done.returncode == 0 else _last(done.stderr))
+    return Ended(done.returncode, done.stdout.strip() or _last(done.stderr))
 
 
 def run(python: Path, config: Path, stage: str, *, logs: Path, show: Show) -> Ended:
@@ -82,7 +94,13 @@ def run(python: Path, config: Path, stage: str, *, logs: Path, show: Show) -> En
     command = [str(python), "-m", contract.BUILD_MODULE, "--config", str(config)]
     command += ["--stage", stage, "--management-port", "0", "--termination-log", str(termination)]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=_environment())
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(),
+        )
     try:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -95,7 +113,11 @@ def run(python: Path, config: Path, stage: str, *, logs: Path, show: Show) -> En
             process.wait()
     with contextlib.suppress(OSError):
         return Ended(process.returncode, termination.read_text().strip())
-    end = f"signal {-process.returncode}" if process.returncode < 0 else str(process.returncode)
+    end = str(process.returncode)
+    if process.returncode < 0:
+        end = f"signal {-process.returncode}"
+        if -process.returncode == signal.SIGKILL:
+            end += ", as the kernel does when memory runs out"
     lines = _last(log.read_text(errors="replace"))
     return Ended(
         1, f"{stage}: the process ended with {end}. {lines} Run the build again: it resumes."

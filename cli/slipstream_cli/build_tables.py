@@ -27,8 +27,38 @@ def show_plan(plan: Mapping[str, Any]) -> None:
     for stage in plan["stages"]:
         if note := stage.get("note"):
             console.print(f"{stage['stage']}: {note}")
+    for note in plan["notes"]:
+        console.print(f"Warning: {note}")
     source = plan["source"]
     console.print(f"Source: {_size(source['bytes'])}, {source['parameters']:,} parameters.")
+
+
+def show_comparison(found: Mapping[str, Any]) -> None:
+    """Print how two artifacts differ."""
+    console = _console()
+    if found["equal"]:
+        console.print(f"Equal: all {found['same']} files have the same content.")
+    else:
+        table = Table("file", "first", "second", box=None)
+        for file in found["files"]:
+            table.add_row(file["name"], *(_digest(file[side]) for side in ("first", "second")))
+        console.print(table)
+        count = len(found["files"])
+        differ = "1 file differs" if count == 1 else f"{count} files differ"
+        console.print(f"{differ}, and {found['same']} are equal.")
+    if found["lineage"]:
+        table = Table("lineage", "first", "second", box=None)
+        for part in found["lineage"]:
+            table.add_row(part["field"], *(_value(part[side]) for side in ("first", "second")))
+        console.print(table)
+
+
+def _digest(sha256: str | None) -> str:
+    return "missing" if sha256 is None else sha256[:12]
+
+
+def _value(value: Any) -> str:
+    return _UNKNOWN if value is None else str(value)
 
 
 def line(report: Mapping[str, Any]) -> str:

@@ -32,6 +32,8 @@ CALIBRATED: Final[frozenset[Method]] = frozenset({"gptq", "awq", "smoothquant"})
 """Methods that need a dataset; the schemes of `CALIBRATED_SCHEMES` need one with every method."""
 CALIBRATED_SCHEMES: Final[frozenset[Scheme]] = frozenset({"fp8-static", "nvfp4"})
 """Schemes that scale activations by numbers of a dataset."""
+FILLING: Final[frozenset[Method]] = frozenset({"gptq", "awq"})
+"""Methods that correct all weights of a layer, also those that are zero."""
 GROUP_SIZES: Final[Mapping[Scheme, int]] = {"w4a16": 128, "nvfp4": 16, "mxfp4": 32}
 """Number of inputs that share a scale, in the schemes of compressed-tensors; it must divide those of each layer."""
 WEIGHT_BITS: Final[Mapping[Scheme, float]] = {
@@ -79,6 +81,13 @@ def sparsity_refusal(pattern: Pattern, method: PruningMethod) -> str | None:
     return None
 
 
+def sparse_refusal(pattern: Pattern | None, method: Method) -> str | None:
+    """Return the reason why a checkpoint that the step before made sparse can't be quantized by this method."""
+    if pattern == "2of4" and method in FILLING:
+        return f"the source is sparse by 2of4, and {method} would fill its zeros. Use rtn or smoothquant, which do not"
+    return None
+
+
 def order_refusal(kinds: Sequence[str]) -> str | None:
     """Return the reason why steps of these kinds can't follow each other, with a remedy; None if they can."""
     for kind, following in pairwise(kinds):
@@ -91,6 +100,47 @@ def order_refusal(kinds: Sequence[str]) -> str | None:
                 else f"Put {following} before quantize"
             )
             return f"quantize can't be followed by {following}, which needs weights that are not quantized. {remedy}"
+    return None
+
+
+def quality_refusal(
+    kinds: Sequence[str],
+    *,
+    draft: int | None,
+    metrics: bool,
+    regression: bool,
+    task: bool,
+    acceptance: bool,
+) -> str | None:
+    """Return the reason why an evaluation of these steps can't prove anything, after its field; None if it can.
+
+    `draft` is the number of the first step that makes a draft. `regression` and `acceptance` say whether a metric has a
+    greatest loss, and a draft a least acceptance.
+    """
+    evaluated = [number for number, kind in enumerate(kinds) if kind != "export"]
+    if not evaluated:
+        return (
+            "quality: can't work because an export is compared with its source by its own step. Leave quality out, and "
+            "set tolerance of the export"
+        )
+    if draft is None and acceptance:
+        return (
+            "quality.minAcceptance: can't work because no step makes a draft. Use metrics[].maxRegression, or distill "
+            "with purpose: Draft"
+        )
+    if draft is not None and task:
+        return "quality.dataset.task: can't work because a draft is measured on questions. Use configMap, claim or uri"
+    answers = [number for number in evaluated if draft is None or number < draft]
+    if answers and not (metrics or task):
+        return (
+            "quality.metrics: is missing, so that nothing would be compared. Name a metric such as ExactMatch with its "
+            "maxRegression"
+        )
+    if regression and not answers:
+        return (
+            "quality.metrics: maxRegression can't work because a draft is scored by its accepted tokens alone. Leave "
+            "it out, and set minAcceptance"
+        )
     return None
 
 

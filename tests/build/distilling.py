@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from dev.models import heldout, language
-from slipstream_runtime.build import answers, distillation, models, texts
+from slipstream_runtime.build import answers, distillation, facts, models, texts
 from slipstream_runtime.build.recipe import Step
 from slipstream_runtime.build.stages import step as stage
 from slipstream_runtime.build.steps import distill
@@ -64,7 +64,7 @@ def train(
     target = ROOT / name
     target.mkdir(exist_ok=True)
     facts = dict(distill.run(wanted, source, target, context))
-    stage._carry(source, target, None)
+    stage.carry(source, facts.files(source), target)
     left = sorted(path.name for path in context.training.glob("checkpoint-*"))
     return {**facts, "left": left, "config": models.config(target), **sizes(target)}
 
@@ -152,7 +152,7 @@ def grouped() -> Path:
         pad_token_id=0,
     )
     transformers.Qwen3ForCausalLM(config).save_pretrained(folder)
-    stage._carry(TARGET, folder, None)
+    stage.carry(TARGET, facts.files(TARGET), folder)
     return folder
 
 
@@ -160,7 +160,7 @@ def foreign() -> str:
     """Return the refusal of a student that reads other tokens."""
     folder = ROOT / "foreign"
     models.load(TARGET).save_pretrained(folder)
-    stage._carry(TARGET, folder, None)
+    stage.carry(TARGET, facts.files(TARGET), folder)
     path = folder / "tokenizer.json"
     tokens = json.loads(path.read_text())
     tokens["model"]["vocab"].pop(max(tokens["model"]["vocab"], key=len))

@@ -36,6 +36,9 @@ COVERED: Final[dict[str, str]] = {
     "slipstream build -f build.yaml --local --output-uri file:///models/chat-int8": (
         "tests/build/test_builds.py"
     ),
+    "$ slipstream build --compare s3://models/chat-int8 /models/chat-int8": (
+        "tests/unit/build/test_comparison.py"
+    ),
     "make gpu-contract": "tests/gpu/test_contract.py",
     "slipstream index handbook/ --embeddings http://localhost:8000/v1 --model embeddings -o handbook.npz": (
         "tests/engine/test_retrieval.py"

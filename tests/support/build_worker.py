@@ -61,7 +61,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         traceback.print_exc()
         return {"raised": f"{type(error).__name__}: {error}"}
-    stage._carry(source, target, None)
+    stage.carry(source, facts.files(source), target)
     return {
         "facts": dict(found),
         "seconds": time.monotonic() - begin,

@@ -17,17 +17,23 @@ def main() -> NoReturn:
     """Run one stage and exit."""
     job.fail_when_stopped()
     parser = argparse.ArgumentParser(prog=contract.BUILD_MODULE, description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="recipe")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="recipe")
     work = parser.add_mutually_exclusive_group(required=True)
     work.add_argument("--stage", metavar="NAME", help="stage, such as source or 0-quantize")
     work.add_argument("--plan", action="store_true", help="print memory, disk and time as JSON")
+    work.add_argument("--compare", nargs=2, metavar="URI", help="print how two artifacts differ")
+    parser.add_argument("--plain-http", action="store_true", help="compare images without TLS")
     parser.add_argument("--management-port", type=int, default=contract.MANAGEMENT_PORT)
     parser.add_argument("--termination-log", type=Path, default=Path(contract.TERMINATION_LOG))
     options = parser.parse_args()
+    if options.config is None and options.compare is None:
+        parser.error("--config is required")
     logs.configure()
     # NB: --help needs none of the libraries.
     from slipstream_runtime.build import command  # noqa: PLC0415
 
+    if options.compare is not None:
+        job.leave(command.compare(options.compare, plain_http=options.plain_http))
     if options.plan:
         job.leave(command.plan(options.config))
     progress = Progress(options.stage, clock=time.monotonic)

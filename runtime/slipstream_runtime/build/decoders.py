@@ -1,6 +1,7 @@
 """Limits of a decoder by its config.json, and choices among its parts. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from slipstream_runtime.build import shapes
@@ -40,6 +41,27 @@ def groups(config: Mapping[str, Any], hidden: int) -> list[int]:
     if shapes.text(config).get("model_type") in _ANY_HEADS:
         return list(every)
     return [count for count in every if hidden % (count * shared) == 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Sizes of a decoder whose width is cut."""
+
+    groups: int
+    """Key and value heads."""
+    channels: int
+    """Channels of the feed-forward blocks."""
+
+
+def narrowed(config: Mapping[str, Any], hidden: int) -> Narrowed:
+    """Return the sizes that belong to a smaller width: heads and channels in proportion, as far as possible."""
+    sizes = shapes.shape(config)
+    share = hidden / sizes.hidden
+    channels = max(MULTIPLE, round(sizes.inner * share / MULTIPLE) * MULTIPLE)
+    return Narrowed(
+        min(groups(config, hidden), key=lambda count: abs(count - sizes.key_value_heads * share)),
+        min(channels, sizes.inner),
+    )
 
 
 def evenly(count: int, *, of: int) -> list[int]:

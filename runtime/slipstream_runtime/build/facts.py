@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from slipstream_runtime.build import workspace
+from slipstream_runtime import contract
+from slipstream_runtime.build import shapes, workspace
 from slipstream_runtime.build.steps.step import Checkpoint
 from slipstream_runtime.errors import UnsuitableError
 from slipstream_runtime.model_files import selection, sources
@@ -42,8 +43,46 @@ def stored(uri: str, folder: Path) -> Checkpoint:
 
 
 def files(folder: Path) -> list[str]:
-    """Return the files of a checkpoint that an engine reads, with those of its tokenizer."""
-    return sources.wanted(folder, workspace.names(folder))
+    """Return the files of a checkpoint that an engine reads, with those of its tokenizer.
+
+    Hidden files and folders are left out, such as .git with its own copy of the weights.
+    """
+    return [
+        name
+        for name in sources.wanted(folder, workspace.names(folder))
+        if not any(part.startswith(".") for part in name.split("/"))
+    ]
+
+
+def check_links(source: sources.Source, folder: Path, names: Collection[str]) -> None:
+    """Raise UnsuitableError for a file that is no part of the source: what a link names would be published."""
+    whole = [folder.resolve(), *_around(source, folder)]
+    for name in names:
+        path = folder / name
+        target = path.resolve()
+        if not target.exists():
+            problem = f"is a link to {target}, which does not exist"
+        elif not target.is_file():
+            problem = "is neither a file nor a folder"
+        elif not any(target.is_relative_to(one) for one in whole) and not (
+            source.kind == "file" and name.endswith(WEIGHTS)
+        ):
+            problem = f"is a link to {target}, outside the source"
+        else:
+            continue
+        raise UnsuitableError(
+            f"{source.uri}: {name[:200]} {problem}. Put a copy of the file into the folder, or delete it."
+        )
+
+
+def _around(source: sources.Source, folder: Path) -> Iterator[Path]:
+    """Yield the folders that links of a checkpoint may name: its claim, its image, or its place in a hub's cache."""
+    if source.kind == "pvc":
+        yield (Path(contract.CLAIMS_DIRECTORY) / source.uri.split("/")[2]).resolve()
+    if source.kind == "oci" and source.path is not None:
+        yield source.path.resolve()
+    if folder.parent.name == "snapshots":
+        yield folder.resolve().parents[1]
 
 
 def _config(uri: str, content: bytes | None) -> dict[str, Any]:
@@ -59,6 +98,12 @@ def _config(uri: str, content: bytes | None) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise UnsuitableError(f"source: {selection.CONFIG} of {uri} is not a JSON object.")
+    try:
+        shapes.shape(found)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UnsuitableError(
+            f"source: {selection.CONFIG} of {uri} has a size that is no number: {error}"
+        ) from error
     return found
 
 

@@ -1,7 +1,10 @@
 """Datasets of a recipe: checked before the work starts, and loaded the same way by every stage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
+from slipstream_runtime import contract
 from slipstream_runtime.build import manifest
 from slipstream_runtime.build.recipe import Recipe, Samples
 from slipstream_runtime.errors import EngineError, UnsuitableError
@@ -21,36 +24,76 @@ def samples(recipe: Recipe) -> Iterator[tuple[str, Samples]]:
                 yield f"spec.steps[{index}].{step.kind}.{name}", found
 
 
-def check(recipe: Recipe) -> dict[str, str]:
-    """Read every dataset, and return its hash by name.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Datasets of a recipe that have been read."""
 
-    UnsuitableError names a bad line by number, and a metric that applies to no item.
+    hashes: dict[str, str]
+    """Name of a dataset -> SHA-256 of its file."""
+    notes: tuple[str, ...]
+    """Sentences on what the evaluation will not be able to tell."""
+
+
+def check(recipe: Recipe, *, skip_missing: bool = False) -> Checked:
+    """Read every dataset.
+
+    UnsuitableError names a bad line by number, and a metric that applies to no item. `skip_missing` passes over files
+    that only pods of a cluster mount.
     """
-    given: list[tuple[str, Dataset]] = [(field, one.dataset) for field, one in samples(recipe)]
-    if recipe.quality is not None:
-        given.append(("spec.quality", recipe.quality.dataset))
     hashes: dict[str, str] = {}
-    for field, dataset in given:
+    notes: list[str] = []
+    for field, dataset in _fields(recipe):
         if dataset.uri is None:
             continue
+        if skip_missing and _is_mounted(dataset.uri) and not Path(dataset.uri).exists():
+            notes.append(f"{field}.dataset: was not read, because only a cluster has it.")
+            continue
+        quality = recipe.quality
+        most = quality.max_items if quality and dataset is quality.dataset else None
         try:
-            loaded = datasets.load(dataset, cache=recipe.cache, most=None, seed=recipe.seed)
-            if recipe.quality is not None and dataset is recipe.quality.dataset:
-                evaluation.choose([metric.name for metric in recipe.quality.metrics], loaded)
+            loaded = datasets.load(dataset, cache=recipe.cache, most=most, seed=recipe.seed)
+            if quality and dataset is quality.dataset:
+                chosen = evaluation.choose([metric.name for metric in quality.metrics], loaded)
+                notes += (f"{field}: {one}" for one in evaluation.too_few(quality.metrics, chosen))
         except EngineError as error:
             raise type(error)(f"{field}.{error}") from error
         name = manifest.dataset_name(dataset.uri)
         if hashes.setdefault(name, loaded.sha256) != loaded.sha256:
             hashes[f"{name} ({field})"] = loaded.sha256
-    return hashes
+    return Checked(hashes, tuple(notes))
 
 
-def load(recipe: Recipe, wanted: Samples) -> tuple[Item, ...]:
-    """Return the drawn items of a calibration or training."""
+def _is_mounted(uri: str) -> bool:
+    return uri.startswith(f"{contract.DATASETS_DIRECTORY}/")
+
+
+def _fields(recipe: Recipe) -> Iterator[tuple[str, Dataset]]:
+    """Yield the field and the value of each dataset."""
+    for field, one in samples(recipe):
+        yield field, one.dataset
+    if recipe.quality is not None:
+        yield "spec.quality", recipe.quality.dataset
+
+
+def check_hash(recipe: Recipe, dataset: Dataset, sha256: str, known: Mapping[str, str]) -> None:
+    """Raise EngineError if a dataset has changed since the source stage: `known` are the hashes of its record."""
+    if dataset.uri is None or sha256 in known.values():
+        return
+    field = next((field for field, one in _fields(recipe) if one == dataset), "spec")
+    raise EngineError(
+        f"{field}.dataset: {manifest.dataset_name(dataset.uri)} has changed since the build started. The next run "
+        "starts again with its present content."
+    )
+
+
+def load(recipe: Recipe, wanted: Samples, *, known: Mapping[str, str]) -> tuple[Item, ...]:
+    """Return the drawn items of a calibration or training; `known` are the hashes of datasets as the build started."""
     if wanted.dataset.task is not None:
         raise UnsuitableError(
             f'dataset.task: "{wanted.dataset.task}" can\'t work because a step reads JSON lines. Use dataset.uri.'
         )
-    return datasets.load(
+    loaded = datasets.load(
         wanted.dataset, cache=recipe.cache, most=wanted.samples, seed=recipe.seed
-    ).items
+    )
+    check_hash(recipe, wanted.dataset, loaded.sha256, known)
+    return loaded.items

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from slipstream_runtime import build_support, contract
+from slipstream_runtime.build import succession
 from slipstream_runtime.build.recipe import Recipe
 from slipstream_runtime.build.steps.step import Checkpoint, Module
 from slipstream_runtime.errors import UnsuitableError
@@ -90,20 +91,25 @@ def plan(
 ) -> Plan:
     """Return the plan of all steps, or of the step `only`; UnsuitableError if one of them can't run.
 
-    `source` describes the checkpoint that the first of them reads. A later step is planned with the same size, which is
-    an upper bound. `download` are the bytes of the source that are still to be fetched.
+    `source` describes the checkpoint that the first of them reads. A later step is planned with the shape that the
+    steps before leave, and with the same size, which is an upper bound. `download` are the bytes of the source that are
+    still to be fetched.
     """
     kinds = [step.kind for step in recipe.steps]
     if reason := build_support.order_refusal(kinds):
         raise UnsuitableError(f"spec.steps: {reason}.")
+    if reason := _quality_refusal(recipe, source):
+        raise UnsuitableError(f"spec.{reason}.")
     stages = [StagePlan(contract.SOURCE_STAGE, None, download, None)] if download else []
     for index, step in enumerate(recipe.steps):
         if only not in (None, index):
             continue
+        checkpoint = _before(recipe, source, index) if only is None else source
         found = module(step.kind)
-        if reason := found.refuse(step, source, recipe.device):
+        reason = found.refuse(step, checkpoint, recipe.device) or _sparse_refusal(recipe, index)
+        if reason:
             raise UnsuitableError(f"spec.steps[{index}].{reason}")
-        cost = found.estimate(step, source, recipe.device)
+        cost = found.estimate(step, checkpoint, recipe.device)
         stages.append(
             StagePlan(
                 contract.step_stage(index, step.kind),
@@ -122,6 +128,54 @@ def plan(
     made = Plan(tuple(stages), source)
     _check(made, machine, device=recipe.device)
     return made
+
+
+def _before(recipe: Recipe, source: Checkpoint, index: int) -> Checkpoint:
+    """Return what is known of the checkpoint that a step reads, before the steps before it have run."""
+    for step in recipe.steps[:index]:
+        source = succession.after(step, source)
+    return source
+
+
+def _sparse_refusal(recipe: Recipe, index: int) -> str | None:
+    """Return the reason why a step would undo the one before it, after its field; None if it does not."""
+    wanted = recipe.steps[index].quantize
+    before = recipe.steps[index - 1].sparsify if index else None
+    if wanted is None or before is None:
+        return None
+    reason = build_support.sparse_refusal(before.pattern, wanted.method)
+    return f'quantize.method: "{wanted.method}" can\'t work because {reason}.' if reason else None
+
+
+def _quality_refusal(recipe: Recipe, source: Checkpoint) -> str | None:
+    """Return the reason why the answers can't be evaluated, after its field; None if they can."""
+    quality = recipe.quality
+    if quality is None:
+        return None
+    drafts = [
+        number
+        for number, step in enumerate(recipe.steps)
+        if step.distill is not None and step.distill.purpose == "Draft"
+    ]
+    if reason := build_support.quality_refusal(
+        [step.kind for step in recipe.steps],
+        draft=min(drafts, default=None),
+        metrics=bool(quality.metrics),
+        regression=any(metric.max_regression is not None for metric in quality.metrics),
+        task=quality.dataset.task is not None,
+        acceptance=quality.min_acceptance is not None,
+    ):
+        return reason
+    names = [metric.name for metric in quality.metrics]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        return f'quality.metrics: "{twice}" is listed twice. List it once'
+    architecture = next(iter(source.config.get("architectures") or ()), "")
+    if architecture and not architecture.endswith("ForCausalLM"):
+        return (
+            f'quality: can\'t work because "{architecture}" gives no answers in text. Leave quality out, or use a '
+            "source of a ...ForCausalLM architecture"
+        )
+    return None
 
 
 def _check(made: Plan, machine: Machine, *, device: build_support.Device) -> None:

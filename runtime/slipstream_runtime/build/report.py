@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-_OPTIONAL: Final = ("datasets", "versions", "facts")
-"""Keys that are left out, in this order, if a report is too long; the record of the stage has them all."""
+_OPTIONAL: Final = ("datasets", "versions", "facts", "note", "uri")
+"""Keys that are left out, in this order, if a report is too long; the record of the stage has them all.
+
+The operator knows the URI of the output from the spec.
+"""
 
 
 def text(report: Mapping[str, Any], *, limit: int) -> str:

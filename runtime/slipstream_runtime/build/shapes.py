@@ -110,6 +110,17 @@ def experts(config: Mapping[str, Any]) -> bool:
     return any(int(config.get(name) or 0) > 1 for name in _EXPERTS)
 
 
+def invalid(patterns: Sequence[str]) -> str | None:
+    """Return the first pattern of a recipe that is no regular expression; None if there is none."""
+    for pattern in patterns:
+        if pattern.startswith("re:"):
+            try:
+                re.compile(pattern[3:])
+            except re.error:
+                return pattern
+    return None
+
+
 def ignored(module: str, patterns: Sequence[str]) -> bool:
     """Whether a pattern of a recipe names the module: by its whole name, or by an expression after `re:`."""
     return any(

@@ -125,20 +125,13 @@ def _width(model: Any, places: Sequence[int]) -> Any:
 
 def narrow(model: Any, hidden: int) -> None:
     """Cut the width, and heads and feed-forward channels in proportion. The weights decide: greater squares stay."""
-    config = settings(model)
-    share = hidden / config.hidden_size
-    possible = decoders.groups(config.to_dict(), hidden)
-    heads = min(possible, key=lambda count: abs(count - config.num_key_value_heads * share))
-    channels = max(
-        decoders.MULTIPLE,
-        round(config.intermediate_size * share / decoders.MULTIPLE) * decoders.MULTIPLE,
-    )
+    sizes = decoders.narrowed(settings(model).to_dict(), hidden)
     queries = group_size(model)
     layers = decoder(model).layers
     outputs = [_squares(attention(layer).o_proj.weight, axis=0) for layer in layers]
-    cut_heads(model, [decoders.best(_sums(one, queries), heads) for one in outputs])
+    cut_heads(model, [decoders.best(_sums(one, queries), sizes.groups) for one in outputs])
     downs = [_squares(feed_forward(layer).down_proj.weight, axis=0) for layer in layers]
-    cut_channels(model, [decoders.best(one, min(channels, len(one))) for one in downs])
+    cut_channels(model, [decoders.best(one, sizes.channels) for one in downs])
     cut_width(model, decoders.best(_width_squares(model), hidden))
 
 

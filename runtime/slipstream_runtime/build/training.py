@@ -3,6 +3,7 @@
 The parts `arguments`, `watch` and `newest` fit every trainer that is built on transformers' Trainer, as TRL's are.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from torch.nn import functional
 from slipstream_runtime.build import models, texts
 from slipstream_runtime.build.recipe import Training
 from slipstream_runtime.build.steps.step import Context, Tick
+from slipstream_runtime.errors import UnsuitableError
 
 SAVES: Final = 10
 """Number of checkpoints of a training, so that a killed run loses at most a tenth."""
@@ -70,6 +72,7 @@ def arguments(
         "save_steps": max(1, steps // SAVES),
         "logging_strategy": "steps",
         "logging_steps": max(1, steps // 100),
+        "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "report_to": [],
         "remove_unused_columns": False,
@@ -87,6 +90,11 @@ def watch(trainer: Any, context: Context, *, report: Callable[[Tick], None] | No
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
                 self.loss = float(logs["loss"])
+                if not math.isfinite(self.loss):
+                    raise UnsuitableError(
+                        f"training: the loss is {self.loss} after {state.global_step} of {state.max_steps} steps. Use "
+                        "a smaller learningRate."
+                    )
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             say(Tick(state.global_step, state.max_steps, self.loss))

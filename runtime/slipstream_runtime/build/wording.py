@@ -13,6 +13,11 @@ _FIELDS: Final[Mapping[str, str]] = {
 """Field of an InferenceService -> field of a ModelBuild with the same meaning, longer names first."""
 
 
+def percent(share: float) -> str:
+    """Return a share as a user writes it, such as 12.5%."""
+    return f"{100 * share:.6g}%"
+
+
 def of_build(text: str) -> str:
     """Return the message with the fields of a ModelBuild."""
     for one, other in _FIELDS.items():

@@ -41,6 +41,8 @@ class Record(Part):
     """Facts for the manifest and for later stages."""
     report: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Report in the termination message, which a restarted container leaves again."""
+    modified: dict[str, int] = pydantic.Field(default_factory=dict)
+    """File -> time of its last change, in nanoseconds. Only files with another time are hashed again."""
 
     @property
     def bytes(self) -> int:
@@ -48,16 +50,38 @@ class Record(Part):
         return sum(entry.bytes for entry in self.files.values())
 
     def is_present(self) -> bool:
-        """Whether the files still have their sizes. A volume may be lost while the other with the record is kept."""
-        if self.folder is None:
-            return True
+        """Whether the files are there and still the same ones.
+
+        A volume may be lost while the other with the record is kept, and a folder of a claim may be written to.
+        """
         try:
-            return all(
-                (self.folder / name).stat().st_size == entry.bytes
-                for name, entry in self.files.items()
-            )
+            return all(self._is_same(name) for name in self.files)
         except OSError:
             return False
+
+    def is_changed(self) -> bool:
+        """Whether the files are there, but not the same ones."""
+        folder = self.folder
+        if folder is None or not all((folder / name).is_file() for name in self.files):
+            return False
+        return not self.is_present()
+
+    def stamped(self) -> "Record":
+        """Return the record with the times of its files."""
+        folder = self.folder
+        if folder is None:
+            return self
+        times = {name: (folder / name).stat().st_mtime_ns for name in self.files}
+        return self.model_copy(update={"modified": times})
+
+    def _is_same(self, name: str) -> bool:
+        assert self.folder is not None
+        found, entry = (self.folder / name).stat(), self.files[name]
+        if found.st_size != entry.bytes:
+            return False
+        if found.st_mtime_ns == self.modified.get(name, found.st_mtime_ns):
+            return True
+        return entries(self.folder, [name])[name] == entry
 
 
 @dataclass(frozen=True)
@@ -101,15 +125,21 @@ class Workspace:
         for folder in self.root.parent.glob(f"{contract.BUILD_FOLDER}*"):
             if folder == self.root:
                 continue
-            with contextlib.suppress(OSError, ValueError):
+            # NB: a folder in use belongs to a build of the same name in another namespace, or to a pod that still ends.
+            with contextlib.suppress(OSError, ValueError, EngineError):
                 owner = json.loads((folder / _OWNER).read_text())
                 if isinstance(owner, dict) and owner.get("name") == name:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    with Workspace(folder).locked():
+                        shutil.rmtree(folder, ignore_errors=True)
 
     def record(self, stage: str) -> Record | None:
         """Return the record of a finished stage whose checkpoint is still there."""
         found = self._read(stage)
         return found if found is not None and found.is_present() else None
+
+    def former(self, stage: str) -> Record | None:
+        """Return the record of a finished stage, whether or not its checkpoint is still the same."""
+        return self._read(stage)
 
     def report(self, stage: str) -> dict[str, Any] | None:
         """Return the report of a finished stage, whether or not its checkpoint is still there."""
@@ -121,7 +151,7 @@ class Workspace:
         self._record(record.stage).parent.mkdir(parents=True, exist_ok=True)
         write(
             self._record(record.stage),
-            record.model_dump_json(by_alias=True, indent=1),
+            record.stamped().model_dump_json(by_alias=True, indent=1),
         )
 
     def checkpoint(self, stage: str) -> Path:
@@ -163,7 +193,14 @@ class Workspace:
 
     def clear(self) -> None:
         """Delete everything but the records, with the downloads that lie in this folder."""
-        for name in ("steps", "training", "quality", "cache"):
+        self._delete("steps", "training", "quality", "cache")
+
+    def start_again(self) -> None:
+        """Delete the records and the results of all stages. Downloads stay."""
+        self._delete("records", "steps", "training", "quality")
+
+    def _delete(self, *names: str) -> None:
+        for name in names:
             shutil.rmtree(self.root / name, ignore_errors=True)
         self.layer.unlink(missing_ok=True)
 

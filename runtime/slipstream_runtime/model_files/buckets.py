@@ -75,6 +75,11 @@ class Download:
         except Exception as error:
             raise EngineError(explain(error, uri=self.uri, bucket=self.bucket)) from error
 
+    @property
+    def held(self) -> Path:
+        """Folder with the objects that were downloaded, whole or in part."""
+        return self.cache / "buckets" / records.identity(self.uri)
+
     def tidy(self) -> None:
         """Keep all files: the parts of a killed download are used."""
 
@@ -101,7 +106,7 @@ class Download:
             raise EngineError(
                 f"{self.uri}: the bucket has no config.json there, so it is not a model. Upload that file last."
             )
-        base = self.cache / "buckets" / records.identity(self.uri)
+        base = self.held
         folder = base / _version(chosen)
         files = [
             _File(entry, folder / name, partial=base / "partial" / _version({name: entry}))

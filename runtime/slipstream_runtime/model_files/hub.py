@@ -79,6 +79,11 @@ class Download:
             logs.event("cached copy used", uri=self.uri, reason=reason)
             return kept
 
+    @property
+    def held(self) -> Path:
+        """Folder with the files of the repository that were downloaded, whole or in part."""
+        return self._blobs
+
     def tidy(self) -> None:
         """Delete partial files of killed downloads, which the client can't resume."""
         for path in self._blobs.glob("*.incomplete"):

@@ -28,6 +28,8 @@ def export(model: Path, output: Path, *, opset: int = OPSET) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for pattern in _KEPT:
         for file in model.glob(pattern):
+            if file.name.startswith("."):
+                continue
             target = output / file.relative_to(model)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
@@ -73,12 +75,14 @@ def _move(graph: Path, output: Path) -> None:
 
 def load(model: Path) -> tuple[Any, str]:
     """Return the network as transformers loads it, and the name of its output."""
-    config = transformers.AutoConfig.from_pretrained(model)
+    config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
     architecture = next(iter(config.architectures or ()), "")
     head = architecture.endswith(_HEAD)
     kind = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
     # NB: when traced, other attention implementations leave needless checks in the graph.
-    network = kind.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    network = kind.from_pretrained(
+        model, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+    )
     return network.eval(), "logits" if head else "last_hidden_state"
 
 

@@ -330,3 +330,121 @@ def test_a_plan_needs_no_download_and_is_plain_json(
     build.step.memory = 1 << 60
     assert command.plan(file) == 2
     assert "0-quantize: it needs about" in capsys.readouterr().err
+
+
+def test_a_source_that_changed_before_the_end_starts_the_build_again(build: Build) -> None:
+    before = build.report("source")
+    build.report("0-quantize")
+    weights = build.folder / "source" / "model.safetensors"
+    weights.write_bytes(builds.weights(100, value=9))
+    code, text = build.stage("publish")
+    assert (code, "spec.source has changed since the build started" in text) == (1, True)
+    after = build.report("source")
+    assert after["sha256"] != before["sha256"]
+    build.report("0-quantize")
+    assert build.step.runs == 2
+    build.report("publish")
+    manifest = json.loads((build.output / contract.BUILD_MANIFEST).read_text())
+    assert manifest["lineage"]["sha256"] == after["sha256"]
+
+
+def test_a_source_that_was_only_copied_again_keeps_the_finished_steps(build: Build) -> None:
+    build.report("source")
+    build.report("0-quantize")
+    (build.folder / "source" / "model.safetensors").touch()
+    build.report("source")
+    build.report("0-quantize")
+    assert build.step.runs == 1
+
+
+def test_a_dataset_that_changed_starts_the_build_again(build: Build) -> None:
+    build.evaluate()
+    build.report("source")
+    build.report("0-quantize")
+    build.evaluate(items=99)
+    code, text = build.stage("0-quality")
+    assert code == 1
+    assert "spec.quality.dataset: items.jsonl has changed since the build started" in text
+    build.report("source")
+    code, text = build.stage("0-quality")
+    assert "the stage 0-quantize has not finished" in text
+    build.report("0-quantize")
+    assert build.report("0-quality")["items"] == 99
+
+
+def test_the_artifact_of_a_former_source_is_named_as_such(build: Build) -> None:
+    for name in ("source", "0-quantize", "publish"):
+        build.report(name)
+    (build.folder / "source" / "model.safetensors").write_bytes(builds.weights(100, value=9))
+    note = build.report("source")["note"]
+    assert "spec.source has changed, and the artifact" in note
+    assert f"Delete the artifact and {build.folder / 'work'}" in note
+
+
+def test_too_few_items_are_named_before_the_work(build: Build) -> None:
+    build.evaluate(items=20)
+    note = build.report("source")["note"]
+    assert note == (
+        "spec.quality: ExactMatch: 20 items are too few to show a loss below 10.00 %, even if every answer holds. "
+        "Use at least 35."
+    )
+    build.evaluate(items=35)
+    assert "note" not in build.report("source")
+    build.report("0-quantize")
+    assert build.report("0-quality")["verdict"] == "Passed"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_memory_that_runs_out_is_known_by_the_words_of_the_libraries(
+    build: Build, failure: Exception
+) -> None:
+    build.report("source")
+    build.step.failure = failure
+    code, text = build.stage("0-quantize")
+    assert (code, "0-quantize: memory ran out. Use more" in text) == (2, True)
+
+
+def test_a_full_disk_is_known_by_its_free_space_where_a_library_says_nothing(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.report("source")
+    build.step.failure = RuntimeError("PytorchStreamWriter failed writing file data/3")
+    assert "PytorchStreamWriter" in build.stage("0-quantize")[1]
+    real = command.free
+    monkeypatch.setattr(
+        command, "free", lambda folder: 0 if folder == build.folder / "work" else real(folder)
+    )
+    code, text = build.stage("0-quantize")
+    assert (code, "0-quantize: the disk is full. Use a larger claim" in text) == (1, True)
+
+
+def test_a_plan_reads_the_datasets_that_this_machine_has(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build.evaluate(items=20)
+    quality = dict(build.changes["quality"])
+    file = build.folder / "build.json"
+
+    def plan(**dataset: str) -> tuple[int, str, str]:
+        recipe = builds.recipe(build.folder, quality=quality | {"dataset": dataset})
+        file.write_text(
+            recipe.model_dump_json(by_alias=True, exclude_none=True, exclude_unset=True)
+        )
+        code = command.plan(file)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    code, out, _ = plan(uri=str(build.folder / "items.jsonl"))
+    assert (code, "20 items are too few" in out) == (0, True)
+    code, out, _ = plan(uri=f"{contract.DATASETS_DIRECTORY}/0/items.jsonl")
+    assert (code, "was not read, because only a cluster has it" in out) == (0, True)
+    (build.folder / "items.jsonl").write_text("{}")
+    code, _, err = plan(uri=str(build.folder / "items.jsonl"))
+    assert (code, "line 1: has no prompt" in err) == (2, True)

@@ -165,3 +165,42 @@ def test_a_manifest_has_no_folder_of_this_machine_and_no_identity_of_a_run(tmp_p
     )
     assert manifest.recipe(one) == manifest.recipe(other)
     assert "calibration.jsonl" in json.dumps(manifest.recipe(one))
+
+
+def test_two_builds_do_not_write_the_same_artifact_at_the_same_time(
+    made: Path, target: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = folders._copy
+    refused: list[str] = []
+
+    def copied_by_two(source: Path, copy: Path) -> None:
+        if not refused:
+            with pytest.raises(EngineError) as error:
+                target.write(made, artifact(made), lambda _: None)
+            refused.append(error.value.reason)
+        real(source, copy)
+
+    monkeypatch.setattr(folders, "_copy", copied_by_two)
+    publish(target, made, artifact(made))
+    assert "is being written by another build" in refused[0]
+    assert workspace.entries(target.path, artifact(made).files) == artifact(made).files
+
+
+@pytest.mark.parametrize("length", [240, 300])
+def test_a_name_is_as_long_as_the_file_system_allows(
+    made: Path, tmp_path: Path, length: int
+) -> None:
+    target = Folder("file:///long", tmp_path / "claim" / ("n" * length))
+    if length > 255:
+        with pytest.raises(UnsuitableError, match="its name is too long for the file system"):
+            target.existing()
+        return
+    publish(target, made, artifact(made))
+    assert target.existing() == artifact(made)
+
+
+def test_a_link_in_the_place_of_the_artifact_is_refused_before_the_work(tmp_path: Path) -> None:
+    link = tmp_path / "tiny"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UnsuitableError, match=r"it holds other files|it is a link"):
+        Folder(f"file://{link}", link).existing()

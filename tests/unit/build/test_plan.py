@@ -116,3 +116,47 @@ def test_one_step_is_planned_alone_under_its_own_number(tmp_path: Path) -> None:
     recipe = builds.recipe(tmp_path, steps=steps)
     found = plan.plan(recipe, SOURCE, machine=ROOMY, module=lambda _: Step(7), only=1)
     assert [stage.stage for stage in found.stages] == ["1-quantize"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "quality", "said"),
+    [
+        ([{"export": {}}], QUALITY, "spec.quality: can't work because an export"),
+        (
+            [{"quantize": {"scheme": "w8a8"}}],
+            {**QUALITY, "metrics": []},
+            "spec.quality.metrics: is missing",
+        ),
+        (
+            [{"quantize": {"scheme": "w8a8"}}],
+            {**QUALITY, "metrics": QUALITY["metrics"] * 2},
+            'spec.quality.metrics: "ExactMatch" is listed twice',
+        ),
+        (
+            [{"quantize": {"scheme": "w8a8"}}],
+            {**QUALITY, "minAcceptance": 0.6},
+            "spec.quality.minAcceptance: can't work because no step makes a draft",
+        ),
+    ],
+)
+def test_a_quality_that_could_prove_nothing_is_refused(
+    tmp_path: Path, steps: list[Any], quality: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UnsuitableError) as refused:
+        planned(tmp_path, Step(1 << 30), steps=steps, quality=quality)
+    assert refused.value.reason.startswith(said)
+
+
+def test_answers_of_an_encoder_are_not_evaluated(tmp_path: Path) -> None:
+    encoder = Checkpoint(bytes=1 << 20, parameters=1 << 18, config={"architectures": ["BertModel"]})
+    recipe = builds.recipe(tmp_path, quality=QUALITY)
+    with pytest.raises(UnsuitableError, match='"BertModel" gives no answers in text'):
+        plan.plan(recipe, encoder, machine=ROOMY, module=lambda _: Step(1 << 30))
+
+
+def test_a_method_that_fills_the_zeros_of_the_step_before_is_refused(tmp_path: Path) -> None:
+    calibration = {"dataset": {"uri": "items.jsonl"}}
+    sparse = {"sparsify": {"pattern": "2of4", "calibration": calibration}}
+    gptq = {"quantize": {"scheme": "w8a8", "method": "gptq", "calibration": calibration}}
+    with pytest.raises(UnsuitableError, match=r"steps\[1\]\.quantize\.method: \"gptq\".*fill"):
+        planned(tmp_path, Step(1 << 30), steps=[sparse, gptq])

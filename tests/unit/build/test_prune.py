@@ -37,6 +37,7 @@ def test_a_quarter_of_a_part_can_be_pruned(name: str) -> None:
         ({}, "prune: nothing", "exactly one of layers, heads and channels."),
         ({"layers": 0.2, "heads": 0.2}, "prune: layers and heads", "layers, heads and channels."),
         ({"layers": 0.01}, 'prune.layers: "1%" removes nothing', "Use a greater share"),
+        ({"layers": 0.005}, 'prune.layers: "0.5%" removes nothing', "Use a greater share"),
         ({"heads": 0.05}, 'prune.heads: "5%" removes nothing', "Use a greater share"),
         (
             {"layers": 0.5, "calibration": {"dataset": {"task": "gsm8k"}}},
@@ -72,7 +73,8 @@ def test_encoders_and_quantized_weights_are_refused() -> None:
         CONFIG | {"quantization_config": {"quant_method": "awq"}},
     ):
         source = Checkpoint(bytes=1, parameters=1, config=config)
-        assert prune.refuse(step(layers=0.5), source, "cpu")
+        reason = prune.refuse(step(layers=0.5), source, "cpu") or ""
+        assert reason.startswith("prune: ") and "can't work because" in reason
 
 
 def test_at_least_one_part_stays_and_channels_stay_in_multiples() -> None:

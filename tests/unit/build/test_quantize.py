@@ -135,3 +135,10 @@ def test_memory_grows_with_weights_samples_and_hessians() -> None:
     assert calibrated.memory - plain.memory > 4 * 4 * 14336**2
     assert calibrated.seconds > 10 * plain.seconds
     assert quantize.estimate(step(), large, "cuda").memory < 4_000_000_000
+
+
+def test_a_pattern_that_is_no_expression_is_refused() -> None:
+    refusal = quantize.refuse(step(ignore=["lm_head", "re:("]), source(), "cpu")
+    assert refusal == (
+        'quantize.ignore: "re:(" can\'t work because it is no regular expression. Correct it.'
+    )

@@ -44,3 +44,21 @@ def test_a_build_of_many_stages_has_short_reports_because_the_kubelet_divides_12
     assert len(found.encode()) <= limit <= 12 * 1024 // 18
     assert json.loads(found)["verdict"] == "Failed"
     assert json.loads(found)["reason"].startswith("éé")
+
+
+def test_a_long_uri_is_left_out_because_the_operator_knows_it() -> None:
+    limit = contract.report_bytes(18)
+    published = {
+        "stage": "publish",
+        "seconds": 12345.6,
+        "peakMemory": 10**11,
+        "bytes": 10**12,
+        "uri": f"oci://registry.example/{'a' * 400}:1",
+        "digest": f"sha256:{HASH}",
+        "sha256": HASH,
+        "files": {},
+        "omitted": 3,
+    }
+    written = report.text(published, limit=limit)
+    assert len(written) <= limit
+    assert json.loads(written)["digest"] == f"sha256:{HASH}"

@@ -1,5 +1,6 @@
 """Working folder of a build: what is finished survives a kill, and what is half-written never counts."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def finish(work: Workspace, stage: str, content: str) -> Record:
         files = workspace.entries(part, workspace.names(part))
     record = Record(stage=stage, folder=work.checkpoint(stage), files=files)
     work.keep(record)
-    return record
+    return record.stamped()
 
 
 def test_a_finished_stage_is_found_again_with_its_hashes(tmp_path: Path) -> None:
@@ -135,3 +136,26 @@ def test_a_folder_that_a_user_chose_has_no_former_one(tmp_path: Path) -> None:
         Workspace(tmp_path / name).claim({**OWNER, "uid": name})
     Workspace(tmp_path / "two").forget_former("tiny")
     assert (tmp_path / "one" / "owner.json").exists()
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_does_not_count(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    record = finish(work, "0-quantize", "abc")
+    file = work.checkpoint("0-quantize") / "model.safetensors"
+    os.utime(file, ns=(1, 1))
+    assert work.record("0-quantize") == record
+    file.write_text("abd")
+    os.utime(file, ns=(2, 2))
+    assert work.record("0-quantize") is None
+    assert record.is_changed()
+    file.unlink()
+    assert not record.is_changed()
+
+
+def test_the_folder_of_a_running_build_of_the_same_name_is_not_deleted(tmp_path: Path) -> None:
+    former, other, own = (Workspace(tmp_path / f".slipstream-build-{n}") for n in (1, 2, 3))
+    for work in (former, other, own):
+        work.claim(OWNER)
+    with other.locked():
+        own.forget_former("tiny")
+    assert (former.root.exists(), other.root.exists(), own.root.exists()) == (False, True, True)

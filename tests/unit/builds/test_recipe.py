@@ -28,7 +28,7 @@ EVERYTHING: list[dict[str, Any]] = [
             "loss": "reverse-kl",
         }
     },
-    {"sparsify": {"pattern": "2of4", "method": "wanda", "calibration": {"dataset": TEXTS}}},
+    {"sparsify": {"pattern": "unstructured", "method": "wanda", "calibration": {"dataset": TEXTS}}},
     {
         "quantize": {
             "scheme": "w4a16",
@@ -56,7 +56,7 @@ def test_the_builder_reads_every_field() -> None:
 
 
 def test_an_export_needs_no_field() -> None:
-    made = recipe.Recipe.model_validate(_recipe(steps=[{"export": {}}]))
+    made = recipe.Recipe.model_validate(_recipe(steps=[{"export": {}}], quality=None))
     assert made.steps[0].export == recipe.Export()
 
 
@@ -115,7 +115,8 @@ def test_the_engine_measures_a_draft_and_what_follows_it() -> None:
         "purpose": "Draft",
     }
     steps = [{"distill": draft}, {"quantize": {"scheme": "w8a8"}}]
-    build = modelbuilds.resolved({**modelbuilds.SPEC, "steps": steps})
+    spec = {**modelbuilds.SPEC, "steps": steps, "quality": {"dataset": TEXTS}}
+    build = modelbuilds.resolved(spec)
     images = {stage.name: stage.image for stage in build.stages}
     assert images == {
         "source": "image/builder:1",

@@ -165,3 +165,45 @@ def test_the_memory_of_a_step_is_the_containers_limit_or_the_devices() -> None:
         {**modelbuilds.SPEC, **gpus}, accelerators=devices, defaultAccelerator="gpu"
     )
     assert build.recipe["memory"] == 80 << 30
+
+
+DRAFT = {"distill": {"student": {"layers": 1}, "training": {"dataset": TEXTS}, "purpose": "Draft"}}
+REGRESSION = [{"name": "ExactMatch", "maxRegression": "1%"}]
+
+
+@pytest.mark.parametrize(
+    ("steps", "quality", "said"),
+    [
+        ([{"export": {}}], {"metrics": REGRESSION}, "spec.quality: can't work because an export"),
+        (
+            [{"quantize": {"scheme": "w8a8"}}],
+            {"metrics": REGRESSION, "minAcceptance": "60%"},
+            "spec.quality.minAcceptance: can't work because no step makes a draft",
+        ),
+        ([{"quantize": {"scheme": "w8a8"}}], {}, "spec.quality.metrics: is missing"),
+        (
+            [DRAFT],
+            {"metrics": REGRESSION},
+            "spec.quality.metrics: maxRegression can't work because a draft",
+        ),
+    ],
+)
+def test_a_quality_that_could_prove_nothing_is_refused(
+    steps: list[dict[str, Any]], quality: dict[str, Any], said: str
+) -> None:
+    refusal = _refusal({"steps": steps, "quality": {"dataset": TEXTS, **quality}})
+    assert refusal.reason == Reason.UNSUPPORTED
+    assert refusal.message.startswith(said)
+
+
+def test_a_draft_is_not_measured_on_a_task() -> None:
+    refusal = _refusal({"steps": [DRAFT], "quality": {"dataset": {"task": "gsm8k"}}})
+    assert refusal.message.startswith("spec.quality.dataset.task: can't work because a draft")
+
+
+def test_a_method_that_fills_the_zeros_of_the_step_before_is_refused() -> None:
+    calibration = {"dataset": TEXTS}
+    sparse = {"sparsify": {"pattern": "2of4", "calibration": calibration}}
+    gptq = {"quantize": {"scheme": "w8a8", "method": "gptq", "calibration": calibration}}
+    refusal = _refusal({"steps": [sparse, gptq]})
+    assert refusal.message.startswith("spec.steps[1].quantize: the source is sparse by 2of4")

@@ -146,3 +146,10 @@ def test_an_image_that_leaves_no_report_is_not_run_for_ever() -> None:
 def test_a_pod_of_another_job_counts_nowhere() -> None:
     stranger = pod(stage("source", "bad", exit_code=1), phase="Failed", job="another")
     assert _state(stranger).message == "Waiting for the pod of the Job."
+
+
+def test_a_report_without_a_long_uri_has_that_of_the_spec() -> None:
+    short = {key: value for key, value in modelbuilds.PUBLISHED.items() if key != "uri"}
+    stages = [stage(name) for name in modelbuilds.STAGES[:-1]]
+    found = _state(pod(*stages, stage("publish", short)), job=ended("Complete"))
+    assert (found.phase, found.message) == ("Ready", "The artifact is at pvc://models/small.")

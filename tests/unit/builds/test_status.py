@@ -178,3 +178,9 @@ def test_an_image_is_named_by_its_digest() -> None:
     pushed = stage("publish", {**modelbuilds.PUBLISHED, **image})
     found = _status(pod(*stages, pushed, phase="Succeeded"), job=ended("Complete"))
     assert found["artifact"]["uri"] == f"{image['uri']}@{image['digest']}"
+
+
+def test_a_dataset_with_too_few_items_is_named_while_the_build_runs() -> None:
+    note = "spec.quality: ExactMatch: 48 items are too few. Use at least 381."
+    found = _status(pod(stage("source", {**modelbuilds.SOURCE, "note": note}), running("publish")))
+    assert _message(found, "Accepted") == f"The object is valid. {note}"

@@ -130,6 +130,9 @@ def test_places_of_a_cluster_are_replaced(machine: Machine) -> None:
     machine.spec |= {"source": "pvc://models/base", "output": {"uri": "pvc://models/tiny"}}
     result = machine.run("--plan", "--python", sys.executable)
     assert (result.exit_code, "Use --source file:///folder" in result.output) == (2, True)
+    source = f"file://{machine.folder}/source"
+    result = machine.run("--local", "--source", source, "--python", sys.executable)
+    assert (result.exit_code, "Use --output-uri file:///folder" in result.output) == (2, True)
     recipe = machine.recipe(source="file:///models/base", output="file:///models/tiny")
     assert (recipe["source"], recipe["output"]["uri"]) == (
         "file:///models/base",
@@ -156,7 +159,7 @@ def test_a_dataset_comes_from_the_config_map_of_the_same_file(machine: Machine) 
 
 def test_a_dataset_comes_from_a_named_file(machine: Machine) -> None:
     machine.spec["quality"] = QUALITY
-    missing = machine.run("--plan", "--python", sys.executable)
+    missing = machine.run("--local", "--python", sys.executable)
     assert missing.exit_code == 2
     assert "Name a file with --dataset questions=FILE" in missing.output
     file = machine.folder / "mine.jsonl"
@@ -203,3 +206,88 @@ def test_a_process_without_a_report_is_reported_with_its_last_lines(machine: Mac
 def test_totals_are_unknown_without_the_stages_that_give_them() -> None:
     found = build_tables.plain([{"stage": "0-quality", "verdict": "Failed"}])
     assert (found["uri"], found["peakMemory"], found["sizeAfter"]) == (None, None, None)
+
+
+def test_a_plan_of_a_manifest_of_a_cluster_needs_neither_its_output_nor_its_datasets(
+    machine: Machine,
+) -> None:
+    machine.spec |= {"output": {"uri": "pvc://models/tiny"}, "quality": QUALITY}
+    result = machine.run("--plan", "--python", sys.executable, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "0-quality" in result.output
+    assert "Warning: spec.quality.dataset: was not read" in " ".join(result.output.split())
+
+
+def test_another_file_of_a_dataset_gets_another_folder(machine: Machine) -> None:
+    machine.spec["quality"] = QUALITY
+    folders = []
+    for name in ("a", "b"):
+        (machine.folder / name).mkdir()
+        file = machine.folder / name / "items.jsonl"
+        file.write_text("{}")
+        folders.append(machine.recipe(datasets={"questions": file})["work"])
+    assert folders[0] != folders[1]
+
+
+@pytest.mark.parametrize("name", ["", "../escape", "Großmodell", "n" * 41, "a_b"])
+def test_a_name_that_a_cluster_refuses_is_refused_here(machine: Machine, name: str) -> None:
+    text = machine.file.read_text().replace("name: tiny", f'name: "{name}"')
+    file = machine.folder / "named.yaml"
+    file.write_text(text)
+    words = ["build", "-f", str(file), "--plan", "--python", sys.executable]
+    result = click.testing.CliRunner().invoke(main, words)
+    assert (result.exit_code, "metadata.name" in result.output) == (2, True), result.output
+
+
+def test_a_student_by_uri_and_by_shape_is_refused(machine: Machine) -> None:
+    student = {"uri": "hf://org/small", "layers": 2}
+    training = {"dataset": {"uri": "hf://datasets/org/data/a.jsonl"}}
+    machine.spec["steps"] = [{"distill": {"student": student, "training": training}}]
+    result = machine.run("--plan", "--python", sys.executable)
+    assert (result.exit_code, "needs either uri, or layers" in result.output) == (2, True)
+
+
+def test_two_artifacts_are_compared(machine: Machine) -> None:
+    folder = machine.folder
+    for name in ("a", "b"):
+        builds.checkpoint(folder / name)
+    words = ["build", "--compare", str(folder / "a"), str(folder / "b")]
+    result = click.testing.CliRunner().invoke(main, [*words, "--python", sys.executable])
+    assert (result.exit_code, "holds no artifact of a build" in result.output) == (2, True), (
+        result.output
+    )
+    alone = click.testing.CliRunner().invoke(main, ["build"])
+    assert (alone.exit_code, "or two artifacts with --compare" in alone.output) == (2, True)
+
+
+def test_a_draft_that_is_quantized_is_still_measured_by_the_engine(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"dataset": {"uri": "hf://datasets/org/data/a.jsonl"}}
+    draft = {"student": {"layers": 1}, "training": training, "purpose": "Draft"}
+    machine.spec["steps"] = [{"distill": draft}, {"quantize": {"scheme": "w8a8"}}]
+    machine.spec["quality"] = {"dataset": {"uri": "hf://datasets/org/data/b.jsonl"}}
+    ran = {}
+
+    def run(python: Path, config: Path, stage: str, **_: Any) -> Ended:
+        ran[stage] = python.name
+        return Ended(0, json.dumps({"stage": stage}))
+
+    monkeypatch.setattr(build_stages, "run", run)
+    engine = machine.folder / "engine"
+    engine.touch()
+    result = machine.run("--local", "--python", sys.executable, "--engine-python", str(engine))
+    assert result.exit_code == 0, result.output
+    measured = [stage for stage, python in ran.items() if python == "engine"]
+    assert measured == ["0-quality", "1-quality"]
+
+
+def test_an_interrupted_build_says_how_it_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> Ended:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_stages, "run", run)
+    result = machine.run("--local", "--python", sys.executable)
+    assert (result.exit_code, "Run the build again: it resumes." in result.output) == (1, True)

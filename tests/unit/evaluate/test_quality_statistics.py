@@ -120,3 +120,15 @@ def test_perplexity_of_few_texts_is_inconclusive_and_of_many_is_judged_by_growth
 def test_a_figure_that_is_no_number_passes_nothing() -> None:
     found = statistics.compare_rates([math.inf] + [0.0] * 40, [10.0] * 41)
     assert statistics.judge(found, most=0.5) is not Verdict.PASSED
+
+
+@pytest.mark.parametrize("most", [0.01, 0.1, 0.5])
+def test_the_fewest_items_are_those_at_which_no_loss_at_all_passes(most: float) -> None:
+    for right_or_wrong in (True, False):
+        needed = statistics.fewest_items(most, right_or_wrong=right_or_wrong)
+        score = 1.0 if right_or_wrong else 0.5
+        found = [
+            statistics.judge(statistics.compare([score] * n, [score] * n), most=most)
+            for n in (needed - 1, needed)
+        ]
+        assert found == [Verdict.INCONCLUSIVE, Verdict.PASSED]

@@ -78,20 +78,25 @@ def stages(spec: ModelBuildSpec) -> tuple[str, ...]:
 
 def drafts(spec: ModelBuildSpec) -> tuple[str, ...]:
     """Return the stages that measure a draft in the engine."""
-    if spec.quality is None:
+    first = first_draft(spec)
+    if spec.quality is None or first is None:
         return ()
-    first = next(
+    return tuple(
+        contract.quality_stage(index)
+        for index in range(first, len(spec.steps))
+        if spec.steps[index].export is None
+    )
+
+
+def first_draft(spec: ModelBuildSpec) -> int | None:
+    """Return the number of the first step that makes a draft; None if none does."""
+    return next(
         (
             index
             for index, step in enumerate(spec.steps)
             if step.distill is not None and step.distill.purpose == "Draft"
         ),
-        len(spec.steps),
-    )
-    return tuple(
-        contract.quality_stage(index)
-        for index in range(first, len(spec.steps))
-        if spec.steps[index].export is None
+        None,
     )
 
 

@@ -176,6 +176,9 @@ def _check_steps(spec: ModelBuildSpec, device: build_support.Device, *, dedicate
             if reason is None and step.quantize.calibration is None:
                 needed = build_support.needs_calibration(step.quantize.scheme, method)
                 reason = "needs calibration. Set calibration.dataset" if needed else None
+            before = spec.steps[index - 1].sparsify if index else None
+            if reason is None and before is not None:
+                reason = build_support.sparse_refusal(before.pattern, method)
         if step.sparsify is not None:
             method_of_pruning = step.sparsify.method or "sparsegpt"
             reason = build_support.sparsity_refusal(step.sparsify.pattern, method_of_pruning)
@@ -187,6 +190,22 @@ def _check_steps(spec: ModelBuildSpec, device: build_support.Device, *, dedicate
             )
         if reason is not None:
             raise PermanentError(Reason.UNSUPPORTED, f"{field}: {reason}.")
+    if reason := _quality_refusal(spec):
+        raise PermanentError(Reason.UNSUPPORTED, f"spec.{reason}.")
+
+
+def _quality_refusal(spec: ModelBuildSpec) -> str | None:
+    quality = spec.quality
+    if quality is None:
+        return None
+    return build_support.quality_refusal(
+        [step.kind for step in spec.steps],
+        draft=recipes.first_draft(spec),
+        metrics=bool(quality.metrics),
+        regression=any(metric.max_regression for metric in quality.metrics or ()),
+        task=quality.dataset.task is not None,
+        acceptance=quality.min_acceptance is not None,
+    )
 
 
 def _read(spec: ModelBuildSpec) -> Iterator[tuple[str, str]]:

@@ -70,7 +70,7 @@ def state(observed: ObservedBuild, names: Sequence[str], progress: Progress | No
         "Pending",
         Reason.BUILDING,
         "Waiting for the pod of the Job.",
-        reports=_reports(pods, names),
+        reports=_with_place(_reports(pods, names), observed),
         stages=_stages(pods, names),
     )
     if job is not None and (ended := _condition(job, "Complete")) is not None:
@@ -189,6 +189,17 @@ def _reports(pods: Sequence[Builder], names: Sequence[str]) -> dict[str, Report]
             if report is not None and (stage.exit_code == 0 or rejected):
                 found[stage.name] = report
     return found
+
+
+def _with_place(reports: dict[str, Report], observed: ObservedBuild) -> dict[str, Report]:
+    """Return the reports; a long URI is left out of that of publish, and is taken from the spec."""
+    published, output = reports.get(contract.PUBLISH_STAGE), observed.parent.spec.get("output")
+    if published is None or published.text("uri") or not isinstance(output, Mapping):
+        return reports
+    return {
+        **reports,
+        contract.PUBLISH_STAGE: Report({**published.content, "uri": output.get("uri")}),
+    }
 
 
 def _stages(pods: Sequence[Builder], names: Sequence[str]) -> dict[str, StagePhase]:

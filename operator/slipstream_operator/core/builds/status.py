@@ -150,6 +150,9 @@ def _accepted(outcome: Outcome) -> Verdict:
             " Finished steps are on the pod's own disk, so a new pod starts again. Set spec.workspace.claim to keep "
             "them."
         )
+    source = outcome.state.reports.get(contract.SOURCE_STAGE) if outcome.state else None
+    if source is not None and (note := source.text("note")) is not None:
+        message += f" {note}"
     return Verdict(Condition.ACCEPTED, "True", Reason.ACCEPTED, message)
 
 

@@ -11,7 +11,12 @@ from slipstream_runtime.errors import UnsuitableError
 
 def of(recipe: Recipe, *, layer: Path) -> Place:
     """Return the place; `layer` is the file of an image's layer before it is pushed."""
-    uri = recipe.output.uri
+    output = recipe.output
+    return at(output.uri, plain_http=output.plain_http, owner=recipe.uid, layer=layer)
+
+
+def at(uri: str, *, plain_http: bool, owner: str, layer: Path) -> Place:
+    """Return the place of a URI; `owner` is the build that writes it."""
     scheme, _, rest = uri.partition("://")
     rest = rest.rstrip("/")
     if scheme == "file":
@@ -29,8 +34,8 @@ def of(recipe: Recipe, *, layer: Path) -> Place:
     if scheme == "oci":
         from slipstream_runtime.build.publishing.images import Image  # noqa: PLC0415
 
-        return Image(uri, rest, plain_http=recipe.output.plain_http, layer=layer)
+        return Image(uri, rest, plain_http=plain_http, layer=layer)
     from slipstream_runtime.build.publishing.buckets import Bucket  # noqa: PLC0415
 
     bucket, _, prefix = rest.partition("/")
-    return Bucket(uri, scheme, bucket, prefix, owner=recipe.uid)
+    return Bucket(uri, scheme, bucket, prefix, owner=owner)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import contract
-from slipstream_runtime.build import libraries
+from slipstream_runtime.build import inputs, libraries
 from slipstream_runtime.build.recipe import Quality, Recipe
 from slipstream_runtime.build.stages.run import Run
 from slipstream_runtime.build.steps.step import Tick
@@ -100,6 +100,8 @@ def _answers(
     found = asyncio.run(
         evaluation.run(config, cache=run.recipe.cache, load=load, progress=progress)
     )
+    if found.sha256 is not None:
+        inputs.check_hash(run.recipe, quality.dataset, found.sha256, source.facts["datasets"])
     return summary(found)
 
 
@@ -151,6 +153,7 @@ def _draft(
     loaded = datasets.load(
         quality.dataset, cache=recipe.cache, most=quality.max_items, seed=recipe.seed
     )
+    inputs.check_hash(recipe, quality.dataset, loaded.sha256, run.source.facts["datasets"])
     distill = next(
         step.distill
         for step in recipe.steps

@@ -25,11 +25,18 @@ class Run:
     def needed(self, stage: str) -> Record:
         """Return the record of an earlier stage; EngineError if it has not finished."""
         found = self.workspace.record(stage)
-        if found is None:
+        if found is not None:
+            return found
+        former = self.workspace.former(stage)
+        if former is not None and former.is_changed():
+            what = "spec.source" if stage == contract.SOURCE_STAGE else f"the checkpoint of {stage}"
             raise EngineError(
-                f"{self.stage}: the stage {stage} has not finished in {self.workspace.root}. Run it first."
+                f"{self.stage}: {what} has changed since the build started. The next run starts again with its present "
+                "content."
             )
-        return found
+        raise EngineError(
+            f"{self.stage}: the stage {stage} has not finished in {self.workspace.root}. Run it first."
+        )
 
     @property
     def source(self) -> Record:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -30,20 +31,21 @@ def run(run: Run, index: int) -> Record:
     source = facts.stored(recipe.source, before.folder)
     plan.plan(recipe, source, machine=run.machine(), module=registry.module, only=index)
     _seed(recipe.seed)
+    known = run.source.facts["datasets"]
     context = Context(
         device=recipe.device,
         seed=recipe.seed,
-        items=lambda wanted: inputs.load(recipe, wanted),
-        resolve=lambda uri: sources.resolve(
-            sources.parse(uri), cache=recipe.cache, token=sources.token()
-        ),
+        items=lambda wanted: inputs.load(recipe, wanted, known=known),
+        resolve=lambda uri: _resolved(uri, recipe.cache),
         training=run.workspace.training(run.stage),
         progress=run.progress.step,
     )
     with run.workspace.new_checkpoint(run.stage) as part:
         found = dict(module.run(step, before.folder, part, context))
         made = _check(run.stage, part, exported=step.kind == contract.EXPORT)
-        _carry(before.folder, part, run.source.folder)
+        for checkpoint in (before, run.source):
+            assert checkpoint.folder is not None
+            carry(checkpoint.folder, checkpoint.files, part)
         files = workspace.entries(part, workspace.names(part))
     run.workspace.forget_training(run.stage)
     if made is not None:
@@ -58,6 +60,14 @@ def run(run: Run, index: int) -> Record:
     )
 
 
+def _resolved(uri: str, cache: Path) -> Path:
+    """Return the folder of a checkpoint that a step reads beside its source, such as a student's."""
+    source = sources.parse(uri)
+    folder = sources.resolve(source, cache=cache, token=sources.token())
+    facts.check_links(source, folder, facts.files(folder))
+    return folder
+
+
 def _seed(seed: int) -> None:
     """Seed the generators of Python, NumPy and PyTorch, on which libraries draw."""
     import torch  # noqa: PLC0415
@@ -67,16 +77,15 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _carry(before: Path, part: Path, source: Path | None) -> None:
+def carry(folder: Path, names: Iterable[str], part: Path) -> None:
     """Copy the files that a step left out and that don't depend on weights, such as the tokenizer and the license."""
-    for folder in filter(None, (before, source)):
-        for name in facts.files(folder):
-            if name.endswith(_NOT_CARRIED) or name == contract.BUILD_MANIFEST:
-                continue
-            target = part / name
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / name, target)
+    for name in names:
+        if name.endswith(_NOT_CARRIED) or name == contract.BUILD_MANIFEST:
+            continue
+        target = part / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, target)
 
 
 def _check(stage: str, part: Path, *, exported: bool) -> Checkpoint | None:

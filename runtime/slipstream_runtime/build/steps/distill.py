@@ -20,8 +20,10 @@ _LOGITS: Final = 24
 def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str | None:
     """Return the reason why the student can't be trained here."""
     wanted = _wanted(step)
-    if reason := decoders.refusal("distill", source.config) or shapes.unsupported(source.config):
+    if reason := decoders.refusal("distill", source.config):
         return reason
+    if reason := shapes.unsupported(source.config):
+        return f"distill: can't work because {reason}."
     if wanted.speculator is not None:
         return _refuse_speculator(wanted, device)
     if wanted.training.dataset.task is not None:

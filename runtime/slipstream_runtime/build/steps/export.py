@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import build_support
+from slipstream_runtime.build import shapes
 from slipstream_runtime.build.recipe import Export, Step
 from slipstream_runtime.build.steps.step import Checkpoint, Context, Estimate
 from slipstream_runtime.errors import UnsuitableError
@@ -35,6 +36,8 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
             f'export.format: "{wanted.format}" can\'t work because the weights are quantized already.'
             " Export before a quantize step, with precision: int8."
         )
+    if reason := shapes.unsupported(source.config):
+        return f'export.format: "{wanted.format}" can\'t work because {reason}.'
     if wanted.opset is not None and wanted.opset not in OPSETS:
         return (
             f'export.opset: "{wanted.opset}" can\'t work because torch writes {OPSETS[0]} to {OPSETS[-1]}.'

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import build_support
-from slipstream_runtime.build import decoders, shapes
+from slipstream_runtime.build import decoders, shapes, wording
 from slipstream_runtime.build.recipe import Prune, Step
 from slipstream_runtime.build.steps.step import Checkpoint, Context, Estimate, Tick
+from slipstream_runtime.errors import UnsuitableError
 
 _PRUNED: Final = "pruned"
 """Folder of the pruned checkpoint that a killed run heals further."""
@@ -19,8 +20,10 @@ _PARTS: Final = ("layers", "heads", "channels")
 def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str | None:
     """Return the reason why nothing can be pruned here."""
     wanted = _wanted(step)
-    if reason := decoders.refusal("prune", source.config) or shapes.unsupported(source.config):
+    if reason := decoders.refusal("prune", source.config):
         return reason
+    if reason := shapes.unsupported(source.config):
+        return f"prune: can't work because {reason}."
     given = [name for name in _PARTS if getattr(wanted, name) is not None]
     if len(given) != 1:
         return (
@@ -42,7 +45,7 @@ def _refuse_share(name: str, share: float, source: Checkpoint) -> str | None:
         return _refuse_heads(share, source.config) if name == "heads" else None
     what = {"layers": "layers", "heads": "groups of heads", "channels": "channels"}[name]
     return (
-        f'prune.{name}: "{share:.0%}" removes nothing because the model has {count} {what}'
+        f'prune.{name}: "{wording.percent(share)}" removes nothing because the model has {count} {what}'
         f" and at least one stays. Use a greater share, or prune another part."
     )
 
@@ -56,8 +59,8 @@ def _refuse_heads(share: float, config: Mapping[str, Any]) -> str | None:
     others = [f"{100 * (1 - groups / count):.4g}%" for groups in possible if groups < count]
     remedy = f"Use {' or '.join(others)}" if others else "Prune layers or channels"
     return (
-        f"prune.heads: \"{share:.0%}\" can't work because the {stay * sizes.heads // count} heads that stay don't"
-        f" divide the width of {sizes.hidden}, which transformers requires of {config.get('model_type')}. {remedy}."
+        f'prune.heads: "{wording.percent(share)}" can\'t work because the {stay * sizes.heads // count} heads that stay'
+        f" don't divide the width of {sizes.hidden}, as transformers requires of {config.get('model_type')}. {remedy}."
     )
 
 
@@ -135,6 +138,11 @@ def _prune(
         context.items(wanted.calibration),
         max_length=wanted.calibration.max_length,
     )
+    if not any(len(one.ids) > max(1, one.answer) for one in samples):
+        raise UnsuitableError(
+            f'prune.calibration.maxLength: "{wanted.calibration.max_length}" leaves no token of an answer, by which'
+            " importance is measured. Use a greater length."
+        )
     name = next(name for name in _PARTS if getattr(wanted, name) is not None)
     stay = kept(_count(name, models.config(source)), getattr(wanted, name), name)
     before = model.num_parameters()

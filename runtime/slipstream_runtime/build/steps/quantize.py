@@ -47,6 +47,8 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
             f'quantize.scheme: "{part.scheme}" can\'t work because vLLM has no kernel for quantized experts on CPUs.'
             " Use an accelerator with a GPU, or a source without experts."
         )
+    if wrong_pattern := shapes.invalid(part.ignore):
+        return f'quantize.ignore: "{wrong_pattern}" can\'t work because it is no regular expression. Correct it.'
     if torn := shapes.torn(part.ignore):
         return (
             f'quantize.ignore: "{", ".join(part.ignore)}" can\'t work because vLLM merges {", ".join(torn)} into one'
@@ -83,11 +85,8 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
     part = _part(step)
     model = models.load(source)
     sparse = zeros.count(compression.linears(model)).two_of_four
-    if sparse and part.method in ("gptq", "awq"):
-        raise UnsuitableError(
-            f'quantize.method: "{part.method}" can\'t work because the source is sparse by 2of4, and'
-            f" {part.method} would fill its zeros. Use rtn or smoothquant, which keep them."
-        )
+    if reason := build_support.sparse_refusal("2of4" if sparse else None, part.method):
+        raise UnsuitableError(f'quantize.method: "{part.method}" can\'t work because {reason}.')
     samples: Sequence[texts.Tokens] = ()
     if part.calibration is not None and _calibrated(part):
         samples = texts.tokenize(
@@ -98,6 +97,10 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
     modifiers = _modifiers(part, compression.outside(model))
     compression.compress(model, modifiers, samples, report=context.progress)
     quantized = sum(hasattr(one, "quantization_scheme") for one in model.modules())
+    if not quantized:
+        raise UnsuitableError(
+            f'quantize.ignore: "{", ".join(part.ignore)}" can\'t work because no layer would be quantized. Name fewer.'
+        )
     kept = zeros.count(compression.linears(model)).two_of_four
     models.save(model, source, target)
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream_runtime import build_support
-from slipstream_runtime.build import libraries, shapes, texts
+from slipstream_runtime.build import libraries, shapes, texts, wording
 from slipstream_runtime.build.recipe import Sparsify, Step
 from slipstream_runtime.build.steps.step import Checkpoint, Context, Estimate, Tick
 from slipstream_runtime.errors import EngineError
@@ -23,7 +23,7 @@ def refuse(step: Step, source: Checkpoint, device: build_support.Device) -> str 
         return f'sparsify.method: "{part.method}" can\'t work because {reason}.'
     if part.pattern == "2of4" and part.sparsity != 0.5:
         return (
-            f'sparsify.sparsity: "{part.sparsity:.0%}" can\'t work because 2of4 is always 50 %.'
+            f'sparsify.sparsity: "{wording.percent(part.sparsity)}" can\'t work because 2of4 is always 50 %.'
             " Leave it out, or use unstructured."
         )
     if part.calibration is None and part.method != "magnitude":

@@ -21,9 +21,11 @@ class Checkpoint:
         self._batch = batch
         transformers.utils.logging.disable_progress_bar()
         try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False
+            )
             self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype="auto"
+                folder, dtype="auto", trust_remote_code=False
             ).eval()
         except (OSError, ValueError, ImportError) as error:
             raise UnsuitableError(f"path: {folder} can't be loaded: {describe(error)}") from error

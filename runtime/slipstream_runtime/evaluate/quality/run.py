@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from slipstream_runtime.errors import UnsuitableError
-from slipstream_runtime.evaluate.quality import datasets, judging, metrics, scores
-from slipstream_runtime.evaluate.quality.config import Model, QualityConfig
+from slipstream_runtime.evaluate.quality import datasets, judging, metrics, scores, statistics
+from slipstream_runtime.evaluate.quality.config import Metric, Model, QualityConfig
 from slipstream_runtime.evaluate.quality.items import Item
 from slipstream_runtime.evaluate.quality.journal import Journal
 from slipstream_runtime.evaluate.quality.metrics import METRICS, Name
 from slipstream_runtime.evaluate.quality.observations import Observation, Request, Subject
-from slipstream_runtime.evaluate.quality.report import Cost, Report
+from slipstream_runtime.evaluate.quality.report import Cost, Report, percent
 
 CANDIDATE: Final = "candidate"
 BASELINE: Final = "baseline"
 JUDGE: Final = "judge"
+_RIGHT_OR_WRONG: Final = frozenset({Name.EXACT_MATCH, Name.CHOICE, Name.JSON_SCHEMA})
+"""Metrics whose scores are 0 or 1."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the model that answers, and the numbers of its finished and all requests."""
@@ -107,6 +109,24 @@ def choose(names: Sequence[Name], loaded: datasets.Loaded) -> dict[Name, list[It
                 "If the field has another name there, set dataset.fields."
             )
     return chosen
+
+
+def too_few(config: Sequence[Metric], chosen: Mapping[Name, Sequence[Item]]) -> Iterator[str]:
+    """Yield a sentence for each metric with fewer items than would show that nothing was lost."""
+    for metric in config:
+        if metric.max_regression is None:
+            continue
+        items = len(chosen[metric.name])
+        needed = statistics.FEWEST_TEXTS
+        if metric.name is not Name.PERPLEXITY:
+            needed = statistics.fewest_items(
+                metric.max_regression, right_or_wrong=metric.name in _RIGHT_OR_WRONG
+            )
+        if items < needed:
+            yield (
+                f"{metric.name}: {items} items are too few to show a loss below "
+                f"{percent(metric.max_regression)}, even if every answer holds. Use at least {needed}."
+            )
 
 
 async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: Path) -> Report:

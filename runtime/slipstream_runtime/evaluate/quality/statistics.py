@@ -20,7 +20,7 @@ CONFIDENCE: Final = 0.95
 _TAIL: Final = (1 - CONFIDENCE) / 2
 _Z: Final = float(stats.norm.isf(_TAIL))
 _RESAMPLES: Final = 4999
-_FEWEST_TEXTS: Final = 30
+FEWEST_TEXTS: Final = 30
 """Texts below which the bootstrap of an unbounded score is not trusted. Convention of introductory statistics."""
 MOST_ITEMS: Final = 1_000_000
 """Number of items beyond which no number is recommended."""
@@ -96,7 +96,7 @@ def compare_rates(excess: Sequence[float], sizes: Sequence[float], *, seed: int 
         return Comparison(len(amounts), Interval(-math.inf, math.inf, math.inf), p=math.nan)
     estimate = float(amounts.sum() / tokens.sum())
     low, high = -math.inf, math.inf
-    if len(amounts) >= _FEWEST_TEXTS:
+    if len(amounts) >= FEWEST_TEXTS:
         low = high = estimate
         if np.ptp(amounts / tokens) > 0:
             found = stats.bootstrap(
@@ -126,7 +126,7 @@ def items_needed(comparison: Comparison, *, most: float) -> int | None:
     """Return the number of items that would separate a loss of this size from `most`; None if none would."""
     loss = comparison.loss
     if not math.isfinite(loss.high) or not math.isfinite(loss.low):
-        return _FEWEST_TEXTS if comparison.items < _FEWEST_TEXTS else None
+        return FEWEST_TEXTS if comparison.items < FEWEST_TEXTS else None
     if comparison.counts is not None:
         return _items_of_proportions(*comparison.counts, comparison.items, most=most)
     distance = most - loss.estimate
@@ -138,6 +138,17 @@ def items_needed(comparison: Comparison, *, most: float) -> int | None:
     if distance > 0:
         wanted = max(wanted, math.ceil(math.log(_TAIL) / math.log1p(-min(distance, 1 - 1e-9))))
     return wanted + 1
+
+
+def fewest_items(most: float, *, right_or_wrong: bool) -> int:
+    """Return the least number of items at which a candidate without any loss is below `most`.
+
+    `right_or_wrong` says that each score is 0 or 1. Others lie anywhere between both.
+    """
+    if right_or_wrong:
+        found = _items_of_proportions(0, 0, 1, most=most)
+        return MOST_ITEMS if found is None else found
+    return math.floor(math.log(_TAIL) / math.log1p(-most)) + 1
 
 
 def _items_of_proportions(lost: int, won: int, items: int, *, most: float) -> int | None:
