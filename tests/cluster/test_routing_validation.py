@@ -27,6 +27,10 @@ NEEDS_THE_ROUTER = [
         {"cache": {"responses": {"ttl": "1m"}}, "routing": {"mode": "Direct"}},
         "cache.responses needs routing.mode: Router, which caches the responses",
     ),
+    (
+        {"rollout": {"steps": ["5%"]}, "routing": {"mode": "Direct"}},
+        "rollout.steps needs routing.mode: Router, which gives each revision its share of the requests",
+    ),
 ]
 
 
@@ -47,6 +51,14 @@ def test_scaling_to_zero_and_kept_answers_are_stored_as_written(kube: Kube, name
         "scaling": {**IDLE, "mode": "Auto"},
         "cache": {"responses": {"ttl": "10m", "size": "256Mi"}},
         "routing": {"mode": "Router", "strategy": "LeastLoad", "apiKeys": {"name": "keys"}},
+        "rollout": {
+            "strategy": "Canary",
+            "steps": ["5%", "25%", "50%"],
+            "pause": "10m",
+            "tolerance": "5%",
+            "surge": 0,
+            "analysis": {"slo": True, "errors": True, "minRequests": 500, "maxDuration": "2h"},
+        },
     }
     manifest["spec"] |= parts
     stored = kube.apply(manifest)["spec"]

@@ -20,9 +20,10 @@ from slipstream_operator.api.engine import (
 )
 from slipstream_operator.api.limits import LimitsSpec, OutputSpec
 from slipstream_operator.api.model import ModelSpec
+from slipstream_operator.api.rollout import RolloutSpec
 from slipstream_operator.api.routing import RoutingSpec
 from slipstream_operator.api.runtimes.simulator import SimulatorSpec
-from slipstream_operator.api.scaling import RolloutSpec, ScalingSpec
+from slipstream_operator.api.scaling import ScalingSpec
 from slipstream_operator.api.slo import SloSpec
 from slipstream_operator.api.template import Template
 from slipstream_operator.api.times import TimesSpec
@@ -61,6 +62,12 @@ class InferenceServiceSpec(ApiModel):
                 message="cache.responses needs routing.mode: Router, which caches the responses. Leave out one of "
                 "them.",
                 field_path=".cache",
+            ),
+            rule(
+                f"{_ROUTED} || !has(self.rollout) || !has(self.rollout.steps)",
+                message="rollout.steps needs routing.mode: Router, which gives each revision its share of the "
+                "requests. Leave out one of them.",
+                field_path=".rollout",
             ),
             *[
                 rule(

@@ -1,4 +1,4 @@
-"""Bounds of the replica count, and the strategy of rollouts."""
+"""Bounds of the replica count."""
 
 from typing import Annotated, Literal
 
@@ -45,14 +45,4 @@ class ScalingSpec(ApiModel):
     mode: Literal["Auto", "Recommend"] = Field(
         default="Auto",
         description="Auto changes the replica count. Recommend only shows decisions in status. Default: Auto.",
-    )
-
-
-class RolloutSpec(ApiModel):
-    """Strategy for the replacement of engines."""
-
-    strategy: Literal["Canary", "Recreate"] = Field(
-        default="Canary",
-        description="Canary (default) starts the new engines beside the old ones and moves traffic when they are "
-        "ready. Recreate stops the old engines first, for clusters without spare accelerators.",
     )

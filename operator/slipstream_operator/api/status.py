@@ -128,6 +128,25 @@ class RevisionStatus(ApiModel):
     hash: Text = Field(description="Hash of the settings whose change restarts pods.")
     weight: int = Field(description="Share of the requests in percent.")
     replicas: int = Field(description="Replicas that are ready.")
+    role: Text | None = Field(
+        default=None,
+        description="Stable or Canary, during a rollout in steps and after a rollback.",
+    )
+    phase: Text | None = Field(
+        default=None,
+        description="Phase of the canary: Starting, Comparing, Promoting, Switched or Rejected.",
+    )
+    step: Text | None = Field(
+        default=None, description="Present step of the canary, such as 1 of 3."
+    )
+    verdict: Text | None = Field(
+        default=None,
+        description="Verdict about the canary: NotWorse, Undecided, Worse or Aborted. Absent before a comparison.",
+    )
+    message: Text | None = Field(
+        default=None, description="Figures of the comparison, or the reason of the verdict."
+    )
+    since: Text | None = Field(default=None, description="Start of the canary's step or phase.")
 
 
 class InferenceServiceStatus(ApiModel):
@@ -169,5 +188,6 @@ class InferenceServiceStatus(ApiModel):
         | None
     ) = Field(default=None, description="Fields with a source build://name, and their artifacts.")
     revisions: Annotated[list[RevisionStatus], Field(max_length=16)] | None = Field(
-        default=None, description="Revisions of the engines, while more than one exists."
+        default=None,
+        description="Revisions of the engines, while more than one exists or one was rejected.",
     )

@@ -74,7 +74,7 @@ def of_rollout(routed: str | None, service: str, rollout: Rollout) -> list[Event
 
     `routed` is the name of the revision that receives the traffic now.
     """
-    if routed is None or not rollout.by_router or rollout.routed is None:
+    if routed is None or not rollout.by_router or rollout.routed is None or rollout.canary:
         return []
     moves = routed != names.revision_name(service, rollout.routed)
     return [_activated(rollout.routed)] if moves else []

@@ -96,6 +96,8 @@ class Parent:
     deleting: bool
     packed_spec: Packed
     packed_status: Packed
+    commands: tuple[tuple[str, str], ...] = ()
+    """Commands for the rollout and their values, from the annotations."""
 
     @property
     def spec(self) -> Manifest:

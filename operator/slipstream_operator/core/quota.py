@@ -136,8 +136,9 @@ def _want(parent: Parent, profile: ServingProfileSpec) -> Want | None:
     if spec.scaling is not None:
         # A service that scales to zero needs one replica for the next request.
         fewest, most = max(spec.scaling.min_replicas, 1), max(spec.scaling.max_replicas, 1)
-    recreates = spec.rollout is not None and spec.rollout.strategy == "Recreate"
-    return Want(parent.key, parent.created, accelerators, fewest, most, surges=not recreates)
+    rollout = spec.rollout
+    stays = rollout is not None and (rollout.strategy == "Recreate" or rollout.surge == 0)
+    return Want(parent.key, parent.created, accelerators, fewest, most, surges=not stays)
 
 
 def _running(parent: Parent) -> Want | None:

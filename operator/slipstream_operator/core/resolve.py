@@ -42,6 +42,7 @@ from slipstream_operator.core.fit import demands, verdict
 from slipstream_operator.core.observed import Observed
 from slipstream_operator.core.parallelism import Split
 from slipstream_operator.core.resolved import Resolved, Revisioned
+from slipstream_operator.core.rollout import policy
 from slipstream_operator.core.runtimes import registry
 from slipstream_operator.core.runtimes.runtime import Inputs, Runtime
 from slipstream_operator.errors import PermanentError
@@ -226,6 +227,7 @@ def resolve(observed: Observed) -> Resolved:
         else None,
         dedicated=device.dedicated,
         routing=routed,
+        steps=policy.of(spec),
         recreate=spec.rollout is not None and spec.rollout.strategy == "Recreate",
         bounds=bounds,
         share=share,

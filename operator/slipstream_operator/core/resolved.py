@@ -17,6 +17,7 @@ from slipstream_operator.core.build_sources import BuildSource
 from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.prometheus import RATE_WINDOW, Scraping, Server
+from slipstream_operator.core.rollout.policy import Policy
 from slipstream_operator.core.scaling.bounds import Bounds
 
 
@@ -76,6 +77,8 @@ class Resolved:
     """Name -> URI and revision, if the engines support adapters. Not part of the revision of the service."""
     revisioned: Revisioned
     recreate: bool
+    steps: Policy | None = dataclasses.field(default=None, kw_only=True)
+    """Policy of rollouts in steps; None if all requests move at once. Not part of the revision."""
     bounds: Bounds
     objectives: objectives.Objectives
     scale_down_window: float

@@ -12,6 +12,7 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
+from slipstream_operator.core.comparison.collection import Comparison
 from slipstream_operator.core.observed import Child, Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved, Revisioned
 
@@ -33,6 +34,30 @@ class Revision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Canary:
+    """Revisions of a rollout in steps, and the shares of the requests that they get."""
+
+    stable: str
+    revision: str
+    """Revision that is compared with the stable one, or was rejected."""
+    weight: int
+    """Percent of the requests that it gets; the stable revision gets the remainder."""
+    stable_replicas: int
+    replicas: int
+    rejected: bool = False
+    since: float | None = None
+    """Time since which it gets this share while it is compared, in seconds since the epoch; None if it is not."""
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Return the comparison of both revisions; None if they are not compared."""
+        if self.since is None:
+            return None
+        weights = {self.stable: 100 - self.weight, self.revision: self.weight}
+        return Comparison(self.stable, self.revision, weights, since=self.since)
+
+
+@dataclasses.dataclass(frozen=True)
 class Rollout:
     """Desired revisions. `active` gets the requests, `wanted` is the revision of the current spec."""
 
@@ -43,6 +68,20 @@ class Rollout:
     """Whether the Service selects the router. Otherwise it selects `active`."""
     routed: str | None = None
     """Revision that the router sends requests to; None if the router gets no requests."""
+    canary: Canary | None = None
+    """Revisions of a rollout in steps; None without one."""
+
+    def weight(self, revision: str) -> int:
+        """Return the percent of the router's requests that a revision gets."""
+        canary = self.canary
+        if canary is None:
+            return 100 if revision == self.routed else 0
+        return {canary.stable: 100 - canary.weight, canary.revision: canary.weight}[revision]
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the revision of the spec was rejected, so that another one stays."""
+        return self.canary is not None and self.canary.rejected
 
 
 def identity(revisioned: Revisioned) -> str:
@@ -57,17 +96,26 @@ def identity(revisioned: Revisioned) -> str:
 
 
 def roll_out(
-    observed: Observed, resolved: Resolved, *, replicas: int, now: float, held: bool = False
+    observed: Observed,
+    resolved: Resolved,
+    *,
+    replicas: int,
+    now: float,
+    held: bool = False,
+    canary: Canary | None = None,
 ) -> Rollout:
     """Return the rollout: start the wanted revision, keep the serving one until it is ready, then move the traffic.
 
     The Service switches between router and engines only when the new target can serve requests. The revision behind
     the former target stays until it gets no requests. While `held`, a revision that has not started stays stopped.
-    While a build of the spec is not ready, the serving revision stays. `now` is in seconds since the epoch.
+    While a build of the spec is not ready, the serving revision stays. `now` is in seconds since the epoch. During a
+    rollout in steps, `canary` has the replicas and shares of both revisions.
     """
+    if canary is not None:
+        return _shared(observed, canary, held=held)
     wanted = wanted_revision(observed, resolved)
     assert wanted is not None
-    ready = _ready(observed)
+    ready = ready_pods(observed)
     routes = resolved.routing.mode == "Router"
     selected = by_router(observed)
     listed = _existing(observed, observed.router.active)
@@ -102,11 +150,35 @@ def roll_out(
     )
 
 
+def _shared(observed: Observed, canary: Canary, *, held: bool) -> Rollout:
+    """Return the rollout in steps. The canary starts no pods while it is `held`."""
+    stable = Revision(canary.stable, canary.stable_replicas)
+    if canary.rejected:
+        return Rollout(
+            canary.stable,
+            canary.stable,
+            (stable,),
+            by_router=True,
+            routed=canary.stable,
+            canary=canary,
+        )
+    waits = held and not _started(observed, canary.revision)
+    active = canary.revision if canary.weight == 100 else canary.stable
+    return Rollout(
+        active,
+        canary.revision,
+        (stable, Revision(canary.revision, 0 if waits else canary.replicas)),
+        by_router=True,
+        routed=active,
+        canary=canary,
+    )
+
+
 def wanted_revision(observed: Observed, resolved: Resolved) -> str | None:
     """Return the revision to run; None while a build of the spec is not ready and no revision exists."""
     if not resolved.waits_for_build:
         return identity(resolved.revisioned)
-    return _serving(observed, _ready(observed)) or _last(observed)
+    return serving_revision(observed) or _last(observed)
 
 
 def _last(observed: Observed) -> str | None:
@@ -221,11 +293,23 @@ def by_router(observed: Observed) -> bool | None:
     return bool(selector.get(names.COMPONENT_LABEL) == names.ROUTER_COMPONENT)
 
 
+def serving_revision(observed: Observed) -> str | None:
+    """Return the revision that serves the requests; None if no revision exists."""
+    return _serving(observed, ready_pods(observed))
+
+
 def _serving(observed: Observed, ready: Mapping[str, int]) -> str | None:
     """Return the serving revision: by the Service or its router, or else the revision with most ready pods."""
     if found := _existing(observed, _recorded(observed)):
         return found
     return max(sorted(ready), key=lambda revision: ready[revision], default=None)
+
+
+def sole(observed: Observed) -> str | None:
+    """Return the only revision with a weight in the router's configuration; None if there is none, or several."""
+    entry = observed.router.entry
+    weighted = [each for each in entry["revisions"] if each["weight"]] if entry else []
+    return _existing(observed, weighted[0]["name"]) if len(weighted) == 1 else None
 
 
 def _recorded(observed: Observed) -> str | None:
@@ -249,7 +333,8 @@ def _existing(observed: Observed, name: str | None) -> str | None:
     return None
 
 
-def _ready(observed: Observed) -> dict[str, int]:
+def ready_pods(observed: Observed) -> dict[str, int]:
+    """Return the number of ready pods of each revision that has any."""
     ready: dict[str, int] = {}
     for pod in observed.pods:
         if pod.ready:

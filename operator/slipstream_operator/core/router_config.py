@@ -99,7 +99,7 @@ def entry(
         "revisions": [
             {
                 "name": names.revision_name(name, revision.hash),
-                "weight": 100 if revision.hash == rollout.routed else 0,
+                "weight": rollout.weight(revision.hash),
                 **({"token": resolved.uid} if revision.hash in tokens else {}),
             }
             for revision in rollout.revisions

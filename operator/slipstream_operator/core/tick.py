@@ -99,7 +99,7 @@ def tick(
         if steady_state.objectives_met(readings):
             return scaling, Changes.NONE
     rolling = rollout.active != rollout.wanted
-    engines = scaling.active_engines if rolling else None
+    engines = scaling.active_engines if rolling or rollout.rejected else None
     if engines is None:
         engines = resolved.engines
     gathered = inputs.build(
@@ -117,12 +117,14 @@ def tick(
     )
     decision, state = policy.decide(gathered, before)
     measured = _measured(results, gathered, revision=rollout.active)
-    disabled, low_acceptance_since = speculation.decide(
-        resolved,
-        measured.draft_tokens,
-        below_since=scaling.low_acceptance_since,
-        now=moment.monotonic,
-    )
+    disabled, low_acceptance_since = None, scaling.low_acceptance_since
+    if rollout.canary is None:
+        disabled, low_acceptance_since = speculation.decide(
+            resolved,
+            measured.draft_tokens,
+            below_since=scaling.low_acceptance_since,
+            now=moment.monotonic,
+        )
     loss_since = speculation.loss_since(
         measured.gain, since=scaling.speculation_loss_since, now=moment.monotonic
     )

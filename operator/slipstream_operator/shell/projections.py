@@ -20,6 +20,7 @@ from slipstream_operator.core.observed import (
     Ref,
     StageState,
 )
+from slipstream_operator.core.rollout import commands
 from slipstream_operator.names import Reason
 from slipstream_operator.shell.packing import Packer
 
@@ -40,6 +41,7 @@ def parent(body: Body, *, packer: Packer, kind: str = names.INFERENCE_SERVICE) -
         deleting="deletionTimestamp" in metadata,
         packed_spec=packer.pack(body.get("spec") or {}, kind=f"spec of {kind}"),
         packed_status=packer.pack(body.get("status") or {}, kind=f"status of {kind}"),
+        commands=commands.of(metadata.get("annotations") or {}),
     )
 
 

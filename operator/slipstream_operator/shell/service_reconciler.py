@@ -29,6 +29,9 @@ from slipstream_operator.core.events import Event
 from slipstream_operator.core.observed import Key, Observed, router_key
 from slipstream_operator.core.render import config
 from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.rollout import course
+from slipstream_operator.core.rollout.course import Course
+from slipstream_operator.core.rollout.state import Progress
 from slipstream_operator.core.router_config import Entry
 from slipstream_operator.core.scaling import persistence
 from slipstream_operator.core.scaling.state import State
@@ -45,6 +48,8 @@ CONFLICT_RETRY: Final = 5.0
 LEAVE_SECONDS: Final = 30.0
 """Seconds for which the router still serves open connections and cached addresses after the Service selects the
 engines."""
+COMPARE_SECONDS: Final = 5.0
+"""Seconds between two looks at revisions that are compared: as long as between two ticks, which measure them."""
 STATE_EVERY: Final = 60.0
 """Seconds between two writes of the scaling state without a new decision."""
 _LONGEST_SAVED: Final = 32_768
@@ -162,8 +167,9 @@ class ServiceReconciler:
         router = self._states.router_problem(resolved.key.namespace)
         unsafe = resolved.routing.mode == "Router" and router is not None and router.foreign_token
         held = unsafe or fetching.holds(observed, resolved.task, service.fetched)
+        followed = self._follow_rollout(observed, service, resolved, replicas=replicas, now=now)
         rollout = service.rollout = revisions.roll_out(
-            observed, resolved, replicas=replicas, held=held, now=now
+            observed, resolved, replicas=replicas, held=held, now=now, canary=followed.canary
         )
         if resolved.recreate and (released_at := revisions.released_at(observed)) is not None:
             self._queue.add_later(resolved.key, max(0.0, released_at - now))
@@ -192,6 +198,7 @@ class ServiceReconciler:
         outcome = Outcome(
             resolved=resolved,
             rollout=rollout,
+            progress=service.progress,
             conflicts=tuple(conflicts),
             failures=tuple(failures),
             decision=service.scaling.decision,
@@ -212,7 +219,32 @@ class ServiceReconciler:
             *self._losses(observed, service, now=now),
             *events.of_plan(steps),
             *events.of_rollout(observed.router.active, resolved.key.name, rollout),
+            *followed.events,
         ]
+
+    def _follow_rollout(
+        self,
+        observed: Observed,
+        service: ServiceState,
+        resolved: Resolved,
+        *,
+        replicas: int,
+        now: float,
+    ) -> Course:
+        """Bring the rollout in steps to its next state; look at it again soon while revisions are compared."""
+        found = course.follow(
+            service.progress,
+            observed,
+            resolved,
+            replicas=replicas,
+            compared=service.compared,
+            now=now,
+        )
+        service.progress = found.progress
+        service.comparison = found.canary.comparison if found.canary is not None else None
+        if found.canary is not None and found.canary.since is not None:
+            self._queue.add_later(resolved.key, COMPARE_SECONDS)
+        return found
 
     async def _fetch_state(
         self, observed: Observed, task: fetching.Task | None
@@ -296,6 +328,8 @@ class ServiceReconciler:
                 now=self._clock.now(),
             )
         )
+        if rollout := saved.get(config.ROLLOUT_KEY):
+            service.progress = Progress.parse(rollout, now=self._clock.now())
         if fetched := saved.get(config.FETCHED_KEY):
             service.fetched = fetching.load(fetched)
 
@@ -307,6 +341,8 @@ class ServiceReconciler:
             texts[config.SCALING_KEY] = self._scaling_text(service, service.scaling.state)
         if service.scaling.disabled_speculation is not None:
             texts[config.SPECULATION_KEY] = service.scaling.disabled_speculation.text
+        if (progress := service.progress.text) is not None:
+            texts[config.ROLLOUT_KEY] = progress
         fetched, task = service.fetched, resolved.task
         serves = resolved.waits_for_build or (task and fetching.is_done(task, fetched))
         if fetched is not None and serves:

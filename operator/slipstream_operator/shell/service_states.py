@@ -12,6 +12,7 @@ from slipstream_operator.core.fetching import Fetched
 from slipstream_operator.core.groups import Loss
 from slipstream_operator.core.observed import Key, PodHistory
 from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.rollout.state import Progress
 from slipstream_operator.core.router_config import Entry, RouterProblem
 from slipstream_operator.core.tick import Scaling
 
@@ -24,6 +25,8 @@ class ServiceState:
     """Whether the state that an earlier leader saved was read."""
     resolved: Resolved | None = None
     rollout: revisions.Rollout | None = None
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    """Rollout in steps, and the user's commands that were carried out."""
     fetched: Fetched | None = None
     """Result of the completed download or inspection."""
     group_loss: Loss | None = None

@@ -49,9 +49,10 @@ def render(
         children.append(protection.disruption_budget(key, uid))
     if resolved.adapters is not None:
         children.append(config.adapters(key, uid, listed=resolved.adapters))
+    of_spec = revisions.identity(resolved.revisioned)
     for revision in rollout.revisions:
         data = revisions.stored(observed, revision.hash)
-        if data is None and revision.hash == rollout.wanted:
+        if data is None and revision.hash == of_spec:
             data = config.revision_data(
                 config=resolved.revisioned.config,
                 template=workload.pod_template(resolved, revision=revision.hash),

@@ -13,6 +13,7 @@ from slipstream_runtime import contract
 SCALING_KEY: Final = "scaling.json"
 SPECULATION_KEY: Final = "speculation.json"
 FETCHED_KEY: Final = "fetched.json"
+ROLLOUT_KEY: Final = "rollout.json"
 
 
 def revision_data(

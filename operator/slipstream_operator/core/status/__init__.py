@@ -8,7 +8,7 @@ from slipstream_operator.api.conditions import Verdict, merge
 from slipstream_operator.api.status import ConditionStatus, InferenceServiceStatus
 from slipstream_operator.core.observed import Observed, Parent
 from slipstream_operator.core.render import common, service
-from slipstream_operator.core.status import conditions, figures
+from slipstream_operator.core.status import conditions, figures, rollouts
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
 
@@ -40,12 +40,8 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         scaling=figures.scaling(outcome),
         engine=figures.engine(outcome, serving=serving),
         builds=figures.builds(outcome) or None,
-        revisions=figures.revisions(
-            parent.key.name,
-            outcome,
-            listed=observed.router.active,
-            ready=ready,
-            serving=serving,
+        revisions=rollouts.revisions(
+            parent.key.name, outcome, listed=observed.router.active, serving=serving
         ),
     ).model_dump(by_alias=True, exclude_none=True)
     if outcome.rejected is not None:
@@ -91,9 +87,12 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
             "readyReplicas",
             "selector",
             "builds",
-            "revisions",
         )
     }
+    essence["revisions"] = [
+        {key: value for key, value in revision.items() if key != "message"}
+        for revision in status.get("revisions", [])
+    ]
     essence["conditions"] = [
         (condition["type"], condition["status"], condition["reason"], _step(condition))
         for condition in status.get("conditions", [])

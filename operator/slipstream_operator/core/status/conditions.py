@@ -10,6 +10,7 @@ from slipstream_operator.core import key_problems, losses, ownership, revisions,
 from slipstream_operator.core.observed import Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
+from slipstream_operator.core.status import rollouts
 from slipstream_operator.core.status.outcome import Outcome
 from slipstream_operator.names import Condition, Reason
 from slipstream_runtime import contract
@@ -306,10 +307,13 @@ def _progress(
     rollout = outcome.rollout
     if rollout is None:
         return None
+    if rollout.active != rollout.wanted and (waiting := _waits_for_quota(outcome, rollout)):
+        return Verdict(Condition.RECONCILING, "True", Reason.QUOTA_EXCEEDED, waiting)
+    coming = [pod for pod in (*serving, *observed.workers) if pod.revision == rollout.wanted]
+    moves = rollout.rejected or outcome.fetching is None
+    if moves and (found := rollouts.condition(outcome, trouble=_trouble(coming))):
+        return found
     if rollout.active != rollout.wanted:
-        if waiting := _waits_for_quota(outcome, rollout):
-            return Verdict(Condition.RECONCILING, "True", Reason.QUOTA_EXCEEDED, waiting)
-        coming = [pod for pod in (*serving, *observed.workers) if pod.revision == rollout.wanted]
         message = (
             f"Revision {rollout.active} stops before revision {rollout.wanted} starts."
             if outcome.resolved is not None and outcome.resolved.recreate
@@ -360,11 +364,14 @@ def _waits_for_quota(outcome: Outcome, rollout: revisions.Rollout) -> str | None
         return None
     if counts[rollout.wanted] or not counts[rollout.active]:
         return None
+    if resolved.steps is not None and resolved.steps.surge == 0:
+        return None
     most = resolved.share.replicas + resolved.share.surge
     return (
         f"Revision {rollout.wanted} waits because the namespace's quota of accelerators allows "
         f"{wording.replicas(most)} of this service, and revision {rollout.active} runs {counts[rollout.active]}. Use "
-        "rollout.strategy: Recreate, fewer replicas during the rollout, or ask the platform team for more accelerators."
+        "rollout.strategy: Recreate or rollout.surge: 0, fewer replicas during the rollout, or ask the platform team "
+        "for more accelerators."
     )
 
 

@@ -1,15 +1,13 @@
-"""Figures of a service's status: objectives, scaling, engines and revisions."""
+"""Figures of a service's status: objectives, scaling and engines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from slipstream_operator import names
 from slipstream_operator.api import units
 from slipstream_operator.api.status import (
     BuildSourceStatus,
     EngineStatus,
     ObjectiveStatus,
-    RevisionStatus,
     ScalingStatus,
 )
 from slipstream_operator.core.objectives import Objective, budget_remaining
@@ -186,31 +184,3 @@ def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> s
     coming = [name for name in listed if name not in loaded]
     groups = (("", ready), ("not loaded: ", failed), ("not known yet: ", coming))
     return "; ".join(f"{what}{', '.join(members)}" for what, members in groups if members)[:1024]
-
-
-def revisions(
-    name: str,
-    outcome: Outcome,
-    *,
-    listed: str | None,
-    ready: Sequence[ObservedPod],
-    serving: Sequence[ObservedPod],
-) -> list[RevisionStatus] | None:
-    """Return each revision while several exist; `listed` is the active one in the router's configuration."""
-    rollout = outcome.rollout
-    if rollout is None or len(rollout.revisions) < 2:
-        return None
-    active = names.revision_name(name, rollout.active)
-    if outcome.router is not None and rollout.by_router:
-        active = (
-            listed or active
-        )  # a router that can't be changed sends requests where it did before
-    return [
-        RevisionStatus(
-            name=names.revision_name(name, revision.hash),
-            hash=revision.hash,
-            weight=100 if names.revision_name(name, revision.hash) == active else 0,
-            replicas=sum(pod.ready for pod in serving if pod.revision == revision.hash),
-        )
-        for revision in rollout.revisions
-    ]

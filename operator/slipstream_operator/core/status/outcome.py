@@ -9,6 +9,7 @@ from slipstream_operator.core.fetching import TaskState
 from slipstream_operator.core.gateway import Attachment
 from slipstream_operator.core.observed import Ref
 from slipstream_operator.core.resolved import Resolved
+from slipstream_operator.core.rollout.state import Progress
 from slipstream_operator.core.router_config import RouterProblem
 from slipstream_operator.core.scaling.metrics.values import DraftTokens, Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
@@ -37,6 +38,8 @@ class Outcome:
     rejected: PermanentError | None = None
     resolved: Resolved | None = None
     rollout: revisions.Rollout | None = None
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    """Rollout in steps."""
     conflicts: tuple[Ref, ...] = ()
     failures: tuple[str, ...] = ()
     decision: Decision | None = None
