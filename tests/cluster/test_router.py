@@ -352,6 +352,60 @@ def test_a_rolling_update_moves_weights_and_not_the_service(kube: Kube, namespac
     kube.until("Deployment", namespace, lambda items: not items, name=first["name"], timeout=SOON)
 
 
+def test_a_canary_gets_its_share_and_goes_back_or_on_by_the_users_commands(
+    kube: Kube, namespace: str
+) -> None:
+    rollout = {"steps": ["10%", "50%"], "pause": "1h"}
+    kube.apply(routed(namespace, "chat", rollout=rollout))
+    services.ready(kube, namespace, "chat")
+    stable = until_listed(kube, namespace, "chat")["chat"]["revisions"][0]["name"]
+    kube.apply(routed(namespace, "chat", rollout=rollout, simulator={"alpha": "9ms"}))
+
+    def weights(*expected: int) -> list[str]:
+        found: list[str] = kube.until(
+            "ConfigMap",
+            namespace,
+            lambda items: (
+                tuple(each["weight"] for each in listed(items[0])["chat"]["revisions"]) == expected
+                and [each["name"] for each in listed(items[0])["chat"]["revisions"]]
+            ),
+            name=NAME,
+            timeout=SOON,
+        )
+        return found
+
+    def phase(expected: str | None) -> None:
+        kube.until(
+            "InferenceService",
+            namespace,
+            lambda items: (
+                items[0]["status"].get("revisions", [{}])[-1].get("phase") == expected
+                and is_true(items[0], "Ready")
+            ),
+            name="chat",
+            timeout=SOON,
+        )
+
+    def command(name: str, revision: str) -> None:
+        annotation = {f"slipstream.dev/{name}": revision}
+        kube.patch("InferenceService", namespace, "chat", {"metadata": {"annotations": annotation}})
+
+    assert weights(90, 10)[0] == stable
+    phase("Comparing")
+    command("abort", stable)  # another revision, so it has no effect
+    canary = weights(90, 10)[1]
+    command("abort", canary)
+    assert weights(100) == [stable]
+    phase("Rejected")
+    command("retry", canary)
+    assert weights(90, 10)[1] == canary
+    phase("Comparing")
+    command("promote", canary)
+    assert weights(100) == [canary]
+    phase(None)
+    kube.until("Deployment", namespace, lambda items: not items, name=stable, timeout=SOON)
+
+
 def test_an_invalid_change_leaves_the_service_where_it_is(kube: Kube, namespace: str) -> None:
     kube.apply(routed(namespace, "chat"))
     services.ready(kube, namespace, "chat")
