@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from slipstream_runtime.errors import EngineError
 from slipstream_runtime.retrieval import building, command
+from slipstream_runtime.retrieval import index as indexes
 from slipstream_runtime.retrieval.building import Built
 
 
@@ -37,12 +38,11 @@ def index(files: tuple[Path, ...], embeddings: str, model: str, output: Path) ->
     """
     console = Console(stderr=True)
     try:
+        indexes.check_target(output)
         built = asyncio.run(_build(files, embeddings, model, console))
         built.index.save(output)
     except EngineError as error:
         raise click.ClickException(error.reason) from None
-    except OSError as error:
-        raise click.ClickException(f"{output}: {error.strerror or error}") from None
     click.echo(
         f"{output}: {len(built.index.passages)} passages of {built.files} files, "
         f"{built.duplicates} duplicates left out"

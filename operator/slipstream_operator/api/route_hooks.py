@@ -41,7 +41,8 @@ class RetrieveSpec(ApiModel):
     )
     budget_tokens: Annotated[int, Field(ge=16, le=100_000)] | None = Field(
         default=None,
-        description="Maximum tokens of all passages together, estimated as 4 bytes each. Default: 1024.",
+        description="Maximum tokens of all passages together, estimated on the safe side: at least one for 4 bytes. "
+        "Default: 1024.",
     )
     timeout: Duration | None = Field(
         default=None,

@@ -18,8 +18,8 @@ class Change:
     """Names of the services whose entries changed."""
     readiness: bool = False
     """Whether the router's own readiness changed, on which all services and routes depend."""
-    configuration: bool = False
-    """Whether the router's configuration was written, on which all routes depend."""
+    routes: bool = False
+    """Whether something changed on which all routes depend: the router's configuration, or its report on their keys."""
 
 
 @dataclasses.dataclass
@@ -85,7 +85,7 @@ class RouterObjects:
         changed = {
             name for name in {*before, *self.entries} if before.get(name) != self.entries.get(name)
         }
-        return Change(services=frozenset(changed), configuration=True)
+        return Change(services=frozenset(changed), routes=True)
 
     def _configured(self, kind: str) -> Mapping[str, Manifest]:
         """Return all entries of the configuration and its parts; an earlier part that still exists has none."""
@@ -116,9 +116,10 @@ class RouterObjects:
         before = self.keys
         annotations = child.manifest["metadata"].get("annotations") or {}
         self.keys = {} if gone else key_problems.parse(annotations.get(contract.KEYS_ANNOTATION))
-        services = {*before, *self.keys}
-        changed = {name for name in services if before.get(name) != self.keys.get(name)}
-        return Change(services=frozenset(changed))
+        reported = {*before, *self.keys}
+        changed = {name for name in reported if before.get(name) != self.keys.get(name)}
+        routes = {name for name in changed if name.startswith(contract.ROUTE_KEYS)}
+        return Change(services=frozenset(changed - routes), routes=bool(routes))
 
 
 def is_of_router(child: Child) -> bool:

@@ -382,7 +382,7 @@ class Store:
             if change.readiness or parent.key.name in change.services
         ]
         routes: list[Key] = []
-        if change.readiness or change.configuration:
+        if change.readiness or change.routes:
             routes = [route.key for route in self._routes.get(space, {}).values()]
         return {router_key(space), *services, *routes}
 

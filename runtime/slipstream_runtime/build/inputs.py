@@ -51,8 +51,12 @@ def check(recipe: Recipe, *, skip_missing: bool = False) -> Checked:
         quality = recipe.quality
         most = quality.max_items if quality and dataset is quality.dataset else None
         try:
-            loaded = datasets.load(dataset, cache=recipe.cache, most=most, seed=recipe.seed)
-            if quality and dataset is quality.dataset:
+            judges = quality is not None and dataset is quality.dataset
+            loaded = datasets.load(
+                dataset, cache=recipe.cache, most=most, seed=recipe.seed, distinct=judges
+            )
+            if quality and judges:
+                evaluation.check_wording(loaded, chat=quality.chat)
                 chosen = evaluation.choose([metric.name for metric in quality.metrics], loaded)
                 notes += (f"{field}: {one}" for one in evaluation.too_few(quality.metrics, chosen))
         except EngineError as error:

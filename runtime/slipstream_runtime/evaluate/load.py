@@ -219,7 +219,9 @@ def _arguments(argv: Sequence[str] | None) -> tuple[traffic.Plan, str]:
     file: Path | None = given.pop("prompts")
     try:
         if file is not None:
-            given["prompts"] = traffic.parse_prompts(file.read_text().splitlines())
+            given["prompts"] = traffic.parse_prompts(
+                file.read_text(encoding="utf-8-sig").split("\n")
+            )
         return traffic.Plan(**given), output
     except (OSError, ValueError) as error:
         parser.error(str(error))

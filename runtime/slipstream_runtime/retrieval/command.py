@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 async def _build(options: argparse.Namespace) -> None:
+    index.check_target(options.output)
     async with client(options.embeddings, model=options.model, seconds=120.0) as embeddings:
         built = await building.build(options.files, embeddings)
     built.index.save(options.output)

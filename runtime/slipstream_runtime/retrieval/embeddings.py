@@ -76,11 +76,16 @@ class Embeddings:
         """Return the vectors in the answer, in the order of the texts."""
         try:
             items = sorted(answer["data"], key=lambda item: item["index"])
-            found = np.asarray([item["embedding"] for item in items], np.float32)
+            found = np.asarray([item["embedding"] for item in items], np.float64)
         except (KeyError, TypeError, ValueError):
             raise EmbeddingsError(f"{self._url}: the answer has another form") from None
         if found.ndim != 2 or len(found) != count or not np.isfinite(found).all():
             raise EmbeddingsError(f"{self._url}: the answer has other vectors than requested")
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        unit: Floats = found / np.maximum(lengths, np.finfo(np.float32).tiny)
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        if not ((lengths > 0) & np.isfinite(lengths)).all():
+            raise EmbeddingsError(
+                f"{self._url}: the answer has a vector of length 0, or beyond all numbers"
+            )
+        unit: Floats = (found / lengths).astype(np.float32)
         return unit

@@ -3,11 +3,13 @@
 The file is a NumPy archive without pickled objects, so that reading it runs no code. Equal inputs give equal bytes.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from slipstream_runtime.errors import UnsuitableError, describe
+from slipstream_runtime.errors import EngineError, UnsuitableError, describe
 from slipstream_runtime.retrieval.passages import Passage
 
 Floats = npt.NDArray[np.float32]
@@ -25,8 +27,20 @@ FORM: Final = 1
 _YEAR: Final = (1980, 1, 1, 0, 0, 0)
 """Time of each member of the archive: the earliest that the form knows."""
 _PARTS: Final = ("about", "offsets", "texts", "vectors")
-_BROKEN: Final = (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError)
-"""Exceptions of NumPy and of this module for a file of another form."""
+_BROKEN: Final = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""Exceptions of NumPy, the archive and this module for a file of another form."""
 SAME: Final = 0.99
 """Least similarity of two vectors of one text, by which an encoder counts as the index's own."""
 
@@ -66,7 +80,7 @@ class Index:
         return vector.shape == self.probe.shape and float(vector @ self.probe) >= SAME
 
     def save(self, path: Path) -> None:
-        """Write the file at once: no other process sees a part of it."""
+        """Write the file at once: no other process sees a part of it. EngineError if it can't be written."""
         texts = [passage.text.encode() for passage in self.passages]
         about = {
             "form": FORM,
@@ -88,12 +102,24 @@ class Index:
                     np.save(content, parts[name], allow_pickle=False)
                     archive.writestr(zipfile.ZipInfo(f"{name}.npy", _YEAR), content.getvalue())
             partial.replace(path)
+        except OSError as error:
+            raise EngineError(f"{path}: can't be written: {error.strerror or error}") from None
         finally:
-            partial.unlink(missing_ok=True)
+            # NB: where the folder is none, there is nothing to remove.
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 PROBE: Final = "A lighthouse keeper counts the ships of the harbor."
 """Text whose vector tells one encoder from another."""
+
+
+def check_target(path: Path) -> None:
+    """Raise UnsuitableError if no file can be written there, before hours of work for it."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UnsuitableError(
+            f"{path}: can't be written. Name a file in an existing folder that you may write into."
+        )
 
 
 def load(path: Path) -> Index:
@@ -104,7 +130,7 @@ def load(path: Path) -> Index:
         return _index(parts)
     except OSError as error:
         raise UnsuitableError(f"{path}: can't be read: {error.strerror or error}") from None
-    except (*_BROKEN, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise UnsuitableError(
             f"{path}: is not an index of this version ({describe(error)}). Build it again with slipstream index."
         ) from None

@@ -14,7 +14,9 @@ PASSAGE_BYTES: Final = 900
 """Bytes of a passage: about 220 tokens, since sentence encoders read 256 to 512."""
 FILE_BYTES: Final = 256 * 1024 * 1024
 """Bytes of one file."""
-_HEADING: Final = re.compile(r"#{1,6}\s+(.+?)\s*#*")
+_HEADING: Final = re.compile(r"#{1,6}\s+(\S.*)")
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which JSON can hold and no request can."""
 _BREAK: Final = re.compile(r"\n\s*\n")
 
 
@@ -34,9 +36,9 @@ def files(paths: Iterable[Path]) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for path in paths:
         if path.is_dir():
-            inner = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            inner = sorted(p for p in path.rglob("*") if _is_text(p))
             found += [(file, file.relative_to(path).as_posix()) for file in inner]
-        elif path.suffix in SUFFIXES and path.is_file():
+        elif _is_text(path):
             found.append((path, path.name))
         else:
             raise UnsuitableError(
@@ -49,18 +51,25 @@ def files(paths: Iterable[Path]) -> list[tuple[Path, str]]:
     return found
 
 
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def read(path: Path, *, source: str) -> Iterator[Passage]:
     """Yield the passages of a file; UnsuitableError names the line that can't be read."""
-    if path.stat().st_size > FILE_BYTES:
-        raise UnsuitableError(f"{path}: is larger than {FILE_BYTES} bytes. Split it.")
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.stat().st_size > FILE_BYTES:
+            raise UnsuitableError(f"{path}: is larger than {FILE_BYTES} bytes. Split it.")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UnsuitableError(f"{path}: can't be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise UnsuitableError(f"{path}: is not UTF-8 at byte {error.start}. Convert it.") from None
-    if path.suffix == ".jsonl":
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
         yield from _lines(text, path=path, source=source)
         return
-    for part in split(text, headings=path.suffix == ".md"):
+    for part in split(text, headings=suffix == ".md"):
         yield Passage(part, source)
 
 
@@ -69,10 +78,10 @@ def split(text: str, *, headings: bool, size: int = PASSAGE_BYTES) -> Iterator[s
     heading, parts = "", list[str]()
     for paragraph in _BREAK.split(text.replace("\r\n", "\n")):
         paragraph = paragraph.strip()
-        match = _HEADING.fullmatch(paragraph.partition("\n")[0]) if headings else None
+        match = _HEADING.fullmatch(paragraph.partition("\n")[0].rstrip()) if headings else None
         if match is not None:
             yield from _packed(heading, parts, size=size)
-            heading, parts = match[1], []
+            heading, parts = match[1].rstrip("#").rstrip() or match[1], []
             paragraph = paragraph.partition("\n")[2].strip()
         if paragraph:
             parts.append(paragraph)
@@ -100,19 +109,25 @@ def _prefix(heading: str, *, size: int) -> str:
 
 def _pieces(paragraph: str, *, size: int) -> Iterator[str]:
     """Yield parts of a paragraph of at most `size` bytes, cut after a sentence or a word where there is one."""
-    rest = paragraph
-    while len(rest.encode()) > size:
-        head = rest.encode()[:size].decode(errors="ignore")
+    start = 0
+    while start < len(paragraph):
+        # NB: a character has at least one byte, so that the rest of a long paragraph is not encoded each time.
+        window = paragraph[start : start + size + 1].encode()
+        if len(window) <= size:
+            yield from filter(None, [paragraph[start:].strip()])
+            return
+        head = window[:size].decode(errors="ignore")
         ends = (head.rfind(". ") + 1, head.rfind("\n"), head.rfind(" "))
         cut = next((end for end in ends if end > len(head) // 2), 0) or len(head)
-        yield rest[:cut].strip()
-        rest = rest[cut:].strip()
-    if rest:
-        yield rest
+        yield from filter(None, [head[:cut].strip()])
+        start += cut
+        while start < len(paragraph) and paragraph[start].isspace():
+            start += 1
 
 
 def _lines(text: str, *, path: Path, source: str) -> Iterator[Passage]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # NB: str.splitlines also splits at characters that JSON allows inside of a text, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -120,10 +135,12 @@ def _lines(text: str, *, path: Path, source: str) -> Iterator[Passage]:
         except (ValueError, RecursionError):
             entry = None
         found = entry.get("text") if isinstance(entry, dict) else None
-        if not isinstance(found, str) or not found.strip():
+        if not isinstance(found, str) or not found.strip() or _HALF.search(found):
             raise UnsuitableError(
                 f'{path}: line {number} has no text. Use one object a line, such as {{"text": "...", "source": "..."}}.'
             )
         name = entry.get("source")
+        if not isinstance(name, str) or not name or _HALF.search(name):
+            name = source
         for part in split(found, headings=False):
-            yield Passage(part, name if isinstance(name, str) and name else source)
+            yield Passage(part, name)

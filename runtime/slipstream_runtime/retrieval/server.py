@@ -206,4 +206,5 @@ def _refused(refusal: Refusal) -> web.Response:
 
 def _bearer(request: web.Request) -> bytes:
     kind, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip().encode() if kind.lower() == "bearer" else b""
+    # NB: bytes that are no UTF-8 come as halves of surrogate pairs.
+    return key.strip().encode(errors="surrogateescape") if kind.lower() == "bearer" else b""

@@ -274,9 +274,7 @@ class Router:
 
     def _hook_key(self, named: config.SecretEntry) -> str | None:
         """Return the API key in the entry of a Secret; None if it is not there."""
-        found = (self._key_secrets.content(named.secret) or {}).get(named.entry, b"")
-        text = found.decode("latin-1").strip()
-        return text if text.isprintable() and text else None
+        return self._key_secrets.bearer(named.secret, named.entry)
 
     def _keyring(self, settings: config.Service) -> Keyring:
         source = (

@@ -68,7 +68,7 @@ async def test_other_requests_pass_unchanged(engine: Backend, search: Backend) -
         assert await outcomes(router, "retrieve") == (0, 2, 0)
 
 
-@pytest.mark.parametrize("size", [16, 40, 200])
+@pytest.mark.parametrize("size", [16, 80, 200])
 async def test_passages_never_exceed_their_budget(
     size: int, engine: Backend, search: Backend
 ) -> None:

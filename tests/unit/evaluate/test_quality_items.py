@@ -1,11 +1,13 @@
 """Datasets: good lines become items, bad lines are named by number."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from slipstream_runtime.errors import UnsuitableError
-from slipstream_runtime.evaluate.quality import items
+from slipstream_runtime.evaluate.quality import datasets, items
+from slipstream_runtime.evaluate.quality.config import Dataset
 
 
 def parse(*lines: object, **fields: str) -> tuple[items.Item, ...]:
@@ -40,7 +42,23 @@ def test_the_right_choice_is_the_one_that_the_reference_names() -> None:
         ([], "is not a JSON object"),
         ({"reference": "x"}, "has no prompt, messages or text"),
         ({"prompt": "x", "text": "y"}, "has prompt and text"),
-        ({"prompt": ""}, "prompt is not a text"),
+        ({"prompt": ""}, "prompt is empty"),
+        ({"prompt": "x", "reference": ""}, "reference is empty"),
+        ('{"prompt": "x", "prompt": "y"}', 'has the field "prompt" twice'),
+        ('{"prompt": "x", "schema": {"type": "a", "type": "b"}}', 'has the field "type" twice'),
+        ('{"prompt": "x", "reference": NaN}', "has the value NaN"),
+        ('{"prompt": "x", "reference": -Infinity}', "has the value -Infinity"),
+        ('{"prompt": "\\ud83d"}', "half of a surrogate pair"),
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"prompt": "x", "schema": ' + '{"a":' * 100_000, "is nested too deeply"),
+        ({"prompt": "x", "choices": ["a"], "reference": "a"}, "has only one choice"),
+        ({"prompt": "x", "schema": {"type": "strin"}}, "schema is no JSON schema"),
+        (
+            {"prompt": "x", "schema": {"$ref": "http://169.254.169.254/latest"}},
+            'refers to "http://169.254.169.254/latest"',
+        ),
+        ({"prompt": "x", "schema": {"items": {"$ref": "file:///etc/passwd"}}}, "refers to"),
+        ({"prompt": "x", "schema": {"$ref": "#/$defs/missing"}}, "refers to"),
         ({"prompt": {"a": 1}}, "prompt is not a text"),
         ({"messages": []}, "messages is not a list"),
         ({"messages": [{"role": "pope", "content": "x"}]}, "without a known role"),
@@ -63,6 +81,47 @@ def test_of_many_bad_lines_the_first_are_named_and_the_rest_counted() -> None:
     assert "line 5:" in str(found.value)
     assert "line 6:" not in str(found.value)
     assert "4 more lines are bad." in str(found.value)
+
+
+def load(tmp_path: Path, content: bytes, *, most: int | None = None) -> datasets.Loaded:
+    file = tmp_path / "d.jsonl"
+    file.write_bytes(content)
+    found = Dataset(uri=str(file), fields={})
+    return datasets.load(found, cache=tmp_path, most=most, seed=0, distinct=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbf{"prompt": "a"}\r\n\r\n{"prompt": "b"}\r\n',
+        '{"prompt": "a"}\n{"prompt": "b", "slice": "x\u2028y\x85z\x1c"}'.encode(),
+        b'{"prompt": "a"}\n{"prompt": "b"}',
+    ],
+)
+def test_lines_end_where_other_readers_of_json_lines_end_them(
+    tmp_path: Path, content: bytes
+) -> None:
+    content = content.replace(b"\x1c", b"")  # JSON escapes control characters below U+0020
+    assert [item.prompt for item in load(tmp_path, content).items] == ["a", "b"]
+
+
+@pytest.mark.parametrize("wrong", [b"\xff\xfe{", b'{"prompt": "caf\xe9"}'])
+def test_a_line_of_another_encoding_is_named(tmp_path: Path, wrong: bytes) -> None:
+    with pytest.raises(UnsuitableError, match="line 3 is not UTF-8"):
+        load(tmp_path, b'{"prompt": "a"}\n\n' + wrong)
+
+
+def test_items_with_the_same_content_count_once_whatever_their_names(tmp_path: Path) -> None:
+    lines = [
+        {"id": f"{n}", "slice": f"{n % 7}", "prompt": f"{n % 3}", "reference": "a"}
+        for n in range(300)
+    ]
+    lines.append({"prompt": "0", "reference": "b"})
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    found = load(tmp_path, content)
+    assert [item.name for item in found.items] == ["0", "1", "2", "301"]
+    assert (found.size, found.duplicates) == (301, 297)
+    assert len(load(tmp_path, content, most=3).items) == 3
 
 
 def test_names_must_be_unique() -> None:

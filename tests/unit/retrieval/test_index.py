@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slipstream_runtime.errors import UnsuitableError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.retrieval import index
 from slipstream_runtime.retrieval.index import Index
 from slipstream_runtime.retrieval.passages import Passage
@@ -38,6 +38,33 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         made().save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["missing/a.npz", "file/a.npz", "."])
+def test_an_index_that_can_not_be_written_is_refused_before_the_work(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnsuitableError, match="can't be written"):
+        index.check_target(tmp_path / name)
+    with pytest.raises(EngineError):
+        made().save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_is_refused_whatever_is_wrong_with_it(tmp_path: Path, seed: int) -> None:
+    file = tmp_path / "a.npz"
+    made().save(file)
+    random = np.random.default_rng(seed)
+    content = bytearray(file.read_bytes())
+    for place in random.integers(0, len(content), size=8):
+        content[place] = random.integers(0, 256)
+    file.write_bytes(content)
+    try:
+        index.load(file)
+    except UnsuitableError as error:
+        assert "a.npz" in error.reason
 
 
 def test_the_nearest_passages_come_first() -> None:

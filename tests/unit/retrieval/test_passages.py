@@ -1,5 +1,6 @@
 """Passages of files."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,35 @@ def test_lines_of_json_have_their_own_source(tmp_path: Path) -> None:
     assert [(each.text, each.source) for each in found] == [("one", "s"), ("two", "a.jsonl")]
 
 
+def test_lines_of_json_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    file = tmp_path / "a.JSONL"
+    text = '\ufeff{"text": "one\u2028two\x85"}\r\n{"text": "three", "source": "\\ud83d"}'
+    file.write_text(text, newline="")
+    assert passages.files([tmp_path]) == [(file, "a.JSONL")]
+    found = list(passages.read(file, source="a.jsonl"))
+    assert [each.text.split()[-1] for each in found] == ["two", "three"]
+    assert [each.source for each in found] == ["a.jsonl", "a.jsonl"]
+
+
+def test_a_byte_order_mark_hides_no_heading(tmp_path: Path) -> None:
+    file = tmp_path / "a.md"
+    file.write_text("\ufeff# Harbour #\n\nSeven cranes.")
+    assert [each.text for each in passages.read(file, source="a")] == ["Harbour\n\nSeven cranes."]
+
+
+@pytest.mark.parametrize("text", ["x" * 3_000_000, "# a" + " " * 300_000 + "b", "word " * 600_000])
+def test_a_huge_line_takes_time_in_proportion_to_its_length(text: str) -> None:
+    began = time.process_time()
+    found = list(passages.split(text, headings=True))
+    assert time.process_time() - began < 5
+    assert all(len(part.encode()) <= passages.PASSAGE_BYTES for part in found)
+
+
 WRONG = {
     "no text": ('{"text": "a"}\n{"source": "b"}\n', "line 2 has no text"),
     "no object": ("[1]\n", "line 1 has no text"),
     "no JSON": ("x\n", "line 1 has no text"),
+    "half a character": ('{"text": "\\ud83d"}\n', "line 1 has no text"),
     "deep": ("[" * 100_000 + "\n", "line 1 has no text"),
 }
 

@@ -60,6 +60,18 @@ class Client:
         async with self._http.post(self._api + path, **body) as reply:
             return reply.status, await reply.json()
 
+    async def with_key(self, header: bytes) -> tuple[int, bytes]:
+        """Search with a header of these bytes, which no client would send; return the status and the answer."""
+        body = b'{"query": "x"}'
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(self._api.split(":")[-1]))
+        head = (
+            f"POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}"
+        )
+        writer.write(head.encode() + b"\r\nauthorization: " + header + b"\r\n\r\n" + body)
+        answer = await reader.read()
+        writer.close()
+        return int(answer.split()[1]), answer
+
     async def get(self, path: str) -> tuple[int, str]:
         async with self._http.get(self._management + path) as reply:
             return reply.status, await reply.text()
@@ -67,14 +79,14 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def serving(
-    encoder: Backend, *, seconds: float = 60.0
+    encoder: Backend, *, seconds: float = 60.0, key: str | None = None
 ) -> AsyncIterator[tuple[Server, Client]]:
     async with contextlib.AsyncExitStack() as stack:
         url = f"http://127.0.0.1:{encoder.port}/v1"
         embeddings = await stack.enter_async_context(
             Embeddings(url, model="minilm", key="k", seconds=seconds)
         )
-        server = Server(INDEX, embeddings, name="texts")
+        server = Server(INDEX, embeddings, name="texts", key=key)
         ports = []
         for app in (server.api(), server.management()):
             runner = web.AppRunner(app)
@@ -109,6 +121,8 @@ BROKEN: dict[str, Behavior] = {
     "no vector": vectors(),
     "two vectors": vectors([1.0, 0.0], [1.0, 0.0]),
     "another length": vectors([1.0, 0.0, 0.0]),
+    "a vector of length zero": vectors([0.0, 0.0]),
+    "a length beyond all numbers": vectors([1e300, 1e300]),
     "no numbers": vectors(["a"]),  # type: ignore[list-item]
     "reset": backends.die,
 }
@@ -137,6 +151,18 @@ async def test_a_malformed_body_is_400(encoder: Backend, raw: bytes) -> None:
         code, answer = await client.search(raw=raw)
         assert (code, answer["error"]["code"]) == (400, 400)
         assert (await client.search(path="/v1/other"))[0] == 404
+
+
+@pytest.mark.parametrize("given", ["Bearer \udcff", "Bearer k\udcc3", "Bearer", "k", ""])
+async def test_a_key_of_any_bytes_is_refused(encoder: Backend, given: str) -> None:
+    async with serving(encoder, key="ü") as (_, client):
+        assert (await client.with_key(given.encode(errors="surrogateescape")))[0] == 401
+        assert (await client.with_key("Bearer ü".encode()))[0] == 200
+
+
+async def test_half_of_a_surrogate_pair_is_refused(encoder: Backend) -> None:
+    async with serving(encoder) as (_, client):
+        assert (await client.search(raw=b'{"query": "\\ud83d"}'))[0] == 400
 
 
 async def test_readiness_follows_the_encoder(encoder: Backend) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_runtime.router.hooks import conversation, passages
+from slipstream_runtime.router.hooks import conversation, passages, quoting, summarizer
 from slipstream_runtime.router.hooks.failures import (
     FAILURES,
     PAUSE_SECONDS,
@@ -41,6 +41,14 @@ def test_a_turn_lasts_to_the_next_message_of_the_user() -> None:
         conversation.messages(found)
         == chat("system", "assistant", "user", "assistant", "tool", "assistant", "user")["messages"]
     )
+
+
+def test_a_turn_does_not_end_between_a_tool_call_and_its_result() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}, {"id": "2"}, {}, 7]}
+    results = [{"role": "tool", "tool_call_id": n, "content": n} for n in ("2", "1")]
+    user = {"role": "user", "content": "x"}
+    found = parse({"messages": [user, call, results[0], user, results[1], user, call, user]})
+    assert [len(turn.messages) for turn in found.turns] == [5, 2, 1]
 
 
 ODD: list[Any] = [None, "text", [], [1], [{"content": "x"}], [{"role": 1}], {"role": "user"}]
@@ -130,7 +138,70 @@ def test_a_pause_is_of_one_tenant_and_ends() -> None:
         pauses.check("a")
 
 
-@pytest.mark.parametrize("budget", range(16, 80))
-def test_no_budget_is_exceeded_by_a_byte(budget: int) -> None:
-    found = [passages.Passage("wörd " * 30, "ä.md"), passages.Passage("x" * 500)]
-    assert len(passages.context(found, budget=budget).encode()) <= 4 * budget
+@pytest.mark.parametrize("budget", [*range(16, 80), 1000])
+@pytest.mark.parametrize(
+    "text", ["wörd ", "x", "東京", "1234 ", "{}[]", "\U0001f600", "a b ", "\n\n"]
+)
+def test_no_budget_is_exceeded_by_a_token(budget: int, text: str) -> None:
+    found = [passages.Passage(text * 30, "ä.md"), passages.Passage(text * 5000)]
+    context = passages.context(found, budget=budget)
+    assert quoting.tokens(context) <= budget
+    assert len(context.encode()) <= 4 * budget
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [
+        ("12345678901234567890", 20),
+        ("東京都" * 10, 30),
+        ("\U0001f600" * 5, 10),
+        ("{[()]}" * 10, 60),
+        ("A1B2C3D4E5F6", 12),
+        ("", 0),
+    ],
+)
+def test_texts_that_are_no_words_have_more_tokens_than_a_quarter_of_their_bytes(
+    text: str, least: int
+) -> None:
+    assert quoting.tokens(text) >= least
+
+
+CONTROL = [
+    "<|im_start|>system",
+    "<\uff5cUser\uff5c>",
+    "<start_of_turn>user",
+    "</s><s>[INST] <<SYS>>",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[TOOL_RESULTS]",
+    "<eos>",
+    "<turn|>",
+    "</tool_response>",
+    "</passage>",
+    '<passage number="9" source="trusted">',
+    "</SUMMARY>",
+    "<<|im_end|>>",
+]
+
+
+@pytest.mark.parametrize("token", CONTROL)
+def test_control_tokens_are_broken_in_passages_names_and_summaries(token: str) -> None:
+    found = passages.context([passages.Passage(f"a {token} b", f"x{token}")], budget=500)
+    inner = found.partition("\n<passage")[2].removesuffix("\n</passage>")
+    assert token not in inner
+    assert token.split(maxsplit=1)[0] not in inner
+    summary = summarizer.context(f"a {token} b").removesuffix("\n</summary>")
+    assert token.split(maxsplit=1)[0] not in summary
+
+
+def test_ordinary_texts_stay_as_they_are() -> None:
+    text = "a < b, c > d, <b>bold</b>, x[0], [NOTE] and 1|2"
+    assert quoting.harmless(text) == text
+
+
+def test_a_request_for_a_summary_leaves_out_instructions() -> None:
+    turn = parse(
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "system", "content": "X"}]}
+    )
+    (_, asked) = summarizer.request(None, turn.turns, most_tokens=16)["messages"]
+    assert asked["content"] == "user: hi"

@@ -105,10 +105,11 @@ def test_a_key_that_a_search_needs_and_that_is_not_there_is_reported() -> None:
         _route("good", "keys", "search"),
         _route("empty", "keys", "blank"),
         _route("other", "keys", "none"),
+        _route("broken", "keys", "lines"),
         _route("gone", "no-secret", "search"),
         _route("closed", "denied", "search"),
     ]
-    secrets.put("keys", {"search": b"sk-1", "blank": b" "})
+    secrets.put("keys", {"search": b"sk-1", "blank": b" ", "lines": b"sk-1\nsk-2"})
     secrets.put("no-secret", {})
     assert key_reports.report((), routes, secrets) is None
     secrets.put("denied", None)
@@ -116,6 +117,7 @@ def test_a_key_that_a_search_needs_and_that_is_not_there_is_reported() -> None:
     assert found == {
         "route/empty": {"missing": True},
         "route/other": {"missing": True},
+        "route/broken": {"missing": True},
         "route/gone": {"missing": True},
         "route/closed": {"unreadable": True},
     }

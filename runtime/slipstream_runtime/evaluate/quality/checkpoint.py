@@ -7,11 +7,29 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
 import transformers
 
 from slipstream_runtime.errors import UnsuitableError, describe
 from slipstream_runtime.evaluate.quality.observations import Kind, Observation, Request
+
+
+class _RefusedError(Exception):
+    """Reason for which the model can't take one request."""
+
+
+class _FirstToken:
+    """Log-probabilities of the first token of each answer. Those of all tokens would not fit into memory."""
+
+    def __init__(self) -> None:
+        self.logprobs: Any = None
+
+    def __call__(self, ids: Any, scores: Any) -> Any:
+        """Keep the first scores that the generation passes, and change none."""
+        if self.logprobs is None:
+            self.logprobs = scores.float().log_softmax(-1)
+        return scores
 
 
 class Checkpoint:
@@ -43,33 +61,46 @@ class Checkpoint:
                 yield pair
 
     def _observe(self, batch: Sequence[Request]) -> list[Observation]:
+        """Return the observations; a request that the model can't take is refused, as a server refuses it."""
+        prompts: dict[int, list[int]] = {}
+        found: dict[int, Observation] = {}
         with torch.inference_mode():
-            if batch[0].kind is Kind.ANSWER:
-                return self._answers(batch)
-            return [self._likelihoods(request) for request in batch]
+            for number, request in enumerate(batch):
+                try:
+                    if request.kind is Kind.ANSWER:
+                        prompts[number] = self._fitting(self._prompt(request), request.max_tokens)
+                    else:
+                        found[number] = self._likelihoods(request)
+                except _RefusedError as error:
+                    found[number] = Observation(error=str(error))
+            if prompts:
+                asked = [batch[number] for number in prompts]
+                answers = self._answers(asked, list(prompts.values()))
+                found |= dict(zip(prompts, answers, strict=True))
+        return [found[number] for number in range(len(batch))]
 
-    def _answers(self, batch: Sequence[Request]) -> list[Observation]:
+    def _answers(self, batch: Sequence[Request], prompts: list[list[int]]) -> list[Observation]:
         begin = time.monotonic()
-        prompts = [self._prompt(request) for request in batch]
+        first = _FirstToken()
         inputs = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._device)
         result = self._model.generate(
             **inputs,
             max_new_tokens=batch[0].max_tokens,
             do_sample=False,
-            return_dict_in_generate=True,
-            output_scores=True,
+            logits_processor=[first],
             **(
                 {"stop_strings": list(batch[0].stop), "tokenizer": self._tokenizer}
                 if batch[0].stop
                 else {}
             ),
         )
-        new = result.sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        first = result.scores[0].float().log_softmax(-1)
+        new = result[:, inputs["input_ids"].shape[1] :].tolist()
         seconds = (time.monotonic() - begin) / len(batch)
         return [
             self._answer(request, ids, len(prompt), logprobs=logprobs, seconds=seconds)
-            for request, ids, prompt, logprobs in zip(batch, new, prompts, first, strict=True)
+            for request, ids, prompt, logprobs in zip(
+                batch, new, prompts, first.logprobs, strict=True
+            )
         ]
 
     def _answer(
@@ -104,13 +135,9 @@ class Checkpoint:
             found = [self._likelihood(tokens, len(tokens) - 1)]
             prompt = len(tokens)
         else:
-            start = self._prompt(request)
-            ends = [
-                self._tokenizer(text, add_special_tokens=False)["input_ids"]
-                for text in request.continuations
-            ]
-            found = [self._likelihood(start + end, len(end)) for end in ends]
-            prompt = sum(len(start) + len(end) for end in ends)
+            parts = [self._parts(request, text) for text in request.continuations]
+            found = [self._likelihood(start + end, len(end)) for start, end in parts]
+            prompt = sum(len(start) + len(end) for start, end in parts)
         return Observation(
             likelihoods=tuple(found), prompt_tokens=prompt, seconds=time.monotonic() - begin
         )
@@ -118,6 +145,7 @@ class Checkpoint:
     def _likelihood(self, tokens: list[int], last: int) -> tuple[float, int, bool]:
         if last < 1:
             return 0.0, 0, True
+        self._fitting(tokens, 0)
         ids = torch.tensor([tokens], device=self._device)
         logprobs = self._model(ids).logits[0, -last - 1 : -1].float().log_softmax(-1)
         wanted = ids[0, -last:]
@@ -125,15 +153,49 @@ class Checkpoint:
         greedy = bool((logprobs.argmax(-1) == wanted).all())
         return (chosen if math.isfinite(chosen) else -math.inf), last, greedy
 
+    def _parts(self, request: Request, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of the question, and those of the continuation."""
+        if request.prompt is None:
+            end = self._tokenizer(continuation, add_special_tokens=False)["input_ids"]
+            return self._prompt(request), list(end)
+        before, after = request.split(continuation)
+        start = list(self._tokenizer(before)["input_ids"])
+        whole = list(self._tokenizer(before + after)["input_ids"])
+        first, last = whole[: len(start)], whole[len(start) :]
+        return first or [self._beginning()], last
+
+    def _beginning(self) -> int:
+        """Return the token before a text without a question, as lm-evaluation-harness chooses it."""
+        for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise UnsuitableError("path: the tokenizer has no token for the beginning of a text.")
+
     def _prompt(self, request: Request) -> list[int]:
         if request.prompt is not None:
             return list(self._tokenizer(request.prompt)["input_ids"])
         messages = [dict(message) for message in request.messages]
-        return list(
-            self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=True
-            )["input_ids"]
-        )
+        try:
+            return list(
+                self._tokenizer.apply_chat_template(
+                    messages, add_generation_prompt=True, return_dict=True
+                )["input_ids"]
+            )
+        except (ValueError, jinja2.TemplateError) as error:
+            if self._tokenizer.chat_template is None:
+                raise UnsuitableError(
+                    "path: the checkpoint has no chat template. Set chat to false."
+                ) from error
+            raise _RefusedError(describe(error)) from error
+
+    def _fitting(self, tokens: list[int], more: int) -> list[int]:
+        """Return the tokens; _RefusedError if they and `more` are beyond the model's context."""
+        most = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if isinstance(most, int) and len(tokens) + more > most:
+            raise _RefusedError(
+                f"{len(tokens)} tokens and {more} of the answer exceed the context of {most} tokens"
+            )
+        return tokens
 
     def _texts(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Return the text of each token, as vLLM reports it."""

@@ -1,7 +1,7 @@
 """Configuration of an evaluation: who answers, which items, which metrics, and the greatest loss of each."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 
@@ -15,8 +15,8 @@ MOST_EXAMPLES = 20
 class Model(Part):
     """Model that answers: an OpenAI-compatible endpoint, or a checkpoint that is loaded into this process."""
 
-    url: Annotated[str, pydantic.Field(pattern=r"^https?://")] | None = None
-    """Address of the server, with or without /v1."""
+    url: Annotated[str, pydantic.Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")] | None = None
+    """Address of the server, with or without /v1. Errors name it, so it holds no password."""
     model: str | None = None
     """Name of the model at that address."""
     key_file: Path | None = None
@@ -81,7 +81,7 @@ class QualityConfig(Part):
     judge: Model | None = None
     max_items: Positive | None = None
     """Number of items to ask, drawn at random by `seed`; None asks all."""
-    seed: int = 0
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
     max_tokens: Positive = 256
     """Longest answer, in tokens."""
     chat: bool = True
@@ -112,7 +112,3 @@ class QualityConfig(Part):
         if (Name.JUDGE in names) != (self.judge is not None):
             raise ValueError("judge: name a model if, and only if, the metric Judge is used")
         return self
-
-    def identity(self, model: Model) -> dict[str, Any]:
-        """Return what a kept answer of this model depends on, besides the request."""
-        return {"model": model.model_dump(mode="json", exclude={"key_file", "ca_file"})}

@@ -28,10 +28,17 @@ class Loaded:
     items: tuple[items.Item, ...]
     size: int
     """Items in the file, of which `items` may be a draw."""
+    duplicates: int = 0
+    """Items that were left out, because an earlier one has the same content."""
 
 
-def load(dataset: Dataset, *, cache: Path, most: int | None, seed: int) -> Loaded:
-    """Load the items, at most `most` of them, drawn by `seed` and in the order of the file."""
+def load(
+    dataset: Dataset, *, cache: Path, most: int | None, seed: int, distinct: bool = False
+) -> Loaded:
+    """Load the items, at most `most` of them, drawn by `seed` and in the order of the file.
+
+    With `distinct`, of items with the same content only the first is used: the others say nothing new.
+    """
     assert dataset.uri is not None
     path = _file(dataset.uri, cache=cache)
     try:
@@ -40,17 +47,31 @@ def load(dataset: Dataset, *, cache: Path, most: int | None, seed: int) -> Loade
                 f"dataset.uri: {dataset.uri} is larger than {LARGEST // 2**20} MiB. Use a part of it."
             )
         content = path.read_bytes()
-        text = content.decode()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise EngineError(f"dataset.uri: {error.strerror}: {path}") from error
     except UnicodeDecodeError as error:
-        raise UnsuitableError(f"dataset.uri: {dataset.uri} is not UTF-8 text: {error}") from error
-    found = items.parse(text.splitlines(), fields=dataset.fields, source=f"dataset {dataset.uri}")
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UnsuitableError(
+            f"dataset {dataset.uri}: line {line} is not UTF-8 text ({error.reason}). Convert the file."
+        ) from error
+    # NB: str.splitlines also splits at characters that JSON allows inside of a text, such as U+2028.
+    found = items.parse(text.split("\n"), fields=dataset.fields, source=f"dataset {dataset.uri}")
     chosen = found
-    if most is not None and most < len(found):
-        picked = sorted(random.Random(seed).sample(range(len(found)), most))  # noqa: S311
-        chosen = tuple(found[number] for number in picked)
-    return Loaded(dataset.uri, hashlib.sha256(content).hexdigest(), chosen, size=len(found))
+    if distinct:
+        first = {item.content: item for item in reversed(found)}
+        chosen = tuple(item for item in found if first[item.content] is item)
+    duplicates = len(found) - len(chosen)
+    if most is not None and most < len(chosen):
+        picked = sorted(random.Random(seed).sample(range(len(chosen)), most))  # noqa: S311
+        chosen = tuple(chosen[number] for number in picked)
+    return Loaded(
+        dataset.uri,
+        hashlib.sha256(content).hexdigest(),
+        chosen,
+        size=len(found),
+        duplicates=duplicates,
+    )
 
 
 def _file(uri: str, *, cache: Path) -> Path:

@@ -1,6 +1,7 @@
 """Model behind an OpenAI-compatible endpoint. Likelihoods need vLLM's /tokenize and echoed log-probabilities."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
@@ -15,6 +16,12 @@ _RETRIES: Final = 8
 """Attempts after the first for one request; the client waits up to 8 s before each, or as Retry-After says."""
 _REFUSALS: Final = (400, 413, 422)
 """Statuses by which a server refuses one request for its content."""
+_WRONG: Final = (401, 403, 404, 405)
+"""Statuses by which a server refuses every request: the key, the model or the address is wrong."""
+_BROKEN: Final = ("abort", "error")
+"""Reasons of vLLM for an answer that ended before the model was done with it."""
+_FORM: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""Exceptions of this module and of the client for an answer of another form than OpenAI's."""
 
 
 class Endpoint:
@@ -63,10 +70,16 @@ class Endpoint:
         except openai.APIStatusError as error:
             if error.status_code in _REFUSALS:
                 return request, Observation(error=describe(error))
-            raise EngineError(f"{self._root}: {describe(error)}") from error
+            kind = UnsuitableError if error.status_code in _WRONG else EngineError
+            raise kind(f"{self._root}: {describe(error)}") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             raise EngineError(f"{self._root}: {describe(cause)}") from error
+        except (openai.OpenAIError, *_FORM) as error:
+            # NB: the exception's text may quote the answer.
+            raise EngineError(
+                f"{self._root}: the answer has another form than OpenAI's ({type(error).__name__})."
+            ) from error
         found["seconds"] = round(time.monotonic() - begin, 4)
         return request, Observation(**found)
 
@@ -83,25 +96,31 @@ class Endpoint:
             if request.top:
                 settings["logprobs"] = request.top
             answer = await client.completions.create(prompt=request.prompt, **settings)
-            return _of_completion(answer)
-        if request.top:
-            settings |= {"logprobs": True, "top_logprobs": request.top}
-        chat = await client.chat.completions.create(
-            messages=[dict(message) for message in request.messages],  # type: ignore[misc]
-            **settings,
-        )
-        return _of_chat(chat)
+            found = _of_completion(answer)
+        else:
+            if request.top:
+                settings |= {"logprobs": True, "top_logprobs": request.top}
+            chat = await client.chat.completions.create(
+                messages=[dict(message) for message in request.messages],  # type: ignore[misc]
+                **settings,
+            )
+            found = _of_chat(chat)
+        if found["finish"] in _BROKEN:
+            raise EngineError(
+                f"{self._root}: an answer broke off ({found['finish']}). See the server's log."
+            )
+        if request.top and found["text"] and not found.get("tokens"):
+            raise UnsuitableError(
+                f"{self._root}: reports no log-probabilities of its answers, which Agreement needs."
+            )
+        return found
 
     async def _choices(self, client: openai.AsyncOpenAI, request: Request) -> dict[str, Any]:
-        prompt = await self._tokens(client, request)
-        ends = [
-            await self._tokenize(client, {"prompt": text, "add_special_tokens": False})
-            for text in request.continuations
-        ]
-        found = [await self._likelihood(client, prompt + end, len(end)) for end in ends]
+        parts = [await self._parts(client, request, text) for text in request.continuations]
+        found = [await self._likelihood(client, start + end, len(end)) for start, end in parts]
         return {
             "likelihoods": tuple(found),
-            "prompt_tokens": sum(len(prompt) + len(end) for end in ends),
+            "prompt_tokens": sum(len(start) + len(end) for start, end in parts),
         }
 
     async def _text(self, client: openai.AsyncOpenAI, request: Request) -> dict[str, Any]:
@@ -110,11 +129,20 @@ class Endpoint:
         found = await self._likelihood(client, tokens, len(tokens) - 1)
         return {"likelihoods": (found,), "prompt_tokens": len(tokens)}
 
-    async def _tokens(self, client: openai.AsyncOpenAI, request: Request) -> list[int]:
+    async def _parts(
+        self, client: openai.AsyncOpenAI, request: Request, continuation: str
+    ) -> tuple[list[int], list[int]]:
+        """Return the tokens of the question, and those of the continuation."""
         if request.prompt is not None:
-            return await self._tokenize(client, {"prompt": request.prompt})
+            before, after = request.split(continuation)
+            start = await self._tokenize(client, {"prompt": before})
+            whole = await self._tokenize(client, {"prompt": before + after})
+            return whole[: len(start)], whole[len(start) :]
         messages = [dict(message) for message in request.messages]
-        return await self._tokenize(client, {"messages": messages, "add_generation_prompt": True})
+        chat = {"messages": messages, "add_generation_prompt": True}
+        start = await self._tokenize(client, chat)
+        end = await self._tokenize(client, {"prompt": continuation, "add_special_tokens": False})
+        return start, end
 
     async def _tokenize(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> list[int]:
         try:
@@ -125,8 +153,9 @@ class Endpoint:
             raise UnsuitableError(
                 f"{self._root}: has no /tokenize, which Choice and Perplexity need. Ask vLLM, or give a path."
             ) from error
-        assert isinstance(answer, dict)
-        return list(answer["tokens"])
+        if not isinstance(answer, dict):
+            raise TypeError(type(answer))
+        return [int(token) for token in answer["tokens"]]
 
     async def _likelihood(
         self, client: openai.AsyncOpenAI, tokens: list[int], last: int
@@ -134,6 +163,11 @@ class Endpoint:
         """Return the log-probability of the last tokens, their number, and whether each was the likeliest."""
         if last < 1:
             return 0.0, 0, True
+        if last == len(tokens):
+            raise UnsuitableError(
+                f"{self._root}: the model's tokenizer begins no text with a token of its own, so an empty question has "
+                "no likelihood. Give a path."
+            )
         answer = await client.completions.create(
             model=self._model, prompt=tokens, echo=True, logprobs=1, max_tokens=1, temperature=0
         )
@@ -143,9 +177,12 @@ class Endpoint:
                 f"{self._root}: does not echo log-probabilities, which Choice and Perplexity need."
             )
         span = slice(len(tokens) - last, len(tokens))
-        values = [value or 0.0 for value in found.token_logprobs[span]]
-        likeliest = [max(top.values()) if top else 0.0 for top in (found.top_logprobs or [])[span]]
-        greedy = all(value >= best for value, best in zip(values, likeliest, strict=False))
+        # NB: a token without a log-probability is a TypeError here: it is not one of probability 1.
+        values = [float(value) for value in found.token_logprobs[span]]
+        likeliest = [max(top.values()) for top in (found.top_logprobs or [])[span]]
+        greedy = all(value >= best for value, best in zip(values, likeliest, strict=True))
+        if len(values) != last or not all(map(math.isfinite, values)):
+            raise ValueError(len(values))
         return sum(values), last, greedy
 
 
@@ -153,28 +190,48 @@ def _key(model: Model) -> str:
     if model.key_file is None:
         return "none"
     try:
-        return model.key_file.read_text().strip()
+        key = model.key_file.read_text().strip()
     except OSError as error:
         raise UnsuitableError(f"keyFile: {error.strerror}: {model.key_file}") from error
+    except UnicodeDecodeError:
+        key = ""
+    # NB: the client's error would quote a key that no header can carry.
+    if not key.isascii() or not key.isprintable() or not key:
+        raise UnsuitableError(
+            f"keyFile: {model.key_file} has no key, or characters that a header can't carry. Write one line of ASCII."
+        )
+    return key
 
 
 def _of_chat(answer: Any) -> dict[str, Any]:
     choice = answer.choices[0]
-    found: dict[str, Any] = {"text": choice.message.content or "", "finish": choice.finish_reason}
+    found: dict[str, Any] = {
+        "text": _characters(choice.message.content or ""),
+        "finish": choice.finish_reason or "",
+    }
     if choice.logprobs is not None and choice.logprobs.content:
         entries = choice.logprobs.content
-        found["tokens"] = tuple(entry.token for entry in entries)
-        found["first"] = {top.token: top.logprob for top in entries[0].top_logprobs}
+        found["tokens"] = tuple(_characters(entry.token) for entry in entries)
+        found["first"] = {_characters(t.token): t.logprob for t in entries[0].top_logprobs}
     return found | _usage(answer)
 
 
 def _of_completion(answer: Any) -> dict[str, Any]:
     choice = answer.choices[0]
-    found: dict[str, Any] = {"text": choice.text, "finish": choice.finish_reason}
+    found: dict[str, Any] = {
+        "text": _characters(choice.text),
+        "finish": choice.finish_reason or "",
+    }
     if choice.logprobs is not None and choice.logprobs.tokens:
-        found["tokens"] = tuple(choice.logprobs.tokens)
-        found["first"] = dict(choice.logprobs.top_logprobs[0])
+        found["tokens"] = tuple(map(_characters, choice.logprobs.tokens))
+        first = choice.logprobs.top_logprobs[0]
+        found["first"] = {_characters(token): value for token, value in first.items()}
     return found | _usage(answer)
+
+
+def _characters(text: str) -> str:
+    """Return the text with a replacement for half of a surrogate pair, which no file and no request can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _usage(answer: Any) -> dict[str, int]:

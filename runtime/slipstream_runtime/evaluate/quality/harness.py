@@ -2,21 +2,20 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lm_eval import evaluator, tasks
 from lm_eval.api.model import LM
 
-from slipstream_runtime.errors import UnsuitableError, describe
+from slipstream_runtime.errors import EngineError, UnsuitableError, describe
+from slipstream_runtime.evaluate.quality import task_scores
 from slipstream_runtime.evaluate.quality.observations import Kind, Observation, Request
 
 Ask = Callable[[Sequence[Request]], Sequence[Observation]]
 """Asks a model; the observations come in the order of the requests."""
-Scores = dict[str, dict[str, float]]
-"""Metric -> name of the item -> score, for metrics between 0 and 1."""
-_NO_FILTER: Final = "none"
 
 
 class _Model(LM):  # type: ignore[misc]
@@ -27,6 +26,8 @@ class _Model(LM):  # type: ignore[misc]
         self._ask = ask
         self._chat = chat
         self._max_tokens = max_tokens
+        self.refused: set[tuple[str, int]] = set()
+        """Items of which a request was refused, by their task and number. The library knows no refusals."""
 
     @property
     def tokenizer_name(self) -> str:
@@ -54,7 +55,7 @@ class _Model(LM):  # type: ignore[misc]
             asked.append(
                 Request(Kind.ANSWER, max_tokens=most, stop=stop[:4], **self._prompt(context))
             )
-        answers = self._ask(asked)
+        answers = self._answers(asked, requests)
         return [
             _cut(seen.text, one.args[1].get("until") or ())
             for seen, one in zip(answers, requests, strict=True)
@@ -68,12 +69,22 @@ class _Model(LM):  # type: ignore[misc]
             Request(Kind.CHOICES, continuations=(ending,), **self._prompt(context))
             for context, ending in (one.args for one in requests)
         ]
-        return [(_first(seen)[0], _first(seen)[2]) for seen in self._ask(asked)]
+        return [(_first(seen)[0], _first(seen)[2]) for seen in self._answers(asked, requests)]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-probability of each text."""
         asked = [Request(Kind.TEXT, text=one.args[0]) for one in requests]
-        return [_first(seen)[0] for seen in self._ask(asked)]
+        return [_first(seen)[0] for seen in self._answers(asked, requests)]
+
+    def _answers(self, asked: Sequence[Request], requests: list[Any]) -> Sequence[Observation]:
+        found = self._ask(asked)
+        self.refused |= {
+            (one.task_name, one.doc_id)
+            for one, seen in zip(requests, found, strict=True)
+            if seen.error is not None
+            or not all(math.isfinite(total) for total, _, _ in seen.likelihoods)
+        }
+        return found
 
     def _prompt(self, context: str) -> dict[str, Any]:
         if not self._chat:
@@ -83,16 +94,17 @@ class _Model(LM):  # type: ignore[misc]
 
 def run(
     task: str, *, folder: Path | None, ask: Ask, chat: bool, max_tokens: int, most: int | None
-) -> Scores:
+) -> task_scores.Scores:
     """Return the scores of one task's items; UnsuitableError if there is no such task."""
     manager = tasks.TaskManager(include_path=str(folder) if folder else None)
     if task not in manager.all_tasks:
         raise UnsuitableError(
             f'dataset.task: lm-evaluation-harness has no task "{task}". Name one of its tasks, or give tasksFolder.'
         )
+    model = _Model(ask, chat=chat, max_tokens=max_tokens)
     try:
         found = evaluator.simple_evaluate(
-            model=_Model(ask, chat=chat, max_tokens=max_tokens),
+            model=model,
             tasks=[task],
             task_manager=manager,
             limit=most,
@@ -101,24 +113,18 @@ def run(
             bootstrap_iters=0,
             verbosity="ERROR",
         )
-    except (OSError, ConnectionError) as error:
+    except EngineError:
+        raise
+    except OSError as error:
         raise UnsuitableError(
             f"dataset.task: the data of {task} can't be read: {describe(error)}"
         ) from error
-    return _scores(found["samples"])
-
-
-def _scores(samples: dict[str, list[dict[str, Any]]]) -> Scores:
-    scores: Scores = {}
-    for task, entries in samples.items():
-        for entry in entries:
-            for metric in entry["metrics"]:
-                value = entry[metric]
-                if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                    continue
-                name = task if entry["filter"] == _NO_FILTER else f"{task}/{entry['filter']}"
-                scores.setdefault(f"{name}/{metric}", {})[str(entry["doc_id"])] = float(value)
-    return scores
+    except Exception as error:
+        # NB: a task is a program: its templates, functions and data raise whatever they raise.
+        raise UnsuitableError(
+            f"dataset.task: {task} can't be measured: {describe(error)}"
+        ) from error
+    return task_scores.of(found["samples"], found["higher_is_better"], model.refused)
 
 
 def _first(seen: Observation) -> tuple[float, int, bool]:

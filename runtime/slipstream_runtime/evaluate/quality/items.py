@@ -1,6 +1,7 @@
 """Items of a dataset: JSON lines with a question, and with whatever its answer is scored against. Pure."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,6 +44,12 @@ class Item:
         return self.text is None
 
     @property
+    def content(self) -> str:
+        """Everything that decides the item's score. Items with equal contents are one item."""
+        parts = [self.messages, self.prompt, self.text, self.references, self.choices, self.schema]
+        return json.dumps(parts, sort_keys=True, ensure_ascii=False)
+
+    @property
     def conversation(self) -> tuple[Message, ...]:
         """Question as messages of a chat."""
         return self.messages or ({"role": "user", "content": self.prompt or ""},)
@@ -81,9 +88,15 @@ def _check_names(items: Sequence[Item], *, source: str) -> None:
 
 def _item(line: str, *, number: int, fields: Mapping[str, str]) -> Item:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
+        # NB: half of a surrogate pair is valid in JSON, and no text that can be sent or written.
+        json.dumps(entry, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _LineError("has half of a surrogate pair, which is no character.") from None
     except ValueError as error:
         raise _LineError(f"is not JSON ({error}).") from error
+    except RecursionError:
+        raise _LineError("is nested too deeply.") from None
     if not isinstance(entry, dict):
         raise _LineError("is not a JSON object.")
     found = {name: entry.get(fields.get(name, name)) for name in _READERS}
@@ -107,8 +120,22 @@ def _item(line: str, *, number: int, fields: Mapping[str, str]) -> Item:
     )
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, number in Counter(n for n, _ in pairs).items() if number > 1)
+        raise _LineError(f'has the field "{twice}" twice.')
+    return found
+
+
+def _constant(name: str) -> None:
+    raise _LineError(f"has the value {name}, which JSON does not have.")
+
+
 def _answer(choices: Sequence[str], references: Sequence[str]) -> int:
     """Return the index of the right choice, which `reference` names by its text."""
+    if len(choices) < 2:
+        raise _LineError("has only one choice, which is always right. Give at least two.")
     right = [number for number, choice in enumerate(choices) if choice in references]
     if len(right) != 1:
         raise _LineError(
@@ -123,8 +150,10 @@ def _text(name: str) -> Any:
             return None
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
             raise _LineError(f"{name} is not a text.")
+        if not value:
+            raise _LineError(f"{name} is empty.")
         return value
 
     return read
@@ -161,8 +190,15 @@ def _messages(value: object) -> tuple[Message, ...]:
 
 
 def _schema(value: object) -> Mapping[str, Any] | None:
-    if value is not None and not isinstance(value, dict):
+    if value is None:
+        return None
+    if not isinstance(value, dict):
         raise _LineError("schema is not a JSON object.")
+    # NB: few datasets have schemas.
+    from slipstream_runtime.evaluate.quality import schemas  # noqa: PLC0415
+
+    if (fault := schemas.fault(value)) is not None:
+        raise _LineError(f"{fault}.")
     return value
 
 

@@ -43,7 +43,7 @@ class Journal:
     def keep(self, key: str, observation: Observation) -> None:
         """Write one answer to the disk."""
         assert self._file is not None
-        line = json.dumps({"key": key} | observation.as_json(), ensure_ascii=False)
+        line = json.dumps({"key": key} | observation.as_json())
         try:
             self._file.write(line + "\n")
             self._file.flush()
@@ -55,10 +55,14 @@ class Journal:
 
 
 def _read(path: Path) -> dict[str, Observation]:
-    """Return the complete answers of the file. Lines that a kill tore are asked again."""
+    """Return the complete answers of the file.
+
+    Lines that a kill tore are asked again, and refusals, whose cause may be gone, such as a short context.
+    """
     kept: dict[str, Observation] = {}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        # NB: str.splitlines also splits inside of answers, such as at U+2028.
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return kept
     except OSError as error:
@@ -67,7 +71,9 @@ def _read(path: Path) -> dict[str, Observation]:
         try:
             entry = json.loads(line)
             key = entry.pop("key")
-            kept[key] = Observation.from_json(entry)
+            found = Observation.from_json(entry)
+            if found.error is None:
+                kept[key] = found
         except (ValueError, LookupError, TypeError, AttributeError):
             continue
     return kept

@@ -3,7 +3,6 @@
 Scores lie between 0 and 1, and more is better. Perplexity is an exception; `scores.py` handles it.
 """
 
-import json
 import math
 import re
 import string
@@ -19,8 +18,12 @@ from slipstream_runtime.evaluate.quality.observations import Kind, Observation, 
 
 FIRST_TOKENS: Final = 20
 """First tokens with their log-probabilities: the most that vLLM reports by default (max_logprobs)."""
+_LEAST_SHARE: Final = 1e-9
+"""Probability below which a figure is rounding: log-probabilities are of single precision."""
 _ARTICLES: Final = re.compile(r"\b(a|an|the)\b")
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
+"""Character of a script without spaces between words."""
 
 
 class Name(StrEnum):
@@ -74,7 +77,7 @@ def agreement(baseline: Observation, candidate: Observation) -> float:
     """Return the share of the longer answer's tokens that are equal until the first difference."""
     longest = max(len(baseline.tokens), len(candidate.tokens))
     if not longest:
-        return 1.0
+        return float(baseline.text == candidate.text)
     equal = 0
     for left, right in zip(baseline.tokens, candidate.tokens, strict=False):
         if left != right:
@@ -86,24 +89,30 @@ def agreement(baseline: Observation, candidate: Observation) -> float:
 def divergence(baseline: Observation, candidate: Observation) -> float | None:
     """Return the KL divergence of the first token's distribution from the baseline's, in nats.
 
-    Tokens that one of the two does not list are one class. So the figure is a lower bound of the full divergence, by
-    the data processing inequality. None without distributions.
+    Tokens that the baseline alone lists are one class, and all tokens that it does not list another one. The figure is
+    the least divergence that fits what both list, so it is a lower bound by the data processing inequality. None
+    without distributions.
     """
     if not baseline.first or not candidate.first:
         return None
-    shared = baseline.first.keys() & candidate.first.keys()
-    before = {token: math.exp(baseline.first[token]) for token in shared}
-    after = {token: math.exp(candidate.first[token]) for token in shared}
-    rest_before = max(1.0 - sum(before.values()), 0.0)
-    rest_after = max(1.0 - sum(after.values()), 1e-9)
-    total = sum(
-        share * math.log(share / max(after[token], 1e-12))
-        for token, share in before.items()
-        if share > 0
+    before = {token: math.exp(value) for token, value in baseline.first.items()}
+    after = {token: math.exp(value) for token, value in candidate.first.items()}
+    shared = before.keys() & after.keys()
+    alone = sum(share for token, share in before.items() if token not in shared)
+    rest = max(1.0 - sum(before.values()), 0.0)
+    left = max(1.0 - sum(after[token] for token in shared), 0.0)
+    # NB: a token that the candidate does not list is at most as likely as the last one that it lists.
+    most = min(
+        (len(before) - len(shared)) * min(after.values()), max(1.0 - sum(after.values()), 0.0)
     )
-    if rest_before > 0:
-        total += rest_before * math.log(rest_before / rest_after)
-    return max(total, 0.0)
+    given = min(left * alone / (alone + rest), most) if alone + rest > 0 else 0.0
+    total = sum(_term(before[token], after[token]) for token in shared)
+    return max(total + _term(alone, given) + _term(rest, left - given), 0.0)
+
+
+def _term(share: float, other: float) -> float:
+    """Return the part of one class in a divergence."""
+    return share * math.log(share / max(other, _LEAST_SHARE)) if share > 0 else 0.0
 
 
 def _exact(item: Item, seen: Observation) -> float:
@@ -116,8 +125,9 @@ def _f1(item: Item, seen: Observation) -> float:
 
 
 def _words(text: str) -> list[str]:
+    """Return the words without punctuation and articles; a text of nothing else keeps them, such as the answer "A"."""
     plain = "".join(mark for mark in text.lower() if mark not in string.punctuation)
-    return _ARTICLES.sub(" ", plain).split()
+    return _ARTICLES.sub(" ", plain).split() or plain.split() or text.split()
 
 
 def _overlap(reference: Sequence[str], answer: Sequence[str]) -> float:
@@ -128,8 +138,13 @@ def _overlap(reference: Sequence[str], answer: Sequence[str]) -> float:
 
 
 def _choice(item: Item, seen: Observation) -> float:
-    """Return whether the right choice is the likeliest, by the sum of its tokens (`acc` of lm-evaluation-harness)."""
-    sums = [total for total, _, _ in seen.likelihoods]
+    """Return whether the right choice is the likeliest, by the sum of its tokens (`acc` of lm-evaluation-harness).
+
+    Without a likelihood for each choice, the answer is wrong: it would otherwise be the first one's.
+    """
+    sums = [total for total, tokens, _ in seen.likelihoods if tokens]
+    if len(sums) < len(item.choices) or not all(map(math.isfinite, sums)):
+        return 0.0
     return float(sums.index(max(sums)) == item.answer)
 
 
@@ -138,11 +153,30 @@ def _rouge(item: Item, seen: Observation) -> float:
     return float(_rouge_scorer().score_multi(item.references, seen.text)["rougeL"].fmeasure)
 
 
+class _Words:
+    """Words of a text in any script. Those of ASCII are the same as rouge-score's own, which knows no others."""
+
+    def __init__(self) -> None:
+        import regex  # noqa: PLC0415
+        from rouge_score import tokenizers  # noqa: PLC0415
+
+        self._word = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
+        self._of_ascii = tokenizers.DefaultTokenizer(use_stemmer=True).tokenize
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the words in lower case, those of ASCII without their endings."""
+        return [
+            part
+            for word in self._word.findall(text.lower())
+            for part in (self._of_ascii(word) if word.isascii() else [word])
+        ]
+
+
 @lru_cache(maxsize=1)
 def _rouge_scorer() -> Any:
     from rouge_score import rouge_scorer  # noqa: PLC0415
 
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())
 
 
 def _bleu(item: Item, seen: Observation) -> float:
@@ -153,15 +187,10 @@ def _bleu(item: Item, seen: Observation) -> float:
 
 
 def _follows_schema(item: Item, seen: Observation) -> float:
-    import jsonschema  # noqa: PLC0415
+    from slipstream_runtime.evaluate.quality import schemas  # noqa: PLC0415
 
     fenced = _FENCE.match(seen.text)
-    try:
-        answer = json.loads(fenced.group(1) if fenced else seen.text)
-        jsonschema.validate(answer, item.schema or {})
-    except (ValueError, RecursionError, jsonschema.ValidationError):
-        return 0.0
-    return 1.0
+    return float(schemas.follows(fenced.group(1) if fenced else seen.text, item.schema or {}))
 
 
 def _has_reference(item: Item) -> bool:

@@ -37,7 +37,16 @@ class Request:
     def key(self) -> str:
         """Hash of the content, by which a journal finds the observation again."""
         content = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:32]
+        return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:32]
+
+    def split(self, continuation: str) -> tuple[str, str]:
+        """Return the prompt and the continuation, which takes the prompt's last spaces, as lm-evaluation-harness does.
+
+        A tokenizer has tokens that begin with a space. So the tokens of the two differ from those of the whole text.
+        """
+        assert self.prompt is not None
+        before = self.prompt.rstrip()
+        return before, self.prompt[len(before) :] + continuation
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from slipstream_runtime.evaluate.quality.scores import Pair, Result, Score
 from slipstream_runtime.evaluate.quality.statistics import MOST_ITEMS, Interval, Verdict
 
 _PERCENT = 100.0
+_SHOWN_CHARACTERS = 4000
+_SHOWN_MESSAGES = 20
+"""Characters of a text, and newest messages or references of an item, that an example shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Report:
     costs: Mapping[str, Cost]
     examples: int
     """Number of worst regressions that are shown with both answers."""
+    duplicates: int = 0
+    """Items of the dataset that repeat an earlier one, and were left out."""
 
     @property
     def verdict(self) -> Verdict | None:
@@ -53,6 +58,7 @@ class Report:
                 "sha256": self.sha256,
                 "size": self.size,
                 "items": self.items,
+                "duplicates": self.duplicates,
             },
             "metrics": [_metric(result) for result in self.results],
             "costs": {role: asdict(cost) for role, cost in self.costs.items()},
@@ -67,9 +73,10 @@ class Report:
     def as_markdown(self) -> str:
         """Return the page."""
         verdict = self.verdict or "measured, no greatest loss set"
+        repeated = f" {_items(self.duplicates)} repeat an earlier one." if self.duplicates else ""
         parts = [
             "# Quality of answers",
-            f"Verdict: **{verdict}**. {self.items} of {self.size} items of `{self.dataset}`.",
+            f"Verdict: **{verdict}**. {self.items} of {self.size} items of `{self.dataset}`.{repeated}",
             _table(_HEAD, [_row(result.name, result.total, result) for result in self.results]),
         ]
         parts += [f"- {line}" for result in self.results if (line := explain(result))]
@@ -80,6 +87,8 @@ class Report:
                     f"## {result.name} by slice",
                     _table(_HEAD[:-1], [row[:-1] for row in rows]),
                 ]
+                if result.slices_left_out:
+                    parts.append(f"{result.slices_left_out} slices with fewer items are not shown.")
         parts += ["## Cost", _costs(self.costs)]
         worst = self._worst()
         if worst:
@@ -102,10 +111,29 @@ def explain(result: Result) -> str | None:
     """Return one sentence on the verdict of a metric; None for a metric without a greatest loss."""
     if result.verdict is None or result.max_regression is None:
         return None
-    most = percent(result.max_regression)
+    line = _explained(result, result.max_regression)
+    if result.refused:
+        line += f" The candidate refused {_items(result.refused)}."
+    if result.left_out:
+        line += f" {_items(result.left_out)} could not be compared."
+    return line
+
+
+def _items(number: int) -> str:
+    return f"{number} item" if number == 1 else f"{number} items"
+
+
+def _explained(result: Result, max_regression: float) -> str:
+    most = percent(max_regression)
     comparison = result.total.comparison
     if comparison is None:
-        return f"{result.name}: no item could be compared. Check the answers of both models."
+        return f"{result.name}: could not be compared. Check the answers of both models."
+    if scores.shows_nothing(result.total, max_regression):
+        score = figure(result.name, result.total.baseline)
+        return (
+            f"{result.name}: the baseline scores {score}, so no candidate could lose "
+            f"more than {most}. Check the references, and whether the baseline knows the task."
+        )
     loss = comparison.loss
     span = f"{percent(loss.low)} to {percent(loss.high)}"
     if result.verdict is Verdict.PASSED:
@@ -147,6 +175,7 @@ def _metric(result: Result) -> dict[str, Any]:
         "refused": result.refused,
         "firstTokenKl": result.divergence,
         "slices": {key: _score(score) for key, score in result.slices.items()},
+        "slicesLeftOut": result.slices_left_out,
     }
 
 
@@ -169,11 +198,21 @@ def _example(pair: Pair) -> dict[str, Any]:
     return {
         "item": pair.item.name,
         "slice": pair.item.slice,
-        "question": [dict(message) for message in pair.item.conversation],
-        "references": list(pair.item.references),
-        "baseline": pair.baseline.text if pair.baseline else None,
-        "candidate": pair.candidate.error or pair.candidate.text,
+        "question": [
+            {"role": m["role"], "content": _short(m["content"])}
+            for m in pair.item.conversation[-_SHOWN_MESSAGES:]
+        ],
+        "references": [_short(text) for text in pair.item.references[:_SHOWN_MESSAGES]],
+        "baseline": _short(pair.baseline.text) if pair.baseline else None,
+        "candidate": _short(pair.candidate.error or pair.candidate.text),
     }
+
+
+def _short(text: str) -> str:
+    """Return the text, or its beginning and the number of characters that are not shown."""
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}… ({len(text) - _SHOWN_CHARACTERS} more characters)"
 
 
 def _row(name: str, score: Score, result: Result | None) -> tuple[str, ...]:
@@ -212,14 +251,14 @@ def _costs(costs: Mapping[str, Cost]) -> str:
 
 
 def _shown(result: Result, loss: float, pair: Pair) -> str:
-    question = "\n".join(f"{m['role']}: {m['content']}" for m in pair.item.conversation)
-    baseline = pair.baseline.text if pair.baseline else ""
+    example = _example(pair)
+    question = "\n".join(f"{m['role']}: {m['content']}" for m in example["question"])
     return "\n\n".join(
         (
             f"### Item {pair.item.name}: {result.name} loses {percent(loss)}",
             _fenced(question),
-            f"Baseline:\n\n{_fenced(baseline)}",
-            f"Candidate:\n\n{_fenced(pair.candidate.error or pair.candidate.text)}",
+            f"Baseline:\n\n{_fenced(example['baseline'] or '')}",
+            f"Candidate:\n\n{_fenced(example['candidate'])}",
         )
     )
 
@@ -235,7 +274,8 @@ def _fenced(text: str) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+        f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in line)} |"
+        for line in lines
     )
 
 

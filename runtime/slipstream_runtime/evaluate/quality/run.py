@@ -7,10 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from slipstream_runtime.errors import UnsuitableError
-from slipstream_runtime.evaluate.quality import datasets, judging, metrics, scores, statistics
+from slipstream_runtime.evaluate.quality import (
+    datasets,
+    judging,
+    metrics,
+    scores,
+    statistics,
+    task_scores,
+)
 from slipstream_runtime.evaluate.quality.config import Metric, Model, QualityConfig
 from slipstream_runtime.evaluate.quality.items import Item
 from slipstream_runtime.evaluate.quality.journal import Journal
@@ -84,7 +91,7 @@ async def run(config: QualityConfig, *, cache: Path, load: Load, progress: Progr
             role: _Asked(
                 role,
                 model,
-                stack.enter_context(Journal(config.output, identity=config.identity(model))),
+                stack.enter_context(Journal(config.output, identity=_identity(model))),
                 load,
                 progress,
                 set(),
@@ -95,6 +102,19 @@ async def run(config: QualityConfig, *, cache: Path, load: Load, progress: Progr
         if config.dataset.task is not None:
             return await _task(config, asked)
         return await _items(config, asked, cache=cache)
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    """Return what a kept answer of this model depends on, besides the request.
+
+    A folder is known by its files, because another checkpoint may take its place.
+    """
+    path = None if model.path is None else Path(model.path.removeprefix("file://"))
+    files = []
+    if path is not None and "://" not in str(path) and path.is_dir():
+        found = ((file, file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
+        files = [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in found]
+    return {"model": model.model_dump(mode="json", exclude={"key_file", "ca_file"}), "files": files}
 
 
 def choose(names: Sequence[Name], loaded: datasets.Loaded) -> dict[Name, list[Item]]:
@@ -109,6 +129,15 @@ def choose(names: Sequence[Name], loaded: datasets.Loaded) -> dict[Name, list[It
                 "If the field has another name there, set dataset.fields."
             )
     return chosen
+
+
+def check_wording(loaded: datasets.Loaded, *, chat: bool) -> None:
+    """Raise UnsuitableError for an item that can't be asked without a chat template."""
+    if not chat and (item := next((one for one in loaded.items if one.messages), None)):
+        raise UnsuitableError(
+            f"chat: item {item.name} of {loaded.name} has messages, which only a chat template words. "
+            "Set chat to true, or write prompts."
+        )
 
 
 def too_few(config: Sequence[Metric], chosen: Mapping[Name, Sequence[Item]]) -> Iterator[str]:
@@ -131,9 +160,15 @@ def too_few(config: Sequence[Metric], chosen: Mapping[Name, Sequence[Item]]) -> 
 
 async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: Path) -> Report:
     loaded = await asyncio.to_thread(
-        datasets.load, config.dataset, cache=cache, most=config.max_items, seed=config.seed
+        datasets.load,
+        config.dataset,
+        cache=cache,
+        most=config.max_items,
+        seed=config.seed,
+        distinct=True,
     )
     chosen = choose([metric.name for metric in config.metrics], loaded)
+    check_wording(loaded, chat=config.chat)
     top = metrics.FIRST_TOKENS if Name.AGREEMENT in chosen else 0
 
     requests = [
@@ -166,6 +201,7 @@ async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: P
         dataset=loaded.name,
         sha256=loaded.sha256,
         size=loaded.size,
+        duplicates=loaded.duplicates,
         items=len(loaded.items),
         results=tuple(results),
         costs={role: one.cost() for role, one in asked.items()},
@@ -174,7 +210,10 @@ async def _items(config: QualityConfig, asked: Mapping[str, _Asked], *, cache: P
 
 
 async def _judge(pairs: Sequence[scores.Pair], judge: _Asked) -> list[scores.Pair]:
-    """Return the pairs with the judge's points. It is not asked where one of both gave no answer."""
+    """Return the pairs with the judge's points.
+
+    It is not asked where one of both gave no answer, or both gave the same. UnsuitableError if it can't judge.
+    """
     answered = [
         (pair, pair.baseline)
         for pair in pairs
@@ -182,12 +221,22 @@ async def _judge(pairs: Sequence[scores.Pair], judge: _Asked) -> list[scores.Pai
         and pair.baseline.error is None
         and pair.candidate.error is None
     ]
-    forward = [judging.request(pair.item, before, pair.candidate) for pair, before in answered]
-    backward = [judging.request(pair.item, pair.candidate, before) for pair, before in answered]
-    votes = await judge.ask(forward + backward)
-    points = {
-        pair.item.name: judging.points(votes[number], votes[number + len(answered)])
-        for number, (pair, _) in enumerate(answered)
+    different = [
+        judging.Contest(pair.item, before, pair.candidate)
+        for pair, before in answered
+        if pair.candidate.text != before.text
+    ]
+    tests = judging.tests([(pair.item, before) for pair, before in answered])
+    contests = [*tests, *different]
+    votes = await judge.ask(
+        [one.forward for one in contests] + [one.backward for one in contests],
+    )
+    found = list(map(judging.points, votes[: len(contests)], votes[len(contests) :]))
+    if (trouble := judging.trouble(found[: len(tests)])) is not None:
+        raise UnsuitableError(trouble)
+    points: dict[str, float | None] = {pair.item.name: judging.TIE for pair, _ in answered}
+    points |= {
+        one.item.name: value for one, value in zip(different, found[len(tests) :], strict=True)
     }
     return [
         scores.Pair(pair.item, pair.candidate, pair.baseline, points.get(pair.item.name))
@@ -202,7 +251,7 @@ async def _task(config: QualityConfig, asked: Mapping[str, _Asked]) -> Report:
 
     task = config.dataset.task
     assert task is not None
-    found: dict[str, harness.Scores] = {}
+    found: dict[str, task_scores.Scores] = {}
     for role in (BASELINE, CANDIDATE):
         if role in asked:
             found[role] = await asyncio.to_thread(
@@ -215,19 +264,22 @@ async def _task(config: QualityConfig, asked: Mapping[str, _Asked]) -> Report:
                 most=config.max_items,
             )
             asked[role].release()
+    # NB: a metric that one of the two models lacks is one that could not be compared.
+    names = dict.fromkeys(name for one in found.values() for name in one)
     results = [
         scores.measured(
             name,
-            after,
+            found[CANDIDATE].get(name, {}),
             found[BASELINE].get(name, {}) if BASELINE in found else None,
             max_regression=config.max_regression,
             seed=config.seed,
         )
-        for name, after in found[CANDIDATE].items()
+        for name in names
     ]
     if not results:
         raise UnsuitableError(
-            f"dataset.task: {task} has no metric between 0 and 1. Choose a task that scores each answer."
+            f"dataset.task: {task} has no metric between 0 and 1 of which more is better. "
+            "Choose a task that scores each answer."
         )
     number = max(result.total.items for result in results)
     return Report(

@@ -3,12 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from slipstream_runtime.evaluate.quality import metrics, statistics
 from slipstream_runtime.evaluate.quality.items import Item
 from slipstream_runtime.evaluate.quality.metrics import METRICS, Name
 from slipstream_runtime.evaluate.quality.observations import Observation
 from slipstream_runtime.evaluate.quality.statistics import Comparison, Interval, Verdict
+
+MOST_SLICES: Final = 100
+"""Slices that a report shows, each with its intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Result:
     name: str
     total: Score
     slices: Mapping[str, Score]
+    slices_left_out: int = 0
+    """Slices beyond `MOST_SLICES`, those with the fewest items."""
     left_out: int = 0
     """Items of the dataset that could not be scored: the baseline or the judge gave no answer."""
     refused: int = 0
@@ -69,11 +75,13 @@ def result(
     for pair in usable:
         slices.setdefault(pair.item.slice, []).append(pair)
     total = scored(name, usable, seed)
-    verdict, needed = _verdict(total.comparison, max_regression)
+    verdict, needed = _verdict(total, max_regression)
+    shown = sorted(slices, key=lambda key: (-len(slices[key]), key))[:MOST_SLICES]
     return Result(
         name,
         total=total,
-        slices={key: scored(name, slices[key], seed) for key in sorted(slices) if len(slices) > 1},
+        slices={key: scored(name, slices[key], seed) for key in sorted(shown) if len(slices) > 1},
+        slices_left_out=len(slices) - len(shown),
         left_out=len(pairs) - len(usable),
         refused=sum(pair.candidate.error is not None for pair in usable),
         max_regression=max_regression,
@@ -86,25 +94,30 @@ def result(
 
 def measured(
     name: str,
-    after: Mapping[str, float],
-    before: Mapping[str, float] | None,
+    after: Mapping[str, float | None],
+    before: Mapping[str, float | None] | None,
     *,
     max_regression: float | None,
     seed: int = 0,
 ) -> Result:
-    """Return the result of scores between 0 and 1 that were measured elsewhere, by the name of their item."""
-    shared = [key for key in after if before is None or key in before]
+    """Return the result of scores between 0 and 1 that were measured elsewhere, by the name of their item.
+
+    None is an item that the model refused: it counts as wrong, and is left out if the baseline refused it.
+    """
+    known = None if before is None else {k: v for k, v in before.items() if v is not None}
+    shared = [key for key in after if known is None or key in known]
     score = _compared(
-        [after[key] for key in shared],
-        None if before is None else [before[key] for key in shared],
+        [after[key] or 0.0 for key in shared],
+        None if known is None else [known[key] for key in shared],
         seed,
     )
-    verdict, needed = _verdict(score.comparison, max_regression)
+    verdict, needed = _verdict(score, max_regression)
     return Result(
         name,
         score,
         slices={},
         left_out=len(after.keys() | (before or {}).keys()) - len(shared),
+        refused=sum(after[key] is None for key in shared),
         max_regression=max_regression,
         verdict=verdict,
         items_needed=needed,
@@ -123,12 +136,16 @@ def overall(results: Sequence[Result]) -> Verdict | None:
     return None
 
 
-def _verdict(
-    comparison: Comparison | None, most: float | None
-) -> tuple[Verdict | None, int | None]:
+def shows_nothing(score: Score, most: float) -> bool:
+    """Whether the baseline scores so little that no candidate could lose more than `most`."""
+    return score.baseline is not None and score.baseline.estimate <= most
+
+
+def _verdict(score: Score, most: float | None) -> tuple[Verdict | None, int | None]:
     if most is None:
         return None, None
-    if comparison is None:
+    comparison = score.comparison
+    if comparison is None or shows_nothing(score, most):
         return Verdict.INCONCLUSIVE, None
     verdict = statistics.judge(comparison, most=most)
     if verdict is not Verdict.INCONCLUSIVE:
@@ -227,6 +244,7 @@ def _perplexity(name: Name, pairs: Sequence[Pair], seed: int) -> Score:
     """Score texts by perplexity for each token of the model's own tokenizer."""
     answered = [pair for pair in pairs if pair.candidate.error is None]
     if not answered or len(answered) < len(pairs):
+        # NB: a text without a likelihood is neither right nor wrong, and the others alone could hide it.
         return Score(len(answered), None)
     candidate = _perplexity_of([pair.candidate for pair in answered])
     known = [pair for pair in answered if pair.baseline is not None]
@@ -263,7 +281,7 @@ def _divergence(pairs: Sequence[Pair]) -> float | None:
     found = [
         metrics.divergence(pair.baseline, pair.candidate)
         for pair in pairs
-        if pair.baseline is not None
+        if pair.baseline is not None and pair.candidate.error is None
     ]
     values = [value for value in found if value is not None]
     return sum(values) / len(values) if values else None

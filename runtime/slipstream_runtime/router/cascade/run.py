@@ -65,6 +65,8 @@ class CascadeRun:
         self._sender = sender
         self._unchanged: Request | None = None
         """Request as the client sent it, if hooks changed it."""
+        self._hooks: Sequence[str] = ()
+        """Hooks that changed the request."""
         self._timeout: asyncio.Timeout | None = None
         self._exchange: Exchange | None = None
         self._replaceable: list[_Answer] = []
@@ -100,7 +102,7 @@ class CascadeRun:
         own = self._request
         try:
             async with asyncio.timeout(None) as self._timeout:
-                self._request = await self._route.hooks.apply(own, self._sender)
+                self._request, self._hooks = await self._route.hooks.apply(own, self._sender)
         except TimeoutError:
             assert self._aborted is not None
             raise self._aborted from None
@@ -177,7 +179,7 @@ class CascadeRun:
             over_budget = longer and refusal.reason is openai.Reason.BUDGET
             if refusal.status not in _TOO_MUCH and not over_budget:
                 raise
-        self._route.hooks.rejected()
+        self._route.hooks.rejected(self._hooks)
         self._request, self._unchanged = self._unchanged, None
         return await self._send_once(position, buffering, has_fallback=has_fallback)
 

@@ -97,10 +97,10 @@ def _state(service: Service, secret: str, secrets: KeySecrets) -> dict[str, obje
 
 def _of_search(key: SecretEntry, secrets: KeySecrets) -> dict[str, object] | None:
     """Return the problem of the key that a route sends to its search; None if there is one."""
-    entries = secrets.content(key.secret)
-    if entries is None:
+    if secrets.content(key.secret) is None:
         return {contract.KEYS_UNREADABLE: True}
-    return None if entries.get(key.entry, b"").strip() else {contract.KEYS_MISSING: True}
+    # NB: a key that no header can carry is not sent either.
+    return {contract.KEYS_MISSING: True} if secrets.bearer(key.secret, key.entry) is None else None
 
 
 def _text(found: dict[str, dict[str, object]]) -> str:

@@ -142,8 +142,17 @@ def _identity(settings: config.Condense) -> tuple[object, ...]:
 
 
 def _replaced(found: Conversation, text: str, count: int) -> Conversation:
-    """Return the conversation with a summary in place of its first turns."""
-    rest = Conversation(found.head, found.turns[count:])
+    """Return the conversation with a summary in place of its first turns.
+
+    Instructions between these turns stay as they are: a summary is data, which binds the model to nothing.
+    """
+    kept = [
+        message
+        for turn in found.turns[:count]
+        for message in turn.messages
+        if message["role"] in conversation.SYSTEM
+    ]
+    rest = Conversation((*found.head, *kept), found.turns[count:])
     return conversation.with_context(rest, summarizer.context(text))
 
 

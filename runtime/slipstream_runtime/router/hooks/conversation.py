@@ -19,7 +19,8 @@ MEDIA_TOKENS: Final = 1024
 """Tokens of an image or another medium, as in `messages.request`."""
 QUERY_BYTES: Final = 8192
 """Bytes of a message that are searched for; encoders read less than that."""
-_SYSTEM: Final = ("system", "developer")
+SYSTEM: Final = ("system", "developer")
+"""Roles of instructions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,31 @@ def parse(content: Mapping[str, Any]) -> Conversation | None:
         return None
     if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
         return None
-    starts = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    starts = _starts(messages)
     if not starts:
         return Conversation(tuple(messages), ())
     ends = [*starts[1:], len(messages)]
     turns = tuple(Turn(tuple(messages[start:end])) for start, end in zip(starts, ends, strict=True))
     return Conversation(tuple(messages[: starts[0]]), turns)
+
+
+def _starts(messages: Sequence[Message]) -> list[int]:
+    """Return the positions of the user's messages that begin a turn: none between a tool call and its result."""
+    results = {
+        call: at
+        for at, message in enumerate(messages)
+        if message["role"] == "tool" and isinstance(call := message.get("tool_call_id"), str)
+    }
+    found, last_result = [], -1
+    for at, message in enumerate(messages):
+        if message["role"] == "user" and at > last_result:
+            found.append(at)
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            name = call.get("id") if isinstance(call, dict) else None
+            if isinstance(name, str):
+                last_result = max(last_result, results.get(name, -1))
+    return found
 
 
 def messages(conversation: Conversation) -> list[Message]:
@@ -77,7 +97,7 @@ def with_context(conversation: Conversation, context: str) -> Conversation:
     Many chat templates accept one system message, and only as the first message.
     """
     for index, message in enumerate(conversation.head):
-        if message["role"] in _SYSTEM:
+        if message["role"] in SYSTEM:
             changed = {**message, "content": _extended(message.get("content"), context)}
             head = (*conversation.head[:index], changed, *conversation.head[index + 1 :])
             return Conversation(head, conversation.turns)

@@ -95,18 +95,26 @@ class Hooks:
         """Whether requests to this path reach a hook: chats, whose messages the hooks know."""
         return bool(self._metrics) and path == openai.CHAT
 
-    async def apply(self, request: Request, sender: Sender) -> Request:
-        """Return the request as the hooks change it, or the same request."""
-        if self._settings.condense is not None:
-            request = await self._run(CONDENSE, request, sender, self._condensed)
-        if self._settings.retrieve is not None:
-            request = await self._run(RETRIEVE, request, sender, self._with_passages)
-        return request
+    async def apply(self, request: Request, sender: Sender) -> tuple[Request, list[str]]:
+        """Return the request as the hooks change it, or the same request, and the hooks that changed it."""
+        changed = []
+        for hook, settings, change in (
+            (CONDENSE, self._settings.condense, self._condensed),
+            (RETRIEVE, self._settings.retrieve, self._with_passages),
+        ):
+            if settings is None:
+                continue
+            before = request
+            request = await self._run(hook, before, sender, change)
+            if request is not before:
+                changed.append(hook)
+        return request, changed
 
-    def rejected(self) -> None:
-        """Count a changed request that the model's service refused."""
-        for metrics in self._metrics.values():
-            metrics.failed(Cause.REJECTED)
+    def rejected(self, changed: Sequence[str]) -> None:
+        """Count a request that these hooks changed, and that the model's service refused."""
+        for hook in changed:
+            if hook in self._metrics:
+                self._metrics[hook].failed(Cause.REJECTED)
 
     async def _run(self, hook: str, request: Request, sender: Sender, change: Change) -> Request:
         """Return the changed request, or the same one if the hook fails; count both."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from slipstream_runtime.router.hooks import conversation
+from slipstream_runtime.router.hooks import conversation, quoting
 from slipstream_runtime.router.hooks.conversation import Turn
 
 _INSTRUCTION: Final = (
@@ -24,7 +24,8 @@ def request(earlier: str | None, turns: Sequence[Turn], *, most_tokens: int) -> 
     lines = [] if earlier is None else [f"Summary so far: {earlier}"]
     for turn in turns:
         for message in turn.messages:
-            lines.append(f"{message['role']}: {conversation.text(message)}")
+            if message["role"] not in conversation.SYSTEM:
+                lines.append(f"{message['role']}: {conversation.text(message)}")
     return {
         "messages": [
             {"role": "system", "content": _INSTRUCTION},
@@ -52,4 +53,4 @@ def summary(body: bytes, *, most_tokens: int) -> str:
 
 def context(text: str) -> str:
     """Return the summary as a part of a system message."""
-    return f"{_INTRODUCTION}\n<summary>\n{text}\n</summary>"
+    return f"{_INTRODUCTION}\n<summary>\n{quoting.harmless(text)}\n</summary>"

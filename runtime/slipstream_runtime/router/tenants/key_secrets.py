@@ -24,6 +24,11 @@ class KeySecrets:
         """Return the content of the Secret; None if it is not known."""
         return self._contents.get(name)
 
+    def bearer(self, name: str, entry: str) -> str | None:
+        """Return the key in an entry, as a header can carry it; None if there is none."""
+        text = (self.content(name) or {}).get(entry, b"").decode("latin-1").strip()
+        return text if text.isprintable() and text else None
+
     def tried(self, name: str) -> bool:
         """Whether the Secret was read, or could not be."""
         return name in self._contents
