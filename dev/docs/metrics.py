@@ -14,10 +14,13 @@ from slipstream_runtime.engine.gain import Tally
 from slipstream_runtime.engine.metrics import GainMetrics
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.metrics import Metrics as EngineMetrics
+from slipstream_runtime.recording.metrics import StepMetrics
+from slipstream_runtime.recording.steps import Steps
+from slipstream_runtime.recording.totals import Totals
 from slipstream_runtime.retrieval import server as retrieval
 from slipstream_runtime.router import metrics as router
 from slipstream_runtime.router.comparing.arms import Arms
-from slipstream_runtime.router.recording.flight import Totals
+from slipstream_runtime.router.recording.flight import CAUSES
 
 
 class Row(NamedTuple):
@@ -75,7 +78,7 @@ def _router() -> Iterator[Row]:
         in_flight=lambda: 0,
         endpoints=lambda: 0,
         refused_keys=lambda: 0,
-        times=Totals(),
+        times=Totals(len(CAUSES)),
         arms=Arms("service", now=lambda: 0.0),
     )
     router.RouteMetrics(metrics, "route", ("small", "large"))
@@ -90,6 +93,7 @@ def _router() -> Iterator[Row]:
 
 def _engine() -> Iterator[Row]:
     yield from map(_family, EngineMetrics(Lifecycle(clock=lambda: 0.0)).collect())
+    yield from map(_family, StepMetrics([Steps()]).collect())
     with tempfile.TemporaryDirectory() as folder:
         yield from map(_family, GainMetrics(Tally.create(Path(folder, "tally"))).collect())
 

@@ -4,6 +4,7 @@ One process serves all tests; the last one ends it. The model is its own draft, 
 """
 
 import asyncio
+import concurrent.futures
 import json
 import signal
 from collections.abc import Iterator
@@ -90,6 +91,58 @@ def test_it_exports_vllms_metrics_and_its_own(engine: Engine) -> None:
         assert engine.bounds(name) == contract.LATENCY_BUCKETS[name]
     assert found[contract.PHASE_DURATION] > 0
     assert found[contract.IN_FLIGHT] == found[contract.DRAINING] == found[contract.REFUSED] == 0
+
+
+def _ask(engine: Engine, name: str, text: str, *, tokens: int, **headers: str) -> None:
+    sent = body(max_tokens=tokens, messages=[{"role": "user", "content": text}])
+    headers = {"x-request-id": name, **headers}
+    url = f"{engine.api}/v1/chat/completions"
+    httpx.post(url, json=sent, headers=headers, timeout=60).raise_for_status()
+
+
+def _record(engine: Engine, name: str) -> dict[str, Any]:
+    [found] = engine.get(f"{contract.RECORDS_PATH}?request={name}").text.splitlines()
+    record: dict[str, Any] = json.loads(found)
+    return record
+
+
+def test_it_records_where_the_time_of_each_request_went(engine: Engine) -> None:
+    text = "a story of a sea " * 40
+    _ask(engine, "new", text, tokens=1)
+    _ask(engine, "cached", text, tokens=50)
+    _ask(engine, "cold", text[::-1], tokens=1, **{"x-slipstream-prefix": "0.900"})
+    new, cached, cold = (_record(engine, name) for name in ("new", "cached", "cold"))
+    assert (new["status"], new["outcome"], new["service"]) == (200, "answered", NAME)
+    assert (new["promptTokens"], new["outputTokens"]) == (len(text) + 1, 1)
+    assert (new["cachedTokens"], new["coldTokens"]) == (0, None)
+    assert new["seconds"]["prefill"] > new["seconds"]["decode"] == 0
+    assert cached["cachedTokens"] > 600
+    assert cached["outputTokens"] == 50
+    assert cached["seconds"]["decode"] > cached["seconds"]["prefill"]
+    assert cached["batch"] == 1
+    assert cold["coldTokens"] > 500
+    assert cold["seconds"]["cold_prefix"] > cold["seconds"]["prefill"] > 0
+    for each in (new, cached, cold):
+        assert sum(each["firstSeconds"].values()) <= sum(each["seconds"].values()) + 1e-4
+        assert "story" not in str(each)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        decoding = threads.submit(_ask, engine, "decoding", "x", tokens=300)
+        texts = [f"{number} is a number " * 50 for number in range(7)]
+        prompts = [
+            threads.submit(_ask, engine, f"prompt-{number}", text, tokens=1)
+            for number, text in enumerate(texts)
+        ]
+        for each in (decoding, *prompts):
+            each.result()
+    assert _record(engine, "decoding")["seconds"]["others_prefill"] > 0
+    assert _record(engine, "decoding")["batch"] > 1
+    others = [_record(engine, f"prompt-{number}")["seconds"] for number in range(7)]
+    assert max(each["others_prefill"] for each in others) > 0
+    found = engine.metrics()
+    assert found[contract.ENGINE_TIME] > 0
+    assert found[contract.STEP_COUNT] > 300 / 4
+    assert found[contract.STEP_PROMPT_TOKENS] > 7 * 800
+    assert "Iteration(" not in engine.log.read_text()
 
 
 def test_endpoint_pickers_find_typed_gauges_on_the_apis_port(engine: Engine) -> None:

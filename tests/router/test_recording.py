@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.recording.flight import CAUSES, Flight, Outcome
-from slipstream_runtime.router.recording.recorder import Recorder
+from slipstream_runtime.recording.recorder import Outcome, Recorder
+from slipstream_runtime.router.recording.flight import CAUSES, FORM
 from slipstream_runtime.web import openai
 from tests.router.test_one_client_against_others import long_stream, unread
 from tests.support import backends
@@ -143,8 +143,8 @@ async def test_a_request_is_found_by_its_id_and_the_record_has_no_contents() -> 
         assert (found["promptTokens"], found["outputTokens"]) == (7, 3)
         assert "mine-1" not in str(found)
         assert set(found) == {
-            "request", "arrived", "service", "replica", "status", "outcome", "retries", "seconds",
-            "promptTokens", "outputTokens",
+            "request", "arrived", "service", "replica", "status", "outcome", "streamed", "retries",
+            "seconds", "promptTokens", "outputTokens",
         }  # fmt: skip
 
 
@@ -159,9 +159,11 @@ async def test_odd_questions_for_records_are_refused() -> None:
 
 def _add(recorder: Recorder, number: int) -> None:
     recorder.add(
-        Flight(f"request-{number}"),
+        f"request-{number}",
         (0.1,) * len(CAUSES),
+        took=0.1 * len(CAUSES),
         service="chat",
+        replica="",
         status=200,
         outcome=Outcome.ANSWERED,
         prompt=number,
@@ -170,7 +172,7 @@ def _add(recorder: Recorder, number: int) -> None:
 
 
 def test_the_oldest_record_gives_way_and_the_memory_is_bounded() -> None:
-    recorder = Recorder(now=lambda: 1_000.0, most=10)
+    recorder = Recorder(FORM, now=lambda: 1_000.0, most=10)
     for number in range(25):
         _add(recorder, number)
     found = [*recorder.read()]

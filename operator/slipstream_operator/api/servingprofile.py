@@ -12,6 +12,7 @@ from slipstream_operator.api.base import (
     Duration,
     Money,
     Percentage,
+    Quantity,
     ShortText,
     list_map,
     rule,
@@ -36,8 +37,10 @@ class Accelerator(ApiModel):
                 field_path=".deviceClass",
             ),
             rule(
-                "self.name != 'cpu' || !(has(self.deviceClass) || has(self.memory) || has(self.memoryShare))",
-                message="cpu has no device. Leave out deviceClass, memory and memoryShare.",
+                "self.name != 'cpu' || !(has(self.deviceClass) || has(self.memory) || has(self.memoryShare) "
+                "|| has(self.memoryBandwidth) || has(self.operations))",
+                message="cpu has no device. Leave out deviceClass, memory, memoryShare, memoryBandwidth and "
+                "operations.",
                 field_path=".name",
             ),
             rule(
@@ -68,6 +71,16 @@ class Accelerator(ApiModel):
         default=None,
         description="Share of a device's memory for one engine, if engines share devices by time slicing or MPS, "
         "such as 50% for two engines. Default: 100%.",
+    )
+    memory_bandwidth: ByteSize | None = Field(
+        default=None,
+        description="Bytes that one device reads from its memory in a second, such as 3350G for an H100. With it, "
+        "status.profile compares a decode step with the shortest possible one.",
+    )
+    operations: Quantity | None = Field(
+        default=None,
+        description="Floating point operations of one device per second in the models' precision, such as 989T for "
+        "an H100 in bfloat16.",
     )
     hourly_cost: Money | None = Field(
         default=None,

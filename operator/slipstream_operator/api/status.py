@@ -109,6 +109,36 @@ class EngineStatus(ApiModel):
     )
 
 
+class ProfileStatus(ApiModel):
+    """Where the time of requests went in the last five minutes. A missing field is unknown."""
+
+    ttft: Text | None = Field(
+        default=None,
+        description="Shares of the time to the first token by cause, the largest first.",
+    )
+    e2e: Text | None = Field(
+        default=None,
+        description="Shares of the whole time of requests by cause, the largest first.",
+    )
+    steps: Text | None = Field(
+        default=None,
+        description="Shares of the engines' time in steps that read prompts and in steps that only decode.",
+    )
+    batch: Text | None = Field(
+        default=None,
+        description="Mean sequences of a step, of the largest number that one engine runs.",
+    )
+    kv: Text | None = Field(
+        default=None, description="Mean share of the KV cache in use, of the fullest replica."
+    )
+    decode: Text | None = Field(
+        default=None,
+        description="Mean time of a decode step, against the shortest time by the accelerator's facts, or by the "
+        "learned step time where they are not stated.",
+    )
+    bottleneck: Text | None = Field(default=None, description="Largest cause, in one sentence.")
+
+
 class BuildSourceStatus(ApiModel):
     """ModelBuild that a field names, and the artifact that is used for it."""
 
@@ -180,6 +210,9 @@ class InferenceServiceStatus(ApiModel):
     scaling: ScalingStatus | None = Field(default=None, description="Last scaling decision.")
     engine: EngineStatus | None = Field(
         default=None, description="Summary of the resolved engine configuration."
+    )
+    profile: ProfileStatus | None = Field(
+        default=None, description="Where the time of requests goes."
     )
     builds: (
         Annotated[

@@ -34,6 +34,7 @@ from slipstream_operator.core import (
     resource_checks,
     resources,
     rights,
+    roofline,
     routing,
     times,
     weights,
@@ -243,6 +244,7 @@ def resolve(observed: Observed) -> Resolved:
         engines=split.data,
         provision_time=_provision_time(accelerator),
         demand=demand,
+        roofline=roofline.of(accelerator, demand),
         hourly_cost=Decimal(accelerator.hourly_cost) * count if accelerator.hourly_cost else None,
         builds=builds,
     )

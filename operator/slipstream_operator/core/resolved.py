@@ -18,6 +18,7 @@ from slipstream_operator.core.fit.memory import Demand
 from slipstream_operator.core.observed import Key, Manifest
 from slipstream_operator.core.prometheus import RATE_WINDOW, Scraping, Server
 from slipstream_operator.core.rollout.policy import Policy
+from slipstream_operator.core.roofline import Roofline
 from slipstream_operator.core.scaling.bounds import Bounds
 
 
@@ -115,6 +116,8 @@ class Resolved:
     """Memory demand of vLLM, as far as it is known. Not part of the revision."""
     share: quota.Share | None = None
     """Share of the namespace's quota; None without a quota."""
+    roofline: Roofline | str = "nothing is known of the accelerator"
+    """Facts for the shortest time of a decode step, or why they are unknown. Not part of the revision."""
     hourly_cost: Decimal | None = None
     """Cost of one replica per hour; None if the profile sets no cost."""
     builds: tuple[BuildSource, ...] = ()

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.core import activation, speculation, wording
+from slipstream_operator.core import activation, profile, speculation, wording
 from slipstream_operator.core.activation import Renewal
 from slipstream_operator.core.observed import Key, Observed, ObservedPod
 from slipstream_operator.core.resolved import Resolved
@@ -19,7 +19,7 @@ from slipstream_operator.core.scaling.bounds import Bounds
 from slipstream_operator.core.scaling.inputs import Inputs, Settings
 from slipstream_operator.core.scaling.metrics import signals
 from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
-from slipstream_operator.core.scaling.metrics.values import Reading, Unknown
+from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unknown
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.scaling.steady_state import SteadyState
 from slipstream_operator.core.scaling.supply import PodStatus
@@ -86,6 +86,11 @@ def tick(
     """Return the next state of a service's scaling, and how much of it changed."""
     resolved, rollout, before = service.resolved, service.rollout, scaling.state
     assert before is not None
+    profiled = _profile(scaling, results, revision=rollout.active)
+    if scaling.measured is not None and profiled is not scaling.measured.profile:
+        scaling = dataclasses.replace(
+            scaling, measured=dataclasses.replace(scaling.measured, profile=profiled)
+        )
     earlier = _readings(scaling)
     basis = resolved, rollout, before
     if not isinstance(results, Unknown) and steady_state.holds(
@@ -116,7 +121,9 @@ def tick(
         earlier=earlier,
     )
     decision, state = policy.decide(gathered, before)
-    measured = _measured(results, gathered, revision=rollout.active)
+    measured = dataclasses.replace(
+        _measured(results, gathered, revision=rollout.active), profile=profiled
+    )
     disabled, low_acceptance_since = None, scaling.low_acceptance_since
     if rollout.canary is None:
         disabled, low_acceptance_since = speculation.decide(
@@ -264,6 +271,26 @@ def _measured(results: ServiceResults | Unknown, gathered: Inputs, *, revision: 
         kv_capacity=signals.kv_capacity(results),
         adapters=signals.adapters(results),
     )
+
+
+def _profile(
+    scaling: Scaling, results: ServiceResults | Unknown, *, revision: str
+) -> profile.Profile | None:
+    """Return the profile of this round, or else the last one; None if it is unknown."""
+    if isinstance(results, Unknown):
+        return None
+    measured = scaling.measured
+    load = measured.load if measured is not None else None
+    found = profile.read(
+        results,
+        sequences=signals.max_sequences(results, revision=revision),
+        kv=max((pod.kv_mean for pod in load.pods), default=None)
+        if isinstance(load, Load)
+        else None,
+    )
+    if found is None and measured is not None:
+        return measured.profile
+    return found
 
 
 def _changes(

@@ -72,6 +72,7 @@ class QuerySchedule:
         due: dict[str, Expression] = dict(queries.every_tick(window=self._window))
         latencies = queries.every_scrape(window=self._window, metrics=wanted)
         due |= self._all_if_any_is_due(latencies, every=SCRAPE_SECONDS, now=now)
+        due |= self._all_if_any_is_due(queries.profile(), every=SLOW_SECONDS, now=now)
         slow = queries.every_minute(metrics=wanted, bounds=self._bounds)
         if not self._started:
             self._started = True
@@ -86,7 +87,7 @@ class QuerySchedule:
     def _all_if_any_is_due(
         self, group: queries.Queries, *, every: float, now: float
     ) -> queries.Queries:
-        """Return all of the queries if one is due: a reading needs all metrics of its objectives from one tick."""
+        """Return all of the queries if one is due: a reading or a profile needs all its metrics from one tick."""
         if all(now < self._due.get(name, -math.inf) for name in group):
             return {}
         self._due |= dict.fromkeys(group, now + every)

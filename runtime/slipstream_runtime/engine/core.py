@@ -22,6 +22,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from slipstream_runtime.engine import deaths, executor, grammars, scheduler, trials, windows
 from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 from slipstream_runtime.engine.metrics import GainMetrics
+from slipstream_runtime.engine.request_times import RequestTimes
 
 _DEATH_SHOWS_SECONDS: Final = 5.0
 """Longest wait for the end of an engine core that has reported its failure."""
@@ -56,29 +57,36 @@ def prepare_fork(architectures: Set[str], *, api: socket.socket) -> None:
 
 
 def start(
-    parsed: Namespace, *, fork: bool, tally: Path
+    parsed: Namespace, *, fork: bool, tally: Path, times: RequestTimes
 ) -> tuple[AsyncLLM, Any, GainMetrics | None, grammars.Grammars | None]:
     """Return the client of a loaded engine, vLLM's configuration, the gain of speculation, and the trial of grammars.
 
-    It blocks until the model is in memory. The gain is measured in the file `tally`; None where it can't be measured.
+    It blocks until the model is in memory. `times` follows its requests. The gain is measured in the file `tally`; None
+    where it can't be measured.
 
     NB: call it outside of an event loop, which a forked core would otherwise use as its own.
     """
     arguments = AsyncEngineArgs.from_cli_args(parsed)
+    shown = arguments.enable_logging_iteration_details
+    arguments.enable_logging_iteration_details = True
     config = arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if fork:
         # NB: only now, because making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     gain = _sample(config, tally) if _can_pause_speculation(config) else None
     trial = trials.start(config)
+    counts = not arguments.disable_log_stats
     client = AsyncLLM(
         vllm_config=config,
         executor_class=executor.class_for(config),
-        log_stats=not arguments.disable_log_stats,
+        log_stats=counts,
+        stat_loggers=[times.loggers(config, shown=shown)] if counts else None,
         usage_context=UsageContext.OPENAI_API_SERVER,
         log_requests=arguments.enable_log_requests,
         aggregate_engine_logging=arguments.aggregate_engine_logging,
     )
+    if counts:
+        times.attach(client)
     return client, config, gain, trial
 
 

@@ -46,6 +46,7 @@ from slipstream_runtime.engine import (
 from slipstream_runtime.engine.adapter_loader import AdapterLoader
 from slipstream_runtime.engine.grammars import Grammars
 from slipstream_runtime.engine.launch import Launch
+from slipstream_runtime.engine.request_times import RequestTimes
 from slipstream_runtime.engine.requests import Requests
 from slipstream_runtime.engine.stall import StallTimer
 from slipstream_runtime.host import front, routes
@@ -53,6 +54,7 @@ from slipstream_runtime.host.lifecycle import BEAT_SECONDS, Phase
 from slipstream_runtime.host.probe import Probe
 from slipstream_runtime.host.service import Service
 from slipstream_runtime.model_files import sources
+from slipstream_runtime.recording.journal import Journal
 from slipstream_runtime.web import keyring, openai
 from slipstream_runtime.web.tenants import Tenancy
 
@@ -83,7 +85,11 @@ def run(launch: Launch, architectures: Set[str]) -> None:
     launch.life.enter(Phase.LOADING)
     if launch.forks:
         core.prepare_fork(architectures, api=launch.api)
-    client, config, gain, trial = core.start(parsed, fork=launch.forks, tally=launch.tally)
+    times = RequestTimes()
+    client, config, gain, trial = core.start(
+        parsed, fork=launch.forks, tally=launch.tally, times=times
+    )
+    launch.metrics.add(times.collector())
     if gain is not None:
         launch.metrics.add(gain)
     try:
@@ -174,6 +180,7 @@ class _Serving:
             routes=routes.routes({*paths, routes.VERSION}),
             guard=self._guard(config),
             certificate=launch.config.certificate,
+            journal=Journal(launch.config.model.name),
         )
         if (most := launch.config.limits.max_prompt_tokens) is not None:
             prompts.limit(app.state, client, most=most, refused=service.front.count)

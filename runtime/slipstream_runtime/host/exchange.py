@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from slipstream_runtime.host.lifecycle import Lifecycle
+from slipstream_runtime.recording.recorder import Outcome
 from slipstream_runtime.web import asgi
 from slipstream_runtime.web.refusal import Refusal
 
@@ -50,6 +51,25 @@ class Exchange:
     def over(self) -> bool:
         """Whether the response is complete, or was ended before."""
         return self._complete or self._why is not None
+
+    @property
+    def status(self) -> int | None:
+        """Status of the response; None if none has begun."""
+        if self._status is None and self._why is not None:
+            return self._why.status
+        return self._status
+
+    @property
+    def streams_events(self) -> bool:
+        """Whether the response is a stream of events."""
+        return self._streams_events
+
+    @property
+    def outcome(self) -> Outcome:
+        """End of the exchange, once it is closed."""
+        if self._complete or (self._why is not None and self._status is None):
+            return Outcome.ANSWERED
+        return Outcome.CANCELLED if self._why is None else Outcome.BROKEN
 
     def end(self, why: Refusal) -> None:
         """End the exchange: the application sees a disconnect, and the client gets `why`; later calls do nothing."""

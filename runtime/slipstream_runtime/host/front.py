@@ -7,6 +7,7 @@ counts the requests in flight and can end them in order. It buffers no response.
 import asyncio
 import dataclasses
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from slipstream_runtime.host.exchange import Exchange
 from slipstream_runtime.host.lifecycle import Lifecycle
 from slipstream_runtime.host.limits import Limits
 from slipstream_runtime.host.routes import ROUTES, Route, route
+from slipstream_runtime.recording.journal import Journal
+from slipstream_runtime.recording.visits import CURRENT
 from slipstream_runtime.web import asgi, body, keys, openai
 from slipstream_runtime.web.keyring import ANONYMOUS, Client, Keyring
 from slipstream_runtime.web.media import bounded, parse_in_steps
@@ -41,6 +44,8 @@ PROBE_HEADER: Final = b"x-slipstream-probe"
 METRICS_KIND: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 
+_CLIENT_LEFT: Final = 499
+"""Status in the record of a request whose client left before an answer began, as in the router."""
 _PREFLIGHT: Final = "OPTIONS"
 _HEAD: Final = "HEAD"
 
@@ -87,8 +92,10 @@ class Front:
         probe_key: str,
         routes: Mapping[str, Route] = ROUTES,
         guard: Guard | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._app = app
+        self.journal = journal or Journal("")
         self._routes = routes
         self._life = life
         self._probe_key = probe_key.encode()
@@ -164,6 +171,10 @@ class Front:
             await refusal.answer(unread, path=scope["path"], close=self._life.leaving)
             return
         exchange = Exchange(receive, send, life=self._life, path=scope["path"])
+        visit = None
+        if route.computes and scope["method"] != _PREFLIGHT and not probe:
+            visit = self.journal.arrive(scope["headers"])
+        CURRENT.set(visit)
         self._exchanges.add(exchange)
         self._empty.clear()
         try:
@@ -177,6 +188,13 @@ class Front:
             await exchange.close()
         finally:
             exchange.begun()
+            if visit is not None:
+                self.journal.end(
+                    visit,
+                    status=exchange.status or _CLIENT_LEFT,
+                    outcome=exchange.outcome,
+                    streamed=exchange.streams_events,
+                )
             self._exchanges.discard(exchange)
             if not self._exchanges:
                 self._empty.set()
@@ -235,7 +253,12 @@ class Front:
                 await exchange.run(self._app, scope)
                 return
             places = self._slots.fitting(places)
-            await self._take_slots(exchange, places)
+            waits = time.monotonic()
+            try:
+                await self._take_slots(exchange, places)
+            finally:
+                if (visit := CURRENT.get()) is not None:
+                    visit.queue = time.monotonic() - waits
             try:
                 await self._answer(exchange, scope, route)
             finally:

@@ -9,6 +9,7 @@ from slipstream_runtime import contract
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.host.metrics import CONTENT_TYPE, Metrics
 from slipstream_runtime.host.status import EngineStatus
+from slipstream_runtime.recording import answers
 from slipstream_runtime.web import asgi
 
 HANGING_SECONDS: Final = 60.0
@@ -46,6 +47,8 @@ class Management:
                 await asgi.respond(send, self._metrics.render(), kind=CONTENT_TYPE)
             case contract.STATUS_PATH:
                 await asgi.respond_json(send, self._status())
+            case contract.RECORDS_PATH:
+                await answers.records(scope, send, self._metrics.recorder)
             case _:
                 await asgi.respond(send, b"not found\n", status=404)
 

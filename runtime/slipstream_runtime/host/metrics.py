@@ -13,6 +13,8 @@ from slipstream_runtime import contract
 from slipstream_runtime.host import status
 from slipstream_runtime.host.front import Front
 from slipstream_runtime.host.lifecycle import Lifecycle
+from slipstream_runtime.recording.metrics import times_family
+from slipstream_runtime.recording.recorder import Recorder
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -38,6 +40,11 @@ class Metrics(Collector):
     def in_flight(self) -> int:
         """Number of requests whose response is not complete."""
         return self._front.in_flight if self._front else 0
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Recorder of requests; None before the engine serves."""
+        return self._front.journal.recorder if self._front else None
 
     def watch(self, front: Front, *, engine: CollectorRegistry) -> None:
         """Export this front, and the engine's registry."""
@@ -101,7 +108,8 @@ class Metrics(Collector):
         )
         if self._sequences is not None:
             sequences.add_metric([], self._sequences)
-        return (seconds, in_flight, queued, draining, refused, loaded, capacity, sequences)
+        times = times_family(self._front.journal if self._front else None)
+        return (seconds, in_flight, queued, draining, refused, loaded, capacity, sequences, times)
 
     def render(self) -> bytes:
         """Return the text that Prometheus scrapes."""

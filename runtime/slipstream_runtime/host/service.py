@@ -14,6 +14,7 @@ from slipstream_runtime.host import front, probe
 from slipstream_runtime.host.lifecycle import Lifecycle, Phase
 from slipstream_runtime.host.routes import ROUTES, Route
 from slipstream_runtime.machine import unused_memory
+from slipstream_runtime.recording.journal import Journal
 from slipstream_runtime.web import asgi, certificates, server
 
 _LAST_ANSWERS_SECONDS: Final = 0.5
@@ -35,11 +36,14 @@ class Service:
         routes: Mapping[str, Route] = ROUTES,
         guard: front.Guard | None = None,
         certificate: Path | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._life = life
         self._api = api
         self._key = secrets.token_urlsafe()
-        self.front = front.Front(app, life=life, probe_key=self._key, routes=routes, guard=guard)
+        self.front = front.Front(
+            app, life=life, probe_key=self._key, routes=routes, guard=guard, journal=journal
+        )
         self._certificate = certificate
         self.server = server.Server(
             self.front, lifespan=lifespan, tls=certificates.server_context(certificate)

@@ -6,6 +6,8 @@ It neither polls nor waits for a batch to fill up. All methods belong to one eve
 import asyncio
 import dataclasses
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol
@@ -14,6 +16,8 @@ from slipstream_runtime.errors import EngineError, describe
 from slipstream_runtime.onnx import batching
 from slipstream_runtime.onnx.pooling import Floats
 from slipstream_runtime.onnx.tokens import Tokens
+from slipstream_runtime.recording.times import Times
+from slipstream_runtime.recording.visits import CURRENT, Visit
 
 Run = Callable[[Sequence[Tokens]], Floats]
 """Blocking function from a batch to one row for each sequence."""
@@ -30,6 +34,34 @@ class Observer(Protocol):
 class _Entry:
     tokens: Tokens
     row: "asyncio.Future[Floats]"
+    began: float = math.nan
+    """Time at which its batch started."""
+    batch: int = 0
+    """Sequences of its batch."""
+
+
+class _Reading:
+    """Sequences of one request, for its record."""
+
+    def __init__(self, visit: Visit, entries: Sequence[_Entry], *, now: float) -> None:
+        self._visit = visit
+        self._entries = entries
+        self._queued = now
+        self._done: float | None = None
+
+    def done(self, now: float) -> None:
+        """Note that all rows are computed."""
+        self._done = self._visit.first = now
+
+    def close(self) -> Times:
+        """Return the seconds of waiting for the first batch, and from then on; the request has ended."""
+        times = Times(sum(len(entry.tokens) for entry in self._entries))
+        if self._done is not None and self._entries:
+            began = min(entry.began for entry in self._entries)
+            times.queue, times.prefill = began - self._queued, self._done - began
+            times.scheduled, times.first, times.ended = began, self._done, self._done
+            times.batch = sum(entry.batch for entry in self._entries) / len(self._entries)
+        return times
 
 
 class Batcher:
@@ -62,10 +94,17 @@ class Batcher:
         loop = asyncio.get_running_loop()
         entries = [_Entry(tokens, loop.create_future()) for tokens in sequences]
         request = object()
+        reading = None
+        if (visit := CURRENT.get()) is not None:
+            reading = _Reading(visit, entries, now=time.monotonic())
+            visit.sequences.append(reading)
         self._waiting[request] = dict.fromkeys(entries)
         self._wake.set()
         try:
-            return await asyncio.gather(*(entry.row for entry in entries))
+            rows = await asyncio.gather(*(entry.row for entry in entries))
+            if reading is not None:
+                reading.done(time.monotonic())
+            return rows
         finally:
             self._waiting.pop(request, None)
 
@@ -108,6 +147,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         sequences = [entry.tokens for entry in batch]
         self._running = len(batch)
+        now = time.monotonic()
+        for entry in batch:
+            entry.began, entry.batch = now, len(batch)
         self._observer.batch(tokens=sum(map(len, sequences)))
         try:
             rows = await loop.run_in_executor(thread, self._run, sequences)

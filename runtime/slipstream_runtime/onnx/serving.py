@@ -19,6 +19,7 @@ from slipstream_runtime.onnx.batcher import Batcher
 from slipstream_runtime.onnx.exported import Exported
 from slipstream_runtime.onnx.launch import Launch
 from slipstream_runtime.onnx.tokens import Texts
+from slipstream_runtime.recording.journal import Journal
 from slipstream_runtime.web import asgi, keyring
 
 
@@ -68,6 +69,7 @@ async def _serve(launch: Launch, model: Exported, texts: Texts, loaded: session.
         routes=api.ROUTES,
         guard=_guard(launch),
         certificate=launch.config.certificate,
+        journal=Journal(name),
     )
     launch.metrics.watch(service.front, engine=observer.registry)
     async with _beating(launch), service.listening():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from slipstream_runtime import contract, logs
+from slipstream_runtime.recording.recorder import Recorder
 from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.endpoints import Address, Endpoint, Pool
 from slipstream_runtime.router.balancing.prefix_picker import PrefixPicker
@@ -36,7 +37,7 @@ from slipstream_runtime.router.proxy.listener import (
 from slipstream_runtime.router.proxy.readers import SLOW_SECONDS
 from slipstream_runtime.router.proxy.tokens import EngineTokens
 from slipstream_runtime.router.proxy.upstream import RouterToken, Upstream
-from slipstream_runtime.router.recording.recorder import Recorder
+from slipstream_runtime.router.recording.flight import FORM
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.table import Table
 from slipstream_runtime.router.tenants.key_secrets import Entries, KeySecrets, WatchedSecret
@@ -98,7 +99,7 @@ class Router:
         )
         router_token = RouterToken(token, clock=clock)
         self.engine_tokens = EngineTokens(self._key_secrets, own=router_token.value)
-        self.recorder = Recorder(now=now)
+        self.recorder = Recorder(FORM, now=now)
         self._proxy = Proxy(
             self._upstream,
             self.engine_tokens,

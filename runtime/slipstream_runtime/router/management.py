@@ -9,12 +9,12 @@ import orjson
 from aiohttp import web
 
 from slipstream_runtime import contract
+from slipstream_runtime.recording.recorder import Recorder
 from slipstream_runtime.router import metrics
 from slipstream_runtime.router.cluster import routers
 from slipstream_runtime.router.cluster.routers import Lending
 from slipstream_runtime.router.messages.body_memory import BodyMemory
 from slipstream_runtime.router.proxy.listener import Listener
-from slipstream_runtime.router.recording.recorder import Recorder
 
 _CONNECTIONS: Final = 512
 """Connections of kubelet, Prometheus, operator and other routers; the one that is idle for longest gives way."""
@@ -22,8 +22,6 @@ _MEMORY: Final = 16 * 1024 * 1024
 """Bytes of headers and unread answers of all requests."""
 _BODY: Final = 64 * 1024
 """Bytes of a message of another router, which has about 200."""
-_MOST_RECORDS: Final = 10_000
-"""Records in an answer, unless the query says otherwise."""
 _BATCH: Final = 100
 """Records that are written at once, in about 1 ms."""
 
@@ -90,16 +88,10 @@ class Management:
 
     async def _records(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer with the newest records, one JSON object a line, the newest first."""
-        query = request.query
         try:
-            since = float(query.get("since", 0.0))
-            most = int(query.get("most", _MOST_RECORDS))
-        except ValueError:
-            return web.Response(text="since and most must be numbers\n", status=400)
-        records = self._recorder.read(
-            service=query.get("service"), since=since, request=query.get("request")
-        )
-        found = itertools.islice(records, max(0, most))
+            found = self._recorder.asked(request.query)
+        except ValueError as error:
+            return web.Response(text=f"{error}\n", status=400)
         response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await response.prepare(request)
         # NB: clients' requests wait for no more than one batch.

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import CounterMetricFamily
 
 from slipstream_runtime import contract
-from slipstream_runtime.router.recording.flight import CAUSES, Totals
+from slipstream_runtime.recording.totals import Totals
+from slipstream_runtime.router.recording.flight import CAUSES
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 _SERVICE: Final = contract.SERVICE_LABEL

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
+from slipstream_runtime.recording.totals import Totals
 from slipstream_runtime.router import config
 from slipstream_runtime.router.balancing.deaths import SECONDS as DEATHS_SECONDS
 from slipstream_runtime.router.balancing.deaths import Deaths
@@ -21,7 +22,7 @@ from slipstream_runtime.router.comparing.arms import Arms
 from slipstream_runtime.router.messages import refusals, stored
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.metrics import ServiceMetrics
-from slipstream_runtime.router.recording.flight import Totals
+from slipstream_runtime.router.recording.flight import CAUSES
 from slipstream_runtime.router.tenants.budgets import (
     FREE,
     Budgets,
@@ -71,7 +72,7 @@ class Service:
         self.pace = Pace()
         self.cache: ResponseCache[AnswerFuture] | None = None
         self.in_flight = 0
-        self.times = Totals()
+        self.times = Totals(len(CAUSES))
         self.arms = Arms(settings.name, now=now)
         self._make_keyring = make_keyring
         self._keyring = make_keyring(settings)

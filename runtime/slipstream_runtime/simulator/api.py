@@ -7,10 +7,34 @@ import uuid
 import pydantic
 
 from slipstream_runtime import contract
+from slipstream_runtime.recording.journal import Journal
+from slipstream_runtime.recording.recorder import Outcome
+from slipstream_runtime.recording.visits import CURRENT
 from slipstream_runtime.simulator import lifecycle, metrics, pace, protocol
+from slipstream_runtime.simulator.prefixes import PrefixCache
 from slipstream_runtime.web import asgi, body, openai
 from slipstream_runtime.web.openai import Reason
 from slipstream_runtime.web.refusal import Refusal, invalid, no_route, wrong_method
+
+_CLIENT_LEFT = 499
+"""Status in the record of a request whose client left before an answer began, as in the router."""
+
+
+class _Sent:
+    """Parts of a response that were sent, for its record."""
+
+    def __init__(self) -> None:
+        self.status = _CLIENT_LEFT
+        self.streamed = False
+        self.outcome = Outcome.CANCELLED
+
+    def note(self, message: asgi.Message) -> None:
+        """Take the next message."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.streamed = any(b"event-stream" in value for _, value in message["headers"])
+        elif not message.get("more_body", False):
+            self.outcome = Outcome.ANSWERED
 
 
 class Api:
@@ -23,6 +47,8 @@ class Api:
         paced: pace.Pace,
         life: lifecycle.Lifecycle,
         observer: metrics.Metrics,
+        journal: Journal,
+        prefixes: PrefixCache | None = None,
         open_metrics: bool = False,
     ) -> None:
         self._model = model
@@ -30,22 +56,34 @@ class Api:
         self._pace = paced
         self._life = life
         self._metrics = observer
+        self._journal = journal
+        self._prefixes = prefixes
         self._created = int(time.time())
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""
 
+        sent = _Sent()
+
         async def answer(message: asgi.Message) -> None:
+            sent.note(message)
             if message["type"] == "http.response.start" and self._life.leaving:
                 asgi.close_after(message)
             await send(message)
 
+        visit = self._journal.arrive(scope["headers"])
+        CURRENT.set(visit)
         try:
             await self._route(scope["method"], scope["path"], receive, answer)
         except Refusal as refusal:
             await refusal.answer(answer)
         except asgi.DisconnectedError:
             return
+        finally:
+            if scope["method"] == "POST":
+                self._journal.end(
+                    visit, status=sent.status, outcome=sent.outcome, streamed=sent.streamed
+                )
 
     async def _route(self, method: str, path: str, receive: asgi.Receive, send: asgi.Send) -> None:
         form: type[protocol.Request]
@@ -109,7 +147,12 @@ class Api:
         )
         output = protocol.DEFAULT_OUTPUT if limit is None else limit
         try:
-            stream = self._pace.add(prompt=prompt, output=output, reason=answer.reason)
+            stream = self._pace.add(
+                prompt=prompt,
+                output=output,
+                reason=answer.reason,
+                cached=self._cached(raw, prompt=prompt),
+            )
         except ValueError as error:
             raise Refusal(400, str(error)) from None
         work = self._stream(stream, answer, request, send) if request.stream else stream.end()
@@ -121,6 +164,10 @@ class Api:
             if stream.aborted:
                 raise Refusal(503, protocol.STOPPING, reason=Reason.DRAINING)
             await asgi.respond_json(send, answer.whole(stream.tokens))
+
+    def _cached(self, raw: bytes, *, prompt: int) -> int:
+        """Return the tokens of the prompt that the prefix cache holds, and add the prompt to it."""
+        return 0 if self._prefixes is None else self._prefixes.read(raw, prompt=prompt)
 
     async def _stream(
         self,

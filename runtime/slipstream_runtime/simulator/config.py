@@ -33,6 +33,8 @@ class Config(Part):
     delta: Seconds = _DEFAULTS.delta
     kv_tokens: int = pydantic.Field(default=_DEFAULTS.kv_tokens, ge=16)
     max_sequences: int = pydantic.Field(default=_DEFAULTS.max_sequences, ge=1)
+    prefix_tokens: int = pydantic.Field(default=0, ge=0)
+    """Tokens of prompts that the prefix cache holds; 0 for no prefix cache."""
     cold_start: Seconds = 10.0
     """Seconds from the start of the process to ready; 10 s is a small model that is already on the node."""
     linger_seconds: int = pydantic.Field(default=contract.LINGER_SECONDS, ge=0)

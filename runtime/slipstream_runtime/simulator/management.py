@@ -1,6 +1,9 @@
 """Probes, status and metrics of a simulated engine, as an ASGI application on its own port."""
 
 from slipstream_runtime import contract
+from slipstream_runtime.recording import answers
+from slipstream_runtime.recording.journal import Journal
+from slipstream_runtime.recording.metrics import JournalMetrics, StepMetrics
 from slipstream_runtime.simulator import lifecycle, metrics, model, pace
 from slipstream_runtime.web import asgi
 
@@ -16,12 +19,16 @@ class Management:
         paced: pace.Pace,
         life: lifecycle.Lifecycle,
         observer: metrics.Metrics,
+        journal: Journal,
     ) -> None:
         self._model = model_name
         self._engine = engine
         self._pace = paced
         self._life = life
         self._metrics = observer
+        self._journal = journal
+        observer.registry.register(JournalMetrics(journal))
+        observer.registry.register(StepMetrics([paced.steps]))
         observer.watch(contract.RUNNING, lambda: paced.running)
         observer.watch_waiting(lambda: paced.waiting)
         observer.watch(contract.KV_USAGE, lambda: engine.kv_usage)
@@ -43,6 +50,8 @@ class Management:
                 await asgi.respond(send, body, kind=metrics.CONTENT_TYPE)
             case contract.STATUS_PATH:
                 await asgi.respond_json(send, self._status())
+            case contract.RECORDS_PATH:
+                await answers.records(scope, send, self._journal.recorder)
             case _:
                 await asgi.respond(send, b"not found\n", status=404)
 

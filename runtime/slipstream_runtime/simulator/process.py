@@ -6,6 +6,7 @@ import signal
 import socket
 
 from slipstream_runtime import logs
+from slipstream_runtime.recording.journal import Journal
 from slipstream_runtime.simulator import (
     api,
     config,
@@ -15,6 +16,7 @@ from slipstream_runtime.simulator import (
     model,
     pace,
 )
+from slipstream_runtime.simulator.prefixes import PrefixCache
 from slipstream_runtime.web import certificates, server, sockets
 
 _ABORT_SECONDS = 1.0
@@ -37,11 +39,23 @@ async def serve(
     observer = metrics.Metrics(model_name=name, kv_tokens=settings.kv_tokens)
     engine = model.Engine(settings.parameters())
     paced = pace.Pace(engine, observer=observer)
+    journal = Journal(name, clock=loop.time)
     manage = management.Management(
-        model_name=name, engine=engine, paced=paced, life=life, observer=observer
+        model_name=name,
+        engine=engine,
+        paced=paced,
+        life=life,
+        observer=observer,
+        journal=journal,
     )
     answer = api.Api(
-        model=name, paced=paced, life=life, observer=observer, open_metrics=settings.open_metrics
+        model=name,
+        paced=paced,
+        life=life,
+        observer=observer,
+        journal=journal,
+        prefixes=PrefixCache(settings.prefix_tokens) if settings.prefix_tokens else None,
+        open_metrics=settings.open_metrics,
     )
     servers = [
         server.Server(

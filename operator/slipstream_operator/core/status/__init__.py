@@ -39,13 +39,14 @@ def summarise(observed: Observed, outcome: Outcome, *, now: str) -> dict[str, An
         slo=figures.objectives(outcome) or None,
         scaling=figures.scaling(outcome),
         engine=figures.engine(outcome, serving=serving),
+        profile=figures.profile(outcome),
         builds=figures.builds(outcome) or None,
         revisions=rollouts.revisions(
             parent.key.name, outcome, listed=observed.router.active, serving=serving
         ),
     ).model_dump(by_alias=True, exclude_none=True)
     if outcome.rejected is not None:
-        kept = ("slo", "scaling", "engine", "builds", "revisions")
+        kept = ("slo", "scaling", "engine", "profile", "builds", "revisions")
         status |= {key: parent.status[key] for key in kept if key in parent.status}
     return status
 

@@ -8,8 +8,10 @@ from slipstream_operator.api.status import (
     BuildSourceStatus,
     EngineStatus,
     ObjectiveStatus,
+    ProfileStatus,
     ScalingStatus,
 )
+from slipstream_operator.core import profile as profiles
 from slipstream_operator.core.objectives import Objective, budget_remaining
 from slipstream_operator.core.observed import ObservedPod
 from slipstream_operator.core.resolved import Resolved
@@ -17,6 +19,8 @@ from slipstream_operator.core.scaling.metrics.values import Load, Reading, Unkno
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.core.status.outcome import Measured, Outcome
 
+_SHOWN_SHARE: Final = 0.01
+"""Smallest share of a cause that the status shows."""
 _IMAGES: Final = 4
 """Digests that the status lists; a change of the image leaves two."""
 
@@ -152,6 +156,58 @@ def engine(outcome: Outcome, *, serving: Sequence[ObservedPod]) -> EngineStatus 
         image_digest=", ".join(sorted({pod.image for pod in serving if pod.image})[:_IMAGES])
         or None,
     )
+
+
+def profile(outcome: Outcome) -> ProfileStatus | None:
+    """Return where time goes; None if nothing was measured."""
+    resolved, measured = outcome.resolved, outcome.measured
+    if resolved is None or measured is None or measured.profile is None:
+        return None
+    found = measured.profile
+    learned = outcome.state.model.coefficients if outcome.state is not None else None
+    step = profiles.step(found, resolved.roofline, learned)
+    status = ProfileStatus(
+        ttft=_shares(profiles.shares(found.first)),
+        e2e=_shares(profiles.shares(found.whole)),
+        steps=_steps(found),
+        batch=_batch(found),
+        kv=None if found.kv is None else f"{found.kv:.0%}",
+        decode=_step(step),
+        bottleneck=profiles.bottleneck(found, step),
+    )
+    return status if status.model_fields_set and any(status.model_dump().values()) else None
+
+
+def _shares(found: Mapping[str, float]) -> str | None:
+    """Return the causes with a share of 1% at least."""
+    shown = [f"{cause} {share:.0%}" for cause, share in found.items() if share >= _SHOWN_SHARE]
+    return ", ".join(shown) or None
+
+
+def _steps(found: profiles.Profile) -> str | None:
+    kinds = {"prefill": found.prefill, "decode": found.decode}
+    seconds = {name: kind.seconds for name, kind in kinds.items() if kind is not None}
+    total = sum(seconds.values())
+    if not total:
+        return None
+    return ", ".join(f"{name} {part / total:.0%}" for name, part in seconds.items())
+
+
+def _batch(found: profiles.Profile) -> str | None:
+    if found.batch is None:
+        return None
+    if found.sequences is None or found.occupancy is None:
+        return f"{found.batch:.1f}"
+    return f"{found.batch:.1f} of {found.sequences} ({found.occupancy:.0%})"
+
+
+def _step(step: profiles.Step | None) -> str | None:
+    if step is None:
+        return None
+    took = f"{step.seconds * 1e3:.3g} ms"
+    if step.least is None:
+        return f"{took}; the shortest time is unknown because {step.unknown}"
+    return f"{took}; at least {step.least * 1e3:.3g} ms by {step.bound}"
 
 
 def builds(outcome: Outcome) -> list[BuildSourceStatus]:

@@ -8,6 +8,7 @@ from slipstream_operator.core.build_sources import BuildSource
 from slipstream_operator.core.fetching import TaskState
 from slipstream_operator.core.gateway import Attachment
 from slipstream_operator.core.observed import Ref
+from slipstream_operator.core.profile import Profile
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.rollout.state import Progress
 from slipstream_operator.core.router_config import RouterProblem
@@ -27,6 +28,7 @@ class Measured:
     loss: str | None = None
     """Warning that speculation makes decoding slower."""
     kv_capacity: int | None = None
+    profile: Profile | None = None
     adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     """LoRA adapter -> whether every engine has it loaded."""
 

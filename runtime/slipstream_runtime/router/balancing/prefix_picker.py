@@ -24,6 +24,7 @@ class PrefixPicker:
         """Return the cheapest engine, and add the part of the prompt that it has to compute to its pending blocks."""
         blocks = self._blocks(request)
         hits = self._index.hits(blocks)
+        request.known_prefix = max(hits.values(), default=0.0) if blocks else None
         size = prefixes.length(blocks) if blocks else picking.TYPICAL_PROMPT
         chosen = candidates[0]
         if len(candidates) > 1:

@@ -9,6 +9,8 @@ from typing import Final
 
 from multidict import CIMultiDict
 
+from slipstream_runtime.recording.headers import PREFIX, REQUEST_ID
+
 SERVER: Final = "slipstream"
 """Header `server`, without the library and its version."""
 _TO_ENGINE: Final = (
@@ -40,10 +42,12 @@ def engine_headers(
     token: str | None,
     request_id: str | None = None,
     content_type: str | None = None,
+    known_prefix: float | None = None,
 ) -> CIMultiDict[str]:
     """Return the headers of a client's request for the engine, with the router's own token.
 
     `request_id` is its valid id, or a new one. `content_type` replaces the client's if the router wrote the body again.
+    `known_prefix` is the share of the prompt that a replica has read before.
     """
     named = _named_by_connection(given)
     headers = CIMultiDict(
@@ -52,9 +56,11 @@ def engine_headers(
         if (value := given.get(name)) is not None and name not in named and _passes(name, value)
     )
     if request_id is not None:
-        headers["x-request-id"] = request_id
+        headers[REQUEST_ID] = request_id
     if content_type is not None:
         headers["content-type"] = content_type
+    if known_prefix is not None:
+        headers[PREFIX] = f"{known_prefix:.3f}"
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
     return headers

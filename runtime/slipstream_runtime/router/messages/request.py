@@ -60,6 +60,8 @@ class Request:
     priority: int = 0
     blocks: tuple[int, ...] | None = None
     """Hashed blocks of the prompt, as in `prefixes`; None until they are needed."""
+    known_prefix: float | None = None
+    """Share of the prompt, from its start, that a replica has read before; None if prompts are not compared."""
     pending: float = 0.0
     """Blocks that the engine has to compute before it answers."""
     position: float | None = None

@@ -8,6 +8,8 @@ from typing import Final, cast
 
 from aiohttp import web
 
+from slipstream_runtime.recording.headers import request_id
+from slipstream_runtime.recording.recorder import Outcome, Recorder
 from slipstream_runtime.router.balancing import retries
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.cache import sharing
@@ -23,8 +25,7 @@ from slipstream_runtime.router.proxy.listener import Connection
 from slipstream_runtime.router.proxy.relay import BrokenAnswer, Relay
 from slipstream_runtime.router.proxy.tokens import EngineTokens
 from slipstream_runtime.router.proxy.upstream import Fault, Unanswered, Upstream
-from slipstream_runtime.router.recording.flight import Flight, Outcome, request_id
-from slipstream_runtime.router.recording.recorder import Recorder
+from slipstream_runtime.router.recording.flight import Flight
 from slipstream_runtime.router.service import Service
 from slipstream_runtime.router.tenants.budgets import Reservation
 from slipstream_runtime.web import body
@@ -182,9 +183,13 @@ class Exchange:
             output = self.used.output
             self._arm.ended(self._flight, now=now, status=status, outcome=outcome, output=output)
         proxy.recorder.add(
-            self._flight,
+            self._flight.id,
             parts,
+            took=sum(parts),
             service=service.name,
+            replica=self._flight.replica,
+            retries=self._flight.retries,
+            streamed=self._flight.streamed,
             status=status,
             outcome=outcome,
             prompt=self.used.prompt or int(request.prompt_tokens),
@@ -318,6 +323,7 @@ class Exchange:
                 token=proxy.tokens.value(endpoint.revision),
                 request_id=self._flight.id,
                 content_type=request.content_type,
+                known_prefix=request.known_prefix,
             ),
             limits=limits,
         )

@@ -195,6 +195,7 @@ class Relay:
                             metrics.itl.observe(now - last)
                     else:
                         self._started()
+                        self._flight.streamed = True
                         if not stored:
                             metrics.ttft.observe(now - self._arrived)
                         await response.prepare(self._http_request)

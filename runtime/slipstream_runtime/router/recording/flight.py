@@ -1,17 +1,9 @@
-"""Times of one request, by cause."""
+"""Times of one request in the router, by cause."""
 
 import enum
-import itertools
-import re
-import secrets
-from collections.abc import Mapping
 from typing import Final
 
-REQUEST_ID: Final = "x-request-id"
-VALID_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
-"""Ids of requests that engines may write to their logs."""
-_OWN: Final = secrets.token_hex(8)
-_NUMBERS: Final = itertools.count(1)
+from slipstream_runtime.recording.recorder import Form
 
 
 class Cause(enum.StrEnum):
@@ -34,17 +26,7 @@ class Cause(enum.StrEnum):
 
 
 CAUSES: Final = tuple(Cause)
-
-
-class Outcome(enum.IntEnum):
-    """End of a request."""
-
-    ANSWERED = 0
-    """Its client got the whole answer, which may be an error."""
-    BROKEN = 1
-    """Its client got a part of the answer."""
-    CANCELLED = 2
-    """Its client left."""
+FORM: Final = Form({"seconds": CAUSES})
 
 
 class Flight:
@@ -76,6 +58,7 @@ class Flight:
         self.work = 0.0
         """Blocks of prompt that the replica had to compute."""
         self.streamed = False
+        """Whether the answer is a stream of events, so that its first byte is its first token."""
         self.reason = ""
         """Reason for which the answer ended."""
 
@@ -104,25 +87,3 @@ class Flight:
         known = self.queue + self.wake + self.failed + first + stream + self.client
         rest = max(0.0, now - arrived - known)
         return self.queue, self.wake, self.failed, first, stream, self.client, rest
-
-
-class Totals:
-    """Seconds of all requests of one service, by cause."""
-
-    def __init__(self) -> None:
-        self.seconds = [0.0] * len(CAUSES)
-
-    def add(self, parts: tuple[float, ...]) -> None:
-        """Add the parts of one request."""
-        seconds = self.seconds
-        for index, part in enumerate(parts):
-            if part:
-                seconds[index] += part
-
-
-def request_id(headers: Mapping[str, str]) -> str:
-    """Return the client's id of the request, or a new one."""
-    given = headers.get(REQUEST_ID)
-    if given is not None and VALID_ID.fullmatch(given):
-        return given
-    return f"{_OWN}-{next(_NUMBERS)}"

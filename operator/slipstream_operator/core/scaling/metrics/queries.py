@@ -37,6 +37,9 @@ OWN: Final = (
     "reason",
     "phase",
     "le",
+    contract.CAUSE_LABEL,
+    contract.PART_LABEL,
+    contract.KIND_LABEL,
 )
 """Labels that engines and routers write themselves, in all metrics that are queried. A test compares them with what the
 processes export. All other labels come from the scrape."""
@@ -65,6 +68,10 @@ COMPARED_LABELS: Final = (
     "le",
 )
 """Labels that routers write in the totals of revisions that share requests."""
+ENGINE_TIMES, ROUTER_TIMES = "engine_times", "router_times"
+STEP_SECONDS, STEP_COUNTS, STEP_SEQUENCES = "step_seconds", "step_counts", "step_sequences"
+PROFILE: Final = frozenset((ENGINE_TIMES, ROUTER_TIMES, STEP_SECONDS, STEP_COUNTS, STEP_SEQUENCES))
+"""Queries of the profile."""
 LENGTHS: Final = (OUTPUT_LENGTHS, OUTPUT_COUNT, PROMPT_LENGTHS, PROMPT_COUNT)
 PER_POD: Final = (
     RUNNING,
@@ -142,6 +149,20 @@ def of_rollouts() -> Queries:
     NB: these are the newest samples and not rates, which would count a part of the values of a new router only.
     """
     return {COMPARED: By("max", (*_POD, *COMPARED_LABELS), Series(contract.ROUTER_COMPARED))}
+
+
+def profile() -> Queries:
+    """Return the queries of where time goes, over 5 minutes; they belong into one round."""
+    cause, kind = contract.CAUSE_LABEL, contract.KIND_LABEL
+    return {
+        ENGINE_TIMES: _increase(
+            contract.ENGINE_TIME, 300.0, (*_SERVICE, contract.PART_LABEL, cause)
+        ),
+        ROUTER_TIMES: _increase(contract.ROUTER_TIME, 300.0, (*_SERVICE, cause)),
+        STEP_SECONDS: _increase(contract.STEP_TIME, 300.0, (*_SERVICE, kind)),
+        STEP_COUNTS: _increase(contract.STEP_COUNT, 300.0, (*_SERVICE, kind)),
+        STEP_SEQUENCES: _increase(contract.STEP_SEQUENCES, 300.0, (*_SERVICE, kind)),
+    }
 
 
 def latency(metric: str, span: str) -> str:

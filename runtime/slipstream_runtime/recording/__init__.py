@@ -1,0 +1,1 @@
+"""Flight recorder: where the time of each request went, without anything that it contained."""

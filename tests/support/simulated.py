@@ -1,0 +1,87 @@
+"""Simulated engines in this process, on real sockets, and routers in front of them."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+
+from slipstream_runtime import contract
+from slipstream_runtime.router.balancing.endpoints import Address
+from slipstream_runtime.simulator import process
+from slipstream_runtime.simulator.config import Config
+from slipstream_runtime.web import sockets
+from tests.support.routers import DEADLINE, Running
+
+
+class Simulated:
+    """One engine."""
+
+    def __init__(self, name: str, ports: tuple[int, int], http: aiohttp.ClientSession) -> None:
+        self.address = Address(name, "127.0.0.1", *ports)
+        self._management = ports[1]
+        self._http = http
+
+    async def get(self, path: str, **query: str) -> tuple[int, bytes]:
+        url = f"http://127.0.0.1:{self._management}{path}"
+        async with self._http.get(url, params=query) as response:
+            return response.status, await response.read()
+
+    async def records(self, **query: str) -> list[dict[str, Any]]:
+        status, body = await self.get(contract.RECORDS_PATH, **query)
+        assert status == 200
+        return [json.loads(line) for line in body.splitlines()]
+
+    async def until_ready(self) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while (await self.get(contract.READY_PATH))[0] != 200:  # noqa: ASYNC110 (a process)
+                await asyncio.sleep(0.002)
+
+
+@contextlib.asynccontextmanager
+async def simulated(name: str = "engine", **settings: Any) -> AsyncIterator[Simulated]:
+    """Run an engine that is ready."""
+    given = {"model": {"name": "m"}, "coldStart": 0, "lingerSeconds": 0, **settings}
+    api, management = sockets.bind(0), sockets.bind(0)
+    ports = api.getsockname()[1], management.getsockname()[1]
+    serving = asyncio.create_task(
+        process.serve(
+            Config.model_validate(given),
+            api_socket=api,
+            management_socket=management,
+            started=asyncio.get_running_loop().time(),
+        )
+    )
+    async with aiohttp.ClientSession() as http:
+        engine = Simulated(name, ports, http)
+        await engine.until_ready()
+        try:
+            yield engine
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            api.close()
+            management.close()
+
+
+def place(router: Running, *engines: Simulated) -> None:
+    """Set the engines of the service `chat`."""
+    router.router.update({"chat-1": [engine.address for engine in engines]})
+
+
+async def seconds(router: Running, *engines: Simulated, request: str) -> Mapping[str, float]:
+    """Return the seconds of a request by cause, of router and engine together."""
+    [record] = await router.records(request=request)
+    found: dict[str, float] = dict(record["seconds"])
+    for engine in engines:
+        for computed in await engine.records(request=request):
+            assert computed["request"] == record["request"]
+            for cause, value in computed["seconds"].items():
+                if cause != "engine":
+                    found[cause] = found.get(cause, 0.0) + value
+                    # NB: the router waited for it, for the first byte or a later one.
+                    source = "first" if found["first"] >= value else "stream"
+                    found[source] -= value
+    return found
