@@ -1,18 +1,17 @@
-"""Simulated engines in this process, on real sockets, and routers in front of them."""
+"""Simulated engines as processes, and routers in front of them."""
 
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from slipstream_runtime import contract
 from slipstream_runtime.router.balancing.endpoints import Address
-from slipstream_runtime.simulator import process
-from slipstream_runtime.simulator.config import Config
-from slipstream_runtime.web import sockets
 from tests.support.routers import DEADLINE, Running
 
 
@@ -41,29 +40,29 @@ class Simulated:
 
 
 @contextlib.asynccontextmanager
-async def simulated(name: str = "engine", **settings: Any) -> AsyncIterator[Simulated]:
+async def simulated(
+    folder: Path, name: str = "engine", **settings: Any
+) -> AsyncIterator[Simulated]:
     """Run an engine that is ready."""
-    given = {"model": {"name": "m"}, "coldStart": 0, "lingerSeconds": 0, **settings}
-    api, management = sockets.bind(0), sockets.bind(0)
-    ports = api.getsockname()[1], management.getsockname()[1]
-    serving = asyncio.create_task(
-        process.serve(
-            Config.model_validate(given),
-            api_socket=api,
-            management_socket=management,
-            started=asyncio.get_running_loop().time(),
-        )
+    file = folder / f"{name}.json"
+    file.write_text(
+        json.dumps({"model": {"name": "m"}, "coldStart": 0, "lingerSeconds": 0, **settings})
     )
-    async with aiohttp.ClientSession() as http:
-        engine = Simulated(name, ports, http)
-        await engine.until_ready()
-        try:
+    command = (sys.executable, "-m", "slipstream_runtime.simulator", "--config", str(file))
+    ports = ("--api-port", "0", "--management-port", "0")
+    process = await asyncio.create_subprocess_exec(*command, *ports, stderr=asyncio.subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(DEADLINE):
+            listening = json.loads(await process.stderr.readline())
+        async with aiohttp.ClientSession() as http:
+            engine = Simulated(name, (listening["api"], listening["management"]), http)
+            await engine.until_ready()
             yield engine
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            api.close()
-            management.close()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 def place(router: Running, *engines: Simulated) -> None:
@@ -81,7 +80,7 @@ async def seconds(router: Running, *engines: Simulated, request: str) -> Mapping
             for cause, value in computed["seconds"].items():
                 if cause != "engine":
                     found[cause] = found.get(cause, 0.0) + value
-                    # NB: the router waited for it, for the first byte or a later one.
-                    source = "first" if found["first"] >= value else "stream"
-                    found[source] -= value
+            waited = found["first"] + found["stream"]
+            found["network"] = max(0.0, waited - sum(computed["seconds"].values()))
+            found["first"] = found["stream"] = 0.0
     return found

@@ -110,7 +110,7 @@ class EngineStatus(ApiModel):
 
 
 class ProfileStatus(ApiModel):
-    """Where the time of requests went in the last five minutes. A missing field is unknown."""
+    """Shares of the time of requests over the last five minutes. A missing field is unknown."""
 
     ttft: Text | None = Field(
         default=None,

@@ -4,6 +4,7 @@ import dataclasses
 
 from slipstream_operator.api import units
 from slipstream_operator.api.servingprofile import Accelerator
+from slipstream_operator.core import devices
 from slipstream_operator.core.fit import memory, parameters
 from slipstream_operator.core.fit.memory import Demand
 
@@ -38,8 +39,8 @@ class Roofline:
 
 def of(accelerator: Accelerator, demand: Demand | None) -> Roofline | str:
     """Return the facts, or why they are unknown, as the end of a sentence."""
-    if accelerator.name == "cpu":
-        return "CPUs have no stated bandwidth"
+    if not devices.of(accelerator).dedicated:
+        return "the bandwidth of its memory is not stated"
     if accelerator.memory_bandwidth is None:
         return f"accelerator {accelerator.name} of the ServingProfile states no memoryBandwidth"
     model = demand.architecture if demand is not None else None

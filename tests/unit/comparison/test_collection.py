@@ -14,9 +14,10 @@ from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.query_results import QueryResults
 from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
 from slipstream_runtime import contract
+from slipstream_runtime.recording.recorder import Outcome
 from slipstream_runtime.router.comparing.arms import Arms
 from slipstream_runtime.router.config import Revision
-from slipstream_runtime.router.recording.flight import Flight, Outcome
+from slipstream_runtime.router.recording.flight import Flight
 from tests.support import given
 
 STABLE, CANARY = "aaaaaaaa", "bbbbbbbb"

@@ -46,6 +46,7 @@ def test_a_model_alone_is_a_whole_service() -> None:
         default_requests={"cpu": "3", "memory": "11Gi", "ephemeral-storage": "26Gi"},
         dedicated=True,
         demand=found.demand,
+        roofline="accelerator gpu of the ServingProfile states no memoryBandwidth",
         provision_time=900.0,
     )
     assert not found.objectives

@@ -97,7 +97,7 @@ def test_in_mixed_load_the_largest_part_is_the_cause_that_counts_most() -> None:
         asks = _mixed(seed)
         found = _run(asks)
         roomy = _run(asks, dataclasses.replace(PARAMETERS, max_sequences=512))
-        for number in range(0, len(asks), 3):
+        for number in range(len(asks)):
             truth = _truth(asks, number, took=found[number].took, roomy=roomy[number].took)
             first, second = sorted(truth.values(), reverse=True)[:2]
             if first < CLEAR * max(second, 0.0):
@@ -107,7 +107,7 @@ def test_in_mixed_load_the_largest_part_is_the_cause_that_counts_most() -> None:
             right += max(parts, key=lambda each: parts[each]) == max(
                 truth, key=lambda each: truth[each]
             )
-    assert judged >= 20
+    assert judged >= 60
     assert right >= 0.95 * judged, (right, judged)
 
 

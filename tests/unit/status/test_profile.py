@@ -147,5 +147,5 @@ def test_a_full_batch_is_named_as_the_reason_of_a_queue() -> None:
 def test_facts_that_the_profile_does_not_state_are_named() -> None:
     cpu = roofline.of(Accelerator(name="cpu"), None)
     gpu = roofline.of(Accelerator(name="h100", resource_name="nvidia.com/gpu"), None)
-    assert cpu == "CPUs have no stated bandwidth"
+    assert cpu == "the bandwidth of its memory is not stated"
     assert gpu == "accelerator h100 of the ServingProfile states no memoryBandwidth"

@@ -14,11 +14,12 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily
 
 from slipstream_runtime import contract
+from slipstream_runtime.recording.recorder import Outcome
 from slipstream_runtime.router.balancing.endpoints import Endpoint
 from slipstream_runtime.router.config import Revision
 from slipstream_runtime.router.messages.request import Request
 from slipstream_runtime.router.messages.usage import Usage
-from slipstream_runtime.router.recording.flight import Flight, Outcome
+from slipstream_runtime.router.recording.flight import Flight
 
 _LEAST_TOKENS: Final = 2
 """Output tokens of a stream that has a time per output token."""
