@@ -40,13 +40,11 @@ class Simulated:
 
 
 @contextlib.asynccontextmanager
-async def simulated(
-    folder: Path, name: str = "engine", **settings: Any
-) -> AsyncIterator[Simulated]:
+async def simulated(folder: Path, name: str, **settings: Any) -> AsyncIterator[Simulated]:
     """Run an engine that is ready."""
     file = folder / f"{name}.json"
     file.write_text(
-        json.dumps({"model": {"name": "m"}, "coldStart": 0, "lingerSeconds": 0, **settings})
+        json.dumps({"model": {"name": name}, "coldStart": 0, "lingerSeconds": 0, **settings})
     )
     command = (sys.executable, "-m", "slipstream_runtime.simulator", "--config", str(file))
     ports = ("--api-port", "0", "--management-port", "0")
@@ -63,11 +61,6 @@ async def simulated(
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def place(router: Running, *engines: Simulated) -> None:
-    """Set the engines of the service `chat`."""
-    router.router.update({"chat-1": [engine.address for engine in engines]})
 
 
 async def seconds(router: Running, *engines: Simulated, request: str) -> Mapping[str, float]:

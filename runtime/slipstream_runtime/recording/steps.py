@@ -31,6 +31,8 @@ class Totals(NamedTuple):
     """The same seconds, only of steps that had room for one more sequence."""
     batch: float = 0.0
     """Seconds, times the sequences of each step."""
+    busy: float = 0.0
+    """Seconds of all steps."""
 
     def since(self, before: "Totals") -> "Totals":
         """Return the sums from a time until this one."""
@@ -84,6 +86,7 @@ class Steps:
             before.slowed + slowed,
             before.occupied + (slowed if room else 0.0),
             before.batch + seconds * sequences,
+            before.busy + seconds,
         )
         at = self._count % self._most
         self._began[at], self._ended[at], self._totals[at] = began, ended, self._now

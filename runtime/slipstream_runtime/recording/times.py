@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from slipstream_runtime.recording.recorder import Form
-from slipstream_runtime.recording.steps import Steps
+from slipstream_runtime.recording.steps import Steps, Totals
 
 
 class Cause(enum.StrEnum):
@@ -43,9 +43,9 @@ class Times:
     """Seconds of one sequence by cause, in an engine that works in steps."""
 
     __slots__ = (
-        "accepted", "batch", "cached", "computed", "decode", "drafted", "ended", "first", "others_first", "others_rest",
-        "output", "preempted_first", "preempted_rest", "preemptions", "prefill", "prompt", "queue", "scheduled",
-        "slowed_lost",
+        "_stepped", "accepted", "batch", "cached", "computed", "decode", "drafted", "ended", "first", "others_first",
+        "others_rest", "output", "preempted_first", "preempted_rest", "preemptions", "prefill", "prompt",
+        "queue", "scheduled", "slowed_lost",
     )  # fmt: skip
 
     def __init__(self, prompt: int) -> None:
@@ -57,6 +57,8 @@ class Times:
         self.preemptions = 0
         self.computed = self.cached = UNKNOWN
         self.batch = UNKNOWN
+        self._stepped = Totals()
+        """Steps up to the first token."""
         self.drafted = self.accepted = UNKNOWN
         self.output = 0
         self.scheduled = self.first = self.ended = UNKNOWN
@@ -90,7 +92,7 @@ class Times:
         self.prefill = took - shared
         self.computed, self.cached = computed, cached
         self.scheduled, self.first = scheduled, first
-        self.batch = during.batch
+        self._stepped = during
 
     def lose(self, steps: Steps, *, start: float, end: float) -> None:
         """Take a preemption after the first token, until the next token."""
@@ -108,5 +110,5 @@ class Times:
         self.others_rest = min(took, max(0.0, during.slowed - self.slowed_lost))
         self.decode = took - self.others_rest
         self.output, self.ended = output, last
-        ran = last - self.scheduled
-        self.batch = (self.batch + during.batch) / ran if ran > 0 else UNKNOWN
+        busy = self._stepped.busy + during.busy
+        self.batch = (self._stepped.batch + during.batch) / busy if busy > 0 else UNKNOWN
