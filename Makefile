@@ -215,6 +215,10 @@ bench-gateway: deps ## compare Envoy with an endpoint picker to the router
 	@$(DEV) build epp
 	@$(BIN)/python -m benchmarks.gateway.run
 
+.PHONY: bench-why
+bench-why: $(STAMP) ## compare what-ifs of slipstream why with services that really have the changed settings
+	@$(BIN)/python -m benchmarks.why.run
+
 .PHONY: bench-scale
 bench-scale: deps ## measure the operator with 5,000 services
 	@$(BIN)/python -m benchmarks.scale.run

@@ -6,12 +6,16 @@ from slipstream_cli.build import build
 from slipstream_cli.index import index
 from slipstream_cli.plan import plan
 from slipstream_cli.simulate import simulate
+from slipstream_cli.why import why
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
-    """Check services, compare scaling policies, build models and indexes, all without a cluster."""
+    """Check services, find out why they are slow, compare scaling policies, and build models and indexes.
+
+    Only why needs a cluster.
+    """
 
 
-for command in (build, index, plan, simulate):
+for command in (build, index, plan, simulate, why):
     main.add_command(command)

@@ -87,7 +87,7 @@ def fit(runs: Sequence[Sequence[Observation]], *, limits: model.Parameters) -> F
         parameters = _parameters(values, limits)
         equations = [_equations(run, parameters) for run in runs]
         rows, measured = map(np.concatenate, zip(*equations, strict=True))
-        values, deviation = _solve(rows, measured, values)
+        values, deviation = solve(rows, measured, values)
         found.append((values, deviation))
     settled = found[_SETTLING:]
     return Fit(
@@ -139,8 +139,11 @@ def _terms(step: model.Step) -> _Array:
     return np.array([n, n * step.running, kv_tokens, step.prefilled, 0.0])
 
 
-def _solve(rows: _Array, measured: _Array, values: _Array) -> tuple[_Array, float]:
-    """Return the solution of iteratively re-weighted non-negative least squares that starts at `values`."""
+def solve(rows: _Array, measured: _Array, values: _Array) -> tuple[_Array, float]:
+    """Return the solution of iteratively re-weighted non-negative least squares, and the deviation of its errors.
+
+    It starts at `values`. Errors are relative, and outliers have little weight.
+    """
     deviation = 0.0
     for _ in range(_REWEIGHTINGS):
         scale = 1 / np.maximum(rows @ values, 1e-9)

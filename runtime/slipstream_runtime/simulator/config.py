@@ -33,6 +33,8 @@ class Config(Part):
     delta: Seconds = _DEFAULTS.delta
     kv_tokens: int = pydantic.Field(default=_DEFAULTS.kv_tokens, ge=16)
     max_sequences: int = pydantic.Field(default=_DEFAULTS.max_sequences, ge=1)
+    max_batched_tokens: int | None = pydantic.Field(default=None, ge=1)
+    """Prompt and output tokens of a step; None: the model's default, or the sequences, if they are more."""
     prefix_tokens: int = pydantic.Field(default=0, ge=0)
     """Tokens of prompts that the prefix cache holds; 0 for no prefix cache."""
     cold_start: Seconds = 10.0
@@ -53,7 +55,9 @@ class Config(Part):
             delta=self.delta,
             kv_tokens=self.kv_tokens,
             max_sequences=self.max_sequences,
-            max_batched_tokens=max(_DEFAULTS.max_batched_tokens, self.max_sequences),
+            max_batched_tokens=max(
+                self.max_batched_tokens or _DEFAULTS.max_batched_tokens, self.max_sequences
+            ),
         )
 
 

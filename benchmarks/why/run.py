@@ -1,0 +1,185 @@
+"""`make bench-why`: what-ifs of `slipstream why`, each against a service that really has the changed setting."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks import report
+from benchmarks.why import lab
+from benchmarks.why.lab import Ask, Engines
+from slipstream_cli.served import Served
+from slipstream_operator.core.objectives import Objective
+from slipstream_simulator.recorded import what_if
+from slipstream_simulator.recorded.what_if import WhatIf
+
+FOLDER: Final = Path(__file__).parent
+SECONDS: Final = 120.0
+RATE: Final = 13.0
+"""Requests a second, of which two replicas are busy to about 90 %."""
+ENGINE: Final[dict[str, Any]] = {
+    "alpha": 0.02,
+    "beta": 3e-4,
+    "gamma": 2e-7,
+    "delta": 1e-4,
+    "kvTokens": 40_000,
+    "maxSequences": 8,
+    "maxBatchedTokens": 512,
+}
+PRESENT: Final = Engines(2, ENGINE)
+CHANGES: Final = {
+    "replicas=3": Engines(3, ENGINE),
+    "batching.maxSequences=16": Engines(2, {**ENGINE, "maxSequences": 16}),
+    "batching.maxBatchedTokens=96": Engines(2, {**ENGINE, "maxBatchedTokens": 96}),
+    "replicas=3,batching.maxSequences=4": Engines(3, {**ENGINE, "maxSequences": 4}),
+}
+"""Changes, and the service that really has them."""
+OBJECTIVES: Final = (
+    Objective("ttft", "p95", 0.6, "600ms"),
+    Objective("e2e", "p95", 3.0, "3s"),
+)
+MEANINGS: Final = {
+    "requests": "requests that were judged, of all what-ifs together",
+    "recorded": "share of the requests inside both objectives with the present settings, measured",
+    "worst_replay_error_points": (
+        "largest difference between the replay with the present settings and the recording"
+    ),
+    "worst_error_points": (
+        "largest difference between a what-if and the service that really has its settings, in percentage points"
+    ),
+}
+_BASIS: Final = (
+    "A router process and simulated engines (a step takes 20 ms, 0.3 ms a sequence, 0.2 us a KV token and 0.1 ms a "
+    f"prompt token) get Poisson arrivals in waves around {RATE:g} requests a second for {SECONDS:g} s. The objectives "
+    "are 600 ms to the first token and 3 s to the end. The present service has two replicas with 8 sequences and 512 "
+    "batched tokens. It plays beside the service with the changed settings, with the same requests. `slipstream why` "
+    "gets the records of the first alone, and fits the step times to them.\n"
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One what-if, and the share of the requests that really met their objectives."""
+
+    found: WhatIf
+    really: float
+
+    @property
+    def recorded(self) -> float:
+        """Share of the requests that met their objectives with the present settings."""
+        assert self.found.recorded.attainment is not None
+        return self.found.recorded.attainment
+
+    @property
+    def predicted(self) -> float:
+        """Share that the what-if predicts."""
+        assert self.found.changed.attainment is not None
+        return self.found.changed.attainment
+
+    @property
+    def replay_error(self) -> float:
+        """Difference of the replay with the present settings."""
+        assert self.found.error is not None
+        return self.found.error
+
+    @property
+    def error(self) -> float:
+        return self.predicted - self.really
+
+
+def asks(*, seconds: float, rate: float, seed: int = 1) -> list[Ask]:
+    """Poisson arrivals in waves, with lengths that vary."""
+    dice, at, found = random.Random(seed), 0.0, []
+    while True:
+        busy = (at // 15) % 2
+        at += dice.expovariate(rate * (1.3 if busy else 0.7))
+        if at > seconds:
+            return found
+        prompt, output = (max(2, round(m * dice.lognormvariate(0, 0.5))) for m in (150, 40))
+        found.append(Ask(at, prompt, output))
+
+
+async def check(
+    traffic: Sequence[Ask],
+    changes: Mapping[str, Engines],
+    *,
+    present: Engines = PRESENT,
+    objectives: tuple[Objective, ...] = OBJECTIVES,
+) -> dict[str, Checked]:
+    """Play the traffic on the present service and on all changed ones at once, and predict these from the first."""
+    with lab.systems([present, *changes.values()]) as (before, *others):
+        after = dict(zip(changes, others, strict=True))
+        began = time.time()
+        async with asyncio.TaskGroup() as group:
+            for one in (before, *after.values()):
+                group.create_task(one.play(traffic))
+        recorded = before.records()
+        served = Served(
+            name=lab.SERVICE,
+            objectives=objectives,
+            kv_tokens=present.config["kvTokens"],
+            sequences=None,
+            batched_tokens=present.config["maxBatchedTokens"],
+            concurrency=None,
+        )
+        checked = {}
+        for name, system in after.items():
+            found = served.replayed(
+                recorded,
+                what_if.parse(name),
+                since=began - 60.0,
+                until=time.time() + 60.0,
+                routers=1,
+                sequences=present.config["maxSequences"],
+                state=None,
+            )
+            really = served.report(system.records(), since=0.0, until=time.time())
+            checked[name] = Checked(found, 1 - really.missed / really.answered)
+        return checked
+
+
+def main() -> None:
+    console = Console(stderr=True)
+    traffic = asks(seconds=SECONDS, rate=RATE)
+    checked: dict[str, Checked] = {}
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("what-ifs", total=len(CHANGES))
+        for name, engines in CHANGES.items():
+            checked |= asyncio.run(check(traffic, {name: engines}))
+            progress.advance(task)
+    report.publish(
+        folder=FOLDER,
+        title="What-ifs of slipstream why",
+        command="make bench-why",
+        figures={
+            "requests": sum(len(one.found.recorded.missed) for one in checked.values()),
+            "recorded": round(fmean(one.recorded for one in checked.values()), 3),
+            "worst_replay_error_points": round(
+                max(abs(100 * one.replay_error) for one in checked.values()), 1
+            ),
+            "worst_error_points": round(max(abs(100 * one.error) for one in checked.values()), 1),
+        },
+        meanings=MEANINGS,
+        details=_details(checked),
+    )
+
+
+def _details(checked: Mapping[str, Checked]) -> str:
+    rows = [
+        f"| `{name}` | {one.recorded:.1%} | {one.recorded + one.replay_error:.1%} | {one.predicted:.1%} "
+        f"| {one.really:.1%} | {one.found.recovered} of {sum(one.found.recorded.missed)} |"
+        for name, one in checked.items()
+    ]
+    head = "| what-if | recorded | replayed | predicted | really | would have met all |\n|---|---:|---:|---:|---:|---:|"
+    return f"{_BASIS}\n" + "\n".join([head, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
