@@ -42,10 +42,12 @@ class Pod:
 class Cluster:
     """Objects and pods of one namespace."""
 
-    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+    def __init__(
+        self, api: client.ApiClient, namespace: str, *, port_forward: bool = False
+    ) -> None:
         self._api = api
         self.namespace = namespace
-        self._by_node = False
+        self._by_node = port_forward
         """Whether nodes pass on the ports of pods, because the API server can't reach these."""
 
     def service(self, name: str) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class Cluster:
         """
         status, body = self._proxied(pod, port, path, query)
         if status >= _UNREACHABLE:
-            refused = _said(body)
+            refused = _said(body) or "not asked"
             try:
                 status, body = self._forwarded(pod, port, path, query)
             except _FORWARD_ERRORS as error:
@@ -165,9 +167,16 @@ _FORWARD_ERRORS: Final = (
 
 
 def connect(
-    *, namespace: str | None, context: str | None = None, kubeconfig: Path | None = None
+    *,
+    namespace: str | None,
+    context: str | None = None,
+    kubeconfig: Path | None = None,
+    port_forward: bool = False,
 ) -> Cluster:
-    """Return the namespace of the kubeconfig's context, or of the pod that the command runs in."""
+    """Return the namespace of the kubeconfig's context, or of the pod that the command runs in.
+
+    With `port_forward`, ports of pods are read through their nodes alone.
+    """
     settings = client.Configuration()
     file = None if kubeconfig is None else str(kubeconfig)
     try:
@@ -181,7 +190,11 @@ def connect(
         except config.ConfigException:
             raise ClusterError(f"no cluster is configured: {_short(problem)}") from None
         found = _ACCOUNT_NAMESPACE.read_text().strip()
-    return Cluster(client.ApiClient(settings), _checked(namespace or found, what="namespace"))
+    return Cluster(
+        client.ApiClient(settings),
+        _checked(namespace or found, what="namespace"),
+        port_forward=port_forward,
+    )
 
 
 def _namespace_of(kubeconfig: str | None, context: str | None) -> str:

@@ -58,6 +58,11 @@ def _changes(_: click.Context, __: click.Parameter, value: str | None) -> dict[s
     metavar="SETTING=N,...",
     help=f"Replay the requests with other settings: {', '.join(what_if.CHANGES)}.",
 )
+@click.option(
+    "--port-forward",
+    is_flag=True,
+    help="Read ports of pods through their nodes, where a NetworkPolicy stops the API server.",
+)
 @options.output
 def why(
     service: str,
@@ -67,6 +72,7 @@ def why(
     since: float,
     request_id: str | None,
     changes: dict[str, int] | None,
+    port_forward: bool,
     output: str,
 ) -> None:
     """Show where the time of the requests to SERVICE goes, by cause.
@@ -77,7 +83,12 @@ def why(
     if request_id is not None and changes is not None:
         raise click.UsageError("--what-if replays all requests. Leave out --request.")
     try:
-        found = cluster.connect(namespace=namespace, context=context, kubeconfig=kubeconfig)
+        found = cluster.connect(
+            namespace=namespace,
+            context=context,
+            kubeconfig=kubeconfig,
+            port_forward=port_forward,
+        )
         served = Served.of(found.service(service))
         now = time.time()
         if request_id is not None:

@@ -4,11 +4,15 @@ Beside them, a pod of another team exports a page of which no number makes sense
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dev.cluster.kube import Kube, Object
+from slipstream_cli.main import main
 from slipstream_runtime.evaluate import load, traffic
 from tests.support import clusters, faults, hostile, services
 
@@ -25,6 +29,14 @@ def hostile_team(kube: Kube) -> Iterator[str]:
         kube.apply(hostile.pod(kube, name, "evil"))
         hostile.scraped(kube, name)
         yield name
+
+
+def why(kube: Kube, namespace: str, *words: str) -> Any:
+    """Return the report of `slipstream why`, which reads the routers and engines through the real API server."""
+    options = ["why", "simulated", "-n", namespace, "--kubeconfig", str(kube.kubeconfig)]
+    found = CliRunner().invoke(main, [*options, *words, "-o", "json"])
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
 
 
 def test_a_service_follows_load_up_and_down_and_keeps_its_pods_through_restart_and_outage(
@@ -107,6 +119,14 @@ def test_a_service_follows_load_up_and_down_and_keeps_its_pods_through_restart_a
             await asyncio.gather(driving, return_exceptions=True)
 
     asyncio.run(drive())
+    for words in (("--what-if", "replicas=4"), ("--port-forward",)):
+        found = why(kube, namespace, *words)
+        assert found["requests"]["answered"] > 100
+        assert found["causes"]["e2e"]["byCause"]["queue"] > 0.1, "32 clients, and 8 slots at first"
+        assert found["objectives"][0]["objective"] == "ttft-p95"
+        if replayed := found.get("whatIf"):
+            assert replayed["changes"] == {"replicas": 4}
+            assert replayed["stepTimes"]["alpha"] > 0.005
     replicas(1, 200)
     hostile.scraped(kube, hostile_team)
     for counter in ("slipstream_scaling_tick_failures_total", "slipstream_decision_failures_total"):

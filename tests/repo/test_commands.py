@@ -49,7 +49,7 @@ COVERED: Final[dict[str, str]] = {
     "slipstream why chat": "tests/unit/cli/test_why_command.py",
     "slipstream why chat -n team --since 15m -o json": "tests/unit/cli/test_why_command.py",
     "slipstream why chat --request 8f14e45fceea167a": "tests/unit/cli/test_why_command.py",
-    "slipstream why chat --what-if replicas=3": "tests/router/test_what_if.py",
+    "slipstream why chat --what-if replicas=3": "tests/unit/cli/test_why_command.py",
 }
 """Command -> test that runs it, or what it runs."""
 NOT_RUN: Final[dict[str, str]] = {
