@@ -21,13 +21,14 @@ from slipstream_simulator.recorded.requests import Recorded
 from tests.support.processes import Router, Simulator
 
 SERVICE = "chat"
+MODEL = "m"
 _REVISION = "chat-1"
 _ROUTER = {
     "namespace": "team",
     "services": [
         {
             "name": SERVICE,
-            "model": SERVICE,
+            "model": MODEL,
             "revisions": [{"name": _REVISION, "weight": 100}],
             "activation": "chat-activation",
         }
@@ -55,7 +56,7 @@ class Engines:
     @property
     def settings(self) -> dict[str, Any]:
         """Return the configuration of one engine process."""
-        return {"model": {"name": SERVICE}, "coldStart": 0.0, **self.config}
+        return {"model": {"name": MODEL}, "coldStart": 0.0, **self.config}
 
 
 class System:
@@ -66,32 +67,7 @@ class System:
         self.engines = engines
 
     async def play(self, asks: Sequence[Ask]) -> None:
-        """Send all requests in time, and wait for their answers."""
-        connector = aiohttp.TCPConnector(limit=0)
-        loop = asyncio.get_running_loop()
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout()) as http,
-            asyncio.TaskGroup() as group,
-        ):
-            begin = loop.time()
-            for number, ask in enumerate(asks):
-                await asyncio.sleep(max(0.0, begin + ask.at - loop.time()))
-                group.create_task(self._send(http, ask, number))
-
-    async def _send(self, http: aiohttp.ClientSession, ask: Ask, number: int) -> None:
-        body = {
-            "model": SERVICE,
-            "prompt": _text(number, ask.prompt),
-            "max_tokens": ask.output,
-            "stream": True,
-        }
-        async with http.post(
-            f"{self.router.api}/v1/completions",
-            data=io.BytesIO(json.dumps(body).encode()),
-            headers={"content-type": "application/json", "x-request-id": f"ask-{number}"},
-        ) as response:
-            response.raise_for_status()
-            await response.read()
+        await play(self.router.api, asks)
 
     def records(self) -> list[Recorded]:
         """Return all requests that the router recorded."""
@@ -99,6 +75,37 @@ class System:
             self.router.management + contract.RECORDS_PATH, params={"most": 100_000}, timeout=60
         )
         return requests.read(page.raise_for_status().text.splitlines())
+
+
+async def play(url: str, asks: Sequence[Ask]) -> None:
+    """Send all requests to a router in time, and wait for their answers."""
+    connector = aiohttp.TCPConnector(limit=0)
+    loop = asyncio.get_running_loop()
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout()) as http,
+        asyncio.TaskGroup() as group,
+    ):
+        begin = loop.time()
+        for number, ask in enumerate(asks):
+            await asyncio.sleep(max(0.0, begin + ask.at - loop.time()))
+            group.create_task(_send(http, url, ask, number))
+
+
+async def _send(http: aiohttp.ClientSession, url: str, ask: Ask, number: int) -> None:
+    body = {
+        "model": MODEL,
+        "prompt": _text(number, ask.prompt),
+        "max_tokens": ask.output,
+        "stream": True,
+        "stream_options": {"include_usage": True},  # otherwise the router estimates the tokens
+    }
+    async with http.post(
+        f"{url}/v1/completions",
+        data=io.BytesIO(json.dumps(body).encode()),
+        headers={"content-type": "application/json", "x-request-id": f"ask-{number}"},
+    ) as response:
+        response.raise_for_status()
+        await response.read()
 
 
 def _text(number: int, tokens: int) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.why.lab import Ask, Engines
 from slipstream_cli.served import Served
 from slipstream_operator.core.objectives import Objective
 from slipstream_simulator.recorded import what_if
+from slipstream_simulator.recorded.requests import Recorded
 from slipstream_simulator.recorded.what_if import WhatIf
 
 FOLDER: Final = Path(__file__).parent
@@ -36,7 +36,7 @@ PRESENT: Final = Engines(2, ENGINE)
 CHANGES: Final = {
     "replicas=3": Engines(3, ENGINE),
     "batching.maxSequences=16": Engines(2, {**ENGINE, "maxSequences": 16}),
-    "batching.maxBatchedTokens=96": Engines(2, {**ENGINE, "maxBatchedTokens": 96}),
+    "batching.maxBatchedTokens=64": Engines(2, {**ENGINE, "maxBatchedTokens": 64}),
     "replicas=3,batching.maxSequences=4": Engines(3, {**ENGINE, "maxSequences": 4}),
 }
 """Changes, and the service that really has them."""
@@ -106,43 +106,45 @@ def asks(*, seconds: float, rate: float, wave: float = WAVE, seed: int = 1) -> l
         found.append(Ask(at, prompt, output))
 
 
-async def check(
-    traffic: Sequence[Ask],
-    changes: Mapping[str, Engines],
-    *,
-    present: Engines = PRESENT,
-    objectives: tuple[Objective, ...] = OBJECTIVES,
-) -> dict[str, Checked]:
-    """Play the traffic on the present service and on all changed ones at once, and predict these from the first."""
-    with lab.systems([present, *changes.values()]) as (before, *others):
-        after = dict(zip(changes, others, strict=True))
-        began = time.time()
+async def check(traffic: Sequence[Ask], changes: Mapping[str, Engines]) -> dict[str, Checked]:
+    """Play the traffic on the present service and on all changed ones at once, and compare these with replays."""
+    with lab.systems([PRESENT, *changes.values()]) as (before, *after):
         async with asyncio.TaskGroup() as group:
-            for one in (before, *after.values()):
+            for one in (before, *after):
                 group.create_task(one.play(traffic))
         recorded = before.records()
-        served = Served(
-            name=lab.SERVICE,
-            objectives=objectives,
-            kv_tokens=present.config["kvTokens"],
-            sequences=None,
-            batched_tokens=present.config["maxBatchedTokens"],
-            concurrency=None,
+        really = dict(zip(changes, (one.records() for one in after), strict=True))
+    return compared(recorded, really)
+
+
+def compared(
+    recorded: Sequence[Recorded],
+    really: Mapping[str, Sequence[Recorded]],
+) -> dict[str, Checked]:
+    """Return each what-if by the records of the present service, and the records of the service that has it."""
+    served = Served(
+        name=lab.SERVICE,
+        objectives=OBJECTIVES,
+        kv_tokens=PRESENT.config["kvTokens"],
+        sequences=None,
+        batched_tokens=PRESENT.config["maxBatchedTokens"],
+        concurrency=None,
+    )
+    until = max(one.ended for one in recorded) + 60.0
+    checked = {}
+    for name, found in really.items():
+        replayed = served.replayed(
+            recorded,
+            what_if.parse(name),
+            since=0.0,
+            until=until,
+            routers=1,
+            sequences=PRESENT.config["maxSequences"],
+            state=None,
         )
-        checked = {}
-        for name, system in after.items():
-            found = served.replayed(
-                recorded,
-                what_if.parse(name),
-                since=began - 60.0,
-                until=time.time() + 60.0,
-                routers=1,
-                sequences=present.config["maxSequences"],
-                state=None,
-            )
-            really = served.report(system.records(), since=0.0, until=time.time())
-            checked[name] = Checked(found, 1 - really.missed / really.answered)
-        return checked
+        report = served.report(found, since=0.0, until=until)
+        checked[name] = Checked(replayed, 1 - report.missed / report.answered)
+    return checked
 
 
 def main() -> None:

@@ -91,6 +91,8 @@ def engine_line(**fields: Any) -> str:
             "arrived": 1000.0,
             "seconds": {"queue": 0.1, "prefill": 0.2, "others_prefill": 0.4, "decode": 0.6},
             "firstSeconds": {"queue": 0.1, "prefill": 0.2, "others_prefill": 0.3, "decode": 0.0},
+            "promptTokens": 100,
+            "outputTokens": 11,
             "cachedTokens": 64,
             **fields,
         }

@@ -169,6 +169,7 @@ async def routing(
     keys: Path = NOWHERE,
     token: Path = NOWHERE,
     clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
     chance: Callable[[], float] = lambda: 0.0,
     **options: Any,
 ) -> AsyncIterator[Running]:
@@ -185,7 +186,7 @@ async def routing(
         management=management,
         renew=renew,
         clock=clock,
-        now=time.time,
+        now=now,
         chance=chance,
         keys=keys,
         token=token,

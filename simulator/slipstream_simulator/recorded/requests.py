@@ -31,6 +31,8 @@ class EngineTimes:
     """Until the first token; None if there was none."""
     rest: Mapping[str, float]
     """After it."""
+    prompt: int
+    output: int
     cached: int | None
     """Prompt tokens from the prefix cache."""
 
@@ -145,13 +147,17 @@ def join(
 
 
 def _joined(one: Recorded, found: Sequence[EngineTimes]) -> Recorded:
-    """Return the request with its engine's times; of several requests with one id, the nearest in time counts."""
+    """Return the request with its engine's times and tokens, which the router may have estimated.
+
+    Of several requests with one id, the nearest in time counts.
+    """
     if not found:
         return one
     nearest = min(found, key=lambda times: abs(times.arrived - one.sent))
     if abs(nearest.arrived - one.sent) > _CLOCKS:
         return one
-    return replace(one, engine=nearest)
+    prompt, output = nearest.prompt or one.prompt, nearest.output or one.output
+    return replace(one, engine=nearest, prompt=prompt, output=output)
 
 
 def _parsed(line: str | bytes, parse: Any) -> Any:
@@ -189,6 +195,8 @@ def _engine_times(fields: Mapping[str, Any], replica: str) -> tuple[str, EngineT
         replica=replica,
         first=first if known else None,
         rest={cause: max(0.0, whole[cause] - first.get(cause, 0.0)) for cause in whole},
+        prompt=int(fields["promptTokens"]),
+        output=int(fields["outputTokens"]),
         cached=None if cached is None else int(cached),
     )
     return str(fields["request"]), times

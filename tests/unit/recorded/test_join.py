@@ -67,7 +67,7 @@ def test_causes_never_add_up_to_more_than_the_router_measured() -> None:
 
 
 def test_the_engine_knows_the_first_token_of_an_answer_that_is_no_stream() -> None:
-    one = joined(record(streamed=False, seconds={"queue": 0.5, "first": 1.4}, outputTokens=8))
+    one = joined(record(streamed=False, seconds={"queue": 0.5, "first": 1.4}), outputTokens=8)
     assert one.ttft == pytest.approx(1.1)
     assert one.tpot == pytest.approx(0.7 / 7)
     first = causes.until_first_token(one)
@@ -82,9 +82,16 @@ def test_an_engine_without_a_first_token_says_nothing() -> None:
     assert causes.until_end(one)["first"] == 1.0
 
 
+def test_the_engine_s_tokens_replace_the_router_s_estimate() -> None:
+    one = joined(record(seconds=SECONDS, promptTokens=115), promptTokens=100, outputTokens=12)
+    assert (one.prompt, one.output) == (100, 12)
+    none = joined(record(seconds=SECONDS), promptTokens=0, outputTokens=0)
+    assert (none.prompt, none.output) == (100, 11)
+
+
 def test_cached_tokens_are_left_out_of_the_prefill_that_is_replayed() -> None:
     assert fitting.cached(joined(record(seconds=SECONDS))) == 64
-    assert fitting.cached(joined(record(seconds=SECONDS, promptTokens=64))) == 63
+    assert fitting.cached(joined(record(seconds=SECONDS), promptTokens=64)) == 63
     assert fitting.cached(record(seconds=SECONDS)) == 0
 
 
