@@ -49,7 +49,7 @@ COVERED: Final[dict[str, str]] = {
     "slipstream why chat": "tests/unit/cli/test_why_command.py",
     "slipstream why chat -n team --since 15m -o json": "tests/unit/cli/test_why_command.py",
     "slipstream why chat --request 8f14e45fceea167a": "tests/unit/cli/test_why_command.py",
-    "slipstream why chat --what-if replicas=3": "tests/unit/cli/test_why_command.py",
+    "slipstream why chat --what-if replicas=3": "tests/router/test_what_if.py",
 }
 """Command -> test that runs it, or what it runs."""
 NOT_RUN: Final[dict[str, str]] = {
@@ -59,6 +59,7 @@ NOT_RUN: Final[dict[str, str]] = {
     "kubectl run ask": GPU,
     "$ kubectl get infer": "shows the output of a GPU service",
     "$ kubectl get infer chat -o jsonpath='{.status.engine}'": "shows the output of a GPU service",
+    "kubectl get infer chat -o jsonpath='{.status.profile}'": "shows an output that load decides",
     "sum by (service)": "is PromQL",
     "slipstream simulate": "takes minutes; tests/unit/simulator plays scenarios",
     "python -m benchmarks.": "is a benchmark",

@@ -18,10 +18,8 @@ _SENDING = 1e-6
 
 
 def line(**fields: Any) -> dict[str, Any]:
-    """A record as a router writes it, of a stream unless `streamed` is false; seconds that are not given are 0."""
+    """A record as a router writes it; seconds that are not given are 0."""
     seconds = dict.fromkeys(CAUSES, 0.0) | fields.pop("seconds", {})
-    streamed = fields.pop("streamed", True)
-    ttft = sum(seconds[cause] for cause in CAUSES if cause not in ("stream", "client"))
     return {
         "request": "00" * 8,
         "arrived": 1000.0,
@@ -29,12 +27,12 @@ def line(**fields: Any) -> dict[str, Any]:
         "replica": "pod-0",
         "status": 200,
         "outcome": "answered",
+        "streamed": True,
         "retries": 0,
         "promptTokens": 100,
         "outputTokens": 11,
         **fields,
         "seconds": seconds,
-        "ttft": ttft if streamed else None,
     }
 
 

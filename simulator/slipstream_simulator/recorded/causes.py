@@ -43,7 +43,7 @@ def until_first_token(one: Recorded) -> Parts | None:
     engine = one.engine
     if engine is None or engine.first is None:
         return {**parts, "first": one.seconds["first"]}
-    took = one.seconds["first"] if one.streamed is not None else sum(engine.first.values())
+    took = one.seconds["first"] if one.streamed else sum(engine.first.values())
     return {**parts, **_split(took, engine.first)}
 
 

@@ -112,7 +112,7 @@ def _equations(
     output = np.array([float(one.output) for one in requests])
     prompt = np.array([float(max(1, one.prompt) - cached(one)) for one in requests])
     context = np.array([one.prompt + one.output / 2 for one in requests])
-    streamed = np.array([one.streamed is not None for one in requests])
+    streamed = np.array([one.streamed for one in requests])
     answered = np.array([one.answered for one in requests])
     to_first = np.array([one.seconds["first"] for one in requests])
     chunks = np.ceil(prompt / limits.max_batched_tokens)

@@ -51,8 +51,8 @@ class Recorded:
     retries: int
     seconds: Mapping[str, float]
     """Seconds of each cause, by the router's names."""
-    streamed: float | None
-    """Seconds to the first token of a stream; None for an answer that is no stream."""
+    streamed: bool
+    """Whether the answer was a stream of events, so that its first byte was its first token."""
     prompt: int
     output: int
     engine: EngineTimes | None = None
@@ -74,10 +74,8 @@ class Recorded:
 
     @property
     def received(self) -> float:
-        """Seconds of the router's own until then: most of them, since it reads and checks a request at its arrival."""
-        if self.streamed is None:
-            return self.seconds["router"]
-        return max(0.0, self.streamed - self.waited - self.seconds["first"])
+        """Seconds of the router's own until then: nearly all, since it reads and checks a request at its arrival."""
+        return self.seconds["router"]
 
     @property
     def sent(self) -> float:
@@ -92,8 +90,8 @@ class Recorded:
     @property
     def ttft(self) -> float | None:
         """Seconds to the first token; None if neither the router nor the engine knows it."""
-        if self.streamed is not None:
-            return self.streamed
+        if self.streamed:
+            return self.waited + self.received + self.seconds["first"]
         if self.engine is None or self.engine.first is None:
             return None
         return self.waited + self.received + sum(self.engine.first.values())
@@ -103,7 +101,7 @@ class Recorded:
         """Mean seconds between output tokens, without waiting for the client; None if it is unknown."""
         if self.output < 2:
             return None
-        if self.streamed is not None:
+        if self.streamed:
             return self.seconds["stream"] / (self.output - 1)
         if self.engine is None or self.engine.first is None:
             return None
@@ -170,7 +168,6 @@ def _parsed(line: str | bytes, parse: Any) -> Any:
 
 
 def _recorded(fields: Mapping[str, Any]) -> Recorded:
-    ttft = fields.get("ttft")
     return Recorded(
         digest=str(fields["request"]),
         arrived=float(fields["arrived"]),
@@ -179,7 +176,7 @@ def _recorded(fields: Mapping[str, Any]) -> Recorded:
         outcome=str(fields["outcome"]),
         retries=int(fields["retries"]),
         seconds={cause: float(fields["seconds"][cause]) for cause in _CAUSES},
-        streamed=None if ttft is None else float(ttft),
+        streamed=bool(fields["streamed"]),
         prompt=int(fields["promptTokens"]),
         output=int(fields["outputTokens"]),
     )

@@ -271,7 +271,7 @@ def _pace(played: _Played) -> float:
     for one, times in played:
         if not one.answered or one.output < 2 or times.first is None or times.finished is None:
             continue
-        if one.streamed is not None:
+        if one.streamed:
             recorded += one.seconds["stream"]
             replayed += times.finished - times.first
         elif times.sent is not None:
@@ -296,7 +296,7 @@ def _overhead(played: _Played) -> float:
     for one, times in played:
         if not one.answered or times.sent is None:
             continue
-        end = times.finished if one.streamed is None else times.first
+        end = times.finished if not one.streamed else times.first
         if end is not None:
             differences.append(one.seconds["first"] - (end - times.sent))
     return max(0.0, attribution.quantile(differences, _MEDIAN) or 0.0)
