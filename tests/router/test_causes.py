@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from slipstream_runtime import contract
 from slipstream_runtime.simulator.model import Parameters
+from slipstream_simulator.recorded import causes, requests
 from tests.support.routers import Running, routing, service, until
-from tests.support.simulated import Simulated, seconds, simulated
+from tests.support.simulated import Simulated, simulated
 
 STEP = 0.002
 TOKEN = 0.0001
@@ -57,8 +60,16 @@ class Fleet:
                 return asking
 
     async def cause(self, model: str, name: str) -> str:
-        """Return the cause of most of a request's time."""
-        found = await seconds(self.router, self.engines[model], request=name)
+        """Return the cause of most of a request's time, as `slipstream why` finds it."""
+        engine = self.engines[model]
+        routed = requests.read(map(json.dumps, await self.router.records(request=name)))
+        computed = requests.read_engine(
+            map(json.dumps, await engine.records(request=name)), replica=engine.address.name
+        )
+        [one] = requests.join(routed, computed)
+        assert one.engine is not None
+        found = causes.until_end(one)
+        assert sum(found.values()) == pytest.approx(one.e2e)
         return max(found, key=lambda each: found[each])
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import aiohttp
 
 from slipstream_runtime import contract
 from slipstream_runtime.router.balancing.endpoints import Address
-from tests.support.routers import DEADLINE, Running
+from tests.support.routers import DEADLINE
 
 
 class Simulated:
@@ -61,19 +61,3 @@ async def simulated(folder: Path, name: str, **settings: Any) -> AsyncIterator[S
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-async def seconds(router: Running, *engines: Simulated, request: str) -> Mapping[str, float]:
-    """Return the seconds of a request by cause, of router and engine together."""
-    [record] = await router.records(request=request)
-    found: dict[str, float] = dict(record["seconds"])
-    for engine in engines:
-        for computed in await engine.records(request=request):
-            assert computed["request"] == record["request"]
-            for cause, value in computed["seconds"].items():
-                if cause != "engine":
-                    found[cause] = found.get(cause, 0.0) + value
-            waited = found["first"] + found["stream"]
-            found["network"] = max(0.0, waited - sum(computed["seconds"].values()))
-            found["first"] = found["stream"] = 0.0
-    return found
