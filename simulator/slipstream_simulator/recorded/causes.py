@@ -12,7 +12,7 @@ LABELS: Final = {
     "router": "router itself",
     "first": "replica, to first token",
     "engine_queue": "engine's queue",
-    "others_prefill": "prompts of others",
+    "others_prefill": "others' prompts",
     "cold_prefix": "own prompt, cold prefix",
     "prefill": "own prompt",
     "decode": "decoding",
