@@ -68,7 +68,7 @@ def _ends(report: Report) -> str:
 
 def _show_latency(console: Console, report: Report) -> None:
     table = Table("latency", box=None)
-    for name in (*reports.QUANTILES, "objective", "within it"):
+    for name in (*reports.QUANTILES, "objective", "inside, of needed"):
         table.add_column(name, justify="right")
     for metric in METRICS:
         found = report.latency[metric]
@@ -87,7 +87,7 @@ def _target(one: Attained) -> str:
 def _within(one: Attained) -> str:
     if one.share is None:
         return _UNKNOWN
-    return f"{one.share:.1%}{'' if one.met else ' !'}"
+    return f"{one.share:.1%} of {one.objective.share:.0%}"
 
 
 def _share(shares: Shares, cause: str) -> str:
@@ -291,6 +291,8 @@ def _time(seconds: float | None) -> str:
     """Return a time with three digits and its unit."""
     if seconds is None:
         return _UNKNOWN
+    if seconds == 0:
+        return "0 s"
     if math.isinf(seconds):
         return "never"
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):

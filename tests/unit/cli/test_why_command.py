@@ -70,7 +70,7 @@ async def test_it_prints_requests_objectives_and_causes(why: Command) -> None:
     text = await why.printed()
     assert "chat: 2 requests" in text
     assert "2 answered, 0 of them missed an objective." in text
-    assert "p95 500ms" in text and "100.0%" in text
+    assert "p95 500ms" in text and "100.0% of 95%" in text
     assert "replica, to first token" in text
     found = await why.plain()
     assert found["requests"]["total"] == 2
