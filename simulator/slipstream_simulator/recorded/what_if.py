@@ -15,7 +15,7 @@ from slipstream_simulator.recorded.fitting import Fitted
 from slipstream_simulator.recorded.fleet import Arrival, Span
 from slipstream_simulator.recorded.requests import Recorded
 
-MOST: Final = 30_000
+MOST: Final = 100_000
 """Newest requests that are replayed, in up to a minute."""
 _TAIL: Final = 0.99
 """Share of the requests that end within the time before the end of the recording in which no request is judged."""
