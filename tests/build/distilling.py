@@ -63,10 +63,10 @@ def train(
     )
     target = ROOT / name
     target.mkdir(exist_ok=True)
-    facts = dict(distill.run(wanted, source, target, context))
+    made = dict(distill.run(wanted, source, target, context))
     stage.carry(source, facts.files(source), target)
     left = sorted(path.name for path in context.training.glob("checkpoint-*"))
-    return {**facts, "left": left, "config": models.config(target), **sizes(target)}
+    return {**made, "left": left, "config": models.config(target), **sizes(target)}
 
 
 def sizes(target: Path) -> dict[str, Any]:

@@ -28,8 +28,7 @@ def test_texts_without_questions_measure_no_draft() -> None:
         acceptance.measure(MODELS, MODELS, [Item(name="1", text="A text.")], SETTINGS)
 
 
-def test_a_draft_that_the_engine_refuses_ends_with_its_last_lines(tmp_path: Path) -> None:
-    pytest.importorskip("vllm")
+def test_an_engine_that_fails_ends_with_its_last_lines(tmp_path: Path) -> None:
     question = [Item(name="1", prompt="Hello?")]
     with pytest.raises(EngineError, match=r"vLLM could not run the draft.*config\.json"):
-        acceptance.measure(MODELS / "target", tmp_path, question, SETTINGS)
+        acceptance.measure(tmp_path, MODELS / "draft", question, SETTINGS)

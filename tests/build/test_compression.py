@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from slipstream_runtime import build_support
 from tests.support import builders
-from tests.support.builders import Builder
+from tests.support.builders import Builder, Engine
 
 TARGET = Path("dev/models/target").absolute()
 DRAFT = Path("dev/models/draft").absolute()
@@ -32,8 +32,8 @@ POSSIBLE = sorted(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("builds")
+def folder(builder: Builder) -> Path:
+    return builder.folder
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,6 @@ def healing(calibration: dict[str, Any]) -> dict[str, Any]:
     """Step that prunes half of the weights and heals them."""
     heal = {**calibration, "samples": 2048, "batch": 8}
     return {"sparsify": {**SPARSE, "calibration": {**calibration, "samples": 64}, "heal": heal}}
-
-
-@pytest.fixture(scope="module")
-def builder(folder: Path) -> Iterator[Builder]:
-    with builders.running(folder) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +86,15 @@ def pruned(builder: Builder, healing: dict[str, Any]) -> dict[str, dict[str, Any
 
 @pytest.fixture(scope="module")
 def served(
-    made: dict[str, dict[str, Any]], pruned: dict[str, dict[str, Any]], folder: Path
+    made: dict[str, dict[str, Any]],
+    pruned: dict[str, dict[str, Any]],
+    folder: Path,
+    vllm: Engine,
 ) -> dict[str, Any]:
     """Answers of vLLM for one checkpoint of each form."""
     names = [f"{scheme}-rtn" for scheme in (*SERVED, *REFUSED)]
     names += ["kv", "draft-w8a8", *pruned]
-    return builders.answers([folder / name for name in names])
+    return vllm.answers([folder / name for name in names])
 
 
 def test_every_entry_of_the_table_that_works_on_cpus_makes_a_checkpoint(
@@ -244,10 +241,8 @@ def test_a_killed_fine_tune_goes_on_and_ends_with_the_same_bytes(
     heal = {**body["heal"], "samples": 160}
     step = {"sparsify": {**body, "calibration": small, "heal": heal}}
     whole = builder.run(step, TARGET, "whole")
-    with builders.running(folder) as first, pytest.raises(AssertionError, match="ended with -9"):
-        first.run(step, TARGET, "killed", killAt=0.7)
-    with builders.running(folder) as second:
-        resumed = second.run(step, TARGET, "killed")
+    assert builder.run(step, TARGET, "killed", killAt=0.7) == {"signal": signal.SIGKILL}
+    resumed = builder.run(step, TARGET, "killed")
     assert resumed["ticks"][0][0] > 600
     assert resumed["facts"] == whole["facts"]
     assert content(folder / "killed") == content(folder / "whole")

@@ -1,7 +1,6 @@
 """Exports to ONNX by the builder's libraries, compared with their sources, and one of them served."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import httpx
 import transformers
 
 from slipstream_runtime import contract
-from tests.support import builders, encoders
+from tests.support import encoders
 from tests.support.builders import Builder
 from tests.support.processes import Process
 
@@ -30,12 +29,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
 }
 DECODER = SIZES | {"num_key_value_heads": 2, "head_dim": 16}
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    with builders.running(tmp_path_factory.mktemp("exports")) as running:
-        yield running
 
 
 def export(builder: Builder, source: Path, name: str, **options: Any) -> dict[str, Any]:

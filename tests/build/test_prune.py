@@ -1,7 +1,6 @@
 """Structured pruning by measured importance, healed, and loaded by the real vLLM."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,16 @@ import pytest
 
 from dev.models import heldout
 from tests.support import builders
-from tests.support.builders import Builder
+from tests.support.builders import Builder, Engine
 
 TARGET = Path(heldout.__file__).parent / "target"
 SHARES = {"layers": 0.25, "heads": 0.5, "channels": 0.33}
 
 
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    with builders.running(tmp_path_factory.mktemp("pruned")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def pruned(builder: Builder) -> dict[str, Any]:
     """Facts of a checkpoint for each part, with a short healing after layers."""
-    data = builders.questions(builder.folder / "questions.jsonl", 400)
+    data = builders.questions(builder.folder / "prune.jsonl", 400)
     samples = {"dataset": {"uri": str(data)}, "samples": 32, "maxLength": 128}
     heal = samples | {"samples": 320, "batch": 16, "learningRate": 1e-3}
     facts = {}
@@ -70,10 +63,9 @@ def test_healing_lowers_the_loss(pruned: dict[str, Any]) -> None:
 
 
 def test_vllm_serves_fewer_heads_and_fewer_channels(
-    builder: Builder, pruned: dict[str, Any]
+    builder: Builder, pruned: dict[str, Any], vllm: Engine
 ) -> None:
-    pytest.importorskip("vllm")
     assert pruned
-    found = builders.answers([builder.folder / "heads", builder.folder / "channels"])
+    found = vllm.answers([builder.folder / "heads", builder.folder / "channels"])
     assert "error" not in found["heads"], found
     assert found["channels"]["right"]["all"] > 200

@@ -38,27 +38,29 @@ class Stage:
         found: dict[str, Any] = json.loads(text)
         return found
 
-    def kill_when(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Kill the process with SIGKILL as soon as its progress is this far."""
-        seen: dict[str, Any] = {}
 
-        def done() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
-            seen.update(self._status())
-            return bool(seen) and reached(seen)
+def follow(
+    process: subprocess.Popen[str], log: Path, reached: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Wait until the stage that writes this log is so far, while its command runs; return its progress."""
+    seen: dict[str, Any] = {}
 
-        waiting.until(done, seconds=HANG_SECONDS, what="the progress", log=self.log, interval=0.02)
-        self.process.kill()
-        self.process.wait()
-        return seen
+    def done() -> bool:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        seen.update(_status(log))
+        return bool(seen) and reached(seen)
 
-    def _status(self) -> dict[str, Any]:
-        for line in self.log.read_text().splitlines():
-            if '"listening"' in line:
-                url = f"http://127.0.0.1:{json.loads(line)['management']}{contract.STATUS_PATH}"
-                found: dict[str, Any] = httpx.get(url, timeout=60).json()
-                return found
-        return {}
+    waiting.until(done, seconds=HANG_SECONDS, what="the progress", log=log, interval=0.02)
+    return seen
+
+
+def _status(log: Path) -> dict[str, Any]:
+    for line in log.read_text().splitlines() if log.exists() else ():
+        if '"listening"' in line:
+            url = f"http://127.0.0.1:{json.loads(line)['management']}{contract.STATUS_PATH}"
+            found: dict[str, Any] = httpx.get(url, timeout=60).json()
+            return found
+    return {}
 
 
 def start(recipe: Recipe, stage: str, **variables: str) -> Stage:

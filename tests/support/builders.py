@@ -60,16 +60,23 @@ def environment() -> dict[str, str]:
 def running(folder: Path) -> Iterator[Builder]:
     """Start a builder, and end it with the block."""
     command = [str(locked.python(LOCK)), "-m", "tests.support.build_worker"]
+    with _lines(command, environment()) as process:
+        yield Builder(process, folder)
+
+
+@contextmanager
+def _lines(command: list[str], variables: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that answers each line with a line, and end it with the block."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=variables,
         cwd=paths.REPOSITORY,
     )
     try:
-        yield Builder(process, folder)
+        yield process
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -103,21 +110,32 @@ def run_script(script: Path, folder: Path) -> dict[str, Any]:
     return results
 
 
-def answers(folders: list[Path]) -> dict[str, Any]:
-    """Right answers to the held-out questions by the real vLLM, or its error, under the name of each folder."""
+@dataclass
+class Engine:
+    """Running process with the real vLLM."""
+
+    process: subprocess.Popen[str]
+
+    def answers(self, folders: list[Path]) -> dict[str, Any]:
+        """Right answers to the held-out questions, or vLLM's error, under the name of each folder."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([str(folder) for folder in folders]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"vLLM ended with {self.process.wait()}")
+        return {Path(folder).name: answer for folder, answer in json.loads(line).items()}
+
+
+@contextmanager
+def answering() -> Iterator[Engine]:
+    """Start vLLM, and end it with the block."""
     more = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CPU_KVCACHE_SPACE": "1",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.vllm_answers", *map(str, folders)],
-        env=environment() | more,
-        cwd=paths.REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {Path(folder).name: answer for folder, answer in found.items()}
+    command = [sys.executable, "-m", "tests.support.vllm_answers"]
+    with _lines(command, environment() | more) as process:
+        yield Engine(process)

@@ -1,9 +1,11 @@
 """Right answers to held-out questions by the real vLLM, for several checkpoints in one process.
 
-Writes one JSON object: folder -> right answers by task, or the error with which vLLM refuses the checkpoint.
+Reads lines with a list of folders. Answers each with a line: folder -> right answers by task, or the error with which
+vLLM refuses the checkpoint.
 """
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -33,10 +35,14 @@ def _answers(folder: str, items: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Ask each checkpoint that an argument names."""
+    """Answer lines until the input ends. Output of vLLM goes to stderr."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     items = heldout.read()
-    found = {folder: _answers(folder, items) for folder in sys.argv[1:]}
-    sys.stdout.write(json.dumps(found) + "\n")
+    for line in sys.stdin:
+        found = {folder: _answers(folder, items) for folder in json.loads(line)}
+        out.write(json.dumps(found) + "\n")
+        out.flush()
 
 
 if __name__ == "__main__":
