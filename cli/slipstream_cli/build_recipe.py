@@ -19,6 +19,9 @@ from slipstream_operator.names import Reason
 from slipstream_runtime import build_support, contract
 
 _CONFIG_MAP: Final = "ConfigMap"
+_WRITTEN: Final = (
+    "file:///folder, s3://bucket/prefix, gs://bucket/prefix or oci://registry/image:tag"
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ def make(
     found["source"] = places.source or spec.source
     found["output"]["uri"] = places.output or spec.output.uri
     _check_place("spec.source", found["source"], ("pvc", "oci"), "--source")
+    if found["output"]["uri"].startswith("hf://"):
+        raise UnreadableError(
+            f'spec.output.uri: "{found["output"]["uri"]}" can\'t be written. Use {_WRITTEN}'
+        )
     if not places.dry:
         _check_place("spec.output.uri", found["output"]["uri"], ("pvc",), "--output-uri")
     given = sorted(f"{name}={path.resolve()}" for name, path in places.datasets.items())

@@ -163,6 +163,10 @@ def build_stages(kinds: Sequence[str], *, evaluated: bool) -> tuple[str, ...]:
     return (*names, PUBLISH_STAGE)
 
 
+ITEM_FIELDS: Final = (
+    "id", "prompt", "messages", "text", "reference", "choices", "schema", "slice",
+)  # fmt: skip
+"""Fields of an item of a dataset, which `fields` may name otherwise."""
 SERVICE_LABEL: Final = "service"
 REVISION_LABEL: Final = "revision"
 """Target labels that scrape configurations set from the pod labels `slipstream.dev/service` and `.../revision`."""

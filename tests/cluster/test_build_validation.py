@@ -21,7 +21,7 @@ LARGEST = [
     *[{"prune": {"layers": "10%", "calibration": SAMPLES, "heal": SAMPLES}}] * 3,
     *[{"distill": {"student": {"layers": 2, "hidden": 64}, "training": SAMPLES}}] * 2,
     *[{"sparsify": {"pattern": "2of4", "calibration": SAMPLES, "heal": SAMPLES}}] * 2,
-    {"quantize": {"scheme": "w4a16", "method": "gptq", "calibration": SAMPLES, "ignore": ["a"] * 64}},
+    {"quantize": {"scheme": "w4a16", "method": "rtn", "calibration": SAMPLES, "ignore": ["a"] * 64}},
 ]  # fmt: skip
 
 

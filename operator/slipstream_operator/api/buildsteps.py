@@ -12,6 +12,15 @@ from slipstream_operator.api.sources import ModelUri
 from slipstream_runtime import build_support
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+def _above_zero(number: float) -> float:
+    if not number > 0:
+        raise ValueError(f"{number:g} must be more than zero.")
+    return number
+
+
+_MORE_THAN_ZERO: Final = pydantic.AfterValidator(_above_zero)
 _ABOVE_ZERO: Final = Field(
     ge=0, json_schema_extra=rules(rule("self > 0.0", message="must be more than zero."))
 )
@@ -59,7 +68,7 @@ class Samples(ApiModel):
     samples: Count | None = Field(
         default=None, description="Number of items, drawn by spec.seed. Default: all."
     )
-    max_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+    max_length: Annotated[int, Field(ge=2, le=10_000_000)] | None = Field(
         default=None, description="Tokens at which a longer item is cut. Default: 2048."
     )
 
@@ -70,7 +79,7 @@ class Training(Samples):
     epochs: Annotated[float, Field(ge=0.001, le=10_000)] | None = Field(
         default=None, description="Passes over the items. Default: 1."
     )
-    learning_rate: Annotated[float, _ABOVE_ZERO, Field(le=10)] | None = Field(
+    learning_rate: Annotated[float, _MORE_THAN_ZERO, _ABOVE_ZERO, Field(le=10)] | None = Field(
         default=None, description="Learning rate. Default: the step's own."
     )
     batch: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
@@ -246,7 +255,7 @@ class Export(ApiModel):
     precision: Literal["fp32", "int8"] | None = Field(
         default=None, description="Precision: fp32 or int8. Default: fp32."
     )
-    tolerance: Annotated[float, _ABOVE_ZERO, Field(le=1)] | None = Field(
+    tolerance: Annotated[float, _MORE_THAN_ZERO, _ABOVE_ZERO, Field(le=1)] | None = Field(
         default=None,
         description="Greatest difference of an output from the source's. Of int8: of a vector's cosine similarity from "
         "1, or of a score or probability. Default: 0.001 of fp32, 0.05 of int8.",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from slipstream_operator.api.base import ApiModel, rule, rules
 from slipstream_operator.api.model import ConfigMapKey
+from slipstream_runtime import contract
 
 _URI_PATTERN = (
     "^(hf://datasets/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?/[A-Za-z0-9._/-]+"
@@ -59,6 +60,20 @@ class DatasetSpec(ApiModel):
             ),
         )
     )
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> "DatasetSpec":
+        given = [
+            one for one in (self.config_map, self.claim, self.uri, self.task) if one is not None
+        ]
+        if len(given) != 1:
+            raise ValueError("needs exactly one of configMap, claim, uri and task.")
+        if unknown := sorted((self.fields or {}).keys() - set(contract.ITEM_FIELDS)):
+            raise ValueError(
+                f'fields: "{unknown[0]}" is not a field of an item. Use {", ".join(contract.ITEM_FIELDS)}.'
+            )
+        return self
+
     config_map: ConfigMapKey | None = Field(
         default=None, description="Entry of a ConfigMap in the same namespace."
     )

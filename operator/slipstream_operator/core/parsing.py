@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pydantic
 
@@ -11,6 +11,10 @@ from slipstream_operator.core.observed import Manifest
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
+_SHOULD: Final = "Input should be "
+"""Beginning of pydantic's messages about wrong values."""
+_LONGEST: Final = 80
+"""Characters of a wrong value that a message shows."""
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
@@ -36,6 +40,9 @@ def _text(problem: Any) -> str:
         shown = json.dumps(given)
         return f'{shown} can\'t work because it must be text. Write "{shown}".'
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if message.startswith(_SHOULD) and isinstance(given, str | int | float):
+        shown = json.dumps(given, ensure_ascii=False)[:_LONGEST]
+        message = f"{shown} can't work because it should be {message.removeprefix(_SHOULD)}"
     return message if message.endswith((".", "?")) else f"{message}."
 
 

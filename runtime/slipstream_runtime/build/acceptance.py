@@ -100,9 +100,10 @@ def measure(target: Path, draft: Path, items: Sequence[Item], settings: Speculat
 
 def _answer(order: dict[str, Any]) -> Acceptance:
     """Answer all questions in this process, and return the counters."""
-    import vllm  # noqa: PLC0415 (only the process that measures needs it)
+    arguments = _arguments(order)
+    import vllm  # noqa: PLC0415 (only the process that measures needs it, for many seconds)
 
-    engine = vllm.LLM(**_arguments(order))
+    engine = vllm.LLM(**arguments)
     before = _counters(engine)
     sampling = vllm.SamplingParams(temperature=0, max_tokens=order["max_tokens"])
     if engine.get_tokenizer().chat_template:

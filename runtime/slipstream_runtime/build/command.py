@@ -212,11 +212,17 @@ def _explain(error: BaseException, name: str, work: Path | None = None) -> tuple
         remedy = f"Use a larger claim in {field}, or free some space; the build resumes"
         return f"{name}: {_FULL}. {remedy}.", 1
     if isinstance(error, EngineError):
-        return wording.of_build(error.reason), error.exit_code
+        return wording.of_build(_of_spec(error.reason)), error.exit_code
     if isinstance(error, MemoryError) or _NO_MEMORY.search(f"{type(error).__name__}: {error}"):
         remedy = "Use more in spec.resources, a larger accelerator, or a smaller batch or maxLength"
         return f"{name}: memory ran out. {remedy}.", 2
     return f"{name}: {errors.describe(error)}", 1
+
+
+def _of_spec(reason: str) -> str:
+    """Return a problem of the configuration as one of the spec, without the place of the file."""
+    _, found, problem = reason.partition(f"{contract.BUILD_FILE}: ")
+    return f"spec.{problem.replace('Value error, ', '')}" if found else reason
 
 
 def _is_full(error: BaseException) -> bool:

@@ -44,6 +44,7 @@ def check(recipe: Recipe, *, skip_missing: bool = False) -> Checked:
     notes: list[str] = []
     for field, dataset in _fields(recipe):
         if dataset.uri is None:
+            _check_task(field, dataset)
             continue
         if skip_missing and _is_mounted(dataset.uri) and not Path(dataset.uri).exists():
             notes.append(f"{field}.dataset: was not read, because only a cluster has it.")
@@ -65,6 +66,18 @@ def check(recipe: Recipe, *, skip_missing: bool = False) -> Checked:
         if hashes.setdefault(name, loaded.sha256) != loaded.sha256:
             hashes[f"{name} ({field})"] = loaded.sha256
     return Checked(hashes, tuple(notes))
+
+
+def _check_task(field: str, dataset: Dataset) -> None:
+    """Raise UnsuitableError if lm-evaluation-harness has no such task."""
+    # NB: importing the library takes many seconds.
+    from slipstream_runtime.evaluate.quality import harness  # noqa: PLC0415
+
+    assert dataset.task is not None
+    try:
+        harness.manager(dataset.task, folder=dataset.tasks_folder)
+    except UnsuitableError as error:
+        raise UnsuitableError(f"{field}.{error}") from error
 
 
 def _is_mounted(uri: str) -> bool:

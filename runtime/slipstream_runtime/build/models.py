@@ -60,9 +60,13 @@ def tokenizer(folder: Path) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        raise UnsuitableError(
-            f"source: its tokenizer can't be loaded: {describe(error)}"
-        ) from error
+        problem = describe(error)
+        if "custom code" in problem:
+            problem = (
+                "it needs code of the checkpoint, and builds run none. Use a checkpoint whose tokenizer transformers "
+                "has itself"
+            )
+        raise UnsuitableError(f"source: its tokenizer can't be loaded: {problem}") from error
 
 
 def save(model: Any, source: Path, target: Path) -> None:

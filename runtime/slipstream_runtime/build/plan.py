@@ -166,6 +166,10 @@ def _quality_refusal(recipe: Recipe, source: Checkpoint) -> str | None:
         acceptance=quality.min_acceptance is not None,
     ):
         return reason
+    if quality.metrics and quality.dataset.task is not None:
+        return "quality.metrics: can't work because a task has its own metrics. Leave metrics out"
+    if quality.max_regression is not None and quality.dataset.task is None:
+        return "quality.maxRegression: is for a task of lm-evaluation-harness. Use metrics[].maxRegression"
     names = [metric.name for metric in quality.metrics]
     if twice := next((name for name in names if names.count(name) > 1), None):
         return f'quality.metrics: "{twice}" is listed twice. List it once'

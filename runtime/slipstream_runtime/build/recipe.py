@@ -18,7 +18,7 @@ class Samples(Part):
     dataset: Dataset
     samples: Positive | None = None
     """Number of items, drawn by the recipe's seed; None takes all."""
-    max_length: Positive = 2048
+    max_length: Annotated[int, pydantic.Field(ge=2)] = 2048
     """Tokens at which a longer item is cut."""
 
 

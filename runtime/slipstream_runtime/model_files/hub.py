@@ -63,9 +63,7 @@ class Download:
         try:
             return self._current() or self._from_hub()
         except errors.HFValidationError as error:
-            raise UnsuitableError(
-                f'spec.model.uri: "{self.uri}" is not the name of a hub repository. Use hf://org/name.'
-            ) from error
+            raise self._no_name() from error
         except EngineError:
             raise
         except Exception as error:
@@ -78,6 +76,11 @@ class Download:
                 raise EngineError(reason) from error
             logs.event("cached copy used", uri=self.uri, reason=reason)
             return kept
+
+    def _no_name(self) -> UnsuitableError:
+        return UnsuitableError(
+            f'spec.model.uri: "{self.uri}" is not the name of a hub repository. Use hf://org/name.'
+        )
 
     @property
     def held(self) -> Path:
@@ -97,6 +100,8 @@ class Download:
             config = (
                 self._small(selection.CONFIG, commit=commit) if selection.CONFIG in listed else None
             )
+        except errors.HFValidationError as error:
+            raise self._no_name() from error
         except EngineError:
             raise
         except Exception as error:

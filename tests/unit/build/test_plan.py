@@ -134,6 +134,16 @@ def test_one_step_is_planned_alone_under_its_own_number(tmp_path: Path) -> None:
         ),
         (
             [{"quantize": {"scheme": "w8a8"}}],
+            {**QUALITY, "maxRegression": 0.1},
+            "spec.quality.maxRegression: is for a task",
+        ),
+        (
+            [{"quantize": {"scheme": "w8a8"}}],
+            {**QUALITY, "dataset": {"task": "gsm8k"}},
+            "spec.quality.metrics: can't work because a task has its own metrics",
+        ),
+        (
+            [{"quantize": {"scheme": "w8a8"}}],
             {**QUALITY, "minAcceptance": 0.6},
             "spec.quality.minAcceptance: can't work because no step makes a draft",
         ),

@@ -291,3 +291,50 @@ def test_an_interrupted_build_says_how_it_goes_on(
     monkeypatch.setattr(build_stages, "run", run)
     result = machine.run("--local", "--python", sys.executable)
     assert (result.exit_code, "Run the build again: it resumes." in result.output) == (1, True)
+
+
+CALIBRATION = {"dataset": {"uri": "hf://datasets/org/data/a.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            {"steps": [{"quantize": {"scheme": "int8"}}]},
+            "spec.steps.0.quantize.scheme: \"int8\" can't work because it should be 'fp8'",
+        ),
+        (
+            {
+                "steps": [
+                    {
+                        "distill": {
+                            "student": {"layers": 1},
+                            "training": {**CALIBRATION, "learningRate": 0},
+                        }
+                    }
+                ]
+            },
+            "training.learningRate: 0 must be more than zero.",
+        ),
+        (
+            {"quality": {"dataset": {"task": "gsm8k", "uri": "hf://datasets/org/data/a.jsonl"}}},
+            "spec.quality.dataset: needs exactly one of configMap, claim, uri and task.",
+        ),
+        (
+            {"quality": {"dataset": {"task": "gsm8k", "fields": {"refrence": "answer"}}}},
+            'fields: "refrence" is not a field of an item. Use id, prompt',
+        ),
+        ({"output": {"uri": "hf://org/name"}}, "can't be written. Use file:///folder"),
+        ({"output": {"uri": "s3://bucket"}}, 'spec.output: "s3://bucket" has no path'),
+        ({"output": {"uri": "oci://Reg/IMG"}}, "Use oci://registry/image:tag, in lower case"),
+        ({"output": {"uri": "file:///"}}, 'spec.output: "file:///" is not valid'),
+        ({"source": "hf://ö/ü"}, '"hf://ö/ü" is not the name of a hub repository'),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_field_and_a_remedy(
+    machine: Machine, spec: dict[str, Any], said: str
+) -> None:
+    machine.spec |= spec
+    result = machine.run("--plan", "--python", sys.executable, "--device", "cpu")
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.output.split())

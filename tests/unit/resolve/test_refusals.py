@@ -58,8 +58,8 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         Reason.INVALID_SPEC,
         (
-            "spec.accelerator.count: Input should be greater than or equal to 1. "
-            "spec.replicas: Input should be greater than or equal to 0."
+            "spec.accelerator.count: 0 can't work because it should be greater than or equal to 1. "
+            "spec.replicas: -1 can't work because it should be greater than or equal to 0."
         ),
     ),
     (

@@ -23,6 +23,7 @@ _DIGEST: Final = re.compile("@(sha256:[0-9a-f]{64})$")
 def plan(run: Run) -> plans.Plan:
     """Return the plan of the whole build, from the source's sizes and config.json alone."""
     recipe = run.recipe
+    places.of(recipe, layer=run.workspace.layer)
     source = _parse(recipe)
     if source.remote:
         download = sources.downloader(source, cache=recipe.cache, token=sources.token())

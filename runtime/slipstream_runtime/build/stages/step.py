@@ -18,7 +18,7 @@ from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.model_files import sources
 
 _GRAPH: Final = ".onnx"
-_NOT_CARRIED: Final = (*facts.WEIGHTS, ".gguf", ".onnx", ".index.json")
+_NOT_CARRIED: Final = (*facts.WEIGHTS, ".gguf", ".onnx", ".index.json", "recipe.yaml")
 """Endings of files that describe the source's weights, so a step's checkpoint doesn't get them."""
 
 

@@ -19,6 +19,8 @@ PRESETS: Final[Mapping[build_support.Scheme, str]] = {
     "mxfp4": "MXFP4",
 }
 """Scheme -> name of compressed-tensors."""
+_HEAD: Final = "lm_head"
+"""Module that stays as it is by default; classifiers have none."""
 SMOOTHING: Final = 0.8
 """Share of the outliers that SmoothQuant moves into the weights, as in llm-compressor's recipes for w8a8."""
 KV_CACHE: Final = {
@@ -84,6 +86,11 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
 
     part = _part(step)
     model = models.load(source)
+    if unknown := [one for one in part.ignore if one != _HEAD and not _names(model, one)]:
+        raise UnsuitableError(
+            f'quantize.ignore: "{unknown[0]}" can\'t work because the model has no such module. Write its whole name,'
+            " or an expression after re:."
+        )
     sparse = zeros.count(compression.linears(model)).two_of_four
     if reason := build_support.sparse_refusal("2of4" if sparse else None, part.method):
         raise UnsuitableError(f'quantize.method: "{part.method}" can\'t work because {reason}.')
@@ -111,6 +118,14 @@ def run(step: Step, source: Path, target: Path, context: Context) -> Mapping[str
         "samples": len(samples),
         "sparse2of4": kept if sparse else None,
     }
+
+
+def _names(model: Any, pattern: str) -> bool:
+    """Whether a pattern of the recipe names any module of the model, or its class as llm-compressor allows."""
+    return any(
+        shapes.ignored(name, [pattern]) or type(module).__name__ == pattern
+        for name, module in model.named_modules()
+    )
 
 
 def _modifiers(part: Quantize, ignored: Sequence[str]) -> list[Any]:

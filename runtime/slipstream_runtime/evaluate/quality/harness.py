@@ -92,21 +92,27 @@ class _Model(LM):  # type: ignore[misc]
         return {"messages": tuple(json.loads(context))}
 
 
+def manager(task: str, *, folder: Path | None) -> tasks.TaskManager:
+    """Return the library's list of tasks; UnsuitableError if this one is not in it."""
+    found = tasks.TaskManager(include_path=str(folder) if folder else None)
+    if task not in found.all_tasks:
+        raise UnsuitableError(
+            f'dataset.task: lm-evaluation-harness has no task "{task}". Name one of its tasks, or give tasksFolder.'
+        )
+    return found
+
+
 def run(
     task: str, *, folder: Path | None, ask: Ask, chat: bool, max_tokens: int, most: int | None
 ) -> task_scores.Scores:
     """Return the scores of one task's items; UnsuitableError if there is no such task."""
-    manager = tasks.TaskManager(include_path=str(folder) if folder else None)
-    if task not in manager.all_tasks:
-        raise UnsuitableError(
-            f'dataset.task: lm-evaluation-harness has no task "{task}". Name one of its tasks, or give tasksFolder.'
-        )
+    known = manager(task, folder=folder)
     model = _Model(ask, chat=chat, max_tokens=max_tokens)
     try:
         found = evaluator.simple_evaluate(
             model=model,
             tasks=[task],
-            task_manager=manager,
+            task_manager=known,
             limit=most,
             apply_chat_template=chat,
             log_samples=True,

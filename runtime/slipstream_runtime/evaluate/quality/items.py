@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from slipstream_runtime import contract
 from slipstream_runtime.errors import UnsuitableError
 
 NAMED: Final = 5
@@ -213,4 +214,5 @@ _READERS: Final[Mapping[str, Any]] = {
     "slice": _text("slice"),
 }
 """Field -> its reader."""
-FIELDS: Final = tuple(_READERS)
+FIELDS: Final = contract.ITEM_FIELDS
+assert set(FIELDS) == set(_READERS)
