@@ -109,20 +109,22 @@ class World:
     async def reconcile(self, *, after: float = 0.0) -> None:
         """Reconcile the service and its router until nothing changes, with a new operator each time."""
         self.clock.seconds += after
-        for _ in range(4):
+        for _ in range(6):
+            before = len(self.cluster.calls)
             if self.restarts:
                 self.starts_operator()
             await self.services.reconcile(given.KEY)
             self.scrapes()
             await self.services.reconcile(given.KEY)
             await self.routers.reconcile(given.NAMESPACE)
-            self.runs_pods()
+            if not self.runs_pods() and len(self.cluster.calls) == before:
+                break
         if self.cluster.statuses:
             self.body["status"] = self.cluster.statuses[-1]
             self.store.feed(names.INFERENCE_SERVICE, self.body, gone=False)
 
-    def runs_pods(self) -> None:
-        """Run the pods that the Deployments ask for, all of them ready."""
+    def runs_pods(self) -> bool:
+        """Run the pods that the Deployments ask for, all of them ready; return whether that changed any."""
         wanted: dict[str, list[str]] = {}
         for ref, body in self.cluster.objects.items():
             revision = body["metadata"].get("labels", {}).get(names.REVISION_LABEL)
@@ -132,10 +134,11 @@ class World:
         for revision, pods in self.pods.items():
             for name in set(pods) - set(wanted.get(revision, ())):
                 self.store.feed("Pod", fakes.pod_body(revision, name=name), gone=True)
-        self.pods = wanted
+        changed, self.pods = wanted != self.pods, wanted
         for revision, pods in wanted.items():
             for name in pods:
                 self.store.feed("Pod", fakes.pod_body(revision, name=name), gone=False)
+        return changed
 
     def measures(self, ratio: float) -> None:
         """From now on the new revision takes `ratio` times as long as the old one."""
