@@ -208,8 +208,11 @@ def between_ticks(
 
 
 def running(observed: Observed, resolved: Resolved) -> int:
-    """Return the replicas that the workloads ask for now, or else the minimum."""
-    counts = [
+    """Return the replicas that the workloads ask for now, or else the minimum.
+
+    With a limited surge, a rollout in steps splits them between both revisions.
+    """
+    counts: list[int] = [
         child.manifest["spec"].get("replicas", 0)
         for child in observed.children
         if child.ref.kind in names.WORKLOADS
@@ -217,6 +220,9 @@ def running(observed: Observed, resolved: Resolved) -> int:
         and child.controller == observed.parent.uid
     ]
     first = 1 if resolved.bounds.follows_load else 0  # a new model proves once that it starts
+    surge = resolved.steps.surge if resolved.steps is not None else None
+    if counts and surge is not None:
+        return max(*counts, sum(counts) - surge)
     return max(counts, default=max(resolved.bounds.minimum, first))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slipstream_operator.core import quota, revisions, router_config
+from slipstream_operator.core import quota, render, revisions, router_config, tick
 from slipstream_operator.core.comparison.collection import Comparison
 from slipstream_operator.core.observed import RouterState
 from slipstream_operator.core.revisions import Canary, Revision
@@ -75,6 +75,22 @@ def test_a_rejected_revision_has_no_pods_and_no_entry() -> None:
     assert [each["name"] for each in entry["revisions"]] == [f"chat-{A}"]
     assert found.canary is not None
     assert found.canary.comparison is None
+
+
+@pytest.mark.parametrize("surge", [None, 0, 1, 2])
+@pytest.mark.parametrize("ready", [0, 1, 2, 4])
+@pytest.mark.parametrize("step", [-1, 0, 1])
+def test_the_running_replicas_of_a_service_are_those_that_it_had_before_the_rollout(
+    surge: int | None, ready: int, step: int
+) -> None:
+    rollout = {**STEPS, **({} if surge is None else {"surge": surge})}
+    state = State(A, B, since=0.0, step=step, passed=step < 0)
+    _, rolled, _ = follow(ready=ready, state=state, **rollout)
+    observed = cluster({**NEW, "rollout": rollout}, serving=OLD, starting=NEW)
+    resolved = given.resolved(observed.parent.spec)
+    manifests = render.render(observed, resolved, rolled, state={})
+    applied = dataclasses.replace(observed, children=tuple(map(given.child, manifests)))
+    assert tick.running(applied, resolved) == 4
 
 
 @pytest.mark.parametrize(
