@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ _MESSAGE: Final = 300
 """Characters of an answer that a message repeats."""
 _SAFE: Final = re.compile(r"[a-z0-9.-]{1,253}")
 """Names that may be a part of a path of the API."""
+
+
+_SERVICES: Final = next(each for each in kinds.ALL if each.name == names.INFERENCE_SERVICE)
 
 
 class ClusterError(Exception):
@@ -52,9 +56,7 @@ class Cluster:
 
     def service(self, name: str) -> dict[str, Any]:
         """Return the InferenceService."""
-        kind = next(each for each in kinds.ALL if each.name == names.INFERENCE_SERVICE)
-        collection = f"/apis/{kind.api_version}/namespaces/{self.namespace}/{kind.plural}"
-        status, body = self._get(f"{collection}/{_checked(name, what='service')}")
+        status, body = self._get(self._path(name))
         if status == _NOT_FOUND:
             if b'"details"' not in body:
                 raise ClusterError(
@@ -64,7 +66,23 @@ class Cluster:
                 f"there is no InferenceService {name} in the namespace {self.namespace}; "
                 "kubectl get infer -A lists them"
             )
-        return _object(status, body, right=f"get {kind.plural}.{kind.group}")
+        return _object(status, body, right=f"get {_SERVICES.plural}.{_SERVICES.group}")
+
+    def annotate(self, name: str, annotations: dict[str, str]) -> None:
+        """Set annotations of the InferenceService."""
+        change = {"metadata": {"annotations": annotations}}
+        status, body = self._send(
+            "PATCH",
+            self._path(name),
+            body=change,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+        _object(status, body, right=f"patch {_SERVICES.plural}.{_SERVICES.group}")
+
+    def _path(self, name: str) -> str:
+        """Return the path of an InferenceService."""
+        collection = f"/apis/{_SERVICES.api_version}/namespaces/{self.namespace}/{_SERVICES.plural}"
+        return f"{collection}/{_checked(name, what='service')}"
 
     def pods(self, labels: dict[str, str]) -> list[Pod]:
         """Return the pods with these labels that are not being deleted."""
@@ -137,10 +155,25 @@ class Cluster:
 
     def _get(self, path: str, *, seconds: float = _SECONDS, **query: str) -> tuple[int, bytes]:
         """Return status and body of a path of the API server."""
+        return self._send("GET", path, seconds=seconds, query=query)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        seconds: float = _SECONDS,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Return status and body of the API server's answer."""
         call = self._api.param_serialize(
-            method="GET",
+            method=method,
             resource_path=path,
-            query_params=list(query.items()),
+            query_params=list((query or {}).items()),
+            header_params=dict(headers or {}),
+            body=body,
             auth_settings=["BearerToken"],
         )
         try:

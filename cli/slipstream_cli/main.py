@@ -5,17 +5,18 @@ import click
 from slipstream_cli.build import build
 from slipstream_cli.index import index
 from slipstream_cli.plan import plan
+from slipstream_cli.rollout import rollout
 from slipstream_cli.simulate import simulate
 from slipstream_cli.why import why
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
-    """Check services, find out why they are slow, compare scaling policies, and build models and indexes.
+    """Check and roll out services, find out why they are slow, compare policies, and build models and indexes.
 
-    Only why needs a cluster.
+    Only rollout and why need a cluster.
     """
 
 
-for command in (build, index, plan, simulate, why):
+for command in (build, index, plan, rollout, simulate, why):
     main.add_command(command)

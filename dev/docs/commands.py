@@ -18,6 +18,14 @@ def page() -> str:
         ),
     ]
     for name, command in sorted(main.commands.items()):
-        context = click.Context(command, info_name=f"slipstream {name}", terminal_width=WIDTH)
-        lines += ["", f"## slipstream {name}", "", "```text", command.get_help(context), "```"]
+        lines += _section(f"slipstream {name}", command, level="##")
+        if isinstance(command, click.Group):
+            for part, one in sorted(command.commands.items()):
+                lines += _section(f"slipstream {name} {part}", one, level="###")
     return "\n".join(lines) + "\n"
+
+
+def _section(name: str, command: click.Command, *, level: str) -> list[str]:
+    """Lines of one command."""
+    context = click.Context(command, info_name=name, terminal_width=WIDTH)
+    return ["", f"{level} {name}", "", "```text", command.get_help(context), "```"]

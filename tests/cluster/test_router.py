@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dev.cluster.kube import Kube, Object, condition, is_true
-from tests.support import services
+from tests.support import commands, services
 
 SOON = 20.0
 GONE = 60.0
@@ -397,10 +397,12 @@ def test_a_canary_gets_its_share_and_goes_back_or_on_by_the_users_commands(
     command("abort", canary)
     assert weights(100) == [stable]
     phase("Rejected")
+    shown = commands.run(kube, "rollout", "status", "chat", "-n", namespace)
+    assert "RolloutAborted: " in shown
     command("retry", canary)
     assert weights(90, 10)[1] == canary
     phase("Comparing")
-    command("promote", canary)
+    commands.run(kube, "rollout", "promote", "chat", "-n", namespace)
     assert weights(100) == [canary]
     phase(None)
     kube.until("Deployment", namespace, lambda items: not items, name=stable, timeout=SOON)

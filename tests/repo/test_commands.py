@@ -46,6 +46,10 @@ COVERED: Final[dict[str, str]] = {
     "python -m slipstream_runtime.evaluate quality --config quality.json": (
         "tests/engine/test_quality.py"
     ),
+    "slipstream rollout status chat": "tests/unit/cli/test_rollout_command.py",
+    "slipstream rollout promote chat": "tests/unit/cli/test_rollout_command.py",
+    "slipstream rollout abort chat": "tests/unit/cli/test_rollout_command.py",
+    "slipstream rollout retry chat": "tests/unit/cli/test_rollout_command.py",
     "slipstream why chat": "tests/unit/cli/test_why_command.py",
     "slipstream why chat -n team --since 15m -o json": "tests/unit/cli/test_why_command.py",
     "slipstream why chat --request 8f14e45fceea167a": "tests/unit/cli/test_why_command.py",

@@ -30,6 +30,17 @@ class PodProxies:
     forbidden: set[str] = field(default_factory=set)
     """Resources that the user may not use."""
 
+    patches: list[tuple[str, Any]] = field(default_factory=list)
+    """Services that were patched, and the changes."""
+
+    async def patch(self, request: web.Request) -> web.Response:
+        assert request.content_type == "application/merge-patch+json"
+        if "patch" in self.forbidden:
+            return _status(403, 'inferenceservices is forbidden: User "dev" cannot patch it')
+        name = request.path.rpartition("/")[2]
+        self.patches.append((name, await request.json()))
+        return web.json_response(self.services[name])
+
     async def handle(self, request: web.Request) -> web.Response:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return _status(401, "Unauthorized")
@@ -96,6 +107,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[PodProxies, Path]]:
     known = PodProxies()
     app = web.Application()
     app.router.add_get("/{path:.*}", known.handle)
+    app.router.add_patch("/{path:.*}/inferenceservices/{name}", known.patch)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
