@@ -15,7 +15,7 @@ import pytest
 from dev import waiting
 from dev.cluster.pki import Authority, Subject
 from slipstream_operator.adapters import metrics
-from slipstream_operator.core import histograms, inference_routes
+from slipstream_operator.core import histograms, inference_routes, profile
 from slipstream_operator.core import prometheus as prometheus_core
 from slipstream_operator.core.observed import Key
 from slipstream_operator.core.scaling.metrics import queries, signals
@@ -147,6 +147,7 @@ def _results(server: Server) -> ServiceResults:
         **queries.every_tick(window=WINDOW),
         **queries.every_scrape(window=WINDOW),
         **queries.every_minute(),
+        **queries.profile(),
     }
     found = QueryResults()
     texts = {name: str(query) for name, query in asked.items()}
@@ -188,6 +189,21 @@ def test_every_figure_of_status_is_the_same(servers: tuple[Server, Server]) -> N
         assert other.count == pytest.approx(one.count, rel=0.35), name
         quantiles = [histograms.linear_quantile(found, 0.9) for found in (one, other)]
         assert quantiles[1] == pytest.approx(quantiles[0], rel=0.3), name
+
+
+def test_a_profile_says_where_time_goes_however_often_pods_are_scraped(
+    servers: tuple[Server, Server],
+) -> None:
+    for server in servers:
+        found = profile.read(_results(server), sequences=256, kv=None)
+        assert found is not None
+        assert found.decode is not None
+        assert found.decode.duration == pytest.approx(0.05, rel=0.3)
+        assert found.decode.batch == pytest.approx(CLIENTS, rel=0.3)
+        for sums in (found.first, found.whole):
+            assert {"wake", "retry", "cold_prefix", "others_prefill", "engine"} <= {*(sums or {})}
+        assert next(iter(profile.shares(found.whole))) == "decode"
+        assert profile.shares(found.whole)["decode"] > 0.5
 
 
 def test_the_figures_of_a_route_are_the_same(servers: tuple[Server, Server]) -> None:
@@ -260,7 +276,8 @@ def test_own_labels_are_all_that_the_processes_write(
     engine: processes.Process, router: processes.Process
 ) -> None:
     """A label that is missing in OWN would make series that differ by it count once."""
-    asked = {*_metrics_of({**queries.every_tick(window=1), **queries.every_minute()}.values())}
+    rounds = {**queries.every_tick(window=1), **queries.every_minute(), **queries.profile()}
+    asked = {*_metrics_of(rounds.values())}
     seen = {
         label
         for process in (engine, router)

@@ -47,7 +47,11 @@ class Journal:
         closed = visit.close(self._clock())
         self.first.add(closed.first)
         self.rest.add(
-            [whole - first for whole, first in zip(closed.parts, closed.first, strict=True)]
+            # NB: a counter that falls by a rounding error counts as one that began again.
+            [
+                max(0.0, whole - early)
+                for whole, early in zip(closed.parts, closed.first, strict=True)
+            ]
         )
         self.recorder.add(
             visit.id,

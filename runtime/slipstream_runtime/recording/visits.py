@@ -62,7 +62,7 @@ class Visit:
         cold_tokens = self._cold(last)
         cold = 0.0
         if last.computed > 0 and cold_tokens > 0:
-            cold = last.prefill * cold_tokens / last.computed
+            cold = min(last.prefill, last.prefill * cold_tokens / last.computed)
         early = (
             self.queue + last.queue,
             last.prefill - cold,

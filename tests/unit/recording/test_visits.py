@@ -123,6 +123,19 @@ def test_a_journal_keeps_one_record_and_the_sums() -> None:
     assert sum(journal.rest.seconds) == pytest.approx(3.0)
 
 
+def test_no_sum_ever_falls() -> None:
+    steps, times = _read()
+    times.end(steps, last=3.0, output=1)
+    journal = Journal("chat", clock=lambda: 3.0)
+    visit = _visit(times, known_prefix=1.0)
+    visit.first = 2.9999999  # seen by another clock than the engine's end
+    for _ in range(100):
+        before = [*journal.first.seconds, *journal.rest.seconds]
+        journal.end(visit, status=200, outcome=Outcome.ANSWERED, streamed=False)
+        after = [*journal.first.seconds, *journal.rest.seconds]
+        assert all(now >= then for now, then in zip(after, before, strict=True))
+
+
 def test_a_full_ring_takes_less_than_64_mib() -> None:
     recorder = Recorder(FORM, now=lambda: 100.0)
     assert FORM.layout().size * 131_072 < 64 * 2**20
