@@ -154,13 +154,14 @@ class Scaler:
     def _compare(self, key: Key, service: ServiceState, results: QueryResults | Unknown) -> None:
         """Collect the totals of revisions that share the service's requests, and reconcile if there are new ones."""
         before = service.collected
-        service.collected = collection.after_round(
+        collected = collection.after_round(
             before,
             service.comparison,
             results if isinstance(results, Unknown) else results.of(key),
             service=key.name,
         )
-        if service.collected is not None and service.collected != before:
+        service.collect(collected)
+        if collected is not None and collected != before:
             self._queue.add(key)
 
     def _tick(

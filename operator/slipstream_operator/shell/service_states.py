@@ -58,7 +58,7 @@ class ServiceState:
     comparison: Comparison | None = None
     """Revisions that are compared now, with their weights; the reconciler sets it, and None ends the comparison."""
     collected: Collected | None = None
-    """Totals of both revisions; only the scaling loop replaces it."""
+    """Totals of both revisions; only `collect` replaces it."""
 
     @property
     def compared(self) -> Mapping[str, Mapping[str, Totals]]:
@@ -73,6 +73,10 @@ class ServiceState:
     def record(self, scaling: Scaling) -> None:
         """Replace the state of scaling, which the reconciler and the scaling loop only read and return."""
         self.scaling = scaling
+
+    def collect(self, collected: Collected | None) -> None:
+        """Replace the totals of the revisions that are compared."""
+        self.collected = collected
 
 
 class ServiceStates:
