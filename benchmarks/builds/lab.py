@@ -1,13 +1,14 @@
 """Builds by the build runner, stage by stage as a Job runs them, each in a process of the builder's environment."""
 
 import functools
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +40,20 @@ _POLL_SECONDS: Final = 0.2
 
 @functools.cache
 def lessons(folder: Path) -> Path:
-    """Write a file of training questions, drawn like those that the source has seen; none is held out."""
-    rng, path = random.Random(2), folder / "lessons.jsonl"
+    """Return a file of training questions, drawn like those that the source has seen; none is held out."""
+    path = folder / "lessons.jsonl"
+    if path.exists():
+        return path
+    rng, part = random.Random(2), folder / f"lessons.{os.getpid()}"
     names, shares = list(puzzles.MIX), list(puzzles.MIX.values())
     heldout.write(
-        path,
+        part,
         (
             language.draw(rng, task=task, held_out=False, tasks=puzzles.TASKS)
             for task in rng.choices(names, shares, k=DRAWN)
         ),
     )
-    return path
+    return part.replace(path)
 
 
 def training(file: Path, *, epochs: float, rate: float, **more: Any) -> dict[str, Any]:
@@ -89,7 +93,6 @@ class Outcome:
     stages: Mapping[str, Mapping[str, Any]]
     rejected: str | None
     """Reason for which quality refused it."""
-    seconds: float
 
     @property
     def peak_memory(self) -> int:
@@ -113,7 +116,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Build:
-    """Recipe in a folder of its own."""
+    """Recipe in a folder of its own, where a build that was ended goes on."""
 
     home: Path
     name: str
@@ -127,12 +130,12 @@ class Build:
     @property
     def artifact(self) -> Path:
         """Folder that the build publishes."""
-        return self.home / "out" / self.name
+        return self.home / "out" / self._uid
 
     def run(self) -> Outcome:
         """Run all stages; DevError if one fails for another reason than quality."""
         self._write()
-        began, reports = time.monotonic(), {}
+        reports = {}
         for stage in self._stages():
             process = self.start(stage)
             process.wait()
@@ -143,14 +146,16 @@ class Build:
                 raise DevError(f"{self.name}, {stage}: {left}") from None
             if process.returncode:
                 reason = str(reports[stage]["reason"])
-                return Outcome(self.artifact, reports, reason, time.monotonic() - began)
-        return Outcome(self.artifact, reports, None, time.monotonic() - began)
+                return Outcome(self.artifact, reports, reason)
+        return Outcome(self.artifact, reports, None)
 
     def kill(self, stage: str, *, at: int) -> int:
-        """Run up to this stage, and kill it by SIGKILL once its training has kept a checkpoint after `at` steps.
+        """Run from the start to this stage, and kill it by SIGKILL once it has kept a checkpoint after `at` steps.
 
         Return the steps of that checkpoint.
         """
+        for left in (self._work, self.artifact):
+            shutil.rmtree(left, ignore_errors=True)
         self._write()
         for earlier in self._stages()[: self._stages().index(stage)]:
             if self.start(earlier).wait():
@@ -181,7 +186,7 @@ class Build:
         command = [sys.executable if engine else builder(), "-m", contract.BUILD_MODULE]
         command += ["--config", str(self._recipe), "--stage", stage, "--management-port", "0"]
         self._report.unlink(missing_ok=True)
-        with (self.home / f"{self.name}.log").open("ab") as log:
+        with (self.home / f"{self._uid}.log").open("ab") as log:
             return subprocess.Popen(
                 [*command, "--termination-log", str(self._report)],
                 env=environment(),
@@ -190,12 +195,22 @@ class Build:
             )
 
     @property
+    def _uid(self) -> str:
+        """Identity: another recipe of the same name has another one, so that it starts from the beginning."""
+        decided = json.dumps([str(self.source), list(self.steps), self._quality()])
+        return f"{self.name}-{hashlib.sha256(decided.encode()).hexdigest()[:12]}"
+
+    @property
     def _recipe(self) -> Path:
-        return self.home / f"{self.name}.json"
+        return self.home / f"{self._uid}.json"
 
     @property
     def _report(self) -> Path:
-        return self.home / f"{self.name}.report"
+        return self.home / f"{self._uid}.report"
+
+    @property
+    def _work(self) -> Path:
+        return self.home / f"{self._uid}.work"
 
     def _stages(self) -> tuple[str, ...]:
         return contract.build_stages(
@@ -204,25 +219,29 @@ class Build:
 
     def _kept(self) -> set[int]:
         """Return the steps of the whole checkpoints of a training."""
-        found = (self.home / f"{self.name}.work" / "training").glob("*/checkpoint-*/whole")
+        found = (self._work / "training").glob("*/checkpoint-*/whole")
         return {int(path.parent.name.partition("-")[2]) for path in found}
 
-    def _write(self) -> None:
+    def _quality(self) -> Mapping[str, Any] | None:
+        if not self.evaluated:
+            return None
         metric = {"name": "ExactMatch"} | ({"maxRegression": self.limit} if self.limit else {})
-        quality = {
+        return {
             "dataset": {"uri": str(QUESTIONS), "fields": _FIELDS},
             "metrics": [metric],
             "maxItems": self.items,
             "maxTokens": 64,
         }
+
+    def _write(self) -> None:
         recipe = {
             "name": self.name,
-            "uid": self.name,
+            "uid": self._uid,
             "source": self.source.as_uri(),
             "steps": list(self.steps),
             "output": {"uri": self.artifact.as_uri()},
-            "quality": quality if self.evaluated else None,
-            "work": str(self.home / f"{self.name}.work"),
+            "quality": self._quality(),
+            "work": str(self._work),
             "cache": str(self.home / "cache"),
         }
         self._recipe.write_text(json.dumps(recipe))

@@ -1,14 +1,15 @@
 """`make bench-builds`: what each kind of build keeps of the answers of its source.
 
 Each build runs stage by stage as a Job runs it. The real vLLM then answers the held-out questions with its artifact.
-A part that is measured is kept in `build/builds`, so that a run that was ended goes on with the next one.
+Measured parts and unfinished builds are kept in `build/builds`, so that a run that was ended goes on.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ from dev.models import minilm, served
 FOLDER: Final = Path(__file__).parent
 RECORD: Final = paths.REPOSITORY / "build" / "builds" / "results.json"
 """Measured parts of a run that has not measured everything yet."""
-HEALING: Final[Mapping[str, float]] = {"epochs": 3, "rate": 1e-3}
+HOME: Final = RECORD.with_name("work")
+"""Builds of such a run."""
+HEALING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 DISTILLING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 DRAFTING: Final[Mapping[str, float]] = {"epochs": 5, "rate": 3e-4}
 """A present draft is continued, so its learning rate is small."""
@@ -114,28 +117,26 @@ class Bench:
 
     def kept(self, folder: Path) -> float:
         """Return the share of the source's right answers that a checkpoint gives, too, in the real vLLM."""
-        right = _right(lab.SOURCE)
+        right = self._right(lab.SOURCE)
         self.figures["source_right"] = len(right)
-        return round(len(right & _right(folder)) / len(right), 4)
+        return round(len(right & self._right(folder)) / len(right), 4)
+
+    def _right(self, folder: Path) -> set[int]:
+        """Return the numbers of the questions that vLLM answers right with this checkpoint."""
+        weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        kept = self.home / f"right-{weights[:12]}.json"
+        if not kept.exists():
+            items = lab.questions()
+            found = served.answers(
+                (item["prompt"] for item in items), threads=1, model=str(folder), dtype="bfloat16"
+            )
+            pairs = zip(items, found, strict=True)
+            right = [n for n, (item, answer) in enumerate(pairs) if answer == item["answer"]]
+            _write(kept, right)
+        return set(json.loads(kept.read_text()))
 
 
 _PEAK: Final = "build_peak_memory_mb"
-_RIGHT: Final[dict[Path, frozenset[int]]] = {}
-
-
-def _right(folder: Path) -> frozenset[int]:
-    """Return the numbers of the questions that vLLM answers right with this checkpoint."""
-    if folder not in _RIGHT:
-        items = lab.questions()
-        found = served.answers(
-            (item["prompt"] for item in items), threads=1, model=str(folder), dtype="bfloat16"
-        )
-        _RIGHT[folder] = frozenset(
-            number
-            for number, (item, answer) in enumerate(zip(items, found, strict=True))
-            if answer == item["answer"]
-        )
-    return _RIGHT[folder]
 
 
 def int8(bench: Bench) -> None:
@@ -183,11 +184,20 @@ def student(bench: Bench) -> None:
     step = {"student": {"layers": LAYERS}, "training": training}
     built = bench.build("student", {"distill": step}, evaluated=False)
     bench.figures["student_kept"] = bench.kept(built.folder)
-    trained = bench.home / "scratch"
-    trained.mkdir()
-    order = {"training": training, "layers": LAYERS, "folder": str(trained)}
-    _in_builder("scratch", _write(bench.home / "scratch.json", order))
-    bench.figures["scratch_kept"] = bench.kept(trained)
+    bench.figures["scratch_kept"] = bench.kept(_trained(bench.home, training))
+
+
+def _trained(home: Path, training: Mapping[str, Any]) -> Path:
+    """Train a model from nothing, unless that has been done; return its folder."""
+    name = hashlib.sha256(json.dumps([training, LAYERS]).encode()).hexdigest()[:12]
+    whole, part = home / f"scratch-{name}", home / f"scratch-{name}.part"
+    if not whole.exists():
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        order = {"training": training, "layers": LAYERS, "folder": str(part)}
+        _in_builder("scratch", _write(home / f"scratch-{name}.json", order))
+        part.rename(whole)
+    return whole
 
 
 def draft(bench: Bench) -> None:
@@ -272,9 +282,9 @@ def _record() -> dict[str, Any]:
     return found
 
 
-def _measured(part: str, home: Path) -> dict[str, Any]:
+def _measured(part: str) -> dict[str, Any]:
     """Measure a part; return its figures with their time and the load of the machine."""
-    bench, began, load = Bench(home), time.monotonic(), os.getloadavg()[0]
+    bench, began, load = Bench(HOME), time.monotonic(), os.getloadavg()[0]
     PARTS[part](bench)
     return {
         "figures": bench.figures,
@@ -312,13 +322,14 @@ def main(*, parts: tuple[str, ...]) -> None:
     if record.keys() == PARTS.keys() and not parts:
         RECORD.unlink()
         record = {}
-    with tempfile.TemporaryDirectory() as home:
-        for part in parts or [part for part in PARTS if part not in record]:
-            record = _record() | {part: _measured(part, Path(home))}
-            _write(RECORD, record)
+    for part in parts or [part for part in PARTS if part not in record]:
+        HOME.mkdir(parents=True, exist_ok=True)
+        record = _record() | {part: _measured(part)}
+        _write(RECORD, record)
     record = {name: record[name] for name in PARTS if name in record}
     figures = _figures(record)
     missed = bars.missed(figures)
+    complete = record.keys() == PARTS.keys()
     report.publish(
         folder=FOLDER,
         title="Answers that builds keep",
@@ -326,8 +337,10 @@ def main(*, parts: tuple[str, ...]) -> None:
         figures={name: figures.get(name) for name in MEANINGS},
         meanings=MEANINGS,
         details="".join(f"**Missed:** {sentence}\n\n" for sentence in missed) + _details(record),
-        kept=record.keys() == PARTS.keys(),
+        kept=complete,
     )
+    if complete:
+        shutil.rmtree(HOME, ignore_errors=True)
     if missed:
         raise SystemExit(1)
 
