@@ -52,7 +52,7 @@ MEANINGS: Final = bars.meanings(
         "scratch_kept": "the same of a model of its size that is trained from nothing, with the same settings",
         "draft_tokens_per_step_before": "tokens per step of the target with the present draft, in vLLM",
         "draft_tokens_per_step_after": "the same after the draft was distilled from the target",
-        "broken_kept": "right answers of 4 bits by rtn of everything, without calibration, over the source's",
+        "broken_kept": "right answers of 4 bits by rtn in every layer, without calibration, over the source's",
         "broken_size": "size of its weights over the source's",
         "broken_refused": "1 if quality refused that build and nothing was published",
         "ruined_kept": "right answers of the same with half of the weights zero, over the source's",
@@ -80,7 +80,7 @@ Trainings use AdamW on one thread, in batches of 16, with a cosine schedule and 
   own answers to the 4,000 questions of `puzzles-training.jsonl`. Its tokens per step count {ACCEPTED_ITEMS}
   held-out questions at 3 draft tokens a step.
 - **Broken:** `maxRegression` is {lab.MAX_REGRESSION:.0%} of ExactMatch. Nothing is published unless the upper end of
-  the loss's interval is below it.
+  the loss's interval is below it. Builds leave embedding and output layer as they are.
 """
 
 
@@ -160,7 +160,7 @@ def int4(bench: Bench) -> None:
 
 
 def broken(bench: Bench) -> None:
-    """Build what quality must refuse: 4 bits of everything, without calibration, and with half of the weights zero."""
+    """Build what quality must refuse: 4 bits of every layer, without calibration, and with half of the weights zero."""
     four = _quantize("w4a16", "rtn", calibration=None, ignore=[])
     zeros = {"sparsify": {"pattern": "unstructured", "method": "magnitude"}}
     refused = bench.refused("broken", four)
