@@ -31,17 +31,15 @@ CALIBRATION: Final = {
     "samples": 256,
     "maxLength": 256,
 }
-DRAWN: Final = 16_000
-"""Training questions that `lessons` draws, four times those of the committed file."""
 MAX_REGRESSION: Final = 0.01
 """Greatest loss of right answers, as a share of all questions."""
 _POLL_SECONDS: Final = 0.2
 
 
 @functools.cache
-def lessons(folder: Path) -> Path:
+def lessons(folder: Path, count: int) -> Path:
     """Return a file of training questions, drawn like those that the source has seen; none is held out."""
-    path = folder / "lessons.jsonl"
+    path = folder / f"lessons-{count}.jsonl"
     if path.exists():
         return path
     rng, part = random.Random(2), folder / f"lessons.{os.getpid()}"
@@ -50,7 +48,7 @@ def lessons(folder: Path) -> Path:
         part,
         (
             language.draw(rng, task=task, held_out=False, tasks=puzzles.TASKS)
-            for task in rng.choices(names, shares, k=DRAWN)
+            for task in rng.choices(names, shares, k=count)
         ),
     )
     return part.replace(path)

@@ -30,7 +30,10 @@ RECORD: Final = paths.REPOSITORY / "build" / "builds" / "results.json"
 """Measured parts of a run that has not measured everything yet."""
 HOME: Final = RECORD.with_name("work")
 """Builds of such a run."""
-HEALING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
+HEALED_ITEMS: Final = 48_000
+"""Questions of a healing, about as many as the source itself was trained on for these tasks."""
+HEALING: Final[Mapping[str, float]] = {"epochs": 1, "rate": 2e-3}
+STUDENT_ITEMS: Final = 16_000
 DISTILLING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 DRAFTING: Final[Mapping[str, float]] = {"epochs": 5, "rate": 3e-4}
 """A present draft is continued, so its learning rate is small."""
@@ -70,12 +73,12 @@ The source is the solver of `dev/models`, a trained model of 1.06 million parame
 those of its own right answers to 1,000 held-out questions that a checkpoint gives, too, greedily and in bfloat16.
 Trainings use AdamW on one thread, in batches of 16, with a cosine schedule and seed 0.
 
-- **Healing, student, scratch:** {lab.DRAWN:,} training questions, drawn by the generator of the source's own
-  lessons. Healing takes {HEALING["epochs"]:g} epochs at a learning rate of {HEALING["rate"]:g}. It learns the
-  source's logits and the right answers, while zeros stay zero.
-- Student and scratch take {DISTILLING["epochs"]:g} epochs at {DISTILLING["rate"]:g}, on the same questions in the
-  same order, with one seed each. The student starts from two layers of the source and learns its logits. Scratch
-  starts from random weights and learns the right answers.
+- **Healing:** {HEALING["epochs"]:g} epoch of {HEALED_ITEMS:,} training questions, drawn by the generator of the
+  source's own lessons, at a learning rate of {HEALING["rate"]:g}. It learns the source's logits and the right
+  answers, while zeros stay zero.
+- **Student and scratch:** {DISTILLING["epochs"]:g} epochs of {STUDENT_ITEMS:,} such questions at
+  {DISTILLING["rate"]:g}, in the same order, with one seed each. The student starts from two layers of the source and
+  learns its logits. Scratch starts from random weights and learns the right answers.
 - **Draft:** the present draft goes on for {DRAFTING["epochs"]:g} epochs at {DRAFTING["rate"]:g}, on the source's
   own answers to the 4,000 questions of `puzzles-training.jsonl`. Its tokens per step count {ACCEPTED_ITEMS}
   held-out questions at 3 draft tokens a step.
@@ -172,7 +175,7 @@ def broken(bench: Bench) -> None:
 def sparse(bench: Bench) -> None:
     """Prune two of four weights, with and without healing."""
     raw = {"pattern": "2of4", "method": "sparsegpt", "calibration": lab.CALIBRATION}
-    healed = raw | {"heal": lab.training(lab.lessons(bench.home), **HEALING)}
+    healed = raw | {"heal": lab.training(lab.lessons(bench.home, HEALED_ITEMS), **HEALING)}
     for name, step in (("raw", raw), ("healed", healed)):
         built = bench.build(f"sparse-{name}", {"sparsify": step}, evaluated=False)
         bench.figures[f"sparse_{name}_kept"] = bench.kept(built.folder)
@@ -180,7 +183,7 @@ def sparse(bench: Bench) -> None:
 
 def student(bench: Bench) -> None:
     """Distill a student of half the layers, beside a model of its size that is trained from nothing."""
-    training = lab.training(lab.lessons(bench.home), **DISTILLING)
+    training = lab.training(lab.lessons(bench.home, STUDENT_ITEMS), **DISTILLING)
     step = {"student": {"layers": LAYERS}, "training": training}
     built = bench.build("student", {"distill": step}, evaluated=False)
     bench.figures["student_kept"] = bench.kept(built.folder)
