@@ -40,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wrong = next(a for a in others[number:] + others if a != item["answer"])
         choices = [item["answer"], wrong][:: 1 if number % 2 else -1]
         lines.append({"prompt": item["prompt"], "choices": choices, "reference": item["answer"]})
-    lines += [{"text": f"{item['prompt']} {item['answer']}"} for item in asked[:40]]
+    lines += [{"text": f"{item['prompt']} {item['answer']}"} for item in heldout.read()[:120]]
     path = tmp_path_factory.mktemp("data") / "items.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

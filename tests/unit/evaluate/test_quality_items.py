@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slipstream_runtime.errors import UnsuitableError
-from slipstream_runtime.evaluate.quality import datasets, items
+from slipstream_runtime.evaluate.quality import command, datasets, items
 from slipstream_runtime.evaluate.quality.config import Dataset
 
 
@@ -132,3 +132,36 @@ def test_names_must_be_unique() -> None:
 def test_an_empty_file_is_refused() -> None:
     with pytest.raises(UnsuitableError, match="has no items"):
         parse("", "  ")
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("missing.jsonl", "dataset.uri: No such file or directory"),
+        (".", "dataset.uri: Is a directory"),
+        ("https://example.com/d.jsonl", 'dataset.uri: "https://example.com/d.jsonl" is no file'),
+        ("hf://datasets/org", 'dataset.uri: "hf://datasets/org" names no file'),
+    ],
+)
+def test_a_dataset_that_is_not_there_is_a_wrong_configuration(
+    tmp_path: Path, uri: str, reason: str
+) -> None:
+    with pytest.raises(UnsuitableError) as found:
+        datasets.load(Dataset(uri=uri, fields={}), cache=tmp_path, most=None, seed=0)
+    assert str(found.value).startswith(reason)
+
+
+def test_a_model_that_is_no_folder_is_not_looked_up_at_the_hub(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a", "reference": "b"}')
+    file = tmp_path / "quality.json"
+    given = {
+        "candidate": {"path": str(tmp_path / "typo")},
+        "dataset": {"uri": str(tmp_path / "d.jsonl")},
+        "metrics": [{"name": "ExactMatch"}],
+        "output": str(tmp_path / "out"),
+    }
+    file.write_text(json.dumps(given))
+    assert command.main(file, cache=tmp_path, output="json") == 2
+    assert "typo is no folder" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Statistics of paired scores: intervals that cover the truth, and verdicts that few items can't give."""
 
 import math
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -110,8 +112,8 @@ def test_perplexity_of_few_texts_is_inconclusive_and_of_many_is_judged_by_growth
     assert statistics.judge(few, most=0.5) is Verdict.INCONCLUSIVE
     assert statistics.items_needed(few, most=0.5) == 30
     random = np.random.default_rng(3)
-    excess = random.normal(100 * math.log(1.02), 1.0, size=60)
-    many = statistics.compare_rates(excess.tolist(), [100.0] * 60)
+    excess = random.normal(100 * math.log(1.02), 1.0, size=500)
+    many = statistics.compare_rates(excess.tolist(), [100.0] * 500)
     assert many.loss.low < 0.02 < many.loss.high
     assert statistics.judge(many, most=0.05) is Verdict.PASSED
     assert statistics.judge(many, most=0.005) is Verdict.FAILED
@@ -132,3 +134,73 @@ def test_the_fewest_items_are_those_at_which_no_loss_at_all_passes(most: float) 
             for n in (needed - 1, needed)
         ]
         assert found == [Verdict.INCONCLUSIVE, Verdict.PASSED]
+
+
+@pytest.mark.parametrize("share", [0.03, 1.0])
+def test_a_perplexity_that_a_few_long_texts_raise_hardly_ever_passes(share: float) -> None:
+    """A candidate whose true loss equals the bound may pass in 2.5 % of the runs."""
+    random = np.random.default_rng(4)
+    items, scale = 60, 0.9 if share < 1 else 0.02
+
+    def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+        tokens = np.ceil(random.lognormal(4.5, 1.0, size=number))
+        rates = np.where(random.random(number) < share, random.exponential(scale, number), 0.0)
+        return np.minimum(rates, 1.0) * tokens, tokens
+
+    amounts, tokens = draw(2_000_000)
+    truth = math.expm1(amounts.sum() / tokens.sum())
+    passed = 0
+    for _ in range(100):
+        found = statistics.compare_rates(*(part.tolist() for part in draw(items)))
+        passed += statistics.judge(found, most=truth) is Verdict.PASSED
+    assert passed <= 5
+
+
+def test_the_fewest_texts_are_those_at_which_no_loss_at_all_passes() -> None:
+    needed = statistics.fewest_texts(0.05)
+    found = [
+        statistics.judge(statistics.compare_rates([0.0] * n, [9.0] * n), most=0.05)
+        for n in (round(0.9 * needed), round(1.1 * needed))
+    ]
+    assert found == [Verdict.INCONCLUSIVE, Verdict.PASSED]
+
+
+def test_the_recommended_number_of_items_tells_in_four_of_five_runs() -> None:
+    random = np.random.default_rng(5)
+
+    def run(items: int) -> statistics.Comparison:
+        kinds = random.choice(3, size=items, p=[0.04, 0.02, 0.94])
+        before = np.where(kinds == 1, 0.0, 1.0)
+        return statistics.compare(before.tolist(), np.where(kinds == 0, 0.0, 1.0).tolist())
+
+    few = statistics.compare([1.0] * 98 + [0.0] * 2, [0.0] * 4 + [1.0] * 96)
+    needed = statistics.items_needed(few, most=0.05)
+    assert needed is not None
+    told = sum(
+        statistics.judge(run(needed), most=0.05) is not Verdict.INCONCLUSIVE for _ in range(200)
+    )
+    assert 0.7 * 200 <= told <= 0.9 * 200
+
+
+def test_many_graded_scores_need_neither_much_time_nor_much_memory() -> None:
+    random = np.random.default_rng(6)
+    before = random.random(100_000)
+    after = np.clip(before - random.normal(0.01, 0.1, 100_000), 0, 1)
+    began = time.process_time()
+    tracemalloc.start()
+    found = statistics.compare(before.tolist(), after.tolist())
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (time.process_time() - began < 10, used < 100e6) == (True, True)
+    assert found.loss.high - found.loss.low < 0.01
+    assert found.p < 0.01
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 5])
+@pytest.mark.parametrize("score", [0.0, 0.4, 1.0])
+def test_very_few_graded_scores_have_finite_intervals_and_pass_nothing(
+    items: int, score: float
+) -> None:
+    found = statistics.compare([0.5] * items, [0.5] * (items - 1) + [score])
+    assert all(map(math.isfinite, (found.loss.low, found.loss.high, found.p)))
+    assert statistics.judge(found, most=0.1) is not Verdict.PASSED

