@@ -182,6 +182,45 @@ def test_the_recommended_number_of_items_tells_in_four_of_five_runs() -> None:
     assert 0.7 * 200 <= told <= 0.9 * 200
 
 
+def test_the_recommended_number_of_graded_items_tells_and_is_not_far_too_high() -> None:
+    random, most = np.random.default_rng(7), 0.08
+
+    def run(items: int) -> statistics.Comparison:
+        before = random.uniform(0.3, 1, size=items)
+        after = np.clip(before - random.normal(0.015, 0.2, size=items), 0, 1)
+        return statistics.compare(before.tolist(), after.tolist())
+
+    needed = statistics.items_needed(run(20_000), most=most)
+    assert needed is not None
+
+    def share(items: int) -> float:
+        told = [
+            statistics.judge(run(items), most=most) is not Verdict.INCONCLUSIVE for _ in range(40)
+        ]
+        return sum(told) / len(told)
+
+    assert share(needed) >= 0.75
+    assert share(needed // 4) <= 0.75
+
+
+def test_the_recommended_number_of_texts_tells() -> None:
+    random = np.random.default_rng(8)
+
+    def run(texts: int) -> statistics.Comparison:
+        tokens = random.integers(50, 150, size=texts).astype(float)
+        return statistics.compare_rates(
+            (random.normal(0.01, 0.05, size=texts) * tokens).tolist(), tokens.tolist()
+        )
+
+    few = run(40)
+    assert statistics.judge(few, most=0.05) is Verdict.INCONCLUSIVE
+    needed = statistics.items_needed(few, most=0.05)
+    assert needed is not None
+    told = sum(statistics.judge(run(needed), most=0.05) is Verdict.PASSED for _ in range(40))
+    assert 40 < needed < 400
+    assert told >= 0.75 * 40
+
+
 def test_many_graded_scores_need_neither_much_time_nor_much_memory() -> None:
     random = np.random.default_rng(6)
     before = random.random(100_000)

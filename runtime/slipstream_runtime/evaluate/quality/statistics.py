@@ -65,8 +65,12 @@ class Comparison:
     """Probability of a difference at least this large if both models were equally good."""
     counts: tuple[int, int] | None = None
     """Items that the candidate alone got wrong, and right; None unless all scores are 0 or 1."""
-    varies: bool = True
-    """Whether the items differ in their loss."""
+    deviation: float = 0.0
+    """Standard deviation of one item's loss; of a perplexity, that of its logarithm."""
+    room: tuple[float, float] = (2.0, 2.0)
+    """Distances of the loss from the least and the greatest that an item can have, in the same unit."""
+    logarithmic: bool = False
+    """Whether the loss is the growth of a perplexity."""
 
 
 def mean(scores: Sequence[float], *, seed: int = 0) -> Interval:
@@ -113,7 +117,15 @@ def compare_rates(excess: Sequence[float], sizes: Sequence[float], *, seed: int 
     if len(amounts) >= FEWEST_TEXTS:
         low, high = _rates(amounts, tokens, seed=seed)
     loss = Interval(_growth(low), _growth(estimate), _growth(high))
-    return Comparison(len(amounts), loss, p=_sign_flips(amounts, seed=seed))
+    worst = _worst_rate(amounts, tokens)
+    return Comparison(
+        len(amounts),
+        loss,
+        p=_sign_flips(amounts, seed=seed),
+        deviation=float((amounts - estimate * tokens).std() / tokens.mean()),
+        room=(worst + estimate, worst - estimate),
+        logarithmic=True,
+    )
 
 
 def judge(comparison: Comparison, *, most: float) -> Verdict:
@@ -136,16 +148,16 @@ def items_needed(comparison: Comparison, *, most: float) -> int | None:
     if comparison.counts is not None:
         return _items_of_proportions(*comparison.counts, comparison.items, most=most)
     distance = most - loss.estimate
-    width = loss.high - loss.estimate if distance > 0 else loss.estimate - loss.low
-    if comparison.varies:
-        width *= 1 + _POWER / _Z
-    if abs(distance) * math.sqrt(MOST_ITEMS / comparison.items) <= width:
+    if comparison.logarithmic:
+        distance = math.log1p(most) - math.log1p(loss.estimate)
+    if distance == 0:
         return None
-    # NB: the width of an interval shrinks with the root of the number of items.
-    wanted = math.ceil(comparison.items * (width / distance) ** 2)
-    if distance > 0:
-        wanted = max(wanted, math.ceil(math.log(_TAIL) / math.log1p(-min(distance, 1 - 1e-9))))
-    return wanted + 1
+    # NB: the width has a part that shrinks with the root of the number, and one of what was not seen, with the number.
+    spread = (_Z + _POWER) * comparison.deviation
+    unseen = -math.log(_TAIL) * comparison.room[distance > 0]
+    width = spread + math.sqrt(spread**2 + 4 * abs(distance) * unseen)
+    wanted = math.ceil((width / (2 * distance)) ** 2)
+    return None if wanted > MOST_ITEMS else wanted
 
 
 def fewest_items(most: float, *, right_or_wrong: bool) -> int:
@@ -229,8 +241,13 @@ def _proportions(lost: int, won: int, items: int) -> Comparison:
 
 def _differences(values: np.ndarray, *, bounds: tuple[float, float], seed: int) -> Comparison:
     loss = _bounded(values, bounds=bounds, seed=seed)
+    least, most = bounds
     return Comparison(
-        len(values), loss, p=_sign_flips(values, seed=seed), varies=bool(np.ptp(values) > 0)
+        len(values),
+        loss,
+        p=_sign_flips(values, seed=seed),
+        deviation=float(values.std()),
+        room=(loss.estimate - least, most - loss.estimate),
     )
 
 
@@ -266,9 +283,13 @@ def _bounded(values: np.ndarray, *, bounds: tuple[float, float], seed: int) -> I
     return Interval(max(min(low, estimate), least), estimate, min(max(high, estimate), most))
 
 
+def _worst_rate(amounts: np.ndarray, tokens: np.ndarray) -> float:
+    return max(float(np.abs(amounts / tokens).max()), _WORST_RATE)
+
+
 def _rates(amounts: np.ndarray, tokens: np.ndarray, *, seed: int) -> tuple[float, float]:
     """Return the ends of the excess of a token over all texts, where one more text is at the bound."""
-    worst = max(float(np.abs(amounts / tokens).max()), _WORST_RATE)
+    worst = _worst_rate(amounts, tokens)
     # NB: the text of a token that was not seen: long texts have more of them.
     length = float((tokens**2).sum() / tokens.sum())
     random = np.random.default_rng(seed)
