@@ -55,12 +55,12 @@ MEANINGS: Final = {
     ),
 }
 _BASIS: Final = (
-    "A router process and simulated engines (a step takes 60 ms, 0.9 ms a sequence, 0.6 us a KV token and 0.3 ms a "
-    f"prompt token) get Poisson arrivals in waves around {RATE:g} requests a second for {SECONDS:g} s. The objectives "
-    "are 1.8 s to the first token and 9 s to the end. The present service has two replicas with 8 sequences and 512 "
-    "batched tokens. It plays beside the services with the changed settings, with the same requests. `slipstream why` "
-    "gets the records of the first alone, and fits the step times to them. The steps are slow so that other processes "
-    "of the machine change them little.\n"
+    f"A router process and simulated engines get Poisson arrivals in waves around {RATE:g} requests a second for "
+    f"{SECONDS:g} s. A step takes 60 ms, 0.9 ms a sequence, 0.6 us a KV token and 0.3 ms a prompt token. The "
+    "objectives are 1.8 s to the first token and 9 s to the end. The present service has two replicas with 8 "
+    "sequences and 512 batched tokens. It plays beside the services with the changed settings, with the same "
+    "requests. `slipstream why` gets the records of the first alone, and fits the step times to them. The steps are "
+    "slow so that other processes of the machine change them little.\n"
 )
 
 
