@@ -166,6 +166,10 @@ bench-start: $(STAMP) ## measure the time to the first answer, with stock vLLM a
 bench-engine: $(STAMP) ## measure the overhead of the engine over vLLM, and the gain of its features
 	@$(BIN)/python -m benchmarks.engine.run
 
+.PHONY: bench-speculation
+bench-speculation: $(STAMP) ## measure speculation by measured gain, beside none and beside fixed draft tokens
+	@$(BIN)/python -m benchmarks.speculation.run
+
 .PHONY: bench-cascade
 bench-cascade: $(STAMP) ## measure quality and cost of a cascade
 	@$(BIN)/python -m benchmarks.cascade.run

@@ -182,7 +182,7 @@ class Reason:
     REVISION_DELETED: Final = "RevisionDeleted"
     ROUTER_ACTIVATED: Final = "RouterActivated"
     SPECULATION_DISABLED: Final = "SpeculationDisabled"
-    SPECULATION_SLOWER: Final = "SpeculationSlower"
+    SPECULATION_NOT_FASTER: Final = "SpeculationNotFaster"
     DRIFT_REPAIRED: Final = "DriftRepaired"
     FOREIGN_PODS: Final = "ForeignPods"
     KEYS_REFUSED: Final = "KeysRefused"

@@ -58,6 +58,11 @@ REFUSED = [
         '"0.3" is not a percentage. Use a value such as 30% or 99.9%.',
     ),
     (
+        "spec.speculation.disableBelowGain",
+        "1.05",
+        '"1.05" is not a percentage. Use a value such as 30% or 99.9%.',
+    ),
+    (
         "spec.slo.ttft.p95",
         "fast",
         '"fast" is not a duration. Use a value such as 500ms, 2s or 1h30m.',

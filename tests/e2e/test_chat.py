@@ -125,12 +125,17 @@ def test_metrics_are_not_on_the_api_port(chat: Chat) -> None:
 
 def test_status_tells_how_the_engine_runs(chat: Chat) -> None:
     item = chat.until(
-        lambda item: item["status"].get("engine", {}).get("kvCapacityTokens"),
+        lambda item: (
+            {"kvCapacityTokens", "speculationByBatch"} <= item["status"].get("engine", {}).keys()
+        ),
         timeout=30,
         what="status.engine",
     )
     assert item["status"]["engine"]["quantization"] == "fp8"
     assert "file:///models/draft" in item["status"]["engine"]["speculation"]
+    single, *_ = item["status"]["engine"]["speculationByBatch"]
+    assert single["batch"] == "1"
+    assert 0 <= float(single["tokens"]) <= chat.manifest["spec"]["speculation"]["tokens"]
 
 
 def test_an_edit_of_the_engine_rolls_without_a_failed_request(chat: Chat) -> None:

@@ -1,7 +1,7 @@
-"""The windows with vLLM's scheduler for GPUs, which orders a step while the one before it runs.
+"""Numbers of draft tokens with vLLM's scheduler for GPUs, which orders a step while the one before it runs.
 
 The scheduler and its KV cache manager are real. Only the model is not: it accepts every draft token, so that the
-output tokens show how many tokens were drafted.
+output tokens show how many tokens were drafted. Each step takes as long as the others.
 """
 
 import itertools
@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from slipstream_runtime.engine import gain, windows
+from slipstream_runtime.engine.draft_lengths import group
 from slipstream_runtime.engine.gain import Tally
 from tests.support import engines
 
 pytest.importorskip("vllm")
 DRAFT_TOKENS, PROMPT, OUTPUT = 4, 20, 900
-WINDOWS = 2
-"""As many come while 1,800 tokens are made, five at a step."""
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # vLLM and torch warn at import
@@ -71,7 +70,7 @@ class Core:
 def tally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
     file = tmp_path / "tally"
     monkeypatch.setenv(gain.TALLY_ENV, str(file))
-    yield Tally.create(file)
+    yield Tally.create(file, most=DRAFT_TOKENS)
 
 
 @pytest.fixture
@@ -106,30 +105,36 @@ def core(tmp_path: Path, tally: Tally) -> Core:
     return Core(scheduler)
 
 
-def test_drafting_stops_for_the_steps_of_a_window_and_steps_are_counted_apart(
+def test_an_engine_begins_without_draft_tokens_and_then_uses_those_that_gain(
     core: Core, tally: Tally
 ) -> None:
     for number in range(2):
         core.submit(f"early-{number}")
         core.run()
     assert core.emitted == {"early-0": OUTPUT, "early-1": OUTPUT}
-    # The steps of a window order no draft tokens for those that follow them.
-    without = [place for place, number in enumerate(core.drafted) if number == 0]
-    on, off = (mode.sum(axis=0) for mode in tally.ever)
-    prompts = 2 * 2
-    assert WINDOWS * windows.LENGTH <= len(without) <= WINDOWS * windows.LENGTH + prompts
-    assert off[0] == off[1] == WINDOWS * (windows.LENGTH - 1)
-    assert on[1] > on[0] * DRAFT_TOKENS
+    assert not any(core.drafted[: windows.LENGTH])
+    assert tally.choices()[0] == (DRAFT_TOKENS, pytest.approx(1 + DRAFT_TOKENS, rel=0.01))
+    late = core.drafted[-100:-2]
+    assert late.count(DRAFT_TOKENS) >= 0.7 * len(late)  # the others are a window
 
 
-def test_requests_that_run_together_go_without_together(core: Core, tally: Tally) -> None:
+def test_steps_are_counted_by_the_draft_tokens_that_they_verified(core: Core, tally: Tally) -> None:
+    for number in range(2):
+        core.submit(f"early-{number}")
+        core.run()
+    for drafted, (steps, tokens, seconds, _) in enumerate(tally.table[0]):
+        assert tokens <= (1 + drafted) * steps
+        assert seconds == pytest.approx(steps, abs=2)
+    assert tally.table[0, 0, gain.STEPS] >= windows.LENGTH
+    assert tally.table[0, 1, gain.STEPS] >= windows.LENGTH
+    assert tally.table[0, DRAFT_TOKENS, gain.STEPS] > 100
+
+
+def test_requests_that_run_together_are_a_batch_size_of_their_own(core: Core, tally: Tally) -> None:
     for wave in range(2):
         for number in range(4):
             core.submit(f"{wave}-{number}")
         core.run()
     assert set(core.emitted.values()) == {OUTPUT}
-    counted = tally.ever[1, :, :2]
-    steps = WINDOWS * (windows.LENGTH - 1)
-    for_up_to_four = [steps, 4 * steps]
-    assert counted[2].tolist() == for_up_to_four
-    assert counted.sum(axis=0).tolist() == for_up_to_four
+    assert tally.choices()[group(4)][0] == DRAFT_TOKENS
+    assert not tally.table[group(1)].any()

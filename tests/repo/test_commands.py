@@ -64,7 +64,6 @@ NOT_RUN: Final[dict[str, str]] = {
     "$ kubectl get infer": "shows the output of a GPU service",
     "$ kubectl get infer chat -o jsonpath='{.status.engine}'": "shows the output of a GPU service",
     "kubectl get infer chat -o jsonpath='{.status.profile}'": "shows an output that load decides",
-    "sum by (service)": "is PromQL",
     "slipstream simulate": "takes minutes; tests/unit/simulator plays scenarios",
     "python -m benchmarks.": "is a benchmark",
     "kubectl port-forward service/embeddings": "runs until it is stopped",

@@ -129,12 +129,20 @@ class SpeculationSpec(ApiModel):
         "quantizes while loading. Default: auto, regardless of spec.quantization.",
     )
     tokens: Annotated[int, Field(ge=1, le=32)] = Field(
-        default=4, description="Draft tokens per step. Default: 4."
+        default=4,
+        description="Maximum draft tokens per step. Engines use as many as make decoding fastest at each batch "
+        "size, by measurement. Default: 4.",
     )
     disable_below_acceptance: Percentage | None = Field(
         default=None,
         description="Minimum share of accepted draft tokens, such as 30%. Speculation is switched off after one "
         "minute below it. Default: never.",
+    )
+    disable_below_gain: Percentage | None = Field(
+        default=None,
+        description="Minimum gain in decoding speed, such as 5%. Speculation is switched off after one minute "
+        "below it, which frees the memory of a draft model. Default: never; engines then use no draft tokens at "
+        "batch sizes where these gain nothing.",
     )
 
 

@@ -72,6 +72,16 @@ class ScalingStatus(ApiModel):
     )
 
 
+class BatchSpeculationStatus(ApiModel):
+    """Speculation at some batch sizes; means over the engines of the service."""
+
+    batch: Text = Field(description="Range of batch sizes, such as 5-8.")
+    tokens: Text = Field(description="Draft tokens per request and step, such as 4.")
+    gain: Text = Field(
+        description="Decoding speed relative to the speed without draft tokens, such as 1.31, or unknown."
+    )
+
+
 class EngineStatus(ApiModel):
     """The resolved engine in short."""
 
@@ -89,11 +99,17 @@ class EngineStatus(ApiModel):
     )
     speculation_gain: Text | None = Field(
         default=None,
-        description="Upper bound of the decoding speed with speculation, relative to the speed without it. "
-        "Unknown where it is not sampled, as on GPUs.",
+        description="Recent decoding speed, relative to the speed of the same engines without draft tokens. "
+        "Unknown where it is not measured, as on GPUs.",
+    )
+    speculation_by_batch: list[BatchSpeculationStatus] | None = Field(
+        default=None,
+        max_length=16,
+        description="Draft tokens that engines use at each batch size, and their gain.",
     )
     speculation_loss: Text | None = Field(
-        default=None, description="Warning that speculation makes decoding slower, with a remedy."
+        default=None,
+        description="Warning that speculation gains nothing at the present load, with a remedy.",
     )
     max_length: int | None = Field(default=None, description="Context length, if spec sets it.")
     kv_capacity_tokens: int | None = Field(

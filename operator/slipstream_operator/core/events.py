@@ -24,7 +24,7 @@ _BUILDS: Final = (Reason.BUILD_FAILED, Reason.BUILD_MISSING)
 
 _SPECULATION: Final = {
     "speculationDisabled": Reason.SPECULATION_DISABLED,
-    "speculationLoss": Reason.SPECULATION_SLOWER,
+    "speculationLoss": Reason.SPECULATION_NOT_FASTER,
 }
 """Field of status.engine -> reason of the Event that is posted when the field appears."""
 

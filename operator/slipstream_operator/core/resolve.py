@@ -173,9 +173,8 @@ def resolve(observed: Observed) -> Resolved:
         + (f" on {split.nodes} nodes" if split.nodes > 1 else ""),
         quantization=_quantization(spec) if runtime.loads_checkpoints else None,
         speculation=_speculation_in_short(written),
-        disable_below=units.share(spec.speculation.disable_below_acceptance)
-        if spec.speculation and spec.speculation.disable_below_acceptance and not waits
-        else None,
+        disable_below=None if waits else _share(written, "disable_below_acceptance"),
+        disable_below_gain=None if waits else _share(written, "disable_below_gain"),
         max_length=spec.model.max_length if spec.model else None,
         adapters=build_sources.listed_adapters(weights.listed_adapters(spec), builds, observed)
         if spec.model is not None and spec.model.adapters is not None and runtime.needs_model
@@ -377,6 +376,12 @@ def _objectives(
 
 def _quantization(spec: InferenceServiceSpec) -> str:
     return spec.quantization.method if spec.quantization else "auto"
+
+
+def _share(spec: InferenceServiceSpec, limit: str) -> float | None:
+    """Return a limit of spec.speculation; None if it is not set."""
+    percentage = getattr(spec.speculation, limit, None)
+    return None if percentage is None else units.share(percentage)
 
 
 def _speculation_in_short(spec: InferenceServiceSpec) -> str | None:

@@ -73,6 +73,8 @@ class Resolved:
     speculation: str | None
     disable_below: float | None
     """Share of accepted tokens below which speculation is switched off."""
+    disable_below_gain: float | None = dataclasses.field(default=None, kw_only=True)
+    """Gain in decoding speed below which speculation is switched off, such as 0.05."""
     max_length: int | None
     adapters: Mapping[str, str] | None
     """Name -> URI and revision, if the engines support adapters. Not part of the revision of the service."""

@@ -47,8 +47,10 @@ class Scaling:
     """Speculation that was disabled because it doesn't pay off."""
     low_acceptance_since: float | None = None
     """Start of the time in which too few draft tokens were accepted."""
+    low_gain_since: float | None = None
+    """Start of the time in which the gain of speculation is below its limit."""
     speculation_loss_since: float | None = None
-    """Start of the time in which speculation makes decoding slower."""
+    """Start of the time in which speculation gains nothing."""
     summary: tuple[object, ...] | None = None
     """Values that the last immediate reconcile was requested for."""
 
@@ -125,6 +127,7 @@ def tick(
         _measured(results, gathered, revision=rollout.active), profile=profiled
     )
     disabled, low_acceptance_since = None, scaling.low_acceptance_since
+    low_gain_since = scaling.low_gain_since
     if rollout.canary is None:
         disabled, low_acceptance_since = speculation.decide(
             resolved,
@@ -132,6 +135,10 @@ def tick(
             below_since=scaling.low_acceptance_since,
             now=moment.monotonic,
         )
+        disabled_by_gain, low_gain_since = speculation.decide_by_gain(
+            resolved, measured.gain, below_since=scaling.low_gain_since, now=moment.monotonic
+        )
+        disabled = disabled or disabled_by_gain
     loss_since = speculation.loss_since(
         measured.gain, since=scaling.speculation_loss_since, now=moment.monotonic
     )
@@ -155,6 +162,7 @@ def tick(
         active_engines=engines,
         disabled_speculation=disabled or scaling.disabled_speculation,
         low_acceptance_since=low_acceptance_since,
+        low_gain_since=low_gain_since,
         speculation_loss_since=loss_since,
         summary=_summary(measured, decision) if changes is Changes.MAJOR else scaling.summary,
     ), changes
@@ -274,6 +282,7 @@ def _measured(results: ServiceResults | Unknown, gathered: Inputs, *, revision: 
         readings=gathered.readings,
         draft_tokens=signals.draft_tokens(results, revision=revision),
         gain=signals.gain(results, revision=revision),
+        by_batch=signals.by_batch(results, revision=revision),
         kv_capacity=signals.kv_capacity(results),
         adapters=signals.adapters(results),
     )

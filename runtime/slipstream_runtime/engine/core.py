@@ -73,7 +73,7 @@ def start(
     if fork:
         # NB: only now, because making the configuration sets it to spawn.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    gain = _sample(config, tally) if _can_pause_speculation(config) else None
+    gain = _measure(config, tally) if _can_vary_speculation(config) else None
     trial = trials.start(config)
     counts = not arguments.disable_log_stats
     client = AsyncLLM(
@@ -106,8 +106,8 @@ def killed_by(client: AsyncLLM) -> int | None:
     return -death.code if death.code < 0 else None
 
 
-def _can_pause_speculation(config: Any) -> bool:
-    """Whether this engine's speculation can pause."""
+def _can_vary_speculation(config: Any) -> bool:
+    """Whether this engine's number of draft tokens can change from step to step."""
     speculation, parallel = config.speculative_config, config.parallel_config
     return speculation is not None and windows.possible(
         varies=speculation.uses_dynamic_speculative_decoding(),
@@ -118,10 +118,11 @@ def _can_pause_speculation(config: Any) -> bool:
     )
 
 
-def _sample(config: Any, tally: Path) -> GainMetrics:
-    """Make the core pause speculation in short windows."""
+def _measure(config: Any, tally: Path) -> GainMetrics:
+    """Make the core choose the number of draft tokens by measured gain."""
     usual = config.scheduler_config
     kind = scheduler.AsyncScheduler if usual.async_scheduling else scheduler.Scheduler
     usual.scheduler_cls = f"{kind.__module__}.{kind.__qualname__}"
     os.environ[TALLY_ENV] = str(tally)
-    return GainMetrics(Tally.create(tally))
+    most = config.speculative_config.num_speculative_tokens
+    return GainMetrics(Tally.create(tally, most=most))

@@ -1,116 +1,98 @@
-"""Gain of speculation: output tokens per second of decoding with speculation, over those without it.
+"""Table of what decoding with each number of draft tokens brought, and of the numbers that are in use.
 
-The scheduler counts in the engine core's process, and another process reads the metrics; they share a file of numbers.
-Windows without speculation are compared with the steps right before and after them. Only steps that do nothing but
-decode count, and only batches of about the same size are compared.
+The scheduler writes in the engine core's process, and another process reads the metrics; they share a file of numbers.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from slipstream_runtime.engine.draft_lengths import SIZES, Choice, overall
+
 TALLY_ENV: Final = "SLIPSTREAM_SPECULATION_TALLY"
 """Environment variable with the path of the tally, which the engine core's process inherits."""
-EVIDENCE: Final = 100
-"""Steps of each mode that a batch size needs to count."""
-COVERED: Final = 0.5
-"""Share of the decoding time whose batch sizes must count; below it, the gain is unknown."""
-REMEMBERED: Final = 40
-"""Windows after which the weight of a sample has fallen to 1/e, so that recent traffic counts most."""
 
-STALL: Final = 5
-"""Multiple of the usual time above which a step was delayed by something else, such as a kernel's compilation."""
-
-_SIZES: Final = 16
-MODES: Final = {"on": 0, "off": 1}
-"""Value of the label `speculation` -> index in the table."""
-STEPS, _TOKENS, _SECONDS, _DRAFTING = range(4)
-_EVER, _RECENT = range(2)
-_SHAPE: Final = (2, len(MODES), _SIZES, 4)
-_LENGTH: Final = 1 + math.prod(_SHAPE)
+STEPS, TOKENS, SECONDS, DRAFTING = range(4)
+"""Columns of the table."""
+_COLUMNS: Final = 4
+_HEAD: Final = 2
 
 Numbers = npt.NDArray[np.float64]
-"""Mode x batch size x (steps, tokens, seconds, seconds of drafting in them)."""
 
 
 class Tally:
-    """Steps, tokens and seconds of decoding, which the scheduler adds, and seconds of drafting, which a worker adds."""
+    """Steps, tokens and seconds of decoding by batch size and draft tokens, and the numbers of draft tokens in use."""
 
-    def __init__(self, numbers: npt.NDArray[np.float64]) -> None:
-        self._drafting, self._table = numbers[:1], numbers[1:].reshape(_SHAPE)
-        self.ever: Numbers = self._table[_EVER]
-        """Counts since the start."""
-        self.recent: Numbers = self._table[_RECENT]
-        """Counts in which older ones weigh less."""
-        self._stalled: set[tuple[int, int]] = set()
+    def __init__(self, numbers: Numbers) -> None:
+        self._head, rest = numbers[:_HEAD], numbers[_HEAD:]
+        self._choices = rest[: 2 * SIZES].reshape(SIZES, 2)
+        self.table: Numbers = rest[2 * SIZES :].reshape(SIZES, -1, _COLUMNS)
+        """Batch size x draft tokens x (steps, tokens, seconds, seconds of drafting in them), since the start."""
 
     @classmethod
-    def create(cls, file: Path) -> Self:
-        """Create an empty tally in the file; the seconds of drafting are unknown until `timed` is called."""
-        numbers = np.memmap(file, dtype=np.float64, mode="w+", shape=(_LENGTH,))
-        numbers[0] = np.nan
+    def create(cls, file: Path, *, most: int) -> Self:
+        """Create an empty tally of up to `most` draft tokens; nothing is known until it is written."""
+        length = _HEAD + SIZES * (2 + (most + 1) * _COLUMNS)
+        numbers = np.memmap(file, dtype=np.float64, mode="w+", shape=(length,))
+        numbers[: _HEAD + 2 * SIZES] = np.nan
         return cls(numbers)
 
     @classmethod
     def open(cls, file: Path) -> Self:
         """Open an existing tally."""
-        return cls(np.memmap(file, dtype=np.float64, mode="r+", shape=(_LENGTH,)))
+        return cls(np.memmap(file, dtype=np.float64, mode="r+"))
+
+    @property
+    def most(self) -> int:
+        """Largest number of draft tokens."""
+        return int(self.table.shape[1]) - 1
 
     @property
     def drafting(self) -> float:
         """Seconds of drafting so far; NaN where they are not measured."""
-        return float(self._drafting[0])
+        return float(self._head[0])
+
+    @property
+    def gain(self) -> float | None:
+        """Output tokens per second of decoding, over those without draft tokens; None while unknown."""
+        return _known(self._head[1])
 
     def timed(self, draft: Callable[..., Any], *, clock: Callable[[], float]) -> Callable[..., Any]:
         """Return the drafting function with its time measured; it must not return before the draft tokens exist."""
-        self._drafting[0] = 0.0
+        self._head[0] = 0.0
 
         def measured(*args: Any, **kwargs: Any) -> Any:
             began = clock()
             try:
                 return draft(*args, **kwargs)
             finally:
-                self._drafting[0] += clock() - began
+                self._head[0] += clock() - began
 
         return measured
 
-    def add(
-        self, *, speculating: bool, batch: int, tokens: int, seconds: float, drafting: float
-    ) -> None:
-        """Count a step that decoded for `batch` requests, unless it alone took far longer than the steps before it."""
-        kind = (MODES["on" if speculating else "off"], min((batch - 1).bit_length(), _SIZES - 1))
-        steps, _, spent, _ = self.recent[kind]
-        usual = spent / steps if steps else seconds
-        if seconds > STALL * usual and kind not in self._stalled:
-            self._stalled.add(kind)
-            return
-        self._stalled.discard(kind)
-        if usual > STALL * seconds:
-            self.recent[kind] = 0  # the earlier steps were the delayed ones
-        self._table[:, *kind] += (1, tokens, seconds, drafting)
+    def add(self, size: int, drafted: int, *, tokens: int, seconds: float, drafting: float) -> None:
+        """Count a step that decoded with `drafted` draft tokens per request."""
+        self.table[size, drafted] += (1, tokens, seconds, drafting)
 
-    def age(self) -> None:
-        """Reduce the weight of all counts so far; called at the end of each window."""
-        self.recent *= 1 - 1 / REMEMBERED
+    def choose(self, choices: Mapping[int, Choice]) -> None:
+        """Write down the numbers of draft tokens in use, and what they gain."""
+        for size, choice in choices.items():
+            self._choices[size] = (choice.tokens, math.nan if choice.gain is None else choice.gain)
+        gain = overall(choices)
+        self._head[1] = math.nan if gain is None else gain
+
+    def choices(self) -> dict[int, tuple[int, float | None]]:
+        """Return the number of draft tokens in use and its gain, by group of batch sizes."""
+        return {
+            size: (int(tokens), _known(gain))
+            for size, (tokens, gain) in enumerate(self._choices.tolist())
+            if not math.isnan(tokens)
+        }
 
 
-def estimate(numbers: Numbers) -> float | None:
-    """Return the upper bound of the gain, or None without enough steps.
-
-    The gain is the time that the decoded tokens would have taken without speculation, over the time that they took. A
-    draft model also reads each token in the windows, because its KV cache would otherwise have gaps. That pass is
-    subtracted where it is measured. Where it is not, the true gain is lower. It is also lower by the work that vLLM
-    does for speculation in every step.
-    """
-    counts = (numbers[..., STEPS] >= EVIDENCE).all(axis=0)
-    on, off = numbers[0], numbers[1]
-    spent = on[counts, _SECONDS].sum()
-    if not counts.any() or spent < COVERED * on[:, _SECONDS].sum():
-        return None
-    on, off = on[counts], off[counts]
-    without = off[:, _SECONDS] - np.nan_to_num(off[:, _DRAFTING])
-    return float((on[:, _TOKENS] * without / off[:, _TOKENS]).sum() / spent)
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

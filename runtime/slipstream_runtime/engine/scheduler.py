@@ -1,23 +1,36 @@
-"""vLLM's schedulers with windows without speculation, in the engine core's process.
+"""vLLM's schedulers with a number of draft tokens that follows the measured gain, in the engine core's process.
 
 They use vLLM's support for speculation that depends on the batch size: the number of draft tokens that a step orders
-for the next one. It is zero inside a window. A draft model then still reads each token, in one pass, so its KV cache
-has no gaps. Answers do not change, because draft tokens never decide them.
+for the next one. Answers do not change, because draft tokens never decide them.
 """
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm.v1.core.sched import async_scheduler, scheduler
 from vllm.v1.outputs import DraftTokenIds
 
+from slipstream_runtime.engine import draft_lengths
+from slipstream_runtime.engine.draft_lengths import DraftLengths, Step
 from slipstream_runtime.engine.gain import TALLY_ENV, Tally
-from slipstream_runtime.engine.windows import Windows
+
+_SHOWN: Final = 64
+"""Steps after which the metrics show the present numbers of draft tokens."""
 
 _Base: Any = scheduler.Scheduler if TYPE_CHECKING else object
+
+
+class _Lookup:
+    """Number of draft tokens by batch size, in the place of vLLM's fixed list."""
+
+    def __init__(self, lengths: DraftLengths) -> None:
+        self._lengths = lengths
+
+    def __getitem__(self, batch: int) -> int:
+        return self._lengths.choose(batch)
 
 
 class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
@@ -25,30 +38,30 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         super().__init__(*args, **kwargs)
         self.clock: Callable[[], float] = time.monotonic
         self._tally = Tally.open(Path(os.environ[TALLY_ENV]))
-        self._windows = Windows()
-        self._suspended = False
-        self._none_for_any_size = [0] * (self.scheduler_config.max_num_seqs + 1)
+        self.lengths = DraftLengths(self.num_spec_tokens)
+        self.dynamic_sd_lookup = _Lookup(self.lengths)
         self._since: float | None = None
         """Time at which the step that is processed next was scheduled; None without one."""
         self._ordered: int | None = None
         """Draft tokens that the last processed step ordered for the next one."""
+        self._steps = 0
+        self._latest = 0
+        """Draft tokens that the last scheduled step ordered."""
         self._drafting = self._tally.drafting
         """Seconds of drafting up to that step."""
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         if self._since is None:
             self._since = self.clock()
-        self._suspended = self._windows.suspended
-        self.dynamic_sd_lookup = self._none_for_any_size if self._suspended else None
         step = super().schedule(*args, **kwargs)
-        if step.num_scheduled_tokens and self._windows.step():
-            self._tally.age()
+        self._latest = step.num_spec_tokens_to_schedule
         return step
 
     def update_draft_token_ids(self, draft_token_ids: DraftTokenIds) -> None:
-        if self._suspended:
-            # NB: some methods draft although no draft token was ordered.
-            draft_token_ids.draft_token_ids = [[] for _ in draft_token_ids.req_ids]
+        # NB: some methods draft more tokens than were ordered.
+        draft_token_ids.draft_token_ids = [
+            tokens[: self._latest] for tokens in draft_token_ids.draft_token_ids
+        ]
         super().update_draft_token_ids(draft_token_ids)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
@@ -62,28 +75,46 @@ class _Sampling(_Base):  # type: ignore[misc] # vLLM is not typed
         return outputs
 
     def _count(self, step: Any, outputs: Any, *, now: float) -> None:
-        """Count the step if it is in or beside a window, only decoded, and did not switch speculation on or off."""
-        verifies, orders = self._ordered, step.num_spec_tokens_to_schedule
-        if self._since is None or verifies is None or bool(verifies) != bool(orders):
+        """Learn from the step. Count it if it only decoded and did not change the number of draft tokens."""
+        if self._since is None or self._ordered is None:
             return
-        if not self._windows.near:
-            return
-        drafted = step.scheduled_spec_decode_tokens
+        drafted, prompts = step.scheduled_spec_decode_tokens, 0
+        decoding = set()
         for request, tokens in step.num_scheduled_tokens.items():
-            if tokens != 1 + len(drafted.get(request, ())):
-                return
-        self._tally.add(
-            speculating=bool(orders),
+            if tokens == 1 + len(drafted.get(request, ())):
+                decoding.add(request)
+            else:
+                prompts += tokens
+        done = Step(
             batch=len(step.num_scheduled_tokens),
-            tokens=sum(len(one.new_token_ids) for each in outputs.values() for one in each.outputs),
+            verified=self._ordered,
+            ordered=step.num_spec_tokens_to_schedule,
+            emitted=[
+                len(one.new_token_ids)
+                for each in outputs.values()
+                for one in each.outputs
+                if one.request_id in decoding
+            ],
             seconds=now - self._since,
             drafting=self._tally.drafting - self._drafting,
+            prompt_tokens=prompts,
         )
+        if not prompts and done.verified == done.ordered:
+            self._tally.add(
+                draft_lengths.group(done.batch),
+                done.verified,
+                tokens=sum(done.emitted),
+                seconds=done.seconds,
+                drafting=done.drafting,
+            )
+        self._steps += 1
+        if self.lengths.observe(done) or self._steps % _SHOWN == 0:
+            self._tally.choose(self.lengths.choices())
 
 
 class Scheduler(_Sampling, scheduler.Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler, with windows."""
+    """vLLM's scheduler, with measured numbers of draft tokens."""
 
 
 class AsyncScheduler(_Sampling, async_scheduler.AsyncScheduler):  # type: ignore[misc]
-    """vLLM's scheduler that schedules a step while the previous one runs, with windows."""
+    """vLLM's scheduler that schedules a step while the previous one runs, with measured numbers of draft tokens."""

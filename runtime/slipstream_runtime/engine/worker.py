@@ -9,6 +9,7 @@ import torch
 from vllm.v1.sample import rejection_sampler
 from vllm.v1.worker import cpu_worker
 
+from slipstream_runtime.engine import drafting
 from slipstream_runtime.engine.gain import TALLY_ENV, Tally
 
 
@@ -22,10 +23,13 @@ class CPUWorker(cpu_worker.CPUWorker):  # type: ignore[misc] # vLLM is not typed
         super().__init__(*args, **kwargs)
 
     def init_device(self) -> None:
-        """Measure the time of drafting, which on a CPU is complete when the call returns."""
+        """Skip drafting where none is ordered, and measure its time; on a CPU it is complete when the call returns."""
         super().init_device()
-        if (file := os.environ.get(TALLY_ENV)) and self.rank == 0:
-            runner = self.model_runner
+        if not (file := os.environ.get(TALLY_ENV)):
+            return
+        runner = self.model_runner
+        drafting.skip(runner)
+        if self.rank == 0:
             runner.propose_draft_token_ids = Tally.open(Path(file)).timed(
                 runner.propose_draft_token_ids, clock=time.monotonic
             )

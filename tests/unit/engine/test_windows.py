@@ -1,21 +1,12 @@
-"""Windows without speculation are short and rare, and come soon after a start."""
+"""A window with another number of draft tokens is compared with the steps right before and after it."""
 
-from itertools import groupby
+import math
 from typing import Any
 
 import pytest
 
 from slipstream_runtime.engine import windows
-from slipstream_runtime.engine.windows import Windows
-
-
-def spans(steps: int) -> list[tuple[bool, int]]:
-    """What came in turn, and for how many steps: whether speculation was suspended."""
-    under_way, seen = Windows(), []
-    for _ in range(steps):
-        seen.append(under_way.suspended)
-        under_way.step()
-    return [(suspended, len(list(run))) for suspended, run in groupby(seen)]
+from slipstream_runtime.engine.windows import LENGTH, Comparison, Windows
 
 
 @pytest.mark.parametrize(
@@ -29,7 +20,7 @@ def spans(steps: int) -> list[tuple[bool, int]]:
         ({"second_runner": True}, False),
     ],
 )
-def test_speculation_pauses_only_where_steps_without_it_are_as_fast_as_an_engine_without_it(
+def test_the_number_changes_only_where_steps_are_as_fast_as_in_an_engine_that_always_has_it(
     changed: dict[str, Any], expected: bool
 ) -> None:
     usual: dict[str, Any] = {
@@ -42,31 +33,85 @@ def test_speculation_pauses_only_where_steps_without_it_are_as_fast_as_an_engine
     assert windows.possible(**{**usual, **changed}) is expected
 
 
-def test_an_engine_starts_with_speculation_and_soon_goes_without_for_a_window() -> None:
-    early = [(False, windows.EARLY_GAP), (True, windows.LENGTH)]
-    assert spans(windows.EARLY * (windows.EARLY_GAP + windows.LENGTH)) == early * windows.EARLY
+def fill(
+    under_way: Windows, drafted: int, seconds: float, *, emitted: int = 1
+) -> Comparison | None:
+    """Add the steps of one window; return the comparison, if the last step completes one."""
+    found = None
+    for number in range(LENGTH):
+        found = under_way.add(drafted, seconds=seconds, emitted=emitted)
+        assert found is None or number == LENGTH - 1
+    return found
 
 
-def test_in_the_long_run_two_steps_in_a_hundred_go_without() -> None:
-    early = windows.EARLY * (windows.EARLY_GAP + windows.LENGTH)
-    settled = spans(early + 10 * (windows.GAP + windows.LENGTH))[2 * windows.EARLY :]
-    assert settled == [(False, windows.GAP), (True, windows.LENGTH)] * 10
-    assert windows.LENGTH / (windows.GAP + windows.LENGTH) == 0.02
-
-
-def test_only_the_last_step_of_a_window_says_so() -> None:
+def begun(usual: float = 0.010) -> Windows:
     under_way = Windows()
-    ends = [under_way.step() for _ in range(windows.EARLY_GAP + windows.LENGTH)]
-    assert ends == [*[False] * (len(ends) - 1), True]
+    fill(under_way, 0, usual)
+    assert under_way.ready
+    under_way.begin(4)
+    return under_way
 
 
-def test_what_is_near_a_window_are_as_many_steps_on_either_side() -> None:
-    under_way, near = Windows(), []
-    for _ in range(2 * (windows.EARLY_GAP + windows.LENGTH)):
-        near.append(under_way.near)
-        under_way.step()
-    length = windows.LENGTH
-    far, before = windows.EARLY_GAP - length, [True] * length
-    first = [False] * far + before + [True] * length
-    second = [True] * length + [False] * (far - length) + before + [True] * length
-    assert near == first + second
+def test_a_window_uses_its_number_until_it_has_its_steps() -> None:
+    under_way = begun()
+    for _ in range(LENGTH):
+        assert under_way.tokens(0) == 4
+        under_way.add(4, seconds=0.01, emitted=1)
+    assert under_way.tokens(0) == 0
+    assert under_way.open
+
+
+def test_a_window_is_compared_with_the_steps_on_both_sides() -> None:
+    under_way = begun(usual=0.010)
+    fill(under_way, 4, 0.030)
+    found = fill(under_way, 0, 0.020)
+    assert found is not None
+    assert (found.tokens, found.usual) == (4, 0)
+    assert found.log_ratio == pytest.approx(math.log(2))
+    assert not under_way.open
+    assert under_way.ready  # the steps after it are the steps before the next one
+
+
+def test_the_loss_is_the_time_beyond_that_of_usual_steps_for_the_same_tokens() -> None:
+    under_way = begun(usual=0.010)
+    under_way.interrupt(0.040)  # the draft model reads what it missed
+    fill(under_way, 4, 0.030, emitted=2)
+    found = fill(under_way, 0, 0.010)
+    assert found is not None
+    assert found.lost == pytest.approx(4 + 3 * LENGTH - 2 * LENGTH)
+
+
+def test_a_step_that_stalls_hardly_changes_the_comparison() -> None:
+    under_way = begun()
+    under_way.add(4, seconds=2.0, emitted=1)
+    for _ in range(LENGTH - 1):
+        under_way.add(4, seconds=0.01, emitted=1)
+    found = fill(under_way, 0, 0.01)
+    assert found is not None
+    assert found.log_ratio < 0.2
+
+
+def test_steps_of_another_number_do_not_count() -> None:
+    under_way = begun()
+    for _ in range(LENGTH):
+        assert under_way.add(0, seconds=9.0, emitted=1) is None  # ordered before the window
+    fill(under_way, 4, 0.010)
+    assert under_way.add(4, seconds=9.0, emitted=1) is None
+    found = fill(under_way, 0, 0.010)
+    assert found is not None
+    assert found.log_ratio == pytest.approx(0)
+
+
+def test_a_comparison_is_given_up_when_load_keeps_changing() -> None:
+    under_way = begun()
+    while under_way.open:
+        under_way.interrupt()
+    assert under_way.tokens(0) == 0
+    assert not under_way.ready
+
+
+def test_another_usual_number_starts_again() -> None:
+    under_way = Windows()
+    fill(under_way, 0, 0.01)
+    under_way.add(4, seconds=0.01, emitted=1)
+    assert not under_way.ready

@@ -130,9 +130,9 @@ STATUSES: dict[str, tuple[dict[str, Any], dict[str, Any], list[Event]]] = {
         [Event("Warning", "SpeculationDisabled", "few drafts were accepted")],
     ),
     "speculation makes decoding slower": (
-        {"engine": {"speculationGain": "at most 0.66"}},
-        {"engine": {"speculationGain": "at most 0.66", "speculationLoss": "it is slower"}},
-        [Event("Warning", "SpeculationSlower", "it is slower")],
+        {"engine": {"speculationGain": "1.00"}},
+        {"engine": {"speculationGain": "1.00", "speculationLoss": "it is slower"}},
+        [Event("Warning", "SpeculationNotFaster", "it is slower")],
     ),
     "speculation is still slower": (
         {"engine": {"speculationLoss": "it is slower"}},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core.scaling.metrics import queries, query_results, signals
-from slipstream_operator.core.scaling.metrics.values import Sample, Unknown
+from slipstream_operator.core.scaling.metrics.values import BatchSpeculation, Sample, Unknown
 from tests.support import given
 from tests.support.samples import sample
 
@@ -77,6 +77,42 @@ def _gain(value: float, *, revision: str = "new") -> Sample:
 def test_a_gain_is_known_only_if_this_revision_has_one(result: Any, expected: float | None) -> None:
     samples = given.grouped({queries.GAIN: result}).of(given.KEY)
     assert signals.gain(samples, revision="new") == expected
+
+
+def _batch(label: str, value: float, *, revision: str = "new") -> Sample:
+    return Sample({**_gain(1.0, revision=revision).labels, "batch": label}, value)
+
+
+def test_draft_tokens_by_batch_size_come_with_their_gain_where_it_is_known() -> None:
+    tokens = [_batch("8", 0.0), _batch("1", 4.0), _batch("1", 2.0, revision="old")]
+    gains = [_batch("1", 1.4), _batch("16", 1.2), _batch("8", math.nan)]
+    samples = given.grouped({queries.BATCH_TOKENS: tokens, queries.BATCH_GAIN: gains})
+    assert signals.by_batch(samples.of(given.KEY), revision="new") == (
+        BatchSpeculation(1, 4.0, 1.4),
+        BatchSpeculation(8, 0.0, None),
+    )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["", "0", "3", "-1", "1.0", "65536", "1e3", "x" * 500, "\u0661"],
+)
+def test_batch_sizes_that_no_engine_exports_are_left_out(odd: str) -> None:
+    samples = given.grouped({queries.BATCH_TOKENS: [_batch(odd, 4.0), _batch("2", 3.0)]})
+    found = signals.by_batch(samples.of(given.KEY), revision="new")
+    assert found == (BatchSpeculation(2, 3.0, None),)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e9])
+def test_implausible_draft_tokens_and_gains_are_left_out(value: float) -> None:
+    samples = given.grouped({queries.BATCH_TOKENS: [_batch("2", value)]})
+    assert signals.by_batch(samples.of(given.KEY), revision="new") == ()
+
+
+@pytest.mark.parametrize("result", [Unknown("refused"), []])
+def test_without_an_answer_no_batch_size_is_known(result: Any) -> None:
+    samples = given.grouped({queries.BATCH_TOKENS: result}).of(given.KEY)
+    assert signals.by_batch(samples, revision="new") == ()
 
 
 def test_an_adapter_is_loaded_if_every_engine_has_it() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.core.gateway import Attachment
+from slipstream_operator.core.scaling.metrics.values import BatchSpeculation
 from tests.support import given
 from tests.support.statuses import RESOLVED, ROLLING, SPEC, A, measure, summarize
 
@@ -72,7 +73,7 @@ def test_a_healthy_service() -> None:
             "accelerator": "gpu x 1",
             "quantization": "auto",
             "acceptance": "75.0%",
-            "speculationGain": "at most 1.16",
+            "speculationGain": "1.16",
             "kvCapacityTokens": 16000,
         },
     }
@@ -116,14 +117,31 @@ def test_the_url_is_the_gateways_once_it_has_accepted_all() -> None:
     ("spec", "gain", "expected"),
     [
         ({"speculation": {"method": "ngram"}}, None, "unknown"),
-        ({"speculation": {"method": "ngram"}}, 1.163, "at most 1.16"),
+        ({"speculation": {"method": "ngram"}}, 1.163, "1.16"),
         ({}, None, None),
     ],
 )
-def test_a_gain_that_was_not_sampled_is_unknown(
+def test_a_gain_that_was_not_measured_is_unknown(
     spec: dict[str, Any], gain: float | None, expected: str | None
 ) -> None:
     measured = dataclasses.replace(measure(given.reading()), gain=gain)
     resolved = given.resolved({**SPEC, **spec})
     found = summarize(resolved=resolved, measured=measured)
     assert found["engine"].get("speculationGain") == expected
+
+
+def test_the_draft_tokens_in_use_and_their_gain_are_shown_by_batch_size() -> None:
+    by_batch = (
+        BatchSpeculation(1, 4.0, 1.414),
+        BatchSpeculation(2, 3.5, 1.2),
+        BatchSpeculation(8, 0.0, 1.0),
+        BatchSpeculation(32, 0.0, None),
+    )
+    measured = dataclasses.replace(measure(given.reading()), by_batch=by_batch)
+    assert summarize(measured=measured)["engine"]["speculationByBatch"] == [
+        {"batch": "1", "tokens": "4", "gain": "1.41"},
+        {"batch": "2", "tokens": "3.5", "gain": "1.20"},
+        {"batch": "5-8", "tokens": "0", "gain": "1.00"},
+        {"batch": "17-32", "tokens": "0", "gain": "unknown"},
+    ]
+    assert "speculationByBatch" not in summarize()["engine"]

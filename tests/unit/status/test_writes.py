@@ -67,7 +67,8 @@ def test_what_matters_is_written_at_once(new: Any) -> None:
         pytest.param(_changed(("scaling", "inputs"), "x"), id="inputs"),
         pytest.param(_changed(("conditions", 4, "message"), "x"), id="a message"),
         pytest.param(_changed(("engine", "acceptance"), "70.0%"), id="acceptance"),
-        pytest.param(_changed(("engine", "speculationGain"), "at most 1.20"), id="a gain"),
+        pytest.param(_changed(("engine", "speculationGain"), "1.20"), id="a gain"),
+        pytest.param(_changed(("engine", "speculationByBatch"), []), id="draft tokens"),
     ],
 )
 def test_numbers_alone_are_written_once_a_minute(new: Any) -> None:

@@ -79,7 +79,9 @@ def _configure(inputs: Inputs) -> Manifest:
         if part is not None:
             config[key] = front.dump(part)
     if spec.speculation is not None:
-        config["speculation"] = front.dump(spec.speculation, exclude={"disable_below_acceptance"})
+        config["speculation"] = front.dump(
+            spec.speculation, exclude={"disable_below_acceptance", "disable_below_gain"}
+        )
     if spec.model.load == "Streamed":
         config["load"] = "streamed"
     if slots:

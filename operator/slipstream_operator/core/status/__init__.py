@@ -106,7 +106,7 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
     essence["engine"] = {
         key: value
         for key, value in status.get("engine", {}).items()
-        if key not in ("acceptance", "speculationGain")
+        if key not in ("acceptance", "speculationGain", "speculationByBatch")
     }
     return essence
 

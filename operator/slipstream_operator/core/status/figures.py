@@ -5,6 +5,7 @@ from typing import Final
 
 from slipstream_operator.api import units
 from slipstream_operator.api.status import (
+    BatchSpeculationStatus,
     BuildSourceStatus,
     EngineStatus,
     ObjectiveStatus,
@@ -149,6 +150,7 @@ def engine(outcome: Outcome, *, serving: Sequence[ObservedPod]) -> EngineStatus 
         if measured and measured.draft_tokens
         else None,
         speculation_gain=_gain(resolved, measured),
+        speculation_by_batch=_by_batch(measured),
         speculation_loss=measured.loss if measured else None,
         max_length=resolved.max_length,
         kv_capacity_tokens=measured.kv_capacity if measured else None,
@@ -223,12 +225,31 @@ def builds(outcome: Outcome) -> list[BuildSourceStatus]:
 
 
 def _gain(resolved: Resolved, measured: Measured | None) -> str | None:
-    """Return the gain of speculation: "unknown" where it is not sampled, as on GPUs; None without speculation."""
+    """Return the gain of speculation: "unknown" where it is not measured, as on GPUs; None without speculation."""
     if measured is None:
         return None
     if measured.gain is not None:
-        return f"at most {measured.gain:.2f}"
+        return f"{measured.gain:.2f}"
     return None if resolved.speculation is None else "unknown"
+
+
+def _by_batch(measured: Measured | None) -> list[BatchSpeculationStatus] | None:
+    if measured is None or not measured.by_batch:
+        return None
+    return [
+        BatchSpeculationStatus(
+            batch=_batches(one.batch),
+            tokens=f"{one.tokens:.1f}".removesuffix(".0"),
+            gain="unknown" if one.gain is None else f"{one.gain:.2f}",
+        )
+        for one in measured.by_batch
+    ]
+
+
+def _batches(largest: int) -> str:
+    """Return the range of a group of batch sizes, whose smallest one is just above half of the largest."""
+    smallest = largest // 2 + 1
+    return f"{largest}" if smallest >= largest else f"{smallest}-{largest}"
 
 
 def _adapters(listed: Mapping[str, str] | None, loaded: Mapping[str, bool]) -> str | None:

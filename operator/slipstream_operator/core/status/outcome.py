@@ -12,7 +12,13 @@ from slipstream_operator.core.profile import Profile
 from slipstream_operator.core.resolved import Resolved
 from slipstream_operator.core.rollout.state import Progress
 from slipstream_operator.core.router_config import RouterProblem
-from slipstream_operator.core.scaling.metrics.values import DraftTokens, Load, Reading, Unknown
+from slipstream_operator.core.scaling.metrics.values import (
+    BatchSpeculation,
+    DraftTokens,
+    Load,
+    Reading,
+    Unknown,
+)
 from slipstream_operator.core.scaling.state import Decision, State
 from slipstream_operator.errors import PermanentError
 
@@ -25,8 +31,10 @@ class Measured:
     readings: tuple[Reading, ...] | Unknown
     draft_tokens: DraftTokens | None = None
     gain: float | None = None
+    """Output tokens per second of decoding, over those without draft tokens."""
+    by_batch: tuple[BatchSpeculation, ...] = ()
     loss: str | None = None
-    """Warning that speculation makes decoding slower."""
+    """Warning that speculation gains nothing."""
     kv_capacity: int | None = None
     profile: Profile | None = None
     adapters: Mapping[str, bool] = dataclasses.field(default_factory=dict)

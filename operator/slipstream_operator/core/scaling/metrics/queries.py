@@ -40,6 +40,7 @@ OWN: Final = (
     contract.CAUSE_LABEL,
     contract.PART_LABEL,
     contract.KIND_LABEL,
+    contract.BATCH_LABEL,
 )
 """Labels that engines and routers write themselves, in all metrics that are queried. A test compares them with what the
 processes export. All other labels come from the scrape."""
@@ -57,6 +58,7 @@ PROMPT_LENGTHS, PROMPT_COUNT = "prompt_lengths", "prompt_count"
 ARRIVALS, SURGE, CANCELLED, HELD = "arrivals", "surge", "cancelled", "held"
 DRAFTED, ACCEPTED, KV_TOKENS, ADAPTERS = "drafted", "accepted", "kv_tokens", "adapters"
 GAIN, SEQUENCES = "gain", "sequences"
+BATCH_TOKENS, BATCH_GAIN = "batch_tokens", "batch_gain"
 COMPARED: Final = "compared"
 COMPARED_LABELS: Final = (
     contract.REVISION_LABEL,
@@ -230,6 +232,8 @@ def _of_service(window: float) -> Queries:
         DRAFTED: _increase(contract.DRAFT_TOKENS, 600.0, _REVISION),
         ACCEPTED: _increase(contract.ACCEPTED_TOKENS, 600.0, _REVISION),
         GAIN: By("avg", _REVISION, once(Series(contract.SPECULATION_GAIN), _REVISION)),
+        BATCH_TOKENS: _by_batch(contract.SPECULATION_TOKENS),
+        BATCH_GAIN: _by_batch(contract.SPECULATION_BATCH_GAIN),
         # NB: vLLM's blocks are summed over data-parallel engines, and say little of a cache of several kinds of layers.
         KV_TOKENS: Binary(
             By("min", _SERVICE, Series(contract.KV_CAPACITY)),
@@ -239,6 +243,11 @@ def _of_service(window: float) -> Queries:
         SEQUENCES: By("min", _REVISION, Series(contract.SEQUENCES)),
         ADAPTERS: By("min", (*_SERVICE, contract.ADAPTER_LABEL), Series(contract.ADAPTER_LOADED)),
     }
+
+
+def _by_batch(metric: str) -> By:
+    labels = (*_REVISION, contract.BATCH_LABEL)
+    return By("avg", labels, once(Series(metric), labels))
 
 
 def near(scales: Iterable[tuple[float, ...]], targets: Iterable[float]) -> set[float]:

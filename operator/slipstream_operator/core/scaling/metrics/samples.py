@@ -45,6 +45,8 @@ _MOST: Final[Mapping[str, float]] = {
     queries.CANCELLED: _REQUESTS,
     queries.HELD: _REQUESTS,
     queries.GAIN: 1e3,
+    queries.BATCH_TOKENS: 1e3,
+    queries.BATCH_GAIN: 1e3,
     queries.SEQUENCES: _REQUESTS,
 }
 _BOUND: Final = re.compile(rb"\+Inf|[0-9][0-9.e+-]{0,23}")

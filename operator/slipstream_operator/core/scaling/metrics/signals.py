@@ -11,6 +11,7 @@ from slipstream_operator.core import histograms, objectives
 from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.query_results import ServiceResults
 from slipstream_operator.core.scaling.metrics.values import (
+    BatchSpeculation,
     DraftTokens,
     Load,
     PodLoad,
@@ -27,6 +28,8 @@ _SILENT: Final = ". Check that Prometheus scrapes them"
 _DIGITS: Final = re.compile(r"[0-9]{1,15}")
 _MOST: Final = 1e15
 """Tokens or sequences from which on a reported capacity is implausible."""
+_BATCHES: Final[Mapping[str, int]] = {str(2**size): 2**size for size in range(16)}
+"""Label of a group of batch sizes -> its largest batch size."""
 _SHOWN: Final = 5
 """Names of metrics that a remark lists."""
 _SETTLED: Final = 60.0
@@ -231,12 +234,31 @@ def draft_tokens(results: ServiceResults, *, revision: str) -> DraftTokens | Non
 
 
 def gain(results: ServiceResults, *, revision: str) -> float | None:
-    """Return the mean upper bound of speculation's gain in this revision's engines; None if unknown."""
+    """Return the mean gain of speculation in this revision's engines; None if unknown."""
     result = results.result(queries.GAIN)
     if result is None:
         return None
     values = (one.value for one in result if one.labels.get("revision") == revision)
     return next(values, None)
+
+
+def by_batch(results: ServiceResults, *, revision: str) -> tuple[BatchSpeculation, ...]:
+    """Return the draft tokens of this revision's engines and their gain, by batch size."""
+    tokens = _of_batches(results, queries.BATCH_TOKENS, revision)
+    gains = _of_batches(results, queries.BATCH_GAIN, revision)
+    return tuple(
+        BatchSpeculation(batch, tokens[batch], gains.get(batch) or None) for batch in sorted(tokens)
+    )
+
+
+def _of_batches(results: ServiceResults, query: str, revision: str) -> dict[int, float]:
+    """Return the values of a query by batch size; labels that no engine writes are left out."""
+    return {
+        _BATCHES[batch]: sample.value
+        for sample in results.result(query) or ()
+        if sample.labels.get("revision") == revision
+        and (batch := sample.labels.get(contract.BATCH_LABEL, "")) in _BATCHES
+    }
 
 
 def kv_capacity(results: ServiceResults) -> int | None:

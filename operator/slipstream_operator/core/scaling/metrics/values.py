@@ -139,6 +139,18 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchSpeculation:
+    """Draft tokens that the engines of a revision use at some batch sizes; means over the engines."""
+
+    batch: int
+    """Largest batch size; the smallest one is just above half of it."""
+    tokens: float
+    """Draft tokens per request and step."""
+    gain: float | None
+    """Output tokens per second over those without draft tokens; None while unknown."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DraftTokens:
     """Draft tokens of one revision's engines in the last ten minutes."""
 
