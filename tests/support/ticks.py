@@ -22,6 +22,7 @@ OTHER: Final = Key(given.NAMESPACE, "other")
 NAMES: Final = (
     *queries.PER_POD, *queries.TOTALS, "ttft:now", "ttft:5m", "ttft:1h", "tpot:now", "tpot:5m",
     queries.DRAFTED, queries.ACCEPTED, queries.GAIN, queries.KV_TOKENS, queries.SEQUENCES, queries.ADAPTERS,
+    *sorted(queries.PROFILE),
 )  # fmt: skip
 """Queries of a round."""
 PODS: Final = ("a", "b")

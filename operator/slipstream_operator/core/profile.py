@@ -78,7 +78,7 @@ def read(results: ServiceResults, *, sequences: int | None, kv: float | None) ->
     """Return the profile of this round; None if it did not query one."""
     if not results.queried >= queries.PROFILE:
         return None
-    router = _by(results, queries.ROUTER_TIMES, contract.CAUSE_LABEL)
+    router = _router(results)
     engine_first = _engine(results, contract.FIRST)
     engine_rest = _engine(results, contract.REST)
     first, whole = _causes(router, engine_first, engine_rest)
@@ -134,14 +134,21 @@ def _by(results: ServiceResults, query: str, label: str) -> Mapping[str, float] 
     return {sample.labels.get(label, ""): sample.value for sample in samples}
 
 
+def _router(results: ServiceResults) -> Mapping[str, float] | None:
+    """Return the router's seconds by cause; None if they are unknown."""
+    found = _by(results, queries.ROUTER_TIMES, contract.CAUSE_LABEL)
+    return found and {cause: value for cause, value in found.items() if cause in _SENTENCES}
+
+
 def _engine(results: ServiceResults, part: str) -> Mapping[str, float] | None:
     samples = results.result(queries.ENGINE_TIMES)
     if not samples:
         return None
     return {
-        sample.labels.get(contract.CAUSE_LABEL, ""): sample.value
+        cause: sample.value
         for sample in samples
         if sample.labels.get(contract.PART_LABEL) == part
+        and (cause := sample.labels.get(contract.CAUSE_LABEL, "")) in _SENTENCES
     }
 
 
@@ -201,10 +208,8 @@ def bottleneck(profile: Profile, found: Step | None) -> str | None:
     if not ranked:
         return None
     cause, share = next(iter(ranked.items()))
-    text = _SENTENCES.get(cause)
-    if text is None:
-        return f"{share:.0%} of the time of requests is {cause}."
-    return f"{share:.0%} of the time of requests is {text}{_detail(cause, profile, found)}."
+    detail = _detail(cause, profile, found)
+    return f"{share:.0%} of the time of requests is {_SENTENCES[cause]}{detail}."
 
 
 def _detail(cause: str, profile: Profile, found: Step | None) -> str:
@@ -236,4 +241,4 @@ _SENTENCES: Final = {
     "stream": "streaming answers from replicas",
     NETWORK: "between router and engines",
 }
-"""Cause -> end of the sentence about it."""
+"""Cause -> end of the sentence about it. Others are left out: any program of a pod can write any label."""

@@ -42,6 +42,8 @@ def _rows(odd: Odd, name: str) -> Iterator[tuple[dict[str, str], str]]:
     for _ in range(odd.random.randrange(5)):
         labels = {label: choose(LABELS) for label in ("le", "num_gpu_blocks", "block_size")}
         labels |= {"revision": choose((ticks.REVISION, "x")), "adapter": choose(LABELS)}
+        labels |= {"cause": choose(("decode", *LABELS)), "part": choose(("first", "rest", *LABELS))}
+        labels |= {"kind": choose(("decode", "prefill", *LABELS))}
         yield labels, _value(odd, choose((0.5, 3.0, 120.0)))
 
 

@@ -4,9 +4,10 @@ import dataclasses
 
 from slipstream_operator.core import revisions, tick
 from slipstream_operator.core.activation import Renewal
+from slipstream_operator.core.scaling.metrics import queries
 from slipstream_operator.core.scaling.metrics.values import Unknown
 from slipstream_operator.core.tick import Changes, Moment, Scaling, Service
-from tests.support import given, scalers
+from tests.support import given, scalers, ticks
 
 NOW = Moment(wall=1000.0, monotonic=50.0)
 UNKNOWN = Unknown("Prometheus does not answer")
@@ -34,6 +35,21 @@ def test_a_first_decision_is_reported_at_once_and_the_same_one_later() -> None:
     later = Moment(NOW.wall + 5, NOW.monotonic + 5)
     _, changes = tick.tick(UNKNOWN, scaling, _service(), moment=later)
     assert changes is Changes.MINOR
+
+
+def test_a_profile_is_kept_between_its_rounds_and_forgotten_without_prometheus() -> None:
+    of = ticks.service(ticks.READY, ticks.READY)
+    causes = [ticks.series(2.0, given.KEY, part="rest", cause="decode")]
+    page = {**dict.fromkeys(ticks.NAMES, ()), queries.ENGINE_TIMES: causes}
+    scaling = ticks.decide(page, Scaling(state=given.state(2)), of)
+    assert scaling.measured is not None and scaling.measured.profile is not None
+    assert scaling.measured.profile.whole == {"decode": 2.0}
+    without = {name: rows for name, rows in page.items() if name not in queries.PROFILE}
+    kept = ticks.decide(without, scaling, of)
+    assert kept.measured is not None
+    assert kept.measured.profile == scaling.measured.profile
+    lost, _ = tick.tick(UNKNOWN, kept, of, moment=Moment(ticks.NOW + 500, 900.0))
+    assert lost.measured is not None and lost.measured.profile is None
 
 
 def test_a_service_whose_values_are_unusable_is_held_and_reported_once() -> None:

@@ -104,6 +104,12 @@ def test_what_is_missing_is_unknown(gone: Any) -> None:
     assert "bottleneck" not in _status(found)
 
 
+def test_causes_that_no_router_or_engine_has_are_left_out() -> None:
+    odd = [Sample({"cause": "x" * 5000}, 1e9), Sample({"cause": "wake"}, 3.0)]
+    found = _read(**{queries.ROUTER_TIMES: odd, queries.ENGINE_TIMES: []})
+    assert _status(found)["e2e"] == "wake 100%"
+
+
 def test_no_requests_have_no_shares() -> None:
     nothing = [Sample({"cause": "queue"}, 0.0)]
     found = _read(**{queries.ENGINE_TIMES: [], queries.ROUTER_TIMES: nothing})
