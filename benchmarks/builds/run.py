@@ -51,6 +51,7 @@ MEANINGS: Final = bars.meanings(
         "w4a16_rtn_kept": "the same by rtn",
         "sparse_raw_kept": "share of right answers that 2of4 by sparsegpt keeps, in vLLM",
         "sparse_healed_kept": "the same after healing",
+        "sparse_healed_right": "all right answers after healing over the source's, whichever they are",
         "student_kept": "share of right answers that a distilled student of half the layers keeps, in vLLM",
         "scratch_kept": "the same of a model of its size that is trained from nothing, with the same settings",
         "draft_tokens_per_step_before": "tokens per step of the target with the present draft, in vLLM",
@@ -124,6 +125,10 @@ class Bench:
         self.figures["source_right"] = len(right)
         return round(len(right & self._right(folder)) / len(right), 4)
 
+    def right(self, folder: Path) -> float:
+        """Return the number of right answers of a checkpoint, over the source's."""
+        return round(len(self._right(folder)) / len(self._right(lab.SOURCE)), 4)
+
     def _right(self, folder: Path) -> set[int]:
         """Return the numbers of the questions that vLLM answers right with this checkpoint."""
         weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
@@ -179,6 +184,7 @@ def sparse(bench: Bench) -> None:
     for name, step in (("raw", raw), ("healed", healed)):
         built = bench.build(f"sparse-{name}", {"sparsify": step}, evaluated=False)
         bench.figures[f"sparse_{name}_kept"] = bench.kept(built.folder)
+    bench.figures["sparse_healed_right"] = bench.right(built.folder)
 
 
 def student(bench: Bench) -> None:
