@@ -202,6 +202,10 @@ bench-routing: $(STAMP) ## compare routing policies by prefix hits and time to f
 bench-router: $(STAMP) ## measure the router's overhead, beside nginx and another LLM router
 	@$(BIN)/python -m benchmarks.router.run
 
+.PHONY: bench-rollout
+bench-rollout: $(STAMP) ## measure false rollbacks, and how early a slower revision is found
+	@$(BIN)/python -m benchmarks.rollout.run
+
 .PHONY: bench-builds
 bench-builds: $(STAMP) ## measure what builds of a model keep of its answers
 	@$(BIN)/python -m benchmarks.builds.run

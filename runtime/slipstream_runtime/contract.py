@@ -332,6 +332,8 @@ COMPARED_REQUESTS: Final = "requests"
 COMPARED_ERRORS: Final = "errors"
 """Answers with a status of 500 or more, broken answers, and attempts without an answer."""
 COMPARED_CANCELLED: Final = "cancelled"
+COMPARED_REPLICAS: Final = "replicas"
+"""Replicas that ended requests."""
 COMPARED_FINISHED: Final = "finish_"
 """Prefix of the measures that count answers by the reason for which they ended."""
 COMPARED_TTFT: Final = "ttft"
@@ -341,6 +343,10 @@ COMPARED_OUTPUT: Final = "output"
 COUNT: Final = "count"
 STATISTICS: Final = (COUNT, "sum", "squares")
 """Statistics of logarithms: their number, their sum and the sum of their squares."""
+NEAR: Final = ("near_pairs", "near_steps")
+"""Statistics of successive answers of one replica: pairs in one stratum, and half of their squared differences."""
+APART: Final = ("apart_pairs", "apart_steps")
+"""The same of answers of which one was complete before the other request was sent."""
 WITHIN: Final = "within"
 """Statistic that counts the values up to the bound in the label `le`."""
 

@@ -1,5 +1,6 @@
 """Intervals hold at all times together, and narrow as values come."""
 
+import dataclasses
 import math
 import random
 
@@ -59,9 +60,24 @@ def test_values_that_depend_on_each_other_widen_the_interval() -> None:
 
 
 def test_a_few_values_give_no_interval_of_a_mean() -> None:
-    few, many = _of([1.0, 2.0] * 10), _of([1.0, 2.0] * 100)
-    assert intervals.mean_difference(few, many, error=0.01, sought=0.1) is None
-    assert intervals.mean_difference(many, few, error=0.01, sought=0.1) is None
+    one, many = _of([1.0]), _of([1.0, 2.0] * 100)
+    assert intervals.mean_difference(one, many, error=0.01, sought=0.1) is None
+    assert intervals.mean_difference(many, one, error=0.01, sought=0.1) is None
+    few = _of([1.0, 2.0] * 5)
+    assert intervals.mean_difference(few, few, error=0.01, sought=0.1) is None
+
+
+def test_a_variance_of_a_few_values_widens_the_interval() -> None:
+    values = [1.0, 2.0] * 20
+    known, estimated = (
+        dataclasses.replace(_of(values), freedom=freedom) for freedom in (1e9, 16.0)
+    )
+    wide, narrow = (
+        intervals.mean_difference(arm, arm, error=0.01, sought=0.1) for arm in (estimated, known)
+    )
+    assert wide is not None
+    assert narrow is not None
+    assert wide.high > 1.1 * narrow.high
 
 
 @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from([0.001, 0.05]))

@@ -30,14 +30,35 @@ def _judged(measure: Measure, stable: Totals, canary: Totals) -> judgement.Judge
         (_logs(0.012, 100, seed=1), Verdict.WORSE),
         (_logs(0.010, 3_000, seed=1), Verdict.NOT_WORSE),
         (_logs(0.008, 500, seed=1), Verdict.NOT_WORSE),
-        (_logs(0.0102, 100, seed=1), Verdict.UNDECIDED),
-        (_logs(0.020, 29, seed=1), Verdict.UNDECIDED),
+        (_logs(0.0104, 100, seed=1), Verdict.UNDECIDED),
+        (_logs(0.020, 1, seed=1), Verdict.UNDECIDED),
         (Totals(), Verdict.UNDECIDED),
     ],
     ids=["a fifth slower", "equal", "faster", "too close", "too few", "nothing measured"],
 )
 def test_the_time_per_token_decides(canary: Totals, verdict: Verdict) -> None:
     assert _judged(TPOT, _logs(0.010, 3_000), canary).verdict is verdict
+
+
+def test_a_difference_of_a_few_values_without_bounds_is_no_error() -> None:
+    wild = Totals(20, 0.0, 20 * 1e6)
+    assert _judged(TPOT, wild, wild).verdict is Verdict.UNDECIDED
+
+
+def test_a_measure_without_need_of_proof_only_stops() -> None:
+    guard = Measure("e2e", Scale.LOGARITHM, 0.05, proof=False)
+    equal, slow = _logs(0.010, 3_000), _logs(0.012, 3_000, seed=1)
+    found = judgement.judge(
+        [TPOT, guard], {"tpot": equal, "e2e": equal}, {"tpot": equal}, error=0.01
+    )
+    assert found.verdict is Verdict.NOT_WORSE
+    found = judgement.judge(
+        [TPOT, guard],
+        {"tpot": equal, "e2e": equal},
+        {"tpot": equal, "e2e": slow},
+        error=0.01,
+    )
+    assert found.verdict is Verdict.WORSE
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])

@@ -106,15 +106,34 @@ class Collected:
             matched = strata.match(*arms)
             if matched is None:
                 continue
+            variances = strata.variances(arms[0])
+            apart, near = (
+                _correlation([*sums.values()], measure, statistics, variances)
+                for statistics in (contract.APART, contract.NEAR)
+            )
             for revision, totals in zip((stable, canary), matched, strict=True):
+                prior = math.inf
+                if measure in LATENCIES:
+                    prior = effects.of_replicas(
+                        totals.count / self._replicas(revision),
+                        apart=apart,
+                        near=near,
+                        overlap=_load(sums[revision]),
+                    )
                 ticks = self.ticks.get((revision, measure), ())
-                worth = effects.design_effect(ticks, variance=totals.variance)
+                worth = min(prior, effects.of_rounds(ticks, variance=totals.variance))
+                worth = 1.0 if math.isinf(worth) else worth
                 found[revision][measure] = totals.scaled(1.0 / worth)
                 tail = self.tails.get(measure)
                 if tail is not None:
                     beyond = _beyond(sums[revision], measure, tail.bound) - tail.before[revision]
                     found[revision][measure + TAIL] = beyond.scaled(1.0 / worth)
         return found
+
+    def _replicas(self, revision: str) -> float:
+        """Return the replicas of a revision that ended requests; each router sees all of them."""
+        found = [values[revision].get(_REPLICAS, 1.0) for values in self.routers.values()]
+        return max([1.0, *found])
 
     def _sums(self, revision: str) -> dict[Series, float]:
         """Return the sums of all routers."""
@@ -186,6 +205,7 @@ def _processes(
 
 
 _REQUESTS: Final = Series(REQUESTS, contract.COUNT, "", "")
+_REPLICAS: Final = Series(contract.COMPARED_REPLICAS, contract.COUNT, "", "")
 
 
 def _count(arms: Mapping[str, Values]) -> float:
@@ -248,7 +268,11 @@ def _counts(sums: Values) -> dict[str, Totals]:
 
 def _strata(sums: Values, measure: str) -> Strata:
     """Return the totals of a measure's logarithms in each stratum."""
-    bounds = {series.stratum for series in sums if series.measure == measure and series.stratum}
+    bounds = {
+        series.stratum
+        for series in sums
+        if series.measure == measure and series.statistic == contract.COUNT and series.stratum
+    }
     found = {}
     for bound in bounds:
         count, total, squares = (
@@ -258,6 +282,32 @@ def _strata(sums: Values, measure: str) -> Strata:
         if count > 0:
             found[_number(bound)] = Totals(count, total, squares)
     return found
+
+
+def _correlation(
+    arms: Sequence[Values],
+    measure: str,
+    statistics: tuple[str, str],
+    variances: Mapping[float, float],
+) -> float:
+    """Return the correlation of successive answers of a replica."""
+    expected = steps = 0.0
+    for sums in arms:
+        for bound, variance in variances.items():
+            pairs, squares = (
+                sums.get(Series(measure, statistic, f"{bound:g}", ""), 0.0)
+                for statistic in statistics
+            )
+            expected += pairs * variance
+            steps += squares
+    return effects.correlation(steps, expected=expected)
+
+
+def _load(sums: Values) -> float:
+    """Return the mean requests in flight of a replica."""
+    found = _strata(sums, contract.COMPARED_TPOT)
+    count = sum([totals.count for totals in found.values()])
+    return sum([bound * totals.count for bound, totals in found.items()]) / count if count else 1.0
 
 
 def _beyond(sums: Values, measure: str, bound: float) -> Totals:

@@ -1,17 +1,27 @@
 """Design effect: the number of dependent values that are worth one independent value.
 
-Requests of one moment share the state of a replica, so their latencies depend on each other. The effect is the variance
-of means of consecutive values over the variance that independent values would give: the method of batch means (P.
-Glynn and W. Whitt, "Estimating the Asymptotic Variance with Batch Means", 1991). A batch has the values of one or more
-rounds of queries. Of several batch sizes the greatest effect counts, because short batches miss long dependence.
+Requests of one moment share the state of a replica, so their latencies depend on each other. There are two estimates:
+
+- Of the first minutes: 1 + (m - 1) * correlation for m values of each replica (L. Kish, "Survey Sampling", 1965,
+  section 5.4). The correlation is that of answers that follow each other without an overlap, from the variance of their
+  differences (J. von Neumann, "Distribution of the Ratio of the Mean Square Successive Difference to the Variance",
+  1941). Requests that overlap depend more on each other, and add their number times their correlation. The estimate
+  assumes that the correlation lasts, so it is too large later.
+- Of many rounds of queries: the variance of means of consecutive values, over the variance that independent values
+  would give (P. Glynn and W. Whitt, "Estimating the Asymptotic Variance with Batch Means", 1991). A batch has the
+  values of one or more rounds. Of several batch sizes the greatest effect counts, because short batches miss long
+  dependence.
+
+The smaller estimate counts.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator.core.comparison.strata import Strata
 
-_FEWEST: Final = 8
+_FEWEST: Final = 6
 """Batches for an estimate: with fewer it is little more than chance."""
 _MOST: Final = 512
 """Rounds that are kept. Of more, neighbors become one."""
@@ -42,13 +52,34 @@ def appended(ticks: Ticks, tick: Tick) -> Ticks:
     return (*(_joined(ticks, 2) if len(ticks) >= _MOST else ticks), tick)
 
 
-def design_effect(ticks: Ticks, *, variance: float) -> float:
-    """Return the effect, at least 1; `variance` is that of single values."""
+def correlation(steps: float, *, expected: float) -> float:
+    """Return the correlation of successive values, from 0 to 1; 0 without pairs.
+
+    `steps` is the sum of half of their squared differences, and `expected` that of independent values.
+    """
+    return min(1.0, max(0.0, 1.0 - steps / expected)) if expected > 0.0 else 0.0
+
+
+def of_replicas(each: float, *, apart: float, near: float, overlap: float) -> float:
+    """Return the effect of `each` values of one replica.
+
+    Values that are `apart` are equally correlated, however far. Each is as correlated as `near` values with those on
+    both sides that it overlaps, of which there are `overlap` on each.
+    """
+    others = max(0.0, each - 1.0)
+    return 1.0 + others * apart + min(others, 2.0 * overlap) * max(0.0, near - apart)
+
+
+def of_rounds(ticks: Ticks, *, variance: float) -> float:
+    """Return the effect that rounds of queries show, with its standard error; infinite with too few of them."""
+    if len(ticks) < _FEWEST:
+        return math.inf
     effect = 1.0
     if not variance > 0.0:
         return effect
     while len(ticks) >= _FEWEST:
-        effect = max(effect, _between(ticks) / variance)
+        uncertain = 1.0 + math.sqrt(2.0 / (len(ticks) - 1))
+        effect = max(effect, _between(ticks) / variance * uncertain)
         ticks = _joined(ticks, 2)
     return effect
 

@@ -5,7 +5,7 @@ of the Iterated Logarithm", 1970, in the form of S. Howard et al., "Time-uniform
 confidence sequences", Annals of Statistics 49, 2021, equation 14). Its clock is the information of the estimate, the
 inverse of its variance: then the estimate times the information is a Brownian motion with the difference as its drift,
 also with arms of unequal size (C. Jennison and B. Turnbull, "Group Sequential Methods", 2000, chapter 11). This holds
-asymptotically, hence `LEAST`.
+asymptotically, hence `FREEDOM` and the correction for an estimated variance.
 
 A share is judged by the beta mixture of binomial likelihoods, which is exact for every number of values.
 """
@@ -17,8 +17,10 @@ from typing import Final
 
 from slipstream_operator.core.comparison.totals import Totals
 
-LEAST: Final = 30
-"""Values of each arm before a mean is judged: the usual number from which a mean counts as normal."""
+LEAST: Final = 2.0
+"""Independent values of each arm before a mean is judged."""
+FREEDOM: Final = 30.0
+"""Degrees of freedom of the variance of both arms together before a mean is judged."""
 _STEPS: Final = 50
 """Halvings of a bisection on [0, 1], to 1e-15."""
 
@@ -40,7 +42,8 @@ def mean_difference(
     `error` is the probability that the true difference is ever outside. The interval is narrowest when it is as wide
     as the difference that is `sought`. `inflation` multiplies the variance, for values that depend on each other.
     """
-    if min(stable.count, canary.count) < LEAST:
+    freedom = _freedom(stable) + _freedom(canary)
+    if min(stable.count, canary.count) < LEAST or freedom < FREEDOM:
         return None
     estimate = canary.mean - stable.mean
     variance = inflation * (stable.variance / stable.count + canary.variance / canary.count)
@@ -51,8 +54,15 @@ def mean_difference(
     # is 2 log(1 / error) + log(1 + 2 log(1 / error)); the width is that of the difference sought at terms / sought**2.
     mixed = 1.0 / sought**2
     width = math.sqrt((information + mixed) * math.log((information + mixed) / (mixed * error**2)))
-    half = width / information
+    # NB: the distance in standard errors, and its expansion for Student's t (R. Fisher, 1926), because the variance is
+    # estimated.
+    errors = width / math.sqrt(information)
+    half = (1.0 + (errors * errors + 1.0) / (4.0 * freedom)) * width / information
     return Interval(estimate, estimate - half, estimate + half)
+
+
+def _freedom(arm: Totals) -> float:
+    return arm.count - 1.0 if arm.freedom is None else arm.freedom
 
 
 def share_difference(

@@ -4,10 +4,18 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from slipstream_operator.core.comparison import intervals
 from slipstream_operator.core.comparison.intervals import Interval
 from slipstream_operator.core.comparison.totals import Totals
+
+_PROOF_WEIGHT: Final = 4.0
+"""Part of the error of a measure that needs proof, as a multiple of another's: it decides most rollouts."""
+
+
+_LARGEST: Final = 50.0
+"""Largest logarithm of a ratio, of which an interval over a few values can have any."""
 
 
 class Verdict(enum.StrEnum):
@@ -74,15 +82,16 @@ def judge(
 ) -> Judgement:
     """Compare both arms by every measure. A measure that needs proof is undecided without values, never good.
 
-    `error` is the probability that an equally good canary is ever found worse; the measures share it.
+    `error` is the probability that an equally good canary is ever found worse. The measures share it, and those that
+    need proof get more of it.
     """
-    each = error / len(measures)
+    unit = error / sum([_weight(measure) for measure in measures])
     findings = [
         _find(
             measure,
             stable.get(measure.name, Totals()),
             canary.get(measure.name, Totals()),
-            error=each,
+            error=unit * _weight(measure),
             inflation=inflation,
         )
         for measure in measures
@@ -92,6 +101,10 @@ def judge(
         if verdict in verdicts:
             return Judgement(verdict, findings)
     return Judgement(Verdict.NOT_WORSE, findings)
+
+
+def _weight(measure: Measure) -> float:
+    return _PROOF_WEIGHT if measure.proof else 1.0
 
 
 def _verdict_of(finding: Finding) -> Verdict | None:
@@ -105,6 +118,9 @@ def _find(
     measure: Measure, stable: Totals, canary: Totals, *, error: float, inflation: float
 ) -> Finding:
     found: Interval | None
+    if not measure.both_ways:
+        # NB: only one of both bounds can find an equally good canary to be worse.
+        error = 2.0 * error
     if measure.scale is Scale.SHARE:
         found = intervals.share_difference(
             (stable.total, stable.count), (canary.total, canary.count), error=error
@@ -136,4 +152,5 @@ def _opposite(measure: Measure) -> float:
 
 
 def _as_ratio(found: Interval) -> Interval:
-    return Interval(*(math.expm1(value) for value in dataclasses.astuple(found)))
+    bounded = (min(max(value, -_LARGEST), _LARGEST) for value in dataclasses.astuple(found))
+    return Interval(*(math.expm1(value) for value in bounded))

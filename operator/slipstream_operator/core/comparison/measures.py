@@ -5,7 +5,6 @@ from typing import Final
 
 from slipstream_operator.core.comparison import judgement
 from slipstream_operator.core.comparison.collection import LATENCIES, REQUESTS, TAIL
-from slipstream_operator.core.comparison.intervals import LEAST
 from slipstream_operator.core.comparison.judgement import Judgement, Measure, Scale
 from slipstream_operator.core.comparison.totals import Totals
 from slipstream_runtime import contract
@@ -18,6 +17,8 @@ _REASONS: Final = 0.1
 """Share of answers by which a finish reason may be more or less frequent, or requests be canceled more often."""
 _LENGTH: Final = 0.25
 """Relative difference of the typical output length, as a ratio either way."""
+_ANSWERED: Final = 30
+"""Answers of each revision after which a latency without values does not apply."""
 _TAIL: Final = 0.05
 """Share of requests by which those beyond the stable 95th percentile may be more frequent: 10 % in place of 5 %."""
 
@@ -81,7 +82,7 @@ def assess(
 def _applicable(
     asked: Sequence[Measure], stable: Mapping[str, Totals], canary: Mapping[str, Totals]
 ) -> Sequence[Measure]:
-    answered = min(_answered(stable), _answered(canary)) >= LEAST
+    answered = min(_answered(stable), _answered(canary)) >= _ANSWERED
     present = {name for arm in (stable, canary) for name in arm}
     found = [
         measure

@@ -17,6 +17,8 @@ Strata: TypeAlias = Mapping[float, Totals]
 """Upper bound of a stratum -> totals of its values. Values grow with the bound."""
 _FEWEST: Final = 2.0
 """Values of each revision that have a variance."""
+_PRIOR: Final = 5.0
+"""Degrees of freedom that the common variance counts for in the variance of a stratum."""
 _ENOUGH: Final = 30
 """Degrees of freedom from which a variance of the canary's own is used, even if it is smaller than the stable one."""
 
@@ -39,28 +41,52 @@ def match(stable: Strata, canary: Strata) -> tuple[Totals, Totals] | None:
         weights[bounds[place]] = weights.get(bounds[place], 0.0) + totals.count
         count += totals.count
         total += totals.total
-    variances = _variance(stable), _variance(canary)
-    if count < _FEWEST or variances[0] is None:
+    pooled, known = _variance(canary), variances(stable)
+    if count < _FEWEST or not known:
         return None
     shares = {bound: weight / count for bound, weight in weights.items()}
-    mean = sum([share * stable[bound].mean for bound, share in shares.items()])
-    precision = sum([share * share / stable[bound].count for bound, share in shares.items()])
-    if precision * _FEWEST > 1.0:
-        return None
-    variance = variances[0][0]
-    own = variance
-    if variances[1] is not None:
-        own, freedom = variances[1]
-        if freedom < _ENOUGH:
-            own = max(own, variance)
-    return (
-        Totals.of(1.0 / precision, mean=mean, variance=variance),
-        Totals.of(count, mean=total / count, variance=own),
+    variance = sum([share * known[bound] for bound, share in shares.items()])
+    of_mean = sum(
+        [share**2 * known[bound] / stable[bound].count for bound, share in shares.items()]
     )
+    if not variance >= _FEWEST * of_mean:
+        return None
+    own, freedom = pooled or (variance, 0.0)
+    if freedom < _ENOUGH:
+        own = max(own, variance)
+    mean = sum([share * stable[bound].mean for bound, share in shares.items()])
+    return (
+        Totals.of(
+            variance / of_mean if of_mean else sum([t.count for t in stable.values()]),
+            mean=mean,
+            variance=variance,
+            freedom=sum([max(0.0, totals.count - 1.0) for totals in stable.values()]),
+        ),
+        Totals.of(count, mean=total / count, variance=own, freedom=freedom),
+    )
+
+
+def variances(strata: Strata) -> Mapping[float, float]:
+    """Return the variance of single values in each stratum; none without two values in one.
+
+    A stratum with few values has nearly the variance that all have in common.
+    """
+    found = _variance(strata)
+    if found is None:
+        return {}
+    return {
+        bound: (_squares(totals) + _PRIOR * found[0]) / (max(0.0, totals.count - 1.0) + _PRIOR)
+        for bound, totals in strata.items()
+        if totals.count > 0
+    }
+
+
+def _squares(totals: Totals) -> float:
+    return max(0.0, totals.squares - totals.total * totals.mean)
 
 
 def _variance(strata: Strata) -> tuple[float, float] | None:
     """Return the variance within strata and its degrees of freedom; None without any."""
-    squares = sum([max(0.0, t.squares - t.total * t.mean) for t in strata.values() if t.count > 0])
-    freedom = sum([t.count - 1.0 for t in strata.values() if t.count > 0])
+    present = [totals for totals in strata.values() if totals.count > 0]
+    squares, freedom = sum(map(_squares, present)), sum([t.count - 1.0 for t in present])
     return (squares / freedom, freedom) if freedom > 0 and math.isfinite(squares) else None

@@ -10,6 +10,8 @@ class Totals:
     count: float = 0.0
     total: float = 0.0
     squares: float = 0.0
+    freedom: float | None = None
+    """Degrees of freedom of the variance; None: the number of values less 1."""
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -22,13 +24,18 @@ class Totals:
         )
 
     @classmethod
-    def of(cls, count: float, *, mean: float, variance: float) -> "Totals":
+    def of(cls, count: float, *, mean: float, variance: float, freedom: float) -> "Totals":
         """Return the totals of values with this mean and unbiased variance."""
-        return cls(count, count * mean, max(0.0, count - 1) * variance + count * mean * mean)
+        squares = max(0.0, count - 1) * variance + count * mean * mean
+        return cls(count, count * mean, squares, freedom)
 
     def scaled(self, factor: float) -> "Totals":
-        """Return the totals of a multiple of the values, with the same distribution."""
-        return Totals(self.count * factor, self.total * factor, self.squares * factor)
+        """Return the totals of a multiple of the values, with the same mean and variance."""
+        if self.count <= 1.0:
+            return Totals(self.count * factor, self.total * factor, self.squares * factor)
+        freedom = self.count - 1.0 if self.freedom is None else self.freedom
+        count = self.count * factor
+        return Totals.of(count, mean=self.mean, variance=self.variance, freedom=freedom)
 
     @property
     def mean(self) -> float:

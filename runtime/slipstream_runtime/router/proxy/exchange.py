@@ -260,7 +260,7 @@ class Exchange:
             flight.waited(taken - began, asleep=asleep)
             flight.replica = endpoint.name
             if service.arms:
-                self._arm = service.arms.enter(endpoint, self._request, flight)
+                self._arm = service.arms.enter(endpoint, self._request, flight, now=taken)
             if self._request.computes:
                 service.metrics.queue_duration.observe(taken - began)
             try:
@@ -274,12 +274,11 @@ class Exchange:
                 raise
             except Unanswered as failure:
                 flight.gave_up(self._proxy.clock() - taken)
-                if self._arm is not None:
-                    self._arm.failed()
-                    self._arm = None
                 rest = self._request.rest
                 if rest is not None and rest.refusal is not None:
                     raise rest.refusal from None
+                if self._arm is not None:
+                    self._arm.failed()
                 service.failed(endpoint)
                 tried.add(endpoint)
                 if failure.fault is Fault.RESET:
@@ -293,9 +292,16 @@ class Exchange:
                 service.metrics.retried(failure.fault)
             finally:
                 if self._arm is not None:
-                    flight.load = (flight.load + endpoint.in_flight) / 2
+                    self._leave_arm(self._arm, endpoint)
                 service.release_slot(endpoint, self._request)
         raise AssertionError
+
+    def _leave_arm(self, arm: Arm, endpoint: Endpoint) -> None:
+        """Note that the replica has answered the request, or that it goes to another one."""
+        left, now = endpoint.in_flight - self._request.taken, self._proxy.clock()
+        arm.leave(self._flight, endpoint.name, now=now, in_flight=left)
+        if self._flight.sent is None:
+            self._arm = None
 
     def _may_retry(self, tried: set[Endpoint]) -> bool:
         """Whether the request may be sent again; if so, take a retry from the budget."""

@@ -33,8 +33,8 @@ class Flight:
     """Request between its arrival and its end. All times are in seconds of the router's clock."""
 
     __slots__ = (
-        "client", "failed", "id", "load", "queue", "reason", "replica", "replied", "retries", "sent", "streamed",
-        "wake", "work",
+        "before", "client", "entered", "failed", "id", "load", "queue", "reason", "replica", "replied", "retries",
+        "sent", "streamed", "wake", "work",
     )  # fmt: skip
 
     def __init__(self, request_id: str) -> None:
@@ -53,10 +53,14 @@ class Flight:
         """Time at which the replica that answers got the request."""
         self.replied: float | None = None
         """Time of the first byte of the answer."""
+        self.entered = 0.0
+        """Time at which the replica got the request last."""
         self.load = 0.0
-        """Mean requests in flight of the replica, if revisions are compared; as are the following."""
+        """Mean requests in flight of the replica. This and all others below are known if revisions are compared."""
         self.work = 0.0
         """Blocks of prompt that the replica had to compute."""
+        self.before: Mapping[str, tuple[int, float]] = {}
+        """Figures of the replica's last answer before the request, by measure."""
         self.streamed = False
         """Whether the answer is a stream of events, so that its first byte is its first token."""
         self.reason = ""
