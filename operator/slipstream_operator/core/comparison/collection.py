@@ -8,7 +8,7 @@ samples changes nothing but `current`: missing totals hold a rollout, and never 
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from slipstream_operator import names
@@ -82,6 +82,8 @@ class Collected:
     comparison: Comparison
     routers: Mapping[Process, Mapping[str, Values]] = dataclasses.field(default_factory=dict)
     """Newest values of each revision in each router process."""
+    sums: Mapping[str, Values] = dataclasses.field(default_factory=dict, compare=False)
+    """Sums of all routers by revision."""
     ticks: Mapping[tuple[str, str], Ticks] = dataclasses.field(default_factory=dict)
     """Residuals by revision and measure, one for each round with new values."""
     tails: Mapping[str, Tail] = dataclasses.field(default_factory=dict)
@@ -97,9 +99,9 @@ class Collected:
         if not self.current:
             return {}
         stable, canary = self.comparison.stable, self.comparison.canary
-        sums = {revision: self._sums(revision) for revision in (stable, canary)}
+        sums = self.sums
         found: dict[str, dict[str, Totals]] = {
-            revision: _counts(sums[revision]) for revision in sums
+            revision: _counts(values) for revision, values in sums.items()
         }
         for measure in LOGARITHMS:
             arms = [_strata(sums[revision], measure) for revision in (stable, canary)]
@@ -135,14 +137,6 @@ class Collected:
         found = [values[revision].get(_REPLICAS, 1.0) for values in self.routers.values()]
         return max([1.0, *found])
 
-    def _sums(self, revision: str) -> dict[Series, float]:
-        """Return the sums of all routers."""
-        sums: defaultdict[Series, float] = defaultdict(float)
-        for values in self.routers.values():
-            for series, value in _filled(values[revision]).items():
-                sums[series] += value
-        return sums
-
 
 def after_round(
     before: Collected | None,
@@ -173,12 +167,23 @@ def collect(before: Collected, samples: Sequence[Sample], *, service: str) -> Co
     after = dataclasses.replace(before, routers=routers, current=True)
     if after == before:
         return before
+    sums = {revision: _sums(routers.values(), revision) for revision in before.comparison.weights}
+    after = dataclasses.replace(after, sums=sums)
     return dataclasses.replace(after, ticks=_ticks(before, after), tails=_tails(after))
+
+
+def _sums(routers: Iterable[Mapping[str, Values]], revision: str) -> Values:
+    """Return the sums of all routers."""
+    sums: defaultdict[Series, float] = defaultdict(float)
+    for values in routers:
+        for series, value in values[revision].items():
+            sums[series] += value
+    return sums
 
 
 def _processes(
     samples: Sequence[Sample], comparison: Comparison, service: str
-) -> dict[Process, dict[str, dict[Series, float]]]:
+) -> dict[Process, dict[str, Values]]:
     """Return the values under the present weights of each router process that has both revisions."""
     revisions = {names.revision_name(service, each): each for each in comparison.weights}
     found: defaultdict[Process, dict[str, dict[Series, float]]] = defaultdict(dict)
@@ -198,7 +203,7 @@ def _processes(
         )
         found[labels.get("pod", ""), since].setdefault(revision, {})[series] = value
     return {
-        process: arms
+        process: {revision: _filled(values) for revision, values in arms.items()}
         for process, arms in found.items()
         if all(_REQUESTS in arms.get(revision, {}) for revision in comparison.weights)
     }
@@ -322,12 +327,10 @@ def _tails(after: Collected) -> Mapping[str, Tail]:
     missing = [measure for measure in LATENCIES if measure not in after.tails]
     if not missing:
         return after.tails
-    comparison = after.comparison
-    sums = {revision: after._sums(revision) for revision in comparison.weights}
-    found = dict(after.tails)
+    sums, found = after.sums, dict(after.tails)
     for measure in missing:
         for bound in _bounds(measure):
-            stable = _beyond(sums[comparison.stable], measure, bound)
+            stable = _beyond(sums[after.comparison.stable], measure, bound)
             if stable.count < _FOR_A_TAIL:
                 break
             if stable.total <= _BEYOND * stable.count:
@@ -340,15 +343,12 @@ def _tails(after: Collected) -> Mapping[str, Tail]:
 def _ticks(before: Collected, after: Collected) -> Mapping[tuple[str, str], Ticks]:
     """Add the residuals of the values that are new in this round."""
     found = dict(before.ticks)
-    arms = {
-        revision: (before._sums(revision), after._sums(revision))
-        for revision in after.comparison.weights
-    }
     for measure in LOGARITHMS:
-        reference = _strata(arms[after.comparison.stable][1], measure)
+        reference = _strata(after.sums[after.comparison.stable], measure)
         means = {bound: totals.mean for bound, totals in reference.items()}
-        for revision, sums in arms.items():
-            old, new = (_strata(each, measure) for each in sums)
+        for revision, sums in after.sums.items():
+            old = _strata(before.sums.get(revision, {}), measure)
+            new = _strata(sums, measure)
             tick = effects.residual(
                 {bound: totals - old.get(bound, Totals()) for bound, totals in new.items()}, means
             )
