@@ -10,7 +10,8 @@ from slipstream_runtime.evaluate import load, records, traffic
 from tests.support import services
 
 NAME = "careful"
-SOON = 60.0
+SOON = 120.0
+"""Seconds: the effect of requests that depend on each other is known after six rounds of queries."""
 STEPS = {"steps": ["50%"], "pause": "2s"}
 STEP = 0.01
 """Seconds of a step of an engine."""
