@@ -29,6 +29,8 @@ STEPS: Final = (5, 25, 50)
 REQUESTS: Final = 2_000
 """Requests of both revisions in a step."""
 SLOWER: Final = 1.2
+_LEAST: Final = 100
+"""Rollouts whose figures are kept."""
 
 MEANINGS: Final = {
     "false_rollbacks": "share of rollouts of an equal canary that were rolled back; target 0.01",
@@ -36,6 +38,7 @@ MEANINGS: Final = {
     "median at the first step, where the canary gets 5 %; target 0.1",
     "caught_share_of_step_at_25": "the same at the step with 25 %",
     "caught_share_of_step_at_50": "the same at the step with 50 %",
+    "rollouts": "simulated rollouts of an equal canary",
     "missed": "share of these steps in which the slower canary was not found",
     "lost_requests": "requests without a whole answer in a rollback of real engines under load; target 0",
     "requests": "requests during that rollback",
@@ -110,6 +113,7 @@ def main(*, rollouts: int, slow: int) -> None:
         "caught_share_of_step": caught[5],
         "caught_share_of_step_at_25": caught[25],
         "caught_share_of_step_at_50": caught[50],
+        "rollouts": "simulated rollouts of an equal canary",
         "missed": round(statistics.mean(missed), 4),
         "lost_requests": back.lost,
         "requests": back.requests,
@@ -121,7 +125,7 @@ def main(*, rollouts: int, slow: int) -> None:
         figures=figures,
         meanings=MEANINGS,
         details=details(equal, slower, back),
-        kept=rollouts >= ROLLOUTS and slow >= SLOW_ROLLOUTS,
+        kept=rollouts >= _LEAST and slow >= len(SCENARIOS),
     )
 
 
