@@ -1,6 +1,7 @@
 """Times of one request in the router, by cause."""
 
 import enum
+from collections.abc import Mapping
 from typing import Final
 
 from slipstream_runtime.recording.recorder import Form
