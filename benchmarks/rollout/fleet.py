@@ -16,10 +16,11 @@ from slipstream_operator.core.comparison.collection import Collected, Comparison
 from slipstream_operator.core.comparison.judgement import Judgement
 from slipstream_operator.core.scaling.metrics.values import Sample
 from slipstream_runtime import contract
+from slipstream_runtime.recording.recorder import Outcome
 from slipstream_runtime.router.balancing import weighted
 from slipstream_runtime.router.comparing.arms import Arm, Arms
 from slipstream_runtime.router.config import Revision
-from slipstream_runtime.router.recording.flight import Flight, Outcome
+from slipstream_runtime.router.recording.flight import Flight
 from slipstream_runtime.simulator import model
 
 STABLE, CANARY = "aaaaaaaa", "bbbbbbbb"

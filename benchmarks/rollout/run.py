@@ -113,7 +113,7 @@ def main(*, rollouts: int, slow: int) -> None:
         "caught_share_of_step": caught[5],
         "caught_share_of_step_at_25": caught[25],
         "caught_share_of_step_at_50": caught[50],
-        "rollouts": "simulated rollouts of an equal canary",
+        "rollouts": rollouts,
         "missed": round(statistics.mean(missed), 4),
         "lost_requests": back.lost,
         "requests": back.requests,
