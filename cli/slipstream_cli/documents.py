@@ -1,6 +1,7 @@
 """Objects of a YAML file, as `kubectl apply` would read them."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ class Document:
 
 
 def read(path: Path) -> list[Document]:
-    """Return the objects of a file, and those inside its Lists."""
+    """Return the objects of a file, and those inside its Lists. The path - is the standard input."""
     try:
-        bodies = list(yaml.safe_load_all(path.read_text()))
+        text = sys.stdin.read() if path == Path("-") else path.read_text()
+        bodies = list(yaml.safe_load_all(text))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UnreadableError(f"{path}: can't be read as YAML: {error}") from error
     found = []

@@ -3,7 +3,7 @@
 from typing import Final
 
 from dev import paths
-from slipstream_operator.core.vllm_arguments import VERSION
+from slipstream_operator.core.vllm_versions import PINNED
 from tests.gpu import table
 from tests.gpu.contract import Answers
 
@@ -12,4 +12,4 @@ PAGE: Final = paths.REPOSITORY / "docs" / "gpu-kernels.md"
 
 def text(found: Answers) -> str:
     """Return what the page must hold."""
-    return table.markdown(found, version=VERSION)
+    return table.markdown(found, version=PINNED.name)

@@ -28,6 +28,9 @@ COVERED: Final[dict[str, str]] = {
     "slipstream plan -f service.yaml --profile profile.yaml --config config.json": (
         "tests/unit/cli/test_plan_command.py"
     ),
+    "kubectl get inferenceservices -A -o yaml | slipstream upgrade check -f - --to 0.32.0": (
+        "tests/unit/cli/test_upgrade_command.py"
+    ),
     "python -m slipstream_runtime.router --config router.json --endpoints endpoints.json": (
         "tests/router/test_process.py"
     ),

@@ -221,3 +221,30 @@ class BatchingSpec(ApiModel):
         default="fcfs",
         description="Order of queued requests in the engine. Default: fcfs, in order of arrival.",
     )
+
+
+class EngineSpec(ApiModel):
+    """Version of the program that engines run."""
+
+    version: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=32,
+                json_schema_extra=rules(
+                    rule(
+                        "self.matches('^[0-9]+\\\\.[0-9]+\\\\.[0-9]+$')",
+                        message_expression=(
+                            "'\"' + self + '\" is not a version of vLLM. Use three numbers, such as 0.32.0.'"
+                        ),
+                    )
+                ),
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Version of vLLM, one of images.versions in the ServingProfile. A change is rolled out as any "
+        "other. Default: the version of the operator's release, with images.vllm or images.vllmCpu.",
+    )

@@ -14,6 +14,7 @@ from slipstream_operator.api.engine import (
     AttentionSpec,
     BatchingSpec,
     EngineArgs,
+    EngineSpec,
     ParallelismSpec,
     QuantizationSpec,
     SpeculationSpec,
@@ -136,6 +137,9 @@ class InferenceServiceSpec(ApiModel):
         description="Format of the responses: a schema, regex or grammar, and stop sequences.",
     )
     attention: AttentionSpec | None = Field(default=None, description="Attention of the model.")
+    engine: EngineSpec | None = Field(
+        default=None, description="Version of the program that engines run."
+    )
     engine_args: EngineArgs | None = Field(
         default=None,
         description="Arguments of vLLM by their long names without the leading dashes, such as max-num-seqs: 64. "

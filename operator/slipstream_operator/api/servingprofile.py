@@ -127,11 +127,28 @@ class ProfileScaling(ApiModel):
     )
 
 
+class VersionImages(ApiModel):
+    """Images of one version of vLLM."""
+
+    version: Annotated[str, Field(min_length=1, max_length=32)] = Field(
+        description="Version of vLLM, such as 0.31.0."
+    )
+    vllm: ShortText | None = Field(default=None, description="Image of this version for GPUs.")
+    vllm_cpu: ShortText | None = Field(default=None, description="Image of this version for CPUs.")
+
+
 class Images(ApiModel):
     """Images of the data plane."""
 
     vllm: ShortText | None = Field(default=None, description="Image of vLLM for GPUs.")
     vllm_cpu: ShortText | None = Field(default=None, description="Image of vLLM for CPUs.")
+    versions: (
+        Annotated[list[VersionImages], Field(max_length=8, json_schema_extra=list_map("version"))]
+        | None
+    ) = Field(
+        default=None,
+        description="Images of other versions of vLLM, for services with engine.version.",
+    )
     onnx: ShortText | None = Field(
         default=None,
         description="Image of ONNX Runtime. Services on GPUs need its CUDA build, which also runs on CPUs.",

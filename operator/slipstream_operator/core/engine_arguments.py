@@ -1,4 +1,4 @@
-"""Checks of spec.engineArgs and other names of vLLM against the arguments of the pinned vLLM version."""
+"""Checks of spec.engineArgs and other names of vLLM against the arguments of the service's vLLM version."""
 
 import difflib
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.core import argument_rights
+from slipstream_operator.core import argument_rights, vllm_versions
 from slipstream_operator.core.argument_classes import (
     ARGUMENTS_NEEDED,
     ENGINE,
@@ -17,12 +17,7 @@ from slipstream_operator.core.argument_classes import (
     SERVER,
     SHARED,
 )
-from slipstream_operator.core.vllm_arguments import (
-    ARGUMENTS,
-    REASONING_PARSERS,
-    TOOL_PARSERS,
-    VERSION,
-)
+from slipstream_operator.core.vllm_versions import VllmVersion
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 
@@ -34,23 +29,33 @@ _FIELD: Final = "spec.engineArgs"
 
 def check(spec: InferenceServiceSpec) -> dict[str, Value]:
     """Return spec.engineArgs with values of the types that vLLM reads. PermanentError names all invalid arguments."""
-    found: dict[str, Value] = {}
-    problems = []
-    backend = spec.attention.backend if spec.attention else None
-    if backend is not None and backend not in (known := ARGUMENTS["attention-backend"][1:]):
-        near = difflib.get_close_matches(backend.upper(), known, n=1)
-        problems.append(
-            f"spec.attention.backend: vLLM {VERSION} has no attention backend {_shown(backend)}. "
-            + (
-                f"Did you mean {near[0]}?"
-                if near
-                else "Use a backend such as FLASH_ATTN or FLASHINFER."
-            )
+    found, problems = read(spec, version_of(spec))
+    if problems:
+        raise PermanentError(Reason.INVALID_SPEC, " ".join(problems))
+    return found
+
+
+def version_of(spec: InferenceServiceSpec) -> VllmVersion:
+    """Return the vLLM version that the service runs. PermanentError names those that the operator knows."""
+    name = spec.engine.version if spec.engine else None
+    if name is None:
+        return vllm_versions.PINNED
+    if name not in vllm_versions.KNOWN:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f'spec.engine.version: "{name}" can\'t be checked because this operator knows the arguments of vLLM '
+            f"{' and '.join(vllm_versions.KNOWN)}. Use one of them.",
         )
-    problems += _parsers(spec)
+    return vllm_versions.KNOWN[name]
+
+
+def read(spec: InferenceServiceSpec, version: VllmVersion) -> tuple[dict[str, Value], list[str]]:
+    """Return the valid arguments of spec.engineArgs, and the problems that a version has with the names in the spec."""
+    found: dict[str, Value] = {}
+    problems = [*_backend(spec, version), *_parsers(spec, version)]
     for name, given in sorted((spec.engine_args or {}).items()):
         try:
-            value = _value(name, given)
+            value = _value(name, given, version)
             if problem := _doubled(spec, name) or _alone(spec, name):
                 raise ValueError(problem)
         except ValueError as error:
@@ -58,9 +63,24 @@ def check(spec: InferenceServiceSpec) -> dict[str, Value]:
         else:
             if value is not None:
                 found[name] = value
-    if problems:
-        raise PermanentError(Reason.INVALID_SPEC, " ".join(problems))
-    return found
+    return found, problems
+
+
+def _backend(spec: InferenceServiceSpec, version: VllmVersion) -> list[str]:
+    """Return the problem of spec.attention.backend, if it has one."""
+    backend = spec.attention.backend if spec.attention else None
+    known = version.arguments["attention-backend"][1:]
+    if backend is None or backend in known:
+        return []
+    near = difflib.get_close_matches(backend.upper(), known, n=1)
+    return [
+        f"spec.attention.backend: vLLM {version.name} has no attention backend {_shown(backend)}. "
+        + (
+            f"Did you mean {near[0]}?"
+            if near
+            else "Use a backend such as FLASH_ATTN or FLASHINFER."
+        )
+    ]
 
 
 def check_allowed(spec: InferenceServiceSpec, allowed: Collection[str], *, profile: str) -> None:
@@ -76,15 +96,15 @@ def check_allowed(spec: InferenceServiceSpec, allowed: Collection[str], *, profi
         raise PermanentError(Reason.NOT_ALLOWED, " ".join(problems))
 
 
-def _parsers(spec: InferenceServiceSpec) -> list[str]:
+def _parsers(spec: InferenceServiceSpec, version: VllmVersion) -> list[str]:
     """Return the problems of spec.model's parsers; a plugin can bring parsers that vLLM lacks."""
     model, arguments = spec.model, spec.engine_args or {}
     if model is None:
         return []
     named = (
-        ("toolParser", "tool call parser", model.tool_parser, TOOL_PARSERS, "tool-parser-plugin"),
+        ("toolParser", "tool call parser", model.tool_parser, version.tool_parsers, "tool-parser-plugin"),
         (
-            "reasoningParser", "reasoning parser", model.reasoning_parser, REASONING_PARSERS,
+            "reasoningParser", "reasoning parser", model.reasoning_parser, version.reasoning_parsers,
             "reasoning-parser-plugin",
         ),
     )  # fmt: skip
@@ -94,7 +114,7 @@ def _parsers(spec: InferenceServiceSpec) -> list[str]:
             continue
         near = difflib.get_close_matches(str(given), known, n=1)
         problems.append(
-            f"spec.model.{field}: vLLM {VERSION} has no {what} {_shown(given)}. "
+            f"spec.model.{field}: vLLM {version.name} has no {what} {_shown(given)}. "
             + (
                 f"Did you mean {near[0]}?"
                 if near
@@ -104,21 +124,21 @@ def _parsers(spec: InferenceServiceSpec) -> list[str]:
     return problems
 
 
-def _value(name: str, given: object) -> Value | None:
+def _value(name: str, given: object, version: VllmVersion) -> Value | None:
     """Return the value for the engine; None if the argument has no effect. Raise ValueError with the problem."""
     if name in OWNED:
         raise ValueError(f"can't be set here. {OWNED[name]}")
-    if name not in ARGUMENTS:
-        near = difflib.get_close_matches(_normal(name), ARGUMENTS, n=1)
+    if name not in version.arguments:
+        near = difflib.get_close_matches(_normal(name), version.arguments, n=1)
         raise ValueError(
-            f"vLLM {VERSION} has no such argument. "
+            f"vLLM {version.name} has no such argument. "
             + (f"Did you mean {near[0]}?" if near else "Correct the name, or leave it out.")
         )
     if name not in ENGINE and name not in SERVER:
         raise ValueError(
-            f"Slipstream does not support this argument of vLLM {VERSION} yet. Leave it out."
+            f"Slipstream does not support this argument of vLLM {version.name} yet. Leave it out."
         )
-    kind, *choices = ARGUMENTS[name]
+    kind, *choices = version.arguments[name]
     if kind.startswith("list of "):
         items = given if isinstance(given, list) else [given]
         return [_item(kind.removeprefix("list of "), choices, item) for item in items]

@@ -9,7 +9,6 @@ from typing import Final
 
 from slipstream_operator import names
 from slipstream_operator.api import units
-from slipstream_operator.api.base import camel
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec, Sources
 from slipstream_operator.core import (
@@ -17,6 +16,7 @@ from slipstream_operator.core import (
     build_sources,
     devices,
     engine_arguments,
+    engine_image,
     fetching,
     memory_limit,
     network,
@@ -109,7 +109,7 @@ def resolve(observed: Observed) -> Resolved:
     keeps_cache = weights.cache(spec) is not None
     if weights_bytes is not None and weights.downloads(spec) and not keeps_cache:
         resources.check_disk(configured, spec, weights_bytes)
-    image = _image(spec, profile, name, accelerator, runtime=runtime)
+    image = engine_image.of(spec, profile, name, accelerator, runtime=runtime)
     keys = routing.engine_keys(spec) if runtime.checks_keys else None
     config = runtime.configure(
         Inputs(
@@ -325,29 +325,6 @@ def _check_adapters(spec: InferenceServiceSpec, model_name: str) -> None:
             f'spec.model.adapters: "{model_name}" is also the name of the model. Use another name for the adapter, '
             "or set spec.model.name.",
         )
-
-
-def _image(
-    spec: InferenceServiceSpec,
-    profile: ServingProfileSpec,
-    name: str,
-    accelerator: Accelerator,
-    *,
-    runtime: Runtime,
-) -> str:
-    if spec.template and spec.template.image:
-        return spec.template.image
-    own = devices.of(accelerator).images.get(runtime.name)
-    fields = (own,) if own else runtime.images
-    for field in fields:
-        image: str | None = getattr(profile.images, field, None)
-        if image:
-            return image
-    raise PermanentError(
-        Reason.IMAGE_MISSING,
-        f"spec.template.image: no image is set for accelerator {accelerator.name}. Set images.{camel(fields[0])} "
-        f"in ServingProfile {name}.",
-    )
 
 
 def _objectives(

@@ -4,7 +4,7 @@ import pytest
 
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
 from slipstream_operator.core import argument_classes, argument_rights, engine_arguments
-from slipstream_operator.core.vllm_arguments import ARGUMENTS
+from slipstream_operator.core.vllm_versions import PINNED
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests.support import given
@@ -89,7 +89,7 @@ def test_every_argument_of_the_pinned_vllm_that_services_can_set_is_judged_once(
     ]
     assert len(judgments) == len(set(judgments))
     assert set(judgments) == argument_classes.ENGINE | argument_classes.SERVER
-    assert set(judgments) | argument_classes.OWNED.keys() >= ARGUMENTS.keys()
+    assert set(judgments) | argument_classes.OWNED.keys() >= PINNED.arguments.keys()
 
 
 def test_arguments_with_free_values_are_judged_by_what_vllm_does_with_them() -> None:
@@ -133,7 +133,7 @@ def test_arguments_with_free_values_are_judged_by_what_vllm_does_with_them() -> 
     }
     free = {
         name
-        for name, (kind, *_) in ARGUMENTS.items()
+        for name, (kind, *_) in PINNED.arguments.items()
         if kind in ("str", "json", "list of str") and name in argument_rights.HARMLESS
     }
     assert free == read_by.keys()

@@ -1,11 +1,13 @@
 """spec.engineArgs: what vLLM would refuse, or Slipstream owns, is refused before an engine starts."""
 
+import dataclasses
 import re
 from typing import Any
 
 import pytest
 
-from slipstream_operator.core import argument_classes, engine_arguments, vllm_arguments
+from slipstream_operator.core import argument_classes, vllm_versions
+from slipstream_operator.core.vllm_versions import PINNED
 from slipstream_operator.errors import PermanentError
 from slipstream_operator.names import Reason
 from tests.support import given
@@ -166,8 +168,8 @@ def test_what_a_typed_field_sets_too_is_refused(
 
 def test_every_argument_of_vllm_has_exactly_one_class() -> None:
     classes = [set(argument_classes.OWNED), argument_classes.ENGINE, argument_classes.SERVER]
-    assert set().union(*classes) == set(vllm_arguments.ARGUMENTS)
-    assert sum(map(len, classes)) == len(vllm_arguments.ARGUMENTS)
+    assert set().union(*classes) == set(PINNED.arguments)
+    assert sum(map(len, classes)) == len(PINNED.arguments)
 
 
 def test_arguments_with_conditions_are_ones_that_can_be_set() -> None:
@@ -187,8 +189,9 @@ def test_an_argument_is_accepted_with_the_field_or_argument_that_it_needs() -> N
 def test_an_argument_of_a_new_vllm_is_refused_until_it_has_a_class(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = {**vllm_arguments.ARGUMENTS, "brand-new": ("bool",)}
-    monkeypatch.setattr(engine_arguments, "ARGUMENTS", known)
+    known = {**PINNED.arguments, "brand-new": ("bool",)}
+    newer = dataclasses.replace(PINNED, arguments=known)
+    monkeypatch.setattr(vllm_versions, "PINNED", newer)
     with pytest.raises(PermanentError, match=r"brand-new: .* does not support this argument"):
         accepted({"brand-new": True})
 
@@ -241,7 +244,7 @@ def test_a_parser_that_vllm_lacks_is_refused(field: str, name: str, near: str) -
     with pytest.raises(PermanentError) as caught:
         parsers(**{field: name})
     message = str(caught.value)
-    assert message.startswith(f"spec.model.{field}: vLLM {vllm_arguments.VERSION} has no")
+    assert message.startswith(f"spec.model.{field}: vLLM {PINNED.name} has no")
     assert message.endswith(f'parser "{name}". Did you mean {near}?')
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream_operator.api import units
-from slipstream_operator.core import memory_limit, resolve, revisions, vllm_arguments
+from slipstream_operator.core import memory_limit, resolve, revisions, vllm_versions
 from slipstream_operator.core.observed import Observed
 from tests.support import given
 
@@ -108,4 +108,4 @@ def test_the_limit_is_no_part_of_the_revision() -> None:
 
 
 def test_the_arguments_that_set_memory_of_the_pod_are_arguments_of_the_pinned_vllm() -> None:
-    assert set(vllm_arguments.ARGUMENTS) >= memory_limit.IN_HOST_MEMORY
+    assert set(vllm_versions.PINNED.arguments) >= memory_limit.IN_HOST_MEMORY

@@ -17,6 +17,7 @@ _NOT_WITH_ONNX = {
     "output": "generates no tokens",
     "attention": "computes attention as the model was exported",
     "parallelism": "runs a replica on one accelerator",
+    "engine": "has no vLLM",
 }
 """Field -> reason why runtime: onnx can't use it. CEL can't read engineArgs because its values have no single type."""
 RULES = (

@@ -52,6 +52,11 @@ RULES = (
         message="limits and output can't be used with runtime: simulator, which enforces neither. Leave them out.",
     ),
     rule(
+        f"!({_SIMULATED}) || !has(self.engine)",
+        message="engine can't be used with runtime: simulator, which has no vLLM. Leave it out.",
+        field_path=".engine",
+    ),
+    rule(
         f"!({_SIMULATED}) || !has(self.routing) || !has(self.routing.apiKeys) "
         "|| !has(self.routing.mode) || self.routing.mode == 'Router'",
         message="routing.apiKeys needs routing.mode: Router with runtime: simulator, which checks no keys. "
