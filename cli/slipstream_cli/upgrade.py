@@ -1,4 +1,4 @@
-"""`slipstream upgrade check`: what another version of vLLM would change for services."""
+"""`slipstream upgrade`: what another version of vLLM would change for services."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import pydantic
 from rich.console import Console
 from rich.table import Table
 
-from slipstream_cli import documents, options
+from slipstream_cli import documents, options, upgrade_comparison
 from slipstream_cli.checkpoints import UnreadableError
 from slipstream_cli.documents import Document
 from slipstream_operator import names
@@ -155,9 +155,13 @@ def _show(checked: list[Checked], other: VllmVersion) -> None:
     table.add_column("effect", no_wrap=True)
     table.add_column("reason")
     for service in checked:
-        for finding in service.findings or [None]:
-            effect, reason = (finding.effect, finding.message) if finding else ("none", "")
-            table.add_row(service.name, service.version, effect, reason)
+        if not service.findings:
+            table.add_row(service.name, service.version, "none", "")
+        for finding in service.findings:
+            table.add_row(service.name, service.version, finding.effect, finding.message)
     console.print(table)
     refused = sum(service.refused for service in checked)
     console.print(f"{refused} of {len(checked)} services would be refused.")
+
+
+group.add_command(upgrade_comparison.compare)

@@ -2,7 +2,12 @@
 
 from slipstream_operator.api.base import camel
 from slipstream_operator.api.inferenceservice import InferenceServiceSpec
-from slipstream_operator.api.servingprofile import Accelerator, ServingProfileSpec
+from slipstream_operator.api.servingprofile import (
+    Accelerator,
+    Images,
+    ServingProfileSpec,
+    VersionImages,
+)
 from slipstream_operator.core import devices, vllm_versions
 from slipstream_operator.core.runtimes.runtime import Runtime
 from slipstream_operator.errors import PermanentError
@@ -40,7 +45,9 @@ def _image_of_version(
 ) -> str:
     """Return the image of a version of vLLM; the default images are of the pinned one."""
     listed = (profile.images and profile.images.versions) or []
-    images = next((images for images in listed if images.version == version), None)
+    images: VersionImages | Images | None = next(
+        (images for images in listed if images.version == version), None
+    )
     if images is None and version == vllm_versions.PINNED.name:
         images = profile.images
     image: str | None = getattr(images, field, None)

@@ -5,7 +5,7 @@ Pure: paths and hardware are arguments, so every combination has a golden test.
 
 import dataclasses
 import json
-from collections.abc import Set
+from collections.abc import Container, Sequence, Set
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,8 @@ _FULL_GRAPHS: Final = {"cudagraph_mode": "FULL_DECODE_ONLY", "mode": 0}
 """CompilationConfig without torch.compile: only CUDA graphs of complete decode steps need no compiler."""
 _BUCKETS: Final = {"inter_token_latency": contract.LATENCY_BUCKETS[contract.TPOT]}
 """vLLM's group of histograms -> upper bounds in seconds; vLLM's own start at 10 ms per output token."""
+_REFINING: Final = ("--custom-histogram-buckets",)
+"""Arguments with a value that vLLM has since 0.32, and without which it only measures less finely."""
 _LOAD_FORMAT: Final = {"auto": None, "streamed": "runai_streamer"}
 """Value of `load` -> vLLM's load format; None leaves vLLM's default."""
 MEDIA_DOMAINS: Final = "allowed-media-domains"
@@ -43,6 +45,16 @@ class Weights:
     checkpoint: Checkpoint
     template: str = ""
     """Chat templates of the model's folder."""
+
+
+def supported(words: Sequence[str], known: Container[str]) -> list[str]:
+    """Return the words without those that only refine metrics and that an older vLLM does not know."""
+    found = list(words)
+    for name in _REFINING:
+        if name in found and name not in known:
+            at = found.index(name)
+            del found[at : at + 2]
+    return found
 
 
 def build(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import av
 from PIL import Image
-from vllm.multimodal.image import ALLOWED_IMAGE_FORMATS
+from vllm.multimodal import image
 
 from slipstream_runtime.engine import bounds
 from slipstream_runtime.web.openai import Reason
@@ -23,6 +23,8 @@ MOST: Final = 256 * 1024 * 1024
 """Bytes of one request: 89 megapixels."""
 PICTURE_PIXELS: Final = 36_000_000
 """Pixels of one picture: 108 MB in memory."""
+_FORMATS: Final = getattr(image, "ALLOWED_IMAGE_FORMATS", None)
+"""Formats of pictures that vLLM opens; None is all formats, before 0.32."""
 _BYTES_PER_PIXEL: Final = 3
 _BYTES_PER_SAMPLE: Final = 4
 _FRAMES: Final = 32
@@ -75,7 +77,7 @@ def _picture(data: str) -> int | None:
     """Return the bytes of a picture; None if it is no picture."""
     for part in (data[:_BEGINNING], data):
         try:
-            with Image.open(io.BytesIO(_decoded(part)), formats=ALLOWED_IMAGE_FORMATS) as picture:
+            with Image.open(io.BytesIO(_decoded(part)), formats=_FORMATS) as picture:
                 width, height = picture.size
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             width, height = PICTURE_PIXELS, 2

@@ -130,7 +130,7 @@ def served_paths(app: Any, tasks: Set[str]) -> frozenset[str]:
 def parse(words: list[str]) -> Namespace:
     """Return the arguments as vLLM parses them."""
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(exit_on_error=False))
-    parsed: Namespace = parser.parse_args(words)
+    parsed: Namespace = parser.parse_args(arguments.supported(words, parser._option_string_actions))
     cli_args.validate_parsed_serve_args(parsed)
     # vLLM's own server imports them before it makes an engine.
     if parsed.tool_parser_plugin:

@@ -252,3 +252,9 @@ def test_the_users_own_arguments_come_last_and_replace_what_they_set() -> None:
         "--gpu-memory-utilization=0.8 --lora-target-modules q_proj v_proj --max-num-seqs=4 "
         "--reasoning-parser=-x y"
     )
+
+
+def test_an_older_vllm_gets_no_argument_that_it_does_not_know_and_can_do_without() -> None:
+    words = ["--model", "/m", "--custom-histogram-buckets", "{}", "--kv-cache-metrics"]
+    assert arguments.supported(words, {"--model"}) == ["--model", "/m", "--kv-cache-metrics"]
+    assert arguments.supported(words, words) == words
