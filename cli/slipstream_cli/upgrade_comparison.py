@@ -102,7 +102,7 @@ def _share(_: click.Context, parameter: click.Parameter, value: str) -> float:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 600),
+    type=click.FloatRange(0.1, 600),
     default=3.0,
     show_default=True,
     help="Length of a run.",
@@ -148,7 +148,7 @@ def compare(
     A measure passes only if the upper end of its 95 % interval is within what is accepted. Both engines should have
     the same accelerators and no other traffic. The prompts go to both.
 
-    The exit status is 0 if all passed, 3 if one got worse, 4 if more pairs or prompts are needed to tell, 2 for wrong
+    The exit status is 0 if all passed, 3 if one got worse, and 4 if more pairs or prompts are needed. It is 2 for wrong
     input, and 1 if a server did not answer.
     """
     settings = Settings(

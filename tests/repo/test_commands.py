@@ -31,6 +31,8 @@ COVERED: Final[dict[str, str]] = {
     "kubectl get inferenceservices -A -o yaml | slipstream upgrade check -f - --to 0.32.0": (
         "tests/unit/cli/test_upgrade_command.py"
     ),
+    "slipstream upgrade compare --baseline http://localhost:8000 --candidate http://localhost:8001 --model chat "
+    "--prompts prompts.jsonl": "tests/unit/cli/test_upgrade_comparison.py",
     "python -m slipstream_runtime.router --config router.json --endpoints endpoints.json": (
         "tests/router/test_process.py"
     ),
