@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scipy import stats
+
 from slipstream_runtime.evaluate import load, records, traffic
 from slipstream_runtime.evaluate.quality import statistics
-from slipstream_runtime.evaluate.quality.statistics import Comparison
+from slipstream_runtime.evaluate.quality.statistics import Comparison, Interval
 
 LEAST: Final = 30
 """Pairs from which a mean counts as normal, so that its interval is finite."""
@@ -66,9 +68,7 @@ def of(pairs: Sequence[tuple[records.Summary, records.Summary]]) -> Measured:
                 name,
                 sum(before for before, _ in means) / len(means),
                 sum(after for _, after in means) / len(means),
-                statistics.compare_rates(
-                    [math.log(after / before) for before, after in means], [1.0] * len(means)
-                ),
+                _growth([math.log(after / before) for before, after in means]),
             )
         )
     return Measured(
@@ -77,3 +77,15 @@ def of(pairs: Sequence[tuple[records.Summary, records.Summary]]) -> Measured:
         failed_baseline=sum(before.failed for before, _ in pairs),
         failed_candidate=sum(after.failed for _, after in pairs),
     )
+
+
+def _growth(logarithms: Sequence[float]) -> Comparison:
+    """Return the relative growth with Student's interval of the mean logarithm, unbounded with too few pairs."""
+    found = stats.ttest_1samp(logarithms, 0.0)
+    low, high = -math.inf, math.inf
+    if len(logarithms) >= LEAST:
+        low, high = found.confidence_interval(statistics.CONFIDENCE)
+    loss = Interval(
+        *(math.expm1(value) for value in (low, sum(logarithms) / len(logarithms), high))
+    )
+    return Comparison(len(logarithms), loss, p=float(found.pvalue))
