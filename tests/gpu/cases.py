@@ -166,7 +166,10 @@ FIELDS: Final = (
     Case(
         "draft beside method fp8",
         "qwen3-8b",
-        {**_quantized("fp8"), "speculation": {"disableBelowAcceptance": "30%"}},
+        {
+            **_quantized("fp8"),
+            "speculation": {"disableBelowAcceptance": "30%", "disableBelowGain": "2%"},
+        },
         draft="qwen3-0.6b",
     ),
     Case(

@@ -96,7 +96,7 @@ def test_a_bundle_that_is_too_large_beside_the_tracked_files_is_refused(tmp_path
 def test_the_tracked_files_leave_room_for_the_bundle() -> None:
     """The archive of vLLM 0.32 has 44 MiB; `make gpu-bundle` checks the archive that it makes."""
     nothing = Path("/dev/null")
-    assert bundle.check(nothing) < bundle.LIMIT - 46 * 2**20
+    assert bundle.check(nothing) < bundle.LIMIT - 45 * 2**20
 
 
 def test_an_archive_unpacks_to_the_folder_that_is_imported_from(tmp_path: Path) -> None:

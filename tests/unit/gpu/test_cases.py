@@ -25,6 +25,7 @@ NOT_OF_THE_ENGINE: Final = {
     "model.adapters.revision": "of the list that engines follow",
     "model.chatTemplateFrom.name": "of a volume; its text is like that of chatTemplate",
     "model.chatTemplateFrom.key": "of a volume; its text is like that of chatTemplate",
+    "engine.version": "of the image",
     "simulator": "of another engine",
 }
 """Part or field of the spec -> the place where it ends, which is not vLLM."""
